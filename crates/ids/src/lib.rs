@@ -1,0 +1,2 @@
+//! Placeholder of the workspace: filled by the first commits.
+#![forbid(unsafe_code)]

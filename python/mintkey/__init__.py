@@ -1,0 +1,1 @@
+"""An object mapper for key-value databases whose keys and timestamps mint themselves on save."""
