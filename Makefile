@@ -1,0 +1,102 @@
+# mintkey: one file of commands. `make help` lists them.
+#
+# Everything is installed below .venv and target, nothing elsewhere. Needed from outside: Python >= 3.10
+# (python3, or PYTHON=/path/to/python), a Rust toolchain with clippy and rustfmt, a C compiler.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# maturin installs into the environment that VIRTUAL_ENV names, and refuses a second one beside it.
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+unexport CONDA_PREFIX PYTHONHOME PYTHONPATH
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# clippy looks at the binding against the same Python that the build uses.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml -o -name build.rs)
+PURE_CRATES := --workspace --exclude mintkey-python
+
+# Both profiles install the same module, so building one takes away the mark of the other.
+RELEASE := $(VENV)/.built-release
+QUICK := $(VENV)/.built-quick
+
+##@ Use
+.PHONY: build demo
+build: $(RELEASE)  ## make .venv with the release build installed
+	@echo "mintkey is installed in $(VENV): try $(BIN)/python -m mintkey.demo"
+
+demo: $(RELEASE)  ## build, then the main job on a file of the embedded store
+	@$(BIN)/python -m mintkey.demo
+
+##@ Work
+.PHONY: check test rust lint types format lock clean help
+check: $(QUICK)  ## the quick loop: fast build, tests that are not slow
+	$(BIN)/python -m pytest -q -m "not slow"
+
+# From the cheapest to the dearest; the closing line is pytest's.
+test: lint rust $(RELEASE) types  ## everything: lints, types, Rust and Python tests
+	$(BIN)/python -m pytest
+
+rust: $(VENV)/.ready  ## clippy, and the tests of the crates that know no Python
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test $(PURE_CRATES) --profile quick --locked --quiet
+
+lint: $(VENV)/.ready  ## rustfmt, ruff
+	cargo fmt --all --check
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+
+types: $(VENV)/.ready  ## mypy, pyright, and the stubs against the compiled module
+	@test -e $(RELEASE) -o -e $(QUICK) || { echo "types: run 'make build' or 'make check' first" >&2; exit 1; }
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest mintkey._core
+	$(BIN)/pyright
+	$(BIN)/pyright --verifytypes mintkey --ignoreexternal
+
+format: $(VENV)/.ready  ## rustfmt, ruff: write instead of check
+	cargo fmt --all
+	$(BIN)/ruff check --fix --exit-zero --quiet
+	$(BIN)/ruff format --quiet
+
+# Bench requirements have their own lock: their packages need a newer Python than mintkey does.
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock" --upgrade
+lock: $(VENV)/.ready  ## write the lock files of requirements/ anew, with the newest versions
+	cd requirements && ../$(LOCK) --python-version 3.10 dev.in --output-file dev.txt
+	cd requirements && ../$(LOCK) --python-version 3.11 bench.in --output-file bench.txt
+
+clean:  ## remove what the commands above made
+	rm -rf $(VENV) target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -f python/mintkey/_core*.so
+
+help:  ## this list
+	@awk 'BEGIN { FS = ":.*##" } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*##/ { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The three marks: requirements installed, release built, quick built.
+$(VENV)/.ready: requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("mintkey needs Python >= 3.10, this is " \
+		+ sys.version.split()[0] + "; name another: make PYTHON=/path/to/python")'
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) \
+		|| { echo "Python cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+$(RELEASE): $(VENV)/.ready $(RUST_SOURCES)
+	@rm -f $(QUICK)
+	$(BIN)/maturin develop --release --locked --extras cli
+	@touch $@
+
+$(QUICK): $(VENV)/.ready $(RUST_SOURCES)
+	@rm -f $(RELEASE)
+	$(BIN)/maturin develop --profile quick --locked --extras cli
+	@touch $@
