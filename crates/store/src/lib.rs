@@ -1,2 +1,36 @@
-//! Placeholder of the workspace: filled by the first commits.
+//! The contract that every store of mintkey keeps: values, keys, conditions and updates with their
+//! one meaning, requests in, replies and errors out.
+//!
+//! The meaning is `DynamoDB`'s, the strictest of the engines. A store either runs
+//! [`Condition::evaluate`] and [`update::apply`] on the stored item, or translates them to
+//! expressions that mean the same. This crate does no I/O.
+
 #![forbid(unsafe_code)]
+
+pub mod condition;
+pub mod error;
+pub mod json;
+pub mod key;
+pub mod number;
+pub mod position;
+pub mod reply;
+pub mod request;
+pub mod size;
+pub mod store;
+pub mod table;
+pub mod update;
+pub mod value;
+
+pub use condition::{Comparison, Condition, Path, Step};
+pub use error::{Error, ErrorKind, Outcome, Result};
+pub use key::{Key, KeyKind, KeyValue};
+pub use number::{InvalidNumber, Number};
+pub use position::Position;
+pub use reply::{Page, Reply};
+pub use request::{
+    Delete, Get, Guard, Operation, Put, Query, Request, Row, Scan, SortCondition, Update,
+};
+pub use store::{Capabilities, Done, Interrupt, Store, Ticket};
+pub use table::{Index, KeyAttribute, Projection, Table};
+pub use update::Action;
+pub use value::{Item, Map, Name, Value, ValueType};

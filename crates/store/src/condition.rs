@@ -1,0 +1,350 @@
+//! Conditions and what they mean.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::number::Number;
+use crate::value::{Item, Name, Value, ValueType};
+
+/// How many values [`Condition::IsIn`] may list.
+pub const MAX_IS_IN: usize = 100;
+
+/// One step into an item.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Step {
+    /// To an attribute, or an entry of a map.
+    Name(Name),
+    /// To a place in a list, from 0.
+    Index(usize),
+}
+
+/// The way to a value in an item: the name of an attribute, then the steps into it.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Path(pub Vec<Step>);
+
+/// How two values are compared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Comparison {
+    /// Equal.
+    Eq,
+    /// Not equal.
+    Ne,
+    /// Less.
+    Lt,
+    /// Less or equal.
+    Le,
+    /// Greater.
+    Gt,
+    /// Greater or equal.
+    Ge,
+}
+
+/// A question to an item.
+///
+/// An absent attribute is not equal to anything, and every other question about its value is answered
+/// with no. So is an order between values of different types.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Condition {
+    /// The value compares like this.
+    Compare {
+        /// The value's place.
+        path: Path,
+        /// The comparison.
+        op: Comparison,
+        /// What it is compared with.
+        value: Value,
+    },
+    /// From `low` to `high`, both included.
+    Between {
+        /// The value's place.
+        path: Path,
+        /// The lower bound.
+        low: Value,
+        /// The upper bound.
+        high: Value,
+    },
+    /// Equal to one of these.
+    IsIn {
+        /// The value's place.
+        path: Path,
+        /// 1 to 100 values.
+        values: Vec<Value>,
+    },
+    /// Text or bytes that start like this.
+    BeginsWith {
+        /// The value's place.
+        path: Path,
+        /// A string or binary value.
+        prefix: Value,
+    },
+    /// Text or bytes with this part, or a list or set with this member.
+    Contains {
+        /// The value's place.
+        path: Path,
+        /// The part or member.
+        value: Value,
+    },
+    /// There is a value.
+    Exists(Path),
+    /// There is none.
+    Missing(Path),
+    /// The value is of this type.
+    IsType(Path, ValueType),
+    /// The value's size compares like this: bytes of text and binary, members of the others. Numbers,
+    /// booleans and null have none.
+    Size {
+        /// The value's place.
+        path: Path,
+        /// The comparison.
+        op: Comparison,
+        /// What the size is compared with.
+        value: Number,
+    },
+    /// All of these; true without any.
+    And(Vec<Condition>),
+    /// At least one of these; false without any.
+    Or(Vec<Condition>),
+    /// Not this.
+    Not(Box<Condition>),
+}
+
+impl Path {
+    /// The path of an attribute.
+    #[must_use]
+    pub fn attribute(name: impl Into<Name>) -> Self {
+        Self(vec![Step::Name(name.into())])
+    }
+
+    /// The attribute it leads to or into; `None` for a path that does not start with a name.
+    #[must_use]
+    pub fn root(&self) -> Option<&Name> {
+        match self.0.first() {
+            Some(Step::Name(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The value it leads to.
+    #[must_use]
+    pub fn find<'a>(&self, item: &'a Item) -> Option<&'a Value> {
+        let (Step::Name(name), inner) = self.0.split_first()? else {
+            return None;
+        };
+        inner
+            .iter()
+            .try_fold(item.get(name)?, |value, step| match (value, step) {
+                (Value::Map(map), Step::Name(name)) => map.get(name),
+                (Value::List(list), Step::Index(index)) => list.get(*index),
+                _ => None,
+            })
+    }
+
+    /// Checks that it starts with the name of an attribute.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue` if it does not.
+    pub fn check(&self) -> Result<()> {
+        match self.root() {
+            Some(name) if !name.is_empty() => Ok(()),
+            _ => Err(Error::invalid(format!(
+                "path {self} does not start with the name of an attribute"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Name(name) if place == 0 => f.write_str(name)?,
+                Step::Name(name) => write!(f, ".{name}")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Comparison {
+    const fn accepts(self, ordering: Ordering) -> bool {
+        match self {
+            Self::Eq => ordering.is_eq(),
+            Self::Ne => ordering.is_ne(),
+            Self::Lt => ordering.is_lt(),
+            Self::Le => ordering.is_le(),
+            Self::Gt => ordering.is_gt(),
+            Self::Ge => ordering.is_ge(),
+        }
+    }
+
+    const fn is_order(self) -> bool {
+        !matches!(self, Self::Eq | Self::Ne)
+    }
+}
+
+/// The order of two values, where they have one: both strings, both numbers or both binary.
+fn order(left: &Value, right: &Value) -> Option<Ordering> {
+    match (left, right) {
+        (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+        (Value::Number(left), Value::Number(right)) => Some(left.cmp(right)),
+        (Value::Binary(left), Value::Binary(right)) => Some(left.cmp(right)),
+        _ => None,
+    }
+}
+
+const fn is_ordered(value: &Value) -> bool {
+    matches!(
+        value,
+        Value::String(_) | Value::Number(_) | Value::Binary(_)
+    )
+}
+
+fn begins_with(value: &Value, prefix: &Value) -> bool {
+    match (value, prefix) {
+        (Value::String(text), Value::String(prefix)) => text.starts_with(prefix.as_str()),
+        (Value::Binary(bytes), Value::Binary(prefix)) => bytes.starts_with(prefix),
+        _ => false,
+    }
+}
+
+fn contains(value: &Value, part: &Value) -> bool {
+    match (value, part) {
+        (Value::String(text), Value::String(part)) => text.contains(part.as_str()),
+        (Value::Binary(bytes), Value::Binary(part)) => {
+            part.is_empty() || bytes.windows(part.len()).any(|window| window == part)
+        }
+        (Value::List(list), part) => list.contains(part),
+        (Value::StringSet(set), Value::String(part)) => set.contains(part),
+        (Value::NumberSet(set), Value::Number(part)) => set.contains(part),
+        (Value::BinarySet(set), Value::Binary(part)) => set.contains(part),
+        _ => false,
+    }
+}
+
+fn size(value: &Value) -> Option<u64> {
+    let size = match value {
+        Value::String(text) => text.len(),
+        Value::Binary(bytes) => bytes.len(),
+        Value::List(list) => list.len(),
+        Value::Map(map) => map.len(),
+        Value::StringSet(set) => set.len(),
+        Value::NumberSet(set) => set.len(),
+        Value::BinarySet(set) => set.len(),
+        Value::Number(_) | Value::Bool(_) | Value::Null => return None,
+    };
+    u64::try_from(size).ok()
+}
+
+impl Condition {
+    /// Checks that the condition means something: the sides of an order are strings, numbers or
+    /// binary, `between` runs upwards, `is_in` lists 1 to 100 values.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue` that says which part does not.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Compare { path, op, value } => {
+                path.check()?;
+                if op.is_order() && !is_ordered(value) {
+                    return Err(unordered(path, value));
+                }
+                Ok(())
+            }
+            Self::Between { path, low, high } => {
+                path.check()?;
+                for bound in [low, high] {
+                    if !is_ordered(bound) {
+                        return Err(unordered(path, bound));
+                    }
+                }
+                match order(low, high) {
+                    Some(Ordering::Greater) => Err(Error::invalid(format!(
+                        "between on {path}: the lower bound is above the upper one: swap them"
+                    ))),
+                    Some(_) => Ok(()),
+                    None => Err(Error::invalid(format!(
+                        "between on {path}: a {} and a {} have no order: give two of one type",
+                        low.value_type(),
+                        high.value_type()
+                    ))),
+                }
+            }
+            Self::IsIn { path, values } => {
+                path.check()?;
+                if values.is_empty() || values.len() > MAX_IS_IN {
+                    return Err(Error::invalid(format!(
+                        "is_in on {path} lists {} values: 1 to {MAX_IS_IN} are allowed",
+                        values.len()
+                    )));
+                }
+                Ok(())
+            }
+            Self::BeginsWith { path, prefix } => {
+                path.check()?;
+                match prefix {
+                    Value::String(_) | Value::Binary(_) => Ok(()),
+                    other => Err(Error::invalid(format!(
+                        "begins_with on {path} takes a string or binary, not a {}",
+                        other.value_type()
+                    ))),
+                }
+            }
+            Self::Contains { path, .. }
+            | Self::Exists(path)
+            | Self::Missing(path)
+            | Self::IsType(path, _)
+            | Self::Size { path, .. } => path.check(),
+            Self::And(parts) | Self::Or(parts) => parts.iter().try_for_each(Self::check),
+            Self::Not(inner) => inner.check(),
+        }
+    }
+
+    /// Whether it is true of an item. A row that is not there is asked as an item without attributes.
+    #[must_use]
+    pub fn evaluate(&self, item: &Item) -> bool {
+        match self {
+            Self::Compare { path, op, value } => match (path.find(item), op) {
+                (found, Comparison::Eq) => found == Some(value),
+                (found, Comparison::Ne) => found != Some(value),
+                (Some(found), op) => order(found, value).is_some_and(|order| op.accepts(order)),
+                (None, _) => false,
+            },
+            Self::Between { path, low, high } => path.find(item).is_some_and(|found| {
+                order(found, low).is_some_and(Ordering::is_ge)
+                    && order(found, high).is_some_and(Ordering::is_le)
+            }),
+            Self::IsIn { path, values } => {
+                path.find(item).is_some_and(|found| values.contains(found))
+            }
+            Self::BeginsWith { path, prefix } => path
+                .find(item)
+                .is_some_and(|found| begins_with(found, prefix)),
+            Self::Contains { path, value } => {
+                path.find(item).is_some_and(|found| contains(found, value))
+            }
+            Self::Exists(path) => path.find(item).is_some(),
+            Self::Missing(path) => path.find(item).is_none(),
+            Self::IsType(path, wanted) => path
+                .find(item)
+                .is_some_and(|found| found.value_type() == *wanted),
+            Self::Size { path, op, value } => path
+                .find(item)
+                .and_then(size)
+                .is_some_and(|size| op.accepts(Number::from(size).cmp(value))),
+            Self::And(parts) => parts.iter().all(|part| part.evaluate(item)),
+            Self::Or(parts) => parts.iter().any(|part| part.evaluate(item)),
+            Self::Not(inner) => !inner.evaluate(item),
+        }
+    }
+}
+
+fn unordered(path: &Path, value: &Value) -> Error {
+    Error::invalid(format!(
+        "{path} cannot be compared by order with a {}: only strings, numbers and binary have one",
+        value.value_type()
+    ))
+}

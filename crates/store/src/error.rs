@@ -1,0 +1,240 @@
+//! What can go wrong, worded once for every store.
+
+use std::fmt;
+
+use crate::key::Key;
+use crate::number::Number;
+use crate::table::{KeyAttribute, Table};
+use crate::value::{Item, Name, Value, ValueType};
+
+/// The result of anything that can fail here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Whether a failed write may have happened all the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It did not.
+    NotApplied,
+    /// Nobody knows: look, or repeat a write that may be repeated.
+    Unknown,
+}
+
+/// The kinds of failure.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ErrorKind {
+    /// The address, the model or the store's state asks for what cannot be.
+    Configuration,
+    /// A value, key, condition or update that cannot be stored or meant.
+    InvalidValue,
+    /// The item is over the limit.
+    ItemTooLarge,
+    /// The item to change is not there.
+    ItemGone,
+    /// The table is not there, and this store does not make tables by itself.
+    TableMissing,
+    /// The condition was false.
+    ConditionFailed,
+    /// An item with this key is there already.
+    KeyCollision,
+    /// Another item holds this unique value.
+    UniqueViolation,
+    /// The stored version is another.
+    VersionConflict,
+    /// The store cannot be reached or used.
+    Unavailable(Outcome),
+    /// It took too long.
+    Timeout(Outcome),
+    /// The store asks for fewer requests.
+    Throttled,
+    /// This store cannot do that.
+    Unsupported,
+    /// The caller was interrupted.
+    Interrupted(Outcome),
+}
+
+/// A failure, with what it is about.
+#[derive(Debug)]
+pub struct Error {
+    /// The kind.
+    pub kind: ErrorKind,
+    /// What was wrong, and the way out.
+    pub message: String,
+    /// The class.
+    pub model: Option<Name>,
+    /// The table.
+    pub table: Option<Name>,
+    /// The attribute.
+    pub attribute: Option<Name>,
+    /// The item's key.
+    pub key: Option<Box<Key>>,
+    /// The stored item that a guard met.
+    pub item: Option<Box<Item>>,
+    /// The cause below.
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl Error {
+    /// An error of this kind with this message and nothing else.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            model: None,
+            table: None,
+            attribute: None,
+            key: None,
+            item: None,
+            source: None,
+        }
+    }
+
+    /// A `Configuration` error.
+    #[must_use]
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Configuration, message)
+    }
+
+    /// An `InvalidValue` error.
+    #[must_use]
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidValue, message)
+    }
+
+    /// Says which class and table it is about.
+    #[must_use]
+    pub fn of(mut self, table: &Table) -> Self {
+        self.model = Some(table.model.as_str().into());
+        self.table = Some(table.name.as_str().into());
+        self
+    }
+
+    /// Says which attribute it is about.
+    #[must_use]
+    pub fn on(mut self, attribute: &Name) -> Self {
+        self.attribute = Some(attribute.clone());
+        self
+    }
+
+    /// Says which item it is about.
+    #[must_use]
+    pub fn at(mut self, key: &Key) -> Self {
+        self.key = Some(Box::new(key.clone()));
+        self
+    }
+
+    /// Carries the stored item that a guard met.
+    #[must_use]
+    pub fn with_item(mut self, item: Option<Item>) -> Self {
+        self.item = item.map(Box::new);
+        self
+    }
+
+    /// Names the cause below.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// An item with this key is there already.
+    #[must_use]
+    pub fn collision(table: &Table, key: &Key) -> Self {
+        let message = format!(
+            "{} {key} exists already in table {:?}: use another key, or get() it and change that",
+            table.model, table.name
+        );
+        Self::new(ErrorKind::KeyCollision, message)
+            .of(table)
+            .at(key)
+    }
+
+    /// The item to change is not there.
+    #[must_use]
+    pub fn gone(table: &Table, key: &Key) -> Self {
+        let message = format!(
+            "{} {key} is not in table {:?} any more (deleted or expired): save(replace=True) writes it \
+             whole, update(upsert=True) starts it anew",
+            table.model, table.name
+        );
+        Self::new(ErrorKind::ItemGone, message).of(table).at(key)
+    }
+
+    /// The stored version is another. `stored` is `None` without a row, and `Some(None)` if it has no
+    /// version.
+    #[must_use]
+    pub fn version_conflict(
+        table: &Table,
+        key: &Key,
+        attribute: &Name,
+        expected: Option<Number>,
+        stored: Option<Option<&Value>>,
+    ) -> Self {
+        let expected = expected.map_or_else(
+            || "no version to be stored".to_owned(),
+            |version| format!("version {version}"),
+        );
+        let stored = match stored {
+            None => "the row is not there".to_owned(),
+            Some(None) => "the stored row has none".to_owned(),
+            Some(Some(Value::Number(version))) => format!("the stored row has version {version}"),
+            Some(Some(other)) => format!("the stored row has a {}", other.value_type()),
+        };
+        let message = format!(
+            "{} {key} was changed by somebody else: this write expects {expected}, but {stored}; \
+             refresh() and try again",
+            table.model
+        );
+        Self::new(ErrorKind::VersionConflict, message)
+            .of(table)
+            .at(key)
+            .on(attribute)
+    }
+
+    /// The condition was false.
+    #[must_use]
+    pub fn condition_failed(table: &Table, key: &Key, found: bool) -> Self {
+        let what = if found {
+            "the stored row"
+        } else {
+            "there is no stored row, which"
+        };
+        let message = format!(
+            "the condition on {} {key} was not met: {what} does not fulfil it, and nothing was written",
+            table.model
+        );
+        Self::new(ErrorKind::ConditionFailed, message)
+            .of(table)
+            .at(key)
+    }
+
+    /// A part of a key is absent (`None`) or of another type.
+    #[must_use]
+    pub fn key_type(table: &Table, attribute: &KeyAttribute, found: Option<ValueType>) -> Self {
+        let wanted = attribute.kind.value_type();
+        let found = found.map_or_else(|| "is missing".to_owned(), |found| format!("is a {found}"));
+        let message = format!(
+            "key attribute {:?} of {} {found}: give it a {wanted}",
+            attribute.name, table.model
+        );
+        Self::invalid(message).of(table).on(&attribute.name)
+    }
+
+    /// The store was closed.
+    #[must_use]
+    pub fn closed(address: &str) -> Self {
+        Self::configuration(format!("store {address} is closed: connect() again"))
+    }
+}

@@ -1,0 +1,28 @@
+//! What a store answers.
+
+use crate::position::Position;
+use crate::value::Item;
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Done: to a put, a delete, an update that returns nothing, the making or dropping of a table.
+    Done,
+    /// Whether the table exists.
+    Exists(bool),
+    /// The item, if there is one: to a get, or to an update with `returning`.
+    Item(Option<Item>),
+    /// Items: to a query or a scan.
+    Page(Page),
+}
+
+/// A page of a query or scan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    /// The items in order; none when only their number was asked for.
+    pub items: Vec<Item>,
+    /// How many items the page has.
+    pub count: u64,
+    /// Where to go on; absent at the end.
+    pub next: Option<Position>,
+}

@@ -1,0 +1,268 @@
+//! What a store is asked to do.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::condition::Condition;
+use crate::error::{Error, Result};
+use crate::key::{Key, KeyValue};
+use crate::number::Number;
+use crate::position::Position;
+use crate::table::Table;
+use crate::update::Action;
+use crate::value::{Item, Name, Value};
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The time by which expiry is judged, in seconds since 1970.
+    pub now: i64,
+    /// What to do.
+    pub operation: Operation,
+}
+
+/// The kinds of request.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// Make the table, or add what it lacks.
+    CreateTable(Arc<Table>),
+    /// Ask whether the table is there.
+    TableExists(Arc<Table>),
+    /// Drop the table with everything in it; one that is not there counts as dropped.
+    DeleteTable(Arc<Table>),
+    /// Read one item by key.
+    Get(Get),
+    /// Write a whole item.
+    Put(Put),
+    /// Change an item in the store.
+    Update(Update),
+    /// Remove an item.
+    Delete(Delete),
+    /// Read the items of a partition in order.
+    Query(Query),
+    /// Read the items of a table.
+    Scan(Scan),
+}
+
+/// Reads one item by key.
+#[derive(Clone, Debug)]
+pub struct Get {
+    /// The table.
+    pub table: Arc<Table>,
+    /// The item's key.
+    pub key: Key,
+    /// Whether it must see every write acknowledged before.
+    pub consistent: bool,
+    /// Only these attributes, and the keys.
+    pub attributes: Option<Vec<Name>>,
+}
+
+/// What must be true of the stored row for a write to happen. An expired row counts as absent.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Whether the row must be there.
+    pub row: Row,
+    /// The attribute that holds the version, and the version the stored row must have; `None`: the
+    /// row must be absent, or have none.
+    pub version: Option<(Name, Option<Number>)>,
+    /// A condition on the stored row; an absent row is judged as an item without attributes.
+    pub condition: Option<Condition>,
+}
+
+/// Whether a row must be there.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Row {
+    /// It does not matter.
+    #[default]
+    Any,
+    /// It must not be there (else `KeyCollision`).
+    Absent,
+    /// It must be there (else `ItemGone`).
+    Present,
+}
+
+/// Writes a whole item, over a stored one if the guard lets it.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// The table.
+    pub table: Arc<Table>,
+    /// The item, with its key.
+    pub item: Arc<Item>,
+    /// What must be true before.
+    pub guard: Guard,
+}
+
+/// Changes an item in the store.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// The table.
+    pub table: Arc<Table>,
+    /// The item's key.
+    pub key: Key,
+    /// What to change.
+    pub actions: Vec<Action>,
+    /// What must be true before.
+    pub guard: Guard,
+    /// Whether to start from the key alone when the row is absent; else that is `ItemGone`.
+    pub upsert: bool,
+    /// Whether to answer with the changed item.
+    pub returning: bool,
+}
+
+/// Removes an item. One that is not there counts as removed, unless the guard says otherwise.
+#[derive(Clone, Debug)]
+pub struct Delete {
+    /// The table.
+    pub table: Arc<Table>,
+    /// The item's key.
+    pub key: Key,
+    /// What must be true before.
+    pub guard: Guard,
+}
+
+/// Reads the items of one partition, or of a whole-table index, in order.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The table.
+    pub table: Arc<Table>,
+    /// The index to read by; none: the table's own key.
+    pub index: Option<String>,
+    /// The values of the partition attributes; empty for an index over the whole table.
+    pub partition: Vec<KeyValue>,
+    /// Which sort keys.
+    pub sort: Option<SortCondition>,
+    /// Which of the items found.
+    pub filter: Option<Condition>,
+    /// From the last to the first.
+    pub descending: bool,
+    /// How many items a page holds at most.
+    pub limit: Option<usize>,
+    /// Where the page before ended.
+    pub after: Option<Position>,
+    /// Only these attributes, and the keys.
+    pub attributes: Option<Vec<Name>>,
+    /// Only the number of items.
+    pub count: bool,
+    /// Whether it must see every write acknowledged before.
+    pub consistent: bool,
+}
+
+/// A condition on the sort key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SortCondition {
+    /// Equal.
+    Eq(KeyValue),
+    /// Less.
+    Lt(KeyValue),
+    /// Less or equal.
+    Le(KeyValue),
+    /// Greater.
+    Gt(KeyValue),
+    /// Greater or equal.
+    Ge(KeyValue),
+    /// From the first to the second, both included.
+    Between(KeyValue, KeyValue),
+    /// Between two bounds.
+    Range {
+        /// The lower bound.
+        low: Bound<KeyValue>,
+        /// The upper bound.
+        high: Bound<KeyValue>,
+    },
+    /// Starting with these characters or bytes.
+    BeginsWith(KeyValue),
+}
+
+/// Reads the items of a table, in the order of their keys where the engine has one.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// The table.
+    pub table: Arc<Table>,
+    /// Which items.
+    pub filter: Option<Condition>,
+    /// How many items a page holds at most.
+    pub limit: Option<usize>,
+    /// Where the page before ended.
+    pub after: Option<Position>,
+    /// Only these attributes, and the keys.
+    pub attributes: Option<Vec<Name>>,
+    /// Only the number of items.
+    pub count: bool,
+    /// This segment (from 0) of so many, for several readers at once.
+    pub segment: Option<(u32, u32)>,
+    /// Whether it must see every write acknowledged before.
+    pub consistent: bool,
+}
+
+impl Guard {
+    /// Judges the stored row, `None` if there is none or it has expired.
+    ///
+    /// # Errors
+    ///
+    /// `KeyCollision`, `ItemGone`, `VersionConflict`, `ConditionFailed`, in this order; each carries the
+    /// stored item.
+    pub fn check(&self, table: &Table, key: &Key, stored: Option<&Item>) -> Result<()> {
+        match (self.row, stored) {
+            (Row::Absent, Some(_)) => {
+                return Err(Error::collision(table, key).with_item(stored.cloned()));
+            }
+            (Row::Present, None) => return Err(Error::gone(table, key)),
+            _ => {}
+        }
+        if let Some((name, expected)) = &self.version {
+            let found = stored.and_then(|item| item.get(name));
+            let agrees = match (found, expected) {
+                (Some(Value::Number(found)), Some(expected)) => found == expected,
+                (None, None) => true,
+                _ => false,
+            };
+            if !agrees {
+                let error =
+                    Error::version_conflict(table, key, name, *expected, stored.map(|_| found));
+                return Err(error.with_item(stored.cloned()));
+            }
+        }
+        match &self.condition {
+            Some(condition) if !condition.evaluate(stored.unwrap_or(&Item::new())) => {
+                let error = Error::condition_failed(table, key, stored.is_some());
+                Err(error.with_item(stored.cloned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether nothing at all is asked of the stored row.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.row, Row::Any) && self.version.is_none() && self.condition.is_none()
+    }
+}
+
+impl Operation {
+    /// The table it is about.
+    #[must_use]
+    pub fn table(&self) -> &Arc<Table> {
+        match self {
+            Self::CreateTable(table) | Self::TableExists(table) | Self::DeleteTable(table) => table,
+            Self::Get(get) => &get.table,
+            Self::Put(put) => &put.table,
+            Self::Update(update) => &update.table,
+            Self::Delete(delete) => &delete.table,
+            Self::Query(query) => &query.table,
+            Self::Scan(scan) => &scan.table,
+        }
+    }
+
+    /// Whether it changes the store.
+    #[must_use]
+    pub const fn is_write(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateTable(_)
+                | Self::DeleteTable(_)
+                | Self::Put(_)
+                | Self::Update(_)
+                | Self::Delete(_)
+        )
+    }
+}

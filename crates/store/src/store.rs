@@ -1,0 +1,84 @@
+//! The store itself: one trait, which every engine implements.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::reply::Reply;
+use crate::request::Request;
+
+/// Whether the person at the keyboard wants out.
+///
+/// A blocking call asks about every 100 ms, on its own thread, and gives up when the answer is true.
+/// The answer may take a while (it may run a signal handler), but it must not wait for a thread that
+/// is forking.
+pub trait Interrupt: Sync {
+    /// True: give up.
+    fn raised(&self) -> bool;
+}
+
+/// Never interrupts.
+#[derive(Clone, Copy, Debug)]
+pub struct Never;
+
+impl Interrupt for Never {
+    fn raised(&self) -> bool {
+        false
+    }
+}
+
+/// What to do with the answer to a submitted request: called exactly once, on a thread of the store,
+/// unless the request was withdrawn.
+pub type Done = Box<dyn FnOnce(Result<Reply>) + Send>;
+
+/// A submitted request.
+pub trait Ticket: Send + Sync {
+    /// Takes the request back. True: it was never begun, and its `done` will not be called. False:
+    /// it is running or done.
+    fn withdraw(&self) -> bool;
+}
+
+/// What a store is and can do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Capabilities {
+    /// The engine: `"sqlite"`, `"redis"` or `"dynamodb"`.
+    pub engine: &'static str,
+    /// The store's address, without a password.
+    pub address: String,
+    /// Whether missing tables are made at first use.
+    pub creates_tables: bool,
+    /// Whether a read by index sees every write acknowledged before.
+    pub consistent_indexes: bool,
+}
+
+/// A store. Opening one does no I/O; the first request does.
+pub trait Store: Send + Sync {
+    /// What it is and can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Carries a request out on the calling thread, without starting another.
+    ///
+    /// The interrupt lives for ever because an engine may keep it beyond what the compiler can see;
+    /// a unit value is promoted to that by itself.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the request calls for; see [`crate::ErrorKind`].
+    fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply>;
+
+    /// Takes a request and returns at once; the answer goes to `done`.
+    fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket>;
+
+    /// Closes connections and ends threads; what was submitted is finished first. Later requests are
+    /// a `Configuration` error. Closing twice is closing once.
+    fn close(&self);
+
+    /// Called on the thread that is about to fork: waits for what is running, and lets go of what
+    /// must not be inherited.
+    fn before_fork(&self);
+
+    /// Called in the parent after the fork, on the same thread.
+    fn in_parent(&self);
+
+    /// Called in the child after the fork, on the same thread.
+    fn in_child(&self);
+}

@@ -1,0 +1,289 @@
+//! Values as `DynamoDB` knows them, and items made of them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::number::Number;
+
+/// The name of an attribute, shared between the items that carry it.
+pub type Name = Arc<str>;
+
+/// An item: the attributes of one row.
+pub type Item = Map;
+
+/// One value.
+///
+/// Two sets are equal when they hold the same members, two maps when they hold the same entries,
+/// in whatever order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Text.
+    String(String),
+    /// A decimal number of up to 38 digits.
+    Number(Number),
+    /// True or false.
+    Bool(bool),
+    /// The null that lists and maps may hold; an attribute is absent instead.
+    Null,
+    /// Bytes.
+    Binary(Vec<u8>),
+    /// Values in order.
+    List(Vec<Value>),
+    /// Named values.
+    Map(Map),
+    /// Different strings.
+    StringSet(BTreeSet<String>),
+    /// Different numbers.
+    NumberSet(BTreeSet<Number>),
+    /// Different byte strings.
+    BinarySet(BTreeSet<Vec<u8>>),
+}
+
+/// The type of a [`Value`], as a condition may ask for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ValueType {
+    /// Text.
+    String,
+    /// A number.
+    Number,
+    /// True or false.
+    Bool,
+    /// Null.
+    Null,
+    /// Bytes.
+    Binary,
+    /// A list.
+    List,
+    /// A map.
+    Map,
+    /// A set of strings.
+    StringSet,
+    /// A set of numbers.
+    NumberSet,
+    /// A set of byte strings.
+    BinarySet,
+}
+
+impl ValueType {
+    /// The type's word in `DynamoDB`'s notation, `"S"` or `"NS"` for example.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::String => "S",
+            Self::Number => "N",
+            Self::Bool => "BOOL",
+            Self::Null => "NULL",
+            Self::Binary => "B",
+            Self::List => "L",
+            Self::Map => "M",
+            Self::StringSet => "SS",
+            Self::NumberSet => "NS",
+            Self::BinarySet => "BS",
+        }
+    }
+
+    /// The type with this word, if there is one.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Some(match code {
+            "S" => Self::String,
+            "N" => Self::Number,
+            "BOOL" => Self::Bool,
+            "NULL" => Self::Null,
+            "B" => Self::Binary,
+            "L" => Self::List,
+            "M" => Self::Map,
+            "SS" => Self::StringSet,
+            "NS" => Self::NumberSet,
+            "BS" => Self::BinarySet,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for ValueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::String => "string",
+            Self::Number => "number",
+            Self::Bool => "boolean",
+            Self::Null => "null",
+            Self::Binary => "binary",
+            Self::List => "list",
+            Self::Map => "map",
+            Self::StringSet => "string set",
+            Self::NumberSet => "number set",
+            Self::BinarySet => "binary set",
+        })
+    }
+}
+
+impl Value {
+    /// The value's type.
+    #[must_use]
+    pub const fn value_type(&self) -> ValueType {
+        match self {
+            Self::String(_) => ValueType::String,
+            Self::Number(_) => ValueType::Number,
+            Self::Bool(_) => ValueType::Bool,
+            Self::Null => ValueType::Null,
+            Self::Binary(_) => ValueType::Binary,
+            Self::List(_) => ValueType::List,
+            Self::Map(_) => ValueType::Map,
+            Self::StringSet(_) => ValueType::StringSet,
+            Self::NumberSet(_) => ValueType::NumberSet,
+            Self::BinarySet(_) => ValueType::BinarySet,
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::String(text)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Number(Number::from(number))
+    }
+}
+
+impl From<Number> for Value {
+    fn from(number: Number) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
+    }
+}
+
+/// Names to values, in the order written.
+///
+/// A vector inside: items are small, and a walk over a few names beats hashing them. Equality
+/// ignores the order.
+#[derive(Clone, Debug, Default)]
+pub struct Map(Vec<(Name, Value)>);
+
+impl Map {
+    /// A map without entries.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// A map without entries and with room for some.
+    #[must_use]
+    pub fn with_capacity(entries: usize) -> Self {
+        Self(Vec::with_capacity(entries))
+    }
+
+    /// A map of these entries, whose names must all differ.
+    #[must_use]
+    pub fn from_pairs(pairs: Vec<(Name, Value)>) -> Self {
+        Self(pairs)
+    }
+
+    /// The value under a name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0
+            .iter()
+            .find(|(own, _)| &**own == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The value under a name, to change it.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
+        self.0
+            .iter_mut()
+            .find(|(own, _)| &**own == name)
+            .map(|(_, value)| value)
+    }
+
+    /// Puts a value under a name, at the end if the name is new, and gives back the one it replaced.
+    pub fn insert(&mut self, name: Name, value: Value) -> Option<Value> {
+        if let Some(old) = self.get_mut(&name) {
+            return Some(std::mem::replace(old, value));
+        }
+        self.0.push((name, value));
+        None
+    }
+
+    /// Takes a value out; the others keep their order.
+    pub fn remove(&mut self, name: &str) -> Option<Value> {
+        let place = self.0.iter().position(|(own, _)| &**own == name)?;
+        Some(self.0.remove(place).1)
+    }
+
+    /// Keeps the entries of which the question is true.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Name, &Value) -> bool) {
+        self.0.retain(|(name, value)| keep(name, value));
+    }
+
+    /// The entries in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, (Name, Value)> {
+        self.0.iter()
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True without entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Appends an entry whose name is known to be new, without looking for it.
+    pub(crate) fn push(&mut self, name: Name, value: Value) {
+        self.0.push((name, value));
+    }
+}
+
+impl PartialEq for Map {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len()
+            && self
+                .0
+                .iter()
+                .all(|(name, value)| other.get(name) == Some(value))
+    }
+}
+
+impl IntoIterator for Map {
+    type Item = (Name, Value);
+    type IntoIter = std::vec::IntoIter<(Name, Value)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Map {
+    type Item = &'a (Name, Value);
+    type IntoIter = std::slice::Iter<'a, (Name, Value)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<(Name, Value)> for Map {
+    fn from_iter<I: IntoIterator<Item = (Name, Value)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}
