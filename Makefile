@@ -17,6 +17,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport CONDA_PREFIX PYTHONHOME PYTHONPATH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # clippy looks at the binding against the same Python that the build uses.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
@@ -88,7 +89,7 @@ $(VENV)/.ready: requirements/dev.txt
 		+ sys.version.split()[0] + "; name another: make PYTHON=/path/to/python")'
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) \
 		|| { echo "Python cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
 $(RELEASE): $(VENV)/.ready $(RUST_SOURCES)

@@ -1,0 +1,52 @@
+"""The repository as the tests of its own rules see it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The top folder of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def texts() -> dict[str, str]:
+    """The text of every file that git knows or would add, by its path; lock files are left out."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    found = {}
+    for name in filter(None, listed.split("\0")):
+        path = ROOT / name
+        if name == "Cargo.lock" or name.startswith("requirements/") or not path.is_file():
+            continue
+        content = path.read_bytes()
+        if b"\0" not in content:
+            found[name] = content.decode()
+    return found
+
+
+@pytest.fixture(scope="session")
+def crates() -> dict[str, dict[str, Any]]:
+    """What cargo says of each crate of the workspace, by its folder's name."""
+    told = subprocess.run(
+        ["cargo", "metadata", "--no-deps", "--locked", "--format-version", "1"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return {Path(package["manifest_path"]).parent.name: package for package in json.loads(told)["packages"]}

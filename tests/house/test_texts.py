@@ -1,0 +1,94 @@
+"""The repository stands alone: what it names, it has."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from pathlib import PurePosixPath
+
+WEB_ADDRESS = re.compile(r"\w+://\S+")
+PAGE = re.compile(r"(?<![\w*{}])[\w./-]*\w\.md\b")
+SECTION = re.compile(r"\bsections? \d", re.IGNORECASE)
+PUBLIC_DOCUMENT = re.compile(r"\b(RFC|ISO|PEP|spec)\b|://", re.IGNORECASE)
+# A path that begins in somebody's home or checkout.
+MACHINE = re.compile(r"(?<![\w./$}*-])/(?:home|root|Users|work)/\w")
+
+# About 600 lines: what a reader can hold in mind.
+LONGEST_FILE = 650
+LONGER_FOR_A_REASON = {
+    "python/mintkey/attributes.py": "one small class per stored type, which a reader looks up one at a time",
+}
+
+RELEASE = re.compile(r"^## \[(\d+)\.(\d+)\.(\d+)\] - \d{4}-\d{2}-\d{2}$")
+
+
+def lines(texts):
+    """Every line of every file, with where it stands."""
+    for name, text in texts.items():
+        for number, line in enumerate(text.splitlines(), 1):
+            yield f"{name}:{number}", name, line
+
+
+def test_every_page_that_is_named_exists(texts):
+    missing = []
+    for place, name, line in lines(texts):
+        for page in PAGE.findall(WEB_ADDRESS.sub("", line)):
+            beside = (PurePosixPath(name).parent / page).as_posix()
+            if {page.removeprefix("./"), normal(beside)}.isdisjoint(texts):
+                missing.append(f"{place} names {page}")
+    assert not missing
+
+
+def normal(path: str) -> str:
+    """The path without `.` and `..`."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts.pop()
+        elif part != ".":
+            parts.append(part)
+    return "/".join(parts)
+
+
+def test_a_section_is_named_with_its_public_document(texts):
+    bare = [place for place, _, line in lines(texts) if SECTION.search(line) and not PUBLIC_DOCUMENT.search(line)]
+    assert not bare
+
+
+def test_no_file_names_a_place_on_one_machine(texts):
+    assert not [place for place, _, line in lines(texts) if MACHINE.search(WEB_ADDRESS.sub("", line))]
+
+
+def test_files_are_short_or_have_a_reason(texts):
+    sources = {name: text for name, text in texts.items() if name.endswith((".py", ".pyi", ".rs"))}
+    assert sources
+    long = {name for name, text in sources.items() if text.count("\n") > LONGEST_FILE}
+    assert long - set(LONGER_FOR_A_REASON) == set()
+
+
+def test_the_changelog_knows_the_version(texts, crates):
+    (written,) = {package["version"] for package in crates.values()}
+    current = tuple(map(int, written.split(".")))
+    headings = [line for line in texts["CHANGELOG.md"].splitlines() if line.startswith("## ")]
+    assert headings[0] == "## [Unreleased]"
+    released = []
+    for heading in headings[1:]:
+        match = RELEASE.match(heading)
+        assert match, f"{heading!r} is no release: write `## [1.2.3] - 2026-01-31`"
+        released.append(tuple(map(int, match.groups())))
+    assert released == sorted(set(released), reverse=True)
+    if current not in released[:1]:
+        assert current > max(released, default=(0, 0, 0))
+        unreleased = texts["CHANGELOG.md"].split("## [Unreleased]")[1].split("\n## ")[0]
+        assert "\n- " in unreleased, f"{written} changes nothing?"
+
+
+def test_the_installed_package_has_the_workspace_version(crates):
+    assert {package["version"] for package in crates.values()} == {version("mintkey")}
+
+
+def test_every_decision_is_numbered_and_listed(texts):
+    pages = sorted(name for name in texts if re.match(r"docs/decisions/\d", name))
+    assert [int(PurePosixPath(name).name[:4]) for name in pages] == list(range(1, len(pages) + 1))
+    index = texts["docs/decisions/README.md"]
+    assert [name for name in pages if f"]({PurePosixPath(name).name})" not in index] == []

@@ -1,0 +1,88 @@
+"""What blocks has a twin that awaits: the same name after an `a`, the same parameters, the same result."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import mintkey
+
+# Public methods of `Model` that ask no store anything.
+WITHOUT_STORE = {"from_dict", "to_dict"}
+
+AWAITABLE = re.compile(r"^(?:collections\.abc\.|typing\.)?(?:Awaitable|Coroutine)\[(?:Any, Any, )?(.*)\]$")
+ASYNC_WORDS = re.compile(r"\bAsync(?=Iterator|Iterable|Generator)")
+
+
+def public_classes() -> Iterator[type]:
+    """Every class that a module of mintkey defines."""
+    for found in pkgutil.iter_modules(mintkey.__path__, "mintkey."):
+        if found.name.rpartition(".")[2].startswith("_"):
+            continue
+        module = importlib.import_module(found.name)
+        for thing in vars(module).values():
+            if inspect.isclass(thing) and thing.__module__ == module.__name__:
+                yield thing
+
+
+def methods(owner: type) -> dict[str, Callable[..., Any]]:
+    """The public methods that a class defines or inherits, as they are called on it."""
+    return {
+        name: getattr(owner, name)
+        for name in dir(owner)
+        if not name.startswith("_") and callable(getattr(owner, name)) and not inspect.isclass(getattr(owner, name))
+    }
+
+
+def pairs() -> list[Any]:
+    """Each method beside the one that is named like it with an `a` in front."""
+    found = {}
+    for owner in public_classes():
+        known = methods(owner)
+        for name, method in known.items():
+            if f"a{name}" in known:
+                found[f"{owner.__name__}.{name}"] = (method, known[f"a{name}"])
+    return [pytest.param(*both, id=name) for name, both in sorted(found.items())]
+
+
+def shape(method: Callable[..., Any]) -> list[tuple[str, Any, Any, Any]]:
+    """What a caller has to know of a method's parameters."""
+    return [(one.name, one.kind, one.default, one.annotation) for one in inspect.signature(method).parameters.values()]
+
+
+def result(method: Callable[..., Any]) -> str:
+    """What a method gives in the end, be it waited for or not."""
+    told = str(inspect.signature(method).return_annotation)
+    return ASYNC_WORDS.sub("", AWAITABLE.sub(r"\1", told))
+
+
+@pytest.mark.parametrize(("blocking", "awaiting"), pairs())
+def test_twins_are_called_alike(blocking, awaiting):
+    assert shape(awaiting) == shape(blocking)
+    assert result(awaiting) == result(blocking)
+
+
+def test_what_awaits_is_named_after_what_blocks():
+    alone = [
+        f"{owner.__name__}.{name}"
+        for owner in public_classes()
+        for name, method in methods(owner).items()
+        if (inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method))
+        and (not name.startswith("a") or name[1:] not in methods(owner))
+    ]
+    assert not alone
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mintkey.model") is None, reason="Model comes with a later commit")
+def test_every_method_of_a_model_that_asks_a_store_has_a_twin():
+    known = methods(importlib.import_module("mintkey.model").Model)
+    blocking = set(known) - WITHOUT_STORE - {f"a{name}" for name in known}
+    assert {name for name in blocking if f"a{name}" not in known} == set()
+    assert {"save", "get", "delete", "update", "query"} <= blocking
