@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# A store crate's top level. What one engine needs beyond these lies in folders beside them.
+# What every store crate has. A file beyond these is what its engine alone needs.
 STORE_FILES = {"config.rs", "lib.rs", "store.rs", "translate.rs"}
 NO_STORES = {"ids", "python", "store"}
 
@@ -14,7 +14,7 @@ def test_every_store_crate_has_the_same_files(crates):
     assert stores
     for folder, package in stores.items():
         source = Path(package["manifest_path"]).parent / "src"
-        assert {path.name for path in source.glob("*.rs")} == STORE_FILES, f"crates/{folder}/src"
+        assert {path.name for path in source.glob("*.rs")} >= STORE_FILES, f"crates/{folder}/src"
 
 
 def test_every_crate_is_in_the_folder_of_its_name(crates):
