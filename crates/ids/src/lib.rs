@@ -1,2 +1,30 @@
-//! Placeholder of the workspace: filled by the first commits.
+//! The minting engine: unique ids in thirteen formats, ordered and unguessable.
+//!
+//! Pure Rust that knows nobody. [`engine`] is the process's one state behind one lock; [`minter`]
+//! keeps the promises, with clock and randomness passed in; the other modules are the formats.
 #![forbid(unsafe_code)]
+
+mod base32;
+mod base62;
+pub mod chacha;
+pub mod clock;
+pub mod engine;
+mod error;
+mod hex;
+mod iso8601;
+pub mod minter;
+pub mod node;
+mod parse;
+mod strategy;
+
+pub use base32::{write_typeid, write_ulid, write_xid};
+pub use base62::write_ksuid;
+pub use engine::{before_fork, in_child, in_parent, now_ms};
+pub use error::{InvalidParameter, InvalidText, Refusal};
+pub use hex::{write_hex, write_uuid};
+pub use iso8601::write_iso8601;
+pub use parse::{Parsed, candidates, parse, parse_bits, parse_int, parse_ksuid};
+pub use strategy::{
+    CUID2_LENGTH, Draft, Kind, NANOID_ALPHABET, NANOID_SIZE, Parameters, Strategy, check_prefix,
+    write_cuid2, write_nanoid,
+};

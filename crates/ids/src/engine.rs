@@ -1,0 +1,335 @@
+//! The one engine of a process: one state, one lock.
+//!
+//! Everything that promises anything across calls lies behind [`ENGINE`]. The lock is held for
+//! tens of nanoseconds and never while Python code may run. A fork takes it before, so that the
+//! child finds the state whole, and lets go after, on both sides.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::chacha::{ChaCha, derive_key};
+use crate::clock::{EngineClock, system_ms};
+use crate::error::Refusal;
+use crate::minter::{Host, Minter, Reading, StepBack};
+use crate::node::{NodeChoice, Nodes};
+use crate::strategy::{Draft, Kind, Strategy};
+
+/// The minter of a process.
+pub type EngineMinter = Minter<EngineClock, ChaCha>;
+
+/// The seed of a repeatable block, and how often the process has forked in it.
+struct Seed {
+    key: [u32; 8],
+    forks: u64,
+}
+
+/// A block in which time stands still: a state of its own above the process's.
+struct Frozen {
+    id: u64,
+    seed: Option<Seed>,
+    minter: EngineMinter,
+    seeded: bool,
+    nodes: Nodes,
+}
+
+/// All state of the process that ids depend on.
+pub struct Engine {
+    minter: EngineMinter,
+    /// Whether the system's randomness has been taken; put off until the first id.
+    seeded: bool,
+    nodes: Nodes,
+    frozen: Vec<Frozen>,
+    last_id: u64,
+}
+
+static ENGINE: Mutex<Engine> = Mutex::new(Engine {
+    minter: Minter::new(EngineClock::System, ChaCha::new([0; 8]), HOST),
+    seeded: false,
+    nodes: Nodes::new(false),
+    frozen: Vec::new(),
+    last_id: 0,
+});
+
+const HOST: Host = Host {
+    process_bits,
+    stepped_back: || STEPPED_BACK.store(true, Ordering::Relaxed),
+};
+
+/// Whether any block is frozen, so that reading the time takes no lock otherwise.
+static FROZEN: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`take_step_back`] has something to give.
+static STEPPED_BACK: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// The lock, held by the forking thread while it forks.
+    static HELD: RefCell<Option<MutexGuard<'static, Engine>>> = const { RefCell::new(None) };
+}
+
+/// The lowest bits of the process id.
+#[allow(clippy::unnecessary_wraps, reason = "a repeatable block gives none")]
+fn process_bits() -> Option<u16> {
+    #[allow(clippy::cast_possible_truncation, reason = "two bytes are kept")]
+    let bits = std::process::id() as u16;
+    Some(bits)
+}
+
+#[inline]
+fn lock() -> MutexGuard<'static, Engine> {
+    // Nothing panics under the lock; were it so, each id would still be a whole one.
+    ENGINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a step under the lock.
+///
+/// # Errors
+/// What `step` refuses, or [`Refusal::NoRandomness`].
+#[inline]
+pub fn with<T>(step: impl FnOnce(&mut Session<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
+    let mut engine = lock();
+    let mut session = engine.session()?;
+    step(&mut session)
+}
+
+/// The engine within a step: a minter and the nodes it may use.
+pub struct Session<'a> {
+    /// The minter.
+    pub minter: &'a mut EngineMinter,
+    nodes: &'a mut Nodes,
+}
+
+impl Session<'_> {
+    /// A snowflake of one of the nodes.
+    ///
+    /// # Errors
+    /// As [`Minter::snowflake`] and [`Nodes::resolve`].
+    #[inline]
+    pub fn snowflake(
+        &mut self,
+        reading: Reading,
+        epoch: i64,
+        choice: NodeChoice,
+    ) -> Result<i64, Refusal> {
+        let node = match self.nodes.known(choice) {
+            Some(node) => node,
+            None => self.claim(choice)?,
+        };
+        self.minter.snowflake(reading, epoch, node)
+    }
+
+    #[cold]
+    fn claim(&mut self, choice: NodeChoice) -> Result<u16, Refusal> {
+        #[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
+        let random = self.minter.word() as u16;
+        self.nodes.resolve(choice, random)
+    }
+
+    /// Mints one value; timestamps tell `at_ms` where it is given.
+    ///
+    /// # Errors
+    /// When the format has no value to give.
+    #[inline]
+    pub fn mint(
+        &mut self,
+        strategy: &Strategy,
+        reading: Reading,
+        at_ms: Option<i64>,
+    ) -> Result<Draft, Refusal> {
+        let minter = &mut *self.minter;
+        Ok(match strategy.kind() {
+            Kind::Uuid4 => Draft::Bits(minter.uuid4()),
+            Kind::Uuid7 | Kind::Typeid => Draft::Bits(minter.uuid7(reading)?),
+            Kind::Ulid => Draft::Bits(minter.ulid(reading)?),
+            Kind::Ksuid => {
+                let (time, payload) = minter.ksuid(reading)?;
+                Draft::Ksuid(time, payload)
+            }
+            Kind::Nanoid | Kind::Cuid2 => Draft::Words(minter.words()),
+            Kind::Xid => Draft::Bits(minter.xid(reading)?),
+            Kind::Snowflake => {
+                let (epoch, node) = strategy.snowflake().unwrap_or_default();
+                Draft::Int(self.snowflake(reading, epoch, node)?)
+            }
+            Kind::Epoch | Kind::EpochMs | Kind::Iso8601 | Kind::Iso8601Ms => {
+                Draft::Time(at_ms.unwrap_or(reading.ms()))
+            }
+        })
+    }
+}
+
+impl Engine {
+    #[inline]
+    fn session(&mut self) -> Result<Session<'_>, Refusal> {
+        if self.frozen.is_empty() && self.seeded {
+            return Ok(Session {
+                minter: &mut self.minter,
+                nodes: &mut self.nodes,
+            });
+        }
+        self.session_slowly()
+    }
+
+    #[cold]
+    fn session_slowly(&mut self) -> Result<Session<'_>, Refusal> {
+        let (minter, seeded) = match self.frozen.last_mut() {
+            Some(frozen) => (&mut frozen.minter, &mut frozen.seeded),
+            None => (&mut self.minter, &mut self.seeded),
+        };
+        if !*seeded {
+            let random =
+                ChaCha::from_system().map_err(|error| Refusal::NoRandomness(error.to_string()))?;
+            minter.restart(random);
+            *seeded = true;
+        }
+        Ok(match self.frozen.last_mut() {
+            Some(frozen) if frozen.seed.is_some() => Session {
+                minter: &mut frozen.minter,
+                nodes: &mut frozen.nodes,
+            },
+            Some(frozen) => Session {
+                minter: &mut frozen.minter,
+                nodes: &mut self.nodes,
+            },
+            None => Session {
+                minter: &mut self.minter,
+                nodes: &mut self.nodes,
+            },
+        })
+    }
+
+    /// Makes the state that of a new process.
+    fn restart_in_child(&mut self) {
+        self.seeded = false;
+        self.minter.restart(ChaCha::new([0; 8]));
+        self.nodes.restart_in_child();
+        for frozen in &mut self.frozen {
+            frozen.nodes.restart_in_child();
+            if let Some(seed) = &mut frozen.seed {
+                seed.key = derive_key(&seed.key, seed.forks + 1);
+                seed.forks = 0;
+                frozen.minter.restart(ChaCha::new(seed.key));
+            } else {
+                frozen.seeded = false;
+                frozen.minter.restart(ChaCha::new([0; 8]));
+            }
+        }
+    }
+}
+
+/// Milliseconds since the Unix epoch by the engine's clock, which a test may have frozen.
+#[inline]
+#[must_use]
+pub fn now_ms() -> i64 {
+    if FROZEN.load(Ordering::Acquire)
+        && let Some(frozen) = lock().frozen.last()
+    {
+        return frozen.minter.now_ms();
+    }
+    system_ms()
+}
+
+/// Whether a step back waits to be told, without the lock.
+#[inline]
+#[must_use]
+pub fn stepped_back() -> bool {
+    STEPPED_BACK.load(Ordering::Relaxed)
+}
+
+/// A step back of the clock by more than ten seconds that has not been told yet.
+#[must_use]
+pub fn take_step_back() -> Option<StepBack> {
+    let mut engine = lock();
+    STEPPED_BACK.store(false, Ordering::Relaxed);
+    match engine.frozen.last_mut() {
+        Some(frozen) => frozen.minter.take_step_back(),
+        None => engine.minter.take_step_back(),
+    }
+}
+
+/// Says which nodes a snowflake without `node=` may use, and in which directory their locks lie.
+pub fn choose_node(default: NodeChoice, directory: Option<&Path>) {
+    let mut engine = lock();
+    engine.nodes.choose(default, directory);
+    for frozen in &mut engine.frozen {
+        frozen.nodes.choose(default, directory);
+    }
+}
+
+/// Stops the clock at `wall_us` microseconds since the Unix epoch; with a `seed`, randomness repeats.
+///
+/// The number returned names the block until [`thaw`].
+#[must_use]
+pub fn freeze(wall_us: i64, seed: Option<[u8; 32]>) -> u64 {
+    let mut engine = lock();
+    engine.last_id += 1;
+    let id = engine.last_id;
+    let key = seed.map(|bytes| derive_key(&ChaCha::from_bytes(&bytes).key(), 0));
+    let mut host = HOST;
+    if key.is_some() {
+        // A process id would not repeat.
+        host.process_bits = || None;
+    }
+    engine.frozen.push(Frozen {
+        id,
+        minter: Minter::new(
+            EngineClock::frozen(wall_us),
+            ChaCha::new(key.unwrap_or_default()),
+            host,
+        ),
+        seeded: key.is_some(),
+        seed: key.map(|key| Seed { key, forks: 0 }),
+        nodes: Nodes::new(true),
+    });
+    FROZEN.store(true, Ordering::Release);
+    id
+}
+
+/// Ends the block; whether it was there.
+pub fn thaw(id: u64) -> bool {
+    let mut engine = lock();
+    let before = engine.frozen.len();
+    engine.frozen.retain(|frozen| frozen.id != id);
+    FROZEN.store(!engine.frozen.is_empty(), Ordering::Release);
+    engine.frozen.len() < before
+}
+
+/// Changes the clock of a frozen block; its reading in microseconds after it, if the block is there.
+pub fn move_clock(id: u64, change: impl FnOnce(&mut EngineClock)) -> Option<i64> {
+    let mut engine = lock();
+    let frozen = engine.frozen.iter_mut().find(|frozen| frozen.id == id)?;
+    let clock = frozen.minter.clock_mut();
+    change(clock);
+    clock.wall_us()
+}
+
+/// Takes the lock, so that the fork finds the state whole. To be called before `fork()`.
+pub fn before_fork() {
+    // Without a place to keep it (a thread that is ending), the lock is left alone.
+    let _ = HELD.try_with(|held| *held.borrow_mut() = Some(lock()));
+}
+
+/// Goes on in the parent after `fork()`.
+pub fn in_parent() {
+    let _ = HELD.try_with(|held| {
+        if let Some(mut engine) = held.borrow_mut().take() {
+            for seed in engine
+                .frozen
+                .iter_mut()
+                .filter_map(|frozen| frozen.seed.as_mut())
+            {
+                seed.forks += 1;
+            }
+        }
+    });
+}
+
+/// Starts anew in the child after `fork()`: randomness, order, nodes, everything derived from the process.
+pub fn in_child() {
+    let _ = HELD.try_with(|held| {
+        if let Some(mut engine) = held.borrow_mut().take() {
+            engine.restart_in_child();
+        }
+    });
+}

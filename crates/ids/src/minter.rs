@@ -1,0 +1,457 @@
+//! The promises on order and secrecy: ids increase whatever the clock does, by steps nobody can guess.
+//!
+//! A sortable format holds the newest tick it used. While the clock is not past it, the low bits
+//! advance by a random step (RFC 9562, 6.2 method 2); when they are spent, the next tick is
+//! borrowed, up to one second ahead of the highest reading so far. SNOWFLAKE and XID have too few
+//! low bits for that: they start at random in the lower half of a tick's space and count.
+
+use crate::chacha::Randomness;
+use crate::clock::Clock;
+use crate::error::Refusal;
+
+/// How far ids may run ahead of the highest clock reading.
+pub const MAX_LEAD_MS: i64 = 1000;
+/// A wall clock that steps back by more than this is worth a warning.
+const NOTABLE_STEP_MS: i64 = 10_000;
+/// Seconds from the Unix epoch to that of KSUID.
+pub const KSUID_EPOCH: i64 = 1_400_000_000;
+/// Milliseconds from the Unix epoch to Twitter's for snowflakes.
+pub const SNOWFLAKE_EPOCH: i64 = 1_288_834_974_657;
+
+const MAX_48: i64 = (1 << 48) - 1;
+const MAX_41: i64 = (1 << 41) - 1;
+const MAX_32: i64 = (1 << 32) - 1;
+
+const SEQUENCE_BITS: u32 = 12;
+const COUNTER_BITS: u32 = 24;
+/// Bits of a snowflake's sequence, as a mask.
+pub const SEQUENCE_MASK: u32 = (1 << SEQUENCE_BITS) - 1;
+
+/// The newest id of a format with many low bits.
+struct Held {
+    tick: i64,
+    low: u128,
+}
+
+impl Held {
+    const NONE: Self = Self {
+        tick: i64::MIN,
+        low: 0,
+    };
+
+    /// Moves on to the next id: a fresh start in a new tick, else a random step.
+    ///
+    /// A start leaves the highest of `SPACE` bits clear, so that steps of up to 2^`STEP` have room:
+    /// 2^24 of them for ULID and UUID7, more than a tick can take.
+    #[inline]
+    fn advance<const SPACE: u32, const STEP: u32>(
+        &mut self,
+        now: i64,
+        limit: i64,
+        random: &mut impl Randomness,
+    ) -> Result<(), Spent> {
+        if now > self.tick {
+            self.tick = now;
+            self.low = start::<SPACE>(random);
+            return Ok(());
+        }
+        let step = u128::from(random.word() >> (64 - STEP)) + 1;
+        match self.low.checked_add(step) {
+            Some(low) if SPACE == 128 || low >> (SPACE % 128) == 0 => self.low = low,
+            _ if self.tick < limit => {
+                self.tick += 1;
+                self.low = start::<SPACE>(random);
+            }
+            _ => return Err(Spent { tick: self.tick }),
+        }
+        Ok(())
+    }
+}
+
+#[inline]
+fn start<const SPACE: u32>(random: &mut impl Randomness) -> u128 {
+    let bits = u128::from(random.word()) << 64 | u128::from(random.word());
+    bits >> (129 - SPACE)
+}
+
+/// The newest id of a format that counts.
+struct Counted {
+    tick: i64,
+    count: u32,
+}
+
+impl Counted {
+    const NONE: Self = Self {
+        tick: i64::MIN,
+        count: 0,
+    };
+
+    #[inline]
+    fn advance<const SPACE: u32>(
+        &mut self,
+        now: i64,
+        limit: i64,
+        random: &mut impl Randomness,
+    ) -> Result<(), Spent> {
+        if now <= self.tick {
+            if self.count + 1 < 1 << SPACE {
+                self.count += 1;
+                return Ok(());
+            }
+            if self.tick >= limit {
+                return Err(Spent { tick: self.tick });
+            }
+        }
+        self.tick = now.max(self.tick.saturating_add(1));
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "fewer than 32 bits are left"
+        )]
+        let count = (random.word() >> (65 - SPACE)) as u32;
+        self.count = count;
+        Ok(())
+    }
+}
+
+/// No id is left up to this tick.
+struct Spent {
+    tick: i64,
+}
+
+struct Lane {
+    epoch: i64,
+    node: u16,
+    newest: Counted,
+}
+
+/// A clock that goes on from the highest reading after the wall clock stepped back.
+struct Pace {
+    from_ms: i64,
+    since_monotonic_ms: i64,
+}
+
+/// A step of the wall clock that people should know of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepBack {
+    /// The highest reading so far, in milliseconds since the Unix epoch.
+    pub from_ms: i64,
+    /// The reading after the step.
+    pub to_ms: i64,
+}
+
+/// One clock reading: all that is minted in one step shares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading(i64);
+
+impl Reading {
+    /// Milliseconds since the Unix epoch.
+    #[inline]
+    #[must_use]
+    pub const fn ms(self) -> i64 {
+        self.0
+    }
+}
+
+/// What a minter asks of, and tells, the process it lives in.
+#[derive(Clone, Copy)]
+pub struct Host {
+    /// The process bits of an XID; where there are none they are drawn, as the machine bits are.
+    pub process_bits: fn() -> Option<u16>,
+    /// Called when a notable step back waits for [`Minter::take_step_back`].
+    pub stepped_back: fn(),
+}
+
+/// All state that ids depend on, with the clock and the randomness they come from.
+pub struct Minter<C, R> {
+    clock: C,
+    random: R,
+    highest_ms: i64,
+    behind: bool,
+    pace: Option<Pace>,
+    step_back: Option<StepBack>,
+    ulid: Held,
+    uuid7: Held,
+    ksuid: Held,
+    xid: Counted,
+    /// The five bytes of an XID between time and counter, drawn at the first one.
+    identity: Option<u64>,
+    host: Host,
+    lanes: Vec<Lane>,
+}
+
+impl<C: Clock, R: Randomness> Minter<C, R> {
+    /// A minter that has minted nothing yet.
+    pub const fn new(clock: C, random: R, host: Host) -> Self {
+        Self {
+            clock,
+            random,
+            highest_ms: i64::MIN,
+            behind: false,
+            pace: None,
+            step_back: None,
+            ulid: Held::NONE,
+            uuid7: Held::NONE,
+            ksuid: Held::NONE,
+            xid: Counted::NONE,
+            identity: None,
+            host,
+            lanes: Vec::new(),
+        }
+    }
+
+    /// The clock, to move one that stands still.
+    pub const fn clock_mut(&mut self) -> &mut C {
+        &mut self.clock
+    }
+
+    /// The time now, without any effect on ids.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.wall_ms()
+    }
+
+    /// Forgets everything minted and takes other randomness: a forked child starts anew.
+    pub fn restart(&mut self, random: R) {
+        self.random = random;
+        self.highest_ms = i64::MIN;
+        self.behind = false;
+        self.pace = None;
+        self.step_back = None;
+        self.ulid = Held::NONE;
+        self.uuid7 = Held::NONE;
+        self.ksuid = Held::NONE;
+        self.xid = Counted::NONE;
+        self.identity = None;
+        self.lanes.clear();
+    }
+
+    /// Reads the clock, once for all that is minted in one step.
+    #[inline]
+    pub fn read(&mut self) -> Reading {
+        let ms = self.clock.wall_ms();
+        if ms >= self.highest_ms {
+            self.highest_ms = ms;
+            self.behind = false;
+        } else if !self.behind {
+            self.stepped_back(ms);
+        }
+        Reading(ms)
+    }
+
+    #[cold]
+    fn stepped_back(&mut self, to_ms: i64) {
+        self.behind = true;
+        if self.pace.is_none() {
+            self.pace = Some(Pace {
+                from_ms: self.highest_ms,
+                since_monotonic_ms: self.clock.monotonic_ms(),
+            });
+        }
+        if self.highest_ms - to_ms > NOTABLE_STEP_MS {
+            self.step_back = Some(StepBack {
+                from_ms: self.highest_ms,
+                to_ms,
+            });
+            (self.host.stepped_back)();
+        }
+    }
+
+    /// A notable step back that has not been told yet.
+    #[inline]
+    pub fn take_step_back(&mut self) -> Option<StepBack> {
+        self.step_back.take()
+    }
+
+    /// The reading that counting formats go by: after a step back, time goes on from the highest one.
+    #[inline]
+    fn counting_ms(&mut self, reading: Reading) -> i64 {
+        match &self.pace {
+            None => reading.0,
+            Some(pace) => {
+                let paced =
+                    pace.from_ms + (self.clock.monotonic_ms() - pace.since_monotonic_ms).max(0);
+                if reading.0 >= paced {
+                    self.pace = None;
+                }
+                reading.0.max(paced)
+            }
+        }
+    }
+
+    #[cold]
+    fn exhausted(&self, format: &'static str, free_from_ms: i64, now_ms: i64) -> Refusal {
+        let wait = u64::try_from(free_from_ms - now_ms).unwrap_or(0).max(1);
+        Refusal::Exhausted {
+            format,
+            wait_ms: (!self.clock.stands_still()).then_some(wait),
+        }
+    }
+
+    /// 64 random bits.
+    #[inline]
+    pub fn word(&mut self) -> u64 {
+        self.random.word()
+    }
+
+    /// Four random words.
+    #[inline]
+    pub fn words(&mut self) -> [u64; 4] {
+        std::array::from_fn(|_| self.random.word())
+    }
+
+    /// 128 random bits.
+    #[inline]
+    pub fn bits(&mut self) -> u128 {
+        u128::from(self.random.word()) << 64 | u128::from(self.random.word())
+    }
+
+    /// A version 4 UUID (RFC 9562, 5.4).
+    #[inline]
+    pub fn uuid4(&mut self) -> u128 {
+        self.bits() & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62
+    }
+
+    /// A version 7 UUID (RFC 9562, 5.7).
+    ///
+    /// # Errors
+    /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`].
+    #[inline]
+    pub fn uuid7(&mut self, reading: Reading) -> Result<u128, Refusal> {
+        in_range("uuid7", self.highest_ms, 0, MAX_48)?;
+        let limit = self.highest_ms + MAX_LEAD_MS;
+        if let Err(spent) = self
+            .uuid7
+            .advance::<74, 50>(reading.0, limit, &mut self.random)
+        {
+            return Err(self.exhausted("uuid7", spent.tick - MAX_LEAD_MS + 1, reading.0));
+        }
+        let low = self.uuid7.low;
+        Ok(tick_bits(self.uuid7.tick) << 80
+            | 0x7 << 76
+            | low >> 62 << 64
+            | 0x2 << 62
+            | low & ((1 << 62) - 1))
+    }
+
+    /// A ULID (the specification's 128 bits).
+    ///
+    /// # Errors
+    /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`].
+    #[inline]
+    pub fn ulid(&mut self, reading: Reading) -> Result<u128, Refusal> {
+        in_range("ulid", self.highest_ms, 0, MAX_48)?;
+        let limit = self.highest_ms + MAX_LEAD_MS;
+        if let Err(spent) = self
+            .ulid
+            .advance::<80, 56>(reading.0, limit, &mut self.random)
+        {
+            return Err(self.exhausted("ulid", spent.tick - MAX_LEAD_MS + 1, reading.0));
+        }
+        Ok(tick_bits(self.ulid.tick) << 80 | self.ulid.low)
+    }
+
+    /// A KSUID: its 32-bit time and its 128-bit payload.
+    ///
+    /// # Errors
+    /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`].
+    #[inline]
+    pub fn ksuid(&mut self, reading: Reading) -> Result<(u32, u128), Refusal> {
+        let first = KSUID_EPOCH * 1000;
+        in_range("ksuid", self.highest_ms, first, first + MAX_32 * 1000 + 999)?;
+        let limit = (self.highest_ms + MAX_LEAD_MS).div_euclid(1000);
+        let now = reading.0.div_euclid(1000);
+        if let Err(spent) = self.ksuid.advance::<128, 64>(now, limit, &mut self.random) {
+            return Err(self.exhausted("ksuid", spent.tick * 1000, reading.0));
+        }
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked above"
+        )]
+        let time = (self.ksuid.tick - KSUID_EPOCH) as u32;
+        Ok((time, self.ksuid.low))
+    }
+
+    /// An XID: 32 bits of seconds, 24 of machine, 16 of process, 24 of counter.
+    ///
+    /// # Errors
+    /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`].
+    #[inline]
+    pub fn xid(&mut self, reading: Reading) -> Result<u128, Refusal> {
+        let now_ms = self.counting_ms(reading);
+        in_range("xid", now_ms, 0, MAX_32 * 1000 + 999)?;
+        let limit = (now_ms + MAX_LEAD_MS).div_euclid(1000);
+        let now = now_ms.div_euclid(1000);
+        if let Err(spent) = self
+            .xid
+            .advance::<COUNTER_BITS>(now, limit, &mut self.random)
+        {
+            return Err(self.exhausted("xid", spent.tick * 1000, now_ms));
+        }
+        let identity = match self.identity {
+            Some(identity) => identity,
+            None => self.draw_identity(),
+        };
+        Ok(tick_bits(self.xid.tick) << 64
+            | u128::from(identity) << COUNTER_BITS
+            | u128::from(self.xid.count))
+    }
+
+    #[cold]
+    fn draw_identity(&mut self) -> u64 {
+        let drawn = self.random.word() >> 24;
+        let identity = (self.host.process_bits)()
+            .map_or(drawn, |process| drawn & !0xffff | u64::from(process));
+        self.identity = Some(identity);
+        identity
+    }
+
+    /// A snowflake: 41 bits of milliseconds since `epoch`, 10 of node, 12 of sequence.
+    ///
+    /// # Errors
+    /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`].
+    #[inline]
+    pub fn snowflake(&mut self, reading: Reading, epoch: i64, node: u16) -> Result<i64, Refusal> {
+        let now = self.counting_ms(reading);
+        in_range("snowflake", now, epoch, epoch.saturating_add(MAX_41))?;
+        let found = self
+            .lanes
+            .iter()
+            .position(|lane| lane.node == node && lane.epoch == epoch);
+        let index = found.unwrap_or_else(|| self.open_lane(epoch, node));
+        let limit = now + MAX_LEAD_MS;
+        let newest = &mut self.lanes[index].newest;
+        if let Err(spent) = newest.advance::<SEQUENCE_BITS>(now, limit, &mut self.random) {
+            return Err(self.exhausted("snowflake", spent.tick - MAX_LEAD_MS + 1, now));
+        }
+        let newest = &self.lanes[index].newest;
+        Ok(
+            (newest.tick - epoch) << 22
+                | i64::from(node) << SEQUENCE_BITS
+                | i64::from(newest.count),
+        )
+    }
+
+    #[cold]
+    fn open_lane(&mut self, epoch: i64, node: u16) -> usize {
+        self.lanes.push(Lane {
+            epoch,
+            node,
+            newest: Counted::NONE,
+        });
+        self.lanes.len() - 1
+    }
+}
+
+/// Whether a format has bits for this time, and for the second that may be borrowed after it.
+#[inline]
+fn in_range(format: &'static str, at_ms: i64, first_ms: i64, last_ms: i64) -> Result<(), Refusal> {
+    if at_ms < first_ms || at_ms > last_ms - MAX_LEAD_MS {
+        return Err(Refusal::OutOfRange { format, at_ms });
+    }
+    Ok(())
+}
+
+#[inline]
+fn tick_bits(tick: i64) -> u128 {
+    u128::from(tick.cast_unsigned())
+}

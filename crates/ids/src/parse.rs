@@ -1,0 +1,388 @@
+//! Texts back to what they hold, strictly.
+
+use crate::base32::{read_typeid, read_ulid, read_xid};
+use crate::base62::read_ksuid;
+use crate::error::InvalidText;
+use crate::hex::read_uuid;
+use crate::iso8601::read_iso8601;
+use crate::minter::{KSUID_EPOCH, SEQUENCE_MASK, SNOWFLAKE_EPOCH};
+use crate::strategy::{Kind, Strategy};
+
+/// What an id or a timestamp holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    /// The format.
+    pub kind: Kind,
+    /// The text before the id, without `TypeID`'s separator.
+    pub prefix: String,
+    /// The id as bytes: 16, 20 (KSUID), 12 (XID) or 8 (integers); none where a format has no binary form.
+    pub bytes: Vec<u8>,
+    /// When it was minted, in milliseconds since the Unix epoch.
+    pub time_ms: Option<i64>,
+    /// The random part and how many bits it has.
+    pub random: Option<(u128, u32)>,
+    /// A snowflake's node.
+    pub node: Option<u16>,
+    /// A snowflake's sequence, an XID's counter.
+    pub sequence: Option<u32>,
+    /// An XID's machine.
+    pub machine: Option<u32>,
+    /// An XID's process.
+    pub process: Option<u16>,
+}
+
+impl Parsed {
+    fn new(kind: Kind, bytes: Vec<u8>) -> Self {
+        Self {
+            kind,
+            prefix: String::new(),
+            bytes,
+            time_ms: None,
+            random: None,
+            node: None,
+            sequence: None,
+            machine: None,
+            process: None,
+        }
+    }
+}
+
+const LOW_62: u128 = (1 << 62) - 1;
+const LOW_80: u128 = (1 << 80) - 1;
+
+/// Milliseconds in the highest 48 of 128 bits.
+fn high_48(bits: u128) -> Option<i64> {
+    i64::try_from(bits >> 80).ok()
+}
+
+fn uuid(kind: Kind, bits: u128) -> Parsed {
+    let mut parsed = Parsed::new(kind, bits.to_be_bytes().to_vec());
+    let middle = bits >> 64 & 0xfff;
+    if kind == Kind::Uuid4 {
+        parsed.random = Some((bits >> 80 << 74 | middle << 62 | bits & LOW_62, 122));
+    } else {
+        parsed.time_ms = high_48(bits);
+        parsed.random = Some((middle << 62 | bits & LOW_62, 74));
+    }
+    parsed
+}
+
+/// Checks that bits are a UUID of the version that `kind` makes.
+fn check_version(kind: Kind, bits: u128) -> Result<(), InvalidText> {
+    let (found, wanted) = (bits >> 76 & 0xf, if kind == Kind::Uuid4 { 4 } else { 7 });
+    if found != wanted {
+        return Err(InvalidText::new(format!(
+            "it is a UUID of version {found}, not {wanted}"
+        )));
+    }
+    if bits >> 62 & 0x3 != 0x2 {
+        return Err(InvalidText::new(
+            "its variant is not that of RFC 9562 (the first digit of the fourth group is 8, 9, a or b)",
+        ));
+    }
+    Ok(())
+}
+
+/// Reads 16 bytes as the id of a format that has 128 bits.
+///
+/// # Errors
+/// When the format has another size, or the bits are no UUID of its version.
+pub fn parse_bits(kind: Kind, bits: u128) -> Result<Parsed, InvalidText> {
+    match kind {
+        Kind::Uuid4 | Kind::Uuid7 => check_version(kind, bits).map(|()| uuid(kind, bits)),
+        Kind::Typeid => Ok(Parsed {
+            kind,
+            ..uuid(Kind::Uuid7, bits)
+        }),
+        Kind::Ulid => {
+            let mut parsed = Parsed::new(kind, bits.to_be_bytes().to_vec());
+            parsed.time_ms = high_48(bits);
+            parsed.random = Some((bits & LOW_80, 80));
+            Ok(parsed)
+        }
+        _ => Err(InvalidText::new(format!("{kind} has no form of 128 bits"))),
+    }
+}
+
+/// A KSUID from its time and payload.
+#[must_use]
+pub fn parse_ksuid(time: u32, payload: u128) -> Parsed {
+    let mut bytes = time.to_be_bytes().to_vec();
+    bytes.extend(payload.to_be_bytes());
+    let mut parsed = Parsed::new(Kind::Ksuid, bytes);
+    parsed.time_ms = Some((i64::from(time) + KSUID_EPOCH) * 1000);
+    parsed.random = Some((payload, 128));
+    parsed
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "cut to the bits of each part"
+)]
+fn xid(bits: u128) -> Parsed {
+    let mut parsed = Parsed::new(Kind::Xid, bits.to_be_bytes()[4..].to_vec());
+    parsed.time_ms = Some((bits >> 64) as i64 * 1000);
+    parsed.machine = Some((bits >> 40) as u32 & 0xff_ffff);
+    parsed.process = Some((bits >> 24) as u16);
+    parsed.sequence = Some(bits as u32 & 0xff_ffff);
+    parsed
+}
+
+/// Reads an integer as a snowflake or a timestamp.
+///
+/// # Errors
+/// When it is negative where that cannot be, or the strategy makes texts.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "masked"
+)]
+pub fn parse_int(strategy: &Strategy, value: i64) -> Result<Parsed, InvalidText> {
+    let kind = strategy.kind();
+    let mut parsed = Parsed::new(kind, value.to_be_bytes().to_vec());
+    match kind {
+        Kind::Snowflake => {
+            if value < 0 {
+                return Err(InvalidText::new("it is negative; a snowflake has 63 bits"));
+            }
+            let epoch = strategy
+                .snowflake()
+                .map_or(SNOWFLAKE_EPOCH, |(epoch, _)| epoch);
+            parsed.time_ms = Some((value >> 22) + epoch);
+            parsed.node = Some((value >> 12 & 0x3ff) as u16);
+            parsed.sequence = Some(value as u32 & SEQUENCE_MASK);
+        }
+        Kind::Epoch => match value.checked_mul(1000) {
+            Some(ms) => parsed.time_ms = Some(ms),
+            None => return Err(InvalidText::new("it is beyond any date")),
+        },
+        Kind::EpochMs => parsed.time_ms = Some(value),
+        _ => return Err(InvalidText::new(format!("{kind} is text, not an integer"))),
+    }
+    Ok(parsed)
+}
+
+/// Reads a text as a value of this strategy: its prefix, then its body.
+///
+/// # Errors
+/// With the first thing that is wrong, counted from the start of the text.
+pub fn parse(strategy: &Strategy, text: &str) -> Result<Parsed, InvalidText> {
+    let expected = strategy.prefix();
+    if strategy.kind() == Kind::Typeid {
+        let parsed = typeid(text)?;
+        if !expected.is_empty() && parsed.prefix != expected {
+            return Err(InvalidText::new(format!(
+                "its type is {:?}, not {expected:?}",
+                parsed.prefix
+            )));
+        }
+        return Ok(parsed);
+    }
+    let Some(body) = text.strip_prefix(expected) else {
+        return Err(InvalidText::new(format!(
+            "it does not begin with {expected:?}"
+        )));
+    };
+    let ahead = expected.chars().count();
+    match parse_body(strategy, body) {
+        Ok(parsed) => Ok(Parsed {
+            prefix: expected.to_owned(),
+            ..parsed
+        }),
+        Err(error) => Err(InvalidText {
+            position: error.position.map(|position| position + ahead),
+            ..error
+        }),
+    }
+}
+
+fn parse_body(strategy: &Strategy, body: &str) -> Result<Parsed, InvalidText> {
+    if let Some((position, character)) = body.chars().enumerate().find(|(_, c)| !c.is_ascii()) {
+        return Err(InvalidText::at(
+            position,
+            format!("{character:?} is not ASCII"),
+        ));
+    }
+    let bytes = body.as_bytes();
+    match strategy.kind() {
+        Kind::Uuid4 if strategy.given_length().is_some() => hex(strategy, bytes),
+        kind @ (Kind::Uuid4 | Kind::Uuid7) => parse_bits(kind, read_uuid(bytes)?),
+        Kind::Ulid => parse_bits(Kind::Ulid, read_ulid(bytes)?),
+        Kind::Ksuid => read_ksuid(bytes).map(|(time, payload)| parse_ksuid(time, payload)),
+        Kind::Xid => read_xid(bytes).map(xid),
+        Kind::Nanoid => nanoid(strategy, bytes),
+        Kind::Cuid2 => cuid2(strategy, bytes),
+        Kind::Snowflake | Kind::Epoch | Kind::EpochMs => integer(strategy, body),
+        kind @ (Kind::Iso8601 | Kind::Iso8601Ms) => {
+            check_len(strategy, bytes)?;
+            let mut parsed = Parsed::new(kind, Vec::new());
+            parsed.time_ms = Some(read_iso8601(bytes)?);
+            Ok(parsed)
+        }
+        Kind::Typeid => typeid(body),
+    }
+}
+
+fn integer(strategy: &Strategy, body: &str) -> Result<Parsed, InvalidText> {
+    let digits = body.strip_prefix('-').unwrap_or(body);
+    if let Some(position) = digits.bytes().position(|byte| !byte.is_ascii_digit()) {
+        let position = position + body.len() - digits.len();
+        return Err(InvalidText::at(
+            position,
+            "it is no integer: a digit is missing",
+        ));
+    }
+    match body.parse() {
+        Ok(value) => parse_int(strategy, value),
+        Err(_) if digits.is_empty() => Err(InvalidText::new("it is empty")),
+        Err(_) => Err(InvalidText::new("it exceeds 63 bits")),
+    }
+}
+
+fn check_len(strategy: &Strategy, body: &[u8]) -> Result<(), InvalidText> {
+    if body.len() != strategy.body_len() {
+        return Err(InvalidText::new(format!(
+            "it is {} characters long, not {}",
+            body.len(),
+            strategy.body_len()
+        )));
+    }
+    Ok(())
+}
+
+/// The hexadecimal digits of a UUID4, or as many as the strategy keeps of them.
+fn hex(strategy: &Strategy, body: &[u8]) -> Result<Parsed, InvalidText> {
+    check_len(strategy, body)?;
+    let fits = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if let Some(position) = body.iter().position(|byte| !fits(byte)) {
+        return Err(InvalidText::at(
+            position,
+            format!(
+                "{:?} is no lower-case hexadecimal digit",
+                char::from(body[position])
+            ),
+        ));
+    }
+    if body.len() == 32 {
+        return parse_bits(Kind::Uuid4, read_uuid(body)?);
+    }
+    Ok(Parsed::new(Kind::Uuid4, Vec::new()))
+}
+
+fn nanoid(strategy: &Strategy, body: &[u8]) -> Result<Parsed, InvalidText> {
+    check_len(strategy, body)?;
+    let alphabet = strategy.nanoid().map_or("", |(_, alphabet)| alphabet);
+    if let Some(position) = body
+        .iter()
+        .position(|byte| !alphabet.as_bytes().contains(byte))
+    {
+        return Err(InvalidText::at(
+            position,
+            format!("{:?} is not in the alphabet", char::from(body[position])),
+        ));
+    }
+    Ok(Parsed::new(Kind::Nanoid, Vec::new()))
+}
+
+fn cuid2(strategy: &Strategy, body: &[u8]) -> Result<Parsed, InvalidText> {
+    check_len(strategy, body)?;
+    let fits = |i: usize, byte: u8| byte.is_ascii_lowercase() || i > 0 && byte.is_ascii_digit();
+    if let Some(position) = (0..body.len()).find(|&i| !fits(i, body[i])) {
+        let wanted = if position == 0 {
+            "lower-case letter"
+        } else {
+            "lower-case letter or digit"
+        };
+        return Err(InvalidText::at(
+            position,
+            format!("{:?} is no {wanted}", char::from(body[position])),
+        ));
+    }
+    Ok(Parsed::new(Kind::Cuid2, Vec::new()))
+}
+
+/// Checks the type of a `TypeID`: lower-case letters and underscores, a letter at both ends.
+pub(crate) fn typeid_prefix(prefix: &[u8]) -> Result<(), InvalidText> {
+    if prefix.len() > 63 {
+        return Err(InvalidText::at(
+            63,
+            "a type has at most 63 characters and goes on",
+        ));
+    }
+    for (position, &byte) in prefix.iter().enumerate() {
+        let at_an_end = position == 0 || position + 1 == prefix.len();
+        if !(byte.is_ascii_lowercase() || byte == b'_' && !at_an_end) {
+            return Err(InvalidText::at(
+                position,
+                format!(
+                    "a type holds lower-case letters, and '_' between them, not {:?}",
+                    char::from(byte)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A `TypeID`: an optional type and '_', then 26 characters (`TypeID` specification 0.3).
+fn typeid(text: &str) -> Result<Parsed, InvalidText> {
+    if let Some((position, character)) = text.chars().enumerate().find(|(_, c)| !c.is_ascii()) {
+        return Err(InvalidText::at(
+            position,
+            format!("{character:?} is not ASCII"),
+        ));
+    }
+    let (prefix, suffix, ahead) = match text.rsplit_once('_') {
+        Some(("", _)) => {
+            return Err(InvalidText::at(
+                0,
+                "without a type there is no '_', yet one stands",
+            ));
+        }
+        Some((prefix, suffix)) => (prefix, suffix, prefix.len() + 1),
+        None => ("", text, 0),
+    };
+    typeid_prefix(prefix.as_bytes())?;
+    let bits = read_typeid(suffix.as_bytes()).map_err(|error| InvalidText {
+        position: error.position.map(|position| position + ahead),
+        reason: if error.position.is_none() {
+            format!("in the part after the type, {}", error.reason)
+        } else {
+            error.reason
+        },
+    })?;
+    let parsed = parse_bits(Kind::Typeid, bits)?;
+    Ok(Parsed {
+        prefix: prefix.to_owned(),
+        ..parsed
+    })
+}
+
+/// The formats whose values, with their usual parameters, look like this text, likeliest first.
+#[must_use]
+pub fn candidates(text: &str) -> Vec<Kind> {
+    let likeliest = [
+        Kind::Iso8601,
+        Kind::Iso8601Ms,
+        Kind::Uuid4,
+        Kind::Uuid7,
+        Kind::Snowflake,
+        Kind::Epoch,
+        Kind::EpochMs,
+        Kind::Ulid,
+        Kind::Typeid,
+        Kind::Ksuid,
+        Kind::Xid,
+        Kind::Cuid2,
+        Kind::Nanoid,
+    ];
+    let fits = |kind: &Kind| parse(&Strategy::plain(*kind), text).is_ok();
+    let mut found: Vec<Kind> = likeliest.into_iter().filter(fits).collect();
+    // A lower-case text of 26 could be both, but those who write ULIDs write capitals.
+    if found.starts_with(&[Kind::Ulid, Kind::Typeid])
+        && text.bytes().any(|b| b.is_ascii_lowercase())
+    {
+        found.swap(0, 1);
+    }
+    found
+}
