@@ -1,0 +1,326 @@
+"""Ids and timestamps: strategies as values, and functions that mint.
+
+    >>> from mintkey.generators import AutoGenerate, auto, generate_value, ulid
+    >>> len(ulid())
+    26
+    >>> generate_value(auto("nanoid", size=8))  # doctest: +SKIP
+    'q5Jb_d0Y'
+
+The plain functions (:func:`ulid`, :func:`uuid7`, …) return the final ``str`` or ``int`` and serve as
+``default_factory`` wherever one is taken. They need no store and no other part of this package.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from datetime import timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
+
+from mintkey._core import (
+    Strategy,
+    cuid2,
+    epoch,
+    epoch_ms,
+    iso8601,
+    iso8601_ms,
+    ksuid,
+    mint_many,
+    mint_one,
+    nanoid,
+    snowflake,
+    typeid,
+    ulid,
+    uuid4,
+    uuid7,
+    xid,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import TypeIs
+
+    #: What :func:`auto` and ``default=`` take for a strategy.
+    When = Literal["save", "init"]
+
+__all__ = [
+    "Auto",
+    "AutoGenerate",
+    "auto",
+    "cuid2",
+    "epoch",
+    "epoch_ms",
+    "generate_many",
+    "generate_value",
+    "is_auto_generate",
+    "iso8601",
+    "iso8601_ms",
+    "ksuid",
+    "nanoid",
+    "snowflake",
+    "typeid",
+    "ulid",
+    "uuid4",
+    "uuid7",
+    "xid",
+]
+
+
+class AutoGenerate(Enum):
+    """The strategies; each is usable as ``default=`` and ``on_update=`` of an attribute."""
+
+    UUID4 = "uuid4"
+    """36 characters, random (RFC 9562, 5.4)."""
+    UUID7 = "uuid7"
+    """36 characters, sorted by time, ms (RFC 9562, 5.7)."""
+    ULID = "ulid"
+    """26 characters, sorted by time, ms (github.com/ulid/spec)."""
+    KSUID = "ksuid"
+    """27 characters, sorted by time, s (github.com/segmentio/ksuid)."""
+    NANOID = "nanoid"
+    """21 characters, random (github.com/ai/nanoid)."""
+    SNOWFLAKE = "snowflake"
+    """An int of 63 bits, sorted by time, ms; holds a node."""
+    TYPEID = "typeid"
+    """A type and 26 characters, sorted by time, ms (github.com/jetify-com/typeid)."""
+    XID = "xid"
+    """20 characters, sorted by time, s (github.com/rs/xid)."""
+    CUID2 = "cuid2"
+    """24 characters, random, a letter first (github.com/paralleldrive/cuid2)."""
+    EPOCH = "epoch"
+    """Seconds since the Unix epoch, an int."""
+    EPOCH_MS = "epoch_ms"
+    """Milliseconds since the Unix epoch, an int."""
+    ISO8601 = "iso8601"
+    """``2024-01-01T00:00:00Z``."""
+    ISO8601_MS = "iso8601_ms"
+    """``2024-01-01T00:00:00.123Z``."""
+
+
+_CORE: Final = {member: Strategy(member.value) for member in AutoGenerate}
+
+
+def _strategy(name: str, parameters: dict[str, Any]) -> Strategy:
+    """Make a strategy again from what it was pickled to."""
+    return Strategy(name, **parameters)
+
+
+class Auto:
+    """A strategy or a function with the moment it runs at; :func:`auto` makes them.
+
+    Attributes:
+        strategy: what to mint, or ``None`` where a function gives the value.
+        function: the function, or ``None``.
+        when: ``"save"``, or ``"init"`` for construction.
+        plus: what is added to a timestamp. The strategy adds it itself.
+    """
+
+    __slots__ = ("function", "plus", "strategy", "when")
+
+    strategy: Strategy | None
+    function: Callable[[], Any] | None
+    when: When
+    plus: timedelta | None
+
+    def __init__(
+        self,
+        strategy: Strategy | None,
+        function: Callable[[], Any] | None = None,
+        when: When = "save",
+        plus: timedelta | None = None,
+    ) -> None:
+        set_once = object.__setattr__
+        set_once(self, "strategy", strategy)
+        set_once(self, "function", function)
+        set_once(self, "when", when)
+        set_once(self, "plus", plus)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"an Auto does not change; make another one with auto(…, {name}=…)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"an Auto does not change; it keeps its {name}")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Auto):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        return (self.strategy, self.function, self.when, self.plus)
+
+    def __reduce__(self) -> tuple[type[Auto], tuple[Any, ...]]:
+        return (Auto, self._key())
+
+    def __repr__(self) -> str:
+        what: object = self.function if self.strategy is None else self.strategy.name
+        given = {} if self.strategy is None else dict(self.strategy.parameters)
+        if self.plus is not None:
+            given["plus"] = self.plus
+        if self.when != "save":
+            given["when"] = self.when
+        return "auto(" + ", ".join([repr(what), *(f"{k}={v!r}" for k, v in given.items())]) + ")"
+
+
+def _member(strategy: AutoGenerate | str) -> AutoGenerate:
+    try:
+        return AutoGenerate(strategy)
+    except ValueError:
+        names = ", ".join(member.value for member in AutoGenerate)
+        raise ValueError(f"Invalid strategy {strategy!r}. Valid strategies are: {names}") from None
+
+
+def auto(
+    strategy: AutoGenerate | str | Callable[[], Any],
+    /,
+    *,
+    when: When = "save",
+    **parameters: Any,
+) -> Auto:
+    """Give a strategy parameters.
+
+        >>> auto("ulid", prefix="ORDER#")
+        auto('ulid', prefix='ORDER#')
+
+    Args:
+        strategy: a member of :class:`AutoGenerate`, its name, or a function without arguments.
+        when: ``"save"``, or ``"init"`` to mint when an instance is constructed.
+        **parameters: ``prefix`` (all that give text), ``length`` (UUID4: that many hexadecimal
+            digits, 1-32; CUID2: 2-32), ``size`` and ``alphabet`` (NANOID), ``node`` (0-1023, or a
+            range such as ``"32-47"``) and ``epoch`` (ms since 1970; SNOWFLAKE), ``plus`` (a
+            timedelta; EPOCH, EPOCH_MS, ISO8601, ISO8601_MS).
+
+    Raises:
+        TypeError: a parameter that this strategy does not take.
+        ValueError: an unknown strategy, or a value out of its range.
+    """
+    if when not in ("save", "init"):
+        raise ValueError(f"when={when!r} is neither 'save' nor 'init'")
+    if not isinstance(strategy, (AutoGenerate, str)):
+        if not callable(strategy):
+            raise TypeError(f"{strategy!r} is no strategy: give a member, its name or a function")
+        if parameters:
+            raise TypeError(f"a function takes no {', '.join(parameters)}: it gives the value alone")
+        return Auto(None, strategy, when)
+    member = _member(strategy)
+    if not parameters:
+        return Auto(_CORE[member], None, when)
+    plus: timedelta | None = parameters.get("plus")
+    if plus is not None:
+        if not isinstance(plus, timedelta):
+            raise TypeError(f"plus={plus!r} is no timedelta")
+        parameters["plus"] = plus // timedelta(milliseconds=1)
+    return Auto(Strategy(member.value, **parameters), None, when, plus)
+
+
+_PLAIN: Final = {member: Auto(strategy) for member, strategy in _CORE.items()}
+
+
+def as_auto(strategy: AutoGenerate | Auto) -> Auto:
+    """Return a member as what :func:`auto` makes of it; an :class:`Auto` as it is."""
+    return strategy if isinstance(strategy, Auto) else _PLAIN[strategy]
+
+
+def is_auto_generate(value: object) -> TypeIs[AutoGenerate | Auto]:
+    """Tell whether a value is a strategy: a member or what :func:`auto` made, never its name.
+
+    >>> is_auto_generate(AutoGenerate.ULID), is_auto_generate("ulid")
+    (True, False)
+    """
+    return isinstance(value, (AutoGenerate, Auto))
+
+
+#: Gives the instant of the save that is running, in ms since the Unix epoch; set by the save.
+instant: ContextVar[Callable[[], int] | None] = ContextVar("mintkey.instant", default=None)
+
+
+def _resolve(strategy: AutoGenerate | Auto | str) -> Auto:
+    return _PLAIN[_member(strategy)] if isinstance(strategy, str) else as_auto(strategy)
+
+
+@overload
+def generate_value(
+    strategy: Literal[AutoGenerate.SNOWFLAKE, AutoGenerate.EPOCH, AutoGenerate.EPOCH_MS],
+) -> int: ...
+@overload
+def generate_value(
+    strategy: Literal[
+        AutoGenerate.UUID4,
+        AutoGenerate.UUID7,
+        AutoGenerate.ULID,
+        AutoGenerate.KSUID,
+        AutoGenerate.NANOID,
+        AutoGenerate.TYPEID,
+        AutoGenerate.XID,
+        AutoGenerate.CUID2,
+        AutoGenerate.ISO8601,
+        AutoGenerate.ISO8601_MS,
+    ],
+) -> str: ...
+@overload
+def generate_value(strategy: AutoGenerate | Auto | str) -> Any: ...
+def generate_value(strategy: AutoGenerate | Auto | str) -> Any:
+    """Mint one value.
+
+        >>> len(generate_value(AutoGenerate.KSUID)), len(generate_value("uuid4"))
+        (27, 36)
+
+    Within a save (in its hooks) a timestamp tells that save's instant, so that everything in one
+    item agrees.
+
+    Raises:
+        ValueError: an unknown strategy.
+    """
+    made = _resolve(strategy)
+    if made.function is not None:
+        return made.function()
+    core = cast("Strategy", made.strategy)
+    if not core.is_id and (read := instant.get()) is not None:
+        return mint_one(core, read())
+    return mint_one(core)
+
+
+def generate_many(strategy: AutoGenerate | Auto | str, n: int) -> list[Any]:
+    """Mint ``n`` values at once, in order where the strategy has one.
+
+        >>> ids = generate_many("ulid", 1000)
+        >>> ids == sorted(ids)
+        True
+
+    Raises:
+        ValueError: an unknown strategy, or a negative ``n``.
+    """
+    if n < 0:
+        raise ValueError(f"n={n} is negative")
+    made = _resolve(strategy)
+    if made.function is not None:
+        return [made.function() for _ in range(n)]
+    return mint_many(cast("Strategy", made.strategy), n)
+
+
+def _report_step_back(from_ms: int, to_ms: int) -> None:
+    """Log once that the clock stepped back; called by the engine."""
+    import logging  # costs more than all other imports here
+
+    root = logging.getLogger("mintkey")
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
+    logging.getLogger("mintkey.generators").warning(
+        "the clock stepped back by %.3f s, from %s to %s ms since 1970; ids stay at the highest "
+        "reading until the clock has caught up",
+        (from_ms - to_ms) / 1000,
+        from_ms,
+        to_ms,
+    )
+
+
+# A name as `default=` that a Django migration or a pickle can import again.
+for _function in (
+    uuid4, uuid7, ulid, ksuid, nanoid, snowflake, typeid, xid, cuid2,
+    epoch, epoch_ms, iso8601, iso8601_ms,
+):  # fmt: skip
+    _function.__module__ = __name__
