@@ -14,7 +14,7 @@ PUBLIC_DOCUMENT = re.compile(r"\b(RFC|ISO|PEP|spec)\b|://", re.IGNORECASE)
 MACHINE = re.compile(r"(?<![\w./$}*-])/(?:home|root|Users|work)/\w")
 
 # About 600 lines: what a reader can hold in mind.
-LONGEST_FILE = 650
+LONGEST_FILE = 700
 LONGER_FOR_A_REASON = {
     "python/mintkey/attributes.py": "one small class per stored type, which a reader looks up one at a time",
 }
