@@ -183,21 +183,6 @@ impl Number {
         text
     }
 
-    /// The greatest integer that is not above it; numbers beyond 64 bits give the nearest that fits.
-    #[must_use]
-    pub fn floor(&self) -> i64 {
-        let beyond = if self.negative { i64::MIN } else { i64::MAX };
-        if self.exponent >= 0 {
-            return self.to_i64().unwrap_or(beyond);
-        }
-        let cut = u32::from(self.exponent.unsigned_abs());
-        let whole = 10_u128
-            .checked_pow(cut)
-            .map_or(0, |power| self.coefficient / power);
-        let whole = i128::try_from(whole).unwrap_or(i128::MAX);
-        i64::try_from(if self.negative { -whole - 1 } else { whole }).unwrap_or(beyond)
-    }
-
     /// How many digits it has.
     pub(crate) fn digits(&self) -> u32 {
         self.coefficient.checked_ilog10().map_or(1, |log| log + 1)

@@ -194,6 +194,97 @@ pub struct Scan {
     pub consistent: bool,
 }
 
+impl SortCondition {
+    /// The range of keys it covers.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue` if `between` runs downwards, or if numbers shall begin with something.
+    pub fn bounds(&self) -> Result<(Bound<KeyValue>, Bound<KeyValue>)> {
+        Ok(match self {
+            Self::Eq(value) => (
+                Bound::Included(value.clone()),
+                Bound::Included(value.clone()),
+            ),
+            Self::Lt(value) => (Bound::Unbounded, Bound::Excluded(value.clone())),
+            Self::Le(value) => (Bound::Unbounded, Bound::Included(value.clone())),
+            Self::Gt(value) => (Bound::Excluded(value.clone()), Bound::Unbounded),
+            Self::Ge(value) => (Bound::Included(value.clone()), Bound::Unbounded),
+            Self::Between(low, high) if low > high => {
+                return Err(Error::invalid(format!(
+                    "between {low} and {high}: the lower bound is above the upper one: swap them"
+                )));
+            }
+            Self::Between(low, high) => {
+                (Bound::Included(low.clone()), Bound::Included(high.clone()))
+            }
+            Self::Range { low, high } => (low.clone(), high.clone()),
+            Self::BeginsWith(prefix) => {
+                let end = match prefix {
+                    KeyValue::String(text) => string_after(text).map(KeyValue::String),
+                    KeyValue::Binary(bytes) => bytes_after(bytes).map(KeyValue::Binary),
+                    KeyValue::Number(number) => {
+                        return Err(Error::invalid(format!(
+                            "begins_with {number}: numbers do not begin with anything; use between"
+                        )));
+                    }
+                };
+                (
+                    Bound::Included(prefix.clone()),
+                    end.map_or(Bound::Unbounded, Bound::Excluded),
+                )
+            }
+        })
+    }
+
+    /// The values it compares with.
+    pub fn values(&self) -> impl Iterator<Item = &KeyValue> {
+        let (first, second) = match self {
+            Self::Eq(value)
+            | Self::Lt(value)
+            | Self::Le(value)
+            | Self::Gt(value)
+            | Self::Ge(value)
+            | Self::BeginsWith(value) => (Some(value), None),
+            Self::Between(low, high) => (Some(low), Some(high)),
+            Self::Range { low, high } => (bound_value(low), bound_value(high)),
+        };
+        first.into_iter().chain(second)
+    }
+}
+
+const fn bound_value(bound: &Bound<KeyValue>) -> Option<&KeyValue> {
+    match bound {
+        Bound::Included(value) | Bound::Excluded(value) => Some(value),
+        Bound::Unbounded => None,
+    }
+}
+
+/// The least string above every string that starts with this one. The order of UTF-8 is the order of
+/// code points, so that the last one that has a successor decides.
+fn string_after(prefix: &str) -> Option<String> {
+    let mut text = prefix.to_owned();
+    while let Some(last) = text.pop() {
+        let next = match last {
+            '\u{D7FF}' => Some('\u{E000}'),
+            other => char::from_u32(u32::from(other) + 1),
+        };
+        if let Some(next) = next {
+            text.push(next);
+            return Some(text);
+        }
+    }
+    None
+}
+
+/// The least bytes above all that start with these.
+fn bytes_after(prefix: &[u8]) -> Option<Vec<u8>> {
+    let place = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut bytes = prefix[..=place].to_vec();
+    bytes[place] += 1;
+    Some(bytes)
+}
+
 impl Guard {
     /// Judges the stored row, `None` if there is none or it has expired.
     ///

@@ -1,6 +1,7 @@
 //! Tables and their indexes, as a model declares them.
 
 use crate::key::{Key, KeyKind, KeyValue};
+use crate::number::Number;
 use crate::value::{Item, Name, Value};
 
 /// An attribute that takes part in a key.
@@ -137,18 +138,47 @@ impl Table {
         }
     }
 
-    /// The time of expiry of an item, in seconds since 1970, rounded down, if it has one.
-    #[must_use]
-    pub fn expiry(&self, item: &Item) -> Option<i64> {
-        match item.get(self.ttl.as_ref()?) {
-            Some(Value::Number(seconds)) => Some(seconds.floor()),
-            _ => None,
-        }
-    }
-
     /// True if the item has expired at this time and so counts as absent.
     #[must_use]
     pub fn is_expired(&self, item: &Item, now: i64) -> bool {
-        self.expiry(item).is_some_and(|expiry| expiry <= now)
+        match self.ttl.as_ref().and_then(|ttl| item.get(ttl)) {
+            Some(Value::Number(expiry)) => *expiry <= Number::from(now),
+            _ => false,
+        }
+    }
+
+    /// Checks that the attributes of an item that indexes are made of can stand in a key.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue` that names index and attribute.
+    pub fn check_indexed(&self, item: &Item) -> crate::Result<()> {
+        for index in &self.indexes {
+            let parts = index.partition.iter().map(|part| (part, false));
+            for (attribute, sorts) in parts.chain(index.sort.iter().map(|sort| (sort, true))) {
+                let Some(value) = item.get(&attribute.name) else {
+                    continue;
+                };
+                let key = KeyValue::from_value(value, attribute.kind).ok_or_else(|| {
+                    crate::Error::invalid(format!(
+                        "{} of {} is a {}, but index {:?} needs a {}",
+                        attribute.name,
+                        self.model,
+                        value.value_type(),
+                        index.name,
+                        attribute.kind.value_type()
+                    ))
+                });
+                key.and_then(|key| {
+                    if sorts {
+                        key.check_sort()
+                    } else {
+                        key.check_partition()
+                    }
+                })
+                .map_err(|error| error.of(self).on(&attribute.name))?;
+            }
+        }
+        Ok(())
     }
 }

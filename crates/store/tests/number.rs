@@ -117,14 +117,6 @@ fn integers_are_told_from_fractions() {
         number("1E+40").to_plain_string(),
         format!("1{}", "0".repeat(40))
     );
-    assert_eq!(
-        (
-            number("-1.5").floor(),
-            number("1.5").floor(),
-            number("-1E-9").floor()
-        ),
-        (-2, 1, -1)
-    );
 }
 
 fn any_number() -> impl Strategy<Value = Number> {

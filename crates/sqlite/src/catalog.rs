@@ -1,0 +1,465 @@
+//! The catalog: what each table of the database is like, whatever the classes of today say.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mintkey_store::{
+    Error, Index, Item, KeyAttribute, KeyKind, Map, Name, Projection, Result, Table, Value,
+    ValueType, json,
+};
+use rusqlite::OptionalExtension as _;
+
+use crate::connection::{Attempt, Connection};
+use crate::layout::{CATALOG, Layout, column_type};
+use crate::translate::Cell;
+
+/// The layout this code writes. A higher one in a file means that newer code wrote it.
+const LAYOUT: i64 = 1;
+/// Rows whose new columns are filled in one go.
+const FILLED: usize = 1_000;
+/// Tables remembered; a program that makes up classes without end starts anew now and then.
+const REMEMBERED: usize = 1_000;
+
+/// The layouts found so far, true for one version of the database's tables.
+#[derive(Default)]
+pub struct Layouts(Mutex<Remembered>);
+
+#[derive(Default)]
+struct Remembered {
+    version: i64,
+    /// By the address of the table, which stays taken as long as the entry keeps it alive.
+    known: HashMap<usize, (Arc<Table>, Arc<Layout>)>,
+}
+
+fn address(table: &Arc<Table>) -> usize {
+    Arc::as_ptr(table).addr()
+}
+
+impl Layouts {
+    /// What is remembered of a table, at this version or at any.
+    pub fn find(&self, table: &Arc<Table>, version: Option<i64>) -> Option<Arc<Layout>> {
+        let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if version.is_some_and(|version| version != remembered.version) {
+            return None;
+        }
+        remembered
+            .known
+            .get(&address(table))
+            .map(|(_, layout)| Arc::clone(layout))
+    }
+
+    /// Remembers what was found at a version, and forgets what is of another.
+    pub fn remember(&self, version: i64, table: &Arc<Table>, layout: &Arc<Layout>) {
+        self.reach(version);
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.known.len() >= REMEMBERED {
+            remembered.known.clear();
+        }
+        remembered
+            .known
+            .insert(address(table), (Arc::clone(table), Arc::clone(layout)));
+    }
+
+    /// Forgets everything.
+    pub fn forget(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .known
+            .clear();
+    }
+
+    /// Forgets everything that is not of this version.
+    pub fn reach(&self, version: i64) {
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.version != version {
+            remembered.version = version;
+            remembered.known.clear();
+        }
+    }
+}
+
+/// Whether the database has a catalog with this table in it.
+pub fn exists(connection: &Connection, table: &Table) -> Attempt<bool> {
+    Ok(read(connection, table)?.is_some())
+}
+
+/// The layout of a table, if it is there and lacks nothing that the class has.
+pub fn look(connection: &Connection, table: &Arc<Table>) -> Attempt<Option<Arc<Layout>>> {
+    let Some(stored) = read(connection, table)? else {
+        return Ok(None);
+    };
+    let merged = merge(&stored, table)?;
+    Ok((merged == stored).then(|| Arc::new(Layout::new(Arc::new(merged)))))
+}
+
+/// The layout of a table, after making what is missing. The transaction must be rolled back if this
+/// fails midway.
+pub fn ensure(connection: &Connection, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
+    let raw = &connection.raw;
+    raw.execute_batch(&format!(
+        "CREATE TABLE IF NOT EXISTS {CATALOG} (name TEXT PRIMARY KEY NOT NULL, layout INTEGER NOT NULL, \
+         description TEXT NOT NULL) WITHOUT ROWID"
+    ))?;
+    let stored = read(connection, table)?;
+    let merged = match &stored {
+        Some(stored) => merge(stored, table)?,
+        None => (**table).clone(),
+    };
+    let layout = Arc::new(Layout::new(Arc::new(merged)));
+    match &stored {
+        Some(stored) if *stored == *layout.table => return Ok(layout),
+        Some(stored) => extend(connection, &layout, stored)?,
+        None => {
+            let taken: Option<i64> = raw
+                .query_row(
+                    "SELECT 1 FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE",
+                    [layout.name.trim_matches('"')],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            if taken.is_some() {
+                return Err(Error::configuration(format!(
+                    "the database has a table {} that mintkey did not make: use another file, or give {} \
+                     another table name",
+                    layout.name, table.model
+                ))
+                .of(table)
+                .into());
+            }
+            raw.execute_batch(&layout.create())?;
+            for index in &layout.table.indexes {
+                raw.execute_batch(&layout.create_index(index))?;
+            }
+            if let Some(sql) = layout.create_expiry_index() {
+                raw.execute_batch(&sql)?;
+            }
+        }
+    }
+    raw.execute(
+        &format!(
+            "INSERT OR REPLACE INTO {CATALOG} (name, layout, description) VALUES (?1, ?2, ?3)"
+        ),
+        rusqlite::params![table.name, LAYOUT, json::encode(&describe(&layout.table))],
+    )?;
+    Ok(layout)
+}
+
+/// Drops a table and its entry.
+pub fn drop_table(connection: &Connection, table: &Table) -> Attempt<()> {
+    if read(connection, table)?.is_some() {
+        let name = crate::layout::table_name(&table.name);
+        connection
+            .raw
+            .execute_batch(&format!("DROP TABLE {name}"))?;
+        connection.raw.execute(
+            &format!("DELETE FROM {CATALOG} WHERE name = ?1"),
+            [&table.name],
+        )?;
+    }
+    Ok(())
+}
+
+/// Adds the columns and indexes that a stored table lacks, and fills them from its rows.
+fn extend(connection: &Connection, layout: &Layout, stored: &Table) -> Attempt<()> {
+    let raw = &connection.raw;
+    let before = Layout::new(Arc::new(stored.clone()));
+    let mut added = Vec::new();
+    for column in &layout.columns {
+        if before.column(&column.attribute).is_none() {
+            let kind = column_type(column.kind);
+            raw.execute_batch(&format!(
+                "ALTER TABLE {} ADD COLUMN {} {kind}",
+                layout.name, column.sql
+            ))?;
+            added.push(column);
+        }
+    }
+    if !added.is_empty() {
+        let select = format!(
+            "SELECT rowid, item FROM {} WHERE rowid > ?1 ORDER BY rowid LIMIT {FILLED}",
+            layout.name
+        );
+        let places: Vec<String> = added
+            .iter()
+            .zip(2..)
+            .map(|(column, place)| format!("{} = ?{place}", column.sql))
+            .collect();
+        let update = format!(
+            "UPDATE {} SET {} WHERE rowid = ?1",
+            layout.name,
+            places.join(", ")
+        );
+        let (mut select, mut update) = (raw.prepare(&select)?, raw.prepare(&update)?);
+        let mut decoder = json::Decoder::default();
+        let mut last = i64::MIN;
+        loop {
+            let rows: Vec<(i64, String)> = select
+                .query_map([last], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<_>>()?;
+            let Some((end, _)) = rows.last() else { break };
+            last = *end;
+            for (rowid, text) in &rows {
+                let item = decoder.decode(text)?;
+                update.raw_bind_parameter(1, rowid)?;
+                for (column, place) in added.iter().zip(2..) {
+                    update.raw_bind_parameter(
+                        place,
+                        Cell::indexed(&item, &column.attribute, column.kind),
+                    )?;
+                }
+                update.raw_execute()?;
+            }
+        }
+    }
+    for index in &layout.table.indexes {
+        if stored.index(&index.name).is_none() {
+            raw.execute_batch(&layout.create_index(index))?;
+        }
+    }
+    if stored.ttl.is_none()
+        && let Some(sql) = layout.create_expiry_index()
+    {
+        raw.execute_batch(&sql)?;
+    }
+    Ok(())
+}
+
+/// The stored description of a table.
+fn read(connection: &Connection, table: &Table) -> Attempt<Option<Table>> {
+    let raw = &connection.raw;
+    let has_catalog =
+        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'mintkey:catalog'";
+    let found: Option<i64> = raw
+        .query_row(has_catalog, [], |row| row.get(0))
+        .optional()?;
+    if found.is_none() {
+        return Ok(None);
+    }
+    let select = format!("SELECT layout, description FROM {CATALOG} WHERE name = ?1");
+    let entry: Option<(i64, String)> = raw
+        .query_row(&select, [&table.name], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((layout, text)) = entry else {
+        return Ok(None);
+    };
+    if layout > LAYOUT {
+        return Err(Error::configuration(format!(
+            "table {:?} was written by a newer mintkey (layout {layout}, this one knows up to {LAYOUT}): \
+             upgrade mintkey",
+            table.name
+        ))
+        .of(table)
+        .into());
+    }
+    let described = json::decode(&text)
+        .ok()
+        .and_then(|description| parse(table, &description));
+    let described = described.ok_or_else(|| {
+        Error::configuration(format!(
+            "the catalog's entry of table {:?} cannot be read: the database is damaged",
+            table.name
+        ))
+        .of(table)
+    })?;
+    Ok(Some(described))
+}
+
+/// What a class and the catalog describe together.
+fn merge(stored: &Table, class: &Table) -> Result<Table> {
+    let refuse = |what: &str, there: String, here: String| -> Error {
+        Error::configuration(format!(
+            "{} does not fit its stored table {:?}: {what} is {there} there and {here} in the class; change \
+             the class back, or use another table",
+            class.model, class.name
+        ))
+        .of(class)
+    };
+    if stored.partition != class.partition {
+        let (there, here) = (
+            attribute_text(Some(&stored.partition)),
+            attribute_text(Some(&class.partition)),
+        );
+        return Err(refuse("the partition key", there, here));
+    }
+    if stored.sort != class.sort {
+        let (there, here) = (
+            attribute_text(stored.sort.as_ref()),
+            attribute_text(class.sort.as_ref()),
+        );
+        return Err(refuse("the sort key", there, here));
+    }
+    let mut merged = Table {
+        model: class.model.clone(),
+        ..stored.clone()
+    };
+    match (&stored.ttl, &class.ttl) {
+        (Some(there), Some(here)) if there != here => {
+            return Err(refuse(
+                "the attribute of expiry",
+                format!("{there:?}"),
+                format!("{here:?}"),
+            ));
+        }
+        (None, Some(here)) => merged.ttl = Some(here.clone()),
+        _ => {}
+    }
+    for index in &class.indexes {
+        match stored.index(&index.name) {
+            None => merged.indexes.push(index.clone()),
+            Some(there) if there.partition != index.partition || there.sort != index.sort => {
+                let what = format!("the key of index {:?}", index.name);
+                return Err(refuse(&what, index_text(there), index_text(index)));
+            }
+            Some(_) => {}
+        }
+    }
+    for attribute in &class.unique {
+        if !stored.unique.contains(attribute) {
+            merged.unique.push(attribute.clone());
+        }
+    }
+    Ok(merged)
+}
+
+fn attribute_text(attribute: Option<&KeyAttribute>) -> String {
+    attribute.map_or_else(
+        || "none".to_owned(),
+        |attribute| format!("{:?} ({})", attribute.name, attribute.kind.value_type()),
+    )
+}
+
+fn index_text(index: &Index) -> String {
+    let parts: Vec<String> = index
+        .attributes()
+        .map(|part| attribute_text(Some(part)))
+        .collect();
+    format!("[{}]", parts.join(", "))
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+fn entry(name: &str, value: Value) -> (Name, Value) {
+    (name.into(), value)
+}
+
+fn describe_attribute(attribute: &KeyAttribute) -> Value {
+    Value::Map(Map::from_pairs(vec![
+        entry("name", text(&attribute.name)),
+        entry("type", text(attribute.kind.value_type().code())),
+    ]))
+}
+
+fn describe_index(index: &Index) -> Value {
+    let mut pairs = vec![
+        entry("name", text(&index.name)),
+        entry(
+            "partition",
+            Value::List(index.partition.iter().map(describe_attribute).collect()),
+        ),
+    ];
+    if let Some(sort) = &index.sort {
+        pairs.push(entry("sort", describe_attribute(sort)));
+    }
+    pairs.push(entry(
+        "projection",
+        match &index.projection {
+            Projection::All => text("all"),
+            Projection::Keys => text("keys"),
+            Projection::Attributes(names) => {
+                Value::List(names.iter().map(|name| text(name)).collect())
+            }
+        },
+    ));
+    pairs.push(entry("local", Value::Bool(index.local)));
+    Value::Map(Map::from_pairs(pairs))
+}
+
+fn describe(table: &Table) -> Item {
+    let mut pairs = vec![entry("partition", describe_attribute(&table.partition))];
+    if let Some(sort) = &table.sort {
+        pairs.push(entry("sort", describe_attribute(sort)));
+    }
+    if let Some(ttl) = &table.ttl {
+        pairs.push(entry("ttl", text(ttl)));
+    }
+    pairs.push(entry(
+        "indexes",
+        Value::List(table.indexes.iter().map(describe_index).collect()),
+    ));
+    pairs.push(entry(
+        "unique",
+        Value::List(table.unique.iter().map(|name| text(name)).collect()),
+    ));
+    Map::from_pairs(pairs)
+}
+
+fn parse_text(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn parse_list<T>(value: &Value, each: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+    match value {
+        Value::List(list) => list.iter().map(each).collect(),
+        _ => None,
+    }
+}
+
+fn parse_attribute(value: &Value) -> Option<KeyAttribute> {
+    let Value::Map(map) = value else { return None };
+    let kind = match ValueType::from_code(parse_text(map.get("type")?)?)? {
+        ValueType::String => KeyKind::String,
+        ValueType::Number => KeyKind::Number,
+        ValueType::Binary => KeyKind::Binary,
+        _ => return None,
+    };
+    Some(KeyAttribute {
+        name: parse_text(map.get("name")?)?.into(),
+        kind,
+    })
+}
+
+fn parse_index(value: &Value) -> Option<Index> {
+    let Value::Map(map) = value else { return None };
+    Some(Index {
+        name: parse_text(map.get("name")?)?.to_owned(),
+        partition: parse_list(map.get("partition")?, parse_attribute)?,
+        sort: match map.get("sort") {
+            None => None,
+            Some(sort) => Some(parse_attribute(sort)?),
+        },
+        projection: match map.get("projection")? {
+            Value::String(word) if word == "all" => Projection::All,
+            Value::String(word) if word == "keys" => Projection::Keys,
+            names => {
+                Projection::Attributes(parse_list(names, |name| parse_text(name).map(Name::from))?)
+            }
+        },
+        local: map.get("local")? == &Value::Bool(true),
+    })
+}
+
+fn parse(table: &Table, description: &Item) -> Option<Table> {
+    Some(Table {
+        name: table.name.clone(),
+        model: table.model.clone(),
+        partition: parse_attribute(description.get("partition")?)?,
+        sort: match description.get("sort") {
+            None => None,
+            Some(sort) => Some(parse_attribute(sort)?),
+        },
+        ttl: match description.get("ttl") {
+            None => None,
+            Some(ttl) => Some(parse_text(ttl)?.into()),
+        },
+        indexes: parse_list(description.get("indexes")?, parse_index)?,
+        unique: parse_list(description.get("unique")?, |name| {
+            parse_text(name).map(Name::from)
+        })?,
+    })
+}

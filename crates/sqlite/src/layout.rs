@@ -1,0 +1,254 @@
+//! How a model's table lies in `SQLite`: its names, columns and statements.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use mintkey_store::{Index, KeyKind, Name, Table};
+
+/// The catalog's table. A colon never occurs in an escaped name, so that no model's table can be it.
+pub const CATALOG: &str = "\"mintkey:catalog\"";
+
+/// A column that copies an attribute for an index, in key encoding.
+#[derive(Debug)]
+pub struct Column {
+    /// The attribute.
+    pub attribute: Name,
+    /// What it holds.
+    pub kind: KeyKind,
+    /// The column's name, quoted.
+    pub sql: String,
+}
+
+/// A table and its statements, ready to be prepared.
+#[derive(Debug)]
+pub struct Layout {
+    /// The table as the class and the catalog together describe it.
+    pub table: Arc<Table>,
+    /// Its name, quoted.
+    pub name: String,
+    /// The columns beside keys and item.
+    pub columns: Vec<Column>,
+    /// Reads the item of a key.
+    pub get: String,
+    /// Writes a row whether there is one or not.
+    pub upsert: String,
+    /// Writes a row if there is none.
+    pub insert: String,
+    /// Removes the row of a key.
+    pub delete: String,
+    /// Removes some expired rows.
+    pub sweep: Option<String>,
+}
+
+/// How many expired rows a transaction removes.
+pub const SWEPT: usize = 100;
+
+/// A name that `SQLite` keeps apart from others in lower or upper case, and never takes for its own.
+fn escape(name: &str) -> String {
+    let mut escaped = String::with_capacity(name.len() + 2);
+    // SQLite refuses to make tables whose names start like this, whatever the case.
+    if name
+        .get(..7)
+        .is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"))
+    {
+        escaped.push_str("^-");
+    }
+    for character in name.chars() {
+        match character {
+            'A'..='Z' => {
+                escaped.push('^');
+                escaped.push(character.to_ascii_lowercase());
+            }
+            '^' => escaped.push_str("^^"),
+            ':' => escaped.push_str("^."),
+            '\0' => escaped.push_str("^0"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The quoted name of a table.
+pub fn table_name(name: &str) -> String {
+    quote(&escape(name))
+}
+
+/// The quoted name of an index.
+pub fn index_name(table: &str, index: &str) -> String {
+    quote(&format!("{}:{}", escape(table), escape(index)))
+}
+
+/// The quoted name of the index on the time of expiry.
+pub fn expiry_index_name(table: &str) -> String {
+    quote(&format!("{}::expiry", escape(table)))
+}
+
+/// The quoted name of the column of an attribute; the prefix keeps it apart from `pk`, `sk`, `item`
+/// and `SQLite`'s `rowid`.
+fn attribute_column(name: &str) -> String {
+    quote(&format!("@{}", escape(name)))
+}
+
+/// The column's type: it must not convert what is stored.
+pub const fn column_type(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::String => "TEXT",
+        KeyKind::Number | KeyKind::Binary => "BLOB",
+    }
+}
+
+impl Layout {
+    /// The layout of a table.
+    pub fn new(table: Arc<Table>) -> Self {
+        let mut columns: Vec<Column> = Vec::new();
+        let indexed = table.indexes.iter().flat_map(Index::attributes);
+        let indexed = indexed.map(|attribute| (&attribute.name, attribute.kind));
+        for (name, kind) in indexed.chain(table.ttl.iter().map(|name| (name, KeyKind::Number))) {
+            let is_key = *name == table.partition.name
+                || table.sort.as_ref().is_some_and(|sort| sort.name == *name);
+            if !is_key && !columns.iter().any(|column| column.attribute == *name) {
+                columns.push(Column {
+                    attribute: name.clone(),
+                    kind,
+                    sql: attribute_column(name),
+                });
+            }
+        }
+        let name = table_name(&table.name);
+        let sorted = table.sort.is_some();
+        let (keys, given, matched) = if sorted {
+            ("pk, sk", "?1, ?2, ?3", "pk = ?1 AND sk = ?2")
+        } else {
+            ("pk", "?1, ?2", "pk = ?1")
+        };
+        let mut insert = format!("INSERT INTO {name} ({keys}, item");
+        for column in &columns {
+            let _ = write!(insert, ", {}", column.sql);
+        }
+        let _ = write!(insert, ") VALUES ({given}");
+        let first = if sorted { 4 } else { 3 };
+        for place in 0..columns.len() {
+            let _ = write!(insert, ", ?{}", first + place);
+        }
+        let _ = write!(insert, ") ON CONFLICT ({keys}) DO ");
+        let mut upsert = format!("{insert}UPDATE SET item = excluded.item");
+        for column in &columns {
+            let _ = write!(upsert, ", {0} = excluded.{0}", column.sql);
+        }
+        insert.push_str("NOTHING");
+        let mut layout = Self {
+            get: format!("SELECT item FROM {name} WHERE {matched}"),
+            delete: format!("DELETE FROM {name} WHERE {matched}"),
+            upsert,
+            insert,
+            sweep: None,
+            columns,
+            name,
+            table,
+        };
+        layout.sweep = layout.expiry().map(|expiry| {
+            format!(
+                "DELETE FROM {0} WHERE rowid IN (SELECT rowid FROM {0} WHERE {expiry} <= ?1 LIMIT {SWEPT})",
+                layout.name
+            )
+        });
+        layout
+    }
+
+    /// The column of an attribute: a key's, or one beside them.
+    pub fn column(&self, attribute: &str) -> Option<&str> {
+        if *self.table.partition.name == *attribute {
+            return Some("pk");
+        }
+        if self
+            .table
+            .sort
+            .as_ref()
+            .is_some_and(|sort| *sort.name == *attribute)
+        {
+            return Some("sk");
+        }
+        let column = self
+            .columns
+            .iter()
+            .find(|column| *column.attribute == *attribute)?;
+        Some(&column.sql)
+    }
+
+    /// The column of the time of expiry.
+    pub fn expiry(&self) -> Option<&str> {
+        self.column(self.table.ttl.as_ref()?)
+    }
+
+    /// The statement that makes the table, without its indexes.
+    pub fn create(&self) -> String {
+        let table = &self.table;
+        let mut sql = format!(
+            "CREATE TABLE {} (pk {} NOT NULL",
+            self.name,
+            column_type(table.partition.kind)
+        );
+        if let Some(sort) = &table.sort {
+            let _ = write!(sql, ", sk {} NOT NULL", column_type(sort.kind));
+        }
+        sql.push_str(", item TEXT NOT NULL");
+        for column in &self.columns {
+            let _ = write!(sql, ", {} {}", column.sql, column_type(column.kind));
+        }
+        sql.push_str(if table.sort.is_some() {
+            ", UNIQUE (pk, sk))"
+        } else {
+            ", UNIQUE (pk))"
+        });
+        sql
+    }
+
+    /// The columns of an index in order, those of the table's key last, each once.
+    pub fn index_columns(&self, index: &Index) -> Vec<&str> {
+        let own = index
+            .attributes()
+            .filter_map(|attribute| self.column(&attribute.name));
+        let mut columns: Vec<&str> = Vec::new();
+        for column in own.chain(self.key_columns()) {
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
+        columns
+    }
+
+    /// The columns of the table's key.
+    pub fn key_columns(&self) -> impl Iterator<Item = &str> {
+        std::iter::once("pk").chain(self.table.sort.is_some().then_some("sk"))
+    }
+
+    /// The statement that makes an index.
+    pub fn create_index(&self, index: &Index) -> String {
+        let present: Vec<String> = index
+            .attributes()
+            .filter_map(|attribute| self.column(&attribute.name))
+            .map(|column| format!("{column} IS NOT NULL"))
+            .collect();
+        format!(
+            "CREATE INDEX {} ON {} ({}) WHERE {}",
+            index_name(&self.table.name, &index.name),
+            self.name,
+            self.index_columns(index).join(", "),
+            present.join(" AND ")
+        )
+    }
+
+    /// The statement that makes the index on the time of expiry.
+    pub fn create_expiry_index(&self) -> Option<String> {
+        let column = self.expiry()?;
+        let index = expiry_index_name(&self.table.name);
+        Some(format!(
+            "CREATE INDEX {index} ON {} ({column}) WHERE {column} IS NOT NULL",
+            self.name
+        ))
+    }
+}

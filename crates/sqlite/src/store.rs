@@ -1,0 +1,298 @@
+//! The store: ways in, connections, closing and forking.
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mintkey_store::{
+    Capabilities, Done, Error, ErrorKind, Interrupt, Operation, Outcome, Reply, Request, Result,
+    Store, Table, Ticket,
+};
+
+use crate::catalog::{self, Layouts};
+use crate::config::Config;
+use crate::connection::{self, Attempt, Connection, Fault};
+use crate::gate::Gate;
+use crate::layout::Layout;
+use crate::queue::{Queue, locked};
+use crate::reader;
+use crate::watch::{Watch, pause};
+use crate::workers::{self, Readers};
+
+/// How often a closing store looks whether its threads have ended.
+const CLOSING: Duration = Duration::from_millis(1);
+/// Reading connections kept open.
+const IDLE: usize = 8;
+/// How often a read starts anew when the tables change under it.
+const ATTEMPTS: usize = 5;
+
+/// What the store's threads share.
+pub struct Shared {
+    pub config: Config,
+    pub gate: Arc<Gate>,
+    pub layouts: Layouts,
+    pub queue: Mutex<Queue>,
+    pub readers: Mutex<Readers>,
+    pub closed: AtomicBool,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// A store in a file or in memory.
+pub struct SqliteStore(Arc<Shared>);
+
+impl SqliteStore {
+    /// The store that the configuration describes.
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(Shared {
+            config,
+            gate: Arc::default(),
+            layouts: Layouts::default(),
+            queue: Mutex::default(),
+            readers: Mutex::default(),
+            closed: AtomicBool::new(false),
+            idle: Mutex::default(),
+        }))
+    }
+}
+
+impl Shared {
+    const fn in_memory(&self) -> bool {
+        self.config.path.is_none()
+    }
+
+    /// Whether a request belongs to the one connection that writes. In memory there is no other.
+    pub const fn writes(&self, request: &Request) -> bool {
+        self.in_memory() || request.operation.is_write()
+    }
+
+    /// Refuses after closing, and in a child that inherited half a statement.
+    pub fn check_usable(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::closed(&self.config.address));
+        }
+        self.check_whole()
+    }
+
+    /// Refuses in a child that inherited half a statement.
+    pub fn check_whole(&self) -> Result<()> {
+        if self.gate.is_torn() {
+            return Err(Error::new(
+                ErrorKind::Unavailable(Outcome::NotApplied),
+                format!(
+                    "{}: this process was forked in the middle of a statement, and cannot use the store: do not \
+                     fork in signal handlers, or start processes by spawning",
+                    self.config.address
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Carries a request out on this thread.
+    pub fn carry_out(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
+        if self.writes(request) {
+            return self.write(request, interrupt);
+        }
+        let mut watch = Watch::new(Some(interrupt), Some(self.config.timeout));
+        for _ in 0..ATTEMPTS {
+            if let Some(reply) = self.read(request, &mut watch)? {
+                return Ok(reply);
+            }
+            // The table is missing, or lacks what the class has.
+            let operation = Operation::CreateTable(Arc::clone(request.operation.table()));
+            self.write(
+                &Request {
+                    now: request.now,
+                    operation,
+                },
+                interrupt,
+            )?;
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!(
+                "{}: the tables change faster than they can be read: try again",
+                self.config.address
+            ),
+        ))
+    }
+
+    /// Reads on a connection of its own; `None` if the table has to be made first.
+    fn read(&self, request: &Request, watch: &mut Watch) -> Result<Option<Reply>> {
+        let _pass = self.gate.enter();
+        self.check_whole()?;
+        let idle = locked(&self.idle).pop();
+        let connection = if let Some(connection) = idle {
+            connection
+        } else {
+            let connection = Connection::open(&self.config, &self.gate, watch)?;
+            let version = connection::patiently(&self.config, &self.gate, watch, || {
+                connection.schema_version()
+            })?;
+            // What is remembered may be older than anything this connection will ever prepare.
+            self.layouts.reach(version);
+            connection
+        };
+        connection.post.set(Some(watch.clone()));
+        let result = self.attempts(&connection, request, watch);
+        connection.post.set(None);
+        let mut idle = locked(&self.idle);
+        if idle.len() < IDLE {
+            idle.push(connection);
+        }
+        result
+    }
+
+    fn attempts(
+        &self,
+        connection: &Connection,
+        request: &Request,
+        watch: &mut Watch,
+    ) -> Result<Option<Reply>> {
+        let mut stale = 0;
+        loop {
+            match self.attempt(connection, request) {
+                Ok(reply) => return Ok(reply),
+                Err(Fault::Refused(error)) => return Err(error),
+                Err(Fault::Stale) if stale < ATTEMPTS => {}
+                Err(Fault::Sqlite(error))
+                    if stale < ATTEMPTS && connection::is_unknown_name(&error) => {}
+                Err(Fault::Stale) => return Ok(None),
+                Err(Fault::Sqlite(error)) if connection::is_busy(&error) => {
+                    // Rare for readers: somebody recovers or closes the log.
+                    if let Some(stop) = watch.look(&self.gate) {
+                        return Err(stop.error(
+                            "waiting to read",
+                            self.config.timeout,
+                            Outcome::NotApplied,
+                        ));
+                    }
+                    pause(CLOSING);
+                    continue;
+                }
+                Err(Fault::Sqlite(error)) => {
+                    return Err(self.explain(connection, error, Outcome::NotApplied));
+                }
+            }
+            stale += 1;
+            self.layouts.forget();
+        }
+    }
+
+    fn attempt(&self, connection: &Connection, request: &Request) -> Attempt<Option<Reply>> {
+        let now = request.now;
+        let table = request.operation.table();
+        if let Operation::TableExists(table) = &request.operation {
+            return Ok(Some(Reply::Exists(catalog::exists(connection, table)?)));
+        }
+        let Some(layout) = self.layout(connection, table)? else {
+            return Ok(None);
+        };
+        match &request.operation {
+            Operation::Get(get) => reader::get(connection, &layout, get, now),
+            Operation::Query(query) => reader::query(connection, &self.gate, &layout, query, now),
+            Operation::Scan(scan) => reader::scan(connection, &self.gate, &layout, scan, now),
+            _ => Ok(Reply::Done),
+        }
+        .map(Some)
+    }
+
+    fn layout(&self, connection: &Connection, table: &Arc<Table>) -> Attempt<Option<Arc<Layout>>> {
+        if let Some(layout) = self.layouts.find(table, None) {
+            return Ok(Some(layout));
+        }
+        let version = connection.schema_version()?;
+        let layout = catalog::look(connection, table)?;
+        if let Some(layout) = &layout {
+            self.layouts.remember(version, table, layout);
+        }
+        Ok(layout)
+    }
+
+    /// Lets all file connections go.
+    fn let_go(&self) {
+        locked(&self.idle).clear();
+        locked(&self.queue).writer = None;
+    }
+
+    fn is_over(&self) -> bool {
+        let _pass = self.gate.enter();
+        let queue = locked(&self.queue);
+        !queue.is_led()
+            && queue.waiting() == 0
+            && queue.background.is_none()
+            && locked(&self.readers).is_over()
+    }
+
+    /// Tells the threads to end when their work is done.
+    fn shut(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let _pass = self.gate.enter();
+        if let Some(background) = &locked(&self.queue).background {
+            background.unpark();
+        }
+        locked(&self.readers).wake();
+    }
+}
+
+impl Store for SqliteStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            engine: "sqlite",
+            address: self.0.config.address.clone(),
+            creates_tables: true,
+            consistent_indexes: true,
+        }
+    }
+
+    fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
+        self.0.check_usable()?;
+        self.0.carry_out(request, interrupt)
+    }
+
+    fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
+        workers::submit(&self.0, request, done)
+    }
+
+    fn close(&self) {
+        self.0.shut();
+        // A thread of the store cannot wait for its own end, nor one inside a statement for that.
+        if workers::is_worker() || self.0.gate.is_inside() {
+            return;
+        }
+        while !self.0.is_over() {
+            pause(CLOSING);
+        }
+        let _pass = self.0.gate.enter();
+        self.0.let_go();
+    }
+
+    fn before_fork(&self) {
+        let empty = self.0.gate.freeze();
+        if empty && !self.0.in_memory() {
+            self.0.let_go();
+        }
+    }
+
+    fn in_parent(&self) {
+        self.0.gate.thaw_parent();
+    }
+
+    fn in_child(&self) {
+        self.0.gate.thaw_child();
+        if self.0.gate.is_torn() {
+            // Closing what another thread was using would take its locks from the parent.
+            mem::forget(mem::take(&mut *locked(&self.0.idle)));
+            mem::forget(locked(&self.0.queue).writer.take());
+        }
+        locked(&self.0.queue).forget_others();
+        locked(&self.0.readers).forget_others();
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.0.shut();
+    }
+}

@@ -1,0 +1,381 @@
+//! Turns requests into statements and values into cells.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::ops::Bound;
+
+use mintkey_store::{
+    Error, Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Name, Number, Position, Query,
+    Result, Scan, Value,
+};
+use rusqlite::ToSql;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+
+use crate::connection::Attempt;
+use crate::layout::{Layout, index_name};
+
+/// What a column holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Cell<'a> {
+    /// Text.
+    Text(Cow<'a, str>),
+    /// Bytes.
+    Blob(Cow<'a, [u8]>),
+    /// Nothing.
+    Null,
+}
+
+impl<'a> Cell<'a> {
+    /// The cell of a key.
+    pub fn key(value: &'a KeyValue) -> Self {
+        match value {
+            KeyValue::String(text) => Self::Text(Cow::Borrowed(text)),
+            other => Self::Blob(other.encode()),
+        }
+    }
+
+    /// The cell of an indexed attribute; nothing if it is absent or of another type.
+    pub fn indexed(item: &'a Item, attribute: &str, kind: KeyKind) -> Self {
+        match (item.get(attribute), kind) {
+            (Some(Value::String(text)), KeyKind::String) => Self::Text(Cow::Borrowed(text)),
+            (Some(Value::Binary(bytes)), KeyKind::Binary) => Self::Blob(Cow::Borrowed(bytes)),
+            (Some(Value::Number(number)), KeyKind::Number) => Self::number(*number),
+            _ => Self::Null,
+        }
+    }
+
+    /// The cell of a number.
+    pub fn number(number: Number) -> Self {
+        Self::Blob(Cow::Owned(KeyValue::Number(number).encode().into_owned()))
+    }
+
+    fn into_owned(self) -> Cell<'static> {
+        match self {
+            Self::Text(text) => Cell::Text(Cow::Owned(text.into_owned())),
+            Self::Blob(bytes) => Cell::Blob(Cow::Owned(bytes.into_owned())),
+            Self::Null => Cell::Null,
+        }
+    }
+}
+
+impl ToSql for Cell<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+            Self::Null => ValueRef::Null,
+        }))
+    }
+}
+
+/// The key that a column holds.
+pub fn key_value(kind: KeyKind, cell: ValueRef<'_>) -> Result<KeyValue> {
+    let bytes = match cell {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        _ => &[],
+    };
+    KeyValue::decode(kind, bytes)
+}
+
+/// A statement that reads rows in order: the item first, then the columns that make a position.
+#[derive(Debug)]
+pub struct Select {
+    /// Everything behind the columns, without the order.
+    body: String,
+    order: String,
+    columns: String,
+    /// The values of its parameters.
+    pub cells: Vec<Cell<'static>>,
+    /// The kinds of the position's columns: the table's key, then the index's attributes.
+    pub kinds: Vec<KeyKind>,
+}
+
+impl Select {
+    /// The statement that reads the rows.
+    pub fn rows(&self) -> String {
+        format!(
+            "SELECT item, {}{} ORDER BY {}",
+            self.columns, self.body, self.order
+        )
+    }
+
+    /// The statement that counts them.
+    pub fn count(&self) -> String {
+        format!("SELECT count(*){}", self.body)
+    }
+
+    fn begin(layout: &Layout, index: Option<&Index>) -> Self {
+        let mut columns: Vec<&str> = layout.key_columns().collect();
+        let mut kinds = vec![layout.table.partition.kind];
+        kinds.extend(layout.table.sort.as_ref().map(|sort| sort.kind));
+        let mut body = format!(" FROM {}", layout.name);
+        if let Some(index) = index {
+            columns.extend(
+                index
+                    .attributes()
+                    .filter_map(|part| layout.column(&part.name)),
+            );
+            kinds.extend(index.attributes().map(|part| part.kind));
+            let _ = write!(
+                body,
+                " INDEXED BY {}",
+                index_name(&layout.table.name, &index.name)
+            );
+        }
+        body.push_str(" WHERE 1");
+        Self {
+            body,
+            order: String::new(),
+            columns: columns.join(", "),
+            cells: Vec::new(),
+            kinds,
+        }
+    }
+
+    fn bind(&mut self, cell: Cell<'_>) -> usize {
+        self.cells.push(cell.into_owned());
+        self.cells.len()
+    }
+
+    fn compare(&mut self, column: &str, operator: &str, value: &KeyValue) {
+        let place = self.bind(Cell::key(value));
+        let _ = write!(self.body, " AND {column} {operator} ?{place}");
+    }
+
+    /// Leaves out what has expired.
+    fn live(&mut self, layout: &Layout, now: i64) {
+        if let Some(column) = layout.expiry() {
+            let place = self.bind(Cell::number(Number::from(now)));
+            let _ = write!(self.body, " AND ({column} IS NULL OR {column} > ?{place})");
+        }
+    }
+
+    /// Goes on behind a position, and fixes the order.
+    fn order(&mut self, columns: &[&str], after: Option<&[&KeyValue]>, descending: bool) {
+        if let Some(values) = after {
+            let places: Vec<String> = values
+                .iter()
+                .map(|value| format!("?{}", self.bind(Cell::key(value))))
+                .collect();
+            let operator = if descending { "<" } else { ">" };
+            let (columns, places) = (columns.join(", "), places.join(", "));
+            let _ = write!(self.body, " AND ({columns}) {operator} ({places})");
+        }
+        let direction = if descending { " DESC" } else { "" };
+        let ordered: Vec<String> = columns
+            .iter()
+            .map(|column| format!("{column}{direction}"))
+            .collect();
+        self.order = ordered.join(", ");
+    }
+}
+
+fn foreign_cursor(layout: &Layout) -> Error {
+    Error::invalid(format!(
+        "this cursor belongs to another query than the one on {}: start that query anew",
+        layout.table.model
+    ))
+    .of(&layout.table)
+}
+
+/// The index a query names.
+pub fn query_index<'a>(layout: &'a Layout, query: &Query) -> Result<Option<&'a Index>> {
+    let Some(name) = &query.index else {
+        return Ok(None);
+    };
+    layout.table.index(name).map(Some).ok_or_else(|| {
+        Error::configuration(format!("{} has no index {name:?}", layout.table.model))
+            .of(&layout.table)
+    })
+}
+
+/// The statement of a query.
+pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
+    let table = &layout.table;
+    let index = query_index(layout, query)?;
+    let own = [table.partition.clone()];
+    let (partition, sort): (&[KeyAttribute], _) = match index {
+        Some(index) => (&index.partition, index.sort.as_ref()),
+        None => (&own, table.sort.as_ref()),
+    };
+    if partition.len() != query.partition.len() {
+        return Err(Error::invalid(format!(
+            "a query of {} by {} needs {} partition values, not {}",
+            table.model,
+            index.map_or("its key", |index| &index.name),
+            partition.len(),
+            query.partition.len()
+        ))
+        .of(table));
+    }
+    let mut select = Select::begin(layout, index);
+    for (attribute, value) in partition.iter().zip(&query.partition) {
+        table.check_kind(attribute, value)?;
+        select.compare(layout.column(&attribute.name).unwrap_or("pk"), "=", value);
+    }
+    let sort_column = sort.and_then(|sort| layout.column(&sort.name));
+    if let Some(condition) = &query.sort {
+        let (Some(sort), Some(column)) = (sort, sort_column) else {
+            return Err(Error::invalid(format!(
+                "{} has no sort key to compare with: filter instead",
+                index.map_or(table.model.as_str(), |index| &index.name)
+            ))
+            .of(table));
+        };
+        for value in condition.values() {
+            table.check_kind(sort, value)?;
+        }
+        let (low, high) = condition.bounds()?;
+        match &low {
+            Bound::Included(value) => select.compare(column, ">=", value),
+            Bound::Excluded(value) => select.compare(column, ">", value),
+            Bound::Unbounded => {}
+        }
+        match &high {
+            Bound::Included(value) => select.compare(column, "<=", value),
+            Bound::Excluded(value) => select.compare(column, "<", value),
+            Bound::Unbounded => {}
+        }
+    }
+    if let (Some(_), Some(column)) = (index, sort_column) {
+        // What lacks the attribute is not in the index, which SQLite uses only when told so.
+        let _ = write!(select.body, " AND {column} IS NOT NULL");
+    }
+    select.live(layout, now);
+    let (columns, after) = match index {
+        None => {
+            let after = query
+                .after
+                .as_ref()
+                .map(|after| key_parts(layout, after))
+                .transpose()?;
+            if after.as_ref().is_some_and(|parts| {
+                [parts[0]] != query.partition[..1].iter().collect::<Vec<_>>()[..]
+            }) {
+                return Err(foreign_cursor(layout));
+            }
+            (layout.key_columns().collect::<Vec<_>>(), after)
+        }
+        Some(index) => {
+            let after = query.after.as_ref();
+            let after = after
+                .map(|after| index_parts(layout, index, query, after))
+                .transpose()?;
+            (layout.index_columns(index), after)
+        }
+    };
+    select.order(&columns, after.as_deref(), query.descending);
+    Ok(select)
+}
+
+/// The statement of a scan.
+pub fn scan(layout: &Layout, scan: &Scan, now: i64) -> Result<Select> {
+    if let Some((segment, segments)) = scan.segment
+        && segment >= segments
+    {
+        return Err(Error::invalid(format!(
+            "segment {segment} of {segments}: segments count from 0"
+        )));
+    }
+    let mut select = Select::begin(layout, None);
+    select.live(layout, now);
+    let after = scan
+        .after
+        .as_ref()
+        .map(|after| key_parts(layout, after))
+        .transpose()?;
+    let columns: Vec<&str> = layout.key_columns().collect();
+    select.order(&columns, after.as_deref(), false);
+    Ok(select)
+}
+
+/// The values of a position in the order of the table's key.
+fn key_parts<'a>(layout: &Layout, after: &'a Position) -> Result<Vec<&'a KeyValue>> {
+    if !after.index.is_empty() || layout.table.check_key(&after.key).is_err() {
+        return Err(foreign_cursor(layout));
+    }
+    Ok(std::iter::once(&after.key.partition)
+        .chain(&after.key.sort)
+        .collect())
+}
+
+/// The values of a position in the order of an index's columns.
+fn index_parts<'a>(
+    layout: &Layout,
+    index: &Index,
+    query: &Query,
+    after: &'a Position,
+) -> Result<Vec<&'a KeyValue>> {
+    let kinds = index.attributes().map(|part| part.kind);
+    let fits = after.index.iter().map(KeyValue::kind).eq(kinds)
+        && after.index.starts_with(&query.partition)
+        && layout.table.check_key(&after.key).is_ok();
+    if !fits {
+        return Err(foreign_cursor(layout));
+    }
+    let own = index
+        .attributes()
+        .filter_map(|part| layout.column(&part.name))
+        .zip(&after.index);
+    let keys = layout
+        .key_columns()
+        .zip(std::iter::once(&after.key.partition).chain(&after.key.sort));
+    let mut seen: Vec<&str> = Vec::new();
+    let mut parts = Vec::new();
+    for (column, value) in own.chain(keys) {
+        if !seen.contains(&column) {
+            seen.push(column);
+            parts.push(value);
+        }
+    }
+    Ok(parts)
+}
+
+/// The position that a row's columns, from the second on, make.
+pub fn position(layout: &Layout, select: &Select, row: &rusqlite::Row<'_>) -> Attempt<Position> {
+    let mut values = Vec::with_capacity(select.kinds.len());
+    for (place, kind) in select.kinds.iter().enumerate() {
+        values.push(key_value(*kind, row.get_ref(place + 1)?)?);
+    }
+    let index = values.split_off(if layout.table.sort.is_some() { 2 } else { 1 });
+    let mut own = values.into_iter();
+    let partition = own
+        .next()
+        .ok_or_else(|| Error::invalid("a stored row has no key"))?;
+    Ok(Position {
+        key: Key {
+            partition,
+            sort: own.next(),
+        },
+        index,
+    })
+}
+
+/// Which of so many segments a row belongs to, by the bytes of its partition key.
+pub fn segment(cell: ValueRef<'_>, segments: u32) -> u32 {
+    let bytes = match cell {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        _ => &[],
+    };
+    // FNV-1a: the same in every process and version, so that a cursor stays good.
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    u32::try_from(hash % u64::from(segments)).unwrap_or(0)
+}
+
+/// The names of the attributes that a query by index shows; `None`: all.
+pub fn shown<'a>(layout: &'a Layout, index: &'a Index) -> Option<Vec<&'a Name>> {
+    let others: &[Name] = match &index.projection {
+        mintkey_store::Projection::All => return None,
+        mintkey_store::Projection::Keys => &[],
+        mintkey_store::Projection::Attributes(names) => names,
+    };
+    let keys = std::iter::once(&layout.table.partition).chain(&layout.table.sort);
+    Some(
+        keys.chain(index.attributes())
+            .map(|part| &part.name)
+            .chain(others)
+            .collect(),
+    )
+}

@@ -1,0 +1,144 @@
+//! Looks at the clock and at the keyboard while `SQLite` works or a thread waits.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use mintkey_store::{Error, ErrorKind, Interrupt, Outcome};
+
+use crate::gate::Gate;
+
+/// How often an interrupt is looked for.
+pub const POLL: Duration = Duration::from_millis(100);
+
+/// Waits for what gives no sign: another process's lock, or the end of other threads' work.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "no clock of a test moves what is waited for here"
+)]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Why work was given up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// The interrupt was raised.
+    Interrupted,
+    /// The time is over.
+    Late,
+}
+
+impl Stop {
+    /// The error it gives.
+    pub fn error(self, doing: &str, timeout: Duration, outcome: Outcome) -> Error {
+        let fate = match outcome {
+            Outcome::NotApplied => "nothing was written",
+            Outcome::Unknown => "whether it was written is unknown",
+        };
+        match self {
+            Self::Interrupted => Error::new(
+                ErrorKind::Interrupted(outcome),
+                format!("interrupted while {doing}: {fate}"),
+            ),
+            Self::Late => Error::new(
+                ErrorKind::Timeout(outcome),
+                format!(
+                    "{doing} took longer than {} s: {fate}; try again, or raise ?timeout=",
+                    timeout.as_secs_f64()
+                ),
+            ),
+        }
+    }
+}
+
+/// Watches over one request.
+#[derive(Clone)]
+pub struct Watch {
+    interrupt: Option<&'static dyn Interrupt>,
+    timeout: Option<Duration>,
+    started: Option<Instant>,
+    polled: Option<Instant>,
+    stop: Option<Stop>,
+}
+
+impl Watch {
+    /// Watches for the interrupt, and for the end of the time if there is one.
+    pub const fn new(interrupt: Option<&'static dyn Interrupt>, timeout: Option<Duration>) -> Self {
+        Self {
+            interrupt,
+            timeout,
+            started: None,
+            polled: None,
+            stop: None,
+        }
+    }
+
+    /// Looks, if it is time to. The clock starts at the first look, which costs a short request nothing.
+    pub fn look(&mut self, gate: &Gate) -> Option<Stop> {
+        if self.stop.is_some() {
+            return self.stop;
+        }
+        let now = Instant::now();
+        let started = *self.started.get_or_insert(now);
+        if self
+            .timeout
+            .is_some_and(|timeout| now.duration_since(started) >= timeout)
+        {
+            self.stop = Some(Stop::Late);
+        } else if let Some(interrupt) = self.interrupt
+            && now.duration_since(*self.polled.get_or_insert(now)) >= POLL
+        {
+            self.polled = Some(now);
+            if gate.poll(|| interrupt.raised()) {
+                self.stop = Some(Stop::Interrupted);
+            }
+        }
+        self.stop
+    }
+
+    /// How long a wait may last until the next look.
+    pub fn pause(&self) -> Duration {
+        let left = match (self.timeout, self.started) {
+            (Some(timeout), Some(started)) => timeout.saturating_sub(started.elapsed()),
+            _ => POLL,
+        };
+        left.clamp(Duration::from_millis(1), POLL)
+    }
+
+    /// Why it stopped, if it did.
+    pub const fn stopped(&self) -> Option<Stop> {
+        self.stop
+    }
+}
+
+/// The place where a connection's handler finds the watch of the request that runs on it.
+#[derive(Clone)]
+pub struct Post(Arc<Mutex<Option<Watch>>>);
+
+impl Post {
+    /// A place without a watch.
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(None)))
+    }
+
+    /// Puts a watch there, or none.
+    pub fn set(&self, watch: Option<Watch>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    }
+
+    /// Looks, if there is a watch.
+    pub fn look(&self, gate: &Gate) -> Option<Stop> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A signal handler may come back to this store, on another connection with another post.
+        slot.as_mut()?.look(gate)
+    }
+
+    /// Why the watch stopped the work, if it did.
+    pub fn stopped(&self) -> Option<Stop> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()?
+            .stopped()
+    }
+}

@@ -1,0 +1,287 @@
+//! Writes: what one request changes inside a transaction.
+
+use std::sync::Arc;
+
+use mintkey_store::{
+    Delete, Error, Item, Key, Number, Operation, Put, Reply, Request, Row, Table, Update, json,
+    size, update,
+};
+
+use crate::catalog::{self, Layouts};
+use crate::connection::{Attempt, Connection};
+use crate::gate::Gate;
+use crate::layout::Layout;
+use crate::reader;
+use crate::translate::Cell;
+
+/// One transaction, and what it learns about the tables.
+pub struct Transaction<'a> {
+    connection: &'a Connection,
+    gate: &'a Gate,
+    layouts: &'a Layouts,
+    max_item: usize,
+    /// The version of the tables when it began.
+    version: i64,
+    /// What it found or made, to be remembered once it is committed.
+    found: Vec<(Arc<Table>, Arc<Layout>)>,
+    /// Whether it changed the tables: nothing remembered before counts any more.
+    changed: bool,
+    /// The tables with expiry that it wrote to, and the latest time.
+    written: Vec<Arc<Layout>>,
+    now: i64,
+    text: String,
+}
+
+impl<'a> Transaction<'a> {
+    /// Looks at the tables at the begin of a transaction.
+    pub fn begin(
+        connection: &'a Connection,
+        gate: &'a Gate,
+        layouts: &'a Layouts,
+        max_item: usize,
+    ) -> rusqlite::Result<Self> {
+        Ok(Self {
+            connection,
+            gate,
+            layouts,
+            max_item,
+            version: connection.schema_version()?,
+            found: Vec::new(),
+            changed: false,
+            written: Vec::new(),
+            now: i64::MIN,
+            text: String::new(),
+        })
+    }
+
+    /// Carries one request out. A refused one has changed nothing.
+    pub fn perform(&mut self, request: &Request) -> Attempt<Reply> {
+        let now = request.now;
+        self.now = self.now.max(now);
+        match &request.operation {
+            Operation::CreateTable(table) => {
+                self.layout(table)?;
+                Ok(Reply::Done)
+            }
+            Operation::TableExists(table) => {
+                Ok(Reply::Exists(catalog::exists(self.connection, table)?))
+            }
+            Operation::DeleteTable(table) => {
+                self.changed = true;
+                self.found.clear();
+                self.written
+                    .retain(|layout| layout.table.name != table.name);
+                self.guarded(|connection| catalog::drop_table(connection, table))?;
+                Ok(Reply::Done)
+            }
+            Operation::Get(get) => {
+                let layout = self.layout(&get.table)?;
+                reader::get(self.connection, &layout, get, now)
+            }
+            Operation::Query(query) => {
+                let layout = self.layout(&query.table)?;
+                reader::query(self.connection, self.gate, &layout, query, now)
+            }
+            Operation::Scan(scan) => {
+                let layout = self.layout(&scan.table)?;
+                reader::scan(self.connection, self.gate, &layout, scan, now)
+            }
+            Operation::Put(put) => self.put(put, now),
+            Operation::Update(update) => self.update(update, now),
+            Operation::Delete(delete) => self.delete(delete, now),
+        }
+    }
+
+    /// Removes some expired rows from the tables written to, before the commit.
+    pub fn sweep(&self) -> rusqlite::Result<()> {
+        for layout in &self.written {
+            if let Some(sweep) = &layout.sweep {
+                let mut statement = self.connection.raw.prepare_cached(sweep)?;
+                statement.raw_bind_parameter(1, Cell::number(Number::from(self.now)))?;
+                statement.raw_execute()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what was learned, after the commit.
+    pub fn learned(&self) {
+        if self.changed {
+            // What is true now is found out at the next look.
+            self.layouts.forget();
+        } else {
+            for (table, layout) in &self.found {
+                self.layouts.remember(self.version, table, layout);
+            }
+        }
+    }
+
+    /// The layout of a table, which is made or extended if need be.
+    fn layout(&mut self, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
+        if let Some((_, layout)) = self.found.iter().find(|(own, _)| Arc::ptr_eq(own, table)) {
+            return Ok(Arc::clone(layout));
+        }
+        if !self.changed
+            && let Some(layout) = self.layouts.find(table, Some(self.version))
+        {
+            return Ok(layout);
+        }
+        let layout = if let Some(layout) = catalog::look(self.connection, table)? {
+            layout
+        } else {
+            self.changed = true;
+            self.found.clear();
+            self.guarded(|connection| catalog::ensure(connection, table))?
+        };
+        self.found.push((Arc::clone(table), Arc::clone(&layout)));
+        Ok(layout)
+    }
+
+    /// Runs something of several statements so that it happens whole or not at all.
+    fn guarded<T>(&self, work: impl FnOnce(&Connection) -> Attempt<T>) -> Attempt<T> {
+        let raw = &self.connection.raw;
+        raw.execute_batch("SAVEPOINT step")?;
+        match work(self.connection) {
+            Ok(value) => {
+                raw.execute_batch("RELEASE step")?;
+                Ok(value)
+            }
+            Err(fault) => {
+                // Some failures have ended the whole transaction already.
+                if !raw.is_autocommit() {
+                    raw.execute_batch("ROLLBACK TO step; RELEASE step")?;
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    fn note(&mut self, layout: &Arc<Layout>) {
+        if layout.sweep.is_some() && !self.written.iter().any(|own| own.name == layout.name) {
+            self.written.push(Arc::clone(layout));
+        }
+    }
+
+    fn put(&mut self, put: &Put, now: i64) -> Attempt<Reply> {
+        let layout = self.layout(&put.table)?;
+        let (table, guard) = (&put.table, &put.guard);
+        let key = table.key_of(&put.item)?;
+        size::check_item(&put.item, table, self.max_item)?;
+        layout.table.check_indexed(&put.item)?;
+        if let Some(condition) = &guard.condition {
+            condition.check()?;
+        }
+        let plain = guard.version.is_none() && guard.condition.is_none();
+        if plain && guard.row == Row::Any {
+            self.write(&layout, &layout.upsert, &key, &put.item)?;
+        } else if plain && guard.row == Row::Absent {
+            // One look at the index is enough, as long as no row is in the way.
+            if self.write(&layout, &layout.insert, &key, &put.item)? == 0 {
+                self.judge(&layout, guard, &key, now)?;
+                self.write(&layout, &layout.upsert, &key, &put.item)?;
+            }
+        } else {
+            self.judge(&layout, guard, &key, now)?;
+            self.write(&layout, &layout.upsert, &key, &put.item)?;
+        }
+        self.note(&layout);
+        Ok(Reply::Done)
+    }
+
+    fn update(&mut self, update: &Update, now: i64) -> Attempt<Reply> {
+        let layout = self.layout(&update.table)?;
+        let table = &update.table;
+        table.check_key(&update.key)?;
+        update::check(&update.actions, table)?;
+        if let Some(condition) = &update.guard.condition {
+            condition.check()?;
+        }
+        let stored = self.live(&layout, &update.key, now)?;
+        if stored.is_none() && !update.upsert && update.guard.version.is_none() {
+            return Err(Error::gone(table, &update.key).into());
+        }
+        update.guard.check(table, &update.key, stored.as_ref())?;
+        let mut item = match stored {
+            Some(item) => item,
+            None if update.upsert => key_item(table, &update.key),
+            None => return Err(Error::gone(table, &update.key).into()),
+        };
+        update::apply(&update.actions, &mut item)
+            .map_err(|error| error.of(table).at(&update.key))?;
+        size::check_item(&item, table, self.max_item)?;
+        layout.table.check_indexed(&item)?;
+        self.write(&layout, &layout.upsert, &update.key, &item)?;
+        self.note(&layout);
+        Ok(if update.returning {
+            Reply::Item(Some(item))
+        } else {
+            Reply::Done
+        })
+    }
+
+    fn delete(&mut self, delete: &Delete, now: i64) -> Attempt<Reply> {
+        let layout = self.layout(&delete.table)?;
+        delete.table.check_key(&delete.key)?;
+        if let Some(condition) = &delete.guard.condition {
+            condition.check()?;
+        }
+        if !delete.guard.is_open() {
+            self.judge(&layout, &delete.guard, &delete.key, now)?;
+        }
+        let mut statement = self.connection.raw.prepare_cached(&layout.delete)?;
+        statement.raw_bind_parameter(1, Cell::key(&delete.key.partition))?;
+        if let Some(sort) = &delete.key.sort {
+            statement.raw_bind_parameter(2, Cell::key(sort))?;
+        }
+        statement.raw_execute()?;
+        drop(statement);
+        self.note(&layout);
+        Ok(Reply::Done)
+    }
+
+    /// The stored row, unless it has expired.
+    fn live(&self, layout: &Layout, key: &Key, now: i64) -> Attempt<Option<Item>> {
+        let stored = reader::stored(self.connection, layout, key)?;
+        Ok(stored.filter(|item| !layout.table.is_expired(item, now)))
+    }
+
+    fn judge(
+        &self,
+        layout: &Layout,
+        guard: &mintkey_store::Guard,
+        key: &Key,
+        now: i64,
+    ) -> Attempt<()> {
+        let stored = self.live(layout, key, now)?;
+        Ok(guard.check(&layout.table, key, stored.as_ref())?)
+    }
+
+    /// Writes a row and says how many were changed.
+    fn write(&mut self, layout: &Layout, sql: &str, key: &Key, item: &Item) -> Attempt<usize> {
+        self.text.clear();
+        json::encode_into(item, &mut self.text);
+        let mut statement = self.connection.raw.prepare_cached(sql)?;
+        statement.raw_bind_parameter(1, Cell::key(&key.partition))?;
+        let mut place = 2;
+        if let Some(sort) = &key.sort {
+            statement.raw_bind_parameter(place, Cell::key(sort))?;
+            place += 1;
+        }
+        statement.raw_bind_parameter(place, self.text.as_str())?;
+        for (column, place) in layout.columns.iter().zip(place + 1..) {
+            statement
+                .raw_bind_parameter(place, Cell::indexed(item, &column.attribute, column.kind))?;
+        }
+        Ok(statement.raw_execute()?)
+    }
+}
+
+/// An item of a key alone.
+fn key_item(table: &Table, key: &Key) -> Item {
+    let mut item = Item::with_capacity(8);
+    item.insert(table.partition.name.clone(), key.partition.to_value());
+    if let (Some(attribute), Some(value)) = (&table.sort, &key.sort) {
+        item.insert(attribute.name.clone(), value.to_value());
+    }
+    item
+}
