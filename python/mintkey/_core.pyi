@@ -1,6 +1,8 @@
 """The compiled half: signatures of what `crates/python` exports."""
 
-from typing import Any, final
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias, final
 
 VERSION: str
 
@@ -62,3 +64,202 @@ def thaw(block: int, /) -> bool: ...
 def move_clock(block: int, advance: int, set: int | None = None, /) -> int: ...
 
 # --- end of ids
+
+# --- values and items
+
+def checked(kind: str, label: str, value: Any) -> Any:
+    """`value`, if an attribute of this kind can hold it; else `InvalidValue` that names `label`."""
+
+def number_text(value: Any) -> str:
+    """The canonical digits of a number."""
+
+def compress(
+    data: bytes, algorithm: str, level: int | None, min_size: int, threshold: float
+) -> bytes:
+    """The stored form of `data`: compressed, unless it is too short or would not shrink enough."""
+
+def decompress(stored: bytes) -> bytes:
+    """What `compress` was given."""
+
+@final
+class Item:
+    """An item in its stored form: opaque, unchanging, compared by value."""
+
+    @staticmethod
+    def from_json(text: str) -> Item:
+        """The stored JSON form read back."""
+    def to_json(self) -> str:
+        """The stored JSON form."""
+    def to_dict(self) -> dict[str, Any]:
+        """The stored values by stored name."""
+    def get(self, name: str) -> Any:
+        """The stored value under a stored name, or None."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __reduce__(self) -> tuple[Any, tuple[str]]: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class Key:
+    """A key in its stored form."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+# --- schemas and requests
+
+@final
+class Request:
+    """What an operation asks of a store."""
+
+@final
+class Page:
+    """A page of a query or scan."""
+
+    @property
+    def items(self) -> list[Item]:
+        """The items, in order."""
+    @property
+    def count(self) -> int:
+        """How many items there are."""
+    @property
+    def next(self) -> bytes | None:
+        """Where the next page begins; None after the last."""
+
+_Convert: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+_Field: TypeAlias = tuple[str, str, str, bool, _Convert | None, str | None]
+_Index: TypeAlias = tuple[str, list[str], str | None, list[str] | None, bool]
+_Version: TypeAlias = tuple[str, int | None] | None
+
+@final
+class Codec:
+    """A model's schema compiled: its instances to stored items and back, and the requests about them."""
+
+    def __new__(
+        cls,
+        model: str,
+        fields: list[_Field],
+        *,
+        table: str | None = None,
+        partition: str | None = None,
+        sort: str | None = None,
+        ttl: str | None = None,
+        indexes: list[_Index] = ...,
+    ) -> Codec: ...
+    def encode(
+        self, values: dict[str, Any], overrides: dict[str, Any] | None = None, *, partial: bool = False
+    ) -> Item:
+        """The item of an instance's values, checked."""
+    def plain(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The plain stored form of an instance's values, for a map that nests it."""
+    def decode(self, item: Item) -> dict[str, Any]:
+        """An instance's values out of a stored item."""
+    def decode_plain(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """An instance's values out of the plain stored form of a map."""
+    def changed(self, values: dict[str, Any], item: Item | None) -> list[str]:
+        """The names of the attributes whose values differ from a stored item."""
+    def key(self, values: dict[str, Any]) -> Key:
+        """The key in a dict of attribute names to values."""
+    def key_of(self, item: Item) -> Key:
+        """The key of an item."""
+    def key_dict(self, key: Key) -> dict[str, object]:
+        """A key as a dict of attribute names to stored values."""
+    def matches(self, item: Item, condition: tuple[Any, ...]) -> bool:
+        """Whether a condition holds for an item."""
+    def create_table(self) -> Request:
+        """Makes the table, or adds what it lacks."""
+    def table_exists(self) -> Request:
+        """Asks whether the table is there."""
+    def delete_table(self) -> Request:
+        """Drops the table."""
+    def get(self, key: Key, *, consistent: bool = False) -> Request:
+        """Reads one item."""
+    def put(
+        self, item: Item, *, row: str, version: _Version, condition: tuple[Any, ...] | None = None
+    ) -> Request:
+        """Writes a whole item."""
+    def patch(
+        self,
+        old: Item,
+        new: Item,
+        *,
+        removed: list[str],
+        ignored: list[str],
+        version: _Version,
+        condition: tuple[Any, ...] | None = None,
+    ) -> tuple[Request, Item, bool] | None:
+        """Writes what differs between two items of one key."""
+    def update(
+        self,
+        key: Key,
+        values: dict[str, Any],
+        *,
+        actions: list[tuple[Any, ...]],
+        version: _Version,
+        condition: tuple[Any, ...] | None = None,
+    ) -> Request:
+        """Sets and removes attributes and applies `actions`, in the store."""
+    def delete(self, key: Key, *, version: _Version, condition: tuple[Any, ...] | None = None) -> Request:
+        """Removes an item."""
+    def query(
+        self,
+        partition: list[Any],
+        *,
+        index: str | None = None,
+        sort: tuple[Any, ...] | None = None,
+        filter: tuple[Any, ...] | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+        after: bytes | None = None,
+        attributes: list[str] | None = None,
+        count: bool = False,
+        consistent: bool = False,
+    ) -> Request:
+        """Reads a page of a partition, or of an index."""
+    def scan(
+        self,
+        *,
+        filter: tuple[Any, ...] | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+        after: bytes | None = None,
+        attributes: list[str] | None = None,
+        count: bool = False,
+        consistent: bool = False,
+    ) -> Request:
+        """Reads a page of the table."""
+
+# --- stores
+
+@final
+class Flight:
+    """A submitted request whose answer is awaited."""
+
+    @property
+    def future(self) -> asyncio.Future[Any]:
+        """The future of the answer."""
+    def withdraw(self) -> bool:
+        """Takes the request back; True if it was never begun."""
+
+@final
+class Store:
+    """An open store."""
+
+    def __new__(cls, url: str) -> Store: ...
+    @property
+    def address(self) -> str:
+        """The URL without its password."""
+    @property
+    def engine(self) -> str:
+        """The engine's name."""
+    def execute(self, request: Request) -> Any:
+        """Carries a request out on this thread, with the GIL released."""
+    def submit(self, request: Request, event_loop: asyncio.AbstractEventLoop) -> Flight:
+        """Starts a request; its answer comes to the future of what is returned."""
+    def close(self) -> None:
+        """Closes connections and ends threads, after what is running."""
+
+def before_fork() -> None:
+    """Called by `os.register_at_fork` before a fork."""
+
+def after_fork() -> None:
+    """Called by `os.register_at_fork` in parent and child after a fork."""

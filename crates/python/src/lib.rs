@@ -1,10 +1,76 @@
 //! The binding: the only crate that knows Python. It converts values, drives the stores and maps errors.
+//!
+//! It is also the only crate with unsafe code: handlers of `fork`, a file descriptor, and the strings of new ids.
+
+mod codec;
+mod compress;
+mod condition;
+mod convert;
+mod errors;
+mod fork;
+mod ids;
+mod item;
+mod mailbox;
+mod request;
+mod signals;
+mod store;
 
 use pyo3::prelude::*;
 
 /// The compiled half of `mintkey`.
 #[pymodule(gil_used = false)]
 mod _core {
+    use super::{Bound, PyAny, PyModule, PyResult, convert, errors};
+    use pyo3::pyfunction;
+
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_export]
+    use super::codec::Codec;
+    #[pymodule_export]
+    use super::compress::{compress, decompress};
+    #[pymodule_export]
+    use super::ids::{
+        PyStrategy, cuid2, epoch, epoch_ms, freeze, iso8601, iso8601_ms, ksuid, mint, mint_many, mint_one, move_clock,
+        nanoid, now_ms, snowflake, thaw, typeid, ulid, uuid4, uuid7, xid,
+    };
+    #[pymodule_export]
+    use super::item::{PyItem, PyKey};
+    #[pymodule_export]
+    use super::mailbox::Flight;
+    #[pymodule_export]
+    use super::request::{PyPage, PyRequest};
+    #[pymodule_export]
+    use super::signals::{after_fork, before_fork};
+    #[pymodule_export]
+    use super::store::Store;
+
+    /// `value`, if an attribute of this kind can hold it; else `InvalidValue` that names `label` (`"Model.attribute"`).
+    #[pyfunction]
+    fn checked<'py>(kind: &str, label: &str, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match convert::to_stored(convert::Kind::named(kind)?, &value) {
+            Ok(_) => Ok(value),
+            Err(convert::Refusal::Reason(reason)) => {
+                let (model, attribute) = label.split_once('.').unwrap_or((label, ""));
+                Err(errors::of_attribute(value.py(), "InvalidValue", model, attribute, &reason))
+            }
+            Err(convert::Refusal::Raised(error)) => Err(error),
+        }
+    }
+
+    /// The canonical digits of a number.
+    #[pyfunction]
+    fn number_text(value: &Bound<'_, PyAny>) -> PyResult<String> {
+        match convert::to_stored(convert::Kind::Number, value) {
+            Ok(Some(mintkey_store::Value::Number(number))) => Ok(number.to_string()),
+            Ok(_) => Ok(String::new()),
+            Err(refusal) => Err(convert::plain_error(refusal)),
+        }
+    }
+
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::fork::register();
+        Ok(())
+    }
 }

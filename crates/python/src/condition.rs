@@ -1,0 +1,110 @@
+//! The nested tuples of `mintkey.conditions` read as the contract's conditions and updates.
+
+use mintkey_store::{Action, Comparison, Condition, Name, Number, Path, Step, Value, ValueType};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyTuple};
+
+use crate::convert::{plain_error, to_value};
+
+/// The condition that a tuple describes.
+pub fn condition(tuple: &Bound<'_, PyAny>) -> PyResult<Condition> {
+    let tuple = tuple.cast::<PyTuple>()?;
+    let name: String = tuple.get_item(0)?.extract()?;
+    let several = || tuple.iter().skip(1).map(|part| condition(&part)).collect::<PyResult<Vec<_>>>();
+    match name.as_str() {
+        "and" => return Ok(Condition::And(several()?)),
+        "or" => return Ok(Condition::Or(several()?)),
+        "not" => return Ok(Condition::Not(Box::new(condition(&tuple.get_item(1)?)?))),
+        _ => {}
+    }
+    let path = path(&tuple.get_item(1)?)?;
+    let operand = |place: usize| value(&tuple.get_item(place)?);
+    if let Some(op) = comparison(&name) {
+        return Ok(Condition::Compare { path, op, value: operand(2)? });
+    }
+    Ok(match name.as_str() {
+        "between" => Condition::Between { path, low: operand(2)?, high: operand(3)? },
+        "is_in" => Condition::IsIn {
+            path,
+            values: tuple.get_item(2)?.try_iter()?.map(|one| value(&one?)).collect::<PyResult<_>>()?,
+        },
+        "begins_with" => Condition::BeginsWith { path, prefix: operand(2)? },
+        "contains" => Condition::Contains { path, value: operand(2)? },
+        "exists" => Condition::Exists(path),
+        "does_not_exist" => Condition::Missing(path),
+        "is_type" => Condition::IsType(path, value_type(&tuple.get_item(2)?.extract::<String>()?)?),
+        "size" => {
+            let op: String = tuple.get_item(2)?.extract()?;
+            let op = comparison(&op).ok_or_else(|| unknown(&op))?;
+            let size: i64 = tuple.get_item(3)?.extract()?;
+            Condition::Size { path, op, value: Number::from(size) }
+        }
+        other => return Err(unknown(other)),
+    })
+}
+
+/// The update action that a tuple describes.
+pub fn action(tuple: &Bound<'_, PyAny>) -> PyResult<Action> {
+    let tuple = tuple.cast::<PyTuple>()?;
+    let name: String = tuple.get_item(0)?.extract()?;
+    let path = path(&tuple.get_item(1)?)?;
+    let operand = || value(&tuple.get_item(2)?);
+    Ok(match name.as_str() {
+        "set" => Action::Set(path, operand()?),
+        "remove" => Action::Remove(path),
+        "add" => match operand()? {
+            Value::Number(number) => Action::Add(path, number),
+            _ => return Err(PyValueError::new_err("add takes a number")),
+        },
+        other => return Err(unknown(other)),
+    })
+}
+
+fn unknown(name: &str) -> PyErr {
+    PyValueError::new_err(format!("there is no condition or action named {name:?}"))
+}
+
+fn value(object: &Bound<'_, PyAny>) -> PyResult<Value> {
+    to_value(object, 1).map_err(plain_error)
+}
+
+fn comparison(name: &str) -> Option<Comparison> {
+    Some(match name {
+        "==" => Comparison::Eq,
+        "!=" => Comparison::Ne,
+        "<" => Comparison::Lt,
+        "<=" => Comparison::Le,
+        ">" => Comparison::Gt,
+        ">=" => Comparison::Ge,
+        _ => return None,
+    })
+}
+
+fn value_type(name: &str) -> PyResult<ValueType> {
+    Ok(match name {
+        "string" => ValueType::String,
+        "number" => ValueType::Number,
+        "boolean" => ValueType::Bool,
+        "null" => ValueType::Null,
+        "binary" => ValueType::Binary,
+        "list" => ValueType::List,
+        "map" => ValueType::Map,
+        "string_set" => ValueType::StringSet,
+        "number_set" => ValueType::NumberSet,
+        "binary_set" => ValueType::BinarySet,
+        other => return Err(unknown(other)),
+    })
+}
+
+fn path(steps: &Bound<'_, PyAny>) -> PyResult<Path> {
+    let steps = steps.try_iter()?.map(|step| {
+        let step = step?;
+        Ok(if step.is_instance_of::<PyInt>() {
+            Step::Index(step.extract()?)
+        } else {
+            Step::Name(Name::from(step.extract::<String>()?))
+        })
+    });
+    Ok(Path(steps.collect::<PyResult<_>>()?))
+}

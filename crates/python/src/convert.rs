@@ -1,0 +1,402 @@
+//! Python values to stored values and back, in one pass and without intermediate dicts.
+
+use std::collections::BTreeSet;
+
+use mintkey_store::{Map, Name, Number, Value};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{
+    PyBool, PyBytes, PyByteArray, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType,
+};
+
+/// How deep lists and maps may nest, which is `DynamoDB`'s limit.
+const MOST_LEVELS: usize = 32;
+/// A whole number with more bits than this is far beyond the range of a stored number.
+const MOST_BITS: usize = 512;
+
+/// What an attribute holds, as far as its stored form goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Whatever can be stored.
+    Any,
+    /// Text.
+    String,
+    /// A number, read back as `int`, `float` or `Decimal`.
+    Number,
+    /// A number, read back as `Decimal`.
+    Decimal,
+    /// True or false.
+    Boolean,
+    /// Bytes.
+    Binary,
+    /// A list.
+    List,
+    /// A map.
+    Map,
+    /// A set of texts.
+    StringSet,
+    /// A set of numbers.
+    NumberSet,
+    /// A set of bytes.
+    BinarySet,
+}
+
+impl Kind {
+    /// The kind of this name.
+    pub fn named(name: &str) -> PyResult<Self> {
+        Ok(match name {
+            "any" => Self::Any,
+            "string" => Self::String,
+            "number" => Self::Number,
+            "decimal" => Self::Decimal,
+            "boolean" => Self::Boolean,
+            "binary" => Self::Binary,
+            "list" => Self::List,
+            "map" => Self::Map,
+            "string_set" => Self::StringSet,
+            "number_set" => Self::NumberSet,
+            "binary_set" => Self::BinarySet,
+            other => return Err(PyValueError::new_err(format!("there is no kind of attribute named {other:?}"))),
+        })
+    }
+
+    /// What Python passes for it, for messages.
+    const fn expected(self) -> &'static str {
+        match self {
+            Self::Any => "a value that can be stored",
+            Self::String => "str",
+            Self::Number => "int, float or Decimal",
+            Self::Decimal => "Decimal or int",
+            Self::Boolean => "bool",
+            Self::Binary => "bytes",
+            Self::List => "list",
+            Self::Map => "dict",
+            Self::StringSet => "set of str",
+            Self::NumberSet => "set of numbers",
+            Self::BinarySet => "set of bytes",
+        }
+    }
+}
+
+/// Why a value cannot be stored.
+pub enum Refusal {
+    /// It is wrong, and this is what is wrong with it.
+    Reason(String),
+    /// Python raised while it was looked at.
+    Raised(PyErr),
+}
+
+impl From<PyErr> for Refusal {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+type Converted<T> = Result<T, Refusal>;
+
+fn refuse<T>(reason: impl Into<String>) -> Converted<T> {
+    Err(Refusal::Reason(reason.into()))
+}
+
+fn wrong_type<T>(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<T> {
+    refuse(format!("expected {}, got {}", kind.expected(), type_name(object)))
+}
+
+fn type_name(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string())
+}
+
+/// The stored value of a Python value that an attribute of this kind holds; none for an empty set.
+pub fn to_stored(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
+    Ok(Some(match kind {
+        Kind::Any => return any_or_nothing(object),
+        Kind::String => match object.cast::<PyString>() {
+            Ok(text) => Value::String(string(text)?),
+            Err(_) => return wrong_type(kind, object),
+        },
+        Kind::Number => Value::Number(number(kind, object)?),
+        Kind::Decimal => {
+            if object.is_instance_of::<PyFloat>() {
+                return refuse("expected Decimal or int, got float: write Decimal(\"…\"), so that no digit is guessed");
+            }
+            Value::Number(number(kind, object)?)
+        }
+        Kind::Boolean => match object.cast::<PyBool>() {
+            Ok(truth) => Value::Bool(truth.is_true()),
+            Err(_) => return wrong_type(kind, object),
+        },
+        Kind::Binary => Value::Binary(binary(kind, object)?),
+        Kind::List => {
+            if !(object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>()) {
+                return wrong_type(kind, object);
+            }
+            to_value(object, 1)?
+        }
+        Kind::Map => {
+            if !object.is_instance_of::<PyDict>() {
+                return wrong_type(kind, object);
+            }
+            to_value(object, 1)?
+        }
+        Kind::StringSet | Kind::NumberSet | Kind::BinarySet => return set(kind, object),
+    }))
+}
+
+fn any_or_nothing(object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
+    if is_set(object) && object.len()? == 0 {
+        return Ok(None);
+    }
+    to_value(object, 1).map(Some)
+}
+
+fn string(text: &Bound<'_, PyString>) -> Converted<String> {
+    match text.to_str() {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => refuse("the text has a lone surrogate, which UTF-8 cannot hold"),
+    }
+}
+
+fn binary(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Vec<u8>> {
+    if let Ok(bytes) = object.cast::<PyBytes>() {
+        Ok(bytes.as_bytes().to_vec())
+    } else if let Ok(bytes) = object.cast::<PyByteArray>() {
+        Ok(bytes.to_vec())
+    } else {
+        wrong_type(kind, object)
+    }
+}
+
+fn number(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Number> {
+    if object.is_instance_of::<PyBool>() {
+        return wrong_type(kind, object);
+    }
+    if object.is_instance_of::<PyInt>() {
+        if let Ok(small) = object.extract::<i64>() {
+            return Ok(Number::from(small));
+        }
+        // Python refuses to print huge integers; say what is wrong before it does.
+        if object.call_method0("bit_length")?.extract::<usize>()? > MOST_BITS {
+            return refuse("the number is beyond ±9.99…E+125, the range of stored numbers");
+        }
+        return parsed(&object.call_method1("__format__", ("d",))?);
+    }
+    if let Ok(float) = object.cast::<PyFloat>() {
+        return Number::from_f64(float.value()).map_err(|error| Refusal::Reason(error.to_string()));
+    }
+    if object.is_instance(decimal_type(object.py())?)? {
+        return parsed(object.str()?.as_any());
+    }
+    wrong_type(kind, object)
+}
+
+fn parsed(text: &Bound<'_, PyAny>) -> Converted<Number> {
+    let text: String = text.extract()?;
+    text.parse::<Number>().map_err(|error| Refusal::Reason(error.to_string()))
+}
+
+fn is_set(object: &Bound<'_, PyAny>) -> bool {
+    object.is_instance_of::<PySet>() || object.is_instance_of::<PyFrozenSet>()
+}
+
+fn set(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
+    if !is_set(object) {
+        return wrong_type(kind, object);
+    }
+    if object.len()? == 0 {
+        return Ok(None);
+    }
+    let members = object.try_iter()?;
+    Ok(Some(match kind {
+        Kind::StringSet => {
+            let mut set = BTreeSet::new();
+            for member in members {
+                match member?.cast::<PyString>() {
+                    Ok(text) => set.insert(string(text)?),
+                    Err(_) => return refuse("expected a set of str, but a member is of another type"),
+                };
+            }
+            Value::StringSet(set)
+        }
+        Kind::NumberSet => {
+            let mut set = BTreeSet::new();
+            for member in members {
+                set.insert(number(Kind::Number, &member?)?);
+            }
+            Value::NumberSet(set)
+        }
+        _ => {
+            let mut set = BTreeSet::new();
+            for member in members {
+                set.insert(binary(Kind::Binary, &member?)?);
+            }
+            Value::BinarySet(set)
+        }
+    }))
+}
+
+/// The stored value of any Python value that needs no attribute to be understood.
+pub fn to_value(object: &Bound<'_, PyAny>, level: usize) -> Converted<Value> {
+    if let Ok(text) = object.cast::<PyString>() {
+        return Ok(Value::String(string(text)?));
+    }
+    if object.is_none() {
+        return Ok(Value::Null);
+    }
+    if let Ok(truth) = object.cast::<PyBool>() {
+        return Ok(Value::Bool(truth.is_true()));
+    }
+    if object.is_instance_of::<PyInt>() || object.is_instance_of::<PyFloat>() {
+        return number(Kind::Number, object).map(Value::Number);
+    }
+    if level > MOST_LEVELS {
+        return refuse(format!("lists and maps nest deeper than {MOST_LEVELS} levels"));
+    }
+    if let Ok(dict) = object.cast::<PyDict>() {
+        let mut map = Map::with_capacity(dict.len());
+        let mut pairs = Vec::with_capacity(dict.len());
+        for (name, value) in dict {
+            let Ok(name) = name.cast::<PyString>() else {
+                return refuse(format!("a map's keys are str, got {}", type_name(&name)));
+            };
+            let name: Name = string(name)?.into();
+            let value = to_value(&value, level + 1).map_err(|refusal| within(&name, refusal))?;
+            pairs.push((name, value));
+        }
+        if !pairs.is_empty() {
+            map = Map::from_pairs(pairs);
+        }
+        return Ok(Value::Map(map));
+    }
+    if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
+        let mut list = Vec::with_capacity(object.len()?);
+        for (index, value) in object.try_iter()?.enumerate() {
+            list.push(to_value(&value?, level + 1).map_err(|refusal| within(&index.to_string(), refusal))?);
+        }
+        return Ok(Value::List(list));
+    }
+    if object.is_instance_of::<PyBytes>() || object.is_instance_of::<PyByteArray>() {
+        return binary(Kind::Binary, object).map(Value::Binary);
+    }
+    if is_set(object) {
+        return mixed_set(object);
+    }
+    if object.is_instance(decimal_type(object.py())?)? {
+        return number(Kind::Number, object).map(Value::Number);
+    }
+    refuse(format!(
+        "{} cannot be stored: use str, int, float, Decimal, bool, None, bytes, list, dict or set",
+        type_name(object)
+    ))
+}
+
+fn within(place: &str, refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Reason(reason) => Refusal::Reason(format!("in [{place}]: {reason}")),
+        raised @ Refusal::Raised(_) => raised,
+    }
+}
+
+/// A set whose type its members tell.
+fn mixed_set(object: &Bound<'_, PyAny>) -> Converted<Value> {
+    let Some(first) = object.try_iter()?.next() else {
+        return refuse("an empty set inside a list or map has no type to store it by");
+    };
+    let first = first?;
+    let kind = if first.is_instance_of::<PyString>() {
+        Kind::StringSet
+    } else if first.is_instance_of::<PyBytes>() {
+        Kind::BinarySet
+    } else {
+        Kind::NumberSet
+    };
+    match set(kind, object)? {
+        Some(value) => Ok(value),
+        None => refuse("an empty set inside a list or map has no type to store it by"),
+    }
+}
+
+/// The Python value of a stored one, for an attribute of this kind.
+pub fn from_stored<'py>(py: Python<'py>, kind: Kind, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    match (kind, value) {
+        (Kind::Decimal, Value::Number(number)) => decimal(py, *number),
+        _ => from_value(py, value),
+    }
+}
+
+/// The Python value of a stored one.
+pub fn from_value<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        Value::String(text) => PyString::new(py, text).into_any(),
+        Value::Number(number) => python_number(py, *number)?,
+        Value::Bool(truth) => PyBool::new(py, *truth).to_owned().into_any(),
+        Value::Null => py.None().into_bound(py),
+        Value::Binary(bytes) => PyBytes::new(py, bytes).into_any(),
+        Value::List(values) => {
+            let list = PyList::empty(py);
+            for value in values {
+                list.append(from_value(py, value)?)?;
+            }
+            list.into_any()
+        }
+        Value::Map(map) => {
+            let dict = PyDict::new(py);
+            for (name, value) in map {
+                dict.set_item(&**name, from_value(py, value)?)?;
+            }
+            dict.into_any()
+        }
+        Value::StringSet(members) => {
+            let set = PySet::empty(py)?;
+            for member in members {
+                set.add(member)?;
+            }
+            set.into_any()
+        }
+        Value::NumberSet(members) => {
+            let set = PySet::empty(py)?;
+            for member in members {
+                set.add(python_number(py, *member)?)?;
+            }
+            set.into_any()
+        }
+        Value::BinarySet(members) => {
+            let set = PySet::empty(py)?;
+            for member in members {
+                set.add(PyBytes::new(py, member))?;
+            }
+            set.into_any()
+        }
+    })
+}
+
+/// `int` when integral, `float` when its shortest text is the number, else `Decimal`.
+pub fn python_number(py: Python<'_>, number: Number) -> PyResult<Bound<'_, PyAny>> {
+    if let Some(small) = number.to_i64() {
+        return Ok(small.into_pyobject(py)?.into_any());
+    }
+    if number.is_integer() {
+        return py.get_type::<PyInt>().call1((decimal(py, number)?,));
+    }
+    match number.to_f64_exact() {
+        Some(float) => Ok(PyFloat::new(py, float).into_any()),
+        None => decimal(py, number),
+    }
+}
+
+fn decimal(py: Python<'_>, number: Number) -> PyResult<Bound<'_, PyAny>> {
+    decimal_type(py)?.call1((number.to_string(),))
+}
+
+fn decimal_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static DECIMAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    DECIMAL.import(py, "decimal", "Decimal")
+}
+
+/// The error for a refused value when no model is known.
+pub fn plain_error(refusal: Refusal) -> PyErr {
+    match refusal {
+        Refusal::Reason(reason) => PyTypeError::new_err(reason),
+        Refusal::Raised(error) => error,
+    }
+}

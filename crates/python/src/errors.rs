@@ -1,0 +1,96 @@
+//! The one place where failures become Python exceptions.
+
+use mintkey_store::{Error, ErrorKind, Key, Outcome};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyType};
+
+use crate::convert::from_value;
+use crate::item::PyItem;
+
+/// The exception class of this name in `mintkey.errors`.
+fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
+    Ok(py.import("mintkey.errors")?.getattr(name)?.cast_into::<PyType>()?)
+}
+
+const fn class_name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Configuration => "ConfigurationError",
+        ErrorKind::InvalidValue => "InvalidValue",
+        ErrorKind::ItemTooLarge => "ItemTooLarge",
+        ErrorKind::ItemGone => "ItemGone",
+        ErrorKind::TableMissing => "TableMissing",
+        ErrorKind::ConditionFailed => "ConditionFailed",
+        ErrorKind::KeyCollision => "KeyCollision",
+        ErrorKind::UniqueViolation => "UniqueViolation",
+        ErrorKind::VersionConflict => "VersionConflict",
+        ErrorKind::Unavailable(_) | ErrorKind::Interrupted(_) => "StoreUnavailable",
+        ErrorKind::Timeout(_) => "StoreTimeout",
+        ErrorKind::Throttled => "Throttled",
+        ErrorKind::Unsupported => "UnsupportedOperation",
+    }
+}
+
+const fn outcome(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Unavailable(outcome) | ErrorKind::Timeout(outcome) | ErrorKind::Interrupted(outcome) => {
+            Some(match outcome {
+                Outcome::NotApplied => "not_applied",
+                Outcome::Unknown => "unknown",
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The exception for a store's failure.
+pub fn from_store(py: Python<'_>, error: Error, names: Option<(&str, Option<&str>)>, store: Option<&str>) -> PyErr {
+    let built = || -> PyResult<PyErr> {
+        let data = PyDict::new(py);
+        data.set_item("model", error.model.as_deref())?;
+        data.set_item("attribute", error.attribute.as_deref())?;
+        if let (Some(key), Some((partition, sort))) = (error.key.as_deref(), names) {
+            data.set_item("key", key_dict(py, key, partition, sort)?)?;
+        }
+        data.set_item("store", store)?;
+        let exception = class(py, class_name(error.kind))?.call((error.message.as_str(),), Some(&data))?;
+        if let Some(outcome) = outcome(error.kind) {
+            exception.setattr("outcome", outcome)?;
+        }
+        if let Some(item) = error.item {
+            exception.setattr("_stored", PyItem::from(*item))?;
+        }
+        let raised = PyErr::from_value(exception);
+        if let Some(source) = error.source {
+            raised.set_cause(py, Some(pyo3::exceptions::PyOSError::new_err(source.to_string())));
+        }
+        Ok(raised)
+    };
+    built().unwrap_or_else(|failure| failure)
+}
+
+/// A key as a dict of attribute names to values.
+pub fn key_dict<'py>(
+    py: Python<'py>,
+    key: &Key,
+    partition: &str,
+    sort: Option<&str>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item(partition, from_value(py, &key.partition.to_value())?)?;
+    if let (Some(name), Some(value)) = (sort, &key.sort) {
+        dict.set_item(name, from_value(py, &value.to_value())?)?;
+    }
+    Ok(dict)
+}
+
+/// An exception that names model and attribute.
+pub fn of_attribute(py: Python<'_>, name: &str, model: &str, attribute: &str, reason: &str) -> PyErr {
+    let built = || -> PyResult<PyErr> {
+        let data = PyDict::new(py);
+        data.set_item("model", model)?;
+        data.set_item("attribute", attribute)?;
+        let message = format!("{model}.{attribute}: {reason}");
+        Ok(PyErr::from_value(class(py, name)?.call((message,), Some(&data))?))
+    };
+    built().unwrap_or_else(|failure| failure)
+}

@@ -1,0 +1,71 @@
+//! The one set of `pthread_atfork` handlers, for ids and stores alike.
+//!
+//! They run for `os.fork()`, `multiprocessing` and libc's `fork()`; a bare system call runs no handlers.
+
+use std::sync::{Arc, Once, Weak};
+
+use parking_lot::Mutex;
+
+use crate::store::Shared;
+
+static STORES: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+/// The stores that this fork concerns, kept from before the fork until after it.
+static CONCERNED: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
+
+#[allow(unsafe_code, reason = "libc's interface")]
+/// Registers the handlers, once in a process.
+pub fn register() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the three functions live as long as the process, take nothing and give nothing back. The module is
+        // never unloaded: Python keeps extension modules for the life of the process.
+        unsafe {
+            libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child));
+        }
+    });
+}
+
+/// Tells the handlers about a store.
+pub fn watch(store: &Arc<Shared>) {
+    let mut stores = STORES.lock();
+    stores.retain(|known| known.strong_count() > 0);
+    stores.push(Arc::downgrade(store));
+}
+
+extern "C" fn before() {
+    let stores = STORES.lock();
+    let mut concerned = CONCERNED.lock();
+    *concerned = stores.iter().filter_map(Weak::upgrade).collect();
+    for store in &*concerned {
+        store.before_fork();
+    }
+    mintkey_ids::before_fork();
+    // Both locks stay held across the fork, so that no other thread's hold on them is copied into the child.
+    std::mem::forget((stores, concerned));
+}
+
+extern "C" fn in_parent() {
+    mintkey_ids::in_parent();
+    release(|store| store.in_parent());
+}
+
+extern "C" fn in_child() {
+    crate::signals::in_child();
+    mintkey_ids::in_child();
+    release(|store| store.in_child());
+}
+
+#[allow(unsafe_code, reason = "the locks are held across the fork")]
+fn release(after: impl Fn(&Shared)) {
+    // SAFETY: `before` ran on this thread, locked both and forgot the guards, so this thread (in the child: its copy)
+    // owns both locks and nobody else can touch what they guard.
+    let concerned = unsafe {
+        let concerned = std::mem::take(&mut *CONCERNED.data_ptr());
+        CONCERNED.force_unlock();
+        STORES.force_unlock();
+        concerned
+    };
+    for store in &concerned {
+        after(store);
+    }
+}

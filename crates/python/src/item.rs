@@ -1,0 +1,86 @@
+//! Items and keys as Python carries them around: opaque, unchanging, compared by their stored form.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use mintkey_store::{Item, Key, json};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use crate::convert::from_value;
+use crate::errors::from_store;
+
+/// An item in its stored form.
+#[pyclass(frozen, name = "Item", module = "mintkey._core")]
+#[derive(Clone)]
+pub struct PyItem(pub Arc<Item>);
+
+impl From<Item> for PyItem {
+    fn from(item: Item) -> Self {
+        Self(Arc::new(item))
+    }
+}
+
+#[pymethods]
+impl PyItem {
+    /// The stored JSON form read back.
+    #[staticmethod]
+    fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
+        json::decode(text).map(Self::from).map_err(|error| from_store(py, error, None, None))
+    }
+
+    /// The stored JSON form.
+    fn to_json(&self) -> String {
+        json::encode(&self.0)
+    }
+
+    /// The stored values by stored name.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, value) in &*self.0 {
+            dict.set_item(&**name, from_value(py, value)?)?;
+        }
+        Ok(dict)
+    }
+
+    /// The stored value under a stored name, or None.
+    fn get<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.get(name).map(|value| from_value(py, value)).transpose()
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| self.0 == other.get().0)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        let text = PyString::new(slf.py(), &slf.get().to_json());
+        Ok((slf.get_type().getattr("from_json")?, PyTuple::new(slf.py(), [text])?))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Item({})", self.to_json())
+    }
+}
+
+/// A key in its stored form.
+#[pyclass(frozen, name = "Key", module = "mintkey._core")]
+#[derive(Clone)]
+pub struct PyKey(pub Arc<Key>);
+
+#[pymethods]
+impl PyKey {
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| self.0 == other.get().0)
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.0.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Key({})", self.0)
+    }
+}

@@ -1,0 +1,137 @@
+//! A store as Python drives it: blocking on the calling thread, or awaited through a mailbox.
+
+use std::sync::Arc;
+
+use mintkey_store::{Error, Operation, Reply, Request};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use crate::errors::from_store;
+use crate::mailbox::{Flight, Mailboxes};
+use crate::request::{PyRequest, answer};
+use crate::signals::{Signals, take_raised};
+
+/// What the binding keeps of an open store; the fork handlers know it too.
+pub struct Shared {
+    engine: Arc<dyn mintkey_store::Store>,
+    pub mailboxes: Mutex<Mailboxes>,
+}
+
+impl Shared {
+    /// Before a fork: the store gets ready, and no other thread is inside the mailboxes.
+    pub fn before_fork(&self) {
+        self.engine.before_fork();
+        std::mem::forget(self.mailboxes.lock());
+    }
+
+    /// After a fork, in the parent.
+    pub fn in_parent(&self) {
+        self.unlock_mailboxes();
+        self.engine.in_parent();
+    }
+
+    /// After a fork, in the child, where the parent's event loops mean nothing.
+    pub fn in_child(&self) {
+        self.unlock_mailboxes();
+        self.mailboxes.lock().abandon();
+        self.engine.in_child();
+    }
+
+    #[allow(unsafe_code, reason = "the lock is held across the fork")]
+    fn unlock_mailboxes(&self) {
+        // SAFETY: `before_fork` locked it on this thread and forgot the guard.
+        unsafe { self.mailboxes.force_unlock() };
+    }
+}
+
+/// An open store.
+#[pyclass(frozen, module = "mintkey._core")]
+pub struct Store {
+    shared: Arc<Shared>,
+    address: String,
+}
+
+#[pymethods]
+impl Store {
+    /// Opens the store at a URL; nothing is connected before the first request.
+    #[new]
+    fn new(py: Python<'_>, url: &str) -> PyResult<Self> {
+        let engine = open(url).map_err(|error| from_store(py, error, None, None))?;
+        let address = engine.capabilities().address;
+        let shared = Arc::new(Shared { engine, mailboxes: Mutex::default() });
+        crate::fork::watch(&shared);
+        Ok(Self { shared, address })
+    }
+
+    /// The URL without its password.
+    #[getter]
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The engine's name.
+    #[getter]
+    fn engine(&self) -> &'static str {
+        self.shared.engine.capabilities().engine
+    }
+
+    /// Carries a request out on this thread, with the GIL released.
+    fn execute<'py>(&self, py: Python<'py>, request: &PyRequest) -> PyResult<Bound<'py, PyAny>> {
+        let result = py.detach(|| self.shared.engine.execute(&request.0, &Signals));
+        self.answer(py, &request.0, result)
+    }
+
+    /// Starts a request; its answer comes to the future of what is returned.
+    fn submit<'py>(slf: &Bound<'py, Self>, request: &PyRequest, event_loop: &Bound<'py, PyAny>) -> PyResult<Flight> {
+        let shared = slf.get().shared.clone();
+        let (place, done) = Mailboxes::expect(slf, event_loop, request.0.clone())?;
+        let ticket = shared.engine.submit(request.0.clone(), done);
+        Ok(Flight::new(place, ticket))
+    }
+
+    /// Closes connections and ends threads, after what is running.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.shared.engine.close());
+    }
+}
+
+impl Store {
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// A store's answer as Python's: a value, or the exception.
+    pub fn answer<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+        result: Result<Reply, Error>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match result {
+            Ok(reply) => answer(py, reply),
+            Err(error) => Err(take_raised().unwrap_or_else(|| {
+                let names = key_names(&request.operation);
+                from_store(py, error, Some((&names.0, names.1.as_deref())), Some(&self.address))
+            })),
+        }
+    }
+}
+
+fn key_names(operation: &Operation) -> (String, Option<String>) {
+    let table = operation.table();
+    (table.partition.name.to_string(), table.sort.as_ref().map(|sort| sort.name.to_string()))
+}
+
+/// The engine for a URL's scheme.
+fn open(url: &str) -> Result<Arc<dyn mintkey_store::Store>, Error> {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    match scheme {
+        Some("sqlite") => mintkey_sqlite::open(url),
+        Some(other) => Err(Error::configuration(format!(
+            "there is no store for URLs that begin with {other}://. Use sqlite:///file.db for a file, or sqlite:// for memory"
+        ))),
+        None => Err(Error::configuration(
+            "a store's URL begins with its scheme: sqlite:///file.db for a file, or sqlite:// for memory",
+        )),
+    }
+}

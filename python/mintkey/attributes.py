@@ -1,0 +1,757 @@
+"""Attributes: what a model is declared with.
+
+An attribute is a *non-data* descriptor. On the class it builds conditions (`Order.total > 5`); on an instance
+Python finds the value in `__dict__` first and never comes here, so reading costs what a plain attribute costs.
+Only an absent value reaches `__get__`, which answers `None`, or mints while a `before_save` hook runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import enum
+import json
+import re
+import uuid
+from collections.abc import Callable
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, cast, overload
+
+from mintkey import _core
+from mintkey.conditions import Operand, Path, Steps, checked_step
+from mintkey.errors import ConfigurationError, InvalidValue, NotLoaded
+from mintkey.generators import Auto, as_auto, is_auto_generate
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = [
+    "Attribute",
+    "BinaryAttribute",
+    "BinarySetAttribute",
+    "BooleanAttribute",
+    "CompressedAttribute",
+    "DateAttribute",
+    "DatetimeAttribute",
+    "DecimalAttribute",
+    "EnumAttribute",
+    "ExpiresIn",
+    "JSONAttribute",
+    "ListAttribute",
+    "MapAttribute",
+    "NumberAttribute",
+    "NumberSetAttribute",
+    "StringAttribute",
+    "StringSetAttribute",
+    "TTLAttribute",
+    "UUIDAttribute",
+    "VersionAttribute",
+]
+
+T = TypeVar("T")
+E = TypeVar("E", bound=enum.Enum)
+
+_UTC = timezone.utc
+_UNCHANGING = (str, int, float, bool, bytes, Decimal, datetime, date, uuid.UUID, enum.Enum, frozenset, type(None))
+
+
+class Attribute(Operand, Generic[T]):
+    """A named value of a model; the base of every attribute type.
+
+    Args:
+        partition_key: the attribute is the table's partition key.
+        sort_key: the attribute is the table's sort key.
+        default: a plain value (copied for each instance) or a callable, both applied at construction;
+            or a strategy (`AutoGenerate.ULID`, `auto(…)`), minted on the first save where the value is absent.
+        on_update: a strategy minted on each write that changes a stored item.
+        required: refuse to save an item without a value.
+        alias: the name in the store, where it differs from the attribute's.
+        description: a sentence for people and schema tools.
+    """
+
+    #: How the compiled core stores the value; see `crates/python/src/codec.rs`.
+    kind: ClassVar[str] = "any"
+    #: What a partition or sort key may be.
+    key_kind: ClassVar[Literal["string", "number", "binary"] | None] = None
+
+    name: str = ""
+    model: str = ""
+
+    # What the fields vocabulary adds; here so that a schema asks every attribute alike.
+
+    #: Whether it is a field: a class made only of fields gets a key of its own.
+    is_field: ClassVar[bool] = False
+    #: The field is the partition key by itself ("whole"), or alone or together with others ("part").
+    field_key: Literal["whole", "part"] | None = None
+    #: Whether items are looked up by the value.
+    value_indexed: bool = False
+    #: The attributes within whose equal values the items are kept in order of this one; None: no order is kept.
+    sorted_within: tuple[str, ...] | None = None
+    #: Whether `check_write` wants to see each new or changed value.
+    checks_writes: bool = False
+
+    def __init__(
+        self,
+        *,
+        partition_key: bool = False,
+        sort_key: bool = False,
+        default: Any = None,
+        on_update: Any = None,
+        required: bool = False,
+        alias: str | None = None,
+        description: str | None = None,
+    ) -> None:
+        self.partition_key = partition_key
+        self.sort_key = sort_key
+        self.minted: Auto | None = as_auto(default) if is_auto_generate(default) else None
+        self.default: Any = None if self.minted else default
+        self.on_update: Auto | None = as_auto(on_update) if is_auto_generate(on_update) else None
+        self._misplaced_on_update = on_update if on_update is not None and self.on_update is None else None
+        self.required = required
+        self.alias = alias
+        self.description = description
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        # Checks wait for the model's `__init_subclass__`: before Python 3.12 an error here becomes a RuntimeError.
+        self.name = name
+        self.model = owner.__name__
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> T | None: ...
+        def __get__(self, instance: object | None, owner: type) -> Self | T | None: ...
+        def __set__(self, instance: object, value: T | None) -> None: ...
+
+    else:
+
+        def __get__(self, instance, owner):
+            if instance is None:
+                return self
+            state = instance._state
+            return None if state is None else self._absent(instance, state)
+
+    def _absent(self, instance: Any, state: Any) -> Any:
+        """The answer for a value that is not in the instance's `__dict__`."""
+        if state.fetched is not None and self.name not in state.fetched:
+            raise NotLoaded(
+                f"{type(instance).__name__}.{self.name} was not loaded: the query's attributes= left it out. "
+                "Name it there, or call refresh()",
+                model=type(instance).__name__,
+                attribute=self.name,
+            )
+        if state.saving is not None:
+            return state.saving.read(self.name)
+        return None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._label}>"
+
+    @property
+    def _label(self) -> str:
+        return f"{self.model}.{self.name}"
+
+    @property
+    def stored_name(self) -> str:
+        """The attribute's name in the store."""
+        return self.alias or self.name
+
+    @property
+    def _steps(self) -> Steps:
+        return (self.stored_name,)
+
+    def _operand(self, value: Any) -> Any:
+        return _core.checked(self.kind, self._label, value)
+
+    # What a type overrides: the stored form, and which strategies fit.
+
+    def encode(self, value: Any) -> Any:
+        """The plain stored form of `value`; raises `ValueError` or `TypeError` saying what is wrong."""
+        return value
+
+    def decode(self, stored: Any) -> Any:
+        """The value of a plain stored form."""
+        return stored
+
+    @property
+    def converts(self) -> bool:
+        """Whether values pass through `encode` and `decode`, or the compiled core stores them alone."""
+        return type(self).encode is not Attribute.encode
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        """What makes a value of this type from what `auto` mints; `None` when it does not fit."""
+        return None
+
+    def minted_converter(self, auto: Auto) -> Callable[[Any], Any]:
+        """Like `from_minted`, but raises `ConfigurationError` when the strategy does not fit."""
+        if auto.strategy is None:
+            return _same
+        converter = self.from_minted(auto)
+        if converter is None:
+            raise ConfigurationError(
+                f"{self._label}: the strategy {auto.strategy.name!r} makes "
+                f"{'whole numbers' if auto.strategy.output == 'int' else 'text'}, "
+                f"which a {type(self).__name__} does not hold. Use another strategy or another attribute type",
+                model=self.model,
+                attribute=self.name,
+            )
+        return converter
+
+    def check_declaration(self) -> None:
+        """Refuse a declaration that cannot work; called when the model class is defined."""
+        if self._misplaced_on_update is not None:
+            raise ConfigurationError(
+                f"{self._label}: on_update= takes a strategy such as AutoGenerate.ISO8601 or auto(my_callable), "
+                f"not {self._misplaced_on_update!r}",
+                model=self.model,
+                attribute=self.name,
+            )
+        for auto in (self.minted, self.on_update):
+            if auto is not None:
+                self.minted_converter(auto)
+
+    @property
+    def mints_at_init(self) -> bool:
+        """Whether a missing value is minted at construction."""
+        return self.minted is not None and self.minted.when == "init"
+
+    def initial(self) -> Any:
+        """A value minted now, for one instance."""
+        auto = self.minted
+        if auto is None:
+            return None
+        if auto.function is not None:
+            return auto.function()
+        return self.minted_converter(auto)(_core.mint((auto.strategy,))[0][0])
+
+    def check_write(self, instance: Any, value: Any) -> None:
+        """Refuse a new or changed value with `InvalidValue`; called for attributes with `checks_writes`."""
+
+    def implicit_key(self) -> Attribute[Any]:
+        """The key of a class that is made of such fields and declares none."""
+        raise NotImplementedError
+
+    def new_default(self) -> Any:
+        """The plain default for one more instance: called when callable, copied when it could change."""
+        default = self.default
+        if callable(default):
+            return default()
+        return default if isinstance(default, _UNCHANGING) else copy.deepcopy(default)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _text_only(auto: Auto) -> Callable[[Any], Any] | None:
+    return _same if auto.strategy is not None and auto.strategy.output == "str" else None
+
+
+def _int_only(auto: Auto) -> Callable[[Any], Any] | None:
+    return _same if auto.strategy is not None and auto.strategy.output == "int" else None
+
+
+class StringAttribute(Attribute[str]):
+    """Text. Keys may hold any text, NUL included, but no lone surrogates."""
+
+    kind = "string"
+    key_kind = "string"
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return _text_only(auto)
+
+
+class NumberAttribute(Attribute[float]):
+    """A number, exact to 38 digits: `int`, `float` or `Decimal`.
+
+    Reads back `int` when integral, `float` when its shortest text is the stored number, else `Decimal`.
+    NaN, infinity and `bool` are refused.
+    """
+
+    kind = "number"
+    key_kind = "number"
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return _int_only(auto)
+
+
+class DecimalAttribute(Attribute[Decimal]):
+    """A decimal number, exact to 38 digits; reads back `Decimal` always. Takes `Decimal` and `int`."""
+
+    kind = "decimal"
+    key_kind = "number"
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return Decimal if _int_only(auto) else None
+
+
+class BooleanAttribute(Attribute[bool]):
+    """`True` or `False`."""
+
+    kind = "boolean"
+
+
+_UUID_BYTES = frozenset({"uuid4", "uuid7", "ulid"})
+
+
+def _uuid_from(auto: Auto) -> Callable[[Any], uuid.UUID] | None:
+    strategy = auto.strategy
+    if strategy is None or strategy.name not in _UUID_BYTES or strategy.length not in {26, 36}:
+        return None
+    if strategy.name == "ulid":
+        return lambda text: uuid.UUID(bytes=_core.id_bytes("ulid", text))
+    return uuid.UUID
+
+
+class BinaryAttribute(Attribute[bytes]):
+    """Bytes. UUID and ULID strategies give their 16 bytes."""
+
+    kind = "binary"
+    key_kind = "binary"
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        to_uuid = _uuid_from(auto)
+        return None if to_uuid is None else lambda text: to_uuid(text).bytes
+
+
+class ListAttribute(Attribute["list[Any]"]):
+    """A list of any stored values; changes inside it are seen at save."""
+
+    kind = "list"
+
+    def __getitem__(self, step: str | int) -> Path:
+        return Path(f"{self._label}[{step!r}]", (*self._steps, checked_step(self._label, step)))
+
+    def _element(self, value: Any) -> Any:
+        return _core.checked("any", self._label, value)
+
+
+class MapAttribute(Attribute[Any]):
+    """A map with text keys: a plain `dict`, or the instances of a nested class.
+
+    Args:
+        nested: an abstract model (`ModelConfig(abstract=True)`) or a dataclass whose instances are the values.
+    """
+
+    kind = "map"
+
+    def __init__(self, nested: type | None = None, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.nested = nested
+
+    def check_declaration(self) -> None:
+        super().check_declaration()
+        if self.nested is not None and not (
+            dataclasses.is_dataclass(self.nested) or hasattr(self.nested, "__mintkey_schema__")
+        ):
+            raise ConfigurationError(
+                f"{self._label}: MapAttribute nests an abstract model or a dataclass, not {self.nested!r}",
+                model=self.model,
+                attribute=self.name,
+            )
+
+    def __getitem__(self, step: str | int) -> Path:
+        return Path(f"{self._label}[{step!r}]", (*self._steps, checked_step(self._label, step)))
+
+    @property
+    def converts(self) -> bool:
+        return self.nested is not None
+
+    def encode(self, value: Any) -> Any:
+        nested = self.nested
+        if nested is None or isinstance(value, dict):
+            return value
+        if not isinstance(value, nested):
+            raise TypeError(f"expected {nested.__name__} or dict, got {type(value).__name__}")
+        schema = getattr(nested, "__mintkey_schema__", None)
+        if schema is not None:
+            return schema.codec.plain(value.__dict__)
+        fields = dataclasses.fields(value)
+        return {field.name: item for field in fields if (item := getattr(value, field.name)) is not None}
+
+    def decode(self, stored: Any) -> Any:
+        nested = self.nested
+        if nested is None or not isinstance(stored, dict):
+            return stored
+        schema = getattr(nested, "__mintkey_schema__", None)
+        if schema is not None:
+            return schema.nested_instance(nested, stored)
+        known = {field.name for field in dataclasses.fields(nested)}
+        return nested(**{name: value for name, value in stored.items() if name in known})
+
+
+class _SetAttribute(Attribute[T]):
+    """A set without order; an empty one is stored as nothing, and an absent one reads as an empty set."""
+
+    def _absent(self, instance: Any, state: Any) -> Any:
+        super()._absent(instance, state)
+        return instance.__dict__.setdefault(self.name, set())
+
+    if not TYPE_CHECKING:
+
+        def __get__(self, instance, owner):
+            if instance is None:
+                return self
+            state = instance._state
+            # Kept in the instance, so that what is added to it is saved.
+            return instance.__dict__.setdefault(self.name, set()) if state is None else self._absent(instance, state)
+
+    def _element(self, value: Any) -> Any:
+        return next(iter(_core.checked(self.kind, self._label, {value})))
+
+
+class StringSetAttribute(_SetAttribute["set[str]"]):
+    """A set of texts."""
+
+    kind = "string_set"
+
+
+class NumberSetAttribute(_SetAttribute["set[float]"]):
+    """A set of numbers."""
+
+    kind = "number_set"
+
+
+class BinarySetAttribute(_SetAttribute["set[bytes]"]):
+    """A set of bytes."""
+
+    kind = "binary_set"
+
+
+class JSONAttribute(Attribute[Any]):
+    """Any JSON value, stored as text.
+
+    Args:
+        model_class: a pydantic model or a dataclass whose instances are the values.
+    """
+
+    kind = "string"
+
+    def __init__(self, model_class: type | None = None, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.model_class = model_class
+
+    def encode(self, value: Any) -> str:
+        model_class = self.model_class
+        if model_class is not None and isinstance(value, model_class):
+            dump = getattr(value, "model_dump", None)
+            value = dump(mode="json") if dump is not None else dataclasses.asdict(cast("Any", value))
+        # Lone surrogates stay escaped: they are JSON, but no UTF-8.
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+    def decode(self, stored: Any) -> Any:
+        value = json.loads(stored)
+        model_class = self.model_class
+        if model_class is None or value is None:
+            return value
+        validate = getattr(model_class, "model_validate", None)
+        return validate(value) if validate is not None else model_class(**value)
+
+
+class _EncodedAttribute(Attribute[T]):
+    """An attribute whose stored form is the text, number or bytes that `encode` makes."""
+
+    def _operand(self, value: Any) -> Any:
+        try:
+            stored = self.encode(value)
+        except (TypeError, ValueError) as error:
+            raise InvalidValue(f"{self._label}: {error}", model=self.model, attribute=self.name) from error
+        return _core.checked(self.kind, self._label, stored)
+
+
+class EnumAttribute(_EncodedAttribute[E]):
+    """A member of `enum_class`, stored by its value, which must be text, a number or bytes."""
+
+    kind = "any"
+
+    def __init__(self, enum_class: type[E], **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.enum_class = enum_class
+
+    def check_declaration(self) -> None:
+        super().check_declaration()
+        if not (isinstance(self.enum_class, type) and issubclass(self.enum_class, enum.Enum)):
+            raise ConfigurationError(
+                f"{self._label}: EnumAttribute takes an Enum class, not {self.enum_class!r}",
+                model=self.model,
+                attribute=self.name,
+            )
+
+    def encode(self, value: Any) -> Any:
+        if not isinstance(value, self.enum_class):
+            members = ", ".join(member.name for member in self.enum_class)
+            raise TypeError(f"expected a {self.enum_class.__name__} ({members}), got {value!r}")
+        return value.value
+
+    def decode(self, stored: Any) -> E:
+        return self.enum_class(stored)
+
+
+class DatetimeAttribute(_EncodedAttribute[datetime]):
+    """A point in time, stored as ISO 8601 in UTC with six decimals, which sorts as text.
+
+    A naive datetime is taken as UTC; reads back an aware one in UTC, from any ISO 8601 form.
+    """
+
+    kind = "string"
+    key_kind = "string"
+
+    def encode(self, value: Any) -> str:
+        if not isinstance(value, datetime):
+            raise TypeError(f"expected datetime, got {type(value).__name__}")
+        return _as_utc(value).strftime("%Y-%m-%dT%H:%M:%S.%f+00:00").rjust(32, "0")
+
+    def decode(self, stored: Any) -> datetime:
+        return _as_utc(parse_iso(stored))
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return _time_from(auto)
+
+
+class DateAttribute(_EncodedAttribute[date]):
+    """A calendar day, stored as ISO 8601: `2024-01-31`."""
+
+    kind = "string"
+    key_kind = "string"
+
+    def encode(self, value: Any) -> str:
+        if isinstance(value, datetime) or not isinstance(value, date):
+            raise TypeError(f"expected date, got {type(value).__name__}")
+        return value.isoformat()
+
+    def decode(self, stored: Any) -> date:
+        return parse_iso(stored).date()
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        to_time = _time_from(auto)
+        return None if to_time is None else lambda minted: to_time(minted).date()
+
+
+class UUIDAttribute(_EncodedAttribute[uuid.UUID]):
+    """A `uuid.UUID`, stored as its 36 characters."""
+
+    kind = "string"
+    key_kind = "string"
+
+    def encode(self, value: Any) -> str:
+        if not isinstance(value, uuid.UUID):
+            raise TypeError(f"expected uuid.UUID, got {type(value).__name__}")
+        return str(value)
+
+    def decode(self, stored: Any) -> uuid.UUID:
+        return uuid.UUID(stored)
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return _uuid_from(auto)
+
+
+class TTLAttribute(_EncodedAttribute[datetime]):
+    """When the item expires: an aware UTC datetime of whole seconds, stored as epoch seconds.
+
+    Fractions are cut when a value is assigned, so that a reload is equal. An expired item is absent for every
+    read, count and condition, on every store.
+    """
+
+    kind = "number"
+
+    if not TYPE_CHECKING:
+
+        def __get__(self, instance, owner):
+            # A data descriptor (it truncates), so Python asks here even when there is a value.
+            if instance is None:
+                return self
+            value = instance.__dict__.get(self.name)
+            if value is not None:
+                return value
+            state = instance._state
+            return None if state is None else self._absent(instance, state)
+
+        def __set__(self, instance, value):
+            instance.__dict__[self.name] = self.normal(value)
+
+    def normal(self, value: Any) -> Any:
+        """`value` in UTC and cut to whole seconds; what is no datetime is left for the save to refuse."""
+        return _as_utc(value).replace(microsecond=0) if isinstance(value, datetime) else value
+
+    def check_declaration(self) -> None:
+        super().check_declaration()
+        if isinstance(self.default, datetime):
+            raise ConfigurationError(
+                f"{self._label}: a fixed time as default= would expire every item at once. "
+                "Use default=lambda: ExpiresIn.hours(24)",
+                model=self.model,
+                attribute=self.name,
+            )
+
+    def encode(self, value: Any) -> int:
+        if not isinstance(value, datetime):
+            raise TypeError(f"expected datetime (such as ExpiresIn.hours(24)), got {type(value).__name__}")
+        return int((_as_utc(value) - _EPOCH) // timedelta(seconds=1))
+
+    def decode(self, stored: Any) -> datetime:
+        return _EPOCH + timedelta(seconds=int(stored))
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        to_time = _time_from(auto)
+        return None if to_time is None else lambda minted: self.normal(to_time(minted))
+
+
+class VersionAttribute(Attribute[int]):
+    """Counts the writes of an item, and refuses a write when somebody else wrote first (`VersionConflict`)."""
+
+    kind = "number"
+
+    def check_declaration(self) -> None:
+        super().check_declaration()
+        if self.minted or self.on_update or self.default is not None:
+            raise ConfigurationError(
+                f"{self._label}: a version counts by itself and takes no default= or on_update=",
+                model=self.model,
+                attribute=self.name,
+            )
+
+
+Algorithm: TypeAlias = Literal["zstd", "lz4", "gzip"]
+
+
+class CompressedAttribute(_EncodedAttribute[str]):
+    """Long text, stored as compressed bytes.
+
+    Args:
+        algorithm: `"zstd"`, `"lz4"` or `"gzip"`. Reading knows each of them, so it can be changed later.
+        level: the algorithm's own level; None is its usual one. lz4 has none.
+        min_size: shorter texts (in UTF-8 bytes) are stored uncompressed.
+        threshold: a text that would not shrink below this share of its size is stored uncompressed.
+    """
+
+    kind = "binary"
+
+    def __init__(
+        self,
+        algorithm: Algorithm = "zstd",
+        level: int | None = None,
+        min_size: int = 100,
+        threshold: float = 0.9,
+        **parameters: Any,
+    ) -> None:
+        super().__init__(**parameters)
+        self.algorithm = algorithm
+        self.level = level
+        self.min_size = min_size
+        self.threshold = threshold
+
+    def check_declaration(self) -> None:
+        super().check_declaration()
+        levels = {"zstd": range(1, 23), "gzip": range(1, 10), "lz4": range(0)}.get(self.algorithm)
+        problem = None
+        if levels is None:
+            problem = f"algorithm {self.algorithm!r} is none of 'zstd', 'lz4', 'gzip'"
+        elif self.level is not None and self.level not in levels:
+            problem = f"{self.algorithm} has " + (f"levels 1 to {levels[-1]}" if levels else "no levels")
+        elif self.min_size < 0 or not 0 < self.threshold <= 1:
+            problem = "min_size is at least 0, threshold above 0 and at most 1"
+        if problem:
+            raise ConfigurationError(f"{self._label}: {problem}", model=self.model, attribute=self.name)
+
+    def encode(self, value: Any) -> bytes:
+        if not isinstance(value, str):
+            raise TypeError(f"expected str, got {type(value).__name__}")
+        return _core.compress(value.encode(), self.algorithm, self.level, self.min_size, self.threshold)
+
+    def decode(self, stored: Any) -> str:
+        return _core.decompress(stored).decode()
+
+
+class ExpiresIn:
+    """Times from now, for a `TTLAttribute`: aware UTC datetimes of whole seconds.
+
+    >>> from mintkey.testing import frozen
+    >>> with frozen(time="2024-01-01T00:00:00Z"):
+    ...     ExpiresIn.hours(24).isoformat()
+    '2024-01-02T00:00:00+00:00'
+    """
+
+    @staticmethod
+    def seconds(n: float) -> datetime:
+        """`n` seconds from now."""
+        return _from_now(timedelta(seconds=n))
+
+    @staticmethod
+    def minutes(n: float) -> datetime:
+        """`n` minutes from now."""
+        return _from_now(timedelta(minutes=n))
+
+    @staticmethod
+    def hours(n: float) -> datetime:
+        """`n` hours from now."""
+        return _from_now(timedelta(hours=n))
+
+    @staticmethod
+    def days(n: float) -> datetime:
+        """`n` days of 24 hours from now."""
+        return _from_now(timedelta(days=n))
+
+    @staticmethod
+    def weeks(n: float) -> datetime:
+        """`n` weeks from now."""
+        return _from_now(timedelta(weeks=n))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=_UTC)
+
+
+def utc_now() -> datetime:
+    """This moment by the clock that mints, which tests can freeze."""
+    return _EPOCH + timedelta(milliseconds=_core.now_ms())
+
+
+def _from_now(after: timedelta) -> datetime:
+    return (utc_now() + after).replace(microsecond=0)
+
+
+def _as_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=_UTC) if value.tzinfo is None else value.astimezone(_UTC)
+
+
+_ISO = re.compile(
+    r"(\d{4})-?(?:W(\d\d)-?(\d)?|(\d\d)-?(\d\d))"
+    r"(?:[T ](\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?(Z|[+-]\d\d(?::?\d\d)?)?)?",
+    re.IGNORECASE,
+)
+
+
+def parse_iso(text: str) -> datetime:
+    """Read any form of ISO 8601, extended or basic, by calendar or week, with `Z` or an offset or neither.
+
+    `datetime.fromisoformat` reads them only since Python 3.11. Digits below the microsecond are cut.
+    """
+    found = _ISO.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no ISO 8601 time")
+    year, week, weekday, month, day, hour, minute, second, fraction, zone = found.groups()
+    start = date.fromisocalendar(int(year), int(week), int(weekday or 1)) if week else date(int(year), int(month), int(day))
+    offset = None
+    if zone:
+        sign = -1 if zone[0] == "-" else 1
+        digits = zone[1:].replace(":", "").ljust(4, "0")
+        offset = _UTC if zone in "Zz" else timezone(sign * timedelta(hours=int(digits[:2]), minutes=int(digits[2:])))
+    micro = int((fraction or "")[:6].ljust(6, "0"))
+    return datetime(
+        start.year, start.month, start.day, int(hour or 0), int(minute or 0), int(second or 0), micro, tzinfo=offset
+    )
+
+
+def _time_from(auto: Auto) -> Callable[[Any], datetime] | None:
+    """What turns a minted timestamp into a datetime."""
+    match auto.strategy.name if auto.strategy is not None else None:
+        case "epoch":
+            return lambda minted: _EPOCH + timedelta(seconds=minted)
+        case "epoch_ms":
+            return lambda minted: _EPOCH + timedelta(milliseconds=minted)
+        case "iso8601" | "iso8601_ms":
+            return lambda minted: _as_utc(parse_iso(minted))
+        case _:
+            return None

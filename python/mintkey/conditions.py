@@ -1,0 +1,295 @@
+"""Conditions: what `Order.total > 5` builds.
+
+A condition is a small tree of plain values, already in their stored form, so that it means the same on every
+store; `compile()` gives the nested tuples that the compiled core reads. What each one *means* is written once,
+in the core's evaluator, and follows DynamoDB: an absent attribute or one of another type fails every comparison
+but `!=` and `does_not_exist()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeAlias
+
+from mintkey.errors import InvalidValue
+
+__all__ = ["Condition", "Operand", "Path"]
+
+Steps: TypeAlias = tuple[str | int, ...]
+Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
+TypeName: TypeAlias = Literal[
+    "string", "number", "boolean", "null", "binary", "list", "map", "string_set", "number_set", "binary_set"
+]
+
+_TYPE_NAMES = frozenset(TypeName.__args__)  # type: ignore[attr-defined]
+_MOST_VALUES = 100
+
+
+class Condition:
+    """A condition on an item; join them with `&`, `|` and `~`.
+
+    >>> from mintkey import Model
+    >>> from mintkey.attributes import NumberAttribute, StringAttribute
+    >>> class Order(Model):
+    ...     pk = StringAttribute(partition_key=True)
+    ...     total = NumberAttribute()
+    >>> (Order.total > 5) & ~(Order.total == 7)
+    (Order.total > 5) & ~(Order.total == 7)
+    """
+
+    __slots__ = ()
+
+    def __and__(self, other: Condition) -> Condition:
+        return Every((*_parts(self, Every), *_parts(other, Every))) if isinstance(other, Condition) else NotImplemented
+
+    def __or__(self, other: Condition) -> Condition:
+        return Some((*_parts(self, Some), *_parts(other, Some))) if isinstance(other, Condition) else NotImplemented
+
+    def __invert__(self) -> Condition:
+        return Not(self)
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(
+            f"the condition {self!r} has no truth value of its own: it is judged in the store. "
+            "Join conditions with & | ~ (each in parentheses) instead of `and`, `or`, `not`, chained comparisons"
+        )
+
+    def compile(self) -> tuple[Any, ...]:
+        """The nested tuples that the compiled core reads."""
+        raise NotImplementedError
+
+    def conjuncts(self) -> Iterator[Condition]:
+        """The conditions that are joined by AND at the top."""
+        yield self
+
+
+def _parts(condition: Condition, kind: type[Every] | type[Some]) -> tuple[Condition, ...]:
+    return condition.conditions if isinstance(condition, kind) else (condition,)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Test(Condition):
+    """One test of one path: a comparison or a function, with its stored operands."""
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    label: str
+    steps: Steps
+    name: str
+    operands: tuple[Any, ...]
+
+    def compile(self) -> tuple[Any, ...]:
+        return (self.name, self.steps, *self.operands)
+
+    def __repr__(self) -> str:
+        if self.name in {"==", "!=", "<", "<=", ">", ">="}:
+            return f"({self.label} {self.name} {self.operands[0]!r})"
+        if self.name == "size":
+            return f"({self.label}.size() {self.operands[0]} {self.operands[1]!r})"
+        return f"{self.label}.{self.name}({', '.join(map(repr, self.operands))})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Every(Condition):
+    """All of several conditions."""
+
+    conditions: tuple[Condition, ...]
+
+    def compile(self) -> tuple[Any, ...]:
+        return ("and", *(condition.compile() for condition in self.conditions))
+
+    def conjuncts(self) -> Iterator[Condition]:
+        for condition in self.conditions:
+            yield from condition.conjuncts()
+
+    def __repr__(self) -> str:
+        return " & ".join(map(repr, self.conditions))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Some(Condition):
+    """At least one of several conditions."""
+
+    conditions: tuple[Condition, ...]
+
+    def compile(self) -> tuple[Any, ...]:
+        return ("or", *(condition.compile() for condition in self.conditions))
+
+    def __repr__(self) -> str:
+        return f"({' | '.join(map(repr, self.conditions))})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Not(Condition):
+    """The opposite of a condition."""
+
+    condition: Condition
+
+    def compile(self) -> tuple[Any, ...]:
+        return ("not", self.condition.compile())
+
+    def __repr__(self) -> str:
+        inner = repr(self.condition)
+        return f"~{inner}" if inner.startswith("(") or isinstance(self.condition, Test) else f"~({inner})"
+
+
+class Operand:
+    """What a condition can be built from: an attribute, or a path into one."""
+
+    __slots__ = ()
+
+    @property
+    def _label(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def _steps(self) -> Steps:
+        raise NotImplementedError
+
+    def _operand(self, value: Any) -> Any:
+        """`value` in its stored form, checked against the attribute's type."""
+        raise NotImplementedError
+
+    def _element(self, value: Any) -> Any:
+        """`value` as something that the attribute may contain."""
+        return value
+
+    def _test(self, name: str, *operands: Any) -> Test:
+        return Test(self._label, self._steps, name, operands)
+
+    def _given(self, value: Any) -> Any:
+        if value is None:
+            raise InvalidValue(
+                f"{self._label}: a condition cannot compare with None, because None means absent; "
+                "use .does_not_exist() or .exists()"
+            )
+        return self._operand(value)
+
+    def __eq__(self, value: object) -> Condition:  # type: ignore[override]
+        return self._test("==", self._given(value))
+
+    def __ne__(self, value: object) -> Condition:  # type: ignore[override]
+        return self._test("!=", self._given(value))
+
+    def __lt__(self, value: Any) -> Condition:
+        return self._test("<", self._given(value))
+
+    def __le__(self, value: Any) -> Condition:
+        return self._test("<=", self._given(value))
+
+    def __gt__(self, value: Any) -> Condition:
+        return self._test(">", self._given(value))
+
+    def __ge__(self, value: Any) -> Condition:
+        return self._test(">=", self._given(value))
+
+    __hash__ = object.__hash__
+
+    def between(self, low: Any, high: Any) -> Condition:
+        """At least `low` and at most `high`; `InvalidValue` at the store when `low` is above `high`."""
+        return self._test("between", self._given(low), self._given(high))
+
+    def is_in(self, values: Iterable[Any]) -> Condition:
+        """One of `values`, at most 100 of them (DynamoDB's limit, kept on every store)."""
+        if isinstance(values, (str, bytes)):
+            raise TypeError(f"{self._label}.is_in() takes a list of values, not one {type(values).__name__}")
+        operands = tuple(self._given(value) for value in values)
+        if not operands:
+            raise InvalidValue(f"{self._label}.is_in() needs at least one value")
+        if len(operands) > _MOST_VALUES:
+            raise InvalidValue(f"{self._label}.is_in() takes at most {_MOST_VALUES} values, got {len(operands)}")
+        return self._test("is_in", list(operands))
+
+    def begins_with(self, prefix: Any) -> Condition:
+        """The text, or the bytes, begin with `prefix`."""
+        return self._test("begins_with", self._given(prefix))
+
+    def contains(self, value: Any) -> Condition:
+        """The text has `value` in it, or the list or set holds it."""
+        if value is None:
+            return self._test("contains", self._given(value))
+        return self._test("contains", self._element(value))
+
+    def exists(self) -> Condition:
+        """The attribute has a value."""
+        return self._test("exists")
+
+    def does_not_exist(self) -> Condition:
+        """The attribute is absent."""
+        return self._test("does_not_exist")
+
+    def is_type(self, name: TypeName) -> Condition:
+        """The stored value is of this type: `"string"`, `"number"`, `"map"`, …"""
+        if name not in _TYPE_NAMES:
+            raise InvalidValue(f"{self._label}.is_type({name!r}): the types are {', '.join(sorted(_TYPE_NAMES))}")
+        return self._test("is_type", name)
+
+    def size(self) -> Size:
+        """The size: bytes of UTF-8 text or binary, elements of a list, map or set; compare it with a number."""
+        return Size(self)
+
+
+class Size:
+    """The size of an operand, to be compared with a number."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: Operand) -> None:
+        self._of = of
+
+    def _compare(self, operator: Operator, value: int) -> Condition:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InvalidValue(f"{self._of._label}.size() compares with a whole number, not {value!r}")
+        return self._of._test("size", operator, value)
+
+    def __eq__(self, value: int) -> Condition:  # type: ignore[override]
+        return self._compare("==", value)
+
+    def __ne__(self, value: int) -> Condition:  # type: ignore[override]
+        return self._compare("!=", value)
+
+    def __lt__(self, value: int) -> Condition:
+        return self._compare("<", value)
+
+    def __le__(self, value: int) -> Condition:
+        return self._compare("<=", value)
+
+    def __gt__(self, value: int) -> Condition:
+        return self._compare(">", value)
+
+    def __ge__(self, value: int) -> Condition:
+        return self._compare(">=", value)
+
+    __hash__ = object.__hash__
+
+
+class Path(Operand):
+    """A place inside a list or map attribute: `Order.data["a"][0]`."""
+
+    __slots__ = ("_path_label", "_path_steps")
+
+    def __init__(self, label: str, steps: Steps) -> None:
+        self._path_label = label
+        self._path_steps = steps
+
+    @property
+    def _label(self) -> str:
+        return self._path_label
+
+    @property
+    def _steps(self) -> Steps:
+        return self._path_steps
+
+    def _operand(self, value: Any) -> Any:
+        return value
+
+    def __getitem__(self, step: str | int) -> Path:
+        return Path(f"{self._path_label}[{step!r}]", (*self._path_steps, checked_step(self._path_label, step)))
+
+
+def checked_step(label: str, step: object) -> str | int:
+    """A step of a path: a map's key or a list's index from 0."""
+    if isinstance(step, str) or (isinstance(step, int) and not isinstance(step, bool) and step >= 0):
+        return step
+    raise TypeError(f"{label}[{step!r}]: a step is a map's key or a list's index from 0")

@@ -1,0 +1,130 @@
+"""Every exception that mintkey raises.
+
+Each one derives from `MintkeyError` and from the built-in class that fits, so both habits work::
+
+    MintkeyError
+    ├── ConfigurationError (ValueError)      a model, an attribute or a URL is declared wrongly
+    ├── InvalidId (ValueError)               a text is no well-formed id
+    ├── InvalidValue (ValueError)            a value cannot be stored
+    │   └── ItemTooLarge                     an item is over the size that a store takes
+    ├── ItemGone (LookupError)               the row to change is not there any more
+    ├── NotLoaded (LookupError)              an attribute that a projection left out was read
+    ├── TableMissing (LookupError)           the table was never created
+    ├── ConditionFailed                      a condition on a write did not hold
+    │   ├── KeyCollision                     an insert met a row with its key
+    │   └── VersionConflict                  somebody else wrote the row first
+    ├── StoreUnavailable (ConnectionError)   the store cannot be reached or cannot work
+    ├── StoreTimeout (TimeoutError)          the store took longer than `?timeout=`
+    └── UnsupportedOperation (NotImplementedError)   this store cannot do that
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    "ConditionFailed",
+    "ConfigurationError",
+    "InvalidId",
+    "InvalidValue",
+    "ItemGone",
+    "ItemTooLarge",
+    "KeyCollision",
+    "MintkeyError",
+    "NotLoaded",
+    "StoreTimeout",
+    "StoreUnavailable",
+    "TableMissing",
+    "UnsupportedOperation",
+    "VersionConflict",
+]
+
+
+class MintkeyError(Exception):
+    """The base of every exception of this package.
+
+    Attributes:
+        model: the name of the model class, where one is concerned.
+        attribute: the name of the attribute, where one is concerned.
+        key: the item's key as a dict of attribute names to values, where one is concerned.
+        store: the store's URL without its password, where one is concerned.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        attribute: str | None = None,
+        key: dict[str, object] | None = None,
+        store: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.model = model
+        self.attribute = attribute
+        self.key = key
+        self.store = store
+
+
+class ConfigurationError(MintkeyError, ValueError):
+    """A model, an attribute, a URL or a setting is declared wrongly."""
+
+
+class InvalidId(MintkeyError, ValueError):
+    """A text is no well-formed id of its kind."""
+
+
+class InvalidValue(MintkeyError, ValueError):
+    """A value cannot be stored: wrong type, missing, out of range, or a key that may not change."""
+
+
+class ItemTooLarge(InvalidValue):
+    """An item is over the size that a store takes; the message names its largest attributes."""
+
+
+class ItemGone(MintkeyError, LookupError):
+    """The row that was to be changed or read again is not there any more."""
+
+
+class NotLoaded(MintkeyError, LookupError):
+    """An attribute was read that the query's `attributes=` left out."""
+
+
+class TableMissing(MintkeyError, LookupError):
+    """The table does not exist in the store; `Model.create_table()` makes it."""
+
+
+class ConditionFailed(MintkeyError):
+    """The condition of a write did not hold; nothing was written."""
+
+
+class KeyCollision(ConditionFailed):
+    """An insert met a row that has its key already; nothing was overwritten."""
+
+
+class VersionConflict(ConditionFailed):
+    """The stored version is not the one that was loaded: somebody else wrote first."""
+
+
+class StoreUnavailable(MintkeyError, ConnectionError):
+    """The store cannot be reached or cannot do its work.
+
+    `outcome` is `"not_applied"` when nothing was written for certain, and `"unknown"` when the write may
+    have arrived; the next `save()` of the same instance then takes the row for its own if it is there.
+    """
+
+    outcome: Literal["not_applied", "unknown"] = "not_applied"
+
+
+class StoreTimeout(MintkeyError, TimeoutError):
+    """The store took longer than the URL's `?timeout=` (seconds).
+
+    `outcome` is `"not_applied"` when nothing was written for certain, and `"unknown"` when the write may
+    have arrived.
+    """
+
+    outcome: Literal["not_applied", "unknown"] = "not_applied"
+
+
+class UnsupportedOperation(MintkeyError, NotImplementedError):
+    """This store cannot do what was asked; the message says what, why and the way out."""

@@ -1,0 +1,89 @@
+"""Hooks: methods of a model that run around its operations.
+
+::
+
+    class AuditLog(Model):
+        ...
+        @before_save
+        def build_key(self) -> None:
+            self.sk = f"LOG#{self.created_at}"
+
+Several hooks of a kind run in the order of their definition, those of a base class first; a method that a
+subclass overrides runs once, in its place. A hook may be `async def`; a blocking call then refuses to start.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, TypeVar
+
+__all__ = [
+    "after_delete",
+    "after_load",
+    "after_save",
+    "after_update",
+    "before_delete",
+    "before_save",
+    "before_update",
+]
+
+HookKind: TypeAlias = Literal[
+    "before_save", "after_save", "before_delete", "after_delete", "before_update", "after_update", "after_load"
+]
+HOOK_KINDS: tuple[HookKind, ...] = HookKind.__args__  # type: ignore[attr-defined]
+
+F = TypeVar("F", bound=Callable[..., Any])
+_MARK = "__mintkey_hooks__"
+
+
+def _hook(kind: HookKind) -> Callable[[F], F]:
+    def mark(method: F) -> F:
+        setattr(method, _MARK, (*getattr(method, _MARK, ()), kind))
+        return method
+
+    mark.__name__ = mark.__qualname__ = kind
+    return mark
+
+
+before_save = _hook("before_save")
+before_save.__doc__ = """Run before an item is saved; reading an unminted attribute mints it. An exception stops the save."""
+after_save = _hook("after_save")
+after_save.__doc__ = """Run after an item was saved."""
+before_delete = _hook("before_delete")
+before_delete.__doc__ = """Run before an item is deleted. An exception stops the delete."""
+after_delete = _hook("after_delete")
+after_delete.__doc__ = """Run after an item was deleted."""
+before_update = _hook("before_update")
+before_update.__doc__ = """Run before `update()`. An exception stops the update."""
+after_update = _hook("after_update")
+after_update.__doc__ = """Run after `update()`."""
+after_load = _hook("after_load")
+after_load.__doc__ = """Run after an item was read: by get, query, scan or refresh."""
+
+
+class Hooks:
+    """The hooks of one model: for each kind the names of its methods, in the order they run."""
+
+    __slots__ = ("_asynchronous", "_names")
+
+    def __init__(self, model: type) -> None:
+        names: dict[HookKind, list[str]] = {kind: [] for kind in HOOK_KINDS}
+        for base in reversed(model.__mro__):
+            for name, member in vars(base).items():
+                for kind in getattr(member, _MARK, ()):
+                    if name not in names[kind]:
+                        names[kind].append(name)
+        self._names = {kind: tuple(found) for kind, found in names.items()}
+        self._asynchronous = {
+            kind: next((name for name in found if inspect.iscoroutinefunction(getattr(model, name))), None)
+            for kind, found in names.items()
+        }
+
+    def of(self, kind: HookKind) -> tuple[str, ...]:
+        """The names of the methods that are hooks of this kind."""
+        return self._names[kind]
+
+    def asynchronous(self, *kinds: HookKind) -> str | None:
+        """The name of an `async def` hook of one of these kinds, if there is one."""
+        return next((name for kind in kinds if (name := self._asynchronous[kind]) is not None), None)

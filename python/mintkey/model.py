@@ -1,0 +1,663 @@
+"""The model: a class whose instances save themselves.
+
+Its methods are thin: each names an operation and the driver that runs it. What begins with `a` is the awaited twin
+of the method without it, with the same parameters.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+
+from mintkey import _core, operations, queries
+from mintkey.attributes import Attribute, utc_now
+from mintkey.conditions import Condition
+from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.queries import Result
+from mintkey.schema import ModelConfig, Schema, State, constructor
+from mintkey.stores import store_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, dataclass_transform
+
+    from mintkey.stores import Operation
+else:
+
+    def dataclass_transform(**_):
+        return lambda cls: cls
+
+
+__all__ = ["Attr", "Model", "TypedModel"]
+
+M = TypeVar("M", bound="Model")
+
+#: An attribute of values of a type, for annotations: `total: Attr[float] = NumberAttribute()`.
+Attr = Attribute
+
+# Keywords that methods of a model take today or will take, beside the methods' own names.
+_KEYWORDS = frozenset(
+    {"index", "condition", "upsert", "limit", "descending", "attributes", "consistent", "segments", "pipeline"}
+    | {"skip_hooks", "replace"}
+)
+
+
+class QueryAccess(Generic[M]):
+    """What `Order.query` is: a query when it is called, and the methods that Django and Redis mappers have."""
+
+    __slots__ = ("_model",)
+
+    def __init__(self, model: type[M]) -> None:
+        self._model = model
+
+    def __call__(
+        self,
+        *conditions: Condition,
+        index: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+        attributes: Iterable[str] | None = None,
+        consistent: bool = False,
+        **equal: Any,
+    ) -> Result[M]:
+        """The items of a partition, in the order of the sort key.
+
+        Args:
+            conditions: conditions that must all hold.
+            index: the name of the index to read by, where several fit.
+            descending: in the reverse order.
+            limit: at most so many items.
+            attributes: load only these attributes (keys always); another one raises `NotLoaded` when it is read.
+            consistent: see every write that was acknowledged before.
+            equal: equalities by attribute name; one of them on the partition key of the table or of an index.
+
+        Raises:
+            TypeError: no partition key is given (`scan()` reads whole tables), or a name is no attribute.
+            ConfigurationError: two indexes fit.
+        """
+        schema = self._model.__mintkey_schema__
+        gathered = queries.gather(schema, conditions, equal)
+        how = queries.plan(schema, gathered, index)
+        if how is None:
+            needed = " or ".join(
+                f"{'+'.join(names)}=…"
+                for names in ((schema.parts or (cast("str", schema.partition),)), *(i.partition for i in schema.indexes))
+                if names
+            )
+            raise TypeError(
+                f"{schema.model}.query() needs a partition key: {needed}. To read the whole table, use {schema.model}.scan()"
+            )
+        return Result(
+            schema,
+            self._model._loaded,  # noqa: SLF001 - the accessor is part of the model
+            how,
+            descending=descending,
+            limit=limit,
+            attributes=attributes,
+            consistent=consistent,
+        )
+
+    def filter(self, *conditions: Condition, **lookups: Any) -> Result[M]:
+        """The items for which all lookups hold: `filter(country="DE", age__gte=18)`.
+
+        Lookups: `__gt __gte __lt __lte __ne __in __between __startswith __contains __isnull`. An index is used where
+        one serves; else the table is read, which is logged. Values are never patterns.
+        """
+        schema = self._model.__mintkey_schema__
+        gathered = [*queries.gather(schema, conditions, {}), *queries.lookups(schema, lookups)]
+        return Result(schema, self._model._loaded, queries.plan_or_scan(schema, gathered))  # noqa: SLF001
+
+    def all(self) -> Result[M]:
+        """All items of the table."""
+        return self.filter()
+
+    def order_by(self, name: str) -> Result[M]:
+        """All items in the order of an attribute; `"-name"` for the reverse."""
+        return self.filter().order_by(name)
+
+    def get(self, **lookups: Any) -> M | None:
+        """The one item for which all lookups hold, or None; `InvalidValue` when there are several."""
+        if self._names_key(lookups):
+            return self._model.get(**lookups)
+        return self._only(self.filter(**lookups)[:2].all(), lookups)
+
+    async def aget(self, **lookups: Any) -> M | None:
+        """Like `get()`, awaited."""
+        if self._names_key(lookups):
+            return await self._model.aget(**lookups)
+        return self._only(await self.filter(**lookups)[:2].aall(), lookups)
+
+    def _names_key(self, lookups: Mapping[str, Any]) -> bool:
+        schema = self._model.__mintkey_schema__
+        return all(name in lookups for name in schema.given_keys) and all(name in schema.attributes for name in lookups)
+
+    def _only(self, found: list[M], lookups: Mapping[str, Any]) -> M | None:
+        if len(found) > 1:
+            raise InvalidValue(
+                f"{self._model.__name__}.query.get({', '.join(lookups)}) found several items; use filter()",
+                model=self._model.__name__,
+            )
+        return found[0] if found else None
+
+    def count(self, **lookups: Any) -> int:
+        """How many items there are for which all lookups hold."""
+        return self.filter(**lookups).count()
+
+    async def acount(self, **lookups: Any) -> int:
+        """Like `count()`, awaited."""
+        return await self.filter(**lookups).acount()
+
+    def first(self, **lookups: Any) -> M | None:
+        """An item for which all lookups hold, or None; reads one."""
+        return self.filter(**lookups).first()
+
+    async def afirst(self, **lookups: Any) -> M | None:
+        """Like `first()`, awaited."""
+        return await self.filter(**lookups).afirst()
+
+
+class _Query:
+    """Gives each model its `QueryAccess`."""
+
+    def __get__(self, instance: M | None, owner: type[M]) -> QueryAccess[M]:
+        return QueryAccess(owner)
+
+
+class Model:
+    """An item of a table; declare a class of attributes, or of fields.
+
+    >>> from mintkey import AutoGenerate, Model, ModelConfig, connect
+    >>> from mintkey.attributes import NumberAttribute, StringAttribute
+    >>> _ = connect("sqlite://")
+    >>> class Order(Model):
+    ...     model_config = ModelConfig(table="orders")
+    ...     pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    ...     sk = StringAttribute(sort_key=True)
+    ...     total = NumberAttribute()
+    >>> order = Order(sk="ORDER#DETAILS", total=99.99)
+    >>> order.pk is None
+    True
+    >>> order.save()
+    >>> len(order.pk)
+    26
+    >>> Order.get(pk=order.pk, sk=order.sk) == order
+    True
+    """
+
+    model_config: ClassVar[ModelConfig] = ModelConfig(abstract=True)
+    query: ClassVar[_Query] = _Query()
+
+    __mintkey_schema__: ClassVar[Schema]
+    _state: State | None = None
+
+    def __init__(self, **values: Any) -> None:
+        raise TypeError("Model itself has no attributes: derive a class from it")
+
+    def __init_subclass__(cls, **parameters: Any) -> None:
+        super().__init_subclass__(**parameters)
+        inherited = ModelConfig()
+        for base in reversed(cls.__mro__[1:]):
+            own = vars(base).get("model_config")
+            if isinstance(own, ModelConfig):
+                inherited = own.over(inherited)
+        own = vars(cls).get("model_config", ModelConfig())
+        if not isinstance(own, ModelConfig):
+            raise ConfigurationError(f"{cls.__name__}.model_config is a ModelConfig(…), not {own!r}", model=cls.__name__)
+        schema = Schema(cls, own.over(inherited), _reserved())
+        cls.__mintkey_schema__ = schema
+        made = constructor(cls, schema)
+        cls.__mintkey_init__ = made  # type: ignore[attr-defined]
+        if "__init__" not in vars(cls):
+            cls.__init__ = made  # type: ignore[method-assign]
+
+    @classmethod
+    def _loaded(cls, item: _core.Item, fetched: set[str] | None) -> Self:
+        """An instance of a stored item: nothing is minted, no default applied, no constructor called."""
+        instance = cls.__new__(cls)
+        values = cls.__mintkey_schema__.codec.decode(item)
+        values["_state"] = State(item, fetched)
+        object.__setattr__(instance, "__dict__", values)
+        return instance
+
+    @classmethod
+    def _made(cls, item: _core.Item) -> Self:
+        return cls._loaded(item, None)
+
+    # Values.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        schema = self.__mintkey_schema__
+        if name in schema.attributes:
+            state = self._state
+            if state is not None:
+                if state.saving is not None:
+                    state.saving.unminted.discard(name)
+                if state.fetched is not None:
+                    (state.cleared.add if value is None and name not in state.fetched else state.cleared.discard)(name)
+                    if value is not None or name in state.cleared:
+                        state.fetched.add(name)
+                if name in schema.on_update_names:
+                    state.assigned.add(name)
+            if value is None:
+                self.__dict__.pop(name, None)
+                return
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self.__mintkey_schema__.attributes:
+            self.__setattr__(name, None)
+        else:
+            object.__delattr__(self, name)
+
+    def __repr__(self) -> str:
+        values = self.__dict__
+        shown = (f"{name}={values[name]!r}" for name in self.__mintkey_schema__.shown if name in values)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(self) is not type(other):
+            return NotImplemented
+        twin = cast("Model", other)
+        if self._state is None or twin._state is None or self._state.loaded is None or twin._state.loaded is None:
+            return False
+        codec = self.__mintkey_schema__.codec
+        if codec.key_of(self._state.loaded) != codec.key_of(twin._state.loaded):
+            return False
+        try:
+            return codec.encode(self.__dict__, partial=True) == codec.encode(twin.__dict__, partial=True)
+        except InvalidValue:
+            # A value that cannot be stored has no stored form to compare.
+            return self.to_dict() == twin.to_dict()
+
+    def __hash__(self) -> int:
+        state = self._state
+        if state is None or state.loaded is None:
+            raise TypeError(f"an unsaved {type(self).__name__} has no hash: its key is not settled before it is saved")
+        return hash((type(self), self.__mintkey_schema__.codec.key_of(state.loaded)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        values = dict(self.__dict__)
+        if values.get("_state") is not None:
+            values["_state"] = values["_state"].copy()
+        return values
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        self.__dict__.update(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values by attribute name; absent ones are left out."""
+        values = self.__dict__
+        return {
+            name: value
+            for name in self.__mintkey_schema__.shown
+            if (value := values.get(name)) is not None and value != set()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A new instance of these values, as the constructor makes one."""
+        return cls(**values)
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """The names of the attributes whose values differ from what was last read or written, inside lists and maps too."""
+        state = self._state
+        names = self.__mintkey_schema__.codec.changed(self.__dict__, None if state is None else state.loaded)
+        cleared = set() if state is None else state.cleared
+        return (frozenset(names) | cleared) - {queries.COMPOUND_KEY}
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether `save()` has something to write."""
+        return self._state is None or self._state.loaded is None or bool(self.changed)
+
+    @property
+    def unminted(self) -> frozenset[str]:
+        """The names of the strategy attributes without a value.
+
+        While a `before_save` hook runs: those that had none when this save began and have not been assigned since.
+        Reading one there mints it, but leaves it in this set, so ask `"created_at" in self.unminted`.
+        """
+        state = self._state
+        if state is not None and state.saving is not None:
+            return frozenset(state.saving.unminted)
+        return frozenset(name for name in self.__mintkey_schema__.minted_names if self.__dict__.get(name) is None)
+
+    # Writing.
+
+    def save(self, condition: Condition | None = None, replace: bool = False, *, skip_hooks: bool = False) -> None:
+        """Write the item: whole when it is new, else only what changed.
+
+        Args:
+            condition: must hold for the stored row; else `ConditionFailed` and nothing is written.
+            replace: write a loaded item whole, whatever is stored.
+            skip_hooks: run no hooks; keys and timestamps are minted all the same.
+
+        Raises:
+            KeyCollision: the item is new, its key was minted, and a row has it already.
+            ItemGone: the item was loaded, and its row is not there any more.
+            VersionConflict: somebody else wrote first.
+            InvalidValue: a value cannot be stored.
+        """
+        schema = self.__mintkey_schema__
+        store = store_of(schema)
+        _check_sync(schema, skip_hooks, "before_save", "after_save")
+        store.run(operations.save(schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks))
+
+    async def asave(self, condition: Condition | None = None, replace: bool = False, *, skip_hooks: bool = False) -> None:
+        """Like `save()`, awaited."""
+        schema = self.__mintkey_schema__
+        await store_of(schema).arun(
+            operations.save(schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks)
+        )
+
+    @classmethod
+    def create(cls, *, skip_hooks: bool = False, **values: Any) -> Self:
+        """Make and save a new item, which must not exist yet (`KeyCollision`)."""
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        _check_sync(schema, skip_hooks, "before_save", "after_save")
+        instance = cls(**values)
+        store.run(operations.save(schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True))
+        return instance
+
+    @classmethod
+    async def acreate(cls, *, skip_hooks: bool = False, **values: Any) -> Self:
+        """Like `create()`, awaited."""
+        schema = cls.__mintkey_schema__
+        instance = cls(**values)
+        await store_of(schema).arun(
+            operations.save(schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True)
+        )
+        return instance
+
+    def update(self, *, condition: Condition | None = None, skip_hooks: bool = False, **values: Any) -> None:
+        """Write attributes in the store, without reading first; None removes one.
+
+        The instance takes the stored result; attributes that were changed here and not named stay changed.
+
+        Raises:
+            ItemGone: there is no such row.
+            ConditionFailed, VersionConflict, InvalidValue: as `save()`.
+        """
+        schema = self.__mintkey_schema__
+        store = store_of(schema)
+        _check_sync(schema, skip_hooks, "before_update", "after_update")
+        store.run(operations.update(schema, self, _changes(schema, values), condition=condition, skip_hooks=skip_hooks))
+
+    async def aupdate(self, *, condition: Condition | None = None, skip_hooks: bool = False, **values: Any) -> None:
+        """Like `update()`, awaited."""
+        schema = self.__mintkey_schema__
+        await store_of(schema).arun(
+            operations.update(schema, self, _changes(schema, values), condition=condition, skip_hooks=skip_hooks)
+        )
+
+    @classmethod
+    def update_by_key(cls, key: Mapping[str, Any], /, *, condition: Condition | None = None, **values: Any) -> None:
+        """Like `update()`, for an item that is not at hand: `Order.update_by_key({"pk": "A", "sk": "B"}, total=5)`.
+
+        Hooks do not run; a version counts on, unchecked.
+        """
+        schema = cls.__mintkey_schema__
+        named, _ = _key(schema, key)
+        store_of(schema).run(operations.update_by_key(schema, named, _changes(schema, values), condition=condition))
+
+    @classmethod
+    async def aupdate_by_key(cls, key: Mapping[str, Any], /, *, condition: Condition | None = None, **values: Any) -> None:
+        """Like `update_by_key()`, awaited."""
+        schema = cls.__mintkey_schema__
+        named, _ = _key(schema, key)
+        await store_of(schema).arun(
+            operations.update_by_key(schema, named, _changes(schema, values), condition=condition)
+        )
+
+    def delete(self, condition: Condition | None = None, *, skip_hooks: bool = False) -> None:
+        """Remove the item's row; one that is not there counts as removed, unless the model has a version.
+
+        The instance is new again afterwards, with its values.
+        """
+        schema = self.__mintkey_schema__
+        store = store_of(schema)
+        _check_sync(schema, skip_hooks, "before_delete", "after_delete")
+        store.run(operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks))
+
+    async def adelete(self, condition: Condition | None = None, *, skip_hooks: bool = False) -> None:
+        """Like `delete()`, awaited."""
+        schema = self.__mintkey_schema__
+        await store_of(schema).arun(operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks))
+
+    # Reading.
+
+    @classmethod
+    def get(cls, *, consistent: bool = False, **key: Any) -> Self | None:
+        """The item of a key, or None: `Order.get(pk="A", sk="B")`. Further equalities must hold too.
+
+        Args:
+            consistent: see every write that was acknowledged before.
+        """
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        _check_sync(schema, False, "after_load")
+        found: Self | None = store.run(cls._getting(key, consistent))
+        return found
+
+    @classmethod
+    async def aget(cls, *, consistent: bool = False, **key: Any) -> Self | None:
+        """Like `get()`, awaited."""
+        found: Self | None = await store_of(cls.__mintkey_schema__).arun(cls._getting(key, consistent))
+        return found
+
+    @classmethod
+    def _getting(cls, key: Mapping[str, Any], consistent: bool) -> Operation[Any]:
+        schema = cls.__mintkey_schema__
+        named, further = _key(schema, key, others=True)
+        must = tuple(condition.compile() for condition in queries.gather(schema, (), further))
+        return operations.get(schema, named, cls._made, must, consistent=consistent)
+
+    def refresh(self, *, consistent: bool = True) -> None:
+        """Read the row again and take its values; what was changed here is lost. `ItemGone` when it is not there."""
+        schema = self.__mintkey_schema__
+        store = store_of(schema)
+        _check_sync(schema, False, "after_load")
+        store.run(operations.refresh(schema, self, consistent=consistent))
+
+    async def arefresh(self, *, consistent: bool = True) -> None:
+        """Like `refresh()`, awaited."""
+        schema = self.__mintkey_schema__
+        await store_of(schema).arun(operations.refresh(schema, self, consistent=consistent))
+
+    @classmethod
+    def aquery(
+        cls,
+        *conditions: Condition,
+        index: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+        attributes: Iterable[str] | None = None,
+        consistent: bool = False,
+        **equal: Any,
+    ) -> Result[Self]:
+        """Like `query()`, for `async for`: the result is the same, and reads nothing before it is iterated."""
+        return QueryAccess(cls)(
+            *conditions,
+            index=index,
+            descending=descending,
+            limit=limit,
+            attributes=attributes,
+            consistent=consistent,
+            **equal,
+        )
+
+    @classmethod
+    def scan(
+        cls,
+        *conditions: Condition,
+        limit: int | None = None,
+        attributes: Iterable[str] | None = None,
+        consistent: bool = False,
+    ) -> Result[Self]:
+        """All items of the table for which the conditions hold. Every item is read, whatever the conditions."""
+        schema = cls.__mintkey_schema__
+        how = queries.scan_plan(queries.gather(schema, conditions, {}))
+        return Result(schema, cls._loaded, how, limit=limit, attributes=attributes, consistent=consistent)
+
+    @classmethod
+    def ascan(
+        cls,
+        *conditions: Condition,
+        limit: int | None = None,
+        attributes: Iterable[str] | None = None,
+        consistent: bool = False,
+    ) -> Result[Self]:
+        """Like `scan()`, for `async for`."""
+        return cls.scan(*conditions, limit=limit, attributes=attributes, consistent=consistent)
+
+    @classmethod
+    def count(cls, *conditions: Condition, **equal: Any) -> int:
+        """How many items there are for which the conditions and equalities hold; all of the table without any."""
+        return cls._counted(conditions, equal).count()
+
+    @classmethod
+    async def acount(cls, *conditions: Condition, **equal: Any) -> int:
+        """Like `count()`, awaited."""
+        return await cls._counted(conditions, equal).acount()
+
+    @classmethod
+    def _counted(cls, conditions: Iterable[Condition], equal: dict[str, Any]) -> Result[Self]:
+        schema = cls.__mintkey_schema__
+        gathered = queries.gather(schema, conditions, equal)
+        return Result(schema, cls._loaded, queries.plan_or_scan(schema, gathered))
+
+    # Expiry.
+
+    def _ttl_name(self, asked: str) -> str:
+        name = self.__mintkey_schema__.ttl
+        if name is None:
+            raise AttributeError(f"{type(self).__name__}.{asked}: the model has no TTLAttribute")
+        return name
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the time of the `TTLAttribute` has come; False without a value."""
+        until: datetime | None = getattr(self, self._ttl_name("is_expired"))
+        return until is not None and until <= utc_now()
+
+    @property
+    def expires_in(self) -> timedelta | None:
+        """How long until the item expires; None when it has expired, or never does."""
+        until: datetime | None = getattr(self, self._ttl_name("expires_in"))
+        if until is None or until <= utc_now():
+            return None
+        return until - utc_now()
+
+    def extend_ttl(self, until: datetime) -> None:
+        """Set the time of expiry here and in the store at once; `ItemGone` when the row is not there any more."""
+        self.update(skip_hooks=True, **{self._ttl_name("extend_ttl"): until})
+
+    async def aextend_ttl(self, until: datetime) -> None:
+        """Like `extend_ttl()`, awaited."""
+        await self.aupdate(skip_hooks=True, **{self._ttl_name("aextend_ttl"): until})
+
+    # Tables.
+
+    @classmethod
+    def create_table(cls) -> None:
+        """Make the table and its indexes, or add what they lack. SQLite and Redis do so at the first use, too."""
+        schema = cls.__mintkey_schema__
+        store_of(schema).run(operations.create_table(schema))
+
+    @classmethod
+    async def acreate_table(cls) -> None:
+        """Like `create_table()`, awaited."""
+        schema = cls.__mintkey_schema__
+        await store_of(schema).arun(operations.create_table(schema))
+
+    @classmethod
+    def table_exists(cls) -> bool:
+        """Whether the table is there."""
+        schema = cls.__mintkey_schema__
+        return store_of(schema).run(operations.table_exists(schema))
+
+    @classmethod
+    async def atable_exists(cls) -> bool:
+        """Like `table_exists()`, awaited."""
+        schema = cls.__mintkey_schema__
+        return await store_of(schema).arun(operations.table_exists(schema))
+
+    @classmethod
+    def delete_table(cls) -> None:
+        """Drop the table with all its items; one that is not there counts as dropped."""
+        schema = cls.__mintkey_schema__
+        store_of(schema).run(operations.delete_table(schema))
+
+    @classmethod
+    async def adelete_table(cls) -> None:
+        """Like `delete_table()`, awaited."""
+        schema = cls.__mintkey_schema__
+        await store_of(schema).arun(operations.delete_table(schema))
+
+
+def _check_sync(schema: Schema, skip_hooks: bool, *kinds: Any) -> None:
+    if not (skip_hooks or schema.skip_hooks):
+        operations.refuse_async_hooks(schema, *kinds)
+
+
+def _changes(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
+    """The attributes that an update names, checked."""
+    unknown = [name for name in values if name not in schema.attributes]
+    if unknown:
+        raise schema.unexpected(unknown)
+    for name in values:
+        if name in schema.keys or name in schema.given_keys:
+            raise InvalidValue(
+                f"{schema.model}.{name}: a key cannot be updated; save a new {schema.model} with the new key, "
+                "then delete() this one",
+                model=schema.model,
+                attribute=name,
+            )
+        if name == schema.version:
+            raise InvalidValue(
+                f"{schema.model}.{name}: a version counts by itself", model=schema.model, attribute=name
+            )
+    if not values:
+        raise TypeError(f"{schema.model}: an update names at least one attribute")
+    return values
+
+
+def _key(schema: Schema, values: Mapping[str, Any], *, others: bool = False) -> tuple[_core.Key, dict[str, Any]]:
+    """The key among `values`, and the other equalities, which only `get` takes."""
+    unknown = [name for name in values if name not in schema.attributes]
+    if unknown:
+        raise schema.unexpected(unknown)
+    missing = [name for name in schema.given_keys if name not in values]
+    if missing:
+        wanted = ", ".join(f"{name}=…" for name in schema.given_keys)
+        raise TypeError(f"{schema.model}: a key is {wanted}; {', '.join(missing)} is missing")
+    further = {name: value for name, value in values.items() if name not in schema.given_keys}
+    if further and not others:
+        raise TypeError(f"{schema.model}: {', '.join(further)} is no part of the key")
+    return schema.codec.key(schema.with_key(dict(values))), further
+
+
+@functools.cache
+def _reserved() -> frozenset[str]:
+    """The names that attributes cannot have: public members of `Model`, and keywords that meet attributes in a call."""
+    names = {name for name in vars(Model) if not name.startswith("_")} | {"_state"}
+    for member in (*vars(Model).values(), *vars(QueryAccess).values()):
+        function = getattr(member, "__func__", member)
+        if inspect.isfunction(function):
+            parameters = inspect.signature(function).parameters.values()
+            if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+                names.update(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+    return frozenset(names | _KEYWORDS)
+
+
+@dataclass_transform(kw_only_default=True)
+class TypedModel(Model):
+    """A model whose constructor type checkers know, from annotations: `total: Attr[float] = NumberAttribute()`."""
+
+    model_config = ModelConfig(abstract=True)

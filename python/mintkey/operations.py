@@ -1,0 +1,524 @@
+"""Operations: what `save()` and its like do, each written once.
+
+An operation is a generator that yields requests and is driven by a store, blocking or awaited. It sees the schema and
+the instance's values, never the model class. The order of a save: `before_save` hooks, minting of what is still
+absent, keys built from parts, validation, the write, `after_save` hooks.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from mintkey import _core, generators
+from mintkey.errors import (
+    ConditionFailed,
+    ConfigurationError,
+    InvalidValue,
+    ItemGone,
+    KeyCollision,
+    MintkeyError,
+    NotLoaded,
+)
+from mintkey.schema import Mint, Schema, State
+
+if TYPE_CHECKING:
+    from mintkey.conditions import Condition
+    from mintkey.hooks import HookKind
+    from mintkey.stores import Operation
+
+#: A key from a small space is minted again this often before a collision is reported.
+_MOST_MINTS = 16
+#: From this many random bits on, a collision means something else than bad luck.
+_WIDE = 64
+
+
+class Saving:
+    """One save while its hooks run: mints all that is unminted, at once, the first time one of it is needed."""
+
+    __slots__ = ("_minted", "at", "exposed", "schema", "unminted", "values")
+
+    def __init__(self, schema: Schema, values: dict[str, Any], *, new: bool) -> None:
+        self.schema = schema
+        self.values = values
+        self.unminted = {name for name in schema.minted_names if values.get(name) is None}
+        #: Whether a hook has seen a minted value, so that minting it again would tear the item apart.
+        self.exposed = False
+        self._minted: dict[str, Any] | None = None if new else {}
+        self.at: int | None = None
+
+    def read(self, name: str) -> Any:
+        """The value of an absent attribute that a hook reads."""
+        if name not in self.schema.minted_names or self._minted == {}:
+            return None
+        self.exposed = True
+        self.mint()
+        return self.values.get(name)
+
+    def instant(self) -> int:
+        """The moment of this save, in ms since 1970; the first need of it mints."""
+        if self.at is None:
+            self.mint()
+        if self.at is None:
+            self.at = _core.now_ms()
+        return self.at
+
+    def mint(self) -> dict[str, Any]:
+        """Mint what is absent, from one clock reading; gives what was minted in this save so far."""
+        values = self.values
+        if self._minted is None:
+            wanted = [mint for mint in self.schema.minted if values.get(mint.name) is None]
+            self._minted = minted = {}
+            strategies = [mint for mint in wanted if mint.auto.strategy is not None and mint.auto.when == "save"]
+            if strategies:
+                made, self.at = _core.mint(tuple(mint.auto.strategy for mint in strategies), self.at)
+                for mint, value in zip(strategies, made, strict=True):
+                    minted[mint.name] = values[mint.name] = mint.convert(value)
+            for mint in wanted:
+                if mint.name not in minted:
+                    value = self.schema.attributes[mint.name].initial()
+                    if value is not None:
+                        minted[mint.name] = values[mint.name] = value
+        else:
+            # A hook that took a minted value away gets the same one again: one save has one instant.
+            for name, value in self._minted.items():
+                if values.get(name) is None:
+                    values[name] = value
+        return self._minted
+
+
+def _state(instance: Any) -> State:
+    state: State | None = instance._state
+    if state is None:
+        state = instance.__dict__["_state"] = State()
+    return state
+
+
+def refuse_async_hooks(schema: Schema, *kinds: HookKind) -> None:
+    """Called at the start of a blocking operation: an `async def` hook cannot run in it."""
+    name = schema.hooks.asynchronous(*kinds)
+    if name is not None:
+        raise ConfigurationError(
+            f"{schema.model}.{name} is an async hook, which a blocking call cannot run. "
+            "Await the twin that begins with `a`, such as asave(), or pass skip_hooks=True",
+            model=schema.model,
+            attribute=name,
+        )
+
+
+def run_hooks(schema: Schema, instance: Any, kind: HookKind) -> Operation[None]:
+    """Run the hooks of one kind, in order."""
+    for name in schema.hooks.of(kind):
+        result = getattr(instance, name)()
+        if inspect.isawaitable(result):
+            yield result
+
+
+def _send(state: State, request: _core.Request, item: _core.Item | None) -> Operation[Any]:
+    """Send a write, and remember what was sent while nobody knows whether it arrived."""
+    try:
+        reply = yield request
+    except BaseException as error:
+        if not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown":
+            state.sent = item
+        raise
+    state.sent = None
+    return reply
+
+
+def _is_own(state: State, error: MintkeyError) -> bool:
+    """Whether the row that a write met is what this instance sent before, when it did not learn the outcome."""
+    return state.sent is not None and getattr(error, "_stored", None) == state.sent
+
+
+def _version(schema: Schema, stored: int | None) -> tuple[str, int | None] | None:
+    return None if schema.version is None else (schema.stored_version(), stored)
+
+
+def _loaded_version(schema: Schema, state: State) -> int | None:
+    if schema.version is None or state.loaded is None:
+        return None
+    version: int | None = state.loaded.get(schema.stored_version())
+    return version
+
+
+def _compiled(condition: Condition | None) -> tuple[Any, ...] | None:
+    return None if condition is None else condition.compile()
+
+
+# Save.
+
+
+def save(
+    schema: Schema,
+    instance: Any,
+    *,
+    condition: Condition | None = None,
+    replace: bool = False,
+    skip_hooks: bool = False,
+    insert: bool = False,
+    constructed: bool = False,
+) -> Operation[None]:
+    """Write an instance: whole when it is new, else what changed.
+
+    `insert` refuses to overwrite; `constructed` says that the instance was made by this very call, so that nobody has
+    seen the keys it was constructed with.
+    """
+    values = instance.__dict__
+    state = _state(instance)
+    new = state.loaded is None
+    hooked = not (skip_hooks or schema.skip_hooks) and bool(schema.hooks.of("before_save"))
+    absent_keys = [name for name in schema.given_keys if values.get(name) is None] if new else []
+    minted: dict[str, Any] = {}
+    exposed = False
+    at = None
+    if hooked or (new and schema.minted):
+        saving = Saving(schema, values, new=new)
+        token = generators.instant.set(saving.instant)
+        try:
+            if hooked:
+                state.saving = saving
+                yield from run_hooks(schema, instance, "before_save")
+            minted = saving.mint()
+        finally:
+            state.saving = None
+            _reset(token)
+            for name in absent_keys:
+                # Whoever filled it, the caller did not choose it, so it must not overwrite: now or in a later try.
+                if values.get(name) is not None:
+                    state.made[name] = values[name]
+        exposed, at = saving.exposed, saving.at
+    if new:
+        insert = insert or schema.insert_only or _key_was_made(schema, state, values)
+        again = [] if exposed else _small_keys(schema, minted, constructed=constructed and not hooked)
+        yield from _save_new(schema, instance, state, condition, insert, again)
+    else:
+        yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at)
+    state.made.clear()
+    state.assigned.clear()
+    if not (skip_hooks or schema.skip_hooks):
+        yield from run_hooks(schema, instance, "after_save")
+
+
+def _reset(token: Any) -> None:
+    try:
+        generators.instant.reset(token)
+    except ValueError:
+        # The operation was given up in another context than it began in; that context ends with it.
+        pass
+
+
+def _key_was_made(schema: Schema, state: State, values: dict[str, Any]) -> bool:
+    return any(name in state.made and state.made[name] == values.get(name) for name in schema.given_keys)
+
+
+def _small_keys(schema: Schema, minted: dict[str, Any], *, constructed: bool) -> list[Mint]:
+    """The key parts that this call minted from so small a space that a collision is to be expected."""
+    return [
+        mint
+        for mint in schema.minted
+        if mint.name in schema.given_keys
+        and (mint.name in minted or (constructed and mint.auto.when == "init"))
+        and mint.auto.strategy is not None
+        and mint.auto.strategy.random_bits < _WIDE
+    ]
+
+
+def _save_new(
+    schema: Schema, instance: Any, state: State, condition: Condition | None, insert: bool, again: list[Mint]
+) -> Operation[None]:
+    values = instance.__dict__
+    tries = _MOST_MINTS if again else 1
+    while True:
+        overrides = _key_overrides(schema, values)
+        version = None
+        if schema.version is not None:
+            overrides[schema.version] = version = _counted(values.get(schema.version)) + 1
+        item = schema.codec.encode(values, overrides)
+        _check_fields(schema, instance, None)
+        request = schema.codec.put(
+            item,
+            row="absent" if insert else "any",
+            version=_version(schema, None),
+            condition=_compiled(condition),
+        )
+        try:
+            yield from _send(state, request, item)
+        except KeyCollision as error:
+            tries -= 1
+            if _is_own(state, error):
+                yield from _take_own(schema, instance, state)
+                return
+            if not tries:
+                raise
+            for mint in again:
+                values[mint.name] = schema.attributes[mint.name].initial()
+                if mint.name in state.made:
+                    state.made[mint.name] = values[mint.name]
+        except ConditionFailed as error:
+            if not _is_own(state, error):
+                raise
+            yield from _take_own(schema, instance, state)
+            return
+        else:
+            state.loaded = item
+            if schema.version is not None:
+                values[schema.version] = version
+            return
+
+
+def _counted(version: Any) -> int:
+    return version if isinstance(version, int) and not isinstance(version, bool) and version > 0 else 0
+
+
+def _take_own(schema: Schema, instance: Any, state: State) -> Operation[None]:
+    """Go on from a row that turned out to be what this instance sent: write what has changed since."""
+    state.loaded, state.sent = state.sent, None
+    stored = schema.codec.decode(state.loaded)
+    for name in (*schema.on_update_names, *((schema.version,) if schema.version else ())):
+        if name not in state.assigned and name in stored:
+            instance.__dict__[name] = stored[name]
+    yield from _save_loaded(schema, instance, state, None, replace=False, at=None)
+
+
+def _key_overrides(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
+    if not schema.parts:
+        return {}
+    compound = schema.with_key(values)
+    return {name: value for name, value in compound.items() if name not in values or values[name] is not value}
+
+
+def _check_fields(schema: Schema, instance: Any, loaded: _core.Item | None) -> None:
+    """Let fields check their new or changed values, and hear of the write."""
+    if not schema.checked:
+        return
+    values = instance.__dict__
+    changed = frozenset(schema.codec.changed(values, loaded))
+    for attribute in schema.checked:
+        attribute.check_write(instance, values.get(attribute.name), attribute.name in changed)
+
+
+def _save_loaded(
+    schema: Schema, instance: Any, state: State, condition: Condition | None, *, replace: bool, at: int | None
+) -> Operation[None]:
+    loaded = state.loaded
+    if loaded is None:
+        return
+    values = instance.__dict__
+    codec = schema.codec
+    changing: dict[str, Any] = {}
+    current = _loaded_version(schema, state)
+    if schema.version is not None:
+        changing[schema.version] = (current or 0) + 1
+    changing.update(_minted_now((mint for mint in schema.on_update if mint.name not in state.assigned), at))
+    if state.fetched is not None:
+        _check_partial(schema, state, replace)
+    item = codec.encode(values, {**_key_overrides(schema, values), **changing}, partial=state.fetched is not None)
+    _check_fields(schema, instance, loaded)
+    if replace:
+        _refuse_other_key(schema, loaded, item)
+        merged, written = item, True
+        request = codec.put(item, row="any", version=_version(schema, current), condition=_compiled(condition))
+    else:
+        patch = codec.patch(
+            loaded,
+            item,
+            removed=list(state.cleared),
+            ignored=list(changing),
+            version=_version(schema, current),
+            condition=_compiled(condition),
+        )
+        if patch is None:
+            return
+        request, merged, written = patch
+    try:
+        yield from _send(state, request, merged)
+    except ConditionFailed as error:
+        if not _is_own(state, error):
+            raise
+        yield from _take_own(schema, instance, state)
+        return
+    state.loaded = merged
+    state.cleared.clear()
+    if written:
+        values.update(changing)
+
+
+def _refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> None:
+    if schema.codec.key_of(loaded) != schema.codec.key_of(item):
+        raise InvalidValue(
+            f"{schema.model}: the key of a stored item cannot change: "
+            f"save a new {schema.model} with the new key, then delete() this one",
+            model=schema.model,
+            key=schema.codec.key_dict(schema.codec.key_of(loaded)),
+        )
+
+
+def _check_partial(schema: Schema, state: State, replace: bool) -> None:
+    if replace:
+        raise NotLoaded(
+            f"{schema.model}: an instance that was loaded with attributes= cannot replace the stored item, "
+            "whose other attributes it does not know; refresh() it first",
+            model=schema.model,
+        )
+    for name in state.cleared:
+        if schema.attributes[name].required:
+            raise InvalidValue(
+                f"{schema.model}.{name}: required, but it has no value", model=schema.model, attribute=name
+            )
+
+
+def _minted_now(mints: Iterable[Mint], at: int | None) -> dict[str, Any]:
+    """Values of `on_update` strategies, all from one clock reading; timestamps tell the instant `at` if it is given."""
+    mints = tuple(mints)
+    strategies = [mint for mint in mints if mint.auto.strategy is not None]
+    minted: dict[str, Any] = {}
+    if strategies:
+        made, _ = _core.mint(tuple(mint.auto.strategy for mint in strategies), at)
+        for mint, value in zip(strategies, made, strict=True):
+            minted[mint.name] = mint.convert(value)
+    for mint in mints:
+        if mint.auto.function is not None:
+            minted[mint.name] = mint.auto.function()
+    return minted
+
+
+# Update, delete, reading one.
+
+
+def update(
+    schema: Schema,
+    instance: Any,
+    changes: dict[str, Any],
+    *,
+    condition: Condition | None = None,
+    skip_hooks: bool = False,
+) -> Operation[None]:
+    """Write attributes in the store without reading first, and take the stored result."""
+    state = _state(instance)
+    values = instance.__dict__
+    hooked = not (skip_hooks or schema.skip_hooks)
+    if hooked:
+        yield from run_hooks(schema, instance, "before_update")
+    codec = schema.codec
+    key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(values))
+    if state.loaded is not None and codec.key(schema.with_key(values)) != key:
+        _refuse_other_key(schema, state.loaded, codec.encode(values, schema.with_key(values), partial=True))
+    for attribute in schema.checked:
+        if attribute.name in changes:
+            attribute.check_write(instance, changes[attribute.name], changed=True)
+    sent = {**_minted_now((mint for mint in schema.on_update if mint.name not in changes), None), **changes}
+    version = None
+    if schema.version is not None:
+        current = _loaded_version(schema, state)
+        version = _version(schema, current)
+        sent[schema.version] = (current or 0) + 1
+    local = frozenset(codec.changed(values, state.loaded)) - sent.keys()
+    request = codec.update(key, sent, actions=[], version=version, condition=_compiled(condition))
+    stored = yield from _send(state, request, None)
+    _take(schema, instance, state, stored, keep=local)
+    if hooked:
+        yield from run_hooks(schema, instance, "after_update")
+
+
+def update_by_key(
+    schema: Schema, key: _core.Key, changes: dict[str, Any], *, condition: Condition | None = None
+) -> Operation[None]:
+    """Like `update`, without an instance: hooks do not run, and a version counts on unchecked."""
+    sent = {**_minted_now((mint for mint in schema.on_update if mint.name not in changes), None), **changes}
+    actions = [("add", (schema.stored_version(),), 1)] if schema.version is not None else []
+    yield schema.codec.update(key, sent, actions=actions, version=None, condition=_compiled(condition))
+
+
+def _take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: frozenset[str] = frozenset()) -> None:
+    """Make the instance what the store says, but for the attributes to keep."""
+    values = instance.__dict__
+    fresh = schema.codec.decode(stored)
+    for name in schema.attributes:
+        if name in keep:
+            continue
+        if name in fresh:
+            values[name] = fresh[name]
+        else:
+            values.pop(name, None)
+    state.loaded = stored
+    state.fetched = None
+    state.sent = None
+    state.cleared.clear()
+    state.made.clear()
+    state.assigned.intersection_update(keep)
+
+
+def delete(
+    schema: Schema, instance: Any, *, condition: Condition | None = None, skip_hooks: bool = False
+) -> Operation[None]:
+    """Remove the instance's row; the instance is new again."""
+    state = _state(instance)
+    hooked = not (skip_hooks or schema.skip_hooks)
+    if hooked:
+        yield from run_hooks(schema, instance, "before_delete")
+    codec = schema.codec
+    key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(instance.__dict__))
+    version = _version(schema, _loaded_version(schema, state))
+    yield codec.delete(key, version=version, condition=_compiled(condition))
+    state.loaded = state.sent = state.fetched = None
+    state.cleared.clear()
+    state.made.clear()
+    state.assigned.clear()
+    if hooked:
+        yield from run_hooks(schema, instance, "after_delete")
+
+
+def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operation[None]:
+    """Read the row again and take it."""
+    state = _state(instance)
+    codec = schema.codec
+    key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(instance.__dict__))
+    stored = yield codec.get(key, consistent=consistent)
+    if stored is None:
+        named = codec.key_dict(key)
+        raise ItemGone(
+            f"{schema.model} {named} is not in table {schema.table!r} any more (deleted or expired), "
+            "so there is nothing to refresh from",
+            model=schema.model,
+            key=named,
+        )
+    _take(schema, instance, state, stored)
+    yield from run_hooks(schema, instance, "after_load")
+
+
+def get(
+    schema: Schema,
+    key: _core.Key,
+    make: Callable[[_core.Item], Any],
+    must: tuple[tuple[Any, ...], ...] = (),
+    *,
+    consistent: bool = False,
+) -> Operation[Any]:
+    """Read one item by key: an instance, or None; also None when one of the conditions `must` does not hold."""
+    stored = yield schema.codec.get(key, consistent=consistent)
+    if stored is None or not all(schema.codec.matches(stored, condition) for condition in must):
+        return None
+    instance = make(stored)
+    yield from run_hooks(schema, instance, "after_load")
+    return instance
+
+
+# Tables.
+
+
+def create_table(schema: Schema) -> Operation[None]:
+    """Make the table, or add what it lacks."""
+    yield schema.codec.create_table()
+
+
+def table_exists(schema: Schema) -> Operation[bool]:
+    """Ask whether the table is there."""
+    exists: bool = yield schema.codec.table_exists()
+    return exists
+
+
+def delete_table(schema: Schema) -> Operation[None]:
+    """Drop the table with everything in it."""
+    yield schema.codec.delete_table()

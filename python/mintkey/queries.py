@@ -1,0 +1,631 @@
+"""Queries: which index serves a question, and the lazy result that reads it page by page."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import hashlib
+import heapq
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+from mintkey import _core, operations
+from mintkey.conditions import Condition, Every, Test
+from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.schema import COMPOUND_KEY, Schema
+from mintkey.stores import store_of
+
+if TYPE_CHECKING:
+    from mintkey.stores import Operation
+
+__all__ = ["Page", "Plan", "Result"]
+
+M = TypeVar("M")
+
+_log = logging.getLogger("mintkey.queries")
+
+#: How many items the first page of an iteration holds, and how many the largest: few for who stops early.
+_FIRST_PAGE, _LARGEST_PAGE = 64, 1024
+_FINGERPRINT = 8
+_KEY_TESTS = frozenset({"==", "<", "<=", ">", ">=", "between", "begins_with"})
+_LOWER, _UPPER = {">": False, ">=": True}, {"<": False, "<=": True}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Page(Generic[M]):
+    """Some items, and the cursor of the next page: an opaque, URL-safe text, None after the last."""
+
+    items: list[M]
+    cursor: str | None
+
+    def __iter__(self) -> Iterator[M]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """How a question is answered: by the table or an index, with which key condition, and what is judged item by item."""
+
+    index: str | None
+    partition: tuple[Any, ...] | None
+    """The values of the partition attributes; None for a scan."""
+    sort: tuple[Any, ...] | None
+    sorted_by: str | None
+    """The attribute in whose order items come."""
+    rest: tuple[Condition, ...]
+
+    def filter(self) -> tuple[Any, ...] | None:
+        """The conditions that are judged item by item."""
+        if not self.rest:
+            return None
+        return self.rest[0].compile() if len(self.rest) == 1 else Every(self.rest).compile()
+
+
+def gather(schema: Schema, conditions: Iterable[Condition], equal: dict[str, Any]) -> list[Condition]:
+    """All conditions of a question, those of keywords included, as one list joined by AND."""
+    unknown = [name for name in equal if name not in schema.attributes]
+    if unknown:
+        raise schema.unexpected(unknown)
+    gathered: list[Condition] = []
+    for condition in conditions:
+        if not isinstance(condition, Condition):
+            raise TypeError(f"{schema.model}: expected a condition such as {schema.model}.x == 1, got {condition!r}")
+        gathered.extend(condition.conjuncts())
+    gathered.extend(schema.attributes[name] == value for name, value in equal.items())
+    return gathered
+
+
+def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = None) -> Plan | None:
+    """The plan for conditions joined by AND: the table if its partition key is given, else the one index that fits.
+
+    None when neither fits; `ConfigurationError` when several indexes do.
+    """
+    conditions = _with_compound(schema, conditions)
+    equal = _equalities(conditions)
+    if index is not None:
+        known = {plan.name: plan for plan in schema.indexes}
+        if index not in known:
+            raise ConfigurationError(
+                f"{schema.model} has no index {index!r}; it has: {', '.join(known) or 'none'}", model=schema.model
+            )
+        chosen = known[index]
+        missing = [name for name in chosen.partition if _stored(schema, name) not in equal]
+        if missing:
+            raise TypeError(f"{schema.model}: the index {index!r} needs {missing[0]}=…")
+        return _planned(schema, index, chosen.partition, chosen.sort, conditions)
+    if schema.partition is not None and _stored(schema, schema.partition) in equal:
+        return _planned(schema, None, (schema.partition,), schema.sort, conditions)
+    fitting = [
+        plan for plan in schema.indexes if plan.partition and all(_stored(schema, name) in equal for name in plan.partition)
+    ]
+    if len(fitting) > 1:
+        names = ", ".join(repr(plan.name) for plan in fitting)
+        raise ConfigurationError(f"{schema.model}: the indexes {names} all fit; say which with index=", model=schema.model)
+    return _planned(schema, fitting[0].name, fitting[0].partition, fitting[0].sort, conditions) if fitting else None
+
+
+def plan_or_scan(schema: Schema, conditions: Sequence[Condition], order: str | None = None) -> Plan:
+    """The best plan there is: an index that narrows most, one that only orders, else a scan, which is logged."""
+    conditions = _with_compound(schema, conditions)
+    equal = _equalities(conditions)
+    if schema.partition is not None and _stored(schema, schema.partition) in equal:
+        return _planned(schema, None, (schema.partition,), schema.sort, conditions)
+    bounded = {test.steps[0] for test in conditions if isinstance(test, Test) and len(test.steps) == 1 and test.name in _KEY_TESTS}
+    best, most = None, (0, False, False)
+    for candidate in schema.indexes:
+        if not all(_stored(schema, name) in equal for name in candidate.partition):
+            continue
+        narrows = candidate.sort is not None and _stored(schema, candidate.sort) in bounded
+        orders = candidate.sort is not None and candidate.sort == order and schema.attributes[order].required
+        worth = (len(candidate.partition) + narrows, narrows and candidate.sort == order, orders)
+        if worth > most and (candidate.partition or narrows or orders):
+            best, most = candidate, worth
+    if best is not None:
+        return _planned(schema, best.name, best.partition, best.sort, conditions)
+    if conditions:
+        _log.info("%s: no index serves %s; the whole table is read", schema.model, Every(tuple(conditions)))
+    return scan_plan(conditions)
+
+
+def scan_plan(conditions: Iterable[Condition]) -> Plan:
+    """A plan that reads the whole table."""
+    return Plan(None, None, None, None, tuple(conditions))
+
+
+def _stored(schema: Schema, name: str) -> str:
+    return schema.attributes[name].stored_name
+
+
+def _equalities(conditions: Iterable[Condition]) -> dict[str, Test]:
+    """The first equality of each attribute."""
+    found: dict[str, Test] = {}
+    for test in conditions:
+        if isinstance(test, Test) and test.name == "==" and len(test.steps) == 1:
+            found.setdefault(cast("str", test.steps[0]), test)
+    return found
+
+
+def _with_compound(schema: Schema, conditions: Sequence[Condition]) -> Sequence[Condition]:
+    """Replace equalities of all parts of a compound key by the equality of the key that they form."""
+    if not schema.parts:
+        return conditions
+    equal = _equalities(conditions)
+    used = [equal.get(_stored(schema, name)) for name in schema.parts]
+    if any(test is None for test in used):
+        return conditions
+    values = {name: test.operands[0] for name, test in zip(schema.parts, used, strict=True) if test is not None}
+    key = schema.compound_of_stored(values)
+    rest = [condition for condition in conditions if not any(condition is test for test in used)]
+    return [schema.attributes[COMPOUND_KEY] == key, *rest]
+
+
+def _planned(
+    schema: Schema, index: str | None, partition: tuple[str, ...], sort: str | None, conditions: Sequence[Condition]
+) -> Plan:
+    equal = _equalities(conditions)
+    used: list[Condition] = [equal[_stored(schema, name)] for name in partition]
+    condition = None
+    if sort is not None:
+        condition, spent = _sort_condition(_stored(schema, sort), conditions)
+        used.extend(spent)
+    values = tuple(equal[_stored(schema, name)].operands[0] for name in partition)
+    rest = tuple(condition for condition in conditions if not any(condition is other for other in used))
+    return Plan(index, values, condition, sort, rest)
+
+
+def _sort_condition(stored: str, conditions: Iterable[Condition]) -> tuple[tuple[Any, ...] | None, list[Test]]:
+    """The key condition on a sort key: one equality, prefix or range, or one lower and one upper bound merged."""
+    tests = [test for test in conditions if isinstance(test, Test) and test.steps == (stored,) and test.name in _KEY_TESTS]
+    for test in tests:
+        if test.name in {"==", "between", "begins_with"}:
+            return (test.name, *test.operands), [test]
+    low = next((test for test in tests if test.name in _LOWER), None)
+    high = next((test for test in tests if test.name in _UPPER), None)
+    used = [test for test in (low, high) if test is not None]
+    if not used:
+        return None, []
+    low_bound = (None, False) if low is None else (low.operands[0], _LOWER[low.name])
+    high_bound = (None, False) if high is None else (high.operands[0], _UPPER[high.name])
+    return ("range", *low_bound, *high_bound), used
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """An order asked for, where the plan itself does not give it: by one attribute, in memory."""
+
+    name: str
+    descending: bool
+
+
+class Result(Generic[M]):
+    """The items of a query or scan: lazy, read page by page, iterable with `for` and with `async for`.
+
+    `len()` reads and keeps all items, `bool()` reads one, `[i]` the first `i + 1`; a slice is another lazy result.
+    Iterating keeps nothing, so a million items take no more memory than a page.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        make: Callable[[_core.Item, set[str] | None], M],
+        how: Plan,
+        *,
+        descending: bool = False,
+        limit: int | None = None,
+        attributes: Iterable[str] | None = None,
+        consistent: bool = False,
+        order: Order | None = None,
+        offset: int = 0,
+    ) -> None:
+        self._schema = schema
+        self._make = make
+        self._plan = how
+        self._descending = descending
+        self._limit = _whole(limit, "limit", least=0)
+        self._attributes = None if attributes is None else self._checked_attributes(attributes)
+        self._consistent = consistent
+        self._order = order
+        self._offset = offset
+        self._kept: list[M] | None = None
+
+    def _checked_attributes(self, attributes: Iterable[str]) -> tuple[str, ...]:
+        if isinstance(attributes, str):
+            raise TypeError(f"attributes= takes a list of names, not the one text {attributes!r}")
+        names = dict.fromkeys((*self._schema.given_keys, *attributes))
+        unknown = [name for name in names if name not in self._schema.attributes]
+        if unknown:
+            raise self._schema.unexpected(unknown)
+        return tuple(names)
+
+    def _but(self, **changes: Any) -> Result[M]:
+        """This result with something changed, unread."""
+        parts: dict[str, Any] = {
+            "descending": self._descending,
+            "limit": self._limit,
+            "attributes": self._attributes,
+            "consistent": self._consistent,
+            "order": self._order,
+            "offset": self._offset,
+            **changes,
+        }
+        return Result(self._schema, self._make, self._plan, **parts)
+
+    # Reading pages.
+
+    def _request(self, size: int, after: bytes | None, *, count: bool = False) -> _core.Request:
+        how, codec = self._plan, self._schema.codec
+        attributes = None if self._attributes is None or count else list(self._attributes)
+        if how.partition is None:
+            return codec.scan(
+                filter=how.filter(),
+                limit=None if count else size,
+                after=after,
+                attributes=attributes,
+                count=count,
+                descending=self._descending,
+                consistent=self._consistent,
+            )
+        return codec.query(
+            list(how.partition),
+            index=how.index,
+            sort=how.sort,
+            filter=how.filter(),
+            descending=self._descending,
+            limit=None if count else size,
+            after=after,
+            attributes=attributes,
+            count=count,
+            consistent=self._consistent,
+        )
+
+    def _read(self, size: int, after: bytes | None) -> Operation[tuple[list[M], bytes | None]]:
+        """One page of instances, their `after_load` hooks run, and where the next one begins."""
+        page = yield self._request(size, after)
+        fetched = self._attributes
+        instances = [self._make(item, None if fetched is None else set(fetched)) for item in page.items]
+        if self._schema.hooks.of("after_load") and not self._schema.skip_hooks:
+            for instance in instances:
+                yield from operations.run_hooks(self._schema, instance, "after_load")
+        return instances, page.next
+
+    def __iter__(self) -> Iterator[M]:
+        if self._kept is not None:
+            return iter(self._kept)
+        operations.refuse_async_hooks(self._schema, "after_load")
+        return self._ordered() if self._order is not None else self._stream()
+
+    def _stream(self) -> Iterator[M]:
+        store = store_of(self._schema)
+        reading = _Pass(self, self._limit, self._offset)
+        while reading.more:
+            yield from store.run(reading.page())
+
+    async def __aiter__(self) -> AsyncIterator[M]:
+        if self._kept is not None:
+            for instance in self._kept:
+                yield instance
+        elif self._order is not None:
+            for instance in await self._aordered():
+                yield instance
+        else:
+            store = store_of(self._schema)
+            reading = _Pass(self, self._limit, self._offset)
+            while reading.more:
+                for instance in await store.arun(reading.page()):
+                    yield instance
+
+    # An order that no index gives.
+
+    def _ordered(self) -> Iterator[M]:
+        heap = self._heap()
+        for instance in self._unordered()._stream():
+            heap.add(instance)
+        return iter(heap.sorted(self._offset))
+
+    async def _aordered(self) -> list[M]:
+        heap = self._heap()
+        async for instance in self._unordered():
+            heap.add(instance)
+        return heap.sorted(self._offset)
+
+    def _unordered(self) -> Result[M]:
+        return self._but(order=None, limit=None, offset=0)
+
+    def _heap(self) -> _Heap[M]:
+        order = cast("Order", self._order)
+        _log.info("%s: no index orders by %r; the items are sorted in memory", self._schema.model, order.name)
+        most = None if self._limit is None else self._limit + self._offset
+        return _Heap(self._schema, order, most)
+
+    # What people ask of a result.
+
+    def first(self) -> M | None:
+        """The first item, or None; reads one."""
+        return next(iter(self._but(limit=1 if self._limit is None else min(self._limit, 1))), None)
+
+    async def afirst(self) -> M | None:
+        """Like `first()`, awaited."""
+        async for instance in self._but(limit=1 if self._limit is None else min(self._limit, 1)):
+            return instance
+        return None
+
+    def all(self) -> list[M]:
+        """All items in a list."""
+        return list(iter(self))
+
+    async def aall(self) -> list[M]:
+        """Like `all()`, awaited."""
+        return [instance async for instance in self]
+
+    def page(self, size: int, cursor: str | None = None) -> Page[M]:
+        """Up to `size` items from the cursor of the page before on.
+
+        Raises:
+            InvalidValue: the cursor is none, or belongs to another query.
+        """
+        operations.refuse_async_hooks(self._schema, "after_load")
+        return store_of(self._schema).run(self._one_page(size, cursor))
+
+    async def apage(self, size: int, cursor: str | None = None) -> Page[M]:
+        """Like `page()`, awaited."""
+        return await store_of(self._schema).arun(self._one_page(size, cursor))
+
+    def _one_page(self, size: int, cursor: str | None) -> Operation[Page[M]]:
+        size = cast("int", _whole(size, "size", least=1))
+        if self._order is not None:
+            raise TypeError(f"a result sorted in memory by {self._order.name!r} has no pages; take a slice of it")
+        instances, after = yield from self._read(size, None if cursor is None else self._opened(cursor))
+        return Page(instances, None if after is None else self._cursor(after))
+
+    def _fingerprint(self) -> bytes:
+        how = self._plan
+        asked = (self._schema.table, how.index, how.partition, how.sort, how.filter(), self._descending)
+        return hashlib.blake2b(repr(asked).encode("utf-8", "surrogatepass"), digest_size=_FINGERPRINT).digest()
+
+    def _cursor(self, after: bytes) -> str:
+        return base64.urlsafe_b64encode(self._fingerprint() + after).rstrip(b"=").decode()
+
+    def _opened(self, cursor: str) -> bytes:
+        try:
+            raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        except (AttributeError, UnicodeEncodeError, binascii.Error) as error:
+            raise InvalidValue(f"{self._schema.model}: {cursor!r} is no cursor", model=self._schema.model) from error
+        if raw[:_FINGERPRINT] != self._fingerprint():
+            raise InvalidValue(
+                f"{self._schema.model}: this cursor belongs to another query; "
+                "pass it to the query that it came from, with the same conditions and direction",
+                model=self._schema.model,
+            )
+        return raw[_FINGERPRINT:]
+
+    def count(self) -> int:
+        """How many items there are, without loading them."""
+        return store_of(self._schema).run(self._counting())
+
+    async def acount(self) -> int:
+        """Like `count()`, awaited."""
+        return await store_of(self._schema).arun(self._counting())
+
+    def _counting(self) -> Operation[int]:
+        total, after = 0, None
+        while True:
+            page = yield self._request(0, after, count=True)
+            total += page.count
+            after = page.next
+            if after is None:
+                break
+        total = max(0, total - self._offset)
+        return total if self._limit is None else min(total, self._limit)
+
+    def order_by(self, name: str) -> Result[M]:
+        """The same items in the order of an attribute, `"-name"` for the reverse.
+
+        A sort key, or an index that serves the lookup, gives the order as it reads; else the items are sorted in
+        memory (with a limit, no more of them are kept), which is logged. Items without the attribute come last.
+        """
+        descending = name.startswith("-")
+        name = name.removeprefix("-")
+        schema = self._schema
+        if name not in schema.attributes:
+            raise schema.unexpected([name])
+        how = self._plan
+        if how.partition is None:
+            how = plan_or_scan(schema, how.rest, name)
+        natural = how.sorted_by if how.partition is not None else schema.partition
+        if natural == name:
+            return Result(
+                schema,
+                self._make,
+                how,
+                descending=descending,
+                limit=self._limit,
+                attributes=self._attributes,
+                consistent=self._consistent,
+                offset=self._offset,
+            )
+        if schema.attributes[name].key_kind is None:
+            raise TypeError(f"{schema.model}.{name}: a {type(schema.attributes[name]).__name__} has no order")
+        return self._but(order=Order(name, descending), descending=False)
+
+    def explain(self) -> str:
+        """How the items are found: by which table or index, with which key condition, and what is judged item by item."""
+        how = self._plan
+        if how.partition is None:
+            parts = [f"scan of table {self._schema.table!r}"]
+        else:
+            where = f"index {how.index!r} of table" if how.index else "table"
+            parts = [f"query of {where} {self._schema.table!r}", f"partition {', '.join(map(repr, how.partition))}"]
+            if how.sort:
+                parts.append(f"{how.sorted_by} {how.sort[0]} {', '.join(map(repr, how.sort[1:]))}")
+        if how.rest:
+            parts.append(f"judged item by item: {Every(how.rest)!r}")
+        if self._order is not None:
+            parts.append(f"sorted in memory by {self._order.name!r}")
+        return "; ".join(parts)
+
+    def _keep(self) -> list[M]:
+        if self._kept is None:
+            self._kept = list(self._ordered() if self._order is not None else self._stream())
+        return self._kept
+
+    def __len__(self) -> int:
+        operations.refuse_async_hooks(self._schema, "after_load")
+        return len(self._keep())
+
+    def __bool__(self) -> bool:
+        return bool(self._kept) if self._kept is not None else self.first() is not None
+
+    @overload
+    def __getitem__(self, at: int) -> M: ...
+    @overload
+    def __getitem__(self, at: slice) -> Result[M]: ...
+    def __getitem__(self, at: int | slice) -> M | Result[M]:
+        if isinstance(at, slice):
+            return self._slice(at)
+        if at < 0:
+            raise ValueError("a result is not indexed from its end; read it in the other direction")
+        if self._kept is not None:
+            return self._kept[at]
+        if self._limit is None or at < self._limit:
+            for instance in self._but(offset=self._offset + at, limit=1):
+                return instance
+        raise IndexError(f"the result has no item {at}")
+
+    def _slice(self, at: slice) -> Result[M]:
+        start, stop = at.start or 0, at.stop
+        if start < 0 or (stop is not None and stop < 0) or at.step not in {None, 1}:
+            raise ValueError("a result is sliced from its beginning, without a step")
+        limit = self._limit
+        if limit is not None:
+            limit = max(0, limit - start)
+        if stop is not None:
+            wanted = max(0, stop - start)
+            limit = wanted if limit is None else min(limit, wanted)
+        return self._but(offset=self._offset + start, limit=limit)
+
+    def __repr__(self) -> str:
+        return f"<Result of {self._schema.model}: {self.explain()}>"
+
+
+class _Pass(Generic[M]):
+    """One pass over a result: what is left to skip and to read, and where it stands."""
+
+    __slots__ = ("_after", "_left", "_result", "_size", "_skip", "more")
+
+    def __init__(self, result: Result[M], limit: int | None, offset: int) -> None:
+        self._result = result
+        self._left = limit
+        self._skip = offset
+        self._size = _FIRST_PAGE
+        self._after: bytes | None = None
+        self.more = limit is None or limit > 0
+
+    def page(self) -> Operation[list[M]]:
+        """Read the next page."""
+        wanted = self._size if self._left is None else min(self._size, self._left + self._skip)
+        instances, self._after = yield from self._result._read(wanted, self._after)  # noqa: SLF001 - one mechanism in two
+        self._size = min(self._size * 2, _LARGEST_PAGE)
+        skipped = min(self._skip, len(instances))
+        self._skip -= skipped
+        instances = instances[skipped:]
+        if self._left is not None:
+            self._left -= len(instances)
+        self.more = self._after is not None and (self._left is None or self._left > 0)
+        return instances
+
+
+class _Heap(Generic[M]):
+    """Items in the order of one attribute; with a limit, never more of them than that."""
+
+    def __init__(self, schema: Schema, order: Order, most: int | None) -> None:
+        self._attribute = schema.attributes[order.name]
+        self._order = order
+        self._most = most
+        self._with: list[_Ranked[M]] = []
+        self._without: list[M] = []
+        self._seen = 0
+
+    def add(self, instance: M) -> None:
+        """Take one more item."""
+        value = getattr(instance, self._order.name)
+        if value is None:
+            if self._most is None or len(self._without) < self._most:
+                self._without.append(instance)
+            return
+        self._seen += 1
+        ranked = _Ranked(self._attribute._operand(value), self._seen, instance, self._order.descending)  # noqa: SLF001
+        if self._most is None:
+            self._with.append(ranked)
+        elif len(self._with) < self._most:
+            heapq.heappush(self._with, ranked)
+        elif self._most:
+            heapq.heappushpop(self._with, ranked)
+
+    def sorted(self, offset: int) -> list[M]:
+        """The items in order."""
+        ordered = [ranked.instance for ranked in sorted(self._with, reverse=True)]
+        return (ordered + self._without)[offset : self._most]
+
+
+class _Ranked(Generic[M]):
+    """An item with its place; the *last* in order compares as the least, so that a heap drops it first."""
+
+    __slots__ = ("_descending", "_seen", "_value", "instance")
+
+    def __init__(self, value: Any, seen: int, instance: M, descending: bool) -> None:
+        # Python orders text by code points, which is the order of UTF-8 bytes that every store keeps.
+        self._value = value
+        self._seen = seen
+        self._descending = descending
+        self.instance = instance
+
+    def __lt__(self, other: _Ranked[M]) -> bool:
+        if self._value == other._value:
+            return self._seen > other._seen
+        return bool(self._value < other._value if self._descending else self._value > other._value)
+
+
+def _whole(number: int | None, name: str, *, least: int) -> int | None:
+    if number is None and least == 0:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        raise ValueError(f"{name}= takes a whole number of at least {least}, not {number!r}")
+    return number
+
+
+# The vocabulary of Redis mappers and Django: filter(age__gte=18).
+
+_LOOKUPS: dict[str, Callable[[Any, Any], Condition]] = {
+    "gt": lambda attribute, value: attribute > value,
+    "gte": lambda attribute, value: attribute >= value,
+    "lt": lambda attribute, value: attribute < value,
+    "lte": lambda attribute, value: attribute <= value,
+    "ne": lambda attribute, value: attribute != value,
+    "in": lambda attribute, value: attribute.is_in(value),
+    "between": lambda attribute, value: attribute.between(*value),
+    "startswith": lambda attribute, value: attribute.begins_with(value),
+    "contains": lambda attribute, value: attribute.contains(value),
+    "isnull": lambda attribute, value: attribute.does_not_exist() if value else attribute.exists(),
+}
+
+
+def lookups(schema: Schema, asked: dict[str, Any]) -> list[Condition]:
+    """The conditions that `name=value` and `name__lookup=value` keywords stand for."""
+    conditions: list[Condition] = []
+    for keyword, value in asked.items():
+        name, _, lookup = keyword.rpartition("__")
+        if keyword in schema.attributes:
+            conditions.append(schema.attributes[keyword] == value)
+        elif name in schema.attributes:
+            if lookup not in _LOOKUPS:
+                known = ", ".join(f"__{one}" for one in _LOOKUPS)
+                raise TypeError(f"{schema.model}.{name} has no lookup {lookup!r}; there are {known}")
+            conditions.append(_LOOKUPS[lookup](schema.attributes[name], value))
+        else:
+            raise schema.unexpected([name or keyword])
+    return conditions

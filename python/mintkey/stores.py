@@ -1,0 +1,197 @@
+"""Stores: where items are kept, and the two drivers that run operations on them.
+
+An operation is a generator that yields requests to the store (and coroutines of `async def` hooks). `Store.run`
+carries them out on the calling thread, `Store.arun` awaits them; nothing else differs between the two worlds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from mintkey import _core
+from mintkey.errors import ConfigurationError
+from mintkey.schema import Schema
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Store", "connect"]
+
+R = TypeVar("R")
+Operation: TypeAlias = Generator["_core.Request | Awaitable[Any]", Any, R]
+
+_DEFAULT = "default"
+_DEFAULT_URL = "sqlite:///mintkey.db"
+
+_named: dict[str, Store] = {}
+_naming = threading.Lock()
+
+
+class Store:
+    """An open store; `connect()` makes one.
+
+    Use it in a `with` or `async with` block to close it at the end. Connections open at the first request, and are
+    safe to use from several threads, from asyncio tasks, and after a fork.
+    """
+
+    def __init__(self, url: str) -> None:
+        if not isinstance(url, str):
+            raise ConfigurationError(f"a store's URL is text, not {url!r}")
+        self._core = _core.Store(url)
+        self._tables: dict[str, tuple[tuple[str, str], bool]] = {}
+
+    @property
+    def url(self) -> str:
+        """The store's address, without a password."""
+        return self._core.address
+
+    def __repr__(self) -> str:
+        return f"<Store {self.url}>"
+
+    def claim(self, schema: Schema) -> None:
+        """Note that a model uses its table here; two models may share one only if both name it with `table=`."""
+        named = schema.config.table is not None
+        known, known_named = self._tables.setdefault(schema.table, (schema.identity, named))
+        if known != schema.identity and not (named and known_named):
+            raise ConfigurationError(
+                f"{'.'.join(schema.identity)} and {'.'.join(known)} would both keep their items in the table "
+                f"{schema.table!r} of {self.url}, because it is named after the class. "
+                "Give one of them ModelConfig(table=…), or both the same one to share it",
+                model=schema.model,
+                store=self.url,
+            )
+
+    def run(self, operation: Operation[R]) -> R:
+        """Drive an operation on this thread."""
+        execute = self._core.execute
+        try:
+            request = next(operation)
+            while True:
+                try:
+                    if type(request) is not _core.Request:
+                        _refuse_awaitable(request)
+                    reply = execute(request)
+                except BaseException as error:  # noqa: BLE001 - the operation decides, Ctrl-C included
+                    request = operation.throw(error)
+                else:
+                    request = operation.send(reply)
+        except StopIteration as done:
+            result: R = done.value
+            return result
+
+    async def arun(self, operation: Operation[R]) -> R:
+        """Drive an operation as part of an asyncio task."""
+        submit = self._core.submit
+        event_loop = asyncio.get_running_loop()
+        try:
+            request = next(operation)
+            while True:
+                try:
+                    if type(request) is _core.Request:
+                        flight = submit(request, event_loop)
+                        try:
+                            reply = await flight.future
+                        except asyncio.CancelledError:
+                            # Not begun: it never happens. Begun: it is finished in the background.
+                            flight.withdraw()
+                            raise
+                    else:
+                        reply = await request
+                except BaseException as error:  # noqa: BLE001 - the operation decides, cancellation included
+                    request = operation.throw(error)
+                else:
+                    request = operation.send(reply)
+        except StopIteration as done:
+            result: R = done.value
+            return result
+
+    def close(self) -> None:
+        """Finish what is running, close connections and end threads. Closing twice is closing once.
+
+        The store keeps its name: what is asked of it later is a `ConfigurationError`, not a silent change of place.
+        """
+        self._core.close()
+
+    async def aclose(self) -> None:
+        """Like `close()`, without holding up the event loop."""
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _refuse_awaitable(awaitable: Any) -> None:
+    close = getattr(awaitable, "close", None)
+    if close is not None:
+        close()
+    raise ConfigurationError(
+        "a hook gave back something to await in a blocking call: declare the hook with `async def` "
+        "and call the twin that begins with `a`, such as asave()"
+    )
+
+
+def connect(url: str, name: str = _DEFAULT) -> Store:
+    """Open the store at `url` and make it the one that models without a store of their own use.
+
+    Args:
+        url: `sqlite:///shop.db`, `sqlite:////absolute/shop.db`, or `sqlite://` in memory; with `?timeout=5`
+            (seconds) and `?sync=full` or `?sync=normal`.
+        name: what `ModelConfig(store=…)` calls it; connecting a name again replaces the store of that name.
+
+    Raises:
+        ConfigurationError: the URL is wrong. Nothing is opened yet, so a missing server shows at the first request.
+
+    >>> with connect("sqlite://") as store:
+    ...     store
+    <Store sqlite://>
+    """
+    store = Store(url)
+    with _naming:
+        _named[name] = store
+    return store
+
+
+def store_named(name: str) -> Store:
+    """The connected store of this name; the default one is connected at first need."""
+    store = _named.get(name)
+    if store is not None:
+        return store
+    if name != _DEFAULT:
+        raise ConfigurationError(f"no store is connected under the name {name!r}: connect(url, name={name!r}) first")
+    with _naming:
+        if name not in _named:
+            _named[name] = Store(os.environ.get("MINTKEY_URL") or _DEFAULT_URL)
+        return _named[name]
+
+
+def store_of(schema: Schema) -> Store:
+    """The store that holds a model's table."""
+    where = schema.config.store
+    store = where if isinstance(where, Store) else store_named(where if isinstance(where, str) else _DEFAULT)
+    if schema.table not in store._tables or store._tables[schema.table][0] != schema.identity:  # noqa: SLF001
+        store.claim(schema)
+    return store
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_core.before_fork, after_in_parent=_core.after_fork, after_in_child=_core.after_fork
+    )
