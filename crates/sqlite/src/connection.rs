@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::{ErrorCode, OpenFlags};
 
 use crate::config::Config;
@@ -77,7 +78,11 @@ impl Connection {
         // Waiting for locks is done here, where interrupts are looked for.
         let prepared = raw
             .busy_timeout(Duration::ZERO)
-            .and_then(|()| raw.progress_handler(STEPS, Some(handler)));
+            .and_then(|()| raw.progress_handler(STEPS, Some(handler)))
+            // Else a statement is prepared again whenever it is bound to other values, which would look as if the
+            // tables had changed.
+            .and_then(|()| raw.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))
+            .map(drop);
         prepared.map_err(|error| failure(config, error, Outcome::NotApplied))?;
         if config.path.is_some() {
             let mode: String = patiently(config, gate, watch, || {
