@@ -1,7 +1,7 @@
 """The compiled half: signatures of what `crates/python` exports."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias, final
 
 VERSION: str
@@ -73,9 +73,7 @@ def checked(kind: str, label: str, value: Any) -> Any:
 def number_text(value: Any) -> str:
     """The canonical digits of a number."""
 
-def compress(
-    data: bytes, algorithm: str, level: int | None, min_size: int, threshold: float
-) -> bytes:
+def compress(data: bytes, algorithm: str, level: int | None, min_size: int, threshold: float) -> bytes:
     """The stored form of `data`: compressed, unless it is too short or would not shrink enough."""
 
 def decompress(stored: bytes) -> bytes:
@@ -137,17 +135,15 @@ class Codec:
     def __new__(
         cls,
         model: str,
-        fields: list[_Field],
+        fields: Sequence[_Field],
         *,
         table: str | None = None,
         partition: str | None = None,
         sort: str | None = None,
         ttl: str | None = None,
-        indexes: list[_Index] = ...,
+        indexes: Sequence[_Index] = ...,
     ) -> Codec: ...
-    def encode(
-        self, values: dict[str, Any], overrides: dict[str, Any] | None = None, *, partial: bool = False
-    ) -> Item:
+    def encode(self, values: dict[str, Any], overrides: dict[str, Any] | None = None, *, partial: bool = False) -> Item:
         """The item of an instance's values, checked."""
     def plain(self, values: dict[str, Any]) -> dict[str, Any]:
         """The plain stored form of an instance's values, for a map that nests it."""
@@ -173,9 +169,7 @@ class Codec:
         """Drops the table."""
     def get(self, key: Key, *, consistent: bool = False) -> Request:
         """Reads one item."""
-    def put(
-        self, item: Item, *, row: str, version: _Version, condition: tuple[Any, ...] | None = None
-    ) -> Request:
+    def put(self, item: Item, *, row: str, version: _Version, condition: tuple[Any, ...] | None = None) -> Request:
         """Writes a whole item."""
     def patch(
         self,

@@ -128,7 +128,7 @@ class Attribute(Operand, Generic[T]):
 
     else:
 
-        def __get__(self, instance, owner):
+        def __get__(self, instance: Any, owner: type) -> Any:
             if instance is None:
                 return self
             state = instance._state
@@ -223,12 +223,12 @@ class Attribute(Operand, Generic[T]):
         auto = self.minted
         if auto is None:
             return None
-        if auto.function is not None:
-            return auto.function()
+        if auto.strategy is None:
+            return None if auto.function is None else auto.function()
         return self.minted_converter(auto)(_core.mint((auto.strategy,))[0][0])
 
-    def check_write(self, instance: Any, value: Any) -> None:
-        """Refuse a new or changed value with `InvalidValue`; called for attributes with `checks_writes`."""
+    def check_write(self, instance: Any, value: Any, *, changed: bool) -> None:
+        """Hear of a write and, if the value is new or `changed`, refuse it with `InvalidValue`."""
 
     def implicit_key(self) -> Attribute[Any]:
         """The key of a class that is made of such fields and declares none."""
@@ -369,7 +369,7 @@ class MapAttribute(Attribute[Any]):
         schema = getattr(nested, "__mintkey_schema__", None)
         if schema is not None:
             return schema.codec.plain(value.__dict__)
-        fields = dataclasses.fields(value)
+        fields = dataclasses.fields(cast("Any", value))
         return {field.name: item for field in fields if (item := getattr(value, field.name)) is not None}
 
     def decode(self, stored: Any) -> Any:
@@ -392,7 +392,7 @@ class _SetAttribute(Attribute[T]):
 
     if not TYPE_CHECKING:
 
-        def __get__(self, instance, owner):
+        def __get__(self, instance: Any, owner: type) -> Any:
             if instance is None:
                 return self
             state = instance._state
@@ -559,7 +559,7 @@ class TTLAttribute(_EncodedAttribute[datetime]):
 
     if not TYPE_CHECKING:
 
-        def __get__(self, instance, owner):
+        def __get__(self, instance: Any, owner: type) -> Any:
             # A data descriptor (it truncates), so Python asks here even when there is a value.
             if instance is None:
                 return self
@@ -569,12 +569,17 @@ class TTLAttribute(_EncodedAttribute[datetime]):
             state = instance._state
             return None if state is None else self._absent(instance, state)
 
-        def __set__(self, instance, value):
+        def __set__(self, instance: Any, value: Any) -> None:
             instance.__dict__[self.name] = self.normal(value)
 
     def normal(self, value: Any) -> Any:
         """`value` in UTC and cut to whole seconds; what is no datetime is left for the save to refuse."""
-        return _as_utc(value).replace(microsecond=0) if isinstance(value, datetime) else value
+        if not isinstance(value, datetime):
+            return value
+        try:
+            return _as_utc(value).replace(microsecond=0)
+        except ValueError:
+            return value
 
     def check_declaration(self) -> None:
         super().check_declaration()
@@ -713,7 +718,12 @@ def _from_now(after: timedelta) -> datetime:
 
 
 def _as_utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=_UTC) if value.tzinfo is None else value.astimezone(_UTC)
+    if value.tzinfo is None:
+        return value.replace(tzinfo=_UTC)
+    try:
+        return value.astimezone(_UTC)
+    except OverflowError as error:
+        raise ValueError(f"{value!r} is outside the years 1 to 9999 in UTC") from error
 
 
 _ISO = re.compile(
@@ -732,7 +742,9 @@ def parse_iso(text: str) -> datetime:
     if found is None:
         raise ValueError(f"{text!r} is no ISO 8601 time")
     year, week, weekday, month, day, hour, minute, second, fraction, zone = found.groups()
-    start = date.fromisocalendar(int(year), int(week), int(weekday or 1)) if week else date(int(year), int(month), int(day))
+    start = (
+        date.fromisocalendar(int(year), int(week), int(weekday or 1)) if week else date(int(year), int(month), int(day))
+    )
     offset = None
     if zone:
         sign = -1 if zone[0] == "-" else 1

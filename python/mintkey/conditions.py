@@ -64,7 +64,7 @@ class Condition:
         yield self
 
 
-def _parts(condition: Condition, kind: type[Every] | type[Some]) -> tuple[Condition, ...]:
+def _parts(condition: Condition, kind: type[Every | Some]) -> tuple[Condition, ...]:
     return condition.conditions if isinstance(condition, kind) else (condition,)
 
 
@@ -220,7 +220,7 @@ class Operand:
         return self._test("does_not_exist")
 
     def is_type(self, name: TypeName) -> Condition:
-        """The stored value is of this type: `"string"`, `"number"`, `"map"`, …"""
+        """The stored value is of this type: `"string"`, `"number"`, `"map"` and so on."""
         if name not in _TYPE_NAMES:
             raise InvalidValue(f"{self._label}.is_type({name!r}): the types are {', '.join(sorted(_TYPE_NAMES))}")
         return self._test("is_type", name)

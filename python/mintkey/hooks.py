@@ -4,6 +4,7 @@
 
     class AuditLog(Model):
         ...
+
         @before_save
         def build_key(self) -> None:
             self.sk = f"LOG#{self.created_at}"
@@ -47,7 +48,9 @@ def _hook(kind: HookKind) -> Callable[[F], F]:
 
 
 before_save = _hook("before_save")
-before_save.__doc__ = """Run before an item is saved; reading an unminted attribute mints it. An exception stops the save."""
+before_save.__doc__ = (
+    """Run before an item is saved; reading an unminted attribute mints it. An exception stops the save."""
+)
 after_save = _hook("after_save")
 after_save.__doc__ = """Run after an item was saved."""
 before_delete = _hook("before_delete")

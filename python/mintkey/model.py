@@ -17,7 +17,7 @@ from mintkey.attributes import Attribute, utc_now
 from mintkey.conditions import Condition
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.queries import Result
-from mintkey.schema import ModelConfig, Schema, State, constructor
+from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema, State, constructor
 from mintkey.stores import store_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mintkey.stores import Operation
 else:
 
-    def dataclass_transform(**_):
+    def dataclass_transform(**_: object) -> Any:
         return lambda cls: cls
 
 
@@ -40,7 +40,7 @@ Attr = Attribute
 # Keywords that methods of a model take today or will take, beside the methods' own names.
 _KEYWORDS = frozenset(
     {"index", "condition", "upsert", "limit", "descending", "attributes", "consistent", "segments", "pipeline"}
-    | {"skip_hooks", "replace"}
+    | {"skip_hooks", "replace", "self", "cls"}
 )
 
 
@@ -83,15 +83,19 @@ class QueryAccess(Generic[M]):
         if how is None:
             needed = " or ".join(
                 f"{'+'.join(names)}=…"
-                for names in ((schema.parts or (cast("str", schema.partition),)), *(i.partition for i in schema.indexes))
+                for names in (
+                    (schema.parts or (cast("str", schema.partition),)),
+                    *(i.partition for i in schema.indexes),
+                )
                 if names
             )
             raise TypeError(
-                f"{schema.model}.query() needs a partition key: {needed}. To read the whole table, use {schema.model}.scan()"
+                f"{schema.model}.query() needs a partition key: {needed}. "
+                f"To read the whole table, use {schema.model}.scan()"
             )
         return Result(
             schema,
-            self._model._loaded,  # noqa: SLF001 - the accessor is part of the model
+            self._model._loaded,
             how,
             descending=descending,
             limit=limit,
@@ -107,7 +111,7 @@ class QueryAccess(Generic[M]):
         """
         schema = self._model.__mintkey_schema__
         gathered = [*queries.gather(schema, conditions, {}), *queries.lookups(schema, lookups)]
-        return Result(schema, self._model._loaded, queries.plan_or_scan(schema, gathered))  # noqa: SLF001
+        return Result(schema, self._model._loaded, queries.plan_or_scan(schema, gathered))
 
     def all(self) -> Result[M]:
         """All items of the table."""
@@ -204,7 +208,9 @@ class Model:
                 inherited = own.over(inherited)
         own = vars(cls).get("model_config", ModelConfig())
         if not isinstance(own, ModelConfig):
-            raise ConfigurationError(f"{cls.__name__}.model_config is a ModelConfig(…), not {own!r}", model=cls.__name__)
+            raise ConfigurationError(
+                f"{cls.__name__}.model_config is a ModelConfig(…), not {own!r}", model=cls.__name__
+            )
         schema = Schema(cls, own.over(inherited), _reserved())
         cls.__mintkey_schema__ = schema
         made = constructor(cls, schema)
@@ -252,8 +258,7 @@ class Model:
             object.__delattr__(self, name)
 
     def __repr__(self) -> str:
-        values = self.__dict__
-        shown = (f"{name}={values[name]!r}" for name in self.__mintkey_schema__.shown if name in values)
+        shown = (f"{name}={value!r}" for name, value in self.to_dict().items())
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:
@@ -261,17 +266,16 @@ class Model:
             return True
         if type(self) is not type(other):
             return NotImplemented
-        twin = cast("Model", other)
-        if self._state is None or twin._state is None or self._state.loaded is None or twin._state.loaded is None:
+        if self._state is None or other._state is None or self._state.loaded is None or other._state.loaded is None:
             return False
         codec = self.__mintkey_schema__.codec
-        if codec.key_of(self._state.loaded) != codec.key_of(twin._state.loaded):
+        if codec.key_of(self._state.loaded) != codec.key_of(other._state.loaded):
             return False
         try:
-            return codec.encode(self.__dict__, partial=True) == codec.encode(twin.__dict__, partial=True)
+            return codec.encode(self.__dict__, partial=True) == codec.encode(other.__dict__, partial=True)
         except InvalidValue:
             # A value that cannot be stored has no stored form to compare.
-            return self.to_dict() == twin.to_dict()
+            return self.to_dict() == other.to_dict()
 
     def __hash__(self) -> int:
         state = self._state
@@ -304,11 +308,11 @@ class Model:
 
     @property
     def changed(self) -> frozenset[str]:
-        """The names of the attributes whose values differ from what was last read or written, inside lists and maps too."""
+        """The names of the attributes that differ from what was last read or written, inside lists and maps too."""
         state = self._state
         names = self.__mintkey_schema__.codec.changed(self.__dict__, None if state is None else state.loaded)
         cleared = set() if state is None else state.cleared
-        return (frozenset(names) | cleared) - {queries.COMPOUND_KEY}
+        return (frozenset(names) | cleared) - {COMPOUND_KEY}
 
     @property
     def is_dirty(self) -> bool:
@@ -348,7 +352,9 @@ class Model:
         _check_sync(schema, skip_hooks, "before_save", "after_save")
         store.run(operations.save(schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks))
 
-    async def asave(self, condition: Condition | None = None, replace: bool = False, *, skip_hooks: bool = False) -> None:
+    async def asave(
+        self, condition: Condition | None = None, replace: bool = False, *, skip_hooks: bool = False
+    ) -> None:
         """Like `save()`, awaited."""
         schema = self.__mintkey_schema__
         await store_of(schema).arun(
@@ -407,7 +413,9 @@ class Model:
         store_of(schema).run(operations.update_by_key(schema, named, _changes(schema, values), condition=condition))
 
     @classmethod
-    async def aupdate_by_key(cls, key: Mapping[str, Any], /, *, condition: Condition | None = None, **values: Any) -> None:
+    async def aupdate_by_key(
+        cls, key: Mapping[str, Any], /, *, condition: Condition | None = None, **values: Any
+    ) -> None:
         """Like `update_by_key()`, awaited."""
         schema = cls.__mintkey_schema__
         named, _ = _key(schema, key)
@@ -556,11 +564,13 @@ class Model:
 
     def extend_ttl(self, until: datetime) -> None:
         """Set the time of expiry here and in the store at once; `ItemGone` when the row is not there any more."""
-        self.update(skip_hooks=True, **{self._ttl_name("extend_ttl"): until})
+        changes: dict[str, Any] = {self._ttl_name("extend_ttl"): until}
+        self.update(skip_hooks=True, **changes)
 
     async def aextend_ttl(self, until: datetime) -> None:
         """Like `extend_ttl()`, awaited."""
-        await self.aupdate(skip_hooks=True, **{self._ttl_name("aextend_ttl"): until})
+        changes: dict[str, Any] = {self._ttl_name("aextend_ttl"): until}
+        await self.aupdate(skip_hooks=True, **changes)
 
     # Tables.
 
@@ -602,7 +612,7 @@ class Model:
 
 
 def _check_sync(schema: Schema, skip_hooks: bool, *kinds: Any) -> None:
-    if not (skip_hooks or schema.skip_hooks):
+    if not skip_hooks:
         operations.refuse_async_hooks(schema, *kinds)
 
 
@@ -620,9 +630,7 @@ def _changes(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
                 attribute=name,
             )
         if name == schema.version:
-            raise InvalidValue(
-                f"{schema.model}.{name}: a version counts by itself", model=schema.model, attribute=name
-            )
+            raise InvalidValue(f"{schema.model}.{name}: a version counts by itself", model=schema.model, attribute=name)
     if not values:
         raise TypeError(f"{schema.model}: an update names at least one attribute")
     return values

@@ -7,6 +7,7 @@ absent, keys built from parts, validation, the write, `after_save` hooks.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -70,10 +71,11 @@ class Saving:
         if self._minted is None:
             wanted = [mint for mint in self.schema.minted if values.get(mint.name) is None]
             self._minted = minted = {}
-            strategies = [mint for mint in wanted if mint.auto.strategy is not None and mint.auto.when == "save"]
+            now = [mint for mint in wanted if mint.auto.when == "save"]
+            strategies = tuple(mint.auto.strategy for mint in now if mint.auto.strategy is not None)
             if strategies:
-                made, self.at = _core.mint(tuple(mint.auto.strategy for mint in strategies), self.at)
-                for mint, value in zip(strategies, made, strict=True):
+                made, self.at = _core.mint(strategies, self.at)
+                for mint, value in zip((mint for mint in now if mint.auto.strategy is not None), made, strict=True):
                     minted[mint.name] = values[mint.name] = mint.convert(value)
             for mint in wanted:
                 if mint.name not in minted:
@@ -97,6 +99,8 @@ def _state(instance: Any) -> State:
 
 def refuse_async_hooks(schema: Schema, *kinds: HookKind) -> None:
     """Called at the start of a blocking operation: an `async def` hook cannot run in it."""
+    if schema.skip_hooks:
+        return
     name = schema.hooks.asynchronous(*kinds)
     if name is not None:
         raise ConfigurationError(
@@ -109,6 +113,8 @@ def refuse_async_hooks(schema: Schema, *kinds: HookKind) -> None:
 
 def run_hooks(schema: Schema, instance: Any, kind: HookKind) -> Operation[None]:
     """Run the hooks of one kind, in order."""
+    if schema.skip_hooks:
+        return
     for name in schema.hooks.of(kind):
         result = getattr(instance, name)()
         if inspect.isawaitable(result):
@@ -197,16 +203,14 @@ def save(
         yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at)
     state.made.clear()
     state.assigned.clear()
-    if not (skip_hooks or schema.skip_hooks):
+    if not skip_hooks:
         yield from run_hooks(schema, instance, "after_save")
 
 
 def _reset(token: Any) -> None:
-    try:
+    # A ValueError: the operation was given up in another context than it began in, and that context ends with it.
+    with contextlib.suppress(ValueError):
         generators.instant.reset(token)
-    except ValueError:
-        # The operation was given up in another context than it began in; that context ends with it.
-        pass
 
 
 def _key_was_made(schema: Schema, state: State, values: dict[str, Any]) -> bool:
@@ -274,6 +278,8 @@ def _counted(version: Any) -> int:
 
 def _take_own(schema: Schema, instance: Any, state: State) -> Operation[None]:
     """Go on from a row that turned out to be what this instance sent: write what has changed since."""
+    if state.sent is None:
+        return
     state.loaded, state.sent = state.sent, None
     stored = schema.codec.decode(state.loaded)
     for name in (*schema.on_update_names, *((schema.version,) if schema.version else ())):
@@ -296,7 +302,7 @@ def _check_fields(schema: Schema, instance: Any, loaded: _core.Item | None) -> N
     values = instance.__dict__
     changed = frozenset(schema.codec.changed(values, loaded))
     for attribute in schema.checked:
-        attribute.check_write(instance, values.get(attribute.name), attribute.name in changed)
+        attribute.check_write(instance, values.get(attribute.name), changed=attribute.name in changed)
 
 
 def _save_loaded(
@@ -372,11 +378,11 @@ def _check_partial(schema: Schema, state: State, replace: bool) -> None:
 def _minted_now(mints: Iterable[Mint], at: int | None) -> dict[str, Any]:
     """Values of `on_update` strategies, all from one clock reading; timestamps tell the instant `at` if it is given."""
     mints = tuple(mints)
-    strategies = [mint for mint in mints if mint.auto.strategy is not None]
+    strategies = tuple(mint.auto.strategy for mint in mints if mint.auto.strategy is not None)
     minted: dict[str, Any] = {}
     if strategies:
-        made, _ = _core.mint(tuple(mint.auto.strategy for mint in strategies), at)
-        for mint, value in zip(strategies, made, strict=True):
+        made, _ = _core.mint(strategies, at)
+        for mint, value in zip((mint for mint in mints if mint.auto.strategy is not None), made, strict=True):
             minted[mint.name] = mint.convert(value)
     for mint in mints:
         if mint.auto.function is not None:
@@ -398,7 +404,7 @@ def update(
     """Write attributes in the store without reading first, and take the stored result."""
     state = _state(instance)
     values = instance.__dict__
-    hooked = not (skip_hooks or schema.skip_hooks)
+    hooked = not skip_hooks
     if hooked:
         yield from run_hooks(schema, instance, "before_update")
     codec = schema.codec
@@ -455,7 +461,7 @@ def delete(
 ) -> Operation[None]:
     """Remove the instance's row; the instance is new again."""
     state = _state(instance)
-    hooked = not (skip_hooks or schema.skip_hooks)
+    hooked = not skip_hooks
     if hooked:
         yield from run_hooks(schema, instance, "before_delete")
     codec = schema.codec

@@ -28,7 +28,9 @@ _log = logging.getLogger("mintkey.queries")
 
 #: How many items the first page of an iteration holds, and how many the largest: few for who stops early.
 _FIRST_PAGE, _LARGEST_PAGE = 64, 1024
-_FINGERPRINT = 8
+#: A cursor is a fingerprint of its query, the number of items left under its limit, and a position of the store.
+_FINGERPRINT, _LEFT = 8, 8
+_NO_LIMIT = (1 << 8 * _LEFT) - 1
 _KEY_TESTS = frozenset({"==", "<", "<=", ">", ">=", "between", "begins_with"})
 _LOWER, _UPPER = {">": False, ">=": True}, {"<": False, "<=": True}
 
@@ -49,7 +51,7 @@ class Page(Generic[M]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """How a question is answered: by the table or an index, with which key condition, and what is judged item by item."""
+    """How a question is answered: by which table or index and key condition, and what is judged item by item."""
 
     index: str | None
     partition: tuple[Any, ...] | None
@@ -101,11 +103,15 @@ def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = No
     if schema.partition is not None and _stored(schema, schema.partition) in equal:
         return _planned(schema, None, (schema.partition,), schema.sort, conditions)
     fitting = [
-        plan for plan in schema.indexes if plan.partition and all(_stored(schema, name) in equal for name in plan.partition)
+        plan
+        for plan in schema.indexes
+        if plan.partition and all(_stored(schema, name) in equal for name in plan.partition)
     ]
     if len(fitting) > 1:
         names = ", ".join(repr(plan.name) for plan in fitting)
-        raise ConfigurationError(f"{schema.model}: the indexes {names} all fit; say which with index=", model=schema.model)
+        raise ConfigurationError(
+            f"{schema.model}: the indexes {names} all fit; say which with index=", model=schema.model
+        )
     return _planned(schema, fitting[0].name, fitting[0].partition, fitting[0].sort, conditions) if fitting else None
 
 
@@ -115,7 +121,11 @@ def plan_or_scan(schema: Schema, conditions: Sequence[Condition], order: str | N
     equal = _equalities(conditions)
     if schema.partition is not None and _stored(schema, schema.partition) in equal:
         return _planned(schema, None, (schema.partition,), schema.sort, conditions)
-    bounded = {test.steps[0] for test in conditions if isinstance(test, Test) and len(test.steps) == 1 and test.name in _KEY_TESTS}
+    bounded = {
+        test.steps[0]
+        for test in conditions
+        if isinstance(test, Test) and len(test.steps) == 1 and test.name in _KEY_TESTS
+    }
     best, most = None, (0, False, False)
     for candidate in schema.indexes:
         if not all(_stored(schema, name) in equal for name in candidate.partition):
@@ -180,7 +190,9 @@ def _planned(
 
 def _sort_condition(stored: str, conditions: Iterable[Condition]) -> tuple[tuple[Any, ...] | None, list[Test]]:
     """The key condition on a sort key: one equality, prefix or range, or one lower and one upper bound merged."""
-    tests = [test for test in conditions if isinstance(test, Test) and test.steps == (stored,) and test.name in _KEY_TESTS]
+    tests = [
+        test for test in conditions if isinstance(test, Test) and test.steps == (stored,) and test.name in _KEY_TESTS
+    ]
     for test in tests:
         if test.name in {"==", "between", "begins_with"}:
             return (test.name, *test.operands), [test]
@@ -288,7 +300,7 @@ class Result(Generic[M]):
         page = yield self._request(size, after)
         fetched = self._attributes
         instances = [self._make(item, None if fetched is None else set(fetched)) for item in page.items]
-        if self._schema.hooks.of("after_load") and not self._schema.skip_hooks:
+        if self._schema.hooks.of("after_load"):
             for instance in instances:
                 yield from operations.run_hooks(self._schema, instance, "after_load")
         return instances, page.next
@@ -300,6 +312,10 @@ class Result(Generic[M]):
         return self._ordered() if self._order is not None else self._stream()
 
     def _stream(self) -> Iterator[M]:
+        if self._kept is not None:
+            # `list(result)` asks for the length, which reads and keeps everything, before it asks for the first item.
+            yield from self._kept
+            return
         store = store_of(self._schema)
         reading = _Pass(self, self._limit, self._offset)
         while reading.more:
@@ -322,10 +338,13 @@ class Result(Generic[M]):
     # An order that no index gives.
 
     def _ordered(self) -> Iterator[M]:
+        if self._kept is not None:
+            yield from self._kept
+            return
         heap = self._heap()
         for instance in self._unordered()._stream():
             heap.add(instance)
-        return iter(heap.sorted(self._offset))
+        yield from heap.sorted(self._offset)
 
     async def _aordered(self) -> list[M]:
         heap = self._heap()
@@ -379,18 +398,29 @@ class Result(Generic[M]):
         size = cast("int", _whole(size, "size", least=1))
         if self._order is not None:
             raise TypeError(f"a result sorted in memory by {self._order.name!r} has no pages; take a slice of it")
-        instances, after = yield from self._read(size, None if cursor is None else self._opened(cursor))
-        return Page(instances, None if after is None else self._cursor(after))
+        left, skip, after = self._limit, self._offset, None
+        if cursor is not None:
+            (left, after), skip = self._opened(cursor), 0
+        wanted = size if left is None else min(size, left)
+        reading = _Pass(self, wanted, skip, after)
+        instances: list[M] = []
+        while reading.more:
+            instances.extend((yield from reading.page()))
+        left = None if left is None else left - len(instances)
+        return Page(instances, None if reading.after is None or left == 0 else self._cursor(left, reading.after))
 
     def _fingerprint(self) -> bytes:
         how = self._plan
-        asked = (self._schema.table, how.index, how.partition, how.sort, how.filter(), self._descending)
-        return hashlib.blake2b(repr(asked).encode("utf-8", "surrogatepass"), digest_size=_FINGERPRINT).digest()
+        asked = (how.index, how.partition, how.sort, how.filter(), self._descending, self._limit, self._offset)
+        text = f"{self._schema.table} {_settled(asked)!r}"
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_FINGERPRINT).digest()
 
-    def _cursor(self, after: bytes) -> str:
-        return base64.urlsafe_b64encode(self._fingerprint() + after).rstrip(b"=").decode()
+    def _cursor(self, left: int | None, after: bytes) -> str:
+        rest = (_NO_LIMIT if left is None else left).to_bytes(_LEFT, "big")
+        return base64.urlsafe_b64encode(self._fingerprint() + rest + after).rstrip(b"=").decode()
 
-    def _opened(self, cursor: str) -> bytes:
+    def _opened(self, cursor: str) -> tuple[int | None, bytes]:
+        """How many items are left to read, and where."""
         try:
             raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (AttributeError, UnicodeEncodeError, binascii.Error) as error:
@@ -401,7 +431,8 @@ class Result(Generic[M]):
                 "pass it to the query that it came from, with the same conditions and direction",
                 model=self._schema.model,
             )
-        return raw[_FINGERPRINT:]
+        left = int.from_bytes(raw[_FINGERPRINT : _FINGERPRINT + _LEFT], "big")
+        return None if left == _NO_LIMIT else left, raw[_FINGERPRINT + _LEFT :]
 
     def count(self) -> int:
         """How many items there are, without loading them."""
@@ -412,14 +443,15 @@ class Result(Generic[M]):
         return await store_of(self._schema).arun(self._counting())
 
     def _counting(self) -> Operation[int]:
-        total, after = 0, None
+        total = 0
+        after: bytes | None = None
         while True:
             page = yield self._request(0, after, count=True)
             total += page.count
             after = page.next
             if after is None:
                 break
-        total = max(0, total - self._offset)
+        total = max(0, int(total) - self._offset)
         return total if self._limit is None else min(total, self._limit)
 
     def order_by(self, name: str) -> Result[M]:
@@ -453,7 +485,7 @@ class Result(Generic[M]):
         return self._but(order=Order(name, descending), descending=False)
 
     def explain(self) -> str:
-        """How the items are found: by which table or index, with which key condition, and what is judged item by item."""
+        """How the items are found: by which table or index and key condition, and what is judged item by item."""
         how = self._plan
         if how.partition is None:
             parts = [f"scan of table {self._schema.table!r}"]
@@ -515,27 +547,27 @@ class Result(Generic[M]):
 class _Pass(Generic[M]):
     """One pass over a result: what is left to skip and to read, and where it stands."""
 
-    __slots__ = ("_after", "_left", "_result", "_size", "_skip", "more")
+    __slots__ = ("_left", "_result", "_size", "_skip", "after", "more")
 
-    def __init__(self, result: Result[M], limit: int | None, offset: int) -> None:
+    def __init__(self, result: Result[M], limit: int | None, offset: int, after: bytes | None = None) -> None:
         self._result = result
         self._left = limit
         self._skip = offset
         self._size = _FIRST_PAGE
-        self._after: bytes | None = None
+        self.after = after
         self.more = limit is None or limit > 0
 
     def page(self) -> Operation[list[M]]:
         """Read the next page."""
         wanted = self._size if self._left is None else min(self._size, self._left + self._skip)
-        instances, self._after = yield from self._result._read(wanted, self._after)  # noqa: SLF001 - one mechanism in two
+        instances, self.after = yield from self._result._read(wanted, self.after)
         self._size = min(self._size * 2, _LARGEST_PAGE)
         skipped = min(self._skip, len(instances))
         self._skip -= skipped
         instances = instances[skipped:]
         if self._left is not None:
             self._left -= len(instances)
-        self.more = self._after is not None and (self._left is None or self._left > 0)
+        self.more = self.after is not None and (self._left is None or self._left > 0)
         return instances
 
 
@@ -558,7 +590,7 @@ class _Heap(Generic[M]):
                 self._without.append(instance)
             return
         self._seen += 1
-        ranked = _Ranked(self._attribute._operand(value), self._seen, instance, self._order.descending)  # noqa: SLF001
+        ranked = _Ranked(self._attribute._operand(value), self._seen, instance, self._order.descending)
         if self._most is None:
             self._with.append(ranked)
         elif len(self._with) < self._most:
@@ -588,6 +620,15 @@ class _Ranked(Generic[M]):
         if self._value == other._value:
             return self._seen > other._seen
         return bool(self._value < other._value if self._descending else self._value > other._value)
+
+
+def _settled(asked: Any) -> Any:
+    """`asked` with its sets in order, so that it prints alike in every process."""
+    if isinstance(asked, (set, frozenset)):
+        return sorted(map(repr, asked))
+    if isinstance(asked, (tuple, list)):
+        return [_settled(part) for part in asked]
+    return {name: _settled(part) for name, part in asked.items()} if isinstance(asked, dict) else asked
 
 
 def _whole(number: int | None, name: str, *, least: int) -> int | None:

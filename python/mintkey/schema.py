@@ -194,9 +194,13 @@ class Schema:
             del attributes[IMPLICIT_KEY]
         for kind, names in (("partition", partitions + whole), ("sort", sorts)):
             if len(names) > 1:
-                raise self._refuse(f"{self.model} has two {kind} keys, {names[0]!r} and {names[1]!r}; keep one", names[1])
+                raise self._refuse(
+                    f"{self.model} has two {kind} keys, {names[0]!r} and {names[1]!r}; keep one", names[1]
+                )
         if set(partitions) & set(sorts):
-            raise self._refuse(f"{self._label(partitions[0])} cannot be partition key and sort key at once", partitions[0])
+            raise self._refuse(
+                f"{self._label(partitions[0])} cannot be partition key and sort key at once", partitions[0]
+            )
         if partitions or whole:
             self.partition = (partitions or whole)[0]
             self.insert_only = bool(whole)
@@ -233,7 +237,9 @@ class Schema:
     def _single(self, kind: type[Attribute[Any]]) -> str | None:
         names = [name for name, attribute in self.attributes.items() if isinstance(attribute, kind)]
         if len(names) > 1:
-            raise self._refuse(f"{self.model} has two {kind.__name__}s, {names[0]!r} and {names[1]!r}; keep one", names[1])
+            raise self._refuse(
+                f"{self.model} has two {kind.__name__}s, {names[0]!r} and {names[1]!r}; keep one", names[1]
+            )
         return names[0] if names else None
 
     def _table_name(self) -> str:
@@ -244,8 +250,8 @@ class Schema:
             return name
         if not _SHORTEST_TABLE <= len(name) <= _LONGEST_TABLE or not _TABLE_NAME.issuperset(name):
             raise self._refuse(
-                f"{self.model}: the table name {name!r} is not {_SHORTEST_TABLE} to {_LONGEST_TABLE} of A-Z a-z 0-9 _ . -; "
-                "give one with ModelConfig(table=…)"
+                f"{self.model}: the table name {name!r} is not "
+                f"{_SHORTEST_TABLE} to {_LONGEST_TABLE} of A-Z a-z 0-9 _ . -; give one with ModelConfig(table=…)"
             )
         return name
 
@@ -262,13 +268,17 @@ class Schema:
 
     def _check_partition_by(self, name: str, other: str) -> None:
         if other not in self.attributes:
-            raise self._refuse(f"{self._label(name)}: partition_by names {other!r}, which {self.model} does not have", name)
+            raise self._refuse(
+                f"{self._label(name)}: partition_by names {other!r}, which {self.model} does not have", name
+            )
 
     def _compile(self) -> _core.Codec:
         fields = []
         for name, attribute in self.attributes.items():
             convert = (attribute.encode, attribute.decode) if attribute.converts else None
-            fields.append((name, attribute.stored_name, attribute.kind, attribute.required, convert, attribute.key_kind))
+            fields.append(
+                (name, attribute.stored_name, attribute.kind, attribute.required, convert, attribute.key_kind)
+            )
         for plan in self.indexes:
             for name in (*plan.partition, *((plan.sort,) if plan.sort else ())):
                 if self.attributes[name].key_kind is None:
@@ -312,7 +322,7 @@ class Schema:
                     model=self.model,
                     attribute=name,
                 )
-            stored[name] = self.attributes[name]._operand(value)  # noqa: SLF001 - the stored form, checked
+            stored[name] = self.attributes[name]._operand(value)
         return self.compound_of_stored(stored)
 
     def compound_of_stored(self, values: Mapping[str, Any]) -> str:
@@ -377,7 +387,13 @@ _ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "…", "__slots__": ()}
 
 def constructor(model: type, schema: Schema) -> Callable[..., None]:
     """The model's `__init__`, generated once for its attributes: two to three times quicker than a loop over them."""
-    names: dict[str, Any] = {"_mk_absent": _ABSENT, "_mk_model": model, "_mk_unexpected": schema.unexpected, "_mk_begin": _begin}
+    names: dict[str, Any] = {
+        "_mk_absent": _ABSENT,
+        "_mk_model": model,
+        "_mk_type": type,
+        "_mk_unexpected": schema.unexpected,
+        "_mk_begin": _begin,
+    }
     parameters, lines = [], []
     init_keys = []
     for name in schema.shown:
@@ -410,9 +426,9 @@ def constructor(model: type, schema: Schema) -> Callable[..., None]:
     source = "\n    ".join(
         [
             f"def __init__({', '.join(['self', *(['*', *parameters] if parameters else []), '**_mk_unknown'])}):",
-            # A subclass with an `__init__` of its own calls this one; the values are for the subclass's attributes then.
-            "if type(self) is not _mk_model:",
-            f"    return type(self).__mintkey_init__({passed})",
+            # A subclass with an `__init__` of its own calls this one; the values are for its attributes then.
+            "if _mk_type(self) is not _mk_model:",
+            f"    return _mk_type(self).__mintkey_init__({passed})",
             "if _mk_unknown: raise _mk_unexpected(_mk_unknown)",
             "_mk_values = self.__dict__",
             *lines,

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Awaitable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 from mintkey import _core
 from mintkey.errors import ConfigurationError
@@ -73,9 +73,7 @@ class Store:
             request = next(operation)
             while True:
                 try:
-                    if type(request) is not _core.Request:
-                        _refuse_awaitable(request)
-                    reply = execute(request)
+                    reply = execute(request if type(request) is _core.Request else _refused(request))
                 except BaseException as error:  # noqa: BLE001 - the operation decides, Ctrl-C included
                     request = operation.throw(error)
                 else:
@@ -138,7 +136,7 @@ class Store:
         await self.aclose()
 
 
-def _refuse_awaitable(awaitable: Any) -> None:
+def _refused(awaitable: Any) -> NoReturn:
     close = getattr(awaitable, "close", None)
     if close is not None:
         close()
@@ -186,12 +184,10 @@ def store_of(schema: Schema) -> Store:
     """The store that holds a model's table."""
     where = schema.config.store
     store = where if isinstance(where, Store) else store_named(where if isinstance(where, str) else _DEFAULT)
-    if schema.table not in store._tables or store._tables[schema.table][0] != schema.identity:  # noqa: SLF001
+    if schema.table not in store._tables or store._tables[schema.table][0] != schema.identity:
         store.claim(schema)
     return store
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_core.before_fork, after_in_parent=_core.after_fork, after_in_child=_core.after_fork
-    )
+    os.register_at_fork(before=_core.before_fork, after_in_parent=_core.after_fork, after_in_child=_core.after_fork)

@@ -166,7 +166,7 @@ impl Error {
     pub fn gone(table: &Table, key: &Key) -> Self {
         let message = format!(
             "{} {key} is not in table {:?} any more (deleted or expired): save(replace=True) writes it \
-             whole, update(upsert=True) starts it anew",
+             whole",
             table.model, table.name
         );
         Self::new(ErrorKind::ItemGone, message).of(table).at(key)

@@ -1,0 +1,296 @@
+"""A tour of the main job on a real store: `python -m mintkey.demo`, or with `--url` on a store of your choice.
+
+What it makes stays there to be looked at, in tables whose names begin with `demo_`; running it again adds to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from urllib.parse import unquote
+
+from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute
+from mintkey.errors import MintkeyError
+from mintkey.generators import AutoGenerate, auto
+from mintkey.model import Model
+from mintkey.schema import ModelConfig
+from mintkey.stores import connect
+from mintkey.testing import frozen
+
+try:
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+    from rich.text import Text
+except ModuleNotFoundError as missing:
+    if missing.name is None or missing.name.partition(".")[0] != "rich":
+        raise
+    raise SystemExit(
+        "The demo draws with rich, which is not installed. Install it: pip install 'mintkey[cli]'"
+    ) from None
+
+_URL = "sqlite:///mintkey-demo.db"
+_MANY = 1_000
+_SHOWN = 3
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_ULID_TIME = 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Order(Model):
+    """An order of a shop."""
+
+    model_config = ModelConfig(table="demo_orders")
+
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    product = StringAttribute(required=True)
+    total = NumberAttribute(required=True)
+    created_at = StringAttribute(default=AutoGenerate.ISO8601_MS)
+
+
+class Event(Model):
+    """Something that happened to an account, in order."""
+
+    model_config = ModelConfig(table="demo_events")
+
+    account = StringAttribute(partition_key=True, default=AutoGenerate.UUID4)
+    event = StringAttribute(sort_key=True, default=AutoGenerate.ULID)
+    number = NumberAttribute(required=True)
+
+
+class Specimen(Model):
+    """One id of each kind, all minted by one save."""
+
+    model_config = ModelConfig(table="demo_specimens")
+
+    ulid = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    uuid7 = StringAttribute(default=AutoGenerate.UUID7)
+    ksuid = StringAttribute(default=AutoGenerate.KSUID)
+    xid = StringAttribute(default=AutoGenerate.XID)
+    typeid = StringAttribute(default=auto(AutoGenerate.TYPEID, prefix="demo"))
+    snowflake = NumberAttribute(default=AutoGenerate.SNOWFLAKE)
+    uuid4 = StringAttribute(default=AutoGenerate.UUID4)
+    nanoid = StringAttribute(default=AutoGenerate.NANOID)
+    cuid2 = StringAttribute(default=AutoGenerate.CUID2)
+
+
+class Session(Model):
+    """A login that expires by itself."""
+
+    model_config = ModelConfig(table="demo_sessions")
+
+    id = StringAttribute(partition_key=True, default=AutoGenerate.UUID4)
+    started_at = NumberAttribute(default=AutoGenerate.EPOCH)
+    expires_at = TTLAttribute(default=lambda: ExpiresIn.hours(24))
+
+
+_MODELS = (Order, Event, Specimen, Session)
+
+
+def _minted_at(ulid: str) -> str:
+    """The time of day that the first ten characters of a ULID tell."""
+    milliseconds = 0
+    for character in ulid[:_ULID_TIME]:
+        milliseconds = milliseconds * 32 + _CROCKFORD.index(character)
+    return _time_of_day(milliseconds)
+
+
+def _time_of_day(milliseconds: int) -> str:
+    return (_EPOCH + timedelta(milliseconds=milliseconds)).strftime("%H:%M:%S.%f")[:-3]
+
+
+def _key(ulid: str | None) -> Text:
+    """A ULID with its time and its random half in two colours."""
+    if ulid is None:
+        return Text("None", "dim")
+    return Text.assemble((ulid[:_ULID_TIME], "bold cyan"), (ulid[_ULID_TIME:], "green"))
+
+
+def _heading(console: Console, number: int, text: str) -> None:
+    console.print()
+    console.rule(f"[bold]{number}. {text}", align="left", style="dim")
+
+
+def _verdict(console: Console, text: str, holds: bool) -> None:
+    console.print(f"[green]✓[/] {text}" if holds else f"[bold red]✗ not so: {text}")
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
+
+
+def _orders_one_by_one(console: Console) -> None:
+    _heading(console, 1, "Orders, saved one by one")
+    table = Table("product", "key before", "key after the save", "minted at", box=None, header_style="dim")
+    orders = []
+    for product, total in (("Widget", 19.99), ("Gadget", 49.5), ("Gizmo", 7)):
+        order = Order(product=product, total=total)
+        before = order.pk
+        order.save()
+        table.add_row(product, _key(before), _key(order.pk), _minted_at(str(order.pk)))
+        orders.append(order)
+    console.print(table)
+    console.print("[bold cyan]cyan[/]: the time, read out of the key; [green]green[/]: chance")
+    kept = orders[0].pk
+    orders[0].total = 17.99
+    orders[0].save()
+    _verdict(console, "a second save keeps the key", orders[0].pk == kept)
+    _verdict(console, "what is stored is what was saved", Order.get(pk=kept) == orders[0])
+
+
+async def _orders_at_once(console: Console) -> None:
+    _heading(console, 2, f"{_MANY:,} orders at once, with asyncio")
+    orders = [Order(product="Widget", total=number) for number in range(_MANY)]
+    with _progress(console) as progress:
+        bar = progress.add_task("saving", total=_MANY)
+
+        async def save(order: Order) -> None:
+            await order.asave()
+            progress.advance(bar)
+
+        begun = time.perf_counter()
+        await asyncio.gather(*map(save, orders))
+        took = time.perf_counter() - begun
+    keys = {order.pk for order in orders}
+    console.print(f"{len(orders):,} saves in {took:.2f} s, many of them in one commit")
+    _verdict(console, f"{_MANY:,} different keys", len(keys) == _MANY)
+    stored = [await Order.aget(pk=order.pk) for order in orders[:: _MANY // 10]]
+    _verdict(console, "every tenth part looked up: all there", None not in stored)
+
+
+def _events_in_order(console: Console) -> None:
+    _heading(console, 3, f"{_MANY:,} events of one account, appended one after another")
+    first = Event(number=0)
+    first.save()
+    saved = [first]
+    with _progress(console) as progress:
+        bar = progress.add_task("appending", total=_MANY, completed=1)
+        for number in range(1, _MANY):
+            event = Event(account=first.account, number=number)
+            event.save()
+            saved.append(event)
+            progress.advance(bar)
+    read = Event.query(account=first.account).all()
+    table = Table("number", "sort key", "minted at", box=None, header_style="dim")
+    for event in read[:_SHOWN]:
+        table.add_row(str(event.number), _key(event.event), _minted_at(str(event.event)))
+    table.add_row("…", "…", "…")
+    for event in read[-_SHOWN:]:
+        table.add_row(str(event.number), _key(event.event), _minted_at(str(event.event)))
+    console.print(table)
+    instants = {str(event.event)[:_ULID_TIME] for event in saved}
+    _verdict(
+        console,
+        f"read back in the order saved, though {_MANY:,} events share {len(instants):,} milliseconds",
+        [event.event for event in read] == [event.event for event in saved],
+    )
+
+
+def _one_of_each(console: Console) -> None:
+    _heading(console, 4, "One id of each kind, from one clock reading")
+    specimen = Specimen()
+    specimen.save()
+    table = Table("strategy", "id", "sorted by time", box=None, header_style="dim")
+    timeless = ("uuid4", "nanoid", "cuid2")
+    for name, value in specimen.to_dict().items():
+        shown = _key(value) if name == "ulid" else Text(str(value))
+        table.add_row(name.upper(), shown, "no" if name in timeless else "yes")
+    console.print(table)
+
+
+def _expiry(console: Console) -> None:
+    _heading(console, 5, "A session that expires by itself")
+    table = Table("the clock says", "expires in", "the store answers", box=None, header_style="dim")
+
+    def look(session: Session, when: str) -> None:
+        found = Session.get(id=session.id)
+        table.add_row(when, str(session.expires_in), "None" if found is None else f"a session, id {str(found.id)[:8]}…")
+
+    with frozen() as clock:
+        session = Session()
+        session.save()
+        look(session, "now")
+        clock.advance(timedelta(hours=23, minutes=59))
+        look(session, "23 hours 59 minutes later")
+        clock.advance(timedelta(minutes=1))
+        look(session, "24 hours later")
+        gone = Session.get(id=session.id) is None
+    console.print(table)
+    _verdict(console, "an expired item is absent at its second, without a cleaner", gone)
+
+
+def _file_of(url: str) -> str | None:
+    """The path of a store that is a file."""
+    location, _, _ = url.partition("?")
+    path = unquote(location.removeprefix("sqlite:///"))
+    return path if location.startswith("sqlite:///") and path else None
+
+
+def _how_to_look(path: str) -> str:
+    """A command that shows what is in the file."""
+    select = "SELECT item FROM demo_orders LIMIT 3"
+    if shutil.which("sqlite3"):
+        return f'sqlite3 {shlex.quote(path)} "{select}"'
+    program = f"import sqlite3; print(*sqlite3.connect({path!r}).execute({select!r}), sep=chr(10))"
+    return f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}"
+
+
+def _ending(console: Console, url: str) -> None:
+    _heading(console, 6, "What there is now")
+    table = Table("table", "items", box=None, header_style="dim")
+    table.columns[1].justify = "right"
+    for model in _MODELS:
+        table.add_row(model.__mintkey_schema__.table, f"{model.count():,}")
+    console.print(table)
+    console.print()
+    path = _file_of(url)
+    if path is None:
+        console.print(f"It is all in the store {url}.", highlight=False)
+        return
+    size = os.path.getsize(path)  # noqa: PTH202 - the path stays as it was written
+    console.print(f"It is all in one file of {size:,} bytes:", highlight=False)
+    console.print(f"  {os.path.abspath(path)}", soft_wrap=True, style="bold", highlight=False)  # noqa: PTH100
+    console.print("Look into it:")
+    console.print(f"  {_how_to_look(path)}", soft_wrap=True, style="bold", highlight=False, markup=False)
+
+
+def _tour(console: Console, url: str) -> None:
+    with connect(url) as store:
+        console.print(
+            Panel(f"[bold]mintkey[/]: keys that mint themselves\n[dim]the store is {store.url}", expand=False)
+        )
+        for model in _MODELS:
+            model.create_table()
+        _orders_one_by_one(console)
+        asyncio.run(_orders_at_once(console))
+        _events_in_order(console)
+        _one_of_each(console)
+        _expiry(console)
+        _ending(console, url)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tour; the exit status is 1 when the store cannot be used."""
+    parser = argparse.ArgumentParser(prog="python -m mintkey.demo", description="Show mintkey's main job on a store.")
+    parser.add_argument("--url", default=_URL, help="the store (default: %(default)s)")
+    url: str = parser.parse_args(arguments).url
+    console = Console(highlight=False)
+    try:
+        _tour(console, url)
+    except MintkeyError as error:
+        Console(stderr=True, highlight=False).print(f"[red]{type(error).__name__}:[/] {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
