@@ -241,11 +241,13 @@ class Model:
                 if state.saving is not None:
                     state.saving.unminted.discard(name)
                 if state.fetched is not None:
-                    (state.cleared.add if value is None and name not in state.fetched else state.cleared.discard)(name)
-                    if value is not None or name in state.cleared:
-                        state.fetched.add(name)
+                    if value is not None:
+                        state.cleared -= {name}
+                    elif name not in state.fetched:
+                        state.cleared |= {name}
+                    state.fetched.add(name)
                 if name in schema.on_update_names:
-                    state.assigned.add(name)
+                    state.assigned |= {name}
             if value is None:
                 self.__dict__.pop(name, None)
                 return
@@ -311,7 +313,7 @@ class Model:
         """The names of the attributes that differ from what was last read or written, inside lists and maps too."""
         state = self._state
         names = self.__mintkey_schema__.codec.changed(self.__dict__, None if state is None else state.loaded)
-        cleared = set() if state is None else state.cleared
+        cleared = frozenset() if state is None else state.cleared
         return (frozenset(names) | cleared) - {COMPOUND_KEY}
 
     @property

@@ -193,7 +193,7 @@ def save(
             for name in absent_keys:
                 # Whoever filled it, the caller did not choose it, so it must not overwrite: now or in a later try.
                 if values.get(name) is not None:
-                    state.made[name] = values[name]
+                    state.made = {**state.made, name: values[name]}
         exposed, at = saving.exposed, saving.at
     if new:
         insert = insert or schema.insert_only or _key_was_made(schema, state, values)
@@ -201,8 +201,7 @@ def save(
         yield from _save_new(schema, instance, state, condition, insert, again)
     else:
         yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at)
-    state.made.clear()
-    state.assigned.clear()
+    state.settle(state.loaded)
     if not skip_hooks:
         yield from run_hooks(schema, instance, "after_save")
 
@@ -259,7 +258,7 @@ def _save_new(
             for mint in again:
                 values[mint.name] = schema.attributes[mint.name].initial()
                 if mint.name in state.made:
-                    state.made[mint.name] = values[mint.name]
+                    state.made = {**state.made, mint.name: values[mint.name]}
         except ConditionFailed as error:
             if not _is_own(state, error):
                 raise
@@ -346,7 +345,6 @@ def _save_loaded(
         yield from _take_own(schema, instance, state)
         return
     state.loaded = merged
-    state.cleared.clear()
     if written:
         values.update(changing)
 
@@ -448,12 +446,10 @@ def _take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep:
             values[name] = fresh[name]
         else:
             values.pop(name, None)
-    state.loaded = stored
+    assigned = state.assigned & keep
+    state.settle(stored)
     state.fetched = None
-    state.sent = None
-    state.cleared.clear()
-    state.made.clear()
-    state.assigned.intersection_update(keep)
+    state.assigned = assigned
 
 
 def delete(
@@ -468,10 +464,8 @@ def delete(
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(instance.__dict__))
     version = _version(schema, _loaded_version(schema, state))
     yield codec.delete(key, version=version, condition=_compiled(condition))
-    state.loaded = state.sent = state.fetched = None
-    state.cleared.clear()
-    state.made.clear()
-    state.assigned.clear()
+    state.settle(None)
+    state.fetched = None
     if hooked:
         yield from run_hooks(schema, instance, "after_delete")
 

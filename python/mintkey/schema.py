@@ -59,6 +59,10 @@ class ModelConfig:
         )
 
 
+_NO_NAMES: frozenset[str] = frozenset()
+_NOTHING: Mapping[str, Any] = {}
+
+
 class State:
     """What an instance knows of itself beside its values; one that is new and untouched has none.
 
@@ -79,17 +83,23 @@ class State:
         self.sent: _core.Item | None = None
         self.saving: Any = None
         self.fetched = fetched
-        self.cleared: set[str] = set()
-        self.assigned: set[str] = set()
-        self.made: dict[str, Any] = {}
+        # Replaced, never changed in place: most instances share the empty ones.
+        self.cleared: frozenset[str] = _NO_NAMES
+        self.assigned: frozenset[str] = _NO_NAMES
+        self.made: Mapping[str, Any] = _NOTHING
+
+    def settle(self, loaded: _core.Item | None) -> None:
+        """Begin anew from what is stored now; None when nothing is."""
+        self.loaded = loaded
+        self.sent = None
+        self.cleared = self.assigned = _NO_NAMES
+        self.made = _NOTHING
 
     def copy(self) -> State:
         """A state of its own for a copy of the instance."""
         twin = State(self.loaded, None if self.fetched is None else set(self.fetched))
         twin.sent = self.sent
-        twin.cleared = set(self.cleared)
-        twin.assigned = set(self.assigned)
-        twin.made = dict(self.made)
+        twin.cleared, twin.assigned, twin.made = self.cleared, self.assigned, self.made
         return twin
 
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{Operation, Page, Reply, Request};
+use mintkey_store::{Operation, Page, Position, Reply, Request};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -21,30 +21,40 @@ impl PyRequest {
 
 /// A page of a query or scan.
 #[pyclass(frozen, name = "Page", module = "mintkey._core")]
-pub struct PyPage(Page);
+pub struct PyPage {
+    items: Py<PyList>,
+    count: u64,
+    next: Option<Position>,
+}
+
+impl PyPage {
+    fn new(py: Python<'_>, page: Page) -> PyResult<Self> {
+        let items = PyList::empty(py);
+        for item in page.items {
+            items.append(PyItem::from(item))?;
+        }
+        Ok(Self { items: items.unbind(), count: page.count, next: page.next })
+    }
+}
 
 #[pymethods]
 impl PyPage {
     /// The items, in order.
     #[getter]
-    fn items<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
-        for item in &self.0.items {
-            list.append(PyItem::from(item.clone()))?;
-        }
-        Ok(list)
+    fn items(&self, py: Python<'_>) -> Py<PyList> {
+        self.items.clone_ref(py)
     }
 
     /// How many items there are.
     #[getter]
     const fn count(&self) -> u64 {
-        self.0.count
+        self.count
     }
 
     /// Where the next page begins; None after the last.
     #[getter]
     fn next<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.0.next.as_ref().map(|position| PyBytes::new(py, &position.to_bytes()))
+        self.next.as_ref().map(|position| PyBytes::new(py, &position.to_bytes()))
     }
 }
 
@@ -54,6 +64,6 @@ pub fn answer(py: Python<'_>, reply: Reply) -> PyResult<Bound<'_, PyAny>> {
         Reply::Done | Reply::Item(None) => py.None().into_bound(py),
         Reply::Exists(exists) => pyo3::types::PyBool::new(py, exists).to_owned().into_any(),
         Reply::Item(Some(item)) => Bound::new(py, PyItem::from(item))?.into_any(),
-        Reply::Page(page) => Bound::new(py, PyPage(page))?.into_any(),
+        Reply::Page(page) => Bound::new(py, PyPage::new(py, page)?)?.into_any(),
     })
 }
