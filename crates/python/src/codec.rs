@@ -1,11 +1,17 @@
 //! A model's schema compiled: its instances to stored items and back, and the requests about them.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "pyo3 hands extracted arguments over by value"
+)]
+
 use std::ops::Bound as Limit;
 use std::sync::Arc;
 
 use mintkey_store::{
-    Action, Condition, Delete, Get, Guard, Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Map, Name, Number,
-    Operation, Path, Position, Projection, Put, Query, Row, Scan, SortCondition, Step, Table, Update, Value,
+    Action, Condition, Delete, Get, Guard, Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Map,
+    Name, Number, Operation, Path, Position, Projection, Put, Query, Row, Scan, SortCondition,
+    Step, Table, Update, Value,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -38,9 +44,21 @@ pub struct Codec {
     sort: Option<usize>,
 }
 
-type FieldSpec<'py> =
-    (Bound<'py, PyString>, String, String, bool, Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>, Option<String>);
-type IndexSpec = (String, Vec<String>, Option<String>, Option<Vec<String>>, bool);
+type FieldSpec<'py> = (
+    Bound<'py, PyString>,
+    String,
+    String,
+    bool,
+    Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+    Option<String>,
+);
+type IndexSpec = (
+    String,
+    Vec<String>,
+    Option<String>,
+    Option<Vec<String>>,
+    bool,
+);
 
 #[pymethods]
 impl Codec {
@@ -78,9 +96,13 @@ impl Codec {
         };
         let key = |name: &str| -> PyResult<KeyAttribute> {
             let place = place(name)?;
-            let kind = kinds[place]
-                .ok_or_else(|| PyValueError::new_err(format!("{model}.{name} cannot be part of a key")))?;
-            Ok(KeyAttribute { name: compiled[place].alias.clone(), kind })
+            let kind = kinds[place].ok_or_else(|| {
+                PyValueError::new_err(format!("{model}.{name} cannot be part of a key"))
+            })?;
+            Ok(KeyAttribute {
+                name: compiled[place].alias.clone(),
+                kind,
+            })
         };
         let indexes = indexes
             .into_iter()
@@ -89,12 +111,18 @@ impl Codec {
                     None => Projection::All,
                     Some(names) if names.is_empty() => Projection::Keys,
                     Some(names) => Projection::Attributes(
-                        names.iter().map(|name| Ok(compiled[place(name)?].alias.clone())).collect::<PyResult<_>>()?,
+                        names
+                            .iter()
+                            .map(|name| Ok(compiled[place(name)?].alias.clone()))
+                            .collect::<PyResult<_>>()?,
                     ),
                 };
                 Ok(Index {
                     name,
-                    partition: partition.iter().map(|name| key(name)).collect::<PyResult<_>>()?,
+                    partition: partition
+                        .iter()
+                        .map(|name| key(name))
+                        .collect::<PyResult<_>>()?,
                     sort: sort.as_deref().map(key).transpose()?,
                     projection,
                     local,
@@ -107,14 +135,25 @@ impl Codec {
                 model: model.clone(),
                 partition: key(partition)?,
                 sort: sort.map(key).transpose()?,
-                ttl: ttl.map(|name| Ok::<_, PyErr>(compiled[place(name)?].alias.clone())).transpose()?,
+                ttl: ttl
+                    .map(|name| Ok::<_, PyErr>(compiled[place(name)?].alias.clone()))
+                    .transpose()?,
                 indexes,
                 unique: Vec::new(),
             })),
             _ => None,
         };
-        let (partition, sort) = (partition.map(place).transpose()?, sort.map(place).transpose()?);
-        Ok(Self { model, fields: compiled, table, partition, sort })
+        let (partition, sort) = (
+            partition.map(place).transpose()?,
+            sort.map(place).transpose()?,
+        );
+        Ok(Self {
+            model,
+            fields: compiled,
+            table,
+            partition,
+            sort,
+        })
     }
 
     // Values to items and back.
@@ -131,7 +170,11 @@ impl Codec {
         let py = values.py();
         let mut pairs = Vec::with_capacity(self.fields.len());
         for (place, field) in self.fields.iter().enumerate() {
-            let given = match overrides.map(|overrides| overrides.get_item(&field.name)).transpose()?.flatten() {
+            let given = match overrides
+                .map(|overrides| overrides.get_item(&field.name))
+                .transpose()?
+                .flatten()
+            {
                 None => values.get_item(&field.name)?,
                 found => found,
             };
@@ -142,7 +185,11 @@ impl Codec {
             match stored {
                 Some(value) => pairs.push((field.alias.clone(), value)),
                 None if Some(place) == self.partition || Some(place) == self.sort => {
-                    return Err(self.invalid(py, field, "a key needs a value: give one, or mint it with default="));
+                    return Err(self.invalid(
+                        py,
+                        field,
+                        "a key needs a value: give one, or mint it with default=",
+                    ));
                 }
                 None if field.required && !partial => {
                     return Err(self.invalid(py, field, "required, but it has no value"));
@@ -184,7 +231,11 @@ impl Codec {
 
     /// The names of the attributes whose values differ from a stored item; a value that cannot be stored differs.
     #[pyo3(signature = (values, item))]
-    fn changed<'py>(&self, values: &Bound<'py, PyDict>, item: Option<&PyItem>) -> PyResult<Bound<'py, PyList>> {
+    fn changed<'py>(
+        &self,
+        values: &Bound<'py, PyDict>,
+        item: Option<&PyItem>,
+    ) -> PyResult<Bound<'py, PyList>> {
         let py = values.py();
         let names = PyList::empty(py);
         for field in &self.fields {
@@ -193,7 +244,11 @@ impl Codec {
                 Some(object) if !object.is_none() => match field.encode(&object) {
                     Ok(new) => field.differs(py, old, new.as_ref())?,
                     Err(Refusal::Reason(_)) => true,
-                    Err(Refusal::Raised(error)) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => true,
+                    Err(Refusal::Raised(error))
+                        if error.is_instance_of::<pyo3::exceptions::PyException>(py) =>
+                    {
+                        true
+                    }
                     Err(Refusal::Raised(error)) => return Err(error),
                 },
                 _ => old.is_some(),
@@ -215,42 +270,60 @@ impl Codec {
             None => None,
         };
         let key = Key { partition, sort };
-        table.check_key(&key).map_err(|error| self.raise(py, error))?;
+        table
+            .check_key(&key)
+            .map_err(|error| self.raise(py, error))?;
         Ok(PyKey(Arc::new(key)))
     }
 
     /// The key of an item.
     fn key_of(&self, py: Python<'_>, item: &PyItem) -> PyResult<PyKey> {
-        let key = self.table(py)?.key_of(&item.0).map_err(|error| self.raise(py, error))?;
+        let key = self
+            .table(py)?
+            .key_of(&item.0)
+            .map_err(|error| self.raise(py, error))?;
         Ok(PyKey(Arc::new(key)))
     }
 
     /// A key as a dict of attribute names to stored values.
     fn key_dict<'py>(&self, py: Python<'py>, key: &PyKey) -> PyResult<Bound<'py, PyDict>> {
         let label = |place: Option<usize>| place.map(|place| self.fields[place].label.as_str());
-        key_dict(py, &key.0, label(self.partition).unwrap_or_default(), label(self.sort))
+        key_dict(
+            py,
+            &key.0,
+            label(self.partition).unwrap_or_default(),
+            label(self.sort),
+        )
     }
 
     /// Whether a condition holds for an item.
     fn matches(&self, item: &PyItem, condition: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Ok(self.checked(Some(condition))?.is_none_or(|condition| condition.evaluate(&item.0)))
+        Ok(self
+            .checked(Some(condition))?
+            .is_none_or(|condition| condition.evaluate(&item.0)))
     }
 
     // Requests.
 
     /// Makes the table, or adds what it lacks.
     fn create_table(&self, py: Python<'_>) -> PyResult<PyRequest> {
-        Ok(PyRequest::now(Operation::CreateTable(self.table(py)?.clone())))
+        Ok(PyRequest::now(Operation::CreateTable(
+            self.table(py)?.clone(),
+        )))
     }
 
     /// Asks whether the table is there.
     fn table_exists(&self, py: Python<'_>) -> PyResult<PyRequest> {
-        Ok(PyRequest::now(Operation::TableExists(self.table(py)?.clone())))
+        Ok(PyRequest::now(Operation::TableExists(
+            self.table(py)?.clone(),
+        )))
     }
 
     /// Drops the table.
     fn delete_table(&self, py: Python<'_>) -> PyResult<PyRequest> {
-        Ok(PyRequest::now(Operation::DeleteTable(self.table(py)?.clone())))
+        Ok(PyRequest::now(Operation::DeleteTable(
+            self.table(py)?.clone(),
+        )))
     }
 
     /// Reads one item.
@@ -285,7 +358,10 @@ impl Codec {
     /// Writes what differs between two items of one key; gives the request, the item as it will be stored, and whether it
     /// changes. None when nothing differs and no condition is given; a difference in `ignored` attributes alone is none.
     #[pyo3(signature = (old, new, *, removed, ignored, version, condition=None))]
-    #[allow(clippy::too_many_arguments, reason = "one argument for each thing the caller decides")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one argument for each thing the caller decides"
+    )]
     fn patch(
         &self,
         py: Python<'_>,
@@ -297,7 +373,9 @@ impl Codec {
         condition: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<(PyRequest, PyItem, bool)>> {
         let table = self.table(py)?;
-        let key = table.key_of(&old.0).map_err(|error| self.raise(py, error))?;
+        let key = table
+            .key_of(&old.0)
+            .map_err(|error| self.raise(py, error))?;
         for place in self.partition.iter().chain(&self.sort) {
             let field = &self.fields[*place];
             if old.0.get(&field.alias) != new.0.get(&field.alias) {
@@ -366,9 +444,17 @@ impl Codec {
         let mut compiled = Vec::with_capacity(values.len() + actions.len());
         for (name, object) in values {
             let name: String = name.extract()?;
-            let place = self.fields.iter().position(|field| field.label == name).ok_or_else(|| self.unknown(&name))?;
+            let place = self
+                .fields
+                .iter()
+                .position(|field| field.label == name)
+                .ok_or_else(|| self.unknown(&name))?;
             let field = &self.fields[place];
-            let stored = if object.is_none() { None } else { self.stored(field, &object)? };
+            let stored = if object.is_none() {
+                None
+            } else {
+                self.stored(field, &object)?
+            };
             if stored.is_none() && field.required {
                 return Err(self.invalid(py, field, "required, so an update cannot remove it"));
             }
@@ -410,7 +496,10 @@ impl Codec {
     /// Reads a page of a partition, or of an index. `sort` is a tuple such as `("between", low, high)`.
     #[pyo3(signature = (partition, *, index=None, sort=None, filter=None, descending=false, limit=None, after=None,
         attributes=None, count=false, consistent=false))]
-    #[allow(clippy::too_many_arguments, reason = "the parts of a query, each named")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the parts of a query, each named"
+    )]
     fn query(
         &self,
         py: Python<'_>,
@@ -429,9 +518,9 @@ impl Codec {
         let (partition_keys, sort_key): (Vec<&KeyAttribute>, Option<&KeyAttribute>) = match &index {
             None => (vec![&table.partition], table.sort.as_ref()),
             Some(name) => {
-                let index = table
-                    .index(name)
-                    .ok_or_else(|| PyValueError::new_err(format!("{} has no index {name:?}", self.model)))?;
+                let index = table.index(name).ok_or_else(|| {
+                    PyValueError::new_err(format!("{} has no index {name:?}", self.model))
+                })?;
                 (index.partition.iter().collect(), index.sort.as_ref())
             }
         };
@@ -490,12 +579,28 @@ impl Codec {
 
 impl Codec {
     fn table(&self, _py: Python<'_>) -> PyResult<&Arc<Table>> {
-        self.table
-            .as_ref()
-            .ok_or_else(|| PyTypeError::new_err(format!("{} is abstract: it has no table", self.model)))
+        self.table.as_ref().ok_or_else(|| {
+            PyTypeError::new_err(format!("{} is abstract: it has no table", self.model))
+        })
     }
 
-    fn raise(&self, py: Python<'_>, error: mintkey_store::Error) -> PyErr {
+    /// The exception for a failure of the contract's own checks, which know the stored name of an attribute at most.
+    fn raise(&self, py: Python<'_>, mut error: mintkey_store::Error) -> PyErr {
+        let attribute = error
+            .attribute
+            .as_ref()
+            .and_then(|alias| self.fields.iter().find(|field| field.alias == *alias));
+        if !error.message.contains(&self.model) {
+            let place = attribute.map_or_else(
+                || self.model.clone(),
+                |field| format!("{}.{}", self.model, field.label),
+            );
+            error.message = format!("{place}: {}", error.message);
+        }
+        error.attribute = attribute
+            .map(|field| field.label.as_str().into())
+            .or(error.attribute);
+        error.model = Some(self.model.as_str().into());
         let label = |place: Option<usize>| place.map(|place| self.fields[place].label.as_str());
         let names = label(self.partition).map(|partition| (partition, label(self.sort)));
         from_store(py, error, names, None)
@@ -514,7 +619,8 @@ impl Codec {
         field.encode(object).map_err(|refusal| match refusal {
             Refusal::Reason(reason) => self.invalid(py, field, &reason),
             Refusal::Raised(error)
-                if error.is_instance_of::<PyValueError>(py) || error.is_instance_of::<PyTypeError>(py) =>
+                if error.is_instance_of::<PyValueError>(py)
+                    || error.is_instance_of::<PyTypeError>(py) =>
             {
                 let told = self.invalid(py, field, &error.value(py).to_string());
                 told.set_cause(py, Some(error));
@@ -543,22 +649,43 @@ impl Codec {
         Ok(dict)
     }
 
-    fn decoded<'py>(&self, py: Python<'py>, field: &Field, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    fn decoded<'py>(
+        &self,
+        py: Python<'py>,
+        field: &Field,
+        value: &Value,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let plain = from_stored(py, field.kind, value)?;
         match &field.convert {
             None => Ok(plain),
             Some((_, decode)) => decode.bind(py).call1((&plain,)).map_err(|error| {
-                let told = self.invalid(py, field, &format!("the stored value {plain:?} cannot be read: {}", error.value(py)));
+                let told = self.invalid(
+                    py,
+                    field,
+                    &format!(
+                        "the stored value {plain:?} cannot be read: {}",
+                        error.value(py)
+                    ),
+                );
                 told.set_cause(py, Some(error));
                 told
             }),
         }
     }
 
-    fn key_part(&self, values: &Bound<'_, PyDict>, place: Option<usize>, attribute: &KeyAttribute) -> PyResult<KeyValue> {
+    fn key_part(
+        &self,
+        values: &Bound<'_, PyDict>,
+        place: Option<usize>,
+        attribute: &KeyAttribute,
+    ) -> PyResult<KeyValue> {
         let py = values.py();
-        let field = place.map(|place| &self.fields[place]).ok_or_else(|| self.unknown(&attribute.name))?;
-        let given = values.get_item(&field.name)?.filter(|object| !object.is_none());
+        let field = place
+            .map(|place| &self.fields[place])
+            .ok_or_else(|| self.unknown(&attribute.name))?;
+        let given = values
+            .get_item(&field.name)?
+            .filter(|object| !object.is_none());
         let stored = match given {
             Some(object) => self.stored(field, &object)?,
             None => None,
@@ -572,22 +699,49 @@ impl Codec {
     /// A key value that is in its plain stored form already.
     fn key_value(&self, object: &Bound<'_, PyAny>, attribute: &KeyAttribute) -> PyResult<KeyValue> {
         let py = object.py();
-        let label = self.fields.iter().find(|field| field.alias == attribute.name).map_or("", |field| &field.label);
+        let label = self
+            .fields
+            .iter()
+            .find(|field| field.alias == attribute.name)
+            .map_or("", |field| &field.label);
         let kind = match attribute.kind {
             KeyKind::String => Kind::String,
             KeyKind::Number => Kind::Number,
             KeyKind::Binary => Kind::Binary,
         };
         match to_stored(kind, object) {
-            Ok(Some(value)) => KeyValue::from_value(&value, attribute.kind)
-                .ok_or_else(|| of_attribute(py, "InvalidValue", &self.model, label, "this cannot be a key")),
-            Ok(None) => Err(of_attribute(py, "InvalidValue", &self.model, label, "a key needs a value")),
-            Err(Refusal::Reason(reason)) => Err(of_attribute(py, "InvalidValue", &self.model, label, &reason)),
+            Ok(Some(value)) => KeyValue::from_value(&value, attribute.kind).ok_or_else(|| {
+                of_attribute(
+                    py,
+                    "InvalidValue",
+                    &self.model,
+                    label,
+                    "this cannot be a key",
+                )
+            }),
+            Ok(None) => Err(of_attribute(
+                py,
+                "InvalidValue",
+                &self.model,
+                label,
+                "a key needs a value",
+            )),
+            Err(Refusal::Reason(reason)) => Err(of_attribute(
+                py,
+                "InvalidValue",
+                &self.model,
+                label,
+                &reason,
+            )),
             Err(Refusal::Raised(error)) => Err(error),
         }
     }
 
-    fn sort_condition(&self, tuple: &Bound<'_, PyTuple>, attribute: &KeyAttribute) -> PyResult<SortCondition> {
+    fn sort_condition(
+        &self,
+        tuple: &Bound<'_, PyTuple>,
+        attribute: &KeyAttribute,
+    ) -> PyResult<SortCondition> {
         let name: String = tuple.get_item(0)?.extract()?;
         let operand = |place: usize| self.key_value(&tuple.get_item(place)?, attribute);
         let bound = |value: usize, inclusive: usize| -> PyResult<Limit<KeyValue>> {
@@ -596,7 +750,11 @@ impl Codec {
             }
             let limit = operand(value)?;
             let inclusive = tuple.get_item(inclusive)?.cast::<PyBool>()?.is_true();
-            Ok(if inclusive { Limit::Included(limit) } else { Limit::Excluded(limit) })
+            Ok(if inclusive {
+                Limit::Included(limit)
+            } else {
+                Limit::Excluded(limit)
+            })
         };
         Ok(match name.as_str() {
             "==" => SortCondition::Eq(operand(1)?),
@@ -606,8 +764,15 @@ impl Codec {
             ">=" => SortCondition::Ge(operand(1)?),
             "between" => SortCondition::Between(operand(1)?, operand(2)?),
             "begins_with" => SortCondition::BeginsWith(operand(1)?),
-            "range" => SortCondition::Range { low: bound(1, 2)?, high: bound(3, 4)? },
-            other => return Err(PyValueError::new_err(format!("{other:?} is no condition on a sort key"))),
+            "range" => SortCondition::Range {
+                low: bound(1, 2)?,
+                high: bound(3, 4)?,
+            },
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "{other:?} is no condition on a sort key"
+                )));
+            }
         })
     }
 
@@ -623,18 +788,27 @@ impl Codec {
             _ => Row::Any,
         };
         let version = version.map(|(name, stored)| (Name::from(name), stored.map(Number::from)));
-        Ok(Guard { row, version, condition: self.checked(condition)? })
+        Ok(Guard {
+            row,
+            version,
+            condition: self.checked(condition)?,
+        })
     }
 
     fn checked(&self, tuple: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Condition>> {
         let Some(tuple) = tuple else { return Ok(None) };
         let compiled = condition(tuple)?;
-        compiled.check().map_err(|error| self.raise(tuple.py(), error))?;
+        compiled
+            .check()
+            .map_err(|error| self.raise(tuple.py(), error))?;
         Ok(Some(compiled))
     }
 
     fn position(&self, py: Python<'_>, bytes: Option<&[u8]>) -> PyResult<Option<Position>> {
-        bytes.map(Position::from_bytes).transpose().map_err(|error| self.raise(py, error))
+        bytes
+            .map(Position::from_bytes)
+            .transpose()
+            .map_err(|error| self.raise(py, error))
     }
 
     fn aliases(&self, names: Option<Vec<String>>) -> PyResult<Option<Vec<Name>>> {
@@ -643,7 +817,9 @@ impl Codec {
             .iter()
             .map(|name| {
                 let field = self.fields.iter().find(|field| field.label == *name);
-                field.map(|field| field.alias.clone()).ok_or_else(|| self.unknown(name))
+                field
+                    .map(|field| field.alias.clone())
+                    .ok_or_else(|| self.unknown(name))
             })
             .collect::<PyResult<_>>()
             .map(Some)
@@ -668,7 +844,9 @@ impl Field {
             return Ok(true);
         };
         let plain = from_stored(py, self.kind, old)?;
-        let Ok(read) = decode.bind(py).call1((plain,)) else { return Ok(true) };
+        let Ok(read) = decode.bind(py).call1((plain,)) else {
+            return Ok(true);
+        };
         Ok(self.encode(&read).ok().flatten().as_ref() != new)
     }
 }
@@ -682,6 +860,10 @@ fn key_kind_named(name: &str) -> PyResult<KeyKind> {
         "string" => KeyKind::String,
         "number" => KeyKind::Number,
         "binary" => KeyKind::Binary,
-        other => return Err(PyValueError::new_err(format!("there is no kind of key named {other:?}"))),
+        other => {
+            return Err(PyValueError::new_err(format!(
+                "there is no kind of key named {other:?}"
+            )));
+        }
     })
 }

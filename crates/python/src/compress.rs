@@ -30,11 +30,18 @@ pub fn compress<'py>(
         "zstd" => ZSTD,
         "lz4" => LZ4,
         "gzip" => GZIP,
-        other => return Err(PyValueError::new_err(format!("there is no algorithm {other:?}"))),
+        other => {
+            return Err(PyValueError::new_err(format!(
+                "there is no algorithm {other:?}"
+            )));
+        }
     };
     if data.len() >= min_size {
         let packed = py.detach(|| packed(tag, data, level))?;
-        #[allow(clippy::cast_precision_loss, reason = "a share of a length needs no exactness")]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "a share of a length needs no exactness"
+        )]
         if (packed.len() as f64) < data.len() as f64 * threshold {
             return Ok(PyBytes::new(py, &packed));
         }
@@ -49,7 +56,10 @@ pub fn compress<'py>(
 fn packed(tag: u8, data: &[u8], level: Option<i32>) -> std::io::Result<Vec<u8>> {
     let mut out = vec![tag];
     match tag {
-        ZSTD => out.extend(zstd::bulk::compress(data, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL))?),
+        ZSTD => out.extend(zstd::bulk::compress(
+            data,
+            level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL),
+        )?),
         LZ4 => out.extend(lz4_flex::block::compress_prepend_size(data)),
         _ => {
             let level = level.map_or_else(flate2::Compression::default, |level| {
@@ -73,24 +83,35 @@ pub fn decompress<'py>(py: Python<'py>, stored: &[u8]) -> PyResult<Bound<'py, Py
         return Ok(PyBytes::new(py, rest));
     }
     let data = py.detach(|| unpacked(*tag, rest));
-    data.map(|data| PyBytes::new(py, &data)).map_err(PyValueError::new_err)
+    data.map(|data| PyBytes::new(py, &data))
+        .map_err(PyValueError::new_err)
 }
 
 fn unpacked(tag: u8, rest: &[u8]) -> Result<Vec<u8>, String> {
     let bounded = |reader: &mut dyn Read| {
         let mut data = Vec::new();
-        reader.take(MOST_BYTES as u64 + 1).read_to_end(&mut data).map_err(|error| error.to_string())?;
+        reader
+            .take(MOST_BYTES as u64 + 1)
+            .read_to_end(&mut data)
+            .map_err(|error| error.to_string())?;
         if data.len() > MOST_BYTES {
-            return Err(format!("the compressed text is longer than {MOST_BYTES} bytes"));
+            return Err(format!(
+                "the compressed text is longer than {MOST_BYTES} bytes"
+            ));
         }
         Ok(data)
     };
     match tag {
-        ZSTD => bounded(&mut zstd::stream::read::Decoder::new(rest).map_err(|error| error.to_string())?),
+        ZSTD => {
+            bounded(&mut zstd::stream::read::Decoder::new(rest).map_err(|error| error.to_string())?)
+        }
         LZ4 => {
-            let (size, block) = lz4_flex::block::uncompressed_size(rest).map_err(|error| error.to_string())?;
+            let (size, block) =
+                lz4_flex::block::uncompressed_size(rest).map_err(|error| error.to_string())?;
             if size > MOST_BYTES {
-                return Err(format!("the compressed text is longer than {MOST_BYTES} bytes"));
+                return Err(format!(
+                    "the compressed text is longer than {MOST_BYTES} bytes"
+                ));
             }
             lz4_flex::block::decompress(block, size).map_err(|error| error.to_string())
         }

@@ -11,7 +11,13 @@ use crate::convert::{plain_error, to_value};
 pub fn condition(tuple: &Bound<'_, PyAny>) -> PyResult<Condition> {
     let tuple = tuple.cast::<PyTuple>()?;
     let name: String = tuple.get_item(0)?.extract()?;
-    let several = || tuple.iter().skip(1).map(|part| condition(&part)).collect::<PyResult<Vec<_>>>();
+    let several = || {
+        tuple
+            .iter()
+            .skip(1)
+            .map(|part| condition(&part))
+            .collect::<PyResult<Vec<_>>>()
+    };
     match name.as_str() {
         "and" => return Ok(Condition::And(several()?)),
         "or" => return Ok(Condition::Or(several()?)),
@@ -21,16 +27,34 @@ pub fn condition(tuple: &Bound<'_, PyAny>) -> PyResult<Condition> {
     let path = path(&tuple.get_item(1)?)?;
     let operand = |place: usize| value(&tuple.get_item(place)?);
     if let Some(op) = comparison(&name) {
-        return Ok(Condition::Compare { path, op, value: operand(2)? });
+        return Ok(Condition::Compare {
+            path,
+            op,
+            value: operand(2)?,
+        });
     }
     Ok(match name.as_str() {
-        "between" => Condition::Between { path, low: operand(2)?, high: operand(3)? },
+        "between" => Condition::Between {
+            path,
+            low: operand(2)?,
+            high: operand(3)?,
+        },
         "is_in" => Condition::IsIn {
             path,
-            values: tuple.get_item(2)?.try_iter()?.map(|one| value(&one?)).collect::<PyResult<_>>()?,
+            values: tuple
+                .get_item(2)?
+                .try_iter()?
+                .map(|one| value(&one?))
+                .collect::<PyResult<_>>()?,
         },
-        "begins_with" => Condition::BeginsWith { path, prefix: operand(2)? },
-        "contains" => Condition::Contains { path, value: operand(2)? },
+        "begins_with" => Condition::BeginsWith {
+            path,
+            prefix: operand(2)?,
+        },
+        "contains" => Condition::Contains {
+            path,
+            value: operand(2)?,
+        },
         "exists" => Condition::Exists(path),
         "does_not_exist" => Condition::Missing(path),
         "is_type" => Condition::IsType(path, value_type(&tuple.get_item(2)?.extract::<String>()?)?),
@@ -38,7 +62,11 @@ pub fn condition(tuple: &Bound<'_, PyAny>) -> PyResult<Condition> {
             let op: String = tuple.get_item(2)?.extract()?;
             let op = comparison(&op).ok_or_else(|| unknown(&op))?;
             let size: i64 = tuple.get_item(3)?.extract()?;
-            Condition::Size { path, op, value: Number::from(size) }
+            Condition::Size {
+                path,
+                op,
+                value: Number::from(size),
+            }
         }
         other => return Err(unknown(other)),
     })

@@ -7,7 +7,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
-    PyBool, PyBytes, PyByteArray, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType,
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString,
+    PyTuple, PyType,
 };
 
 /// How deep lists and maps may nest, which is `DynamoDB`'s limit.
@@ -57,7 +58,11 @@ impl Kind {
             "string_set" => Self::StringSet,
             "number_set" => Self::NumberSet,
             "binary_set" => Self::BinarySet,
-            other => return Err(PyValueError::new_err(format!("there is no kind of attribute named {other:?}"))),
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "there is no kind of attribute named {other:?}"
+                )));
+            }
         })
     }
 
@@ -100,11 +105,18 @@ fn refuse<T>(reason: impl Into<String>) -> Converted<T> {
 }
 
 fn wrong_type<T>(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<T> {
-    refuse(format!("expected {}, got {}", kind.expected(), type_name(object)))
+    refuse(format!(
+        "expected {}, got {}",
+        kind.expected(),
+        type_name(object)
+    ))
 }
 
 fn type_name(object: &Bound<'_, PyAny>) -> String {
-    object.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string())
+    object
+        .get_type()
+        .name()
+        .map_or_else(|_| "?".into(), |name| name.to_string())
 }
 
 /// The stored value of a Python value that an attribute of this kind holds; none for an empty set.
@@ -118,7 +130,9 @@ pub fn to_stored(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Valu
         Kind::Number => Value::Number(number(kind, object)?),
         Kind::Decimal => {
             if object.is_instance_of::<PyFloat>() {
-                return refuse("expected Decimal or int, got float: write Decimal(\"…\"), so that no digit is guessed");
+                return refuse(
+                    "expected Decimal or int, got float: write Decimal(\"…\"), so that no digit is guessed",
+                );
             }
             Value::Number(number(kind, object)?)
         }
@@ -192,7 +206,8 @@ fn number(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Number> {
 
 fn parsed(text: &Bound<'_, PyAny>) -> Converted<Number> {
     let text: String = text.extract()?;
-    text.parse::<Number>().map_err(|error| Refusal::Reason(error.to_string()))
+    text.parse::<Number>()
+        .map_err(|error| Refusal::Reason(error.to_string()))
 }
 
 fn is_set(object: &Bound<'_, PyAny>) -> bool {
@@ -213,7 +228,9 @@ fn set(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
             for member in members {
                 match member?.cast::<PyString>() {
                     Ok(text) => set.insert(string(text)?),
-                    Err(_) => return refuse("expected a set of str, but a member is of another type"),
+                    Err(_) => {
+                        return refuse("expected a set of str, but a member is of another type");
+                    }
                 };
             }
             Value::StringSet(set)
@@ -250,7 +267,9 @@ pub fn to_value(object: &Bound<'_, PyAny>, level: usize) -> Converted<Value> {
         return number(Kind::Number, object).map(Value::Number);
     }
     if level > MOST_LEVELS {
-        return refuse(format!("lists and maps nest deeper than {MOST_LEVELS} levels"));
+        return refuse(format!(
+            "lists and maps nest deeper than {MOST_LEVELS} levels"
+        ));
     }
     if let Ok(dict) = object.cast::<PyDict>() {
         let mut map = Map::with_capacity(dict.len());
@@ -271,7 +290,10 @@ pub fn to_value(object: &Bound<'_, PyAny>, level: usize) -> Converted<Value> {
     if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
         let mut list = Vec::with_capacity(object.len()?);
         for (index, value) in object.try_iter()?.enumerate() {
-            list.push(to_value(&value?, level + 1).map_err(|refusal| within(&index.to_string(), refusal))?);
+            list.push(
+                to_value(&value?, level + 1)
+                    .map_err(|refusal| within(&index.to_string(), refusal))?,
+            );
         }
         return Ok(Value::List(list));
     }

@@ -9,7 +9,10 @@ use crate::item::PyItem;
 
 /// The exception class of this name in `mintkey.errors`.
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
-    Ok(py.import("mintkey.errors")?.getattr(name)?.cast_into::<PyType>()?)
+    Ok(py
+        .import("mintkey.errors")?
+        .getattr(name)?
+        .cast_into::<PyType>()?)
 }
 
 const fn class_name(kind: ErrorKind) -> &'static str {
@@ -32,18 +35,23 @@ const fn class_name(kind: ErrorKind) -> &'static str {
 
 const fn outcome(kind: ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::Unavailable(outcome) | ErrorKind::Timeout(outcome) | ErrorKind::Interrupted(outcome) => {
-            Some(match outcome {
-                Outcome::NotApplied => "not_applied",
-                Outcome::Unknown => "unknown",
-            })
-        }
+        ErrorKind::Unavailable(outcome)
+        | ErrorKind::Timeout(outcome)
+        | ErrorKind::Interrupted(outcome) => Some(match outcome {
+            Outcome::NotApplied => "not_applied",
+            Outcome::Unknown => "unknown",
+        }),
         _ => None,
     }
 }
 
 /// The exception for a store's failure.
-pub fn from_store(py: Python<'_>, error: Error, names: Option<(&str, Option<&str>)>, store: Option<&str>) -> PyErr {
+pub fn from_store(
+    py: Python<'_>,
+    error: Error,
+    names: Option<(&str, Option<&str>)>,
+    store: Option<&str>,
+) -> PyErr {
     let built = || -> PyResult<PyErr> {
         let data = PyDict::new(py);
         data.set_item("model", error.model.as_deref())?;
@@ -52,7 +60,8 @@ pub fn from_store(py: Python<'_>, error: Error, names: Option<(&str, Option<&str
             data.set_item("key", key_dict(py, key, partition, sort)?)?;
         }
         data.set_item("store", store)?;
-        let exception = class(py, class_name(error.kind))?.call((error.message.as_str(),), Some(&data))?;
+        let exception =
+            class(py, class_name(error.kind))?.call((error.message.as_str(),), Some(&data))?;
         if let Some(outcome) = outcome(error.kind) {
             exception.setattr("outcome", outcome)?;
         }
@@ -61,7 +70,10 @@ pub fn from_store(py: Python<'_>, error: Error, names: Option<(&str, Option<&str
         }
         let raised = PyErr::from_value(exception);
         if let Some(source) = error.source {
-            raised.set_cause(py, Some(pyo3::exceptions::PyOSError::new_err(source.to_string())));
+            raised.set_cause(
+                py,
+                Some(pyo3::exceptions::PyOSError::new_err(source.to_string())),
+            );
         }
         Ok(raised)
     };
@@ -84,13 +96,21 @@ pub fn key_dict<'py>(
 }
 
 /// An exception that names model and attribute.
-pub fn of_attribute(py: Python<'_>, name: &str, model: &str, attribute: &str, reason: &str) -> PyErr {
+pub fn of_attribute(
+    py: Python<'_>,
+    name: &str,
+    model: &str,
+    attribute: &str,
+    reason: &str,
+) -> PyErr {
     let built = || -> PyResult<PyErr> {
         let data = PyDict::new(py);
         data.set_item("model", model)?;
         data.set_item("attribute", attribute)?;
         let message = format!("{model}.{attribute}: {reason}");
-        Ok(PyErr::from_value(class(py, name)?.call((message,), Some(&data))?))
+        Ok(PyErr::from_value(
+            class(py, name)?.call((message,), Some(&data))?,
+        ))
     };
     built().unwrap_or_else(|failure| failure)
 }

@@ -46,13 +46,13 @@ extern "C" fn before() {
 
 extern "C" fn in_parent() {
     mintkey_ids::in_parent();
-    release(|store| store.in_parent());
+    release(Shared::in_parent);
 }
 
 extern "C" fn in_child() {
     crate::signals::in_child();
     mintkey_ids::in_child();
-    release(|store| store.in_child());
+    release(Shared::in_child);
 }
 
 #[allow(unsafe_code, reason = "the locks are held across the fork")]

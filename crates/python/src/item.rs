@@ -27,7 +27,9 @@ impl PyItem {
     /// The stored JSON form read back.
     #[staticmethod]
     fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
-        json::decode(text).map(Self::from).map_err(|error| from_store(py, error, None, None))
+        json::decode(text)
+            .map(Self::from)
+            .map_err(|error| from_store(py, error, None, None))
     }
 
     /// The stored JSON form.
@@ -46,16 +48,26 @@ impl PyItem {
 
     /// The stored value under a stored name, or None.
     fn get<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.0.get(name).map(|value| from_value(py, value)).transpose()
+        self.0
+            .get(name)
+            .map(|value| from_value(py, value))
+            .transpose()
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other.cast::<Self>().is_ok_and(|other| self.0 == other.get().0)
+        other
+            .cast::<Self>()
+            .is_ok_and(|other| self.0 == other.get().0)
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let text = PyString::new(slf.py(), &slf.get().to_json());
-        Ok((slf.get_type().getattr("from_json")?, PyTuple::new(slf.py(), [text])?))
+        Ok((
+            slf.get_type().getattr("from_json")?,
+            PyTuple::new(slf.py(), [text])?,
+        ))
     }
 
     fn __repr__(&self) -> String {
@@ -71,7 +83,9 @@ pub struct PyKey(pub Arc<Key>);
 #[pymethods]
 impl PyKey {
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other.cast::<Self>().is_ok_and(|other| self.0 == other.get().0)
+        other
+            .cast::<Self>()
+            .is_ok_and(|other| self.0 == other.get().0)
     }
 
     fn __hash__(&self) -> u64 {

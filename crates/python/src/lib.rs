@@ -31,8 +31,8 @@ mod _core {
     use super::compress::{compress, decompress};
     #[pymodule_export]
     use super::ids::{
-        PyStrategy, cuid2, epoch, epoch_ms, freeze, iso8601, iso8601_ms, ksuid, mint, mint_many, mint_one, move_clock,
-        nanoid, now_ms, snowflake, thaw, typeid, ulid, uuid4, uuid7, xid,
+        PyStrategy, cuid2, epoch, epoch_ms, freeze, iso8601, iso8601_ms, ksuid, mint, mint_many,
+        mint_one, move_clock, nanoid, now_ms, snowflake, thaw, typeid, ulid, uuid4, uuid7, xid,
     };
     #[pymodule_export]
     use super::item::{PyItem, PyKey};
@@ -47,12 +47,22 @@ mod _core {
 
     /// `value`, if an attribute of this kind can hold it; else `InvalidValue` that names `label` (`"Model.attribute"`).
     #[pyfunction]
-    fn checked<'py>(kind: &str, label: &str, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn checked<'py>(
+        kind: &str,
+        label: &str,
+        value: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         match convert::to_stored(convert::Kind::named(kind)?, &value) {
             Ok(_) => Ok(value),
             Err(convert::Refusal::Reason(reason)) => {
                 let (model, attribute) = label.split_once('.').unwrap_or((label, ""));
-                Err(errors::of_attribute(value.py(), "InvalidValue", model, attribute, &reason))
+                Err(errors::of_attribute(
+                    value.py(),
+                    "InvalidValue",
+                    model,
+                    attribute,
+                    &reason,
+                ))
             }
             Err(convert::Refusal::Raised(error)) => Err(error),
         }
@@ -69,6 +79,7 @@ mod _core {
     }
 
     #[pymodule_init]
+    #[allow(clippy::unnecessary_wraps, reason = "the signature that pyo3 wants")]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::fork::register();
         Ok(())

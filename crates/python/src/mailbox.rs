@@ -97,12 +97,21 @@ impl Mailboxes {
             mailboxes.sent += 1;
             let number = mailboxes.sent;
             let Some(mailbox) = mailboxes.by_loop.get_mut(&identity) else {
-                return Err(PyNotImplementedError::new_err("the event loop is used from two threads at once"));
+                return Err(PyNotImplementedError::new_err(
+                    "the event loop is used from two threads at once",
+                ));
             };
-            mailbox.waiting.insert(number, (future.clone().unbind(), request));
+            mailbox
+                .waiting
+                .insert(number, (future.clone().unbind(), request));
             (number, mailbox.inbox.clone())
         };
-        let place = Place { store: store.clone().unbind(), identity, number, future: future.unbind() };
+        let place = Place {
+            store: store.clone().unbind(),
+            identity,
+            number,
+            future: future.unbind(),
+        };
         Ok((place, Box::new(move |outcome| inbox.put(number, outcome))))
     }
 
@@ -110,11 +119,20 @@ impl Mailboxes {
     fn closed(&mut self, py: Python<'_>) -> Vec<Mailbox> {
         let gone = |mailbox: &Mailbox| {
             let closed = mailbox.event_loop.bind(py).call_method0("is_closed");
-            closed.and_then(|closed| closed.is_truthy()).unwrap_or(false)
+            closed
+                .and_then(|closed| closed.is_truthy())
+                .unwrap_or(false)
         };
-        let identities: Vec<usize> =
-            self.by_loop.iter().filter(|(_, mailbox)| gone(mailbox)).map(|(identity, _)| *identity).collect();
-        identities.iter().filter_map(|identity| self.by_loop.remove(identity)).collect()
+        let identities: Vec<usize> = self
+            .by_loop
+            .iter()
+            .filter(|(_, mailbox)| gone(mailbox))
+            .map(|(identity, _)| *identity)
+            .collect();
+        identities
+            .iter()
+            .filter_map(|identity| self.by_loop.remove(identity))
+            .collect()
     }
 
     /// Forgets everything, in a child: its loops are other loops, and the objects belong to the parent's past.
@@ -124,7 +142,11 @@ impl Mailboxes {
 }
 
 /// A new mailbox that wakes this loop.
-fn open<'py>(store: &Bound<'py, Store>, event_loop: &Bound<'py, PyAny>, identity: usize) -> PyResult<Mailbox> {
+fn open<'py>(
+    store: &Bound<'py, Store>,
+    event_loop: &Bound<'py, PyAny>,
+    identity: usize,
+) -> PyResult<Mailbox> {
     let py = store.py();
     let weak: Py<Store> = store.clone().unbind();
     let deliver = PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<()> {
@@ -140,21 +162,40 @@ fn open<'py>(store: &Bound<'py, Store>, event_loop: &Bound<'py, PyAny>, identity
         }
         Err(error) => return Err(error),
     };
-    let inbox = Arc::new(Inbox { arrived: Mutex::default(), bell });
-    Ok(Mailbox { event_loop: event_loop.clone().unbind(), inbox, waiting: HashMap::new() })
+    let inbox = Arc::new(Inbox {
+        arrived: Mutex::default(),
+        bell,
+    });
+    Ok(Mailbox {
+        event_loop: event_loop.clone().unbind(),
+        inbox,
+        waiting: HashMap::new(),
+    })
 }
 
 /// Hands the answers that have arrived to their futures; called by the loop.
 fn deliver(store: &Bound<'_, Store>, identity: usize) -> PyResult<()> {
     let py = store.py();
     let shared = store.get().shared();
-    let Some(inbox) = shared.mailboxes.lock().by_loop.get(&identity).map(|mailbox| mailbox.inbox.clone()) else {
+    let Some(inbox) = shared
+        .mailboxes
+        .lock()
+        .by_loop
+        .get(&identity)
+        .map(|mailbox| mailbox.inbox.clone())
+    else {
         return Ok(());
     };
     for (number, outcome) in inbox.take() {
-        let waiting =
-            shared.mailboxes.lock().by_loop.get_mut(&identity).and_then(|mailbox| mailbox.waiting.remove(&number));
-        let Some((future, request)) = waiting else { continue };
+        let waiting = shared
+            .mailboxes
+            .lock()
+            .by_loop
+            .get_mut(&identity)
+            .and_then(|mailbox| mailbox.waiting.remove(&number));
+        let Some((future, request)) = waiting else {
+            continue;
+        };
         let future = future.bind(py);
         let answer = store.get().answer(py, &request, outcome);
         if future.call_method0("done")?.is_truthy()? {
@@ -179,7 +220,10 @@ fn close_if_idle(py: Python<'_>, shared: &Shared, identity: usize) -> PyResult<(
     if let Some(mailbox) = idle
         && let Bell::Descriptor { read, .. } = &mailbox.inbox.bell
     {
-        mailbox.event_loop.bind(py).call_method1("remove_reader", (read.as_raw_fd(),))?;
+        mailbox
+            .event_loop
+            .bind(py)
+            .call_method1("remove_reader", (read.as_raw_fd(),))?;
     }
     Ok(())
 }
@@ -206,7 +250,10 @@ fn descriptors() -> PyResult<(Arc<File>, Arc<File>)> {
     let (read, write) = std::os::unix::net::UnixStream::pair()?;
     read.set_nonblocking(true)?;
     write.set_nonblocking(true)?;
-    Ok((Arc::new(File::from(OwnedFd::from(read))), Arc::new(File::from(OwnedFd::from(write)))))
+    Ok((
+        Arc::new(File::from(OwnedFd::from(read))),
+        Arc::new(File::from(OwnedFd::from(write))),
+    ))
 }
 
 /// Where the answer to one request is awaited.
@@ -243,7 +290,12 @@ impl Flight {
         let withdrawn = py.detach(|| self.ticket.withdraw());
         if withdrawn {
             let shared = self.place.store.get().shared();
-            if let Some(mailbox) = shared.mailboxes.lock().by_loop.get_mut(&self.place.identity) {
+            if let Some(mailbox) = shared
+                .mailboxes
+                .lock()
+                .by_loop
+                .get_mut(&self.place.identity)
+            {
                 mailbox.waiting.remove(&self.place.number);
             }
             close_if_idle(py, shared, self.place.identity)?;

@@ -15,7 +15,10 @@ pub struct PyRequest(pub Arc<Request>);
 impl PyRequest {
     /// A request that judges expiry by the clock as it stands.
     pub fn now(operation: Operation) -> Self {
-        Self(Arc::new(Request { now: mintkey_ids::now_ms().div_euclid(1000), operation }))
+        Self(Arc::new(Request {
+            now: mintkey_ids::now_ms().div_euclid(1000),
+            operation,
+        }))
     }
 }
 
@@ -33,7 +36,11 @@ impl PyPage {
         for item in page.items {
             items.append(PyItem::from(item))?;
         }
-        Ok(Self { items: items.unbind(), count: page.count, next: page.next })
+        Ok(Self {
+            items: items.unbind(),
+            count: page.count,
+            next: page.next,
+        })
     }
 }
 
@@ -54,7 +61,9 @@ impl PyPage {
     /// Where the next page begins; None after the last.
     #[getter]
     fn next<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.next.as_ref().map(|position| PyBytes::new(py, &position.to_bytes()))
+        self.next
+            .as_ref()
+            .map(|position| PyBytes::new(py, &position.to_bytes()))
     }
 }
 

@@ -58,7 +58,10 @@ impl Store {
     fn new(py: Python<'_>, url: &str) -> PyResult<Self> {
         let engine = open(url).map_err(|error| from_store(py, error, None, None))?;
         let address = engine.capabilities().address;
-        let shared = Arc::new(Shared { engine, mailboxes: Mutex::default() });
+        let shared = Arc::new(Shared {
+            engine,
+            mailboxes: Mutex::default(),
+        });
         crate::fork::watch(&shared);
         Ok(Self { shared, address })
     }
@@ -82,7 +85,11 @@ impl Store {
     }
 
     /// Starts a request; its answer comes to the future of what is returned.
-    fn submit<'py>(slf: &Bound<'py, Self>, request: &PyRequest, event_loop: &Bound<'py, PyAny>) -> PyResult<Flight> {
+    fn submit<'py>(
+        slf: &Bound<'py, Self>,
+        request: &PyRequest,
+        event_loop: &Bound<'py, PyAny>,
+    ) -> PyResult<Flight> {
         let shared = slf.get().shared.clone();
         let (place, done) = Mailboxes::expect(slf, event_loop, request.0.clone())?;
         let ticket = shared.engine.submit(request.0.clone(), done);
@@ -111,7 +118,12 @@ impl Store {
             Ok(reply) => answer(py, reply),
             Err(error) => Err(take_raised().unwrap_or_else(|| {
                 let names = key_names(&request.operation);
-                from_store(py, error, Some((&names.0, names.1.as_deref())), Some(&self.address))
+                from_store(
+                    py,
+                    error,
+                    Some((&names.0, names.1.as_deref())),
+                    Some(&self.address),
+                )
             })),
         }
     }
@@ -119,7 +131,10 @@ impl Store {
 
 fn key_names(operation: &Operation) -> (String, Option<String>) {
     let table = operation.table();
-    (table.partition.name.to_string(), table.sort.as_ref().map(|sort| sort.name.to_string()))
+    (
+        table.partition.name.to_string(),
+        table.sort.as_ref().map(|sort| sort.name.to_string()),
+    )
 }
 
 /// The engine for a URL's scheme.
