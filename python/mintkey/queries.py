@@ -409,15 +409,16 @@ class Result(Generic[M]):
         left = None if left is None else left - len(instances)
         return Page(instances, None if reading.after is None or left == 0 else self._cursor(left, reading.after))
 
-    def _fingerprint(self) -> bytes:
+    def _fingerprint(self, rest: bytes) -> bytes:
+        """Of this query and of the rest of a cursor, so that neither another query nor a damaged cursor passes."""
         how = self._plan
         asked = (how.index, how.partition, how.sort, how.filter(), self._descending, self._limit, self._offset)
         text = f"{self._schema.table} {_settled(asked)!r}"
-        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_FINGERPRINT).digest()
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass") + rest, digest_size=_FINGERPRINT).digest()
 
     def _cursor(self, left: int | None, after: bytes) -> str:
-        rest = (_NO_LIMIT if left is None else left).to_bytes(_LEFT, "big")
-        return base64.urlsafe_b64encode(self._fingerprint() + rest + after).rstrip(b"=").decode()
+        rest = (_NO_LIMIT if left is None else left).to_bytes(_LEFT, "big") + after
+        return base64.urlsafe_b64encode(self._fingerprint(rest) + rest).rstrip(b"=").decode()
 
     def _opened(self, cursor: str) -> tuple[int | None, bytes]:
         """How many items are left to read, and where."""
@@ -425,9 +426,9 @@ class Result(Generic[M]):
             raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (AttributeError, UnicodeEncodeError, binascii.Error) as error:
             raise InvalidValue(f"{self._schema.model}: {cursor!r} is no cursor", model=self._schema.model) from error
-        if raw[:_FINGERPRINT] != self._fingerprint():
+        if raw[:_FINGERPRINT] != self._fingerprint(raw[_FINGERPRINT:]):
             raise InvalidValue(
-                f"{self._schema.model}: this cursor belongs to another query; "
+                f"{self._schema.model}: this cursor belongs to another query, or is damaged; "
                 "pass it to the query that it came from, with the same conditions and direction",
                 model=self._schema.model,
             )
