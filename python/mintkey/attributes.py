@@ -71,9 +71,9 @@ class Attribute(Operand, Generic[T]):
     """
 
     #: How the compiled core stores the value; see `crates/python/src/codec.rs`.
-    kind: ClassVar[str] = "any"
+    kind: str = "any"
     #: What a partition or sort key may be.
-    key_kind: ClassVar[Literal["string", "number", "binary"] | None] = None
+    key_kind: Literal["string", "number", "binary"] | None = None
 
     name: str = ""
     model: str = ""
@@ -226,6 +226,10 @@ class Attribute(Operand, Generic[T]):
         if auto.strategy is None:
             return None if auto.function is None else auto.function()
         return self.minted_converter(auto)(_core.mint((auto.strategy,))[0][0])
+
+    def another(self, refused: Any) -> Any:
+        """A value in place of one that an insert met a row with; None when `refused` has to stay."""
+        return self.initial()
 
     def check_write(self, instance: Any, value: Any, *, changed: bool) -> None:
         """Hear of a write and, if the value is new or `changed`, refuse it with `InvalidValue`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core, generators
@@ -197,7 +197,9 @@ def save(
         exposed, at = saving.exposed, saving.at
     if new:
         insert = insert or schema.insert_only or _key_was_made(schema, state, values)
-        again = [] if exposed else _small_keys(schema, minted, constructed=constructed and not hooked)
+        # A hook, or a constructor of the model's own, may have built other values from a key that it saw.
+        unseen = constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
+        again = [] if exposed else _small_keys(schema, {*minted, *(state.made if unseen else ())})
         yield from _save_new(schema, instance, state, condition, insert, again)
     else:
         yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at)
@@ -216,13 +218,13 @@ def _key_was_made(schema: Schema, state: State, values: dict[str, Any]) -> bool:
     return any(name in state.made and state.made[name] == values.get(name) for name in schema.given_keys)
 
 
-def _small_keys(schema: Schema, minted: dict[str, Any], *, constructed: bool) -> list[Mint]:
+def _small_keys(schema: Schema, minted: Collection[str]) -> list[Mint]:
     """The key parts that this call minted from so small a space that a collision is to be expected."""
     return [
         mint
         for mint in schema.minted
         if mint.name in schema.given_keys
-        and (mint.name in minted or (constructed and mint.auto.when == "init"))
+        and mint.name in minted
         and mint.auto.strategy is not None
         and mint.auto.strategy.random_bits < _WIDE
     ]
@@ -255,8 +257,11 @@ def _save_new(
                 return
             if not tries:
                 raise
+            fresh = {mint.name: schema.attributes[mint.name].another(values[mint.name]) for mint in again}
+            if None in fresh.values():
+                raise
             for mint in again:
-                values[mint.name] = schema.attributes[mint.name].initial()
+                values[mint.name] = fresh[mint.name]
                 if mint.name in state.made:
                     state.made = {**state.made, mint.name: values[mint.name]}
         except ConditionFailed as error:
@@ -299,7 +304,7 @@ def _check_fields(schema: Schema, instance: Any, loaded: _core.Item | None) -> N
     if not schema.checked:
         return
     values = instance.__dict__
-    changed = frozenset(schema.codec.changed(values, loaded))
+    changed = schema.attributes.keys() if loaded is None else frozenset(schema.codec.changed(values, loaded))
     for attribute in schema.checked:
         attribute.check_write(instance, values.get(attribute.name), changed=attribute.name in changed)
 
@@ -320,7 +325,6 @@ def _save_loaded(
     if state.fetched is not None:
         _check_partial(schema, state, replace)
     item = codec.encode(values, {**_key_overrides(schema, values), **changing}, partial=state.fetched is not None)
-    _check_fields(schema, instance, loaded)
     if replace:
         _refuse_other_key(schema, loaded, item)
         merged, written = item, True
@@ -337,6 +341,8 @@ def _save_loaded(
         if patch is None:
             return
         request, merged, written = patch
+    if written:
+        _check_fields(schema, instance, loaded)
     try:
         yield from _send(state, request, merged)
     except ConditionFailed as error:
@@ -430,6 +436,9 @@ def update_by_key(
     schema: Schema, key: _core.Key, changes: dict[str, Any], *, condition: Condition | None = None
 ) -> Operation[None]:
     """Like `update`, without an instance: hooks do not run, and a version counts on unchecked."""
+    for attribute in schema.checked:
+        if attribute.name in changes:
+            attribute.check_write(None, changes[attribute.name], changed=True)
     sent = {**_minted_now((mint for mint in schema.on_update if mint.name not in changes), None), **changes}
     actions = [("add", (schema.stored_version(),), 1)] if schema.version is not None else []
     yield schema.codec.update(key, sent, actions=actions, version=None, condition=_compiled(condition))

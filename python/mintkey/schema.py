@@ -267,13 +267,11 @@ class Schema:
 
     def _plan_indexes(self) -> Iterator[IndexPlan]:
         for name, attribute in self.attributes.items():
-            if name == self.partition:
-                continue
             if attribute.sorted_within is not None:
                 for other in attribute.sorted_within:
                     self._check_partition_by(name, other)
                 yield IndexPlan(name, attribute.sorted_within, name)
-            elif attribute.value_indexed:
+            elif attribute.value_indexed and name != self.partition:
                 yield IndexPlan(name, (name,), None)
 
     def _check_partition_by(self, name: str, other: str) -> None:
@@ -416,10 +414,11 @@ def constructor(model: type, schema: Schema) -> Callable[..., None]:
         if attribute.mints_at_init:
             names[f"_mk_mint_{name}"] = attribute.initial
             parameters.append(f"{name}=None")
-            lines.append(f"if {name} is None: _mk_values[{name!r}] = _mk_mint_{name}()")
-            lines.append(f"else: _mk_values[{name!r}] = {value}")
             if name in schema.given_keys:
                 init_keys.append(name)
+                lines.append(f"_mk_given_{name} = {name}")
+            lines.append(f"if {name} is None: {name} = _mk_mint_{name}()")
+            lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
         elif attribute.default is not None:
             names[f"_mk_new_{name}"] = attribute.new_default
             parameters.append(f"{name}=_mk_absent")
@@ -430,7 +429,7 @@ def constructor(model: type, schema: Schema) -> Callable[..., None]:
             parameters.append(f"{name}=None")
             lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
     if init_keys:
-        given = ", ".join(f"({name!r}, {name})" for name in init_keys)
+        given = ", ".join(f"({name!r}, _mk_given_{name})" for name in init_keys)
         lines.append(f"_mk_begin(self, ({given},))")
     passed = ", ".join(["self", *(f"{name}={name}" for name in schema.shown), "**_mk_unknown"])
     source = "\n    ".join(
@@ -453,7 +452,8 @@ def constructor(model: type, schema: Schema) -> Callable[..., None]:
 
 def _begin(instance: Any, given: tuple[tuple[str, Any], ...]) -> None:
     """Remember the key parts that the constructor minted."""
-    made = {name: instance.__dict__[name] for name, value in given if value is None}
+    values = instance.__dict__
+    made = {name: values[name] for name, value in given if value is None and name in values}
     if made:
-        state = instance.__dict__["_state"] = State()
+        state = values["_state"] = State()
         state.made = made
