@@ -8,6 +8,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mintkey.attributes import ExpiresIn as ExpiresIn
     from mintkey.errors import MintkeyError as MintkeyError
+    from mintkey.fields import AutoFieldMixin as AutoFieldMixin
+    from mintkey.fields import AutoKeyField as AutoKeyField
+    from mintkey.fields import BooleanField as BooleanField
+    from mintkey.fields import BytesField as BytesField
+    from mintkey.fields import DateField as DateField
+    from mintkey.fields import DatetimeField as DatetimeField
+    from mintkey.fields import DecimalField as DecimalField
+    from mintkey.fields import DictField as DictField
+    from mintkey.fields import Field as Field
+    from mintkey.fields import FloatField as FloatField
+    from mintkey.fields import IndexedField as IndexedField
+    from mintkey.fields import IntField as IntField
+    from mintkey.fields import KeyField as KeyField
+    from mintkey.fields import KeyFieldMixin as KeyFieldMixin
+    from mintkey.fields import ListField as ListField
+    from mintkey.fields import SetField as SetField
+    from mintkey.fields import SortedField as SortedField
+    from mintkey.fields import SortedFieldMixin as SortedFieldMixin
+    from mintkey.fields import SortedKeyField as SortedKeyField
+    from mintkey.fields import StringField as StringField
+    from mintkey.fields import TimeField as TimeField
+    from mintkey.fields import TupleField as TupleField
+    from mintkey.fields import UniqueKeyField as UniqueKeyField
+    from mintkey.fields import UUIDField as UUIDField
     from mintkey.generators import AutoGenerate as AutoGenerate
     from mintkey.generators import auto as auto
     from mintkey.model import Attr as Attr
@@ -20,13 +44,37 @@ if TYPE_CHECKING:
 # Each name is imported when it is first used: whoever wants ids alone loads neither models nor stores.
 _HOMES = {
     "Attr": "model",
+    "AutoFieldMixin": "fields",
     "AutoGenerate": "generators",
+    "AutoKeyField": "fields",
+    "BooleanField": "fields",
+    "BytesField": "fields",
+    "DateField": "fields",
+    "DatetimeField": "fields",
+    "DecimalField": "fields",
+    "DictField": "fields",
     "ExpiresIn": "attributes",
+    "Field": "fields",
+    "FloatField": "fields",
+    "IndexedField": "fields",
+    "IntField": "fields",
+    "KeyField": "fields",
+    "KeyFieldMixin": "fields",
+    "ListField": "fields",
     "MintkeyError": "errors",
     "Model": "model",
     "ModelConfig": "schema",
+    "SetField": "fields",
+    "SortedField": "fields",
+    "SortedFieldMixin": "fields",
+    "SortedKeyField": "fields",
     "Store": "stores",
+    "StringField": "fields",
+    "TimeField": "fields",
+    "TupleField": "fields",
     "TypedModel": "model",
+    "UUIDField": "fields",
+    "UniqueKeyField": "fields",
     "auto": "generators",
     "connect": "stores",
 }

@@ -1,0 +1,679 @@
+"""Fields: the vocabulary of Redis mappers over the same models, schemas and stores.
+
+>>> from mintkey import Model, connect
+>>> from mintkey.fields import AutoKeyField, Field, KeyField, SortedField
+>>> _ = connect("sqlite://")
+>>> class Order(Model):
+...     id = AutoKeyField(strategy="ulid")
+...     country = KeyField()
+...     total = SortedField(type=float, partition_by="country")
+>>> order = Order.create(country="DE", total=9.5)
+>>> len(order.id)
+26
+>>> Order.query.filter(country="DE", total__gte=9).first() == order
+True
+
+A field is an attribute with other spelling: `null=False` for `required=True`, `type=` for the class of the attribute.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
+
+from mintkey import _core
+from mintkey.attributes import Attribute, StringAttribute, _EncodedAttribute
+from mintkey.conditions import Path, checked_step
+from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.field_forms import FORMS, form_of
+from mintkey.generators import Auto, AutoGenerate, auto
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultingTypeVar
+
+    T = DefaultingTypeVar("T", default=Any)
+else:
+    T = TypeVar("T")
+
+__all__ = [
+    "AutoFieldMixin",
+    "AutoKeyField",
+    "BooleanField",
+    "BytesField",
+    "DateField",
+    "DatetimeField",
+    "DecimalField",
+    "DictField",
+    "Field",
+    "FloatField",
+    "IndexedField",
+    "IntField",
+    "KeyField",
+    "KeyFieldMixin",
+    "ListField",
+    "SetField",
+    "SortedField",
+    "SortedFieldMixin",
+    "SortedKeyField",
+    "StringField",
+    "TimeField",
+    "TupleField",
+    "UUIDField",
+    "UniqueKeyField",
+]
+
+_log = logging.getLogger("mintkey.fields")
+# What is logged reaches those who listen; nobody finds it on stderr unasked.
+logging.getLogger("mintkey").addHandler(logging.NullHandler())
+
+#: How many hexadecimal digits a UUID has.
+_UUID_DIGITS = 32
+_MEASURED = (str, bytes, list, tuple, dict, set)
+_SHOWN = 80
+
+
+def _overridden(field: type, method: str) -> bool:
+    """Whether a class outside of this module has a method of that name, which must then be called."""
+    return any(method in vars(base) for base in field.__mro__ if base.__module__ != __name__)
+
+
+class Field(_EncodedAttribute[T]):
+    """A named value of a model.
+
+    >>> from mintkey import Model
+    >>> class Person(Model):
+    ...     name = Field(null=False, max_length=100)
+    ...     age = Field(type=int)
+    ...     tags = Field(type=list, default=[])
+    >>> Person(name="Ada", age=36)
+    Person(name='Ada', age=36, tags=[])
+
+    Args:
+        type: what the values are: `str`, `int`, `float`, `bool`, `bytes`, `list`, `tuple`, `dict`, `set`, `Decimal`,
+            `datetime`, `date`, `time`, `uuid.UUID` or an `Enum` class.
+        null: whether an item may be saved without a value.
+        default: a plain value (copied for each instance) or a callable, applied at construction; or a strategy.
+        max_length: the most characters, bytes or elements that are saved.
+        on_update: a strategy minted on each write that changes a stored item.
+        alias: the name in the store, where it differs from the field's.
+        description: a sentence for people and schema tools.
+
+    A subclass may state `type`, `null` and `max_length` in its body, and override `is_valid` and `on_save`.
+    """
+
+    is_field = True
+
+    type: Any = str
+    null: bool = True
+    max_length: int | None = None
+
+    def __init__(
+        self,
+        type: builtins.type[T] | None = None,
+        null: bool | None = None,
+        default: Any = None,
+        max_length: int | None = None,
+        *,
+        on_update: Any = None,
+        alias: str | None = None,
+        description: str | None = None,
+    ) -> None:
+        if type is not None:
+            self.type = type
+        if null is not None:
+            self.null = null
+        if max_length is not None:
+            self.max_length = max_length
+        super().__init__(
+            default=default, on_update=on_update, required=not self.null, alias=alias, description=description
+        )
+        form = form_of(self.type)
+        self._known = form is not None
+        self._form: Attribute[Any] = form or StringAttribute()
+        self.kind = self._form.kind
+        self.key_kind = self._form.key_kind
+        self._judged = _overridden(builtins.type(self), "is_valid")
+        self._heard = _overridden(builtins.type(self), "on_save")
+        self.checks_writes = self._judged or self._heard or self.max_length is not None
+
+    def __set_name__(self, owner: builtins.type[Any], name: str) -> None:
+        super().__set_name__(owner, name)
+        self._form.__set_name__(owner, name)
+
+    if not TYPE_CHECKING:
+
+        def __get__(self, instance: Any, owner: builtins.type) -> Any:
+            return self if instance is None else self._form.__get__(instance, owner)
+
+    def check_declaration(self) -> None:
+        if not self._known:
+            raise self._refuse(
+                f"type={self.type!r} is none that a field stores: "
+                f"use {', '.join(kind.__name__ for kind in FORMS)} or an Enum class"
+            )
+        self._form.check_declaration()
+        role = "part of a key" if self.field_key else "indexed" if self.value_indexed else None
+        role = role or (None if self.sorted_within is None else "sorted")
+        if role is not None and self.key_kind is None:
+            raise self._refuse(
+                f"values of type {self.type.__name__} cannot be {role}; "
+                "those of type str, int, float, Decimal, bytes, datetime, date, time and uuid.UUID can"
+            )
+        most = self.max_length
+        if most is not None:
+            if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+                raise self._refuse(f"max_length={most!r} is no whole number of at least 1")
+            if self.type not in _MEASURED:
+                raise self._refuse(f"values of type {self.type.__name__} have no length for max_length= to limit")
+        for method in ("is_valid", "on_save", "get_new_auto_key_value"):
+            if inspect.iscoroutinefunction(getattr(self, method, None)):
+                raise self._refuse(f"{method}() is called while a value is made or saved, and cannot be `async def`")
+        super().check_declaration()
+
+    def _refuse(self, what: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._label}: {what}", model=self.model, attribute=self.name)
+
+    # The stored form is that of the attribute for the type.
+
+    def encode(self, value: Any) -> Any:
+        return self._form.encode(value)
+
+    def decode(self, stored: Any) -> Any:
+        return self._form.decode(stored)
+
+    @property
+    def converts(self) -> bool:
+        return self._form.converts or any(_overridden(type(self), method) for method in ("encode", "decode"))
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return self._form.from_minted(auto)
+
+    def _element(self, value: Any) -> Any:
+        return self._form._element(value)
+
+    def __getitem__(self, step: str | int) -> Path:
+        if self.type not in {list, tuple, dict}:
+            raise TypeError(f"{self._label} is of type {self.type.__name__}, which has no elements to name")
+        return Path(f"{self._label}[{step!r}]", (*self._steps, checked_step(self._label, step)))
+
+    # Without this Python would take `__getitem__` for the start of a sequence that never ends.
+    __iter__ = None
+
+    # Validation and the news of a write.
+
+    @classmethod
+    def is_valid(cls, field: Field[Any], value: Any, null_check: bool = True, **kwargs: Any) -> bool:  # noqa: ARG003 - a subclass may want it
+        """Whether a value may be saved; why it may not is logged at ERROR on `mintkey.fields`.
+
+        Args:
+            field: the field that the value is for.
+            value: the value.
+            null_check: whether `None` is judged by `null=`, or passes.
+            kwargs: for subclasses.
+        """
+        problem = field._problem(value, null_check)
+        if problem is not None:
+            _log.error("%s", problem)
+        return problem is None
+
+    def _problem(self, value: Any, null_check: bool) -> str | None:
+        """Why a value may not be saved."""
+        if value is None:
+            return f"{self._label}: a value is needed (null=False)" if null_check and not self.null else None
+        try:
+            _core.checked(self.kind, self._label, self.encode(value))
+        except InvalidValue as error:
+            return str(error)
+        except (TypeError, ValueError) as error:
+            return f"{self._label}: {error}"
+        problem = self._length_problem(value)
+        return None if problem is None else f"{self._label}: {problem}"
+
+    def _length_problem(self, value: Any) -> str | None:
+        """Why the length of a value is wrong, which its stored form does not tell."""
+        if self.max_length is None or len(value) <= self.max_length:
+            return None
+        return f"the value is {len(value)} long, and max_length={self.max_length}"
+
+    @classmethod
+    def on_save(  # what it is given is for a subclass
+        cls,
+        model_instance: Any,  # noqa: ARG003
+        field_name: str,  # noqa: ARG003
+        field_value: Any,  # noqa: ARG003
+        pipeline: Any = None,
+        **kwargs: Any,  # noqa: ARG003
+    ) -> Any:
+        """Hear that an instance is about to be written; gives the pipeline back.
+
+        Args:
+            model_instance: the instance.
+            field_name: the name of the field in it.
+            field_value: the value that is written; None when there is none.
+            pipeline: what collects the writes, or None where each is sent by itself.
+            kwargs: for subclasses.
+        """
+        return pipeline
+
+    def check_write(self, instance: Any, value: Any, *, changed: bool) -> None:
+        if changed and value is not None and (self._judged or self._length_problem(value) is not None):
+            field = type(self)
+            if not field.is_valid(self, value):
+                # The stored form was found good before, so that only a length or a subclass can be the reason.
+                shown = repr(value) if len(repr(value)) <= _SHOWN else f"{repr(value)[:_SHOWN]}…"
+                reason = self._length_problem(value) or f"{field.__name__}.is_valid() refuses {shown}"
+                raise InvalidValue(f"{self._label}: {reason}", model=self.model, attribute=self.name)
+        if self._heard and instance is not None:
+            type(self).on_save(instance, self.name, value)
+
+    def implicit_key(self) -> Attribute[Any]:
+        return AutoKeyField()
+
+
+class KeyFieldMixin(Field[T]):
+    """Makes a field the key, or a part of it.
+
+    One key field is the partition key; several form one compound key. Beside an `AutoKeyField` or a `UniqueKeyField`,
+    which is the key by itself, it is a value that items are looked up by.
+    """
+
+    field_key: Literal["whole", "part"] | None = "part"
+    value_indexed = True
+
+
+class SortedFieldMixin(Field[T]):
+    """Keeps the items in the order of the field, so that ranges and `order_by` read no more than they give.
+
+    Args:
+        partition_by: the name of a field, or names, within whose equal values the order is kept: a lookup gives them.
+    """
+
+    null = False
+    partition_by: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        type: builtins.type[T] | None = None,
+        partition_by: str | Iterable[str] | None = None,
+        null: bool | None = None,
+        default: Any = None,
+        max_length: int | None = None,
+        **parameters: Any,
+    ) -> None:
+        super().__init__(type=type, null=null, default=default, max_length=max_length, **parameters)
+        names = self.partition_by if partition_by is None else partition_by
+        self.partition_by = (names,) if isinstance(names, str) else tuple(names)
+        self.sorted_within = self.partition_by
+
+    def check_declaration(self) -> None:
+        super().check_declaration()
+        for name in self.partition_by:
+            if not isinstance(name, str):
+                raise self._refuse(f"partition_by takes the names of fields, not {name!r}")
+        if self.name in self.partition_by or len(set(self.partition_by)) < len(self.partition_by):
+            raise self._refuse(f"partition_by={self.partition_by!r} names each other field once, and not this one")
+
+
+class AutoFieldMixin(Field[T]):
+    """Mints the value when an instance is constructed, unless it is given.
+
+    >>> from mintkey import Model
+    >>> from mintkey.testing import frozen
+    >>> class Ticket(Model):
+    ...     number = AutoKeyField(auto_uuid_length=8)
+    >>> with frozen(seed=1):
+    ...     len(Ticket().number), Ticket().number == Ticket().number
+    (8, False)
+
+    Args:
+        auto: whether values are minted.
+        auto_uuid_length: how many hexadecimal digits of a UUID are kept, 1 to 32; for the strategy `"uuid4"` alone.
+        auto_id: a text of yours that goes with the field; nothing here reads it.
+        strategy: what is minted, one of `STRATEGY_LENGTHS`.
+        STRATEGY_LENGTHS: the strategies, with the number of characters that each one's values have.
+
+    Raises:
+        ConfigurationError: a strategy that is not known, or a length that a UUID does not have.
+    """
+
+    auto: bool = True
+    auto_uuid_length: int = _UUID_DIGITS
+    auto_id: str = ""
+    strategy: str = "uuid4"
+    STRATEGY_LENGTHS: Mapping[str, int] = {
+        "uuid4": _UUID_DIGITS,
+        "ulid": 26,
+        "ksuid": 27,
+        "uuid7": 36,
+        "nanoid": 21,
+        "typeid": 26,
+        "xid": 20,
+        "cuid2": 24,
+    }
+
+    def __init__(
+        self,
+        type: builtins.type[T] | None = None,
+        null: bool | None = None,
+        default: Any = None,
+        max_length: int | None = None,
+        *,
+        auto: bool | None = None,
+        auto_uuid_length: int | None = None,
+        auto_id: str | None = None,
+        strategy: str | None = None,
+        STRATEGY_LENGTHS: Mapping[str, int] | None = None,  # noqa: N803 - the attribute's own name
+        **parameters: Any,
+    ) -> None:
+        self._staged: list[tuple[Any, int]] = []
+        self._handed_out: Any = None
+        for name, value in (
+            ("auto", auto),
+            ("auto_uuid_length", auto_uuid_length),
+            ("auto_id", auto_id),
+            ("strategy", strategy),
+            ("STRATEGY_LENGTHS", STRATEGY_LENGTHS),
+        ):
+            if value is not None:
+                setattr(self, name, value)
+        if type is None:
+            # A sorted field holds numbers unless told otherwise; an id is text.
+            type = next(  # noqa: A001 - the parameter's name
+                vars(base)["type"]
+                for base in builtins.type(self).__mro__
+                if "type" in vars(base) and not vars(base).get("_numbers_by_default", False)
+            )
+        super().__init__(type=type, null=null, default=default, max_length=max_length, **parameters)
+        self._check_strategy()
+        self.checks_writes = True
+        if self.field_key is not None:
+            # Each value is another item's: an index by it would say what the key says.
+            self.value_indexed = False
+        self._made = _overridden(builtins.type(self), "get_new_auto_key_value")
+        self._conflicting_default = default is not None and self.auto
+        if self.auto and not self._conflicting_default:
+            self.minted = self._minting()
+
+    def _check_strategy(self) -> None:
+        if self.strategy not in self.STRATEGY_LENGTHS:
+            raise ConfigurationError(
+                f"Invalid strategy '{self.strategy}'. Valid strategies are: {', '.join(self.STRATEGY_LENGTHS)}"
+            )
+        length = self.auto_uuid_length
+        if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= _UUID_DIGITS:
+            raise ConfigurationError(f"auto_uuid_length={length!r} is not within 1 to {_UUID_DIGITS}")
+
+    def _minting(self) -> Auto:
+        if self._made:
+            return auto(self.get_new_auto_key_value, when="init")
+        return _minting_of(self.strategy, self.auto_uuid_length)
+
+    def check_declaration(self) -> None:
+        if self._conflicting_default:
+            raise self._refuse("with auto=True a value is minted, so default= would never be used; drop one of them")
+        if self.type is not str and not self._made:
+            raise self._refuse(
+                f"the strategy {self.strategy!r} makes text, which type={self.type.__name__} does not hold"
+            )
+        super().check_declaration()
+
+    # A staged value shows as the field's `default` until an instance takes it.
+
+    @property
+    def default(self) -> Any:
+        """The plain default; while a value is staged, that value."""
+        try:
+            value, process = self._staged[-1]
+        except IndexError:
+            return self._plain_default
+        return value if process == os.getpid() else self._plain_default
+
+    @default.setter
+    def default(self, value: Any) -> None:
+        self._plain_default = value
+
+    def get_new_auto_key_value(self) -> Any:
+        """A fresh value of the strategy; each instance that is constructed without one gets its own."""
+        strategy = _minting_of(self.strategy, self.auto_uuid_length).strategy
+        return _core.mint_one(cast("_core.Strategy", strategy))
+
+    def set_auto_key_value(self, force: bool = False) -> None:
+        """Mint the value of the next instance already now; it shows as the field's `default` until it is taken.
+
+        Exactly one instance takes it, whatever the threads; one that is given its own value leaves it. A second call
+        replaces it. A forked child does not inherit it.
+
+        Args:
+            force: do so for a field with `auto=False`, too.
+        """
+        if self.auto or force:
+            # Taking pops from the list that it finds, which is one step, so nothing is handed out twice.
+            self._staged = [(self.get_new_auto_key_value(), os.getpid())]
+
+    @property
+    def mints_at_init(self) -> bool:
+        # A value can be staged for a field that mints none by itself.
+        return True
+
+    def initial(self) -> Any:
+        staged = self._staged
+        if staged:
+            try:
+                value, process = staged.pop()
+            except IndexError:  # another thread was quicker
+                pass
+            else:
+                if process == os.getpid():
+                    self._handed_out = value
+                    return value
+        return self.get_new_auto_key_value() if self.auto else self.new_default()
+
+    def another(self, refused: Any) -> Any:
+        # What was staged has been seen, so that replacing it would be a surprise.
+        return None if refused == self._handed_out else self.get_new_auto_key_value()
+
+    # Validation: the length of an id says of which strategy it is.
+
+    @classmethod
+    def is_valid(cls, field: Field[Any], value: Any, null_check: bool = True, **kwargs: Any) -> bool:
+        """Like `Field.is_valid`; the length must be the strategy's, too, unless the value is empty."""
+        problem = field._auto_problem(value) if isinstance(field, AutoFieldMixin) else None
+        if problem is not None:
+            _log.error("%s", problem)
+            return False
+        return super().is_valid(field, value, null_check=null_check, **kwargs)
+
+    def _auto_problem(self, value: Any) -> str | None:
+        if not value or not isinstance(value, str):
+            return None
+        wanted = self.auto_uuid_length if self.strategy == "uuid4" else self.STRATEGY_LENGTHS[self.strategy]
+        if len(value) == wanted:
+            return None
+        return f"auto key value is length {len(value)}. It should be {wanted} for strategy '{self.strategy}'"
+
+    def _length_problem(self, value: Any) -> str | None:
+        return self._auto_problem(value) or super()._length_problem(value)
+
+
+@functools.cache
+def _minting_of(strategy: str, uuid_length: int) -> Auto:
+    """What mints values of a strategy; `"uuid4"` is hexadecimal digits here, without hyphens."""
+    if strategy == AutoGenerate.UUID4.value:
+        return auto(strategy, when="init", length=uuid_length)
+    return auto(strategy, when="init")
+
+
+# The fields that people declare.
+
+
+class KeyField(KeyFieldMixin[T]):
+    """A field that is the key, or a part of it; items are looked up by its value."""
+
+
+class UniqueKeyField(KeyField[T]):
+    """The key by itself: a new item never overwrites one that has its value (`KeyCollision`)."""
+
+    field_key = "whole"
+
+
+class AutoKeyField(AutoFieldMixin[str], UniqueKeyField[str]):
+    """The key by itself, minted when an instance is constructed; 32 hexadecimal digits unless told otherwise.
+
+    >>> from mintkey import Model
+    >>> class Event(Model):
+    ...     id = AutoKeyField(strategy="ksuid")
+    >>> len(Event().id)
+    27
+    """
+
+
+class IndexedField(Field[T]):
+    """A field by whose value items are looked up."""
+
+    value_indexed = True
+
+
+class SortedField(SortedFieldMixin[T]):
+    """A field in whose order the items are kept; a `float` unless told otherwise."""
+
+    type = float
+    _numbers_by_default: ClassVar[bool] = True
+
+
+class SortedKeyField(KeyFieldMixin[T], SortedField[T]):
+    """A part of the key in whose order the items are kept, too."""
+
+
+class StringField(Field[str]):
+    """Text."""
+
+
+class IntField(Field[int]):
+    """A whole number."""
+
+    type = int
+
+
+class FloatField(Field[float]):
+    """A floating-point number."""
+
+    type = float
+
+
+class DecimalField(Field[Decimal]):
+    """A decimal number, exact to 38 digits."""
+
+    type = Decimal
+
+
+class BooleanField(Field[bool]):
+    """`True` or `False`."""
+
+    type = bool
+
+
+class BytesField(Field[bytes]):
+    """Bytes."""
+
+    type = bytes
+
+
+class ListField(Field["list[Any]"]):
+    """A list; changes inside it are seen at save."""
+
+    type = list
+
+
+class TupleField(Field["tuple[Any, ...]"]):
+    """A tuple."""
+
+    type = tuple
+
+
+class DictField(Field["dict[str, Any]"]):
+    """A map with text keys; changes inside it are seen at save."""
+
+    type = dict
+
+
+class SetField(Field["set[Any]"]):
+    """A set of texts, of numbers or of bytes; an absent one reads as an empty set."""
+
+    type = set
+
+
+class UUIDField(Field[uuid.UUID]):
+    """A `uuid.UUID`."""
+
+    type = uuid.UUID
+
+
+class TimeField(Field[time]):
+    """A time of day, without time zone."""
+
+    type = time
+
+
+class _ClockField(Field[T]):
+    """A field that can take the time of a save.
+
+    Args:
+        auto_now_add: the time of the first save, unless a value is given.
+        auto_now: the same, and the time of each later save that changes something.
+    """
+
+    def __init__(
+        self,
+        type: builtins.type[T] | None = None,
+        null: bool | None = None,
+        default: Any = None,
+        max_length: int | None = None,
+        *,
+        auto_now: bool = False,
+        auto_now_add: bool = False,
+        **parameters: Any,
+    ) -> None:
+        self.auto_now = auto_now
+        self.auto_now_add = auto_now_add
+        self._conflicting_default = (auto_now or auto_now_add) and default is not None
+        if (auto_now or auto_now_add) and default is None:
+            default = AutoGenerate.EPOCH_MS
+        if auto_now:
+            parameters.setdefault("on_update", AutoGenerate.EPOCH_MS)
+        super().__init__(type=type, null=null, default=default, max_length=max_length, **parameters)
+
+    def check_declaration(self) -> None:
+        if self._conflicting_default:
+            raise self._refuse("auto_now and auto_now_add give the value, so default= would never be used")
+        super().check_declaration()
+
+
+class DatetimeField(_ClockField[datetime]):
+    """A point in time: an aware datetime in UTC when it is read back.
+
+    >>> from mintkey import Model, connect
+    >>> from mintkey.testing import frozen
+    >>> _ = connect("sqlite://")
+    >>> class Note(Model):
+    ...     text = Field()
+    ...     written = DatetimeField(auto_now_add=True)
+    >>> with frozen("2024-01-01T12:00:00Z"):
+    ...     Note.create(text="hi").written.isoformat()
+    '2024-01-01T12:00:00+00:00'
+    """
+
+    type = datetime
+
+
+class DateField(_ClockField[date]):
+    """A calendar day; `auto_now` and `auto_now_add` give the day in UTC."""
+
+    type = date
