@@ -494,7 +494,7 @@ class Result(Generic[M]):
             where = f"index {how.index!r} of table" if how.index else "table"
             parts = [f"query of {where} {self._schema.table!r}", f"partition {', '.join(map(repr, how.partition))}"]
             if how.sort:
-                parts.append(f"{how.sorted_by} {how.sort[0]} {', '.join(map(repr, how.sort[1:]))}")
+                parts.append(_told(str(how.sorted_by), how.sort))
         if how.rest:
             parts.append(f"judged item by item: {Every(how.rest)!r}")
         if self._order is not None:
@@ -543,6 +543,15 @@ class Result(Generic[M]):
 
     def __repr__(self) -> str:
         return f"<Result of {self._schema.model}: {self.explain()}>"
+
+
+def _told(name: str, sort: tuple[Any, ...]) -> str:
+    """A key condition for people."""
+    if sort[0] != "range":
+        return f"{name} {sort[0]} {', '.join(map(repr, sort[1:]))}"
+    bounds = ((">", *sort[1:3]), ("<", *sort[3:5]))
+    told = (f"{name} {sign}{'=' * closed} {value!r}" for sign, value, closed in bounds if value is not None)
+    return " and ".join(told)
 
 
 class _Pass(Generic[M]):
