@@ -1,6 +1,8 @@
 """Every example in a docstring or on a page does what it says, in a process and a folder of its own.
 
-A block of a page that is not meant to run (it needs a server, say) is fenced as `py`, not as `python`.
+A block of a page that is not meant to run (it needs a server, say) is fenced as `py`, not as `python`. A block fenced
+as `text` right below one of Python is what that prints, to the letter: pages run under a clock that stands still, with
+randomness that repeats.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 
 RUN_DOCSTRINGS = """
 import doctest, importlib, sys
@@ -25,11 +27,14 @@ sys.exit(failed > 0 or tried == 0)
 # A page is one program, from its first block to its last, and may await.
 RUN_PAGE = """
 import ast, asyncio, sys
+from mintkey.testing import frozen
 program = compile(sys.stdin.read(), sys.argv[1], "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-pending = eval(program, {"__name__": "__main__"})
-if pending is not None:
-    asyncio.run(pending)
+with frozen("2024-01-01T00:00:00Z", seed="page"):
+    pending = eval(program, {"__name__": "__main__"})
+    if pending is not None:
+        asyncio.run(pending)
 """
+END_OF_BLOCK = "\0\n"
 
 
 def modules_with_examples() -> list[str]:
@@ -67,6 +72,10 @@ def test_docstrings(module, tmp_path):
 
 @pytest.mark.parametrize("page", pages_with_examples())
 def test_pages(page, tmp_path):
-    blocks = BLOCK.findall((ROOT / page).read_text("utf-8"))
-    done = run(RUN_PAGE, page, tmp_path, "\n".join(blocks))
+    blocks = [block.groups() for block in BLOCK.finditer((ROOT / page).read_text("utf-8"))]
+    done = run(RUN_PAGE, page, tmp_path, "".join(f"{source}print('\\0')\n" for source, _ in blocks))
     assert done.returncode == 0, done.stdout + done.stderr
+    *outputs, rest = done.stdout.split(END_OF_BLOCK)
+    assert rest == ""
+    for (source, promised), printed in zip(blocks, outputs, strict=True):
+        assert promised is None or printed == promised, f"not what is printed by\n{source}"
