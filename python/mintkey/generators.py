@@ -318,9 +318,3 @@ def _report_step_back(from_ms: int, to_ms: int) -> None:
     )
 
 
-# A name as `default=` that a Django migration or a pickle can import again.
-for _function in (
-    uuid4, uuid7, ulid, ksuid, nanoid, snowflake, typeid, xid, cuid2,
-    epoch, epoch_ms, iso8601, iso8601_ms,
-):  # fmt: skip
-    _function.__module__ = __name__

@@ -1,7 +1,7 @@
 //! Unpredictable words: `ChaCha` with key erasure, buffered.
 //!
-//! Each refill runs four blocks side by side (the compiler turns a row of four lanes into one
-//! vector register), takes the first 32 bytes as the next key and hands out the rest. A key that
+//! Each refill runs sixteen blocks side by side (the compiler turns a row of lanes into vector
+//! registers), takes the first 32 bytes as the next key and hands out the rest. A key that
 //! produced ids is gone before they leave, so what a process holds later tells nothing about
 //! them. Eight rounds, as in Go's runtime generator: the best attack known reaches seven.
 
@@ -14,69 +14,74 @@ pub trait Randomness {
 }
 
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
-const LANES: usize = 4;
+/// Blocks that run side by side. Fewer, and the compiler unrolls the lanes instead of using vectors.
+const LANES: usize = 16;
+/// One word of the state, of all blocks.
 type Row = [u32; LANES];
 
 #[inline]
-fn add(a: Row, b: Row) -> Row {
-    from_fn(|lane| a[lane].wrapping_add(b[lane]))
+#[allow(
+    clippy::many_single_char_names,
+    reason = "the RFC's names, and four for their words"
+)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "the form that the compiler makes vectors of"
+)]
+fn quarter_round(rows: &mut [Row; 16], [a, b, c, d]: [usize; 4]) {
+    for lane in 0..LANES {
+        let [mut w, mut x, mut y, mut z] = [a, b, c, d].map(|row| rows[row][lane]);
+        w = w.wrapping_add(x);
+        z = (z ^ w).rotate_left(16);
+        y = y.wrapping_add(z);
+        x = (x ^ y).rotate_left(12);
+        w = w.wrapping_add(x);
+        z = (z ^ w).rotate_left(8);
+        y = y.wrapping_add(z);
+        x = (x ^ y).rotate_left(7);
+        rows[a][lane] = w;
+        rows[b][lane] = x;
+        rows[c][lane] = y;
+        rows[d][lane] = z;
+    }
 }
 
+/// Consecutive blocks (RFC 8439, 2.3), block `n` in lane `n` of each row.
 #[inline]
-fn xor_rotate<const BITS: u32>(a: Row, b: Row) -> Row {
-    from_fn(|lane| (a[lane] ^ b[lane]).rotate_left(BITS))
-}
-
-#[inline]
-fn quarter_round(rows: &mut [Row; 16], a: usize, b: usize, c: usize, d: usize) {
-    rows[a] = add(rows[a], rows[b]);
-    rows[d] = xor_rotate::<16>(rows[d], rows[a]);
-    rows[c] = add(rows[c], rows[d]);
-    rows[b] = xor_rotate::<12>(rows[b], rows[c]);
-    rows[a] = add(rows[a], rows[b]);
-    rows[d] = xor_rotate::<8>(rows[d], rows[a]);
-    rows[c] = add(rows[c], rows[d]);
-    rows[b] = xor_rotate::<7>(rows[b], rows[c]);
-}
-
-/// Four consecutive blocks (RFC 8439, 2.3), block `n` in lane `n` of each row.
-#[inline]
-fn four_blocks<const DOUBLE_ROUNDS: usize>(
-    key: &[u32; 8],
-    counter: u32,
-    nonce: [u32; 3],
-) -> [Row; 16] {
+fn blocks<const DOUBLE_ROUNDS: usize>(key: &[u32; 8], counter: u32, nonce: [u32; 3]) -> [Row; 16] {
     let mut start = [[0; LANES]; 16];
     for (row, &word) in start.iter_mut().zip(CONSTANTS.iter().chain(key)) {
         *row = [word; LANES];
     }
-    start[12] = [
-        counter,
-        counter.wrapping_add(1),
-        counter.wrapping_add(2),
-        counter.wrapping_add(3),
-    ];
+    for (lane, word) in (0..).zip(&mut start[12]) {
+        *word = counter.wrapping_add(lane);
+    }
     for (row, word) in start[13..].iter_mut().zip(nonce) {
         *row = [word; LANES];
     }
     let mut rows = start;
     for _ in 0..DOUBLE_ROUNDS {
-        quarter_round(&mut rows, 0, 4, 8, 12);
-        quarter_round(&mut rows, 1, 5, 9, 13);
-        quarter_round(&mut rows, 2, 6, 10, 14);
-        quarter_round(&mut rows, 3, 7, 11, 15);
-        quarter_round(&mut rows, 0, 5, 10, 15);
-        quarter_round(&mut rows, 1, 6, 11, 12);
-        quarter_round(&mut rows, 2, 7, 8, 13);
-        quarter_round(&mut rows, 3, 4, 9, 14);
+        quarter_round(&mut rows, [0, 4, 8, 12]);
+        quarter_round(&mut rows, [1, 5, 9, 13]);
+        quarter_round(&mut rows, [2, 6, 10, 14]);
+        quarter_round(&mut rows, [3, 7, 11, 15]);
+        quarter_round(&mut rows, [0, 5, 10, 15]);
+        quarter_round(&mut rows, [1, 6, 11, 12]);
+        quarter_round(&mut rows, [2, 7, 8, 13]);
+        quarter_round(&mut rows, [3, 4, 9, 14]);
     }
-    from_fn(|row| add(rows[row], start[row]))
+    for (row, start) in rows.iter_mut().zip(&start) {
+        for (word, start) in row.iter_mut().zip(start) {
+            *word = word.wrapping_add(*start);
+        }
+    }
+    rows
 }
 
 /// Double rounds of the generator (`ChaCha8`).
 const DOUBLE_ROUNDS: usize = 4;
 /// Words of one refill that are handed out: all but the next key.
-const WORDS: usize = 28;
+const WORDS: usize = 16 * LANES / 2 - 4;
 
 /// A generator seeded with 32 bytes.
 pub struct ChaCha {
@@ -133,13 +138,12 @@ impl ChaCha {
 
     #[inline(never)]
     fn refill(&mut self) {
-        let rows = four_blocks::<DOUBLE_ROUNDS>(&self.key, 0, [0; 3]);
-        self.key = from_fn(|i| rows[i / LANES][i % LANES]);
-        self.words = from_fn(|i| {
-            let row = rows[2 + i / 2];
-            let lane = 2 * (i % 2);
-            u64::from(row[lane]) | u64::from(row[lane + 1]) << 32
-        });
+        let rows = blocks::<DOUBLE_ROUNDS>(&self.key, 0, [0; 3]);
+        self.key = from_fn(|i| rows[0][i]);
+        let (pairs, _) = rows.as_flattened().as_chunks::<2>();
+        for (word, [low, high]) in self.words.iter_mut().zip(&pairs[4..]) {
+            *word = u64::from(*low) | u64::from(*high) << 32;
+        }
         self.next = 0;
     }
 }
@@ -161,7 +165,7 @@ impl Randomness for ChaCha {
 pub fn derive_key(key: &[u32; 8], number: u64) -> [u32; 8] {
     #[allow(clippy::cast_possible_truncation, reason = "the two halves of a word")]
     let nonce = [number as u32, (number >> 32) as u32, 0x666f_726b];
-    let rows = four_blocks::<10>(key, 0, nonce);
+    let rows = blocks::<10>(key, 0, nonce);
     from_fn(|i| rows[i][0])
 }
 
@@ -170,7 +174,7 @@ mod tests {
     use super::*;
 
     fn block(key: &[u32; 8], counter: u32, nonce: [u32; 3], lane: usize) -> [u32; 16] {
-        let rows = four_blocks::<10>(key, counter, nonce);
+        let rows = blocks::<10>(key, counter, nonce);
         from_fn(|i| rows[i][lane])
     }
 

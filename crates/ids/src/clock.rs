@@ -1,12 +1,16 @@
 //! Where a minter reads the time. Passed in, so that every promise about time is tested without sleeping.
 
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
+
+// The machine's clock without the checks of `std::time`, which cost as much as an id's digits.
+#[cfg(unix)]
+use rustix::time::{ClockId, clock_gettime};
 
 /// A wall clock that people may set, and one that only goes forward.
 pub trait Clock {
-    /// Milliseconds since the Unix epoch.
-    fn wall_ms(&self) -> i64;
+    /// What the wall clock shows.
+    fn wall(&self) -> Reading;
     /// Milliseconds since an arbitrary instant, never decreasing.
     fn monotonic_ms(&self) -> i64;
     /// Whether time stands still until somebody moves it: waiting would last for ever.
@@ -15,21 +19,62 @@ pub trait Clock {
     }
 }
 
+/// One reading of a wall clock: all that is minted in one step shares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    seconds: i64,
+    ms: i64,
+}
+
+impl Reading {
+    /// The reading of a clock that shows this many milliseconds since the Unix epoch.
+    #[inline]
+    #[must_use]
+    pub const fn from_ms(ms: i64) -> Self {
+        Self {
+            seconds: ms.div_euclid(1000),
+            ms,
+        }
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[inline]
+    #[must_use]
+    pub const fn ms(self) -> i64 {
+        self.ms
+    }
+
+    /// Whole seconds since the Unix epoch.
+    #[inline]
+    #[must_use]
+    pub const fn seconds(self) -> i64 {
+        self.seconds
+    }
+}
+
 fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The wall clock of the machine.
+/// What the machine's wall clock shows.
+#[cfg(unix)]
 #[inline]
 #[must_use]
-pub fn system_ms() -> i64 {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => {
-            // Seconds fit for 292 million years; this form compiles to two multiplications.
-            since.as_secs().cast_signed() * 1000 + i64::from(since.subsec_millis())
-        }
-        Err(before) => -millis(before.duration()),
+pub fn system() -> Reading {
+    let now = clock_gettime(ClockId::Realtime);
+    Reading {
+        seconds: now.tv_sec,
+        ms: now.tv_sec.wrapping_mul(1000) + now.tv_nsec / 1_000_000,
     }
+}
+
+/// What the machine's wall clock shows.
+#[cfg(not(unix))]
+#[must_use]
+pub fn system() -> Reading {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    // A clock before 1970 is a broken one.
+    Reading::from_ms(millis(since.unwrap_or_default()))
 }
 
 fn system_monotonic_ms() -> i64 {
@@ -91,10 +136,10 @@ impl EngineClock {
 
 impl Clock for EngineClock {
     #[inline]
-    fn wall_ms(&self) -> i64 {
+    fn wall(&self) -> Reading {
         match self {
-            Self::System => system_ms(),
-            Self::Frozen { wall_us, .. } => wall_us.div_euclid(1000),
+            Self::System => system(),
+            Self::Frozen { wall_us, .. } => Reading::from_ms(wall_us.div_euclid(1000)),
         }
     }
 
@@ -117,20 +162,22 @@ mod tests {
     #[test]
     fn a_frozen_clock_moves_only_when_told() {
         let mut clock = EngineClock::frozen(1_500);
-        assert_eq!((clock.wall_ms(), clock.monotonic_ms()), (1, 0));
+        assert_eq!((clock.wall().ms(), clock.monotonic_ms()), (1, 0));
         clock.advance(2_500);
-        assert_eq!((clock.wall_ms(), clock.monotonic_ms()), (4, 2));
+        assert_eq!((clock.wall().ms(), clock.monotonic_ms()), (4, 2));
         clock.advance(-3_000);
-        assert_eq!((clock.wall_ms(), clock.monotonic_ms()), (1, 2));
+        assert_eq!((clock.wall().ms(), clock.monotonic_ms()), (1, 2));
         clock.set(-1);
-        assert_eq!(clock.wall_ms(), -1, "before 1970 a tick is rounded down");
+        assert_eq!(clock.wall().ms(), -1, "before 1970 a tick is rounded down");
         assert!(clock.stands_still());
     }
 
     #[test]
     fn the_system_clock_tells_the_time_of_the_machine() {
+        use std::time::{SystemTime, UNIX_EPOCH};
         let expected = millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
-        assert!((expected..expected + 60_000).contains(&system_ms()));
+        assert!((expected..expected + 60_000).contains(&system().ms()));
+        assert!((expected / 1000..expected / 1000 + 60).contains(&system().seconds()));
         let earlier = EngineClock::System.monotonic_ms();
         assert!(EngineClock::System.monotonic_ms() >= earlier);
     }

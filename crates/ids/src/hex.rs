@@ -2,37 +2,38 @@
 
 use crate::error::InvalidText;
 
-#[inline]
-fn digits(bits: u128) -> [u8; 32] {
-    let bytes = bits.to_be_bytes();
-    let mut out = [0; 32];
-    for (pair, byte) in out.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-        let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
-        *pair = [digit(byte >> 4), digit(byte & 15)];
+static PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut i = 0;
+    while i < 256 {
+        table[i] = [digits[i >> 4], digits[i & 15]];
+        i += 1;
     }
-    out
-}
+    table
+};
 
 /// The 36 characters of a UUID (RFC 9562, 4).
 #[inline]
 pub fn write_uuid(bits: u128, out: &mut [u8; 36]) {
-    let hex = digits(bits);
-    out[..8].copy_from_slice(&hex[..8]);
-    out[8] = b'-';
-    out[9..13].copy_from_slice(&hex[8..12]);
-    out[13] = b'-';
-    out[14..18].copy_from_slice(&hex[12..16]);
-    out[18] = b'-';
-    out[19..23].copy_from_slice(&hex[16..20]);
-    out[23] = b'-';
-    out[24..].copy_from_slice(&hex[20..]);
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    for (byte, place) in bits.to_be_bytes().into_iter().zip(PLACES) {
+        out[place..place + 2].copy_from_slice(&PAIRS[usize::from(byte)]);
+    }
+    for place in [8, 13, 18, 23] {
+        out[place] = b'-';
+    }
 }
 
 /// The first characters of a UUID's 32 hexadecimal digits.
 #[inline]
 pub fn write_hex(bits: u128, out: &mut [u8]) {
-    for (to, from) in out.iter_mut().zip(digits(bits)) {
-        *to = from;
+    for (to, from) in out.iter_mut().zip(
+        bits.to_be_bytes()
+            .map(|byte| PAIRS[usize::from(byte)])
+            .as_flattened(),
+    ) {
+        *to = *from;
     }
 }
 

@@ -50,22 +50,44 @@ fn date(day: u32) -> (u32, u32, u32) {
 
 const DAYS_TO_1970: i64 = 719_468;
 
-/// Writes an instant in milliseconds since the Unix epoch: 20 bytes of `out`, or 24 with milliseconds.
+/// Writes an instant in milliseconds since the Unix epoch as `2024-01-01T00:00:00.123Z`.
 ///
 /// An instant beyond the years 1 to 9999 is written as the nearest one that four digits can tell.
 #[inline]
-pub fn write_iso8601<const LEN: usize>(ms: i64, out: &mut [u8; LEN]) {
+pub fn write_iso8601_ms(ms: i64, out: &mut [u8; 24]) {
     let ms = ms.clamp(RANGE_MS.0, RANGE_MS.1);
-    // From 0000-03-01 everything is positive.
+    // From 0000-03-01 everything is positive, and division rounds as a calendar does.
     let since = (ms + DAYS_TO_1970 * 86_400_000).cast_unsigned();
+    #[allow(clippy::cast_possible_truncation, reason = "below 1000")]
+    let millis = (since % 1000) as u32;
+    write_to_second(since / 1000, out);
+    out[19] = b'.';
+    let [_, hundreds] = pair(millis / 100);
+    out[20] = hundreds;
+    out[21..23].copy_from_slice(&pair(millis % 100));
+    out[23] = b'Z';
+}
+
+/// Writes an instant in seconds since the Unix epoch as `2024-01-01T00:00:00Z`.
+///
+/// An instant beyond the years 1 to 9999 is written as the nearest one that four digits can tell.
+#[inline]
+pub fn write_iso8601(seconds: i64, out: &mut [u8; 20]) {
+    let seconds = seconds.clamp(RANGE_MS.0 / 1000, RANGE_MS.1 / 1000);
+    write_to_second((seconds + DAYS_TO_1970 * 86_400).cast_unsigned(), out);
+    out[19] = b'Z';
+}
+
+/// Writes the first 19 characters of an instant in seconds since 0000-03-01.
+#[inline]
+fn write_to_second<const LEN: usize>(since: u64, out: &mut [u8; LEN]) {
     #[allow(
         clippy::cast_possible_truncation,
-        reason = "days below 2^22, milliseconds of a day below 2^27"
+        reason = "days below 2^22, seconds of a day below 2^17"
     )]
-    let (day, of_day) = ((since / 86_400_000) as u32, (since % 86_400_000) as u32);
+    let (day, of_day) = ((since / 86_400) as u32, (since % 86_400) as u32);
     let (year, month, day) = date(day);
-    let (seconds, millis) = (of_day / 1000, of_day % 1000);
-    let (minutes, second) = (seconds / 60, seconds % 60);
+    let (minutes, second) = (of_day / 60, of_day % 60);
     let (hour, minute) = (minutes / 60, minutes % 60);
     out[0..2].copy_from_slice(&pair(year / 100));
     out[2..4].copy_from_slice(&pair(year % 100));
@@ -79,17 +101,9 @@ pub fn write_iso8601<const LEN: usize>(ms: i64, out: &mut [u8; LEN]) {
     out[14..16].copy_from_slice(&pair(minute));
     out[16] = b':';
     out[17..19].copy_from_slice(&pair(second));
-    if LEN > 20 {
-        out[19] = b'.';
-        #[allow(clippy::cast_possible_truncation, reason = "a digit")]
-        let tens = b'0' + (millis / 100) as u8;
-        out[20] = tens;
-        out[21..23].copy_from_slice(&pair(millis % 100));
-    }
-    out[LEN - 1] = b'Z';
 }
 
-/// Milliseconds since the Unix epoch of the text that [`write_iso8601`] writes.
+/// Milliseconds since the Unix epoch of the text that [`write_iso8601`] or [`write_iso8601_ms`] writes.
 pub(crate) fn read_iso8601(text: &[u8]) -> Result<i64, InvalidText> {
     let shape: &[u8] = match text.len() {
         20 => b"dddd-dd-ddTdd:dd:ddZ",
@@ -162,8 +176,11 @@ mod tests {
     use super::*;
 
     fn text(ms: i64) -> String {
-        let mut out = [0; 24];
-        write_iso8601(ms, &mut out);
+        let (mut to_second, mut out) = ([0; 20], [0; 24]);
+        write_iso8601(ms.div_euclid(1000), &mut to_second);
+        write_iso8601_ms(ms, &mut out);
+        assert_eq!(to_second[..19], out[..19]);
+        assert_eq!(to_second[19], b'Z');
         String::from_utf8(out.to_vec()).unwrap()
     }
 

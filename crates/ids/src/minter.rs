@@ -6,8 +6,9 @@
 //! low bits for that: they start at random in the lower half of a tick's space and count.
 
 use crate::chacha::Randomness;
-use crate::clock::Clock;
+use crate::clock::{Clock, Reading};
 use crate::error::Refusal;
+use crate::node::NodeChoice;
 
 /// How far ids may run ahead of the highest clock reading.
 pub const MAX_LEAD_MS: i64 = 1000;
@@ -47,7 +48,7 @@ impl Held {
     fn advance<const SPACE: u32, const STEP: u32>(
         &mut self,
         now: i64,
-        limit: i64,
+        limit: impl FnOnce() -> i64,
         random: &mut impl Randomness,
     ) -> Result<(), Spent> {
         if now > self.tick {
@@ -58,7 +59,7 @@ impl Held {
         let step = u128::from(random.word() >> (64 - STEP)) + 1;
         match self.low.checked_add(step) {
             Some(low) if SPACE == 128 || low >> (SPACE % 128) == 0 => self.low = low,
-            _ if self.tick < limit => {
+            _ if self.tick < limit() => {
                 self.tick += 1;
                 self.low = start::<SPACE>(random);
             }
@@ -90,7 +91,7 @@ impl Counted {
     fn advance<const SPACE: u32>(
         &mut self,
         now: i64,
-        limit: i64,
+        limit: impl FnOnce() -> i64,
         random: &mut impl Randomness,
     ) -> Result<(), Spent> {
         if now <= self.tick {
@@ -98,7 +99,7 @@ impl Counted {
                 self.count += 1;
                 return Ok(());
             }
-            if self.tick >= limit {
+            if self.tick >= limit() {
                 return Err(Spent { tick: self.tick });
             }
         }
@@ -118,10 +119,18 @@ struct Spent {
     tick: i64,
 }
 
+/// The snowflakes of one epoch and node.
 struct Lane {
     epoch: i64,
     node: u16,
     newest: Counted,
+}
+
+/// Which lane a strategy's snowflakes take: two strategies may meet on one node.
+struct Route {
+    epoch: i64,
+    choice: NodeChoice,
+    lane: usize,
 }
 
 /// A clock that goes on from the highest reading after the wall clock stepped back.
@@ -137,19 +146,6 @@ pub struct StepBack {
     pub from_ms: i64,
     /// The reading after the step.
     pub to_ms: i64,
-}
-
-/// One clock reading: all that is minted in one step shares it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading(i64);
-
-impl Reading {
-    /// Milliseconds since the Unix epoch.
-    #[inline]
-    #[must_use]
-    pub const fn ms(self) -> i64 {
-        self.0
-    }
 }
 
 /// What a minter asks of, and tells, the process it lives in.
@@ -177,6 +173,7 @@ pub struct Minter<C, R> {
     identity: Option<u64>,
     host: Host,
     lanes: Vec<Lane>,
+    routes: Vec<Route>,
 }
 
 impl<C: Clock, R: Randomness> Minter<C, R> {
@@ -196,6 +193,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
             identity: None,
             host,
             lanes: Vec::new(),
+            routes: Vec::new(),
         }
     }
 
@@ -205,8 +203,8 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     }
 
     /// The time now, without any effect on ids.
-    pub fn now_ms(&self) -> i64 {
-        self.clock.wall_ms()
+    pub fn now(&self) -> Reading {
+        self.clock.wall()
     }
 
     /// Forgets everything minted and takes other randomness: a forked child starts anew.
@@ -222,19 +220,21 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
         self.xid = Counted::NONE;
         self.identity = None;
         self.lanes.clear();
+        self.routes.clear();
     }
 
     /// Reads the clock, once for all that is minted in one step.
     #[inline]
     pub fn read(&mut self) -> Reading {
-        let ms = self.clock.wall_ms();
+        let reading = self.clock.wall();
+        let ms = reading.ms();
         if ms >= self.highest_ms {
             self.highest_ms = ms;
             self.behind = false;
         } else if !self.behind {
             self.stepped_back(ms);
         }
-        Reading(ms)
+        reading
     }
 
     #[cold]
@@ -263,18 +263,25 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
 
     /// The reading that counting formats go by: after a step back, time goes on from the highest one.
     #[inline]
-    fn counting_ms(&mut self, reading: Reading) -> i64 {
-        match &self.pace {
-            None => reading.0,
-            Some(pace) => {
-                let paced =
-                    pace.from_ms + (self.clock.monotonic_ms() - pace.since_monotonic_ms).max(0);
-                if reading.0 >= paced {
-                    self.pace = None;
-                }
-                reading.0.max(paced)
-            }
+    fn counting(&mut self, reading: Reading) -> Reading {
+        if self.pace.is_none() {
+            return reading;
         }
+        self.paced(reading)
+    }
+
+    #[cold]
+    fn paced(&mut self, reading: Reading) -> Reading {
+        let Some(pace) = &self.pace else {
+            return reading;
+        };
+        let passed_ms = self.clock.monotonic_ms() - pace.since_monotonic_ms;
+        let paced = Reading::from_ms(pace.from_ms + passed_ms.max(0));
+        if reading.ms() < paced.ms() {
+            return paced;
+        }
+        self.pace = None;
+        reading
     }
 
     #[cold]
@@ -317,12 +324,13 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     #[inline]
     pub fn uuid7(&mut self, reading: Reading) -> Result<u128, Refusal> {
         in_range("uuid7", self.highest_ms, 0, MAX_48)?;
-        let limit = self.highest_ms + MAX_LEAD_MS;
+        let highest_ms = self.highest_ms;
+        let limit = || highest_ms + MAX_LEAD_MS;
         if let Err(spent) = self
             .uuid7
-            .advance::<74, 50>(reading.0, limit, &mut self.random)
+            .advance::<74, 50>(reading.ms(), limit, &mut self.random)
         {
-            return Err(self.exhausted("uuid7", spent.tick - MAX_LEAD_MS + 1, reading.0));
+            return Err(self.exhausted("uuid7", spent.tick - MAX_LEAD_MS + 1, reading.ms()));
         }
         let low = self.uuid7.low;
         Ok(tick_bits(self.uuid7.tick) << 80
@@ -339,12 +347,13 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     #[inline]
     pub fn ulid(&mut self, reading: Reading) -> Result<u128, Refusal> {
         in_range("ulid", self.highest_ms, 0, MAX_48)?;
-        let limit = self.highest_ms + MAX_LEAD_MS;
+        let highest_ms = self.highest_ms;
+        let limit = || highest_ms + MAX_LEAD_MS;
         if let Err(spent) = self
             .ulid
-            .advance::<80, 56>(reading.0, limit, &mut self.random)
+            .advance::<80, 56>(reading.ms(), limit, &mut self.random)
         {
-            return Err(self.exhausted("ulid", spent.tick - MAX_LEAD_MS + 1, reading.0));
+            return Err(self.exhausted("ulid", spent.tick - MAX_LEAD_MS + 1, reading.ms()));
         }
         Ok(tick_bits(self.ulid.tick) << 80 | self.ulid.low)
     }
@@ -357,10 +366,13 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     pub fn ksuid(&mut self, reading: Reading) -> Result<(u32, u128), Refusal> {
         let first = KSUID_EPOCH * 1000;
         in_range("ksuid", self.highest_ms, first, first + MAX_32 * 1000 + 999)?;
-        let limit = (self.highest_ms + MAX_LEAD_MS).div_euclid(1000);
-        let now = reading.0.div_euclid(1000);
-        if let Err(spent) = self.ksuid.advance::<128, 64>(now, limit, &mut self.random) {
-            return Err(self.exhausted("ksuid", spent.tick * 1000, reading.0));
+        let highest_ms = self.highest_ms;
+        let limit = || (highest_ms + MAX_LEAD_MS).div_euclid(1000);
+        if let Err(spent) =
+            self.ksuid
+                .advance::<128, 64>(reading.seconds(), limit, &mut self.random)
+        {
+            return Err(self.exhausted("ksuid", spent.tick * 1000, reading.ms()));
         }
         #[allow(
             clippy::cast_possible_truncation,
@@ -377,15 +389,14 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`].
     #[inline]
     pub fn xid(&mut self, reading: Reading) -> Result<u128, Refusal> {
-        let now_ms = self.counting_ms(reading);
-        in_range("xid", now_ms, 0, MAX_32 * 1000 + 999)?;
-        let limit = (now_ms + MAX_LEAD_MS).div_euclid(1000);
-        let now = now_ms.div_euclid(1000);
+        let now = self.counting(reading);
+        in_range("xid", now.ms(), 0, MAX_32 * 1000 + 999)?;
+        let limit = || (now.ms() + MAX_LEAD_MS).div_euclid(1000);
         if let Err(spent) = self
             .xid
-            .advance::<COUNTER_BITS>(now, limit, &mut self.random)
+            .advance::<COUNTER_BITS>(now.seconds(), limit, &mut self.random)
         {
-            return Err(self.exhausted("xid", spent.tick * 1000, now_ms));
+            return Err(self.exhausted("xid", spent.tick * 1000, now.ms()));
         }
         let identity = match self.identity {
             Some(identity) => identity,
@@ -407,38 +418,57 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
 
     /// A snowflake: 41 bits of milliseconds since `epoch`, 10 of node, 12 of sequence.
     ///
+    /// `node` is asked for the node of a choice the first time, with 64 random bits to choose by.
+    ///
     /// # Errors
-    /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`].
-    #[inline]
-    pub fn snowflake(&mut self, reading: Reading, epoch: i64, node: u16) -> Result<i64, Refusal> {
-        let now = self.counting_ms(reading);
+    /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`], and what `node` refuses.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "a call costs a twentieth of a snowflake")]
+    pub fn snowflake(
+        &mut self,
+        reading: Reading,
+        epoch: i64,
+        choice: NodeChoice,
+        node: impl FnOnce(NodeChoice, u64) -> Result<u16, Refusal>,
+    ) -> Result<i64, Refusal> {
+        let now = self.counting(reading).ms();
         in_range("snowflake", now, epoch, epoch.saturating_add(MAX_41))?;
-        let found = self
-            .lanes
-            .iter()
-            .position(|lane| lane.node == node && lane.epoch == epoch);
-        let index = found.unwrap_or_else(|| self.open_lane(epoch, node));
-        let limit = now + MAX_LEAD_MS;
-        let newest = &mut self.lanes[index].newest;
-        if let Err(spent) = newest.advance::<SEQUENCE_BITS>(now, limit, &mut self.random) {
-            return Err(self.exhausted("snowflake", spent.tick - MAX_LEAD_MS + 1, now));
-        }
-        let newest = &self.lanes[index].newest;
-        Ok(
-            (newest.tick - epoch) << 22
-                | i64::from(node) << SEQUENCE_BITS
-                | i64::from(newest.count),
-        )
+        let fits = |route: &&Route| route.choice == choice && route.epoch == epoch;
+        let index = if let Some(route) = self.routes.iter().find(fits) { route.lane } else {
+            let node = node(choice, self.random.word())?;
+            self.open_route(epoch, choice, node)
+        };
+        let limit = || now + MAX_LEAD_MS;
+        let lane = &mut self.lanes[index];
+        let (tick, count) = match lane
+            .newest
+            .advance::<SEQUENCE_BITS>(now, limit, &mut self.random)
+        {
+            Ok(()) => (lane.newest.tick, lane.newest.count),
+            Err(spent) => {
+                return Err(self.exhausted("snowflake", spent.tick - MAX_LEAD_MS + 1, now));
+            }
+        };
+        Ok((tick - epoch) << 22 | i64::from(lane.node) << SEQUENCE_BITS | i64::from(count))
     }
 
     #[cold]
-    fn open_lane(&mut self, epoch: i64, node: u16) -> usize {
-        self.lanes.push(Lane {
+    fn open_route(&mut self, epoch: i64, choice: NodeChoice, node: u16) -> usize {
+        let same = |lane: &Lane| lane.node == node && lane.epoch == epoch;
+        let lane = self.lanes.iter().position(same).unwrap_or(self.lanes.len());
+        if lane == self.lanes.len() {
+            self.lanes.push(Lane {
+                epoch,
+                node,
+                newest: Counted::NONE,
+            });
+        }
+        self.routes.push(Route {
             epoch,
-            node,
-            newest: Counted::NONE,
+            choice,
+            lane,
         });
-        self.lanes.len() - 1
+        lane
     }
 }
 

@@ -63,7 +63,6 @@ pub struct Nodes {
     default: Option<NodeChoice>,
     directory: Option<PathBuf>,
     claims: Vec<Claim>,
-    resolved: Vec<(NodeChoice, u16)>,
     /// Nodes that ancestors use without a lock.
     excluded: Vec<u16>,
     /// Whether nodes are taken without a lock: repeatable tests want the same node each time.
@@ -78,7 +77,6 @@ impl Nodes {
             default: None,
             directory: None,
             claims: Vec::new(),
-            resolved: Vec::new(),
             excluded: Vec::new(),
             unlocked,
         }
@@ -103,31 +101,14 @@ impl Nodes {
         self.default = None;
         self.directory = None;
         self.claims.clear();
-        self.resolved.clear();
     }
 
-    /// The node for `choice`, claimed at the first call.
+    /// The node for `choice`, claimed at the first call; `random` chooses where many are free.
     ///
     /// # Errors
     /// [`Refusal::NodeNotChosen`] before [`Nodes::choose`]; [`Refusal::Node`] when none is free.
-    #[inline]
-    pub fn resolve(&mut self, choice: NodeChoice, random: u16) -> Result<u16, Refusal> {
-        match self.resolved.iter().find(|(of, _)| *of == choice) {
-            Some((_, node)) => Ok(*node),
-            None => self.claim(choice, random),
-        }
-    }
-
-    /// Whether [`Nodes::resolve`] would answer from memory.
-    #[inline]
-    #[must_use]
-    pub fn known(&self, choice: NodeChoice) -> Option<u16> {
-        let known = self.resolved.iter().find(|(of, _)| *of == choice);
-        known.map(|(_, node)| *node)
-    }
-
     #[cold]
-    fn claim(&mut self, choice: NodeChoice, random: u16) -> Result<u16, Refusal> {
+    pub fn resolve(&mut self, choice: NodeChoice, random: u64) -> Result<u16, Refusal> {
         let (Some(default), Some(directory)) = (self.default, self.directory.clone()) else {
             return Err(Refusal::NodeNotChosen);
         };
@@ -140,8 +121,9 @@ impl Nodes {
         };
         let count = high - low + 1;
         // Machines that do not see each other's locks should rarely meet on one node.
+        #[allow(clippy::cast_possible_truncation, reason = "below the count")]
         let first = if between == NodeChoice::ANY && !self.unlocked {
-            random % count
+            (random % u64::from(count)) as u16
         } else {
             0
         };
@@ -159,7 +141,6 @@ impl Nodes {
                 )
             }));
         };
-        self.resolved.push((choice, node));
         Ok(node)
     }
 

@@ -7,7 +7,7 @@ use crate::base62::write_ksuid;
 use crate::chacha::{ChaCha, Randomness};
 use crate::error::InvalidParameter;
 use crate::hex::{write_hex, write_uuid};
-use crate::iso8601::write_iso8601;
+use crate::iso8601::{write_iso8601, write_iso8601_ms};
 use crate::minter::SNOWFLAKE_EPOCH;
 use crate::node::NodeChoice;
 
@@ -411,11 +411,11 @@ impl Strategy {
             (Kind::Ksuid, _, Draft::Ksuid(time, payload)) => {
                 fixed(out, |out| write_ksuid(*time, *payload, out));
             }
-            (Kind::Iso8601, _, Draft::Time(ms)) => fixed(out, |out: &mut [u8; 20]| {
-                write_iso8601(ms.saturating_add(self.plus_ms), out);
+            (Kind::Iso8601, _, Draft::Time(ms)) => fixed(out, |out| {
+                write_iso8601(ms.saturating_add(self.plus_ms).div_euclid(1000), out);
             }),
-            (Kind::Iso8601Ms, _, Draft::Time(ms)) => fixed(out, |out: &mut [u8; 24]| {
-                write_iso8601(ms.saturating_add(self.plus_ms), out);
+            (Kind::Iso8601Ms, _, Draft::Time(ms)) => fixed(out, |out| {
+                write_iso8601_ms(ms.saturating_add(self.plus_ms), out);
             }),
             _ => debug_assert!(false, "{draft:?} is no draft of {self:?}"),
         }

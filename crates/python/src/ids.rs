@@ -3,21 +3,21 @@
 //! One id costs no allocation but the result: bits are drawn under the engine's lock, then written
 //! straight into a new `str`. Nothing here runs Python code while the lock is held.
 
+mod plain;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::Duration;
 
 use mintkey_ids::clock::EngineClock;
 use mintkey_ids::engine::{self, Session};
-use mintkey_ids::minter::{SNOWFLAKE_EPOCH, StepBack};
 use mintkey_ids::node::NodeChoice;
-use mintkey_ids::{
-    CUID2_LENGTH, Draft, InvalidText, Kind, NANOID_ALPHABET, NANOID_SIZE, Parameters, Parsed,
-    Refusal, Strategy,
-};
+use mintkey_ids::{Draft, InvalidText, Kind, Parameters, Parsed, Reading, Refusal, Strategy};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
+
+pub use plain::register;
 
 /// Makes an exception of `mintkey.errors`.
 #[cold]
@@ -90,18 +90,18 @@ fn choose_node(py: Python<'_>) -> PyResult<()> {
 /// Tells people once that the clock stepped back.
 #[inline]
 fn tell_step_back(py: Python<'_>) -> PyResult<()> {
-    if engine::stepped_back()
-        && let Some(step) = engine::take_step_back()
-    {
-        report_step_back(py, step)?;
+    if engine::stepped_back() {
+        return report_step_back(py);
     }
     Ok(())
 }
 
 #[cold]
-fn report_step_back(py: Python<'_>, step: StepBack) -> PyResult<()> {
-    py.import("mintkey.generators")?
-        .call_method1("_report_step_back", (step.from_ms, step.to_ms))?;
+fn report_step_back(py: Python<'_>) -> PyResult<()> {
+    if let Some(step) = engine::take_step_back() {
+        py.import("mintkey.generators")?
+            .call_method1("_report_step_back", (step.from_ms, step.to_ms))?;
+    }
     Ok(())
 }
 
@@ -435,9 +435,6 @@ pub fn mint_one<'py>(
     strategy.value(py, &draft)
 }
 
-/// Values minted under one hold of the lock.
-const RUN: usize = 128;
-
 /// Mints `n` values of a strategy; a clock reading serves up to 128.
 #[pyfunction]
 #[pyo3(signature = (strategy, n, /))]
@@ -446,27 +443,77 @@ pub fn mint_many<'py>(
     strategy: &Bound<'py, PyStrategy>,
     n: usize,
 ) -> PyResult<Bound<'py, PyList>> {
-    let strategy = strategy.get();
-    let values = PyList::empty(py);
-    let mut drafts = [Draft::Int(0); RUN];
+    let this = strategy.get();
+    let values = match this.strategy.kind() {
+        // The formats that many are minted of get a loop of their own.
+        Kind::Ulid if this.strategy.prefix().is_empty() => many(
+            py,
+            n,
+            0,
+            |session, reading| session.minter.ulid(reading),
+            |bits| Ok(fixed(py, |out| mintkey_ids::write_ulid(*bits, out))?.into_any()),
+        ),
+        Kind::Uuid7 if this.strategy.prefix().is_empty() => many(
+            py,
+            n,
+            0,
+            |session, reading| session.minter.uuid7(reading),
+            |bits| Ok(fixed(py, |out| mintkey_ids::write_uuid(*bits, out))?.into_any()),
+        ),
+        _ => many(
+            py,
+            n,
+            Draft::Int(0),
+            |session, reading| session.mint(&this.strategy, reading, None),
+            |draft| this.value(py, draft),
+        ),
+    }?;
+    tell_step_back(py)?;
+    Ok(values)
+}
+
+/// Values minted under one hold of the lock.
+const RUN: usize = 128;
+
+/// A list of `n` values: drawn in runs under the lock, made into objects outside it.
+#[inline]
+#[allow(
+    unsafe_code,
+    reason = "a list of a known length; each block says why it is sound"
+)]
+fn many<'py, T: Copy>(
+    py: Python<'py>,
+    n: usize,
+    blank: T,
+    draw: impl Fn(&mut Session<'_>, Reading) -> Result<T, Refusal>,
+    make: impl Fn(&T) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyList>> {
+    let size = n.try_into()?;
+    // SAFETY: a new reference, or null with the exception set.
+    let values = unsafe {
+        Bound::from_owned_ptr_or_err(py, pyo3::ffi::PyList_New(size))?
+            .cast_into_unchecked::<PyList>()
+    };
+    let mut drawn = [blank; RUN];
     let mut left = n;
     while left > 0 {
         let run = left.min(RUN);
         let mut done = 0;
         step(py, |session| {
             let reading = session.minter.read();
-            while done < run {
-                drafts[done] = session.mint(&strategy.strategy, reading, None)?;
+            for slot in &mut drawn[done..run] {
+                *slot = draw(session, reading)?;
                 done += 1;
             }
             Ok(())
         })?;
-        for draft in &drafts[..run] {
-            values.append(strategy.value(py, draft)?)?;
+        for (at, slot) in (n - left..).zip(&drawn[..run]) {
+            let value = make(slot)?.into_ptr();
+            // SAFETY: the list has n places, `at` is one of them and still empty; it takes the reference.
+            unsafe { pyo3::ffi::PyList_SET_ITEM(values.as_ptr(), at.cast_signed(), value) };
         }
         left -= run;
     }
-    tell_step_back(py)?;
     Ok(values)
 }
 
@@ -474,175 +521,6 @@ pub fn mint_many<'py>(
 #[pyfunction]
 pub fn now_ms() -> i64 {
     mintkey_ids::now_ms()
-}
-
-/// A version 4 UUID as 36 characters (RFC 9562, 5.4).
-#[pyfunction]
-pub fn uuid4(py: Python<'_>) -> PyResult<Bound<'_, PyString>> {
-    let bits = step(py, |session| Ok(session.minter.uuid4()))?;
-    fixed(py, |out| mintkey_ids::write_uuid(bits, out))
-}
-
-/// A version 7 UUID as 36 characters (RFC 9562, 5.7); sorts by time.
-#[pyfunction]
-pub fn uuid7(py: Python<'_>) -> PyResult<Bound<'_, PyString>> {
-    let bits = step(py, |session| {
-        let reading = session.minter.read();
-        session.minter.uuid7(reading)
-    })?;
-    tell_step_back(py)?;
-    fixed(py, |out| mintkey_ids::write_uuid(bits, out))
-}
-
-/// A ULID as 26 upper-case characters; sorts by time.
-#[pyfunction]
-pub fn ulid(py: Python<'_>) -> PyResult<Bound<'_, PyString>> {
-    let bits = step(py, |session| {
-        let reading = session.minter.read();
-        session.minter.ulid(reading)
-    })?;
-    tell_step_back(py)?;
-    fixed(py, |out| mintkey_ids::write_ulid(bits, out))
-}
-
-/// A KSUID as 27 characters (segmentio/ksuid); sorts by time.
-#[pyfunction]
-pub fn ksuid(py: Python<'_>) -> PyResult<Bound<'_, PyString>> {
-    let (time, payload) = step(py, |session| {
-        let reading = session.minter.read();
-        session.minter.ksuid(reading)
-    })?;
-    tell_step_back(py)?;
-    fixed(py, |out| mintkey_ids::write_ksuid(time, payload, out))
-}
-
-/// An XID as 20 characters (rs/xid); sorts by time.
-#[pyfunction]
-pub fn xid(py: Python<'_>) -> PyResult<Bound<'_, PyString>> {
-    let bits = step(py, |session| {
-        let reading = session.minter.read();
-        session.minter.xid(reading)
-    })?;
-    tell_step_back(py)?;
-    fixed(py, |out| mintkey_ids::write_xid(bits, out))
-}
-
-/// A snowflake of the process's node, as an int of 63 bits; sorts by time.
-#[pyfunction]
-pub fn snowflake(py: Python<'_>) -> PyResult<i64> {
-    let id = step(py, |session| {
-        let reading = session.minter.read();
-        session.snowflake(reading, SNOWFLAKE_EPOCH, NodeChoice::Default)
-    })?;
-    tell_step_back(py)?;
-    Ok(id)
-}
-
-/// A nanoid: `size` characters of `alphabet`, by default 21 that are safe in a URL.
-#[pyfunction]
-#[pyo3(signature = (size=None, alphabet=None))]
-pub fn nanoid<'py>(
-    py: Python<'py>,
-    size: Option<i64>,
-    alphabet: Option<&str>,
-) -> PyResult<Bound<'py, PyString>> {
-    if size.is_some() || alphabet.is_some() {
-        let parameters = Parameters {
-            size,
-            alphabet,
-            ..Parameters::default()
-        };
-        return of_parameters(py, Kind::Nanoid, &parameters);
-    }
-    let words = step(py, |session| Ok(session.minter.words()))?;
-    fixed::<{ NANOID_SIZE as usize }>(py, |out| {
-        mintkey_ids::write_nanoid(&words, NANOID_ALPHABET.as_bytes(), out);
-    })
-}
-
-/// A CUID2 of `length` characters, 2 to 32, by default 24.
-#[pyfunction]
-#[pyo3(signature = (length=None))]
-pub fn cuid2(py: Python<'_>, length: Option<i64>) -> PyResult<Bound<'_, PyString>> {
-    if length.is_some() {
-        let parameters = Parameters {
-            length,
-            ..Parameters::default()
-        };
-        return of_parameters(py, Kind::Cuid2, &parameters);
-    }
-    let words = step(py, |session| Ok(session.minter.words()))?;
-    fixed::<{ CUID2_LENGTH as usize }>(py, |out| mintkey_ids::write_cuid2(&words, out))
-}
-
-/// A `TypeID`: the type, `_` and 26 characters that sort by time; without a type only these.
-#[pyfunction]
-#[pyo3(signature = (prefix=""))]
-pub fn typeid<'py>(py: Python<'py>, prefix: &str) -> PyResult<Bound<'py, PyString>> {
-    mintkey_ids::check_prefix(Kind::Typeid, prefix)
-        .map_err(|wrong| error(py, "ConfigurationError", &wrong.0))?;
-    let bits = step(py, |session| {
-        let reading = session.minter.read();
-        session.minter.uuid7(reading)
-    })?;
-    tell_step_back(py)?;
-    let ahead = if prefix.is_empty() {
-        0
-    } else {
-        prefix.len() + 1
-    };
-    ascii(py, ahead + 26, |out| {
-        let (before, body) = out.split_at_mut(ahead);
-        if let Some((separator, before)) = before.split_last_mut() {
-            before.copy_from_slice(prefix.as_bytes());
-            *separator = b'_';
-        }
-        if let Some((body, _)) = body.split_first_chunk_mut() {
-            mintkey_ids::write_typeid(bits, body);
-        }
-    })
-}
-
-fn of_parameters<'py>(
-    py: Python<'py>,
-    kind: Kind,
-    parameters: &Parameters<'_>,
-) -> PyResult<Bound<'py, PyString>> {
-    let strategy = Strategy::new(kind, parameters)
-        .map_err(|wrong| error(py, "ConfigurationError", &wrong.0))?;
-    let draft = step(py, |session| {
-        let reading = session.minter.read();
-        session.mint(&strategy, reading, None)
-    })?;
-    ascii(py, strategy.body_len(), |out| {
-        strategy.write_body(&draft, out);
-    })
-}
-
-/// Seconds since the Unix epoch.
-#[pyfunction]
-pub fn epoch() -> i64 {
-    mintkey_ids::now_ms().div_euclid(1000)
-}
-
-/// Milliseconds since the Unix epoch.
-#[pyfunction]
-pub fn epoch_ms() -> i64 {
-    mintkey_ids::now_ms()
-}
-
-/// The time in UTC as `2024-01-01T00:00:00Z`.
-#[pyfunction]
-pub fn iso8601(py: Python<'_>) -> PyResult<Bound<'_, PyString>> {
-    let ms = mintkey_ids::now_ms();
-    fixed::<20>(py, |out| mintkey_ids::write_iso8601(ms, out))
-}
-
-/// The time in UTC as `2024-01-01T00:00:00.123Z`.
-#[pyfunction]
-pub fn iso8601_ms(py: Python<'_>) -> PyResult<Bound<'_, PyString>> {
-    let ms = mintkey_ids::now_ms();
-    fixed::<24>(py, |out| mintkey_ids::write_iso8601(ms, out))
 }
 
 /// Stops the engine's clock at `microseconds` since the Unix epoch; a 32-byte `seed` makes ids repeat.

@@ -1,0 +1,337 @@
+//! The plain functions: `ulid()`, `uuid7()`, … as Python calls them.
+//!
+//! They are entered without pyo3's frame, which would cost a tenth of an id. Those that take
+//! parameters keep their slower twin, which pyo3 makes, as `self`.
+#![allow(
+    unsafe_code,
+    reason = "functions that Python calls and strings that it gives; each block says why it is sound"
+)]
+
+use std::ffi::{CStr, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::null_mut;
+
+use mintkey_ids::minter::SNOWFLAKE_EPOCH;
+use mintkey_ids::node::NodeChoice;
+use mintkey_ids::{CUID2_LENGTH, Kind, NANOID_ALPHABET, NANOID_SIZE, Parameters, Strategy};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyString};
+
+use super::{ascii, error, fixed, step, tell_step_back};
+
+/// Runs a function for Python: a new reference, or null with the exception set.
+#[inline]
+fn enter(work: impl FnOnce(Python<'_>) -> PyResult<*mut ffi::PyObject>) -> *mut ffi::PyObject {
+    // SAFETY: only functions that Python calls come here, and it calls them attached.
+    let py = unsafe { Python::assume_attached() };
+    match catch_unwind(AssertUnwindSafe(|| work(py))) {
+        Ok(Ok(value)) => value,
+        Ok(Err(error)) => {
+            error.restore(py);
+            null_mut()
+        }
+        Err(_) => {
+            PyRuntimeError::new_err("minting failed in an unforeseen way; please report it")
+                .restore(py);
+            null_mut()
+        }
+    }
+}
+
+fn int(value: i64) -> *mut ffi::PyObject {
+    // SAFETY: called attached; both give a new reference, or null with the exception set.
+    unsafe {
+        match u64::try_from(value) {
+            Ok(value) => ffi::PyLong_FromUnsignedLongLong(value),
+            Err(_) => ffi::PyLong_FromLongLong(value),
+        }
+    }
+}
+
+type Text<'py> = PyResult<Bound<'py, PyString>>;
+
+fn uuid4(py: Python<'_>) -> Text<'_> {
+    let bits = step(py, |session| Ok(session.minter.uuid4()))?;
+    fixed(py, |out| mintkey_ids::write_uuid(bits, out))
+}
+
+fn uuid7(py: Python<'_>) -> Text<'_> {
+    let bits = step(py, |session| {
+        let reading = session.minter.read();
+        session.minter.uuid7(reading)
+    })?;
+    tell_step_back(py)?;
+    fixed(py, |out| mintkey_ids::write_uuid(bits, out))
+}
+
+fn ulid(py: Python<'_>) -> Text<'_> {
+    let bits = step(py, |session| {
+        let reading = session.minter.read();
+        session.minter.ulid(reading)
+    })?;
+    tell_step_back(py)?;
+    fixed(py, |out| mintkey_ids::write_ulid(bits, out))
+}
+
+fn ksuid(py: Python<'_>) -> Text<'_> {
+    let (time, payload) = step(py, |session| {
+        let reading = session.minter.read();
+        session.minter.ksuid(reading)
+    })?;
+    tell_step_back(py)?;
+    fixed(py, |out| mintkey_ids::write_ksuid(time, payload, out))
+}
+
+fn xid(py: Python<'_>) -> Text<'_> {
+    let bits = step(py, |session| {
+        let reading = session.minter.read();
+        session.minter.xid(reading)
+    })?;
+    tell_step_back(py)?;
+    fixed(py, |out| mintkey_ids::write_xid(bits, out))
+}
+
+fn snowflake(py: Python<'_>) -> PyResult<i64> {
+    let id = step(py, |session| {
+        let reading = session.minter.read();
+        session.snowflake(reading, SNOWFLAKE_EPOCH, NodeChoice::Default)
+    })?;
+    tell_step_back(py)?;
+    Ok(id)
+}
+
+fn iso8601(py: Python<'_>) -> Text<'_> {
+    let now = mintkey_ids::now();
+    fixed(py, |out| mintkey_ids::write_iso8601(now.seconds(), out))
+}
+
+fn iso8601_ms(py: Python<'_>) -> Text<'_> {
+    let ms = mintkey_ids::now_ms();
+    fixed(py, |out| mintkey_ids::write_iso8601_ms(ms, out))
+}
+
+fn plain_nanoid(py: Python<'_>) -> Text<'_> {
+    let words = step(py, |session| {
+        Ok([
+            session.minter.word(),
+            session.minter.word(),
+            session.minter.word(),
+            0,
+        ])
+    })?;
+    fixed::<{ NANOID_SIZE as usize }>(py, |out| {
+        mintkey_ids::write_nanoid(&words, NANOID_ALPHABET.as_bytes(), out);
+    })
+}
+
+fn plain_cuid2(py: Python<'_>) -> Text<'_> {
+    let words = step(py, |session| Ok(session.minter.words()))?;
+    fixed::<{ CUID2_LENGTH as usize }>(py, |out| mintkey_ids::write_cuid2(&words, out))
+}
+
+fn plain_typeid(py: Python<'_>) -> Text<'_> {
+    let bits = step(py, |session| {
+        let reading = session.minter.read();
+        session.minter.uuid7(reading)
+    })?;
+    tell_step_back(py)?;
+    fixed(py, |out| mintkey_ids::write_typeid(bits, out))
+}
+
+#[pyfunction]
+#[pyo3(name = "nanoid", signature = (size=None, alphabet=None))]
+fn nanoid_of<'py>(py: Python<'py>, size: Option<i64>, alphabet: Option<&str>) -> Text<'py> {
+    let parameters = Parameters {
+        size,
+        alphabet,
+        ..Parameters::default()
+    };
+    of_parameters(py, Kind::Nanoid, &parameters)
+}
+
+#[pyfunction]
+#[pyo3(name = "cuid2", signature = (length=None))]
+fn cuid2_of(py: Python<'_>, length: Option<i64>) -> Text<'_> {
+    let parameters = Parameters {
+        length,
+        ..Parameters::default()
+    };
+    of_parameters(py, Kind::Cuid2, &parameters)
+}
+
+#[pyfunction]
+#[pyo3(name = "typeid", signature = (prefix=""))]
+fn typeid_of<'py>(py: Python<'py>, prefix: &str) -> Text<'py> {
+    mintkey_ids::check_prefix(Kind::Typeid, prefix)
+        .map_err(|wrong| error(py, "ConfigurationError", &wrong.0))?;
+    if prefix.is_empty() {
+        return plain_typeid(py);
+    }
+    let bits = step(py, |session| {
+        let reading = session.minter.read();
+        session.minter.uuid7(reading)
+    })?;
+    tell_step_back(py)?;
+    let ahead = prefix.len() + 1;
+    ascii(py, ahead + 26, |out| {
+        let (before, body) = out.split_at_mut(ahead);
+        if let Some((separator, before)) = before.split_last_mut() {
+            before.copy_from_slice(prefix.as_bytes());
+            *separator = b'_';
+        }
+        if let Some((body, _)) = body.split_first_chunk_mut() {
+            mintkey_ids::write_typeid(bits, body);
+        }
+    })
+}
+
+fn of_parameters<'py>(py: Python<'py>, kind: Kind, parameters: &Parameters<'_>) -> Text<'py> {
+    let strategy = Strategy::new(kind, parameters)
+        .map_err(|wrong| error(py, "ConfigurationError", &wrong.0))?;
+    let draft = step(py, |session| {
+        let reading = session.minter.read();
+        session.mint(&strategy, reading, None)
+    })?;
+    ascii(py, strategy.body_len(), |out| {
+        strategy.write_body(&draft, out);
+    })
+}
+
+/// A definition that Python only reads.
+struct Definition(ffi::PyMethodDef);
+
+// SAFETY: the pointers in it are to constants, and nothing writes to them.
+unsafe impl Sync for Definition {}
+
+/// Functions without parameters.
+macro_rules! without_parameters {
+    ($($name:ident: $doc:literal, $work:expr;)*) => {
+        $(
+            mod $name {
+                use super::*;
+
+                pub(super) unsafe extern "C" fn call(_: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+                    enter($work)
+                }
+            }
+        )*
+
+        static WITHOUT_PARAMETERS: &[Definition] = &[$(Definition(ffi::PyMethodDef {
+            ml_name: name(concat!(stringify!($name), "\0")),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: $name::call },
+            ml_flags: ffi::METH_NOARGS,
+            ml_doc: name(concat!(stringify!($name), "()\n--\n\n", $doc, "\0")),
+        })),*];
+    };
+}
+
+/// Functions that take parameters and mostly get none.
+macro_rules! with_parameters {
+    ($($name:ident: $signature:literal, $doc:literal, $work:expr;)*) => {
+        $(
+            mod $name {
+                use super::*;
+
+                pub(super) unsafe extern "C" fn call(
+                    twin: *mut ffi::PyObject,
+                    arguments: *const *mut ffi::PyObject,
+                    count: ffi::Py_ssize_t,
+                    names: *mut ffi::PyObject,
+                ) -> *mut ffi::PyObject {
+                    if count == 0 && names.is_null() {
+                        return enter($work);
+                    }
+                    // SAFETY: the arguments are those that Python gave, and the twin is a function.
+                    unsafe { ffi::PyObject_Vectorcall(twin, arguments, count.cast_unsigned(), names) }
+                }
+            }
+        )*
+
+        static WITH_PARAMETERS: &[Definition] = &[$(Definition(ffi::PyMethodDef {
+            ml_name: name(concat!(stringify!($name), "\0")),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: $name::call },
+            ml_flags: KEYWORDS,
+            ml_doc: name(concat!(stringify!($name), "(", $signature, ")\n--\n\n", $doc, "\0")),
+        })),*];
+    };
+}
+
+const KEYWORDS: c_int = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+
+const fn name(text: &'static str) -> *const std::ffi::c_char {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text.as_ptr(),
+        Err(_) => panic!("a name ends with its only NUL"),
+    }
+}
+
+without_parameters! {
+    uuid4: "A version 4 UUID as 36 characters (RFC 9562, 5.4).",
+        |py| super::uuid4(py).map(Bound::into_ptr);
+    uuid7: "A version 7 UUID as 36 characters that sort by time (RFC 9562, 5.7).",
+        |py| super::uuid7(py).map(Bound::into_ptr);
+    ulid: "A ULID: 26 upper-case characters that sort by time (ulid/spec).",
+        |py| super::ulid(py).map(Bound::into_ptr);
+    ksuid: "A KSUID: 27 characters that sort by time in seconds (segmentio/ksuid).",
+        |py| super::ksuid(py).map(Bound::into_ptr);
+    xid: "An XID: 20 characters that sort by time in seconds (rs/xid).",
+        |py| super::xid(py).map(Bound::into_ptr);
+    snowflake: "A snowflake of this process's node: an int of 63 bits that sorts by time.",
+        |py| super::snowflake(py).map(int);
+    epoch: "Seconds since the Unix epoch.",
+        |_| Ok(int(mintkey_ids::now().seconds()));
+    epoch_ms: "Milliseconds since the Unix epoch.",
+        |_| Ok(int(mintkey_ids::now_ms()));
+    iso8601: "The time in UTC as 2024-01-01T00:00:00Z.",
+        |py| super::iso8601(py).map(Bound::into_ptr);
+    iso8601_ms: "The time in UTC as 2024-01-01T00:00:00.123Z.",
+        |py| super::iso8601_ms(py).map(Bound::into_ptr);
+}
+
+with_parameters! {
+    nanoid: "size=None, alphabet=None",
+        "A nanoid: size characters (21) of alphabet (letters, digits, - and _), unguessable.",
+        |py| super::plain_nanoid(py).map(Bound::into_ptr);
+    cuid2: "length=None",
+        "A CUID2 of length characters (24; 2 to 32): a letter, then letters and digits, unguessable.",
+        |py| super::plain_cuid2(py).map(Bound::into_ptr);
+    typeid: "prefix=''",
+        "A TypeID: the prefix as its type, an underscore and 26 characters that sort by time.",
+        |py| super::plain_typeid(py).map(Bound::into_ptr);
+}
+
+/// Adds the plain functions to the module.
+///
+/// They say that they live in `mintkey.generators`, from where people import them, and where a
+/// Django migration or a pickle will look for them.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let home = PyString::new(py, "mintkey.generators");
+    let twins: [Bound<'_, PyCFunction>; 3] = [
+        wrap_pyfunction!(nanoid_of, module)?,
+        wrap_pyfunction!(cuid2_of, module)?,
+        wrap_pyfunction!(typeid_of, module)?,
+    ];
+    let add = |definition: &'static Definition, twin: *mut ffi::PyObject| -> PyResult<()> {
+        // SAFETY: the definition lives as long as the process; Python takes its own references to
+        // the twin (or null) and the name, and does not write to the definition.
+        let function = unsafe {
+            let definition = (&raw const definition.0).cast_mut();
+            Bound::from_owned_ptr_or_err(
+                py,
+                ffi::PyCFunction_NewEx(definition, twin, home.as_ptr()),
+            )?
+        };
+        let name = function.getattr("__name__")?.cast_into::<PyString>()?;
+        module.add(name, function)
+    };
+    for definition in WITHOUT_PARAMETERS {
+        add(definition, null_mut())?;
+    }
+    for (definition, twin) in WITH_PARAMETERS.iter().zip(twins) {
+        add(definition, twin.as_ptr())?;
+    }
+    Ok(())
+}
