@@ -13,10 +13,11 @@ The plain functions (:func:`ulid`, :func:`uuid7`, …) return the final ``str`` 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, overload
 
+from mintkey import _core
 from mintkey._core import (
     Strategy,
     cuid2,
@@ -38,6 +39,7 @@ from mintkey._core import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
 
     from typing_extensions import TypeIs
 
@@ -47,20 +49,28 @@ if TYPE_CHECKING:
 __all__ = [
     "Auto",
     "AutoGenerate",
+    "ParsedId",
     "auto",
+    "bounds",
+    "candidates",
     "cuid2",
     "epoch",
     "epoch_ms",
     "generate_many",
     "generate_value",
+    "instant",
     "is_auto_generate",
     "iso8601",
     "iso8601_ms",
     "ksuid",
+    "ksuid_from_bytes",
     "nanoid",
+    "parse",
     "snowflake",
     "typeid",
+    "typeid_from_uuid",
     "ulid",
+    "ulid_from_uuid",
     "uuid4",
     "uuid7",
     "xid",
@@ -302,6 +312,214 @@ def generate_many(strategy: AutoGenerate | Auto | str, n: int) -> list[Any]:
     return mint_many(cast("Strategy", made.strategy), n)
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+# Names that ParsedId uses for its own attributes.
+_Bytes: TypeAlias = bytes
+_Datetime: TypeAlias = datetime
+_Int: TypeAlias = int
+
+
+class ParsedId:
+    """What an id or a timestamp holds; :func:`parse` makes them.
+
+    Attributes:
+        kind: the strategy it is of.
+        text: the text as it was given; an integer in decimal.
+        prefix: the text before the id; a TypeID's type.
+        bytes: its binary form: 16, 20 (KSUID), 12 (XID) or 8 (integers) bytes, ``b""`` where a
+            strategy has none.
+        timestamp_ms: when it was minted, in ms since the Unix epoch, or ``None``.
+        random: the random part as an integer, or ``None``.
+        random_bits: how many bits that part has, or ``None``.
+        node: a snowflake's node, or ``None``.
+        sequence: a snowflake's sequence, an XID's counter, or ``None``.
+        machine: an XID's machine, or ``None``.
+        process: an XID's process, or ``None``.
+    """
+
+    __slots__ = (
+        "bytes",
+        "kind",
+        "machine",
+        "node",
+        "prefix",
+        "process",
+        "random",
+        "random_bits",
+        "sequence",
+        "text",
+        "timestamp_ms",
+    )
+
+    bytes: _Bytes
+    kind: AutoGenerate
+    machine: _Int | None
+    node: _Int | None
+    prefix: str
+    process: _Int | None
+    random: _Int | None
+    random_bits: _Int | None
+    sequence: _Int | None
+    text: str
+    timestamp_ms: _Int | None
+
+    def __init__(self, text: str, fields: dict[str, Any]) -> None:
+        self.text = text
+        self.kind = AutoGenerate(fields["kind"])
+        self.timestamp_ms = fields["time_ms"]
+        for name in ("bytes", "machine", "node", "prefix", "process", "random", "random_bits", "sequence"):
+            setattr(self, name, fields[name])
+
+    @property
+    def datetime(self) -> _Datetime | None:
+        """When it was minted, in UTC; ``None`` where it does not tell.
+
+        Raises:
+            OverflowError: the year is beyond 9999.
+        """
+        if self.timestamp_ms is None:
+            return None
+        return _EPOCH + timedelta(milliseconds=self.timestamp_ms)
+
+    @property
+    def uuid(self) -> UUID | None:
+        """Its 16 bytes as a UUID; ``None`` where it has another size."""
+        from uuid import UUID
+
+        return UUID(bytes=self.bytes) if len(self.bytes) == 16 else None  # noqa: PLR2004  a UUID's size
+
+    @property
+    def int(self) -> _Int | None:
+        """Its bytes as an integer; ``None`` where it has none."""
+        if not self.bytes:
+            return None
+        signed = self.kind in (AutoGenerate.EPOCH, AutoGenerate.EPOCH_MS)
+        return _Int.from_bytes(self.bytes, "big", signed=signed)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ParsedId):
+            return NotImplemented
+        return (self.kind, self.text) == (other.kind, other.text)
+
+    def __hash__(self) -> _Int:
+        return hash((self.kind, self.text))
+
+    def __repr__(self) -> str:
+        when = "" if self.timestamp_ms is None else f" of {self.timestamp_ms} ms since 1970"
+        return f"<ParsedId {self.kind.value} {self.text!r}{when}>"
+
+
+def parse(value: str | int | UUID, kind: AutoGenerate | Auto | str | None = None) -> ParsedId:
+    """Read an id or a timestamp, strictly.
+
+        >>> parse("01ARZ3NDEKTSV4RRFFQ69G5FAV").datetime
+        datetime.datetime(2016, 7, 30, 23, 54, 10, 259000, tzinfo=datetime.timezone.utc)
+
+    Args:
+        value: the text (a UUID with or without hyphens), an integer, or a UUID object.
+        kind: the strategy, with its parameters where it has some (``auto("ulid", prefix="A#")``);
+            by default the form decides. Forms overlap: :func:`candidates` tells all that fit.
+
+    Raises:
+        InvalidId: it is none; the message names the position and the reason.
+        ValueError: an unknown strategy.
+    """
+    if not isinstance(value, (str, int)):
+        value = str(value)
+    core = None if kind is None else _resolve(kind).strategy
+    return ParsedId(str(value), _core.parse(value, core))
+
+
+def candidates(text: str) -> list[ParsedId]:
+    """Read a text as each strategy whose form it has, likeliest first.
+
+    >>> [found.kind.value for found in candidates("1541815603606036480")]
+    ['snowflake', 'epoch_ms']
+    """
+    names = _core.candidates(text)
+    return [parse(text, name) for name in names]
+
+
+def _microseconds(time: datetime) -> int:
+    aware = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+    return (aware - _EPOCH) // timedelta(microseconds=1)
+
+
+def bounds(strategy: AutoGenerate | Auto | str, start: datetime, end: datetime) -> tuple[Any, Any]:
+    """Turn a span of time into a span of ids: the least and the greatest minted in it.
+
+        >>> from datetime import datetime
+        >>> bounds("ulid", datetime(2024, 1, 1), datetime(2024, 1, 2))
+        ('01HK153X000000000000000000', '01HK3QGKZZZZZZZZZZZZZZZZZZ')
+
+    Args:
+        strategy: one that sorts by time, with its prefix if it has one.
+        start: the first instant (naive is UTC). An id belongs to the start of its tick, which is a
+            second for KSUID, XID, EPOCH and ISO8601 and a millisecond for the others.
+        end: the first instant after the span, which is not part of it.
+
+    Raises:
+        ValueError: an unknown strategy or one that does not sort, or a span without any tick.
+    """
+    core = _resolve(strategy).strategy
+    if core is None:
+        raise ValueError("what a function gives has no order that is known")
+    low, high = _core.bounds(core, _microseconds(start), _microseconds(end))
+    return low, high
+
+
+def _bytes_of(value: UUID | str | bytes) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        from uuid import UUID
+
+        value = UUID(value)
+    return value.bytes
+
+
+def ulid_from_uuid(uuid: UUID | str | bytes) -> str:
+    """Write the 128 bits of a UUID as a ULID; ``parse(ulid).uuid`` is the way back.
+
+        >>> ulid_from_uuid("01563e3a-b5d3-d676-4c61-efb99302bd5b")
+        '01ARZ3NDEKTSV4RRFFQ69G5FAV'
+
+    Raises:
+        ValueError: a text that is no UUID.
+        InvalidId: bytes that are not 16.
+    """
+    return _core.from_bytes(_CORE[AutoGenerate.ULID], _bytes_of(uuid))
+
+
+def typeid_from_uuid(uuid: UUID | str | bytes, prefix: str = "") -> str:
+    """Write a UUID as a TypeID; ``parse(typeid).uuid`` is the way back.
+
+        >>> typeid_from_uuid("01889c89-df6b-7f1c-a388-91396ec314bc", "order")
+        'order_01h2e8kqvbfwea724h75qc655w'
+
+    Raises:
+        ConfigurationError: a prefix that is no type.
+        ValueError: a text that is no UUID.
+        InvalidId: bytes that are not 16.
+    """
+    core = Strategy("typeid", prefix=prefix) if prefix else _CORE[AutoGenerate.TYPEID]
+    return _core.from_bytes(core, _bytes_of(uuid))
+
+
+def ksuid_from_bytes(data: bytes) -> str:
+    """Write 20 bytes as a KSUID; ``parse(ksuid).bytes`` is the way back.
+
+        >>> ksuid_from_bytes(bytes(20))
+        '000000000000000000000000000'
+
+    Raises:
+        InvalidId: not 20 bytes.
+    """
+    return _core.from_bytes(_CORE[AutoGenerate.KSUID], data)
+
+
 def _report_step_back(from_ms: int, to_ms: int) -> None:
     """Log once that the clock stepped back; called by the engine."""
     import logging  # costs more than all other imports here
@@ -316,5 +534,3 @@ def _report_step_back(from_ms: int, to_ms: int) -> None:
         from_ms,
         to_ms,
     )
-
-

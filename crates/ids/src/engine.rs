@@ -110,7 +110,10 @@ impl Session<'_> {
     /// # Errors
     /// As [`Minter::snowflake`] and [`Nodes::resolve`].
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "a call costs a twentieth of a snowflake")]
+    #[allow(
+        clippy::inline_always,
+        reason = "a call costs a twentieth of a snowflake"
+    )]
     pub fn snowflake(
         &mut self,
         reading: Reading,

@@ -6,6 +6,7 @@
 
 mod base32;
 mod base62;
+mod bounds;
 pub mod chacha;
 pub mod clock;
 pub mod engine;
@@ -19,12 +20,15 @@ mod strategy;
 
 pub use base32::{write_typeid, write_ulid, write_xid};
 pub use base62::write_ksuid;
+pub use bounds::bounds;
 pub use clock::Reading;
 pub use engine::{before_fork, in_child, in_parent, now, now_ms};
 pub use error::{InvalidParameter, InvalidText, Refusal};
 pub use hex::{write_hex, write_uuid};
 pub use iso8601::{write_iso8601, write_iso8601_ms};
-pub use parse::{Parsed, candidates, parse, parse_bits, parse_int, parse_ksuid};
+pub use parse::{
+    Parsed, candidates, integer_kind, likeliest, parse, parse_bits, parse_int, parse_ksuid,
+};
 pub use strategy::{
     CUID2_LENGTH, Draft, Kind, NANOID_ALPHABET, NANOID_SIZE, Parameters, Strategy, check_prefix,
     write_cuid2, write_nanoid,

@@ -19,9 +19,9 @@ pub const KSUID_EPOCH: i64 = 1_400_000_000;
 /// Milliseconds from the Unix epoch to Twitter's for snowflakes.
 pub const SNOWFLAKE_EPOCH: i64 = 1_288_834_974_657;
 
-const MAX_48: i64 = (1 << 48) - 1;
-const MAX_41: i64 = (1 << 41) - 1;
-const MAX_32: i64 = (1 << 32) - 1;
+pub(crate) const MAX_48: i64 = (1 << 48) - 1;
+pub(crate) const MAX_41: i64 = (1 << 41) - 1;
+pub(crate) const MAX_32: i64 = (1 << 32) - 1;
 
 const SEQUENCE_BITS: u32 = 12;
 const COUNTER_BITS: u32 = 24;
@@ -423,7 +423,10 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     /// # Errors
     /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`], and what `node` refuses.
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "a call costs a twentieth of a snowflake")]
+    #[allow(
+        clippy::inline_always,
+        reason = "a call costs a twentieth of a snowflake"
+    )]
     pub fn snowflake(
         &mut self,
         reading: Reading,
@@ -434,7 +437,9 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
         let now = self.counting(reading).ms();
         in_range("snowflake", now, epoch, epoch.saturating_add(MAX_41))?;
         let fits = |route: &&Route| route.choice == choice && route.epoch == epoch;
-        let index = if let Some(route) = self.routes.iter().find(fits) { route.lane } else {
+        let index = if let Some(route) = self.routes.iter().find(fits) {
+            route.lane
+        } else {
             let node = node(choice, self.random.word())?;
             self.open_route(epoch, choice, node)
         };

@@ -378,6 +378,14 @@ pub fn candidates(text: &str) -> Vec<Kind> {
     ];
     let fits = |kind: &Kind| parse(&Strategy::plain(*kind), text).is_ok();
     let mut found: Vec<Kind> = likeliest.into_iter().filter(fits).collect();
+    // Few integers are what the likeliest of them says: a snowflake below 10^14 would be of the first
+    // seven hours of its epoch, milliseconds below 10^11 of before 1974.
+    if let Ok(value) = text.parse::<i64>() {
+        let kind = integer_kind(value);
+        if let Some(at) = found.iter().position(|found| *found == kind) {
+            found[..=at].rotate_right(1);
+        }
+    }
     // A lower-case text of 26 could be both, but those who write ULIDs write capitals.
     if found.starts_with(&[Kind::Ulid, Kind::Typeid])
         && text.bytes().any(|b| b.is_ascii_lowercase())
@@ -385,4 +393,36 @@ pub fn candidates(text: &str) -> Vec<Kind> {
         found.swap(0, 1);
     }
     found
+}
+
+/// What an integer most probably is.
+#[must_use]
+pub const fn integer_kind(value: i64) -> Kind {
+    if value < 100_000_000_000 {
+        Kind::Epoch
+    } else if value < 100_000_000_000_000 {
+        Kind::EpochMs
+    } else {
+        Kind::Snowflake
+    }
+}
+
+/// The format that a text of this length was probably meant to be, to say what is wrong with it.
+#[must_use]
+pub fn likeliest(text: &str) -> Option<Kind> {
+    let typed = text
+        .rsplit_once('_')
+        .is_some_and(|(_, suffix)| suffix.len() == 26);
+    match text.chars().count() {
+        _ if typed => Some(Kind::Typeid),
+        36 | 32 => Some(Kind::Uuid4),
+        27 => Some(Kind::Ksuid),
+        26 => Some(Kind::Ulid),
+        24 if text.contains(':') => Some(Kind::Iso8601Ms),
+        24 => Some(Kind::Cuid2),
+        21 => Some(Kind::Nanoid),
+        20 if text.contains(':') => Some(Kind::Iso8601),
+        20 => Some(Kind::Xid),
+        _ => None,
+    }
 }

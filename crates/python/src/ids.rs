@@ -3,6 +3,7 @@
 //! One id costs no allocation but the result: bits are drawn under the engine's lock, then written
 //! straight into a new `str`. Nothing here runs Python code while the lock is held.
 
+mod parsing;
 mod plain;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,11 +13,12 @@ use std::time::Duration;
 use mintkey_ids::clock::EngineClock;
 use mintkey_ids::engine::{self, Session};
 use mintkey_ids::node::NodeChoice;
-use mintkey_ids::{Draft, InvalidText, Kind, Parameters, Parsed, Reading, Refusal, Strategy};
+use mintkey_ids::{Draft, Kind, Parameters, Reading, Refusal, Strategy};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
 
+pub use parsing::{bounds, candidates, from_bytes, parse};
 pub use plain::register;
 
 /// Makes an exception of `mintkey.errors`.
@@ -330,7 +332,7 @@ impl PyStrategy {
 
     /// Why a value is none of this strategy's, or `None` when it is one.
     fn check(&self, value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
-        Ok(parse_value(&self.strategy, value)?
+        Ok(parsing::parse_value(&self.strategy, value)?
             .err()
             .map(|wrong| wrong.to_string()))
     }
@@ -364,27 +366,6 @@ impl PyStrategy {
         let make = py.import("mintkey.generators")?.getattr("_strategy")?;
         (make, (this.name(), this.parameters(py)?)).into_pyobject(py)
     }
-}
-
-/// Reads a text or an integer as a value of the strategy.
-fn parse_value(
-    strategy: &Strategy,
-    value: &Bound<'_, PyAny>,
-) -> PyResult<Result<Parsed, InvalidText>> {
-    if let Ok(text) = value.cast::<PyString>() {
-        // A lone surrogate is no character of any id.
-        return Ok(mintkey_ids::parse(strategy, &text.to_string_lossy()));
-    }
-    if value.is_exact_instance_of::<PyInt>() {
-        return Ok(match value.extract() {
-            Ok(int) => mintkey_ids::parse_int(strategy, int),
-            Err(_) => mintkey_ids::parse(strategy, &value.str()?.to_string_lossy()),
-        });
-    }
-    Err(PyTypeError::new_err(format!(
-        "an id is a str or an int, not {}",
-        value.get_type().name()?
-    )))
 }
 
 /// Mints values of all strategies in one step, from one clock reading.

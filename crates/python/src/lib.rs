@@ -31,8 +31,8 @@ mod _core {
     use super::compress::{compress, decompress};
     #[pymodule_export]
     use super::ids::{
-        PyStrategy, cuid2, epoch, epoch_ms, freeze, iso8601, iso8601_ms, ksuid, mint, mint_many,
-        mint_one, move_clock, nanoid, now_ms, snowflake, thaw, typeid, ulid, uuid4, uuid7, xid,
+        PyStrategy, bounds, candidates, freeze, from_bytes, mint, mint_many, mint_one, move_clock,
+        now_ms, parse, thaw,
     };
     #[pymodule_export]
     use super::item::{PyItem, PyKey};
@@ -79,9 +79,8 @@ mod _core {
     }
 
     #[pymodule_init]
-    #[allow(clippy::unnecessary_wraps, reason = "the signature that pyo3 wants")]
-    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::fork::register();
-        Ok(())
+        super::ids::register(module)
     }
 }

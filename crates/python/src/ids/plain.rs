@@ -325,7 +325,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
             )?
         };
         let name = function.getattr("__name__")?.cast_into::<PyString>()?;
-        module.add(name, function)
+        module.setattr(name, function)
     };
     for definition in WITHOUT_PARAMETERS {
         add(definition, null_mut())?;
