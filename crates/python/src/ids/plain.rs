@@ -327,6 +327,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let name = function.getattr("__name__")?.cast_into::<PyString>()?;
         module.setattr(name, function)
     };
+    // It lists only what pyo3 added; without it every name counts.
+    module.delattr("__all__")?;
     for definition in WITHOUT_PARAMETERS {
         add(definition, null_mut())?;
     }
