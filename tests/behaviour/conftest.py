@@ -1,0 +1,84 @@
+"""One suite for every store, and one body for the blocking and the awaited world.
+
+A test takes `do` and writes `await do.save(order)`: in one run that calls `order.save()`, in the other it awaits
+`order.asave()`. No test here names a store; what differs between stores is asked of the fixtures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mintkey import Store, connect
+from mintkey.testing import FrozenClock, frozen
+
+
+def sqlite_file(folder: Any) -> str:
+    """A fresh database in a file."""
+    return f"sqlite:///{folder}/behaviour.db"
+
+
+STORES: dict[str, Callable[[Any], str]] = {"sqlite": sqlite_file}
+
+
+@pytest.fixture(params=STORES)
+def url(request, tmp_path) -> str:
+    """The address of an empty store."""
+    return STORES[request.param](tmp_path)
+
+
+@pytest.fixture
+def store(url) -> Iterator[Store]:
+    """An empty store, connected as the default one."""
+    with connect(url) as opened:
+        yield opened
+
+
+class Do:
+    """Runs the blocking method or its awaited twin: `await do.save(order)`, `await do.all(Order.query(pk="A"))`."""
+
+    def __init__(self, *, blocking: bool) -> None:
+        self.blocking = blocking
+
+    def __repr__(self) -> str:
+        return "blocking" if self.blocking else "async"
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        async def call(target: Any, *positional: Any, **named: Any) -> Any:
+            if self.blocking:
+                return getattr(target, name)(*positional, **named)
+            return await getattr(target, f"a{name}")(*positional, **named)
+
+        return call
+
+    async def iterate(self, result: Any) -> list[Any]:
+        """The items as `for` or `async for` gives them."""
+        if self.blocking:
+            return [item for item in result]  # noqa: C416 - list() would ask for the length, too
+        return [item async for item in result]
+
+    def query(self, model: Any, *conditions: Any, **named: Any) -> Any:
+        """`Model.query(…)` or `Model.aquery(…)`; nothing is read yet."""
+        return (model.query if self.blocking else model.aquery)(*conditions, **named)
+
+    def scan(self, model: Any, *conditions: Any, **named: Any) -> Any:
+        """`Model.scan(…)` or `Model.ascan(…)`; nothing is read yet."""
+        return (model.scan if self.blocking else model.ascan)(*conditions, **named)
+
+
+@pytest.fixture(params=["blocking", "async"])
+def do(request, store) -> Do:
+    """The two worlds, on a fresh store."""
+    return Do(blocking=request.param == "blocking")
+
+
+@pytest.fixture
+def clock() -> Iterator[FrozenClock]:
+    """A clock that moves only when told; ids repeat from run to run."""
+    with frozen("2024-01-01T00:00:00Z", seed=1) as stopped:
+        yield stopped
