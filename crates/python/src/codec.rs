@@ -563,10 +563,10 @@ impl Codec {
         count: bool,
         consistent: bool,
     ) -> PyResult<PyRequest> {
-        let _ = descending;
         Ok(PyRequest::now(Operation::Scan(Scan {
             table: self.table(py)?.clone(),
             filter: self.checked(filter)?,
+            descending,
             limit,
             after: self.position(py, after)?,
             attributes: self.aliases(attributes)?,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{Operation, Page, Position, Reply, Request};
+use mintkey_store::{Error, Operation, Page, Position, Reply, Request};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -67,12 +67,34 @@ impl PyPage {
     }
 }
 
-/// The answer as Python sees it: None, a bool, an item or None, or a page.
-pub fn answer(py: Python<'_>, reply: Reply) -> PyResult<Bound<'_, PyAny>> {
+/// The answer as Python sees it: None, a bool, an item or None, a page, a list of items or None, or a list of
+/// exceptions or None, which `fail` makes.
+pub fn answer(
+    py: Python<'_>,
+    reply: Reply,
+    fail: impl Fn(Error) -> PyErr,
+) -> PyResult<Bound<'_, PyAny>> {
     Ok(match reply {
         Reply::Done | Reply::Item(None) => py.None().into_bound(py),
         Reply::Exists(exists) => pyo3::types::PyBool::new(py, exists).to_owned().into_any(),
         Reply::Item(Some(item)) => Bound::new(py, PyItem::from(item))?.into_any(),
+        Reply::Items(items) => {
+            let list = PyList::empty(py);
+            for item in items {
+                list.append(item.map(PyItem::from))?;
+            }
+            list.into_any()
+        }
+        Reply::Written(outcomes) => {
+            let list = PyList::empty(py);
+            for outcome in outcomes {
+                list.append(match outcome {
+                    Ok(()) => None,
+                    Err(error) => Some(fail(error).into_value(py)),
+                })?;
+            }
+            list.into_any()
+        }
         Reply::Page(page) => Bound::new(py, PyPage::new(py, page)?)?.into_any(),
     })
 }

@@ -114,17 +114,18 @@ impl Store {
         request: &Request,
         result: Result<Reply, Error>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let fail = |error| {
+            let names = key_names(&request.operation);
+            from_store(
+                py,
+                error,
+                Some((&names.0, names.1.as_deref())),
+                Some(&self.address),
+            )
+        };
         match result {
-            Ok(reply) => answer(py, reply),
-            Err(error) => Err(take_raised().unwrap_or_else(|| {
-                let names = key_names(&request.operation);
-                from_store(
-                    py,
-                    error,
-                    Some((&names.0, names.1.as_deref())),
-                    Some(&self.address),
-                )
-            })),
+            Ok(reply) => answer(py, reply, fail),
+            Err(error) => Err(take_raised().unwrap_or_else(|| fail(error))),
         }
     }
 }

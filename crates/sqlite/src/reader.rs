@@ -1,6 +1,8 @@
 //! Reads: one item, or a page of them. Every statement ends with its request.
 
-use mintkey_store::{Condition, Error, Get, Item, Key, Name, Page, Query, Reply, Scan, json};
+use mintkey_store::{
+    BatchGet, Condition, Error, Get, Item, Key, Name, Page, Query, Reply, Scan, json,
+};
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, StatementStatus};
 
@@ -42,6 +44,26 @@ pub fn get(connection: &Connection, layout: &Layout, get: &Get, now: i64) -> Att
         keep(item, layout, attributes);
     }
     Ok(Reply::Item(item))
+}
+
+/// Answers several gets.
+pub fn batch(
+    connection: &Connection,
+    layout: &Layout,
+    batch: &BatchGet,
+    now: i64,
+) -> Attempt<Reply> {
+    let mut items = Vec::with_capacity(batch.keys.len());
+    for key in &batch.keys {
+        layout.table.check_key(key)?;
+        let item = stored(connection, layout, key)?;
+        let mut item = item.filter(|item| !layout.table.is_expired(item, now));
+        if let (Some(item), Some(attributes)) = (&mut item, &batch.attributes) {
+            keep(item, layout, attributes);
+        }
+        items.push(item);
+    }
+    Ok(Reply::Items(items))
 }
 
 /// Answers a query.

@@ -193,6 +193,7 @@ impl Shared {
             Operation::Get(get) => reader::get(connection, &layout, get, now),
             Operation::Query(query) => reader::query(connection, &self.gate, &layout, query, now),
             Operation::Scan(scan) => reader::scan(connection, &self.gate, &layout, scan, now),
+            Operation::BatchGet(batch) => reader::batch(connection, &layout, batch, now),
             _ => Ok(Reply::Done),
         }
         .map(Some)
@@ -243,6 +244,7 @@ impl Store for SqliteStore {
             address: self.0.config.address.clone(),
             creates_tables: true,
             consistent_indexes: true,
+            ordered_scans: true,
         }
     }
 

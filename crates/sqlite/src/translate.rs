@@ -285,7 +285,7 @@ pub fn scan(layout: &Layout, scan: &Scan, now: i64) -> Result<Select> {
         .map(|after| key_parts(layout, after))
         .transpose()?;
     let columns: Vec<&str> = layout.key_columns().collect();
-    select.order(&columns, after.as_deref(), false);
+    select.order(&columns, after.as_deref(), scan.descending);
     Ok(select)
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use mintkey_store::{
-    Delete, Error, Item, Key, Number, Operation, Put, Reply, Request, Row, Table, Update, json,
-    size, update,
+    Delete, Error, Item, Key, Number, Operation, Put, Reply, Request, Row, Table, Update, Write,
+    json, size, update,
 };
 
 use crate::catalog::{self, Layouts};
-use crate::connection::{Attempt, Connection};
+use crate::connection::{Attempt, Connection, Fault};
 use crate::gate::Gate;
 use crate::layout::Layout;
 use crate::reader;
@@ -89,6 +89,26 @@ impl<'a> Transaction<'a> {
             Operation::Put(put) => self.put(put, now),
             Operation::Update(update) => self.update(update, now),
             Operation::Delete(delete) => self.delete(delete, now),
+            Operation::BatchGet(batch) => {
+                let layout = self.layout(&batch.table)?;
+                reader::batch(self.connection, &layout, batch, now)
+            }
+            Operation::BatchWrite(batch) => {
+                let mut written = Vec::with_capacity(batch.writes.len());
+                for write in &batch.writes {
+                    let outcome = match write {
+                        Write::Put(put) => self.put(put, now),
+                        Write::Update(update) => self.update(update, now),
+                        Write::Delete(delete) => self.delete(delete, now),
+                    };
+                    written.push(match outcome {
+                        Ok(_) => Ok(()),
+                        Err(Fault::Refused(error)) => Err(error),
+                        Err(fault) => return Err(fault),
+                    });
+                }
+                Ok(Reply::Written(written))
+            }
         }
     }
 

@@ -567,3 +567,31 @@ fn segments_share_a_scan_without_overlap() {
         );
     });
 }
+
+#[test]
+fn a_scan_comes_in_the_order_of_keys_and_in_reverse_page_by_page() {
+    both(|store| {
+        let table = plain("things", KeyKind::String);
+        for number in 0..20 {
+            put(
+                store,
+                &table,
+                item(&[("id", format!("{number:02}").into())]),
+            )
+            .unwrap();
+        }
+        let pages = |descending| {
+            let asked = Scan {
+                descending,
+                limit: Some(6),
+                ..scan_of(&table)
+            };
+            texts(&scan(store, asked), "id")
+        };
+        let forward = pages(false);
+        let mut sorted = forward.clone();
+        sorted.sort_unstable();
+        assert_eq!((forward.len(), &forward), (20, &sorted));
+        assert_eq!(pages(true), forward.into_iter().rev().collect::<Vec<_>>());
+    });
+}

@@ -85,6 +85,13 @@ impl std::error::Error for Error {
     }
 }
 
+/// Two errors are equal when they say the same of the same kind.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.message == other.message
+    }
+}
+
 impl Error {
     /// An error of this kind with this message and nothing else.
     #[must_use]

@@ -28,7 +28,8 @@ pub use number::{InvalidNumber, Number};
 pub use position::Position;
 pub use reply::{Page, Reply};
 pub use request::{
-    Delete, Get, Guard, Operation, Put, Query, Request, Row, Scan, SortCondition, Update,
+    BatchGet, BatchWrite, Delete, Get, Guard, Operation, Put, Query, Request, Row, Scan,
+    SortCondition, Update, Write,
 };
 pub use store::{Capabilities, Done, Interrupt, Store, Ticket};
 pub use table::{Index, KeyAttribute, Projection, Table};

@@ -1,10 +1,11 @@
 //! What a store answers.
 
+use crate::error::Error;
 use crate::position::Position;
 use crate::value::Item;
 
 /// The answer to a request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub enum Reply {
     /// Done: to a put, a delete, an update that returns nothing, the making or dropping of a table.
     Done,
@@ -14,6 +15,10 @@ pub enum Reply {
     Item(Option<Item>),
     /// Items: to a query or a scan.
     Page(Page),
+    /// An item or none for each key, in order: to a batch of reads.
+    Items(Vec<Option<Item>>),
+    /// The outcome of each write, in order: to a batch of writes.
+    Written(Vec<Result<(), Error>>),
 }
 
 /// A page of a query or scan.

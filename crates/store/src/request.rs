@@ -42,6 +42,43 @@ pub enum Operation {
     Query(Query),
     /// Read the items of a table.
     Scan(Scan),
+    /// Read several items by key.
+    BatchGet(BatchGet),
+    /// Write several items, each for itself.
+    BatchWrite(BatchWrite),
+}
+
+/// Reads several items by key.
+#[derive(Clone, Debug)]
+pub struct BatchGet {
+    /// The table.
+    pub table: Arc<Table>,
+    /// The keys, in the order of the answer; one may come twice.
+    pub keys: Vec<Key>,
+    /// Whether it must see every write acknowledged before.
+    pub consistent: bool,
+    /// Only these attributes, and the keys.
+    pub attributes: Option<Vec<Name>>,
+}
+
+/// Writes several items of one table. Each write has its own outcome; none undoes another.
+#[derive(Clone, Debug)]
+pub struct BatchWrite {
+    /// The table.
+    pub table: Arc<Table>,
+    /// The writes, in order: two of the same key happen in this order.
+    pub writes: Vec<Write>,
+}
+
+/// One write of a batch.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Write a whole item.
+    Put(Put),
+    /// Change an item.
+    Update(Update),
+    /// Remove an item.
+    Delete(Delete),
 }
 
 /// Reads one item by key.
@@ -180,6 +217,8 @@ pub struct Scan {
     pub table: Arc<Table>,
     /// Which items.
     pub filter: Option<Condition>,
+    /// From the last to the first, where the engine has an order.
+    pub descending: bool,
     /// How many items a page holds at most.
     pub limit: Option<usize>,
     /// Where the page before ended.
@@ -341,6 +380,8 @@ impl Operation {
             Self::Delete(delete) => &delete.table,
             Self::Query(query) => &query.table,
             Self::Scan(scan) => &scan.table,
+            Self::BatchGet(get) => &get.table,
+            Self::BatchWrite(write) => &write.table,
         }
     }
 
@@ -354,6 +395,7 @@ impl Operation {
                 | Self::Put(_)
                 | Self::Update(_)
                 | Self::Delete(_)
+                | Self::BatchWrite(_)
         )
     }
 }

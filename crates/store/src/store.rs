@@ -48,6 +48,8 @@ pub struct Capabilities {
     pub creates_tables: bool,
     /// Whether a read by index sees every write acknowledged before.
     pub consistent_indexes: bool,
+    /// Whether a scan comes in the order of the keys, and can come in reverse.
+    pub ordered_scans: bool,
 }
 
 /// A store. Opening one does no I/O; the first request does.

@@ -220,6 +220,7 @@ pub fn scan_of(table: &Arc<Table>) -> Scan {
         attributes: None,
         count: false,
         segment: None,
+        descending: false,
         consistent: false,
     }
 }
