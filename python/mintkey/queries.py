@@ -60,6 +60,8 @@ class Plan:
     sorted_by: str | None
     """The attribute in whose order items come."""
     rest: tuple[Condition, ...]
+    asked: tuple[Condition, ...] | None
+    """All conditions, from which another plan can be made; None where the index was named."""
 
     def filter(self) -> tuple[Any, ...] | None:
         """The conditions that are judged item by item."""
@@ -99,7 +101,8 @@ def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = No
         missing = [name for name in chosen.partition if _stored(schema, name) not in equal]
         if missing:
             raise TypeError(f"{schema.model}: the index {index!r} needs {missing[0]}=…")
-        return _planned(schema, index, chosen.partition, chosen.sort, conditions)
+        named = _planned(schema, index, chosen.partition, chosen.sort, conditions)
+        return dataclasses.replace(named, asked=None)
     if schema.partition is not None and _stored(schema, schema.partition) in equal:
         return _planned(schema, None, (schema.partition,), schema.sort, conditions)
     fitting = [
@@ -115,8 +118,18 @@ def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = No
     return _planned(schema, fitting[0].name, fitting[0].partition, fitting[0].sort, conditions) if fitting else None
 
 
-def plan_or_scan(schema: Schema, conditions: Sequence[Condition], order: str | None = None) -> Plan:
-    """The best plan there is: an index that narrows most, one that only orders, else a scan, which is logged."""
+def plan_or_scan(schema: Schema, conditions: Sequence[Condition]) -> Plan:
+    """The plan of the index that narrows most, else a scan, which is logged."""
+    best = best_plan(schema, conditions)
+    if best is not None:
+        return best
+    if conditions:
+        _log.info("%s: no index serves %s; the whole table is read", schema.model, Every(tuple(conditions)))
+    return scan_plan(conditions)
+
+
+def best_plan(schema: Schema, conditions: Sequence[Condition], order: str | None = None) -> Plan | None:
+    """The plan of the index that narrows most, and among such ones of the one that gives the order."""
     conditions = _with_compound(schema, conditions)
     equal = _equalities(conditions)
     if schema.partition is not None and _stored(schema, schema.partition) in equal:
@@ -126,25 +139,23 @@ def plan_or_scan(schema: Schema, conditions: Sequence[Condition], order: str | N
         for test in conditions
         if isinstance(test, Test) and len(test.steps) == 1 and test.name in _KEY_TESTS
     }
-    best, most = None, (0, False, False)
+    best, most = None, (0, False)
     for candidate in schema.indexes:
-        if not all(_stored(schema, name) in equal for name in candidate.partition):
-            continue
         narrows = candidate.sort is not None and _stored(schema, candidate.sort) in bounded
-        orders = candidate.sort is not None and candidate.sort == order and schema.attributes[order].required
-        worth = (len(candidate.partition) + narrows, narrows and candidate.sort == order, orders)
-        if worth > most and (candidate.partition or narrows or orders):
+        # An index lacks the items without its sort attribute, which a question that leaves it open asks for, too.
+        whole = candidate.sort is None or narrows or schema.attributes[candidate.sort].required
+        if not whole or not all(_stored(schema, name) in equal for name in candidate.partition):
+            continue
+        worth = (len(candidate.partition) + narrows, candidate.sort is not None and candidate.sort == order)
+        if worth > most:
             best, most = candidate, worth
-    if best is not None:
-        return _planned(schema, best.name, best.partition, best.sort, conditions)
-    if conditions:
-        _log.info("%s: no index serves %s; the whole table is read", schema.model, Every(tuple(conditions)))
-    return scan_plan(conditions)
+    return None if best is None else _planned(schema, best.name, best.partition, best.sort, conditions)
 
 
 def scan_plan(conditions: Iterable[Condition]) -> Plan:
     """A plan that reads the whole table."""
-    return Plan(None, None, None, None, tuple(conditions))
+    conditions = tuple(conditions)
+    return Plan(None, None, None, None, conditions, conditions)
 
 
 def _stored(schema: Schema, name: str) -> str:
@@ -185,7 +196,7 @@ def _planned(
         used.extend(spent)
     values = tuple(equal[_stored(schema, name)].operands[0] for name in partition)
     rest = tuple(condition for condition in conditions if not any(condition is other for other in used))
-    return Plan(index, values, condition, sort, rest)
+    return Plan(index, values, condition, sort, rest, tuple(conditions))
 
 
 def _sort_condition(stored: str, conditions: Iterable[Condition]) -> tuple[tuple[Any, ...] | None, list[Test]]:
@@ -467,8 +478,10 @@ class Result(Generic[M]):
         if name not in schema.attributes:
             raise schema.unexpected([name])
         how = self._plan
-        if how.partition is None:
-            how = plan_or_scan(schema, how.rest, name)
+        if how.asked is not None and how.sorted_by != name:
+            other = best_plan(schema, how.asked, name)
+            if other is not None and other.sorted_by == name:
+                how = other
         natural = how.sorted_by if how.partition is not None else schema.partition
         if natural == name:
             return Result(
@@ -492,7 +505,9 @@ class Result(Generic[M]):
             parts = [f"scan of table {self._schema.table!r}"]
         else:
             where = f"index {how.index!r} of table" if how.index else "table"
-            parts = [f"query of {where} {self._schema.table!r}", f"partition {', '.join(map(repr, how.partition))}"]
+            parts = [f"query of {where} {self._schema.table!r}"]
+            if how.partition:
+                parts.append(f"partition {', '.join(map(repr, how.partition))}")
             if how.sort:
                 parts.append(_told(str(how.sorted_by), how.sort))
         if how.rest:
