@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, Ty
 from mintkey import _core
 from mintkey.conditions import Operand, Path, Steps, checked_step
 from mintkey.errors import ConfigurationError, InvalidValue, NotLoaded
-from mintkey.generators import Auto, as_auto, is_auto_generate
+from mintkey.generators import Auto, as_auto, is_auto_generate, parse
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -306,7 +306,7 @@ def _uuid_from(auto: Auto) -> Callable[[Any], uuid.UUID] | None:
     if strategy is None or strategy.name not in _UUID_BYTES or strategy.length not in {26, 36}:
         return None
     if strategy.name == "ulid":
-        return lambda text: uuid.UUID(bytes=_core.id_bytes("ulid", text))
+        return lambda text: uuid.UUID(bytes=parse(text, "ulid").bytes)
     return uuid.UUID
 
 
