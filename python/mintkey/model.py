@@ -197,7 +197,11 @@ class Model:
     _state: State | None = None
 
     def __init__(self, **values: Any) -> None:
-        raise TypeError("Model itself has no attributes: derive a class from it")
+        # A subclass has the generated constructor instead, unless it or a base of it writes its own, which calls this.
+        made = getattr(type(self), "__mintkey_init__", None)
+        if made is None:
+            raise TypeError("Model itself has no attributes: derive a class from it")
+        made(self, **values)
 
     def __init_subclass__(cls, **parameters: Any) -> None:
         super().__init_subclass__(**parameters)
@@ -215,7 +219,8 @@ class Model:
         cls.__mintkey_schema__ = schema
         made = constructor(cls, schema)
         cls.__mintkey_init__ = made  # type: ignore[attr-defined]
-        if "__init__" not in vars(cls):
+        first = next(vars(base) for base in cls.__mro__ if "__init__" in vars(base))
+        if first["__init__"] in {Model.__init__, first.get("__mintkey_init__")}:
             cls.__init__ = made  # type: ignore[method-assign]
 
     @classmethod
