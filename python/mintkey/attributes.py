@@ -19,9 +19,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, cast, overload
 
 from mintkey import _core
-from mintkey.conditions import Operand, Path, Steps, checked_step
+from mintkey.conditions import Condition, Operand, Path, Steps, checked_step
 from mintkey.errors import ConfigurationError, InvalidValue, NotLoaded
-from mintkey.generators import Auto, as_auto, is_auto_generate, parse
+from mintkey.generators import Auto, as_auto, bounds, is_auto_generate, parse
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -165,6 +165,27 @@ class Attribute(Operand, Generic[T]):
 
     def _operand(self, value: Any) -> Any:
         return _core.checked(self.kind, self._label, value)
+
+    def minted_between(self, start: datetime, end: datetime) -> Condition:
+        """Minted from `start` on and before `end` (a naive time is UTC), by this attribute's `default=` strategy.
+
+        On a sort key it is the key condition of `query()`; else a filter.
+
+        Raises:
+            ConfigurationError: the attribute has no strategy that sorts by time.
+            ValueError: there is no tick of the strategy's clock between the two times.
+        """
+        auto = self.minted
+        if auto is None or auto.strategy is None or not (auto.strategy.sortable or not auto.strategy.is_id):
+            raise ConfigurationError(
+                f"{self._label}: minted_between() needs a default= strategy that sorts by time, "
+                "such as AutoGenerate.ULID",
+                model=self.model,
+                attribute=self.name,
+            )
+        convert = self.minted_converter(auto)
+        low, high = bounds(auto, start, end)
+        return self.between(convert(low), convert(high))
 
     # What a type overrides: the stored form, and which strategies fit.
 
