@@ -13,12 +13,12 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from urllib.parse import unquote
 
 from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute
 from mintkey.errors import MintkeyError
-from mintkey.generators import AutoGenerate, auto
+from mintkey.generators import AutoGenerate, auto, parse
 from mintkey.model import Model
 from mintkey.schema import ModelConfig
 from mintkey.stores import connect
@@ -40,9 +40,7 @@ except ModuleNotFoundError as missing:
 _URL = "sqlite:///mintkey-demo.db"
 _MANY = 1_000
 _SHOWN = 3
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _ULID_TIME = 10
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Order(Model):
@@ -95,16 +93,13 @@ class Session(Model):
 _MODELS = (Order, Event, Specimen, Session)
 
 
-def _minted_at(ulid: str) -> str:
-    """The time of day that the first ten characters of a ULID tell."""
-    milliseconds = 0
-    for character in ulid[:_ULID_TIME]:
-        milliseconds = milliseconds * 32 + _CROCKFORD.index(character)
-    return _time_of_day(milliseconds)
-
-
-def _time_of_day(milliseconds: int) -> str:
-    return (_EPOCH + timedelta(milliseconds=milliseconds)).strftime("%H:%M:%S.%f")[:-3]
+def _minted_at(key: str | float | None, kind: AutoGenerate = AutoGenerate.ULID) -> str:
+    """The time of day that a key tells."""
+    minted = parse(str(key), kind).datetime
+    if minted is None:
+        return "does not tell"
+    whole = kind in {AutoGenerate.KSUID, AutoGenerate.XID}
+    return minted.strftime("%H:%M:%S") if whole else minted.strftime("%H:%M:%S.%f")[:-3]
 
 
 def _key(ulid: str | None) -> Text:
@@ -136,7 +131,7 @@ def _orders_one_by_one(console: Console) -> None:
         order = Order(product=product, total=total)
         before = order.pk
         order.save()
-        table.add_row(product, _key(before), _key(order.pk), _minted_at(str(order.pk)))
+        table.add_row(product, _key(before), _key(order.pk), _minted_at(order.pk))
         orders.append(order)
     console.print(table)
     console.print("[bold cyan]cyan[/]: the time, read out of the key; [green]green[/]: chance")
@@ -182,12 +177,12 @@ def _events_in_order(console: Console) -> None:
     read = Event.query(account=first.account).all()
     table = Table("number", "sort key", "minted at", box=None, header_style="dim")
     for event in read[:_SHOWN]:
-        table.add_row(str(event.number), _key(event.event), _minted_at(str(event.event)))
+        table.add_row(str(event.number), _key(event.event), _minted_at(event.event))
     table.add_row("…", "…", "…")
     for event in read[-_SHOWN:]:
-        table.add_row(str(event.number), _key(event.event), _minted_at(str(event.event)))
+        table.add_row(str(event.number), _key(event.event), _minted_at(event.event))
     console.print(table)
-    instants = {str(event.event)[:_ULID_TIME] for event in saved}
+    instants = {parse(str(event.event)).timestamp_ms for event in saved}
     _verdict(
         console,
         f"read back in the order saved: {len(read):,} events of {len(instants):,} different milliseconds",
@@ -199,12 +194,16 @@ def _one_of_each(console: Console) -> None:
     _heading(console, 4, "One id of each kind, from one clock reading")
     specimen = Specimen()
     specimen.save()
-    table = Table("strategy", "id", "sorted by time", box=None, header_style="dim")
-    timeless = ("uuid4", "nanoid", "cuid2")
+    table = Table("strategy", "id", "minted at", box=None, header_style="dim")
+    times = set()
     for name, value in specimen.to_dict().items():
-        shown = _key(value) if name == "ulid" else Text(str(value))
-        table.add_row(name.upper(), shown, "no" if name in timeless else "yes")
+        kind = AutoGenerate(name)
+        table.add_row(kind.name, _key(value) if name == "ulid" else str(value), _minted_at(value, kind))
+        times.add(parse(str(value), kind).timestamp_ms)
     console.print(table)
+    console.print("[dim]KSUIDs and XIDs tell the second, the three at the end are chance alone.")
+    seconds = {time // 1_000 for time in times if time is not None}
+    _verdict(console, "read out of the ids, it is one and the same time", len(seconds) == 1)
 
 
 def _expiry(console: Console) -> None:

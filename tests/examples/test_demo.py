@@ -43,7 +43,7 @@ def test_twice_on_one_file(demo, tmp_path):
     assert first.returncode == 0, first.stdout + first.stderr
     assert first.stderr == ""
     assert "✗" not in first.stdout
-    assert first.stdout.count("✓") == 6
+    assert first.stdout.count("✓") == 7
     assert count(first.stdout, "demo_orders") == 1003
     assert count(first.stdout, "demo_events") == 1000
     assert str(tmp_path / "mintkey-demo.db") in first.stdout

@@ -213,6 +213,21 @@ def test_sessions(run):
     assert session["expires_at"] == 1704067200 + 25 * 3600
 
 
+def test_fields_vocabulary(run):
+    out = run("fields_vocabulary")
+    article = out.found("Article, before the save: id=([0-9a-f]{32})")
+    out.found(f"Article, after the save:  id={article}")
+    order = out.found(f"Order:    id=({ULID})")
+    out.found(f"Event:    id=({KSUID})")
+    entry = out.found("LogEntry: _auto_key=([0-9a-f]{32})")
+    out.found(f"by key:   Order\\(id='{ULID}', product='Gadget'\\)")
+    out.found(r"latest first: \['Gizmo', 'Gadget', 'Widget'\]")
+    out.found(r"of these, with a G: \['Gadget', 'Gizmo'\]")
+    assert [item["id"] for item in out.items("^article")] == [article]
+    assert [item["_auto_key"] for item in out.items("^log^entry")] == [entry]
+    assert order in {item["id"] for item in out.items("^order")}
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_runs_again_on_what_it_left(run, name):
     def lines(text: str) -> int:
