@@ -490,3 +490,47 @@ fn in_range(format: &'static str, at_ms: i64, first_ms: i64, last_ms: i64) -> Re
 fn tick_bits(tick: i64) -> u128 {
     u128::from(tick.cast_unsigned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chacha::ChaCha;
+
+    #[test]
+    fn a_spent_tick_borrows_the_next_up_to_the_limit_and_no_further() {
+        // 8 bits a tick and steps of up to 16: a tick holds some 16 ids.
+        let mut random = ChaCha::new([1; 8]);
+        let mut held = Held::NONE;
+        let mut newest = (i64::MIN, 0);
+        let mut minted = 0;
+        while held.advance::<8, 4>(100, || 110, &mut random).is_ok() {
+            let next = (held.tick, held.low);
+            assert!(next > newest && next.0 <= 110 && next.1 < 256);
+            newest = next;
+            minted += 1;
+        }
+        assert_eq!(newest.0, 110, "all that may be borrowed is");
+        assert!(minted > 11 * 128 / 16);
+        while held.tick == 110 {
+            assert!(held.advance::<8, 4>(110, || 120, &mut random).is_ok());
+        }
+        assert_eq!(held.tick, 111, "with room again it goes on from there");
+    }
+
+    #[test]
+    fn the_greatest_space_overflows_into_the_next_tick_too() {
+        let mut random = ChaCha::new([2; 8]);
+        let mut held = Held {
+            tick: 100,
+            low: u128::MAX,
+        };
+        assert!(held.advance::<128, 64>(100, || 101, &mut random).is_ok());
+        assert_eq!(
+            (held.tick, held.low >> 127),
+            (101, 0),
+            "a start leaves the highest bit clear"
+        );
+        held.low = u128::MAX;
+        assert!(held.advance::<128, 64>(100, || 101, &mut random).is_err());
+    }
+}

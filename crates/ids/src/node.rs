@@ -231,3 +231,146 @@ fn open_shared(directory: &Path, path: &Path) -> std::io::Result<File> {
         .truncate(false)
         .open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory that goes when the test ends.
+    struct Locks(PathBuf);
+
+    impl Locks {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("mintkey-nodes-{name}-{}", std::process::id())))
+        }
+
+        /// What another process would have: a lock belongs to the file it was taken through.
+        fn process(&self, default: NodeChoice) -> Nodes {
+            let mut nodes = Nodes::new(false);
+            nodes.choose(default, Some(&self.0));
+            nodes
+        }
+    }
+
+    impl Drop for Locks {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const RANGE: NodeChoice = NodeChoice::Between(32, 34);
+
+    #[test]
+    fn a_range_is_shared_out_and_a_dead_process_gives_its_node_back() {
+        let locks = Locks::new("range");
+        let mut processes: Vec<Nodes> = (0..3).map(|_| locks.process(RANGE)).collect();
+        let held: Vec<u16> = processes
+            .iter_mut()
+            .map(|nodes| nodes.resolve(NodeChoice::Default, 0).unwrap())
+            .collect();
+        assert_eq!(held, [32, 33, 34]);
+        let mut fourth = locks.process(RANGE);
+        let refusal = fourth.resolve(NodeChoice::Default, 0).unwrap_err();
+        assert!(refusal.to_string().contains("32-34"), "{refusal}");
+        drop(processes.remove(1));
+        assert_eq!(fourth.resolve(NodeChoice::Default, 0), Ok(33));
+    }
+
+    #[test]
+    fn a_number_that_is_held_is_refused() {
+        let locks = Locks::new("number");
+        let five = NodeChoice::Between(5, 5);
+        let mut first = locks.process(NodeChoice::ANY);
+        assert_eq!(first.resolve(five, 0), Ok(5));
+        assert_eq!(
+            first.resolve(NodeChoice::Between(4, 6), 0),
+            Ok(5),
+            "what is ours already serves again"
+        );
+        let refusal = locks.process(NodeChoice::ANY).resolve(five, 0).unwrap_err();
+        assert!(
+            refusal
+                .to_string()
+                .contains("node 5 is held by another process"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn without_a_choice_processes_find_nodes_of_their_own() {
+        let locks = Locks::new("any");
+        let mut processes: Vec<Nodes> = (0..20)
+            .map(|_| locks.process(NodeChoice::Default))
+            .collect();
+        let mut held: Vec<u16> = processes
+            .iter_mut()
+            .map(|nodes| nodes.resolve(NodeChoice::Default, 1020).unwrap())
+            .collect();
+        held.sort_unstable();
+        held.dedup();
+        assert_eq!(held.len(), 20);
+        assert!(
+            held.contains(&1023) && held.contains(&0),
+            "the search goes round"
+        );
+    }
+
+    #[test]
+    fn a_child_lets_go_and_claims_anew() {
+        let locks = Locks::new("child");
+        let mut parent = locks.process(RANGE);
+        assert_eq!(parent.resolve(NodeChoice::Default, 0), Ok(32));
+        let mut child = locks.process(RANGE);
+        child.restart_in_child();
+        assert_eq!(
+            child.resolve(NodeChoice::Default, 0),
+            Err(Refusal::NodeNotChosen)
+        );
+        child.choose(RANGE, Some(&locks.0));
+        assert_eq!(child.resolve(NodeChoice::Default, 0), Ok(33));
+    }
+
+    #[test]
+    fn a_repeatable_block_takes_the_same_node_without_a_lock_and_its_children_another() {
+        let locks = Locks::new("repeatable");
+        let mut block = Nodes::new(true);
+        for _ in 0..2 {
+            block.choose(RANGE, Some(&locks.0));
+            assert_eq!(block.resolve(NodeChoice::Default, 99), Ok(32));
+        }
+        assert!(!locks.0.exists());
+        block.restart_in_child();
+        block.choose(RANGE, Some(&locks.0));
+        assert_eq!(block.resolve(NodeChoice::Default, 99), Ok(33));
+    }
+
+    #[test]
+    fn texts_that_are_no_nodes_are_refused() {
+        assert_eq!(NodeChoice::parse("7"), Ok(NodeChoice::Between(7, 7)));
+        assert_eq!(
+            NodeChoice::parse(" 32 - 47 "),
+            Ok(NodeChoice::Between(32, 47))
+        );
+        for text in [
+            "", "-1", "1024", "5-", "-", "7-3", "1-2-3", "a", "0x1", "3-1024",
+        ] {
+            assert!(NodeChoice::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_that_cannot_be_used_is_named() {
+        let locks = Locks::new("file");
+        std::fs::write(&locks.0, "").unwrap();
+        let refusal = locks
+            .process(NodeChoice::ANY)
+            .resolve(NodeChoice::Default, 0)
+            .unwrap_err();
+        assert!(
+            refusal.to_string().contains("$MINTKEY_NODE_DIR"),
+            "{refusal}"
+        );
+        std::fs::remove_file(&locks.0).unwrap();
+    }
+}
