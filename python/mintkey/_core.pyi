@@ -173,7 +173,15 @@ class Codec:
         """Drops the table."""
     def get(self, key: Key, *, consistent: bool = False) -> Request:
         """Reads one item."""
-    def put(self, item: Item, *, row: str, version: _Version, condition: tuple[Any, ...] | None = None) -> Request:
+    def put(
+        self,
+        item: Item,
+        *,
+        row: str,
+        version: _Version,
+        condition: tuple[Any, ...] | None = None,
+        wide: bool = False,
+    ) -> Request:
         """Writes a whole item."""
     def patch(
         self,
@@ -198,6 +206,10 @@ class Codec:
         """Sets and removes attributes and applies `actions`, in the store."""
     def delete(self, key: Key, *, version: _Version, condition: tuple[Any, ...] | None = None) -> Request:
         """Removes an item."""
+    def batch_get(self, keys: list[Key], *, consistent: bool = False) -> Request:
+        """Reads several items."""
+    def batch_write(self, requests: list[Request]) -> Request:
+        """Joins requests that write one item each into one."""
     def query(
         self,
         partition: list[Any],

@@ -279,7 +279,7 @@ def _tour(console: Console, url: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tour; the exit status is 1 when the store cannot be used."""
+    """Run the tour; the exit status is 1 when the store cannot be used, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m mintkey.demo", description="Show mintkey's main job on a store.")
     parser.add_argument("--url", default=_URL, help="the store (default: %(default)s)")
     url: str = parser.parse_args(arguments).url
@@ -289,6 +289,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MintkeyError as error:
         Console(stderr=True, highlight=False).print(f"[red]{type(error).__name__}:[/] {error}")
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

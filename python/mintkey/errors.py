@@ -13,6 +13,7 @@ Each one derives from `MintkeyError` and from the built-in class that fits, so b
     ├── ConditionFailed                      a condition on a write did not hold
     │   ├── KeyCollision                     an insert met a row with its key
     │   └── VersionConflict                  somebody else wrote the row first
+    ├── BatchIncomplete                      some items of a batch were not written
     ├── StoreUnavailable (ConnectionError)   the store cannot be reached or cannot work
     ├── StoreTimeout (TimeoutError)          the store took longer than `?timeout=`
     └── UnsupportedOperation (NotImplementedError)   this store cannot do that
@@ -20,9 +21,10 @@ Each one derives from `MintkeyError` and from the built-in class that fits, so b
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = [
+    "BatchIncomplete",
     "ConditionFailed",
     "ConfigurationError",
     "InvalidId",
@@ -104,6 +106,31 @@ class KeyCollision(ConditionFailed):
 
 class VersionConflict(ConditionFailed):
     """The stored version is not the one that was loaded: somebody else wrote first."""
+
+
+class BatchIncomplete(MintkeyError):
+    """Some items of a batch were not written; all others were.
+
+    Attributes:
+        written: how many items were written.
+        failed: pairs of an item (or key) and the exception that says why, in order.
+        stopped: whether the batch ended there, because the store itself failed; what came after was not tried.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        written: int = 0,
+        failed: tuple[tuple[Any, BaseException], ...] = (),
+        stopped: bool = False,
+        model: str | None = None,
+        store: str | None = None,
+    ) -> None:
+        super().__init__(message, model=model, store=store)
+        self.written = written
+        self.failed = failed
+        self.stopped = stopped
 
 
 class StoreUnavailable(MintkeyError, ConnectionError):

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from mintkey import _core, operations, queries
+from mintkey import _core, batches, operations, plans
 from mintkey.attributes import Attribute, utc_now
 from mintkey.conditions import Condition
 from mintkey.errors import ConfigurationError, InvalidValue
-from mintkey.queries import Result
+from mintkey.queries import QueryAccess, Result
 from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema, State, constructor
 from mintkey.stores import store_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self, dataclass_transform
 
+    from mintkey.batches import Progress
     from mintkey.stores import Operation
+
+    #: A key of an item: a dict, a tuple of its parts, or its only part.
+    Key = Mapping[str, Any] | tuple[Any, ...] | str | float | bytes
 else:
 
     def dataclass_transform(**_: object) -> Any:
@@ -42,124 +47,6 @@ _KEYWORDS = frozenset(
     {"index", "condition", "upsert", "limit", "descending", "attributes", "consistent", "segments", "pipeline"}
     | {"skip_hooks", "replace", "self", "cls"}
 )
-
-
-class QueryAccess(Generic[M]):
-    """What `Order.query` is: a query when it is called, and the methods that Django and Redis mappers have."""
-
-    __slots__ = ("_model",)
-
-    def __init__(self, model: type[M]) -> None:
-        self._model = model
-
-    def __call__(
-        self,
-        *conditions: Condition,
-        index: str | None = None,
-        descending: bool = False,
-        limit: int | None = None,
-        attributes: Iterable[str] | None = None,
-        consistent: bool = False,
-        **equal: Any,
-    ) -> Result[M]:
-        """The items of a partition, in the order of the sort key.
-
-        Args:
-            conditions: conditions that must all hold.
-            index: the name of the index to read by, where several fit.
-            descending: in the reverse order.
-            limit: at most so many items.
-            attributes: load only these attributes (keys always); another one raises `NotLoaded` when it is read.
-            consistent: see every write that was acknowledged before.
-            equal: equalities by attribute name; one of them on the partition key of the table or of an index.
-
-        Raises:
-            TypeError: no partition key is given (`scan()` reads whole tables), or a name is no attribute.
-            ConfigurationError: two indexes fit.
-        """
-        schema = self._model.__mintkey_schema__
-        gathered = queries.gather(schema, conditions, equal)
-        how = queries.plan(schema, gathered, index)
-        if how is None:
-            needed = " or ".join(
-                f"{'+'.join(names)}=…"
-                for names in (
-                    (schema.parts or (cast("str", schema.partition),)),
-                    *(i.partition for i in schema.indexes),
-                )
-                if names
-            )
-            raise TypeError(
-                f"{schema.model}.query() needs a partition key: {needed}. "
-                f"To read the whole table, use {schema.model}.scan()"
-            )
-        return Result(
-            schema,
-            self._model._loaded,
-            how,
-            descending=descending,
-            limit=limit,
-            attributes=attributes,
-            consistent=consistent,
-        )
-
-    def filter(self, *conditions: Condition, **lookups: Any) -> Result[M]:
-        """The items for which all lookups hold: `filter(country="DE", age__gte=18)`.
-
-        Lookups: `__gt __gte __lt __lte __ne __in __between __startswith __contains __isnull`. An index is used where
-        one serves; else the table is read, which is logged. Values are never patterns.
-        """
-        schema = self._model.__mintkey_schema__
-        gathered = [*queries.gather(schema, conditions, {}), *queries.lookups(schema, lookups)]
-        return Result(schema, self._model._loaded, queries.plan_or_scan(schema, gathered))
-
-    def all(self) -> Result[M]:
-        """All items of the table."""
-        return self.filter()
-
-    def order_by(self, name: str) -> Result[M]:
-        """All items in the order of an attribute; `"-name"` for the reverse."""
-        return self.filter().order_by(name)
-
-    def get(self, **lookups: Any) -> M | None:
-        """The one item for which all lookups hold, or None; `InvalidValue` when there are several."""
-        if self._names_key(lookups):
-            return self._model.get(**lookups)
-        return self._only(self.filter(**lookups)[:2].all(), lookups)
-
-    async def aget(self, **lookups: Any) -> M | None:
-        """Like `get()`, awaited."""
-        if self._names_key(lookups):
-            return await self._model.aget(**lookups)
-        return self._only(await self.filter(**lookups)[:2].aall(), lookups)
-
-    def _names_key(self, lookups: Mapping[str, Any]) -> bool:
-        schema = self._model.__mintkey_schema__
-        return all(name in lookups for name in schema.given_keys) and all(name in schema.attributes for name in lookups)
-
-    def _only(self, found: list[M], lookups: Mapping[str, Any]) -> M | None:
-        if len(found) > 1:
-            raise InvalidValue(
-                f"{self._model.__name__}.query.get({', '.join(lookups)}) found several items; use filter()",
-                model=self._model.__name__,
-            )
-        return found[0] if found else None
-
-    def count(self, **lookups: Any) -> int:
-        """How many items there are for which all lookups hold."""
-        return self.filter(**lookups).count()
-
-    async def acount(self, **lookups: Any) -> int:
-        """Like `count()`, awaited."""
-        return await self.filter(**lookups).acount()
-
-    def first(self, **lookups: Any) -> M | None:
-        """An item for which all lookups hold, or None; reads one."""
-        return self.filter(**lookups).first()
-
-    async def afirst(self, **lookups: Any) -> M | None:
-        """Like `first()`, awaited."""
-        return await self.filter(**lookups).afirst()
 
 
 class _Query:
@@ -470,7 +357,7 @@ class Model:
     def _getting(cls, key: Mapping[str, Any], consistent: bool) -> Operation[Any]:
         schema = cls.__mintkey_schema__
         named, further = _key(schema, key, others=True)
-        must = tuple(condition.compile() for condition in queries.gather(schema, (), further))
+        must = tuple(condition.compile() for condition in plans.gather(schema, (), further))
         return operations.get(schema, named, cls._made, must, consistent=consistent)
 
     def refresh(self, *, consistent: bool = True) -> None:
@@ -517,7 +404,7 @@ class Model:
     ) -> Result[Self]:
         """All items of the table for which the conditions hold. Every item is read, whatever the conditions."""
         schema = cls.__mintkey_schema__
-        how = queries.scan_plan(queries.gather(schema, conditions, {}))
+        how = plans.scan_plan(plans.gather(schema, conditions, {}))
         return Result(schema, cls._loaded, how, limit=limit, attributes=attributes, consistent=consistent)
 
     @classmethod
@@ -544,8 +431,121 @@ class Model:
     @classmethod
     def _counted(cls, conditions: Iterable[Condition], equal: dict[str, Any]) -> Result[Self]:
         schema = cls.__mintkey_schema__
-        gathered = queries.gather(schema, conditions, equal)
-        return Result(schema, cls._loaded, queries.plan_or_scan(schema, gathered))
+        gathered = plans.gather(schema, conditions, equal)
+        return Result(schema, cls._loaded, plans.plan_or_scan(schema, gathered))
+
+    # Many at once.
+
+    @classmethod
+    def batch_save(cls, items: Iterable[Self], *, skip_hooks: bool = False, on_progress: Progress | None = None) -> int:
+        """Save many items, with the minting, hooks and guards of `save()`; gives their number.
+
+        Any iterable of any length is read a chunk at a time. A failed item does not stop the others.
+
+        Args:
+            items: instances of this model.
+            skip_hooks: run no hooks.
+            on_progress: called after each chunk with the number of items done and of all (None if unknown).
+
+        Raises:
+            BatchIncomplete: some were not written; `failed` tells which and why.
+        """
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        _check_sync(schema, skip_hooks, "before_save", "after_save")
+        return store.run(batches.write(schema, items, cls._saver(skip_hooks), on_progress))
+
+    @classmethod
+    async def abatch_save(
+        cls,
+        items: Iterable[Self] | AsyncIterable[Self],
+        *,
+        skip_hooks: bool = False,
+        on_progress: Progress | None = None,
+    ) -> int:
+        """Like `batch_save()`, awaited; takes asynchronous iterables too."""
+        schema = cls.__mintkey_schema__
+        return await store_of(schema).arun(batches.write(schema, items, cls._saver(skip_hooks), on_progress))
+
+    @classmethod
+    def _saver(cls, skip_hooks: bool) -> Callable[[Any], Operation[None]]:
+        def saving(item: Any) -> Operation[None]:
+            if type(item) is not cls:
+                raise TypeError(f"{cls.__name__}.batch_save() saves {cls.__name__}s, not {item!r}")
+            return operations.save(cls.__mintkey_schema__, item, skip_hooks=skip_hooks)
+
+        return saving
+
+    @classmethod
+    def batch_delete(
+        cls, items: Iterable[Self | Key], *, skip_hooks: bool = False, on_progress: Progress | None = None
+    ) -> int:
+        """Delete many items, given as instances or keys; gives their number. Like `batch_save()` otherwise.
+
+        A key is a dict, a tuple in the order of partition and sort key, or the partition key alone where it is all.
+        Hooks run for instances only.
+        """
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        _check_sync(schema, skip_hooks, "before_delete", "after_delete")
+        return store.run(batches.write(schema, items, cls._deleter(skip_hooks), on_progress))
+
+    @classmethod
+    async def abatch_delete(
+        cls,
+        items: Iterable[Self | Key] | AsyncIterable[Self | Key],
+        *,
+        skip_hooks: bool = False,
+        on_progress: Progress | None = None,
+    ) -> int:
+        """Like `batch_delete()`, awaited; takes asynchronous iterables too."""
+        schema = cls.__mintkey_schema__
+        return await store_of(schema).arun(batches.write(schema, items, cls._deleter(skip_hooks), on_progress))
+
+    @classmethod
+    def _deleter(cls, skip_hooks: bool) -> Callable[[Any], Operation[None]]:
+        schema = cls.__mintkey_schema__
+
+        def deleting(item: Any) -> Operation[None]:
+            if isinstance(item, cls):
+                return operations.delete(schema, item, skip_hooks=skip_hooks)
+            key, _ = _key(schema, batches.named(schema, item))
+            return operations.delete_by_key(schema, key)
+
+        return deleting
+
+    @classmethod
+    def batch_get(cls, keys: Iterable[Key], *, consistent: bool = False) -> Iterator[Self | None]:
+        """Read many items by key: one instance or None for each key, in order, a chunk at a time."""
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        operations.refuse_async_hooks(schema, "after_load")
+        source = iter(keys)
+        while chunk := list(itertools.islice(source, batches.CHUNK)):
+            yield from store.run(cls._reading(chunk, consistent))
+
+    @classmethod
+    async def abatch_get(
+        cls, keys: Iterable[Key] | AsyncIterable[Key], *, consistent: bool = False
+    ) -> AsyncIterator[Self | None]:
+        """Like `batch_get()`, for `async for`; takes asynchronous iterables too."""
+        store = store_of(cls.__mintkey_schema__)
+        chunk: list[Key] = []
+        async for key in batches.awaited(keys):
+            chunk.append(key)
+            if len(chunk) == batches.CHUNK:
+                for found in await store.arun(cls._reading(chunk, consistent)):
+                    yield found
+                chunk = []
+        if chunk:
+            for found in await store.arun(cls._reading(chunk, consistent)):
+                yield found
+
+    @classmethod
+    def _reading(cls, keys: Iterable[Key], consistent: bool) -> Operation[list[Self | None]]:
+        schema = cls.__mintkey_schema__
+        named = [_key(schema, batches.named(schema, key))[0] for key in keys]
+        return batches.read(schema, named, cls._made, consistent=consistent)
 
     # Expiry.
 

@@ -200,7 +200,12 @@ def save(
         # A hook, or a constructor of the model's own, may have built other values from a key that it saw.
         unseen = constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
         again = [] if exposed else _small_keys(schema, {*minted, *(state.made if unseen else ())})
-        yield from _save_new(schema, instance, state, condition, insert, again)
+        wide = not schema.insert_only and any(
+            mint.name in minted and mint.auto.strategy is not None and mint.auto.strategy.random_bits >= _WIDE
+            for mint in schema.minted
+            if mint.name in schema.given_keys
+        )
+        yield from _save_new(schema, instance, state, condition, insert, again, wide=wide)
     else:
         yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at)
     state.settle(state.loaded)
@@ -231,7 +236,14 @@ def _small_keys(schema: Schema, minted: Collection[str]) -> list[Mint]:
 
 
 def _save_new(
-    schema: Schema, instance: Any, state: State, condition: Condition | None, insert: bool, again: list[Mint]
+    schema: Schema,
+    instance: Any,
+    state: State,
+    condition: Condition | None,
+    insert: bool,
+    again: list[Mint],
+    *,
+    wide: bool,
 ) -> Operation[None]:
     values = instance.__dict__
     tries = _MOST_MINTS if again else 1
@@ -247,6 +259,7 @@ def _save_new(
             row="absent" if insert else "any",
             version=_version(schema, None),
             condition=_compiled(condition),
+            wide=wide,
         )
         try:
             yield from _send(state, request, item)
@@ -477,6 +490,11 @@ def delete(
     state.fetched = None
     if hooked:
         yield from run_hooks(schema, instance, "after_delete")
+
+
+def delete_by_key(schema: Schema, key: _core.Key) -> Operation[None]:
+    """Remove the row of a key, whatever its version; hooks do not run."""
+    yield schema.codec.delete(key, version=None)
 
 
 def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operation[None]:

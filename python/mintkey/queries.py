@@ -1,4 +1,4 @@
-"""Queries: which index serves a question, and the lazy result that reads it page by page."""
+"""Queries: the lazy result that reads page by page, and what `Order.query` is."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import dataclasses
 import hashlib
 import heapq
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from mintkey import _core, operations
-from mintkey.conditions import Condition, Every, Test
-from mintkey.errors import ConfigurationError, InvalidValue
-from mintkey.schema import COMPOUND_KEY, Schema
+from mintkey import _core, operations, plans
+from mintkey.conditions import Condition, Every
+from mintkey.errors import InvalidValue
+from mintkey.schema import Schema
 from mintkey.stores import store_of
 
 if TYPE_CHECKING:
     from mintkey.stores import Operation
 
-__all__ = ["Page", "Plan", "Result"]
+__all__ = ["Page", "QueryAccess", "Result"]
 
 M = TypeVar("M")
 
@@ -31,8 +31,6 @@ _FIRST_PAGE, _LARGEST_PAGE = 64, 1024
 #: A cursor is a fingerprint of its query, the number of items left under its limit, and a position of the store.
 _FINGERPRINT, _LEFT = 8, 8
 _NO_LIMIT = (1 << 8 * _LEFT) - 1
-_KEY_TESTS = frozenset({"==", "<", "<=", ">", ">=", "between", "begins_with"})
-_LOWER, _UPPER = {">": False, ">=": True}, {"<": False, "<=": True}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,174 +45,6 @@ class Page(Generic[M]):
 
     def __len__(self) -> int:
         return len(self.items)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """How a question is answered: by which table or index and key condition, and what is judged item by item."""
-
-    index: str | None
-    partition: tuple[Any, ...] | None
-    """The values of the partition attributes; None for a scan."""
-    sort: tuple[Any, ...] | None
-    sorted_by: str | None
-    """The attribute in whose order items come."""
-    rest: tuple[Condition, ...]
-    asked: tuple[Condition, ...] | None
-    """All conditions, from which another plan can be made; None where the index was named."""
-
-    def filter(self) -> tuple[Any, ...] | None:
-        """The conditions that are judged item by item."""
-        if not self.rest:
-            return None
-        return self.rest[0].compile() if len(self.rest) == 1 else Every(self.rest).compile()
-
-
-def gather(schema: Schema, conditions: Iterable[Condition], equal: dict[str, Any]) -> list[Condition]:
-    """All conditions of a question, those of keywords included, as one list joined by AND."""
-    unknown = [name for name in equal if name not in schema.attributes]
-    if unknown:
-        raise schema.unexpected(unknown)
-    gathered: list[Condition] = []
-    for condition in conditions:
-        if not isinstance(condition, Condition):
-            raise TypeError(f"{schema.model}: expected a condition such as {schema.model}.x == 1, got {condition!r}")
-        gathered.extend(condition.conjuncts())
-    gathered.extend(schema.attributes[name] == value for name, value in equal.items())
-    return gathered
-
-
-def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = None) -> Plan | None:
-    """The plan for conditions joined by AND: the table if its partition key is given, else the one index that fits.
-
-    None when neither fits; `ConfigurationError` when several indexes do.
-    """
-    conditions = _with_compound(schema, conditions)
-    equal = _equalities(conditions)
-    if index is not None:
-        known = {plan.name: plan for plan in schema.indexes}
-        if index not in known:
-            raise ConfigurationError(
-                f"{schema.model} has no index {index!r}; it has: {', '.join(known) or 'none'}", model=schema.model
-            )
-        chosen = known[index]
-        missing = [name for name in chosen.partition if _stored(schema, name) not in equal]
-        if missing:
-            raise TypeError(f"{schema.model}: the index {index!r} needs {missing[0]}=…")
-        named = _planned(schema, index, chosen.partition, chosen.sort, conditions)
-        return dataclasses.replace(named, asked=None)
-    if schema.partition is not None and _stored(schema, schema.partition) in equal:
-        return _planned(schema, None, (schema.partition,), schema.sort, conditions)
-    fitting = [
-        plan
-        for plan in schema.indexes
-        if plan.partition and all(_stored(schema, name) in equal for name in plan.partition)
-    ]
-    if len(fitting) > 1:
-        names = ", ".join(repr(plan.name) for plan in fitting)
-        raise ConfigurationError(
-            f"{schema.model}: the indexes {names} all fit; say which with index=", model=schema.model
-        )
-    return _planned(schema, fitting[0].name, fitting[0].partition, fitting[0].sort, conditions) if fitting else None
-
-
-def plan_or_scan(schema: Schema, conditions: Sequence[Condition]) -> Plan:
-    """The plan of the index that narrows most, else a scan, which is logged."""
-    best = best_plan(schema, conditions)
-    if best is not None:
-        return best
-    if conditions:
-        _log.info("%s: no index serves %s; the whole table is read", schema.model, Every(tuple(conditions)))
-    return scan_plan(conditions)
-
-
-def best_plan(schema: Schema, conditions: Sequence[Condition], order: str | None = None) -> Plan | None:
-    """The plan of the index that narrows most, and among such ones of the one that gives the order."""
-    conditions = _with_compound(schema, conditions)
-    equal = _equalities(conditions)
-    if schema.partition is not None and _stored(schema, schema.partition) in equal:
-        return _planned(schema, None, (schema.partition,), schema.sort, conditions)
-    bounded = {
-        test.steps[0]
-        for test in conditions
-        if isinstance(test, Test) and len(test.steps) == 1 and test.name in _KEY_TESTS
-    }
-    best, most = None, (0, False)
-    for candidate in schema.indexes:
-        narrows = candidate.sort is not None and _stored(schema, candidate.sort) in bounded
-        # An index lacks the items without its sort attribute, which a question that leaves it open asks for, too.
-        whole = candidate.sort is None or narrows or schema.attributes[candidate.sort].required
-        if not whole or not all(_stored(schema, name) in equal for name in candidate.partition):
-            continue
-        worth = (len(candidate.partition) + narrows, candidate.sort is not None and candidate.sort == order)
-        if worth > most:
-            best, most = candidate, worth
-    return None if best is None else _planned(schema, best.name, best.partition, best.sort, conditions)
-
-
-def scan_plan(conditions: Iterable[Condition]) -> Plan:
-    """A plan that reads the whole table."""
-    conditions = tuple(conditions)
-    return Plan(None, None, None, None, conditions, conditions)
-
-
-def _stored(schema: Schema, name: str) -> str:
-    return schema.attributes[name].stored_name
-
-
-def _equalities(conditions: Iterable[Condition]) -> dict[str, Test]:
-    """The first equality of each attribute."""
-    found: dict[str, Test] = {}
-    for test in conditions:
-        if isinstance(test, Test) and test.name == "==" and len(test.steps) == 1:
-            found.setdefault(cast("str", test.steps[0]), test)
-    return found
-
-
-def _with_compound(schema: Schema, conditions: Sequence[Condition]) -> Sequence[Condition]:
-    """Replace equalities of all parts of a compound key by the equality of the key that they form."""
-    if not schema.parts:
-        return conditions
-    equal = _equalities(conditions)
-    used = [equal.get(_stored(schema, name)) for name in schema.parts]
-    if any(test is None for test in used):
-        return conditions
-    values = {name: test.operands[0] for name, test in zip(schema.parts, used, strict=True) if test is not None}
-    key = schema.compound_of_stored(values)
-    rest = [condition for condition in conditions if not any(condition is test for test in used)]
-    return [schema.attributes[COMPOUND_KEY] == key, *rest]
-
-
-def _planned(
-    schema: Schema, index: str | None, partition: tuple[str, ...], sort: str | None, conditions: Sequence[Condition]
-) -> Plan:
-    equal = _equalities(conditions)
-    used: list[Condition] = [equal[_stored(schema, name)] for name in partition]
-    condition = None
-    if sort is not None:
-        condition, spent = _sort_condition(_stored(schema, sort), conditions)
-        used.extend(spent)
-    values = tuple(equal[_stored(schema, name)].operands[0] for name in partition)
-    rest = tuple(condition for condition in conditions if not any(condition is other for other in used))
-    return Plan(index, values, condition, sort, rest, tuple(conditions))
-
-
-def _sort_condition(stored: str, conditions: Iterable[Condition]) -> tuple[tuple[Any, ...] | None, list[Test]]:
-    """The key condition on a sort key: one equality, prefix or range, or one lower and one upper bound merged."""
-    tests = [
-        test for test in conditions if isinstance(test, Test) and test.steps == (stored,) and test.name in _KEY_TESTS
-    ]
-    for test in tests:
-        if test.name in {"==", "between", "begins_with"}:
-            return (test.name, *test.operands), [test]
-    low = next((test for test in tests if test.name in _LOWER), None)
-    high = next((test for test in tests if test.name in _UPPER), None)
-    used = [test for test in (low, high) if test is not None]
-    if not used:
-        return None, []
-    low_bound = (None, False) if low is None else (low.operands[0], _LOWER[low.name])
-    high_bound = (None, False) if high is None else (high.operands[0], _UPPER[high.name])
-    return ("range", *low_bound, *high_bound), used
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -236,7 +66,7 @@ class Result(Generic[M]):
         self,
         schema: Schema,
         make: Callable[[_core.Item, set[str] | None], M],
-        how: Plan,
+        how: plans.Plan,
         *,
         descending: bool = False,
         limit: int | None = None,
@@ -479,7 +309,7 @@ class Result(Generic[M]):
             raise schema.unexpected([name])
         how = self._plan
         if how.asked is not None and how.sorted_by != name:
-            other = best_plan(schema, how.asked, name)
+            other = plans.best_plan(schema, how.asked, name)
             if other is not None and other.sorted_by == name:
                 how = other
         natural = how.sorted_by if how.partition is not None else schema.partition
@@ -664,34 +494,121 @@ def _whole(number: int | None, name: str, *, least: int) -> int | None:
     return number
 
 
-# The vocabulary of Redis mappers and Django: filter(age__gte=18).
+class QueryAccess(Generic[M]):
+    """What `Order.query` is: a query when it is called, and the methods that Django and Redis mappers have."""
 
-_LOOKUPS: dict[str, Callable[[Any, Any], Condition]] = {
-    "gt": lambda attribute, value: attribute > value,
-    "gte": lambda attribute, value: attribute >= value,
-    "lt": lambda attribute, value: attribute < value,
-    "lte": lambda attribute, value: attribute <= value,
-    "ne": lambda attribute, value: attribute != value,
-    "in": lambda attribute, value: attribute.is_in(value),
-    "between": lambda attribute, value: attribute.between(*value),
-    "startswith": lambda attribute, value: attribute.begins_with(value),
-    "contains": lambda attribute, value: attribute.contains(value),
-    "isnull": lambda attribute, value: attribute.does_not_exist() if value else attribute.exists(),
-}
+    __slots__ = ("_model",)
 
+    def __init__(self, model: type[M]) -> None:
+        self._model: Any = model
 
-def lookups(schema: Schema, asked: dict[str, Any]) -> list[Condition]:
-    """The conditions that `name=value` and `name__lookup=value` keywords stand for."""
-    conditions: list[Condition] = []
-    for keyword, value in asked.items():
-        name, _, lookup = keyword.rpartition("__")
-        if keyword in schema.attributes:
-            conditions.append(schema.attributes[keyword] == value)
-        elif name in schema.attributes:
-            if lookup not in _LOOKUPS:
-                known = ", ".join(f"__{one}" for one in _LOOKUPS)
-                raise TypeError(f"{schema.model}.{name} has no lookup {lookup!r}; there are {known}")
-            conditions.append(_LOOKUPS[lookup](schema.attributes[name], value))
-        else:
-            raise schema.unexpected([name or keyword])
-    return conditions
+    def __call__(
+        self,
+        *conditions: Condition,
+        index: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+        attributes: Iterable[str] | None = None,
+        consistent: bool = False,
+        **equal: Any,
+    ) -> Result[M]:
+        """The items of a partition, in the order of the sort key.
+
+        Args:
+            conditions: conditions that must all hold.
+            index: the name of the index to read by, where several fit.
+            descending: in the reverse order.
+            limit: at most so many items.
+            attributes: load only these attributes (keys always); another one raises `NotLoaded` when it is read.
+            consistent: see every write that was acknowledged before.
+            equal: equalities by attribute name; one of them on the partition key of the table or of an index.
+
+        Raises:
+            TypeError: no partition key is given (`scan()` reads whole tables), or a name is no attribute.
+            ConfigurationError: two indexes fit.
+        """
+        schema = self._model.__mintkey_schema__
+        gathered = plans.gather(schema, conditions, equal)
+        how = plans.plan(schema, gathered, index)
+        if how is None:
+            needed = " or ".join(
+                f"{'+'.join(names)}=…"
+                for names in (
+                    (schema.parts or (cast("str", schema.partition),)),
+                    *(i.partition for i in schema.indexes),
+                )
+                if names
+            )
+            raise TypeError(
+                f"{schema.model}.query() needs a partition key: {needed}. "
+                f"To read the whole table, use {schema.model}.scan()"
+            )
+        return Result(
+            schema,
+            self._model._loaded,
+            how,
+            descending=descending,
+            limit=limit,
+            attributes=attributes,
+            consistent=consistent,
+        )
+
+    def filter(self, *conditions: Condition, **lookups: Any) -> Result[M]:
+        """The items for which all lookups hold: `filter(country="DE", age__gte=18)`.
+
+        Lookups: `__gt __gte __lt __lte __ne __in __between __startswith __contains __isnull`. An index is used where
+        one serves; else the table is read, which is logged. Values are never patterns.
+        """
+        schema = self._model.__mintkey_schema__
+        gathered = [*plans.gather(schema, conditions, {}), *plans.lookups(schema, lookups)]
+        return Result(schema, self._model._loaded, plans.plan_or_scan(schema, gathered))
+
+    def all(self) -> Result[M]:
+        """All items of the table."""
+        return self.filter()
+
+    def order_by(self, name: str) -> Result[M]:
+        """All items in the order of an attribute; `"-name"` for the reverse."""
+        return self.filter().order_by(name)
+
+    def get(self, **lookups: Any) -> M | None:
+        """The one item for which all lookups hold, or None; `InvalidValue` when there are several."""
+        if self._names_key(lookups):
+            found: M | None = self._model.get(**lookups)
+            return found
+        return self._only(self.filter(**lookups)[:2].all(), lookups)
+
+    async def aget(self, **lookups: Any) -> M | None:
+        """Like `get()`, awaited."""
+        if self._names_key(lookups):
+            found: M | None = await self._model.aget(**lookups)
+            return found
+        return self._only(await self.filter(**lookups)[:2].aall(), lookups)
+
+    def _names_key(self, lookups: Mapping[str, Any]) -> bool:
+        schema = self._model.__mintkey_schema__
+        return all(name in lookups for name in schema.given_keys) and all(name in schema.attributes for name in lookups)
+
+    def _only(self, found: list[M], lookups: Mapping[str, Any]) -> M | None:
+        if len(found) > 1:
+            raise InvalidValue(
+                f"{self._model.__name__}.query.get({', '.join(lookups)}) found several items; use filter()",
+                model=self._model.__name__,
+            )
+        return found[0] if found else None
+
+    def count(self, **lookups: Any) -> int:
+        """How many items there are for which all lookups hold."""
+        return self.filter(**lookups).count()
+
+    async def acount(self, **lookups: Any) -> int:
+        """Like `count()`, awaited."""
+        return await self.filter(**lookups).acount()
+
+    def first(self, **lookups: Any) -> M | None:
+        """An item for which all lookups hold, or None; reads one."""
+        return self.filter(**lookups).first()
+
+    async def afirst(self, **lookups: Any) -> M | None:
+        """Like `first()`, awaited."""
+        return await self.filter(**lookups).afirst()

@@ -9,9 +9,9 @@ use std::ops::Bound as Limit;
 use std::sync::Arc;
 
 use mintkey_store::{
-    Action, Condition, Delete, Get, Guard, Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Map,
-    Name, Number, Operation, Path, Position, Projection, Put, Query, Row, Scan, SortCondition,
-    Step, Table, Update, Value,
+    Action, BatchGet, BatchWrite, Condition, Delete, Get, Guard, Index, Item, Key, KeyAttribute,
+    KeyKind, KeyValue, Map, Name, Number, Operation, Path, Position, Projection, Put, Query, Row,
+    Scan, SortCondition, Step, Table, Update, Value, Write,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -338,8 +338,8 @@ impl Codec {
     }
 
     /// Writes a whole item. `row` is `"any"`, `"absent"` or `"present"`; `version` is False (unchecked), None (the row
-    /// has none) or the version that must be stored.
-    #[pyo3(signature = (item, *, row, version, condition=None))]
+    /// has none) or the version that must be stored. A `wide` key was minted with 64 random bits or more.
+    #[pyo3(signature = (item, *, row, version, condition=None, wide=false))]
     fn put(
         &self,
         py: Python<'_>,
@@ -347,11 +347,16 @@ impl Codec {
         row: &str,
         version: Option<(String, Option<i64>)>,
         condition: Option<&Bound<'_, PyAny>>,
+        wide: bool,
     ) -> PyResult<PyRequest> {
+        let guard = Guard {
+            wide,
+            ..self.guard(row, version, condition)?
+        };
         Ok(PyRequest::now(Operation::Put(Put {
             table: self.table(py)?.clone(),
             item: item.0.clone(),
-            guard: self.guard(row, version, condition)?,
+            guard,
         })))
     }
 
@@ -474,6 +479,45 @@ impl Codec {
             guard: self.guard("present", version, condition)?,
             upsert: false,
             returning: true,
+        })))
+    }
+
+    /// Reads several items.
+    #[pyo3(signature = (keys, *, consistent=false))]
+    fn batch_get(
+        &self,
+        py: Python<'_>,
+        keys: Vec<Bound<'_, PyKey>>,
+        consistent: bool,
+    ) -> PyResult<PyRequest> {
+        Ok(PyRequest::now(Operation::BatchGet(BatchGet {
+            table: self.table(py)?.clone(),
+            keys: keys.iter().map(|key| (*key.get().0).clone()).collect(),
+            consistent,
+            attributes: None,
+        })))
+    }
+
+    /// Joins requests that write one item each into one.
+    fn batch_write(
+        &self,
+        py: Python<'_>,
+        requests: Vec<Bound<'_, PyRequest>>,
+    ) -> PyResult<PyRequest> {
+        let writes = requests
+            .iter()
+            .map(|request| match &request.get().0.operation {
+                Operation::Put(put) => Ok(Write::Put(put.clone())),
+                Operation::Update(update) => Ok(Write::Update(update.clone())),
+                Operation::Delete(delete) => Ok(Write::Delete(delete.clone())),
+                _ => Err(PyTypeError::new_err(
+                    "a batch joins writes of one item each",
+                )),
+            })
+            .collect::<PyResult<_>>()?;
+        Ok(PyRequest::now(Operation::BatchWrite(BatchWrite {
+            table: self.table(py)?.clone(),
+            writes,
         })))
     }
 
@@ -792,6 +836,7 @@ impl Codec {
             row,
             version,
             condition: self.checked(condition)?,
+            wide: false,
         })
     }
 

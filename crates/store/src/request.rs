@@ -104,6 +104,9 @@ pub struct Guard {
     pub version: Option<(Name, Option<Number>)>,
     /// A condition on the stored row; an absent row is judged as an item without attributes.
     pub condition: Option<Condition>,
+    /// The key was minted with so many random bits (64 or more) that a row with it cannot be expected. An engine whose
+    /// batches take no conditions may then put it in a batch without looking.
+    pub wide: bool,
 }
 
 /// Whether a row must be there.

@@ -1,0 +1,185 @@
+"""Batches mean what single operations mean, for any number of items."""
+
+from __future__ import annotations
+
+import pytest
+
+from mintkey import AutoGenerate, Model, auto
+from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.errors import BatchIncomplete, InvalidValue, KeyCollision, VersionConflict
+from mintkey.hooks import after_load, after_save, before_save
+
+
+class Item(Model):
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    sk = StringAttribute(sort_key=True)
+    n = NumberAttribute()
+    made = StringAttribute(default=AutoGenerate.ISO8601)
+    changed_at = StringAttribute(on_update=AutoGenerate.ISO8601_MS)
+
+
+async def numbered(count):
+    for n in range(count):
+        yield Item(pk="p", sk=f"{n:05}", n=n)
+
+
+async def test_any_iterable_of_any_length_is_saved_in_order(do):
+    seen = []
+    count = await do.batch_save(
+        Item, (Item(sk=f"{n:05}", n=n) for n in range(1234)), on_progress=lambda done, total: seen.append((done, total))
+    )
+    assert count == 1234
+    assert seen[-1] == (1234, None)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    found = await do.all(Item.scan())
+    assert [item.n for item in sorted(found, key=lambda item: item.pk)] == list(range(1234))
+    assert all(item.made for item in found)
+
+
+async def test_a_list_tells_its_length(do):
+    seen = []
+    items = [Item(pk="p", sk=str(n)) for n in range(3)]
+    assert await do.batch_save(Item, items, on_progress=lambda *progress: seen.append(progress)) == 3
+    assert seen == [(3, 3)]
+    assert not any(item.is_dirty for item in items)
+    assert await do.batch_save(Item, []) == 0
+
+
+async def test_the_awaited_twins_take_asynchronous_iterables(store):
+    assert await Item.abatch_save(numbered(700)) == 700
+
+    async def keys():
+        for n in (3, 700, 5):
+            yield ("p", f"{n:05}")
+
+    assert [item and item.n async for item in Item.abatch_get(keys())] == [3, None, 5]
+    assert await Item.abatch_delete(keys()) == 3
+    assert await Item.acount() == 698
+
+
+async def test_gets_answer_in_the_order_of_the_keys_however_written(do):
+    await do.batch_save(Item, [Item(pk="p", sk=f"{n:05}", n=n) for n in range(600)])
+    keys = [("p", "00599"), {"pk": "p", "sk": "nothing"}, ["p", "00000"], ("p", "00599")]
+    found = list(Item.batch_get(keys)) if do.blocking else [item async for item in Item.abatch_get(keys)]
+    assert [item and item.n for item in found] == [599, None, 0, 599]
+    assert found[0] == found[3]
+    many = [("p", f"{n:05}") for n in range(600)]
+    found = list(Item.batch_get(many)) if do.blocking else [item async for item in Item.abatch_get(many)]
+    assert [item.n for item in found] == list(range(600))
+    with pytest.raises(TypeError, match="a key is a dict or a tuple of pk, sk"):
+        list(Item.batch_get(["p"]))
+
+
+async def test_a_loaded_item_writes_what_changed_and_mints_on_update(do):
+    await do.batch_save(Item, [Item(pk="p", sk=str(n), n=n) for n in range(3)])
+    loaded = await do.all(do.query(Item, pk="p"))
+    loaded[1].n = 100
+    assert await do.batch_save(Item, loaded) == 3
+    again = await do.all(do.query(Item, pk="p"))
+    assert [item.n for item in again] == [0, 100, 2]
+    assert [item.changed_at is not None for item in again] == [False, True, False]
+
+
+async def test_a_failed_item_stops_no_other_and_is_told_at_the_end(do):
+    class Counted(Model):
+        pk = StringAttribute(partition_key=True)
+        version = VersionAttribute()
+        n = NumberAttribute()
+
+    await do.save(Counted(pk="2", n=-2))
+    good, taken, wrong, last = Counted(pk="1"), Counted(pk="2"), Counted(pk="3", n="three"), Counted(pk="4")
+    with pytest.raises(BatchIncomplete, match="2 of 4 items were not written") as caught:
+        await do.batch_save(Counted, [good, taken, wrong, last])
+    error = caught.value
+    assert error.written == 2
+    assert not error.stopped
+    assert [(item, type(reason)) for item, reason in error.failed] == [(taken, VersionConflict), (wrong, InvalidValue)]
+    assert (good.version, taken.version, last.version) == (1, None, 1)
+    assert await do.count(Counted) == 3
+    assert (await do.get(Counted, pk="2")).n == -2
+
+
+async def test_hooks_run_for_each_item_and_a_failing_one_fails_its_item_alone(do):
+    ran = []
+
+    class Hooked(Model):
+        pk = StringAttribute(partition_key=True)
+        note = StringAttribute()
+
+        @before_save
+        def first(self):
+            if self.pk == "bad":
+                raise RuntimeError("no")
+            self.note = f"note of {self.pk}"
+
+        @after_save
+        def last(self):
+            ran.append(self.pk)
+
+        @after_load
+        def loaded(self):
+            ran.append(f"loaded {self.pk}")
+
+    with pytest.raises(BatchIncomplete) as caught:
+        await do.batch_save(Hooked, [Hooked(pk="a"), Hooked(pk="bad"), Hooked(pk="b")])
+    assert [(item.pk, str(reason)) for item, reason in caught.value.failed] == [("bad", "no")]
+    assert ran == ["a", "b"]
+    assert await do.get(Hooked, pk="bad") is None
+    ran.clear()
+    keys = ["a", "b"]
+    found = list(Hooked.batch_get(keys)) if do.blocking else [item async for item in Hooked.abatch_get(keys)]
+    assert [item.note for item in found] == ["note of a", "note of b"]
+    assert ran == ["loaded a", "loaded b"]
+    assert await do.batch_save(Hooked, [Hooked(pk="bad")], skip_hooks=True) == 1
+
+
+async def test_async_hooks_run_in_the_awaited_batch(store):
+    class Hooked(Model):
+        pk = StringAttribute(partition_key=True)
+        note = StringAttribute()
+
+        @before_save
+        async def first(self):
+            if self.pk == "bad":
+                raise RuntimeError("no")
+            self.note = "noted"
+
+    with pytest.raises(BatchIncomplete) as caught:
+        await Hooked.abatch_save([Hooked(pk="a"), Hooked(pk="bad"), Hooked(pk="b")])
+    assert [item.pk for item, _ in caught.value.failed] == ["bad"]
+    assert sorted([item.pk async for item in Hooked.ascan()]) == ["a", "b"]
+
+
+async def test_short_keys_that_collide_are_minted_again(do):
+    class Short(Model):
+        pk = StringAttribute(partition_key=True, default=auto("uuid4", length=2))
+
+    assert await do.batch_save(Short, [Short() for _ in range(60)]) == 60
+    assert await do.count(Short) == 60
+
+
+async def test_a_minted_key_never_overwrites_in_a_batch(do, clock):
+    class Minted(Model):
+        pk = StringAttribute(partition_key=True, default=auto(lambda: "same"))
+        n = NumberAttribute()
+
+    with pytest.raises(BatchIncomplete) as caught:
+        await do.batch_save(Minted, [Minted(n=1), Minted(n=2)])
+    assert [(item.n, type(reason)) for item, reason in caught.value.failed] == [(2, KeyCollision)]
+    assert (await do.get(Minted, pk="same")).n == 1
+
+
+async def test_deletes_take_instances_and_keys(do):
+    items = [Item(pk="p", sk=str(n)) for n in range(5)]
+    await do.batch_save(Item, items)
+    assert await do.batch_delete(Item, [items[0], ("p", "1"), {"pk": "p", "sk": "nothing"}]) == 3
+    assert [item.sk for item in await do.all(do.query(Item, pk="p"))] == ["2", "3", "4"]
+    assert items[0].is_dirty
+
+
+async def test_a_stranger_in_the_batch_is_refused(do):
+    class Other(Model):
+        pk = StringAttribute(partition_key=True)
+
+    with pytest.raises(TypeError, match=r"Item\.batch_save\(\) saves Items"):
+        await do.batch_save(Item, [Other(pk="x")])
