@@ -21,6 +21,8 @@ AWAITABLE = re.compile(r"^(?:collections\.abc\.|typing\.)?(?:Awaitable|Coroutine
 MODEL = re.compile(r"\b(?:Self|M)\b")
 ASYNC_WORDS = re.compile(r"\bAsync(?=Iterator|Iterable|Generator)")
 
+ASYNC_ITERABLE = re.compile(r" \| AsyncIterable\[.*\]$")
+
 
 def public_classes() -> Iterator[type]:
     """Every class that a module of mintkey defines."""
@@ -54,8 +56,9 @@ def pairs() -> list[Any]:
 
 
 def shape(method: Callable[..., Any]) -> list[tuple[str, Any, Any, Any]]:
-    """What a caller has to know of a method's parameters."""
-    return [(one.name, one.kind, one.default, one.annotation) for one in inspect.signature(method).parameters.values()]
+    """What a caller has to know of a method's parameters; where one iterates, the other may iterate asynchronously."""
+    parameters = inspect.signature(method).parameters.values()
+    return [(one.name, one.kind, one.default, ASYNC_ITERABLE.sub("", str(one.annotation))) for one in parameters]
 
 
 def result(method: Callable[..., Any]) -> str:
