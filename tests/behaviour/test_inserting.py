@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 
 from mintkey import AutoGenerate, Model, auto
@@ -151,6 +154,15 @@ async def test_a_key_minted_in_a_failed_save_does_not_overwrite_later(do):
 
 async def test_a_key_minted_at_construction_does_not_overwrite(do):
     one = Session(seen=1)
+    await do.save(Session(pk=one.pk, seen=0))
+    with pytest.raises(KeyCollision):
+        await do.save(one)
+    assert (await do.get(Session, pk=one.pk)).seen == 0
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda item: pickle.loads(pickle.dumps(item))])
+async def test_a_copy_knows_that_its_key_was_minted(do, copied):
+    one = copied(Session(seen=1))
     await do.save(Session(pk=one.pk, seen=0))
     with pytest.raises(KeyCollision):
         await do.save(one)

@@ -1,0 +1,235 @@
+"""Instances before any store is there: construction, equality, what is shown, what is refused."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from mintkey import AutoGenerate, Model, ModelConfig
+from mintkey.attributes import ListAttribute, NumberAttribute, StringAttribute, StringSetAttribute
+from mintkey.errors import ConfigurationError, InvalidValue
+
+
+class Order(Model):
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    sk = StringAttribute(sort_key=True)
+    total = NumberAttribute()
+    status = StringAttribute(default="new")
+    lines = ListAttribute(default=list)
+    tags = StringSetAttribute()
+
+
+@pytest.mark.parametrize(("wrong", "near"), [("totl", "total"), ("Status", "status"), ("PK", None), ("x", None)])
+def test_an_unknown_name_is_refused_with_the_nearest(wrong, near):
+    with pytest.raises(TypeError, match=rf"Order.*{wrong}") as caught:
+        Order(sk="1", **{wrong: 1})
+    assert (near is None) or f"did you mean '{near}'" in str(caught.value)
+    with pytest.raises(TypeError, match=wrong):
+        Order.from_dict({"sk": "1", wrong: 1})
+
+
+def test_values_have_no_positions():
+    with pytest.raises(TypeError):
+        Order("1")  # type: ignore[call-arg]
+
+
+def test_model_itself_makes_no_instances():
+    with pytest.raises(TypeError, match="derive"):
+        Model()
+
+
+def test_absent_values_are_none_and_not_kept():
+    order = Order(sk="1", total=None)
+    assert order.pk is None
+    assert order.total is None
+    assert set(order.__dict__) == {"sk", "status", "lines"}
+    assert order.to_dict() == {"sk": "1", "status": "new", "lines": []}
+
+
+def test_plain_defaults_are_given_unless_a_value_or_none_is():
+    assert Order(sk="1").status == "new"
+    assert Order(sk="1", status="old").status == "old"
+    assert Order(sk="1", status=None).status is None
+    one, two = Order(sk="1"), Order(sk="2")
+    assert one.lines is not two.lines
+
+
+def test_values_are_not_checked_at_construction_or_assignment():
+    order = Order(sk=5, total="x")
+    order.tags = "x"  # type: ignore[assignment]
+    assert order.to_dict() == {"sk": 5, "total": "x", "status": "new", "lines": [], "tags": "x"}
+
+
+def test_two_unsaved_objects_are_equal_only_if_they_are_the_same():
+    one, two = Order(pk="a", sk="1"), Order(pk="a", sk="1")
+    assert one == one  # noqa: PLR0124
+    assert one != two
+    assert [two, one].index(one) == 1
+
+
+def test_an_unsaved_object_has_no_hash():
+    with pytest.raises(TypeError, match="unsaved"):
+        {Order(pk="a", sk="1")}
+
+
+def test_repr_names_class_and_values_and_mints_nothing():
+    order = Order(sk="1", total=2.5)
+    assert repr(order) == "Order(sk='1', total=2.5, status='new', lines=[])"
+    assert order.pk is None
+
+
+def test_what_is_dirty_and_changed_before_the_first_save():
+    order = Order(sk="1")
+    assert order.is_dirty
+    assert order.changed == {"sk", "status", "lines"}
+    assert order.unminted == {"pk"}
+
+
+def test_setting_none_and_deleting_are_the_same():
+    order = Order(sk="1", total=5)
+    order.total = None
+    assert "total" not in order.__dict__
+    order.total = 6
+    del order.total
+    assert order.total is None
+    del order.total
+    assert order.total is None
+
+
+def test_other_attributes_are_plain_python():
+    order: Any = Order(sk="1")
+    order.remark = "for the program alone"
+    assert "remark" not in order.to_dict()
+    del order.remark
+
+
+def test_a_set_without_a_value_is_an_empty_set_of_its_own():
+    one, two = Order(sk="1"), Order(sk="2")
+    one.tags |= {"x"}  # type: ignore[operator]
+    assert one.tags == {"x"}
+    assert two.tags == set()
+    assert "tags" not in two.to_dict()
+    one.tags = None
+    assert one.tags == set()
+
+
+def test_unsaved_objects_are_copied_and_pickled():
+    order = Order(sk="1", lines=[1])
+    for twin in (copy.deepcopy(order), pickle.loads(pickle.dumps(order))):
+        assert twin.to_dict() == order.to_dict()
+        assert twin.is_dirty
+        assert twin.lines is not order.lines
+
+
+def test_a_class_may_have_an_init_of_its_own():
+    class Own(Model):
+        pk = StringAttribute(partition_key=True)
+        n = NumberAttribute(default=3)
+
+        def __init__(self, pk: str, **values) -> None:
+            super().__init__(pk=pk.upper(), **values)
+            self.extra = 1
+
+    class Further(Own):
+        m = NumberAttribute(default=4)
+
+    assert Own("a").to_dict() == {"pk": "A", "n": 3}
+    assert Further("a", m=5).to_dict() == {"pk": "A", "n": 3, "m": 5}
+    with pytest.raises(TypeError, match="x"):
+        Own("a", x=1)
+
+
+def test_properties_methods_and_class_attributes_of_a_model_are_its_own():
+    class Rich(Model):
+        pk = StringAttribute(partition_key=True)
+        LIMIT = 5
+
+        @property
+        def loud(self) -> str:
+            return (self.pk or "").upper()
+
+    assert Rich(pk="a").loud == "A"
+    assert Rich(pk="a").to_dict() == {"pk": "a"}
+    assert Rich.LIMIT == 5
+
+
+def test_conditions_are_built_from_the_class_and_have_no_truth_value():
+    condition = (Order.total > 5) & ~(Order.status == "x") | Order.tags.contains("a")
+    assert "Order.total > 5" in repr(condition)
+    for use in (bool, lambda one: one and one, lambda one: not one):
+        with pytest.raises(TypeError, match=r"& \| ~"):
+            use(condition)
+    with pytest.raises(TypeError, match=r"& \| ~"):
+        Order.total in [1, Order.total]  # noqa: B015
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Order.total == None,  # noqa: E711
+        lambda: Order.total != None,  # noqa: E711
+        lambda: Order.total < None,
+        lambda: Order.total.between(None, 1),
+        lambda: Order.total.is_in([1, None]),
+        lambda: Order.status.begins_with(None),
+        lambda: Order.status.contains(None),
+        lambda: Order.lines[0] == None,  # noqa: E711
+    ],
+    ids=range(8),
+)
+def test_a_condition_with_none_names_does_not_exist(build):
+    with pytest.raises(InvalidValue, match="does_not_exist"):
+        build()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Order.total == "5",
+        lambda: Order.total > True,
+        lambda: Order.total > math.inf,
+        lambda: Order.total < 10**38 + 1,
+        lambda: Order.status == 5,
+        lambda: Order.status > b"x",
+        lambda: Order.status == "\ud800",
+        lambda: Order.status.begins_with(5),
+        lambda: Order.tags.contains(5),
+        lambda: Order.tags == {1},
+        lambda: Order.lines == {"a": 1},
+        lambda: Order.status.size() > "x",  # type: ignore[operator]
+        lambda: Order.status.size() > 1.5,  # type: ignore[operator]
+        lambda: Order.status.is_type("text"),  # type: ignore[arg-type]
+        lambda: Order.total.is_in([]),
+        lambda: Order.total.is_in(["1"]),
+        lambda: Order.total.between("1", "2"),
+    ],
+    ids=range(17),
+)
+def test_a_condition_with_a_wrong_value_is_refused_when_it_is_built(build):
+    with pytest.raises(InvalidValue, match="Order"):
+        build()
+
+
+def test_paths_have_steps():
+    for step in (-1, 1.5, None, True, b"x"):
+        with pytest.raises(TypeError):
+            Order.lines[step]  # type: ignore[index]
+    with pytest.raises(TypeError):
+        Order.status["x"]  # type: ignore[index]
+
+
+def test_a_model_of_a_store_that_is_not_connected():
+    class Elsewhere(Model):
+        model_config = ModelConfig(store="never-connected")
+        pk = StringAttribute(partition_key=True)
+
+    item = Elsewhere(pk="a")
+    with pytest.raises(ConfigurationError, match=r"never-connected.*connect"):
+        item.save()
+    with pytest.raises(ConfigurationError, match="never-connected"):
+        Elsewhere.get(pk="a")
+    assert item.is_dirty
