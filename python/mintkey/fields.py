@@ -27,7 +27,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast, overload
 
 from mintkey import _core
 from mintkey.attributes import Attribute, StringAttribute, _EncodedAttribute
@@ -37,6 +37,7 @@ from mintkey.field_forms import FORMS, form_of
 from mintkey.generators import Auto, AutoGenerate, auto
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
     from typing_extensions import TypeVar as DefaultingTypeVar
 
     T = DefaultingTypeVar("T", default=Any)
@@ -424,6 +425,14 @@ class AutoFieldMixin(Field[T]):
                 f"the strategy {self.strategy!r} makes text, which type={self.type.__name__} does not hold"
             )
         super().check_declaration()
+
+    if TYPE_CHECKING:  # a minted value is there from construction on
+
+        @overload
+        def __get__(self, instance: None, owner: builtins.type) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: builtins.type) -> T: ...
+        def __get__(self, instance: object | None, owner: builtins.type) -> Self | T: ...
 
     # A staged value shows as the field's `default` until an instance takes it.
 

@@ -83,6 +83,9 @@ class Model:
     __mintkey_schema__: ClassVar[Schema]
     _state: State | None = None
 
+    if TYPE_CHECKING:  # the hidden key of a class that is made of fields alone
+        _auto_key: Attribute[str]
+
     def __init__(self, **values: Any) -> None:
         # A subclass has the generated constructor instead, unless it or a base of it writes its own, which calls this.
         made = getattr(type(self), "__mintkey_init__", None)
