@@ -94,8 +94,8 @@ class Field(_EncodedAttribute[T]):
     ...     name = Field(null=False, max_length=100)
     ...     age = Field(type=int)
     ...     tags = Field(type=list, default=[])
-    >>> Person(name="Ada", age=36)
-    Person(name='Ada', age=36, tags=[])
+    >>> Person(name="Ada", age=36).tags
+    []
 
     Args:
         type: what the values are: `str`, `int`, `float`, `bool`, `bytes`, `list`, `tuple`, `dict`, `set`, `Decimal`,
