@@ -8,7 +8,7 @@ an operation that asks again (a short key that collided) is simply in the next r
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, operations
@@ -30,11 +30,8 @@ CHUNK = 500
 
 
 def sized(items: object) -> int | None:
-    """How many items there are, if they can tell without being read."""
-    try:
-        return len(items)  # type: ignore[arg-type]
-    except TypeError:
-        return None
+    """How many items there are, if they can tell without being read: a query cannot."""
+    return len(items) if isinstance(items, Collection) else None
 
 
 class _Running:
@@ -107,12 +104,23 @@ def write(
     items: Iterable[M] | AsyncIterable[M],
     operation: Callable[[M], Generator[Any, Any, Any]],
     on_progress: Progress | None,
+    *,
+    awaiting: bool = False,
 ) -> Operation[int]:
-    """Run an operation on each item; give the number written, or raise `BatchIncomplete` at the end."""
+    """Run an operation on each item; give the number written, or raise `BatchIncomplete` at the end.
+
+    `awaiting` says that what iterates in both ways, such as a query, shall be awaited.
+    """
     total = sized(items)
     done = written = 0
     failed: list[tuple[Any, BaseException]] = []
-    source = items.__aiter__() if isinstance(items, AsyncIterable) else iter(items)
+    source: Iterator[M] | AsyncIterator[M]
+    if awaiting and isinstance(items, AsyncIterable):
+        source = items.__aiter__()
+    elif isinstance(items, Iterable):
+        source = iter(items)
+    else:
+        raise TypeError(f"{type(items).__name__} only iterates asynchronously: await the twin that begins with `a`")
     while True:
         chunk = yield from _next_chunk(source)
         if not chunk:

@@ -468,7 +468,9 @@ class Model:
     ) -> int:
         """Like `batch_save()`, awaited; takes asynchronous iterables too."""
         schema = cls.__mintkey_schema__
-        return await store_of(schema).arun(batches.write(schema, items, cls._saver(skip_hooks), on_progress))
+        return await store_of(schema).arun(
+            batches.write(schema, items, cls._saver(skip_hooks), on_progress, awaiting=True)
+        )
 
     @classmethod
     def _saver(cls, skip_hooks: bool) -> Callable[[Any], Operation[None]]:
@@ -503,7 +505,9 @@ class Model:
     ) -> int:
         """Like `batch_delete()`, awaited; takes asynchronous iterables too."""
         schema = cls.__mintkey_schema__
-        return await store_of(schema).arun(batches.write(schema, items, cls._deleter(skip_hooks), on_progress))
+        return await store_of(schema).arun(
+            batches.write(schema, items, cls._deleter(skip_hooks), on_progress, awaiting=True)
+        )
 
     @classmethod
     def _deleter(cls, skip_hooks: bool) -> Callable[[Any], Operation[None]]:

@@ -183,3 +183,18 @@ async def test_a_stranger_in_the_batch_is_refused(do):
 
     with pytest.raises(TypeError, match=r"Item\.batch_save\(\) saves Items"):
         await do.batch_save(Item, [Other(pk="x")])
+
+
+async def test_a_query_is_read_as_the_call_is_made(do):
+    await do.batch_save(Item, [Item(pk="p", sk=f"{n:04}", n=n) for n in range(1200)])
+    seen = []
+    rest = Item.query(Item.n >= 200, pk="p")
+    assert await do.batch_delete(Item, rest, on_progress=lambda *progress: seen.append(progress)) == 1000
+    assert seen[-1] == (1000, None)
+    assert await do.count(Item) == 200
+
+
+def test_what_only_iterates_asynchronously_is_refused_by_a_blocking_call(store):
+    with pytest.raises(TypeError, match="await the twin"):
+        Item.batch_save(numbered(3))
+    assert Item.count() == 0
