@@ -254,20 +254,19 @@ def _ending(console: Console, url: str) -> None:
     console.print()
     path = _file_of(url)
     if path is None:
-        console.print(f"It is all in the store {url}.", highlight=False)
+        console.print(Text(f"It is all in the store {url}."))
         return
     size = os.path.getsize(path)  # noqa: PTH202 - the path stays as it was written
-    console.print(f"It is all in one file of {size:,} bytes:", highlight=False)
-    console.print(f"  {os.path.abspath(path)}", soft_wrap=True, style="bold", highlight=False)  # noqa: PTH100
+    console.print(f"It is all in one file of {size:,} bytes:")
+    console.print(Text(f"  {os.path.abspath(path)}", "bold"), soft_wrap=True)  # noqa: PTH100
     console.print("Look into it:")
-    console.print(f"  {_how_to_look(path)}", soft_wrap=True, style="bold", highlight=False, markup=False)
+    console.print(Text(f"  {_how_to_look(path)}", "bold"), soft_wrap=True)
 
 
 def _tour(console: Console, url: str) -> None:
     with connect(url) as store:
-        console.print(
-            Panel(f"[bold]mintkey[/]: keys that mint themselves\n[dim]the store is {store.url}", expand=False)
-        )
+        where = Text(f"the store is {store.url}", "dim")
+        console.print(Panel(Text.assemble(("mintkey", "bold"), ": keys that mint themselves\n", where), expand=False))
         for model in _MODELS:
             model.create_table()
         _orders_one_by_one(console)
@@ -287,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _tour(console, url)
     except MintkeyError as error:
-        Console(stderr=True, highlight=False).print(f"[red]{type(error).__name__}:[/] {error}")
+        Console(stderr=True).print(Text.assemble((f"{type(error).__name__}: ", "red"), str(error)))
         return 1
     except KeyboardInterrupt:
         return 130

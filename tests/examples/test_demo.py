@@ -75,9 +75,9 @@ def test_says_how_to_look_into_the_file(demo, tmp_path, with_program):
 
 
 def test_another_store(demo, tmp_path):
-    done = demo("--url", "sqlite:///other%20name.db?sync=normal")
+    done = demo("--url", "sqlite:///an%20[odd]%20name.db?sync=normal")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert str(tmp_path / "other name.db") in done.stdout
+    assert str(tmp_path / "an [odd] name.db") in done.stdout
     assert not (tmp_path / "mintkey-demo.db").exists()
     in_memory = demo("--url", "sqlite://")
     assert in_memory.returncode == 0, in_memory.stdout + in_memory.stderr
