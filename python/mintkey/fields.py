@@ -27,10 +27,10 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from mintkey import _core
-from mintkey.attributes import Attribute, StringAttribute, _EncodedAttribute
+from mintkey.attributes import Attribute, StringAttribute
 from mintkey.conditions import Path, checked_step
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.field_forms import FORMS, form_of
@@ -86,7 +86,7 @@ def _overridden(field: type, method: str) -> bool:
     return any(method in vars(base) for base in field.__mro__ if base.__module__ != __name__)
 
 
-class Field(_EncodedAttribute[T]):
+class Field(Attribute[T]):
     """A named value of a model.
 
     >>> from mintkey import Model
@@ -415,7 +415,7 @@ class AutoFieldMixin(Field[T]):
     def _minting(self) -> Auto:
         if self._made:
             return auto(self.get_new_auto_key_value, when="init")
-        return _minting_of(self.strategy, self.auto_uuid_length)
+        return Auto(_strategy_of(self.strategy, self.auto_uuid_length), when="init")
 
     def check_declaration(self) -> None:
         if self._conflicting_default:
@@ -451,8 +451,7 @@ class AutoFieldMixin(Field[T]):
 
     def get_new_auto_key_value(self) -> Any:
         """A fresh value of the strategy; each instance that is constructed without one gets its own."""
-        strategy = _minting_of(self.strategy, self.auto_uuid_length).strategy
-        return _core.mint_one(cast("_core.Strategy", strategy))
+        return _core.mint_one(_strategy_of(self.strategy, self.auto_uuid_length))
 
     def set_auto_key_value(self, force: bool = False) -> None:
         """Mint the value of the next instance already now; it shows as the field's `default` until it is taken.
@@ -513,11 +512,9 @@ class AutoFieldMixin(Field[T]):
 
 
 @functools.cache
-def _minting_of(strategy: str, uuid_length: int) -> Auto:
+def _strategy_of(name: str, uuid_length: int) -> _core.Strategy:
     """What mints values of a strategy; `"uuid4"` is hexadecimal digits here, without hyphens."""
-    if strategy == AutoGenerate.UUID4.value:
-        return auto(strategy, when="init", length=uuid_length)
-    return auto(strategy, when="init")
+    return _core.Strategy(name, length=uuid_length) if name == AutoGenerate.UUID4.value else _core.Strategy(name)
 
 
 # The fields that people declare.
