@@ -1,7 +1,7 @@
 //! The catalog: what each table of the database is like, whatever the classes of today say.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use mintkey_store::{
     Error, Index, Item, KeyAttribute, KeyKind, Map, Name, Projection, Result, Table, Value,
@@ -10,6 +10,7 @@ use mintkey_store::{
 use rusqlite::OptionalExtension as _;
 
 use crate::connection::{Attempt, Connection};
+use crate::gate::locked;
 use crate::layout::{CATALOG, Layout, column_type};
 use crate::translate::Cell;
 
@@ -38,7 +39,7 @@ fn address(table: &Arc<Table>) -> usize {
 impl Layouts {
     /// What is remembered of a table, at this version or at any.
     pub fn find(&self, table: &Arc<Table>, version: Option<i64>) -> Option<Arc<Layout>> {
-        let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = locked(&self.0);
         if version.is_some_and(|version| version != remembered.version) {
             return None;
         }
@@ -51,7 +52,7 @@ impl Layouts {
     /// Remembers what was found at a version, and forgets what is of another.
     pub fn remember(&self, version: i64, table: &Arc<Table>, layout: &Arc<Layout>) {
         self.reach(version);
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = locked(&self.0);
         if remembered.known.len() >= REMEMBERED {
             remembered.known.clear();
         }
@@ -62,16 +63,12 @@ impl Layouts {
 
     /// Forgets everything.
     pub fn forget(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .known
-            .clear();
+        locked(&self.0).known.clear();
     }
 
     /// Forgets everything that is not of this version.
     pub fn reach(&self, version: i64) {
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = locked(&self.0);
         if remembered.version != version {
             remembered.version = version;
             remembered.known.clear();

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::watch::pause;
@@ -15,6 +16,11 @@ const PAUSE: Duration = Duration::from_micros(200);
 /// A thread may ask about an interrupt while it holds a pass, and the answer may wait for a lock that
 /// the forking thread holds. Then waiting longer changes nothing.
 const POLL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Locks a mutex, also after a panic elsewhere: what is kept here is whole between any two steps.
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 thread_local! {
     /// The gates this thread is inside of, once for each pass.

@@ -6,13 +6,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread, ThreadId};
 
 use mintkey_store::{Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result};
 
 use crate::connection::{self, Connection, Fault};
-use crate::gate::Pass;
+use crate::gate::{Pass, locked};
 use crate::store::Shared;
 use crate::watch::{Stop, Watch};
 use crate::writer::Transaction;
@@ -78,21 +78,26 @@ impl Entry {
 
     /// Gives it up, unless somebody has begun it.
     pub fn withdraw(&self) -> bool {
-        self.step(WAITING, WITHDRAWN)
+        let withdrawn = self.step(WAITING, WITHDRAWN);
+        if withdrawn && let Whose::Task(done) = &self.whose {
+            // What the answer would have gone to is let go at once, not when the queue comes to it.
+            drop(locked(done).take());
+        }
+        withdrawn
     }
 
     /// Hands over the answer of a request that was begun. The thread that holds no pass calls `done`.
     pub fn answer(&self, answer: Result<Reply>) -> Option<Delivery> {
         match &self.whose {
             Whose::Thread(thread) => {
-                *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+                *locked(&self.answer) = Some(answer);
                 self.stage.store(ANSWERED, Ordering::SeqCst);
                 thread.unpark();
                 None
             }
             Whose::Task(done) => {
                 self.stage.store(ANSWERED, Ordering::SeqCst);
-                let done = done.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                let done = locked(done).take()?;
                 Some(Delivery { done, answer })
             }
         }
@@ -182,11 +187,6 @@ impl Queue {
         self.leader = None;
         self.background = None;
     }
-}
-
-/// Locks a queue; a panic elsewhere has left it whole, since nothing in between can fail.
-pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
@@ -435,3 +435,6 @@ impl Shared {
 fn again(error: &Error) -> Error {
     Error::new(error.kind, error.message.clone())
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,9 +13,9 @@ use mintkey_store::{
 use crate::catalog::{self, Layouts};
 use crate::config::Config;
 use crate::connection::{self, Attempt, Connection, Fault};
-use crate::gate::Gate;
+use crate::gate::{Gate, locked};
 use crate::layout::Layout;
-use crate::queue::{Queue, locked};
+use crate::queue::Queue;
 use crate::reader;
 use crate::watch::{Watch, pause};
 use crate::workers::{self, Readers};
@@ -53,6 +53,11 @@ impl SqliteStore {
             closed: AtomicBool::new(false),
             idle: Mutex::default(),
         }))
+    }
+
+    #[cfg(test)]
+    pub fn shared(&self) -> &Shared {
+        &self.0
     }
 }
 

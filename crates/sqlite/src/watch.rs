@@ -1,11 +1,11 @@
 //! Looks at the clock and at the keyboard while `SQLite` works or a thread waits.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mintkey_store::{Error, ErrorKind, Interrupt, Outcome};
 
-use crate::gate::Gate;
+use crate::gate::{Gate, locked};
 
 /// How often an interrupt is looked for.
 pub const POLL: Duration = Duration::from_millis(100);
@@ -123,22 +123,18 @@ impl Post {
 
     /// Puts a watch there, or none.
     pub fn set(&self, watch: Option<Watch>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+        *locked(&self.0) = watch;
     }
 
     /// Looks, if there is a watch.
     pub fn look(&self, gate: &Gate) -> Option<Stop> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = locked(&self.0);
         // A signal handler may come back to this store, on another connection with another post.
         slot.as_mut()?.look(gate)
     }
 
     /// Why the watch stopped the work, if it did.
     pub fn stopped(&self) -> Option<Stop> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()?
-            .stopped()
+        locked(&self.0).as_ref()?.stopped()
     }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use mintkey_store::{Done, Error, ErrorKind, Outcome, Request, Ticket};
 
-use crate::queue::{Entry, GROUP, locked};
+use crate::gate::locked;
+use crate::queue::{Entry, GROUP};
 use crate::store::Shared;
 use crate::watch::{Watch, pause};
 

@@ -1,0 +1,146 @@
+//! How many commits a crowd needs, and what a failed one does.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::channel;
+
+use mintkey_store::store::Never;
+use mintkey_store::{Guard, Item, KeyAttribute, KeyKind, Operation, Put, Store, Table, Value};
+
+use super::*;
+use crate::config::Config;
+use crate::store::SqliteStore;
+
+fn put(key: &str) -> Request {
+    let table = Table {
+        name: "things".into(),
+        model: "Thing".into(),
+        partition: KeyAttribute {
+            name: "id".into(),
+            kind: KeyKind::String,
+        },
+        sort: None,
+        ttl: None,
+        indexes: Vec::new(),
+        unique: Vec::new(),
+    };
+    let item = Item::from_pairs(vec![("id".into(), Value::from(key))]);
+    let put = Put {
+        table: Arc::new(table),
+        item: Arc::new(item),
+        guard: Guard::default(),
+    };
+    Request {
+        now: 0,
+        operation: Operation::Put(put),
+    }
+}
+
+/// A store on a file that counts its commits, or refuses them.
+fn counting(refuse: bool) -> (tempfile::TempDir, SqliteStore, Arc<AtomicUsize>) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:///{}/test.db?timeout=60", folder.path().display());
+    let store = SqliteStore::new(Config::parse(&url).unwrap());
+    store.execute(&put("first"), &Never).unwrap();
+    let commits = Arc::new(AtomicUsize::new(0));
+    let hook = {
+        let commits = Arc::clone(&commits);
+        move || {
+            commits.fetch_add(1, Ordering::SeqCst);
+            refuse
+        }
+    };
+    locked(&store.shared().queue)
+        .writer
+        .as_mut()
+        .unwrap()
+        .raw
+        .commit_hook(Some(hook))
+        .unwrap();
+    (folder, store, commits)
+}
+
+#[test]
+fn sixty_four_submitted_at_once_share_few_commits() {
+    let (_folder, store, commits) = counting(false);
+    for round in 1..=3 {
+        let (sender, receiver) = channel();
+        for number in 0..64 {
+            let sender = sender.clone();
+            let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
+            store.submit(Arc::new(put(&format!("{round}-{number}"))), done);
+        }
+        drop(sender);
+        assert_eq!(receiver.iter().flatten().count(), 64);
+        assert!(commits.swap(0, Ordering::SeqCst) <= 4);
+    }
+}
+
+#[test]
+fn a_failed_commit_fails_every_member_and_keeps_nothing() {
+    let (_folder, store, commits) = counting(true);
+    let (sender, receiver) = channel();
+    for number in 0..16 {
+        let sender = sender.clone();
+        let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
+        store.submit(Arc::new(put(&number.to_string())), done);
+    }
+    drop(sender);
+    let answers: Vec<Result<Reply>> = receiver.iter().collect();
+    assert_eq!(answers.len(), 16);
+    for answer in answers {
+        assert_eq!(
+            answer.unwrap_err().kind,
+            ErrorKind::Unavailable(Outcome::NotApplied)
+        );
+    }
+    assert!(commits.load(Ordering::SeqCst) > 0);
+    let shared = store.shared();
+    let rows: i64 = locked(&shared.queue)
+        .writer
+        .as_ref()
+        .unwrap()
+        .raw
+        .query_row("SELECT count(*) FROM things", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(rows, 1);
+}
+
+/// Always wants out.
+struct Pressed;
+
+impl Interrupt for Pressed {
+    fn raised(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
+    let (_folder, store, _) = counting(false);
+    let shared = store.shared();
+    let connection = locked(&shared.queue).lead().unwrap();
+    // Long enough for several looks at the keyboard, if anybody looked.
+    let slow = "CREATE TRIGGER slow BEFORE INSERT ON things WHEN NEW.pk LIKE 'slow%' BEGIN SELECT max(x) FROM \
+        (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 3000000) SELECT x FROM c); END";
+    connection.raw.execute_batch(slow).unwrap();
+    let mut watch = Watch::new(Some(&Pressed), None);
+    let connection = shared.begin(Some(connection), &mut watch).unwrap();
+    let (sender, receiver) = channel();
+    let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
+    let entry = Arc::new(Entry::of_task(Arc::new(put("other")), done));
+    assert!(entry.take());
+    let (own, deliveries) = shared.carry(&connection, Some(&put("slow")), &[entry], &watch);
+    deliveries.into_iter().for_each(Delivery::deliver);
+    own.unwrap();
+    receiver.recv().unwrap().unwrap();
+    // Alone it would have stopped.
+    let connection = shared.begin(Some(connection), &mut watch).unwrap();
+    let (own, _) = shared.carry(&connection, Some(&put("slow too")), &[], &watch);
+    assert_eq!(
+        own.unwrap_err().kind,
+        ErrorKind::Interrupted(Outcome::NotApplied)
+    );
+    let mut queue = locked(&shared.queue);
+    queue.writer = Some(connection);
+    queue.pass_on();
+}
