@@ -1,7 +1,6 @@
 //! Opens connections, and turns what `SQLite` says into this project's errors.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
@@ -9,7 +8,6 @@ use rusqlite::config::DbConfig;
 use rusqlite::{ErrorCode, OpenFlags};
 
 use crate::config::Config;
-use crate::gate::Gate;
 use crate::watch::{self, Post, Stop, Watch};
 
 /// Steps of `SQLite`'s machine between two looks at the clock: about half a millisecond.
@@ -57,7 +55,7 @@ pub struct Connection {
 
 impl Connection {
     /// Opens the store's database.
-    pub fn open(config: &Config, gate: &Arc<Gate>, watch: &mut Watch) -> Result<Self> {
+    pub fn open(config: &Config, watch: &mut Watch) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -71,8 +69,8 @@ impl Connection {
         let mut raw = opened.map_err(|error| failure(config, error, Outcome::NotApplied))?;
         let post = Post::new();
         let handler = {
-            let (post, gate) = (post.clone(), Arc::clone(gate));
-            move || post.look(&gate).is_some()
+            let post = post.clone();
+            move || post.look().is_some()
         };
         raw.set_prepared_statement_cache_capacity(STATEMENTS);
         // Waiting for locks is done here, where interrupts are looked for.
@@ -85,7 +83,7 @@ impl Connection {
             .map(drop);
         prepared.map_err(|error| failure(config, error, Outcome::NotApplied))?;
         if config.path.is_some() {
-            let mode: String = patiently(config, gate, watch, || {
+            let mode: String = patiently(config, watch, || {
                 raw.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))
             })?;
             if !mode.eq_ignore_ascii_case("wal") {
@@ -138,7 +136,6 @@ fn check_folder(config: &Config, path: &Path) -> Result<()> {
 /// Tries again while another connection holds the lock.
 pub fn patiently<T>(
     config: &Config,
-    gate: &Gate,
     watch: &mut Watch,
     mut attempt: impl FnMut() -> rusqlite::Result<T>,
 ) -> Result<T> {
@@ -146,7 +143,7 @@ pub fn patiently<T>(
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
-            Err(error) if is_busy(&error) => match watch.look(gate) {
+            Err(error) if is_busy(&error) => match watch.look() {
                 None => {
                     watch::pause(wait.min(watch.pause()));
                     wait = (wait * 2).min(LONGEST_PAUSE);

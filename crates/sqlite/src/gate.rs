@@ -1,11 +1,12 @@
-//! Lets a fork happen only while nobody is inside `SQLite`.
+//! Lets a fork happen only while nobody is inside SQLite.
 //!
 //! A child inherits the memory of its parent but none of its other threads, and none of its file
-//! locks. A mutex that another thread holds stays locked for ever there; a connection that is open
-//! believes in locks it has not. So every thread takes a pass before it touches a mutex or a
-//! connection, and a fork first waits until all passes are back. Whoever waits does so without a pass.
+//! locks. A mutex that another thread holds stays locked for ever there, SQLite's own among them; a
+//! connection that is open believes in locks it has not. So every thread takes a pass before it
+//! touches a mutex or a connection, and a fork first waits until all passes are back. Whoever waits
+//! does so without a pass. SQLite's mutexes are the process's, and so is the gate.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,122 +24,127 @@ pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 thread_local! {
-    /// The gates this thread is inside of, once for each pass.
-    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    /// How many passes this thread has; its address is the thread's name.
+    static PASSES: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The gate of one store.
-#[derive(Debug, Default)]
-pub struct Gate {
-    active: AtomicUsize,
-    polling: AtomicUsize,
-    frozen: AtomicBool,
-    torn: AtomicBool,
+/// A number no other thread has, and that a forked thread keeps; never 0.
+fn myself() -> usize {
+    PASSES.with(|passes| std::ptr::from_ref(passes).addr())
 }
+
+static ACTIVE: AtomicUsize = AtomicUsize::new(0);
+static POLLING: AtomicUsize = AtomicUsize::new(0);
+/// The thread that is about to fork, or 0.
+static FORKING: AtomicUsize = AtomicUsize::new(0);
+static TORN: AtomicBool = AtomicBool::new(false);
 
 /// The right to be inside; dropping it gives it back.
 #[derive(Debug)]
-pub struct Pass<'a>(&'a Gate);
+pub struct Pass(());
 
-impl Gate {
-    fn identity(&self) -> usize {
-        std::ptr::from_ref(self).addr()
-    }
-
-    /// How many passes this thread has.
-    fn own(&self) -> usize {
-        let identity = self.identity();
-        INSIDE.with_borrow(|inside| inside.iter().filter(|gate| **gate == identity).count())
-    }
-
-    /// Whether this thread is inside.
-    pub fn is_inside(&self) -> bool {
-        self.own() > 0
-    }
-
-    /// Waits while a fork is under way, then lets the thread in.
-    pub fn enter(&self) -> Pass<'_> {
-        loop {
-            self.active.fetch_add(1, Ordering::SeqCst);
-            // A thread that is inside already (a signal handler of its own came back here) must not
-            // wait for a fork that waits for it.
-            if !self.frozen.load(Ordering::SeqCst) || self.own() > 0 {
-                break;
-            }
-            self.active.fetch_sub(1, Ordering::SeqCst);
-            pause(PAUSE);
+/// Waits while another thread forks, then lets this one in.
+pub fn enter() -> Pass {
+    loop {
+        ACTIVE.fetch_add(1, Ordering::SeqCst);
+        let forking = FORKING.load(Ordering::SeqCst);
+        // A thread that is inside already (a signal handler of its own came back here) must not wait
+        // for a fork that waits for it.
+        if forking == 0 || is_inside() || forking == myself() {
+            PASSES.set(PASSES.get() + 1);
+            return Pass(());
         }
-        INSIDE.with_borrow_mut(|inside| inside.push(self.identity()));
-        Pass(self)
-    }
-
-    /// Asks a question that may wait for a lock of a forking thread, unless a fork is under way.
-    pub fn poll(&self, question: impl FnOnce() -> bool) -> bool {
-        if self.is_frozen() {
-            return false;
-        }
-        self.polling.fetch_add(1, Ordering::SeqCst);
-        let answer = question();
-        self.polling.fetch_sub(1, Ordering::SeqCst);
-        answer
-    }
-
-    /// Whether a fork is waiting or under way.
-    pub fn is_frozen(&self) -> bool {
-        self.frozen.load(Ordering::SeqCst)
-    }
-
-    /// Waits until nobody else is inside, and keeps everybody out. True: nobody at all is inside.
-    pub fn freeze(&self) -> bool {
-        self.frozen.store(true, Ordering::SeqCst);
-        let own = self.own();
-        let mut stuck_since: Option<Instant> = None;
-        loop {
-            let others = self.active.load(Ordering::SeqCst).saturating_sub(own);
-            if others == 0 {
-                break;
-            }
-            if others > self.polling.load(Ordering::SeqCst) {
-                stuck_since = None;
-            } else if stuck_since.get_or_insert_with(Instant::now).elapsed() > POLL_PATIENCE {
-                break;
-            }
-            pause(PAUSE);
-        }
-        let empty = self.active.load(Ordering::SeqCst) == 0;
-        self.torn.store(!empty, Ordering::SeqCst);
-        empty
-    }
-
-    /// Opens again in the process that went on.
-    pub fn thaw_parent(&self) {
-        self.torn.store(false, Ordering::SeqCst);
-        self.frozen.store(false, Ordering::SeqCst);
-    }
-
-    /// Opens again in the child, where only the forking thread is left.
-    pub fn thaw_child(&self) {
-        self.active.store(self.own(), Ordering::SeqCst);
-        self.polling.store(0, Ordering::SeqCst);
-        self.frozen.store(false, Ordering::SeqCst);
-    }
-
-    /// Whether this process was forked while somebody was inside: then nothing here can be trusted.
-    pub fn is_torn(&self) -> bool {
-        self.torn.load(Ordering::SeqCst) && !self.is_frozen()
+        ACTIVE.fetch_sub(1, Ordering::SeqCst);
+        pause(PAUSE);
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Pass {
     fn drop(&mut self) {
-        let identity = self.0.identity();
-        // Fails only while the thread ends, when nobody counts any more.
-        let _ = INSIDE.try_with(|inside| {
-            let mut inside = inside.borrow_mut();
-            if let Some(place) = inside.iter().rposition(|gate| *gate == identity) {
-                inside.remove(place);
-            }
-        });
-        self.0.active.fetch_sub(1, Ordering::SeqCst);
+        PASSES.set(PASSES.get().saturating_sub(1));
+        ACTIVE.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// Whether this thread is inside.
+pub fn is_inside() -> bool {
+    PASSES.get() > 0
+}
+
+/// Asks a question that may wait for a lock of a forking thread, unless a fork is under way.
+pub fn poll(question: impl FnOnce() -> bool) -> bool {
+    if FORKING.load(Ordering::SeqCst) != 0 {
+        return false;
+    }
+    POLLING.fetch_add(1, Ordering::SeqCst);
+    let answer = question();
+    POLLING.fetch_sub(1, Ordering::SeqCst);
+    answer
+}
+
+/// What a thread that is about to fork finds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Frozen {
+    /// Nobody is inside, and nobody comes in.
+    Empty,
+    /// Somebody cannot come out.
+    Occupied,
+    /// This thread has asked before.
+    Already,
+}
+
+/// Waits until nobody else is inside, and keeps everybody out.
+pub fn freeze() -> Frozen {
+    let myself = myself();
+    while let Err(other) = FORKING.compare_exchange(0, myself, Ordering::SeqCst, Ordering::SeqCst) {
+        if other == myself {
+            return Frozen::Already;
+        }
+        pause(PAUSE);
+    }
+    let mut stuck_since: Option<Instant> = None;
+    loop {
+        let others = ACTIVE.load(Ordering::SeqCst).saturating_sub(PASSES.get());
+        if others == 0 {
+            break;
+        }
+        if others > POLLING.load(Ordering::SeqCst) {
+            stuck_since = None;
+        } else if stuck_since.get_or_insert_with(Instant::now).elapsed() > POLL_PATIENCE {
+            break;
+        }
+        pause(PAUSE);
+    }
+    let empty = ACTIVE.load(Ordering::SeqCst) == 0;
+    // For the child only: the parent goes on with all its threads.
+    TORN.store(!empty, Ordering::SeqCst);
+    if empty {
+        Frozen::Empty
+    } else {
+        Frozen::Occupied
+    }
+}
+
+/// Opens again in the process that went on.
+pub fn thaw_parent() {
+    if FORKING.load(Ordering::SeqCst) == myself() {
+        TORN.store(false, Ordering::SeqCst);
+        FORKING.store(0, Ordering::SeqCst);
+    }
+}
+
+/// Opens again in the child, where only the forking thread is left. False: it is open already.
+pub fn thaw_child() -> bool {
+    let mine = FORKING.load(Ordering::SeqCst) == myself();
+    if mine {
+        ACTIVE.store(PASSES.get(), Ordering::SeqCst);
+        POLLING.store(0, Ordering::SeqCst);
+        FORKING.store(0, Ordering::SeqCst);
+    }
+    mine
+}
+
+/// Whether this process was forked while somebody was inside: then no connection can be touched.
+pub fn is_torn() -> bool {
+    TORN.load(Ordering::SeqCst) && FORKING.load(Ordering::SeqCst) == 0
 }

@@ -8,6 +8,7 @@
 mod catalog;
 mod config;
 mod connection;
+mod fork;
 mod gate;
 mod layout;
 mod queue;

@@ -12,7 +12,7 @@ use std::thread::{self, Thread, ThreadId};
 use mintkey_store::{Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result};
 
 use crate::connection::{self, Connection, Fault};
-use crate::gate::{Pass, locked};
+use crate::gate::{self, Pass, locked};
 use crate::store::Shared;
 use crate::watch::{Stop, Watch};
 use crate::writer::Transaction;
@@ -193,7 +193,7 @@ impl Shared {
     /// Carries out a write on the calling thread, or lets the one that writes do so.
     pub fn write(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
         let mut watch = Watch::new(Some(interrupt), Some(self.config.timeout));
-        let pass = self.gate.enter();
+        let pass = gate::enter();
         let mut queue = locked(&self.queue);
         if !queue.is_led() {
             let connection = queue.lead();
@@ -219,18 +219,18 @@ impl Shared {
         loop {
             match entry.stage.load(Ordering::SeqCst) {
                 ANSWERED => {
-                    let _pass = self.gate.enter();
+                    let _pass = gate::enter();
                     let answer = locked(&entry.answer).take();
                     return answer.unwrap_or_else(|| Err(self.lost()));
                 }
                 LEADING => {
-                    let pass = self.gate.enter();
+                    let pass = gate::enter();
                     let connection = locked(&self.queue).lead();
                     return self.lead(Some(request), connection, watch, pass);
                 }
                 _ => {}
             }
-            if let Some(stop) = watch.look(&self.gate) {
+            if let Some(stop) = watch.look() {
                 return self.leave(entry, stop);
             }
             thread::park_timeout(watch.pause());
@@ -243,7 +243,7 @@ impl Shared {
         if entry.withdraw() {
             return Err(error(Outcome::NotApplied));
         }
-        let _pass = self.gate.enter();
+        let _pass = gate::enter();
         match entry.stage.load(Ordering::SeqCst) {
             // The turn to lead came at this very moment.
             LEADING => {
@@ -264,7 +264,7 @@ impl Shared {
         own: Option<&Request>,
         connection: Option<Connection>,
         watch: &mut Watch,
-        pass: Pass<'_>,
+        pass: Pass,
     ) -> Result<Reply> {
         let (connection, result, deliveries) = match self.begin(connection, watch) {
             Ok(connection) => {
@@ -298,11 +298,11 @@ impl Shared {
         let connection = if let Some(connection) = connection {
             connection
         } else {
-            let mut connection = Connection::open(&self.config, &self.gate, watch)?;
+            let mut connection = Connection::open(&self.config, watch)?;
             connection.looks_first = true;
             connection
         };
-        connection::patiently(&self.config, &self.gate, watch, || {
+        connection::patiently(&self.config, watch, || {
             connection
                 .raw
                 .prepare_cached("BEGIN IMMEDIATE")?
@@ -361,7 +361,7 @@ impl Shared {
             answers.insert(0, Err(first));
             answers
         };
-        let begun = Transaction::begin(connection, &self.gate, &self.layouts, self.config.max_item);
+        let begun = Transaction::begin(connection, &self.layouts, self.config.max_item);
         let mut transaction = match begun {
             Ok(transaction) => transaction,
             Err(error) => return fail_all(error, Outcome::NotApplied),

@@ -7,7 +7,6 @@ use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, StatementStatus};
 
 use crate::connection::{Attempt, Connection, Fault};
-use crate::gate::Gate;
 use crate::layout::Layout;
 use crate::translate::{self, Cell, Select};
 
@@ -67,18 +66,11 @@ pub fn batch(
 }
 
 /// Answers a query.
-pub fn query(
-    connection: &Connection,
-    gate: &Gate,
-    layout: &Layout,
-    query: &Query,
-    now: i64,
-) -> Attempt<Reply> {
+pub fn query(connection: &Connection, layout: &Layout, query: &Query, now: i64) -> Attempt<Reply> {
     let index = translate::query_index(layout, query)?;
     let select = translate::query(layout, query, now)?;
     Reading {
         connection,
-        gate,
         layout,
         select: &select,
         shown: index.and_then(|index| translate::shown(layout, index)),
@@ -93,17 +85,10 @@ pub fn query(
 }
 
 /// Answers a scan.
-pub fn scan(
-    connection: &Connection,
-    gate: &Gate,
-    layout: &Layout,
-    scan: &Scan,
-    now: i64,
-) -> Attempt<Reply> {
+pub fn scan(connection: &Connection, layout: &Layout, scan: &Scan, now: i64) -> Attempt<Reply> {
     let select = translate::scan(layout, scan, now)?;
     Reading {
         connection,
-        gate,
         layout,
         select: &select,
         shown: None,
@@ -120,7 +105,6 @@ pub fn scan(
 /// One page being read.
 struct Reading<'a> {
     connection: &'a Connection,
-    gate: &'a Gate,
     layout: &'a Layout,
     select: &'a Select,
     shown: Option<Vec<&'a Name>>,
@@ -157,7 +141,7 @@ impl Reading<'_> {
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next()? {
             seen += 1;
-            if seen % ROWS_PER_LOOK == 0 && self.connection.post.look(self.gate).is_some() {
+            if seen % ROWS_PER_LOOK == 0 && self.connection.post.look().is_some() {
                 return Err(Fault::Sqlite(stopped()));
             }
             let mine = match self.segment {

@@ -13,7 +13,8 @@ use mintkey_store::{
 use crate::catalog::{self, Layouts};
 use crate::config::Config;
 use crate::connection::{self, Attempt, Connection, Fault};
-use crate::gate::{Gate, locked};
+use crate::fork;
+use crate::gate::{self, locked};
 use crate::layout::Layout;
 use crate::queue::Queue;
 use crate::reader;
@@ -30,7 +31,6 @@ const ATTEMPTS: usize = 5;
 /// What the store's threads share.
 pub struct Shared {
     pub config: Config,
-    pub gate: Arc<Gate>,
     pub layouts: Layouts,
     pub queue: Mutex<Queue>,
     pub readers: Mutex<Readers>,
@@ -44,15 +44,16 @@ pub struct SqliteStore(Arc<Shared>);
 impl SqliteStore {
     /// The store that the configuration describes.
     pub fn new(config: Config) -> Self {
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             config,
-            gate: Arc::default(),
             layouts: Layouts::default(),
             queue: Mutex::default(),
             readers: Mutex::default(),
             closed: AtomicBool::new(false),
             idle: Mutex::default(),
-        }))
+        });
+        fork::register(&shared);
+        Self(shared)
     }
 
     #[cfg(test)]
@@ -62,7 +63,8 @@ impl SqliteStore {
 }
 
 impl Shared {
-    const fn in_memory(&self) -> bool {
+    /// Whether there is no file.
+    pub const fn in_memory(&self) -> bool {
         self.config.path.is_none()
     }
 
@@ -81,7 +83,7 @@ impl Shared {
 
     /// Refuses in a child that inherited half a statement.
     pub fn check_whole(&self) -> Result<()> {
-        if self.gate.is_torn() {
+        if gate::is_torn() {
             return Err(Error::new(
                 ErrorKind::Unavailable(Outcome::NotApplied),
                 format!(
@@ -125,16 +127,15 @@ impl Shared {
 
     /// Reads on a connection of its own; `None` if the table has to be made first.
     fn read(&self, request: &Request, watch: &mut Watch) -> Result<Option<Reply>> {
-        let _pass = self.gate.enter();
+        let _pass = gate::enter();
         self.check_whole()?;
         let idle = locked(&self.idle).pop();
         let connection = if let Some(connection) = idle {
             connection
         } else {
-            let connection = Connection::open(&self.config, &self.gate, watch)?;
-            let version = connection::patiently(&self.config, &self.gate, watch, || {
-                connection.schema_version()
-            })?;
+            let connection = Connection::open(&self.config, watch)?;
+            let version =
+                connection::patiently(&self.config, watch, || connection.schema_version())?;
             // What is remembered may be older than anything this connection will ever prepare.
             self.layouts.reach(version);
             connection
@@ -166,7 +167,7 @@ impl Shared {
                 Err(Fault::Stale) => return Ok(None),
                 Err(Fault::Sqlite(error)) if connection::is_busy(&error) => {
                     // Rare for readers: somebody recovers or closes the log.
-                    if let Some(stop) = watch.look(&self.gate) {
+                    if let Some(stop) = watch.look() {
                         return Err(stop.error(
                             "waiting to read",
                             self.config.timeout,
@@ -196,8 +197,8 @@ impl Shared {
         };
         match &request.operation {
             Operation::Get(get) => reader::get(connection, &layout, get, now),
-            Operation::Query(query) => reader::query(connection, &self.gate, &layout, query, now),
-            Operation::Scan(scan) => reader::scan(connection, &self.gate, &layout, scan, now),
+            Operation::Query(query) => reader::query(connection, &layout, query, now),
+            Operation::Scan(scan) => reader::scan(connection, &layout, scan, now),
             Operation::BatchGet(batch) => reader::batch(connection, &layout, batch, now),
             _ => Ok(Reply::Done),
         }
@@ -216,14 +217,25 @@ impl Shared {
         Ok(layout)
     }
 
-    /// Lets all file connections go.
-    fn let_go(&self) {
+    /// Starts anew in a child, where only the forking thread is left.
+    pub fn start_anew(&self) {
+        if gate::is_torn() {
+            // Closing what another thread was using would take its locks from the parent.
+            mem::forget(mem::take(&mut *locked(&self.idle)));
+            mem::forget(locked(&self.queue).writer.take());
+        }
+        locked(&self.queue).forget_others();
+        locked(&self.readers).forget_others();
+    }
+
+    /// Closes all connections that nobody uses.
+    pub fn let_go(&self) {
         locked(&self.idle).clear();
         locked(&self.queue).writer = None;
     }
 
     fn is_over(&self) -> bool {
-        let _pass = self.gate.enter();
+        let _pass = gate::enter();
         let queue = locked(&self.queue);
         !queue.is_led()
             && queue.waiting() == 0
@@ -234,7 +246,7 @@ impl Shared {
     /// Tells the threads to end when their work is done.
     fn shut(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        let _pass = self.gate.enter();
+        let _pass = gate::enter();
         if let Some(background) = &locked(&self.queue).background {
             background.unpark();
         }
@@ -265,36 +277,33 @@ impl Store for SqliteStore {
     fn close(&self) {
         self.0.shut();
         // A thread of the store cannot wait for its own end, nor one inside a statement for that.
-        if workers::is_worker() || self.0.gate.is_inside() {
+        if workers::is_worker() || gate::is_inside() {
             return;
         }
         while !self.0.is_over() {
             pause(CLOSING);
         }
-        let _pass = self.0.gate.enter();
+        let _pass = gate::enter();
         self.0.let_go();
     }
 
     fn before_fork(&self) {
-        let empty = self.0.gate.freeze();
-        if empty && !self.0.in_memory() {
-            self.0.let_go();
-        }
+        fork::before();
     }
 
     fn in_parent(&self) {
-        self.0.gate.thaw_parent();
+        fork::in_parent();
     }
 
     fn in_child(&self) {
-        self.0.gate.thaw_child();
-        if self.0.gate.is_torn() {
-            // Closing what another thread was using would take its locks from the parent.
-            mem::forget(mem::take(&mut *locked(&self.0.idle)));
-            mem::forget(locked(&self.0.queue).writer.take());
-        }
-        locked(&self.0.queue).forget_others();
-        locked(&self.0.readers).forget_others();
+        fork::in_child();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _pass = gate::enter();
+        self.let_go();
     }
 }
 

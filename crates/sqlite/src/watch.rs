@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mintkey_store::{Error, ErrorKind, Interrupt, Outcome};
 
-use crate::gate::{Gate, locked};
+use crate::gate::{self, locked};
 
 /// How often an interrupt is looked for.
 pub const POLL: Duration = Duration::from_millis(100);
@@ -74,7 +74,7 @@ impl Watch {
     }
 
     /// Looks, if it is time to. The clock starts at the first look, which costs a short request nothing.
-    pub fn look(&mut self, gate: &Gate) -> Option<Stop> {
+    pub fn look(&mut self) -> Option<Stop> {
         if self.stop.is_some() {
             return self.stop;
         }
@@ -89,7 +89,7 @@ impl Watch {
             && now.duration_since(*self.polled.get_or_insert(now)) >= POLL
         {
             self.polled = Some(now);
-            if gate.poll(|| interrupt.raised()) {
+            if gate::poll(|| interrupt.raised()) {
                 self.stop = Some(Stop::Interrupted);
             }
         }
@@ -127,10 +127,10 @@ impl Post {
     }
 
     /// Looks, if there is a watch.
-    pub fn look(&self, gate: &Gate) -> Option<Stop> {
+    pub fn look(&self) -> Option<Stop> {
         let mut slot = locked(&self.0);
         // A signal handler may come back to this store, on another connection with another post.
-        slot.as_mut()?.look(gate)
+        slot.as_mut()?.look()
     }
 
     /// Why the watch stopped the work, if it did.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mintkey_store::{Done, Error, ErrorKind, Outcome, Request, Ticket};
 
-use crate::gate::locked;
+use crate::gate::{self, locked};
 use crate::queue::{Entry, GROUP};
 use crate::store::Shared;
 use crate::watch::{Watch, pause};
@@ -85,7 +85,7 @@ pub fn submit(shared: &Arc<Shared>, request: Arc<Request>, done: Done) -> Box<dy
 }
 
 fn submit_write(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Error> {
-    let _pass = shared.gate.enter();
+    let _pass = gate::enter();
     let mut queue = locked(&shared.queue);
     if let Some(background) = &queue.background {
         background.unpark();
@@ -101,7 +101,7 @@ fn submit_write(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Error> {
 }
 
 fn submit_read(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Error> {
-    let _pass = shared.gate.enter();
+    let _pass = gate::enter();
     let mut readers = locked(&shared.readers);
     if let Some(idle) = readers.idle.pop() {
         idle.unpark();
@@ -139,7 +139,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread, Err
 /// The life of the writing thread.
 fn write(shared: &Shared) {
     loop {
-        let pass = shared.gate.enter();
+        let pass = gate::enter();
         let mut queue = locked(&shared.queue);
         if queue.is_led() || queue.waiting() == 0 {
             if shared.closed.load(Ordering::SeqCst) && queue.waiting() == 0 {
@@ -162,7 +162,7 @@ fn write(shared: &Shared) {
         drop(queue);
         drop(pass);
         gather(shared);
-        let pass = shared.gate.enter();
+        let pass = gate::enter();
         let mut queue = locked(&shared.queue);
         if !queue.is_led() && queue.waiting() > 0 {
             let connection = queue.lead();
@@ -177,7 +177,7 @@ fn write(shared: &Shared) {
 fn gather(shared: &Shared) {
     let mut before = 0;
     for _ in 0..LULLS {
-        let pass = shared.gate.enter();
+        let pass = gate::enter();
         let waiting = locked(&shared.queue).waiting();
         drop(pass);
         if waiting == before || waiting >= GROUP {
@@ -191,7 +191,7 @@ fn gather(shared: &Shared) {
 /// The life of a reading thread.
 fn read(shared: &Shared) {
     loop {
-        let pass = shared.gate.enter();
+        let pass = gate::enter();
         let mut readers = locked(&shared.readers);
         let own = thread::current().id();
         readers.idle.retain(|thread| thread.id() != own);
@@ -210,7 +210,7 @@ fn read(shared: &Shared) {
         drop(pass);
         if entry.take() {
             let answer = shared.carry_out(&entry.request, &mintkey_store::store::Never);
-            let pass = shared.gate.enter();
+            let pass = gate::enter();
             let delivery = entry.answer(answer);
             drop(pass);
             if let Some(delivery) = delivery {

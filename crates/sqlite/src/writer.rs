@@ -9,7 +9,6 @@ use mintkey_store::{
 
 use crate::catalog::{self, Layouts};
 use crate::connection::{Attempt, Connection, Fault};
-use crate::gate::Gate;
 use crate::layout::Layout;
 use crate::reader;
 use crate::translate::Cell;
@@ -17,7 +16,6 @@ use crate::translate::Cell;
 /// One transaction, and what it learns about the tables.
 pub struct Transaction<'a> {
     connection: &'a Connection,
-    gate: &'a Gate,
     layouts: &'a Layouts,
     max_item: usize,
     /// The version of the tables when it began.
@@ -36,13 +34,11 @@ impl<'a> Transaction<'a> {
     /// Looks at the tables at the begin of a transaction.
     pub fn begin(
         connection: &'a Connection,
-        gate: &'a Gate,
         layouts: &'a Layouts,
         max_item: usize,
     ) -> rusqlite::Result<Self> {
         Ok(Self {
             connection,
-            gate,
             layouts,
             max_item,
             version: connection.schema_version()?,
@@ -80,11 +76,11 @@ impl<'a> Transaction<'a> {
             }
             Operation::Query(query) => {
                 let layout = self.layout(&query.table)?;
-                reader::query(self.connection, self.gate, &layout, query, now)
+                reader::query(self.connection, &layout, query, now)
             }
             Operation::Scan(scan) => {
                 let layout = self.layout(&scan.table)?;
-                reader::scan(self.connection, self.gate, &layout, scan, now)
+                reader::scan(self.connection, &layout, scan, now)
             }
             Operation::Put(put) => self.put(put, now),
             Operation::Update(update) => self.update(update, now),

@@ -6,18 +6,10 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use common::*;
 use mintkey_store::Store;
-
-/// A fork must find every store of the process at rest, and a test knows only its own.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Forks with the handlers around it, and runs the work in the child, which then ends.
 fn fork(store: &dyn Store, work: impl FnOnce()) -> libc::pid_t {
@@ -45,7 +37,6 @@ fn wait_for(child: libc::pid_t) {
 
 #[test]
 fn the_parent_closes_and_the_child_goes_on() {
-    let _alone = alone();
     let fixture = Fixture::new();
     let store = &*fixture.store;
     put(store, &orders(), order("parent", "before", &[])).unwrap();
@@ -80,7 +71,6 @@ fn the_parent_closes_and_the_child_goes_on() {
 
 #[test]
 fn a_fork_amid_busy_threads_loses_nothing() {
-    let _alone = alone();
     let fixture = Fixture::with("?sync=normal&timeout=60");
     let store = &*fixture.store;
     let over = AtomicBool::new(false);
@@ -142,7 +132,6 @@ fn a_fork_amid_busy_threads_loses_nothing() {
 
 #[test]
 fn a_store_in_memory_goes_on_as_a_copy() {
-    let _alone = alone();
     let store = &*mintkey_sqlite::open("sqlite://").unwrap();
     put(store, &orders(), order("a", "1", &[])).unwrap();
     let child = fork(store, || {
