@@ -204,6 +204,8 @@ class Codec:
         condition: tuple[Any, ...] | None = None,
     ) -> Request:
         """Sets and removes attributes and applies `actions`, in the store."""
+    def updated(self, item: Item, values: dict[str, Any], actions: list[tuple[Any, ...]]) -> Item:
+        """The item that an update makes of another one."""
     def delete(self, key: Key, *, version: _Version, condition: tuple[Any, ...] | None = None) -> Request:
         """Removes an item."""
     def batch_get(self, keys: list[Key], *, consistent: bool = False) -> Request:

@@ -164,7 +164,17 @@ class Attribute(Operand, Generic[T]):
         return (self.stored_name,)
 
     def _operand(self, value: Any) -> Any:
-        return _core.checked(self.kind, self._label, value)
+        stored = value
+        if self.converts:
+            try:
+                stored = self.encode(value)
+            except (TypeError, ValueError) as error:
+                raise InvalidValue(f"{self._label}: {error}", model=self.model, attribute=self.name) from error
+        return _core.checked(self.kind, self._label, stored)
+
+    @property
+    def _kind(self) -> str:
+        return self.kind
 
     def minted_between(self, start: datetime, end: datetime) -> Condition:
         """Minted from `start` on and before `end` (a naive time is UTC), by this attribute's `default=` strategy.
@@ -476,18 +486,7 @@ class JSONAttribute(Attribute[Any]):
         return validate(value) if validate is not None else model_class(**value)
 
 
-class _EncodedAttribute(Attribute[T]):
-    """An attribute whose stored form is the text, number or bytes that `encode` makes."""
-
-    def _operand(self, value: Any) -> Any:
-        try:
-            stored = self.encode(value)
-        except (TypeError, ValueError) as error:
-            raise InvalidValue(f"{self._label}: {error}", model=self.model, attribute=self.name) from error
-        return _core.checked(self.kind, self._label, stored)
-
-
-class EnumAttribute(_EncodedAttribute[E]):
+class EnumAttribute(Attribute[E]):
     """A member of `enum_class`, stored by its value, which must be text, a number or bytes."""
 
     kind = "any"
@@ -515,7 +514,7 @@ class EnumAttribute(_EncodedAttribute[E]):
         return self.enum_class(stored)
 
 
-class DatetimeAttribute(_EncodedAttribute[datetime]):
+class DatetimeAttribute(Attribute[datetime]):
     """A point in time, stored as ISO 8601 in UTC with six decimals, which sorts as text.
 
     A naive datetime is taken as UTC; reads back an aware one in UTC, from any ISO 8601 form.
@@ -536,7 +535,7 @@ class DatetimeAttribute(_EncodedAttribute[datetime]):
         return _time_from(auto)
 
 
-class DateAttribute(_EncodedAttribute[date]):
+class DateAttribute(Attribute[date]):
     """A calendar day, stored as ISO 8601: `2024-01-31`."""
 
     kind = "string"
@@ -555,7 +554,7 @@ class DateAttribute(_EncodedAttribute[date]):
         return None if to_time is None else lambda minted: to_time(minted).date()
 
 
-class UUIDAttribute(_EncodedAttribute[uuid.UUID]):
+class UUIDAttribute(Attribute[uuid.UUID]):
     """A `uuid.UUID`, stored as its 36 characters."""
 
     kind = "string"
@@ -573,7 +572,7 @@ class UUIDAttribute(_EncodedAttribute[uuid.UUID]):
         return _uuid_from(auto)
 
 
-class TTLAttribute(_EncodedAttribute[datetime]):
+class TTLAttribute(Attribute[datetime]):
     """When the item expires: an aware UTC datetime of whole seconds, stored as epoch seconds.
 
     Fractions are cut when a value is assigned, so that a reload is equal. An expired item is absent for every
@@ -647,7 +646,7 @@ class VersionAttribute(Attribute[int]):
 Algorithm: TypeAlias = Literal["zstd", "lz4", "gzip"]
 
 
-class CompressedAttribute(_EncodedAttribute[str]):
+class CompressedAttribute(Attribute[str]):
     """Long text, stored as compressed bytes.
 
     Args:

@@ -8,7 +8,7 @@ an operation that asks again (a short key that collided) is simply in the next r
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, operations
@@ -184,17 +184,6 @@ def read(
         yield from operations.run_hooks(schema, instance, "after_load")
         found.append(instance)
     return found
-
-
-def named(schema: Schema, key: object) -> dict[str, Any]:
-    """A key as batches take it, a dict, a tuple in the order of the key's parts, or the one part, as a dict."""
-    if isinstance(key, Mapping):
-        return dict(key)
-    parts = key if isinstance(key, (tuple, list)) else (key,)
-    if len(parts) != len(schema.given_keys):
-        wanted = ", ".join(schema.given_keys)
-        raise TypeError(f"{schema.model}: a key is a dict or a tuple of {wanted}, not {key!r}")
-    return dict(zip(schema.given_keys, parts, strict=True))
 
 
 async def awaited(items: Iterable[M] | AsyncIterable[M]) -> AsyncIterator[M]:

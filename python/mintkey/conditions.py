@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeAlias
 
+from mintkey import _core
 from mintkey.errors import InvalidValue
 
-__all__ = ["Condition", "Operand", "Path"]
+__all__ = ["Action", "Condition", "Operand", "Path"]
 
 Steps: TypeAlias = tuple[str | int, ...]
 Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
@@ -24,6 +25,7 @@ TypeName: TypeAlias = Literal[
 
 _TYPE_NAMES = frozenset(TypeName.__args__)  # type: ignore[attr-defined]
 _MOST_VALUES = 100
+_SETS = ("string_set", "number_set", "binary_set")
 
 
 class Condition:
@@ -134,8 +136,25 @@ class Not(Condition):
         return f"~{inner}" if inner.startswith("(") or isinstance(self.condition, Test) else f"~({inner})"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Action:
+    """One change that the store makes to an item: what `Order.n.add(1)` builds, for `update()`."""
+
+    label: str
+    steps: Steps
+    name: str
+    operands: tuple[Any, ...]
+
+    def compile(self) -> tuple[Any, ...]:
+        """The tuple that the compiled core reads."""
+        return (self.name, self.steps, *self.operands)
+
+    def __repr__(self) -> str:
+        return f"{self.label}.{self.name}({', '.join(map(repr, self.operands))})"
+
+
 class Operand:
-    """What a condition can be built from: an attribute, or a path into one."""
+    """What a condition or an update can be built from: an attribute, or a path into one."""
 
     __slots__ = ()
 
@@ -154,6 +173,21 @@ class Operand:
     def _element(self, value: Any) -> Any:
         """`value` as something that the attribute may contain."""
         return value
+
+    @property
+    def _kind(self) -> str:
+        """What is stored there, `"any"` where that is not known."""
+        return "any"
+
+    def _works_on(self, name: str, kinds: Iterable[str]) -> None:
+        if self._kind not in {"any", *kinds}:
+            raise InvalidValue(
+                f"{self._label}.{name}() works on {' or '.join(kinds).replace('_', ' ')} attributes, "
+                f"and this one holds a {self._kind.replace('_', ' ')}"
+            )
+
+    def _action(self, name: str, *operands: Any) -> Action:
+        return Action(self._label, self._steps, name, operands)
 
     def _test(self, name: str, *operands: Any) -> Test:
         return Test(self._label, self._steps, name, operands)
@@ -228,6 +262,56 @@ class Operand:
     def size(self) -> Size:
         """The size: bytes of UTF-8 text or binary, elements of a list, map or set; compare it with a number."""
         return Size(self)
+
+    # Changes that the store makes, for `update()`. All of one update start from the stored item.
+
+    def set(self, value: Any) -> Action:
+        """Put a value there."""
+        return self._action("set", self._given(value))
+
+    def remove(self) -> Action:
+        """Take the value away; nothing happens if there is none."""
+        return self._action("remove")
+
+    def add(self, number: Any) -> Action:
+        """Add to a number; an absent one counts as 0. A negative number subtracts."""
+        self._works_on("add", ("number", "decimal"))
+        return self._action("add", _core.checked("number", self._label, number))
+
+    def append(self, values: Iterable[Any]) -> Action:
+        """Put values at the end of a list; an absent list counts as empty."""
+        return self._listed("append", values)
+
+    def prepend(self, values: Iterable[Any]) -> Action:
+        """Put values at the start of a list; an absent list counts as empty."""
+        return self._listed("prepend", values)
+
+    def _listed(self, name: str, values: Iterable[Any]) -> Action:
+        self._works_on(name, ("list",))
+        if isinstance(values, (str, bytes, dict)):
+            raise InvalidValue(f"{self._label}.{name}() takes a list of values, not one {type(values).__name__}")
+        return self._action(name, _core.checked("list", self._label, list(values)))
+
+    def set_if_absent(self, value: Any) -> Action:
+        """Put a value there unless there is one."""
+        return self._action("set_if_absent", self._given(value))
+
+    def add_to_set(self, members: Iterable[Any]) -> Action:
+        """Add members to a set; an absent set counts as empty."""
+        return self._members("add_to_set", members)
+
+    def delete_from_set(self, members: Iterable[Any]) -> Action:
+        """Take members out of a set; an emptied set is absent."""
+        return self._members("delete_from_set", members)
+
+    def _members(self, name: str, members: Iterable[Any]) -> Action:
+        self._works_on(name, _SETS)
+        if isinstance(members, (str, bytes, dict)):
+            raise InvalidValue(f"{self._label}.{name}() takes a set of members, not one {type(members).__name__}")
+        together = frozenset(members)
+        if not together:
+            raise InvalidValue(f"{self._label}.{name}() needs at least one member")
+        return self._action(name, _core.checked(self._kind, self._label, together))
 
 
 class Size:

@@ -134,7 +134,8 @@ def _orders_one_by_one(console: Console) -> None:
         table.add_row(product, _key(before), _key(order.pk), _minted_at(order.pk))
         orders.append(order)
     console.print(table)
-    console.print("[bold cyan]cyan[/]: the time, read out of the key; [green]green[/]: chance")
+    if console.color_system is not None:
+        console.print("[bold cyan]cyan[/]: the time, read out of the key; [green]green[/]: chance")
     kept = orders[0].pk
     orders[0].total = 17.99
     orders[0].save()

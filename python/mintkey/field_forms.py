@@ -22,7 +22,6 @@ from mintkey.attributes import (
     NumberAttribute,
     StringAttribute,
     UUIDAttribute,
-    _EncodedAttribute,
     _SetAttribute,
 )
 
@@ -76,7 +75,7 @@ class _Set(_SetAttribute[Any]):
         return value
 
 
-class _Time(_EncodedAttribute[time]):
+class _Time(Attribute[time]):
     """A time of day, stored as ISO 8601 with six decimals, which sorts as text."""
 
     kind = "string"

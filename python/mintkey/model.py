@@ -13,9 +13,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from mintkey import _core, batches, operations, plans
+from mintkey import _core, arguments, batches, operations, plans
 from mintkey.attributes import Attribute, utc_now
-from mintkey.conditions import Condition
+from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.queries import QueryAccess, Result
 from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema, State, constructor
@@ -24,11 +24,9 @@ from mintkey.stores import store_of
 if TYPE_CHECKING:
     from typing_extensions import Self, dataclass_transform
 
+    from mintkey.arguments import Key
     from mintkey.batches import Progress
     from mintkey.stores import Operation
-
-    #: A key of an item: a dict, a tuple of its parts, or its only part.
-    Key = Mapping[str, Any] | tuple[Any, ...] | str | float | bytes
 else:
 
     def dataclass_transform(**_: object) -> Any:
@@ -278,47 +276,90 @@ class Model:
         )
         return instance
 
-    def update(self, *, condition: Condition | None = None, skip_hooks: bool = False, **values: Any) -> None:
-        """Write attributes in the store, without reading first; None removes one.
+    def update(
+        self,
+        *actions: Action,
+        condition: Condition | None = None,
+        upsert: bool = False,
+        skip_hooks: bool = False,
+        **values: Any,
+    ) -> None:
+        """Change attributes in the store, without reading first: `order.update(Order.n.add(1), status="paid")`.
 
         The instance takes the stored result; attributes that were changed here and not named stay changed.
 
+        Args:
+            actions: changes that the store computes, such as `Order.tags.append(["x"])`.
+            condition: must hold for the stored row; else `ConditionFailed` and nothing is written.
+            upsert: insert the row if it is not there, of the key, defaults, minted values and these changes.
+            skip_hooks: run no hooks.
+            values: attributes to set; None removes one.
+
         Raises:
-            ItemGone: there is no such row.
+            ItemGone: there is no such row, and `upsert` was not asked for.
             ConditionFailed, VersionConflict, InvalidValue: as `save()`.
         """
         schema = self.__mintkey_schema__
         store = store_of(schema)
         _check_sync(schema, skip_hooks, "before_update", "after_update")
-        store.run(operations.update(schema, self, _changes(schema, values), condition=condition, skip_hooks=skip_hooks))
+        changes = arguments.changes(schema, actions, values)
+        store.run(operations.update(schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks))
 
-    async def aupdate(self, *, condition: Condition | None = None, skip_hooks: bool = False, **values: Any) -> None:
+    async def aupdate(
+        self,
+        *actions: Action,
+        condition: Condition | None = None,
+        upsert: bool = False,
+        skip_hooks: bool = False,
+        **values: Any,
+    ) -> None:
         """Like `update()`, awaited."""
         schema = self.__mintkey_schema__
+        changes = arguments.changes(schema, actions, values)
         await store_of(schema).arun(
-            operations.update(schema, self, _changes(schema, values), condition=condition, skip_hooks=skip_hooks)
+            operations.update(schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks)
         )
 
     @classmethod
-    def update_by_key(cls, key: Mapping[str, Any], /, *, condition: Condition | None = None, **values: Any) -> None:
+    def update_by_key(
+        cls,
+        key: Key,
+        /,
+        *actions: Action,
+        condition: Condition | None = None,
+        upsert: bool = False,
+        **values: Any,
+    ) -> None:
         """Like `update()`, for an item that is not at hand: `Order.update_by_key({"pk": "A", "sk": "B"}, total=5)`.
 
         Hooks do not run; a version counts on, unchecked.
         """
         schema = cls.__mintkey_schema__
-        named, _ = _key(schema, key)
-        store_of(schema).run(operations.update_by_key(schema, named, _changes(schema, values), condition=condition))
+        store_of(schema).run(cls._updating(key, actions, condition, upsert, values))
 
     @classmethod
     async def aupdate_by_key(
-        cls, key: Mapping[str, Any], /, *, condition: Condition | None = None, **values: Any
+        cls,
+        key: Key,
+        /,
+        *actions: Action,
+        condition: Condition | None = None,
+        upsert: bool = False,
+        **values: Any,
     ) -> None:
         """Like `update_by_key()`, awaited."""
         schema = cls.__mintkey_schema__
-        named, _ = _key(schema, key)
-        await store_of(schema).arun(
-            operations.update_by_key(schema, named, _changes(schema, values), condition=condition)
-        )
+        await store_of(schema).arun(cls._updating(key, actions, condition, upsert, values))
+
+    @classmethod
+    def _updating(
+        cls, key: Key, actions: tuple[Action, ...], condition: Condition | None, upsert: bool, values: dict[str, Any]
+    ) -> Operation[None]:
+        schema = cls.__mintkey_schema__
+        known = arguments.named_key(schema, key)
+        named, _ = arguments.key(schema, known)
+        changes = arguments.changes(schema, actions, values)
+        return operations.update_by_key(schema, named, known, changes, condition=condition, upsert=upsert)
 
     def delete(self, condition: Condition | None = None, *, skip_hooks: bool = False) -> None:
         """Remove the item's row; one that is not there counts as removed, unless the model has a version.
@@ -359,7 +400,7 @@ class Model:
     @classmethod
     def _getting(cls, key: Mapping[str, Any], consistent: bool) -> Operation[Any]:
         schema = cls.__mintkey_schema__
-        named, further = _key(schema, key, others=True)
+        named, further = arguments.key(schema, key, others=True)
         must = tuple(condition.compile() for condition in plans.gather(schema, (), further))
         return operations.get(schema, named, cls._made, must, consistent=consistent)
 
@@ -516,7 +557,7 @@ class Model:
         def deleting(item: Any) -> Operation[None]:
             if isinstance(item, cls):
                 return operations.delete(schema, item, skip_hooks=skip_hooks)
-            key, _ = _key(schema, batches.named(schema, item))
+            key, _ = arguments.key(schema, arguments.named_key(schema, item))
             return operations.delete_by_key(schema, key)
 
         return deleting
@@ -551,7 +592,7 @@ class Model:
     @classmethod
     def _reading(cls, keys: Iterable[Key], consistent: bool) -> Operation[list[Self | None]]:
         schema = cls.__mintkey_schema__
-        named = [_key(schema, batches.named(schema, key))[0] for key in keys]
+        named = [arguments.key(schema, arguments.named_key(schema, key))[0] for key in keys]
         return batches.read(schema, named, cls._made, consistent=consistent)
 
     # Expiry.
@@ -628,41 +669,6 @@ class Model:
 def _check_sync(schema: Schema, skip_hooks: bool, *kinds: Any) -> None:
     if not skip_hooks:
         operations.refuse_async_hooks(schema, *kinds)
-
-
-def _changes(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
-    """The attributes that an update names, checked."""
-    unknown = [name for name in values if name not in schema.attributes]
-    if unknown:
-        raise schema.unexpected(unknown)
-    for name in values:
-        if name in schema.keys or name in schema.given_keys:
-            raise InvalidValue(
-                f"{schema.model}.{name}: a key cannot be updated; save a new {schema.model} with the new key, "
-                "then delete() this one",
-                model=schema.model,
-                attribute=name,
-            )
-        if name == schema.version:
-            raise InvalidValue(f"{schema.model}.{name}: a version counts by itself", model=schema.model, attribute=name)
-    if not values:
-        raise TypeError(f"{schema.model}: an update names at least one attribute")
-    return values
-
-
-def _key(schema: Schema, values: Mapping[str, Any], *, others: bool = False) -> tuple[_core.Key, dict[str, Any]]:
-    """The key among `values`, and the other equalities, which only `get` takes."""
-    unknown = [name for name in values if name not in schema.attributes]
-    if unknown:
-        raise schema.unexpected(unknown)
-    missing = [name for name in schema.given_keys if name not in values]
-    if missing:
-        wanted = ", ".join(f"{name}=…" for name in schema.given_keys)
-        raise TypeError(f"{schema.model}: a key is {wanted}; {', '.join(missing)} is missing")
-    further = {name: value for name, value in values.items() if name not in schema.given_keys}
-    if further and not others:
-        raise TypeError(f"{schema.model}: {', '.join(further)} is no part of the key")
-    return schema.codec.key(schema.with_key(dict(values))), further
 
 
 @functools.cache

@@ -25,6 +25,7 @@ from mintkey.errors import (
 from mintkey.schema import Mint, Schema, State
 
 if TYPE_CHECKING:
+    from mintkey.arguments import Changes
     from mintkey.conditions import Condition
     from mintkey.hooks import HookKind
     from mintkey.stores import Operation
@@ -413,48 +414,118 @@ def _minted_now(mints: Iterable[Mint], at: int | None) -> dict[str, Any]:
 def update(
     schema: Schema,
     instance: Any,
-    changes: dict[str, Any],
+    changes: Changes,
     *,
     condition: Condition | None = None,
+    upsert: bool = False,
     skip_hooks: bool = False,
 ) -> Operation[None]:
-    """Write attributes in the store without reading first, and take the stored result."""
+    """Change attributes in the store without reading first, and take the stored result."""
     state = _state(instance)
     values = instance.__dict__
-    hooked = not skip_hooks
-    if hooked:
+    if not skip_hooks:
         yield from run_hooks(schema, instance, "before_update")
     codec = schema.codec
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(values))
     if state.loaded is not None and codec.key(schema.with_key(values)) != key:
         _refuse_other_key(schema, state.loaded, codec.encode(values, schema.with_key(values), partial=True))
     for attribute in schema.checked:
-        if attribute.name in changes:
-            attribute.check_write(instance, changes[attribute.name], changed=True)
-    sent = {**_minted_now((mint for mint in schema.on_update if mint.name not in changes), None), **changes}
-    version = None
-    if schema.version is not None:
-        current = _loaded_version(schema, state)
-        version = _version(schema, current)
-        sent[schema.version] = (current or 0) + 1
-    local = frozenset(codec.changed(values, state.loaded)) - sent.keys()
-    request = codec.update(key, sent, actions=[], version=version, condition=_compiled(condition))
-    stored = yield from _send(state, request, None)
+        if attribute.name in changes.values:
+            attribute.check_write(instance, changes.values[attribute.name], changed=True)
+    current = _loaded_version(schema, state)
+    known = {name: values[name] for name in (*schema.given_keys, *schema.minted_names) if name in values}
+    local = frozenset(codec.changed(values, state.loaded)) - changes.names
+    stored = yield from _update_or_insert(
+        schema,
+        state,
+        key,
+        known if upsert else None,
+        changes,
+        version=_version(schema, current),
+        counted=None if schema.version is None else (current or 0) + 1,
+        condition=condition,
+    )
     _take(schema, instance, state, stored, keep=local)
-    if hooked:
+    if not skip_hooks:
         yield from run_hooks(schema, instance, "after_update")
 
 
 def update_by_key(
-    schema: Schema, key: _core.Key, changes: dict[str, Any], *, condition: Condition | None = None
+    schema: Schema,
+    key: _core.Key,
+    known: dict[str, Any],
+    changes: Changes,
+    *,
+    condition: Condition | None = None,
+    upsert: bool = False,
 ) -> Operation[None]:
     """Like `update`, without an instance: hooks do not run, and a version counts on unchecked."""
-    for attribute in schema.checked:
-        if attribute.name in changes:
-            attribute.check_write(None, changes[attribute.name], changed=True)
-    sent = {**_minted_now((mint for mint in schema.on_update if mint.name not in changes), None), **changes}
-    actions = [("add", (schema.stored_version(),), 1)] if schema.version is not None else []
-    yield schema.codec.update(key, sent, actions=actions, version=None, condition=_compiled(condition))
+    yield from _update_or_insert(
+        schema, State(), key, known if upsert else None, changes, version=None, counted=None, condition=condition
+    )
+
+
+def _update_or_insert(
+    schema: Schema,
+    state: State,
+    key: _core.Key,
+    known: dict[str, Any] | None,
+    changes: Changes,
+    *,
+    version: tuple[str, int | None] | None,
+    counted: int | None,
+    condition: Condition | None,
+) -> Operation[_core.Item]:
+    """Change a stored row; where there is none and values for a new one are `known`, insert that."""
+    compiled = [action.compile() for action in changes.actions]
+    minted = _minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
+    sent = {**minted, **changes.values}
+    if schema.version is not None and counted is not None:
+        sent[schema.version] = counted
+    elif schema.version is not None:
+        compiled.append(("add", (schema.stored_version(),), 1))
+    for _ in range(_MOST_MINTS):
+        request = schema.codec.update(key, sent, actions=compiled, version=version, condition=_compiled(condition))
+        try:
+            stored: _core.Item = yield from _send(state, request, None)
+        except ItemGone:
+            if known is None:
+                raise
+        else:
+            return stored
+        item = _inserted(schema, known, changes)
+        request = schema.codec.put(item, row="absent", version=None, condition=_compiled(condition))
+        # A collision: somebody inserted the row in between, so it can be changed now.
+        with contextlib.suppress(KeyCollision):
+            yield from _send(state, request, item)
+            return item
+    raise ItemGone(
+        f"{schema.model}: the row came and went {_MOST_MINTS} times while it was to be changed or inserted; try again",
+        model=schema.model,
+        key=schema.codec.key_dict(key),
+    )
+
+
+def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.Item:
+    """The new row of an upsert: the key, defaults and minted values of what is not named, and the changes."""
+    values = {name: value for name, value in known.items() if name not in changes.names}
+    for name, attribute in schema.attributes.items():
+        if name not in values and name not in changes.names and attribute.default is not None:
+            values[name] = attribute.new_default()
+    # What is named counts as given, so that it is not minted.
+    values.update(Saving(schema, {**values, **dict.fromkeys(changes.names, True)}, new=True).mint())
+    if schema.version is not None:
+        values[schema.version] = 1
+    item = schema.codec.encode(schema.with_key(values), partial=True)
+    item = schema.codec.updated(item, changes.values, [action.compile() for action in changes.actions])
+    for name, attribute in schema.attributes.items():
+        if attribute.required and item.get(attribute.stored_name) is None:
+            raise InvalidValue(
+                f"{schema.model}.{name}: required, but the new row of this upsert would have no value",
+                model=schema.model,
+                attribute=name,
+            )
+    return item
 
 
 def _take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: frozenset[str] = frozenset()) -> None:

@@ -345,6 +345,13 @@ class Schema:
             escaped.append(key_text(stored).replace("%", "%25").replace(":", "%3A"))
         return ":".join(escaped)
 
+    def named(self, stored_name: str | int) -> str:
+        """The attribute that is stored under a name."""
+        for name, attribute in self.attributes.items():
+            if attribute.stored_name == stored_name:
+                return name
+        raise self.unexpected([str(stored_name)])
+
     def unexpected(self, names: Iterable[str]) -> TypeError:
         """The error for names that are no attributes, with the nearest ones that are."""
         told = []

@@ -446,32 +446,7 @@ impl Codec {
         condition: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyRequest> {
         let table = self.table(py)?;
-        let mut compiled = Vec::with_capacity(values.len() + actions.len());
-        for (name, object) in values {
-            let name: String = name.extract()?;
-            let place = self
-                .fields
-                .iter()
-                .position(|field| field.label == name)
-                .ok_or_else(|| self.unknown(&name))?;
-            let field = &self.fields[place];
-            let stored = if object.is_none() {
-                None
-            } else {
-                self.stored(field, &object)?
-            };
-            if stored.is_none() && field.required {
-                return Err(self.invalid(py, field, "required, so an update cannot remove it"));
-            }
-            compiled.push(stored.map_or_else(
-                || Action::Remove(top(&field.alias)),
-                |value| Action::Set(top(&field.alias), value),
-            ));
-        }
-        for one in &actions {
-            compiled.push(action(one)?);
-        }
-        mintkey_store::update::check(&compiled, table).map_err(|error| self.raise(py, error))?;
+        let compiled = self.actions(values, &actions)?;
         Ok(PyRequest::now(Operation::Update(Update {
             table: table.clone(),
             key: (*key.0).clone(),
@@ -480,6 +455,20 @@ impl Codec {
             upsert: false,
             returning: true,
         })))
+    }
+
+    /// The item that an update makes of another one.
+    fn updated(
+        &self,
+        item: &PyItem,
+        values: &Bound<'_, PyDict>,
+        actions: Vec<Bound<'_, PyAny>>,
+    ) -> PyResult<PyItem> {
+        let compiled = self.actions(values, &actions)?;
+        let mut item = (*item.0).clone();
+        mintkey_store::update::apply(&compiled, &mut item)
+            .map_err(|error| self.raise(values.py(), error))?;
+        Ok(item.into())
     }
 
     /// Reads several items.
@@ -622,6 +611,43 @@ impl Codec {
 }
 
 impl Codec {
+    /// The actions of an update: what `values` set (None removes), then the others, checked together.
+    fn actions(
+        &self,
+        values: &Bound<'_, PyDict>,
+        actions: &[Bound<'_, PyAny>],
+    ) -> PyResult<Vec<Action>> {
+        let py = values.py();
+        let table = self.table(py)?;
+        let mut compiled = Vec::with_capacity(values.len() + actions.len());
+        for (name, object) in values {
+            let name: String = name.extract()?;
+            let place = self
+                .fields
+                .iter()
+                .position(|field| field.label == name)
+                .ok_or_else(|| self.unknown(&name))?;
+            let field = &self.fields[place];
+            let stored = if object.is_none() {
+                None
+            } else {
+                self.stored(field, &object)?
+            };
+            if stored.is_none() && field.required {
+                return Err(self.invalid(py, field, "required, so an update cannot remove it"));
+            }
+            compiled.push(stored.map_or_else(
+                || Action::Remove(top(&field.alias)),
+                |value| Action::Set(top(&field.alias), value),
+            ));
+        }
+        for one in actions {
+            compiled.push(action(one)?);
+        }
+        mintkey_store::update::check(&compiled, table).map_err(|error| self.raise(py, error))?;
+        Ok(compiled)
+    }
+
     fn table(&self, _py: Python<'_>) -> PyResult<&Arc<Table>> {
         self.table.as_ref().ok_or_else(|| {
             PyTypeError::new_err(format!("{} is abstract: it has no table", self.model))

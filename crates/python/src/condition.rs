@@ -85,6 +85,14 @@ pub fn action(tuple: &Bound<'_, PyAny>) -> PyResult<Action> {
             Value::Number(number) => Action::Add(path, number),
             _ => return Err(PyValueError::new_err("add takes a number")),
         },
+        "append" | "prepend" => match operand()? {
+            Value::List(values) if name == "append" => Action::Append(path, values),
+            Value::List(values) => Action::Prepend(path, values),
+            _ => return Err(PyValueError::new_err("append and prepend take a list")),
+        },
+        "set_if_absent" => Action::SetIfAbsent(path, operand()?),
+        "add_to_set" => Action::AddToSet(path, operand()?),
+        "delete_from_set" => Action::DeleteFromSet(path, operand()?),
         other => return Err(unknown(other)),
     })
 }

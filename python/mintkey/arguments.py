@@ -1,0 +1,80 @@
+"""Arguments: the keys and changes that callers give, checked against the schema."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mintkey import _core
+from mintkey.conditions import Action
+from mintkey.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from mintkey.schema import Schema
+
+__all__ = ["Changes", "Key", "changes", "key", "named_key"]
+
+#: A key of an item: a dict, a tuple of its parts, or its only part.
+Key: TypeAlias = "Mapping[str, Any] | tuple[Any, ...] | str | float | bytes"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Changes:
+    """What an update names: values to set (None removes), and actions."""
+
+    values: dict[str, Any]
+    actions: tuple[Action, ...]
+    names: frozenset[str]
+
+
+def changes(schema: Schema, actions: tuple[Action, ...], values: dict[str, Any]) -> Changes:
+    """What an update names, checked."""
+    unknown = [name for name in values if name not in schema.attributes]
+    if unknown:
+        raise schema.unexpected(unknown)
+    roots = []
+    for action in actions:
+        if not isinstance(action, Action):
+            raise TypeError(f"{schema.model}: expected an action such as {schema.model}.n.add(1), got {action!r}")
+        roots.append(schema.named(action.steps[0]))
+    names = frozenset({*values, *roots})
+    for name in names:
+        if name in schema.keys or name in schema.given_keys:
+            raise InvalidValue(
+                f"{schema.model}.{name}: a key cannot be updated; save a new {schema.model} with the new key, "
+                "then delete() this one",
+                model=schema.model,
+                attribute=name,
+            )
+        if name == schema.version:
+            raise InvalidValue(f"{schema.model}.{name}: a version counts by itself", model=schema.model, attribute=name)
+    if not names:
+        raise TypeError(f"{schema.model}: an update names at least one attribute")
+    return Changes(values, actions, names)
+
+
+def key(schema: Schema, values: Mapping[str, Any], *, others: bool = False) -> tuple[_core.Key, dict[str, Any]]:
+    """The key among `values`, and the other equalities, which only `get` takes."""
+    unknown = [name for name in values if name not in schema.attributes]
+    if unknown:
+        raise schema.unexpected(unknown)
+    missing = [name for name in schema.given_keys if name not in values]
+    if missing:
+        wanted = ", ".join(f"{name}=…" for name in schema.given_keys)
+        raise TypeError(f"{schema.model}: a key is {wanted}; {', '.join(missing)} is missing")
+    further = {name: value for name, value in values.items() if name not in schema.given_keys}
+    if further and not others:
+        raise TypeError(f"{schema.model}: {', '.join(further)} is no part of the key")
+    return schema.codec.key(schema.with_key(dict(values))), further
+
+
+def named_key(schema: Schema, key: object) -> dict[str, Any]:
+    """A key as batches take it, a dict, a tuple in the order of the key's parts, or the one part, as a dict."""
+    if isinstance(key, Mapping):
+        return dict(key)
+    parts = key if isinstance(key, (tuple, list)) else (key,)
+    if len(parts) != len(schema.given_keys):
+        wanted = ", ".join(schema.given_keys)
+        raise TypeError(f"{schema.model}: a key is a dict or a tuple of {wanted}, not {key!r}")
+    return dict(zip(schema.given_keys, parts, strict=True))
