@@ -429,9 +429,7 @@ def update(
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(values))
     if state.loaded is not None and codec.key(schema.with_key(values)) != key:
         _refuse_other_key(schema, state.loaded, codec.encode(values, schema.with_key(values), partial=True))
-    for attribute in schema.checked:
-        if attribute.name in changes.values:
-            attribute.check_write(instance, changes.values[attribute.name], changed=True)
+    _check_named(schema, instance, changes)
     current = _loaded_version(schema, state)
     known = {name: values[name] for name in (*schema.given_keys, *schema.minted_names) if name in values}
     local = frozenset(codec.changed(values, state.loaded)) - changes.names
@@ -460,9 +458,17 @@ def update_by_key(
     upsert: bool = False,
 ) -> Operation[None]:
     """Like `update`, without an instance: hooks do not run, and a version counts on unchecked."""
+    _check_named(schema, None, changes)
     yield from _update_or_insert(
         schema, State(), key, known if upsert else None, changes, version=None, counted=None, condition=condition
     )
+
+
+def _check_named(schema: Schema, instance: Any, changes: Changes) -> None:
+    """Let fields check the values that an update names."""
+    for attribute in schema.checked:
+        if attribute.name in changes.values:
+            attribute.check_write(instance, changes.values[attribute.name], changed=True)
 
 
 def _update_or_insert(
