@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mintkey_store::{
-    Delete, Error, Item, Key, Number, Operation, Put, Reply, Request, Row, Table, Update, Write,
-    json, size, update,
+    BatchWrite, Delete, Error, Item, Key, Number, Operation, Put, Reply, Request, Row, Table,
+    Update, Write, json, size, update,
 };
 
 use crate::catalog::{self, Layouts};
@@ -67,7 +67,7 @@ impl<'a> Transaction<'a> {
                 self.found.clear();
                 self.written
                     .retain(|layout| layout.table.name != table.name);
-                self.guarded(|connection| catalog::drop_table(connection, table))?;
+                self.guarded(|own| catalog::drop_table(own.connection, table))?;
                 Ok(Reply::Done)
             }
             Operation::Get(get) => {
@@ -89,22 +89,8 @@ impl<'a> Transaction<'a> {
                 let layout = self.layout(&batch.table)?;
                 reader::batch(self.connection, &layout, batch, now)
             }
-            Operation::BatchWrite(batch) => {
-                let mut written = Vec::with_capacity(batch.writes.len());
-                for write in &batch.writes {
-                    let outcome = match write {
-                        Write::Put(put) => self.put(put, now),
-                        Write::Update(update) => self.update(update, now),
-                        Write::Delete(delete) => self.delete(delete, now),
-                    };
-                    written.push(match outcome {
-                        Ok(_) => Ok(()),
-                        Err(Fault::Refused(error)) => Err(error),
-                        Err(fault) => return Err(fault),
-                    });
-                }
-                Ok(Reply::Written(written))
-            }
+            // As a step, so that what SQLite itself refuses midway leaves nothing of the batch behind.
+            Operation::BatchWrite(batch) => self.guarded(|own| own.batch(batch, now)),
         }
     }
 
@@ -147,17 +133,17 @@ impl<'a> Transaction<'a> {
         } else {
             self.changed = true;
             self.found.clear();
-            self.guarded(|connection| catalog::ensure(connection, table))?
+            self.guarded(|own| catalog::ensure(own.connection, table))?
         };
         self.found.push((Arc::clone(table), Arc::clone(&layout)));
         Ok(layout)
     }
 
     /// Runs something of several statements so that it happens whole or not at all.
-    fn guarded<T>(&self, work: impl FnOnce(&Connection) -> Attempt<T>) -> Attempt<T> {
+    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Attempt<T>) -> Attempt<T> {
         let raw = &self.connection.raw;
         raw.execute_batch("SAVEPOINT step")?;
-        match work(self.connection) {
+        match work(self) {
             Ok(value) => {
                 raw.execute_batch("RELEASE step")?;
                 Ok(value)
@@ -176,6 +162,23 @@ impl<'a> Transaction<'a> {
         if layout.sweep.is_some() && !self.written.iter().any(|own| own.name == layout.name) {
             self.written.push(Arc::clone(layout));
         }
+    }
+
+    fn batch(&mut self, batch: &BatchWrite, now: i64) -> Attempt<Reply> {
+        let mut written = Vec::with_capacity(batch.writes.len());
+        for write in &batch.writes {
+            let outcome = match write {
+                Write::Put(put) => self.put(put, now),
+                Write::Update(update) => self.update(update, now),
+                Write::Delete(delete) => self.delete(delete, now),
+            };
+            written.push(match outcome {
+                Ok(_) => Ok(()),
+                Err(Fault::Refused(error)) => Err(error),
+                Err(fault) => return Err(fault),
+            });
+        }
+        Ok(Reply::Written(written))
     }
 
     fn put(&mut self, put: &Put, now: i64) -> Attempt<Reply> {

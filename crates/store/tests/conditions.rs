@@ -1,0 +1,261 @@
+//! What conditions mean, against a second, slower reading of the same rules.
+
+mod common;
+
+use common::{any_item, any_value, item, list, map, number, numbers, strings};
+use mintkey_store::value::ValueType;
+use mintkey_store::{Comparison, Condition, ErrorKind, Item, Number, Path, Step, Value};
+use proptest::prelude::*;
+
+fn path(name: &str) -> Path {
+    Path::attribute(name)
+}
+
+fn compare(name: &str, op: Comparison, value: impl Into<Value>) -> Condition {
+    Condition::Compare {
+        path: path(name),
+        op,
+        value: value.into(),
+    }
+}
+
+#[test]
+fn absent_attributes_and_other_types_compare_as_on_dynamodb() {
+    let stored = item(&[("n", 5.into()), ("s", "5".into())]);
+    for (condition, expected) in [
+        (compare("n", Comparison::Eq, 5), true),
+        (compare("n", Comparison::Eq, "5"), false),
+        (compare("n", Comparison::Ne, "5"), true),
+        (compare("n", Comparison::Lt, "6"), false),
+        (compare("n", Comparison::Ge, "4"), false),
+        (compare("absent", Comparison::Eq, 5), false),
+        (compare("absent", Comparison::Ne, 5), true),
+        (compare("absent", Comparison::Lt, 5), false),
+        (compare("s", Comparison::Gt, "10"), true),
+        (
+            Condition::Not(Box::new(compare("absent", Comparison::Lt, 5))),
+            true,
+        ),
+        (Condition::Exists(path("n")), true),
+        (Condition::Missing(path("n")), false),
+        (Condition::Missing(path("absent")), true),
+        (Condition::IsType(path("n"), ValueType::Number), true),
+        (Condition::IsType(path("absent"), ValueType::Number), false),
+        (Condition::And(vec![]), true),
+        (Condition::Or(vec![]), false),
+    ] {
+        assert_eq!(condition.evaluate(&stored), expected, "{condition:?}");
+    }
+}
+
+#[test]
+fn parts_and_members_are_found() {
+    let stored = item(&[
+        ("s", "hello".into()),
+        ("b", Value::Binary(vec![1, 2, 3])),
+        ("l", list(&[1.into(), "x".into(), list(&[2.into()])])),
+        ("ss", strings(&["a", "b"])),
+        ("ns", numbers(&["1", "2.50"])),
+        ("m", map(&[("inner", list(&["deep".into()]))])),
+    ]);
+    let contains = |name: &str, value: Value| Condition::Contains {
+        path: path(name),
+        value,
+    };
+    for (condition, expected) in [
+        (contains("s", "ell".into()), true),
+        (contains("s", "ELL".into()), false),
+        (contains("s", 1.into()), false),
+        (contains("b", Value::Binary(vec![2, 3])), true),
+        (contains("b", Value::Binary(vec![3, 2])), false),
+        (contains("l", "x".into()), true),
+        (contains("l", 2.into()), false),
+        (contains("l", list(&[2.into()])), true),
+        (contains("ss", "a".into()), true),
+        (contains("ss", "ab".into()), false),
+        (contains("ns", Value::Number(number("2.5"))), true),
+        (contains("m", "inner".into()), false),
+        (contains("absent", "a".into()), false),
+        (
+            Condition::BeginsWith {
+                path: path("s"),
+                prefix: "he".into(),
+            },
+            true,
+        ),
+        (
+            Condition::BeginsWith {
+                path: path("b"),
+                prefix: Value::Binary(vec![1]),
+            },
+            true,
+        ),
+        (
+            Condition::BeginsWith {
+                path: path("ns"),
+                prefix: "1".into(),
+            },
+            false,
+        ),
+    ] {
+        assert_eq!(condition.evaluate(&stored), expected, "{condition:?}");
+    }
+    let deep = Path(vec![
+        Step::Name("m".into()),
+        Step::Name("inner".into()),
+        Step::Index(0),
+    ]);
+    assert_eq!(deep.find(&stored), Some(&"deep".into()));
+    assert_eq!(deep.to_string(), "m.inner[0]");
+    let beyond = Path(vec![Step::Name("l".into()), Step::Index(9)]);
+    assert_eq!(beyond.find(&stored), None);
+}
+
+#[test]
+fn sizes_count_bytes_and_members() {
+    let stored = item(&[
+        ("s", "é".into()),
+        ("b", Value::Binary(vec![0; 5])),
+        ("l", list(&[const { Value::Null }; 3])),
+        ("m", map(&[("a", 1.into())])),
+        ("ss", strings(&["a", "b"])),
+        ("n", 100.into()),
+    ]);
+    let size = |name: &str, expected: i64| Condition::Size {
+        path: path(name),
+        op: Comparison::Eq,
+        value: Number::from(expected),
+    };
+    for (name, expected) in [("s", 2), ("b", 5), ("l", 3), ("m", 1), ("ss", 2)] {
+        assert!(size(name, expected).evaluate(&stored), "{name}");
+        assert!(!size(name, expected + 1).evaluate(&stored), "{name}");
+    }
+    let any = Condition::Size {
+        path: path("n"),
+        op: Comparison::Ge,
+        value: Number::ZERO,
+    };
+    assert!(!any.evaluate(&stored));
+}
+
+#[test]
+fn conditions_without_meaning_are_refused() {
+    let between = |low: Value, high: Value| Condition::Between {
+        path: path("a"),
+        low,
+        high,
+    };
+    for bad in [
+        compare("a", Comparison::Lt, true),
+        compare("a", Comparison::Ge, list(&[])),
+        compare("", Comparison::Eq, 1),
+        between(2.into(), 1.into()),
+        between(1.into(), "2".into()),
+        between(Value::Null, Value::Null),
+        Condition::IsIn {
+            path: path("a"),
+            values: vec![],
+        },
+        Condition::IsIn {
+            path: path("a"),
+            values: vec![1.into(); 101],
+        },
+        Condition::BeginsWith {
+            path: path("a"),
+            prefix: 1.into(),
+        },
+        Condition::Exists(Path(vec![])),
+        Condition::Exists(Path(vec![Step::Index(0)])),
+        Condition::Not(Box::new(Condition::And(vec![between(2.into(), 1.into())]))),
+    ] {
+        assert_eq!(
+            bad.check().unwrap_err().kind,
+            ErrorKind::InvalidValue,
+            "{bad:?}"
+        );
+    }
+    let hundred = Condition::IsIn {
+        path: path("a"),
+        values: vec![1.into(); 100],
+    };
+    hundred.check().unwrap();
+    compare("a", Comparison::Eq, list(&[])).check().unwrap();
+}
+
+/// The order of two values of one ordered type, by another route: as bytes, or as written numbers.
+fn rank(left: &Value, right: &Value) -> Option<std::cmp::Ordering> {
+    match (left, right) {
+        (Value::String(left), Value::String(right)) => Some(left.as_bytes().cmp(right.as_bytes())),
+        (Value::Binary(left), Value::Binary(right)) => Some(left.iter().cmp(right.iter())),
+        (Value::Number(left), Value::Number(right)) => {
+            let difference = left
+                .to_f64_exact()
+                .zip(right.to_f64_exact())
+                .map(|(left, right)| left - right);
+            match difference {
+                Some(difference) if difference != 0.0 => Some(difference.total_cmp(&0.0)),
+                _ => Some(left.cmp(right)),
+            }
+        }
+        _ => None,
+    }
+}
+
+fn naive(op: Comparison, found: Option<&Value>, value: &Value) -> bool {
+    let order = found.and_then(|found| rank(found, value));
+    match op {
+        Comparison::Eq => found.is_some_and(|found| found == value),
+        Comparison::Ne => found.is_none_or(|found| found != value),
+        Comparison::Lt => order.is_some_and(std::cmp::Ordering::is_lt),
+        Comparison::Le => order.is_some_and(std::cmp::Ordering::is_le),
+        Comparison::Gt => order.is_some_and(std::cmp::Ordering::is_gt),
+        Comparison::Ge => order.is_some_and(std::cmp::Ordering::is_ge),
+    }
+}
+
+fn any_comparison() -> impl Strategy<Value = Comparison> {
+    prop::sample::select(vec![
+        Comparison::Eq,
+        Comparison::Ne,
+        Comparison::Lt,
+        Comparison::Le,
+        Comparison::Gt,
+        Comparison::Ge,
+    ])
+}
+
+proptest! {
+    #[test]
+    fn comparisons_agree_with_the_slow_reading(
+        stored in proptest::option::of(any_value()),
+        other in any_value(),
+        same in any::<bool>(),
+        op in any_comparison(),
+    ) {
+        let value = match &stored {
+            Some(stored) if same => stored.clone(),
+            _ => other,
+        };
+        let holder: Item = stored.iter().map(|value| ("a".into(), value.clone())).collect();
+        let condition = Condition::Compare { path: path("a"), op, value: value.clone() };
+        prop_assert_eq!(condition.evaluate(&holder), naive(op, stored.as_ref(), &value));
+        let within = Condition::Between { path: path("a"), low: value.clone(), high: value.clone() };
+        let both = naive(Comparison::Ge, stored.as_ref(), &value) && naive(Comparison::Le, stored.as_ref(), &value);
+        prop_assert_eq!(within.evaluate(&holder), both);
+        let listed = Condition::IsIn { path: path("a"), values: vec![Value::Null, value.clone()] };
+        let expected = stored == Some(value) || stored == Some(Value::Null);
+        prop_assert_eq!(listed.evaluate(&holder), expected);
+    }
+
+    #[test]
+    fn logic_is_logic(stored in any_item(), left in any_value(), right in any_value(), name in common::any_text()) {
+        let question = |value: Value| Condition::Compare { path: path(&name), op: Comparison::Eq, value };
+        let (a, b) = (question(left), question(right));
+        let (is_a, is_b) = (a.evaluate(&stored), b.evaluate(&stored));
+        prop_assert_eq!(Condition::And(vec![a.clone(), b.clone()]).evaluate(&stored), is_a && is_b);
+        prop_assert_eq!(Condition::Or(vec![a.clone(), b]).evaluate(&stored), is_a || is_b);
+        prop_assert_eq!(Condition::Not(Box::new(a)).evaluate(&stored), !is_a);
+        let (exists, missing) = (Condition::Exists(path(&name)), Condition::Missing(path(&name)));
+        prop_assert_ne!(exists.evaluate(&stored), missing.evaluate(&stored));
+    }
+}

@@ -1,0 +1,235 @@
+//! What update actions mean.
+
+mod common;
+
+use common::{any_item, item, list, map, number, numbers, strings, table};
+use mintkey_store::{Action, ErrorKind, Item, Path, Step, Value, update};
+use proptest::prelude::*;
+
+fn at(name: &str) -> Path {
+    Path::attribute(name)
+}
+
+fn inner(name: &str, steps: &[Step]) -> Path {
+    Path(
+        std::iter::once(Step::Name(name.into()))
+            .chain(steps.iter().cloned())
+            .collect(),
+    )
+}
+
+fn place(index: usize) -> Step {
+    Step::Index(index)
+}
+
+fn name(name: &str) -> Step {
+    Step::Name(name.into())
+}
+
+fn applied(stored: &[(&str, Value)], actions: &[Action]) -> Result<Item, ErrorKind> {
+    update::check(actions, &table()).map_err(|error| error.kind)?;
+    let mut changed = item(stored);
+    update::apply(actions, &mut changed).map_err(|error| error.kind)?;
+    Ok(changed)
+}
+
+#[test]
+fn each_action_does_what_it_says() {
+    let one_two = || list(&[1.into(), 2.into()]);
+    for (stored, action, expected) in [
+        (None, Action::Set(at("a"), 1.into()), Some(1.into())),
+        (
+            Some("x".into()),
+            Action::Set(at("a"), 1.into()),
+            Some(1.into()),
+        ),
+        (Some(1.into()), Action::Remove(at("a")), None),
+        (None, Action::Remove(at("a")), None),
+        (
+            None,
+            Action::Add(at("a"), number("0.1")),
+            Some(Value::Number(number("0.1"))),
+        ),
+        (
+            Some(Value::Number(number("0.2"))),
+            Action::Add(at("a"), number("0.1")),
+            Some(Value::Number(number("0.3"))),
+        ),
+        (
+            Some(5.into()),
+            Action::Add(at("a"), number("-5")),
+            Some(0.into()),
+        ),
+        (
+            Some(list(&[1.into()])),
+            Action::Append(at("a"), vec![2.into()]),
+            Some(one_two()),
+        ),
+        (
+            Some(list(&[2.into()])),
+            Action::Prepend(at("a"), vec![1.into()]),
+            Some(one_two()),
+        ),
+        (
+            None,
+            Action::Append(at("a"), vec![1.into(), 2.into()]),
+            Some(one_two()),
+        ),
+        (
+            None,
+            Action::Prepend(at("a"), vec![1.into(), 2.into()]),
+            Some(one_two()),
+        ),
+        (None, Action::SetIfAbsent(at("a"), 1.into()), Some(1.into())),
+        (
+            Some(2.into()),
+            Action::SetIfAbsent(at("a"), 1.into()),
+            Some(2.into()),
+        ),
+        (
+            None,
+            Action::AddToSet(at("a"), strings(&["x"])),
+            Some(strings(&["x"])),
+        ),
+        (
+            Some(strings(&["y"])),
+            Action::AddToSet(at("a"), strings(&["x", "y"])),
+            Some(strings(&["x", "y"])),
+        ),
+        (
+            Some(numbers(&["1", "2"])),
+            Action::DeleteFromSet(at("a"), numbers(&["2", "3"])),
+            Some(numbers(&["1"])),
+        ),
+        (
+            Some(strings(&["x"])),
+            Action::DeleteFromSet(at("a"), strings(&["x"])),
+            None,
+        ),
+        (None, Action::DeleteFromSet(at("a"), strings(&["x"])), None),
+    ] {
+        let before: Vec<(&str, Value)> = stored.into_iter().map(|value| ("a", value)).collect();
+        let after: Vec<(&str, Value)> = expected.into_iter().map(|value| ("a", value)).collect();
+        assert_eq!(
+            applied(&before, std::slice::from_ref(&action)),
+            Ok(item(&after)),
+            "{action:?}"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let stored = [
+        ("s", "x".into()),
+        ("n", Value::Number(number("9E+125"))),
+        ("l", list(&[1.into()])),
+        ("m", map(&[])),
+    ];
+    for action in [
+        Action::Add(at("s"), number("1")),
+        Action::Add(at("n"), number("9E+125")),
+        Action::Add(at("n"), number("1")),
+        Action::Append(at("s"), vec![1.into()]),
+        Action::Prepend(at("m"), vec![1.into()]),
+        Action::AddToSet(at("s"), strings(&["x"])),
+        Action::AddToSet(at("l"), strings(&["x"])),
+        Action::AddToSet(at("a"), 1.into()),
+        Action::AddToSet(at("a"), strings(&[])),
+        Action::DeleteFromSet(at("s"), strings(&["x"])),
+        Action::Set(inner("absent", &[name("x")]), 1.into()),
+        Action::Remove(inner("absent", &[name("x")])),
+        Action::Set(inner("s", &[name("x")]), 1.into()),
+        Action::Set(inner("l", &[name("x")]), 1.into()),
+        Action::Set(inner("m", &[place(0)]), 1.into()),
+        Action::Set(inner("m", &[name("x"), name("y")]), 1.into()),
+        Action::Set(at("pk"), "other".into()),
+        Action::Remove(at("sk")),
+        Action::Set(inner("pk", &[name("x")]), 1.into()),
+        Action::Set(Path(vec![]), 1.into()),
+    ] {
+        assert_eq!(
+            applied(&stored, std::slice::from_ref(&action)),
+            Err(ErrorKind::InvalidValue),
+            "{action:?}"
+        );
+    }
+}
+
+#[test]
+fn overlapping_paths_are_refused() {
+    let set = |path: Path| Action::Set(path, 1.into());
+    for (one, other) in [
+        (at("a"), at("a")),
+        (at("a"), inner("a", &[name("x")])),
+        (inner("a", &[place(1), name("x")]), inner("a", &[place(1)])),
+    ] {
+        for actions in [
+            [set(one.clone()), Action::Remove(other.clone())],
+            [set(other.clone()), set(one.clone())],
+        ] {
+            let error = update::check(&actions, &table()).unwrap_err();
+            assert!(error.message.contains("overlap"), "{error}");
+        }
+    }
+    let apart = [
+        set(at("a")),
+        set(at("ab")),
+        set(inner("b", &[place(1)])),
+        set(inner("b", &[place(10)])),
+    ];
+    update::check(&apart, &table()).unwrap();
+}
+
+#[test]
+fn indexes_count_as_stored_whatever_else_happens() {
+    let stored = [("l", list(&[0.into(), 1.into(), 2.into(), 3.into()]))];
+    let actions = [
+        Action::Remove(inner("l", &[place(0)])),
+        Action::Set(inner("l", &[place(9)]), "second".into()),
+        Action::Set(inner("l", &[place(7)]), "first".into()),
+        Action::Set(inner("l", &[place(3)]), "three".into()),
+        Action::Remove(inner("l", &[place(2)])),
+        Action::Remove(inner("l", &[place(20)])),
+    ];
+    let expected = list(&[1.into(), "three".into(), "first".into(), "second".into()]);
+    assert_eq!(applied(&stored, &actions), Ok(item(&[("l", expected)])));
+}
+
+#[test]
+fn nested_values_change_in_place() {
+    let stored = [(
+        "m",
+        map(&[
+            ("n", 1.into()),
+            ("tags", strings(&["a"])),
+            ("l", list(&[map(&[])])),
+        ]),
+    )];
+    let actions = [
+        Action::Add(inner("m", &[name("n")]), number("2")),
+        Action::DeleteFromSet(inner("m", &[name("tags")]), strings(&["a"])),
+        Action::Set(inner("m", &[name("l"), place(0), name("x")]), "deep".into()),
+    ];
+    let expected = map(&[
+        ("n", 3.into()),
+        ("l", list(&[map(&[("x", "deep".into())])])),
+    ]);
+    assert_eq!(applied(&stored, &actions), Ok(item(&[("m", expected)])));
+}
+
+proptest! {
+    #[test]
+    fn what_is_set_is_there_and_the_rest_stays(stored in any_item(), value in common::any_value(), name in "[a-c]{1,2}") {
+        let mut changed = stored.clone();
+        update::apply(&[Action::Set(at(&name), value.clone())], &mut changed).unwrap();
+        prop_assert_eq!(changed.get(&name), Some(&value));
+        for (other, value) in stored.iter().filter(|(other, _)| **other != *name) {
+            prop_assert_eq!(changed.get(other), Some(value));
+        }
+        update::apply(&[Action::Remove(at(&name))], &mut changed).unwrap();
+        let mut without = stored;
+        without.remove(&name);
+        prop_assert_eq!(changed, without);
+    }
+}
