@@ -1,0 +1,83 @@
+"""The SQLite store from outside: its files, other programs, other processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mintkey import Store, connect
+
+#: What every program of these tests begins with; `sys.argv[1]` is the store's address.
+PREAMBLE = """
+import asyncio, ctypes, multiprocessing, os, signal, sqlite3, sys, threading
+from mintkey import AutoGenerate, Model, ModelConfig, connect
+from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.errors import *
+
+class Row(Model):
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    n = NumberAttribute()
+    who = StringAttribute()
+
+"""
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    """Where the database is to be."""
+    found: Path = tmp_path / "test.db"
+    return found
+
+
+@pytest.fixture
+def url(path) -> str:
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def store(url) -> Iterator[Store]:
+    with connect(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start(url) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a program of its own; all that still run at the end are killed."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(body: str, *arguments: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-X", "dev", "-W", "error", "-c", PREAMBLE + body, url, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "MINTKEY_URL": url},
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def program(start) -> Callable[..., str]:
+    """Runs a program to its end and gives what it printed; it must end well."""
+
+    def run(body: str, *arguments: Any) -> str:
+        process = start(body, *arguments)
+        told, complaints = process.communicate(timeout=60)
+        assert process.returncode == 0, complaints
+        assert complaints == ""
+        return str(told)
+
+    return run
