@@ -126,6 +126,13 @@ impl Post {
         *locked(&self.0) = watch;
     }
 
+    /// Gives the request all the time it needs, but lets it be interrupted still.
+    pub fn give_time(&self) {
+        if let Some(watch) = &mut *locked(&self.0) {
+            watch.timeout = None;
+        }
+    }
+
     /// Looks, if there is a watch.
     pub fn look(&self) -> Option<Stop> {
         let mut slot = locked(&self.0);

@@ -133,6 +133,9 @@ impl<'a> Transaction<'a> {
         } else {
             self.changed = true;
             self.found.clear();
+            // A new index on a large table takes as long as it takes; stopped by the clock it would never
+            // come to be.
+            self.connection.post.give_time();
             self.guarded(|own| catalog::ensure(own.connection, table))?
         };
         self.found.push((Arc::clone(table), Arc::clone(&layout)));

@@ -5,7 +5,9 @@ mod common;
 use std::sync::Arc;
 
 use common::*;
-use mintkey_store::{ErrorKind, Index, KeyKind, Operation, Query, Reply, Store, Table};
+use mintkey_store::{
+    BatchWrite, ErrorKind, Guard, Index, KeyKind, Operation, Put, Query, Reply, Store, Table, Write,
+};
 
 fn changed(change: impl FnOnce(&mut Table)) -> Arc<Table> {
     let mut table = (*orders()).clone();
@@ -86,6 +88,31 @@ fn what_the_class_adds_is_built_from_the_rows() {
     .unwrap();
     assert_eq!(by_status_of(store, &orders()), ["1"]);
     assert_eq!(texts(&scan(store, scan_of(&orders())), "sk"), ["1", "4"]);
+}
+
+#[test]
+fn building_an_index_may_take_longer_than_a_request() {
+    let fixture = Fixture::with("?timeout=0.01");
+    let patient = fixture.reopen();
+    let without = changed(|table| table.indexes.clear());
+    let writes = (0..10_000).map(|number| {
+        Write::Put(Put {
+            table: without.clone(),
+            item: Arc::new(order(
+                "a",
+                &format!("{number:05}"),
+                &[("status", "new".into()), ("amount", number.into())],
+            )),
+            guard: Guard::default(),
+        })
+    });
+    let batch = BatchWrite {
+        table: without.clone(),
+        writes: writes.collect(),
+    };
+    run(&*patient, Operation::BatchWrite(batch)).unwrap();
+    run(&*fixture.store, Operation::CreateTable(orders())).unwrap();
+    assert_eq!(by_status_of(&*patient, &orders()).len(), 10_000);
 }
 
 #[test]
