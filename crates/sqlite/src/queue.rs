@@ -189,6 +189,21 @@ impl Queue {
     }
 }
 
+/// The lead of one transaction; dropping it, after a panic too, passes it on.
+struct Lead<'a> {
+    shared: &'a Shared,
+    /// The connection to go on with.
+    connection: Option<Connection>,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        let mut queue = locked(&self.shared.queue);
+        queue.writer = self.connection.take();
+        queue.pass_on();
+    }
+}
+
 impl Shared {
     /// Carries out a write on the calling thread, or lets the one that writes do so.
     pub fn write(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
@@ -266,6 +281,10 @@ impl Shared {
         watch: &mut Watch,
         pass: Pass,
     ) -> Result<Reply> {
+        let mut lead = Lead {
+            shared: self,
+            connection: None,
+        };
         let (connection, result, deliveries) = match self.begin(connection, watch) {
             Ok(connection) => {
                 let group = locked(&self.queue).take_waiting();
@@ -281,10 +300,9 @@ impl Shared {
             }
             Err(error) => (None, Err(error), Vec::new()),
         };
-        let mut queue = locked(&self.queue);
-        queue.writer = connection;
-        queue.pass_on();
-        drop(queue);
+        // What could not be rolled back ends with its connection.
+        lead.connection = connection.filter(|connection| connection.raw.is_autocommit());
+        drop(lead);
         drop(pass);
         for delivery in deliveries {
             delivery.deliver();
@@ -349,7 +367,7 @@ impl Shared {
         let raw = &connection.raw;
         let fail_all = |error: rusqlite::Error, outcome: Outcome| -> Vec<Result<Reply>> {
             if !raw.is_autocommit() {
-                // What cannot be rolled back ends with the connection.
+                // If this fails too, the connection is given up.
                 let _ = raw.execute_batch("ROLLBACK");
             }
             let first = self.explain(connection, error, outcome);

@@ -26,8 +26,9 @@ impl Interrupt for Never {
     }
 }
 
-/// What to do with the answer to a submitted request: called exactly once, on a thread of the store,
-/// unless the request was withdrawn.
+/// What to do with the answer to a submitted request: called exactly once, on whichever thread has
+/// carried the request out (before `submit` returns, if the store refuses it), unless the request was
+/// withdrawn. It must not wait for other requests of the store.
 pub type Done = Box<dyn FnOnce(Result<Reply>) + Send>;
 
 /// A submitted request.
