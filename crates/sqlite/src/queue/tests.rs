@@ -144,3 +144,18 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     queue.writer = Some(connection);
     queue.pass_on();
 }
+
+#[test]
+fn a_panic_passes_the_lead_on() {
+    let (_folder, store, _) = counting(false);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _connection = locked(&store.shared().queue).lead();
+        let _lead = Lead {
+            shared: store.shared(),
+            connection: None,
+        };
+        panic!("as a mistake in this crate would");
+    }));
+    assert!(panicked.is_err());
+    store.execute(&put("after"), &Never).unwrap();
+}
