@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mintkey.fields import UUIDField as UUIDField
     from mintkey.generators import AutoGenerate as AutoGenerate
     from mintkey.generators import auto as auto
+    from mintkey.indexes import Index as Index
     from mintkey.model import Attr as Attr
     from mintkey.model import Model as Model
     from mintkey.model import TypedModel as TypedModel
@@ -62,6 +63,7 @@ _HOMES = {
     "KeyFieldMixin": "fields",
     "ListField": "fields",
     "MintkeyError": "errors",
+    "Index": "indexes",
     "Model": "model",
     "ModelConfig": "schema",
     "SetField": "fields",

@@ -67,6 +67,7 @@ class Attribute(Operand, Generic[T]):
         on_update: a strategy minted on each write that changes a stored item.
         required: refuse to save an item without a value.
         alias: the name in the store, where it differs from the attribute's.
+        index: look items up by the value: `query(status="paid")` then reads an index.
         description: a sentence for people and schema tools.
     """
 
@@ -100,8 +101,11 @@ class Attribute(Operand, Generic[T]):
         on_update: Any = None,
         required: bool = False,
         alias: str | None = None,
+        index: bool = False,
         description: str | None = None,
     ) -> None:
+        if index:
+            self.value_indexed = True
         self.partition_key = partition_key
         self.sort_key = sort_key
         self.minted: Auto | None = as_auto(default) if is_auto_generate(default) else None

@@ -114,7 +114,11 @@ def best_plan(schema: Schema, conditions: Sequence[Condition], order: str | None
         narrows = candidate.sort is not None and _stored(schema, candidate.sort) in bounded
         # An index lacks the items without its sort attribute, which a question that leaves it open asks for, too.
         whole = candidate.sort is None or narrows or schema.attributes[candidate.sort].required
-        if not whole or not all(_stored(schema, name) in equal for name in candidate.partition):
+        if (
+            not whole
+            or candidate.projected is not None
+            or not all(_stored(schema, name) in equal for name in candidate.partition)
+        ):
             continue
         worth = (len(candidate.partition) + narrows, candidate.sort is not None and candidate.sort == order)
         if worth > most:

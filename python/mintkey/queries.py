@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from mintkey import _core, operations, plans
 from mintkey.conditions import Condition, Every
-from mintkey.errors import InvalidValue
+from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.schema import Schema
 from mintkey.stores import store_of
 
@@ -80,6 +80,7 @@ class Result(Generic[M]):
         self._plan = how
         self._descending = descending
         self._limit = _whole(limit, "limit", least=0)
+        self._shown = schema.fetched_by(how.index)
         self._attributes = None if attributes is None else self._checked_attributes(attributes)
         self._consistent = consistent
         self._order = order
@@ -93,6 +94,14 @@ class Result(Generic[M]):
         unknown = [name for name in names if name not in self._schema.attributes]
         if unknown:
             raise self._schema.unexpected(unknown)
+        hidden = [name for name in names if self._shown is not None and name not in self._shown]
+        if hidden:
+            raise ConfigurationError(
+                f"{self._schema.model}: the index {self._plan.index!r} does not hold {hidden[0]!r}; "
+                "add it to the index's projection=, or leave it out of attributes=",
+                model=self._schema.model,
+                attribute=hidden[0],
+            )
         return tuple(names)
 
     def _but(self, **changes: Any) -> Result[M]:
@@ -139,7 +148,7 @@ class Result(Generic[M]):
     def _read(self, size: int, after: bytes | None) -> Operation[tuple[list[M], bytes | None]]:
         """One page of instances, their `after_load` hooks run, and where the next one begins."""
         page = yield self._request(size, after)
-        fetched = self._attributes
+        fetched = self._shown if self._attributes is None else self._attributes
         instances = [self._make(item, None if fetched is None else set(fetched)) for item in page.items]
         if self._schema.hooks.of("after_load"):
             for instance in instances:

@@ -16,6 +16,7 @@ from mintkey.attributes import Attribute, StringAttribute, TTLAttribute, Version
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks
+from mintkey.indexes import Index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,6 +120,9 @@ class IndexPlan:
     name: str
     partition: tuple[str, ...]
     sort: str | None
+    projected: tuple[str, ...] | None = None
+    """What it gives beside the keys; None for everything."""
+    local: bool = False
 
 
 class Schema:
@@ -130,6 +134,7 @@ class Schema:
         self.config = config
         self.skip_hooks = bool(config.skip_hooks)
         self.attributes = _collect(model)
+        self.declared_indexes = _collect_indexes(model)
         self.parts: tuple[str, ...] = ()
         self._check_attributes(reserved)
         self.partition: str | None = None
@@ -273,6 +278,36 @@ class Schema:
                 yield IndexPlan(name, attribute.sorted_within, name)
             elif attribute.value_indexed and name != self.partition:
                 yield IndexPlan(name, (name,), None)
+        for index in self.declared_indexes:
+            yield self._plan_declared(index)
+
+    def _plan_declared(self, index: Index) -> IndexPlan:
+        label = self._label(index.name)
+        projected = index.projected()
+        if isinstance(index.projection, str) and index.projection not in {"all", "keys"}:
+            raise self._refuse(f"{label}: projection= is 'all', 'keys' or a list of names, not {index.projection!r}")
+        for name in (index.partition_key, index.sort_key, *(projected or ())):
+            if name is not None and name not in self.attributes:
+                raise self._refuse(f"{label} names {name!r}, which {self.model} does not have", index.name)
+        if index.local and (index.partition_key != self.partition or index.sort_key is None or self.sort is None):
+            raise self._refuse(
+                f"{label}: a local index has the table's partition key ({self.partition!r}) and a sort key of its own, "
+                "and its table has a sort key",
+                index.name,
+            )
+        return IndexPlan(index.name, (index.partition_key,), index.sort_key, projected, index.local)
+
+    def index(self, name: str | None) -> IndexPlan | None:
+        """The index of this name."""
+        return next((plan for plan in self.indexes if plan.name == name), None)
+
+    def fetched_by(self, name: str | None) -> frozenset[str] | None:
+        """The attributes that a read by this index gives; None for all."""
+        plan = self.index(name)
+        if plan is None or plan.projected is None:
+            return None
+        sort = () if plan.sort is None else (plan.sort,)
+        return frozenset((*self.given_keys, *self.keys, *plan.partition, *sort, *plan.projected))
 
     def _check_partition_by(self, name: str, other: str) -> None:
         if other not in self.attributes:
@@ -304,7 +339,16 @@ class Schema:
             partition=self.partition,
             sort=self.sort,
             ttl=self.ttl,
-            indexes=[(plan.name, list(plan.partition), plan.sort, None, False) for plan in self.indexes],
+            indexes=[
+                (
+                    plan.name,
+                    list(plan.partition),
+                    plan.sort,
+                    None if plan.projected is None else list(plan.projected),
+                    plan.local,
+                )
+                for plan in self.indexes
+            ],
         )
 
     # What operations ask.
@@ -393,6 +437,18 @@ def _collect(model: type) -> dict[str, Attribute[Any]]:
             elif name in attributes and not name.startswith("__"):
                 del attributes[name]
     return attributes
+
+
+def _collect_indexes(model: type) -> tuple[Index, ...]:
+    """The declared indexes, those of base classes first; a subclass may replace or remove one."""
+    found: dict[str, Index] = {}
+    for base in reversed(model.__mro__):
+        for name, member in vars(base).items():
+            if isinstance(member, Index):
+                found[name] = member
+            else:
+                found.pop(name, None)
+    return tuple(found.values())
 
 
 # The constructor.

@@ -228,18 +228,32 @@ impl Layout {
 
     /// The statement that makes an index.
     pub fn create_index(&self, index: &Index) -> String {
+        // A key is always there, and SQLite takes no such condition on a column that cannot be null for granted.
+        let key = |name: &Name| {
+            *name == self.table.partition.name
+                || self
+                    .table
+                    .sort
+                    .as_ref()
+                    .is_some_and(|sort| sort.name == *name)
+        };
         let present: Vec<String> = index
             .attributes()
+            .filter(|attribute| !key(&attribute.name))
             .filter_map(|attribute| self.column(&attribute.name))
             .map(|column| format!("{column} IS NOT NULL"))
             .collect();
-        format!(
-            "CREATE INDEX {} ON {} ({}) WHERE {}",
+        let mut sql = format!(
+            "CREATE INDEX {} ON {} ({})",
             index_name(&self.table.name, &index.name),
             self.name,
             self.index_columns(index).join(", "),
-            present.join(" AND ")
-        )
+        );
+        if !present.is_empty() {
+            sql.push_str(" WHERE ");
+            sql.push_str(&present.join(" AND "));
+        }
+        sql
     }
 
     /// The statement that makes the index on the time of expiry.

@@ -1,0 +1,179 @@
+"""Declared indexes: other orders, what is in them, what they show."""
+
+from __future__ import annotations
+
+import pytest
+
+from mintkey import AutoGenerate, Index, Model, ModelConfig
+from mintkey.attributes import BooleanAttribute, DatetimeAttribute, NumberAttribute, StringAttribute
+from mintkey.errors import ConfigurationError, InvalidValue, NotLoaded
+
+
+class Order(Model):
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    sk = StringAttribute(sort_key=True)
+    status = StringAttribute()
+    total = NumberAttribute()
+    note = StringAttribute(alias="n")
+    customer = StringAttribute(index=True)
+    by_status = Index(partition_key="status", sort_key="total")
+    by_total = Index("total", projection=["note"])
+    keys_by_note = Index("note", "status", projection="keys")
+    in_order = Index("pk", "total", local=True)
+
+
+@pytest.fixture
+async def orders(do):
+    made = [
+        Order(pk=f"p{n % 3}", sk=f"{n}", status="open" if n % 2 else "paid", total=10 - n, note=f"n{n}")
+        for n in range(8)
+    ]
+    made[0].status = None
+    made[2].total = None
+    made[5].customer = "Ada"
+    await do.batch_save(Order, made)
+    return made
+
+
+async def test_an_index_is_read_in_its_order_both_ways(do, orders):
+    index = Order.by_status
+    query = index.query if do.blocking else index.aquery
+    assert [order.sk for order in await do.iterate(query(status="open"))] == ["7", "5", "3", "1"]
+    assert [order.sk for order in await do.iterate(query(status="open", descending=True, limit=2))] == ["1", "3"]
+    assert [order.sk for order in await do.iterate(query(Order.total >= 5, Order.total < 9, status="open"))] == [
+        "5",
+        "3",
+    ]
+    assert [order.sk for order in await do.iterate(query(status="open", total=5))] == ["5"]
+    assert await do.count(index, status="open") == 4
+    assert "judged" not in query(Order.total > 5, status="open").explain()
+
+
+async def test_the_keywords_alone_find_the_index(do, orders):
+    assert [order.sk for order in await do.iterate(do.query(Order, status="paid"))] == ["6", "4"]
+    assert [order.sk for order in await do.iterate(do.query(Order, customer="Ada"))] == ["5"]
+    assert "index 'by_status'" in Order.query(status="paid").explain()
+    assert "index" not in Order.query(pk="p0", status="paid").explain()
+    with pytest.raises(ConfigurationError, match=r"'keys_by_note'.*'customer'|'customer'.*'keys_by_note'"):
+        Order.query(note="n1", customer="Ada")
+
+
+async def test_items_without_its_attributes_are_not_in_it(do, orders):
+    seen = set()
+    for status in ("open", "paid"):
+        seen |= {order.sk for order in await do.iterate(do.query(Order, status=status))}
+    assert seen == {"1", "3", "4", "5", "6", "7"}
+    orders[2].total = 1
+    orders[1].status = None
+    await do.batch_save(Order, orders[:3])
+    assert [order.sk for order in await do.iterate(do.query(Order, status="paid"))] == ["2", "6", "4"]
+    assert [order.sk for order in await do.iterate(do.query(Order, status="open"))] == ["7", "5", "3"]
+
+
+async def test_what_an_index_does_not_show_is_not_loaded(do, orders):
+    (order,) = await do.iterate(do.query(Order, total=7, index="by_total"))
+    assert (order.pk, order.sk, order.total, order.note) == ("p0", "3", 7, "n3")
+    with pytest.raises(NotLoaded, match="status"):
+        _ = order.status
+    order.note = "changed"
+    await do.save(order)
+    stored = await do.get(Order, pk="p0", sk="3")
+    assert (stored.note, stored.status) == ("changed", "open")
+    (order,) = await do.iterate(do.query(Order, note="n4", index="keys_by_note"))
+    assert (order.pk, order.sk, order.note, order.status) == ("p1", "4", "n4", "paid")
+    with pytest.raises(NotLoaded):
+        _ = order.total
+    with pytest.raises(ConfigurationError, match="the index 'by_total' does not hold 'status'"):
+        Order.query(total=7, index="by_total", attributes=["status"])
+    assert (await do.all(Order.query.filter(total=7)))[0].status == "open"
+
+
+async def test_a_local_index_orders_a_partition(do, orders):
+    found = await do.iterate(do.query(Order, pk="p0", index="in_order", consistent=True))
+    assert [order.sk for order in found] == ["6", "3", "0"]
+
+
+async def test_an_index_follows_every_write(do, orders):
+    await do.update(orders[1], status="paid")
+    await do.delete(orders[4])
+    await do.update_by_key(Order, (orders[6].pk, "6"), Order.total.add(100))
+    assert [order.sk for order in await do.iterate(do.query(Order, status="paid"))] == ["1", "6"]
+    assert [order.sk for order in await do.iterate(do.query(Order, status="open"))] == ["7", "5", "3"]
+
+
+async def test_an_index_is_built_from_the_rows_that_are_there(do):
+    class Before(Model):
+        model_config = ModelConfig(table="grown")
+        pk = StringAttribute(partition_key=True)
+        name = StringAttribute()
+
+    class After(Model):
+        model_config = ModelConfig(table="grown")
+        pk = StringAttribute(partition_key=True)
+        name = StringAttribute()
+        by_name = Index("name", "pk")
+
+    await do.batch_save(Before, [Before(pk=str(n), name="odd" if n % 2 else None) for n in range(5)])
+    await do.create_table(After)
+    assert [item.pk for item in await do.iterate(do.query(After, name="odd"))] == ["1", "3"]
+    # Who does not know of the index keeps it up all the same.
+    await do.save(Before(pk="7", name="odd"))
+    await do.delete(await do.get(Before, pk="1"))
+    assert [item.pk for item in await do.iterate(do.query(After, name="odd"))] == ["3", "7"]
+
+
+async def test_an_indexed_value_keeps_within_the_limits_of_keys(do):
+    with pytest.raises(InvalidValue):
+        await do.save(Order(sk="1", status="", total=1))
+    with pytest.raises(InvalidValue):
+        await do.save(Order(sk="1", status="x" * 2049, total=1))
+    assert await do.count(Order) == 0
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        (lambda: Index("nothing"), "names 'nothing', which Wrong does not have"),
+        (lambda: Index("name", "no sort"), "names 'no sort'"),
+        (lambda: Index("name", projection=["no value"]), "names 'no value'"),
+        (lambda: Index("name", projection="some"), "projection= is 'all', 'keys' or a list of names"),
+        (lambda: Index("flag"), "cannot be indexed"),
+        (lambda: Index("name", "when", local=True), "a local index has the table's partition key"),
+        (lambda: Index("pk", local=True), r"a local index has .*, and its table has a sort key"),
+    ],
+)
+def test_a_wrong_index_is_refused_with_the_class(declared, told):
+    with pytest.raises(ConfigurationError, match=told):
+
+        class Wrong(Model):
+            pk = StringAttribute(partition_key=True)
+            sk = StringAttribute(sort_key=True)
+            name = StringAttribute()
+            when = DatetimeAttribute()
+            flag = BooleanAttribute()
+            index_ = declared()
+
+
+def test_an_index_that_is_not_there_is_named():
+    with pytest.raises(ConfigurationError, match="Order has no index 'by_nothing'; it has"):
+        Order.query(status="open", index="by_nothing")
+    with pytest.raises(TypeError, match=r"the index 'by_status' needs status=…"):
+        Order.by_status.query(total=5)
+
+
+def test_subclasses_inherit_and_remove_indexes():
+    class Base(Model):
+        pk = StringAttribute(partition_key=True)
+        name = StringAttribute()
+        by_name = Index("name")
+
+    class Child(Base):
+        other = StringAttribute()
+        by_other = Index("other")
+
+    class Without(Base):
+        by_name = None
+
+    assert [plan.name for plan in Child.__mintkey_schema__.indexes] == ["by_name", "by_other"]
+    assert Without.__mintkey_schema__.indexes == ()
+    assert repr(Child.by_name) == "<Index Child.by_name>"
