@@ -545,6 +545,7 @@ async def test_on_save_hears_of_each_write(do):
 
     note = await do.create(Note, text="a")
     await do.save(note)  # has nothing to write
+    await do.save(note, condition=Note.text == "a")  # only looks
     assert [(name, value, pipeline) for _, name, value, pipeline in heard] == [("id", note.id, None)]
     assert heard[0][0] is note
     note.text = "b"
