@@ -38,7 +38,7 @@ demo: $(RELEASE)  ## build, then the main job on a file of the embedded store
 	@$(BIN)/python -m mintkey.demo
 
 ##@ Work
-.PHONY: check test rust lint types format lock clean help
+.PHONY: bench check test rust lint types format lock clean help
 check: $(QUICK)  ## the quick loop: fast build, tests that are not slow
 	$(BIN)/python -m pytest -q -m "not slow"
 
@@ -60,6 +60,10 @@ types: $(VENV)/.ready  ## mypy, pyright, and the stubs against the compiled modu
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest mintkey._core
 	$(BIN)/pyright
+
+bench: $(RELEASE)  ## models and the embedded store beside the standard library, attrs, pydynox
+	@$(BIN)/python -m pip install --require-hashes --requirement requirements/bench.txt
+	$(BIN)/python benchmarks/models.py
 
 format: $(VENV)/.ready  ## rustfmt, ruff: write instead of check
 	cargo fmt --all
