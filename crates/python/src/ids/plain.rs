@@ -1,7 +1,8 @@
 //! The plain functions: `ulid()`, `uuid7()`, … as Python calls them.
 //!
 //! They are entered without pyo3's frame, which would cost a tenth of an id. Those that take
-//! parameters keep their slower twin, which pyo3 makes, as `self`.
+//! parameters hand over to a slower twin, which pyo3 makes, when they are given any. (The twin is
+//! not their `self`: a function with one is a method to pickle and to Django.)
 #![allow(
     unsafe_code,
     reason = "functions that Python calls and strings that it gives; each block says why it is sound"
@@ -14,9 +15,10 @@ use std::ptr::null_mut;
 use mintkey_ids::minter::SNOWFLAKE_EPOCH;
 use mintkey_ids::node::NodeChoice;
 use mintkey_ids::{CUID2_LENGTH, Kind, NANOID_ALPHABET, NANOID_SIZE, Parameters, Strategy};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyImportError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyString};
 
 use super::{ascii, error, fixed, step, tell_step_back};
@@ -229,13 +231,13 @@ macro_rules! without_parameters {
 
 /// Functions that take parameters and mostly get none.
 macro_rules! with_parameters {
-    ($($name:ident: $signature:literal, $doc:literal, $work:expr;)*) => {
+    ($($name:ident: $twin:literal, $signature:literal, $doc:literal, $work:expr;)*) => {
         $(
             mod $name {
                 use super::*;
 
                 pub(super) unsafe extern "C" fn call(
-                    twin: *mut ffi::PyObject,
+                    _: *mut ffi::PyObject,
                     arguments: *const *mut ffi::PyObject,
                     count: ffi::Py_ssize_t,
                     names: *mut ffi::PyObject,
@@ -243,8 +245,11 @@ macro_rules! with_parameters {
                     if count == 0 && names.is_null() {
                         return enter($work);
                     }
-                    // SAFETY: the arguments are those that Python gave, and the twin is a function.
-                    unsafe { ffi::PyObject_Vectorcall(twin, arguments, count.cast_unsigned(), names) }
+                    enter(|py| {
+                        let twin = TWINS.get(py).map_or(null_mut(), |twins| twins[$twin].as_ptr());
+                        // SAFETY: the arguments are those that Python gave; the twins were made with the module.
+                        Ok(unsafe { ffi::PyObject_Vectorcall(twin, arguments, count.cast_unsigned(), names) })
+                    })
                 }
             }
         )*
@@ -257,6 +262,9 @@ macro_rules! with_parameters {
         })),*];
     };
 }
+
+/// The twins of the functions with parameters, in their order.
+static TWINS: PyOnceLock<[Py<PyCFunction>; 3]> = PyOnceLock::new();
 
 const KEYWORDS: c_int = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
 
@@ -291,13 +299,13 @@ without_parameters! {
 }
 
 with_parameters! {
-    nanoid: "size=None, alphabet=None",
+    nanoid: 0, "size=None, alphabet=None",
         "A nanoid: size characters (21) of alphabet (letters, digits, - and _), unguessable.",
         |py| super::plain_nanoid(py).map(Bound::into_ptr);
-    cuid2: "length=None",
+    cuid2: 1, "length=None",
         "A CUID2 of length characters (24; 2 to 32): a letter, then letters and digits, unguessable.",
         |py| super::plain_cuid2(py).map(Bound::into_ptr);
-    typeid: "prefix=''",
+    typeid: 2, "prefix=''",
         "A TypeID: the prefix as its type, an underscore and 26 characters that sort by time.",
         |py| super::plain_typeid(py).map(Bound::into_ptr);
 }
@@ -306,22 +314,35 @@ with_parameters! {
 ///
 /// They say that they live in `mintkey.generators`, from where people import them, and where a
 /// Django migration or a pickle will look for them.
+///
+/// # Errors
+/// `ImportError` in a subinterpreter: types and engine are one per process, and pyo3's would be
+/// shared between interpreters that do not share a lock.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    // SAFETY: called attached, so there is a current interpreter.
+    if unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) } != 0 {
+        return Err(PyImportError::new_err(
+            "mintkey cannot be used in a subinterpreter; import it in the main interpreter \
+             (under mod_wsgi: WSGIApplicationGroup %{GLOBAL})",
+        ));
+    }
     let home = PyString::new(py, "mintkey.generators");
-    let twins: [Bound<'_, PyCFunction>; 3] = [
-        wrap_pyfunction!(nanoid_of, module)?,
-        wrap_pyfunction!(cuid2_of, module)?,
-        wrap_pyfunction!(typeid_of, module)?,
-    ];
-    let add = |definition: &'static Definition, twin: *mut ffi::PyObject| -> PyResult<()> {
-        // SAFETY: the definition lives as long as the process; Python takes its own references to
-        // the twin (or null) and the name, and does not write to the definition.
+    TWINS.get_or_try_init(py, || {
+        PyResult::Ok([
+            wrap_pyfunction!(nanoid_of, module)?.unbind(),
+            wrap_pyfunction!(cuid2_of, module)?.unbind(),
+            wrap_pyfunction!(typeid_of, module)?.unbind(),
+        ])
+    })?;
+    let add = |definition: &'static Definition| -> PyResult<()> {
+        // SAFETY: the definition lives as long as the process and is not written to; Python takes its
+        // own reference to the name.
         let function = unsafe {
             let definition = (&raw const definition.0).cast_mut();
             Bound::from_owned_ptr_or_err(
                 py,
-                ffi::PyCFunction_NewEx(definition, twin, home.as_ptr()),
+                ffi::PyCFunction_NewEx(definition, null_mut(), home.as_ptr()),
             )?
         };
         let name = function.getattr("__name__")?.cast_into::<PyString>()?;
@@ -329,11 +350,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     };
     // It lists only what pyo3 added; without it every name counts.
     module.delattr("__all__")?;
-    for definition in WITHOUT_PARAMETERS {
-        add(definition, null_mut())?;
-    }
-    for (definition, twin) in WITH_PARAMETERS.iter().zip(twins) {
-        add(definition, twin.as_ptr())?;
-    }
-    Ok(())
+    WITHOUT_PARAMETERS
+        .iter()
+        .chain(WITH_PARAMETERS)
+        .try_for_each(add)
 }
