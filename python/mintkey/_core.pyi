@@ -113,6 +113,15 @@ class Key:
 class Request:
     """What an operation asks of a store."""
 
+    @property
+    def writes(self) -> bool:
+        """Whether it changes the store: its units are of writing then, else of reading."""
+    @property
+    def units(self) -> float:
+        """The capacity units that it takes at least, by what is known before its answer."""
+    def units_of(self, answer: Any) -> float:
+        """The capacity units that it took, now that this is its answer."""
+
 @final
 class Page:
     """A page of a query or scan."""

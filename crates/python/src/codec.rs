@@ -431,7 +431,8 @@ impl Codec {
             upsert: false,
             returning: false,
         }));
-        Ok(Some((request, merged.into(), real)))
+        let merged = PyItem::from(merged);
+        Ok(Some((request.leaving(&merged), merged, real)))
     }
 
     /// Sets and removes attributes (None removes) and applies `actions`, in the store; answers with the new item.
@@ -495,7 +496,7 @@ impl Codec {
     ) -> PyResult<PyRequest> {
         let writes = requests
             .iter()
-            .map(|request| match &request.get().0.operation {
+            .map(|request| match &request.get().request.operation {
                 Operation::Put(put) => Ok(Write::Put(put.clone())),
                 Operation::Update(update) => Ok(Write::Update(update.clone())),
                 Operation::Delete(delete) => Ok(Write::Delete(delete.clone())),
@@ -507,7 +508,8 @@ impl Codec {
         Ok(PyRequest::now(Operation::BatchWrite(BatchWrite {
             table: self.table(py)?.clone(),
             writes,
-        })))
+        }))
+        .joining(&requests))
     }
 
     /// Removes an item.

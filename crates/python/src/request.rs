@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{Error, Operation, Page, Position, Reply, Request};
+use mintkey_store::size::item_size;
+use mintkey_store::units::{read_units, write_units};
+use mintkey_store::{Error, Item, Operation, Page, Position, Reply, Request, Write};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -10,16 +12,116 @@ use crate::item::PyItem;
 
 /// What an operation asks of a store.
 #[pyclass(frozen, name = "Request", module = "mintkey._core")]
-pub struct PyRequest(pub Arc<Request>);
+pub struct PyRequest {
+    pub request: Arc<Request>,
+    /// The items that its writes leave in the store, as far as they are known beside the request; in the order of the
+    /// writes, and shorter where none of the rest is known.
+    left: Vec<Option<Arc<Item>>>,
+}
 
 impl PyRequest {
     /// A request that judges expiry by the clock as it stands.
     pub fn now(operation: Operation) -> Self {
-        Self(Arc::new(Request {
-            now: mintkey_ids::now_ms().div_euclid(1000),
-            operation,
-        }))
+        Self {
+            request: Arc::new(Request {
+                now: mintkey_ids::now_ms().div_euclid(1000),
+                operation,
+            }),
+            left: Vec::new(),
+        }
     }
+
+    /// Tells the item that this write of one item leaves in the store.
+    pub fn leaving(mut self, item: &PyItem) -> Self {
+        self.left = vec![Some(item.0.clone())];
+        self
+    }
+
+    /// Takes over what the requests tell that this one joins.
+    pub fn joining(mut self, requests: &[Bound<'_, Self>]) -> Self {
+        self.left = requests
+            .iter()
+            .map(|request| request.get().left.first().cloned().flatten())
+            .collect();
+        self
+    }
+
+    /// What the write in this place costs when the request itself says `least`.
+    fn write_units(&self, place: usize, least: f64) -> f64 {
+        match self.left.get(place) {
+            Some(Some(item)) => write_units(item_size(item)),
+            _ => least,
+        }
+    }
+
+    /// Whether it is a read, and sees every write acknowledged before.
+    fn is_consistent(&self) -> bool {
+        match &self.request.operation {
+            Operation::Get(get) => get.consistent,
+            Operation::BatchGet(get) => get.consistent,
+            Operation::Query(query) => query.consistent,
+            Operation::Scan(scan) => scan.consistent,
+            _ => false,
+        }
+    }
+}
+
+#[pymethods]
+impl PyRequest {
+    /// Whether it changes the store: its units are of writing then, else of reading.
+    #[getter]
+    fn writes(&self) -> bool {
+        self.request.operation.is_write()
+    }
+
+    /// The capacity units that it takes at least, by what is known before its answer.
+    #[getter]
+    fn units(&self) -> f64 {
+        let least = self.request.operation.least_units();
+        match &self.request.operation {
+            Operation::BatchWrite(batch) => batch
+                .writes
+                .iter()
+                .map(Write::least_units)
+                .enumerate()
+                .map(|(place, least)| self.write_units(place, least))
+                .sum(),
+            _ => self.write_units(0, least),
+        }
+    }
+
+    /// The capacity units that it took, now that this is its answer.
+    fn units_of(&self, answer: &Bound<'_, PyAny>) -> PyResult<f64> {
+        let consistent = self.is_consistent();
+        Ok(match &self.request.operation {
+            Operation::Get(_) => read_units(found_size(answer)?, consistent),
+            Operation::BatchGet(_) => {
+                let mut units = 0.0;
+                for found in answer.try_iter()? {
+                    units += read_units(found_size(&found?)?, consistent);
+                }
+                units
+            }
+            Operation::Query(_) | Operation::Scan(_) => {
+                let page = answer.cast::<PyPage>()?.get();
+                let mut bytes = 0;
+                for item in page.items.bind(answer.py()) {
+                    bytes += found_size(&item)?;
+                }
+                read_units(bytes, consistent)
+            }
+            Operation::Update(update) if update.returning => write_units(found_size(answer)?),
+            _ => self.units(),
+        })
+    }
+}
+
+/// The size of an item, or nothing for None.
+fn found_size(found: &Bound<'_, PyAny>) -> PyResult<usize> {
+    if found.is_none() {
+        return Ok(0);
+    }
+    Ok(item_size(&found.cast::<PyItem>()?.get().0))
 }
 
 /// A page of a query or scan.

@@ -80,8 +80,8 @@ impl Store {
 
     /// Carries a request out on this thread, with the GIL released.
     fn execute<'py>(&self, py: Python<'py>, request: &PyRequest) -> PyResult<Bound<'py, PyAny>> {
-        let result = py.detach(|| self.shared.engine.execute(&request.0, &Signals));
-        self.answer(py, &request.0, result)
+        let result = py.detach(|| self.shared.engine.execute(&request.request, &Signals));
+        self.answer(py, &request.request, result)
     }
 
     /// Starts a request; its answer comes to the future of what is returned.
@@ -91,8 +91,8 @@ impl Store {
         event_loop: &Bound<'py, PyAny>,
     ) -> PyResult<Flight> {
         let shared = slf.get().shared.clone();
-        let (place, done) = Mailboxes::expect(slf, event_loop, request.0.clone())?;
-        let ticket = shared.engine.submit(request.0.clone(), done);
+        let (place, done) = Mailboxes::expect(slf, event_loop, request.request.clone())?;
+        let ticket = shared.engine.submit(request.request.clone(), done);
         Ok(Flight::new(place, ticket))
     }
 

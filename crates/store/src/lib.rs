@@ -18,6 +18,7 @@ pub mod request;
 pub mod size;
 pub mod store;
 pub mod table;
+pub mod units;
 pub mod update;
 pub mod value;
 

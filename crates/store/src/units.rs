@@ -1,0 +1,88 @@
+//! What requests cost, in `DynamoDB`'s capacity units.
+//!
+//! A write costs one unit for each started kilobyte of the item. A read costs one for each started four kilobytes, and
+//! half of that when it need not be consistent. What is empty or absent costs the least there is.
+
+use crate::key::{Key, KeyValue};
+use crate::request::{Operation, Write};
+use crate::size::{item_size, value_size};
+use crate::table::Table;
+use crate::update::Action;
+use crate::value::Value;
+
+const WRITTEN_BY_ONE: usize = 1024;
+const READ_BY_ONE: usize = 4096;
+
+/// What it costs to write an item of so many bytes.
+#[must_use]
+pub fn write_units(bytes: usize) -> f64 {
+    started(bytes, WRITTEN_BY_ONE)
+}
+
+/// What it costs to read so many bytes.
+#[must_use]
+pub fn read_units(bytes: usize, consistent: bool) -> f64 {
+    started(bytes, READ_BY_ONE) * if consistent { 1.0 } else { 0.5 }
+}
+
+fn started(bytes: usize, each: usize) -> f64 {
+    f64::from(u32::try_from(bytes.div_ceil(each).max(1)).unwrap_or(u32::MAX))
+}
+
+impl Operation {
+    /// What it costs at least, as far as can be told before it is carried out: the sizes of the items that it holds, and
+    /// of those it does not hold the least there is. Making, finding and dropping tables costs nothing.
+    #[must_use]
+    pub fn least_units(&self) -> f64 {
+        match self {
+            Self::CreateTable(_) | Self::TableExists(_) | Self::DeleteTable(_) => 0.0,
+            Self::Get(get) => read_units(0, get.consistent),
+            Self::BatchGet(get) => get.keys.iter().map(|_| read_units(0, get.consistent)).sum(),
+            Self::Query(query) => read_units(0, query.consistent),
+            Self::Scan(scan) => read_units(0, scan.consistent),
+            Self::Put(put) => write_units(item_size(&put.item)),
+            Self::Update(update) => update_units(&update.table, &update.key, &update.actions),
+            Self::Delete(delete) => write_units(key_size(&delete.table, &delete.key)),
+            Self::BatchWrite(batch) => batch.writes.iter().map(Write::least_units).sum(),
+        }
+    }
+}
+
+impl Write {
+    /// What it costs at least; see [`Operation::least_units`].
+    #[must_use]
+    pub fn least_units(&self) -> f64 {
+        match self {
+            Self::Put(put) => write_units(item_size(&put.item)),
+            Self::Update(update) => update_units(&update.table, &update.key, &update.actions),
+            Self::Delete(delete) => write_units(key_size(&delete.table, &delete.key)),
+        }
+    }
+}
+
+/// The stored item is not known, but its key and the values that it gets are.
+fn update_units(table: &Table, key: &Key, actions: &[Action]) -> f64 {
+    let given: usize = actions.iter().map(action_size).sum();
+    write_units(key_size(table, key) + given)
+}
+
+fn action_size(action: &Action) -> usize {
+    let value = match action {
+        Action::Set(_, value) | Action::SetIfAbsent(_, value) | Action::AddToSet(_, value) => {
+            value_size(value)
+        }
+        Action::Append(_, values) | Action::Prepend(_, values) => {
+            values.iter().map(|value| 1 + value_size(value)).sum()
+        }
+        Action::Add(_, number) => value_size(&Value::Number(*number)),
+        Action::Remove(_) | Action::DeleteFromSet(_, _) => return 0,
+    };
+    action.path().root().map_or(0, |name| name.len()) + value
+}
+
+fn key_size(table: &Table, key: &Key) -> usize {
+    let part = |name: &str, value: &KeyValue| name.len() + value_size(&value.to_value());
+    let sort = table.sort.as_ref().zip(key.sort.as_ref());
+    part(&table.partition.name, &key.partition)
+        + sort.map_or(0, |(attribute, value)| part(&attribute.name, value))
+}
