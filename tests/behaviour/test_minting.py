@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from mintkey import AutoGenerate, Model, auto
 from mintkey.attributes import ListAttribute, MapAttribute, NumberAttribute, StringAttribute
 from mintkey.errors import ConditionFailed, InvalidValue
 from mintkey.generators import generate_value
-from mintkey.hooks import before_save
+from mintkey.hooks import after_save, before_save
 
 NOW = "2024-01-01T00:00:00Z"
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -451,3 +452,116 @@ async def test_skipping_hooks_still_mints(do):
     made = await do.create(Audit, pk="b", sk="own", skip_hooks=True)
     assert made.sk == "own"
     assert made.created_at
+
+
+# Callables, and the instant they see.
+
+
+async def test_a_callable_may_mint_and_write_by_itself(do, clock):
+    class Trail(Model):
+        pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+        at = NumberAttribute(default=AutoGenerate.EPOCH_MS)
+
+    def trailing() -> str:
+        clock.advance(60)
+        trail = Trail()
+        trail.save()
+        return f"{trail.at} {generate_value(AutoGenerate.EPOCH_MS)}"
+
+    class Calling(Model):
+        pk = StringAttribute(partition_key=True, default=auto(trailing))
+        at = NumberAttribute(default=AutoGenerate.EPOCH_MS)
+
+    item = Calling()
+    await do.save(item)
+    assert item.at == 1704067200000
+    assert item.pk == "1704067260000 1704067200000"
+
+
+async def test_without_a_save_the_time_is_the_clocks(do, clock):
+    class Failing(Model):
+        pk = StringAttribute(partition_key=True)
+        at = NumberAttribute(default=AutoGenerate.EPOCH)
+        must = NumberAttribute(required=True)
+
+        @before_save
+        def read(self) -> None:
+            _ = self.at
+
+    with pytest.raises(InvalidValue):
+        await do.save(Failing(pk="a"))
+    clock.advance(60)
+    assert generate_value(AutoGenerate.EPOCH) == 1704067260
+    await do.save(Failing(pk="a", must=1))
+    clock.advance(60)
+    assert generate_value(AutoGenerate.EPOCH) == 1704067320
+
+
+async def test_a_hook_that_takes_a_minted_value_away_gets_the_same_again(do):
+    seen: list[Any] = []
+
+    class Undecided(Model):
+        pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+
+        @before_save
+        def waver(self) -> None:
+            seen.append(self.pk)
+            self.pk = None
+            seen.append(self.pk)
+            self.pk = None
+
+    item = Undecided()
+    await do.save(item)
+    assert [item.pk] * 2 == seen
+
+
+async def test_on_update_tells_the_instant_that_a_hook_has_seen(do, clock):
+    class Told(Model):
+        pk = StringAttribute(partition_key=True)
+        changed_at = StringAttribute(on_update=AutoGenerate.ISO8601)
+        told = StringAttribute()
+
+        @before_save
+        def tell(self) -> None:
+            self.told = generate_value(AutoGenerate.ISO8601)
+            clock.advance(60)
+
+    item = Told(pk="a")
+    await do.save(item)
+    await do.save(item)
+    assert item.told == item.changed_at == "2024-01-01T00:01:00Z"
+
+
+async def test_on_update_may_be_a_callable(do):
+    class Counted(Model):
+        pk = StringAttribute(partition_key=True)
+        writes = NumberAttribute(on_update=auto(itertools.count(1).__next__))
+        n = NumberAttribute()
+
+    item = Counted(pk="a")
+    await do.save(item)
+    assert item.writes is None
+    for n in range(1, 4):
+        item.n = n
+        await do.save(item)
+        assert item.writes == n
+    with pytest.raises(ConditionFailed):
+        await do.update(item, condition=Counted.n == 99, n=5)
+    assert item.writes == 3
+    assert (await do.get(Counted, pk="a")).writes == 3
+
+
+async def test_an_exception_after_the_write_leaves_a_stored_item(do):
+    class Late(Model):
+        pk = StringAttribute(partition_key=True)
+        n = NumberAttribute()
+
+        @after_save
+        def late(self) -> None:
+            raise LookupError("late")
+
+    item = Late(pk="a", n=1)
+    with pytest.raises(LookupError, match="late"):
+        await do.save(item)
+    assert not item.is_dirty
+    assert await do.get(Late, pk="a") == item

@@ -232,6 +232,45 @@ with connect(f"sqlite:///{sys.argv[2]}"):
     assert told == "True not_applied\n"
 
 
+def test_a_full_disk_loses_nothing_that_was_acknowledged(program):
+    """A limit on the size of files stands for the full disk; afterwards the same instances are saved."""
+    told = program("""
+import resource
+store = connect(sys.argv[1])
+Row(n=0, who="first").save()
+unlimited = resource.RLIM_INFINITY
+resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, unlimited))
+rows = [Row(n=n, who="x" * 5000) for n in range(150)]
+acknowledged, failed = [], []
+
+async def together():
+    outcomes = await asyncio.gather(*(row.asave() for row in rows[100:]), return_exceptions=True)
+    for row, outcome in zip(rows[100:], outcomes):
+        if outcome is None:
+            acknowledged.append(row.pk)
+        else:
+            assert isinstance(outcome, StoreUnavailable), outcome
+            failed.append(row)
+
+for row in rows[:100]:
+    try:
+        row.save()
+        acknowledged.append(row.pk)
+    except StoreUnavailable:
+        failed.append(row)
+asyncio.run(together())
+assert failed and acknowledged
+assert set(acknowledged) <= {row.pk for row in Row.scan()}
+resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
+for row in failed:
+    row.save()
+store.close()
+with connect(sys.argv[1]):
+    print(Row.count(), len({row.pk for row in rows} - {row.pk for row in Row.scan()}))
+""")
+    assert told == "151 0\n"
+
+
 def test_after_an_error_the_store_works_as_soon_as_the_file_does(path, url):
     path.write_bytes(b"not a database, but some text that is long enough to have a header of its own")
     with connect(url):
