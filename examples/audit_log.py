@@ -20,7 +20,7 @@ class AuditLog(Model):
     model_config = ModelConfig(table="audit_log")
 
     pk = StringAttribute(partition_key=True)
-    sk = StringAttribute(sort_key=True)
+    sk: StringAttribute = StringAttribute(sort_key=True)
     created_at = StringAttribute(default=AutoGenerate.ISO8601)
     action = StringAttribute(required=True)
 

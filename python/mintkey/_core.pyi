@@ -272,6 +272,9 @@ class Store:
     @property
     def engine(self) -> str:
         """The engine's name."""
+    @property
+    def ordered_scans(self) -> bool:
+        """Whether a scan comes in the order of the keys."""
     def execute(self, request: Request) -> Any:
         """Carries a request out on this thread, with the GIL released."""
     def submit(self, request: Request, event_loop: asyncio.AbstractEventLoop) -> Flight:

@@ -68,7 +68,7 @@ after_load.__doc__ = """Run after an item was read: by get, query, scan or refre
 class Hooks:
     """The hooks of one model: for each kind the names of its methods, in the order they run."""
 
-    __slots__ = ("_asynchronous", "_names")
+    __slots__ = ("_asynchronous", "_names", "any_asynchronous")
 
     def __init__(self, model: type) -> None:
         names: dict[HookKind, list[str]] = {kind: [] for kind in HOOK_KINDS}
@@ -82,6 +82,8 @@ class Hooks:
             kind: next((name for name in found if inspect.iscoroutinefunction(getattr(model, name))), None)
             for kind, found in names.items()
         }
+        #: Whether any hook at all is an `async def`.
+        self.any_asynchronous = any(self._asynchronous.values())
 
     def of(self, kind: HookKind) -> tuple[str, ...]:
         """The names of the methods that are hooks of this kind."""

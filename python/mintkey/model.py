@@ -159,7 +159,7 @@ class Model:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        if type(self) is not type(other):
+        if not isinstance(other, Model) or type(self) is not type(other):
             return NotImplemented
         if self._state is None or other._state is None or self._state.loaded is None or other._state.loaded is None:
             return False
@@ -398,8 +398,10 @@ class Model:
         return found
 
     @classmethod
-    def _getting(cls, key: Mapping[str, Any], consistent: bool) -> Operation[Any]:
+    def _getting(cls, key: dict[str, Any], consistent: bool) -> Operation[Any]:
         schema = cls.__mintkey_schema__
+        if key.keys() == schema.plain_key:
+            return operations.get(schema, schema.codec.key(key), cls._made, consistent=consistent)
         named, further = arguments.key(schema, key, others=True)
         must = tuple(condition.compile() for condition in plans.gather(schema, (), further))
         return operations.get(schema, named, cls._made, must, consistent=consistent)

@@ -100,7 +100,7 @@ def _state(instance: Any) -> State:
 
 def refuse_async_hooks(schema: Schema, *kinds: HookKind) -> None:
     """Called at the start of a blocking operation: an `async def` hook cannot run in it."""
-    if schema.skip_hooks:
+    if not schema.hooks.any_asynchronous or schema.skip_hooks:
         return
     name = schema.hooks.asynchronous(*kinds)
     if name is not None:
@@ -605,7 +605,8 @@ def get(
     if stored is None or not all(schema.codec.matches(stored, condition) for condition in must):
         return None
     instance = make(stored)
-    yield from run_hooks(schema, instance, "after_load")
+    if schema.hooks.of("after_load"):
+        yield from run_hooks(schema, instance, "after_load")
     return instance
 
 

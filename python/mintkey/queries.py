@@ -321,7 +321,9 @@ class Result(Generic[M]):
             other = plans.best_plan(schema, how.asked, name)
             if other is not None and other.sorted_by == name:
                 how = other
-        natural = how.sorted_by if how.partition is not None else schema.partition
+        natural = how.sorted_by
+        if how.partition is None and store_of(schema).ordered_scans:
+            natural = schema.partition
         if natural == name:
             return Result(
                 schema,

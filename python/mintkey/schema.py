@@ -148,6 +148,10 @@ class Schema:
         self.keys = tuple(name for name in (self.partition, self.sort) if name is not None)
         #: The attributes that a caller gives to name an item.
         self.given_keys = (*(self.parts or ((self.partition,) if self.partition else ())), *self._sort_names())
+        #: The same as a set, where they are the stored key as they stand.
+        self.plain_key = frozenset() if self.parts else frozenset(self.given_keys)
+        #: The store in which the table was last claimed for this model.
+        self.claimed_in: Any = None
         self.ttl = self._single(TTLAttribute)
         self.version = self._single(VersionAttribute)
         self.minted = tuple(

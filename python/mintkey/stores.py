@@ -50,6 +50,11 @@ class Store:
         """The store's address, without a password."""
         return self._core.address
 
+    @property
+    def ordered_scans(self) -> bool:
+        """Whether a scan comes in the order of the keys."""
+        return self._core.ordered_scans
+
     def __repr__(self) -> str:
         return f"<Store {self.url}>"
 
@@ -183,9 +188,17 @@ def store_named(name: str) -> Store:
 def store_of(schema: Schema) -> Store:
     """The store that holds a model's table."""
     where = schema.config.store
-    store = where if isinstance(where, Store) else store_named(where if isinstance(where, str) else _DEFAULT)
-    if schema.table not in store._tables or store._tables[schema.table][0] != schema.identity:
+    if where is None:
+        store = _named.get(_DEFAULT) or store_named(_DEFAULT)
+    elif isinstance(where, Store):
+        store = where
+    elif isinstance(where, str):
+        store = store_named(where)
+    else:
+        raise ConfigurationError(f"{schema.model}: store= is a connected store or its name, not {where!r}")
+    if schema.claimed_in is not store:
         store.claim(schema)
+        schema.claimed_in = store
     return store
 
 

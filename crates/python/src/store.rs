@@ -78,6 +78,12 @@ impl Store {
         self.shared.engine.capabilities().engine
     }
 
+    /// Whether a scan comes in the order of the keys.
+    #[getter]
+    fn ordered_scans(&self) -> bool {
+        self.shared.engine.capabilities().ordered_scans
+    }
+
     /// Carries a request out on this thread, with the GIL released.
     fn execute<'py>(&self, py: Python<'py>, request: &PyRequest) -> PyResult<Bound<'py, PyAny>> {
         let result = py.detach(|| self.shared.engine.execute(&request.request, &Signals));
