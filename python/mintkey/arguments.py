@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mintkey import _core
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Changes", "Key", "changes", "key", "named_key"]
 
 #: A key of an item: a dict, a tuple of its parts, or its only part.
-Key: TypeAlias = "Mapping[str, Any] | tuple[Any, ...] | str | float | bytes"
+Key: TypeAlias = "Mapping[str, Any] | Sequence[Any] | str | float | bytes"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,10 +13,13 @@ import sys
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
-try:
+if TYPE_CHECKING:
     import typer
-except ModuleNotFoundError:  # said by main(), in words
-    typer = None  # type: ignore[assignment]
+else:
+    try:
+        import typer
+    except ModuleNotFoundError:  # said by main(), in words
+        typer = None
 
 from mintkey._core import now_ms
 from mintkey.errors import InvalidId, MintkeyError

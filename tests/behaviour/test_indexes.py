@@ -172,7 +172,7 @@ def test_subclasses_inherit_and_remove_indexes():
         by_other = Index("other")
 
     class Without(Base):
-        by_name = None
+        by_name = None  # type: ignore[assignment]
 
     assert [plan.name for plan in Child.__mintkey_schema__.indexes] == ["by_name", "by_other"]
     assert Without.__mintkey_schema__.indexes == ()
