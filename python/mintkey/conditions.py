@@ -224,10 +224,13 @@ class Operand:
         """At least `low` and at most `high`; `InvalidValue` at the store when `low` is above `high`."""
         return self._test("between", self._given(low), self._given(high))
 
-    def is_in(self, values: Iterable[Any]) -> Condition:
-        """One of `values`, at most 100 of them (DynamoDB's limit, kept on every store)."""
-        if isinstance(values, (str, bytes)):
-            raise TypeError(f"{self._label}.is_in() takes a list of values, not one {type(values).__name__}")
+    def is_in(self, *values: Any) -> Condition:
+        """One of `values`, at most 100 of them (DynamoDB's limit, kept on every store).
+
+        They are given one by one or as one list: `is_in("a", "b")`, `is_in(["a", "b"])`.
+        """
+        if len(values) == 1 and isinstance(values[0], Iterable) and not isinstance(values[0], (str, bytes)):
+            values = tuple(values[0])
         operands = tuple(self._given(value) for value in values)
         if not operands:
             raise InvalidValue(f"{self._label}.is_in() needs at least one value")
@@ -237,10 +240,12 @@ class Operand:
 
     def begins_with(self, prefix: Any) -> Condition:
         """The text, or the bytes, begin with `prefix`."""
+        self._works_on("begins_with", ("string", "binary"))
         return self._test("begins_with", self._given(prefix))
 
     def contains(self, value: Any) -> Condition:
         """The text has `value` in it, or the list or set holds it."""
+        self._works_on("contains", ("string", "binary", "list", *_SETS))
         if value is None:
             return self._test("contains", self._given(value))
         return self._test("contains", self._element(value))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core, generators
+from mintkey.conditions import Condition
 from mintkey.errors import (
     ConditionFailed,
     ConfigurationError,
@@ -26,7 +27,6 @@ from mintkey.schema import Mint, Schema, State
 
 if TYPE_CHECKING:
     from mintkey.arguments import Changes
-    from mintkey.conditions import Condition
     from mintkey.hooks import HookKind
     from mintkey.stores import Operation
 
@@ -154,6 +154,12 @@ def _compiled(condition: Condition | None) -> tuple[Any, ...] | None:
     return None if condition is None else condition.compile()
 
 
+def check_condition(schema: Schema, condition: object) -> None:
+    """Refuse what is no condition, before any hook runs."""
+    if condition is not None and not isinstance(condition, Condition):
+        raise TypeError(f"{schema.model}: expected a condition such as {schema.model}.x == 1, got {condition!r}")
+
+
 # Save.
 
 
@@ -172,6 +178,7 @@ def save(
     `insert` refuses to overwrite; `constructed` says that the instance was made by this very call, so that nobody has
     seen the keys it was constructed with.
     """
+    check_condition(schema, condition)
     values = instance.__dict__
     state = _state(instance)
     new = state.loaded is None
@@ -421,6 +428,7 @@ def update(
     skip_hooks: bool = False,
 ) -> Operation[None]:
     """Change attributes in the store without reading first, and take the stored result."""
+    check_condition(schema, condition)
     state = _state(instance)
     values = instance.__dict__
     if not skip_hooks:
@@ -458,6 +466,7 @@ def update_by_key(
     upsert: bool = False,
 ) -> Operation[None]:
     """Like `update`, without an instance: hooks do not run, and a version counts on unchecked."""
+    check_condition(schema, condition)
     _check_named(schema, None, changes)
     yield from _update_or_insert(
         schema, State(), key, known if upsert else None, changes, version=None, counted=None, condition=condition
@@ -555,6 +564,7 @@ def delete(
     schema: Schema, instance: Any, *, condition: Condition | None = None, skip_hooks: bool = False
 ) -> Operation[None]:
     """Remove the instance's row; the instance is new again."""
+    check_condition(schema, condition)
     state = _state(instance)
     hooked = not skip_hooks
     if hooked:
