@@ -149,6 +149,7 @@ fn open(url: &str) -> Result<Arc<dyn mintkey_store::Store>, Error> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
         Some("sqlite") => mintkey_sqlite::open(url),
+        Some("dynamodb") => mintkey_dynamodb::open(url),
         Some(other) => Err(Error::configuration(format!(
             "there is no store for URLs that begin with {other}://. Use sqlite:///file.db for a file, or sqlite:// for memory"
         ))),

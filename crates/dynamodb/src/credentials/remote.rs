@@ -1,0 +1,388 @@
+//! Sources of credentials that are asked over HTTP.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use mintkey_store::{Error, Result};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use ring::digest;
+
+use super::files::{Files, Profile};
+use super::{Credentials, Identity, Sources, suffix};
+use crate::calls::Session;
+use crate::http::{self, Endpoint, Response};
+use crate::json::Parser;
+use crate::link::Link;
+use crate::sign::{Signing, push_hex};
+use crate::time;
+
+/// The role of a task in a container.
+const CONTAINER: &str = "169.254.170.2";
+/// The other addresses at which containers ask without TLS (EKS, IPv4 and IPv6).
+const POD: [&str; 2] = ["169.254.170.23", "fd00:ec2::23"];
+/// An instance's own description.
+const INSTANCE: &str = "169.254.169.254";
+/// How long that may take: where it is missing, nobody answers at all.
+const INSTANCE_WAIT: Duration = Duration::from_secs(1);
+
+/// A role to take on.
+pub struct Role {
+    pub arn: String,
+    pub session: Option<String>,
+    pub external: Option<String>,
+    pub duration: Option<String>,
+}
+
+/// What shows that one may.
+pub enum Proof {
+    /// The keys of somebody who may.
+    Keys(Credentials),
+    /// A token of a provider that the role trusts.
+    Token(String),
+}
+
+fn failed(source: &str, why: &str) -> Error {
+    Error::configuration(format!("credentials from {source}: {why}"))
+}
+
+async fn ask<L: Link>(
+    session: &Session<'_, L>,
+    source: &str,
+    endpoint: &Endpoint,
+    request: Vec<u8>,
+    deadline: Instant,
+) -> Result<Response> {
+    let answer = session.link.exchange(endpoint, &request, deadline).await;
+    let response = answer.map_err(|fault| {
+        crate::errors::fault(session.inner, &fault, mintkey_store::Outcome::NotApplied)
+            .because(&format!("credentials from {source} at {endpoint}"))
+    })?;
+    if response.status == 200 {
+        Ok(response)
+    } else {
+        // The body is not shown: it may hold what was sent.
+        Err(failed(
+            source,
+            &format!("{endpoint} answered with status {}", response.status),
+        ))
+    }
+}
+
+/// Puts words before a message.
+trait Because {
+    fn because(self, words: &str) -> Self;
+}
+
+impl Because for Error {
+    fn because(mut self, words: &str) -> Self {
+        self.message = format!("{words}: {}", self.message);
+        self
+    }
+}
+
+/// Reads the answer of a container or an instance, and the output of a process.
+pub fn parse(text: &str, source: &str) -> Result<Credentials> {
+    let mut found = [const { None }; 4];
+    let read = Parser::new(text).object(|parser, name| {
+        let place = match &*name {
+            "AccessKeyId" => 0,
+            "SecretAccessKey" => 1,
+            "Token" | "SessionToken" => 2,
+            "Expiration" => 3,
+            _ => return parser.skip(),
+        };
+        found[place] = Some(parser.string()?.into_owned());
+        Some(())
+    });
+    let [Some(access_key), Some(secret), token, expires] = found else {
+        return Err(failed(source, "the answer holds no keys"));
+    };
+    if read.is_none() {
+        return Err(failed(source, "the answer cannot be read"));
+    }
+    Ok(Credentials {
+        access_key,
+        secret,
+        token,
+        expires: expires.as_deref().and_then(time::parse_iso),
+    })
+}
+
+fn text<'a>(response: &'a Response, source: &str) -> Result<&'a str> {
+    std::str::from_utf8(&response.body).map_err(|_| failed(source, "the answer is no text"))
+}
+
+/// Asks for the role of the container, if it has one.
+pub async fn container<L: Link>(
+    session: &Session<'_, L>,
+    sources: &Sources,
+) -> Result<Option<Credentials>> {
+    const SOURCE: &str = "the container";
+    let (endpoint, path) = if let Some(path) = sources.var("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+    {
+        (Endpoint::parse(&format!("http://{CONTAINER}"))?, path)
+    } else if let Some(url) = sources.var("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
+        let start = url.find("://").map_or(0, |place| place + 3);
+        let cut = url[start..]
+            .find('/')
+            .map_or(url.len(), |place| start + place);
+        let endpoint = Endpoint::parse(&url[..cut])?;
+        let near = endpoint.is_loopback()
+            || endpoint.host == CONTAINER
+            || POD.contains(&endpoint.host.as_str());
+        if !endpoint.tls && !near {
+            return Err(failed(
+                SOURCE,
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this machine",
+            ));
+        }
+        let path = if cut < url.len() { &url[cut..] } else { "/" };
+        (endpoint, path.to_owned())
+    } else {
+        return Ok(None);
+    };
+    let token = match sources.var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
+        Some(path) => sources.file(&path)?,
+        None => sources.var("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
+    };
+    let authority = endpoint.authority();
+    let mut headers = vec![("host", authority.as_str()), ("accept", "application/json")];
+    if let Some(token) = &token {
+        headers.push(("authorization", one_line(token, SOURCE)?));
+    }
+    let request = http::request("GET", one_line(&path, SOURCE)?, &headers, "");
+    let response = ask(session, SOURCE, &endpoint, request, session.deadline).await?;
+    parse(text(&response, SOURCE)?, SOURCE).map(Some)
+}
+
+/// What goes into a header or a first line must not end it.
+fn one_line<'a>(text: &'a str, source: &str) -> Result<&'a str> {
+    let text = text.trim();
+    if text.bytes().any(|byte| byte < b' ') || text.contains('\u{7f}') {
+        return Err(failed(source, "a setting holds a line end"));
+    }
+    Ok(text)
+}
+
+/// Asks for the role of the instance; nothing if this is no instance, or one without a role.
+pub async fn instance<L: Link>(
+    session: &Session<'_, L>,
+    sources: &Sources,
+) -> Result<Option<Credentials>> {
+    const SOURCE: &str = "the instance";
+    const PATH: &str = "/latest/meta-data/iam/security-credentials/";
+    let off = sources.var("AWS_EC2_METADATA_DISABLED");
+    if off.is_some_and(|off| off.eq_ignore_ascii_case("true")) {
+        return Ok(None);
+    }
+    let endpoint = match sources.var("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
+        Some(url) => Endpoint::parse(&url)?,
+        None => Endpoint::parse(&format!("http://{INSTANCE}"))?,
+    };
+    let authority = endpoint.authority();
+    let deadline = session.deadline.min(Instant::now() + INSTANCE_WAIT);
+    let ttl = ("x-aws-ec2-metadata-token-ttl-seconds", "21600");
+    let request = http::request("PUT", "/latest/api/token", &[("host", &authority), ttl], "");
+    let Ok(response) = session.link.exchange(&endpoint, &request, deadline).await else {
+        return Ok(None);
+    };
+    if response.status != 200 {
+        return Ok(None);
+    }
+    let token = one_line(text(&response, SOURCE)?, SOURCE)?.to_owned();
+    let headers = [
+        ("host", authority.as_str()),
+        ("x-aws-ec2-metadata-token", &token),
+    ];
+    let request = http::request("GET", PATH, &headers, "");
+    let Ok(response) = session.link.exchange(&endpoint, &request, deadline).await else {
+        return Ok(None);
+    };
+    if response.status != 200 {
+        return Ok(None);
+    }
+    let role = one_line(
+        text(&response, SOURCE)?.lines().next().unwrap_or(""),
+        SOURCE,
+    )?;
+    let request = http::request("GET", &format!("{PATH}{role}"), &headers, "");
+    let response = ask(session, SOURCE, &endpoint, request, session.deadline).await?;
+    parse(text(&response, SOURCE)?, SOURCE).map(Some)
+}
+
+fn form(parameters: &[(&str, &str)]) -> String {
+    let mut body = String::new();
+    for (name, value) in parameters {
+        if !body.is_empty() {
+            body.push('&');
+        }
+        let _ = write!(
+            body,
+            "{name}={}",
+            utf8_percent_encode(value, NON_ALPHANUMERIC)
+        );
+    }
+    body
+}
+
+/// Takes on a role.
+pub async fn assume<L: Link>(
+    session: &Session<'_, L>,
+    region: &str,
+    role: &Role,
+    proof: Proof,
+) -> Result<Credentials> {
+    let source = format!("role {}", role.arn);
+    let endpoint = Endpoint::https(format!("sts.{region}.{}", suffix(region)));
+    let action = match &proof {
+        Proof::Keys(_) => "AssumeRole",
+        Proof::Token(_) => "AssumeRoleWithWebIdentity",
+    };
+    let name = role.session.as_deref().unwrap_or("mintkey");
+    let mut parameters = vec![
+        ("Action", action),
+        ("Version", "2011-06-15"),
+        ("RoleArn", &role.arn),
+        ("RoleSessionName", name),
+    ];
+    parameters.extend(role.external.as_deref().map(|id| ("ExternalId", id)));
+    parameters.extend(
+        role.duration
+            .as_deref()
+            .map(|time| ("DurationSeconds", time)),
+    );
+    if let Proof::Token(token) = &proof {
+        parameters.push(("WebIdentityToken", token.trim()));
+    }
+    let body = form(&parameters);
+    let authority = endpoint.authority();
+    let stamp = time::basic(time::now());
+    let mut headers = vec![
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("host", authority.as_str()),
+        ("x-amz-date", &stamp),
+    ];
+    let mut authorization = String::new();
+    let identity = match proof {
+        Proof::Keys(keys) => Some(Identity::new(keys)),
+        Proof::Token(_) => None,
+    };
+    if let Some(identity) = &identity {
+        headers.extend(
+            identity
+                .token()
+                .map(|token| ("x-amz-security-token", token)),
+        );
+        identity.authorize(
+            &Signing {
+                method: "POST",
+                path: "/",
+                query: "",
+                headers: &headers,
+                body: body.as_bytes(),
+                time: &stamp,
+                region,
+                service: "sts",
+            },
+            &mut authorization,
+        );
+        headers.push(("authorization", &authorization));
+    }
+    let request = http::request("POST", "/", &headers, &body);
+    let response = ask(session, &source, &endpoint, request, session.deadline).await?;
+    let text = text(&response, &source)?;
+    let tag = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once("</")?.0.trim().to_owned())
+    };
+    let keys = (tag("AccessKeyId"), tag("SecretAccessKey"));
+    let (Some(access_key), Some(secret)) = keys else {
+        return Err(failed(&source, "the answer holds no keys"));
+    };
+    Ok(Credentials {
+        access_key,
+        secret,
+        token: tag("SessionToken"),
+        expires: tag("Expiration").as_deref().and_then(time::parse_iso),
+    })
+}
+
+/// Asks single sign-on for the role of a profile, with the token that `aws sso login` left.
+pub async fn sign_on<L: Link>(
+    session: &Session<'_, L>,
+    sources: &Sources,
+    files: &Files,
+    profile: &Profile,
+) -> Result<Credentials> {
+    const SOURCE: &str = "single sign-on";
+    let named = profile.get("sso_session");
+    let shared = named.as_ref().and_then(|name| files.session(name));
+    let get = |name: &str| {
+        let own = profile.get(name);
+        own.or_else(|| shared.as_ref().and_then(|shared| shared.get(name)))
+            .ok_or_else(|| failed(SOURCE, &format!("the profile has no {name}")))
+    };
+    let (account, role) = (get("sso_account_id")?, get("sso_role_name")?);
+    let region = get("sso_region")?;
+    let start = get("sso_start_url")?;
+    let hashed = named.unwrap_or(start);
+    let mut file = "~/.aws/sso/cache/".to_owned();
+    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, hashed.as_bytes());
+    push_hex(hash.as_ref(), &mut file);
+    file.push_str(".json");
+    let expired = || failed(SOURCE, "nobody is signed on (any more): run aws sso login");
+    let cached = sources.file(&file)?.ok_or_else(expired)?;
+    let (mut token, mut until) = (None, None);
+    Parser::new(&cached)
+        .object(|parser, name| {
+            match &*name {
+                "accessToken" => token = Some(parser.string()?.into_owned()),
+                "expiresAt" => until = time::parse_iso(&parser.string()?),
+                _ => parser.skip()?,
+            }
+            Some(())
+        })
+        .ok_or_else(expired)?;
+    let (Some(token), Some(until)) = (token, until) else {
+        return Err(expired());
+    };
+    if until <= time::now() {
+        return Err(expired());
+    }
+    let endpoint = Endpoint::https(format!("portal.sso.{region}.{}", suffix(&region)));
+    let authority = endpoint.authority();
+    let headers = [
+        ("host", authority.as_str()),
+        ("x-amz-sso_bearer_token", one_line(&token, SOURCE)?),
+    ];
+    let query = form(&[("account_id", &account), ("role_name", &role)]);
+    let path = format!("/federation/credentials?{query}");
+    let request = http::request("GET", &path, &headers, "");
+    let response = ask(session, SOURCE, &endpoint, request, session.deadline).await?;
+    let (mut keys, mut end) = ([const { None }; 3], None);
+    let read = Parser::new(text(&response, SOURCE)?).object(|parser, name| {
+        if name != "roleCredentials" {
+            return parser.skip();
+        }
+        parser.object(|parser, name| {
+            match &*name {
+                "accessKeyId" => keys[0] = Some(parser.string()?.into_owned()),
+                "secretAccessKey" => keys[1] = Some(parser.string()?.into_owned()),
+                "sessionToken" => keys[2] = Some(parser.string()?.into_owned()),
+                // In milliseconds, here alone.
+                "expiration" => end = i64::try_from(parser.count()? / 1000).ok(),
+                _ => parser.skip()?,
+            }
+            Some(())
+        })
+    });
+    let ([Some(access_key), Some(secret), token], Some(())) = (keys, read) else {
+        return Err(failed(SOURCE, "the answer holds no keys"));
+    };
+    Ok(Credentials {
+        access_key,
+        secret,
+        token,
+        expires: end,
+    })
+}

@@ -1,0 +1,385 @@
+//! Conditions and changes in `DynamoDB`'s language. Names and values always stand behind placeholders.
+
+use std::fmt::Write as _;
+
+use mintkey_store::{Action, Comparison, Condition, Name, Number, Path, Step, Value};
+
+use crate::json;
+
+/// The names and values that expressions of one request stand for.
+#[derive(Debug, Default)]
+pub struct Placeholders {
+    names: Vec<Name>,
+    values: String,
+    count: usize,
+}
+
+impl Placeholders {
+    /// Appends the placeholder of a name.
+    pub fn name(&mut self, name: &Name, to: &mut String) {
+        let place = self.names.iter().position(|own| own == name);
+        let place = place.unwrap_or_else(|| {
+            self.names.push(name.clone());
+            self.names.len() - 1
+        });
+        let _ = write!(to, "#{place}");
+    }
+
+    /// Appends the placeholder of a value.
+    pub fn value(&mut self, value: &Value, to: &mut String) {
+        let _ = write!(to, ":{}", self.count);
+        if self.count > 0 {
+            self.values.push(',');
+        }
+        let _ = write!(self.values, "\":{}\":", self.count);
+        json::push_value(value, &mut self.values);
+        self.count += 1;
+    }
+
+    /// Appends the placeholders of a path.
+    pub fn path(&mut self, path: &Path, to: &mut String) {
+        for (place, step) in path.0.iter().enumerate() {
+            match step {
+                Step::Name(name) => {
+                    if place > 0 {
+                        to.push('.');
+                    }
+                    self.name(name, to);
+                }
+                Step::Index(index) => {
+                    let _ = write!(to, "[{index}]");
+                }
+            }
+        }
+    }
+
+    /// Appends what a request's body says about them.
+    pub fn push(&self, body: &mut String) {
+        if !self.names.is_empty() {
+            body.push_str(",\"ExpressionAttributeNames\":{");
+            for (place, name) in self.names.iter().enumerate() {
+                if place > 0 {
+                    body.push(',');
+                }
+                let _ = write!(body, "\"#{place}\":");
+                json::push_text(name, body);
+            }
+            body.push('}');
+        }
+        if self.count > 0 {
+            body.push_str(",\"ExpressionAttributeValues\":{");
+            body.push_str(&self.values);
+            body.push('}');
+        }
+    }
+
+    /// Appends a condition, which must not be a constant.
+    pub fn condition(&mut self, condition: &Condition, to: &mut String) {
+        self.nested(condition, Around::Nothing, to);
+    }
+
+    fn nested(&mut self, condition: &Condition, around: Around, to: &mut String) {
+        match condition {
+            Condition::And(parts) => self.joined(parts, Around::And, around, to),
+            Condition::Or(parts) => self.joined(parts, Around::Or, around, to),
+            Condition::Not(inner) => match &**inner {
+                Condition::Not(inner) => self.nested(inner, around, to),
+                inner => {
+                    to.push_str("NOT ");
+                    self.nested(inner, Around::Not, to);
+                }
+            },
+            leaf => self.leaf(leaf, to),
+        }
+    }
+
+    /// Joins the parts that are no constants: the others decide nothing here.
+    fn joined(&mut self, parts: &[Condition], own: Around, around: Around, to: &mut String) {
+        let telling: Vec<&Condition> = parts
+            .iter()
+            .filter(|part| constant(part).is_none())
+            .collect();
+        if let [only] = telling[..] {
+            return self.nested(only, around, to);
+        }
+        // Parentheses that change nothing are an error there.
+        let wrapped = around > own;
+        if wrapped {
+            to.push('(');
+        }
+        for (place, part) in telling.into_iter().enumerate() {
+            if place > 0 {
+                to.push_str(if own == Around::And { " AND " } else { " OR " });
+            }
+            self.nested(part, own, to);
+        }
+        if wrapped {
+            to.push(')');
+        }
+    }
+
+    fn leaf(&mut self, leaf: &Condition, to: &mut String) {
+        match leaf {
+            Condition::Compare { path, op, value } => {
+                self.path(path, to);
+                to.push_str(sign(*op));
+                self.value(value, to);
+            }
+            Condition::Between { path, low, high } => {
+                self.path(path, to);
+                to.push_str(" BETWEEN ");
+                self.value(low, to);
+                to.push_str(" AND ");
+                self.value(high, to);
+            }
+            Condition::IsIn { path, values } => {
+                self.path(path, to);
+                to.push_str(" IN (");
+                for (place, value) in values.iter().enumerate() {
+                    if place > 0 {
+                        to.push(',');
+                    }
+                    self.value(value, to);
+                }
+                to.push(')');
+            }
+            Condition::BeginsWith { path, prefix } => {
+                self.function("begins_with", path, Some(prefix), to);
+            }
+            Condition::Contains { path, value } => self.function("contains", path, Some(value), to),
+            Condition::Exists(path) => self.function("attribute_exists", path, None, to),
+            Condition::Missing(path) => self.function("attribute_not_exists", path, None, to),
+            Condition::IsType(path, wanted) => {
+                let code = Value::from(wanted.code());
+                self.function("attribute_type", path, Some(&code), to);
+            }
+            Condition::Size { path, op, value } => {
+                self.function("size", path, None, to);
+                to.push_str(sign(*op));
+                self.value(&Value::Number(*value), to);
+            }
+            Condition::And(_) | Condition::Or(_) | Condition::Not(_) => {}
+        }
+    }
+
+    fn function(&mut self, name: &str, path: &Path, value: Option<&Value>, to: &mut String) {
+        to.push_str(name);
+        to.push('(');
+        self.path(path, to);
+        if let Some(value) = value {
+            to.push(',');
+            self.value(value, to);
+        }
+        to.push(')');
+    }
+
+    /// Appends the changes of an update; nothing if there are none.
+    pub fn update(&mut self, actions: &[Action], to: &mut String) {
+        for word in ["SET ", "REMOVE ", "ADD ", "DELETE "] {
+            let mut first = true;
+            for action in actions.iter().filter(|action| clause(action) == word) {
+                if first && !to.is_empty() {
+                    to.push(' ');
+                }
+                to.push_str(if first { word } else { "," });
+                first = false;
+                self.action(action, to);
+            }
+        }
+    }
+
+    fn action(&mut self, action: &Action, to: &mut String) {
+        let path = action.path();
+        self.path(path, to);
+        match action {
+            Action::Remove(_) => {}
+            Action::Set(_, value) => {
+                to.push_str(" = ");
+                self.value(value, to);
+            }
+            Action::SetIfAbsent(_, value) => {
+                to.push_str(" = ");
+                self.or_else(path, value, to);
+            }
+            Action::Add(_, number) => {
+                to.push_str(" = ");
+                self.or_else(path, &Value::Number(Number::ZERO), to);
+                to.push_str(" + ");
+                self.value(&Value::Number(*number), to);
+            }
+            Action::Append(_, values) => {
+                to.push_str(" = list_append(");
+                self.or_else(path, &Value::List(Vec::new()), to);
+                to.push(',');
+                self.value(&Value::List(values.clone()), to);
+                to.push(')');
+            }
+            Action::Prepend(_, values) => {
+                to.push_str(" = list_append(");
+                self.value(&Value::List(values.clone()), to);
+                to.push(',');
+                self.or_else(path, &Value::List(Vec::new()), to);
+                to.push(')');
+            }
+            Action::AddToSet(_, set) | Action::DeleteFromSet(_, set) => {
+                to.push(' ');
+                self.value(set, to);
+            }
+        }
+    }
+
+    fn or_else(&mut self, path: &Path, value: &Value, to: &mut String) {
+        to.push_str("if_not_exists(");
+        self.path(path, to);
+        to.push(',');
+        self.value(value, to);
+        to.push(')');
+    }
+}
+
+/// What a part stands in, from what binds least.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+enum Around {
+    Nothing,
+    Or,
+    And,
+    Not,
+}
+
+/// The clause that an action stands in.
+const fn clause(action: &Action) -> &'static str {
+    match action {
+        Action::Set(..)
+        | Action::SetIfAbsent(..)
+        | Action::Add(..)
+        | Action::Append(..)
+        | Action::Prepend(..) => "SET ",
+        Action::Remove(_) => "REMOVE ",
+        Action::AddToSet(..) => "ADD ",
+        Action::DeleteFromSet(..) => "DELETE ",
+    }
+}
+
+/// A comparison's sign.
+pub const fn sign(op: Comparison) -> &'static str {
+    match op {
+        Comparison::Eq => " = ",
+        Comparison::Ne => " <> ",
+        Comparison::Lt => " < ",
+        Comparison::Le => " <= ",
+        Comparison::Gt => " > ",
+        Comparison::Ge => " >= ",
+    }
+}
+
+/// What a condition is of every item, if it is the same of all: the language has no word for that.
+pub fn constant(condition: &Condition) -> Option<bool> {
+    match condition {
+        Condition::And(parts) => joined(parts, false),
+        Condition::Or(parts) => joined(parts, true),
+        Condition::Not(inner) => constant(inner).map(|truth| !truth),
+        _ => None,
+    }
+}
+
+/// One part that is `deciding` decides; else all have to be known.
+fn joined(parts: &[Condition], deciding: bool) -> Option<bool> {
+    let mut known = true;
+    for part in parts {
+        match constant(part) {
+            Some(truth) if truth == deciding => return Some(deciding),
+            Some(_) => {}
+            None => known = false,
+        }
+    }
+    known.then_some(!deciding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is(name: &str) -> Condition {
+        Condition::Exists(Path::attribute(name))
+    }
+
+    fn written(condition: &Condition) -> String {
+        let mut text = String::new();
+        Placeholders::default().condition(condition, &mut text);
+        text.replace("attribute_exists", "")
+    }
+
+    #[test]
+    fn parentheses_stand_only_where_they_change_something() {
+        let (a, b, c) = (is("a"), is("b"), is("c"));
+        let and = Condition::And(vec![a.clone(), b.clone()]);
+        let or = Condition::Or(vec![a.clone(), b.clone()]);
+        let join = |inner: &Condition| vec![inner.clone(), c.clone()];
+        assert_eq!(
+            written(&Condition::And(join(&or))),
+            "((#0) OR (#1)) AND (#2)"
+        );
+        assert_eq!(written(&Condition::Or(join(&and))), "(#0) AND (#1) OR (#2)");
+        assert_eq!(
+            written(&Condition::And(join(&and))),
+            "(#0) AND (#1) AND (#2)"
+        );
+        let not = Condition::Not(Box::new(or.clone()));
+        assert_eq!(written(&not), "NOT ((#0) OR (#1))");
+        assert_eq!(written(&Condition::Not(Box::new(not))), "(#0) OR (#1)");
+        assert_eq!(written(&Condition::And(vec![or])), "(#0) OR (#1)");
+    }
+
+    #[test]
+    fn constants_are_found_and_left_out() {
+        let all = Condition::And(Vec::new());
+        let none = Condition::Or(Vec::new());
+        assert_eq!(constant(&all), Some(true));
+        assert_eq!(constant(&none), Some(false));
+        assert_eq!(
+            constant(&Condition::Not(Box::new(none.clone()))),
+            Some(true)
+        );
+        assert_eq!(
+            constant(&Condition::And(vec![is("a"), none.clone()])),
+            Some(false)
+        );
+        assert_eq!(constant(&Condition::Or(vec![is("a"), none.clone()])), None);
+        assert_eq!(written(&Condition::Or(vec![is("a"), none])), "(#0)");
+    }
+
+    #[test]
+    fn changes_stand_in_their_groups() {
+        let path = |name: &str| Path::attribute(name);
+        let actions = [
+            Action::Remove(path("a")),
+            Action::Set(path("b"), 1_i64.into()),
+            Action::Add(path("c"), Number::from(2_i64)),
+            Action::Append(path("d"), vec![]),
+            Action::Prepend(path("e"), vec![]),
+            Action::SetIfAbsent(path("f"), 1_i64.into()),
+            Action::AddToSet(path("g"), Value::StringSet(["x".to_owned()].into())),
+            Action::Set(
+                Path(vec![
+                    Step::Name("h".into()),
+                    Step::Index(3),
+                    Step::Name("a".into()),
+                ]),
+                true.into(),
+            ),
+            Action::DeleteFromSet(path("i"), Value::StringSet(["x".to_owned()].into())),
+        ];
+        let mut text = String::new();
+        let mut placeholders = Placeholders::default();
+        placeholders.update(&actions, &mut text);
+        assert_eq!(
+            text,
+            "SET #0 = :0,#1 = if_not_exists(#1,:1) + :2,#2 = list_append(if_not_exists(#2,:3),:4),\
+             #3 = list_append(:5,if_not_exists(#3,:6)),#4 = if_not_exists(#4,:7),#5[3].#6 = :8 REMOVE #6 \
+             ADD #7 :9 DELETE #8 :10"
+        );
+        let mut body = String::new();
+        placeholders.push(&mut body);
+        assert!(body.contains("\"#6\":\"a\"") && body.contains("\":10\":{\"SS\":[\"x\"]}"));
+    }
+}

@@ -1,0 +1,437 @@
+//! Turns requests into bodies.
+
+use std::fmt::Write as _;
+
+use mintkey_store::{
+    Action, BatchGet, Comparison, Condition, Get, Guard, Index, Item, Key, KeyAttribute, KeyValue,
+    Name, Path, Row, Step, Table, Update, Value, Write,
+};
+
+use crate::expression::{self, Placeholders};
+use crate::json;
+use crate::store::Inner;
+
+/// The attribute that every item of a table with an index over the whole table has: an index needs a
+/// partition key there, and this one is the same for all.
+pub const WHOLE: &str = "mintkey.all";
+/// What it holds.
+const WHOLE_VALUE: &str = "1";
+
+/// A body in the making.
+pub struct Body {
+    text: String,
+    /// The placeholders of its expressions.
+    pub placeholders: Placeholders,
+}
+
+impl Body {
+    /// The body of a call about a table.
+    pub fn new(inner: &Inner, table: &Table) -> Self {
+        let mut text = String::with_capacity(512);
+        text.push_str("{\"TableName\":\"");
+        // Names of tables need no escapes: they are checked where a class or a prefix is declared.
+        text.push_str(&inner.config.prefix);
+        text.push_str(&table.name);
+        text.push('"');
+        Self {
+            text,
+            placeholders: Placeholders::default(),
+        }
+    }
+
+    /// Appends an entry whose value `write` writes.
+    pub fn entry(&mut self, name: &str, write: impl FnOnce(&mut String)) {
+        let _ = write!(self.text, ",\"{name}\":");
+        write(&mut self.text);
+    }
+
+    /// Appends an entry that is a text.
+    pub fn text(&mut self, name: &str, value: &str) {
+        self.entry(name, |to| json::push_text(value, to));
+    }
+
+    /// Appends an entry that is an expression. Its placeholders are ASCII, so it needs no escapes.
+    pub fn expression(&mut self, name: &str, write: impl FnOnce(&mut Placeholders, &mut String)) {
+        let _ = write!(self.text, ",\"{name}\":\"");
+        write(&mut self.placeholders, &mut self.text);
+        self.text.push('"');
+    }
+
+    /// The whole body.
+    pub fn finish(mut self) -> String {
+        self.placeholders.push(&mut self.text);
+        self.text.push('}');
+        self.text
+    }
+
+    /// Appends the condition of a write, and asks for the item that does not meet it.
+    fn condition(&mut self, condition: Option<&Condition>) {
+        let never;
+        let condition = match condition {
+            None => return,
+            Some(condition) => match expression::constant(condition) {
+                Some(true) => return,
+                None => condition,
+                Some(false) => {
+                    // There is no word for "never", but there are contradictions.
+                    let path = Path::attribute(WHOLE);
+                    never = Condition::And(vec![
+                        Condition::Exists(path.clone()),
+                        Condition::Missing(path),
+                    ]);
+                    &never
+                }
+            },
+        };
+        self.expression("ConditionExpression", |placeholders, to| {
+            placeholders.condition(condition, to);
+        });
+        self.text("ReturnValuesOnConditionCheckFailure", "ALL_OLD");
+    }
+}
+
+/// Whether items carry the mark of an index over the whole table.
+pub fn is_marked(table: &Table) -> bool {
+    table.indexes.iter().any(|index| index.partition.is_empty())
+}
+
+/// Takes the mark off a stored item.
+pub fn unmark(table: &Table, mut item: Item) -> Item {
+    if is_marked(table) {
+        item.remove(WHOLE);
+    }
+    item
+}
+
+/// The key attributes of an index as `DynamoDB` has them.
+pub fn index_partition(index: &Index) -> Name {
+    let first = index.partition.first();
+    first.map_or_else(|| WHOLE.into(), |part| part.name.clone())
+}
+
+/// The value of an index's partition key in a query.
+pub fn index_partition_value(given: &[KeyValue]) -> Value {
+    given
+        .first()
+        .map_or_else(|| WHOLE_VALUE.into(), KeyValue::to_value)
+}
+
+/// The name of an index in the store, where names have 3 to 255 of `[a-zA-Z0-9_.-]`.
+pub fn index_name(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"_-".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, ".{byte:02x}");
+        }
+    }
+    if text.len() < 3 {
+        text.push_str(".index");
+    }
+    text
+}
+
+/// Appends a key.
+pub fn push_key(table: &Table, key: &Key, to: &mut String) {
+    to.push('{');
+    push_part(&table.partition, &key.partition, to);
+    if let (Some(attribute), Some(value)) = (&table.sort, &key.sort) {
+        to.push(',');
+        push_part(attribute, value, to);
+    }
+    to.push('}');
+}
+
+/// Appends one attribute of a key.
+pub fn push_part(attribute: &KeyAttribute, value: &KeyValue, to: &mut String) {
+    json::push_text(&attribute.name, to);
+    to.push(':');
+    json::push_value(&value.to_value(), to);
+}
+
+/// Appends an item to be stored.
+pub fn push_stored(table: &Table, item: &Item, to: &mut String) {
+    json::push_item(item, to);
+    if is_marked(table) && item.get(WHOLE).is_none() {
+        // An item has a key at least.
+        to.pop();
+        let _ = write!(to, ",\"{WHOLE}\":{{\"S\":\"{WHOLE_VALUE}\"}}}}");
+    }
+}
+
+/// The names that an item's key and expiry are judged by, and those wanted.
+pub fn fetched<'a>(table: &'a Table, wanted: &'a [Name]) -> Vec<&'a Name> {
+    let keys = std::iter::once(&table.partition).chain(&table.sort);
+    let mut names: Vec<&Name> = Vec::with_capacity(wanted.len() + 3);
+    for name in keys.map(|key| &key.name).chain(&table.ttl).chain(wanted) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Appends the names to read.
+pub fn project(body: &mut Body, names: &[&Name]) {
+    body.expression("ProjectionExpression", |placeholders, to| {
+        push_names(names, placeholders, to);
+    });
+}
+
+fn push_names(names: &[&Name], placeholders: &mut Placeholders, to: &mut String) {
+    for (place, name) in names.iter().enumerate() {
+        if place > 0 {
+            to.push(',');
+        }
+        placeholders.name(name, to);
+    }
+}
+
+/// The body of a get.
+pub fn get(inner: &Inner, get: &Get) -> String {
+    let mut body = Body::new(inner, &get.table);
+    body.entry("Key", |to| push_key(&get.table, &get.key, to));
+    if get.consistent {
+        body.entry("ConsistentRead", |to| to.push_str("true"));
+    }
+    if let Some(attributes) = &get.attributes {
+        project(&mut body, &fetched(&get.table, attributes));
+    }
+    body.finish()
+}
+
+/// The body of a put.
+pub fn put(inner: &Inner, table: &Table, item: &Item, condition: Option<&Condition>) -> String {
+    let mut body = Body::new(inner, table);
+    body.entry("Item", |to| push_stored(table, item, to));
+    body.condition(condition);
+    body.finish()
+}
+
+/// The body of a delete.
+pub fn delete(inner: &Inner, table: &Table, key: &Key, condition: Option<&Condition>) -> String {
+    let mut body = Body::new(inner, table);
+    body.entry("Key", |to| push_key(table, key, to));
+    body.condition(condition);
+    body.finish()
+}
+
+/// The body of an update.
+pub fn update(inner: &Inner, update: &Update, condition: Option<&Condition>) -> String {
+    let table = &update.table;
+    let mut body = Body::new(inner, table);
+    body.entry("Key", |to| push_key(table, &update.key, to));
+    let marked;
+    let actions = if is_marked(table) {
+        let mark = Action::Set(Path::attribute(WHOLE), WHOLE_VALUE.into());
+        marked = update
+            .actions
+            .iter()
+            .cloned()
+            .chain([mark])
+            .collect::<Vec<_>>();
+        &marked
+    } else {
+        &update.actions
+    };
+    if !actions.is_empty() {
+        body.expression("UpdateExpression", |placeholders, to| {
+            let mut text = String::new();
+            placeholders.update(actions, &mut text);
+            to.push_str(&text);
+        });
+    }
+    body.condition(condition);
+    if update.returning {
+        body.text("ReturnValues", "ALL_NEW");
+    }
+    body.finish()
+}
+
+/// The body of a batch of reads.
+pub fn batch_get(inner: &Inner, batch: &BatchGet, keys: &[&Key]) -> String {
+    let table = &batch.table;
+    let mut body = batch_start(inner, table);
+    body.push_str("{\"Keys\":[");
+    for (place, key) in keys.iter().enumerate() {
+        if place > 0 {
+            body.push(',');
+        }
+        push_key(table, key, &mut body);
+    }
+    body.push(']');
+    if batch.consistent {
+        body.push_str(",\"ConsistentRead\":true");
+    }
+    if let Some(attributes) = &batch.attributes {
+        let mut placeholders = Placeholders::default();
+        body.push_str(",\"ProjectionExpression\":\"");
+        push_names(&fetched(table, attributes), &mut placeholders, &mut body);
+        body.push('"');
+        placeholders.push(&mut body);
+    }
+    body.push_str("}}}");
+    body
+}
+
+/// The body of a batch of puts and deletes.
+pub fn batch_write<'a>(
+    inner: &Inner,
+    table: &Table,
+    writes: impl Iterator<Item = &'a Write>,
+) -> String {
+    let mut body = batch_start(inner, table);
+    let mut open = '[';
+    for write in writes {
+        match write {
+            Write::Put(put) => {
+                body.push(open);
+                body.push_str("{\"PutRequest\":{\"Item\":");
+                push_stored(table, &put.item, &mut body);
+            }
+            Write::Delete(delete) => {
+                body.push(open);
+                body.push_str("{\"DeleteRequest\":{\"Key\":");
+                push_key(table, &delete.key, &mut body);
+            }
+            // The service has no room for these in a batch: they are sent one by one.
+            Write::Update(_) => continue,
+        }
+        body.push_str("}}");
+        open = ',';
+    }
+    body.push_str("]}}");
+    body
+}
+
+fn batch_start(inner: &Inner, table: &Table) -> String {
+    let mut body = String::with_capacity(4096);
+    let _ = write!(
+        body,
+        "{{\"RequestItems\":{{\"{}{}\":",
+        inner.config.prefix, table.name
+    );
+    body
+}
+
+/// True of a row that has expired.
+pub fn expired(table: &Table, now: i64) -> Option<Condition> {
+    table.ttl.as_ref().map(|ttl| Condition::Compare {
+        path: Path::attribute(ttl.clone()),
+        op: Comparison::Le,
+        value: now.into(),
+    })
+}
+
+fn not(condition: Condition) -> Condition {
+    Condition::Not(Box::new(condition))
+}
+
+fn or(condition: Condition, other: Option<Condition>) -> Condition {
+    match other {
+        None => condition,
+        Some(other) => Condition::Or(vec![condition, other]),
+    }
+}
+
+/// True where no live row is.
+pub fn absent(table: &Table, now: i64) -> Condition {
+    let missing = Condition::Missing(Path::attribute(table.partition.name.clone()));
+    or(missing, expired(table, now))
+}
+
+/// A guard as one condition on the row as it lies there, expired or not. `live`: an expired row
+/// never meets it, even if an absent one would.
+pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Option<Condition> {
+    let expired = expired(table, now);
+    let mut parts = Vec::new();
+    let mut needs_live = live;
+    match guard.row {
+        Row::Any => {}
+        Row::Absent => parts.push(absent(table, now)),
+        Row::Present => {
+            let key = Path::attribute(table.partition.name.clone());
+            parts.push(Condition::Exists(key));
+            needs_live = true;
+        }
+    }
+    match &guard.version {
+        None => {}
+        Some((name, Some(version))) => {
+            parts.push(Condition::Compare {
+                path: Path::attribute(name.clone()),
+                op: Comparison::Eq,
+                value: (*version).into(),
+            });
+            needs_live = true;
+        }
+        Some((name, None)) => {
+            let none = Condition::Missing(Path::attribute(name.clone()));
+            parts.push(or(none, expired.clone()));
+        }
+    }
+    if let Some(condition) = &guard.condition {
+        if condition.evaluate(&Item::new()) {
+            parts.push(or(condition.clone(), expired.clone()));
+        } else {
+            parts.push(condition.clone());
+            needs_live = true;
+        }
+    }
+    if needs_live {
+        parts.extend(expired.map(not));
+    }
+    match parts.len() {
+        0 => None,
+        1 => parts.pop(),
+        _ => Some(Condition::And(parts)),
+    }
+}
+
+/// Whether doing an update twice is as good as doing it once.
+pub fn is_idempotent(actions: &[Action]) -> bool {
+    actions.iter().all(|action| {
+        let counts = matches!(
+            action,
+            Action::Add(..) | Action::Append(..) | Action::Prepend(..)
+        );
+        // Beyond a list's end a value is appended, and what is removed makes others move up.
+        let listed = action
+            .path()
+            .0
+            .iter()
+            .any(|step| matches!(step, Step::Index(_)));
+        !counts && !listed
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_indexes_fit_and_differ() {
+        for (name, stored) in [
+            ("by_status", "by_status"),
+            ("id", "id.index"),
+            ("a b", "a.20b"),
+            ("a.b", "a.2eb"),
+            ("ä", ".c3.a4"),
+        ] {
+            assert_eq!(index_name(name), stored);
+        }
+    }
+
+    #[test]
+    fn what_may_be_done_twice() {
+        let path = Path::attribute("a");
+        assert!(is_idempotent(&[
+            Action::Set(path.clone(), true.into()),
+            Action::Remove(path.clone())
+        ]));
+        assert!(!is_idempotent(&[Action::Append(path.clone(), Vec::new())]));
+        let listed = Path(vec![Step::Name("a".into()), Step::Index(0)]);
+        assert!(!is_idempotent(&[Action::Remove(listed)]));
+    }
+}

@@ -1,0 +1,327 @@
+//! Putting, getting, updating and deleting single items.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::*;
+use mintkey_store::{
+    Action, Comparison, Condition, ErrorKind, Get, Guard, Key, KeyKind, KeyValue, Operation, Path,
+    Reply, Row, Table, Value,
+};
+
+fn at_least(attribute: &str, value: i64) -> Condition {
+    Condition::Compare {
+        path: Path::attribute(attribute),
+        op: Comparison::Ge,
+        value: value.into(),
+    }
+}
+
+#[test]
+fn what_is_put_is_got() {
+    with_store(|store| {
+        let table = orders();
+        let stored = order("a", "1", &[("total", Value::Number(number("99.99")))]);
+        assert_eq!(get(store, &table, key("a", "1")), None);
+        assert_eq!(put(store, &table, stored.clone()).unwrap(), Reply::Done);
+        assert_eq!(get(store, &table, key("a", "1")), Some(stored));
+        assert_eq!(get(store, &table, key("a", "2")), None);
+        put(store, &table, order("a", "1", &[])).unwrap();
+        assert_eq!(
+            get(store, &table, key("a", "1")),
+            Some(order("a", "1", &[]))
+        );
+    });
+}
+
+#[test]
+fn keys_are_exact() {
+    with_store(|store| {
+        let table = orders();
+        let names = [
+            "a",
+            "A",
+            "a\0",
+            "a\0b",
+            "ä",
+            "a ",
+            "%",
+            "_",
+            "*",
+            "x:y",
+            "'\"",
+            "\u{10FFFF}",
+        ];
+        for name in names {
+            insert(store, &table, order(name, name, &[("own", name.into())])).unwrap();
+        }
+        for name in names {
+            let found = get(store, &table, key(name, name)).unwrap();
+            assert_eq!(found.get("own"), Some(&name.into()), "{name:?}");
+        }
+        assert_eq!(get(store, &table, key("x", "y:z")), None);
+    });
+}
+
+#[test]
+fn number_and_binary_sort_keys_are_in_their_order() {
+    with_store(|store| {
+        let by = |name: &str, kind| {
+            Arc::new(Table {
+                sort: Some(attribute("at", kind)),
+                ..(*plain(name, KeyKind::String)).clone()
+            })
+        };
+        let sorted = |table: &Arc<Table>, values: Vec<Value>| -> Vec<Value> {
+            for value in values {
+                put(store, table, item(&[("id", "p".into()), ("at", value)])).unwrap();
+            }
+            let found = query(store, query_of(table, &[string("p")]));
+            found
+                .iter()
+                .filter_map(|item| item.get("at").cloned())
+                .collect()
+        };
+        let numbers = |texts: [&str; 7]| texts.map(|text| Value::Number(number(text))).to_vec();
+        assert_eq!(
+            sorted(
+                &by("numbers", KeyKind::Number),
+                numbers(["10", "-1", "9", "0.5", "1E+30", "-1E+30", "0"])
+            ),
+            numbers(["-1E+30", "-1", "0", "0.5", "9", "10", "1E+30"])
+        );
+        let binary = |all: [&[u8]; 4]| all.map(|bytes| Value::Binary(bytes.to_vec())).to_vec();
+        assert_eq!(
+            sorted(
+                &by("binary", KeyKind::Binary),
+                binary([&[0xFF], &[0], &[0, 0], &[1, 2]])
+            ),
+            binary([&[0], &[0, 0], &[1, 2], &[0xFF]])
+        );
+        let own = plain("own", KeyKind::Number);
+        put(store, &own, item(&[("id", Value::Number(number("10")))])).unwrap();
+        let by = Key {
+            partition: KeyValue::Number(number("10.0")),
+            sort: None,
+        };
+        assert!(get(store, &own, by).is_some());
+    });
+}
+
+#[test]
+fn bad_keys_and_items_are_refused_and_write_nothing() {
+    with_store(|store| {
+        let table = orders();
+        for bad in [
+            item(&[("sk", "1".into())]),
+            item(&[("pk", "a".into())]),
+            order("", "1", &[]),
+            order("a", "", &[]),
+            order(&"a".repeat(2049), "1", &[]),
+            order("a", &"b".repeat(1025), &[]),
+            item(&[("pk", 1.into()), ("sk", "1".into())]),
+            order("a", "1", &[("status", 5.into())]),
+            order("a", "1", &[("status", "".into())]),
+            order(
+                "a",
+                "1",
+                &[("tags", Value::StringSet(std::collections::BTreeSet::new()))],
+            ),
+        ] {
+            assert_eq!(kind(put(store, &table, bad)), ErrorKind::InvalidValue);
+        }
+        let large = order(
+            "a",
+            "1",
+            &[("text", "x".repeat(400 * 1024).into()), ("n", 1.into())],
+        );
+        let error = put(store, &table, large).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ItemTooLarge);
+        assert_eq!(error.attribute.as_deref(), Some("text"));
+        assert_eq!(scan(store, scan_of(&table)), []);
+        let longest = order(&"a".repeat(2048), &"b".repeat(1024), &[]);
+        put(store, &table, longest).unwrap();
+    });
+}
+
+#[test]
+fn an_insert_never_overwrites() {
+    with_store(|store| {
+        let table = orders();
+        insert(store, &table, order("a", "1", &[("n", 1.into())])).unwrap();
+        let error = insert(store, &table, order("a", "1", &[("n", 2.into())])).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::KeyCollision);
+        assert_eq!(error.key.as_deref(), Some(&key("a", "1")));
+        assert_eq!(
+            error.item.as_deref(),
+            Some(&order("a", "1", &[("n", 1.into())]))
+        );
+        assert!(
+            message(&error).contains("Order (\"a\", \"1\") exists already"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn guards_judge_the_stored_row() {
+    with_store(|store| {
+        let table = orders();
+        let present = Guard {
+            row: Row::Present,
+            ..Guard::default()
+        };
+        let version = |expected: Option<&str>| Guard {
+            version: Some(("v".into(), expected.map(number))),
+            ..Guard::default()
+        };
+        let write = |guard: Guard| {
+            run(
+                store,
+                put_of(&table, order("a", "1", &[("v", 2.into())]), guard),
+            )
+        };
+        assert_eq!(kind(write(present.clone())), ErrorKind::ItemGone);
+        assert_eq!(kind(write(version(Some("1")))), ErrorKind::VersionConflict);
+        assert_eq!(
+            kind(write(condition(at_least("v", 0)))),
+            ErrorKind::ConditionFailed
+        );
+        assert_eq!(get(store, &table, key("a", "1")), None);
+        write(version(None)).unwrap();
+        let error = write(version(None)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::VersionConflict);
+        assert!(error.item.is_some());
+        write(version(Some("2"))).unwrap();
+        write(present).unwrap();
+        write(condition(at_least("v", 2))).unwrap();
+        assert_eq!(
+            kind(write(condition(at_least("v", 3)))),
+            ErrorKind::ConditionFailed
+        );
+    });
+}
+
+#[test]
+fn updates_start_from_the_stored_row() {
+    with_store(|store| {
+        let table = orders();
+        let change = |actions: Vec<Action>, upsert: bool| {
+            let update = update_of(&table, key("a", "1"));
+            run(
+                store,
+                Operation::Update(mintkey_store::Update {
+                    actions,
+                    upsert,
+                    ..update
+                }),
+            )
+        };
+        let add = || vec![Action::Add(Path::attribute("n"), number("0.1"))];
+        assert_eq!(kind(change(add(), false)), ErrorKind::ItemGone);
+        let expected =
+            |n: &str| Reply::Item(Some(order("a", "1", &[("n", Value::Number(number(n)))])));
+        assert_eq!(change(add(), true).unwrap(), expected("0.1"));
+        assert_eq!(change(add(), false).unwrap(), expected("0.2"));
+        assert_eq!(change(add(), true).unwrap(), expected("0.3"));
+        let key_change = vec![Action::Set(Path::attribute("sk"), "2".into())];
+        assert_eq!(kind(change(key_change, false)), ErrorKind::InvalidValue);
+        let no_parent = vec![
+            Action::Set(Path::attribute("x"), 1.into()),
+            Action::Add(Path::attribute("pk"), number("1")),
+        ];
+        assert_eq!(kind(change(no_parent, false)), ErrorKind::InvalidValue);
+        assert_eq!(change(vec![], false).unwrap(), expected("0.3"));
+    });
+}
+
+#[test]
+fn deleting_twice_is_deleting_once() {
+    with_store(|store| {
+        let table = orders();
+        put(store, &table, order("a", "1", &[("v", 1.into())])).unwrap();
+        let guard = Guard {
+            version: Some(("v".into(), Some(number("2")))),
+            ..Guard::default()
+        };
+        let guarded = || delete_of(&table, key("a", "1"), guard.clone());
+        assert_eq!(kind(run(store, guarded())), ErrorKind::VersionConflict);
+        for _ in 0..2 {
+            run(store, delete_of(&table, key("a", "1"), Guard::default())).unwrap();
+        }
+        assert_eq!(get(store, &table, key("a", "1")), None);
+        assert_eq!(kind(run(store, guarded())), ErrorKind::VersionConflict);
+    });
+}
+
+#[test]
+fn chosen_attributes_come_with_the_keys() {
+    with_store(|store| {
+        let table = orders();
+        put(
+            store,
+            &table,
+            order("a", "1", &[("n", 1.into()), ("m", 2.into())]),
+        )
+        .unwrap();
+        let get = Get {
+            table: Arc::clone(&table),
+            key: key("a", "1"),
+            consistent: true,
+            attributes: Some(vec!["m".into()]),
+        };
+        let found = run(store, Operation::Get(get)).unwrap();
+        assert_eq!(
+            found,
+            Reply::Item(Some(order("a", "1", &[("m", 2.into())])))
+        );
+    });
+}
+
+#[test]
+fn expired_rows_count_as_absent() {
+    with_store(|store| {
+        let table = orders();
+        let expiring = |sort: &str, time: i64| {
+            order(
+                "a",
+                sort,
+                &[
+                    ("expires", time.into()),
+                    ("status", "new".into()),
+                    ("amount", 1.into()),
+                ],
+            )
+        };
+        for (sort, time) in [("old", NOW - 1), ("now", NOW), ("new", NOW + 1)] {
+            put(store, &table, expiring(sort, time)).unwrap();
+        }
+        assert_eq!(get(store, &table, key("a", "old")), None);
+        assert_eq!(get(store, &table, key("a", "now")), None);
+        assert!(get(store, &table, key("a", "new")).is_some());
+        assert_eq!(texts(&scan(store, scan_of(&table)), "sk"), ["new"]);
+        assert_eq!(
+            texts(&query(store, query_of(&table, &[string("a")])), "sk"),
+            ["new"]
+        );
+        let by_status = mintkey_store::Query {
+            index: Some("by_status".into()),
+            ..query_of(&table, &[string("new")])
+        };
+        assert_eq!(texts(&query(store, by_status.clone()), "sk"), ["new"]);
+        let counted = mintkey_store::Query {
+            count: true,
+            ..by_status
+        };
+        assert_eq!(page(run(store, Operation::Query(counted))).count, 1);
+        let present = Guard {
+            row: Row::Present,
+            ..Guard::default()
+        };
+        let refused = run(store, put_of(&table, expiring("old", NOW + 5), present));
+        assert_eq!(kind(refused), ErrorKind::ItemGone);
+        insert(store, &table, expiring("old", NOW + 5)).unwrap();
+        assert!(get(store, &table, key("a", "old")).is_some());
+    });
+}
