@@ -368,6 +368,41 @@ def test_what_the_class_lacks_is_kept_up(store, path):
         assert expiring.count() == 0
 
 
+KNOWS_THE_INDEX = """
+from mintkey.fields import KeyField, UniqueKeyField
+class Person(Model):
+    model_config = ModelConfig(table="persons")
+    id = UniqueKeyField()
+    country = KeyField(null=True)
+for country in ("DE", "FR"):
+    found = Person.query.filter(country=country)
+    assert "index" in found.explain(), found.explain()
+    print(country, *sorted(person.id for person in found), found.count())
+"""
+
+
+def test_an_index_of_a_later_class_is_built_and_kept_up_by_those_who_do_not_know_it(store, program):
+    class Person(Model):
+        model_config = ModelConfig(table="persons")
+        id = StringAttribute(partition_key=True)
+        country = StringAttribute()
+
+    for name in "abc":
+        Person(id=name, country="DE").save()
+    Person(id="n").save()
+    assert program(KNOWS_THE_INDEX) == "DE a b c 3\nFR 0\n"
+    Person(id="d", country="DE").save()
+    one = Person.get(id="a")
+    assert one is not None
+    one.country = "FR"
+    one.save()
+    Person(id="b").delete()
+    Person.update_by_key({"id": "c"}, country="FR")
+    Person.update_by_key({"id": "n"}, country="FR")
+    Person.update_by_key({"id": "n"}, country=None)
+    assert program(KNOWS_THE_INDEX) == "DE d 1\nFR a c 2\n"
+
+
 def test_a_newer_layout_is_refused_clearly(store, path, url):
     Row(pk="a").save()
     ask(path, "UPDATE \"mintkey:catalog\" SET layout = 99 WHERE name = 'Row'")
