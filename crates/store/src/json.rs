@@ -189,6 +189,39 @@ impl Decoder {
             ))
         })
     }
+
+    /// Reads one value, as [`encode_value`] wrote it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue` if the text is no stored value.
+    pub fn decode_value(&mut self, text: &str) -> Result<Value> {
+        let mut parser = Parser {
+            text,
+            at: 0,
+            names: &mut self.names,
+            expected: 0,
+        };
+        let value = parser.value(1).filter(|_| parser.at == text.len());
+        value.ok_or_else(|| {
+            Error::invalid(format!(
+                "a stored value cannot be read (at byte {} of its text): it was not written by mintkey, or is damaged",
+                parser.at
+            ))
+        })
+    }
+
+    /// An attribute's name, shared with the items before if they had it. `place` is where it stood
+    /// in this item.
+    pub fn name(&mut self, name: &str, place: usize) -> Name {
+        let mut parser = Parser {
+            text: name,
+            at: 0,
+            names: &mut self.names,
+            expected: place,
+        };
+        parser.name(name)
+    }
 }
 
 struct Parser<'a> {

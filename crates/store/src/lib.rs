@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod condition;
+pub mod description;
 pub mod error;
 pub mod json;
 pub mod key;

@@ -1,0 +1,214 @@
+//! Descriptions of tables: what a store's catalog keeps, and how it and a class go together.
+
+use crate::error::{Error, Result};
+use crate::key::KeyKind;
+use crate::table::{Index, KeyAttribute, Projection, Table};
+use crate::value::{Item, Map, Name, Value, ValueType};
+
+/// What a class and the catalog describe together: what the class has and the catalog lacks is added,
+/// what the class lacks stays.
+///
+/// # Errors
+///
+/// `Configuration` if key types, the attribute of expiry or an index's keys differ.
+pub fn merge(stored: &Table, class: &Table) -> Result<Table> {
+    let refuse = |what: &str, there: String, here: String| -> Error {
+        Error::configuration(format!(
+            "{} does not fit its stored table {:?}: {what} is {there} there and {here} in the class; change \
+             the class back, or use another table",
+            class.model, class.name
+        ))
+        .of(class)
+    };
+    if stored.partition != class.partition {
+        let (there, here) = (
+            attribute_text(Some(&stored.partition)),
+            attribute_text(Some(&class.partition)),
+        );
+        return Err(refuse("the partition key", there, here));
+    }
+    if stored.sort != class.sort {
+        let (there, here) = (
+            attribute_text(stored.sort.as_ref()),
+            attribute_text(class.sort.as_ref()),
+        );
+        return Err(refuse("the sort key", there, here));
+    }
+    let mut merged = Table {
+        model: class.model.clone(),
+        ..stored.clone()
+    };
+    match (&stored.ttl, &class.ttl) {
+        (Some(there), Some(here)) if there != here => {
+            return Err(refuse(
+                "the attribute of expiry",
+                format!("{there:?}"),
+                format!("{here:?}"),
+            ));
+        }
+        (None, Some(here)) => merged.ttl = Some(here.clone()),
+        _ => {}
+    }
+    for index in &class.indexes {
+        match stored.index(&index.name) {
+            None => merged.indexes.push(index.clone()),
+            Some(there) if there.partition != index.partition || there.sort != index.sort => {
+                let what = format!("the key of index {:?}", index.name);
+                return Err(refuse(&what, index_text(there), index_text(index)));
+            }
+            Some(_) => {}
+        }
+    }
+    for attribute in &class.unique {
+        if !stored.unique.contains(attribute) {
+            merged.unique.push(attribute.clone());
+        }
+    }
+    Ok(merged)
+}
+
+fn attribute_text(attribute: Option<&KeyAttribute>) -> String {
+    attribute.map_or_else(
+        || "none".to_owned(),
+        |attribute| format!("{:?} ({})", attribute.name, attribute.kind.value_type()),
+    )
+}
+
+fn index_text(index: &Index) -> String {
+    let parts: Vec<String> = index
+        .attributes()
+        .map(|part| attribute_text(Some(part)))
+        .collect();
+    format!("[{}]", parts.join(", "))
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+fn entry(name: &str, value: Value) -> (Name, Value) {
+    (name.into(), value)
+}
+
+fn describe_attribute(attribute: &KeyAttribute) -> Value {
+    Value::Map(Map::from_pairs(vec![
+        entry("name", text(&attribute.name)),
+        entry("type", text(attribute.kind.value_type().code())),
+    ]))
+}
+
+fn describe_index(index: &Index) -> Value {
+    let mut pairs = vec![
+        entry("name", text(&index.name)),
+        entry(
+            "partition",
+            Value::List(index.partition.iter().map(describe_attribute).collect()),
+        ),
+    ];
+    if let Some(sort) = &index.sort {
+        pairs.push(entry("sort", describe_attribute(sort)));
+    }
+    pairs.push(entry(
+        "projection",
+        match &index.projection {
+            Projection::All => text("all"),
+            Projection::Keys => text("keys"),
+            Projection::Attributes(names) => {
+                Value::List(names.iter().map(|name| text(name)).collect())
+            }
+        },
+    ));
+    pairs.push(entry("local", Value::Bool(index.local)));
+    Value::Map(Map::from_pairs(pairs))
+}
+
+/// A table as an item, for a store's catalog: everything but the names of table and class.
+#[must_use]
+pub fn describe(table: &Table) -> Item {
+    let mut pairs = vec![entry("partition", describe_attribute(&table.partition))];
+    if let Some(sort) = &table.sort {
+        pairs.push(entry("sort", describe_attribute(sort)));
+    }
+    if let Some(ttl) = &table.ttl {
+        pairs.push(entry("ttl", text(ttl)));
+    }
+    pairs.push(entry(
+        "indexes",
+        Value::List(table.indexes.iter().map(describe_index).collect()),
+    ));
+    pairs.push(entry(
+        "unique",
+        Value::List(table.unique.iter().map(|name| text(name)).collect()),
+    ));
+    Map::from_pairs(pairs)
+}
+
+fn parse_text(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn parse_list<T>(value: &Value, each: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+    match value {
+        Value::List(list) => list.iter().map(each).collect(),
+        _ => None,
+    }
+}
+
+fn parse_attribute(value: &Value) -> Option<KeyAttribute> {
+    let Value::Map(map) = value else { return None };
+    let kind = match ValueType::from_code(parse_text(map.get("type")?)?)? {
+        ValueType::String => KeyKind::String,
+        ValueType::Number => KeyKind::Number,
+        ValueType::Binary => KeyKind::Binary,
+        _ => return None,
+    };
+    Some(KeyAttribute {
+        name: parse_text(map.get("name")?)?.into(),
+        kind,
+    })
+}
+
+fn parse_index(value: &Value) -> Option<Index> {
+    let Value::Map(map) = value else { return None };
+    Some(Index {
+        name: parse_text(map.get("name")?)?.to_owned(),
+        partition: parse_list(map.get("partition")?, parse_attribute)?,
+        sort: match map.get("sort") {
+            None => None,
+            Some(sort) => Some(parse_attribute(sort)?),
+        },
+        projection: match map.get("projection")? {
+            Value::String(word) if word == "all" => Projection::All,
+            Value::String(word) if word == "keys" => Projection::Keys,
+            names => {
+                Projection::Attributes(parse_list(names, |name| parse_text(name).map(Name::from))?)
+            }
+        },
+        local: map.get("local")? == &Value::Bool(true),
+    })
+}
+
+/// Reads what [`describe`] gave, for a table of this name and class; `None` if it is damaged.
+#[must_use]
+pub fn parse(table: &Table, description: &Item) -> Option<Table> {
+    Some(Table {
+        name: table.name.clone(),
+        model: table.model.clone(),
+        partition: parse_attribute(description.get("partition")?)?,
+        sort: match description.get("sort") {
+            None => None,
+            Some(sort) => Some(parse_attribute(sort)?),
+        },
+        ttl: match description.get("ttl") {
+            None => None,
+            Some(ttl) => Some(parse_text(ttl)?.into()),
+        },
+        indexes: parse_list(description.get("indexes")?, parse_index)?,
+        unique: parse_list(description.get("unique")?, |name| {
+            parse_text(name).map(Name::from)
+        })?,
+    })
+}
