@@ -1,0 +1,58 @@
+//! Ranges of sort keys against a plain sorted list, with whatever characters.
+
+use std::ops::Bound;
+
+use super::requests::*;
+use crate::Fixture;
+use mintkey_store::{Item, Query, SortCondition};
+use proptest::prelude::*;
+
+fn any_sort_key() -> impl Strategy<Value = String> {
+    proptest::collection::vec(
+        prop_oneof![
+            Just('a'),
+            Just('b'),
+            Just('\0'),
+            Just('\u{10FFFF}'),
+            Just('é'),
+            any::<char>()
+        ],
+        1..4,
+    )
+    .prop_map(String::from_iter)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn ranges_agree_with_a_plain_list(
+        sorts in proptest::collection::btree_set(any_sort_key(), 0..12),
+        low in any_sort_key(),
+        high in any_sort_key(),
+        descending in any::<bool>(),
+        limit in 1_usize..5,
+    ) {
+        let store = Fixture::new().store;
+        for sort in &sorts {
+            put(&*store, &orders(), order("p", sort, &[])).unwrap();
+        }
+        let conditions = [
+            (SortCondition::BeginsWith(string(&low)), sorts.iter().filter(|sort| sort.starts_with(&low)).collect::<Vec<_>>()),
+            (SortCondition::Gt(string(&low)), sorts.iter().filter(|sort| **sort > low).collect()),
+            (
+                SortCondition::Range { low: Bound::Excluded(string(&low)), high: Bound::Included(string(&high)) },
+                sorts.iter().filter(|sort| **sort > low && **sort <= high).collect(),
+            ),
+        ];
+        for (sort, mut expected) in conditions {
+            if descending {
+                expected.reverse();
+            }
+            let query_by = Query { sort: Some(sort), descending, limit: Some(limit), ..query_of(&orders(), &[string("p")]) };
+            let found: Vec<Item> = query(&*store, query_by);
+            let found = texts(&found, "sk");
+            prop_assert_eq!(found.iter().collect::<Vec<_>>(), expected);
+        }
+    }
+}
