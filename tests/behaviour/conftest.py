@@ -6,7 +6,13 @@ A test takes `do` and writes `await do.save(order)`: in one run that calls `orde
 
 from __future__ import annotations
 
+import functools
+import os
+import runpy
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +26,28 @@ def sqlite_file(folder: Any) -> str:
     return f"sqlite:///{folder}/behaviour.db"
 
 
-STORES: dict[str, Callable[[Any], str]] = {"sqlite": sqlite_file}
+@functools.cache
+def redis_address() -> str:
+    """The Redis server that MINTKEY_TEST_REDIS names, or one that runs until the tests end."""
+    if named := os.environ.get("MINTKEY_TEST_REDIS"):
+        return named
+    script = Path(__file__).parents[1] / "servers" / "redis.py"
+    return SERVERS.enter_context(runpy.run_path(str(script))["server"]())
+
+
+def redis_prefix(folder: Any) -> str:
+    """A prefix for this folder on a Redis server."""
+    return f"{redis_address()}?prefix={uuid.uuid5(RUN, str(folder))}"
+
+
+RUN = uuid.uuid4()
+SERVERS = ExitStack()
+STORES: dict[str, Callable[[Any], str]] = {"sqlite": sqlite_file, "redis": redis_prefix}
+
+
+def pytest_sessionfinish() -> None:
+    """The servers end with the tests."""
+    SERVERS.close()
 
 
 @pytest.fixture(params=STORES)

@@ -146,15 +146,17 @@ fn key_names(operation: &Operation) -> (String, Option<String>) {
 
 /// The engine for a URL's scheme.
 fn open(url: &str) -> Result<Arc<dyn mintkey_store::Store>, Error> {
-    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
-    match scheme {
+    const KNOWN: &str = "sqlite:///file.db for a file, sqlite:// for memory, redis://host:6379/0 for a Redis \
+                         server, dynamodb://region for DynamoDB";
+    match url.split_once("://").map(|(scheme, _)| scheme) {
         Some("sqlite") => mintkey_sqlite::open(url),
         Some("dynamodb") => mintkey_dynamodb::open(url),
+        Some("redis" | "unix") => mintkey_redis::open(url),
         Some(other) => Err(Error::configuration(format!(
-            "there is no store for URLs that begin with {other}://. Use sqlite:///file.db for a file, or sqlite:// for memory"
+            "there is no store for URLs that begin with {other}://. Use {KNOWN}"
         ))),
-        None => Err(Error::configuration(
-            "a store's URL begins with its scheme: sqlite:///file.db for a file, or sqlite:// for memory",
-        )),
+        None => Err(Error::configuration(format!(
+            "a store's URL begins with its scheme: {KNOWN}"
+        ))),
     }
 }

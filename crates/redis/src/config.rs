@@ -1,0 +1,272 @@
+//! Reads a store's address.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mintkey_store::size::MAX_ITEM;
+use mintkey_store::{Error, Result};
+use percent_encoding::percent_decode_str;
+
+const DEFAULT_PORT: u16 = 6379;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A day: more is a mistake in the unit.
+const LONGEST_TIMEOUT: f64 = 86_400.0;
+/// Redis itself ends at 512 MB a value; JSON takes up to six bytes for one.
+const LARGEST_ITEM: usize = 64 * 1024 * 1024;
+
+/// What an address says.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Config {
+    /// The address without password and parameters, for messages.
+    pub address: String,
+    /// Where the server listens.
+    pub place: Place,
+    /// The user to sign in as; none: the default one.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<String>,
+    /// The number of the database.
+    pub database: u32,
+    /// What the names of all keys begin with.
+    pub prefix: String,
+    /// How long a request may take.
+    pub timeout: Duration,
+    /// The bytes an item may have.
+    pub max_item: usize,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// At a host's port.
+    Host(String, u16),
+    /// At a socket in the file system.
+    Socket(PathBuf),
+}
+
+impl Config {
+    /// Reads an address. Messages never show what may hold a password.
+    pub fn parse(url: &str) -> Result<Self> {
+        let wrong = |what: String| Error::configuration(format!("this Redis address {what}"));
+        let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
+        let (location, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let (login, location) = match location.rsplit_once('@') {
+            Some((login, location)) => (Some(login), location),
+            None => (None, location),
+        };
+        let mut config = Self {
+            address: format!("{scheme}://{location}"),
+            place: Place::Host(String::new(), DEFAULT_PORT),
+            user: None,
+            password: None,
+            database: 0,
+            prefix: String::new(),
+            timeout: DEFAULT_TIMEOUT,
+            max_item: MAX_ITEM,
+        };
+        if let Some(login) = login {
+            let (user, password) = login.split_once(':').unwrap_or((login, ""));
+            let decoded = |text: &str| -> Result<Option<String>> {
+                let text = percent_decode_str(text).decode_utf8().map_err(|_| {
+                    wrong("has a user or password that does not decode to UTF-8".to_owned())
+                })?;
+                Ok((!text.is_empty()).then(|| text.into_owned()))
+            };
+            (config.user, config.password) = (decoded(user)?, decoded(password)?);
+            if config.password.is_none() {
+                return Err(wrong(
+                    "has a user but no password: write redis://user:password@host, or redis://:password@host \
+                     for the default user"
+                        .to_owned(),
+                ));
+            }
+        }
+        match scheme {
+            "redis" => {
+                let (authority, database) = location.split_once('/').unwrap_or((location, ""));
+                config.place = host(authority).ok_or_else(|| {
+                    wrong(format!(
+                        "names no host and port in {authority:?}: write redis://localhost:6379/0"
+                    ))
+                })?;
+                if !database.is_empty() {
+                    config.database = database.parse().map_err(|_| {
+                        wrong(format!(
+                            "names database {database:?}: databases are numbers, as in redis://localhost:6379/0"
+                        ))
+                    })?;
+                }
+            }
+            "unix" => {
+                let path = decode(location)?;
+                if !path.starts_with('/') || path.contains('\0') {
+                    return Err(wrong(
+                        "names no socket: write unix:///run/redis/redis.sock".to_owned(),
+                    ));
+                }
+                config.place = Place::Socket(PathBuf::from(path));
+            }
+            _ => {
+                return Err(wrong(format!(
+                    "begins with {scheme:?}: write redis://localhost:6379/0, or unix:///run/redis/redis.sock"
+                )));
+            }
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        for parameter in parameters
+            .split('&')
+            .filter(|parameter| !parameter.is_empty())
+        {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            if seen.contains(&name) {
+                return Err(wrong(format!("gives {name:?} twice: leave one out")));
+            }
+            seen.push(name);
+            config.set(scheme, name, &decode(value)?)?;
+        }
+        Ok(config)
+    }
+
+    fn set(&mut self, scheme: &str, name: &str, value: &str) -> Result<()> {
+        let address = self.address.clone();
+        let wrong = |wanted: &str| {
+            Error::configuration(format!(
+                "{address}: {name}={value} is not possible: {name} is {wanted}"
+            ))
+        };
+        match name {
+            "prefix" => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+                if value.is_empty() || !value.chars().all(plain) {
+                    return Err(wrong(
+                        "made of letters, digits, '_', '.' and '-'; a '/' is set behind it",
+                    ));
+                }
+                value.clone_into(&mut self.prefix);
+            }
+            "db" if scheme == "unix" => {
+                self.database = value
+                    .parse()
+                    .map_err(|_| wrong("the number of a database"))?;
+            }
+            "timeout" => {
+                let seconds = value
+                    .parse()
+                    .ok()
+                    .filter(|s| *s > 0.0 && *s <= LONGEST_TIMEOUT);
+                self.timeout = Duration::from_secs_f64(
+                    seconds.ok_or_else(|| wrong("a number of seconds above 0, up to 86400"))?,
+                );
+            }
+            "max_item" => {
+                let bytes = value
+                    .parse()
+                    .ok()
+                    .filter(|b| (MAX_ITEM..=LARGEST_ITEM).contains(b));
+                self.max_item = bytes.ok_or_else(|| {
+                    wrong(&format!(
+                        "a number of bytes from {MAX_ITEM} to {LARGEST_ITEM}"
+                    ))
+                })?;
+            }
+            _ => {
+                return Err(Error::configuration(format!(
+                    "{address} has an unknown parameter {name:?}: there are prefix, timeout and max_item, and \
+                     db for unix://"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn host(authority: &str) -> Option<Place> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            (
+                host,
+                if port.is_empty() {
+                    None
+                } else {
+                    Some(port.strip_prefix(':')?)
+                },
+            )
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let port = port.map_or(Some(DEFAULT_PORT), |port| port.parse().ok())?;
+    (!host.is_empty() && port != 0).then(|| Place::Host(host.to_owned(), port))
+}
+
+fn decode(text: &str) -> Result<String> {
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| {
+        Error::configuration("a part of this Redis address does not decode to UTF-8")
+    })?;
+    Ok(decoded.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_addresses() {
+        let config =
+            Config::parse("redis://me:s%40crt@db.example:7000/3?prefix=shop&timeout=0.5").unwrap();
+        assert_eq!(config.place, Place::Host("db.example".to_owned(), 7000));
+        assert_eq!(config.user.as_deref(), Some("me"));
+        assert_eq!(config.password.as_deref(), Some("s@crt"));
+        assert_eq!((config.database, config.prefix.as_str()), (3, "shop"));
+        assert_eq!(config.timeout, Duration::from_millis(500));
+        assert_eq!(config.address, "redis://db.example:7000/3");
+        let config = Config::parse("redis://[::1]").unwrap();
+        assert_eq!(config.place, Place::Host("::1".to_owned(), 6379));
+        let config = Config::parse("unix:///run/r%20s.sock?db=2").unwrap();
+        assert_eq!(config.place, Place::Socket("/run/r s.sock".into()));
+        assert_eq!(config.database, 2);
+    }
+
+    #[test]
+    fn refuses_what_is_no_address() {
+        for url in [
+            "redis://",
+            "redis://host:0",
+            "redis://host:port",
+            "redis://host/x",
+            "redis://user@host",
+            "redis://host?prefix=",
+            "redis://host?prefix=a:b",
+            "redis://host?timeout=0",
+            "redis://host?timeout=1&timeout=2",
+            "redis://host?max_item=5",
+            "redis://host?db=1",
+            "redis://host?sync=full",
+            "unix://relative",
+            "http://host",
+        ] {
+            let Err(error) = Config::parse(url) else {
+                panic!("{url}");
+            };
+            assert_eq!(error.kind, mintkey_store::ErrorKind::Configuration, "{url}");
+        }
+    }
+
+    #[test]
+    fn shows_no_password() {
+        for url in [
+            "redis://me:s3cret@host:x",
+            "redis://me:s3cret@host?x=1",
+            "redis://me:s3cret@host/x",
+            "bad://me:s3cret@host",
+        ] {
+            let Err(error) = Config::parse(url) else {
+                panic!("{url}");
+            };
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! One connection to a server: sockets, signing in, bytes.
+
+use std::io::{self, ErrorKind as Io, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use mintkey_store::{Error, ErrorKind, Outcome, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
+
+use crate::config::{Config, Place};
+use crate::resp::{Call, Garbage, Parser, Value};
+use crate::translate::refusal;
+use crate::watch::{POLL, Stop, Watch};
+
+/// The oldest server with all that is needed here.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// A socket of either kind.
+pub enum Stream {
+    /// To a host's port.
+    Tcp(TcpStream),
+    /// To a socket in the file system.
+    Unix(UnixStream),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// Why an exchange came to nothing.
+#[derive(Debug)]
+pub enum Cause {
+    /// It was given up.
+    Stopped(Stop),
+    /// The connection broke.
+    Broken(io::Error),
+}
+
+impl From<Garbage> for Cause {
+    fn from(_: Garbage) -> Self {
+        Self::Broken(io::Error::new(
+            Io::InvalidData,
+            "the other side does not speak the protocol of Redis",
+        ))
+    }
+}
+
+impl Cause {
+    /// The error it gives, for whoever sent something.
+    pub fn error(self, address: &str, outcome: Outcome) -> Error {
+        match self {
+            Self::Stopped(stop) => stop.error(outcome),
+            Self::Broken(cause) => {
+                let fate = match outcome {
+                    Outcome::NotApplied => "nothing was written; try again",
+                    Outcome::Unknown => "whether it was written is unknown",
+                };
+                Error::new(
+                    ErrorKind::Unavailable(outcome),
+                    format!("the connection to {address} broke ({cause}): {fate}"),
+                )
+                .caused_by(cause)
+            }
+        }
+    }
+}
+
+/// An exchange that failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// Why.
+    pub cause: Cause,
+    /// Whether the server may have got some of it.
+    pub sent: bool,
+}
+
+/// A connection that is signed in.
+pub struct Connection {
+    /// The socket.
+    pub stream: Stream,
+    /// What came in.
+    pub parser: Parser,
+    out: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects and signs in.
+    pub fn open(config: &Config, watch: &mut Watch) -> Result<Self> {
+        let stream = match &config.place {
+            Place::Host(host, port) => connect(config, host, *port, watch)?,
+            Place::Socket(path) => {
+                let stream =
+                    UnixStream::connect(path).map_err(|error| unreachable_server(config, error))?;
+                let timed = stream
+                    .set_read_timeout(Some(POLL))
+                    .and_then(|()| stream.set_write_timeout(Some(POLL)));
+                timed.map_err(|error| unreachable_server(config, error))?;
+                Stream::Unix(stream)
+            }
+        };
+        let mut connection = Self {
+            stream,
+            parser: Parser::default(),
+            out: Vec::new(),
+        };
+        connection.sign_in(config, watch)?;
+        Ok(connection)
+    }
+
+    fn sign_in(&mut self, config: &Config, watch: &mut Watch) -> Result<()> {
+        let mut calls = Vec::new();
+        if let Some(password) = &config.password {
+            let call = Call::new("AUTH");
+            calls.push(match &config.user {
+                Some(user) => call.arg(user).arg(password),
+                None => call.arg(password),
+            });
+        }
+        if config.database != 0 {
+            calls.push(Call::new("SELECT").arg(config.database.to_string()));
+        }
+        calls.push(Call::new("INFO").arg("server"));
+        let mut values = self
+            .exchange(&calls, false, watch)
+            .map_err(|failure| failure.cause.error(&config.address, Outcome::NotApplied))?;
+        let info = values.pop();
+        for value in values {
+            if let Value::Error(text) = value {
+                return Err(refused(config, &text));
+            }
+        }
+        match info {
+            Some(Value::Bulk(info)) => check_version(config, &String::from_utf8_lossy(&info)),
+            // A user that may not ask for the version may do all else.
+            Some(Value::Error(text)) if text.starts_with("NOPERM") => Ok(()),
+            Some(Value::Error(text)) => Err(refused(config, &text)),
+            _ => Err(Error::new(
+                ErrorKind::Unavailable(Outcome::NotApplied),
+                format!("{} answers as no Redis does", config.address),
+            )),
+        }
+    }
+
+    /// Lets no read or write wait any more.
+    pub fn unblock(&self, config: &Config) -> Result<()> {
+        let set = match &self.stream {
+            Stream::Tcp(stream) => stream.set_nonblocking(true),
+            Stream::Unix(stream) => stream.set_nonblocking(true),
+        };
+        set.map_err(|error| unreachable_server(config, error))
+    }
+
+    /// Whether the server has not closed it while nobody looked.
+    pub fn is_fresh(&self) -> bool {
+        let mut byte = [0_u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let looked = rustix::net::recv(self.stream.as_fd(), &mut byte, flags);
+        self.parser.is_empty() && matches!(looked, Err(rustix::io::Errno::AGAIN))
+    }
+
+    /// Sends calls and waits for the answers to all of them.
+    pub fn exchange(
+        &mut self,
+        calls: &[Call],
+        whole: bool,
+        watch: &mut Watch,
+    ) -> std::result::Result<Vec<Value>, Failure> {
+        self.out.clear();
+        for call in calls {
+            call.write(whole, &mut self.out);
+        }
+        let mut written = 0;
+        while written < self.out.len() {
+            match self.stream.write(&self.out[written..]) {
+                Ok(count) => written += count,
+                Err(error) => pass(&error, watch).map_err(|cause| Failure {
+                    cause: cause.unwrap_or(Cause::Broken(error)),
+                    sent: written > 0,
+                })?,
+            }
+        }
+        let mut values = Vec::with_capacity(calls.len());
+        let failed = |cause| Failure { cause, sent: true };
+        loop {
+            while values.len() < calls.len() {
+                match self.parser.next() {
+                    Ok(Some(value)) => values.push(value),
+                    Ok(None) => break,
+                    Err(garbage) => return Err(failed(garbage.into())),
+                }
+            }
+            if values.len() == calls.len() {
+                return Ok(values);
+            }
+            match self.parser.fill(&mut self.stream) {
+                Ok(0) => {
+                    let ended = io::Error::new(Io::UnexpectedEof, "the server closed it");
+                    return Err(failed(Cause::Broken(ended)));
+                }
+                Ok(_) => {}
+                Err(error) => pass(&error, watch)
+                    .map_err(|cause| failed(cause.unwrap_or(Cause::Broken(error))))?,
+            }
+        }
+    }
+}
+
+/// Looks whether to go on after a wait that was cut short; `Err(None)` if it was no such wait.
+fn pass(error: &io::Error, watch: &mut Watch) -> std::result::Result<(), Option<Cause>> {
+    match error.kind() {
+        Io::WouldBlock | Io::TimedOut | Io::Interrupted => {
+            watch.look().map_err(|stop| Some(Cause::Stopped(stop)))
+        }
+        _ => Err(None),
+    }
+}
+
+fn unreachable_server(config: &Config, cause: io::Error) -> Error {
+    Error::new(
+        ErrorKind::Unavailable(Outcome::NotApplied),
+        format!(
+            "no Redis can be reached at {} ({cause}): is it running, and is the address right?",
+            config.address
+        ),
+    )
+    .caused_by(cause)
+}
+
+/// A refusal while signing in: nothing was asked of the server yet.
+fn refused(config: &Config, text: &str) -> Error {
+    let mut error = refusal(text);
+    if let ErrorKind::Unavailable(_) = error.kind {
+        error.kind = ErrorKind::Unavailable(Outcome::NotApplied);
+    }
+    error.message = format!("{}: {}", config.address, error.message);
+    error
+}
+
+fn check_version(config: &Config, info: &str) -> Result<()> {
+    let version = info
+        .lines()
+        .find_map(|line| line.strip_prefix("redis_version:"));
+    let Some(version) = version else {
+        return Ok(());
+    };
+    let mut numbers = version.split('.').map(|part| part.trim().parse().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) if (major, minor) < OLDEST => {
+            Err(Error::configuration(format!(
+                "{} is Redis {version}, and mintkey needs {}.{} or later: upgrade it",
+                config.address, OLDEST.0, OLDEST.1
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Connects to the first address of a host that answers.
+fn connect(config: &Config, host: &str, port: u16, watch: &mut Watch) -> Result<Stream> {
+    let addresses = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| unreachable_server(config, error))?;
+    let mut last = io::Error::new(Io::NotFound, "the host has no address");
+    for address in addresses {
+        match connect_to(address, watch) {
+            Ok(stream) => return Ok(Stream::Tcp(stream)),
+            Err(Cause::Stopped(stop)) => return Err(stop.error(Outcome::NotApplied)),
+            Err(Cause::Broken(error)) => last = error,
+        }
+    }
+    Err(unreachable_server(config, last))
+}
+
+/// Connects without being deaf meanwhile: the system's own call cannot be taken up again after a
+/// signal.
+fn connect_to(address: SocketAddr, watch: &mut Watch) -> std::result::Result<TcpStream, Cause> {
+    let broken = |error: rustix::io::Errno| Cause::Broken(error.into());
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = rustix::net::socket_with(
+        family,
+        SocketType::STREAM,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(broken)?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::INPROGRESS | rustix::io::Errno::INTR) => {
+            while !wait(socket.as_fd(), PollFlags::OUT, watch)? {
+                watch.look().map_err(Cause::Stopped)?;
+            }
+            let outcome = sockopt::socket_error(&socket).map_err(broken)?;
+            outcome.map_err(broken)?;
+        }
+        Err(error) => return Err(broken(error)),
+    }
+    let stream = TcpStream::from(socket);
+    let set = stream
+        .set_nonblocking(false)
+        .and_then(|()| stream.set_nodelay(true))
+        .and_then(|()| stream.set_read_timeout(Some(POLL)))
+        .and_then(|()| stream.set_write_timeout(Some(POLL)));
+    set.map_err(Cause::Broken)?;
+    Ok(stream)
+}
+
+fn wait(
+    socket: BorrowedFd<'_>,
+    flags: PollFlags,
+    watch: &Watch,
+) -> std::result::Result<bool, Cause> {
+    let mut sockets = [PollFd::new(&socket, flags)];
+    let time = Timespec::try_from(watch.pause()).ok();
+    match poll(&mut sockets, time.as_ref()) {
+        Ok(count) => Ok(count > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(Cause::Broken(error.into())),
+    }
+}

@@ -1,0 +1,54 @@
+//! What every operation works with, and the way from a request to its operation.
+
+use mintkey_store::{Operation, Reply, Request, Result};
+
+use crate::catalog::Layouts;
+use crate::config::Config;
+use crate::talk::Talk;
+
+/// What the operations of one store share.
+pub struct Engine {
+    /// What the address says.
+    pub config: Config,
+    /// What is known of the tables.
+    pub layouts: Layouts,
+}
+
+/// One request on its way.
+pub struct Errand<'a> {
+    /// What all share.
+    pub engine: &'a Engine,
+    /// Where it asks the server.
+    pub talk: &'a Talk,
+    /// The time by which expiry is judged.
+    pub now: i64,
+}
+
+/// Carries a request out; whoever polls this looks after the talk.
+pub async fn perform(engine: &Engine, talk: &Talk, request: &Request) -> Result<Reply> {
+    let errand = Errand {
+        engine,
+        talk,
+        now: request.now,
+    };
+    match &request.operation {
+        Operation::CreateTable(table) => {
+            engine.layouts.forget();
+            errand.layout(table).await?;
+            Ok(Reply::Done)
+        }
+        Operation::TableExists(table) => Ok(Reply::Exists(errand.table_exists(table).await?)),
+        Operation::DeleteTable(table) => {
+            errand.drop_table(table).await?;
+            Ok(Reply::Done)
+        }
+        Operation::Get(get) => errand.get(get).await,
+        Operation::BatchGet(batch) => errand.batch_get(batch).await,
+        Operation::Put(put) => errand.put(put).await.map(|()| Reply::Done),
+        Operation::Update(update) => errand.update(update).await,
+        Operation::Delete(delete) => errand.delete(delete).await.map(|()| Reply::Done),
+        Operation::BatchWrite(batch) => errand.batch_write(batch).await,
+        Operation::Query(query) => errand.query(query).await,
+        Operation::Scan(scan) => errand.scan(scan).await,
+    }
+}

@@ -1,0 +1,42 @@
+//! The Redis store of mintkey: one hash for each item, sorted sets for every order.
+//!
+//! Whatever a write changes changes in one script, computed from the stored row. Conditions and
+//! updates are judged here, on the row as it was read, and carried out only if it is still that row.
+
+#![forbid(unsafe_code)]
+
+mod background;
+mod caller;
+mod catalog;
+mod config;
+mod connection;
+mod engine;
+mod gate;
+mod layout;
+mod reader;
+mod resp;
+mod script;
+mod store;
+mod talk;
+mod translate;
+mod watch;
+mod writer;
+
+use std::sync::Arc;
+
+use mintkey_store::{Result, Store};
+
+/// Opens the store at an address. Nothing is connected before the first request.
+///
+/// `redis://user:password@host:6379/0` is a server, `unix:///run/redis/redis.sock?db=0` one that
+/// listens at a socket. Parameters: `prefix=` for the names of all keys, `timeout=` in seconds (5),
+/// `max_item=` in bytes (400 KB).
+///
+/// # Errors
+///
+/// `Configuration` if the address is no such address.
+pub fn open(url: &str) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(store::RedisStore::new(config::Config::parse(
+        url,
+    )?)))
+}

@@ -1,0 +1,185 @@
+//! The scripts that change several keys in one atomic step.
+//!
+//! Every one first looks whether the table's catalog is still the one that the caller knows, and
+//! whether all it will write to is of the right type, so that it either fails before its first write
+//! or not at all. No value of an item is ever turned into a number here.
+
+use std::sync::OnceLock;
+
+/// A script and its name on the server.
+#[derive(Debug)]
+pub struct Script {
+    text: &'static str,
+    digest: OnceLock<String>,
+}
+
+impl Script {
+    const fn new(text: &'static str) -> Self {
+        Self {
+            text,
+            digest: OnceLock::new(),
+        }
+    }
+
+    /// The script itself.
+    pub const fn text(&self) -> &'static str {
+        self.text
+    }
+
+    /// What the server knows it by.
+    pub fn digest(&self) -> &str {
+        self.digest
+            .get_or_init(|| sha1_smol::Sha1::from(self.text).digest().to_string())
+    }
+}
+
+/// Puts a row whole, over another or only if there is none, or swaps one that has not changed.
+///
+/// Keys: the row, the table's order, the catalog. Arguments: the catalog's epoch; `any`, `absent` or
+/// `same`; the row's member of the order; milliseconds to live or nothing; the start of the names of
+/// the index sets; the row's index entries, packed (index, member, …), or nothing; the number of
+/// fields the stored row must have, and these with their values; the number of fields to remove, and
+/// these; the fields to set with their values.
+///
+/// Answers `OK`, `STALE` (another catalog), `MOVED` (the row is not the same), or the row in the way.
+pub static WRITE: Script = Script::new(
+    r"
+local row, order, mode, base = KEYS[1], KEYS[2], ARGV[2], ARGV[5]
+if redis.call('HGET', KEYS[3], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
+local place = 8
+local kind = redis.call('TYPE', row).ok
+if kind ~= 'none' and kind ~= 'hash' then return redis.call('HLEN', row) end
+if mode == 'absent' then
+  if kind ~= 'none' then return redis.call('HGETALL', row) end
+elseif mode == 'same' then
+  local count = tonumber(ARGV[7])
+  if redis.call('HLEN', row) ~= count then return redis.status_reply('MOVED') end
+  for i = place, place + 2 * count - 1, 2 do
+    if redis.call('HGET', row, ARGV[i]) ~= ARGV[i + 1] then return redis.status_reply('MOVED') end
+  end
+  place = place + 2 * count
+end
+local new = ARGV[6] ~= '' and cmsgpack.unpack(ARGV[6]) or {}
+for i = 1, #new, 2 do
+  local set = redis.call('TYPE', base .. new[i]).ok
+  if set ~= 'none' and set ~= 'zset' then return redis.call('ZCARD', base .. new[i]) end
+end
+redis.call('ZADD', order, 0, ARGV[3])
+if kind == 'hash' then
+  local old = redis.call('HGET', row, '')
+  if old and (old ~= ARGV[6] or mode ~= 'same') then
+    old = cmsgpack.unpack(old)
+    for i = 1, #old, 2 do redis.call('ZREM', base .. old[i], old[i + 1]) end
+  end
+  if mode == 'any' then redis.call('DEL', row) end
+end
+local gone = tonumber(ARGV[place])
+for i = place + 1, place + gone do redis.call('HDEL', row, ARGV[i]) end
+place = place + gone + 1
+while place <= #ARGV do
+  local last = math.min(place + 999, #ARGV)
+  redis.call('HSET', row, unpack(ARGV, place, last))
+  place = last + 1
+end
+if ARGV[6] ~= '' then
+  redis.call('HSET', row, '', ARGV[6])
+  for i = 1, #new, 2 do redis.call('ZADD', base .. new[i], 0, new[i + 1]) end
+elseif mode == 'same' then
+  redis.call('HDEL', row, '')
+end
+if ARGV[4] ~= '' then redis.call('PEXPIRE', row, ARGV[4])
+elseif mode == 'same' then redis.call('PERSIST', row) end
+return redis.status_reply('OK')
+",
+);
+
+/// Removes a row with all its entries, whatever it is or only if it has not changed.
+///
+/// Keys: the row, the table's order, the catalog. Arguments: the catalog's epoch; `any` or `same`;
+/// the row's member of the order; the start of the names of the index sets; the number of fields the
+/// stored row must have, and these with their values. Answers `OK`, `STALE` or `MOVED`.
+pub static REMOVE: Script = Script::new(
+    r"
+local row, base = KEYS[1], ARGV[4]
+if redis.call('HGET', KEYS[3], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
+local old = redis.call('HGET', row, '')
+if ARGV[2] == 'same' then
+  local count = tonumber(ARGV[5])
+  if redis.call('HLEN', row) ~= count then return redis.status_reply('MOVED') end
+  for i = 6, 5 + 2 * count, 2 do
+    if redis.call('HGET', row, ARGV[i]) ~= ARGV[i + 1] then return redis.status_reply('MOVED') end
+  end
+end
+redis.call('ZREM', KEYS[2], ARGV[3])
+if old then
+  old = cmsgpack.unpack(old)
+  for i = 1, #old, 2 do redis.call('ZREM', base .. old[i], old[i + 1]) end
+end
+redis.call('DEL', row)
+return redis.status_reply('OK')
+",
+);
+
+/// Clears what a row that is gone or has expired left in the orders.
+///
+/// Keys: the row, the table's order. Arguments: the row's member of the order; the start of the names
+/// of the index sets; an index or nothing, and the member found there; the attribute of expiry or
+/// nothing, and the value that was judged as expired.
+pub static CLEAN: Script = Script::new(
+    r"
+local row, base, index = KEYS[1], ARGV[2], ARGV[3]
+local old = redis.call('HGET', row, '')
+old = old and cmsgpack.unpack(old) or {}
+if ARGV[5] ~= '' and redis.call('HGET', row, ARGV[5]) == ARGV[6] then
+  for i = 1, #old, 2 do redis.call('ZREM', base .. old[i], old[i + 1]) end
+  redis.call('DEL', row)
+end
+if redis.call('EXISTS', row) == 0 then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  old = {}
+end
+if index ~= '' then
+  for i = 1, #old, 2 do
+    if old[i] == index and old[i + 1] == ARGV[4] then return 0 end
+  end
+  redis.call('ZREM', base .. index, ARGV[4])
+end
+return 1
+",
+);
+
+/// Puts a catalog in the place of the one that the caller knows.
+///
+/// Keys: the catalog. Arguments: the epoch it must have, or nothing if there must be none; the fields
+/// to set with their values. Answers `OK` or `MOVED`.
+pub static DESCRIBE: Script = Script::new(
+    r"
+if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return redis.status_reply('MOVED') end
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+return redis.status_reply('OK')
+",
+);
+
+/// Removes some rows of a table that is dropped, and all that is left once no row is there.
+///
+/// Keys: the table's order, the catalog, the index sets, then rows. Arguments: the number of index
+/// sets; the members of the rows. Answers 1 when the table is gone.
+pub static DROP: Script = Script::new(
+    r"
+local sets = tonumber(ARGV[1])
+for i = 2, #ARGV do
+  redis.call('UNLINK', KEYS[sets + i + 1])
+  redis.call('ZREM', KEYS[1], ARGV[i])
+end
+if redis.call('ZCARD', KEYS[1]) > 0 then return 0 end
+redis.call('UNLINK', unpack(KEYS, 1, sets + 2))
+return 1
+",
+);
+
+/// Computes all names now: a child of a fork must not find one half computed.
+pub fn prepare() {
+    for script in [&WRITE, &REMOVE, &CLEAN, &DESCRIBE, &DROP] {
+        script.digest();
+    }
+}

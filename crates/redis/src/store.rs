@@ -1,0 +1,115 @@
+//! The store: ways in, closing and forking.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mintkey_store::{Capabilities, Done, Error, Interrupt, Reply, Request, Result, Store, Ticket};
+
+use crate::background::{self, Queue};
+use crate::catalog::Layouts;
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::engine::Engine;
+use crate::gate::{Gate, Shielded};
+use crate::script;
+use crate::watch::FORKS;
+
+/// What the store's threads share.
+pub struct Shared {
+    pub engine: Engine,
+    /// Connections that wait for the next blocking call.
+    pub idle: Shielded<Vec<Connection>>,
+    pub queue: Queue,
+    gate: Arc<Gate>,
+    closed: AtomicBool,
+}
+
+/// A store on a server.
+pub struct RedisStore(Arc<Shared>);
+
+impl RedisStore {
+    /// The store that the configuration describes.
+    pub fn new(config: Config) -> Self {
+        script::prepare();
+        let gate = Arc::default();
+        Self(Arc::new(Shared {
+            engine: Engine {
+                config,
+                layouts: Layouts::new(&gate),
+            },
+            idle: Shielded::new(&gate),
+            queue: Queue::new(&gate),
+            gate,
+            closed: AtomicBool::new(false),
+        }))
+    }
+}
+
+impl Shared {
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Refuses after closing.
+    pub fn check_open(&self) -> Result<()> {
+        if self.is_closed() {
+            return Err(Error::closed(&self.engine.config.address));
+        }
+        Ok(())
+    }
+
+    fn shut(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.queue.wake();
+        drop(self.idle.with(std::mem::take));
+    }
+}
+
+impl Store for RedisStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            engine: "redis",
+            address: self.0.engine.config.address.clone(),
+            creates_tables: true,
+            consistent_indexes: true,
+            ordered_scans: true,
+        }
+    }
+
+    fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
+        self.0.check_open()?;
+        self.0.carry_out(request, interrupt)
+    }
+
+    fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
+        background::submit(&self.0, request, done)
+    }
+
+    fn close(&self) {
+        self.0.shut();
+        self.0.queue.wait_for_end();
+    }
+
+    fn before_fork(&self) {
+        self.0.gate.close();
+    }
+
+    fn in_parent(&self) {
+        self.0.gate.open();
+    }
+
+    fn in_child(&self) {
+        self.0.gate.open_in_child();
+        FORKS.fetch_add(1, Ordering::SeqCst);
+        // The sockets are the parent's too; closing them here says nothing to the server.
+        drop(self.0.idle.with(std::mem::take));
+        self.0.queue.forget_others();
+    }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        self.0.shut();
+    }
+}

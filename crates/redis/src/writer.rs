@@ -1,0 +1,451 @@
+//! Writes: a row with its place in the order and in the indexes, in one step.
+
+use std::collections::HashSet;
+
+use mintkey_store::{
+    BatchWrite, Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table,
+    Update, Write, size, update,
+};
+
+use crate::engine::Errand;
+use crate::layout::Layout;
+use crate::resp::{Call, Value};
+use crate::script::{REMOVE, WRITE};
+use crate::translate::{Stored, accepted, fields, lifetime, stored, unexpected};
+
+/// What must be there for a row to be written.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode<'a> {
+    /// Anything.
+    Any,
+    /// Nothing.
+    Absent,
+    /// What was read before, or nothing.
+    Same(Option<&'a Stored>),
+}
+
+/// How a script ended.
+enum Ended {
+    Done,
+    /// The catalog is another than the one known here.
+    Stale,
+    /// The row is not what it was.
+    Moved,
+    /// A row is in the way.
+    Met(Value),
+}
+
+fn ended(value: Value, table: &Table) -> Result<Ended> {
+    Ok(match accepted(value, table)? {
+        Value::Status(word) if word == "OK" => Ended::Done,
+        Value::Status(word) if word == "STALE" => Ended::Stale,
+        Value::Status(word) if word == "MOVED" => Ended::Moved,
+        row @ Value::Array(_) => Ended::Met(row),
+        _ => return Err(unexpected(table)),
+    })
+}
+
+/// Whether a write may have happened, and there may be time to look.
+fn is_doubtful(error: &Error) -> bool {
+    error.kind == ErrorKind::Unavailable(Outcome::Unknown)
+}
+
+impl Errand<'_> {
+    /// The call that writes an item.
+    pub fn write_call(&self, layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>) -> Call {
+        let mut new = fields(item);
+        let entries = if layout.table.indexes.is_empty() {
+            Vec::new()
+        } else {
+            layout.entries(item, key)
+        };
+        let lifetime = lifetime(&layout.table, item, self.now);
+        let room = 256
+            + new
+                .iter()
+                .map(|(n, v)| n.len() + v.len() + 24)
+                .sum::<usize>();
+        let row = layout.row(key);
+        let keys: [&[u8]; 3] = [&row, &layout.order, &layout.catalog];
+        let mut call = Call::script(&WRITE, &keys, room).arg(&layout.epoch);
+        call.push(match mode {
+            Mode::Any => b"any",
+            Mode::Absent => b"absent",
+            Mode::Same(_) => b"same",
+        });
+        call.push(&Layout::member(key));
+        match lifetime {
+            Some(milliseconds) => call.push(milliseconds.to_string().as_bytes()),
+            None => call.push(b""),
+        }
+        call.push(&layout.indexes);
+        call.push(&entries);
+        let mut gone: Vec<&[u8]> = Vec::new();
+        if let Mode::Same(Some(old)) = mode {
+            push_expected(&mut call, Some(old));
+            for (name, value) in &old.fields {
+                match new.iter().position(|(own, _)| own == name) {
+                    Some(place) if new[place].1 == *value => drop(new.swap_remove(place)),
+                    Some(_) => {}
+                    None if name.is_empty() => {}
+                    None => gone.push(name),
+                }
+            }
+        } else {
+            push_expected(&mut call, None);
+        }
+        call.push(gone.len().to_string().as_bytes());
+        for name in gone {
+            call.push(name);
+        }
+        for (name, value) in &new {
+            call.push(name);
+            call.push(value);
+        }
+        call.repeatable = matches!(mode, Mode::Any);
+        call
+    }
+
+    fn remove_call(layout: &Layout, key: &Key, expected: Option<&Stored>) -> Call {
+        let row = layout.row(key);
+        let keys: [&[u8]; 3] = [&row, &layout.order, &layout.catalog];
+        let mut call = Call::script(&REMOVE, &keys, 256)
+            .arg(&layout.epoch)
+            .arg(if expected.is_some() { "same" } else { "any" })
+            .arg(Layout::member(key))
+            .arg(&layout.indexes);
+        push_expected(&mut call, expected);
+        call.repeatable = expected.is_none();
+        call
+    }
+
+    /// The stored row, expired or not.
+    pub async fn read(&self, layout: &Layout, key: &Key) -> Result<Option<Stored>> {
+        let call = Call::new("HGETALL").arg(layout.row(key));
+        stored(self.talk.ask_one(call).await?, &layout.table)
+    }
+
+    fn live<'a>(&self, table: &Table, stored: Option<&'a Stored>) -> Option<&'a Item> {
+        stored
+            .map(|stored| &stored.item)
+            .filter(|item| !table.is_expired(item, self.now))
+    }
+
+    /// Writes a whole item.
+    pub async fn put(&self, put: &Put) -> Result<()> {
+        let table = &put.table;
+        let guard = &put.guard;
+        loop {
+            let layout = self.layout(table).await?;
+            let key = self.check_put(&layout, put)?;
+            let mut stored_row = None;
+            if let Some(mode) = one_step(put) {
+                let call = self.write_call(&layout, &key, &put.item, mode);
+                let ended = match self.talk.ask_one(call).await {
+                    Err(error) if is_doubtful(&error) => {
+                        match self.look_back(&layout, &key, &put.item).await {
+                            Found::Sent => return Ok(()),
+                            Found::Nothing => continue,
+                            Found::Other => return Err(error),
+                        }
+                    }
+                    answer => ended(answer?, table).map_err(|error| error.at(&key))?,
+                };
+                match ended {
+                    Ended::Done => return Ok(()),
+                    Ended::Stale => {
+                        self.engine.layouts.forget();
+                        continue;
+                    }
+                    Ended::Moved => continue,
+                    Ended::Met(row) => stored_row = stored(row, &layout.table)?,
+                }
+            } else {
+                stored_row = self.read(&layout, &key).await?.or(stored_row);
+            }
+            guard.check(table, &key, self.live(&layout.table, stored_row.as_ref()))?;
+            let resolvable = guard.row == Row::Absent || guard.version.is_some();
+            if self
+                .swap(&layout, &key, stored_row.as_ref(), &put.item, resolvable)
+                .await?
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    fn check_put(&self, layout: &Layout, put: &Put) -> Result<Key> {
+        let table = &put.table;
+        let key = table.key_of(&put.item)?;
+        size::check_item(&put.item, table, self.engine.config.max_item)?;
+        layout.table.check_indexed(&put.item)?;
+        if let Some(condition) = &put.guard.condition {
+            condition.check()?;
+        }
+        Ok(key)
+    }
+
+    /// Puts an item in the place of what was read; false if that has changed meanwhile.
+    async fn swap(
+        &self,
+        layout: &Layout,
+        key: &Key,
+        before: Option<&Stored>,
+        item: &Item,
+        resolvable: bool,
+    ) -> Result<bool> {
+        let call = self.write_call(layout, key, item, Mode::Same(before));
+        let value = match self.talk.ask_one(call).await {
+            Err(error) if resolvable && is_doubtful(&error) => {
+                let found = self.read(layout, key).await;
+                return match found {
+                    Ok(Some(found)) if found.item == *item => Ok(true),
+                    Ok(found)
+                        if found.as_ref().map(|found| &found.item)
+                            == before.map(|before| &before.item) =>
+                    {
+                        Ok(false)
+                    }
+                    _ => Err(error),
+                };
+            }
+            answer => answer?,
+        };
+        match ended(value, &layout.table).map_err(|error| error.at(key))? {
+            Ended::Done => Ok(true),
+            Ended::Stale => {
+                self.engine.layouts.forget();
+                Ok(false)
+            }
+            Ended::Moved | Ended::Met(_) => Ok(false),
+        }
+    }
+
+    /// Looks whether a row of which nobody knows is there.
+    async fn look_back(&self, layout: &Layout, key: &Key, sent: &Item) -> Found {
+        match self.read(layout, key).await {
+            Ok(None) => Found::Nothing,
+            Ok(Some(found)) if found.item == *sent => Found::Sent,
+            _ => Found::Other,
+        }
+    }
+
+    /// Changes an item.
+    pub async fn update(&self, update: &Update) -> Result<Reply> {
+        let table = &update.table;
+        table.check_key(&update.key)?;
+        update::check(&update.actions, table)?;
+        if let Some(condition) = &update.guard.condition {
+            condition.check()?;
+        }
+        loop {
+            let layout = self.layout(table).await?;
+            let before = self.read(&layout, &update.key).await?;
+            let live = self.live(&layout.table, before.as_ref());
+            if live.is_none() && !update.upsert && update.guard.version.is_none() {
+                return Err(Error::gone(table, &update.key));
+            }
+            update.guard.check(table, &update.key, live)?;
+            let mut item = match live {
+                Some(item) => item.clone(),
+                None if update.upsert => key_item(table, &update.key),
+                None => return Err(Error::gone(table, &update.key)),
+            };
+            update::apply(&update.actions, &mut item)
+                .map_err(|error| error.of(table).at(&update.key))?;
+            size::check_item(&item, table, self.engine.config.max_item)?;
+            layout.table.check_indexed(&item)?;
+            let resolvable = update.guard.version.is_some();
+            if self
+                .swap(&layout, &update.key, before.as_ref(), &item, resolvable)
+                .await?
+            {
+                return Ok(if update.returning {
+                    Reply::Item(Some(item))
+                } else {
+                    Reply::Done
+                });
+            }
+        }
+    }
+
+    /// Removes an item.
+    pub async fn delete(&self, delete: &Delete) -> Result<()> {
+        let table = &delete.table;
+        table.check_key(&delete.key)?;
+        if let Some(condition) = &delete.guard.condition {
+            condition.check()?;
+        }
+        loop {
+            let layout = self.layout(table).await?;
+            let before = if delete.guard.is_open() {
+                None
+            } else {
+                let before = self.read(&layout, &delete.key).await?;
+                let live = self.live(&layout.table, before.as_ref());
+                delete.guard.check(table, &delete.key, live)?;
+                if before.is_none() {
+                    return Ok(());
+                }
+                before
+            };
+            let call = Self::remove_call(&layout, &delete.key, before.as_ref());
+            let value = match self.talk.ask_one(call).await {
+                Err(error) if delete.guard.version.is_some() && is_doubtful(&error) => {
+                    match self.read(&layout, &delete.key).await {
+                        Ok(None) => return Ok(()),
+                        Ok(found)
+                            if found.as_ref().map(|found| &found.item)
+                                == before.as_ref().map(|before| &before.item) =>
+                        {
+                            continue;
+                        }
+                        _ => return Err(error),
+                    }
+                }
+                answer => answer?,
+            };
+            match ended(value, table).map_err(|error| error.at(&delete.key))? {
+                Ended::Done => return Ok(()),
+                Ended::Stale => self.engine.layouts.forget(),
+                Ended::Moved | Ended::Met(_) => {}
+            }
+        }
+    }
+
+    /// Writes several items. Those that need no look before go together.
+    pub async fn batch_write(&self, batch: &BatchWrite) -> Result<Reply> {
+        let mut written: Vec<Result<()>> = Vec::with_capacity(batch.writes.len());
+        let mut rest = &batch.writes[..];
+        while !rest.is_empty() {
+            let layout = self.layout(&batch.table).await?;
+            let mut calls = Vec::new();
+            let mut rows = HashSet::new();
+            for write in rest {
+                let Some((row, call)) = self.one_call(&layout, write) else {
+                    break;
+                };
+                // A write that must be done again must not come behind another of the same row.
+                if !rows.insert(row) {
+                    break;
+                }
+                calls.push(call);
+            }
+            let (together, after) = rest.split_at(calls.len());
+            rest = after;
+            let answers = if calls.is_empty() {
+                Ok(Vec::new())
+            } else {
+                self.talk.ask(calls).await
+            };
+            match answers {
+                Ok(values) => {
+                    for (write, value) in together.iter().zip(values) {
+                        written.push(match ended(value, &batch.table) {
+                            Ok(Ended::Done) => Ok(()),
+                            Ok(Ended::Stale) => {
+                                self.engine.layouts.forget();
+                                self.write(write).await
+                            }
+                            Ok(_) => self.write(write).await,
+                            Err(error) => Err(error),
+                        });
+                    }
+                }
+                Err(error) if is_doubtful(&error) => {
+                    for write in together {
+                        written.push(self.write_again(&layout, write, &error).await);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            if let Some((write, after)) = rest.split_first()
+                && together.is_empty()
+            {
+                written.push(self.write(write).await);
+                rest = after;
+            }
+        }
+        Ok(Reply::Written(written))
+    }
+
+    async fn write(&self, write: &Write) -> Result<()> {
+        match write {
+            Write::Put(put) => self.put(put).await,
+            Write::Update(update) => self.update(update).await.map(|_| ()),
+            Write::Delete(delete) => self.delete(delete).await,
+        }
+    }
+
+    /// Does a write of which nobody knows whether it happened; what must not happen twice is looked for.
+    async fn write_again(&self, layout: &Layout, write: &Write, doubt: &Error) -> Result<()> {
+        if let Write::Put(put) = write
+            && put.guard.row == Row::Absent
+        {
+            let key = put.table.key_of(&put.item)?;
+            match self.look_back(layout, &key, &put.item).await {
+                Found::Sent => return Ok(()),
+                Found::Nothing => {}
+                Found::Other => return Err(Error::new(doubt.kind, doubt.message.clone())),
+            }
+        }
+        self.write(write).await
+    }
+
+    /// The row and the one call of a write that needs no look before; nothing if it does, or is refused.
+    fn one_call(&self, layout: &Layout, write: &Write) -> Option<(Vec<u8>, Call)> {
+        match write {
+            Write::Put(put) => {
+                let mode = one_step(put)?;
+                let key = self.check_put(layout, put).ok()?;
+                let call = self.write_call(layout, &key, &put.item, mode);
+                Some((layout.row(&key), call))
+            }
+            Write::Delete(delete) if delete.guard.is_open() => {
+                delete.table.check_key(&delete.key).ok()?;
+                let call = Self::remove_call(layout, &delete.key, None);
+                Some((layout.row(&delete.key), call))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is there after a write of which nobody knows.
+enum Found {
+    /// Nothing.
+    Nothing,
+    /// What was sent.
+    Sent,
+    /// Something else, or that cannot be found out.
+    Other,
+}
+
+/// How a put goes that needs no look at the row before.
+const fn one_step(put: &Put) -> Option<Mode<'static>> {
+    match (&put.guard.row, &put.guard.version, &put.guard.condition) {
+        (Row::Any, None, None) => Some(Mode::Any),
+        (Row::Absent, None, None) => Some(Mode::Absent),
+        _ => None,
+    }
+}
+
+/// Adds the number of fields that must be there, and these.
+fn push_expected(call: &mut Call, expected: Option<&Stored>) {
+    let fields = expected.map_or(&[][..], |stored| &stored.fields);
+    call.push(fields.len().to_string().as_bytes());
+    for (name, value) in fields {
+        call.push(name);
+        call.push(value);
+    }
+}
+
+/// An item of a key alone.
+fn key_item(table: &Table, key: &Key) -> Item {
+    let mut item = Item::with_capacity(8);
+    item.insert(table.partition.name.clone(), key.partition.to_value());
+    if let (Some(attribute), Some(value)) = (&table.sort, &key.sort) {
+        item.insert(attribute.name.clone(), value.to_value());
+    }
+    item
+}

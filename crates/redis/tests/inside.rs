@@ -1,0 +1,276 @@
+//! What lies in Redis after what the store did, seen past the code under test.
+
+#[path = "../../store/tests/suite/requests.rs"]
+mod requests;
+mod server;
+
+use mintkey_store::store::Never;
+use mintkey_store::{
+    Action, ErrorKind, Guard, KeyKind, Operation, Path, Query, Request, Row, Value,
+};
+use requests::*;
+use server::{Fixture, command};
+
+fn fresh(sort: &str) -> mintkey_store::Item {
+    order("a", sort, &[("status", "new".into()), ("amount", 1.into())])
+}
+
+fn count(fixture: &Fixture, set: &str) -> String {
+    command(&["ZCARD", &fixture.key(set)]).remove(0)
+}
+
+#[test]
+fn rows_can_be_read_with_any_client() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    let table = plain("Order", KeyKind::String);
+    put(
+        store,
+        &table,
+        item(&[
+            ("id", "01ARZ".into()),
+            ("n", 7.into()),
+            ("b", Value::Binary(vec![1, 2])),
+        ]),
+    )
+    .unwrap();
+    assert_eq!(fixture.keys(), ["@Order", "@Order:rows", "Order:01ARZ"]);
+    assert_eq!(
+        command(&["HGETALL", &fixture.key("Order:01ARZ")]),
+        ["id", "\"01ARZ\"", "n", "7", "b", "{\"$B\":\"AQI=\"}"]
+    );
+    let ordered = orders();
+    put(store, &ordered, order("a{b}%", "x:y", &[])).unwrap();
+    assert!(
+        fixture
+            .keys()
+            .contains(&"orders:{a%7Bb%7D%25}:x:y".to_owned())
+    );
+    let numbers = plain("numbers", KeyKind::Number);
+    put(
+        store,
+        &numbers,
+        item(&[("id", Value::Number(number("4.20")))]),
+    )
+    .unwrap();
+    assert!(fixture.keys().contains(&"numbers:4.2".to_owned()));
+}
+
+#[test]
+fn a_deleted_row_leaves_nothing_behind() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    for sort in ["1", "2"] {
+        put(store, &orders(), fresh(sort)).unwrap();
+    }
+    let changed = mintkey_store::Update {
+        actions: vec![Action::Set(Path::attribute("status"), "paid".into())],
+        ..update_of(&orders(), key("a", "1"))
+    };
+    run(store, Operation::Update(changed)).unwrap();
+    assert_eq!(count(&fixture, "@orders:index:by_status"), "2");
+    put(store, &orders(), order("a", "2", &[])).unwrap();
+    assert_eq!(count(&fixture, "@orders:index:by_status"), "1");
+    for sort in ["1", "2"] {
+        run(
+            store,
+            delete_of(&orders(), key("a", sort), Guard::default()),
+        )
+        .unwrap();
+    }
+    assert_eq!(fixture.keys(), ["@orders"]);
+    run(store, Operation::DeleteTable(orders())).unwrap();
+    assert_eq!(fixture.keys(), [""; 0]);
+}
+
+#[test]
+fn a_dropped_table_leaves_its_neighbours_alone() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    let (table, neighbour) = (plain("a", KeyKind::String), plain("a.b", KeyKind::String));
+    for number in 0..1_200_i64 {
+        put(
+            store,
+            &table,
+            item(&[("id", format!("{number}").as_str().into())]),
+        )
+        .unwrap();
+    }
+    put(store, &neighbour, item(&[("id", "1".into())])).unwrap();
+    run(store, Operation::DeleteTable(table.clone())).unwrap();
+    assert_eq!(fixture.keys(), ["@a.b", "@a.b:rows", "a.b:1"]);
+}
+
+#[test]
+fn what_redis_itself_let_expire_is_in_no_answer_and_cleared_when_touched() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    for sort in ["1", "2", "3"] {
+        put(store, &orders(), fresh(sort)).unwrap();
+    }
+    command(&["DEL", &fixture.key("orders:{a}:2")]);
+    let by_status = Query {
+        index: Some("by_status".into()),
+        ..query_of(&orders(), &[string("new")])
+    };
+    let counted = Query {
+        count: true,
+        ..by_status.clone()
+    };
+    assert_eq!(page(run(store, Operation::Query(counted))).count, 2);
+    assert_eq!(count(&fixture, "@orders:index:by_status"), "2");
+    assert_eq!(count(&fixture, "@orders:rows"), "2");
+    // Another value under the same key does not bring the old entry back.
+    command(&["DEL", &fixture.key("orders:{a}:3")]);
+    put(
+        store,
+        &orders(),
+        order("a", "3", &[("status", "paid".into()), ("amount", 1.into())]),
+    )
+    .unwrap();
+    assert_eq!(texts(&query(store, by_status), "sk"), ["1"]);
+    assert_eq!(count(&fixture, "@orders:index:by_status"), "2");
+}
+
+#[test]
+fn rows_get_the_life_that_is_left() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    let expiring = |at: i64| order("a", "1", &[("expires", at.into())]);
+    let left = || command(&["TTL", &fixture.key("orders:{a}:1")]).remove(0);
+    put(store, &orders(), expiring(NOW + 1_000)).unwrap();
+    assert!(["1000", "999"].contains(&left().as_str()));
+    let later = mintkey_store::Update {
+        actions: vec![Action::Set(
+            Path::attribute("expires"),
+            (NOW + 5_000).into(),
+        )],
+        ..update_of(&orders(), key("a", "1"))
+    };
+    run(store, Operation::Update(later)).unwrap();
+    assert!(["5000", "4999"].contains(&left().as_str()));
+    let never = mintkey_store::Update {
+        actions: vec![Action::Remove(Path::attribute("expires"))],
+        ..update_of(&orders(), key("a", "1"))
+    };
+    run(store, Operation::Update(never)).unwrap();
+    assert_eq!(left(), "-1");
+    // Beyond what Redis can count, the time is judged by the rule alone.
+    put(
+        store,
+        &orders(),
+        order("a", "1", &[("expires", Value::Number(number("1E+100")))]),
+    )
+    .unwrap();
+    assert_eq!(left(), "-1");
+    assert!(get(store, &orders(), key("a", "1")).is_some());
+}
+
+#[test]
+fn an_expired_row_is_cleared_by_the_read_that_meets_it() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    let mut expiring = fresh("1");
+    expiring.insert("expires".into(), (NOW + 60).into());
+    put(store, &orders(), expiring).unwrap();
+    let later = Request {
+        now: NOW + 60,
+        operation: get_of(&orders(), key("a", "1")),
+    };
+    assert_eq!(
+        store.execute(&later, &Never).unwrap(),
+        mintkey_store::Reply::Item(None)
+    );
+    assert_eq!(fixture.keys(), ["@orders"]);
+}
+
+#[test]
+fn a_forgotten_script_is_sent_again() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    for sort in ["1", "2"] {
+        command(&["SCRIPT", "FLUSH"]);
+        insert(store, &orders(), fresh(sort)).unwrap();
+    }
+    assert_eq!(scan(store, scan_of(&orders())).len(), 2);
+}
+
+#[test]
+fn a_flushed_database_gets_its_tables_anew() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    put(store, &orders(), fresh("1")).unwrap();
+    for key in fixture.keys() {
+        command(&["DEL", &fixture.key(&key)]);
+    }
+    assert_eq!(get(store, &orders(), key("a", "1")), None);
+    put(store, &orders(), fresh("2")).unwrap();
+    assert_eq!(texts(&scan(store, scan_of(&orders())), "sk"), ["2"]);
+    assert!(fixture.keys().contains(&"@orders".to_owned()));
+}
+
+#[test]
+fn a_key_of_another_type_is_refused_and_left_alone() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    put(store, &orders(), fresh("1")).unwrap();
+    command(&["SET", &fixture.key("orders:{a}:2"), "mine"]);
+    let present = Guard {
+        row: Row::Present,
+        ..Guard::default()
+    };
+    for operation in [
+        put_of(&orders(), fresh("2"), Guard::default()),
+        put_of(&orders(), fresh("2"), present),
+        get_of(&orders(), key("a", "2")),
+        delete_of(&orders(), key("a", "2"), Guard::default()),
+    ] {
+        assert_eq!(kind(run(store, operation)), ErrorKind::Configuration);
+    }
+    assert_eq!(
+        kind(insert(store, &orders(), fresh("2"))),
+        ErrorKind::Configuration
+    );
+    assert_eq!(command(&["GET", &fixture.key("orders:{a}:2")]), ["mine"]);
+    assert_eq!(count(&fixture, "@orders:rows"), "1");
+    // An index of another type refuses the row as a whole.
+    command(&["DEL", &fixture.key("@orders:index:by_status")]);
+    command(&["SET", &fixture.key("@orders:index:by_status"), "mine"]);
+    assert_eq!(
+        kind(insert(store, &orders(), fresh("3"))),
+        ErrorKind::Configuration
+    );
+    assert_eq!(get(store, &orders(), key("a", "3")), None);
+    assert_eq!(count(&fixture, "@orders:rows"), "1");
+}
+
+#[test]
+fn a_newer_layout_is_refused() {
+    let fixture = Fixture::new();
+    put(&*fixture.store, &orders(), fresh("1")).unwrap();
+    command(&["HSET", &fixture.key("@orders"), "layout", "2", "epoch", "x"]);
+    for store in [&fixture.store, &fixture.reopen()] {
+        let error = put(&**store, &orders(), fresh("2")).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Configuration);
+        assert!(message(&error).contains("newer mintkey"), "{error}");
+    }
+}
+
+#[test]
+fn many_attributes_fit() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    let mut wide = fresh("1");
+    for number in 0..6_000_i64 {
+        wide.insert(format!("a{number}").as_str().into(), number.into());
+    }
+    put(store, &orders(), wide.clone()).unwrap();
+    assert_eq!(get(store, &orders(), key("a", "1")), Some(wide.clone()));
+    let one = mintkey_store::Update {
+        actions: vec![Action::Add(Path::attribute("a0"), number("1"))],
+        ..update_of(&orders(), key("a", "1"))
+    };
+    run(store, Operation::Update(one)).unwrap();
+    wide.insert("a0".into(), 1.into());
+    assert_eq!(get(store, &orders(), key("a", "1")), Some(wide));
+}

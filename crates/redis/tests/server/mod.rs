@@ -1,0 +1,128 @@
+//! The server that the tests use, and a look into it past the code under test.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use mintkey_store::Store;
+
+/// A store under a prefix of its own.
+pub struct Fixture {
+    pub url: String,
+    pub prefix: String,
+    pub store: Arc<dyn Store>,
+}
+
+/// The address of the server to test with: the one that `MINTKEY_TEST_REDIS` names, or one that is
+/// started for this process and ends with it.
+pub fn address() -> &'static str {
+    static ADDRESS: OnceLock<(String, Option<Child>)> = OnceLock::new();
+    let named = || std::env::var("MINTKEY_TEST_REDIS").map(|address| (address, None));
+    let started = || {
+        let (address, shell) = start();
+        (address, Some(shell))
+    };
+    &ADDRESS
+        .get_or_init(|| named().unwrap_or_else(|_| started()))
+        .0
+}
+
+/// Starts a server at a socket in a new folder. A shell watches over it and ends it, and removes the
+/// folder, as soon as this process is gone, however it goes.
+fn start() -> (String, Child) {
+    let folder = std::env::temp_dir().join(format!("mintkey-redis-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let script = "redis-server --port 0 --unixsocket \"$0/redis.sock\" --save '' --appendonly no --dir \"$0\" \
+                  >\"$0/log\" 2>&1 & read -r _; kill $!; wait; rm -r \"$0\"";
+    let shell = Command::new("sh")
+        .args(["-c", script, folder.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let socket = folder.join("redis.sock");
+    let began = std::time::Instant::now();
+    while UnixStream::connect(&socket).is_err() {
+        assert!(
+            began.elapsed().as_secs() < 10,
+            "no Redis to test with: install redis-server, or set MINTKEY_TEST_REDIS to the address of one"
+        );
+        std::thread::yield_now();
+    }
+    (format!("unix://{}", socket.display()), shell)
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        Self::with("")
+    }
+
+    pub fn with(parameters: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let (own, process) = (COUNT.fetch_add(1, Ordering::SeqCst), std::process::id());
+        let prefix = format!("test-{process}-{own}");
+        let url = format!("{}?prefix={prefix}{parameters}", address());
+        let store = mintkey_redis::open(&url).unwrap();
+        Self { url, prefix, store }
+    }
+
+    pub fn reopen(&self) -> Arc<dyn Store> {
+        mintkey_redis::open(&self.url).unwrap()
+    }
+
+    /// Every key of this fixture, past the code under test and without the prefix.
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys = command(&["KEYS", &format!("{}/*", self.prefix)]);
+        keys.sort();
+        keys.iter()
+            .map(|key| key[self.prefix.len() + 1..].to_owned())
+            .collect()
+    }
+
+    /// A key with the prefix.
+    pub fn key(&self, key: &str) -> String {
+        format!("{}/{key}", self.prefix)
+    }
+}
+
+/// What the server answers, flattened to its texts.
+pub fn command(words: &[&str]) -> Vec<String> {
+    let mut request = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        write!(request, "${}\r\n{word}\r\n", word.len()).unwrap();
+    }
+    if let Some(path) = address().strip_prefix("unix://") {
+        let mut stream = UnixStream::connect(path).unwrap();
+        stream.write_all(&request).unwrap();
+        return answer(stream);
+    }
+    let location = address().strip_prefix("redis://").unwrap();
+    let mut stream = TcpStream::connect(location.split('/').next().unwrap()).unwrap();
+    stream.write_all(&request).unwrap();
+    answer(stream)
+}
+
+fn answer(stream: impl Read) -> Vec<String> {
+    let (mut reader, mut texts, mut missing) = (BufReader::new(stream), Vec::new(), 1);
+    while missing > 0 {
+        missing -= 1;
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let (kind, rest) = line.trim_end().split_at(1);
+        match kind {
+            "*" => missing += rest.parse::<i64>().unwrap().max(0),
+            "$" if rest != "-1" => {
+                let mut bytes = vec![0; rest.parse::<usize>().unwrap() + 2];
+                reader.read_exact(&mut bytes).unwrap();
+                bytes.truncate(bytes.len() - 2);
+                texts.push(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            "$" => texts.push("(nil)".to_owned()),
+            _ => texts.push(rest.to_owned()),
+        }
+    }
+    texts
+}

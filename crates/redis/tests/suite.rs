@@ -1,0 +1,7 @@
+//! What every store must do, on a server.
+
+mod server;
+#[path = "../../store/tests/suite/mod.rs"]
+mod suite;
+
+use server::Fixture;
