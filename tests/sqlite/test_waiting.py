@@ -242,3 +242,32 @@ store.close()
     missing, unknown, once = told.split()
     assert (missing, once) == ("0", "True")
     assert int(unknown) == 0
+
+
+@pytest.mark.slow
+def test_a_signal_handler_may_use_the_store(program):
+    """In the middle of a write of the same thread it is either done or refused, and never a deadlock."""
+    told = program("""
+store = connect(sys.argv[1])
+acknowledged = []
+
+def handler(number, frame):
+    row = Row(n=-1)
+    try:
+        row.save()
+    except StoreUnavailable as error:
+        assert error.outcome == "not_applied"
+    else:
+        acknowledged.append(row.pk)
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+for n in range(300):
+    row = Row(n=n)
+    row.save()
+    acknowledged.append(row.pk)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print({row.pk for row in Row.scan()} == set(acknowledged), Row.count(Row.n >= 0))
+store.close()
+""")
+    assert told == "True 300\n"
