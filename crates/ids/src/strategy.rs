@@ -238,11 +238,12 @@ impl Strategy {
     /// When a value is out of its range.
     pub fn new(kind: Kind, given: &Parameters<'_>) -> Result<Self, InvalidParameter> {
         let mut strategy = Self::plain(kind);
-        if let Some(prefix) = given.prefix {
+        let takes = |name| Self::parameter_names(kind).contains(&name);
+        if let Some(prefix) = given.prefix.filter(|_| takes("prefix")) {
             check_prefix(kind, prefix)?;
             strategy.prefix = prefix.into();
         }
-        strategy.plus_ms = given.plus_ms.unwrap_or(0);
+        strategy.plus_ms = given.plus_ms.filter(|_| takes("plus")).unwrap_or(0);
         match &mut strategy.shape {
             shape @ Shape::Fixed => {
                 if let (Kind::Uuid4, Some(length)) = (kind, given.length) {

@@ -183,6 +183,25 @@ fn parameters_out_of_range_are_refused() {
 }
 
 #[test]
+fn parameters_that_a_format_does_not_take_are_ignored() {
+    let parameters = Parameters {
+        prefix: Some("a#"),
+        plus_ms: Some(5),
+        size: Some(3),
+        ..Parameters::default()
+    };
+    assert_eq!(
+        Format::new(Kind::Snowflake, &parameters),
+        Ok(Format::plain(Kind::Snowflake))
+    );
+    let ulid = Format::new(Kind::Ulid, &parameters).unwrap();
+    assert_eq!(
+        (ulid.prefix(), ulid.plus_ms(), ulid.text_len()),
+        ("a#", 0, Some(28))
+    );
+}
+
+#[test]
 fn random_bits_are_counted_right() {
     let of =
         |kind, parameters: Parameters<'_>| Format::new(kind, &parameters).unwrap().random_bits();
