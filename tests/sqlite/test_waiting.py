@@ -261,9 +261,10 @@ def handler(number, frame):
         acknowledged.append(row.pk)
 
 signal.signal(signal.SIGALRM, handler)
-signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
 for n in range(300):
     row = Row(n=n)
+    # One signal for each save, at another place of it every time.
+    signal.setitimer(signal.ITIMER_REAL, 0.00001 * (1 + n % 50))
     row.save()
     acknowledged.append(row.pk)
 signal.setitimer(signal.ITIMER_REAL, 0)
