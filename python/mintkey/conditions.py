@@ -220,6 +220,14 @@ class Operand:
 
     __hash__ = object.__hash__
 
+    # A path has steps without end, so Python must not try them one by one.
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(f"{self._label} is judged in the store: there is nothing to iterate")
+
+    def __contains__(self, value: object) -> NoReturn:
+        raise TypeError(f"{self._label} is judged in the store: write {self._label}.contains({value!r})")
+
     def between(self, low: Any, high: Any) -> Condition:
         """At least `low` and at most `high`; `InvalidValue` at the store when `low` is above `high`."""
         return self._test("between", self._given(low), self._given(high))

@@ -205,9 +205,6 @@ class Field(Attribute[T]):
             raise TypeError(f"{self._label} is of type {self.type.__name__}, which has no elements to name")
         return Path(f"{self._label}[{step!r}]", (*self._steps, checked_step(self._label, step)))
 
-    # Without this Python would take `__getitem__` for the start of a sequence that never ends.
-    __iter__ = None
-
     # Validation and the news of a write.
 
     @classmethod

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _MOST_MINTS = 16
 #: From this many random bits on, a collision means something else than bad luck.
 _WIDE = 64
+#: A version beyond this has not been counted.
+_MOST_WRITES = 1 << 62
 
 
 class Saving:
@@ -144,10 +146,27 @@ def _version(schema: Schema, stored: int | None) -> tuple[str, int | None] | Non
 
 
 def _loaded_version(schema: Schema, state: State) -> int | None:
+    """The version of the row as it was loaded, which a write expects to find again."""
     if schema.version is None or state.loaded is None:
         return None
-    version: int | None = state.loaded.get(schema.stored_version())
-    return version
+    if state.fetched is not None and schema.version not in state.fetched:
+        raise NotLoaded(
+            f"{schema.model}.{schema.version} was not loaded: the index does not hold it, so a write could not tell "
+            "whether somebody else wrote first. refresh() the item before",
+            model=schema.model,
+            attribute=schema.version,
+        )
+    version = state.loaded.get(schema.stored_version())
+    if version is None or (isinstance(version, int) and 0 <= version < _MOST_WRITES):
+        return version
+    raise InvalidValue(
+        f"{schema.model}.{schema.version}: the stored version {version!r} of "
+        f"{schema.codec.key_dict(schema.codec.key_of(state.loaded))} is no count of writes; "
+        "set it to a whole number with the program that wrote it",
+        model=schema.model,
+        attribute=schema.version,
+        key=schema.codec.key_dict(schema.codec.key_of(state.loaded)),
+    )
 
 
 def _compiled(condition: Condition | None) -> tuple[Any, ...] | None:

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import heapq
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
@@ -90,7 +91,10 @@ class Result(Generic[M]):
     def _checked_attributes(self, attributes: Iterable[str]) -> tuple[str, ...]:
         if isinstance(attributes, str):
             raise TypeError(f"attributes= takes a list of names, not the one text {attributes!r}")
-        names = dict.fromkeys((*self._schema.given_keys, *attributes))
+        # Without its version an item could not be written again.
+        version = () if self._schema.version is None else (self._schema.version,)
+        shown = version if self._shown is None or self._shown.issuperset(version) else ()
+        names = dict.fromkeys((*self._schema.given_keys, *shown, *attributes))
         unknown = [name for name in names if name not in self._schema.attributes]
         if unknown:
             raise self._schema.unexpected(unknown)
@@ -171,19 +175,8 @@ class Result(Generic[M]):
         while reading.more:
             yield from store.run(reading.page())
 
-    async def __aiter__(self) -> AsyncIterator[M]:
-        if self._kept is not None:
-            for instance in self._kept:
-                yield instance
-        elif self._order is not None:
-            for instance in await self._aordered():
-                yield instance
-        else:
-            store = store_of(self._schema)
-            reading = _Pass(self, self._limit, self._offset)
-            while reading.more:
-                for instance in await store.arun(reading.page()):
-                    yield instance
+    def __aiter__(self) -> AsyncIterator[M]:
+        return _Awaited(self)
 
     # An order that no index gives.
 
@@ -219,9 +212,7 @@ class Result(Generic[M]):
 
     async def afirst(self) -> M | None:
         """Like `first()`, awaited."""
-        async for instance in self._but(limit=1 if self._limit is None else min(self._limit, 1)):
-            return instance
-        return None
+        return await anext(aiter(self._but(limit=1 if self._limit is None else min(self._limit, 1))), None)
 
     def all(self) -> list[M]:
         """All items in a list."""
@@ -435,6 +426,34 @@ class _Pass(Generic[M]):
             self._left -= len(instances)
         self.more = self.after is not None and (self._left is None or self._left > 0)
         return instances
+
+
+class _Awaited(Generic[M]):
+    """A pass over a result with `async for`. No generator, because one that is left half-way wants closing."""
+
+    __slots__ = ("_buffer", "_reading", "_result")
+
+    def __init__(self, result: Result[M]) -> None:
+        self._result = result
+        self._reading: _Pass[M] | None = None
+        self._buffer: deque[M] | None = None if result._kept is None else deque(result._kept)
+
+    def __aiter__(self) -> _Awaited[M]:
+        return self
+
+    async def __anext__(self) -> M:
+        result = self._result
+        if self._buffer is None:
+            self._buffer = deque()
+            if result._order is not None:
+                self._buffer.extend(await result._aordered())
+            else:
+                self._reading = _Pass(result, result._limit, result._offset)
+        while not self._buffer:
+            if self._reading is None or not self._reading.more:
+                raise StopAsyncIteration
+            self._buffer.extend(await store_of(result._schema).arun(self._reading.page()))
+        return self._buffer.popleft()
 
 
 class _Heap(Generic[M]):

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from mintkey import Model
+from mintkey import Index, Model, ModelConfig
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
-from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, VersionConflict
+from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, NotLoaded, VersionConflict
 
 
 class Account(Model):
@@ -181,3 +181,48 @@ async def test_of_many_concurrent_writers_each_success_counts_once(store):
     stored = await Account.aget(pk="a")
     assert stored is not None
     assert (stored.balance, stored.version) == (16, 17)
+
+
+async def test_a_projection_carries_the_version_so_that_it_can_be_written(do):
+    class Account(Model):
+        pk = StringAttribute(partition_key=True)
+        sk = StringAttribute(sort_key=True)
+        n = NumberAttribute()
+        note = StringAttribute()
+        version = VersionAttribute()
+        by_note = Index("note", projection="keys")
+
+    await do.save(Account(pk="a", sk="1", n=1, note="x"))
+    account = await do.first(do.query(Account, pk="a", attributes=["n"]))
+    assert account.version == 1
+    account.n = 2
+    await do.save(account)
+    stored = await do.get(Account, pk="a", sk="1")
+    assert (stored.n, stored.note, stored.version) == (2, "x", 2)
+    keys_alone = await do.first(do.query(Account, note="x"))
+    keys_alone.n = 3
+    for write in (do.save, do.delete):
+        with pytest.raises(NotLoaded, match=r"Account\.version was not loaded"):
+            await write(keys_alone)
+    assert (await do.get(Account, pk="a", sk="1")).n == 2
+
+
+@pytest.mark.parametrize("stored", [1.5, 10**37, -1, "one"])
+async def test_a_stored_version_that_is_no_count_is_refused_in_words(do, stored):
+    class Loose(Model):
+        model_config = ModelConfig(table="accounts")
+        pk = StringAttribute(partition_key=True)
+        version = NumberAttribute() if not isinstance(stored, str) else StringAttribute()
+
+    class Account(Model):
+        model_config = ModelConfig(table="accounts")
+        pk = StringAttribute(partition_key=True)
+        n = NumberAttribute()
+        version = VersionAttribute()
+
+    await do.save(Loose(pk="a", version=stored))
+    account = await do.get(Account, pk="a")
+    account.n = 1
+    with pytest.raises(InvalidValue, match=r"Account\.version: the stored version .* of \{'pk': 'a'\}"):
+        await do.save(account)
+    assert (await do.get(Loose, pk="a")).version == stored

@@ -233,3 +233,15 @@ def test_a_model_of_a_store_that_is_not_connected():
     with pytest.raises(ConfigurationError, match="never-connected"):
         Elsewhere.get(pk="a")
     assert item.is_dirty
+
+
+def test_an_attribute_is_neither_iterated_nor_searched_in_python():
+    class Listed(Model):
+        pk = StringAttribute(partition_key=True)
+        items_ = ListAttribute()
+
+    for operand in (Listed.items_, Listed.items_["a"], Listed.pk):
+        with pytest.raises(TypeError, match="nothing to iterate"):
+            list(operand)
+        with pytest.raises(TypeError, match=r"write Listed\..*\.contains\(5\)"):
+            _ = 5 in operand
