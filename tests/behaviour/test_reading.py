@@ -234,6 +234,9 @@ async def test_many_items_come_over_many_pages_in_order(do):
     assert await ats(do, stream="L", descending=True) == list(range(699, -1, -1))
     assert await do.count(Event, stream="L") == 700
     assert await ats(do, Event.at >= 650, stream="L") == list(range(650, 700))
+    assert [event.at for event in await do.iterate(do.query(Event, stream="L")[10:690])] == list(range(10, 690))
+    assert [event.at for event in await do.iterate(do.query(Event, stream="L")[500:510])] == list(range(500, 510))
+    assert await ats(do, stream="L", limit=300) == list(range(300))
     assert sorted(event.at for event in await do.iterate(do.scan(Event))) == list(range(700))
 
 
