@@ -1,6 +1,8 @@
 //! Opens connections, and turns what `SQLite` says into this project's errors.
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
@@ -8,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{ErrorCode, OpenFlags};
 
 use crate::config::Config;
+use crate::place::{self, Ending, Files, Leaving};
 use crate::watch::{self, Post, Stop, Watch};
 
 /// Steps of `SQLite`'s machine between two looks at the clock: about half a millisecond.
@@ -45,8 +48,13 @@ impl From<Error> for Fault {
 
 /// A connection and the place where its requests leave their watch.
 pub struct Connection {
+    // The order matters: it is the order in which they are dropped.
+    _leaving: Option<Leaving>,
     /// `SQLite`'s own.
     pub raw: rusqlite::Connection,
+    /// The files it has open; in memory there are none.
+    pub files: Option<Arc<Files>>,
+    _ending: Option<Ending>,
     /// Where the watch of the running request lies.
     pub post: Post,
     /// Whether every transaction on it looks at the version of the tables first.
@@ -54,29 +62,63 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens the store's database.
-    pub fn open(config: &Config, watch: &mut Watch) -> Result<Self> {
+    /// Opens the store's database. `None`: other connections of this process have files open that are
+    /// no longer in their place, and must be closed first.
+    pub fn open(config: &Config, watch: &mut Watch) -> Result<Option<Self>> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let opened = match &config.path {
-            None => rusqlite::Connection::open_in_memory_with_flags(flags),
-            Some(path) => {
-                check_folder(config, path)?;
-                rusqlite::Connection::open_with_flags(path, flags)
+        let Some(path) = &config.path else {
+            let raw = rusqlite::Connection::open_in_memory_with_flags(flags)
+                .map_err(|error| failure(config, error, Outcome::NotApplied))?;
+            let mut connection = Self::around(raw, None, None);
+            connection.prepare(config, watch)?;
+            return Ok(Some(connection));
+        };
+        check_folder(config, path)?;
+        let Some((leaving, ending)) = place::take(path) else {
+            return Ok(None);
+        };
+        let raw = match rusqlite::Connection::open_with_flags(path, flags) {
+            Ok(raw) => raw,
+            Err(error) => {
+                drop(leaving);
+                drop(ending);
+                return Err(failure(config, error, Outcome::NotApplied));
             }
         };
-        let mut raw = opened.map_err(|error| failure(config, error, Outcome::NotApplied))?;
-        let post = Post::new();
+        let mut connection = Self::around(raw, Some(leaving), Some(ending));
+        connection.prepare(config, watch)?;
+        connection.files = place::settle(path);
+        if connection.files.is_none() {
+            connection.abandon();
+            return Ok(None);
+        }
+        Ok(Some(connection))
+    }
+
+    fn around(raw: rusqlite::Connection, leaving: Option<Leaving>, ending: Option<Ending>) -> Self {
+        Self {
+            _leaving: leaving,
+            raw,
+            files: None,
+            _ending: ending,
+            post: Post::new(),
+            looks_first: false,
+        }
+    }
+
+    fn prepare(&mut self, config: &Config, watch: &mut Watch) -> Result<()> {
+        let raw = &mut self.raw;
         let handler = {
-            let post = post.clone();
+            let post = self.post.clone();
             move || post.look().is_some()
         };
         raw.set_prepared_statement_cache_capacity(STATEMENTS);
         // Waiting for locks is done here, where interrupts are looked for.
         let prepared = raw
-            .busy_timeout(Duration::ZERO)
-            .and_then(|()| raw.progress_handler(STEPS, Some(handler)))
+            .progress_handler(STEPS, Some(handler))
+            .and_then(|()| raw.busy_timeout(Duration::ZERO))
             // Else a statement is prepared again whenever it is bound to other values, which would look as if the
             // tables had changed.
             .and_then(|()| raw.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))
@@ -98,12 +140,54 @@ impl Connection {
             let sync = if config.full_sync { "FULL" } else { "NORMAL" };
             raw.execute_batch(&format!("PRAGMA synchronous={sync}"))
                 .map_err(|error| failure(config, error, Outcome::NotApplied))?;
+            // The log and its index are there once something was read.
+            patiently(config, watch, || self.schema_version())?;
         }
-        Ok(Self {
-            raw,
-            post,
-            looks_first: false,
-        })
+        Ok(())
+    }
+
+    /// Whether what it finds in its files, or does not, is the database's.
+    pub fn is_in_place(&self) -> bool {
+        self.files.as_ref().is_none_or(|files| files.in_place())
+    }
+
+    /// The same as far as a reader cares to know, who may see what was there a moment ago.
+    pub fn seems_in_place(&self) -> bool {
+        self.files
+            .as_ref()
+            .is_none_or(|files| files.seem_in_place())
+    }
+
+    /// The same for what a writer has just committed.
+    pub fn keeps_commits(&self) -> bool {
+        self.files.as_ref().is_none_or(|files| files.keep_commits())
+    }
+
+    /// Whether the database is in its place, and everything in the log has reached it: then the log's loss
+    /// is none.
+    pub fn is_saved(&self) -> bool {
+        if self
+            .files
+            .as_ref()
+            .is_some_and(|files| !files.has_database())
+        {
+            return false;
+        }
+        let counts = self
+            .raw
+            .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
+                Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+            });
+        counts.is_ok_and(|(written, saved)| written == saved)
+    }
+
+    /// Closes it without a trace: what lies where its files lay belongs to others.
+    pub fn abandon(self) {
+        let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if self.raw.set_db_config(option, true).is_err() {
+            // To close it would remove the others' log.
+            std::mem::forget(self);
+        }
     }
 
     /// The number that changes with every change to the tables.
@@ -123,13 +207,27 @@ fn check_folder(config: &Config, path: &Path) -> Result<()> {
             path.display()
         )));
     }
-    match path.parent() {
-        Some(folder) if !folder.is_dir() => Err(Error::configuration(format!(
-            "{}: the folder {} does not exist: make it first",
-            config.address,
-            folder.display()
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
+    let (address, shown) = (&config.address, folder.display());
+    match folder.metadata() {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(Error::configuration(format!(
+            "{address}: {shown} is no folder: name a file in one"
         ))),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!(
+                "{address}: this user has no permission to enter the folder {shown}, or one above it: grant it, or \
+                 use another folder"
+            ),
+        )
+        .caused_by(error)),
+        Err(error) => Err(Error::configuration(format!(
+            "{address}: the folder {shown} does not exist: make it first"
+        ))
+        .caused_by(error)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! inherited, and a parent that closes would take the log away under a child that believes itself
 //! connected. Databases in memory are kept by both.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::gate::{self, Frozen, locked};
@@ -19,6 +20,18 @@ pub fn register(shared: &Arc<Shared>) {
     let mut stores = locked(&STORES);
     stores.retain(|store| store.strong_count() > 0);
     stores.push(Arc::downgrade(shared));
+}
+
+/// Closes all connections of the process to a database whose files are lost. To be called without a
+/// pass. False: somebody keeps one.
+pub fn abandon(path: &Path) -> bool {
+    gate::alone(|| {
+        for store in stores() {
+            if store.config.path.as_deref() == Some(path) {
+                store.abandon();
+            }
+        }
+    })
 }
 
 fn stores() -> Vec<Arc<Shared>> {

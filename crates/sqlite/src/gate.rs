@@ -144,6 +144,28 @@ pub fn thaw_child() -> bool {
     mine
 }
 
+/// Does something while nobody is inside, unless this thread itself is, or somebody cannot come out.
+pub fn alone(work: impl FnOnce()) -> bool {
+    struct Thaw;
+    impl Drop for Thaw {
+        fn drop(&mut self) {
+            thaw_parent();
+        }
+    }
+    if is_inside() {
+        return false;
+    }
+    let frozen = freeze();
+    if frozen == Frozen::Already {
+        return false;
+    }
+    let _thaw = Thaw;
+    if frozen == Frozen::Empty {
+        work();
+    }
+    frozen == Frozen::Empty
+}
+
 /// Whether this process was forked while somebody was inside: then no connection can be touched.
 pub fn is_torn() -> bool {
     TORN.load(Ordering::SeqCst) && FORKING.load(Ordering::SeqCst) == 0

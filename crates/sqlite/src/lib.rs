@@ -11,6 +11,7 @@ mod connection;
 mod fork;
 mod gate;
 mod layout;
+mod place;
 mod queue;
 mod reader;
 mod store;

@@ -19,6 +19,8 @@ use crate::writer::Transaction;
 
 /// The requests one commit carries at most.
 pub const GROUP: usize = 512;
+/// How often a group is carried out whose files are lost each time.
+const RENEWALS: usize = 5;
 
 /// Nobody has begun it.
 const WAITING: u8 = 0;
@@ -277,31 +279,51 @@ impl Shared {
     pub fn lead(
         &self,
         own: Option<&Request>,
-        connection: Option<Connection>,
+        mut connection: Option<Connection>,
         watch: &mut Watch,
-        pass: Pass,
+        mut pass: Pass,
     ) -> Result<Reply> {
         let mut lead = Lead {
             shared: self,
             connection: None,
         };
-        let (connection, result, deliveries) = match self.begin(connection, watch) {
-            Ok(connection) => {
-                let group = locked(&self.queue).take_waiting();
-                let (reply, deliveries) = self.carry(&connection, own, &group, watch);
-                (Some(connection), reply, deliveries)
+        let mut group: Option<Vec<Arc<Entry>>> = None;
+        let mut times = 0;
+        let (result, deliveries) = loop {
+            let failed = match self.begin(connection.take(), watch) {
+                Ok(Some(open)) => {
+                    let group = group.get_or_insert_with(|| locked(&self.queue).take_waiting());
+                    let done = self.carry(&open, own, group, watch);
+                    if done.is_none() && !self.is_mixed_up() {
+                        open.abandon();
+                    } else {
+                        // What could not be rolled back ends with its connection.
+                        lead.connection = Some(open).filter(|open| open.raw.is_autocommit());
+                    }
+                    match done {
+                        Some(done) => break done,
+                        None => self.is_mixed_up().then(|| self.mixed_up(Outcome::Unknown)),
+                    }
+                }
+                Ok(None) => None,
+                Err(error) => Some(error),
+            };
+            times += 1;
+            let renewed = match failed {
+                Some(error) => Err(error),
+                None if times == RENEWALS => Err(self.restless()),
+                None => {
+                    // Only without a pass can this thread wait for the others to bring theirs back.
+                    drop(pass);
+                    let renewed = self.renew();
+                    pass = gate::enter();
+                    renewed
+                }
+            };
+            if let Err(error) = renewed {
+                break self.fail(own, group, error);
             }
-            // Threads that wait try for themselves; submitted requests have nobody else to.
-            Err(error) if own.is_none() => {
-                let group = locked(&self.queue).take_waiting();
-                let failed = |entry: &Arc<Entry>| entry.answer(Err(again(&error)));
-                let deliveries = group.iter().filter_map(failed).collect();
-                (None, Ok(Reply::Done), deliveries)
-            }
-            Err(error) => (None, Err(error), Vec::new()),
         };
-        // What could not be rolled back ends with its connection.
-        lead.connection = connection.filter(|connection| connection.raw.is_autocommit());
         drop(lead);
         drop(pass);
         for delivery in deliveries {
@@ -310,33 +332,67 @@ impl Shared {
         result
     }
 
-    /// Opens the connection if need be, and begins a transaction.
-    fn begin(&self, connection: Option<Connection>, watch: &mut Watch) -> Result<Connection> {
+    /// Answers with an error, when no transaction came to be.
+    fn fail(
+        &self,
+        own: Option<&Request>,
+        group: Option<Vec<Arc<Entry>>>,
+        error: Error,
+    ) -> (Result<Reply>, Vec<Delivery>) {
+        // Threads that wait try for themselves; submitted requests have nobody else to.
+        let group = match group {
+            None if own.is_none() => locked(&self.queue).take_waiting(),
+            group => group.unwrap_or_default(),
+        };
+        let failed = |entry: &Arc<Entry>| entry.answer(Err(again(&error)));
+        let deliveries = group.iter().filter_map(failed).collect();
+        let own = match own {
+            Some(_) => Err(error),
+            None => Ok(Reply::Done),
+        };
+        (own, deliveries)
+    }
+
+    /// Opens the connection if need be, and begins a transaction. `None`: the files are lost.
+    fn begin(
+        &self,
+        connection: Option<Connection>,
+        watch: &mut Watch,
+    ) -> Result<Option<Connection>> {
         self.check_whole()?;
         let connection = if let Some(connection) = connection {
             connection
         } else {
-            let mut connection = Connection::open(&self.config, watch)?;
+            let Some(mut connection) = Connection::open(&self.config, watch)? else {
+                return Ok(None);
+            };
             connection.looks_first = true;
             connection
         };
-        connection::patiently(&self.config, watch, || {
+        let begun = connection::patiently(&self.config, watch, || {
             connection
                 .raw
                 .prepare_cached("BEGIN IMMEDIATE")?
                 .raw_execute()
-        })?;
-        Ok(connection)
+        });
+        match begun {
+            Err(_) if !connection.is_in_place() && !self.is_mixed_up() => {
+                connection.abandon();
+                Ok(None)
+            }
+            begun => begun.map(|_| Some(connection)),
+        }
     }
 
     /// Carries out a group in the transaction that was begun, commits, and hands out the answers.
+    /// `None`: nothing was done, for the files are lost.
     fn carry(
         &self,
         connection: &Connection,
         own: Option<&Request>,
         group: &[Arc<Entry>],
         watch: &Watch,
-    ) -> (Result<Reply>, Vec<Delivery>) {
+    ) -> Option<(Result<Reply>, Vec<Delivery>)> {
         // Who carries others' requests commits first; who is alone can stop at any time.
         connection.post.set(group.is_empty().then(|| watch.clone()));
         let requests = own
@@ -344,7 +400,7 @@ impl Shared {
             .chain(group.iter().map(|entry| &*entry.request));
         let answers = self.transact(connection, &requests);
         connection.post.set(None);
-        let mut answers = answers.into_iter();
+        let mut answers = answers?.into_iter();
         let reply = match own {
             Some(_) => answers.next().unwrap_or_else(|| Err(self.lost())),
             None => Ok(Reply::Done),
@@ -355,20 +411,24 @@ impl Shared {
             .filter_map(|(entry, answer)| entry.answer(answer));
         let deliveries = deliveries.collect();
         locked(&self.queue).carried = group.len() + usize::from(own.is_some());
-        (reply, deliveries)
+        Some((reply, deliveries))
     }
 
-    /// One transaction: an answer for each request, in order.
+    /// One transaction: an answer for each request, in order. `None`: it left nothing behind, for the
+    /// files are lost.
     fn transact<'a>(
         &self,
         connection: &Connection,
         requests: &(impl Iterator<Item = &'a Request> + Clone),
-    ) -> Vec<Result<Reply>> {
+    ) -> Option<Vec<Result<Reply>>> {
         let raw = &connection.raw;
-        let fail_all = |error: rusqlite::Error, outcome: Outcome| -> Vec<Result<Reply>> {
+        let fail_all = |error: rusqlite::Error, outcome: Outcome| -> Option<Vec<Result<Reply>>> {
             if !raw.is_autocommit() {
                 // If this fails too, the connection is given up.
                 let _ = raw.execute_batch("ROLLBACK");
+            }
+            if outcome == Outcome::NotApplied && !connection.is_in_place() {
+                return None;
             }
             let first = self.explain(connection, error, outcome);
             let mut answers: Vec<Result<Reply>> = requests
@@ -377,8 +437,9 @@ impl Shared {
                 .map(|_| Err(again(&first)))
                 .collect();
             answers.insert(0, Err(first));
-            answers
+            Some(answers)
         };
+        let changes = raw.total_changes();
         let begun = Transaction::begin(connection, &self.layouts, self.config.max_item);
         let mut transaction = match begun {
             Ok(transaction) => transaction,
@@ -405,8 +466,15 @@ impl Shared {
         });
         match ended {
             Ok(_) => {
-                transaction.learned();
-                answers
+                // A commit into a log that was removed counts only if the log was copied into the database
+                // first, which its index tells. All of a transaction is copied or nothing, so nothing of
+                // this one is there when anything is missing, and it can be carried out again.
+                let counts = connection.keeps_commits()
+                    || (raw.total_changes() != changes && connection.is_saved());
+                counts.then(|| {
+                    transaction.learned();
+                    answers
+                })
             }
             Err(error) => {
                 let unknown =
@@ -436,6 +504,17 @@ impl Shared {
             }
             _ => connection::failure(&self.config, error, outcome),
         }
+    }
+
+    fn restless(&self) -> Error {
+        Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!(
+                "{}: another program removes the database's files again and again; nothing was written: end it, or \
+                 look into the file from another process, never with a second SQLite in this one",
+                self.config.address
+            ),
+        )
     }
 
     fn lost(&self) -> Error {

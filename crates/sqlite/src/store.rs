@@ -16,6 +16,7 @@ use crate::connection::{self, Attempt, Connection, Fault};
 use crate::fork;
 use crate::gate::{self, locked};
 use crate::layout::Layout;
+use crate::place;
 use crate::queue::Queue;
 use crate::reader;
 use crate::watch::{Watch, pause};
@@ -27,6 +28,15 @@ const CLOSING: Duration = Duration::from_millis(1);
 const IDLE: usize = 8;
 /// How often a read starts anew when the tables change under it.
 const ATTEMPTS: usize = 5;
+
+/// What came of a read.
+enum Seen {
+    Reply(Reply),
+    /// The table has to be made first, or extended.
+    Missing,
+    /// The files are not where they were.
+    Lost,
+}
 
 /// What the store's threads share.
 pub struct Shared {
@@ -103,8 +113,13 @@ impl Shared {
         }
         let mut watch = Watch::new(Some(interrupt), Some(self.config.timeout));
         for _ in 0..ATTEMPTS {
-            if let Some(reply) = self.read(request, &mut watch)? {
-                return Ok(reply);
+            match self.read(request, &mut watch)? {
+                Seen::Reply(reply) => return Ok(reply),
+                Seen::Lost => {
+                    self.renew()?;
+                    continue;
+                }
+                Seen::Missing => {}
             }
             // The table is missing, or lacks what the class has.
             let operation = Operation::CreateTable(Arc::clone(request.operation.table()));
@@ -119,21 +134,23 @@ impl Shared {
         Err(Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),
             format!(
-                "{}: the tables change faster than they can be read: try again",
+                "{}: the tables or files change faster than they can be read: try again",
                 self.config.address
             ),
         ))
     }
 
-    /// Reads on a connection of its own; `None` if the table has to be made first.
-    fn read(&self, request: &Request, watch: &mut Watch) -> Result<Option<Reply>> {
+    /// Reads on a connection of its own.
+    fn read(&self, request: &Request, watch: &mut Watch) -> Result<Seen> {
         let _pass = gate::enter();
         self.check_whole()?;
         let idle = locked(&self.idle).pop();
         let connection = if let Some(connection) = idle {
             connection
         } else {
-            let connection = Connection::open(&self.config, watch)?;
+            let Some(connection) = Connection::open(&self.config, watch)? else {
+                return Ok(Seen::Lost);
+            };
             let version =
                 connection::patiently(&self.config, watch, || connection.schema_version())?;
             // What is remembered may be older than anything this connection will ever prepare.
@@ -143,6 +160,20 @@ impl Shared {
         connection.post.set(Some(watch.clone()));
         let result = self.attempts(&connection, request, watch);
         connection.post.set(None);
+        // A failure may come from there too; then it is worth a look at once.
+        let in_place = match &result {
+            Ok(_) => connection.seems_in_place(),
+            Err(_) => connection.is_in_place(),
+        };
+        if !in_place && !self.is_mixed_up() {
+            connection.abandon();
+            return Ok(Seen::Lost);
+        }
+        let result = if in_place {
+            result
+        } else {
+            Err(self.mixed_up(Outcome::NotApplied))
+        };
         let mut idle = locked(&self.idle);
         if idle.len() < IDLE {
             idle.push(connection);
@@ -155,7 +186,7 @@ impl Shared {
         connection: &Connection,
         request: &Request,
         watch: &mut Watch,
-    ) -> Result<Option<Reply>> {
+    ) -> Result<Seen> {
         let mut stale = 0;
         loop {
             match self.attempt(connection, request) {
@@ -164,7 +195,7 @@ impl Shared {
                 Err(Fault::Stale) if stale < ATTEMPTS => {}
                 Err(Fault::Sqlite(error))
                     if stale < ATTEMPTS && connection::is_unknown_name(&error) => {}
-                Err(Fault::Stale) => return Ok(None),
+                Err(Fault::Stale) => return Ok(Seen::Missing),
                 Err(Fault::Sqlite(error)) if connection::is_busy(&error) => {
                     // Rare for readers: somebody recovers or closes the log.
                     if let Some(stop) = watch.look() {
@@ -186,14 +217,16 @@ impl Shared {
         }
     }
 
-    fn attempt(&self, connection: &Connection, request: &Request) -> Attempt<Option<Reply>> {
+    fn attempt(&self, connection: &Connection, request: &Request) -> Attempt<Seen> {
         let now = request.now;
         let table = request.operation.table();
         if let Operation::TableExists(table) = &request.operation {
-            return Ok(Some(Reply::Exists(catalog::exists(connection, table)?)));
+            return Ok(Seen::Reply(Reply::Exists(catalog::exists(
+                connection, table,
+            )?)));
         }
         let Some(layout) = self.layout(connection, table)? else {
-            return Ok(None);
+            return Ok(Seen::Missing);
         };
         match &request.operation {
             Operation::Get(get) => reader::get(connection, &layout, get, now),
@@ -202,7 +235,7 @@ impl Shared {
             Operation::BatchGet(batch) => reader::batch(connection, &layout, batch, now),
             _ => Ok(Reply::Done),
         }
-        .map(Some)
+        .map(Seen::Reply)
     }
 
     fn layout(&self, connection: &Connection, table: &Arc<Table>) -> Attempt<Option<Arc<Layout>>> {
@@ -215,6 +248,54 @@ impl Shared {
             self.layouts.remember(version, table, layout);
         }
         Ok(layout)
+    }
+
+    /// Makes way for connections to the files that are there now. To be called without a pass.
+    pub fn renew(&self) -> Result<()> {
+        let Some(path) = &self.config.path else {
+            return Ok(());
+        };
+        let pass = gate::enter();
+        let mixed_up = self.is_mixed_up();
+        drop(pass);
+        if mixed_up {
+            return Err(self.mixed_up(Outcome::NotApplied));
+        }
+        if fork::abandon(path) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!(
+                "{}: another program removed the database's files, and they cannot be opened anew while a \
+                 statement runs: try again",
+                self.config.address
+            ),
+        ))
+    }
+
+    pub fn is_mixed_up(&self) -> bool {
+        self.config.path.as_deref().is_some_and(place::is_mixed_up)
+    }
+
+    pub fn mixed_up(&self, outcome: Outcome) -> Error {
+        Error::new(
+            ErrorKind::Unavailable(outcome),
+            format!(
+                "{}: another file has taken the database's name while the store had it open, and the log of the \
+                 old one lies beside it: remove the files that end in -wal and -shm if the new one shall count, or \
+                 put the old one back",
+                self.config.address
+            ),
+        )
+    }
+
+    /// Closes all connections that nobody uses, whose files are lost.
+    pub fn abandon(&self) {
+        let idle = mem::take(&mut *locked(&self.idle));
+        let writer = locked(&self.queue).writer.take();
+        idle.into_iter().chain(writer).for_each(Connection::abandon);
+        self.layouts.forget();
     }
 
     /// Starts anew in a child, where only the forking thread is left.

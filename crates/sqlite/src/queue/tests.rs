@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::channel;
 
 use mintkey_store::store::Never;
-use mintkey_store::{Guard, Item, KeyAttribute, KeyKind, Operation, Put, Store, Table, Value};
+use mintkey_store::{Guard, Item, KeyAttribute, KeyKind, Operation, Put, Row, Store, Table, Value};
 
 use super::*;
 use crate::config::Config;
@@ -124,18 +124,21 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
         (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 3000000) SELECT x FROM c); END";
     connection.raw.execute_batch(slow).unwrap();
     let mut watch = Watch::new(Some(&Pressed), None);
-    let connection = shared.begin(Some(connection), &mut watch).unwrap();
+    let connection = shared.begin(Some(connection), &mut watch).unwrap().unwrap();
     let (sender, receiver) = channel();
     let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
     let entry = Arc::new(Entry::of_task(Arc::new(put("other")), done));
     assert!(entry.take());
-    let (own, deliveries) = shared.carry(&connection, Some(&put("slow")), &[entry], &watch);
+    let carried = shared.carry(&connection, Some(&put("slow")), &[entry], &watch);
+    let (own, deliveries) = carried.unwrap();
     deliveries.into_iter().for_each(Delivery::deliver);
     own.unwrap();
     receiver.recv().unwrap().unwrap();
     // Alone it would have stopped.
-    let connection = shared.begin(Some(connection), &mut watch).unwrap();
-    let (own, _) = shared.carry(&connection, Some(&put("slow too")), &[], &watch);
+    let connection = shared.begin(Some(connection), &mut watch).unwrap().unwrap();
+    let (own, _) = shared
+        .carry(&connection, Some(&put("slow too")), &[], &watch)
+        .unwrap();
     assert_eq!(
         own.unwrap_err().kind,
         ErrorKind::Interrupted(Outcome::NotApplied)
@@ -158,4 +161,38 @@ fn a_panic_passes_the_lead_on() {
     }));
     assert!(panicked.is_err());
     store.execute(&put("after"), &Never).unwrap();
+}
+
+/// Lets somebody remove the log after each commit, before anybody can look.
+fn remove_after_commit(store: &SqliteStore, copied: bool) {
+    let path = store.shared().config.path.clone().unwrap();
+    let mut queue = locked(&store.shared().queue);
+    let raw = &mut queue.writer.as_mut().unwrap().raw;
+    let hook = move |log: &mut rusqlite::hooks::Wal, _pages: i32| {
+        if copied {
+            log.checkpoint()?;
+        }
+        for suffix in ["-wal", "-shm"] {
+            std::fs::remove_file(format!("{}{suffix}", path.display())).unwrap();
+        }
+        Ok(())
+    };
+    raw.wal_hook(Some(hook)).unwrap();
+}
+
+#[test]
+fn a_commit_whose_log_is_lost_counts_once_whether_it_was_copied_or_not() {
+    for copied in [true, false] {
+        let (_folder, store, commits) = counting(false);
+        remove_after_commit(&store, copied);
+        let mut only = put("only");
+        if let Operation::Put(put) = &mut only.operation {
+            put.guard.row = Row::Absent;
+        }
+        // Carried out a second time although it was copied, it would meet itself.
+        store.execute(&only, &Never).unwrap();
+        assert_eq!(commits.load(Ordering::SeqCst), 1);
+        let again = store.execute(&only, &Never).unwrap_err();
+        assert_eq!(again.kind, ErrorKind::KeyCollision);
+    }
 }

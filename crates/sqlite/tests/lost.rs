@@ -1,0 +1,215 @@
+//! Files that are removed or replaced under an open store, as a second copy of `SQLite` in the process
+//! does when it closes, or a person at a shell.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Barrier;
+
+use common::*;
+use mintkey_store::{Action, ErrorKind, Outcome, Path};
+
+fn beside(fixture: &Fixture, suffix: &str) -> PathBuf {
+    fixture.folder.path().join(format!("test.db{suffix}"))
+}
+
+/// Copies the log into the database and removes it, which is what a last connection does.
+fn remove_log(fixture: &Fixture) {
+    let inside = fixture.inside();
+    let counts: (i64, i64, i64) = inside
+        .query_row("PRAGMA wal_checkpoint", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!((counts.0, counts.1), (0, counts.2), "all is copied");
+    fs::remove_file(beside(fixture, "-wal")).unwrap();
+    fs::remove_file(beside(fixture, "-shm")).unwrap();
+}
+
+fn add_one(table: &std::sync::Arc<mintkey_store::Table>) -> mintkey_store::Operation {
+    mintkey_store::Operation::Update(mintkey_store::Update {
+        actions: vec![Action::Add(Path::attribute("n"), number("1"))],
+        upsert: true,
+        ..update_of(table, key("a", "1"))
+    })
+}
+
+/// The number of the one row, as it stands in the file when nobody has it open.
+fn stored(fixture: &Fixture) -> Option<mintkey_store::Value> {
+    fixture.store.close();
+    assert!(!beside(fixture, "-wal").exists());
+    let item = get(&*fixture.reopen(), &orders(), key("a", "1")).unwrap();
+    item.get("n").cloned()
+}
+
+#[test]
+fn what_is_written_after_the_log_was_removed_is_kept_and_counts_once() {
+    let fixture = Fixture::new();
+    let table = orders();
+    for _ in 0..5 {
+        run(&*fixture.store, add_one(&table)).unwrap();
+        remove_log(&fixture);
+        run(&*fixture.store, add_one(&table)).unwrap();
+        remove_log(&fixture);
+        // Readers find their way too.
+        assert!(get(&*fixture.store, &table, key("a", "1")).is_some());
+        assert_eq!(scan(&*fixture.store, scan_of(&table)).len(), 1);
+    }
+    assert_eq!(stored(&fixture), Some(10.into()));
+}
+
+#[test]
+fn an_insert_after_the_log_was_removed_meets_no_row_of_its_own() {
+    let fixture = Fixture::new();
+    let table = orders();
+    insert(&*fixture.store, &table, order("a", "0", &[])).unwrap();
+    remove_log(&fixture);
+    insert(&*fixture.store, &table, order("a", "1", &[])).unwrap();
+    let again = insert(&*fixture.store, &table, order("a", "0", &[]));
+    assert_eq!(kind(again), ErrorKind::KeyCollision);
+}
+
+#[test]
+fn a_group_is_carried_out_again_as_a_whole() {
+    let fixture = Fixture::new();
+    let table = orders();
+    run(&*fixture.store, add_one(&table)).unwrap();
+    for _ in 0..3 {
+        remove_log(&fixture);
+        let answers: Vec<_> = (0..32)
+            .map(|_| submit(&*fixture.store, add_one(&table)).1)
+            .collect();
+        for answer in answers {
+            answer.recv().unwrap().unwrap();
+        }
+    }
+    assert_eq!(stored(&fixture), Some(97.into()));
+}
+
+#[test]
+fn several_stores_on_the_file_go_on_together() {
+    let fixture = Fixture::new();
+    let table = orders();
+    let second = fixture.reopen();
+    for _ in 0..3 {
+        run(&*fixture.store, add_one(&table)).unwrap();
+        run(&*second, add_one(&table)).unwrap();
+        get(&*second, &table, key("a", "1")).unwrap();
+        remove_log(&fixture);
+    }
+    // A store that opens only now must not take the lost log's index for the new one's.
+    let third = fixture.reopen();
+    run(&*third, add_one(&table)).unwrap();
+    get(&*second, &table, key("a", "1")).unwrap();
+    run(&*fixture.store, add_one(&table)).unwrap();
+    second.close();
+    third.close();
+    assert_eq!(stored(&fixture), Some(8.into()));
+}
+
+#[test]
+fn threads_that_meet_the_loss_at_once_all_go_on() {
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 10;
+    let fixture = Fixture::with("?timeout=60");
+    let table = orders();
+    run(&*fixture.store, add_one(&table)).unwrap();
+    let (begin, end) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    begin.wait();
+                    let written = run(&*fixture.store, add_one(&table));
+                    let read = run(&*fixture.store, get_of(&table, key("a", "1")));
+                    end.wait();
+                    written.unwrap();
+                    read.unwrap();
+                }
+            });
+        }
+        for _ in 0..ROUNDS {
+            remove_log(&fixture);
+            begin.wait();
+            end.wait();
+        }
+    });
+    let total = i64::try_from(1 + THREADS * ROUNDS).unwrap();
+    assert_eq!(stored(&fixture), Some(total.into()));
+}
+
+#[test]
+fn a_database_that_was_deleted_begins_anew() {
+    let fixture = Fixture::new();
+    let table = orders();
+    run(&*fixture.store, add_one(&table)).unwrap();
+    get(&*fixture.store, &table, key("a", "1")).unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        fs::remove_file(beside(&fixture, suffix)).unwrap();
+    }
+    run(&*fixture.store, add_one(&table)).unwrap();
+    assert_eq!(stored(&fixture), Some(1.into()));
+
+    // Its log alone is of no use.
+    let fixture = Fixture::new();
+    run(&*fixture.store, add_one(&table)).unwrap();
+    fs::remove_file(fixture.file()).unwrap();
+    run(&*fixture.store, add_one(&table)).unwrap();
+    assert_eq!(stored(&fixture), Some(1.into()));
+}
+
+#[test]
+fn a_database_that_was_replaced_is_the_one_that_counts() {
+    let (old, new) = (Fixture::new(), Fixture::new());
+    let table = orders();
+    for _ in 0..3 {
+        run(&*new.store, add_one(&table)).unwrap();
+    }
+    new.store.close();
+    run(&*old.store, add_one(&table)).unwrap();
+
+    // The old log lies beside the new database: nothing is done to either.
+    fs::copy(new.file(), beside(&old, ".new")).unwrap();
+    fs::rename(beside(&old, ".new"), old.file()).unwrap();
+    let before = fs::read(old.file()).unwrap();
+    let error = run(&*old.store, add_one(&table)).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable(Outcome::Unknown));
+    assert!(message(&error).contains("-wal"), "{error}");
+    assert_eq!(fs::read(old.file()).unwrap(), before);
+
+    fs::remove_file(beside(&old, "-wal")).unwrap();
+    fs::remove_file(beside(&old, "-shm")).unwrap();
+    run(&*old.store, add_one(&table)).unwrap();
+    assert_eq!(stored(&old), Some(4.into()));
+}
+
+/// A second copy of `SQLite` asks for these locks: for one before it empties the log's index, for the
+/// other before it removes the log. `SQLite`'s own locks are the process's, and would not answer here.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_second_copy_in_the_process_meets_the_locks() {
+    use nix::fcntl::{FcntlArg, fcntl};
+
+    let fixture = Fixture::new();
+    let is_free = |suffix, start, length| {
+        let file = fs::File::open(beside(&fixture, suffix)).unwrap();
+        let mut lock = nix::libc::flock {
+            l_type: i16::try_from(nix::libc::F_WRLCK).unwrap(),
+            l_whence: 0,
+            l_start: start,
+            l_len: length,
+            l_pid: 0,
+        };
+        fcntl(&file, FcntlArg::F_GETLK(&mut lock)).unwrap();
+        i32::from(lock.l_type) == nix::libc::F_UNLCK
+    };
+    for _ in 0..2 {
+        run(&*fixture.store, add_one(&orders())).unwrap();
+        assert!(!is_free("", 0x4000_0002, 510));
+        assert!(!is_free("-shm", 128, 1));
+    }
+    // Nothing of them is left when the store is closed.
+    assert_eq!(stored(&fixture), Some(2.into()));
+    assert!(is_free("", 0x4000_0002, 510));
+}
