@@ -198,7 +198,9 @@ fn extend(connection: &Connection, layout: &Layout, stored: &Table) -> Attempt<(
             let Some((end, _)) = rows.last() else { break };
             last = *end;
             for (rowid, text) in &rows {
-                let item = decoder.decode(text)?;
+                let item = decoder
+                    .decode(text)
+                    .map_err(|why| Error::damaged(&layout.table, None, why))?;
                 update.raw_bind_parameter(1, rowid)?;
                 for (column, place) in added.iter().zip(2..) {
                     update.raw_bind_parameter(

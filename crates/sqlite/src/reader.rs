@@ -1,7 +1,7 @@
 //! Reads: one item, or a page of them. Every statement ends with its request.
 
 use mintkey_store::{
-    BatchGet, Condition, Error, Get, Item, Key, Name, Page, Query, Reply, Scan, json,
+    BatchGet, Condition, Error, Get, Item, Key, Name, Page, Query, Reply, Result, Scan, json,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, StatementStatus};
@@ -26,7 +26,10 @@ pub fn stored(connection: &Connection, layout: &Layout, key: &Key) -> Attempt<Op
     }
     let mut rows = statement.raw_query();
     let item = match rows.next()? {
-        Some(row) => Some(json::decode(text(row.get_ref(0)?)?)?),
+        Some(row) => {
+            let item = text(row.get_ref(0)?).and_then(json::decode);
+            Some(item.map_err(|why| Error::damaged(&layout.table, Some(key), why))?)
+        }
         None => None,
     };
     drop(rows);
@@ -154,9 +157,16 @@ impl Reading<'_> {
                 if self.count && self.filter.is_none() {
                     page.count += 1;
                 } else {
-                    let text = text(row.get_ref(0)?)?;
-                    bytes += text.len();
-                    self.judge(decoder.decode(text)?, &mut page);
+                    let item = text(row.get_ref(0)?).and_then(|text| {
+                        bytes += text.len();
+                        decoder.decode(text)
+                    });
+                    let item = item.map_err(|why| {
+                        let place = translate::position(self.layout, self.select, row).ok();
+                        let key = place.as_ref().map(|place| &place.key);
+                        Error::damaged(&self.layout.table, key, why)
+                    })?;
+                    self.judge(item, &mut page);
                 }
             }
             let full = self.limit.is_some_and(|limit| page.count >= limit as u64);
@@ -222,11 +232,11 @@ fn keep(item: &mut Item, layout: &Layout, attributes: &[Name]) {
     });
 }
 
-fn text(cell: ValueRef<'_>) -> Attempt<&str> {
-    Ok(cell.as_str().map_err(|error| {
+fn text(cell: ValueRef<'_>) -> Result<&str> {
+    cell.as_str().map_err(|error| {
         Error::invalid("a stored item is no text: it was not written by mintkey, or is damaged")
             .caused_by(error)
-    })?)
+    })
 }
 
 /// Refuses the result of a statement that `SQLite` had to prepare again: the tables have changed since

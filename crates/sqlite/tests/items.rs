@@ -385,3 +385,29 @@ fn expired_rows_count_as_absent_and_go_away() {
     // That insert has removed the other one.
     assert_eq!(rows(), 2);
 }
+
+#[test]
+fn a_damaged_row_is_told_by_its_key() {
+    let fixture = Fixture::new();
+    put(&*fixture.store, &orders(), order("a", "1", &[])).unwrap();
+    for (damage, part) in [("\'{\'", "at byte 1"), ("x\'ff\'", "is no text")] {
+        let sql = format!("UPDATE orders SET item = {damage}");
+        fixture.inside().execute_batch(&sql).unwrap();
+        let reads = [
+            get_of(&orders(), key("a", "1")),
+            Operation::Scan(scan_of(&orders())),
+            Operation::Query(query_of(&orders(), &[string("a")])),
+            Operation::Update(update_of(&orders(), key("a", "1"))),
+        ];
+        for read in reads {
+            let error = run(&*fixture.store, read).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidValue);
+            let start = "Order (\"a\", \"1\") in table \"orders\": a stored item";
+            assert!(message(&error).starts_with(start), "{error}");
+            assert!(message(&error).contains(part), "{error}");
+            assert_eq!(error.model.as_deref(), Some("Order"));
+            assert_eq!(error.table.as_deref(), Some("orders"));
+            assert_eq!(error.key.as_deref(), Some(&key("a", "1")));
+        }
+    }
+}

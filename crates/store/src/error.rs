@@ -227,6 +227,16 @@ impl Error {
             .at(key)
     }
 
+    /// A stored row that cannot be read; `why` is what its reader said.
+    #[must_use]
+    pub fn damaged(table: &Table, key: Option<&Key>, why: Self) -> Self {
+        let row = key.map_or_else(|| "a row".to_owned(), Key::to_string);
+        let message = format!("{} {row} in table {:?}: {why}", table.model, table.name);
+        let mut damaged = Self::new(why.kind, message).of(table);
+        damaged.key = key.cloned().map(Box::new);
+        damaged.caused_by(why)
+    }
+
     /// A part of a key is absent (`None`) or of another type.
     #[must_use]
     pub fn key_type(table: &Table, attribute: &KeyAttribute, found: Option<ValueType>) -> Self {
