@@ -271,6 +271,28 @@ with connect(sys.argv[1]):
     assert told == "151 0\n"
 
 
+def test_a_folder_that_may_not_be_entered(program):
+    with tempfile.TemporaryDirectory() as folder:
+        closed = Path(folder, "closed")
+        (closed / "inner").mkdir(parents=True)
+        Path(folder).chmod(0o755)
+        closed.chmod(0o000)
+        told = program(
+            """
+if os.geteuid() == 0:
+    os.setuid(65534)
+with connect(f"sqlite:///{sys.argv[2]}"):
+    try:
+        Row(pk="b").save()
+    except StoreUnavailable as error:
+        print("permission" in str(error), sys.argv[2].rpartition("/")[0] in str(error), error.outcome)
+""",
+            closed / "inner" / "test.db",
+        )
+        closed.chmod(0o755)
+    assert told == "True True not_applied\n"
+
+
 def test_after_an_error_the_store_works_as_soon_as_the_file_does(path, url):
     path.write_bytes(b"not a database, but some text that is long enough to have a header of its own")
     with connect(url):

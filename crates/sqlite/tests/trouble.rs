@@ -115,6 +115,17 @@ fn folders_are_named() {
     put(&*fixture.store, &orders(), order("a", "1", &[])).unwrap();
 }
 
+#[test]
+fn a_file_in_the_place_of_the_folder_is_told() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.file(), "").unwrap();
+    let url = format!("sqlite:///{}/test.db", fixture.file().display());
+    let store = mintkey_sqlite::open(&url).unwrap();
+    let error = put(&*store, &orders(), order("a", "1", &[])).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Configuration);
+    assert!(message(&error).contains("is no folder"), "{error}");
+}
+
 /// Raised when its flag is set; counts how often it was asked.
 #[derive(Default)]
 struct Keyboard {
