@@ -17,10 +17,14 @@ use crate::watch::{Watch, pause};
 
 /// The threads that read at once.
 const READERS: usize = 4;
-/// How long the writing thread lets a crowd gather: until nothing came for so long, and so often at
+/// The time between two looks of the writing thread at a crowd that gathers, and how often it looks at
 /// most.
 const LULL: Duration = Duration::from_micros(100);
-const LULLS: usize = 20;
+const LOOKS: usize = 20;
+/// How many looks in a row must find nobody new. One is enough when as many are there as the last
+/// time; a crowd that is smaller so far may only have been kept from the processor.
+const QUIET: usize = 1;
+const QUIET_IF_FEWER: usize = 4;
 
 thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
@@ -175,16 +179,46 @@ fn write(shared: &Shared) {
 
 /// Waits until a crowd has come together: many tasks that save at once then share one commit.
 fn gather(shared: &Shared) {
-    let mut before = 0;
-    for _ in 0..LULLS {
+    let mut crowd = Crowd::default();
+    for _ in 0..LOOKS {
         let pass = gate::enter();
-        let waiting = locked(&shared.queue).waiting();
+        let queue = locked(&shared.queue);
+        let (waiting, before) = (queue.waiting(), queue.carried);
+        drop(queue);
         drop(pass);
-        if waiting == before || waiting >= GROUP {
+        if crowd.is_complete(waiting, before) {
             return;
         }
-        before = waiting;
         pause(LULL);
+    }
+}
+
+/// Those who wait, as one look after the other finds them.
+#[derive(Default)]
+struct Crowd {
+    found: usize,
+    quiet: usize,
+}
+
+impl Crowd {
+    /// Whether nobody else is expected, when so many wait and so many shared the last commit.
+    const fn is_complete(&mut self, waiting: usize, before: usize) -> bool {
+        if waiting >= GROUP {
+            return true;
+        }
+        if waiting != self.found {
+            self.found = waiting;
+            self.quiet = 0;
+            return false;
+        }
+        self.quiet += 1;
+        // One alone after a crowd is more likely to be alone than to be its first.
+        let patience = if waiting > 1 && waiting < before {
+            QUIET_IF_FEWER
+        } else {
+            QUIET
+        };
+        self.quiet >= patience
     }
 }
 
@@ -217,5 +251,38 @@ fn read(shared: &Shared) {
                 delivery.deliver();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looks(waiting: &[usize], before: usize) -> Vec<bool> {
+        let mut crowd = Crowd::default();
+        let look = |waiting: &usize| crowd.is_complete(*waiting, before);
+        waiting.iter().map(look).collect()
+    }
+
+    #[test]
+    fn a_crowd_is_complete_when_nobody_new_comes() {
+        assert_eq!(looks(&[2, 30, 64, 64], 64), [false, false, false, true]);
+        assert_eq!(looks(&[70, 70], 64), [false, true]);
+        assert_eq!(looks(&[GROUP], 0), [true]);
+    }
+
+    #[test]
+    fn a_smaller_crowd_than_the_last_is_given_more_time() {
+        assert_eq!(
+            looks(&[9, 9, 9, 40, 40, 40, 64, 64], 64),
+            [false, false, false, false, false, false, false, true]
+        );
+        assert_eq!(looks(&[9; 5], 64), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn one_alone_waits_for_one_look_at_most() {
+        assert_eq!(looks(&[1, 1], 64), [false, true]);
+        assert_eq!(looks(&[1, 1], 1), [false, true]);
     }
 }
