@@ -37,7 +37,12 @@ def changes(schema: Schema, actions: tuple[Action, ...], values: dict[str, Any])
     for action in actions:
         if not isinstance(action, Action):
             raise TypeError(f"{schema.model}: expected an action such as {schema.model}.n.add(1), got {action!r}")
-        roots.append(schema.named(action.steps[0]))
+        root = schema.named(action.steps[0])
+        if action.name == "remove" and len(action.steps) == 1 and schema.attributes[root].required:
+            raise InvalidValue(
+                f"{schema.model}.{root}: required, so an update cannot remove it", model=schema.model, attribute=root
+            )
+        roots.append(root)
     names = frozenset({*values, *roots})
     for name in names:
         if name in schema.keys or name in schema.given_keys:

@@ -429,7 +429,15 @@ class _SetAttribute(Attribute[T]):
         super()._absent(instance, state)
         return instance.__dict__.setdefault(self.name, set())
 
-    if not TYPE_CHECKING:
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> T: ...
+        def __get__(self, instance: object | None, owner: type) -> Self | T: ...
+
+    else:
 
         def __get__(self, instance: Any, owner: type) -> Any:
             if instance is None:

@@ -19,6 +19,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from mintkey.errors import ConfigurationError
+
 __all__ = [
     "after_delete",
     "after_load",
@@ -40,6 +42,10 @@ _MARK = "__mintkey_hooks__"
 
 def _hook(kind: HookKind) -> Callable[[F], F]:
     def mark(method: F) -> F:
+        if not inspect.isfunction(method):
+            raise ConfigurationError(f"@{kind} goes directly on a method, without parentheses, not on {method!r}")
+        if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+            raise ConfigurationError(f"@{kind}: {method.__qualname__} yields, so it would never run; drop the yield")
         setattr(method, _MARK, (*getattr(method, _MARK, ()), kind))
         return method
 

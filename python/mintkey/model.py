@@ -18,7 +18,7 @@ from mintkey.attributes import Attribute, utc_now
 from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.queries import QueryAccess, Result
-from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema, State, constructor
+from mintkey.schema import COMPOUND_KEY, IMPLICIT_KEY, ModelConfig, Schema, State, constructor
 from mintkey.stores import store_of
 
 if TYPE_CHECKING:
@@ -676,7 +676,7 @@ def _check_sync(schema: Schema, skip_hooks: bool, *kinds: Any) -> None:
 @functools.cache
 def _reserved() -> frozenset[str]:
     """The names that attributes cannot have: public members of `Model`, and keywords that meet attributes in a call."""
-    names = {name for name in vars(Model) if not name.startswith("_")} | {"_state"}
+    names = set(vars(Model)) - {IMPLICIT_KEY}
     for member in (*vars(Model).values(), *vars(QueryAccess).values()):
         function = getattr(member, "__func__", member)
         if inspect.isfunction(function):

@@ -360,6 +360,12 @@ def _save_loaded(
     changing: dict[str, Any] = {}
     current = _loaded_version(schema, state)
     if schema.version is not None:
+        if values.get(schema.version) != current:
+            raise InvalidValue(
+                f"{schema.model}.{schema.version}: a version counts by itself, so it stays {current!r} until the save",
+                model=schema.model,
+                attribute=schema.version,
+            )
         changing[schema.version] = (current or 0) + 1
     changing.update(_minted_now((mint for mint in schema.on_update if mint.name not in state.assigned), at))
     if state.fetched is not None:

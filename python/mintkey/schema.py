@@ -133,6 +133,7 @@ class Schema:
         self.identity = (model.__module__, model.__qualname__)
         self.config = config
         self.skip_hooks = bool(config.skip_hooks)
+        self._check_members(model)
         self.attributes = _collect(model)
         self.declared_indexes = _collect_indexes(model)
         self.parts: tuple[str, ...] = ()
@@ -177,6 +178,13 @@ class Schema:
 
     def _refuse(self, message: str, attribute: str | None = None) -> ConfigurationError:
         return ConfigurationError(message, model=self.model, attribute=attribute)
+
+    def _check_members(self, model: type) -> None:
+        for name, member in vars(model).items():
+            if isinstance(member, tuple) and len(member) == 1 and isinstance(member[0], Attribute):
+                raise self._refuse(f"{self._label(name)}: the comma behind it makes it a tuple; drop it", name)
+            if isinstance(member, type) and issubclass(member, Attribute) and member.__name__ != name:
+                raise self._refuse(f"{self._label(name)}: write {member.__name__}(), with parentheses", name)
 
     def _check_attributes(self, reserved: frozenset[str]) -> None:
         stored: dict[str, str] = {}

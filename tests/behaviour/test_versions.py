@@ -138,11 +138,7 @@ async def test_a_version_is_not_set_by_hand(do, account):
         await do.update(account, version=7)
     with pytest.raises(InvalidValue, match=r"Account\.version"):
         await do.update_by_key(Account, {"pk": "a"}, version=7)
-    account.version = 7
-    account.balance = 1
-    await do.save(account)
-    assert account.version == 2
-    assert (await do.get(Account, pk="a")).version == 2
+    assert (await do.get(Account, pk="a")).version == 1
 
 
 async def test_update_by_key_counts_on(do, account):
@@ -226,3 +222,14 @@ async def test_a_stored_version_that_is_no_count_is_refused_in_words(do, stored)
     with pytest.raises(InvalidValue, match=r"Account\.version: the stored version .* of \{'pk': 'a'\}"):
         await do.save(account)
     assert (await do.get(Loose, pk="a")).version == stored
+
+
+async def test_a_version_cannot_be_assigned(do, account):
+    account.version = 77
+    with pytest.raises(InvalidValue, match=r"Account\.version: a version counts by itself, so it stays 1"):
+        await do.save(account)
+    assert (await do.get(Account, pk="a")).version == 1
+    await do.refresh(account)
+    account.balance = 11
+    await do.save(account)
+    assert account.version == 2

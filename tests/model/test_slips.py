@@ -1,0 +1,52 @@
+"""Slips of the pen: each is refused in words, none is dropped."""
+
+from __future__ import annotations
+
+import pytest
+
+from mintkey import Model
+from mintkey.attributes import BooleanAttribute, NumberAttribute, StringAttribute
+from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.hooks import before_save
+
+
+class Order(Model):
+    pk = StringAttribute(partition_key=True)
+    total = NumberAttribute(required=True)
+    notes: list[str]
+
+
+def test_a_comma_or_missing_parentheses_are_seen_at_definition():
+    with pytest.raises(ConfigurationError, match=r"Comma\.total: the comma behind it makes it a tuple"):
+
+        class Comma(Model):
+            pk = StringAttribute(partition_key=True)
+            total = (NumberAttribute(),)
+
+    with pytest.raises(ConfigurationError, match=r"Bare\.total: write NumberAttribute\(\), with parentheses"):
+
+        class Bare(Model):
+            pk = StringAttribute(partition_key=True)
+            total = NumberAttribute
+
+
+@pytest.mark.parametrize("name", ["_loaded", "_state", "save", "_getting"])
+def test_no_attribute_takes_the_name_of_a_member(name):
+    with pytest.raises(ConfigurationError, match=f"the name '{name}' is taken by Model itself"):
+        type("Taken", (Model,), {"pk": StringAttribute(partition_key=True), name: BooleanAttribute()})
+
+
+def test_a_hook_that_yields_would_never_run():
+    with pytest.raises(ConfigurationError, match="yields, so it would never run"):
+
+        @before_save
+        def hook(self):
+            yield
+
+    with pytest.raises(ConfigurationError, match="goes directly on a method"):
+        before_save(property(lambda self: None))
+
+
+def test_a_required_attribute_cannot_be_removed_by_an_action():
+    with pytest.raises(InvalidValue, match=r"Order\.total: required, so an update cannot remove it"):
+        Order(pk="a", total=1).update(Order.total.remove())
