@@ -83,4 +83,5 @@ def test_a_log_that_was_removed_is_noticed_by_readers_and_writers(url, path, pro
             pass
         Row(pk="c", n=3).save()
         assert Row.count() == 3
+        assert program("print(Row.count())") == "3\n"
     assert peek(path) == 3
