@@ -16,6 +16,7 @@ Each one derives from `MintkeyError` and from the built-in class that fits, so b
     ├── BatchIncomplete                      some items of a batch were not written
     ├── StoreUnavailable (ConnectionError)   the store cannot be reached or cannot work
     ├── StoreTimeout (TimeoutError)          the store took longer than `?timeout=`
+    ├── Throttled                            the store asks for fewer requests
     └── UnsupportedOperation (NotImplementedError)   this store cannot do that
 """
 
@@ -37,6 +38,7 @@ __all__ = [
     "StoreTimeout",
     "StoreUnavailable",
     "TableMissing",
+    "Throttled",
     "UnsupportedOperation",
     "VersionConflict",
 ]
@@ -151,6 +153,13 @@ class StoreTimeout(MintkeyError, TimeoutError):
     """
 
     outcome: Literal["not_applied", "unknown"] = "not_applied"
+
+
+class Throttled(MintkeyError):
+    """The store turned a request away because there are too many; nothing was written.
+
+    Try again later, or keep below its limits with `connect(url, rate_limit=…)`.
+    """
 
 
 class UnsupportedOperation(MintkeyError, NotImplementedError):

@@ -17,6 +17,7 @@ from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks
 from mintkey.indexes import Index
+from mintkey.rate_limit import RateLimit, checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,13 +43,19 @@ class ModelConfig:
         table: the table's name, 3 to 255 of `A-Z a-z 0-9 _ . -`; the class's name without it. Not inherited.
         store: the store, or the name of the connected store, that holds the table.
         skip_hooks: run no hooks, whatever a call says.
+        rate_limit: how fast the table is read and written, beside the limit that its store may have: a `FixedRate` or
+            an `AdaptiveRate` of `mintkey.rate_limit`. Classes that inherit it, or are given the same one, share it.
         abstract: a base without table or key, or a class whose instances nest in a map. Not inherited.
     """
 
     table: str | None = None
     store: object | str | None = None
     skip_hooks: bool | None = None
+    rate_limit: RateLimit | None = None
     abstract: bool = False
+
+    def __post_init__(self) -> None:
+        checked(self.rate_limit)
 
     def over(self, inherited: ModelConfig) -> ModelConfig:
         """This configuration, with what it leaves open taken from `inherited`."""
@@ -56,6 +63,7 @@ class ModelConfig:
             table=self.table,
             store=inherited.store if self.store is None else self.store,
             skip_hooks=inherited.skip_hooks if self.skip_hooks is None else self.skip_hooks,
+            rate_limit=inherited.rate_limit if self.rate_limit is None else self.rate_limit,
             abstract=self.abstract,
         )
 

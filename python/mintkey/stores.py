@@ -7,6 +7,7 @@ carries them out on the calling thread, `Store.arun` awaits them; nothing else d
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import threading
 from collections.abc import Awaitable, Generator
@@ -14,7 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 from mintkey import _core
-from mintkey.errors import ConfigurationError
+from mintkey.errors import ConfigurationError, Throttled
+from mintkey.rate_limit import RateLimit, Turn, checked
 from mintkey.schema import Schema
 
 if TYPE_CHECKING:
@@ -39,11 +41,14 @@ class Store:
     safe to use from several threads, from asyncio tasks, and after a fork.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, rate_limit: RateLimit | None = None) -> None:
         if not isinstance(url, str):
             raise ConfigurationError(f"a store's URL is text, not {url!r}")
+        limit = checked(rate_limit)
         self._core = _core.Store(url)
         self._tables: dict[str, tuple[tuple[str, str], bool]] = {}
+        self._limits: tuple[RateLimit, ...] | None = None if limit is None else (limit,)
+        self._views: dict[RateLimit, Store] = {}
 
     @property
     def url(self) -> str:
@@ -71,9 +76,22 @@ class Store:
                 store=self.url,
             )
 
+    def limited(self, limit: RateLimit) -> Store:
+        """This store under one limit more: a view, which shares all else."""
+        if self._limits is not None and limit in self._limits:
+            return self
+        view = self._views.get(limit)
+        if view is None:
+            view = copy.copy(self)
+            view._limits = (*(self._limits or ()), limit)
+            # Its own, so that a view does not keep the store that it is of.
+            view._views = {}
+            view = self._views.setdefault(limit, view)
+        return view
+
     def run(self, operation: Operation[R]) -> R:
         """Drive an operation on this thread."""
-        execute = self._core.execute
+        execute = self._core.execute if self._limits is None else self._execute_in_turn
         try:
             request = next(operation)
             while True:
@@ -90,12 +108,17 @@ class Store:
     async def arun(self, operation: Operation[R]) -> R:
         """Drive an operation as part of an asyncio task."""
         submit = self._core.submit
+        limited = self._limits is not None
         event_loop = asyncio.get_running_loop()
         try:
             request = next(operation)
             while True:
                 try:
-                    if type(request) is _core.Request:
+                    if type(request) is not _core.Request:
+                        reply = await request
+                    elif limited:
+                        reply = await self._submit_in_turn(request, event_loop)
+                    else:
                         flight = submit(request, event_loop)
                         try:
                             reply = await flight.future
@@ -103,8 +126,6 @@ class Store:
                             # Not begun: it never happens. Begun: it is finished in the background.
                             flight.withdraw()
                             raise
-                    else:
-                        reply = await request
                 except BaseException as error:  # noqa: BLE001 - the operation decides, cancellation included
                     request = operation.throw(error)
                 else:
@@ -112,6 +133,33 @@ class Store:
         except StopIteration as done:
             result: R = done.value
             return result
+
+    def _execute_in_turn(self, request: _core.Request) -> Any:
+        turn = Turn(self._limits or (), request)
+        turn.come()
+        try:
+            reply = self._core.execute(request)
+        except Throttled:
+            turn.throttled()
+            raise
+        turn.done(reply)
+        return reply
+
+    async def _submit_in_turn(self, request: _core.Request, event_loop: asyncio.AbstractEventLoop) -> Any:
+        turn = Turn(self._limits or (), request)
+        await turn.acome()
+        flight = self._core.submit(request, event_loop)
+        try:
+            reply = await flight.future
+        except asyncio.CancelledError:
+            if flight.withdraw():
+                turn.give_back()
+            raise
+        except Throttled:
+            turn.throttled()
+            raise
+        turn.done(reply)
+        return reply
 
     def close(self) -> None:
         """Finish what is running, close connections and end threads. Closing twice is closing once.
@@ -151,22 +199,24 @@ def _refused(awaitable: Any) -> NoReturn:
     )
 
 
-def connect(url: str, name: str = _DEFAULT) -> Store:
+def connect(url: str, name: str = _DEFAULT, rate_limit: RateLimit | None = None) -> Store:
     """Open the store at `url` and make it the one that models without a store of their own use.
 
     Args:
         url: `sqlite:///shop.db`, `sqlite:////absolute/shop.db`, or `sqlite://` in memory; with `?timeout=5`
             (seconds) and `?sync=full` or `?sync=normal`.
         name: what `ModelConfig(store=…)` calls it; connecting a name again replaces the store of that name.
+        rate_limit: how fast the store is read and written: a `FixedRate` or an `AdaptiveRate` of `mintkey.rate_limit`.
 
     Raises:
-        ConfigurationError: the URL is wrong. Nothing is opened yet, so a missing server shows at the first request.
+        ConfigurationError: the URL is wrong, or the limit is none. Nothing is opened yet, so a missing server shows at
+            the first request.
 
     >>> with connect("sqlite://") as store:
     ...     store
     <Store sqlite://>
     """
-    store = Store(url)
+    store = Store(url, rate_limit)
     with _naming:
         _named[name] = store
     return store
@@ -186,7 +236,7 @@ def store_named(name: str) -> Store:
 
 
 def store_of(schema: Schema) -> Store:
-    """The store that holds a model's table."""
+    """The store that holds a model's table, under the model's own rate limit beside the store's."""
     where = schema.config.store
     if where is None:
         store = _named.get(_DEFAULT) or store_named(_DEFAULT)
@@ -199,7 +249,8 @@ def store_of(schema: Schema) -> Store:
     if schema.claimed_in is not store:
         store.claim(schema)
         schema.claimed_in = store
-    return store
+    limit = schema.config.rate_limit
+    return store if limit is None else store.limited(limit)
 
 
 if hasattr(os, "register_at_fork"):
