@@ -1,0 +1,161 @@
+"""A model's own limit counts beside the one of its store."""
+
+from __future__ import annotations
+
+import pytest
+
+from mintkey import Model, ModelConfig, connect
+from mintkey.attributes import StringAttribute
+from mintkey.rate_limit import FixedRate
+
+
+def fixed(hurried, **rates):
+    return FixedRate(**rates, _time=hurried.time)
+
+
+def slept(hurried):
+    """The seconds slept since the last question."""
+    seconds, hurried.slept = hurried.slept, 0.0
+    return round(seconds, 6)
+
+
+async def test_the_tighter_of_both_limits_rules(do, hurried):
+    of_store, of_model = fixed(hurried, wcu=2), fixed(hurried, wcu=1)
+
+    class Order(Model):
+        model_config = ModelConfig(rate_limit=of_model)
+        id = StringAttribute(partition_key=True)
+
+    class Event(Model):
+        id = StringAttribute(partition_key=True)
+
+    with connect("sqlite://", rate_limit=of_store):
+        await do.save(Order(id="a"))
+        assert slept(hurried) == 0
+        await do.save(Order(id="b"))
+        assert slept(hurried) == 1
+        for name in "abc":
+            await do.save(Event(id=name))
+        assert slept(hurried) == 0.5
+    assert (of_model.consumed_wcu, of_store.consumed_wcu) == (2, 5)
+
+
+async def test_a_model_may_be_limited_alone(do, hurried):
+    limit = fixed(hurried, wcu=1)
+
+    class Order(Model):
+        model_config = ModelConfig(rate_limit=limit)
+        id = StringAttribute(partition_key=True)
+
+    with connect("sqlite://"):
+        await do.batch_save(Order, [Order(id=name) for name in "abc"])
+        assert slept(hurried) == 2
+        assert await do.all(Order.scan()) == [Order.get(id=name) for name in "abc"]
+    assert (limit.consumed_wcu, limit.consumed_rcu) == (3, 0.5 + 3 * 0.5)
+
+
+async def test_who_inherits_a_limit_shares_it(do, hurried):
+    limit = fixed(hurried, wcu=1)
+
+    class Limited(Model):
+        model_config = ModelConfig(abstract=True, rate_limit=limit)
+
+    class Order(Limited):
+        id = StringAttribute(partition_key=True)
+
+    class Event(Limited):
+        id = StringAttribute(partition_key=True)
+
+    with connect("sqlite://"):
+        await do.save(Order(id="a"))
+        await do.save(Event(id="a"))
+    assert slept(hurried) == 1
+    assert limit.consumed_wcu == 2
+
+
+async def test_a_limit_in_both_places_counts_once(do, hurried):
+    limit = fixed(hurried, wcu=1)
+
+    class Order(Model):
+        model_config = ModelConfig(rate_limit=limit)
+        id = StringAttribute(partition_key=True)
+
+    with connect("sqlite://", rate_limit=limit):
+        await do.save(Order(id="a"))
+    assert (hurried.slept, limit.consumed_wcu) == (0, 1)
+
+
+async def test_stores_may_share_a_limit(do, hurried):
+    limit = fixed(hurried, wcu=1)
+
+    class Order(Model):
+        model_config = ModelConfig(store="orders")
+        id = StringAttribute(partition_key=True)
+
+    class Event(Model):
+        model_config = ModelConfig(store="events")
+        id = StringAttribute(partition_key=True)
+
+    with connect("sqlite://", "orders", rate_limit=limit), connect("sqlite://", "events", rate_limit=limit):
+        await do.save(Order(id="a"))
+        await do.save(Event(id="a"))
+    assert hurried.slept == pytest.approx(1)
+
+
+async def test_a_store_connected_again_leaves_the_old_limit_behind(do, hurried):
+    limit = fixed(hurried, wcu=1)
+
+    class Order(Model):
+        id = StringAttribute(partition_key=True)
+
+    with connect("sqlite://", rate_limit=limit):
+        await do.save(Order(id="a"))
+    with connect("sqlite://"):
+        for name in "abc":
+            await do.save(Order(id=name))
+    assert (hurried.slept, limit.consumed_wcu) == (0, 1)
+
+
+async def test_every_path_of_a_limited_model_counts(do, hurried):
+    limit = fixed(hurried)
+
+    class Order(Model):
+        model_config = ModelConfig(rate_limit=limit)
+        id = StringAttribute(partition_key=True)
+        text = StringAttribute()
+
+    def taken() -> tuple[float, float]:
+        both = (limit.consumed_rcu, limit.consumed_wcu)
+        limit.reset()
+        return both
+
+    with connect("sqlite://"):
+        order = await do.create(Order, id="a")
+        assert taken() == (0, 1)
+        order.text = "changed"
+        await do.save(order)
+        assert taken() == (0, 1)
+        await do.save(order)
+        assert taken() == (0, 0)
+        await do.update(order, text="again")
+        assert taken() == (0, 1)
+        await do.update_by_key(Order, {"id": "a"}, text="once more")
+        assert taken() == (0, 1)
+        await do.refresh(order)
+        assert taken() == (1, 0)
+        await do.get(Order, id="a")
+        assert taken() == (0.5, 0)
+        await do.first(do.query(Order, id="a"))
+        assert taken() == (0.5, 0)
+        await do.page(Order.scan(), 10)
+        assert taken() == (0.5, 0)
+        await do.count(Order.scan())
+        assert taken() == (0.5, 0)
+        await do.get(Order.query, id="a")
+        assert taken() == (0.5, 0)
+        await do.iterate(do.scan(Order))
+        assert taken() == (0.5, 0)
+        await do.batch_delete(Order, [order])
+        assert taken() == (0, 1)
+        await do.delete(order)
+        assert taken() == (0, 1)
