@@ -127,18 +127,18 @@ def run_hooks(schema: Schema, instance: Any, kind: HookKind) -> Operation[None]:
 def _send(state: State, request: _core.Request, item: _core.Item | None) -> Operation[Any]:
     """Send a write, and remember what was sent while nobody knows whether it arrived."""
     try:
-        reply = yield request
+        return (yield request)
     except BaseException as error:
-        if not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown":
-            state.sent = item
+        unknown = not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown"
+        if unknown and item is not None and item not in state.sent:
+            state.sent = (*state.sent, item)
         raise
-    state.sent = None
-    return reply
 
 
-def _is_own(state: State, error: MintkeyError) -> bool:
-    """Whether the row that a write met is what this instance sent before, when it did not learn the outcome."""
-    return state.sent is not None and getattr(error, "_stored", None) == state.sent
+def _own(state: State, error: MintkeyError) -> _core.Item | None:
+    """The row that a write met, if it is what this instance sent before without learning the outcome."""
+    stored = getattr(error, "_stored", None)
+    return next((item for item in state.sent if item == stored), None)
 
 
 def _version(schema: Schema, stored: int | None) -> tuple[str, int | None] | None:
@@ -292,8 +292,9 @@ def _save_new(
             yield from _send(state, request, item)
         except KeyCollision as error:
             tries -= 1
-            if _is_own(state, error):
-                yield from _take_own(schema, instance, state)
+            own = _own(state, error)
+            if own is not None:
+                yield from _take_own(schema, instance, state, own)
                 return
             if not tries:
                 raise
@@ -305,9 +306,10 @@ def _save_new(
                 if mint.name in state.made:
                     state.made = {**state.made, mint.name: values[mint.name]}
         except ConditionFailed as error:
-            if not _is_own(state, error):
+            own = _own(state, error)
+            if own is None:
                 raise
-            yield from _take_own(schema, instance, state)
+            yield from _take_own(schema, instance, state, own)
             return
         else:
             state.loaded = item
@@ -320,11 +322,9 @@ def _counted(version: Any) -> int:
     return version if isinstance(version, int) and not isinstance(version, bool) and version > 0 else 0
 
 
-def _take_own(schema: Schema, instance: Any, state: State) -> Operation[None]:
+def _take_own(schema: Schema, instance: Any, state: State, own: _core.Item) -> Operation[None]:
     """Go on from a row that turned out to be what this instance sent: write what has changed since."""
-    if state.sent is None:
-        return
-    state.loaded, state.sent = state.sent, None
+    state.loaded, state.sent = own, ()
     stored = schema.codec.decode(state.loaded)
     for name in (*schema.on_update_names, *((schema.version,) if schema.version else ())):
         if name not in state.assigned and name in stored:
@@ -392,9 +392,10 @@ def _save_loaded(
     try:
         yield from _send(state, request, merged)
     except ConditionFailed as error:
-        if not _is_own(state, error):
+        own = _own(state, error)
+        if own is None:
             raise
-        yield from _take_own(schema, instance, state)
+        yield from _take_own(schema, instance, state, own)
         return
     state.loaded = merged
     if written:
@@ -463,7 +464,6 @@ def update(
     if state.loaded is not None and codec.key(schema.with_key(values)) != key:
         _refuse_other_key(schema, state.loaded, codec.encode(values, schema.with_key(values), partial=True))
     _check_named(schema, instance, changes)
-    current = _loaded_version(schema, state)
     known = {name: values[name] for name in (*schema.given_keys, *schema.minted_names) if name in values}
     local = frozenset(codec.changed(values, state.loaded)) - changes.names
     stored = yield from _update_or_insert(
@@ -472,8 +472,7 @@ def update(
         key,
         known if upsert else None,
         changes,
-        version=_version(schema, current),
-        counted=None if schema.version is None else (current or 0) + 1,
+        versioned=True,
         condition=condition,
     )
     _take(schema, instance, state, stored, keep=local)
@@ -494,7 +493,7 @@ def update_by_key(
     check_condition(schema, condition)
     _check_named(schema, None, changes)
     yield from _update_or_insert(
-        schema, State(), key, known if upsert else None, changes, version=None, counted=None, condition=condition
+        schema, State(), key, known if upsert else None, changes, versioned=False, condition=condition
     )
 
 
@@ -512,25 +511,36 @@ def _update_or_insert(
     known: dict[str, Any] | None,
     changes: Changes,
     *,
-    version: tuple[str, int | None] | None,
-    counted: int | None,
+    versioned: bool,
     condition: Condition | None,
 ) -> Operation[_core.Item]:
     """Change a stored row; where there is none and values for a new one are `known`, insert that."""
     compiled = [action.compile() for action in changes.actions]
     minted = _minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
     sent = {**minted, **changes.values}
-    if schema.version is not None and counted is not None:
-        sent[schema.version] = counted
-    elif schema.version is not None:
+    if schema.version is not None and not versioned:
         compiled.append(("add", (schema.stored_version(),), 1))
     for _ in range(_MOST_MINTS):
+        version = None
+        if schema.version is not None and versioned:
+            current = _loaded_version(schema, state)
+            version = _version(schema, current)
+            sent[schema.version] = (current or 0) + 1
         request = schema.codec.update(key, sent, actions=compiled, version=version, condition=_compiled(condition))
+        expected = _expected(schema, state, sent, compiled)
         try:
-            stored: _core.Item = yield from _send(state, request, None)
+            stored: _core.Item = yield from _send(state, request, expected)
         except ItemGone:
             if known is None:
                 raise
+        except ConditionFailed as error:
+            own = _own(state, error)
+            if own is None:
+                raise
+            state.loaded, state.sent = own, ()
+            if expected is not None and _alike(schema, own, expected, minted):
+                return own
+            continue
         else:
             return stored
         item = _inserted(schema, known, changes)
@@ -544,6 +554,23 @@ def _update_or_insert(
         model=schema.model,
         key=schema.codec.key_dict(key),
     )
+
+
+def _expected(schema: Schema, state: State, sent: dict[str, Any], compiled: list[tuple[Any, ...]]) -> _core.Item | None:
+    """What an update makes of the row as it was loaded, so that it can be known again; None if that is not known."""
+    if state.loaded is None or state.fetched is not None:
+        return None
+    try:
+        return schema.codec.updated(state.loaded, sent, compiled)
+    except InvalidValue:
+        # The stored row may have come to be one that the actions fit.
+        return None
+
+
+def _alike(schema: Schema, own: _core.Item, expected: _core.Item, minted: dict[str, Any]) -> bool:
+    """Whether two items differ in nothing but what each try mints anew."""
+    patch = schema.codec.patch(own, expected, removed=[], ignored=list(minted), version=None)
+    return patch is None
 
 
 def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.Item:

@@ -77,7 +77,7 @@ class State:
 
     Attributes:
         loaded: the stored item as this instance last read or wrote it; None while it is new.
-        sent: the item of a write whose outcome nobody knows.
+        sent: the items of writes whose outcomes nobody knows; any of them may be what is stored.
         saving: the save that is running, which mints what a hook reads.
         fetched: the names of the loaded attributes, when a query's `attributes=` left some out.
         cleared: the names that were set to None without having been loaded.
@@ -89,7 +89,7 @@ class State:
 
     def __init__(self, loaded: _core.Item | None = None, fetched: set[str] | None = None) -> None:
         self.loaded = loaded
-        self.sent: _core.Item | None = None
+        self.sent: tuple[_core.Item, ...] = ()
         self.saving: Any = None
         self.fetched = fetched
         # Replaced, never changed in place: most instances share the empty ones.
@@ -100,7 +100,7 @@ class State:
     def settle(self, loaded: _core.Item | None) -> None:
         """Begin anew from what is stored now; None when nothing is."""
         self.loaded = loaded
-        self.sent = None
+        self.sent = ()
         self.cleared = self.assigned = _NO_NAMES
         self.made = _NOTHING
 

@@ -1,0 +1,172 @@
+"""Writes whose outcome nobody learned: the next write of the same instance takes its own row for its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from mintkey import AutoGenerate, Model
+from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.errors import KeyCollision, StoreUnavailable, VersionConflict
+
+
+class Line:
+    """The way to a store, on which an answer, or a request with it, is lost when told."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+        self.faults: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def _cut(self) -> StoreUnavailable:
+        error = StoreUnavailable("the line was cut")
+        error.outcome = "unknown"
+        return error
+
+    def execute(self, request: Any) -> Any:
+        fault = self.faults.pop(0) if self.faults else None
+        if fault == "request lost":
+            raise self._cut()
+        answer = self._core.execute(request)
+        if fault == "answer lost":
+            raise self._cut()
+        return answer
+
+    def submit(self, request: Any, event_loop: asyncio.AbstractEventLoop) -> Any:
+        async def later() -> Any:
+            fault = self.faults.pop(0) if self.faults else None
+            if fault == "request lost":
+                raise self._cut()
+            answer = await self._core.submit(request, event_loop).future
+            if fault == "answer lost":
+                raise self._cut()
+            return answer
+
+        class Flight:
+            future = event_loop.create_task(later())
+
+            @staticmethod
+            def withdraw() -> bool:
+                return False
+
+        return Flight
+
+
+@pytest.fixture
+def line(store):
+    store._core = Line(store._core)
+    yield store._core
+    store._core = store._core._core
+
+
+class Plain(Model):
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    n = NumberAttribute()
+    changed_at = StringAttribute(on_update=AutoGenerate.ISO8601_MS)
+
+
+class Counted(Plain):
+    version = VersionAttribute()
+
+
+@pytest.fixture(params=[Plain, Counted])
+def model(request):
+    return request.param
+
+
+async def fails(write, *arguments, **named):
+    with pytest.raises(StoreUnavailable):
+        await write(*arguments, **named)
+
+
+@pytest.mark.parametrize("fault", ["request lost", "answer lost"])
+async def test_a_retry_of_a_new_item_is_the_same_item(do, line, model, fault):
+    item = model(n=1)
+    line.faults = [fault]
+    await fails(do.save, item)
+    key = item.pk
+    assert key is not None
+    await do.save(item)
+    assert item.pk == key
+    assert not item.is_dirty
+    assert [found.n for found in await do.all(model.scan())] == [1]
+    item.n = 2
+    await do.save(item)
+    assert (await do.get(model, pk=key)).n == 2
+
+
+@pytest.mark.parametrize("second", ["request lost", "answer lost"])
+@pytest.mark.parametrize("first", ["request lost", "answer lost"])
+async def test_two_unknown_outcomes_with_a_change_between(do, line, model, first, second):
+    item = model(n=1)
+    line.faults = [first]
+    await fails(do.save, item)
+    item.n = 2
+    line.faults = [second]
+    try:
+        await do.save(item)
+    except StoreUnavailable:
+        item.n = 3
+    await do.save(item)
+    stored = await do.all(model.scan())
+    assert [found.n for found in stored] == [item.n]
+    assert stored == [item]
+    item.n = 4
+    await do.save(item)
+    assert [found.n for found in await do.all(model.scan())] == [4]
+
+
+@pytest.mark.parametrize("fault", ["request lost", "answer lost"])
+async def test_a_retry_of_a_change_is_one_change(do, line, model, fault):
+    item = await do.create(model, n=1)
+    item.n = 2
+    line.faults = [fault]
+    await fails(do.save, item)
+    await do.save(item)
+    assert not item.is_dirty
+    stored = await do.get(model, pk=item.pk)
+    assert stored == item
+    if model is Counted:
+        assert stored.version == item.version == 2
+
+
+@pytest.mark.parametrize("fault", ["request lost", "answer lost"])
+async def test_a_retry_of_a_counted_update_adds_once(do, line, fault):
+    item = await do.create(Counted, n=1)
+    line.faults = [fault]
+    await fails(do.update, item, Counted.n.add(10))
+    await do.update(item, Counted.n.add(10))
+    stored = await do.get(Counted, pk=item.pk)
+    assert (stored.n, stored.version) == (item.n, item.version) == (11, 2)
+
+
+async def test_another_update_after_one_that_arrived_unheard_follows_it(do, line):
+    item = await do.create(Counted, n=1)
+    line.faults = ["answer lost"]
+    await fails(do.update, item, Counted.n.add(10))
+    await do.update(item, Counted.n.add(100))
+    stored = await do.get(Counted, pk=item.pk)
+    assert (stored.n, stored.version) == (item.n, item.version) == (111, 3)
+
+
+async def test_the_row_of_somebody_else_stays_somebody_elses(do, line):
+    item = Counted(n=1)
+    line.faults = ["request lost"]
+    await fails(do.save, item)
+    other = await do.create(Counted, pk=item.pk, n=5)
+    with pytest.raises(KeyCollision):
+        await do.save(item)
+    assert await do.get(Counted, pk=item.pk) == other
+    mine = await do.get(Counted, pk=item.pk)
+    mine.n = 6
+    line.faults = ["request lost"]
+    await fails(do.save, mine)
+    other.n = 7
+    await do.save(other)
+    with pytest.raises(VersionConflict):
+        await do.save(mine)
+    assert (await do.get(Counted, pk=item.pk)).n == 7
