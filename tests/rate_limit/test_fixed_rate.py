@@ -182,10 +182,11 @@ async def test_a_batch_larger_than_the_burst_is_written(do, hurried, limited):
 
 async def test_tables_take_nothing(do, hurried, limited):
     limit = limited(rcu=1e-6, wcu=1e-6, burst=1)
-    await do.save(note("a", 900))
+    await do.save(note("a", 5000))
     await do.get(Note, id="a", consistent=True)
-    # Both are used up: anything that takes units would wait for a million seconds.
+    # That took more than there was: the next read would wait for two million seconds.
     limit.reset()
+    hurried.slept = 0.0
     await do.create_table(Note)
     assert await do.table_exists(Note)
     await do.delete_table(Note)
