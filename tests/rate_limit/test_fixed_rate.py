@@ -181,10 +181,10 @@ async def test_a_batch_larger_than_the_burst_is_written(do, hurried, limited):
 
 
 async def test_tables_take_nothing(do, hurried, limited):
-    limit = limited(rcu=1e-6, wcu=1e-6, burst=1)
+    limit = limited(rcu=0.001, wcu=0.001, burst=1)
     await do.save(note("a", 5000))
     await do.get(Note, id="a", consistent=True)
-    # That took more than there was: the next read would wait for two million seconds.
+    # That took more than there was: the next read would wait for two thousand seconds.
     limit.reset()
     hurried.slept = 0.0
     await do.create_table(Note)
