@@ -391,6 +391,15 @@ class MapAttribute(Attribute[Any]):
                 model=self.model,
                 attribute=self.name,
             )
+        schema = getattr(self.nested, "__mintkey_schema__", None)
+        if schema is not None and schema.saved_strategies:
+            late = schema.saved_strategies
+            raise ConfigurationError(
+                f"{self._label}: {schema.model}.{late[0]} would never be minted, because only whole items are saved. "
+                'Mint it at construction, with auto(…, when="init")',
+                model=self.model,
+                attribute=self.name,
+            )
 
     def __getitem__(self, step: str | int) -> Path:
         return Path(f"{self._label}[{step!r}]", (*self._steps, checked_step(self._label, step)))
@@ -401,8 +410,10 @@ class MapAttribute(Attribute[Any]):
 
     def encode(self, value: Any) -> Any:
         nested = self.nested
-        if nested is None or isinstance(value, dict):
+        if nested is None:
             return value
+        if isinstance(value, dict):
+            value = nested(**value)
         if not isinstance(value, nested):
             raise TypeError(f"expected {nested.__name__} or dict, got {type(value).__name__}")
         schema = getattr(nested, "__mintkey_schema__", None)

@@ -120,7 +120,8 @@ def write(
     elif isinstance(items, Iterable):
         source = iter(items)
     else:
-        raise TypeError(f"{type(items).__name__} only iterates asynchronously: await the twin that begins with `a`")
+        way_out = ": await the twin that begins with `a`" if isinstance(items, AsyncIterable) else ""
+        raise TypeError(f"{schema.model}: a batch takes an iterable of items, not {items!r}{way_out}")
     while True:
         chunk = yield from _next_chunk(source)
         if not chunk:
@@ -128,7 +129,8 @@ def write(
         running = [_Running(item, operation(item)) for item in chunk]
         stopped: MintkeyError | None = None
         try:
-            yield from _chunk(schema, running)
+            for wave in _waves(running):
+                yield from _chunk(schema, wave)
         except (StoreUnavailable, StoreTimeout) as error:
             stopped = error
         failures = [(one.item, one.error) for one in running if one.error is not None]
@@ -142,6 +144,19 @@ def write(
     if failed:
         raise _incomplete(schema, written, failed, stopped=False) from failed[0][1]
     return written
+
+
+def _waves(running: list[_Running]) -> Iterator[list[_Running]]:
+    """The operations of a chunk, those on an instance that comes again after those on its first coming."""
+    while running:
+        seen: set[int] = set()
+        now: list[_Running] = []
+        again: list[_Running] = []
+        for one in running:
+            (again if id(one.item) in seen else now).append(one)
+            seen.add(id(one.item))
+        yield now
+        running = again
 
 
 def _next_chunk(source: Iterator[M] | AsyncIterator[M]) -> Operation[list[M]]:

@@ -11,14 +11,14 @@ import inspect
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from mintkey import _core, arguments, batches, operations, plans
 from mintkey.attributes import Attribute, utc_now
 from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue
-from mintkey.queries import QueryAccess, Result
-from mintkey.schema import COMPOUND_KEY, IMPLICIT_KEY, ModelConfig, Schema, State, constructor
+from mintkey.queries import QueryAccess, QueryAccessor, Result
+from mintkey.schema import COMPOUND_KEY, IMPLICIT_KEY, ModelConfig, NoSchema, Schema, State, constructor
 from mintkey.stores import store_of
 
 if TYPE_CHECKING:
@@ -47,13 +47,6 @@ _KEYWORDS = frozenset(
 )
 
 
-class _Query:
-    """Gives each model its `QueryAccess`."""
-
-    def __get__(self, instance: M | None, owner: type[M]) -> QueryAccess[M]:
-        return QueryAccess(owner)
-
-
 class Model:
     """An item of a table; declare a class of attributes, or of fields.
 
@@ -76,9 +69,9 @@ class Model:
     """
 
     model_config: ClassVar[ModelConfig] = ModelConfig(abstract=True)
-    query: ClassVar[_Query] = _Query()
+    query: ClassVar[QueryAccessor] = QueryAccessor()
 
-    __mintkey_schema__: ClassVar[Schema]
+    __mintkey_schema__: ClassVar[Schema] = cast("Schema", NoSchema())
     _state: State | None = None
 
     if TYPE_CHECKING:  # the hidden key of a class that is made of fields alone
@@ -161,11 +154,12 @@ class Model:
             return True
         if not isinstance(other, Model) or type(self) is not type(other):
             return NotImplemented
-        if self._state is None or other._state is None or self._state.loaded is None or other._state.loaded is None:
-            return False
         codec = self.__mintkey_schema__.codec
-        if codec.key_of(self._state.loaded) != codec.key_of(other._state.loaded):
-            return False
+        if not self.__mintkey_schema__.config.abstract:
+            mine = None if self._state is None else self._state.loaded
+            theirs = None if other._state is None else other._state.loaded
+            if mine is None or theirs is None or codec.key_of(mine) != codec.key_of(theirs):
+                return False
         try:
             return codec.encode(self.__dict__, partial=True) == codec.encode(other.__dict__, partial=True)
         except InvalidValue:
@@ -174,6 +168,8 @@ class Model:
 
     def __hash__(self) -> int:
         state = self._state
+        if self.__mintkey_schema__.config.abstract:
+            raise TypeError(f"a {type(self).__name__} has no hash: it is compared by its values, which may change")
         if state is None or state.loaded is None:
             raise TypeError(f"an unsaved {type(self).__name__} has no hash: its key is not settled before it is saved")
         return hash((type(self), self.__mintkey_schema__.codec.key_of(state.loaded)))
@@ -619,15 +615,21 @@ class Model:
             return None
         return until - utc_now()
 
+    def _extension(self, until: datetime) -> dict[str, Any]:
+        name = self._ttl_name("extend_ttl")
+        if not isinstance(until, datetime):
+            raise TypeError(
+                f"{type(self).__name__}.extend_ttl() takes a datetime, not {until!r}; update({name}=None) ends it"
+            )
+        return {name: until}
+
     def extend_ttl(self, until: datetime) -> None:
         """Set the time of expiry here and in the store at once; `ItemGone` when the row is not there any more."""
-        changes: dict[str, Any] = {self._ttl_name("extend_ttl"): until}
-        self.update(skip_hooks=True, **changes)
+        self.update(skip_hooks=True, **self._extension(until))
 
     async def aextend_ttl(self, until: datetime) -> None:
         """Like `extend_ttl()`, awaited."""
-        changes: dict[str, Any] = {self._ttl_name("aextend_ttl"): until}
-        await self.aupdate(skip_hooks=True, **changes)
+        await self.aupdate(skip_hooks=True, **self._extension(until))
 
     # Tables.
 

@@ -42,6 +42,8 @@ class Plan:
 
 def gather(schema: Schema, conditions: Iterable[Condition], equal: dict[str, Any]) -> list[Condition]:
     """All conditions of a question, those of keywords included, as one list joined by AND."""
+    if schema.config.abstract:
+        raise ConfigurationError(f"{schema.model} is abstract: it has no table to read", model=schema.model)
     unknown = [name for name in equal if name not in schema.attributes]
     if unknown:
         raise schema.unexpected(unknown)
@@ -218,6 +220,10 @@ def lookups(schema: Schema, asked: dict[str, Any]) -> list[Condition]:
             if lookup not in _LOOKUPS:
                 known = ", ".join(f"__{one}" for one in _LOOKUPS)
                 raise TypeError(f"{schema.model}.{name} has no lookup {lookup!r}; there are {known}")
+            if lookup == "between" and not (isinstance(value, (tuple, list)) and len(value) == 2):  # noqa: PLR2004
+                raise TypeError(f"{schema.model}: {keyword}= takes a pair of bounds, not {value!r}")
+            if lookup == "isnull" and not isinstance(value, bool):
+                raise TypeError(f"{schema.model}: {keyword}= takes True or False, not {value!r}")
             conditions.append(_LOOKUPS[lookup](schema.attributes[name], value))
         else:
             raise schema.unexpected([name or keyword])

@@ -21,7 +21,7 @@ from mintkey.stores import store_of
 if TYPE_CHECKING:
     from mintkey.stores import Operation
 
-__all__ = ["Page", "QueryAccess", "Result"]
+__all__ = ["Page", "QueryAccess", "QueryAccessor", "Result"]
 
 M = TypeVar("M")
 
@@ -642,3 +642,10 @@ class QueryAccess(Generic[M]):
     async def afirst(self, **lookups: Any) -> M | None:
         """Like `first()`, awaited."""
         return await self.filter(**lookups).afirst()
+
+
+class QueryAccessor:
+    """Gives each model its `QueryAccess`."""
+
+    def __get__(self, instance: object | None, owner: type[M]) -> QueryAccess[M]:
+        return QueryAccess(owner)

@@ -173,6 +173,12 @@ class Schema:
             for name, attribute in self.attributes.items()
             if attribute.on_update is not None
         )
+        #: The attributes that only a save mints, which a nested instance never sees.
+        self.saved_strategies = tuple(
+            name
+            for name, attribute in self.attributes.items()
+            if attribute.on_update is not None or (attribute.minted is not None and attribute.minted.when == "save")
+        )
         self.minted_names = frozenset(mint.name for mint in self.minted)
         self.on_update_names = frozenset(mint.name for mint in self.on_update)
         self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
@@ -430,6 +436,13 @@ class Schema:
         instance = nested.__new__(nested)
         instance.__dict__.update(self.codec.decode_plain(stored))
         return instance
+
+
+class NoSchema:
+    """Stands where a derived class has its schema."""
+
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        raise ConfigurationError(f"{owner.__name__} itself has no attributes: derive a class from it")
 
 
 def key_text(stored: Any) -> str:

@@ -109,7 +109,7 @@ def test_other_attributes_are_plain_python():
 
 def test_a_set_without_a_value_is_an_empty_set_of_its_own():
     one, two = Order(sk="1"), Order(sk="2")
-    one.tags |= {"x"}  # type: ignore[operator]
+    one.tags |= {"x"}
     assert one.tags == {"x"}
     assert two.tags == set()
     assert "tags" not in two.to_dict()

@@ -44,7 +44,7 @@ def test_a_hook_that_yields_would_never_run():
             yield
 
     with pytest.raises(ConfigurationError, match="goes directly on a method"):
-        before_save(property(lambda self: None))
+        before_save(property(lambda self: None))  # type: ignore[type-var]
 
 
 def test_a_required_attribute_cannot_be_removed_by_an_action():

@@ -650,9 +650,13 @@ impl Codec {
         Ok(compiled)
     }
 
-    fn table(&self, _py: Python<'_>) -> PyResult<&Arc<Table>> {
+    fn table(&self, py: Python<'_>) -> PyResult<&Arc<Table>> {
         self.table.as_ref().ok_or_else(|| {
-            PyTypeError::new_err(format!("{} is abstract: it has no table", self.model))
+            let message = format!(
+                "{} is abstract, so it has no table: derive a class with a key from it",
+                self.model
+            );
+            from_store(py, mintkey_store::Error::configuration(message), None, None)
         })
     }
 

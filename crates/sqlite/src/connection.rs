@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{ErrorCode, OpenFlags};
 
 use crate::config::Config;
+use crate::gate;
 use crate::place::{self, Ending, Files, Leaving};
 use crate::watch::{self, Post, Stop, Watch};
 
@@ -231,7 +232,8 @@ fn check_folder(config: &Config, path: &Path) -> Result<()> {
     }
 }
 
-/// Tries again while another connection holds the lock.
+/// Tries again while another connection holds the lock. It gives up when a fork waits for this thread, which then tries
+/// again itself.
 pub fn patiently<T>(
     config: &Config,
     watch: &mut Watch,
@@ -242,6 +244,9 @@ pub fn patiently<T>(
         match attempt() {
             Ok(value) => return Ok(value),
             Err(error) if is_busy(&error) => match watch.look() {
+                None if gate::is_wanted() => {
+                    return Err(failure(config, error, Outcome::NotApplied));
+                }
                 None => {
                     watch::pause(wait.min(watch.pause()));
                     wait = (wait * 2).min(LONGEST_PAUSE);

@@ -71,6 +71,13 @@ pub fn is_inside() -> bool {
     PASSES.get() > 0
 }
 
+/// Whether another thread waits for this one's pass. Whoever only waits for somebody else's lock then closes his
+/// connection, gives the pass back, and begins anew.
+pub fn is_wanted() -> bool {
+    let forking = FORKING.load(Ordering::SeqCst);
+    forking != 0 && forking != myself()
+}
+
 /// Asks a question that may wait for a lock of a forking thread, unless a fork is under way.
 pub fn poll(question: impl FnOnce() -> bool) -> bool {
     if FORKING.load(Ordering::SeqCst) != 0 {

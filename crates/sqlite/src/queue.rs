@@ -306,6 +306,12 @@ impl Shared {
                     }
                 }
                 Ok(None) => None,
+                // It waited for another program's lock, and its connection is closed: nothing keeps a fork waiting.
+                Err(_) if gate::is_wanted() => {
+                    drop(pass);
+                    pass = gate::enter();
+                    continue;
+                }
                 Err(error) => Some(error),
             };
             times += 1;

@@ -142,7 +142,17 @@ impl Shared {
 
     /// Reads on a connection of its own.
     fn read(&self, request: &Request, watch: &mut Watch) -> Result<Seen> {
-        let _pass = gate::enter();
+        loop {
+            let _pass = gate::enter();
+            match self.read_inside(request, watch) {
+                // It waited for a lock, and its connection is closed: nothing keeps a fork waiting.
+                Err(error) if gate::is_wanted() && watch.look().is_none() => drop(error),
+                seen => return seen,
+            }
+        }
+    }
+
+    fn read_inside(&self, request: &Request, watch: &mut Watch) -> Result<Seen> {
         self.check_whole()?;
         let idle = locked(&self.idle).pop();
         let connection = if let Some(connection) = idle {
