@@ -43,7 +43,7 @@ check: $(QUICK)  ## the quick loop: fast build, tests that are not slow
 	$(BIN)/python -m pytest -q -m "not slow"
 
 # From the cheapest to the dearest; the closing line is pytest's.
-test: lint rust $(RELEASE) types  ## everything: lints, types, Rust and Python tests
+test: lint rust fuzz-short $(RELEASE) types  ## everything: lints, types, Rust and Python tests
 	$(BIN)/python -m pytest
 
 rust: $(VENV)/.ready  ## clippy, and the tests of the crates that know no Python
@@ -60,6 +60,17 @@ types: $(VENV)/.ready  ## mypy, pyright, and the stubs against the compiled modu
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest mintkey._core
 	$(BIN)/pyright
+
+.PHONY: fuzz fuzz-short bench-ids
+fuzz:  ## try every reader of ids with a minute of random input each
+	fuzz/run.sh 60
+
+fuzz-short:
+	fuzz/run.sh 3
+
+bench-ids: $(RELEASE)  ## each strategy beside the least that C can do, and beside every rival
+	@$(BIN)/python -m pip install --require-hashes --requirement requirements/bench.txt
+	$(BIN)/python benchmarks/ids
 
 bench: $(RELEASE)  ## models and the embedded store beside the standard library, attrs, pydynox
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/bench.txt

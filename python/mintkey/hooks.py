@@ -42,10 +42,11 @@ _MARK = "__mintkey_hooks__"
 
 def _hook(kind: HookKind) -> Callable[[F], F]:
     def mark(method: F) -> F:
-        if not inspect.isfunction(method):
+        function: object = method
+        if not inspect.isfunction(function):
             raise ConfigurationError(f"@{kind} goes directly on a method, without parentheses, not on {method!r}")
-        if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
-            raise ConfigurationError(f"@{kind}: {method.__qualname__} yields, so it would never run; drop the yield")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError(f"@{kind}: {function.__qualname__} yields, so it would never run; drop the yield")
         setattr(method, _MARK, (*getattr(method, _MARK, ()), kind))
         return method
 
