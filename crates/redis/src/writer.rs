@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use mintkey_store::{
     BatchWrite, Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table,
-    Update, Write, size, update,
+    Update, Write, json, size, update,
 };
 
 use crate::engine::Errand;
 use crate::layout::Layout;
 use crate::resp::{Call, Value};
-use crate::script::{REMOVE, WRITE};
+use crate::script::{PUT, REMOVE, WRITE};
 use crate::translate::{Stored, accepted, fields, lifetime, stored, unexpected};
 
 /// What must be there for a row to be written.
@@ -131,6 +131,35 @@ impl Errand<'_> {
             .filter(|item| !table.is_expired(item, self.now))
     }
 
+    /// The call that puts items of a table without indexes, each in its own mode.
+    fn put_call(&self, layout: &Layout, puts: &[(Key, &Put, Mode<'_>)]) -> Call {
+        let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row(key)).collect();
+        let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
+        keys.extend(rows.iter().map(Vec::as_slice));
+        let mut call = Call::script(&PUT, &keys, 512 * puts.len()).arg(&layout.epoch);
+        call.repeatable = puts.iter().all(|(_, _, mode)| matches!(mode, Mode::Any));
+        let mut text = String::new();
+        for (key, put, mode) in puts {
+            call.push(match mode {
+                Mode::Any => b"any",
+                _ => b"absent",
+            });
+            call.push(&Layout::member(key));
+            match lifetime(&layout.table, &put.item, self.now) {
+                Some(milliseconds) => call.push(milliseconds.to_string().as_bytes()),
+                None => call.push(b""),
+            }
+            call.push((2 * put.item.len()).to_string().as_bytes());
+            for (name, value) in &*put.item {
+                text.clear();
+                json::encode_value(value, &mut text);
+                call.push(name.as_bytes());
+                call.push(text.as_bytes());
+            }
+        }
+        call
+    }
+
     /// Writes a whole item.
     pub async fn put(&self, put: &Put) -> Result<()> {
         let table = &put.table;
@@ -140,8 +169,14 @@ impl Errand<'_> {
             let key = self.check_put(&layout, put)?;
             let mut stored_row = None;
             if let Some(mode) = one_step(put) {
-                let call = self.write_call(&layout, &key, &put.item, mode);
-                let ended = match self.talk.ask_one(call).await {
+                let answer = if layout.table.indexes.is_empty() {
+                    let call = self.put_call(&layout, &[(key.clone(), put, mode)]);
+                    self.talk.ask_one(call).await.map(only)
+                } else {
+                    let call = self.write_call(&layout, &key, &put.item, mode);
+                    self.talk.ask_one(call).await
+                };
+                let ended = match answer {
                     Err(error) if is_doubtful(&error) => {
                         match self.look_back(&layout, &key, &put.item).await {
                             Found::Sent => return Ok(()),
@@ -319,28 +354,22 @@ impl Errand<'_> {
         let mut rest = &batch.writes[..];
         while !rest.is_empty() {
             let layout = self.layout(&batch.table).await?;
-            let mut calls = Vec::new();
-            let mut rows = HashSet::new();
-            for write in rest {
-                let Some((row, call)) = self.one_call(&layout, write) else {
-                    break;
-                };
-                // A write that must be done again must not come behind another of the same row.
-                if !rows.insert(row) {
-                    break;
-                }
-                calls.push(call);
-            }
-            let (together, after) = rest.split_at(calls.len());
+            let together = self.together(&layout, rest);
+            let (writes, after) = rest.split_at(together.writes);
             rest = after;
-            let answers = if calls.is_empty() {
-                Ok(Vec::new())
-            } else {
-                self.talk.ask(calls).await
-            };
-            match answers {
+            if writes.is_empty() {
+                if let Some((write, after)) = rest.split_first() {
+                    written.push(self.write(write).await);
+                    rest = after;
+                }
+                continue;
+            }
+            let sizes = together.sizes;
+            match self.talk.ask(together.calls).await {
                 Ok(values) => {
-                    for (write, value) in together.iter().zip(values) {
+                    let answers = values.into_iter().zip(sizes);
+                    let answers = answers.flat_map(|(value, size)| each(value, size));
+                    for (write, value) in writes.iter().zip(answers) {
                         written.push(match ended(value, &batch.table) {
                             Ok(Ended::Done) => Ok(()),
                             Ok(Ended::Stale) => {
@@ -353,20 +382,54 @@ impl Errand<'_> {
                     }
                 }
                 Err(error) if is_doubtful(&error) => {
-                    for write in together {
+                    for write in writes {
                         written.push(self.write_again(&layout, write, &error).await);
                     }
                 }
                 Err(error) => return Err(error),
             }
-            if let Some((write, after)) = rest.split_first()
-                && together.is_empty()
-            {
-                written.push(self.write(write).await);
-                rest = after;
-            }
         }
         Ok(Reply::Written(written))
+    }
+
+    /// The first of these writes that need no look before, as few calls. Each row is written once: a
+    /// write that must be done again must not come behind another of the same row.
+    fn together(&self, layout: &Layout, writes: &[Write]) -> Together {
+        let mut together = Together::default();
+        let mut keys = HashSet::new();
+        let mut puts: Vec<(Key, &Put, Mode<'_>)> = Vec::new();
+        for write in writes {
+            let Some((key, mode)) = self.one_step_of(layout, write) else {
+                break;
+            };
+            if !keys.insert(key.clone()) {
+                break;
+            }
+            match (write, mode) {
+                (Write::Put(put), Some(mode)) if layout.table.indexes.is_empty() => {
+                    puts.push((key, put, mode));
+                    if puts.len() == GROUP {
+                        together.push(self.put_call(layout, &puts), puts.len());
+                        puts.clear();
+                    }
+                    continue;
+                }
+                _ if !puts.is_empty() => {
+                    together.push(self.put_call(layout, &puts), puts.len());
+                    puts.clear();
+                }
+                _ => {}
+            }
+            let call = match (write, mode) {
+                (Write::Put(put), Some(mode)) => self.write_call(layout, &key, &put.item, mode),
+                _ => Self::remove_call(layout, &key, None),
+            };
+            together.push(call, 1);
+        }
+        if !puts.is_empty() {
+            together.push(self.put_call(layout, &puts), puts.len());
+        }
+        together
     }
 
     async fn write(&self, write: &Write) -> Result<()> {
@@ -392,22 +455,57 @@ impl Errand<'_> {
         self.write(write).await
     }
 
-    /// The row and the one call of a write that needs no look before; nothing if it does, or is refused.
-    fn one_call(&self, layout: &Layout, write: &Write) -> Option<(Vec<u8>, Call)> {
+    /// The key of a write that needs no look before, and the mode of a put; nothing if it does, or is
+    /// refused.
+    fn one_step_of(&self, layout: &Layout, write: &Write) -> Option<(Key, Option<Mode<'static>>)> {
         match write {
             Write::Put(put) => {
                 let mode = one_step(put)?;
-                let key = self.check_put(layout, put).ok()?;
-                let call = self.write_call(layout, &key, &put.item, mode);
-                Some((layout.row(&key), call))
+                Some((self.check_put(layout, put).ok()?, Some(mode)))
             }
             Write::Delete(delete) if delete.guard.is_open() => {
                 delete.table.check_key(&delete.key).ok()?;
-                let call = Self::remove_call(layout, &delete.key, None);
-                Some((layout.row(&delete.key), call))
+                Some((delete.key.clone(), None))
             }
             _ => None,
         }
+    }
+}
+
+/// Rows put in one step: the server answers nobody else meanwhile.
+const GROUP: usize = 64;
+
+/// Writes that go together.
+#[derive(Default)]
+struct Together {
+    calls: Vec<Call>,
+    /// How many writes each call carries.
+    sizes: Vec<usize>,
+    /// How many all carry.
+    writes: usize,
+}
+
+impl Together {
+    fn push(&mut self, call: Call, writes: usize) {
+        self.calls.push(call);
+        self.sizes.push(writes);
+        self.writes += writes;
+    }
+}
+
+/// What a call says to each of its writes.
+fn each(value: Value, writes: usize) -> Vec<Value> {
+    match value {
+        Value::Array(answers) if answers.len() == writes => answers,
+        other => vec![other; writes],
+    }
+}
+
+/// The one answer of a script that answers for each row.
+fn only(value: Value) -> Value {
+    match value {
+        Value::Array(mut answers) if answers.len() == 1 => answers.remove(0),
+        other => other,
     }
 }
 
