@@ -151,7 +151,7 @@ fn open(url: &str) -> Result<Arc<dyn mintkey_store::Store>, Error> {
     match url.split_once("://").map(|(scheme, _)| scheme) {
         Some("sqlite") => mintkey_sqlite::open(url),
         Some("dynamodb") => mintkey_dynamodb::open(url),
-        Some("redis" | "unix") => mintkey_redis::open(url),
+        Some("redis" | "rediss" | "redis-cluster" | "unix") => mintkey_redis::open(url),
         Some(other) => Err(Error::configuration(format!(
             "there is no store for URLs that begin with {other}://. Use {KNOWN}"
         ))),

@@ -388,7 +388,7 @@ impl Worker {
     /// Waits until the server or somebody with a request calls, or until it is time to look at the clock.
     fn wait(&mut self) {
         let mut flags = PollFlags::IN;
-        if self.line.as_ref().is_some_and(|line| !line.out.is_empty()) {
+        if self.line.as_ref().is_some_and(Line::is_full) {
             flags |= PollFlags::OUT;
         }
         let ends = self.flights.values().map(|flight| flight.watch.end());
@@ -523,6 +523,11 @@ impl Worker {
 }
 
 impl Line {
+    /// Whether something waits to be written.
+    fn is_full(&self) -> bool {
+        !self.out.is_empty() || self.connection.stream.holds_back()
+    }
+
     fn push(&mut self, flight: u64, place: usize, call: &Call, whole: bool) {
         self.sent.push_back(Sent {
             flight,

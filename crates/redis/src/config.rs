@@ -1,11 +1,15 @@
 //! Reads a store's address.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mintkey_store::size::MAX_ITEM;
-use mintkey_store::{Error, Result};
+use mintkey_store::{Error, ErrorKind, Result};
 use percent_encoding::percent_decode_str;
+use rustls::ClientConfig;
+
+use crate::tls::{self, Files};
 
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,12 +19,14 @@ const LONGEST_TIMEOUT: f64 = 86_400.0;
 const LARGEST_ITEM: usize = 64 * 1024 * 1024;
 
 /// What an address says.
-#[derive(Clone, Eq, PartialEq)]
+#[derive(Clone)]
 pub struct Config {
     /// The address without password and parameters, for messages.
     pub address: String,
     /// Where the server listens.
     pub place: Place,
+    /// How to encrypt, if at all.
+    pub encryption: Option<Arc<ClientConfig>>,
     /// The user to sign in as; none: the default one.
     pub user: Option<String>,
     /// The password.
@@ -57,6 +63,7 @@ impl Config {
         let mut config = Self {
             address: format!("{scheme}://{location}"),
             place: Place::Host(String::new(), DEFAULT_PORT),
+            encryption: None,
             user: None,
             password: None,
             database: 0,
@@ -82,7 +89,7 @@ impl Config {
             }
         }
         match scheme {
-            "redis" => {
+            "redis" | "rediss" => {
                 let (authority, database) = location.split_once('/').unwrap_or((location, ""));
                 config.place = host(authority).ok_or_else(|| {
                     wrong(format!(
@@ -106,12 +113,20 @@ impl Config {
                 }
                 config.place = Place::Socket(PathBuf::from(path));
             }
+            "redis-cluster" => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "mintkey cannot use a Redis Cluster yet: the rows, orders and indexes of a table lie in several \
+                     slots there, and no script changes them in one step; use a single server, redis://host:6379/0",
+                ));
+            }
             _ => {
                 return Err(wrong(format!(
                     "begins with {scheme:?}: write redis://localhost:6379/0, or unix:///run/redis/redis.sock"
                 )));
             }
         }
+        let mut files = Files::default();
         let mut seen: Vec<&str> = Vec::new();
         for parameter in parameters
             .split('&')
@@ -122,7 +137,16 @@ impl Config {
                 return Err(wrong(format!("gives {name:?} twice: leave one out")));
             }
             seen.push(name);
-            config.set(scheme, name, &decode(value)?)?;
+            let value = decode(value)?;
+            match name {
+                "ca" if scheme == "rediss" => files.ca = Some(value),
+                "cert" if scheme == "rediss" => files.certificate = Some(value),
+                "key" if scheme == "rediss" => files.key = Some(value),
+                _ => config.set(scheme, name, &value)?,
+            }
+        }
+        if scheme == "rediss" {
+            config.encryption = Some(tls::client(&files)?);
         }
         Ok(config)
     }
@@ -171,8 +195,8 @@ impl Config {
             }
             _ => {
                 return Err(Error::configuration(format!(
-                    "{address} has an unknown parameter {name:?}: there are prefix, timeout and max_item, and \
-                     db for unix://"
+                    "{address} has an unknown parameter {name:?}: there are prefix, timeout and max_item, \
+                     db for unix://, and ca, cert and key for rediss://"
                 )));
             }
         }
@@ -245,6 +269,8 @@ mod tests {
             "redis://host?max_item=5",
             "redis://host?db=1",
             "redis://host?sync=full",
+            "redis://host?ca=/x",
+            "rediss://host?ca=/nowhere/ca.pem",
             "unix://relative",
             "http://host",
         ] {

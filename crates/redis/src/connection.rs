@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 
 use crate::config::{Config, Place};
 use crate::resp::{Call, Garbage, Parser, Value};
+use crate::tls::{Encrypted, encrypt};
 use crate::translate::refusal;
 use crate::watch::{POLL, Stop, Watch};
 
@@ -21,14 +22,24 @@ const OLDEST: (u32, u32) = (6, 2);
 pub enum Stream {
     /// To a host's port.
     Tcp(TcpStream),
+    /// To a host's port, encrypted.
+    Encrypted(Encrypted),
     /// To a socket in the file system.
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// Whether bytes that were taken already still wait to be sent.
+    pub fn holds_back(&self) -> bool {
+        matches!(self, Self::Encrypted(stream) if stream.conn.wants_write())
+    }
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
+            Self::Encrypted(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
         }
     }
@@ -38,12 +49,16 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
+            Self::Encrypted(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Self::Encrypted(stream) => stream.flush(),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -51,6 +66,7 @@ impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
+            Self::Encrypted(stream) => stream.sock.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
         }
     }
@@ -116,7 +132,13 @@ impl Connection {
     /// Connects and signs in.
     pub fn open(config: &Config, watch: &mut Watch) -> Result<Self> {
         let stream = match &config.place {
-            Place::Host(host, port) => connect(config, host, *port, watch)?,
+            Place::Host(host, port) => {
+                let socket = connect(config, host, *port, watch)?;
+                match &config.encryption {
+                    None => Stream::Tcp(socket),
+                    Some(client) => Stream::Encrypted(encrypt(config, client, host, socket)?),
+                }
+            }
             Place::Socket(path) => {
                 let stream =
                     UnixStream::connect(path).map_err(|error| unreachable_server(config, error))?;
@@ -174,6 +196,7 @@ impl Connection {
     pub fn unblock(&self, config: &Config) -> Result<()> {
         let set = match &self.stream {
             Stream::Tcp(stream) => stream.set_nonblocking(true),
+            Stream::Encrypted(stream) => stream.sock.set_nonblocking(true),
             Stream::Unix(stream) => stream.set_nonblocking(true),
         };
         set.map_err(|error| unreachable_server(config, error))
@@ -184,7 +207,12 @@ impl Connection {
         let mut byte = [0_u8; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let looked = rustix::net::recv(self.stream.as_fd(), &mut byte, flags);
-        self.parser.is_empty() && matches!(looked, Err(rustix::io::Errno::AGAIN))
+        // An encrypted connection may have had a word of its own after the greeting.
+        let quiet = match looked {
+            Ok((_, count)) => count > 0 && matches!(self.stream, Stream::Encrypted(_)),
+            Err(error) => error == rustix::io::Errno::AGAIN,
+        };
+        quiet && self.parser.is_empty()
     }
 
     /// Sends calls and waits for the answers to all of them.
@@ -285,14 +313,14 @@ fn check_version(config: &Config, info: &str) -> Result<()> {
 }
 
 /// Connects to the first address of a host that answers.
-fn connect(config: &Config, host: &str, port: u16, watch: &mut Watch) -> Result<Stream> {
+fn connect(config: &Config, host: &str, port: u16, watch: &mut Watch) -> Result<TcpStream> {
     let addresses = (host, port)
         .to_socket_addrs()
         .map_err(|error| unreachable_server(config, error))?;
     let mut last = io::Error::new(Io::NotFound, "the host has no address");
     for address in addresses {
         match connect_to(address, watch) {
-            Ok(stream) => return Ok(Stream::Tcp(stream)),
+            Ok(stream) => return Ok(stream),
             Err(Cause::Stopped(stop)) => return Err(stop.error(Outcome::NotApplied)),
             Err(Cause::Broken(error)) => last = error,
         }

@@ -18,6 +18,7 @@ mod resp;
 mod script;
 mod store;
 mod talk;
+mod tls;
 mod translate;
 mod watch;
 mod writer;
@@ -28,13 +29,15 @@ use mintkey_store::{Result, Store};
 
 /// Opens the store at an address. Nothing is connected before the first request.
 ///
-/// `redis://user:password@host:6379/0` is a server, `unix:///run/redis/redis.sock?db=0` one that
-/// listens at a socket. Parameters: `prefix=` for the names of all keys, `timeout=` in seconds (5),
+/// `redis://user:password@host:6379/0` is a server, `rediss://…` one that is spoken to encrypted,
+/// `unix:///run/redis/redis.sock?db=0` one that listens at a socket. Parameters: `ca=`, `cert=` and
+/// `key=` for `rediss://` (paths of PEM files), `prefix=` for the names of all keys, `timeout=` in seconds (5),
 /// `max_item=` in bytes (400 KB).
 ///
 /// # Errors
 ///
-/// `Configuration` if the address is no such address.
+/// `Configuration` if the address is no such address, or a file that it names cannot be read;
+/// `Unsupported` for a Redis Cluster.
 pub fn open(url: &str) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(store::RedisStore::new(config::Config::parse(
         url,

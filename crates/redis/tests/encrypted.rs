@@ -1,0 +1,108 @@
+//! A server that is spoken to encrypted, asks for a password, and wants to see a certificate.
+
+#[path = "../../store/tests/suite/requests.rs"]
+mod requests;
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use mintkey_store::{ErrorKind, Operation};
+use requests::*;
+
+/// A server in a folder; a shell ends it and removes the folder when this process is gone.
+struct Server {
+    folder: PathBuf,
+    port: u16,
+    _shell: Child,
+}
+
+fn certificate(folder: &Path, name: &str) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
+        .args(["ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=localhost", "-addext"])
+        .args(["subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext"])
+        .args(["basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(folder.join(format!("{name}.key")))
+        .arg("-out")
+        .arg(folder.join(format!("{name}.pem")))
+        .stderr(Stdio::null())
+        .status()
+        .expect("install openssl, which makes the certificates of this test");
+    assert!(made.success());
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = std::env::temp_dir().join(format!("mintkey-redis-tls-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        certificate(&folder, "own");
+        certificate(&folder, "other");
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let script = "cd \"$0\"; redis-server --port 0 --tls-port \"$1\" --bind 127.0.0.1 --save '' --requirepass s3cret \
+                      --tls-cert-file own.pem --tls-key-file own.key --tls-ca-cert-file own.pem >log 2>&1 & \
+                      read -r _; kill $!; wait; rm -r \"$0\"";
+        let shell = Command::new("sh")
+            .args(["-c", script, folder.to_str().unwrap(), &port.to_string()])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let began = std::time::Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed().as_secs() < 10, "install redis-server");
+            std::thread::yield_now();
+        }
+        Self {
+            folder,
+            port,
+            _shell: shell,
+        }
+    }
+
+    fn url(&self, login: &str, ca: &str, own: &str) -> String {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let (port, ca) = (self.port, file(ca));
+        let (certificate, key) = (file(&format!("{own}.pem")), file(&format!("{own}.key")));
+        format!("rediss://{login}127.0.0.1:{port}?ca={ca}&cert={certificate}&key={key}")
+    }
+}
+
+#[test]
+fn both_sides_show_who_they_are() {
+    let server = Server::start();
+    let store = mintkey_redis::open(&server.url(":s3cret@", "own.pem", "own")).unwrap();
+    for sort in ["1", "2"] {
+        let large = order("a", sort, &[("text", "x".repeat(300_000).as_str().into())]);
+        put(&*store, &orders(), large.clone()).unwrap();
+        assert_eq!(get(&*store, &orders(), key("a", sort)), Some(large.clone()));
+        let answers: Vec<_> = (0..20)
+            .map(|_| submit(&*store, get_of(&orders(), key("a", sort))).1)
+            .collect();
+        for answer in answers {
+            let reply = mintkey_store::Reply::Item(Some(large.clone()));
+            assert_eq!(answer.recv().unwrap().unwrap(), reply);
+        }
+    }
+    let refused = |url: &str| {
+        let store = mintkey_redis::open(url).unwrap();
+        let error = run(&*store, Operation::Scan(scan_of(&orders()))).unwrap_err();
+        assert!(!error.to_string().contains("wr0ng"), "{error}");
+        error.kind
+    };
+    for url in [
+        server.url(":wr0ng@", "own.pem", "own"),
+        server.url("", "own.pem", "own"),
+    ] {
+        assert_eq!(refused(&url), ErrorKind::Configuration);
+    }
+    for url in [
+        server.url(":s3cret@", "other.pem", "own"),
+        server.url(":s3cret@", "own.pem", "other"),
+    ] {
+        let kind = refused(&url);
+        assert!(matches!(kind, ErrorKind::Unavailable(_)), "{kind:?}");
+    }
+}
