@@ -65,6 +65,10 @@ class Condition:
         """The conditions that are joined by AND at the top."""
         yield self
 
+    def roots(self) -> Iterator[str | int]:
+        """The stored names of the attributes that it asks about."""
+        raise NotImplementedError
+
 
 def _parts(condition: Condition, kind: type[Every | Some]) -> tuple[Condition, ...]:
     return condition.conditions if isinstance(condition, kind) else (condition,)
@@ -83,6 +87,9 @@ class Test(Condition):
 
     def compile(self) -> tuple[Any, ...]:
         return (self.name, self.steps, *self.operands)
+
+    def roots(self) -> Iterator[str | int]:
+        yield self.steps[0]
 
     def __repr__(self) -> str:
         if self.name in {"==", "!=", "<", "<=", ">", ">="}:
@@ -105,6 +112,10 @@ class Every(Condition):
         for condition in self.conditions:
             yield from condition.conjuncts()
 
+    def roots(self) -> Iterator[str | int]:
+        for condition in self.conditions:
+            yield from condition.roots()
+
     def __repr__(self) -> str:
         return " & ".join(map(repr, self.conditions))
 
@@ -118,6 +129,10 @@ class Some(Condition):
     def compile(self) -> tuple[Any, ...]:
         return ("or", *(condition.compile() for condition in self.conditions))
 
+    def roots(self) -> Iterator[str | int]:
+        for condition in self.conditions:
+            yield from condition.roots()
+
     def __repr__(self) -> str:
         return f"({' | '.join(map(repr, self.conditions))})"
 
@@ -130,6 +145,9 @@ class Not(Condition):
 
     def compile(self) -> tuple[Any, ...]:
         return ("not", self.condition.compile())
+
+    def roots(self) -> Iterator[str | int]:
+        return self.condition.roots()
 
     def __repr__(self) -> str:
         inner = repr(self.condition)

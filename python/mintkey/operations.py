@@ -177,6 +177,8 @@ def check_condition(schema: Schema, condition: object) -> None:
     """Refuse what is no condition, before any hook runs."""
     if condition is not None and not isinstance(condition, Condition):
         raise TypeError(f"{schema.model}: expected a condition such as {schema.model}.x == 1, got {condition!r}")
+    if isinstance(condition, Condition):
+        schema.check_names(condition.roots())
 
 
 # Save.

@@ -51,6 +51,7 @@ def gather(schema: Schema, conditions: Iterable[Condition], equal: dict[str, Any
     for condition in conditions:
         if not isinstance(condition, Condition):
             raise TypeError(f"{schema.model}: expected a condition such as {schema.model}.x == 1, got {condition!r}")
+        schema.check_names(condition.roots())
         gathered.extend(condition.conjuncts())
     gathered.extend(schema.attributes[name] == value for name, value in equal.items())
     return gathered

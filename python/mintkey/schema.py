@@ -157,6 +157,7 @@ class Schema:
         self.keys = tuple(name for name in (self.partition, self.sort) if name is not None)
         #: The attributes that a caller gives to name an item.
         self.given_keys = (*(self.parts or ((self.partition,) if self.partition else ())), *self._sort_names())
+        self.stored_names = frozenset(attribute.stored_name for attribute in self.attributes.values())
         #: The same as a set, where they are the stored key as they stand.
         self.plain_key = frozenset() if self.parts else frozenset(self.given_keys)
         #: The store in which the table was last claimed for this model.
@@ -421,6 +422,12 @@ class Schema:
             if attribute.stored_name == stored_name:
                 return name
         raise self.unexpected([str(stored_name)])
+
+    def check_names(self, stored_names: Iterable[str | int]) -> None:
+        """Refuse a condition on attributes that the model does not have."""
+        for stored_name in stored_names:
+            if stored_name not in self.stored_names:
+                raise self.unexpected([str(stored_name)])
 
     def unexpected(self, names: Iterable[str]) -> TypeError:
         """The error for names that are no attributes, with the nearest ones that are."""

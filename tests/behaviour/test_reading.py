@@ -512,3 +512,24 @@ async def test_explain_tells_the_plan(do, events):
     assert "at" in told
     assert "kind" in told
     assert "scan" in do.scan(Event).explain()
+
+
+async def test_a_condition_of_another_model_is_refused(do):
+    class Other(Model):
+        pk = StringAttribute(partition_key=True)
+        elsewhere = NumberAttribute()
+
+    wrong = (Other.elsewhere == 5) | ~(Other.elsewhere > 5)
+    for ask in (
+        lambda: do.query(Event, wrong, stream="A"),
+        lambda: do.scan(Event, wrong),
+        lambda: Event.query.filter(wrong),
+    ):
+        with pytest.raises(TypeError, match="Event has no attribute 'elsewhere'"):
+            ask()
+    event = await do.create(Event, stream="Z", at=1)
+    for write in (do.save, do.delete):
+        with pytest.raises(TypeError, match="Event has no attribute 'elsewhere'"):
+            await write(event, condition=wrong)
+    with pytest.raises(TypeError, match="Event has no attribute 'elsewhere'"):
+        await do.update(event, condition=wrong, kind="x")

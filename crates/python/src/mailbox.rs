@@ -3,6 +3,9 @@
 //! A store's thread puts an answer into the loop's mailbox and, when the mailbox was empty, writes to one file
 //! descriptor that the loop watches. It never takes the GIL for it. The descriptor is there while something is in
 //! flight, so an idle store holds nothing. A loop that cannot watch descriptors is called with `call_soon_threadsafe`.
+//!
+//! Nothing of Python's runs while the lock of the mailboxes is held, not even the end of an object: another thread could
+//! get the GIL there and wait for the lock with it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -88,9 +91,9 @@ impl Mailboxes {
         let shared = store.get().shared();
         if !shared.mailboxes.lock().by_loop.contains_key(&identity) {
             let mailbox = open(store, event_loop, identity)?;
-            let closed = shared.mailboxes.lock().closed(store.py());
-            drop(closed);
-            shared.mailboxes.lock().by_loop.insert(identity, mailbox);
+            forget_closed(store.py(), shared);
+            let replaced = shared.mailboxes.lock().by_loop.insert(identity, mailbox);
+            drop(replaced);
         }
         let (number, inbox) = {
             let mut mailboxes = shared.mailboxes.lock();
@@ -115,29 +118,30 @@ impl Mailboxes {
         Ok((place, Box::new(move |outcome| inbox.put(number, outcome))))
     }
 
-    /// Takes out the mailboxes of loops that were closed with something in flight.
-    fn closed(&mut self, py: Python<'_>) -> Vec<Mailbox> {
-        let gone = |mailbox: &Mailbox| {
-            let closed = mailbox.event_loop.bind(py).call_method0("is_closed");
-            closed
-                .and_then(|closed| closed.is_truthy())
-                .unwrap_or(false)
-        };
-        let identities: Vec<usize> = self
-            .by_loop
-            .iter()
-            .filter(|(_, mailbox)| gone(mailbox))
-            .map(|(identity, _)| *identity)
-            .collect();
-        identities
-            .iter()
-            .filter_map(|identity| self.by_loop.remove(identity))
-            .collect()
-    }
-
     /// Forgets everything, in a child: its loops are other loops, and the objects belong to the parent's past.
     pub fn abandon(&mut self) {
         std::mem::forget(std::mem::take(&mut self.by_loop));
+    }
+}
+
+/// Takes out the mailboxes of loops that were closed with something in flight.
+fn forget_closed(py: Python<'_>, shared: &Shared) {
+    let loops: Vec<(usize, Py<PyAny>)> = shared
+        .mailboxes
+        .lock()
+        .by_loop
+        .iter()
+        .map(|(identity, mailbox)| (*identity, mailbox.event_loop.clone_ref(py)))
+        .collect();
+    for (identity, event_loop) in loops {
+        let closed = event_loop.bind(py).call_method0("is_closed");
+        if closed
+            .and_then(|closed| closed.is_truthy())
+            .unwrap_or(false)
+        {
+            let gone = shared.mailboxes.lock().by_loop.remove(&identity);
+            drop(gone);
+        }
     }
 }
 
@@ -148,9 +152,9 @@ fn open<'py>(
     identity: usize,
 ) -> PyResult<Mailbox> {
     let py = store.py();
-    let weak: Py<Store> = store.clone().unbind();
+    let owner: Py<Store> = store.clone().unbind();
     let deliver = PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<()> {
-        deliver(weak.bind(arguments.py()), identity)
+        deliver(owner.bind(arguments.py()), identity)
     })?;
     let (read, write) = descriptors()?;
     let bell = match event_loop.call_method1("add_reader", (read.as_raw_fd(), &deliver)) {
@@ -290,14 +294,13 @@ impl Flight {
         let withdrawn = py.detach(|| self.ticket.withdraw());
         if withdrawn {
             let shared = self.place.store.get().shared();
-            if let Some(mailbox) = shared
+            let waited = shared
                 .mailboxes
                 .lock()
                 .by_loop
                 .get_mut(&self.place.identity)
-            {
-                mailbox.waiting.remove(&self.place.number);
-            }
+                .and_then(|mailbox| mailbox.waiting.remove(&self.place.number));
+            drop(waited);
             close_if_idle(py, shared, self.place.identity)?;
         }
         Ok(withdrawn)
