@@ -39,8 +39,9 @@ demo: $(RELEASE)  ## build, then the main job on a file of the embedded store
 
 ##@ Work
 .PHONY: bench check test rust lint types format lock clean help
-check: $(QUICK)  ## the quick loop: fast build, tests that are not slow
-	$(BIN)/python -m pytest -q -m "not slow"
+check: $(QUICK)  ## the quick loop: fast build, the blocking half of the tests on the embedded store
+	$(BIN)/python -m pytest -q -m "not slow" -k "not async and not redis and not dynamodb" \
+		tests/model tests/behaviour tests/house
 
 # From the cheapest to the dearest; the closing line is pytest's.
 test: lint rust fuzz-short $(RELEASE) types  ## everything: lints, types, Rust and Python tests

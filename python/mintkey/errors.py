@@ -50,7 +50,7 @@ class MintkeyError(Exception):
     Attributes:
         model: the name of the model class, where one is concerned.
         attribute: the name of the attribute, where one is concerned.
-        key: the item's key as a dict of attribute names to values, where one is concerned.
+        key: the item's key as it is stored, a dict of stored names to stored values, where one is concerned.
         store: the store's URL without its password, where one is concerned.
     """
 
