@@ -18,6 +18,7 @@ use tokio::time::{sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::blocking::is_quiet;
 use crate::http::{Endpoint, Incoming, Response};
 use crate::link::{Fault, Link, Why, closed};
 use crate::operations;
@@ -27,6 +28,9 @@ use crate::tls;
 /// Requests under way at once; the others wait, and can still be withdrawn.
 const MOST: u32 = 64;
 const AT_ONCE: usize = MOST as usize;
+/// Names looked up at once, and how long the threads stay that do it.
+const LOOKUPS: usize = 2;
+const LOOKUPS_REST: Duration = Duration::from_secs(1);
 
 const WAITING: u8 = 0;
 const BEGUN: u8 = 1;
@@ -77,8 +81,11 @@ pub struct Background {
 impl Background {
     /// Starts the thread.
     pub fn start(inner: Arc<Inner>) -> io::Result<Self> {
+        // The other threads only look names up: the system's way to do that waits.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(LOOKUPS)
+            .thread_keep_alive(LOOKUPS_REST)
             .build()?;
         let (jobs, queue) = unbounded_channel();
         let pending = Arc::new(AtomicUsize::new(0));
@@ -179,8 +186,8 @@ impl Connection {
             Stream::Plain(socket) => socket,
             Stream::Tls(stream) => stream.get_ref().0,
         };
-        let read = socket.try_read(&mut [0_u8; 1]);
-        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        // Asked of the system: what the runtime knows is as old as its last look.
+        is_quiet(socket)
     }
 
     async fn send(&mut self, request: &[u8]) -> io::Result<()> {

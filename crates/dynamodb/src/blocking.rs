@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -55,15 +56,6 @@ impl Connection {
         }
     }
 
-    /// Whether the server has neither closed nor said anything while nobody asked.
-    fn is_quiet(&self) -> bool {
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        matches!(
-            recv(self.socket(), &mut [0_u8; 1], flags),
-            Err(Errno::AGAIN)
-        )
-    }
-
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.stream {
             Stream::Plain(socket) => socket.write(bytes),
@@ -87,6 +79,12 @@ impl Connection {
         self.incoming.advance(count);
         Ok(count)
     }
+}
+
+/// Whether the server has neither closed nor said anything while nobody asked.
+pub fn is_quiet(socket: impl AsFd) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(recv(socket, &mut [0_u8; 1], flags), Err(Errno::AGAIN))
 }
 
 /// The link of one blocking call.
@@ -133,7 +131,7 @@ impl<'a> Blocking<'a> {
                 let place = pool.iter().rposition(|idle| idle.endpoint == *endpoint)?;
                 pool.remove(place)
             };
-            if connection.is_quiet() {
+            if is_quiet(connection.socket()) {
                 return Some(connection);
             }
         }

@@ -271,7 +271,7 @@ pub async fn update_item<L: Link>(
     let (table, guard, key) = (&update.table, &update.guard, &update.key);
     table.check_key(key)?;
     update::check(&update.actions, table)?;
-    check_values(table, update)?;
+    let values = check_values(table, update)?;
     if let Some(condition) = &guard.condition {
         condition.check()?;
     }
@@ -301,7 +301,7 @@ pub async fn update_item<L: Link>(
                 });
             }
             Err(Failure::Refused(refusal)) if refusal.code == CONDITION => refusal,
-            Err(failure) => return Err(about.worded(failure)),
+            Err(failure) => return Err(with_largest(about.worded(failure), &values)),
         };
         let lies_there = refusal.item.is_some();
         let stored = session.met(&write, &mut refusal, now).await?;
@@ -386,7 +386,7 @@ async fn replace<L: Link>(
 }
 
 /// Checks the values that an update sets: what can be seen without the row is told without a call.
-fn check_values(table: &Table, update: &Update) -> Result<()> {
+fn check_values(table: &Table, update: &Update) -> Result<Item> {
     let mut item = Item::with_capacity(update.actions.len());
     for action in &update.actions {
         if let (Action::Set(path, value) | Action::SetIfAbsent(path, value), [_]) =
@@ -397,7 +397,24 @@ fn check_values(table: &Table, update: &Update) -> Result<()> {
         }
     }
     size::check_item(&item, table, MAX_ITEM)?;
-    table.check_indexed(&item)
+    table.check_indexed(&item)?;
+    Ok(item)
+}
+
+/// Names the largest value of an update that made its item too large.
+fn with_largest(mut error: Error, values: &Item) -> Error {
+    let largest = values
+        .iter()
+        .max_by_key(|(_, value)| size::value_size(value));
+    if let (ErrorKind::ItemTooLarge, Some((name, value))) = (error.kind, largest) {
+        let size = size::value_size(value);
+        error.message = format!(
+            "{}; the largest value that is set is {name} ({size} bytes)",
+            error.message
+        );
+        error = error.on(name);
+    }
+    error
 }
 
 /// What an update sets an attribute to.

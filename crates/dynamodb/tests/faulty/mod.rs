@@ -1,0 +1,135 @@
+//! A server that answers as a script says, request by request, and keeps what it was sent.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+/// What happens to one request.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Answered with this status and body.
+    Reply(u16, String),
+    /// Answered with these bytes as they are.
+    Raw(String),
+    /// Taken in, and the connection closed.
+    Cut,
+    /// Answered, and the connection closed behind it, which nobody is told.
+    Leave(String),
+    /// Taken in, and nothing more.
+    Stall,
+}
+
+/// The server; it ends with its last connection.
+pub struct Faulty {
+    pub endpoint: String,
+    seen: Arc<Mutex<Vec<String>>>,
+    left: Receiver<()>,
+}
+
+pub fn refused(status: u16, code: &str) -> Act {
+    Act::Reply(
+        status,
+        format!(
+            "{{\"__type\":\"com.amazonaws.dynamodb.v20120810#{code}\",\"message\":\"because\"}}"
+        ),
+    )
+}
+
+impl Faulty {
+    pub fn new(script: &[Act]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let own: Vec<Act> = script.to_vec();
+        let script = Arc::new(Mutex::new(own.into_iter()));
+        let (leaving, left) = channel();
+        let noted = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (noted, script) = (Arc::clone(&noted), Arc::clone(&script));
+                let leaving = leaving.clone();
+                std::thread::spawn(move || serve(stream, &noted, &script, &leaving));
+            }
+        });
+        Self {
+            endpoint,
+            seen,
+            left,
+        }
+    }
+
+    /// The requests that came, whole.
+    pub fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Waits until a connection was left.
+    pub fn wait_for_leaving(&self) {
+        self.left.recv().unwrap();
+    }
+}
+
+fn serve(
+    mut stream: TcpStream,
+    seen: &Mutex<Vec<String>>,
+    script: &Mutex<std::vec::IntoIter<Act>>,
+    leaving: &Sender<()>,
+) {
+    while let Some(request) = read(&mut stream) {
+        seen.lock().unwrap().push(request);
+        // Beyond the script everything is well.
+        let act = script.lock().unwrap().next();
+        let act = act.unwrap_or_else(|| Act::Reply(200, "{}".to_owned()));
+        let written = match act {
+            Act::Reply(status, body) => stream.write_all(answer(status, &body).as_bytes()),
+            Act::Raw(text) => {
+                let _ = stream.write_all(text.as_bytes());
+                return;
+            }
+            Act::Cut => return,
+            Act::Leave(body) => {
+                let written = stream.write_all(answer(200, &body).as_bytes());
+                drop(stream);
+                let _ = leaving.send(());
+                return drop(written);
+            }
+            Act::Stall => {
+                // Until the other side gives up.
+                let _ = stream.read(&mut [0]);
+                return;
+            }
+        };
+        if written.is_err() {
+            return;
+        }
+    }
+}
+
+fn answer(status: u16, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status} Said\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Reads one request; nothing when the other side has closed.
+fn read(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))?;
+            if body.len() >= length.parse().ok()? {
+                return Some(text);
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&buffer[..count]),
+            _ => return None,
+        }
+    }
+}
