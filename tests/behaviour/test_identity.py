@@ -105,7 +105,7 @@ async def test_repr_shows_the_values(do, order):
 
 async def test_tables_do_not_mix(do, order):
     class Other(Model):
-        model_config = ModelConfig(table="Orders")
+        model_config = ModelConfig(table="orders.2")
         pk = StringAttribute(partition_key=True)
         sk = StringAttribute(sort_key=True)
 

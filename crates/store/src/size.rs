@@ -102,7 +102,17 @@ fn check_value(value: &Value, attribute: &Name, depth: usize) -> Result<()> {
     let inner = |inner: &Value| check_value(inner, attribute, depth + 1);
     let empty = match value {
         Value::List(list) => return list.iter().try_for_each(inner),
-        Value::Map(map) => return map.iter().try_for_each(|(_, value)| inner(value)),
+        Value::Map(map) => {
+            return map.iter().try_for_each(|(name, value)| {
+                if name.is_empty() {
+                    return Err(Error::invalid(format!(
+                        "{attribute} holds a map with an empty name: give every entry one, or store it as JSON text"
+                    ))
+                    .on(attribute));
+                }
+                inner(value)
+            });
+        }
         Value::StringSet(set) => set.is_empty(),
         Value::NumberSet(set) => set.is_empty(),
         Value::BinarySet(set) => set.is_empty(),

@@ -90,6 +90,7 @@ fn items_over_a_limit_are_refused_and_say_why() {
     for bad in [
         item(&[("a", nested(33))]),
         item(&[("", 1.into())]),
+        item(&[("a", Value::Map(item(&[("", 1.into())])))]),
         item(&[("a", list(&[strings(&[])]))]),
     ] {
         assert_eq!(
