@@ -49,7 +49,7 @@ test: lint rust fuzz-short $(RELEASE) types  ## everything: lints, types, Rust a
 
 rust: $(VENV)/.ready  ## clippy, and the tests of the crates that know no Python
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo test $(PURE_CRATES) --profile quick --locked --quiet
+	$(BIN)/python tests/servers/dynamodb.py cargo test $(PURE_CRATES) --profile quick --locked --quiet
 
 lint: $(VENV)/.ready  ## rustfmt, ruff
 	cargo fmt --all --check

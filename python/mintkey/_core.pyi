@@ -273,6 +273,9 @@ class Store:
     def engine(self) -> str:
         """The engine's name."""
     @property
+    def creates_tables(self) -> bool:
+        """Whether a missing table is made at its first use."""
+    @property
     def ordered_scans(self) -> bool:
         """Whether a scan comes in the order of the keys."""
     def execute(self, request: Request) -> Any:

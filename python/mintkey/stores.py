@@ -56,6 +56,11 @@ class Store:
         return self._core.address
 
     @property
+    def creates_tables(self) -> bool:
+        """Whether a missing table is made at its first use; else `Model.create_table()` has to be called."""
+        return self._core.creates_tables
+
+    @property
     def ordered_scans(self) -> bool:
         """Whether a scan comes in the order of the keys."""
         return self._core.ordered_scans

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from mintkey import Store, connect
+from mintkey import Store, connect, operations
 from mintkey.testing import FrozenClock, frozen
 
 
@@ -40,9 +40,24 @@ def redis_prefix(folder: Any) -> str:
     return f"{redis_address()}?prefix={uuid.uuid5(RUN, str(folder))}"
 
 
+@functools.cache
+def dynamodb_address() -> str:
+    """The DynamoDB server that MINTKEY_TEST_DYNAMODB names, or one that runs until the tests end."""
+    if named := os.environ.get("MINTKEY_TEST_DYNAMODB"):
+        return named
+    script = Path(__file__).parents[1] / "servers" / "dynamodb.py"
+    return SERVERS.enter_context(runpy.run_path(str(script))["server"]())
+
+
+def dynamodb_prefix(folder: Any) -> str:
+    """A prefix for this folder's tables on a DynamoDB server."""
+    prefix = f"{uuid.uuid5(RUN, str(folder))}-"
+    return f"dynamodb://us-east-1?endpoint={dynamodb_address()}&table_prefix={prefix}"
+
+
 RUN = uuid.uuid4()
 SERVERS = ExitStack()
-STORES: dict[str, Callable[[Any], str]] = {"sqlite": sqlite_file, "redis": redis_prefix}
+STORES: dict[str, Callable[[Any], str]] = {"sqlite": sqlite_file, "redis": redis_prefix, "dynamodb": dynamodb_prefix}
 
 
 def pytest_sessionfinish() -> None:
@@ -60,7 +75,22 @@ def url(request, tmp_path) -> str:
 def store(url) -> Iterator[Store]:
     """An empty store, connected as the default one."""
     with connect(url) as opened:
+        if not opened.creates_tables:
+            _make_tables(opened)
         yield opened
+
+
+def _make_tables(opened: Store) -> None:
+    """Have every model's table made when it is first used."""
+    claim, known = opened.claim, set()
+
+    def make(schema: Any) -> None:
+        claim(schema)
+        if id(schema) not in known:
+            known.add(id(schema))
+            opened.run(operations.create_table(schema))
+
+    opened.claim = make  # type: ignore[method-assign]
 
 
 class Do:

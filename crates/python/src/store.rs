@@ -78,6 +78,12 @@ impl Store {
         self.shared.engine.capabilities().engine
     }
 
+    /// Whether a missing table is made at its first use.
+    #[getter]
+    fn creates_tables(&self) -> bool {
+        self.shared.engine.capabilities().creates_tables
+    }
+
     /// Whether a scan comes in the order of the keys.
     #[getter]
     fn ordered_scans(&self) -> bool {
