@@ -11,13 +11,14 @@ import os
 import runpy
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mintkey import Store, connect, operations
+from mintkey.errors import ConfigurationError
 from mintkey.testing import FrozenClock, frozen
 
 
@@ -75,22 +76,29 @@ def url(request, tmp_path) -> str:
 def store(url) -> Iterator[Store]:
     """An empty store, connected as the default one."""
     with connect(url) as opened:
-        if not opened.creates_tables:
-            _make_tables(opened)
-        yield opened
+        if opened.creates_tables:
+            yield opened
+        else:
+            with _tables(opened):
+                yield opened
 
 
-def _make_tables(opened: Store) -> None:
-    """Have every model's table made when it is first used."""
-    claim, known = opened.claim, set()
+@contextmanager
+def _tables(opened: Store) -> Iterator[None]:
+    """Have every model's table made when it is first used, and dropped at the end."""
+    claim, made = opened.claim, {}
 
     def make(schema: Any) -> None:
         claim(schema)
-        if id(schema) not in known:
-            known.add(id(schema))
+        if id(schema) not in made:
+            made[id(schema)] = schema
             opened.run(operations.create_table(schema))
 
     opened.claim = make  # type: ignore[method-assign]
+    yield
+    with suppress(ConfigurationError):  # the test closed it
+        for schema in made.values():
+            opened.run(operations.delete_table(schema))
 
 
 class Do:

@@ -7,6 +7,8 @@ mod chain;
 mod files;
 mod remote;
 mod sources;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -92,6 +94,15 @@ pub struct Keeper {
 }
 
 impl Keeper {
+    /// A keeper that looks where a test says.
+    #[cfg(test)]
+    pub fn of(sources: Sources) -> Self {
+        Self {
+            sources,
+            ..Self::default()
+        }
+    }
+
     /// Where requests go.
     pub fn place(&self, config: &Config) -> Result<&Place> {
         if let Some(place) = self.place.get() {
@@ -182,41 +193,5 @@ pub fn suffix(region: &str) -> &'static str {
         Some("us") if region.starts_with("us-isof-") => "csp.hci.ic.gov",
         Some("eu") if region.starts_with("eu-isoe-") => "cloud.adc-e.uk",
         _ => "amazonaws.com",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place(url: &str, vars: &[(&str, &str)]) -> Result<Place> {
-        find_place(&Config::parse(url)?, &Sources::of(vars))
-    }
-
-    #[test]
-    fn a_place_is_found_where_aws_looks_for_it() {
-        let shown = |url: &str, vars: &[(&str, &str)]| {
-            let place = place(url, vars).unwrap();
-            format!("{} {}", place.region, place.endpoint)
-        };
-        assert_eq!(
-            shown("dynamodb://eu-west-1", &[("AWS_REGION", "us-east-1")]),
-            "eu-west-1 https://dynamodb.eu-west-1.amazonaws.com"
-        );
-        assert_eq!(
-            shown("dynamodb://", &[("AWS_DEFAULT_REGION", "cn-north-1")]),
-            "cn-north-1 https://dynamodb.cn-north-1.amazonaws.com.cn"
-        );
-        let local = ("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:8000");
-        assert_eq!(
-            shown("dynamodb://eu-west-1", &[local]),
-            "eu-west-1 http://localhost:8000"
-        );
-        assert_eq!(
-            shown("dynamodb://x?endpoint=http://[::1]:1", &[local]),
-            "x http://[::1]:1"
-        );
-        assert!(place("dynamodb://", &[]).is_err());
-        assert!(place("dynamodb://?profile=none", &[]).is_err());
     }
 }
