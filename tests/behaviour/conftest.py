@@ -86,19 +86,21 @@ def store(url) -> Iterator[Store]:
 @contextmanager
 def _tables(opened: Store) -> Iterator[None]:
     """Have every model's table made when it is first used, and dropped at the end."""
-    claim, made = opened.claim, {}
+    claim, core, made = opened.claim, opened._core, {}
 
     def make(schema: Any) -> None:
         claim(schema)
-        if id(schema) not in made:
+        if id(schema) not in made and not schema.config.abstract:
             made[id(schema)] = schema
-            opened.run(operations.create_table(schema))
+            for request in operations.create_table(schema):
+                core.execute(request)
 
     opened.claim = make  # type: ignore[method-assign]
     yield
     with suppress(ConfigurationError):  # the test closed it
         for schema in made.values():
-            opened.run(operations.delete_table(schema))
+            for request in operations.delete_table(schema):
+                core.execute(request)
 
 
 class Do:

@@ -174,12 +174,6 @@ fn check_shape(table: &Table) -> Result<()> {
             )
             .of(table))
         };
-        if index.partition.len() > 1 {
-            return unsupported(
-                "DynamoDB looks up one attribute for equality, not several: declare one attribute that holds them \
-                 together (template=\"{a}#{b}\") and index that",
-            );
-        }
         if index.local && table.sort.is_none() {
             return unsupported(
                 "DynamoDB has local indexes only where the table has a sort key: leave local=True out",
@@ -198,7 +192,8 @@ fn check_shape(table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// The keys of an index, partition then sort, with their kinds.
+/// The keys of an index as the service has them, partition then sort, with their kinds. Of several
+/// partition attributes it has the first; queries filter by the others.
 fn index_keys(index: &Index) -> Vec<(Name, KeyKind)> {
     let kind = index
         .partition
@@ -461,7 +456,8 @@ fn push_capacity(inner: &Inner, to: &mut String) -> bool {
     true
 }
 
-/// Appends an index. What it shows includes the time of expiry, which reads judge by.
+/// Appends an index. What it shows includes what reads judge by: the time of expiry, and the
+/// partition attributes that are no key there.
 fn push_index(inner: &Inner, table: &Table, index: &Index, to: &mut String) {
     to.push_str("{\"IndexName\":");
     json::push_text(&translate::index_name(&index.name), to);
@@ -472,9 +468,10 @@ fn push_index(inner: &Inner, table: &Table, index: &Index, to: &mut String) {
         Projection::All | Projection::Keys => Vec::new(),
     };
     let is_key = |name: &Name| {
-        let keys = std::iter::once(&table.partition).chain(&table.sort);
-        keys.chain(index.attributes()).any(|key| key.name == *name)
+        let mut keys = std::iter::once(&table.partition).chain(&table.sort);
+        keys.any(|key| key.name == *name) || index_keys(index).iter().any(|(key, _)| key == name)
     };
+    shown.extend(index.partition.iter().map(|part| &part.name));
     shown.extend(&table.ttl);
     shown.retain(|name| !is_key(name));
     shown.sort();

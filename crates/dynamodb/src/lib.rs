@@ -17,6 +17,7 @@ mod config;
 mod credentials;
 mod errors;
 mod expression;
+mod filters;
 mod http;
 mod json;
 mod link;

@@ -10,14 +10,13 @@ use mintkey_store::{
 use crate::calls::{Repeat, Session};
 use crate::errors::About;
 use crate::expression;
+use crate::filters::{is_too_long, others, roots};
 use crate::json;
 use crate::link::Link;
 use crate::operations::keep;
 use crate::range::{Sort, range};
 use crate::translate::{self, Body};
 
-/// The bytes an expression may have.
-const MAX_EXPRESSION: usize = 4096;
 /// What is looked at in the first call of a limited page with a filter.
 const FIRST_LOOK: usize = 32;
 /// What is looked at in any call: the service wants a 32-bit number.
@@ -42,6 +41,8 @@ struct Plan<'a> {
     keys: Option<Keys>,
     /// The attribute that orders what is read.
     order: Option<&'a KeyAttribute>,
+    /// The values of the partition attributes that are no key of the index there.
+    others: Vec<Condition>,
     /// What the server filters by.
     pushed: Option<Condition>,
     /// What is filtered by here.
@@ -111,6 +112,7 @@ pub async fn query<L: Link>(session: &Session<'_, L>, query: &Query, now: i64) -
         index,
         keys: None,
         order,
+        others: others(partition, &query.partition),
         pushed: None,
         judged: Vec::new(),
         attributes: query.attributes.as_deref(),
@@ -149,6 +151,7 @@ pub async fn scan<L: Link>(session: &Session<'_, L>, scan: &Scan, now: i64) -> R
         index: None,
         keys: None,
         order: None,
+        others: Vec::new(),
         pushed: None,
         judged: Vec::new(),
         attributes: scan.attributes.as_deref(),
@@ -253,6 +256,7 @@ impl<'a> Plan<'a> {
                 self.judged = vec![filter];
             }
         }
+        pushed.extend(self.others.iter().cloned());
         let expired = translate::expired(self.table, now);
         pushed.extend(expired.map(|expired| Condition::Not(Box::new(expired))));
         self.pushed = match pushed.len() {
@@ -432,8 +436,10 @@ impl<'a> Plan<'a> {
                 let value = translate::index_partition_value(&[]);
                 item.insert(translate::index_partition(index), value);
             }
-            for (part, value) in index.attributes().zip(&after.index) {
-                item.insert(part.name.clone(), value.to_value());
+            for (place, (part, value)) in index.attributes().zip(&after.index).enumerate() {
+                if place == 0 || place >= index.partition.len() {
+                    item.insert(part.name.clone(), value.to_value());
+                }
             }
         }
         json::push_item(&item, to);
@@ -586,42 +592,4 @@ impl<'a> Plan<'a> {
         })?;
         Ok(batch)
     }
-}
-
-/// The names of the attributes a condition looks at.
-fn roots(condition: &Condition) -> Vec<Name> {
-    let mut names = Vec::new();
-    collect(condition, &mut names);
-    names
-}
-
-fn collect(condition: &Condition, names: &mut Vec<Name>) {
-    match condition {
-        Condition::Compare { path, .. }
-        | Condition::Between { path, .. }
-        | Condition::IsIn { path, .. }
-        | Condition::BeginsWith { path, .. }
-        | Condition::Contains { path, .. }
-        | Condition::Exists(path)
-        | Condition::Missing(path)
-        | Condition::IsType(path, _)
-        | Condition::Size { path, .. } => names.extend(path.root().cloned()),
-        Condition::And(parts) | Condition::Or(parts) => {
-            for part in parts {
-                collect(part, names);
-            }
-        }
-        Condition::Not(inner) => collect(inner, names),
-    }
-}
-
-/// Whether an expression of all these would be longer than one may be.
-fn is_too_long(parts: &[Condition]) -> bool {
-    let mut text = String::new();
-    let mut placeholders = expression::Placeholders::default();
-    for part in parts {
-        placeholders.condition(part, &mut text);
-        text.push_str(" AND ");
-    }
-    text.len() > MAX_EXPRESSION - 64
 }
