@@ -86,7 +86,8 @@ def store(url) -> Iterator[Store]:
 @contextmanager
 def _tables(opened: Store) -> Iterator[None]:
     """Have every model's table made when it is first used, and dropped at the end."""
-    claim, core, made = opened.claim, opened._core, {}
+    claim, made = opened.claim, {}
+    core: Any = opened._core
 
     def make(schema: Any) -> None:
         claim(schema)

@@ -178,10 +178,11 @@ TEXTS += ["None", "null", "NaN", "x" * 10_000, '{"$B": "AA=="}', "\u2028"]
 
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
 async def test_texts(do, text):
-    loaded = await reloaded(do, text=text, things=[text], data={f"-{text}": text, "$": {f"${text}": text}}, words={text})
+    data = {f"-{text}": text, "$": {f"${text}": text}}
+    loaded = await reloaded(do, text=text, things=[text], data=data, words={text})
     assert loaded.text == text
     assert loaded.things == [text]
-    assert loaded.data == {f"-{text}": text, "$": {f"${text}": text}}
+    assert loaded.data == data
     assert loaded.words == {text}
 
 

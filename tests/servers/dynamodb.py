@@ -86,9 +86,7 @@ def server(*options: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="mintkey-dynamodb-") as work:
         log = Path(work) / "log"
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*command, *(options or ("-inMemory",))], cwd=work, stdout=output, stderr=output
-            )
+            process = subprocess.Popen([*command, *(options or ("-inMemory",))], cwd=work, stdout=output, stderr=output)
         try:
             wait_for(process, port, log)
             yield f"http://127.0.0.1:{port}"
