@@ -21,6 +21,9 @@ from pathlib import Path
 
 PATIENCE = 10.0
 
+# Ends the server and removes its folder as soon as this process closes the pipe, however it goes.
+WATCH = 'folder=$1; shift; "$@" >"$folder/log" 2>&1 & server=$!; read -r _; kill $server; wait; rm -r "$folder"'
+
 
 def program(name: str = "redis-server") -> str:
     """Where the program is; it is installed if need be."""
@@ -49,32 +52,24 @@ def free_port() -> int:
 def server(*options: str) -> Iterator[str]:
     """A fresh server with these options; gives its address."""
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="mintkey-redis-") as folder:
-        log = Path(folder) / "log"
-        command = [program(), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
-        with log.open("wb") as output:
-            process = subprocess.Popen([*command, *options], stdout=output, stderr=output)
-        try:
-            wait_for(process, port, log)
-            yield f"redis://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
-            process.kill()
-            process.wait()
+    folder = tempfile.mkdtemp(prefix="mintkey-redis-")
+    command = [program(), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", *options]
+    watcher = subprocess.Popen(["sh", "-c", WATCH, "sh", folder, *command], stdin=subprocess.PIPE)
+    try:
+        wait_for(port, Path(folder) / "log")
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        watcher.communicate()
 
 
-def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def wait_for(port: int, log: Path) -> None:
     """Waits until a server listens."""
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and process.poll() is None:
+    while time.monotonic() < end:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
             probe.sendall(b"PING\r\n")
             if probe.recv(5) == b"+PONG":
                 return
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.02)
     raise RuntimeError(f"redis-server does not start:\n{log.read_text()}")
 
 
