@@ -41,7 +41,11 @@ def run(program: str) -> str:
 
 def test_ctrl_c_ends_a_wait_and_gives_its_units_back():
     program = """
+import signal
 import time
+
+# A shell starts what runs in the background with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def sleep(seconds):
     print("waiting", flush=True)

@@ -20,6 +20,9 @@ from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import *
 
+# A shell starts what runs in the background with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 class Row(Model):
     pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
     n = NumberAttribute()
