@@ -17,6 +17,7 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mintkey._core import freeze, move_clock, now_ms, thaw
+from mintkey.attributes import parse_iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +33,7 @@ _MICROSECOND = timedelta(microseconds=1)
 def _microseconds(time: datetime | str | float) -> int:
     """Return a time in microseconds since the Unix epoch; a naive one is taken as UTC."""
     if isinstance(time, str):
-        # Before Python 3.11 fromisoformat knows no Z.
-        time = datetime.fromisoformat(time[:-1] + "+00:00" if time.endswith("Z") else time)
+        time = parse_iso(time)
     if isinstance(time, datetime):
         aware = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
         return (aware - _EPOCH) // _MICROSECOND
