@@ -45,11 +45,11 @@ check: $(QUICK)  ## the quick loop: fast build, the blocking half of the tests o
 
 # From the cheapest to the dearest; the closing line is pytest's.
 test: lint rust fuzz-short $(RELEASE) types  ## everything: lints, types, Rust and Python tests
-	$(BIN)/python -m pytest
+	$(BIN)/python tests/servers run $(BIN)/python -m pytest
 
 rust: $(VENV)/.ready  ## clippy, and the tests of the crates that know no Python
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	$(BIN)/python tests/servers/dynamodb.py cargo test $(PURE_CRATES) --profile quick --locked --quiet
+	$(BIN)/python tests/servers run cargo test $(PURE_CRATES) --profile quick --locked --quiet
 
 lint: $(VENV)/.ready  ## rustfmt, ruff
 	cargo fmt --all --check
@@ -61,6 +61,13 @@ types: $(VENV)/.ready  ## mypy, pyright, and the stubs against the compiled modu
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest mintkey._core
 	$(BIN)/pyright
+
+.PHONY: servers servers-stop
+servers: $(VENV)/.ready  ## leave the tests' servers running; prints the variables by which the tests find them
+	@$(BIN)/python tests/servers start
+
+servers-stop:  ## end those
+	@$(PYTHON) tests/servers stop
 
 .PHONY: fuzz fuzz-short bench-ids
 fuzz:  ## try every reader of ids with a minute of random input each
@@ -96,7 +103,7 @@ clean:  ## remove what the commands above made
 help:  ## this list
 	@awk 'BEGIN { FS = ":.*##" } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*##/ { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*##/ { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The three marks: requirements installed, release built, quick built.
 $(VENV)/.ready: requirements/dev.txt

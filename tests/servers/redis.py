@@ -1,28 +1,39 @@
-"""Redis servers to test with, on free ports, gone when the tests are.
+"""Redis servers to test with, on free ports, gone when the tests are: plain, with password and TLS, a Cluster.
 
     python tests/servers/redis.py COMMAND…
 
-runs a command with MINTKEY_TEST_REDIS in its environment, the address of a fresh server. Tests that find none there
-start one themselves. Debian's package is installed where the program is missing.
+runs a command with MINTKEY_TEST_REDIS in its environment, the address of a fresh plain server. Tests that find none
+there start what they need themselves. Debian's package is installed where the program is missing.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PATIENCE = 10.0
+PASSWORD = "s3cret"
+PRIMARIES, REPLICAS = 3, 1
 
 # Ends the server and removes its folder as soon as this process closes the pipe, however it goes.
 WATCH = 'folder=$1; shift; "$@" >"$folder/log" 2>&1 & server=$!; read -r _; kill $server; wait; rm -r "$folder"'
+
+# Safe against kill -9, and quick to see that a neighbour is gone.
+MEMBER = (
+    *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
+    *("--appendonly", "yes", "--appendfsync", "always"),
+    *("--repl-diskless-sync-delay", "0"),
+)
 
 
 def program(name: str = "redis-server") -> str:
@@ -42,10 +53,36 @@ def program(name: str = "redis-server") -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens at, as is the one above by 10,000, where the members of a Cluster talk."""
+    while True:
+        port = random.randint(10_000, 30_000)
+        with suppress(OSError), socket.socket() as probe, socket.socket() as above:
+            probe.bind(("127.0.0.1", port))
+            above.bind(("127.0.0.1", port + 10_000))
+            return port
+
+
+@contextmanager
+def _running(folder: str, connect: Callable[[], socket.socket], *options: str) -> Iterator[None]:
+    """A server that works in this folder, which goes with it."""
+    command = [program(), "--bind", "127.0.0.1", "--dir", folder, "--save", "", *options]
+    watcher = subprocess.Popen(["sh", "-c", WATCH, "sh", folder, *command], stdin=subprocess.PIPE)
+    try:
+        wait_for(connect, Path(folder) / "log")
+        yield
+    finally:
+        watcher.communicate()
+
+
+def wait_for(connect: Callable[[], socket.socket], log: Path) -> None:
+    """Waits until a server answers; that it asks for a password is an answer, too."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        with suppress(OSError), connect() as probe:
+            probe.sendall(b"PING\r\n")
+            if probe.recv(5) in {b"+PONG", b"-NOAU"}:
+                return
+    raise RuntimeError(f"redis-server does not start:\n{log.read_text()}")
 
 
 @contextmanager
@@ -53,24 +90,92 @@ def server(*options: str) -> Iterator[str]:
     """A fresh server with these options; gives its address."""
     port = free_port()
     folder = tempfile.mkdtemp(prefix="mintkey-redis-")
-    command = [program(), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", *options]
-    watcher = subprocess.Popen(["sh", "-c", WATCH, "sh", folder, *command], stdin=subprocess.PIPE)
-    try:
-        wait_for(port, Path(folder) / "log")
+    with _running(folder, lambda: socket.create_connection(("127.0.0.1", port), 1), "--port", str(port), *options):
         yield f"redis://127.0.0.1:{port}"
-    finally:
-        watcher.communicate()
 
 
-def wait_for(port: int, log: Path) -> None:
-    """Waits until a server listens."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
-            probe.sendall(b"PING\r\n")
-            if probe.recv(5) == b"+PONG":
-                return
-    raise RuntimeError(f"redis-server does not start:\n{log.read_text()}")
+@contextmanager
+def secure(*options: str) -> Iterator[str]:
+    """A fresh server that speaks TLS only and asks for a password; gives its address, with the CA to trust.
+
+    Beside the CA's `ca.pem` lie a certificate and a key that it vouches for, `client.pem` and `client.key`.
+    """
+    port = free_port()
+    folder = Path(tempfile.mkdtemp(prefix="mintkey-redis-"))
+    certificates(folder)
+    encrypted = [
+        *("--port", "0", "--tls-port", str(port), "--tls-auth-clients", "optional"),
+        *("--tls-ca-cert-file", str(folder / "ca.pem")),
+        *("--tls-cert-file", str(folder / "server.pem"), "--tls-key-file", str(folder / "server.key")),
+        *("--requirepass", PASSWORD),
+    ]
+    trust = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+
+    def connect() -> socket.socket:
+        return trust.wrap_socket(socket.create_connection(("127.0.0.1", port), 1), server_hostname="127.0.0.1")
+
+    with _running(str(folder), connect, *encrypted, *options):
+        yield f"rediss://:{PASSWORD}@127.0.0.1:{port}?ca={folder / 'ca.pem'}"
+
+
+def certificates(folder: Path) -> None:
+    """An authority made on the spot, and what it vouches for: a server and a client."""
+
+    def openssl(*words: str) -> None:
+        done = subprocess.run(["openssl", *words], cwd=folder, check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"openssl {words[0]}: {done.stderr}")
+
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    vouching = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
+    openssl("req", "-x509", *new_key, "-days", "2", "-subj", "/CN=test", "-keyout", "ca.key", "-out", "ca.pem")
+    (folder / "names").write_text("basicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        openssl("req", *new_key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        openssl("x509", "-req", "-in", f"{name}.csr", *vouching, "-extfile", "names", "-out", f"{name}.pem")
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
+    """A fresh Cluster of three primaries with a replica each; gives the address that names them all."""
+    with ExitStack() as members:
+        ports: list[int] = []
+        for _ in range(PRIMARIES * (1 + REPLICAS)):
+            port = free_port()
+            folder = tempfile.mkdtemp(prefix="mintkey-redis-")
+            at = ("127.0.0.1", port)
+            connect = lambda at=at: socket.create_connection(at, 1)  # noqa: E731
+            members.enter_context(_running(folder, connect, "--port", str(port), *MEMBER))
+            ports.append(port)
+        nodes = [f"127.0.0.1:{port}" for port in ports]
+        create = ["--cluster", "create", *nodes, "--cluster-replicas", str(REPLICAS), "--cluster-yes"]
+        done = subprocess.run([program("redis-cli"), *create], check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"the Cluster does not form:\n{done.stdout}{done.stderr}")
+        wait_until_whole(ports)
+        yield f"redis-cluster://{','.join(nodes)}"
+
+
+def wait_until_whole(ports: list[int]) -> None:
+    """Waits until every member sees the whole Cluster, and every replica has what its primary has."""
+    end = time.monotonic() + 3 * PATIENCE
+    waiting = list(ports)
+    while waiting and time.monotonic() < end:
+        waiting = [port for port in waiting if not _whole(port)]
+    if waiting:
+        raise RuntimeError(f"the Cluster is not whole: {_cli(waiting[0], 'cluster', 'nodes')}")
+
+
+def _whole(port: int) -> bool:
+    if "cluster_state:ok" not in _cli(port, "cluster", "info"):
+        return False
+    role = _cli(port, "role").split()
+    return "connected" in role if role[0] == "slave" else len(role) > len(("master", "offset"))
+
+
+def _cli(port: int, *words: str) -> str:
+    command = [program("redis-cli"), "-p", str(port), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":
