@@ -246,8 +246,9 @@ class Codec:
         attributes: list[str] | None = None,
         count: bool = False,
         consistent: bool = False,
+        segment: tuple[int, int] | None = None,
     ) -> Request:
-        """Reads a page of the table."""
+        """Reads a page of the table, or of one of its segments."""
 
 # --- stores
 
@@ -280,6 +281,8 @@ class Store:
         """Whether a scan comes in the order of the keys."""
     def execute(self, request: Request) -> Any:
         """Carries a request out on this thread, with the GIL released."""
+    def execute_all(self, requests: list[Request]) -> list[Any]:
+        """Carries several reads out on this thread, with the GIL released; their answers in order."""
     def submit(self, request: Request, event_loop: asyncio.AbstractEventLoop) -> Flight:
         """Starts a request; its answer comes to the future of what is returned."""
     def close(self) -> None:

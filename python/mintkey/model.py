@@ -443,11 +443,14 @@ class Model:
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
         consistent: bool = False,
+        segments: int = 1,
     ) -> Result[Self]:
-        """All items of the table for which the conditions hold. Every item is read, whatever the conditions."""
+        """All items for which the conditions hold. Every item of the table is read, in `segments` parts at once."""
         schema = cls.__mintkey_schema__
         how = plans.scan_plan(plans.gather(schema, conditions, {}))
-        return Result(schema, cls._loaded, how, limit=limit, attributes=attributes, consistent=consistent)
+        return Result(
+            schema, cls._loaded, how, limit=limit, attributes=attributes, consistent=consistent, segments=segments
+        )
 
     @classmethod
     def ascan(
@@ -456,25 +459,26 @@ class Model:
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
         consistent: bool = False,
+        segments: int = 1,
     ) -> Result[Self]:
         """Like `scan()`, for `async for`."""
-        return cls.scan(*conditions, limit=limit, attributes=attributes, consistent=consistent)
+        return cls.scan(*conditions, limit=limit, attributes=attributes, consistent=consistent, segments=segments)
 
     @classmethod
-    def count(cls, *conditions: Condition, **equal: Any) -> int:
+    def count(cls, *conditions: Condition, segments: int = 1, **equal: Any) -> int:
         """How many items there are for which the conditions and equalities hold; all of the table without any."""
-        return cls._counted(conditions, equal).count()
+        return cls._counted(conditions, equal, segments).count()
 
     @classmethod
-    async def acount(cls, *conditions: Condition, **equal: Any) -> int:
+    async def acount(cls, *conditions: Condition, segments: int = 1, **equal: Any) -> int:
         """Like `count()`, awaited."""
-        return await cls._counted(conditions, equal).acount()
+        return await cls._counted(conditions, equal, segments).acount()
 
     @classmethod
-    def _counted(cls, conditions: Iterable[Condition], equal: dict[str, Any]) -> Result[Self]:
+    def _counted(cls, conditions: Iterable[Condition], equal: dict[str, Any], segments: int) -> Result[Self]:
         schema = cls.__mintkey_schema__
-        gathered = plans.gather(schema, conditions, equal)
-        return Result(schema, cls._loaded, plans.plan_or_scan(schema, gathered))
+        how = plans.plan_or_scan(schema, plans.gather(schema, conditions, equal))
+        return Result(schema, cls._loaded, how, segments=segments)
 
     # Many at once.
 

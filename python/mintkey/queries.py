@@ -6,7 +6,6 @@ import base64
 import binascii
 import dataclasses
 import hashlib
-import heapq
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 from mintkey import _core, operations, plans
 from mintkey.conditions import Condition, Every
 from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.passes import AT_ONCE, Divided, Heap, Order, Pass
 from mintkey.schema import Schema
 from mintkey.stores import store_of
 
@@ -27,8 +27,6 @@ M = TypeVar("M")
 
 _log = logging.getLogger("mintkey.queries")
 
-#: How many items the first page of an iteration holds, and how many the largest: few for who stops early.
-_FIRST_PAGE, _LARGEST_PAGE = 64, 1024
 #: A cursor is a fingerprint of its query, the number of items left under its limit, and a position of the store.
 _FINGERPRINT, _LEFT = 8, 8
 _NO_LIMIT = (1 << 8 * _LEFT) - 1
@@ -46,14 +44,6 @@ class Page(Generic[M]):
 
     def __len__(self) -> int:
         return len(self.items)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Order:
-    """An order asked for, where the plan itself does not give it: by one attribute, in memory."""
-
-    name: str
-    descending: bool
 
 
 class Result(Generic[M]):
@@ -75,6 +65,7 @@ class Result(Generic[M]):
         consistent: bool = False,
         order: Order | None = None,
         offset: int = 0,
+        segments: int = 1,
     ) -> None:
         self._schema = schema
         self._make = make
@@ -86,6 +77,9 @@ class Result(Generic[M]):
         self._consistent = consistent
         self._order = order
         self._offset = offset
+        self._segments = cast("int", _whole(segments, "segments", least=1))
+        if self._segments > 1 and how.partition is not None:
+            raise TypeError(f"{schema.model}: segments= divides a scan, and this is a {self.explain()}; leave it out")
         self._kept: list[M] | None = None
 
     def _checked_attributes(self, attributes: Iterable[str]) -> tuple[str, ...]:
@@ -117,13 +111,16 @@ class Result(Generic[M]):
             "consistent": self._consistent,
             "order": self._order,
             "offset": self._offset,
+            "segments": self._segments,
             **changes,
         }
         return Result(self._schema, self._make, self._plan, **parts)
 
     # Reading pages.
 
-    def _request(self, size: int, after: bytes | None, *, count: bool = False) -> _core.Request:
+    def _request(
+        self, size: int, after: bytes | None, *, count: bool = False, segment: int | None = None
+    ) -> _core.Request:
         how, codec = self._plan, self._schema.codec
         attributes = None if self._attributes is None or count else list(self._attributes)
         if how.partition is None:
@@ -135,6 +132,7 @@ class Result(Generic[M]):
                 count=count,
                 descending=self._descending,
                 consistent=self._consistent,
+                segment=None if segment is None else (segment, self._segments),
             )
         return codec.query(
             list(how.partition),
@@ -152,12 +150,31 @@ class Result(Generic[M]):
     def _read(self, size: int, after: bytes | None) -> Operation[tuple[list[M], bytes | None]]:
         """One page of instances, their `after_load` hooks run, and where the next one begins."""
         page = yield self._request(size, after)
+        return (yield from self._instances(page.items)), page.next
+
+    def _read_together(
+        self, size: int, places: list[tuple[int, bytes | None]]
+    ) -> Operation[tuple[list[M], list[bytes | None]]]:
+        """A page of each of these segments, and where the next ones begin."""
+        pages = yield [self._request(size, after, segment=segment) for segment, after in places]
+        instances: list[M] = []
+        for page in pages:
+            instances.extend((yield from self._instances(page.items)))
+        return instances, [page.next for page in pages]
+
+    def _instances(self, items: list[_core.Item]) -> Operation[list[M]]:
         fetched = self._shown if self._attributes is None else self._attributes
-        instances = [self._make(item, None if fetched is None else set(fetched)) for item in page.items]
+        instances = [self._make(item, None if fetched is None else set(fetched)) for item in items]
         if self._schema.hooks.of("after_load"):
             for instance in instances:
                 yield from operations.run_hooks(self._schema, instance, "after_load")
-        return instances, page.next
+        return instances
+
+    def _pass(self) -> Pass[M]:
+        """A pass over all of it."""
+        if self._segments > 1:
+            return Divided(self._read_together, self._segments, self._limit, self._offset)
+        return Pass(self._read, self._limit, self._offset)
 
     def __iter__(self) -> Iterator[M]:
         if self._kept is not None:
@@ -171,7 +188,7 @@ class Result(Generic[M]):
             yield from self._kept
             return
         store = store_of(self._schema)
-        reading = _Pass(self, self._limit, self._offset)
+        reading = self._pass()
         while reading.more:
             yield from store.run(reading.page())
 
@@ -198,11 +215,11 @@ class Result(Generic[M]):
     def _unordered(self) -> Result[M]:
         return self._but(order=None, limit=None, offset=0)
 
-    def _heap(self) -> _Heap[M]:
+    def _heap(self) -> Heap[M]:
         order = cast("Order", self._order)
         _log.info("%s: no index orders by %r; the items are sorted in memory", self._schema.model, order.name)
         most = None if self._limit is None else self._limit + self._offset
-        return _Heap(self._schema, order, most)
+        return Heap(self._schema, order, most)
 
     # What people ask of a result.
 
@@ -239,11 +256,16 @@ class Result(Generic[M]):
         size = cast("int", _whole(size, "size", least=1))
         if self._order is not None:
             raise TypeError(f"a result sorted in memory by {self._order.name!r} has no pages; take a slice of it")
+        if self._segments > 1:
+            raise TypeError(
+                f"{self._schema.model}: a scan in {self._segments} segments stands at as many places, which no cursor "
+                "can hold; iterate over it, or read pages without segments="
+            )
         left, skip, after = self._limit, self._offset, None
         if cursor is not None:
             (left, after), skip = self._opened(cursor), 0
         wanted = size if left is None else min(size, left)
-        reading = _Pass(self, wanted, skip, after)
+        reading: Pass[M] = Pass(self._read, wanted, skip, after)
         instances: list[M] = []
         while reading.more:
             instances.extend((yield from reading.page()))
@@ -287,14 +309,30 @@ class Result(Generic[M]):
     def _counting(self) -> Operation[int]:
         total = 0
         after: bytes | None = None
-        while True:
+        while self._segments == 1:
             page = yield self._request(0, after, count=True)
             total += page.count
             after = page.next
             if after is None:
                 break
+        else:
+            total = yield from self._counting_together()
         total = max(0, int(total) - self._offset)
         return total if self._limit is None else min(total, self._limit)
+
+    def _counting_together(self) -> Operation[int]:
+        total = 0
+
+        def count(_: int, places: list[tuple[int, bytes | None]]) -> Operation[tuple[list[M], list[bytes | None]]]:
+            nonlocal total
+            pages = yield [self._request(0, after, count=True, segment=segment) for segment, after in places]
+            total += sum(page.count for page in pages)
+            return [], [page.next for page in pages]
+
+        counting: Divided[M] = Divided(count, self._segments, None, 0)
+        while counting.more:
+            yield from counting.page()
+        return total
 
     def order_by(self, name: str) -> Result[M]:
         """The same items in the order of an attribute, `"-name"` for the reverse.
@@ -313,7 +351,7 @@ class Result(Generic[M]):
             if other is not None and other.sorted_by == name:
                 how = other
         natural = how.sorted_by
-        if how.partition is None and store_of(schema).ordered_scans:
+        if how.partition is None and self._segments == 1 and store_of(schema).ordered_scans:
             natural = schema.partition
         if natural == name:
             return Result(
@@ -335,6 +373,8 @@ class Result(Generic[M]):
         how = self._plan
         if how.partition is None:
             parts = [f"scan of table {self._schema.table!r}"]
+            if self._segments > 1:
+                parts.append(f"in {self._segments} segments, up to {AT_ONCE} at once")
         else:
             where = f"index {how.index!r} of table" if how.index else "table"
             parts = [f"query of {where} {self._schema.table!r}"]
@@ -401,33 +441,6 @@ def _told(name: str, sort: tuple[Any, ...]) -> str:
     return " and ".join(told)
 
 
-class _Pass(Generic[M]):
-    """One pass over a result: what is left to skip and to read, and where it stands."""
-
-    __slots__ = ("_left", "_result", "_size", "_skip", "after", "more")
-
-    def __init__(self, result: Result[M], limit: int | None, offset: int, after: bytes | None = None) -> None:
-        self._result = result
-        self._left = limit
-        self._skip = offset
-        self._size = _FIRST_PAGE
-        self.after = after
-        self.more = limit is None or limit > 0
-
-    def page(self) -> Operation[list[M]]:
-        """Read the next page."""
-        wanted = self._size if self._left is None else min(self._size, self._left + self._skip)
-        instances, self.after = yield from self._result._read(wanted, self.after)
-        self._size = min(self._size * 2, _LARGEST_PAGE)
-        skipped = min(self._skip, len(instances))
-        self._skip -= skipped
-        instances = instances[skipped:]
-        if self._left is not None:
-            self._left -= len(instances)
-        self.more = self.after is not None and (self._left is None or self._left > 0)
-        return instances
-
-
 class _Awaited(Generic[M]):
     """A pass over a result with `async for`. No generator, because one that is left half-way wants closing."""
 
@@ -435,7 +448,7 @@ class _Awaited(Generic[M]):
 
     def __init__(self, result: Result[M]) -> None:
         self._result = result
-        self._reading: _Pass[M] | None = None
+        self._reading: Pass[M] | None = None
         self._buffer: deque[M] | None = None if result._kept is None else deque(result._kept)
 
     def __aiter__(self) -> _Awaited[M]:
@@ -448,63 +461,12 @@ class _Awaited(Generic[M]):
             if result._order is not None:
                 self._buffer.extend(await result._aordered())
             else:
-                self._reading = _Pass(result, result._limit, result._offset)
+                self._reading = result._pass()
         while not self._buffer:
             if self._reading is None or not self._reading.more:
                 raise StopAsyncIteration
             self._buffer.extend(await store_of(result._schema).arun(self._reading.page()))
         return self._buffer.popleft()
-
-
-class _Heap(Generic[M]):
-    """Items in the order of one attribute; with a limit, never more of them than that."""
-
-    def __init__(self, schema: Schema, order: Order, most: int | None) -> None:
-        self._attribute = schema.attributes[order.name]
-        self._order = order
-        self._most = most
-        self._with: list[_Ranked[M]] = []
-        self._without: list[M] = []
-        self._seen = 0
-
-    def add(self, instance: M) -> None:
-        """Take one more item."""
-        value = getattr(instance, self._order.name)
-        if value is None:
-            if self._most is None or len(self._without) < self._most:
-                self._without.append(instance)
-            return
-        self._seen += 1
-        ranked = _Ranked(self._attribute._operand(value), self._seen, instance, self._order.descending)
-        if self._most is None:
-            self._with.append(ranked)
-        elif len(self._with) < self._most:
-            heapq.heappush(self._with, ranked)
-        elif self._most:
-            heapq.heappushpop(self._with, ranked)
-
-    def sorted(self, offset: int) -> list[M]:
-        """The items in order."""
-        ordered = [ranked.instance for ranked in sorted(self._with, reverse=True)]
-        return (ordered + self._without)[offset : self._most]
-
-
-class _Ranked(Generic[M]):
-    """An item with its place; the *last* in order compares as the least, so that a heap drops it first."""
-
-    __slots__ = ("_descending", "_seen", "_value", "instance")
-
-    def __init__(self, value: Any, seen: int, instance: M, descending: bool) -> None:
-        # Python orders text by code points, which is the order of UTF-8 bytes that every store keeps.
-        self._value = value
-        self._seen = seen
-        self._descending = descending
-        self.instance = instance
-
-    def __lt__(self, other: _Ranked[M]) -> bool:
-        if self._value == other._value:
-            return self._seen > other._seen
-        return bool(self._value < other._value if self._descending else self._value > other._value)
 
 
 def _settled(asked: Any) -> Any:

@@ -1,7 +1,8 @@
 """Stores: where items are kept, and the two drivers that run operations on them.
 
-An operation is a generator that yields requests to the store (and coroutines of `async def` hooks). `Store.run`
-carries them out on the calling thread, `Store.arun` awaits them; nothing else differs between the two worlds.
+An operation is a generator that yields requests to the store, one or a list of reads at once (and coroutines of
+`async def` hooks). `Store.run` carries them out on the calling thread, `Store.arun` awaits them; nothing else differs
+between the two worlds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import threading
 from collections.abc import Awaitable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 
 from mintkey import _core
 from mintkey.errors import ConfigurationError, Throttled
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Store", "connect"]
 
 R = TypeVar("R")
-Operation: TypeAlias = Generator["_core.Request | Awaitable[Any]", Any, R]
+Operation: TypeAlias = Generator["_core.Request | list[_core.Request] | Awaitable[Any]", Any, R]
 
 _DEFAULT = "default"
 _DEFAULT_URL = "sqlite:///mintkey.db"
@@ -101,7 +102,7 @@ class Store:
             request = next(operation)
             while True:
                 try:
-                    reply = execute(request if type(request) is _core.Request else _refused(request))
+                    reply = execute(request) if type(request) is _core.Request else self._execute_all(request)
                 except BaseException as error:  # noqa: BLE001 - the operation decides, Ctrl-C included
                     request = operation.throw(error)
                 else:
@@ -119,8 +120,10 @@ class Store:
             request = next(operation)
             while True:
                 try:
-                    if type(request) is not _core.Request:
-                        reply = await request
+                    if type(request) is list:
+                        reply = await self._submit_all(request, event_loop)
+                    elif type(request) is not _core.Request:
+                        reply = await cast("Awaitable[Any]", request)
                     elif limited:
                         reply = await self._submit_in_turn(request, event_loop)
                     else:
@@ -138,6 +141,30 @@ class Store:
         except StopIteration as done:
             result: R = done.value
             return result
+
+    def _execute_all(self, requests: list[_core.Request] | Awaitable[Any]) -> list[Any]:
+        if type(requests) is not list:
+            _refused(requests)
+        turns = [Turn(self._limits or (), request) for request in requests]
+        for turn in turns:
+            turn.come()
+        try:
+            replies = self._core.execute_all(requests)
+        except Throttled:
+            turns[0].throttled()
+            raise
+        for turn, reply in zip(turns, replies, strict=True):
+            turn.done(reply)
+        return replies
+
+    async def _submit_all(self, requests: list[_core.Request], event_loop: asyncio.AbstractEventLoop) -> list[Any]:
+        submitted = (self._submit_in_turn(request, event_loop) for request in requests)
+        # All have ended before one that failed is told, so that none is left behind.
+        replies = await asyncio.gather(*submitted, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return replies
 
     def _execute_in_turn(self, request: _core.Request) -> Any:
         turn = Turn(self._limits or (), request)

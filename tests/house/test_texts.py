@@ -90,6 +90,8 @@ def test_the_installed_package_has_the_workspace_version(crates):
 
 def test_every_decision_is_numbered_and_listed(texts):
     pages = sorted(name for name in texts if re.match(r"docs/decisions/\d", name))
-    assert [int(PurePosixPath(name).name[:4]) for name in pages] == list(range(1, len(pages) + 1))
+    # A number is taken when a page is begun, and pages are finished in another order: there may be gaps for a while.
+    numbers = [int(PurePosixPath(name).name[:4]) for name in pages]
+    assert numbers == sorted(set(numbers))
     index = texts["docs/decisions/README.md"]
     assert [name for name in pages if f"]({PurePosixPath(name).name})" not in index] == []

@@ -3,6 +3,7 @@
 //! The service takes 100 keys or 25 writes at a time, gives back what it had no room for, and knows
 //! no conditions there: what has one goes as a single write.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -18,6 +19,7 @@ use crate::json::Parser;
 use crate::link::{Link, Why};
 use crate::operations::{self, keep};
 use crate::store::Inner;
+use crate::together::together;
 use crate::{errors, retry, translate};
 
 /// The keys that one call may ask for.
@@ -33,6 +35,9 @@ enum Sent {
     Refused(Error),
 }
 
+/// What became of writes, by their places.
+type Outcomes = Vec<(usize, Result<()>)>;
+
 /// Answers a batch of reads.
 pub async fn get<L: Link>(inner: &Inner, link: &L, batch: &BatchGet, now: i64) -> Result<Reply> {
     let table = &batch.table;
@@ -46,18 +51,12 @@ pub async fn get<L: Link>(inner: &Inner, link: &L, batch: &BatchGet, now: i64) -
             wanted.push(key);
         }
     }
-    for keys in wanted.chunks(MOST_READ) {
-        let mut left = keys.to_vec();
-        let session = Session::new(inner, link);
-        let mut rounds = 0;
-        while !left.is_empty() {
-            if rounds > 0 {
-                pause(&session, table, rounds).await?;
+    let calls = wanted.chunks(MOST_READ);
+    for items in together(link, calls.map(|keys| read_all(inner, link, batch, keys))).await {
+        for (key, item) in items? {
+            if let Some(place) = found.get_mut(&key) {
+                *place = Some(item);
             }
-            let before = left.len();
-            left = read_some(&session, batch, &left, &mut found).await?;
-            // Progress is no reason to wait longer each time.
-            rounds = if left.len() < before { 1 } else { rounds + 1 };
         }
     }
     let mut items = Vec::with_capacity(batch.keys.len());
@@ -72,12 +71,35 @@ pub async fn get<L: Link>(inner: &Inner, link: &L, batch: &BatchGet, now: i64) -
     Ok(Reply::Items(items))
 }
 
+/// Reads keys, again as long as some are left.
+async fn read_all<L: Link>(
+    inner: &Inner,
+    link: &L,
+    batch: &BatchGet,
+    keys: &[&Key],
+) -> Result<Vec<(Key, Item)>> {
+    let session = Session::new(inner, link);
+    let mut found = Vec::with_capacity(keys.len());
+    let mut left = keys.to_vec();
+    let mut rounds = 0;
+    while !left.is_empty() {
+        if rounds > 0 {
+            pause(&session, &batch.table, rounds).await?;
+        }
+        let before = left.len();
+        left = read_some(&session, batch, &left, &mut found).await?;
+        // Progress is no reason to wait longer each time.
+        rounds = if left.len() < before { 1 } else { rounds + 1 };
+    }
+    Ok(found)
+}
+
 /// Reads keys and gives back those that the service had no room for.
 async fn read_some<'k, L: Link>(
     session: &Session<'_, L>,
     batch: &BatchGet,
     keys: &[&'k Key],
-    found: &mut HashMap<&'k Key, Option<Item>>,
+    found: &mut Vec<(Key, Item)>,
 ) -> Result<Vec<&'k Key>> {
     let table = &*batch.table;
     let body = translate::batch_get(session.inner, batch, keys);
@@ -104,9 +126,7 @@ async fn read_some<'k, L: Link>(
     })?;
     for item in items {
         let key = table.key_of(&item)?;
-        if let Some(place) = found.get_mut(&key) {
-            *place = Some(translate::unmark(table, item));
-        }
+        found.push((key, translate::unmark(table, item)));
     }
     let mut left = Vec::with_capacity(refused.len());
     for item in refused {
@@ -164,7 +184,7 @@ pub async fn write<L: Link>(
         batch,
         now,
         outcomes: batch.writes.iter().map(|_| None).collect(),
-        broken: None,
+        broken: RefCell::default(),
     };
     for wave in writing.waves() {
         writing.wave(&wave).await?;
@@ -174,7 +194,7 @@ pub async fn write<L: Link>(
     } = writing;
     let outcomes = outcomes.into_iter().map(|outcome| match outcome {
         Some(outcome) => outcome,
-        None => Err(unbegun(inner, &batch.table, broken.as_ref())),
+        None => Err(unbegun(inner, &batch.table, broken.borrow().as_ref())),
     });
     Ok(Reply::Written(outcomes.collect()))
 }
@@ -199,7 +219,7 @@ struct Writing<'a, L> {
     now: i64,
     outcomes: Vec<Option<Result<()>>>,
     /// Why nothing more is sent.
-    broken: Option<Error>,
+    broken: RefCell<Option<Error>>,
 }
 
 impl<L: Link> Writing<'_, L> {
@@ -225,59 +245,65 @@ impl<L: Link> Writing<'_, L> {
         waves
     }
 
-    /// Writes a group. An interrupt ends the whole batch.
+    /// Writes a group, several calls at a time. An interrupt ends the whole batch.
     async fn wave(&mut self, places: &[usize]) -> Result<()> {
         let (plain, guarded): (Vec<usize>, Vec<usize>) = places
             .iter()
             .partition(|place| is_plain(&self.batch.writes[**place]));
-        for chunk in plain.chunks(MOST_WRITTEN) {
-            if self.broken.is_some() {
-                return Ok(());
+        let calls: Vec<&[usize]> = plain
+            .chunks(MOST_WRITTEN)
+            .chain(guarded.chunks(1))
+            .collect();
+        let calls = calls.into_iter().map(|places| self.send(places));
+        for outcomes in together(self.link, calls).await {
+            for (place, outcome) in outcomes? {
+                self.outcomes[place] = Some(outcome);
             }
-            match chunk {
-                [only] => self.single(*only).await?,
-                chunk => self.together(chunk).await?,
-            }
-        }
-        for place in guarded {
-            if self.broken.is_some() {
-                return Ok(());
-            }
-            self.single(place).await?;
         }
         Ok(())
     }
 
+    /// Writes the items of one call, unless nobody was there for an earlier one.
+    async fn send(&self, places: &[usize]) -> Result<Outcomes> {
+        if self.broken.borrow().is_some() {
+            return Ok(Vec::new());
+        }
+        let outcomes = match places {
+            [only] => vec![(*only, self.single(*only).await)],
+            places => self.joined(places).await?,
+        };
+        for (_, outcome) in &outcomes {
+            let Err(error) = outcome else { continue };
+            match error.kind {
+                ErrorKind::Interrupted(_) => {
+                    return Err(Error::new(error.kind, error.message.clone()));
+                }
+                ErrorKind::Unavailable(_) | ErrorKind::Timeout(_) => {
+                    let why = Error::new(error.kind, error.message.clone());
+                    self.broken.borrow_mut().get_or_insert(why);
+                }
+                _ => {}
+            }
+        }
+        Ok(outcomes)
+    }
+
     /// Writes one item by itself.
-    async fn single(&mut self, place: usize) -> Result<()> {
+    async fn single(&self, place: usize) -> Result<()> {
         let session = Session::new(self.inner, self.link);
         let result = match &self.batch.writes[place] {
             Write::Put(put) => operations::put_item(&session, put, self.now).await,
             Write::Update(update) => operations::update_item(&session, update, self.now).await,
             Write::Delete(delete) => operations::delete_item(&session, delete, self.now).await,
         };
-        self.note(place, result.map(drop))
-    }
-
-    /// Notes an outcome; one that says that nobody is there ends the sending.
-    fn note(&mut self, place: usize, result: Result<()>) -> Result<()> {
-        if let Err(error) = &result {
-            match error.kind {
-                ErrorKind::Interrupted(_) => return result,
-                ErrorKind::Unavailable(_) | ErrorKind::Timeout(_) => {
-                    self.broken = Some(Error::new(error.kind, error.message.clone()));
-                }
-                _ => {}
-            }
-        }
-        self.outcomes[place] = Some(result);
-        Ok(())
+        result.map(drop)
     }
 
     /// Writes several items in one call, again as long as some are left.
-    async fn together(&mut self, places: &[usize]) -> Result<()> {
+    async fn joined(&self, places: &[usize]) -> Result<Outcomes> {
         let session = Session::new(self.inner, self.link);
         let table = &*self.batch.table;
+        let mut outcomes = Vec::with_capacity(places.len());
         let mut left = places.to_vec();
         let mut rounds = 0;
         while !left.is_empty() {
@@ -287,37 +313,33 @@ impl<L: Link> Writing<'_, L> {
                 if !matches!(error.kind, ErrorKind::Throttled) {
                     return Err(error);
                 }
-                for place in left {
-                    self.outcomes[place] = Some(Err(throttled(self.inner, table)));
-                }
-                return Ok(());
+                let refused = |place| (place, Err(throttled(self.inner, table)));
+                outcomes.extend(left.into_iter().map(refused));
+                break;
             }
             let before = left.len();
             match self.write_some(&session, &left).await {
                 Sent::Left(again) => {
-                    for place in left.iter().filter(|place| !again.contains(place)) {
-                        self.outcomes[*place] = Some(Ok(()));
-                    }
+                    let done = left.iter().filter(|place| !again.contains(place));
+                    outcomes.extend(done.map(|place| (*place, Ok(()))));
                     left = again;
                 }
                 // One item that cannot be is no reason for the others: each for itself then.
                 Sent::Refused(error) if error.kind == ErrorKind::InvalidValue => {
                     for place in left {
-                        self.single(place).await?;
+                        outcomes.push((place, self.single(place).await));
                     }
-                    return Ok(());
+                    break;
                 }
                 Sent::Refused(error) => {
-                    for place in left {
-                        let own = Error::new(error.kind, error.message.clone()).of(table);
-                        self.note(place, Err(own))?;
-                    }
-                    return Ok(());
+                    let own = || Error::new(error.kind, error.message.clone()).of(table);
+                    outcomes.extend(left.into_iter().map(|place| (place, Err(own()))));
+                    break;
                 }
             }
             rounds = if left.len() < before { 1 } else { rounds + 1 };
         }
-        Ok(())
+        Ok(outcomes)
     }
 
     async fn write_some(&self, session: &Session<'_, L>, places: &[usize]) -> Sent {

@@ -1,10 +1,14 @@
 //! The link that works on the calling thread: one write, one read, and a look at the interrupt
 //! whenever a tenth of a second has passed or a signal has come.
+//!
+//! Several calls at once share the thread: each is sent, then the thread waits for whichever answer is the first.
 
-use std::future::Future;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -25,14 +29,24 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Connections kept open.
 const IDLE: usize = 16;
 
-/// Runs to its end what never waits for anything but this thread.
-pub fn run<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(Error::new(
-            ErrorKind::Unavailable(Outcome::Unknown),
-            "a blocking request waited for another thread: please report this",
-        )),
+/// Runs to its end what never waits for anything but this thread and the link's answers.
+pub fn run<T>(
+    link: &Blocking<'_>,
+    future: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+            return result;
+        }
+        if link.awaited.borrow().is_empty() {
+            return Err(Error::new(
+                ErrorKind::Unavailable(Outcome::Unknown),
+                "a blocking request waited for another thread: please report this",
+            ));
+        }
+        link.wait_for_one();
     }
 }
 
@@ -91,17 +105,42 @@ pub fn is_quiet(socket: impl AsFd) -> bool {
 pub struct Blocking<'a> {
     inner: &'a Inner,
     interrupt: &'static dyn Interrupt,
+    /// Whether the interrupt was raised, which it says only once.
+    interrupted: Cell<bool>,
+    /// How many crowds of exchanges share the thread, one inside the other.
+    sharing: Cell<u32>,
+    /// The sockets of a crowd that have not answered yet.
+    awaited: RefCell<Vec<OwnedFd>>,
 }
 
 impl<'a> Blocking<'a> {
     /// A link for a call that begins now.
     pub fn new(inner: &'a Inner, interrupt: &'static dyn Interrupt) -> Self {
-        Self { inner, interrupt }
+        Self {
+            inner,
+            interrupt,
+            interrupted: Cell::new(false),
+            sharing: Cell::new(0),
+            awaited: RefCell::default(),
+        }
     }
 
     /// Looks at the clock and the interrupt when something did not go on.
     fn look(&self, deadline: Instant) -> Result<(), Why> {
-        if self.interrupt.raised() {
+        self.ask();
+        self.check(deadline)
+    }
+
+    /// Asks whether somebody wants out.
+    fn ask(&self) {
+        if !self.interrupted.get() {
+            self.interrupted.set(self.interrupt.raised());
+        }
+    }
+
+    /// What is known already of the interrupt, and the clock.
+    fn check(&self, deadline: Instant) -> Result<(), Why> {
+        if self.interrupted.get() {
             return Err(Why::Interrupted);
         }
         if !self.inner.is_current() {
@@ -112,6 +151,37 @@ impl<'a> Blocking<'a> {
             return Err(Why::Late);
         }
         Ok(())
+    }
+
+    /// Lets the others of a crowd go on until there is something to read.
+    async fn answered(&self, connection: &Connection, deadline: Instant) -> Result<(), Why> {
+        while is_quiet(connection.socket()) {
+            self.check(deadline)?;
+            let socket = connection.socket().as_fd().try_clone_to_owned();
+            self.awaited.borrow_mut().push(socket.map_err(Why::Broken)?);
+            let mut waited = false;
+            poll_fn(|_| {
+                if mem::replace(&mut waited, true) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+        }
+        Ok(())
+    }
+
+    /// Waits until a socket of the crowd has something to read, or it is time to look around.
+    fn wait_for_one(&self) {
+        let sockets = mem::take(&mut *self.awaited.borrow_mut());
+        let mut watched: Vec<_> = sockets
+            .iter()
+            .map(|socket| PollFd::new(socket, PollFlags::IN))
+            .collect();
+        if !matches!(poll(&mut watched, Some(&timespec(LOOK))), Ok(ready) if ready > 0) {
+            self.ask();
+        }
     }
 
     /// The same after an error that may only mean "not yet".
@@ -265,12 +335,20 @@ impl Link for Blocking<'_> {
         request: &[u8],
         deadline: Instant,
     ) -> Result<Response, Fault> {
+        if self.interrupted.get() {
+            // It came while another call of the crowd was waiting.
+            return Err(Why::Interrupted.unsent());
+        }
         let mut connection = match self.idle(endpoint) {
             Some(connection) => connection,
             None => self.connect(endpoint, deadline).map_err(Why::unsent)?,
         };
         self.send(&mut connection, request, deadline)
             .map_err(Why::unsent)?;
+        if self.sharing.get() > 0 {
+            let answered = self.answered(&connection, deadline).await;
+            answered.map_err(|why| Fault { sent: true, why })?;
+        }
         let response = self
             .receive(&mut connection, deadline)
             .map_err(|why| Fault { sent: true, why })?;
@@ -292,6 +370,14 @@ impl Link for Blocking<'_> {
                 Err(error) => return Err(Why::Broken(error.into()).unsent()),
             }
         }
+    }
+
+    fn begin_sharing(&self) {
+        self.sharing.set(self.sharing.get() + 1);
+    }
+
+    fn end_sharing(&self) {
+        self.sharing.set(self.sharing.get() - 1);
     }
 }
 

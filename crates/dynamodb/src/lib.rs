@@ -29,6 +29,7 @@ mod sign;
 mod store;
 mod time;
 mod tls;
+mod together;
 mod translate;
 
 use std::sync::Arc;

@@ -17,6 +17,12 @@ pub trait Link {
 
     /// Lets time pass; less when the caller is interrupted or the deadline comes.
     async fn pause(&self, time: Duration, deadline: Instant) -> Result<(), Fault>;
+
+    /// Several exchanges are about to be under way at once: none may keep the others waiting.
+    fn begin_sharing(&self) {}
+
+    /// They are over.
+    fn end_sharing(&self) {}
 }
 
 /// Why there is no answer.

@@ -15,6 +15,7 @@ use crate::credentials::Keeper;
 use crate::operations;
 use crate::retry::Bucket;
 use crate::tls::Tls;
+use crate::together::together;
 
 /// What one process has of a store.
 ///
@@ -144,7 +145,23 @@ impl Store for DynamoStore {
         let inner = self.inner();
         inner.check_open()?;
         let link = Blocking::new(inner, interrupt);
-        blocking::run(operations::run(inner, &link, request))
+        blocking::run(&link, operations::run(inner, &link, request))
+    }
+
+    fn execute_all(
+        &self,
+        requests: &[Arc<Request>],
+        interrupt: &'static dyn Interrupt,
+    ) -> Result<Vec<Reply>> {
+        let inner = self.inner();
+        inner.check_open()?;
+        let link = Blocking::new(inner, interrupt);
+        let calls = requests
+            .iter()
+            .map(|request| operations::run(inner, &link, request));
+        blocking::run(&link, async {
+            together(&link, calls).await.into_iter().collect()
+        })
     }
 
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {

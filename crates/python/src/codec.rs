@@ -583,9 +583,9 @@ impl Codec {
         })))
     }
 
-    /// Reads a page of the table.
+    /// Reads a page of the table, or of one of its segments.
     #[pyo3(signature = (*, filter=None, descending=false, limit=None, after=None, attributes=None, count=false,
-        consistent=false))]
+        consistent=false, segment=None))]
     #[allow(clippy::too_many_arguments, reason = "the parts of a scan, each named")]
     fn scan(
         &self,
@@ -597,6 +597,7 @@ impl Codec {
         attributes: Option<Vec<String>>,
         count: bool,
         consistent: bool,
+        segment: Option<(u32, u32)>,
     ) -> PyResult<PyRequest> {
         Ok(PyRequest::now(Operation::Scan(Scan {
             table: self.table(py)?.clone(),
@@ -606,7 +607,7 @@ impl Codec {
             after: self.position(py, after)?,
             attributes: self.aliases(attributes)?,
             count,
-            segment: None,
+            segment,
             consistent,
         })))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mintkey_store::{Error, Operation, Reply, Request};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 use crate::errors::from_store;
 use crate::mailbox::{Flight, Mailboxes};
@@ -94,6 +95,28 @@ impl Store {
     fn execute<'py>(&self, py: Python<'py>, request: &PyRequest) -> PyResult<Bound<'py, PyAny>> {
         let result = py.detach(|| self.shared.engine.execute(&request.request, &Signals));
         self.answer(py, &request.request, result)
+    }
+
+    /// Carries several reads out on this thread, with the GIL released; their answers in order.
+    fn execute_all<'py>(
+        &self,
+        py: Python<'py>,
+        requests: &Bound<'py, PyList>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let requests = requests
+            .iter()
+            .map(|request| Ok(request.cast::<PyRequest>()?.get().request.clone()))
+            .collect::<PyResult<Vec<_>>>()?;
+        let result = py.detach(|| self.shared.engine.execute_all(&requests, &Signals));
+        match (result, requests.first()) {
+            (Ok(replies), _) => requests
+                .iter()
+                .zip(replies)
+                .map(|(request, reply)| self.answer(py, request, Ok(reply)))
+                .collect(),
+            (Err(error), Some(first)) => self.answer(py, first, Err(error)).map(|_| Vec::new()),
+            (Err(error), None) => Err(from_store(py, error, None, Some(&self.address))),
+        }
     }
 
     /// Starts a request; its answer comes to the future of what is returned.

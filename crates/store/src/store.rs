@@ -68,6 +68,23 @@ pub trait Store: Send + Sync {
     /// Whatever the request calls for; see [`crate::ErrorKind`].
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply>;
 
+    /// Carries several reads out on the calling thread, without starting another: one after the other, or at once where
+    /// one thread can wait for many answers. The answers come in the order of the requests.
+    ///
+    /// # Errors
+    ///
+    /// What the first of them that failed calls for.
+    fn execute_all(
+        &self,
+        requests: &[Arc<Request>],
+        interrupt: &'static dyn Interrupt,
+    ) -> Result<Vec<Reply>> {
+        requests
+            .iter()
+            .map(|request| self.execute(request, interrupt))
+            .collect()
+    }
+
     /// Takes a request and returns at once; the answer goes to `done`.
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket>;
 

@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use mintkey_store::store::Never;
+
 use super::*;
-use crate::blocking::run;
+use crate::blocking::{Blocking, run};
 use crate::http::Response;
 use crate::link::{Fault, Why};
 use crate::store::Inner;
@@ -73,7 +75,10 @@ fn found(url: &str, vars: &[(&str, &str)], script: &Script) -> Result<String> {
     let mut inner = Inner::new(Config::parse(url)?);
     inner.credentials = Keeper::of(Sources::of(vars));
     let session = Session::new(&inner, script);
-    run(async { Ok(identity(&session).await?.credentials.access_key.clone()) })
+    let blocking = Blocking::new(&inner, &Never);
+    run(&blocking, async {
+        Ok(identity(&session).await?.credentials.access_key.clone())
+    })
 }
 
 /// A folder with AWS's files, and the variables that name them.
@@ -279,8 +284,13 @@ fn credentials_are_renewed_before_they_end() {
     let vars = [("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/x")];
     inner.credentials = Keeper::of(Sources::of(&vars));
     let session = Session::new(&inner, &script);
-    let next =
-        || run(async { Ok(identity(&session).await?.credentials.access_key.clone()) }).unwrap();
+    let blocking = Blocking::new(&inner, &Never);
+    let next = || {
+        run(&blocking, async {
+            Ok(identity(&session).await?.credentials.access_key.clone())
+        })
+        .unwrap()
+    };
     assert_eq!([next(), next(), next()], ["OLD", "NEW", "NEW"]);
     assert_eq!(script.asked.borrow().len(), 2);
 }

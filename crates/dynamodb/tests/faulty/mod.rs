@@ -1,9 +1,10 @@
 //! A server that answers as a script says, request by request, and keeps what it was sent.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 
 /// What happens to one request.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub enum Act {
     Leave(String),
     /// Taken in, and nothing more.
     Stall,
+    /// Answered like this when as many requests wait as meet there.
+    Meet(Arc<Barrier>, String),
 }
 
 /// The server; it ends with its last connection.
@@ -93,6 +96,10 @@ fn serve(
                 drop(stream);
                 let _ = leaving.send(());
                 return drop(written);
+            }
+            Act::Meet(place, body) => {
+                place.wait();
+                stream.write_all(answer(200, &body).as_bytes())
             }
             Act::Stall => {
                 // Until the other side gives up.
