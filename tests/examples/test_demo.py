@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.behaviour.conftest import STORES
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +54,14 @@ def test_twice_on_one_file(demo, tmp_path):
     assert "✗" not in second.stdout
     assert count(second.stdout, "demo_orders") == 2006
     assert count(second.stdout, "demo_events") == 2000
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_on_every_store(demo, tmp_path, store):
+    done = demo("--url", STORES[store](tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "✗" not in done.stdout
+    assert done.stdout.count("✓") == 7
 
 
 def test_fits_a_terminal(demo, tmp_path):

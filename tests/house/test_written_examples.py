@@ -1,5 +1,8 @@
 """Every example in a docstring or on a page does what it says, in a process and a folder of its own.
 
+Pages run on every store: the address of an SQLite database in a `connect()` is changed to another one. A page about
+one store runs on that one.
+
 A block of a page that is not meant to run (it needs a server, say) is fenced as `py`, not as `python`. A block fenced
 as `text` right below one of Python is what that prints: pages run under a clock that stands still, and of ids the form
 and the time are compared, not what chance gave them.
@@ -11,11 +14,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.behaviour.conftest import STORES
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+
+ADDRESS = re.compile(r'\bconnect\("sqlite:[^"]*"')
+
+# Pages that make every table they use, and so are programs for every store as they stand, but for the address.
+WITH_TABLES = {"README.md", "docs/guides/getting-started.md"}
 
 RUN_DOCSTRINGS = """
 import doctest, importlib, sys
@@ -28,6 +38,16 @@ sys.exit(failed > 0 or tried == 0)
 RUN_PAGE = """
 import ast, asyncio, sys
 from mintkey.testing import frozen
+if sys.argv[2:]:
+    # Where tables are not made in passing, a page that does not speak of that has them made.
+    from mintkey import Store, operations
+    claim = Store.claim
+    def make(store, schema):
+        claim(store, schema)
+        if not store.creates_tables and not schema.config.abstract:
+            for request in operations.create_table(schema):
+                store._core.execute(request)
+    Store.claim = make
 program = compile(sys.stdin.read(), sys.argv[1], "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 with frozen("2024-01-01T00:00:00Z"):
     pending = eval(program, {"__name__": "__main__"})
@@ -64,12 +84,14 @@ def pages_with_examples() -> list[str]:
     return [str(page.relative_to(ROOT)) for page in pages if BLOCK.search(page.read_text("utf-8"))]
 
 
-def run(program: str, argument: str, folder: Path, given: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a program in an empty folder; the default store is a file in there."""
+def run(
+    program: str, *arguments: str, folder: Path, given: str = "", url: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in an empty folder; the default store is at `url`, else a file in there."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-X", "utf8", "-c", program, argument],
+        [sys.executable, "-W", "error", "-X", "utf8", "-c", program, *arguments],
         cwd=folder,
-        env={},
+        env={} if url is None else {"MINTKEY_URL": url},
         input=given,
         check=False,
         capture_output=True,
@@ -80,14 +102,29 @@ def run(program: str, argument: str, folder: Path, given: str = "") -> subproces
 
 @pytest.mark.parametrize("module", modules_with_examples())
 def test_docstrings(module, tmp_path):
-    done = run(RUN_DOCSTRINGS, module, tmp_path)
+    done = run(RUN_DOCSTRINGS, module, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", pages_with_examples())
-def test_pages(page, tmp_path):
+def runs() -> list[Any]:
+    """Each page beside the stores that it runs on."""
+    return [
+        pytest.param(page, store, id=f"{page}-{store}")
+        for page in pages_with_examples()
+        for store in STORES
+        if Path(page).stem not in STORES or Path(page).stem == store
+    ]
+
+
+@pytest.mark.parametrize(("page", "store"), runs())
+def test_pages(page, store, tmp_path):
     blocks = [block.groups() for block in BLOCK.finditer((ROOT / page).read_text("utf-8"))]
-    done = run(RUN_PAGE, page, tmp_path, "".join(f"{source}print('\\0')\n" for source, _ in blocks))
+    given = "".join(f"{source}print('\\0')\n" for source, _ in blocks)
+    url = None if store == "sqlite" else STORES[store](tmp_path)
+    if url is not None:
+        given = ADDRESS.sub(lambda _: f"connect({url!r}", given)
+    made = [] if page in WITH_TABLES else ["make the tables"]
+    done = run(RUN_PAGE, page, *made, folder=tmp_path, given=given, url=url)
     assert done.returncode == 0, done.stdout + done.stderr
     *outputs, rest = done.stdout.split(END_OF_BLOCK)
     assert rest == ""
