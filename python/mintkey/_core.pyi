@@ -250,6 +250,25 @@ class Codec:
     ) -> Request:
         """Reads a page of the table, or of one of its segments."""
 
+_Prepared: TypeAlias = tuple[Request | None, list[Item | BaseException], list[tuple[str, ...]], BaseException | None]
+
+@final
+class PlainSave:
+    """Saves new instances of a model in which nothing but the values has a say: minted, checked, put in one step."""
+
+    def __new__(
+        cls,
+        codec: Codec,
+        mints: Sequence[tuple[str, Strategy, Callable[[Any], Any] | None, bool, bool]],
+        insert_only: bool,
+    ) -> PlainSave: ...
+    def one(
+        self, values: dict[str, Any], insert: bool, /
+    ) -> tuple[Request | None, Item | BaseException, tuple[str, ...]]:
+        """The request, the item or what went wrong, and the names that were minted."""
+    def many(self, model: type, instances: list[Any], /) -> _Prepared | None:
+        """The same for a chunk, the requests joined; None when one of them needs a save of its own."""
+
 # --- stores
 
 @final

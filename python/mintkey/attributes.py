@@ -223,7 +223,7 @@ class Attribute(Operand, Generic[T]):
     def minted_converter(self, auto: Auto) -> Callable[[Any], Any]:
         """Like `from_minted`, but raises `ConfigurationError` when the strategy does not fit."""
         if auto.strategy is None:
-            return _same
+            return unconverted
         converter = self.from_minted(auto)
         if converter is None:
             raise ConfigurationError(
@@ -281,16 +281,16 @@ class Attribute(Operand, Generic[T]):
         return default if isinstance(default, _UNCHANGING) else copy.deepcopy(default)
 
 
-def _same(value: Any) -> Any:
+def unconverted(value: Any) -> Any:
     return value
 
 
 def _text_only(auto: Auto) -> Callable[[Any], Any] | None:
-    return _same if auto.strategy is not None and auto.strategy.output == "str" else None
+    return unconverted if auto.strategy is not None and auto.strategy.output == "str" else None
 
 
 def _int_only(auto: Auto) -> Callable[[Any], Any] | None:
-    return _same if auto.strategy is not None and auto.strategy.output == "int" else None
+    return unconverted if auto.strategy is not None and auto.strategy.output == "int" else None
 
 
 class StringAttribute(Attribute[str]):

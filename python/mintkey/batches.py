@@ -3,16 +3,21 @@
 A batch runs the very operation that `save()` or `delete()` runs, once for each item, and joins the writes that the
 operations of a chunk ask for into one request. So minting, hooks, guards and versions mean the same in a batch, and
 an operation that asks again (a short key that collided) is simply in the next request.
+
+A chunk of new instances in whose save nothing but the values has a say is prepared in one step, as `save()` prepares
+one such instance. An operation is begun only for those with which something goes wrong.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, operations
 from mintkey.errors import BatchIncomplete, MintkeyError, StoreTimeout, StoreUnavailable
+from mintkey.schema import State
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
@@ -24,6 +29,12 @@ M = TypeVar("M")
 
 #: Called after each chunk, on the caller's thread, with the number of items done and of all, if that is known.
 Progress: TypeAlias = "Callable[[int, int | None], object]"
+
+#: What `PlainSave.many` gives: the joined request, each instance's item or what went wrong, what was minted for each,
+#: and an interrupt that came meanwhile.
+Prepared: TypeAlias = (
+    "tuple[_core.Request | None, list[_core.Item | BaseException], list[tuple[str, ...]], BaseException | None]"
+)
 
 #: How many items one request joins.
 CHUNK = 500
@@ -37,25 +48,40 @@ def sized(items: object) -> int | None:
 class _Running:
     """The operation on one item, as far as it has come."""
 
-    __slots__ = ("error", "item", "operation", "request")
+    __slots__ = ("ended", "error", "item", "operation", "request")
 
     def __init__(self, item: Any, operation: Generator[Any, Any, Any]) -> None:
         self.item = item
         self.operation = operation
         self.request: _core.Request | None = None
         self.error: BaseException | None = None
+        self.ended = False
 
-    def go_on(self, step: Callable[[], Any]) -> Operation[None]:
-        """Advance to the next request or the end; what the operation awaits is passed on."""
+    def failure(self, stopped: BaseException | None) -> BaseException | None:
+        """Why it did not come to its end, which may be that all was `stopped` before it began."""
+        return None if self.ended else self.error or stopped
+
+    def begin(self, told: BaseException | None = None) -> Operation[None]:
+        """Advance to the first request."""
+        return self.go_on(lambda: next(self.operation), told)
+
+    def go_on(self, step: Callable[[], Any], told: BaseException | None = None) -> Operation[None]:
+        """Advance to the next request or the end; what the operation awaits is passed on.
+
+        `told` is a failure of the whole request that the operation hears of, which may be an interrupt.
+        """
         while True:
             try:
                 asked = step()
             except StopIteration:
-                self.request = None
+                self.request, self.ended = None, True
                 return
-            except Exception as error:  # noqa: BLE001 - a batch goes on after a failed item, whatever its hooks raise
+            except BaseException as error:
                 self.request, self.error = None, error
-                return
+                if error is told or isinstance(error, Exception):
+                    # A batch goes on after a failed item, whatever its hooks raise.
+                    return
+                raise
             if type(asked) is _core.Request:
                 self.request = asked
                 return
@@ -68,10 +94,15 @@ class _Running:
                 step = lambda: self.operation.send(answer)  # noqa: E731, B023 - used at once
 
 
-def _chunk(schema: Schema, running: list[_Running]) -> Operation[None]:
-    """Run the operations of a chunk to their ends, their writes joined."""
+def _run(schema: Schema, running: list[_Running]) -> Operation[None]:
+    """Run operations to their ends, their writes joined."""
     for one in running:
-        yield from one.go_on(lambda: next(one.operation))  # noqa: B023 - used at once
+        yield from one.begin()
+    yield from _finish(schema, running)
+
+
+def _finish(schema: Schema, running: list[_Running]) -> Operation[None]:
+    """Run operations that have asked for something to their ends."""
     while waiting := [one for one in running if one.request is not None]:
         joined = schema.codec.batch_write([one.request for one in waiting if one.request is not None])
         try:
@@ -80,7 +111,7 @@ def _chunk(schema: Schema, running: list[_Running]) -> Operation[None]:
             failure = error
             for one in waiting:
                 # Each learns of it, and remembers what it sent; an interrupt itself goes on from here.
-                yield from one.go_on(lambda: _thrown(one, failure))  # noqa: B023 - used at once
+                yield from one.go_on(lambda: one.operation.throw(failure), failure)  # noqa: B023 - used at once
             raise
         for one, outcome in zip(waiting, outcomes, strict=True):
             if outcome is None:
@@ -89,14 +120,33 @@ def _chunk(schema: Schema, running: list[_Running]) -> Operation[None]:
                 yield from one.go_on(lambda: one.operation.throw(outcome))  # noqa: B023 - used at once
 
 
-def _thrown(one: _Running, error: BaseException) -> Any:
-    try:
-        return one.operation.throw(error)
-    except BaseException as raised:
-        if raised is error:
-            one.error = error
-            raise StopIteration from None
-        raise
+def _put_plainly(schema: Schema, chunk: list[Any], prepared: Prepared, failed: list[_Running]) -> Operation[None]:
+    """Save a chunk of new instances that were prepared in one step; those that fail are `failed`."""
+    request, items, names, failure = prepared
+    outcomes: Iterator[BaseException | None] = iter(())
+    if failure is not None:
+        # An interrupt: nothing has been sent.
+        items = [failure] * len(items)
+    elif request is not None:
+        try:
+            outcomes = iter((yield request))
+        except BaseException as error:  # noqa: BLE001 - raised again when all have heard of it
+            failure = error
+            outcomes = itertools.repeat(error)
+    for instance, item, minted in zip(chunk, items, names, strict=False):
+        if type(item) is _core.Item:
+            met = next(outcomes)
+            if met is None:
+                instance.__dict__["_state"] = State(item)
+                continue
+        else:
+            met = None
+        one = _Running(instance, operations.failed_plain_save(schema, instance, minted, item, met))
+        failed.append(one)
+        yield from one.begin(failure)
+    if failure is not None:
+        raise failure
+    yield from _finish(schema, failed)
 
 
 def write(
@@ -105,11 +155,13 @@ def write(
     operation: Callable[[M], Generator[Any, Any, Any]],
     on_progress: Progress | None,
     *,
+    prepare: Callable[[list[M]], Prepared | None] | None = None,
     awaiting: bool = False,
 ) -> Operation[int]:
     """Run an operation on each item; give the number written, or raise `BatchIncomplete` at the end.
 
-    `awaiting` says that what iterates in both ways, such as a query, shall be awaited.
+    `prepare` makes the writes of a whole chunk in one step, if it can. `awaiting` says that what iterates in both ways,
+    such as a query, shall be awaited.
     """
     total = sized(items)
     done = written = 0
@@ -126,17 +178,22 @@ def write(
         chunk = yield from _next_chunk(source)
         if not chunk:
             break
-        running = [_Running(item, operation(item)) for item in chunk]
+        running: list[_Running] = []
         stopped: MintkeyError | None = None
         try:
-            for wave in _waves(running):
-                yield from _chunk(schema, wave)
+            prepared = None if prepare is None else prepare(chunk)
+            if prepared is not None:
+                yield from _put_plainly(schema, chunk, prepared, running)
+            else:
+                running += (_Running(item, operation(item)) for item in chunk)
+                for wave in _waves(running):
+                    yield from _run(schema, wave)
         except (StoreUnavailable, StoreTimeout) as error:
             stopped = error
-        failures = [(one.item, one.error) for one in running if one.error is not None]
+        failures = [(one.item, why) for one in running if (why := one.failure(stopped)) is not None]
         failed.extend(failures)
-        written += len(running) - len(failures)
-        done += len(running)
+        written += len(chunk) - len(failures)
+        done += len(chunk)
         if stopped is not None:
             raise _incomplete(schema, written, failed, stopped=True) from stopped
         if on_progress is not None:
@@ -144,6 +201,27 @@ def write(
     if failed:
         raise _incomplete(schema, written, failed, stopped=False) from failed[0][1]
     return written
+
+
+def save(
+    schema: Schema,
+    model: type,
+    items: Iterable[M] | AsyncIterable[M],
+    on_progress: Progress | None,
+    *,
+    skip_hooks: bool,
+    awaiting: bool = False,
+) -> Operation[int]:
+    """Save instances of a model."""
+
+    def saving(item: Any) -> Operation[None]:
+        if type(item) is not model:
+            raise TypeError(f"{schema.model}.batch_save() saves {schema.model}s, not {item!r}")
+        return operations.save(schema, item, skip_hooks=skip_hooks)
+
+    plain = schema.plain_save(skip_hooks=skip_hooks)
+    prepare = None if plain is None else functools.partial(plain.many, model)
+    return write(schema, items, saving, on_progress, prepare=prepare, awaiting=awaiting)
 
 
 def _waves(running: list[_Running]) -> Iterator[list[_Running]]:

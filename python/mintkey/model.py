@@ -499,7 +499,7 @@ class Model:
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         _check_sync(schema, skip_hooks, "before_save", "after_save")
-        return store.run(batches.write(schema, items, cls._saver(skip_hooks), on_progress))
+        return store.run(batches.save(schema, cls, items, on_progress, skip_hooks=skip_hooks))
 
     @classmethod
     async def abatch_save(
@@ -512,17 +512,8 @@ class Model:
         """Like `batch_save()`, awaited; takes asynchronous iterables too."""
         schema = cls.__mintkey_schema__
         return await store_of(schema).arun(
-            batches.write(schema, items, cls._saver(skip_hooks), on_progress, awaiting=True)
+            batches.save(schema, cls, items, on_progress, skip_hooks=skip_hooks, awaiting=True)
         )
-
-    @classmethod
-    def _saver(cls, skip_hooks: bool) -> Callable[[Any], Operation[None]]:
-        def saving(item: Any) -> Operation[None]:
-            if type(item) is not cls:
-                raise TypeError(f"{cls.__name__}.batch_save() saves {cls.__name__}s, not {item!r}")
-            return operations.save(cls.__mintkey_schema__, item, skip_hooks=skip_hooks)
-
-        return saving
 
     @classmethod
     def batch_delete(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core, generators
@@ -23,7 +23,8 @@ from mintkey.errors import (
     MintkeyError,
     NotLoaded,
 )
-from mintkey.schema import Mint, Schema, State
+from mintkey.minting import Saving, minted_now
+from mintkey.schema import WIDE, Mint, Schema, State
 
 if TYPE_CHECKING:
     from mintkey.arguments import Changes
@@ -32,65 +33,8 @@ if TYPE_CHECKING:
 
 #: A key from a small space is minted again this often before a collision is reported.
 _MOST_MINTS = 16
-#: From this many random bits on, a collision means something else than bad luck.
-_WIDE = 64
 #: A version beyond this has not been counted.
 _MOST_WRITES = 1 << 62
-
-
-class Saving:
-    """One save while its hooks run: mints all that is unminted, at once, the first time one of it is needed."""
-
-    __slots__ = ("_minted", "at", "exposed", "schema", "unminted", "values")
-
-    def __init__(self, schema: Schema, values: dict[str, Any], *, new: bool) -> None:
-        self.schema = schema
-        self.values = values
-        self.unminted = {name for name in schema.minted_names if values.get(name) is None}
-        #: Whether a hook has seen a minted value, so that minting it again would tear the item apart.
-        self.exposed = False
-        self._minted: dict[str, Any] | None = None if new else {}
-        self.at: int | None = None
-
-    def read(self, name: str) -> Any:
-        """The value of an absent attribute that a hook reads."""
-        if name not in self.schema.minted_names or self._minted == {}:
-            return None
-        self.exposed = True
-        self.mint()
-        return self.values.get(name)
-
-    def instant(self) -> int:
-        """The moment of this save, in ms since 1970; the first need of it mints."""
-        if self.at is None:
-            self.mint()
-        if self.at is None:
-            self.at = _core.now_ms()
-        return self.at
-
-    def mint(self) -> dict[str, Any]:
-        """Mint what is absent, from one clock reading; gives what was minted in this save so far."""
-        values = self.values
-        if self._minted is None:
-            wanted = [mint for mint in self.schema.minted if values.get(mint.name) is None]
-            self._minted = minted = {}
-            now = [mint for mint in wanted if mint.auto.when == "save"]
-            strategies = tuple(mint.auto.strategy for mint in now if mint.auto.strategy is not None)
-            if strategies:
-                made, self.at = _core.mint(strategies, self.at)
-                for mint, value in zip((mint for mint in now if mint.auto.strategy is not None), made, strict=True):
-                    minted[mint.name] = values[mint.name] = mint.convert(value)
-            for mint in wanted:
-                if mint.name not in minted:
-                    value = self.schema.attributes[mint.name].initial()
-                    if value is not None:
-                        minted[mint.name] = values[mint.name] = value
-        else:
-            # A hook that took a minted value away gets the same one again: one save has one instant.
-            for name, value in self._minted.items():
-                if values.get(name) is None:
-                    values[name] = value
-        return self._minted
 
 
 def _state(instance: Any) -> State:
@@ -124,9 +68,16 @@ def run_hooks(schema: Schema, instance: Any, kind: HookKind) -> Operation[None]:
             yield result
 
 
-def _send(state: State, request: _core.Request, item: _core.Item | None) -> Operation[Any]:
-    """Send a write, and remember what was sent while nobody knows whether it arrived."""
+def _send(
+    state: State, request: _core.Request, item: _core.Item | None, failure: BaseException | None = None
+) -> Operation[Any]:
+    """Send a write, and remember what was sent while nobody knows whether it arrived.
+
+    With `failure` it has been sent before, and that is what came of it.
+    """
     try:
+        if failure is not None:
+            raise failure  # noqa: TRY301 - told here as if it had come just now
         return (yield request)
     except BaseException as error:
         unknown = not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown"
@@ -199,6 +150,31 @@ def save(
     `insert` refuses to overwrite; `constructed` says that the instance was made by this very call, so that nobody has
     seen the keys it was constructed with.
     """
+    if condition is None and "_state" not in instance.__dict__:
+        plain = schema.plain_save(skip_hooks=skip_hooks)
+        if plain is not None:
+            return _save_plain(schema, plain, instance, insert)
+    return _save(
+        schema,
+        instance,
+        condition=condition,
+        replace=replace,
+        skip_hooks=skip_hooks,
+        insert=insert,
+        constructed=constructed,
+    )
+
+
+def _save(
+    schema: Schema,
+    instance: Any,
+    *,
+    condition: Condition | None,
+    replace: bool,
+    skip_hooks: bool,
+    insert: bool,
+    constructed: bool,
+) -> Operation[None]:
     check_condition(schema, condition)
     values = instance.__dict__
     state = _state(instance)
@@ -225,21 +201,49 @@ def save(
                     state.made = {**state.made, name: values[name]}
         exposed, at = saving.exposed, saving.at
     if new:
-        insert = insert or schema.insert_only or _key_was_made(schema, state, values)
         # A hook, or a constructor of the model's own, may have built other values from a key that it saw.
         unseen = constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
         again = [] if exposed else _small_keys(schema, {*minted, *(state.made if unseen else ())})
-        wide = not schema.insert_only and any(
-            mint.name in minted and mint.auto.strategy is not None and mint.auto.strategy.random_bits >= _WIDE
-            for mint in schema.minted
-            if mint.name in schema.given_keys
-        )
-        yield from _save_new(schema, instance, state, condition, insert, again, wide=wide)
+        yield from _save_new(schema, instance, state, condition, insert, again, minted)
     else:
         yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at)
     state.settle(state.loaded)
     if not skip_hooks:
         yield from run_hooks(schema, instance, "after_save")
+
+
+def _save_plain(schema: Schema, plain: _core.PlainSave, instance: Any, insert: bool) -> Operation[None]:
+    """Save a new instance of which nothing but the values has a say, in one step."""
+    values = instance.__dict__
+    request, item, minted = plain.one(values, insert)
+    failure: BaseException | None = None
+    if request is not None:
+        try:
+            yield request
+        except BaseException as error:  # noqa: BLE001 - raised again by what comes next
+            failure = error
+        else:
+            values["_state"] = State(item)  # type: ignore[arg-type]  # an item, as there is a request
+            return
+    yield from failed_plain_save(schema, instance, minted, item, failure, insert=insert)
+
+
+def failed_plain_save(
+    schema: Schema,
+    instance: Any,
+    minted: Collection[str],
+    prepared: _core.Item | BaseException,
+    failure: BaseException | None,
+    *,
+    insert: bool = False,
+) -> Operation[None]:
+    """Go on with a plain save that went wrong: when it was `prepared`, or when it was sent."""
+    state, values = _state(instance), instance.__dict__
+    state.made = {name: values[name] for name in schema.given_keys if name in minted}
+    if isinstance(prepared, BaseException):
+        raise prepared
+    yield from _save_new(schema, instance, state, None, insert, _small_keys(schema, minted), minted, failure)
+    state.settle(state.loaded)
 
 
 def _reset(token: Any) -> None:
@@ -260,7 +264,7 @@ def _small_keys(schema: Schema, minted: Collection[str]) -> list[Mint]:
         if mint.name in schema.given_keys
         and mint.name in minted
         and mint.auto.strategy is not None
-        and mint.auto.strategy.random_bits < _WIDE
+        and mint.auto.strategy.random_bits < WIDE
     ]
 
 
@@ -271,10 +275,17 @@ def _save_new(
     condition: Condition | None,
     insert: bool,
     again: list[Mint],
-    *,
-    wide: bool,
+    minted: Collection[str],
+    failure: BaseException | None = None,
 ) -> Operation[None]:
+    """Put a new instance whole; `failure` is what the first try came to, if that has been sent before."""
     values = instance.__dict__
+    insert = insert or schema.insert_only or _key_was_made(schema, state, values)
+    wide = not schema.insert_only and any(
+        mint.name in minted and mint.auto.strategy is not None and mint.auto.strategy.random_bits >= WIDE
+        for mint in schema.minted
+        if mint.name in schema.given_keys
+    )
     tries = _MOST_MINTS if again else 1
     while True:
         overrides = _key_overrides(schema, values)
@@ -290,8 +301,9 @@ def _save_new(
             condition=_compiled(condition),
             wide=wide,
         )
+        met, failure = failure, None
         try:
-            yield from _send(state, request, item)
+            yield from _send(state, request, item, met)
         except KeyCollision as error:
             tries -= 1
             own = _own(state, error)
@@ -369,7 +381,7 @@ def _save_loaded(
                 attribute=schema.version,
             )
         changing[schema.version] = (current or 0) + 1
-    changing.update(_minted_now((mint for mint in schema.on_update if mint.name not in state.assigned), at))
+    changing.update(minted_now((mint for mint in schema.on_update if mint.name not in state.assigned), at))
     if state.fetched is not None:
         _check_partial(schema, state, replace)
     item = codec.encode(values, {**_key_overrides(schema, values), **changing}, partial=state.fetched is not None)
@@ -426,21 +438,6 @@ def _check_partial(schema: Schema, state: State, replace: bool) -> None:
             raise InvalidValue(
                 f"{schema.model}.{name}: required, but it has no value", model=schema.model, attribute=name
             )
-
-
-def _minted_now(mints: Iterable[Mint], at: int | None) -> dict[str, Any]:
-    """Values of `on_update` strategies, all from one clock reading; timestamps tell the instant `at` if it is given."""
-    mints = tuple(mints)
-    strategies = tuple(mint.auto.strategy for mint in mints if mint.auto.strategy is not None)
-    minted: dict[str, Any] = {}
-    if strategies:
-        made, _ = _core.mint(strategies, at)
-        for mint, value in zip((mint for mint in mints if mint.auto.strategy is not None), made, strict=True):
-            minted[mint.name] = mint.convert(value)
-    for mint in mints:
-        if mint.auto.function is not None:
-            minted[mint.name] = mint.auto.function()
-    return minted
 
 
 # Update, delete, reading one.
@@ -518,7 +515,7 @@ def _update_or_insert(
 ) -> Operation[_core.Item]:
     """Change a stored row; where there is none and values for a new one are `known`, insert that."""
     compiled = [action.compile() for action in changes.actions]
-    minted = _minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
+    minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
     sent = {**minted, **changes.values}
     if schema.version is not None and not versioned:
         compiled.append(("add", (schema.stored_version(),), 1))

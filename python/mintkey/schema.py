@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mintkey import _core
-from mintkey.attributes import Attribute, StringAttribute, TTLAttribute, VersionAttribute
+from mintkey.attributes import Attribute, StringAttribute, TTLAttribute, VersionAttribute, unconverted
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks
@@ -30,6 +30,9 @@ M = TypeVar("M")
 COMPOUND_KEY = "_key"
 #: The hidden key of a class made only of fields that declares none.
 IMPLICIT_KEY = "_auto_key"
+
+#: From this many random bits on, a collision means something else than bad luck.
+WIDE = 64
 
 _TABLE_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _SHORTEST_TABLE, _LONGEST_TABLE = 3, 255
@@ -185,6 +188,8 @@ class Schema:
         self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
         self.indexes = tuple(self._plan_indexes())
         self.codec = self._compile()
+        self.has_save_hooks = bool(self.hooks.of("before_save") or self.hooks.of("after_save"))
+        self._plain_save = self._compile_plain_save()
 
     # What the class declares.
 
@@ -378,7 +383,26 @@ class Schema:
             ],
         )
 
+    def _compile_plain_save(self) -> _core.PlainSave | None:
+        if self.config.abstract or self.version or self.parts or self.checked:
+            return None
+        mints = []
+        for mint in self.minted:
+            strategy = mint.auto.strategy
+            if strategy is None or mint.auto.when != "save":
+                return None
+            is_key = mint.name in self.given_keys
+            convert = None if mint.convert is unconverted else mint.convert
+            mints.append((mint.name, strategy, convert, is_key, is_key and strategy.random_bits >= WIDE))
+        return _core.PlainSave(self.codec, mints, self.insert_only)
+
     # What operations ask.
+
+    def plain_save(self, *, skip_hooks: bool) -> _core.PlainSave | None:
+        """What saves new instances in one step, if nothing but their values has a say in it."""
+        if self.has_save_hooks and not (skip_hooks or self.skip_hooks):
+            return None
+        return self._plain_save
 
     def stored_version(self) -> str:
         """The version attribute's name in the store."""

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from mintkey import AutoGenerate, Model, auto
-from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.attributes import Attribute, NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import BatchIncomplete, InvalidValue, KeyCollision, VersionConflict
+from mintkey.generators import parse
 from mintkey.hooks import after_load, after_save, before_save
 
 
@@ -80,6 +81,104 @@ async def test_a_loaded_item_writes_what_changed_and_mints_on_update(do):
     again = await do.all(do.query(Item, pk="p"))
     assert [item.n for item in again] == [0, 100, 2]
     assert [item.changed_at is not None for item in again] == [False, True, False]
+
+
+class Plain(Model):
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    made = StringAttribute(default=AutoGenerate.ISO8601_MS)
+    at = NumberAttribute(default=AutoGenerate.EPOCH_MS)
+    n = NumberAttribute()
+
+
+class WithHook(Plain):
+    @before_save
+    def nothing(self):
+        pass
+
+
+@pytest.fixture(params=[Plain, WithHook])
+def model(request):
+    """Two models that mean the same: one is saved by the chunk, the other by one operation for each item."""
+    return request.param
+
+
+async def test_each_item_has_an_instant_and_keys_that_rise(do, model):
+    items = [model(n=n) for n in range(1100)]
+    assert await do.batch_save(model, items) == 1100
+    keys = [item.pk for item in items]
+    assert keys == sorted(set(keys))
+    for item in items:
+        assert parse(item.pk).timestamp_ms == item.at
+        assert parse(item.made).timestamp_ms == item.at
+    stored = {item.pk: item for item in await do.all(model.scan())}
+    assert all(stored[item.pk] == item for item in items)
+    assert len(stored) == 1100
+
+
+async def test_a_refused_item_keeps_what_was_minted_and_can_be_saved_again(do, model):
+    items = [model(n=1), model(n="two"), model(n=3)]
+    with pytest.raises(BatchIncomplete, match="1 of 3") as caught:
+        await do.batch_save(model, items)
+    assert [(item, type(reason)) for item, reason in caught.value.failed] == [(items[1], InvalidValue)]
+    key = items[1].pk
+    assert key is not None
+    assert items[0].pk < key < items[2].pk
+    await do.save(model(pk=key, n=0))
+    items[1].n = 2
+    with pytest.raises(BatchIncomplete) as caught:
+        await do.batch_save(model, items)
+    assert [type(reason) for _, reason in caught.value.failed] == [KeyCollision]
+    assert (await do.get(model, pk=key)).n == 0
+
+
+async def test_the_same_instance_twice_is_written_once(do, model):
+    item = model(n=1)
+    assert await do.batch_save(model, [item, model(n=2), item]) == 3
+    assert await do.count(model) == 2
+    assert not item.is_dirty
+
+
+async def test_of_two_items_with_one_key_the_later_stays(do, model):
+    assert await do.batch_save(model, [model(pk="a", n=1), model(pk="b", n=2), model(pk="a", n=3)]) == 3
+    assert {item.pk: item.n for item in await do.all(model.scan())} == {"a": 3, "b": 2}
+
+
+async def test_new_and_stored_items_mix(do, model):
+    old = [model(pk=str(n), n=n) for n in range(3)]
+    await do.batch_save(model, old)
+    old[1].n = 10
+    del old[2].n
+    assert await do.batch_save(model, [model(n=7), *old, model(n=8)]) == 5
+    found = {item.pk: item.n for item in await do.all(model.scan())}
+    assert [found[item.pk] for item in old] == [0, 10, None]
+    assert sorted(n for key, n in found.items() if len(key) > 1) == [7, 8]
+
+
+class Interrupting(Attribute[Any]):
+    kind = "number"
+
+    def encode(self, value):
+        if value == "stop":
+            raise KeyboardInterrupt
+        return value
+
+
+async def test_an_interrupt_leaves_what_was_minted_guarded(do):
+    class Held(Model):
+        pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+        n = Interrupting()
+
+    items = [Held(n=1), Held(n="stop"), Held(n=3)]
+    with pytest.raises(KeyboardInterrupt):
+        await do.batch_save(Held, items)
+    assert await do.count(Held) == 0
+    assert [item.pk is None for item in items] == [False, False, True]
+    await do.save(Held(pk=items[0].pk, n=100))
+    with pytest.raises(KeyCollision):
+        await do.save(items[0])
+    items[1].n = 2
+    assert await do.batch_save(Held, items[1:]) == 2
+    assert sorted([item.n for item in await do.all(Held.scan())]) == [2, 3, 100]
 
 
 async def test_a_failed_item_stops_no_other_and_is_told_at_the_end(do):

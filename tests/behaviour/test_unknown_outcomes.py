@@ -9,7 +9,7 @@ import pytest
 
 from mintkey import AutoGenerate, Model
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
-from mintkey.errors import KeyCollision, StoreUnavailable, VersionConflict
+from mintkey.errors import BatchIncomplete, KeyCollision, StoreUnavailable, VersionConflict
 
 
 class Line:
@@ -97,6 +97,22 @@ async def test_a_retry_of_a_new_item_is_the_same_item(do, line, model, fault):
     item.n = 2
     await do.save(item)
     assert (await do.get(model, pk=key)).n == 2
+
+
+@pytest.mark.parametrize("fault", ["request lost", "answer lost"])
+async def test_a_retry_of_a_batch_is_the_same_items(do, line, model, fault):
+    items = [model(n=n) for n in range(5)]
+    line.faults = [fault]
+    with pytest.raises(BatchIncomplete) as caught:
+        await do.batch_save(model, items)
+    assert caught.value.stopped
+    assert caught.value.written == 0
+    assert [item for item, _ in caught.value.failed] == items
+    keys = [item.pk for item in items]
+    items[0].n = 10
+    assert await do.batch_save(model, items) == 5
+    assert [item.pk for item in items] == keys
+    assert {item.pk: item.n for item in await do.all(model.scan())} == dict(zip(keys, [10, 1, 2, 3, 4], strict=True))
 
 
 @pytest.mark.parametrize("second", ["request lost", "answer lost"])

@@ -167,41 +167,7 @@ impl Codec {
         overrides: Option<&Bound<'_, PyDict>>,
         partial: bool,
     ) -> PyResult<PyItem> {
-        let py = values.py();
-        let mut pairs = Vec::with_capacity(self.fields.len());
-        for (place, field) in self.fields.iter().enumerate() {
-            let given = match overrides
-                .map(|overrides| overrides.get_item(&field.name))
-                .transpose()?
-                .flatten()
-            {
-                None => values.get_item(&field.name)?,
-                found => found,
-            };
-            let stored = match given {
-                Some(object) if !object.is_none() => self.stored(field, &object)?,
-                _ => None,
-            };
-            match stored {
-                Some(value) => pairs.push((field.alias.clone(), value)),
-                None if Some(place) == self.partition || Some(place) == self.sort => {
-                    return Err(self.invalid(
-                        py,
-                        field,
-                        "a key needs a value: give one, or mint it with default=",
-                    ));
-                }
-                None if field.required && !partial => {
-                    return Err(self.invalid(py, field, "required, but it has no value"));
-                }
-                None => {}
-            }
-        }
-        let item = Map::from_pairs(pairs);
-        if let Some(table) = &self.table {
-            table.key_of(&item).map_err(|error| self.raise(py, error))?;
-        }
-        Ok(item.into())
+        Ok(self.item(values, overrides, partial)?.into())
     }
 
     /// The plain stored form of an instance's values, for a map that nests it.
@@ -614,6 +580,50 @@ impl Codec {
 }
 
 impl Codec {
+    /// The item of an instance's values, checked.
+    pub fn item(
+        &self,
+        values: &Bound<'_, PyDict>,
+        overrides: Option<&Bound<'_, PyDict>>,
+        partial: bool,
+    ) -> PyResult<Item> {
+        let py = values.py();
+        let mut pairs = Vec::with_capacity(self.fields.len());
+        for (place, field) in self.fields.iter().enumerate() {
+            let given = match overrides
+                .map(|overrides| overrides.get_item(&field.name))
+                .transpose()?
+                .flatten()
+            {
+                None => values.get_item(&field.name)?,
+                found => found,
+            };
+            let stored = match given {
+                Some(object) if !object.is_none() => self.stored(field, &object)?,
+                _ => None,
+            };
+            match stored {
+                Some(value) => pairs.push((field.alias.clone(), value)),
+                None if Some(place) == self.partition || Some(place) == self.sort => {
+                    return Err(self.invalid(
+                        py,
+                        field,
+                        "a key needs a value: give one, or mint it with default=",
+                    ));
+                }
+                None if field.required && !partial => {
+                    return Err(self.invalid(py, field, "required, but it has no value"));
+                }
+                None => {}
+            }
+        }
+        let item = Map::from_pairs(pairs);
+        if let Some(table) = &self.table {
+            table.key_of(&item).map_err(|error| self.raise(py, error))?;
+        }
+        Ok(item)
+    }
+
     /// The actions of an update: what `values` set (None removes), then the others, checked together.
     fn actions(
         &self,
@@ -651,7 +661,7 @@ impl Codec {
         Ok(compiled)
     }
 
-    fn table(&self, py: Python<'_>) -> PyResult<&Arc<Table>> {
+    pub fn table(&self, py: Python<'_>) -> PyResult<&Arc<Table>> {
         self.table.as_ref().ok_or_else(|| {
             let message = format!(
                 "{} is abstract, so it has no table: derive a class with a key from it",

@@ -36,7 +36,7 @@ fn error(py: Python<'_>, class: &str, message: &str) -> PyErr {
 
 /// Runs a step under the engine's lock; waits where ids are used up, claims what is missing.
 #[inline]
-fn step<T>(
+pub fn step<T>(
     py: Python<'_>,
     mut work: impl FnMut(&mut Session<'_>) -> Result<T, Refusal>,
 ) -> PyResult<T> {
@@ -91,7 +91,7 @@ fn choose_node(py: Python<'_>) -> PyResult<()> {
 
 /// Tells people once that the clock stepped back.
 #[inline]
-fn tell_step_back(py: Python<'_>) -> PyResult<()> {
+pub fn tell_step_back(py: Python<'_>) -> PyResult<()> {
     if engine::stepped_back() {
         return report_step_back(py);
     }
@@ -166,9 +166,14 @@ impl PyStrategy {
         }
     }
 
+    /// What it mints.
+    pub const fn strategy(&self) -> &Strategy {
+        &self.strategy
+    }
+
     /// The Python value of a draft.
     #[inline]
-    fn value<'py>(&self, py: Python<'py>, draft: &Draft) -> PyResult<Bound<'py, PyAny>> {
+    pub fn value<'py>(&self, py: Python<'py>, draft: &Draft) -> PyResult<Bound<'py, PyAny>> {
         let strategy = &self.strategy;
         if let Some(int) = strategy.int(draft) {
             return Ok(PyInt::new(py, int).into_any());

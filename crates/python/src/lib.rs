@@ -11,6 +11,7 @@ mod fork;
 mod ids;
 mod item;
 mod mailbox;
+mod plain_save;
 mod request;
 mod signals;
 mod store;
@@ -38,6 +39,8 @@ mod _core {
     use super::item::{PyItem, PyKey};
     #[pymodule_export]
     use super::mailbox::Flight;
+    #[pymodule_export]
+    use super::plain_save::PlainSave;
     #[pymodule_export]
     use super::request::{PyPage, PyRequest};
     #[pymodule_export]

@@ -1,0 +1,79 @@
+"""Minting: when values come into being, and from which instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mintkey import _core
+from mintkey.schema import Mint, Schema
+
+
+class Saving:
+    """One save while its hooks run: mints all that is unminted, at once, the first time one of it is needed."""
+
+    __slots__ = ("_minted", "at", "exposed", "schema", "unminted", "values")
+
+    def __init__(self, schema: Schema, values: dict[str, Any], *, new: bool) -> None:
+        self.schema = schema
+        self.values = values
+        self.unminted = {name for name in schema.minted_names if values.get(name) is None}
+        #: Whether a hook has seen a minted value, so that minting it again would tear the item apart.
+        self.exposed = False
+        self._minted: dict[str, Any] | None = None if new else {}
+        self.at: int | None = None
+
+    def read(self, name: str) -> Any:
+        """The value of an absent attribute that a hook reads."""
+        if name not in self.schema.minted_names or self._minted == {}:
+            return None
+        self.exposed = True
+        self.mint()
+        return self.values.get(name)
+
+    def instant(self) -> int:
+        """The moment of this save, in ms since 1970; the first need of it mints."""
+        if self.at is None:
+            self.mint()
+        if self.at is None:
+            self.at = _core.now_ms()
+        return self.at
+
+    def mint(self) -> dict[str, Any]:
+        """Mint what is absent, from one clock reading; gives what was minted in this save so far."""
+        values = self.values
+        if self._minted is None:
+            wanted = [mint for mint in self.schema.minted if values.get(mint.name) is None]
+            self._minted = minted = {}
+            now = [mint for mint in wanted if mint.auto.when == "save"]
+            strategies = tuple(mint.auto.strategy for mint in now if mint.auto.strategy is not None)
+            if strategies:
+                made, self.at = _core.mint(strategies, self.at)
+                for mint, value in zip((mint for mint in now if mint.auto.strategy is not None), made, strict=True):
+                    minted[mint.name] = values[mint.name] = mint.convert(value)
+            for mint in wanted:
+                if mint.name not in minted:
+                    value = self.schema.attributes[mint.name].initial()
+                    if value is not None:
+                        minted[mint.name] = values[mint.name] = value
+        else:
+            # A hook that took a minted value away gets the same one again: one save has one instant.
+            for name, value in self._minted.items():
+                if values.get(name) is None:
+                    values[name] = value
+        return self._minted
+
+
+def minted_now(mints: Iterable[Mint], at: int | None) -> dict[str, Any]:
+    """Values of `on_update` strategies, all from one clock reading; timestamps tell the instant `at` if it is given."""
+    mints = tuple(mints)
+    strategies = tuple(mint.auto.strategy for mint in mints if mint.auto.strategy is not None)
+    minted: dict[str, Any] = {}
+    if strategies:
+        made, _ = _core.mint(strategies, at)
+        for mint, value in zip((mint for mint in mints if mint.auto.strategy is not None), made, strict=True):
+            minted[mint.name] = mint.convert(value)
+    for mint in mints:
+        if mint.auto.function is not None:
+            minted[mint.name] = mint.auto.function()
+    return minted
