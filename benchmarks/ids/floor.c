@@ -1,8 +1,9 @@
 /* The floor: each format in C with the least work that gives a value of its shape.
  *
  * One clock reading where the format holds a time, words of a buffered generator where it holds
- * randomness, digits from tables, one new object. No lock, no order inside a tick
- * (but for the counter of a snowflake), nothing for forks: what remains is what no implementation can save.
+ * randomness, digits from tables, one new object. No lock, no order inside a tick, nothing for forks: what
+ * remains is what no implementation can save. The two formats that are unique by a counter count atomically,
+ * as their first implementations do (rs/xid by an atomic addition, Twitter's snowflake under a lock).
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -172,7 +173,8 @@ static PyObject *xid(PyObject *module, PyObject *none)
 {
     static uint32_t counter;
     char out[20];
-    unsigned __int128 bits = (unsigned __int128)clock_s() << 64 | 0x1234567890u << 24 | (counter++ & 0xffffff);
+    uint32_t count = __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED) & 0xffffff;
+    unsigned __int128 bits = (unsigned __int128)clock_s() << 64 | 0x1234567890u << 24 | count;
     base32(out, bits << 4, hex32, 20);
     return text(out, 20);
 }
@@ -233,16 +235,12 @@ static PyObject *cuid2(PyObject *module, PyObject *none)
 static PyObject *snowflake(PyObject *module, PyObject *none)
 {
     /* A tick holds 4,096: more of them take the next one's, or the format would repeat itself. */
-    static uint64_t last, sequence;
-    uint64_t ms = clock_ms() - 1288834974657u;
-    if (ms > last) {
-        last = ms;
-        sequence = 0;
-    } else if (++sequence > 4095) {
-        last++;
-        sequence = 0;
-    }
-    return PyLong_FromUnsignedLongLong(last << 22 | 5 << 12 | sequence);
+    static uint64_t newest;
+    uint64_t tick = (clock_ms() - 1288834974657u) << 12, last = __atomic_load_n(&newest, __ATOMIC_RELAXED), next;
+    do
+        next = tick > last ? tick : last + 1;
+    while (!__atomic_compare_exchange_n(&newest, &last, next, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return PyLong_FromUnsignedLongLong(next >> 12 << 22 | 5 << 12 | (next & 4095));
 }
 
 static PyObject *epoch(PyObject *module, PyObject *none)

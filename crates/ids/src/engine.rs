@@ -90,11 +90,29 @@ fn process_bits() -> Option<u16> {
 ///
 /// # Errors
 /// What `step` refuses, or [`Refusal::NoRandomness`].
-#[inline]
-pub fn with<T>(step: impl FnOnce(&mut Session<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
-    let mut engine = ENGINE.lock();
+#[inline(always)]
+#[allow(
+    clippy::inline_always,
+    reason = "what it returns would go through memory, at a tenth of an id"
+)]
+pub fn with<T>(
+    step: impl FnOnce(&mut Session<'_>) -> Result<T, Box<Refusal>>,
+) -> Result<T, Box<Refusal>> {
+    let mut engine = lock();
     let mut session = engine.session()?;
     step(&mut session)
+}
+
+/// The lock, mostly found open.
+#[inline]
+fn lock() -> Guard<Engine> {
+    ENGINE.try_lock().unwrap_or_else(wait)
+}
+
+#[cold]
+#[inline(never)]
+fn wait() -> Guard<Engine> {
+    ENGINE.lock()
 }
 
 /// The engine within a step: a minter and the nodes it may use.
@@ -119,11 +137,11 @@ impl Session<'_> {
         reading: Reading,
         epoch: i64,
         choice: NodeChoice,
-    ) -> Result<i64, Refusal> {
+    ) -> Result<i64, Box<Refusal>> {
         let nodes = &mut *self.nodes;
         self.minter
             .snowflake(reading, epoch, choice, |choice, random| {
-                nodes.resolve(choice, random)
+                nodes.resolve(choice, random).map_err(Box::new)
             })
     }
 
@@ -137,7 +155,7 @@ impl Session<'_> {
         strategy: &Strategy,
         reading: Reading,
         at_ms: Option<i64>,
-    ) -> Result<Draft, Refusal> {
+    ) -> Result<Draft, Box<Refusal>> {
         let minter = &mut *self.minter;
         Ok(match strategy.kind() {
             Kind::Uuid4 => Draft::Bits(minter.uuid4()),
@@ -162,7 +180,7 @@ impl Session<'_> {
 
 impl Engine {
     #[inline]
-    fn session(&mut self) -> Result<Session<'_>, Refusal> {
+    fn session(&mut self) -> Result<Session<'_>, Box<Refusal>> {
         if self.plain {
             return Ok(Session {
                 minter: &mut self.minter,
@@ -173,14 +191,14 @@ impl Engine {
     }
 
     #[cold]
-    fn session_slowly(&mut self) -> Result<Session<'_>, Refusal> {
+    fn session_slowly(&mut self) -> Result<Session<'_>, Box<Refusal>> {
         let (minter, seeded) = match self.frozen.last_mut() {
             Some(frozen) => (&mut frozen.minter, &mut frozen.seeded),
             None => (&mut self.minter, &mut self.seeded),
         };
         if !*seeded {
-            let random =
-                ChaCha::from_system().map_err(|error| Refusal::NoRandomness(error.to_string()))?;
+            let random = ChaCha::from_system()
+                .map_err(|error| Box::new(Refusal::NoRandomness(error.to_string())))?;
             minter.restart(random);
             *seeded = true;
         }

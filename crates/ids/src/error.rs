@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a minter gave no id.
+/// Why a minter gave no id. Handed on in a box, so that an id comes back in registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// A format's ids of this tick, and of the second that may be borrowed, are used up.

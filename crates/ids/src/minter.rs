@@ -285,12 +285,17 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     }
 
     #[cold]
-    fn exhausted(&self, format: &'static str, free_from_ms: i64, now_ms: i64) -> Refusal {
+    fn exhausted<T>(
+        &self,
+        format: &'static str,
+        free_from_ms: i64,
+        now_ms: i64,
+    ) -> Result<T, Box<Refusal>> {
         let wait = u64::try_from(free_from_ms - now_ms).unwrap_or(0).max(1);
-        Refusal::Exhausted {
+        Err(Box::new(Refusal::Exhausted {
             format,
             wait_ms: (!self.clock.stands_still()).then_some(wait),
-        }
+        }))
     }
 
     /// 64 random bits.
@@ -322,7 +327,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     /// # Errors
     /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`].
     #[inline]
-    pub fn uuid7(&mut self, reading: Reading) -> Result<u128, Refusal> {
+    pub fn uuid7(&mut self, reading: Reading) -> Result<u128, Box<Refusal>> {
         in_range("uuid7", self.highest_ms, 0, MAX_48)?;
         let highest_ms = self.highest_ms;
         let limit = || highest_ms + MAX_LEAD_MS;
@@ -330,7 +335,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
             .uuid7
             .advance::<74, 50>(reading.ms(), limit, &mut self.random)
         {
-            return Err(self.exhausted("uuid7", spent.tick - MAX_LEAD_MS + 1, reading.ms()));
+            return self.exhausted("uuid7", spent.tick - MAX_LEAD_MS + 1, reading.ms());
         }
         let low = self.uuid7.low;
         Ok(tick_bits(self.uuid7.tick) << 80
@@ -345,7 +350,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     /// # Errors
     /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`].
     #[inline]
-    pub fn ulid(&mut self, reading: Reading) -> Result<u128, Refusal> {
+    pub fn ulid(&mut self, reading: Reading) -> Result<u128, Box<Refusal>> {
         in_range("ulid", self.highest_ms, 0, MAX_48)?;
         let highest_ms = self.highest_ms;
         let limit = || highest_ms + MAX_LEAD_MS;
@@ -353,7 +358,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
             .ulid
             .advance::<80, 56>(reading.ms(), limit, &mut self.random)
         {
-            return Err(self.exhausted("ulid", spent.tick - MAX_LEAD_MS + 1, reading.ms()));
+            return self.exhausted("ulid", spent.tick - MAX_LEAD_MS + 1, reading.ms());
         }
         Ok(tick_bits(self.ulid.tick) << 80 | self.ulid.low)
     }
@@ -363,7 +368,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     /// # Errors
     /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`].
     #[inline]
-    pub fn ksuid(&mut self, reading: Reading) -> Result<(u32, u128), Refusal> {
+    pub fn ksuid(&mut self, reading: Reading) -> Result<(u32, u128), Box<Refusal>> {
         let first = KSUID_EPOCH * 1000;
         in_range("ksuid", self.highest_ms, first, first + MAX_32 * 1000 + 999)?;
         let highest_ms = self.highest_ms;
@@ -372,7 +377,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
             self.ksuid
                 .advance::<128, 64>(reading.seconds(), limit, &mut self.random)
         {
-            return Err(self.exhausted("ksuid", spent.tick * 1000, reading.ms()));
+            return self.exhausted("ksuid", spent.tick * 1000, reading.ms());
         }
         #[allow(
             clippy::cast_possible_truncation,
@@ -388,7 +393,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     /// # Errors
     /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`].
     #[inline]
-    pub fn xid(&mut self, reading: Reading) -> Result<u128, Refusal> {
+    pub fn xid(&mut self, reading: Reading) -> Result<u128, Box<Refusal>> {
         let now = self.counting(reading);
         in_range("xid", now.ms(), 0, MAX_32 * 1000 + 999)?;
         let limit = || (now.ms() + MAX_LEAD_MS).div_euclid(1000);
@@ -396,7 +401,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
             .xid
             .advance::<COUNTER_BITS>(now.seconds(), limit, &mut self.random)
         {
-            return Err(self.exhausted("xid", spent.tick * 1000, now.ms()));
+            return self.exhausted("xid", spent.tick * 1000, now.ms());
         }
         let identity = match self.identity {
             Some(identity) => identity,
@@ -432,8 +437,8 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
         reading: Reading,
         epoch: i64,
         choice: NodeChoice,
-        node: impl FnOnce(NodeChoice, u64) -> Result<u16, Refusal>,
-    ) -> Result<i64, Refusal> {
+        node: impl FnOnce(NodeChoice, u64) -> Result<u16, Box<Refusal>>,
+    ) -> Result<i64, Box<Refusal>> {
         let now = self.counting(reading).ms();
         in_range("snowflake", now, epoch, epoch.saturating_add(MAX_41))?;
         let fits = |route: &&Route| route.choice == choice && route.epoch == epoch;
@@ -451,7 +456,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
         {
             Ok(()) => (lane.newest.tick, lane.newest.count),
             Err(spent) => {
-                return Err(self.exhausted("snowflake", spent.tick - MAX_LEAD_MS + 1, now));
+                return self.exhausted("snowflake", spent.tick - MAX_LEAD_MS + 1, now);
             }
         };
         Ok((tick - epoch) << 22 | i64::from(lane.node) << SEQUENCE_BITS | i64::from(count))
@@ -479,11 +484,21 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
 
 /// Whether a format has bits for this time, and for the second that may be borrowed after it.
 #[inline]
-fn in_range(format: &'static str, at_ms: i64, first_ms: i64, last_ms: i64) -> Result<(), Refusal> {
+fn in_range(
+    format: &'static str,
+    at_ms: i64,
+    first_ms: i64,
+    last_ms: i64,
+) -> Result<(), Box<Refusal>> {
     if at_ms < first_ms || at_ms > last_ms - MAX_LEAD_MS {
-        return Err(Refusal::OutOfRange { format, at_ms });
+        return out_of_range(format, at_ms);
     }
     Ok(())
+}
+
+#[cold]
+fn out_of_range(format: &'static str, at_ms: i64) -> Result<(), Box<Refusal>> {
+    Err(Box::new(Refusal::OutOfRange { format, at_ms }))
 }
 
 #[inline]

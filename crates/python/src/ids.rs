@@ -38,12 +38,27 @@ fn error(py: Python<'_>, class: &str, message: &str) -> PyErr {
 #[inline]
 pub fn step<T>(
     py: Python<'_>,
-    mut work: impl FnMut(&mut Session<'_>) -> Result<T, Refusal>,
+    mut work: impl FnMut(&mut Session<'_>) -> Result<T, Box<Refusal>>,
+) -> PyResult<T> {
+    match engine::with(&mut work) {
+        Ok(done) => Ok(done),
+        Err(refusal) => again(py, refusal, work),
+    }
+}
+
+/// Goes on trying.
+#[cold]
+#[inline(never)]
+fn again<T>(
+    py: Python<'_>,
+    mut refusal: Box<Refusal>,
+    mut work: impl FnMut(&mut Session<'_>) -> Result<T, Box<Refusal>>,
 ) -> PyResult<T> {
     loop {
+        overcome(py, &refusal)?;
         match engine::with(&mut work) {
             Ok(done) => return Ok(done),
-            Err(refusal) => overcome(py, &refusal)?,
+            Err(next) => refusal = next,
         }
     }
 }
@@ -390,7 +405,7 @@ pub fn mint<'py>(
         .collect::<PyResult<_>>()?;
     let (drafts, ms) = step(py, |session| {
         let reading = session.minter.read();
-        let drafts: Result<Vec<Draft>, Refusal> = strategies
+        let drafts: Result<Vec<Draft>, Box<Refusal>> = strategies
             .iter()
             .map(|strategy| session.mint(&strategy.strategy, reading, at))
             .collect();
@@ -471,7 +486,7 @@ fn many<'py, T: Copy>(
     py: Python<'py>,
     n: usize,
     blank: T,
-    draw: impl Fn(&mut Session<'_>, Reading) -> Result<T, Refusal>,
+    draw: impl Fn(&mut Session<'_>, Reading) -> Result<T, Box<Refusal>>,
     make: impl Fn(&T) -> PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyList>> {
     let size = n.try_into()?;

@@ -184,7 +184,7 @@ impl PlainSave {
                 .map(|place| {
                     session.mint(self.mints[*place].strategy.get().strategy(), reading, None)
                 })
-                .collect::<Result<Vec<Draft>, Refusal>>()
+                .collect::<Result<Vec<Draft>, Box<Refusal>>>()
         })?;
         minted.reserve(absent.len());
         for (place, draft) in absent.into_iter().zip(&drafts) {

@@ -115,13 +115,13 @@ fn iso8601_ms(py: Python<'_>) -> Text<'_> {
 }
 
 fn plain_nanoid(py: Python<'_>) -> Text<'_> {
-    let words = step(py, |session| {
-        Ok([
-            session.minter.word(),
-            session.minter.word(),
-            session.minter.word(),
-            0,
-        ])
+    // Filled in place: words that are handed on are read in pairs before they have arrived.
+    let mut words = [0; 4];
+    step(py, |session| {
+        for word in &mut words[..3] {
+            *word = session.minter.word();
+        }
+        Ok(())
     })?;
     fixed::<{ NANOID_SIZE as usize }>(py, |out| {
         mintkey_ids::write_nanoid(&words, NANOID_ALPHABET.as_bytes(), out);
@@ -129,7 +129,13 @@ fn plain_nanoid(py: Python<'_>) -> Text<'_> {
 }
 
 fn plain_cuid2(py: Python<'_>) -> Text<'_> {
-    let words = step(py, |session| Ok(session.minter.words()))?;
+    let mut words = [0; 4];
+    step(py, |session| {
+        for word in &mut words {
+            *word = session.minter.word();
+        }
+        Ok(())
+    })?;
     fixed::<{ CUID2_LENGTH as usize }>(py, |out| mintkey_ids::write_cuid2(&words, out))
 }
 
