@@ -714,7 +714,21 @@ class CompressedAttribute(Attribute[str]):
         return _core.compress(value.encode(), self.algorithm, self.level, self.min_size, self.threshold)
 
     def decode(self, stored: Any) -> str:
-        return _core.decompress(stored).decode()
+        return _from_pydynox(stored) if isinstance(stored, str) else _core.decompress(stored).decode()
+
+
+#: What pydynox writes before the base64 of a compressed text, and the byte that stands before the same bytes here.
+_PYDYNOX = {"ZSTD": b"\1", "LZ4": b"\2", "GZIP": b"\3"}
+
+
+def _from_pydynox(stored: str) -> str:
+    """A long text as pydynox stores it: as it is, or compressed behind the name of the algorithm."""
+    algorithm, _, packed = stored.partition(":")
+    if algorithm not in _PYDYNOX:
+        return stored
+    import base64
+
+    return _core.decompress(_PYDYNOX[algorithm] + base64.b64decode(packed, validate=True)).decode()
 
 
 class ExpiresIn:

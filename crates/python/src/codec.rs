@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
 
 use crate::condition::{action, condition};
-use crate::convert::{Kind, Refusal, from_stored, from_value, plain_error, to_stored};
+use crate::convert::{Kind, Refusal, from_stored, from_value, listed_set, plain_error, to_stored};
 use crate::errors::{from_store, key_dict, of_attribute};
 use crate::item::{PyItem, PyKey};
 use crate::request::PyRequest;
@@ -927,6 +927,12 @@ impl Field {
     fn differs(&self, py: Python<'_>, old: Option<&Value>, new: Option<&Value>) -> PyResult<bool> {
         if old == new {
             return Ok(false);
+        }
+        if let Some(Value::List(members)) = old
+            && let Some(set) = listed_set(self.kind, members)
+        {
+            // An empty set is stored as nothing.
+            return Ok(new != Some(&set).filter(|_| !members.is_empty()));
         }
         let (Some(old), Some(_), Some((_, decode))) = (old, new, &self.convert) else {
             return Ok(true);

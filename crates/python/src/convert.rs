@@ -342,7 +342,35 @@ fn mixed_set(object: &Bound<'_, PyAny>) -> Converted<Value> {
 pub fn from_stored<'py>(py: Python<'py>, kind: Kind, value: &Value) -> PyResult<Bound<'py, PyAny>> {
     match (kind, value) {
         (Kind::Decimal, Value::Number(number)) => decimal(py, *number),
+        (_, Value::List(members)) => match listed_set(kind, members) {
+            Some(set) => from_value(py, &set),
+            None => from_value(py, value),
+        },
         _ => from_value(py, value),
+    }
+}
+
+/// The set that another program stored as a list, its numbers perhaps as text: pydynox does so.
+pub fn listed_set(kind: Kind, members: &[Value]) -> Option<Value> {
+    match kind {
+        Kind::StringSet => {
+            let text = |member: &Value| match member {
+                Value::String(text) => Some(text.clone()),
+                _ => None,
+            };
+            let set: Option<_> = members.iter().map(text).collect();
+            set.map(Value::StringSet)
+        }
+        Kind::NumberSet => {
+            let number = |member: &Value| match member {
+                Value::Number(number) => Some(*number),
+                Value::String(text) => text.parse().ok(),
+                _ => None,
+            };
+            let set: Option<_> = members.iter().map(number).collect();
+            set.map(Value::NumberSet)
+        }
+        _ => None,
     }
 }
 
