@@ -80,9 +80,9 @@ bench-ids: $(RELEASE)  ## each strategy beside the least that C can do, and besi
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/bench.txt
 	$(BIN)/python benchmarks/ids
 
-bench: $(RELEASE)  ## models and the embedded store beside the standard library, attrs, pydynox
+bench: $(RELEASE)  ## models and stores beside the bare drivers and every rival
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/bench.txt
-	$(BIN)/python benchmarks/models.py
+	$(BIN)/python benchmarks/stores
 
 format: $(VENV)/.ready  ## rustfmt, ruff: write instead of check
 	cargo fmt --all

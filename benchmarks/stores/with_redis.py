@@ -1,0 +1,219 @@
+"""Redis beside redis-py, redis.asyncio, popoto and redis-om."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import redis
+import redis.asyncio
+from measure import OURS, Bar, Job, Row, measured
+from memory import streamed
+from models import CREATED
+from tests.servers import redis as servers
+
+from mintkey import AutoGenerate, Model, ModelConfig, connect
+from mintkey.attributes import NumberAttribute, StringAttribute
+
+PLACE = "Redis"
+EACH = 300
+BATCH = 10_000
+
+
+class Item(Model):
+    model_config = ModelConfig(table="items")
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    created_at = StringAttribute(default=AutoGenerate.ISO8601)
+    status = StringAttribute()
+    total = NumberAttribute()
+    name = StringAttribute()
+
+
+class Indexed(Item):
+    model_config = ModelConfig(table="indexed")
+    status = StringAttribute(index=True)
+
+
+def fields(key: str) -> dict[str, Any]:
+    return {"pk": key, "created_at": CREATED, "status": "new", "total": "99.99", "name": "Widget"}
+
+
+def save(model: type[Item], count: int = EACH) -> None:
+    for _ in range(count):
+        model(status="new", total=99.99, name="Widget").save()
+
+
+def save_given(count: int = EACH) -> None:
+    for i in range(count):
+        Item(pk=f"given{i}", status="new", total=99.99, name="Widget").save()
+
+
+def get(count: int = EACH) -> None:
+    for i in range(count):
+        Item.get(pk=f"given{i}")
+
+
+def batch() -> None:
+    Item.batch_save(Item(status="new", total=99.99, name="Widget") for _ in range(BATCH))
+
+
+async def at_once(tasks: int, turns: int) -> None:
+    for _ in range(turns):
+        await asyncio.gather(*(Item(status="new", total=99.99, name="Widget").asave() for _ in range(tasks)))
+
+
+class Driver:
+    """redis-py, doing the same with bare hashes, each under a key of its own as minted ones are."""
+
+    def __init__(self, url: str) -> None:
+        self.client = redis.Redis.from_url(url)
+        self.awaited = redis.asyncio.Redis.from_url(url)
+        self.keys = (f"{number:026}" for number in itertools.count())
+
+    def save(self, count: int = EACH) -> None:
+        for key in itertools.islice(self.keys, count):
+            self.client.hset(f"raw:{key}", mapping=fields(key))
+
+    def save_given(self) -> None:
+        for i in range(EACH):
+            self.client.hset(f"raw:{i}", mapping=fields(f"given{i}"))
+
+    def get(self) -> None:
+        for i in range(EACH):
+            self.client.hgetall(f"raw:{i}")
+
+    def batch(self) -> None:
+        pipeline = self.client.pipeline(transaction=False)
+        for key in itertools.islice(self.keys, BATCH):
+            pipeline.hset(f"raw:{key}", mapping=fields(key))
+        pipeline.execute()
+
+    async def at_once(self, tasks: int, turns: int) -> None:
+        for _ in range(turns):
+            keys = itertools.islice(self.keys, tasks)
+            await asyncio.gather(*(self.awaited.hset(f"raw:{key}", mapping=fields(key)) for key in keys))
+
+
+def mappers(url: str) -> tuple[type[Any], type[Any]]:
+    """The same model in popoto and in redis-om, which both read their address from the environment."""
+    os.environ["REDIS_URL"] = os.environ["REDIS_OM_URL"] = url
+    popoto = importlib.import_module("popoto")
+    redis_om = importlib.import_module("redis_om")
+
+    class Popoto(popoto.Model):  # type: ignore[misc, name-defined]
+        pk = popoto.AutoKeyField()
+        created_at = popoto.Field()
+        status = popoto.Field()
+        total = popoto.Field(type=float)
+        name = popoto.Field()
+
+    class RedisOm(redis_om.HashModel, index=True):  # type: ignore[misc, name-defined]
+        created_at: str
+        status: str
+        total: float
+        name: str
+
+    return Popoto, RedisOm
+
+
+def others(made: type[Any], count: int) -> None:
+    for _ in range(count):
+        made(created_at=CREATED, status="new", total=99.99, name="Widget").save()
+
+
+def jobs(url: str) -> Iterator[Job]:
+    driver = Driver(url)
+    popoto, redis_om = mappers(url)
+    hset, hgetall = "redis-py HSET", "redis-py HGETALL"
+    yield Job(
+        "save(), key minted",
+        EACH,
+        {
+            OURS: lambda: save(Item),
+            hset: driver.save,
+            "popoto": lambda: others(popoto, EACH),
+            "redis-om": lambda: others(redis_om, EACH),
+        },
+        [Bar(hset, 0.8), Bar(hset, 0.5, cpu=True), Bar("popoto", 0.2), Bar("redis-om", 0.5)],
+    )
+    yield Job(
+        "save(), key given",
+        EACH,
+        {OURS: save_given, hset: driver.save_given},
+        [Bar(hset, 0.8), Bar(hset, 0.5, cpu=True)],
+    )
+    made, kept = (
+        popoto(created_at=CREATED, status="new", total=99.99, name="Widget"),
+        redis_om(created_at=CREATED, status="new", total=99.99, name="Widget"),
+    )
+    made.save()
+    kept.save()
+    yield Job(
+        "get()",
+        EACH,
+        {
+            OURS: get,
+            hgetall: driver.get,
+            "popoto": lambda: [popoto.query.get(pk=made.pk) for _ in range(EACH)],
+            "redis-om": lambda: [redis_om.get(kept.pk) for _ in range(EACH)],
+        },
+        [Bar(hgetall, 0.8), Bar(hgetall, 0.5, cpu=True), Bar("popoto", 0.2), Bar("redis-om", 0.5)],
+    )
+    yield Job(
+        "save() with an index",
+        EACH,
+        {"with an index": lambda: save(Indexed), "save() without": lambda: save(Item)},
+        [Bar("save() without", 1.5, ours="with an index")],
+    )
+    yield Job(
+        "batch_save of 10,000",
+        BATCH,
+        {OURS: batch, "redis-py pipeline": driver.batch},
+        [Bar("redis-py pipeline", 0.7)],
+        share=0.5,
+    )
+    event_loop = asyncio.new_event_loop()
+
+    def awaiting(work: Callable[[int, int], Coroutine[Any, Any, None]], tasks: int, turns: int) -> Callable[[], None]:
+        return lambda: event_loop.run_until_complete(work(tasks, turns))
+
+    for name, tasks, turns, limit in (("64 tasks, asave()", 64, 5, 0.35), ("one task, asave()", 1, 200, 0.9)):
+        both = {OURS: awaiting(at_once, tasks, turns), "redis.asyncio": awaiting(driver.at_once, tasks, turns)}
+        yield Job(name, tasks * turns, both, [Bar("redis.asyncio", limit)])
+    event_loop.run_until_complete(driver.awaited.aclose())
+    event_loop.close()
+
+
+def memory_of_a_row(url: str) -> Row:
+    """Bytes of a row, its place in the table's order included, beside those of the bare hash."""
+    client = redis.Redis.from_url(url)
+
+    def used() -> int:
+        return int(client.info("memory")["used_memory"])
+
+    client.flushall()
+    save(Item, 1)
+    before = used()
+    batch()
+    ours = (used() - before) / BATCH
+    hashes = {key: client.hgetall(key) for key in client.scan_iter("*01*", count=1000) if client.type(key) == b"hash"}
+    client.flushall()
+    before = used()
+    for key, values in hashes.items():
+        client.hset(key, mapping=values)
+    raw = (used() - before) / len(hashes)
+    over = ours - raw
+    return Row(PLACE, "memory of a row over the hash", "bytes", over, "allowed", 250, over / 250, 1)
+
+
+def rows(rounds: int) -> Iterator[Row]:
+    with servers.server() as url:
+        with connect(url):
+            for job in jobs(url):
+                yield from measured(PLACE, job, rounds)
+            yield memory_of_a_row(url)
+        yield streamed(PLACE, url, 10_000, 1_000_000)

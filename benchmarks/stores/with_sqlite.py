@@ -1,0 +1,114 @@
+"""The embedded store beside the standard library's driver; models beside attrs; the import beside pydynox's."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from measure import OURS, Bar, Job, Row, measured
+from memory import streamed
+from models import Order, Plain, at_once, batch, construct, fill, get, item, mint, read, save
+
+from mintkey import connect
+
+PLACE = "SQLite"
+ROWS = 10_000
+MANY_ROWS = 200_000
+BATCH = 10_000
+
+
+numbers = itertools.count()
+
+
+def fresh(letter: str, count: int) -> list[str]:
+    """Keys that nobody has, and that rise as minted ones do."""
+    return [f"{letter}{number:025}" for number in itertools.islice(numbers, count)]
+
+
+class Raw:
+    """The standard library's driver, doing the least for the same rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=NORMAL")
+        self.db.execute("CREATE TABLE orders (pk TEXT, sk TEXT, item TEXT, UNIQUE (pk, sk))")
+
+    def save(self, keys: list[str]) -> None:
+        for key in keys:
+            self.db.execute("BEGIN")
+            self.db.execute("INSERT OR REPLACE INTO orders VALUES (?, ?, ?)", (key, "x", json.dumps(item(key))))
+            self.db.execute("COMMIT")
+
+    def get(self, keys: list[str]) -> None:
+        for key in keys:
+            json.loads(self.db.execute("SELECT item FROM orders WHERE pk = ? AND sk = ?", (key, "x")).fetchone()[0])
+
+    def many(self, rows: Iterator[tuple[str, str, str]]) -> None:
+        self.db.execute("BEGIN")
+        self.db.executemany("INSERT OR REPLACE INTO orders VALUES (?, ?, ?)", rows)
+        self.db.execute("COMMIT")
+
+    def fill(self) -> None:
+        self.many(("P", f"{i:06}", json.dumps(item("P", f"{i:06}", i))) for i in range(ROWS))
+
+    def batch(self) -> None:
+        self.many((key, "x", json.dumps(item(key))) for key in fresh("R", BATCH))
+
+    def read(self) -> None:
+        for (text,) in self.db.execute("SELECT item FROM orders WHERE pk = 'P' ORDER BY sk"):
+            json.loads(text)
+
+
+def importing(statement: str) -> Callable[[], object]:
+    return lambda: subprocess.run([sys.executable, "-c", statement], check=True)
+
+
+def quick(folder: Path) -> Iterator[Job]:
+    """Jobs on a file with sync=normal."""
+    raw = Raw(folder / "raw.db")
+    raw.fill()
+    fill(ROWS)
+    keys = [f"K{i}" for i in range(1000)]
+    each = len(keys)
+    driver = "sqlite3, a commit each, json"
+    theirs = {driver: lambda: raw.save(fresh("R", each))}
+    save(keys)
+    raw.save(keys)
+    yield Job("save(), key given", each, {OURS: lambda: save(fresh("K", each)), **theirs}, [Bar(driver, 1.2)])
+    yield Job("save(), key minted", each, {OURS: lambda: mint(each), **theirs}, [Bar(driver, 1.2)])
+    driver = "sqlite3, json"
+    yield Job("get()", each, {OURS: lambda: get(keys), driver: lambda: raw.get(keys)}, [Bar(driver, 1.2)])
+    driver = "sqlite3 executemany, json"
+    yield Job("batch_save of 10,000", BATCH, {OURS: lambda: batch(BATCH), driver: raw.batch}, [Bar(driver, 1.5)])
+    driver = "sqlite3, rows to dicts"
+    yield Job("query of 10,000", ROWS, {OURS: read, driver: raw.read}, [Bar(driver, 1.3)])
+    both = {OURS: lambda: construct(Order, 5000), "attrs": lambda: construct(Plain, 5000)}
+    yield Job("construct, 5 attributes", 5000, both, [Bar("attrs", 2)])
+    both = {OURS: importing("from mintkey import Model, connect"), "pydynox": importing("import pydynox")}
+    yield Job("import", 1, both, [Bar("pydynox", 0.7)])
+
+
+def safe() -> Job:
+    """The one job on a file with sync=full."""
+    both = {OURS: lambda: asyncio.run(at_once(64, 1)), "64 save() in turn": lambda: mint(64)}
+    return Job("64 tasks, asave(), sync=full", 64, both, [Bar("64 save() in turn", 0.2)])
+
+
+def rows(rounds: int) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        url = f"sqlite:///{folder / 'ours.db'}?sync=normal"
+        with connect(url):
+            for job in quick(folder):
+                yield from measured(PLACE, job, rounds)
+        with connect(f"sqlite:///{folder / 'full.db'}"):
+            yield from measured(PLACE, safe(), rounds)
+        yield streamed(PLACE, f"sqlite:///{folder / 'many.db'}?sync=normal", ROWS, MANY_ROWS)
