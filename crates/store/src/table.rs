@@ -161,9 +161,7 @@ impl Table {
                 };
                 let key = KeyValue::from_value(value, attribute.kind).ok_or_else(|| {
                     crate::Error::invalid(format!(
-                        "{} of {} is a {}, but index {:?} needs a {}",
-                        attribute.name,
-                        self.model,
+                        "it is a {}, but index {:?} needs a {}",
                         value.value_type(),
                         index.name,
                         attribute.kind.value_type()
@@ -176,7 +174,10 @@ impl Table {
                         key.check_partition()
                     }
                 })
-                .map_err(|error| error.of(self).on(&attribute.name))?;
+                .map_err(|mut error| {
+                    error.message = format!("{}.{}: {}", self.model, attribute.name, error.message);
+                    error.of(self).on(&attribute.name)
+                })?;
             }
         }
         Ok(())
