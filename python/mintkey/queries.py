@@ -523,14 +523,8 @@ class QueryAccess(Generic[M]):
         gathered = plans.gather(schema, conditions, equal)
         how = plans.plan(schema, gathered, index)
         if how is None:
-            needed = " or ".join(
-                f"{'+'.join(names)}=…"
-                for names in (
-                    (schema.parts or (cast("str", schema.partition),)),
-                    *(i.partition for i in schema.indexes),
-                )
-                if names
-            )
+            keys = (schema.parts or (cast("str", schema.partition),), *(i.partition for i in schema.indexes))
+            needed = " or ".join(f"{'+'.join(names)}=…" for names in dict.fromkeys(keys) if names)
             raise TypeError(
                 f"{schema.model}.query() needs a partition key: {needed}. "
                 f"To read the whole table, use {schema.model}.scan()"

@@ -56,6 +56,9 @@ async def test_the_keywords_alone_find_the_index(do, orders):
     assert "index" not in Order.query(pk="p0", status="paid").explain()
     with pytest.raises(ConfigurationError, match=r"'keys_by_note'.*'customer'|'customer'.*'keys_by_note'"):
         Order.query(note="n1", customer="Ada")
+    # A local index shares its partition with the table: it is named once.
+    with pytest.raises(TypeError, match=r"key: pk=… or customer=… or status=… or total=… or note=…\."):
+        Order.query(sk="1")
 
 
 async def test_items_without_its_attributes_are_not_in_it(do, orders):
