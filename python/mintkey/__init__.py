@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from mintkey.model import Attr as Attr
     from mintkey.model import Model as Model
     from mintkey.model import TypedModel as TypedModel
+    from mintkey.pipelines import Pipeline as Pipeline
+    from mintkey.pipelines import pipeline as pipeline
     from mintkey.schema import ModelConfig as ModelConfig
     from mintkey.stores import Store as Store
     from mintkey.stores import connect as connect
@@ -66,6 +68,7 @@ _HOMES = {
     "Index": "indexes",
     "Model": "model",
     "ModelConfig": "schema",
+    "Pipeline": "pipelines",
     "SetField": "fields",
     "SortedField": "fields",
     "SortedFieldMixin": "fields",
@@ -79,6 +82,7 @@ _HOMES = {
     "UniqueKeyField": "fields",
     "auto": "generators",
     "connect": "stores",
+    "pipeline": "pipelines",
 }
 
 __all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - every one of them is a text

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mintkey import _core
-from mintkey.conditions import Action
+from mintkey.conditions import Action, Condition
 from mintkey.errors import InvalidValue
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
 
-__all__ = ["Changes", "Key", "changes", "key", "named_key"]
+__all__ = ["Changes", "Key", "changes", "check_condition", "key", "named_key"]
 
 #: A key of an item: a dict, a tuple of its parts, or its only part.
 Key: TypeAlias = "Mapping[str, Any] | Sequence[Any] | str | float | bytes"
@@ -83,3 +83,11 @@ def named_key(schema: Schema, key: object) -> dict[str, Any]:
         wanted = ", ".join(schema.given_keys)
         raise TypeError(f"{schema.model}: a key is a dict or a tuple of {wanted}, not {key!r}")
     return dict(zip(schema.given_keys, parts, strict=True))
+
+
+def check_condition(schema: Schema, condition: object) -> None:
+    """Refuse what is no condition, before any hook runs."""
+    if condition is not None and not isinstance(condition, Condition):
+        raise TypeError(f"{schema.model}: expected a condition such as {schema.model}.x == 1, got {condition!r}")
+    if isinstance(condition, Condition):
+        schema.check_names(condition.roots())

@@ -266,8 +266,8 @@ class Attribute(Operand, Generic[T]):
         """A value in place of one that an insert met a row with; None when `refused` has to stay."""
         return self.initial()
 
-    def check_write(self, instance: Any, value: Any, *, changed: bool) -> None:
-        """Hear of a write and, if the value is new or `changed`, refuse it with `InvalidValue`."""
+    def check_write(self, instance: Any, value: Any, *, changed: bool, pipeline: object) -> None:
+        """Hear of a write, maybe into a `pipeline`; refuse a value that is new or `changed` with `InvalidValue`."""
 
     def implicit_key(self) -> Attribute[Any]:
         """The key of a class that is made of such fields and declares none."""

@@ -261,7 +261,7 @@ class Field(Attribute[T]):
         """
         return pipeline
 
-    def check_write(self, instance: Any, value: Any, *, changed: bool) -> None:
+    def check_write(self, instance: Any, value: Any, *, changed: bool, pipeline: object) -> None:
         if changed and value is not None and (self._judged or self._length_problem(value) is not None):
             field = type(self)
             if not field.is_valid(self, value):
@@ -270,7 +270,7 @@ class Field(Attribute[T]):
                 reason = self._length_problem(value) or f"{field.__name__}.is_valid() refuses {shown}"
                 raise InvalidValue(f"{self._label}: {reason}", model=self.model, attribute=self.name)
         if self._heard and instance is not None:
-            type(self).on_save(instance, self.name, value)
+            type(self).on_save(instance, self.name, value, pipeline=pipeline)
 
     def implicit_key(self) -> Attribute[Any]:
         return AutoKeyField()

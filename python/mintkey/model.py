@@ -11,15 +11,17 @@ import inspect
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mintkey import _core, arguments, batches, operations, plans
 from mintkey.attributes import Attribute, utc_now
 from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.pipelines import Pipeline, through
 from mintkey.queries import QueryAccess, QueryAccessor, Result
-from mintkey.schema import COMPOUND_KEY, IMPLICIT_KEY, ModelConfig, NoSchema, Schema, State, constructor
+from mintkey.schema import COMPOUND_KEY, IMPLICIT_KEY, ModelConfig, Schema, State, constructor
 from mintkey.stores import store_of
+from mintkey.tables import Tabled
 
 if TYPE_CHECKING:
     from typing_extensions import Self, dataclass_transform
@@ -47,7 +49,7 @@ _KEYWORDS = frozenset(
 )
 
 
-class Model:
+class Model(Tabled):
     """An item of a table; declare a class of attributes, or of fields.
 
     >>> from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -71,7 +73,6 @@ class Model:
     model_config: ClassVar[ModelConfig] = ModelConfig(abstract=True)
     query: ClassVar[QueryAccessor] = QueryAccessor()
 
-    __mintkey_schema__: ClassVar[Schema] = cast("Schema", NoSchema())
     _state: State | None = None
 
     if TYPE_CHECKING:  # the hidden key of a class that is made of fields alone
@@ -224,13 +225,21 @@ class Model:
 
     # Writing.
 
-    def save(self, condition: Condition | None = None, replace: bool = False, *, skip_hooks: bool = False) -> None:
+    def save(
+        self,
+        condition: Condition | None = None,
+        replace: bool = False,
+        *,
+        skip_hooks: bool = False,
+        pipeline: Pipeline | None = None,
+    ) -> Pipeline | None:
         """Write the item: whole when it is new, else only what changed.
 
         Args:
             condition: must hold for the stored row; else `ConditionFailed` and nothing is written.
             replace: write a loaded item whole, whatever is stored.
             skip_hooks: run no hooks; keys and timestamps are minted all the same.
+            pipeline: what the write shall wait in, to be sent later; it is given back.
 
         Raises:
             KeyCollision: the item is new, its key was minted, and a row has it already.
@@ -241,35 +250,52 @@ class Model:
         schema = self.__mintkey_schema__
         store = store_of(schema)
         _check_sync(schema, skip_hooks, "before_save", "after_save")
-        store.run(operations.save(schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks))
+        writing = operations.save(
+            schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
+        )
+        store.run(through(pipeline, store, schema, self, writing, "after_save", skip_hooks=skip_hooks))
+        return pipeline
 
     async def asave(
-        self, condition: Condition | None = None, replace: bool = False, *, skip_hooks: bool = False
-    ) -> None:
+        self,
+        condition: Condition | None = None,
+        replace: bool = False,
+        *,
+        skip_hooks: bool = False,
+        pipeline: Pipeline | None = None,
+    ) -> Pipeline | None:
         """Like `save()`, awaited."""
         schema = self.__mintkey_schema__
-        await store_of(schema).arun(
-            operations.save(schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks)
+        store = store_of(schema)
+        writing = operations.save(
+            schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
         )
+        await store.arun(through(pipeline, store, schema, self, writing, "after_save", skip_hooks=skip_hooks))
+        return pipeline
 
     @classmethod
-    def create(cls, *, skip_hooks: bool = False, **values: Any) -> Self:
+    def create(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:
         """Make and save a new item, which must not exist yet (`KeyCollision`)."""
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         _check_sync(schema, skip_hooks, "before_save", "after_save")
         instance = cls(**values)
-        store.run(operations.save(schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True))
+        writing = operations.save(
+            schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True, pipeline=pipeline
+        )
+        store.run(through(pipeline, store, schema, instance, writing, "after_save", skip_hooks=skip_hooks))
         return instance
 
     @classmethod
-    async def acreate(cls, *, skip_hooks: bool = False, **values: Any) -> Self:
+    async def acreate(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:
         """Like `create()`, awaited."""
         schema = cls.__mintkey_schema__
+        store = store_of(schema)
         instance = cls(**values)
-        await store_of(schema).arun(
-            operations.save(schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True)
+        writing = operations.save(
+            schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True, pipeline=pipeline
         )
+        await store.arun(through(pipeline, store, schema, instance, writing, "after_save", skip_hooks=skip_hooks))
         return instance
 
     def update(
@@ -278,8 +304,9 @@ class Model:
         condition: Condition | None = None,
         upsert: bool = False,
         skip_hooks: bool = False,
+        pipeline: Pipeline | None = None,
         **values: Any,
-    ) -> None:
+    ) -> Pipeline | None:
         """Change attributes in the store, without reading first: `order.update(Order.n.add(1), status="paid")`.
 
         The instance takes the stored result; attributes that were changed here and not named stay changed.
@@ -289,6 +316,7 @@ class Model:
             condition: must hold for the stored row; else `ConditionFailed` and nothing is written.
             upsert: insert the row if it is not there, of the key, defaults, minted values and these changes.
             skip_hooks: run no hooks.
+            pipeline: what the write shall wait in, to be sent later; it is given back.
             values: attributes to set; None removes one.
 
         Raises:
@@ -299,7 +327,11 @@ class Model:
         store = store_of(schema)
         _check_sync(schema, skip_hooks, "before_update", "after_update")
         changes = arguments.changes(schema, actions, values)
-        store.run(operations.update(schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks))
+        writing = operations.update(
+            schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
+        )
+        store.run(through(pipeline, store, schema, self, writing, "after_update", skip_hooks=skip_hooks))
+        return pipeline
 
     async def aupdate(
         self,
@@ -307,14 +339,18 @@ class Model:
         condition: Condition | None = None,
         upsert: bool = False,
         skip_hooks: bool = False,
+        pipeline: Pipeline | None = None,
         **values: Any,
-    ) -> None:
+    ) -> Pipeline | None:
         """Like `update()`, awaited."""
         schema = self.__mintkey_schema__
+        store = store_of(schema)
         changes = arguments.changes(schema, actions, values)
-        await store_of(schema).arun(
-            operations.update(schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks)
+        writing = operations.update(
+            schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
         )
+        await store.arun(through(pipeline, store, schema, self, writing, "after_update", skip_hooks=skip_hooks))
+        return pipeline
 
     @classmethod
     def update_by_key(
@@ -357,7 +393,9 @@ class Model:
         changes = arguments.changes(schema, actions, values)
         return operations.update_by_key(schema, named, known, changes, condition=condition, upsert=upsert)
 
-    def delete(self, condition: Condition | None = None, *, skip_hooks: bool = False) -> None:
+    def delete(
+        self, condition: Condition | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
+    ) -> Pipeline | None:
         """Remove the item's row; one that is not there counts as removed, unless the model has a version.
 
         The instance is new again afterwards, with its values.
@@ -365,12 +403,19 @@ class Model:
         schema = self.__mintkey_schema__
         store = store_of(schema)
         _check_sync(schema, skip_hooks, "before_delete", "after_delete")
-        store.run(operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks))
+        writing = operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks)
+        store.run(through(pipeline, store, schema, self, writing, "after_delete", skip_hooks=skip_hooks))
+        return pipeline
 
-    async def adelete(self, condition: Condition | None = None, *, skip_hooks: bool = False) -> None:
+    async def adelete(
+        self, condition: Condition | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
+    ) -> Pipeline | None:
         """Like `delete()`, awaited."""
         schema = self.__mintkey_schema__
-        await store_of(schema).arun(operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks))
+        store = store_of(schema)
+        writing = operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks)
+        await store.arun(through(pipeline, store, schema, self, writing, "after_delete", skip_hooks=skip_hooks))
+        return pipeline
 
     # Reading.
 
@@ -626,44 +671,6 @@ class Model:
         """Like `extend_ttl()`, awaited."""
         await self.aupdate(skip_hooks=True, **self._extension(until))
 
-    # Tables.
-
-    @classmethod
-    def create_table(cls) -> None:
-        """Make the table and its indexes, or add what they lack. SQLite and Redis do so at the first use, too."""
-        schema = cls.__mintkey_schema__
-        store_of(schema).run(operations.create_table(schema))
-
-    @classmethod
-    async def acreate_table(cls) -> None:
-        """Like `create_table()`, awaited."""
-        schema = cls.__mintkey_schema__
-        await store_of(schema).arun(operations.create_table(schema))
-
-    @classmethod
-    def table_exists(cls) -> bool:
-        """Whether the table is there."""
-        schema = cls.__mintkey_schema__
-        return store_of(schema).run(operations.table_exists(schema))
-
-    @classmethod
-    async def atable_exists(cls) -> bool:
-        """Like `table_exists()`, awaited."""
-        schema = cls.__mintkey_schema__
-        return await store_of(schema).arun(operations.table_exists(schema))
-
-    @classmethod
-    def delete_table(cls) -> None:
-        """Drop the table with all its items; one that is not there counts as dropped."""
-        schema = cls.__mintkey_schema__
-        store_of(schema).run(operations.delete_table(schema))
-
-    @classmethod
-    async def adelete_table(cls) -> None:
-        """Like `delete_table()`, awaited."""
-        schema = cls.__mintkey_schema__
-        await store_of(schema).arun(operations.delete_table(schema))
-
 
 def _check_sync(schema: Schema, skip_hooks: bool, *kinds: Any) -> None:
     if not skip_hooks:
@@ -673,7 +680,7 @@ def _check_sync(schema: Schema, skip_hooks: bool, *kinds: Any) -> None:
 @functools.cache
 def _reserved() -> frozenset[str]:
     """The names that attributes cannot have: public members of `Model`, and keywords that meet attributes in a call."""
-    names = set(vars(Model)) - {IMPLICIT_KEY}
+    names = {*vars(Model), *vars(Tabled)} - {IMPLICIT_KEY}
     for member in (*vars(Model).values(), *vars(QueryAccess).values()):
         function = getattr(member, "__func__", member)
         if inspect.isfunction(function):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core, generators
+from mintkey.arguments import check_condition
 from mintkey.conditions import Condition
 from mintkey.errors import (
     ConditionFailed,
@@ -124,14 +125,6 @@ def _compiled(condition: Condition | None) -> tuple[Any, ...] | None:
     return None if condition is None else condition.compile()
 
 
-def check_condition(schema: Schema, condition: object) -> None:
-    """Refuse what is no condition, before any hook runs."""
-    if condition is not None and not isinstance(condition, Condition):
-        raise TypeError(f"{schema.model}: expected a condition such as {schema.model}.x == 1, got {condition!r}")
-    if isinstance(condition, Condition):
-        schema.check_names(condition.roots())
-
-
 # Save.
 
 
@@ -144,13 +137,14 @@ def save(
     skip_hooks: bool = False,
     insert: bool = False,
     constructed: bool = False,
+    pipeline: object = None,
 ) -> Operation[None]:
     """Write an instance: whole when it is new, else what changed.
 
     `insert` refuses to overwrite; `constructed` says that the instance was made by this very call, so that nobody has
-    seen the keys it was constructed with.
+    seen the keys it was constructed with. `pipeline` is what the write waits in.
     """
-    if condition is None and "_state" not in instance.__dict__:
+    if condition is None and pipeline is None and "_state" not in instance.__dict__:
         plain = schema.plain_save(skip_hooks=skip_hooks)
         if plain is not None:
             return _save_plain(schema, plain, instance, insert)
@@ -162,6 +156,7 @@ def save(
         skip_hooks=skip_hooks,
         insert=insert,
         constructed=constructed,
+        pipeline=pipeline,
     )
 
 
@@ -174,6 +169,7 @@ def _save(
     skip_hooks: bool,
     insert: bool,
     constructed: bool,
+    pipeline: object,
 ) -> Operation[None]:
     check_condition(schema, condition)
     values = instance.__dict__
@@ -201,12 +197,14 @@ def _save(
                     state.made = {**state.made, name: values[name]}
         exposed, at = saving.exposed, saving.at
     if new:
-        # A hook, or a constructor of the model's own, may have built other values from a key that it saw.
+        # A hook, or a constructor of the model's own, may have built other values from a key that it saw. Whoever put
+        # the instance into a pipeline sees it before it is sent.
+        exposed = exposed or pipeline is not None
         unseen = constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
         again = [] if exposed else _small_keys(schema, {*minted, *(state.made if unseen else ())})
-        yield from _save_new(schema, instance, state, condition, insert, again, minted)
+        yield from _save_new(schema, instance, state, condition, insert, again, minted, pipeline=pipeline)
     else:
-        yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at)
+        yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at, pipeline=pipeline)
     state.settle(state.loaded)
     if not skip_hooks:
         yield from run_hooks(schema, instance, "after_save")
@@ -277,6 +275,7 @@ def _save_new(
     again: list[Mint],
     minted: Collection[str],
     failure: BaseException | None = None,
+    pipeline: object = None,
 ) -> Operation[None]:
     """Put a new instance whole; `failure` is what the first try came to, if that has been sent before."""
     values = instance.__dict__
@@ -293,7 +292,7 @@ def _save_new(
         if schema.version is not None:
             overrides[schema.version] = version = _counted(values.get(schema.version)) + 1
         item = schema.codec.encode(values, overrides)
-        _check_fields(schema, instance, None)
+        _check_fields(schema, instance, None, pipeline)
         request = schema.codec.put(
             item,
             row="absent" if insert else "any",
@@ -353,18 +352,26 @@ def _key_overrides(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in compound.items() if name not in values or values[name] is not value}
 
 
-def _check_fields(schema: Schema, instance: Any, loaded: _core.Item | None) -> None:
+def _check_fields(schema: Schema, instance: Any, loaded: _core.Item | None, pipeline: object) -> None:
     """Let fields check their new or changed values, and hear of the write."""
     if not schema.checked:
         return
     values = instance.__dict__
     changed = schema.attributes.keys() if loaded is None else frozenset(schema.codec.changed(values, loaded))
     for attribute in schema.checked:
-        attribute.check_write(instance, values.get(attribute.name), changed=attribute.name in changed)
+        is_changed = attribute.name in changed
+        attribute.check_write(instance, values.get(attribute.name), changed=is_changed, pipeline=pipeline)
 
 
 def _save_loaded(
-    schema: Schema, instance: Any, state: State, condition: Condition | None, *, replace: bool, at: int | None
+    schema: Schema,
+    instance: Any,
+    state: State,
+    condition: Condition | None,
+    *,
+    replace: bool,
+    at: int | None,
+    pipeline: object = None,
 ) -> Operation[None]:
     loaded = state.loaded
     if loaded is None:
@@ -402,7 +409,7 @@ def _save_loaded(
             return
         request, merged, written = patch
     if written:
-        _check_fields(schema, instance, loaded)
+        _check_fields(schema, instance, loaded, pipeline)
     try:
         yield from _send(state, request, merged)
     except ConditionFailed as error:
@@ -451,6 +458,7 @@ def update(
     condition: Condition | None = None,
     upsert: bool = False,
     skip_hooks: bool = False,
+    pipeline: object = None,
 ) -> Operation[None]:
     """Change attributes in the store without reading first, and take the stored result."""
     check_condition(schema, condition)
@@ -462,7 +470,7 @@ def update(
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(values))
     if state.loaded is not None and codec.key(schema.with_key(values)) != key:
         _refuse_other_key(schema, state.loaded, codec.encode(values, schema.with_key(values), partial=True))
-    _check_named(schema, instance, changes)
+    _check_named(schema, instance, changes, pipeline)
     known = {name: values[name] for name in (*schema.given_keys, *schema.minted_names) if name in values}
     local = frozenset(codec.changed(values, state.loaded)) - changes.names
     stored = yield from _update_or_insert(
@@ -496,11 +504,11 @@ def update_by_key(
     )
 
 
-def _check_named(schema: Schema, instance: Any, changes: Changes) -> None:
+def _check_named(schema: Schema, instance: Any, changes: Changes, pipeline: object = None) -> None:
     """Let fields check the values that an update names."""
     for attribute in schema.checked:
         if attribute.name in changes.values:
-            attribute.check_write(instance, changes.values[attribute.name], changed=True)
+            attribute.check_write(instance, changes.values[attribute.name], changed=True, pipeline=pipeline)
 
 
 def _update_or_insert(

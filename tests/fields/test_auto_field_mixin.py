@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import mintkey
 from mintkey import Model, ModelConfig
 from mintkey.errors import ConfigurationError, InvalidValue, KeyCollision
 from mintkey.fields import AutoFieldMixin, AutoKeyField, Field, IntField, KeyField, UniqueKeyField
@@ -551,6 +552,34 @@ async def test_on_save_hears_of_each_write(do):
     note.text = "b"
     await do.save(note)
     assert len(heard) == 2
+
+
+async def test_on_save_hears_of_the_pipeline(do):
+    heard: list[Any] = []
+
+    class Watched(Field):
+        @classmethod
+        def on_save(cls, model_instance, field_name, field_value, pipeline=None, **kwargs):
+            heard.append((field_value, pipeline))
+            return super().on_save(model_instance, field_name, field_value, pipeline=pipeline, **kwargs)
+
+    class Note(Model):
+        id = AutoKeyField()
+        text = Watched()
+
+    pipeline = mintkey.pipeline()
+    note = await do.create(Note, text="a", pipeline=pipeline)
+    assert heard == [("a", pipeline)]
+    await do.execute(pipeline)
+    note.text = "b"
+    await do.save(note, pipeline=pipeline)
+    await do.execute(pipeline)
+    await do.update(note, text="c", pipeline=pipeline)
+    await do.execute(pipeline)
+    note.text = "d"
+    await do.save(note)
+    assert heard == [("a", pipeline), ("b", pipeline), ("c", pipeline), ("d", None)]
+    assert (await do.get(Note, id=note.id)).text == "d"
 
 
 async def test_an_error_in_on_save_reaches_the_caller_and_nothing_is_written(do):

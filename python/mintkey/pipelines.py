@@ -1,0 +1,280 @@
+"""Pipelines: writes of any models that are collected, and sent together.
+
+A write is prepared when it is put in: its operation advances to the request that it sends. So hooks before it have run,
+keys are minted, and values are checked. The rest of the operation, from the answer on, runs when the pipeline is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mintkey import batches, operations
+from mintkey.errors import (
+    BatchIncomplete,
+    ConfigurationError,
+    MintkeyError,
+    StoreTimeout,
+    StoreUnavailable,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from mintkey.hooks import HookKind
+    from mintkey.schema import Schema
+    from mintkey.stores import Operation, Store
+
+__all__ = ["Pipeline", "pipeline"]
+
+
+class _Write(NamedTuple):
+    """A write that waits: where it goes, and its operation as far as it has come."""
+
+    store: Store
+    schema: Schema
+    running: batches._Running
+    after: HookKind
+    hooked: bool
+
+
+class Pipeline:
+    """Writes that wait to be sent together; `mintkey.pipeline()` makes one.
+
+    It is no transaction: each write is guarded for itself, and one that fails undoes no other. `len()` is the number of
+    writes that wait.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, _Write] = {}
+        self._ended = False
+
+    def __len__(self) -> int:
+        return len(self._ready())
+
+    def __bool__(self) -> bool:
+        # An empty one is there all the same: `if pipeline:` asks whether there is one.
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Pipeline of {len(self)} writes>"
+
+    def execute(self) -> int:
+        """Send what waits, and go on empty; gives the number of writes.
+
+        Raises:
+            BatchIncomplete: some were not written; `failed` tells which and why. All others were.
+            ConfigurationError: the pipeline has ended, or an `async def` hook is to run after one of the writes; await
+                `aexecute()` then. Nothing is sent.
+        """
+        self._check_open()
+        return self._send()
+
+    async def aexecute(self) -> int:
+        """Like `execute()`, awaited."""
+        self._check_open()
+        return await self._asend()
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended = True
+        if kind is not None:
+            _withdraw(self._waiting.values())
+        else:
+            self._send()
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended = True
+        if kind is not None:
+            _withdraw(self._waiting.values())
+        else:
+            await self._asend()
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise ConfigurationError("this pipeline has ended with its `with` block; make another: mintkey.pipeline()")
+
+    def _prepare(self, instance: Any, write: _Write) -> Operation[None]:
+        """Put a write in, as far as its request; what is wrong until then is raised here."""
+        self._check_open()
+        if id(instance) in self._waiting:
+            raise ConfigurationError(
+                f"{write.schema.model}: this instance waits in the pipeline already, and what it will be is not known "
+                "before that is sent: execute() the pipeline first, or put the instance in once, after its last change",
+                model=write.schema.model,
+            )
+        self._waiting[id(instance)] = write
+        try:
+            yield from write.running.begin()
+            if write.running.error is not None:
+                raise write.running.error
+            self._check_open()
+        finally:
+            # With nothing to write it has come to its end; prepared after the end, while others awaited, it is late.
+            if write.running.request is None or self._ended:
+                del self._waiting[id(instance)]
+                _withdraw([write])
+
+    def _ready(self) -> list[_Write]:
+        return [write for write in self._waiting.values() if write.running.request is not None]
+
+    def _take(self) -> list[_Write]:
+        ready = self._ready()
+        for write in ready:
+            del self._waiting[id(write.running.item)]
+        return ready
+
+    def _send(self) -> int:
+        for write in self._ready():
+            if write.hooked:
+                operations.refuse_async_hooks(write.schema, write.after)
+        writes = self._take()
+        try:
+            for store, own in _by_store(writes):
+                store.run(_sending(own))
+        finally:
+            _withdraw(writes)
+        return _outcome(writes)
+
+    async def _asend(self) -> int:
+        writes = self._take()
+        try:
+            for store, own in _by_store(writes):
+                await store.arun(_sending(own))
+        finally:
+            _withdraw(writes)
+        return _outcome(writes)
+
+
+def pipeline() -> Pipeline:
+    """A pipeline: collects writes, and sends them when its block is left, or when it is told to.
+
+    Give it to `save`, `create`, `update` and `delete`, or their awaited twins. A block that is left by an exception
+    sends nothing.
+
+    >>> from mintkey import Model, connect
+    >>> from mintkey.fields import AutoKeyField, Field
+    >>> _ = connect("sqlite://")
+    >>> class Order(Model):
+    ...     id = AutoKeyField(strategy="ulid")
+    ...     product = Field()
+    >>> with pipeline() as together:
+    ...     for product in ("Widget", "Gadget"):
+    ...         order = Order.create(product=product, pipeline=together)
+    ...     len(together), Order.count()
+    (2, 0)
+    >>> Order.count()
+    2
+    """
+    return Pipeline()
+
+
+def through(
+    pipeline: Pipeline | None,
+    store: Store,
+    schema: Schema,
+    instance: Any,
+    writing: Operation[None],
+    after: HookKind,
+    *,
+    skip_hooks: bool,
+) -> Operation[None]:
+    """What has to be run now of a write: all of it, or its way into a pipeline."""
+    if pipeline is None:
+        return writing
+    if not isinstance(pipeline, Pipeline):
+        raise TypeError(f"{schema.model}: pipeline= takes what mintkey.pipeline() gives, not {pipeline!r}")
+    write = _Write(store, schema, batches._Running(instance, writing), after, not skip_hooks)
+    return pipeline._prepare(instance, write)
+
+
+def _by_store(writes: list[_Write]) -> Iterator[tuple[Store, list[_Write]]]:
+    """The writes of each store, under each of its limits."""
+    own: dict[int, list[_Write]] = {}
+    for write in writes:
+        own.setdefault(id(write.store), []).append(write)
+    for group in own.values():
+        yield group[0].store, group
+
+
+def _sending(writes: list[_Write]) -> Operation[None]:
+    """Send the writes of one store: those of a model joined, but for updates, which are answered with rows."""
+    joined: dict[int, list[_Write]] = {}
+    for write in writes:
+        if write.after != "after_update":
+            joined.setdefault(id(write.schema), []).append(write)
+    try:
+        for group in joined.values():
+            for start in range(0, len(group), batches.CHUNK):
+                chunk = [write.running for write in group[start : start + batches.CHUNK]]
+                yield from _told(batches._finish(group[0].schema, chunk))
+        for write in writes:
+            if write.after == "after_update":
+                yield from _told(_alone(write.running))
+    except (StoreUnavailable, StoreTimeout) as error:
+        _withdraw(writes, StoreUnavailable(f"not sent, because the store failed before: {error}"))
+
+
+def _told(sending: Operation[None]) -> Operation[None]:
+    """Go on after a request that failed, of which its operations have heard, as long as there is a store."""
+    try:
+        yield from sending
+    except (StoreUnavailable, StoreTimeout):
+        raise
+    except MintkeyError:
+        return
+
+
+def _alone(running: batches._Running) -> Operation[None]:
+    """Run an operation that has asked for something to its end, by itself."""
+    while running.request is not None:
+        try:
+            answer = yield running.request
+        except BaseException as error:
+            failure = error
+            yield from running.go_on(lambda: running.operation.throw(failure), failure)  # noqa: B023 - used at once
+            if running.error is failure:
+                raise
+        else:
+            yield from running.go_on(lambda: running.operation.send(answer))  # noqa: B023 - used at once
+
+
+def _withdraw(writes: Iterable[_Write], why: MintkeyError | None = None) -> None:
+    """Give up what has not been sent: its instances are as after a save that failed."""
+    why = why or MintkeyError("not sent: the pipeline was left by an exception")
+    for write in list(writes):
+        running = write.running
+        if running.request is not None:
+            running.request, running.error = None, why
+            try:
+                running.operation.throw(why)
+            except MintkeyError:
+                continue
+
+
+def _outcome(writes: list[_Write]) -> int:
+    failed = [(write.running.item, why) for write in writes if (why := write.running.failure(None)) is not None]
+    written = len(writes) - len(failed)
+    if failed:
+        models = {write.schema.model for write in writes}
+        raise BatchIncomplete(
+            f"{len(failed)} of {len(writes)} writes of a pipeline failed (the first: {failed[0][1]}). "
+            "See `failed` for each item and its reason",
+            written=written,
+            failed=tuple(failed),
+            stopped=any(isinstance(why, (StoreUnavailable, StoreTimeout)) for _, why in failed),
+            model=models.pop() if len(models) == 1 else None,
+        ) from failed[0][1]
+    return written
