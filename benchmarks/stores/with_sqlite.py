@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -68,7 +69,9 @@ class Raw:
 
 
 def importing(statement: str) -> Callable[[], object]:
-    return lambda: subprocess.run([sys.executable, "-c", statement], check=True)
+    # As where it is installed: both packages compiled.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return lambda: subprocess.run([sys.executable, "-c", statement], check=True, env=environment)
 
 
 def quick(folder: Path) -> Iterator[Job]:

@@ -307,6 +307,9 @@ class Store:
     def close(self) -> None:
         """Closes connections and ends threads, after what is running."""
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """`asyncio.get_running_loop()`, without importing asyncio before it is needed."""
+
 def before_fork() -> None:
     """Called by `os.register_at_fork` before a fork."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import enum
-import json
 import re
 import uuid
 from collections.abc import Callable
@@ -498,9 +497,13 @@ class JSONAttribute(Attribute[Any]):
             dump = getattr(value, "model_dump", None)
             value = dump(mode="json") if dump is not None else dataclasses.asdict(cast("Any", value))
         # Lone surrogates stay escaped: they are JSON, but no UTF-8.
+        import json
+
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
     def decode(self, stored: Any) -> Any:
+        import json
+
         value = json.loads(stored)
         model_class = self.model_class
         if model_class is None or value is None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mintkey.conditions import Condition, Every, Test
 from mintkey.errors import ConfigurationError
 from mintkey.schema import COMPOUND_KEY, Schema
 
+if TYPE_CHECKING:
+    import logging
+
 __all__ = ["Plan", "best_plan", "gather", "lookups", "plan", "plan_or_scan", "scan_plan"]
 
-_log = logging.getLogger("mintkey.queries")
+
+def log() -> logging.Logger:
+    """Where it is told what no index serves."""
+    import logging  # costs a tenth of the package's import, and most programs have nothing told here
+
+    return logging.getLogger("mintkey.queries")
+
 
 _KEY_TESTS = frozenset({"==", "<", "<=", ">", ">=", "between", "begins_with"})
 _LOWER, _UPPER = {">": False, ">=": True}, {"<": False, "<=": True}
@@ -97,7 +105,7 @@ def plan_or_scan(schema: Schema, conditions: Sequence[Condition]) -> Plan:
     if best is not None:
         return best
     if conditions:
-        _log.info("%s: no index serves %s; the whole table is read", schema.model, Every(tuple(conditions)))
+        log().info("%s: no index serves %s; the whole table is read", schema.model, Every(tuple(conditions)))
     return scan_plan(conditions)
 
 

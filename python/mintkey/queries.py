@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-import hashlib
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Page", "QueryAccess", "QueryAccessor", "Result"]
 
 M = TypeVar("M")
-
-_log = logging.getLogger("mintkey.queries")
 
 #: A cursor is a fingerprint of its query, the number of items left under its limit, and a position of the store.
 _FINGERPRINT, _LEFT = 8, 8
@@ -217,7 +213,7 @@ class Result(Generic[M]):
 
     def _heap(self) -> Heap[M]:
         order = cast("Order", self._order)
-        _log.info("%s: no index orders by %r; the items are sorted in memory", self._schema.model, order.name)
+        plans.log().info("%s: no index orders by %r; the items are sorted in memory", self._schema.model, order.name)
         most = None if self._limit is None else self._limit + self._offset
         return Heap(self._schema, order, most)
 
@@ -277,7 +273,9 @@ class Result(Generic[M]):
         how = self._plan
         asked = (how.index, how.partition, how.sort, how.filter(), self._descending, self._limit, self._offset)
         text = f"{self._schema.table} {_settled(asked)!r}"
-        return hashlib.blake2b(text.encode("utf-8", "surrogatepass") + rest, digest_size=_FINGERPRINT).digest()
+        from hashlib import blake2b  # loads the system's library, for cursors alone
+
+        return blake2b(text.encode("utf-8", "surrogatepass") + rest, digest_size=_FINGERPRINT).digest()
 
     def _cursor(self, left: int | None, after: bytes) -> str:
         rest = (_NO_LIMIT if left is None else left).to_bytes(_LEFT, "big") + after

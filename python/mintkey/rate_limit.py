@@ -12,7 +12,6 @@ difference is taken from the bucket, or put back, then.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import threading
@@ -41,12 +40,18 @@ _lock = threading.RLock()
 _limits: weakref.WeakSet[RateLimit] = weakref.WeakSet()
 
 
+async def _asleep(seconds: float) -> None:
+    import asyncio  # costs more than all the rest of the import, and is there when this runs
+
+    await asyncio.sleep(seconds)
+
+
 class Time(NamedTuple):
     """What a limit knows of time; tests give it another."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep  # noqa: TID251 - the one sleep there is, and tests replace it
-    asleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    asleep: Callable[[float], Awaitable[None]] = _asleep
 
 
 class _Place:

@@ -7,7 +7,6 @@ only walks prepared tuples: which attributes mint, which are the key, which inde
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -455,6 +454,8 @@ class Schema:
 
     def unexpected(self, names: Iterable[str]) -> TypeError:
         """The error for names that are no attributes, with the nearest ones that are."""
+        import difflib
+
         told = []
         for name in names:
             near = difflib.get_close_matches(name, self.shown, n=1)

@@ -7,7 +7,6 @@ between the two worlds.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import os
 import threading
@@ -21,6 +20,8 @@ from mintkey.rate_limit import RateLimit, Turn, checked
 from mintkey.schema import Schema
 
 if TYPE_CHECKING:
+    import asyncio
+
     from typing_extensions import Self
 
 __all__ = ["Store", "connect"]
@@ -115,7 +116,7 @@ class Store:
         """Drive an operation as part of an asyncio task."""
         submit = self._core.submit
         limited = self._limits is not None
-        event_loop = asyncio.get_running_loop()
+        event_loop = _core.running_loop()
         try:
             request = next(operation)
             while True:
@@ -130,8 +131,8 @@ class Store:
                         flight = submit(request, event_loop)
                         try:
                             reply = await flight.future
-                        except asyncio.CancelledError:
-                            # Not begun: it never happens. Begun: it is finished in the background.
+                        except BaseException:
+                            # Cancelled and not begun: it never happens. Begun: it is finished in the background.
                             flight.withdraw()
                             raise
                 except BaseException as error:  # noqa: BLE001 - the operation decides, cancellation included
@@ -158,6 +159,8 @@ class Store:
         return replies
 
     async def _submit_all(self, requests: list[_core.Request], event_loop: asyncio.AbstractEventLoop) -> list[Any]:
+        import asyncio  # costs more than all the rest of the import, and is there when this runs
+
         submitted = (self._submit_in_turn(request, event_loop) for request in requests)
         # All have ended before one that failed is told, so that none is left behind.
         replies = await asyncio.gather(*submitted, return_exceptions=True)
@@ -183,12 +186,12 @@ class Store:
         flight = self._core.submit(request, event_loop)
         try:
             reply = await flight.future
-        except asyncio.CancelledError:
-            if flight.withdraw():
-                turn.give_back()
-            raise
         except Throttled:
             turn.throttled()
+            raise
+        except BaseException:
+            if flight.withdraw():
+                turn.give_back()
             raise
         turn.done(reply)
         return reply
@@ -202,7 +205,7 @@ class Store:
 
     async def aclose(self) -> None:
         """Like `close()`, without holding up the event loop."""
-        await asyncio.get_running_loop().run_in_executor(None, self.close)
+        await _core.running_loop().run_in_executor(None, self.close)
 
     def __enter__(self) -> Self:
         return self

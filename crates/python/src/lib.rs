@@ -38,7 +38,7 @@ mod _core {
     #[pymodule_export]
     use super::item::{PyItem, PyKey};
     #[pymodule_export]
-    use super::mailbox::Flight;
+    use super::mailbox::{Flight, running_loop};
     #[pymodule_export]
     use super::plain_save::PlainSave;
     #[pymodule_export]

@@ -17,6 +17,7 @@ use mintkey_store::{Done, Reply, Request, Ticket};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyCFunction;
 
 use crate::store::{Shared, Store};
@@ -258,6 +259,17 @@ fn descriptors() -> PyResult<(Arc<File>, Arc<File>)> {
         Arc::new(File::from(OwnedFd::from(read))),
         Arc::new(File::from(OwnedFd::from(write))),
     ))
+}
+
+/// `asyncio.get_running_loop()`, without importing asyncio before it is needed.
+#[pyfunction]
+pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static ASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let ask = ASK.get_or_try_init(py, || {
+        let asyncio = py.import("asyncio")?;
+        asyncio.getattr("get_running_loop").map(Bound::unbind)
+    })?;
+    ask.bind(py).call0()
 }
 
 /// Where the answer to one request is awaited.
