@@ -1,12 +1,15 @@
 //! Many threads and several stores on one file.
 
 mod common;
+#[path = "../../store/tests/suite/requests.rs"]
+mod requests;
 
 use std::sync::Arc;
 use std::thread;
 
-use common::*;
+use common::Fixture;
 use mintkey_store::{Action, ErrorKind, Guard, Operation, Path, Reply, Store, Update};
+use requests::*;
 
 const THREADS: usize = 8;
 const EACH: usize = 100;

@@ -3,13 +3,16 @@
 #![allow(unsafe_code, reason = "fork() is what is tested")]
 
 mod common;
+#[path = "../../store/tests/suite/requests.rs"]
+mod requests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use common::*;
+use common::Fixture;
 use mintkey_store::Store;
+use requests::*;
 
 /// Forks with the handlers around it, and runs the work in the child, which then ends.
 fn fork(store: &dyn Store, work: impl FnOnce()) -> libc::pid_t {

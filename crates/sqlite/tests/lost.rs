@@ -2,13 +2,16 @@
 //! does when it closes, or a person at a shell.
 
 mod common;
+#[path = "../../store/tests/suite/requests.rs"]
+mod requests;
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Barrier;
 
-use common::*;
+use common::Fixture;
 use mintkey_store::{Action, ErrorKind, Outcome, Path};
+use requests::*;
 
 fn beside(fixture: &Fixture, suffix: &str) -> PathBuf {
     fixture.folder.path().join(format!("test.db{suffix}"))

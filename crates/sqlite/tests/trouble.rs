@@ -1,14 +1,17 @@
 //! Addresses that mean nothing, files that cannot be used, locks, interrupts, closing.
 
 mod common;
+#[path = "../../store/tests/suite/requests.rs"]
+mod requests;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use common::*;
+use common::Fixture;
 use mintkey_store::store::Never;
 use mintkey_store::{ErrorKind, Guard, Interrupt, Outcome, Result, Store};
+use requests::*;
 
 fn failing(url: &str) -> String {
     let error = mintkey_sqlite::open(url).map(|_| ()).unwrap_err();

@@ -33,9 +33,10 @@ proptest! {
         descending in any::<bool>(),
         limit in 1_usize..5,
     ) {
-        let store = Fixture::new().store;
+        let fixture = Fixture::new();
+        let store = &*fixture.store;
         for sort in &sorts {
-            put(&*store, &orders(), order("p", sort, &[])).unwrap();
+            put(store, &orders(), order("p", sort, &[])).unwrap();
         }
         let conditions = [
             (SortCondition::BeginsWith(string(&low)), sorts.iter().filter(|sort| sort.starts_with(&low)).collect::<Vec<_>>()),
@@ -50,7 +51,7 @@ proptest! {
                 expected.reverse();
             }
             let query_by = Query { sort: Some(sort), descending, limit: Some(limit), ..query_of(&orders(), &[string("p")]) };
-            let found: Vec<Item> = query(&*store, query_by);
+            let found: Vec<Item> = query(store, query_by);
             let found = texts(&found, "sk");
             prop_assert_eq!(found.iter().collect::<Vec<_>>(), expected);
         }

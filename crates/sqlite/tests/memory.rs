@@ -1,0 +1,26 @@
+//! What every store must do, in memory; but for what needs a second store at the same place.
+
+#[path = "../../store/tests/suite/batches.rs"]
+mod batches;
+#[path = "../../store/tests/suite/queries.rs"]
+mod queries;
+#[path = "../../store/tests/suite/ranges.rs"]
+mod ranges;
+#[path = "../../store/tests/suite/requests.rs"]
+mod requests;
+
+use std::sync::Arc;
+
+use mintkey_store::Store;
+
+/// A store that is gone with its last use.
+struct Fixture {
+    store: Arc<dyn Store>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let store = mintkey_sqlite::open("sqlite://").unwrap();
+        Self { store }
+    }
+}
