@@ -133,7 +133,8 @@ class Store:
                             reply = await flight.future
                         except BaseException:
                             # Cancelled and not begun: it never happens. Begun: it is finished in the background.
-                            flight.withdraw()
+                            if flight.future.cancelled():
+                                flight.withdraw()
                             raise
                 except BaseException as error:  # noqa: BLE001 - the operation decides, cancellation included
                     request = operation.throw(error)
@@ -190,7 +191,7 @@ class Store:
             turn.throttled()
             raise
         except BaseException:
-            if flight.withdraw():
+            if flight.future.cancelled() and flight.withdraw():
                 turn.give_back()
             raise
         turn.done(reply)
