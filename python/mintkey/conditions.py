@@ -291,7 +291,7 @@ class Operand:
         return self._test("is_type", name)
 
     def size(self) -> Size:
-        """The size: bytes of UTF-8 text or binary, elements of a list, map or set; compare it with a number."""
+        """The size: UTF-16 units of text, bytes of binary, elements of others; compare it with a number."""
         return Size(self)
 
     # Changes that the store makes, for `update()`. All of one update start from the stored item.

@@ -42,7 +42,7 @@ pub enum Comparison {
 
 /// A question to an item.
 ///
-/// An absent attribute is not equal to anything, and every other question about its value is answered
+/// An absent attribute is not equal to anything, nor is its size, and every other question about its value is answered
 /// with no. So is an order between values of different types.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
@@ -91,8 +91,8 @@ pub enum Condition {
     Missing(Path),
     /// The value is of this type.
     IsType(Path, ValueType),
-    /// The value's size compares like this: bytes of text and binary, members of the others. Numbers,
-    /// booleans and null have none.
+    /// The value's size compares like this: UTF-16 units of text, bytes of binary, members of the others. Numbers,
+    /// booleans and null have none, and so are of another size than any.
     Size {
         /// The value's place.
         path: Path,
@@ -226,7 +226,8 @@ fn contains(value: &Value, part: &Value) -> bool {
 
 fn size(value: &Value) -> Option<u64> {
     let size = match value {
-        Value::String(text) => text.len(),
+        // As the service counts.
+        Value::String(text) => text.encode_utf16().count(),
         Value::Binary(bytes) => bytes.len(),
         Value::List(list) => list.len(),
         Value::Map(map) => map.len(),
@@ -331,10 +332,11 @@ impl Condition {
             Self::IsType(path, wanted) => path
                 .find(item)
                 .is_some_and(|found| found.value_type() == *wanted),
-            Self::Size { path, op, value } => path
-                .find(item)
-                .and_then(size)
-                .is_some_and(|size| op.accepts(Number::from(size).cmp(value))),
+            // What has no size is of another size than any.
+            Self::Size { path, op, value } => match path.find(item).and_then(size) {
+                Some(size) => op.accepts(Number::from(size).cmp(value)),
+                None => *op == Comparison::Ne,
+            },
             Self::And(parts) => parts.iter().all(|part| part.evaluate(item)),
             Self::Or(parts) => parts.iter().any(|part| part.evaluate(item)),
             Self::Not(inner) => !inner.evaluate(item),

@@ -112,9 +112,9 @@ fn parts_and_members_are_found() {
 }
 
 #[test]
-fn sizes_count_bytes_and_members() {
+fn sizes_count_characters_bytes_and_members() {
     let stored = item(&[
-        ("s", "é".into()),
+        ("s", "é\u{1f600}".into()),
         ("b", Value::Binary(vec![0; 5])),
         ("l", list(&[const { Value::Null }; 3])),
         ("m", map(&[("a", 1.into())])),
@@ -126,7 +126,7 @@ fn sizes_count_bytes_and_members() {
         op: Comparison::Eq,
         value: Number::from(expected),
     };
-    for (name, expected) in [("s", 2), ("b", 5), ("l", 3), ("m", 1), ("ss", 2)] {
+    for (name, expected) in [("s", 3), ("b", 5), ("l", 3), ("m", 1), ("ss", 2)] {
         assert!(size(name, expected).evaluate(&stored), "{name}");
         assert!(!size(name, expected + 1).evaluate(&stored), "{name}");
     }
@@ -136,6 +136,13 @@ fn sizes_count_bytes_and_members() {
         value: Number::ZERO,
     };
     assert!(!any.evaluate(&stored));
+    let other = |name: &str| Condition::Size {
+        path: path(name),
+        op: Comparison::Ne,
+        value: Number::from(1_i64),
+    };
+    assert!(other("n").evaluate(&stored) && other("none").evaluate(&stored));
+    assert!(!other("m").evaluate(&stored));
 }
 
 #[test]
