@@ -42,6 +42,20 @@ def redis_prefix(folder: Any) -> str:
 
 
 @functools.cache
+def cluster_address() -> str:
+    """The Redis Cluster that MINTKEY_TEST_REDIS_CLUSTER names, or one that runs until the tests end."""
+    if named := os.environ.get("MINTKEY_TEST_REDIS_CLUSTER"):
+        return named
+    script = Path(__file__).parents[1] / "servers" / "redis.py"
+    return SERVERS.enter_context(runpy.run_path(str(script))["cluster"]())
+
+
+def cluster_prefix(folder: Any) -> str:
+    """A prefix for this folder on a Redis Cluster."""
+    return f"{cluster_address()}?prefix={uuid.uuid5(RUN, str(folder))}"
+
+
+@functools.cache
 def dynamodb_address() -> str:
     """The DynamoDB server that MINTKEY_TEST_DYNAMODB names, or one that runs until the tests end."""
     if named := os.environ.get("MINTKEY_TEST_DYNAMODB"):
@@ -58,7 +72,12 @@ def dynamodb_prefix(folder: Any) -> str:
 
 RUN = uuid.uuid4()
 SERVERS = ExitStack()
-STORES: dict[str, Callable[[Any], str]] = {"sqlite": sqlite_file, "redis": redis_prefix, "dynamodb": dynamodb_prefix}
+STORES: dict[str, Callable[[Any], str]] = {
+    "sqlite": sqlite_file,
+    "redis": redis_prefix,
+    "redis-cluster": cluster_prefix,
+    "dynamodb": dynamodb_prefix,
+}
 
 
 def pytest_sessionfinish() -> None:

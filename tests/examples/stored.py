@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 def items(url: str, table: str) -> list[dict[str, Any]]:
     """The items of a table, their values as JSON has them."""
-    return {"sqlite": _sqlite, "redis": _redis, "dynamodb": _dynamodb}[urlsplit(url).scheme](url, table)
+    readers = {"sqlite": _sqlite, "redis": _redis, "redis-cluster": _cluster, "dynamodb": _dynamodb}
+    return readers[urlsplit(url).scheme](url, table)
 
 
 def _sqlite(url: str, table: str) -> list[dict[str, Any]]:
@@ -29,14 +30,33 @@ def _sqlite(url: str, table: str) -> list[dict[str, Any]]:
 def _redis(url: str, table: str) -> list[dict[str, Any]]:
     parts = urlsplit(url)
     pattern = f"{parse_qs(parts.query)['prefix'][0]}/{table}:*"
-    with socket.create_connection((str(parts.hostname), int(parts.port or 6379))) as server:
+    return list(_rows(parts.netloc, pattern).values())
+
+
+def _cluster(url: str, table: str) -> list[dict[str, Any]]:
+    parts = urlsplit(url)
+    # The bucket's hash tag comes first.
+    pattern = f"{parse_qs(parts.query)['prefix'][0]}/{{*}}{table}:*"
+    rows = {}
+    for member in parts.netloc.split(","):
+        rows.update(_rows(member, pattern, b"READONLY"))
+    return [rows[key] for key in sorted(rows, key=lambda key: key.partition(b"}")[2])]
+
+
+def _rows(address: str, pattern: str, *first: bytes) -> dict[bytes, dict[str, Any]]:
+    """The rows on a server of Redis by key, after commands that it only confirms."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port))) as server:
         answers = server.makefile("rb")
-        found = []
+        for command in first:
+            server.sendall(command + b"\r\n")
+            answers.readline()
+        found = {}
         for key in sorted(_ask(server, answers, b"KEYS", pattern.encode())):
             fields = _ask(server, answers, b"HGETALL", key)
             pairs = zip(fields[::2], fields[1::2], strict=True)
             # The field without a name lists the row's entries in indexes.
-            found.append({name.decode(): json.loads(value) for name, value in pairs if name})
+            found[key] = {name.decode(): json.loads(value) for name, value in pairs if name}
         return found
 
 

@@ -176,11 +176,13 @@ fn key_names(operation: &Operation) -> (String, Option<String>) {
 /// The engine for a URL's scheme.
 fn open(url: &str) -> Result<Arc<dyn mintkey_store::Store>, Error> {
     const KNOWN: &str = "sqlite:///file.db for a file, sqlite:// for memory, redis://host:6379/0 for a Redis \
-                         server, dynamodb://region for DynamoDB";
+                         server, redis-cluster://host:6379 for a Cluster, dynamodb://region for DynamoDB";
     match url.split_once("://").map(|(scheme, _)| scheme) {
         Some("sqlite") => mintkey_sqlite::open(url),
         Some("dynamodb") => mintkey_dynamodb::open(url),
-        Some("redis" | "rediss" | "redis-cluster" | "unix") => mintkey_redis::open(url),
+        Some("redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "unix") => {
+            mintkey_redis::open(url)
+        }
         Some(other) => Err(Error::configuration(format!(
             "there is no store for URLs that begin with {other}://. Use {KNOWN}"
         ))),

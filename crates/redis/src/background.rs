@@ -1,179 +1,44 @@
-//! Submitted requests: one thread drives them all over one connection, and sends whatever has come
-//! together at once.
+//! The store's thread: it drives all submitted requests over one connection to each server, and sends
+//! whatever has come together at once.
 
-use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
-use std::io::{self, Read, Write};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use mintkey_store::{Done, Error, ErrorKind, Outcome, Reply, Request, Result, Ticket};
+use mintkey_store::{Error, ErrorKind, Reply, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::caller::{RESPITE, TRIES};
-use crate::connection::{Cause, Connection};
+use crate::caller::{DETOURS, Leg, RESPITE, TRIES, outcome, unreached};
+use crate::connection::Cause;
 use crate::engine::perform;
-use crate::gate::{Gate, Shielded};
+use crate::line::{Line, Sent};
+use crate::nodes::Node;
+use crate::queue::Entry;
 use crate::resp::{Call, Value};
 use crate::store::Shared;
-use crate::talk::Talk;
-use crate::translate::is_passing;
-use crate::watch::{Stop, Watch, pause};
+use crate::talk::{Answer, Talk};
+use crate::watch::{Stop, Watch};
 
 /// Requests in flight at most; those behind them wait, and can be withdrawn.
 const FLIGHTS: usize = 1024;
 
-/// How often a closing store looks whether the thread has ended.
-const CLOSING: Duration = Duration::from_millis(1);
-
-/// Nobody has begun it.
-const WAITING: u8 = 0;
-/// The thread has it.
-const TAKEN: u8 = 1;
-/// It was given up before it was begun.
-const WITHDRAWN: u8 = 2;
-
-thread_local! {
-    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
-}
-
-/// A submitted request.
-struct Entry {
-    request: Arc<Request>,
-    stage: AtomicU8,
-    done: Mutex<Option<Done>>,
-}
-
-impl Entry {
-    fn step(&self, to: u8) -> bool {
-        self.stage
-            .compare_exchange(WAITING, to, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+/// Carries out what is submitted until the store is closed.
+pub fn work(shared: Arc<Shared>, bell: UnixStream) {
+    Worker {
+        shared,
+        bell,
+        flights: HashMap::new(),
+        number: 0,
+        lines: Vec::new(),
+        later: Vec::new(),
+        away: Vec::new(),
+        astray: None,
     }
-
-    fn deliver(&self, answer: Result<Reply>) {
-        let done = self
-            .done
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(done) = done {
-            done(answer);
-        }
-    }
-}
-
-struct Submitted(Arc<Entry>);
-
-impl Ticket for Submitted {
-    fn withdraw(&self) -> bool {
-        self.0.step(WITHDRAWN)
-    }
-}
-
-/// What waits for the thread.
-pub struct Queue(Shielded<Waiting>);
-
-/// The requests that wait, and how to wake the thread.
-#[derive(Default)]
-pub struct Waiting {
-    entries: VecDeque<Arc<Entry>>,
-    bell: Option<UnixStream>,
-    alive: bool,
-    asleep: bool,
-}
-
-impl Waiting {
-    fn ring(&mut self) {
-        if std::mem::take(&mut self.asleep)
-            && let Some(bell) = &self.bell
-        {
-            // A full pipe has woken it already.
-            let _ = (&*bell).write(&[1]);
-        }
-    }
-}
-
-impl Queue {
-    /// Nothing waits yet.
-    pub fn new(gate: &Arc<Gate>) -> Self {
-        Self(Shielded::new(gate))
-    }
-
-    /// Wakes the thread, if there is one.
-    pub fn wake(&self) {
-        self.0.with(Waiting::ring);
-    }
-
-    /// Waits until the thread has finished what was submitted, unless this is that thread.
-    pub fn wait_for_end(&self) {
-        // A thread of the store cannot wait for its own end.
-        while !IS_WORKER.get() && self.0.with(|waiting| waiting.alive) {
-            pause(CLOSING);
-        }
-    }
-
-    /// Starts anew in a child: whoever submitted something did so in the parent.
-    pub fn forget_others(&self) {
-        // What the answers would wake does not exist here, and must not be dropped either: it may belong
-        // to an interpreter whose locks are not free at this moment.
-        std::mem::forget(self.0.with(std::mem::take));
-    }
-}
-
-/// Takes a request and returns at once.
-pub fn submit(shared: &Arc<Shared>, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-    let entry = Arc::new(Entry {
-        request,
-        stage: AtomicU8::new(WAITING),
-        done: Mutex::new(Some(done)),
-    });
-    let queued = shared.check_open().and_then(|()| queue(shared, &entry));
-    if let Err(error) = queued
-        && entry.step(TAKEN)
-    {
-        entry.deliver(Err(error));
-    }
-    Box::new(Submitted(entry))
-}
-
-fn queue(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Result<()> {
-    shared.queue.0.with(|waiting| {
-        if !waiting.alive {
-            let bell = start(shared).map_err(|error| {
-                Error::new(
-                    ErrorKind::Unavailable(Outcome::NotApplied),
-                    "no thread can be started for the store: the system's limit is reached",
-                )
-                .caused_by(error)
-            })?;
-            waiting.bell = Some(bell);
-            waiting.alive = true;
-        }
-        waiting.entries.push_back(Arc::clone(entry));
-        waiting.ring();
-        Ok(())
-    })
-}
-
-/// Starts the thread, and gives what wakes it. Its handle is let go: a child could neither wait for it
-/// nor drop it safely.
-fn start(shared: &Arc<Shared>) -> io::Result<UnixStream> {
-    let (ours, its) = UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    its.set_nonblocking(true)?;
-    let own = Arc::clone(shared);
-    let named = thread::Builder::new().name("mintkey-redis".to_owned());
-    named.spawn(move || {
-        IS_WORKER.set(true);
-        Worker::new(own, its).work();
-    })?;
-    Ok(ours)
+    .work();
 }
 
 /// A request in flight.
@@ -182,27 +47,15 @@ struct Flight {
     operation: Pin<Box<dyn Future<Output = Result<Reply>> + Send>>,
     talk: Talk,
     watch: Watch,
+    /// Counts what was asked: an answer to something older concerns nobody.
+    round: u64,
     calls: Vec<Call>,
-    values: Vec<Option<Value>>,
+    legs: Vec<Leg>,
     missing: usize,
     tries: usize,
-}
-
-/// A call on its way: whose it is, and where in the stream of bytes it begins.
-struct Sent {
-    flight: u64,
-    place: usize,
-    begins: u64,
-}
-
-/// The connection, and what is under way on it.
-struct Line {
-    connection: Connection,
-    out: Vec<u8>,
-    written: usize,
-    /// The bytes that were written before `out` begins.
-    before: u64,
-    sent: VecDeque<Sent>,
+    detours: usize,
+    /// What is told if a server of the Cluster stays away.
+    trouble: Option<Error>,
 }
 
 /// The thread's own things.
@@ -211,37 +64,25 @@ struct Worker {
     bell: UnixStream,
     flights: HashMap<u64, Flight>,
     number: u64,
-    line: Option<Line>,
-    /// Calls that are sent again after a respite.
-    later: Vec<(Instant, u64, usize)>,
+    lines: Vec<Line>,
+    /// Calls that are sent again after a respite: flight, round, place.
+    later: Vec<(Instant, u64, u64, usize)>,
+    /// Servers of the Cluster that could not be reached, and until when they are left alone.
+    away: Vec<(Instant, Arc<Node>)>,
+    /// Set when the Cluster must be asked where its slots are: what it had told by then.
+    astray: Option<u64>,
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>, bell: UnixStream) -> Self {
-        Self {
-            shared,
-            bell,
-            flights: HashMap::new(),
-            number: 0,
-            line: None,
-            later: Vec::new(),
-        }
-    }
-
     fn work(mut self) {
         loop {
             if !self.take_in() {
                 return;
             }
             self.repeat();
-            if let Err(error) = self.write() {
-                self.break_off(&Cause::Broken(error));
-                continue;
-            }
+            self.write();
             self.wait();
-            if let Err(cause) = self.read() {
-                self.break_off(&cause);
-            }
+            self.read();
             self.look_at_the_clock();
         }
     }
@@ -251,19 +92,12 @@ impl Worker {
         loop {
             let room = FLIGHTS.saturating_sub(self.flights.len());
             let ends = self.flights.is_empty() && self.shared.is_closed();
-            let entries: Vec<Arc<Entry>> = self.shared.queue.0.with(|waiting| {
-                let many = waiting.entries.len().min(room);
-                if many == 0 {
-                    waiting.alive = !ends;
-                    waiting.asleep = room > 0;
-                }
-                waiting.entries.drain(..many).collect()
-            });
+            let entries = self.shared.queue.take(room, ends);
             if entries.is_empty() {
                 return !ends;
             }
             for entry in entries {
-                if entry.step(TAKEN) {
+                if entry.take() {
                     self.begin(entry);
                 }
             }
@@ -284,10 +118,13 @@ impl Worker {
             operation,
             talk,
             watch,
+            round: 0,
             calls: Vec::new(),
-            values: Vec::new(),
+            legs: Vec::new(),
             missing: 0,
             tries: 0,
+            detours: 0,
+            trouble: None,
         };
         self.flights.insert(self.number, flight);
         self.go_on(self.number);
@@ -310,242 +147,300 @@ impl Worker {
                 if anew {
                     flight.watch.start_anew();
                 }
+                flight.round += 1;
                 flight.missing = calls.len();
-                flight.values = vec![None; calls.len()];
+                flight.legs = calls.iter().map(|_| Leg::default()).collect();
                 flight.calls = calls;
-                flight.tries = 0;
+                (flight.tries, flight.detours, flight.trouble) = (0, 0, None);
                 if flight.missing == 0 {
                     self.answer(number, Ok(Vec::new()));
-                } else {
-                    self.send(number);
+                    return;
+                }
+                let (round, many) = (flight.round, flight.missing);
+                for place in 0..many {
+                    self.send(number, round, place);
                 }
             }
         }
     }
 
-    fn answer(&mut self, number: u64, answer: Result<Vec<Value>>) {
-        if let Some(flight) = self.flights.get(&number) {
+    fn answer(&mut self, number: u64, answer: Answer) {
+        if let Some(flight) = self.flights.get_mut(&number) {
+            // What else comes in for this question is too late.
+            flight.round += 1;
             flight.talk.answer(answer);
             self.go_on(number);
         }
     }
 
-    /// Puts the calls of an operation that have no answer yet on the line.
-    fn send(&mut self, number: u64) {
-        if self.line.is_none() {
-            let Some(flight) = self.flights.get_mut(&number) else {
-                return;
-            };
-            match connect(&self.shared, &mut flight.watch) {
-                Ok(line) => self.line = Some(line),
-                Err(error) => return self.answer(number, Err(error)),
-            }
+    fn refuse(&mut self, number: u64, error: Error) {
+        if let Some(flight) = self.flights.get(&number) {
+            let outcome = outcome(&flight.calls, &flight.legs);
+            self.answer(number, Err(unreached(error, outcome)));
         }
-        let (Some(line), Some(flight)) = (&mut self.line, self.flights.get(&number)) else {
+    }
+
+    /// Puts a call on the line to its server, unless its question has been answered.
+    fn send(&mut self, number: u64, round: u64, place: usize) {
+        let nodes = &self.shared.nodes;
+        let Some(flight) = self.flights.get_mut(&number) else {
             return;
         };
-        for (place, call) in flight.calls.iter().enumerate() {
-            if flight.values[place].is_none() {
-                line.push(number, place, call, false);
-            }
+        if flight.round != round {
+            return;
         }
+        let config = &self.shared.engine.config;
+        if nodes.are_cluster()
+            && nodes.version() == 0
+            && let Err(error) = nodes.learn(config, 0, &mut flight.watch)
+        {
+            return self.refuse(number, error);
+        }
+        let leg = &flight.legs[place];
+        let node = leg.asking.clone();
+        let Some(node) = node.or_else(|| nodes.of(flight.calls[place].bucket)) else {
+            flight.trouble = Some(nodes.nobody());
+            return self.postpone(number, round, place, true);
+        };
+        let mut lines = self.lines.iter_mut();
+        let line = lines.position(|line| Arc::ptr_eq(&line.node, &node));
+        let began = Instant::now();
+        let line = match line {
+            Some(line) => line,
+            None if self.away.iter().any(|(_, away)| Arc::ptr_eq(away, &node)) => {
+                return self.postpone(number, round, place, true);
+            }
+            None => match Line::open(config, &node, &mut flight.watch) {
+                Ok(line) => {
+                    self.lines.push(line);
+                    self.lines.len() - 1
+                }
+                Err(error)
+                    if nodes.are_cluster() && matches!(error.kind, ErrorKind::Unavailable(_)) =>
+                {
+                    flight.trouble = Some(error);
+                    // While this thread waits for one, it does nothing for the others.
+                    let away = RESPITE.max(2 * began.elapsed());
+                    self.away.push((Instant::now() + away, node));
+                    return self.postpone(number, round, place, true);
+                }
+                Err(error) => return self.refuse(number, error),
+            },
+        };
+        let (line, leg) = (&mut self.lines[line], &mut flight.legs[place]);
+        if leg.asking.is_some() {
+            line.push(0, 0, 0, &Call::new("ASKING"), false);
+        }
+        line.push(number, round, place, &flight.calls[place], leg.whole);
+        leg.delivered = true;
     }
 
-    /// Sends again what a server could not answer a moment ago.
+    /// Lets a call wait a little.
+    fn postpone(&mut self, number: u64, round: u64, place: usize, astray: bool) {
+        if astray {
+            self.astray.get_or_insert(self.shared.nodes.version());
+        }
+        let then = Instant::now() + RESPITE;
+        self.later.push((then, number, round, place));
+    }
+
+    /// Sends again what could not be answered a moment ago.
     fn repeat(&mut self) {
         let now = Instant::now();
+        if !self.later.iter().any(|(then, ..)| *then <= now) {
+            return;
+        }
+        self.away.retain(|(until, _)| *until > now);
+        if let Some(version) = self.astray.take() {
+            let config = &self.shared.engine.config;
+            let mut watch = Watch::new(None, config.timeout);
+            if let Err(error) = self.shared.nodes.learn(config, version, &mut watch) {
+                return self.abandon(&error);
+            }
+        }
+        let (due, later) = std::mem::take(&mut self.later)
+            .into_iter()
+            .partition(|(then, ..)| *then <= now);
+        self.later = later;
+        let due: Vec<_> = due;
+        for (_, number, round, place) in due {
+            self.send(number, round, place);
+        }
+    }
+
+    /// Gives up all that waits for servers of a Cluster of which none can be reached.
+    fn abandon(&mut self, error: &Error) {
+        for (_, number, round, _) in std::mem::take(&mut self.later) {
+            if self
+                .flights
+                .get(&number)
+                .is_some_and(|own| own.round == round)
+            {
+                self.refuse(number, Error::new(error.kind, error.message.clone()));
+            }
+        }
+    }
+
+    fn write(&mut self) {
         let mut place = 0;
-        while place < self.later.len() {
-            if self.later[place].0 > now {
-                place += 1;
-                continue;
-            }
-            let (_, number, call) = self.later.swap_remove(place);
-            if let (Some(line), Some(flight)) = (&mut self.line, self.flights.get(&number)) {
-                line.push(number, call, &flight.calls[call], false);
+        while place < self.lines.len() {
+            match self.lines[place].write() {
+                Ok(()) => place += 1,
+                Err(error) => self.break_off(place, &Cause::Broken(error)),
             }
         }
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        let Some(line) = &mut self.line else {
-            return Ok(());
-        };
-        while line.written < line.out.len() {
-            match line.connection.stream.write(&line.out[line.written..]) {
-                Ok(count) => line.written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        line.before += line.out.len() as u64;
-        line.out.clear();
-        line.written = 0;
-        Ok(())
-    }
-
-    /// Waits until the server or somebody with a request calls, or until it is time to look at the clock.
+    /// Waits until a server or somebody with a request calls, or until it is time to look at the clock.
     fn wait(&mut self) {
-        let mut flags = PollFlags::IN;
-        if self.line.as_ref().is_some_and(Line::is_full) {
-            flags |= PollFlags::OUT;
-        }
         let ends = self.flights.values().map(|flight| flight.watch.end());
-        let ends = ends.chain(self.later.iter().map(|(time, _, _)| *time));
+        let ends = ends.chain(self.later.iter().map(|(time, ..)| *time));
         let left = ends
             .min()
             .map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let time = left.and_then(|left| Timespec::try_from(left).ok());
         let mut sockets = vec![PollFd::new(&self.bell, PollFlags::IN)];
-        if let Some(line) = &self.line {
+        for line in &self.lines {
+            let mut flags = PollFlags::IN;
+            if line.is_full() {
+                flags |= PollFlags::OUT;
+            }
             sockets.push(PollFd::new(&line.connection.stream, flags));
         }
         // An interrupted wait is one that ends early.
         let _ = poll(&mut sockets, time.as_ref());
         let rung = !sockets[0].revents().is_empty();
-        self.shared.queue.0.with(|waiting| waiting.asleep = false);
+        self.shared.queue.is_awake();
         if rung {
             let mut bytes = [0; 64];
             while matches!(self.bell.read(&mut bytes), Ok(64)) {}
         }
     }
 
-    /// Takes in what the server said, and lets the operations go on.
-    fn read(&mut self) -> std::result::Result<(), Cause> {
-        loop {
-            let Some(line) = &mut self.line else {
-                return Ok(());
-            };
-            match line.connection.parser.next()? {
-                Some(value) => {
-                    let Some(sent) = line.sent.pop_front() else {
-                        let surplus = "the server answered what nobody asked";
-                        return Err(Cause::Broken(io::Error::other(surplus)));
-                    };
-                    self.arrived(&sent, value);
-                }
-                None => match line.connection.parser.fill(&mut line.connection.stream) {
-                    Ok(0) => {
-                        let ended = io::Error::from(io::ErrorKind::UnexpectedEof);
-                        return Err(Cause::Broken(ended));
-                    }
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                    Err(error) => return Err(Cause::Broken(error)),
-                },
+    /// Takes in what the servers said, and lets the operations go on.
+    fn read(&mut self) {
+        let mut place = 0;
+        while place < self.lines.len() {
+            match self.lines[place].read() {
+                Ok(Some((sent, value))) => self.arrived(place, &sent, value),
+                Ok(None) => place += 1,
+                Err(cause) => self.break_off(place, &cause),
             }
         }
     }
 
-    fn arrived(&mut self, sent: &Sent, value: Value) {
-        let Some(flight) = self.flights.get_mut(&sent.flight) else {
+    fn arrived(&mut self, line: usize, sent: &Sent, value: Value) {
+        let (number, place) = (sent.flight, sent.place);
+        let Some(flight) = self.flights.get_mut(&number) else {
             return;
         };
-        if let Value::Error(text) = &value {
-            if text.starts_with("NOSCRIPT") {
-                if let Some(line) = &mut self.line {
-                    let call = &flight.calls[sent.place];
-                    line.push(sent.flight, sent.place, call, true);
-                }
-                return;
-            }
-            if is_passing(text) && Instant::now() + RESPITE < flight.watch.end() {
-                let then = Instant::now() + RESPITE;
-                self.later.push((then, sent.flight, sent.place));
-                return;
-            }
+        if flight.round != sent.round {
+            return;
         }
-        flight.values[sent.place] = Some(value);
-        flight.missing -= 1;
-        if flight.missing == 0 {
-            let values = std::mem::take(&mut flight.values);
-            self.answer(sent.flight, Ok(values.into_iter().flatten().collect()));
+        let (nodes, node) = (&self.shared.nodes, &self.lines[line].node);
+        let (call, leg) = (&flight.calls[place], &mut flight.legs[place]);
+        let asking = leg.asking.take();
+        let at_once = leg.take_in(nodes.judge(call, value, node, asking));
+        if !at_once && Instant::now() + RESPITE >= flight.watch.end() {
+            leg.value = leg.refusal.take();
+        }
+        if leg.value.is_some() {
+            flight.missing -= 1;
+            if flight.missing == 0 {
+                let legs = std::mem::take(&mut flight.legs);
+                let values = legs.into_iter().filter_map(|leg| leg.value);
+                self.answer(number, Ok(values.collect()));
+            }
+            return;
+        }
+        flight.detours += usize::from(at_once);
+        let down = leg.is_down();
+        if at_once && flight.detours <= DETOURS * flight.calls.len() {
+            self.send(number, sent.round, place);
+        } else {
+            self.postpone(number, sent.round, place, down);
         }
     }
 
-    /// Gives the connection up. What may be sent again is; of the rest nobody knows.
-    fn break_off(&mut self, cause: &Cause) {
-        let Some(line) = self.line.take() else { return };
-        let reached = line.before + line.written as u64;
-        self.later.clear();
-        let mut delivered: HashMap<u64, bool> = HashMap::new();
-        for sent in line.sent {
-            let Some(flight) = self.flights.get(&sent.flight) else {
-                continue;
-            };
-            let doubtful = sent.begins < reached && !flight.calls[sent.place].repeatable;
-            *delivered.entry(sent.flight).or_default() |= doubtful;
+    /// Gives a connection up. What may be sent again is; of the rest nobody knows.
+    fn break_off(&mut self, place: usize, cause: &Cause) {
+        let line = self.lines.swap_remove(place);
+        let mut lost: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for sent in &line.sent {
+            if let Some(flight) = self.flights.get_mut(&sent.flight)
+                && flight.round == sent.round
+            {
+                let leg = &mut flight.legs[sent.place];
+                (leg.delivered, leg.asking) = (line.reached(sent), None);
+                lost.entry(sent.flight).or_default().push(sent.place);
+            }
         }
-        let mut numbers: Vec<u64> = self.flights.keys().copied().collect();
-        numbers.sort_unstable();
-        for number in numbers {
+        let in_cluster = self.shared.nodes.are_cluster();
+        for (number, places) in lost {
             let Some(flight) = self.flights.get_mut(&number) else {
                 continue;
             };
             flight.tries += 1;
-            let doubtful = delivered.get(&number).copied().unwrap_or(false);
-            if !doubtful && flight.tries < TRIES && flight.watch.look().is_ok() {
-                self.send(number);
-                continue;
-            }
-            let writes = flight.calls.iter().any(Call::runs_script);
-            let outcome = if writes {
-                Outcome::Unknown
-            } else {
-                Outcome::NotApplied
-            };
-            let repeated = match (flight.watch.look(), cause) {
+            let doubtful =
+                |place: &usize| flight.legs[*place].delivered && !flight.calls[*place].repeatable;
+            let doubtful = places.iter().any(doubtful);
+            let in_time = flight.watch.look();
+            let again = !doubtful && in_time.is_ok() && (in_cluster || flight.tries < TRIES);
+            let repeated = match (in_time, cause) {
                 (Err(stop), _) => Cause::Stopped(stop),
                 (Ok(()), Cause::Stopped(stop)) => Cause::Stopped(*stop),
                 (Ok(()), Cause::Broken(error)) => {
                     Cause::Broken(io::Error::new(error.kind(), error.to_string()))
                 }
             };
-            let error = repeated.error(&self.shared.engine.config.address, outcome);
-            self.answer(number, Err(error));
+            let outcome = outcome(&flight.calls, &flight.legs);
+            let error = repeated.error(&line.node.address, outcome);
+            if !again {
+                self.answer(number, Err(error));
+                continue;
+            }
+            flight.trouble = Some(error);
+            let (round, at_once) = (flight.round, !in_cluster || flight.tries == 1);
+            for place in places {
+                if at_once {
+                    self.send(number, round, place);
+                } else {
+                    self.postpone(number, round, place, true);
+                }
+            }
         }
     }
 
-    /// Gives up the connection when it leaves a request without an answer for too long.
+    /// Gives up what took too long, and the connections that left it without an answer.
     fn look_at_the_clock(&mut self) {
         let now = Instant::now();
-        if self
+        let late: Vec<(u64, u64)> = self
             .flights
-            .values()
-            .any(|flight| flight.watch.end() <= now)
-        {
-            let cause = Cause::Stopped(Stop::Late(self.shared.engine.config.timeout));
-            self.break_off(&cause);
+            .iter()
+            .filter(|(_, flight)| flight.watch.end() <= now)
+            .map(|(number, flight)| (*number, flight.round))
+            .collect();
+        if late.is_empty() {
+            return;
+        }
+        let stop = Stop::Late(self.shared.engine.config.timeout);
+        let mut place = 0;
+        while place < self.lines.len() {
+            let mut sent = self.lines[place].sent.iter();
+            if sent.any(|sent| late.contains(&(sent.flight, sent.round))) {
+                self.break_off(place, &Cause::Stopped(stop));
+            } else {
+                place += 1;
+            }
+        }
+        for (number, round) in late {
+            if let Some(flight) = self.flights.get_mut(&number)
+                && flight.round == round
+            {
+                let trouble = flight.trouble.take();
+                let outcome = outcome(&flight.calls, &flight.legs);
+                self.refuse(number, trouble.unwrap_or_else(|| stop.error(outcome)));
+            }
         }
     }
-}
-
-impl Line {
-    /// Whether something waits to be written.
-    fn is_full(&self) -> bool {
-        !self.out.is_empty() || self.connection.stream.holds_back()
-    }
-
-    fn push(&mut self, flight: u64, place: usize, call: &Call, whole: bool) {
-        self.sent.push_back(Sent {
-            flight,
-            place,
-            begins: self.before + self.out.len() as u64,
-        });
-        call.write(whole, &mut self.out);
-    }
-}
-
-fn connect(shared: &Shared, watch: &mut Watch) -> Result<Line> {
-    let connection = Connection::open(&shared.engine.config, watch)?;
-    connection.unblock(&shared.engine.config)?;
-    Ok(Line {
-        connection,
-        out: Vec::new(),
-        written: 0,
-        before: 0,
-        sent: VecDeque::new(),
-    })
 }

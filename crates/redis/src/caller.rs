@@ -1,32 +1,101 @@
-//! Blocking calls: an operation driven on the calling thread, over a connection of its own.
+//! Blocking calls: an operation driven on the calling thread, over connections of its own.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use mintkey_store::{Interrupt, Outcome, Reply, Request, Result};
+use mintkey_store::{Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result};
 
 use crate::connection::{Cause, Connection};
 use crate::engine::perform;
+use crate::nodes::{Node, Verdict};
 use crate::resp::{Call, Value};
 use crate::store::Shared;
 use crate::talk::{Answer, Talk};
-use crate::translate::is_passing;
-use crate::watch::{Watch, pause};
+use crate::watch::{Stop, Watch, pause};
 
-/// Connections kept open while nobody uses them.
-const IDLE: usize = 64;
-/// How often what may be repeated is sent, over a new connection each time.
+/// How often what may be repeated is sent to a server that stands alone, over a new connection each time.
 pub const TRIES: usize = 3;
 /// How long a server that cannot answer at the moment is left alone.
 pub const RESPITE: Duration = Duration::from_millis(20);
+/// How often calls may be sent on to other servers without a respite.
+pub const DETOURS: usize = 5;
+
+/// The connections that one request uses.
+type Held = Vec<(Arc<Node>, Connection)>;
+
+/// How far a call has come.
+#[derive(Default)]
+pub struct Leg {
+    /// The answer.
+    pub value: Option<Value>,
+    /// What a server said that could not do it at the moment.
+    pub refusal: Option<Value>,
+    /// Whether the script is sent itself.
+    pub whole: bool,
+    /// The server that is asked this once, because the bucket is on its way there.
+    pub asking: Option<Arc<Node>>,
+    /// Whether a server may have carried it out.
+    pub delivered: bool,
+}
+
+impl Leg {
+    /// Whether nobody knows what became of it.
+    pub const fn is_lost(&self) -> bool {
+        self.delivered && self.value.is_none()
+    }
+
+    /// Whether its server does not know whose the bucket is.
+    pub fn is_down(&self) -> bool {
+        matches!(&self.refusal, Some(Value::Error(text)) if text.starts_with("CLUSTERDOWN"))
+    }
+
+    /// Takes in what is to be done about an answer; true if it is to be done at once.
+    pub fn take_in(&mut self, verdict: Verdict) -> bool {
+        self.asking = None;
+        self.delivered = matches!(verdict, Verdict::Final(_));
+        match verdict {
+            Verdict::Final(value) => self.value = Some(value),
+            Verdict::Whole(asking) => (self.whole, self.asking) = (true, asking),
+            Verdict::Ask(node) => self.asking = Some(node),
+            Verdict::Moved => {}
+            Verdict::Later(value) => {
+                self.refusal = Some(value);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// What is known of calls of which some were not answered.
+pub fn outcome(calls: &[Call], legs: &[Leg]) -> Outcome {
+    let mut legs = calls.iter().zip(legs);
+    if legs.any(|(call, leg)| leg.delivered && call.runs_script()) {
+        Outcome::Unknown
+    } else {
+        Outcome::NotApplied
+    }
+}
+
+/// Says of calls whose server cannot be reached what is known of them all.
+pub fn unreached(mut error: Error, outcome: Outcome) -> Error {
+    error.kind = match error.kind {
+        ErrorKind::Unavailable(_) => ErrorKind::Unavailable(outcome),
+        ErrorKind::Timeout(_) => ErrorKind::Timeout(outcome),
+        ErrorKind::Interrupted(_) => ErrorKind::Interrupted(outcome),
+        other => other,
+    };
+    error
+}
 
 impl Shared {
     /// Carries a request out on this thread.
     pub fn carry_out(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
         let mut watch = Watch::new(Some(interrupt), self.engine.config.timeout);
         let talk = Talk::default();
-        let mut held = None;
+        let mut held = Held::new();
         let mut operation = pin!(perform(&self.engine, &talk, request));
         let mut context = Context::from_waker(Waker::noop());
         let result = loop {
@@ -37,114 +106,239 @@ impl Shared {
                     if anew {
                         watch.start_anew();
                     }
-                    talk.answer(self.exchange(&mut held, &calls, &mut watch));
+                    let exchange = Exchange {
+                        shared: self,
+                        held: &mut held,
+                        legs: calls.iter().map(|_| Leg::default()).collect(),
+                        calls: &calls,
+                        watch: &mut watch,
+                        failure: None,
+                        trouble: None,
+                        waits: false,
+                    };
+                    talk.answer(exchange.run());
                 }
             }
         };
-        if let Some(connection) = held {
-            self.keep(connection);
+        if !self.is_closed() {
+            for (node, connection) in held {
+                node.keep(connection);
+            }
         }
         result
     }
+}
 
-    fn keep(&self, connection: Connection) {
-        let surplus = self.idle.with(|idle| {
-            if idle.len() < IDLE && !self.is_closed() {
-                idle.push(connection);
-                return None;
-            }
-            Some(connection)
-        });
-        drop(surplus);
-    }
+/// The calls that go to one server together.
+struct Group {
+    node: Arc<Node>,
+    /// Their places.
+    calls: Vec<usize>,
+    /// The connection that waits for their answers.
+    connection: Option<Connection>,
+}
 
-    fn connection(&self, watch: &mut Watch) -> Result<Connection> {
+/// Calls of an operation on their way to servers and back.
+struct Exchange<'a> {
+    shared: &'a Shared,
+    held: &'a mut Held,
+    calls: &'a [Call],
+    legs: Vec<Leg>,
+    watch: &'a mut Watch,
+    /// How a connection failed in this round, and whose it was.
+    failure: Option<(Cause, Arc<Node>)>,
+    /// What is told if a server of the Cluster stays away: the Cluster may know another.
+    trouble: Option<Error>,
+    /// Whether the next round comes after a respite.
+    waits: bool,
+}
+
+impl Exchange<'_> {
+    /// Sends the calls until all are answered, or until it cannot be known whether they were carried out.
+    fn run(mut self) -> Answer {
+        let nodes = &self.shared.nodes;
+        let (mut round, mut tries) = (0, 0);
         loop {
-            let idle = self.idle.with(Vec::pop);
-            match idle {
-                Some(connection) if connection.is_fresh() => return Ok(connection),
-                Some(_) => {}
-                None => return Connection::open(&self.engine.config, watch),
+            let mut version = nodes.version();
+            if nodes.are_cluster() && version == 0 {
+                nodes.learn(&self.shared.engine.config, version, self.watch)?;
+                version = nodes.version();
+            }
+            (self.trouble, self.waits) = (None, false);
+            let mut groups = self.groups();
+            if groups.is_empty() && !self.waits {
+                return Ok(self.legs.into_iter().filter_map(|leg| leg.value).collect());
+            }
+            for group in &mut groups {
+                self.send(group)?;
+            }
+            for group in groups {
+                self.receive(group);
+            }
+            if let Some((cause, node)) = self.failure.take() {
+                tries += 1;
+                let error = self.failed(cause, &node, tries)?;
+                self.waits |= nodes.are_cluster() && tries > 1;
+                self.trouble = Some(error);
+            }
+            round += 1;
+            if self.waits || round > DETOURS {
+                self.wait(version)?;
             }
         }
     }
 
-    /// Sends calls until all are answered, or until it cannot be known whether they were carried out.
-    fn exchange(&self, held: &mut Option<Connection>, calls: &[Call], watch: &mut Watch) -> Answer {
-        let mut values: Vec<Value> = Vec::new();
-        let mut tries = 0;
-        while values.len() < calls.len() {
-            let mut connection = match held.take() {
-                Some(connection) => connection,
-                None => self.connection(watch)?,
+    /// The calls without an answer, by server.
+    fn groups(&mut self) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for (place, leg) in self.legs.iter().enumerate() {
+            if leg.value.is_some() {
+                continue;
+            }
+            let nodes = &self.shared.nodes;
+            let node = leg.asking.clone();
+            let Some(node) = node.or_else(|| nodes.of(self.calls[place].bucket)) else {
+                self.trouble = Some(nodes.nobody());
+                self.waits = true;
+                continue;
             };
-            match connection.exchange(calls, false, watch) {
-                Ok(answers) => {
-                    *held = Some(connection);
-                    values = answers;
-                }
-                Err(failure) => {
-                    tries += 1;
-                    let writes = calls.iter().any(Call::runs_script);
-                    let again = !failure.sent || calls.iter().all(|call| call.repeatable);
-                    match failure.cause {
-                        Cause::Broken(_) if again && tries < TRIES => {}
-                        cause => {
-                            let outcome = if failure.sent && writes {
-                                Outcome::Unknown
-                            } else {
-                                Outcome::NotApplied
-                            };
-                            return Err(cause.error(&self.engine.config.address, outcome));
-                        }
-                    }
-                }
+            match groups
+                .iter_mut()
+                .find(|group| Arc::ptr_eq(&group.node, &node))
+            {
+                Some(group) => group.calls.push(place),
+                None => groups.push(Group {
+                    node,
+                    calls: vec![place],
+                    connection: None,
+                }),
             }
         }
-        for (place, call) in calls.iter().enumerate() {
-            self.settle(held, call, &mut values[place], watch)?;
-        }
-        Ok(values)
+        groups
     }
 
-    /// Sends a call again that the server did not carry out, for a reason that passes.
-    fn settle(
-        &self,
-        held: &mut Option<Connection>,
-        call: &Call,
-        value: &mut Value,
-        watch: &mut Watch,
-    ) -> Result<()> {
-        loop {
-            let whole = match &value {
-                Value::Error(text) if text.starts_with("NOSCRIPT") => true,
-                Value::Error(text) if is_passing(text) => {
-                    if watch.look().is_err() {
-                        return Ok(());
-                    }
-                    pause(RESPITE);
-                    false
+    /// Sends a group's calls, and does not wait for the answers.
+    fn send(&mut self, group: &mut Group) -> Result<()> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
+        let own = self
+            .held
+            .iter()
+            .position(|(node, _)| Arc::ptr_eq(node, &group.node));
+        let connection = match own {
+            Some(place) => Ok(self.held.swap_remove(place).1),
+            None => group.node.connect(&self.shared.engine.config, self.watch),
+        };
+        let mut connection = match connection {
+            Ok(connection) => connection,
+            Err(error) => {
+                let passes = matches!(error.kind, ErrorKind::Unavailable(_));
+                let error = unreached(error, outcome(self.calls, &self.legs));
+                if passes && self.shared.nodes.are_cluster() {
+                    self.trouble = Some(error);
+                    self.waits = true;
+                    return Ok(());
                 }
-                _ => return Ok(()),
-            };
-            let mut connection = match held.take() {
-                Some(connection) => connection,
-                None => self.connection(watch)?,
-            };
-            match connection.exchange(std::slice::from_ref(call), whole, watch) {
-                Ok(mut answers) => {
-                    *held = Some(connection);
-                    *value = answers.pop().unwrap_or(Value::Nil);
-                }
-                Err(failure) => {
-                    let outcome = if failure.sent && call.runs_script() {
-                        Outcome::Unknown
-                    } else {
-                        Outcome::NotApplied
-                    };
-                    return Err(failure.cause.error(&self.engine.config.address, outcome));
-                }
+                return Err(error);
+            }
+        };
+        let out = connection.fresh_out();
+        for place in &group.calls {
+            let leg = &self.legs[*place];
+            if leg.asking.is_some() {
+                Call::new("ASKING").write(false, out);
+            }
+            self.calls[*place].write(leg.whole, out);
+        }
+        let sent = connection.send(self.watch);
+        if sent.as_ref().is_ok() || sent.as_ref().is_err_and(|failure| failure.sent) {
+            for place in &group.calls {
+                self.legs[*place].delivered = true;
             }
         }
+        match sent {
+            Ok(()) => group.connection = Some(connection),
+            Err(failure) => self.failure = Some((failure.cause, Arc::clone(&group.node))),
+        }
+        Ok(())
+    }
+
+    /// Takes in the answers to a group's calls. A connection whose answers nobody waits for is dropped.
+    fn receive(&mut self, group: Group) {
+        let Some(mut connection) = group.connection else {
+            return;
+        };
+        if matches!(&self.failure, Some((Cause::Stopped(_), _))) {
+            return;
+        }
+        let legs = &self.legs;
+        let asking = group
+            .calls
+            .iter()
+            .filter(|place| legs[**place].asking.is_some());
+        let many = group.calls.len() + asking.count();
+        let values = match connection.receive(many, self.watch) {
+            Ok(values) => values,
+            Err(failure) => {
+                self.failure = Some((failure.cause, group.node));
+                return;
+            }
+        };
+        let mut values = values.into_iter();
+        for place in group.calls {
+            let leg = &mut self.legs[place];
+            let asking = leg.asking.is_some().then(|| Arc::clone(&group.node));
+            if asking.is_some() {
+                values.next();
+            }
+            let value = values.next().unwrap_or(Value::Nil);
+            let nodes = &self.shared.nodes;
+            let verdict = nodes.judge(&self.calls[place], value, &group.node, asking);
+            self.waits |= !leg.take_in(verdict);
+        }
+        self.held.push((group.node, connection));
+    }
+
+    /// What is told of a connection that failed if the calls are sent again in vain; an error if they
+    /// must not be.
+    fn failed(&self, cause: Cause, node: &Node, tries: usize) -> Result<Error> {
+        let mut calls = self.calls.iter().zip(&self.legs);
+        let doubtful = calls.any(|(call, leg)| leg.is_lost() && !call.repeatable);
+        let again = matches!(cause, Cause::Broken(_))
+            && !doubtful
+            && (self.shared.nodes.are_cluster() || tries < TRIES);
+        let error = cause.error(&node.address, outcome(self.calls, &self.legs));
+        if again { Ok(error) } else { Err(error) }
+    }
+
+    /// Waits a little, and asks the Cluster anew where its slots are.
+    fn wait(&mut self, version: u64) -> Result<()> {
+        if let Err(stop) = self.watch.look() {
+            if !matches!(stop, Stop::Late(_)) {
+                return Err(stop.error(outcome(self.calls, &self.legs)));
+            }
+            if let Some(error) = self.trouble.take() {
+                return Err(error);
+            }
+            for leg in &mut self.legs {
+                if leg.value.is_none() {
+                    leg.value = leg.refusal.take();
+                }
+            }
+            if self.legs.iter().any(|leg| leg.value.is_none()) {
+                return Err(stop.error(outcome(self.calls, &self.legs)));
+            }
+            return Ok(());
+        }
+        pause(RESPITE);
+        let nodes = &self.shared.nodes;
+        let down = self.legs.iter().any(Leg::is_down);
+        if nodes.are_cluster() && (self.trouble.is_some() || down) {
+            nodes
+                .learn(&self.shared.engine.config, version, self.watch)
+                .map_err(|error| unreached(error, outcome(self.calls, &self.legs)))?;
+        }
+        Ok(())
     }
 }

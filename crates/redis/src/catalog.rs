@@ -6,11 +6,11 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mintkey_store::{Error, Result, Table, description, json};
+use mintkey_store::{Error, KeyValue, Result, Table, description, json};
 
 use crate::engine::Errand;
 use crate::gate::{Gate, Shielded};
-use crate::layout::{self, Layout};
+use crate::layout::{Layout, MASTER};
 use crate::resp::{Call, Value};
 use crate::script::{DESCRIBE, DROP};
 use crate::translate::{accepted, bulks, pairs, unexpected};
@@ -20,15 +20,15 @@ use crate::writer::Mode;
 const LAYOUT: u32 = 1;
 /// Rows that are indexed or dropped in one go.
 const CHUNK: usize = 500;
-/// Tables remembered; a program that makes up classes without end starts anew now and then.
-const REMEMBERED: usize = 1_000;
+/// Layouts remembered; a program that makes up classes without end starts anew now and then.
+const REMEMBERED: usize = 20_000;
 
 /// The layouts found so far, by the address of the table, which stays taken as long as the entry
-/// keeps it alive.
+/// keeps it alive, and by bucket.
 pub struct Layouts(Shielded<Known>);
 
-/// Tables and their layouts, by the address of the table.
-type Known = HashMap<usize, (Arc<Table>, Arc<Layout>)>;
+/// Tables and their layouts.
+type Known = HashMap<(usize, u8), (Arc<Table>, Arc<Layout>)>;
 
 impl Layouts {
     /// Nothing is known yet.
@@ -36,23 +36,19 @@ impl Layouts {
         Self(Shielded::new(gate))
     }
 
-    fn find(&self, table: &Arc<Table>) -> Option<Arc<Layout>> {
-        self.0.with(|known| {
-            known
-                .get(&Arc::as_ptr(table).addr())
-                .map(|(_, layout)| Arc::clone(layout))
-        })
+    fn find(&self, table: &Arc<Table>, bucket: u8) -> Option<Arc<Layout>> {
+        let place = (Arc::as_ptr(table).addr(), bucket);
+        self.0
+            .with(|known| known.get(&place).map(|(_, layout)| Arc::clone(layout)))
     }
 
     fn remember(&self, table: &Arc<Table>, layout: &Arc<Layout>) {
+        let place = (Arc::as_ptr(table).addr(), layout.bucket);
         self.0.with(|known| {
             if known.len() >= REMEMBERED {
                 known.clear();
             }
-            known.insert(
-                Arc::as_ptr(table).addr(),
-                (Arc::clone(table), Arc::clone(layout)),
-            );
+            known.insert(place, (Arc::clone(table), Arc::clone(layout)));
         });
     }
 
@@ -69,98 +65,123 @@ struct Entry {
     unbuilt: Vec<String>,
 }
 
+/// An entry to be written: its bucket and key, the table, the epoch it follows, what is not built up.
+struct Draft {
+    bucket: u8,
+    key: Vec<u8>,
+    table: Table,
+    before: String,
+    unbuilt: Vec<String>,
+}
+
 impl Errand<'_> {
-    /// The layout of a table, which is made or extended if need be.
-    pub async fn layout(&self, table: &Arc<Table>) -> Result<Arc<Layout>> {
-        if let Some(layout) = self.engine.layouts.find(table) {
-            return Ok(layout);
-        }
+    /// The layout of the bucket with this partition; the table is made or extended there if need be.
+    pub async fn layout(&self, table: &Arc<Table>, partition: &KeyValue) -> Result<Arc<Layout>> {
+        let bucket = self.engine.config.space.bucket(partition);
         loop {
-            let stored = self.entry(table).await?;
-            let (before, merged, unbuilt) = match stored {
-                None => (String::new(), (**table).clone(), Vec::new()),
-                Some(entry) => {
-                    let merged = description::merge(&entry.table, table)?;
-                    if merged == entry.table {
-                        let layout = self.make(merged, entry.epoch, entry.unbuilt);
-                        if layout.unbuilt.is_empty() {
-                            self.engine.layouts.remember(table, &layout);
-                            return Ok(layout);
-                        }
-                        self.build(&layout).await?;
-                        continue;
-                    }
-                    let old = entry.table.indexes.len();
-                    let mut unbuilt = entry.unbuilt;
-                    unbuilt.extend(merged.indexes[old..].iter().map(|index| index.name.clone()));
-                    (entry.epoch, merged, unbuilt)
+            if let Some(layout) = self.engine.layouts.find(table, bucket) {
+                return Ok(layout);
+            }
+            if let Some(layout) = self.layouts(table, &[bucket]).await?.pop() {
+                return Ok(layout);
+            }
+        }
+    }
+
+    /// The layouts of all buckets, in order.
+    pub async fn all_layouts(&self, table: &Arc<Table>) -> Result<Vec<Arc<Layout>>> {
+        let buckets: Vec<u8> = self.engine.config.space.buckets().collect();
+        self.layouts(table, &buckets).await
+    }
+
+    /// The layouts of these buckets. What the class has and the catalog lacks is added, in a Cluster to
+    /// the entry for all buckets first; a bucket follows when it is first used.
+    pub async fn layouts(&self, table: &Arc<Table>, buckets: &[u8]) -> Result<Vec<Arc<Layout>>> {
+        let space = &self.engine.config.space;
+        let mut found: Vec<Option<Arc<Layout>>> = buckets
+            .iter()
+            .map(|bucket| self.engine.layouts.find(table, *bucket))
+            .collect();
+        loop {
+            let missing: Vec<usize> = (0..found.len()).filter(|at| found[*at].is_none()).collect();
+            if missing.is_empty() {
+                return Ok(found.into_iter().flatten().collect());
+            }
+            let mut calls: Vec<Call> = missing
+                .iter()
+                .map(|at| {
+                    let key = space.catalog(&table.name, buckets[*at]);
+                    Call::on(buckets[*at], "HGETALL").arg(key)
+                })
+                .collect();
+            if space.in_buckets {
+                calls.push(Call::on(MASTER, "HGETALL").arg(space.master(&table.name)));
+            }
+            let mut replies = self.talk.ask(calls).await?;
+            let mut drafts = Vec::new();
+            let mut whole = (**table).clone();
+            if space.in_buckets {
+                let stored = entry(replies.pop().unwrap_or(Value::Nil), table)?;
+                match compare(stored, &whole, MASTER, space.master(&table.name))? {
+                    Stand::Fits(entry) => whole = entry.table,
+                    // Nothing is built up there.
+                    Stand::Lacks(draft) => drafts.push(Draft {
+                        unbuilt: Vec::new(),
+                        ..draft
+                    }),
                 }
-            };
-            self.describe(&merged, &before, &unbuilt).await?;
+            }
+            let mut unbuilt = Vec::new();
+            // The entry for all comes first: a bucket is never ahead of it.
+            if drafts.is_empty() {
+                for (at, reply) in missing.into_iter().zip(replies) {
+                    let (bucket, stored) = (buckets[at], entry(reply, table)?);
+                    let key = space.catalog(&table.name, bucket);
+                    let entry = match compare(stored, &whole, bucket, key)? {
+                        Stand::Fits(entry) => entry,
+                        Stand::Lacks(draft) => {
+                            drafts.push(draft);
+                            continue;
+                        }
+                    };
+                    let (own, left) = (Arc::new(entry.table), entry.unbuilt);
+                    let layout = Arc::new(Layout::new(space, bucket, own, entry.epoch, left));
+                    if layout.unbuilt.is_empty() {
+                        self.engine.layouts.remember(table, &layout);
+                        found[at] = Some(layout);
+                    } else {
+                        unbuilt.push(layout);
+                    }
+                }
+            }
+            self.describe(drafts, table).await?;
+            for layout in unbuilt {
+                self.build(&layout).await?;
+            }
         }
     }
 
-    fn make(&self, table: Table, epoch: String, unbuilt: Vec<String>) -> Arc<Layout> {
-        let prefix = &self.engine.config.prefix;
-        Arc::new(Layout::new(prefix, Arc::new(table), epoch, unbuilt))
-    }
-
-    async fn entry(&self, table: &Arc<Table>) -> Result<Option<Entry>> {
-        let key = layout::catalog(&self.engine.config.prefix, &table.name);
-        let reply = self.talk.ask_one(Call::new("HGETALL").arg(key)).await?;
-        let fields = pairs(accepted(reply, table)?).ok_or_else(|| unexpected(table))?;
-        if fields.is_empty() {
-            return Ok(None);
+    /// Writes entries, unless somebody has changed them meanwhile.
+    async fn describe(&self, drafts: Vec<Draft>, table: &Table) -> Result<()> {
+        let calls = drafts.into_iter().map(|draft| {
+            Call::script(draft.bucket, &DESCRIBE, &[&draft.key], &[], 1024)
+                .arg(draft.before)
+                .arg("layout")
+                .arg(LAYOUT.to_string())
+                .arg("epoch")
+                .arg(token())
+                .arg("description")
+                .arg(json::encode(&description::describe(&draft.table)))
+                .arg("unbuilt")
+                .arg(draft.unbuilt.join("\0"))
+                .repeatable()
+        });
+        let calls: Vec<Call> = calls.collect();
+        if !calls.is_empty() {
+            for reply in self.talk.ask(calls).await? {
+                accepted(reply, table)?;
+            }
         }
-        let text = |name: &str| {
-            let field = fields.iter().find(|(own, _)| own == name.as_bytes());
-            field.and_then(|(_, value)| std::str::from_utf8(value).ok())
-        };
-        let layout = text("layout").and_then(|text| text.parse::<u32>().ok());
-        if let Some(newer) = layout.filter(|layout| *layout > LAYOUT) {
-            return Err(Error::configuration(format!(
-                "table {:?} was written by a newer mintkey (layout {newer}, this one knows up to {LAYOUT}): \
-                 upgrade mintkey",
-                table.name
-            ))
-            .of(table));
-        }
-        let read = || {
-            layout?;
-            let description = json::decode(text("description")?).ok()?;
-            let unbuilt = text("unbuilt")?.split('\0').filter(|name| !name.is_empty());
-            Some(Entry {
-                epoch: text("epoch")?.to_owned(),
-                table: description::parse(table, &description)?,
-                unbuilt: unbuilt.map(str::to_owned).collect(),
-            })
-        };
-        read().map(Some).ok_or_else(|| {
-            Error::configuration(format!(
-                "the catalog's entry of table {:?} cannot be read: something else wrote to it, or it is damaged",
-                table.name
-            ))
-            .of(table)
-        })
-    }
-
-    /// Writes a table's entry, unless somebody has changed it meanwhile.
-    async fn describe(&self, table: &Table, before: &str, unbuilt: &[String]) -> Result<()> {
-        let key = layout::catalog(&self.engine.config.prefix, &table.name);
-        let description = json::encode(&description::describe(table));
-        let call = Call::script(&DESCRIBE, &[&key], 1024)
-            .arg(before)
-            .arg("layout")
-            .arg(LAYOUT.to_string())
-            .arg("epoch")
-            .arg(token())
-            .arg("description")
-            .arg(description)
-            .arg("unbuilt")
-            .arg(unbuilt.join("\0"))
-            .repeatable();
-        accepted(self.talk.ask_one(call).await?, table)?;
-        self.engine.layouts.forget();
         Ok(())
     }
 
@@ -171,7 +192,8 @@ impl Errand<'_> {
         let mut low = b"-".to_vec();
         loop {
             self.talk.start_anew();
-            let range = Call::new("ZRANGEBYLEX")
+            let range = layout
+                .call("ZRANGEBYLEX")
                 .arg(&layout.order)
                 .arg(&low)
                 .arg("+")
@@ -197,24 +219,62 @@ impl Errand<'_> {
                 }
             }
         }
-        self.describe(table, &layout.epoch, &[]).await
+        let draft = Draft {
+            bucket: layout.bucket,
+            key: layout.catalog.clone(),
+            table: (**table).clone(),
+            before: layout.epoch.clone(),
+            unbuilt: Vec::new(),
+        };
+        self.describe(vec![draft], table).await
     }
 
     /// Drops a table with everything in it.
     pub async fn drop_table(&self, table: &Arc<Table>) -> Result<()> {
-        let Some(entry) = self.entry(table).await? else {
-            return Ok(());
-        };
-        let layout = self.make(entry.table, entry.epoch, entry.unbuilt);
-        let indexes: Vec<Vec<u8>> = layout
-            .table
+        let space = &self.engine.config.space;
+        self.drop_buckets(table).await?;
+        if space.in_buckets {
+            let call = Call::on(MASTER, "DEL").arg(space.master(&table.name));
+            accepted(self.talk.ask_one(call).await?, table)?;
+            // Whoever makes a bucket looks at the entry for all afterwards: either it is made before this,
+            // and dropped here, or he sees that the table is gone, and makes it anew.
+            self.drop_buckets(table).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops what the buckets have of a table.
+    async fn drop_buckets(&self, table: &Arc<Table>) -> Result<()> {
+        let space = &self.engine.config.space;
+        let entries = space
+            .buckets()
+            .map(|bucket| Call::on(bucket, "HGETALL").arg(space.catalog(&table.name, bucket)));
+        let replies = self.talk.ask(entries.collect()).await?;
+        for (bucket, reply) in space.buckets().zip(replies) {
+            if let Some(Entry {
+                epoch,
+                table: stored,
+                unbuilt,
+            }) = entry(reply, table)?
+            {
+                let layout = Layout::new(space, bucket, Arc::new(stored), epoch, unbuilt);
+                self.drop_bucket(&layout).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn drop_bucket(&self, layout: &Layout) -> Result<()> {
+        let table = &layout.table;
+        let indexes: Vec<Vec<u8>> = table
             .indexes
             .iter()
             .map(|index| layout.index(&index.name))
             .collect();
         loop {
             self.talk.start_anew();
-            let range = Call::new("ZRANGEBYLEX")
+            let range = layout
+                .call("ZRANGEBYLEX")
                 .arg(&layout.order)
                 .arg("-")
                 .arg("+")
@@ -236,7 +296,7 @@ impl Errand<'_> {
             }
             let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
             keys.extend(indexes.iter().chain(&rows).map(Vec::as_slice));
-            let mut call = Call::script(&DROP, &keys, 64 * keys.len())
+            let mut call = Call::script(layout.bucket, &DROP, &keys, &[], 64 * keys.len())
                 .arg(indexes.len().to_string())
                 .repeatable();
             for member in &members {
@@ -252,10 +312,82 @@ impl Errand<'_> {
 
     /// Whether the catalog has a table.
     pub async fn table_exists(&self, table: &Table) -> Result<bool> {
-        let key = layout::catalog(&self.engine.config.prefix, &table.name);
-        let reply = self.talk.ask_one(Call::new("EXISTS").arg(key)).await?;
+        let key = self.engine.config.space.master(&table.name);
+        let reply = self
+            .talk
+            .ask_one(Call::on(MASTER, "EXISTS").arg(key))
+            .await?;
         Ok(accepted(reply, table)? == Value::Int(1))
     }
+}
+
+/// Reads an entry.
+fn entry(reply: Value, table: &Arc<Table>) -> Result<Option<Entry>> {
+    let fields = pairs(accepted(reply, table)?).ok_or_else(|| unexpected(table))?;
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    let text = |name: &str| {
+        let field = fields.iter().find(|(own, _)| own == name.as_bytes());
+        field.and_then(|(_, value)| std::str::from_utf8(value).ok())
+    };
+    let layout = text("layout").and_then(|text| text.parse::<u32>().ok());
+    if let Some(newer) = layout.filter(|layout| *layout > LAYOUT) {
+        return Err(Error::configuration(format!(
+            "table {:?} was written by a newer mintkey (layout {newer}, this one knows up to {LAYOUT}): \
+             upgrade mintkey",
+            table.name
+        ))
+        .of(table));
+    }
+    let read = || {
+        layout?;
+        let description = json::decode(text("description")?).ok()?;
+        let unbuilt = text("unbuilt")?.split('\0').filter(|name| !name.is_empty());
+        Some(Entry {
+            epoch: text("epoch")?.to_owned(),
+            table: description::parse(table, &description)?,
+            unbuilt: unbuilt.map(str::to_owned).collect(),
+        })
+    };
+    read().map(Some).ok_or_else(|| {
+        Error::configuration(format!(
+            "the catalog's entry of table {:?} cannot be read: something else wrote to it, or it is damaged",
+            table.name
+        ))
+        .of(table)
+    })
+}
+
+/// How an entry stands to what is wanted of it.
+enum Stand {
+    /// It has everything.
+    Fits(Entry),
+    /// It is to be written anew.
+    Lacks(Draft),
+}
+
+fn compare(stored: Option<Entry>, wanted: &Table, bucket: u8, key: Vec<u8>) -> Result<Stand> {
+    let (table, before, unbuilt) = match stored {
+        None => (wanted.clone(), String::new(), Vec::new()),
+        Some(entry) => {
+            let merged = description::merge(&entry.table, wanted)?;
+            if merged == entry.table {
+                return Ok(Stand::Fits(entry));
+            }
+            let old = entry.table.indexes.len();
+            let mut unbuilt = entry.unbuilt;
+            unbuilt.extend(merged.indexes[old..].iter().map(|index| index.name.clone()));
+            (merged, entry.epoch, unbuilt)
+        }
+    };
+    Ok(Stand::Lacks(Draft {
+        bucket,
+        key,
+        table,
+        before,
+        unbuilt,
+    }))
 }
 
 /// A word that no two entries of a catalog share, in whatever process.

@@ -1,14 +1,16 @@
 //! Reads a store's address.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mintkey_store::size::MAX_ITEM;
-use mintkey_store::{Error, ErrorKind, Result};
+use mintkey_store::{Error, Result};
 use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 
+use crate::layout::Space;
 use crate::tls::{self, Files};
 
 const DEFAULT_PORT: u16 = 6379;
@@ -23,8 +25,8 @@ const LARGEST_ITEM: usize = 64 * 1024 * 1024;
 pub struct Config {
     /// The address without password and parameters, for messages.
     pub address: String,
-    /// Where the server listens.
-    pub place: Place,
+    /// Where the server listens, or where servers of the Cluster do.
+    pub places: Vec<Place>,
     /// How to encrypt, if at all.
     pub encryption: Option<Arc<ClientConfig>>,
     /// The user to sign in as; none: the default one.
@@ -33,8 +35,8 @@ pub struct Config {
     pub password: Option<String>,
     /// The number of the database.
     pub database: u32,
-    /// What the names of all keys begin with.
-    pub prefix: String,
+    /// How keys are named.
+    pub space: Space,
     /// How long a request may take.
     pub timeout: Duration,
     /// The bytes an item may have.
@@ -53,7 +55,6 @@ pub enum Place {
 impl Config {
     /// Reads an address. Messages never show what may hold a password.
     pub fn parse(url: &str) -> Result<Self> {
-        let wrong = |what: String| Error::configuration(format!("this Redis address {what}"));
         let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
         let (location, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let (login, location) = match location.rsplit_once('@') {
@@ -62,70 +63,36 @@ impl Config {
         };
         let mut config = Self {
             address: format!("{scheme}://{location}"),
-            place: Place::Host(String::new(), DEFAULT_PORT),
+            places: Vec::new(),
             encryption: None,
             user: None,
             password: None,
             database: 0,
-            prefix: String::new(),
+            space: Space {
+                prefix: String::new(),
+                in_buckets: scheme.ends_with("-cluster"),
+            },
             timeout: DEFAULT_TIMEOUT,
             max_item: MAX_ITEM,
         };
         if let Some(login) = login {
             let (user, password) = login.split_once(':').unwrap_or((login, ""));
             let decoded = |text: &str| -> Result<Option<String>> {
-                let text = percent_decode_str(text).decode_utf8().map_err(|_| {
-                    wrong("has a user or password that does not decode to UTF-8".to_owned())
-                })?;
+                let text = percent_decode_str(text)
+                    .decode_utf8()
+                    .map_err(|_| wrong("has a user or password that does not decode to UTF-8"))?;
                 Ok((!text.is_empty()).then(|| text.into_owned()))
             };
             (config.user, config.password) = (decoded(user)?, decoded(password)?);
             if config.password.is_none() {
                 return Err(wrong(
                     "has a user but no password: write redis://user:password@host, or redis://:password@host \
-                     for the default user"
-                        .to_owned(),
+                     for the default user",
                 ));
             }
         }
-        match scheme {
-            "redis" | "rediss" => {
-                let (authority, database) = location.split_once('/').unwrap_or((location, ""));
-                config.place = host(authority).ok_or_else(|| {
-                    wrong(format!(
-                        "names no host and port in {authority:?}: write redis://localhost:6379/0"
-                    ))
-                })?;
-                if !database.is_empty() {
-                    config.database = database.parse().map_err(|_| {
-                        wrong(format!(
-                            "names database {database:?}: databases are numbers, as in redis://localhost:6379/0"
-                        ))
-                    })?;
-                }
-            }
-            "unix" => {
-                let path = decode(location)?;
-                if !path.starts_with('/') || path.contains('\0') {
-                    return Err(wrong(
-                        "names no socket: write unix:///run/redis/redis.sock".to_owned(),
-                    ));
-                }
-                config.place = Place::Socket(PathBuf::from(path));
-            }
-            "redis-cluster" => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "mintkey cannot use a Redis Cluster yet: the rows, orders and indexes of a table lie in several \
-                     slots there, and no script changes them in one step; use a single server, redis://host:6379/0",
-                ));
-            }
-            _ => {
-                return Err(wrong(format!(
-                    "begins with {scheme:?}: write redis://localhost:6379/0, or unix:///run/redis/redis.sock"
-                )));
-            }
-        }
+        config.locate(scheme, location)?;
+        let encrypted = scheme.starts_with("rediss");
         let mut files = Files::default();
         let mut seen: Vec<&str> = Vec::new();
         for parameter in parameters
@@ -139,16 +106,66 @@ impl Config {
             seen.push(name);
             let value = decode(value)?;
             match name {
-                "ca" if scheme == "rediss" => files.ca = Some(value),
-                "cert" if scheme == "rediss" => files.certificate = Some(value),
-                "key" if scheme == "rediss" => files.key = Some(value),
+                "ca" if encrypted => files.ca = Some(value),
+                "cert" if encrypted => files.certificate = Some(value),
+                "key" if encrypted => files.key = Some(value),
                 _ => config.set(scheme, name, &value)?,
             }
         }
-        if scheme == "rediss" {
+        if encrypted {
             config.encryption = Some(tls::client(&files)?);
         }
         Ok(config)
+    }
+
+    /// Takes in where the servers listen.
+    fn locate(&mut self, scheme: &str, location: &str) -> Result<()> {
+        let named = |server: &str, example: &str| {
+            host(server).ok_or_else(|| {
+                wrong(format!(
+                    "names no host and port in {server:?}: write {example}"
+                ))
+            })
+        };
+        let (servers, database) = location.split_once('/').unwrap_or((location, ""));
+        match scheme {
+            "redis" | "rediss" => {
+                self.places
+                    .push(named(servers, "redis://localhost:6379/0")?);
+                if !database.is_empty() {
+                    self.database = database.parse().map_err(|_| {
+                        wrong(format!(
+                            "names database {database:?}: databases are numbers, as in redis://localhost:6379/0"
+                        ))
+                    })?;
+                }
+            }
+            "redis-cluster" | "rediss-cluster" => {
+                if !matches!(database, "" | "0") {
+                    return Err(wrong(format!(
+                        "names database {database:?}: a Cluster has database 0 alone; use ?prefix= to keep \
+                         things apart"
+                    )));
+                }
+                for server in servers.split(',') {
+                    let place = named(server, "redis-cluster://host:7000,host:7001")?;
+                    self.places.push(place);
+                }
+            }
+            "unix" => {
+                let path = decode(location)?;
+                if !path.starts_with('/') || path.contains('\0') {
+                    return Err(wrong("names no socket: write unix:///run/redis/redis.sock"));
+                }
+                self.places.push(Place::Socket(PathBuf::from(path)));
+            }
+            _ => {
+                return Err(wrong(format!(
+                    "begins with {scheme:?}: write redis://localhost:6379/0, or unix:///run/redis/redis.sock"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn set(&mut self, scheme: &str, name: &str, value: &str) -> Result<()> {
@@ -166,7 +183,7 @@ impl Config {
                         "made of letters, digits, '_', '.' and '-'; a '/' is set behind it",
                     ));
                 }
-                value.clone_into(&mut self.prefix);
+                value.clone_into(&mut self.space.prefix);
             }
             "db" if scheme == "unix" => {
                 self.database = value
@@ -196,12 +213,16 @@ impl Config {
             _ => {
                 return Err(Error::configuration(format!(
                     "{address} has an unknown parameter {name:?}: there are prefix, timeout and max_item, \
-                     db for unix://, and ca, cert and key for rediss://"
+                     db for unix://, and ca, cert and key for rediss:// and rediss-cluster://"
                 )));
             }
         }
         Ok(())
     }
+}
+
+fn wrong(what: impl Display) -> Error {
+    Error::configuration(format!("this Redis address {what}"))
 }
 
 fn host(authority: &str) -> Option<Place> {
@@ -241,17 +262,29 @@ mod tests {
     fn reads_addresses() {
         let config =
             Config::parse("redis://me:s%40crt@db.example:7000/3?prefix=shop&timeout=0.5").unwrap();
-        assert_eq!(config.place, Place::Host("db.example".to_owned(), 7000));
+        assert_eq!(config.places, [Place::Host("db.example".to_owned(), 7000)]);
         assert_eq!(config.user.as_deref(), Some("me"));
         assert_eq!(config.password.as_deref(), Some("s@crt"));
-        assert_eq!((config.database, config.prefix.as_str()), (3, "shop"));
+        assert_eq!((config.database, config.space.prefix.as_str()), (3, "shop"));
         assert_eq!(config.timeout, Duration::from_millis(500));
         assert_eq!(config.address, "redis://db.example:7000/3");
         let config = Config::parse("redis://[::1]").unwrap();
-        assert_eq!(config.place, Place::Host("::1".to_owned(), 6379));
+        assert_eq!(config.places, [Place::Host("::1".to_owned(), 6379)]);
         let config = Config::parse("unix:///run/r%20s.sock?db=2").unwrap();
-        assert_eq!(config.place, Place::Socket("/run/r s.sock".into()));
+        assert_eq!(config.places, [Place::Socket("/run/r s.sock".into())]);
         assert_eq!(config.database, 2);
+    }
+
+    #[test]
+    fn reads_addresses_of_a_cluster() {
+        let config =
+            Config::parse("redis-cluster://:pw@a:7000,b,[::1]:7002/0?prefix=shop").unwrap();
+        let wanted = [("a", 7000), ("b", 6379), ("::1", 7002)];
+        let wanted = wanted.map(|(host, port)| Place::Host(host.to_owned(), port));
+        assert_eq!(config.places, wanted);
+        assert!(config.space.in_buckets && config.encryption.is_none());
+        assert_eq!(config.address, "redis-cluster://a:7000,b,[::1]:7002/0");
+        assert_eq!(config.password.as_deref(), Some("pw"));
     }
 
     #[test]
@@ -270,6 +303,11 @@ mod tests {
             "redis://host?db=1",
             "redis://host?sync=full",
             "redis://host?ca=/x",
+            "redis-cluster://",
+            "redis-cluster://a:1,",
+            "redis-cluster://a:1,b:x",
+            "redis-cluster://a:1/3",
+            "redis-cluster://a:1?ca=/x",
             "rediss://host?ca=/nowhere/ca.pem",
             "unix://relative",
             "http://host",

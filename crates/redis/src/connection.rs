@@ -130,22 +130,22 @@ pub struct Connection {
 
 impl Connection {
     /// Connects and signs in.
-    pub fn open(config: &Config, watch: &mut Watch) -> Result<Self> {
-        let stream = match &config.place {
+    pub fn open(config: &Config, place: &Place, address: &str, watch: &mut Watch) -> Result<Self> {
+        let stream = match place {
             Place::Host(host, port) => {
-                let socket = connect(config, host, *port, watch)?;
+                let socket = connect(address, host, *port, watch)?;
                 match &config.encryption {
                     None => Stream::Tcp(socket),
                     Some(client) => Stream::Encrypted(encrypt(config, client, host, socket)?),
                 }
             }
             Place::Socket(path) => {
-                let stream =
-                    UnixStream::connect(path).map_err(|error| unreachable_server(config, error))?;
+                let stream = UnixStream::connect(path)
+                    .map_err(|error| unreachable_server(address, error))?;
                 let timed = stream
                     .set_read_timeout(Some(POLL))
                     .and_then(|()| stream.set_write_timeout(Some(POLL)));
-                timed.map_err(|error| unreachable_server(config, error))?;
+                timed.map_err(|error| unreachable_server(address, error))?;
                 Stream::Unix(stream)
             }
         };
@@ -154,11 +154,11 @@ impl Connection {
             parser: Parser::default(),
             out: Vec::new(),
         };
-        connection.sign_in(config, watch)?;
+        connection.sign_in(config, address, watch)?;
         Ok(connection)
     }
 
-    fn sign_in(&mut self, config: &Config, watch: &mut Watch) -> Result<()> {
+    fn sign_in(&mut self, config: &Config, address: &str, watch: &mut Watch) -> Result<()> {
         let mut calls = Vec::new();
         if let Some(password) = &config.password {
             let call = Call::new("AUTH");
@@ -172,34 +172,38 @@ impl Connection {
         }
         calls.push(Call::new("INFO").arg("server"));
         let mut values = self
-            .exchange(&calls, false, watch)
-            .map_err(|failure| failure.cause.error(&config.address, Outcome::NotApplied))?;
+            .exchange(&calls, watch)
+            .map_err(|failure| failure.cause.error(address, Outcome::NotApplied))?;
         let info = values.pop();
         for value in values {
             if let Value::Error(text) = value {
-                return Err(refused(config, &text));
+                return Err(refused(address, &text));
             }
         }
         match info {
-            Some(Value::Bulk(info)) => check_version(config, &String::from_utf8_lossy(&info)),
+            Some(Value::Bulk(info)) => {
+                let info = String::from_utf8_lossy(&info);
+                check_version(address, &info)?;
+                check_mode(config, &info)
+            }
             // A user that may not ask for the version may do all else.
             Some(Value::Error(text)) if text.starts_with("NOPERM") => Ok(()),
-            Some(Value::Error(text)) => Err(refused(config, &text)),
+            Some(Value::Error(text)) => Err(refused(address, &text)),
             _ => Err(Error::new(
                 ErrorKind::Unavailable(Outcome::NotApplied),
-                format!("{} answers as no Redis does", config.address),
+                format!("{address} answers as no Redis does"),
             )),
         }
     }
 
     /// Lets no read or write wait any more.
-    pub fn unblock(&self, config: &Config) -> Result<()> {
+    pub fn unblock(&self, address: &str) -> Result<()> {
         let set = match &self.stream {
             Stream::Tcp(stream) => stream.set_nonblocking(true),
             Stream::Encrypted(stream) => stream.sock.set_nonblocking(true),
             Stream::Unix(stream) => stream.set_nonblocking(true),
         };
-        set.map_err(|error| unreachable_server(config, error))
+        set.map_err(|error| unreachable_server(address, error))
     }
 
     /// Whether the server has not closed it while nobody looked.
@@ -219,13 +223,24 @@ impl Connection {
     pub fn exchange(
         &mut self,
         calls: &[Call],
-        whole: bool,
         watch: &mut Watch,
     ) -> std::result::Result<Vec<Value>, Failure> {
-        self.out.clear();
+        let out = self.fresh_out();
         for call in calls {
-            call.write(whole, &mut self.out);
+            call.write(false, out);
         }
+        self.send(watch)?;
+        self.receive(calls.len(), watch)
+    }
+
+    /// Room for calls that will be sent together.
+    pub fn fresh_out(&mut self) -> &mut Vec<u8> {
+        self.out.clear();
+        &mut self.out
+    }
+
+    /// Sends what was written.
+    pub fn send(&mut self, watch: &mut Watch) -> std::result::Result<(), Failure> {
         let mut written = 0;
         while written < self.out.len() {
             match self.stream.write(&self.out[written..]) {
@@ -236,17 +251,26 @@ impl Connection {
                 })?,
             }
         }
-        let mut values = Vec::with_capacity(calls.len());
+        Ok(())
+    }
+
+    /// Waits for so many answers.
+    pub fn receive(
+        &mut self,
+        many: usize,
+        watch: &mut Watch,
+    ) -> std::result::Result<Vec<Value>, Failure> {
+        let mut values = Vec::with_capacity(many);
         let failed = |cause| Failure { cause, sent: true };
         loop {
-            while values.len() < calls.len() {
+            while values.len() < many {
                 match self.parser.next() {
                     Ok(Some(value)) => values.push(value),
                     Ok(None) => break,
                     Err(garbage) => return Err(failed(garbage.into())),
                 }
             }
-            if values.len() == calls.len() {
+            if values.len() == many {
                 return Ok(values);
             }
             match self.parser.fill(&mut self.stream) {
@@ -272,28 +296,27 @@ fn pass(error: &io::Error, watch: &mut Watch) -> std::result::Result<(), Option<
     }
 }
 
-fn unreachable_server(config: &Config, cause: io::Error) -> Error {
+fn unreachable_server(address: &str, cause: io::Error) -> Error {
     Error::new(
         ErrorKind::Unavailable(Outcome::NotApplied),
         format!(
-            "no Redis can be reached at {} ({cause}): is it running, and is the address right?",
-            config.address
+            "no Redis can be reached at {address} ({cause}): is it running, and is the address right?"
         ),
     )
     .caused_by(cause)
 }
 
 /// A refusal while signing in: nothing was asked of the server yet.
-fn refused(config: &Config, text: &str) -> Error {
+fn refused(address: &str, text: &str) -> Error {
     let mut error = refusal(text);
     if let ErrorKind::Unavailable(_) = error.kind {
         error.kind = ErrorKind::Unavailable(Outcome::NotApplied);
     }
-    error.message = format!("{}: {}", config.address, error.message);
+    error.message = format!("{address}: {}", error.message);
     error
 }
 
-fn check_version(config: &Config, info: &str) -> Result<()> {
+fn check_version(address: &str, info: &str) -> Result<()> {
     let version = info
         .lines()
         .find_map(|line| line.strip_prefix("redis_version:"));
@@ -304,28 +327,54 @@ fn check_version(config: &Config, info: &str) -> Result<()> {
     match (numbers.next().flatten(), numbers.next().flatten()) {
         (Some(major), Some(minor)) if (major, minor) < OLDEST => {
             Err(Error::configuration(format!(
-                "{} is Redis {version}, and mintkey needs {}.{} or later: upgrade it",
-                config.address, OLDEST.0, OLDEST.1
+                "{address} is Redis {version}, and mintkey needs {}.{} or later: upgrade it",
+                OLDEST.0, OLDEST.1
             )))
         }
         _ => Ok(()),
     }
 }
 
+/// A server of a Cluster is spoken to otherwise than one that stands alone.
+fn check_mode(config: &Config, info: &str) -> Result<()> {
+    let mode = info.lines().find_map(|line| {
+        let redis = line.strip_prefix("redis_mode:");
+        redis.or_else(|| line.strip_prefix("server_mode:"))
+    });
+    let address = &config.address;
+    let (scheme, location) = address.split_once("://").unwrap_or(("", address));
+    let location = location.split(['/', ',']).next().unwrap_or(location);
+    let (is, other) = match (mode.map(str::trim), config.space.in_buckets, scheme) {
+        (Some("cluster"), false, "rediss") => ("is a server of a Cluster", "rediss-cluster"),
+        (Some("cluster"), false, _) => ("is a server of a Cluster", "redis-cluster"),
+        (Some("standalone"), true, "rediss-cluster") => ("is no Cluster", "rediss"),
+        (Some("standalone"), true, _) => ("is no Cluster", "redis"),
+        _ => return Ok(()),
+    };
+    let location = if scheme == "unix" {
+        "host:6379"
+    } else {
+        location
+    };
+    Err(Error::configuration(format!(
+        "{address} {is}: write {other}://{location}"
+    )))
+}
+
 /// Connects to the first address of a host that answers.
-fn connect(config: &Config, host: &str, port: u16, watch: &mut Watch) -> Result<TcpStream> {
+fn connect(address: &str, host: &str, port: u16, watch: &mut Watch) -> Result<TcpStream> {
     let addresses = (host, port)
         .to_socket_addrs()
-        .map_err(|error| unreachable_server(config, error))?;
+        .map_err(|error| unreachable_server(address, error))?;
     let mut last = io::Error::new(Io::NotFound, "the host has no address");
-    for address in addresses {
-        match connect_to(address, watch) {
+    for socket in addresses {
+        match connect_to(socket, watch) {
             Ok(stream) => return Ok(stream),
             Err(Cause::Stopped(stop)) => return Err(stop.error(Outcome::NotApplied)),
             Err(Cause::Broken(error)) => last = error,
         }
     }
-    Err(unreachable_server(config, last))
+    Err(unreachable_server(address, last))
 }
 
 /// Connects without being deaf meanwhile: the system's own call cannot be taken up again after a

@@ -34,7 +34,7 @@ pub async fn perform(engine: &Engine, talk: &Talk, request: &Request) -> Result<
     match &request.operation {
         Operation::CreateTable(table) => {
             engine.layouts.forget();
-            errand.layout(table).await?;
+            errand.all_layouts(table).await?;
             Ok(Reply::Done)
         }
         Operation::TableExists(table) => Ok(Reply::Exists(errand.table_exists(table).await?)),

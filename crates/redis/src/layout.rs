@@ -8,7 +8,9 @@
 //! - `shop/@Order:rows`: the table's order, a sorted set with a member for each row.
 //! - `shop/@Order:index:by_status`: an index, a sorted set with a member for each row that is in it.
 //!
-//! Without a prefix the slash is missing too. Numbers in keys are written in decimal, in members in an
+//! Without a prefix the slash is missing too. In a Cluster each bucket has all of these keys for itself,
+//! with its hash tag behind the slash: `shop/{6h}Order:KEY`, `shop/{6h}@Order`; and the first bucket has
+//! `shop/{10}@Order:master`, the catalog's entry for the table as a whole. Numbers in keys are written in decimal, in members in an
 //! encoding that keeps their order. All scores are 0, so that Redis orders by the bytes of members. A
 //! member is a sequence of values, each but the last closed by the bytes 0 1; a byte 0 inside is
 //! written as 0 255. So the bytes are in the order of the values, and no value runs into the next.
@@ -16,10 +18,14 @@
 //! A table's member is the partition, then the sort value. An index's member is the index's partition
 //! values, then its sort value, all closed, then the row's member of the table.
 
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use mintkey_store::{Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Table};
+
+use crate::bucket::{self, BUCKETS, TAGS};
+use crate::resp::Call;
+use crate::script::Script;
 
 const ZERO: u8 = 0;
 const INNER_ZERO: u8 = 0xFF;
@@ -28,7 +34,7 @@ const END: u8 = 1;
 const BEHIND: u8 = 2;
 
 /// A range of members.
-pub type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+pub type Span = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// A table with the names of its keys.
 #[derive(Debug)]
@@ -45,23 +51,104 @@ pub struct Layout {
     pub order: Vec<u8>,
     /// The start of the keys of the indexes.
     pub indexes: Vec<u8>,
+    /// The bucket it is for, in a Cluster; else 0.
+    pub bucket: u8,
+    /// The keys of the indexes, if scripts must name all keys that they touch.
+    pub named: Vec<Vec<u8>>,
     start: String,
 }
 
+/// Where the tables of a store lie.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Space {
+    /// What the names of all keys begin with.
+    pub prefix: String,
+    /// Whether they are cut into the buckets of a Cluster.
+    pub in_buckets: bool,
+}
+
+impl Space {
+    /// The bucket of a partition.
+    pub fn bucket(&self, partition: &KeyValue) -> u8 {
+        if self.in_buckets {
+            bucket::of(partition)
+        } else {
+            0
+        }
+    }
+
+    /// All buckets.
+    pub fn buckets(&self) -> Range<u8> {
+        0..if self.in_buckets { BUCKETS } else { 1 }
+    }
+
+    /// What all keys of a bucket begin with.
+    fn start(&self, bucket: u8) -> String {
+        let prefix = &self.prefix;
+        let slash = if prefix.is_empty() { "" } else { "/" };
+        if self.in_buckets {
+            format!("{prefix}{slash}{{{}}}", TAGS[usize::from(bucket)])
+        } else {
+            format!("{prefix}{slash}")
+        }
+    }
+
+    /// The key of a table's entry in a bucket's catalog.
+    pub fn catalog(&self, table: &str, bucket: u8) -> Vec<u8> {
+        format!("{}@{table}", self.start(bucket)).into_bytes()
+    }
+
+    /// The key of a table's entry for all buckets.
+    pub fn master(&self, table: &str) -> Vec<u8> {
+        let mut key = self.catalog(table, MASTER);
+        if self.in_buckets {
+            key.extend_from_slice(b":master");
+        }
+        key
+    }
+}
+
+/// The bucket with the entries for all buckets.
+pub const MASTER: u8 = 0;
+
 impl Layout {
     /// The layout of a table.
-    pub fn new(prefix: &str, table: Arc<Table>, epoch: String, unbuilt: Vec<String>) -> Self {
-        let start = start(prefix);
+    pub fn new(
+        space: &Space,
+        bucket: u8,
+        table: Arc<Table>,
+        epoch: String,
+        unbuilt: Vec<String>,
+    ) -> Self {
+        let start = space.start(bucket);
         let name = &table.name;
-        Self {
-            catalog: catalog(prefix, name),
+        let mut layout = Self {
+            catalog: space.catalog(name, bucket),
             order: format!("{start}@{name}:rows").into_bytes(),
             indexes: format!("{start}@{name}:index:").into_bytes(),
+            bucket,
+            named: Vec::new(),
             start: format!("{start}{name}:"),
             table,
             epoch,
             unbuilt,
+        };
+        if space.in_buckets {
+            // While a slot moves, the server looks whether all keys that a script names are on its side.
+            let indexes = layout.table.indexes.iter();
+            layout.named = indexes.map(|index| layout.index(&index.name)).collect();
         }
+        layout
+    }
+
+    /// A command for this bucket.
+    pub fn call(&self, name: &str) -> Call {
+        Call::on(self.bucket, name)
+    }
+
+    /// A script for this bucket, on these keys and those of the indexes.
+    pub fn script(&self, script: &'static Script, keys: &[&[u8]], room: usize) -> Call {
+        Call::script(self.bucket, script, keys, &self.named, room)
     }
 
     /// The key of a row.
@@ -164,7 +251,7 @@ impl Layout {
     }
 
     /// The range of members of a partition, narrowed to sort values.
-    pub fn range(&self, partition: &KeyValue, sort: (Bound<KeyValue>, Bound<KeyValue>)) -> Range {
+    pub fn range(&self, partition: &KeyValue, sort: (Bound<KeyValue>, Bound<KeyValue>)) -> Span {
         let mut start = Vec::new();
         if self.table.sort.is_none() {
             start.extend_from_slice(&partition.encode());
@@ -186,7 +273,7 @@ impl Layout {
     }
 
     /// The range of members of an index with these partition values, narrowed to sort values.
-    pub fn index_range(partition: &[KeyValue], sort: (Bound<KeyValue>, Bound<KeyValue>)) -> Range {
+    pub fn index_range(partition: &[KeyValue], sort: (Bound<KeyValue>, Bound<KeyValue>)) -> Span {
         let mut start = Vec::new();
         for value in partition {
             push_closed(&mut start, &value.encode());
@@ -209,20 +296,6 @@ impl Layout {
         };
         (low, high)
     }
-}
-
-/// What all keys begin with.
-fn start(prefix: &str) -> String {
-    if prefix.is_empty() {
-        String::new()
-    } else {
-        format!("{prefix}/")
-    }
-}
-
-/// The key of a table's entry in the catalog.
-pub fn catalog(prefix: &str, table: &str) -> Vec<u8> {
-    format!("{}@{table}", start(prefix)).into_bytes()
 }
 
 /// Opens a packed list; its length follows in four bytes (`MessagePack`'s array 32).
@@ -313,7 +386,7 @@ fn closed(kind: KeyKind, member: &[u8]) -> Option<(KeyValue, &[u8])> {
 }
 
 /// A range without what lies before a member, or behind it in the other direction.
-pub fn resume(range: Range, after: Vec<u8>, descending: bool) -> Range {
+pub fn resume(range: Span, after: Vec<u8>, descending: bool) -> Span {
     let (low, high) = range;
     if descending {
         let narrower = match &high {

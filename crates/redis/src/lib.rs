@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod background;
+mod bucket;
 mod caller;
 mod catalog;
 mod config;
@@ -13,6 +14,11 @@ mod connection;
 mod engine;
 mod gate;
 mod layout;
+mod line;
+mod merge;
+mod nodes;
+mod queue;
+mod ranges;
 mod reader;
 mod resp;
 mod script;
@@ -30,14 +36,15 @@ use mintkey_store::{Result, Store};
 /// Opens the store at an address. Nothing is connected before the first request.
 ///
 /// `redis://user:password@host:6379/0` is a server, `rediss://…` one that is spoken to encrypted,
-/// `unix:///run/redis/redis.sock?db=0` one that listens at a socket. Parameters: `ca=`, `cert=` and
-/// `key=` for `rediss://` (paths of PEM files), `prefix=` for the names of all keys, `timeout=` in seconds (5),
+/// `unix:///run/redis/redis.sock?db=0` one that listens at a socket, `redis-cluster://a:7000,b:7001` a
+/// Cluster with these servers and others, `rediss-cluster://…` one that is encrypted. Parameters:
+/// `ca=`, `cert=` and
+/// `key=` for the encrypted ones (paths of PEM files), `prefix=` for the names of all keys, `timeout=` in seconds (5),
 /// `max_item=` in bytes (400 KB).
 ///
 /// # Errors
 ///
-/// `Configuration` if the address is no such address, or a file that it names cannot be read;
-/// `Unsupported` for a Redis Cluster.
+/// `Configuration` if the address is no such address, or a file that it names cannot be read.
 pub fn open(url: &str) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(store::RedisStore::new(config::Config::parse(
         url,

@@ -1,17 +1,20 @@
 //! Reads: one item, several, or a page of them.
 
-use std::ops::Bound;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use mintkey_store::{
-    BatchGet, Condition, Error, Get, Index, Item, Key, KeyAttribute, KeyValue, Name, Page,
-    Position, Projection, Query, Reply, Result, Scan, Table, Value, json,
+    BatchGet, Condition, Error, Get, Index, Item, Key, KeyValue, Name, Page, Position, Projection,
+    Query, Reply, Result, Scan, Table, Value, json,
 };
 
 use crate::engine::Errand;
-use crate::layout::{self, Layout, Range, key_attributes};
+use crate::layout::{Layout, Span, key_attributes};
+use crate::merge::{Merge, Source};
+use crate::ranges;
 use crate::resp::{self, Call};
 use crate::script::CLEAN;
-use crate::translate::{accepted, bulks, item, part, unexpected};
+use crate::translate::{accepted, item, part, unexpected};
 
 /// The bytes of rows that a page looks at before it ends, as on `DynamoDB`.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -30,14 +33,16 @@ enum Fields {
 }
 
 impl Fields {
-    fn call(&self, row: Vec<u8>) -> Call {
+    fn call(&self, layout: &Layout, key: &Key) -> Call {
+        let row = layout.row(key);
         match self {
-            Self::All => Call::new("HGETALL").arg(row),
-            Self::Some(names) => names
-                .iter()
-                .fold(Call::new("HMGET").arg(row), |call, name| {
-                    call.arg(name.as_bytes())
-                }),
+            Self::All => layout.call("HGETALL").arg(row),
+            Self::Some(names) => {
+                let call = layout.call("HMGET").arg(row);
+                names
+                    .iter()
+                    .fold(call, |call, name| call.arg(name.as_bytes()))
+            }
         }
     }
 
@@ -57,11 +62,12 @@ impl Fields {
 impl Errand<'_> {
     /// Answers a get.
     pub async fn get(&self, get: &Get) -> Result<Reply> {
+        get.table.check_key(&get.key)?;
         let (layout, mut replies) = loop {
-            let layout = self.layout(&get.table).await?;
-            get.table.check_key(&get.key)?;
-            let call = Call::new("HGETALL").arg(layout.row(&get.key));
-            if let Some(replies) = self.ask(&layout, vec![call]).await? {
+            let layout = self.layout(&get.table, &get.key.partition).await?;
+            let call = layout.call("HGETALL").arg(layout.row(&get.key));
+            let layouts = std::slice::from_ref(&layout);
+            if let Some(replies) = self.ask(layouts, vec![call]).await? {
                 break (layout, replies);
             }
         };
@@ -77,22 +83,34 @@ impl Errand<'_> {
 
     /// Answers several gets.
     pub async fn batch_get(&self, batch: &BatchGet) -> Result<Reply> {
-        let (layout, replies) = loop {
-            let layout = self.layout(&batch.table).await?;
-            let mut calls = Vec::with_capacity(batch.keys.len() + 1);
+        let space = &self.engine.config.space;
+        let mut buckets: BTreeSet<u8> = BTreeSet::new();
+        for key in &batch.keys {
+            batch.table.check_key(key)?;
+            buckets.insert(space.bucket(&key.partition));
+        }
+        let buckets: Vec<u8> = buckets.into_iter().collect();
+        let place = |key: &Key| {
+            let bucket = space.bucket(&key.partition);
+            buckets.binary_search(&bucket).unwrap_or(0)
+        };
+        let (layouts, replies) = loop {
+            let layouts = self.layouts(&batch.table, &buckets).await?;
+            let mut calls = Vec::with_capacity(batch.keys.len() + layouts.len());
             for key in &batch.keys {
-                batch.table.check_key(key)?;
-                calls.push(Call::new("HGETALL").arg(layout.row(key)));
+                let layout = &layouts[place(key)];
+                calls.push(layout.call("HGETALL").arg(layout.row(key)));
             }
-            if let Some(replies) = self.ask(&layout, calls).await? {
-                break (layout, replies);
+            if let Some(replies) = self.ask(&layouts, calls).await? {
+                break (layouts, replies);
             }
         };
         let mut decoder = json::Decoder::default();
         let mut items = Vec::with_capacity(batch.keys.len());
         for (key, value) in batch.keys.iter().zip(replies) {
             let found = item(value, &batch.table, &mut decoder).map_err(|error| error.at(key))?;
-            let found = self.living(&layout, key, found).await?;
+            let layout = &layouts[place(key)];
+            let found = self.living(layout, key, found).await?;
             items.push(found.map(|mut item| {
                 keep(&mut item, &layout.table, batch.attributes.as_deref());
                 item
@@ -101,18 +119,28 @@ impl Errand<'_> {
         Ok(Reply::Items(items))
     }
 
-    /// Asks something of a table; nothing if its catalog is not what is known here.
-    async fn ask(&self, layout: &Layout, mut calls: Vec<Call>) -> Result<Option<Vec<resp::Value>>> {
-        calls.push(Call::new("HGET").arg(&layout.catalog).arg("epoch"));
+    /// Asks something of these buckets of a table; nothing if a catalog is not what is known here.
+    pub async fn ask(
+        &self,
+        layouts: &[Arc<Layout>],
+        mut calls: Vec<Call>,
+    ) -> Result<Option<Vec<resp::Value>>> {
+        let epochs = layouts
+            .iter()
+            .map(|layout| layout.call("HGET").arg(&layout.catalog).arg("epoch"));
+        calls.extend(epochs);
         let mut replies = self.talk.ask(calls).await?;
-        let epoch = replies.pop().unwrap_or(resp::Value::Nil);
-        match accepted(epoch, &layout.table)? {
-            resp::Value::Bulk(epoch) if epoch == layout.epoch.as_bytes() => Ok(Some(replies)),
-            _ => {
-                self.engine.layouts.forget();
-                Ok(None)
+        let epochs = replies.split_off(replies.len() - layouts.len());
+        for (layout, epoch) in layouts.iter().zip(epochs) {
+            match accepted(epoch, &layout.table)? {
+                resp::Value::Bulk(epoch) if epoch == layout.epoch.as_bytes() => {}
+                _ => {
+                    self.engine.layouts.forget();
+                    return Ok(None);
+                }
             }
         }
+        Ok(Some(replies))
     }
 
     /// The item unless it has expired; then it is cleared away.
@@ -146,63 +174,58 @@ impl Errand<'_> {
     }
 
     async fn query_page(&self, query: &Query) -> Result<Option<Page>> {
-        let layout = self.layout(&query.table).await?;
-        let index = query_index(&layout, query)?;
-        let range = query_range(&layout, index, query)?;
-        Reading {
+        let table = &query.table;
+        // A partition lies in one bucket; so does what an index says of it.
+        let layouts = match ranges::partition(table, query) {
+            Some(partition) => vec![self.layout(table, partition).await?],
+            None => self.all_layouts(table).await?,
+        };
+        let index = ranges::index(&layouts[0], query)?.cloned();
+        let span = ranges::of_query(&layouts[0], index.as_ref(), query)?;
+        let reading = Reading {
             errand: self,
-            layout: &layout,
-            set: index.map_or_else(|| layout.order.clone(), |index| layout.index(&index.name)),
-            index,
+            table: &layouts[0].table,
+            index: index.as_ref(),
             filter: query.filter.as_ref(),
             attributes: query.attributes.as_deref(),
             descending: query.descending,
             limit: query.limit,
             count: query.count,
             segment: None,
-        }
-        .page(range)
-        .await
+        };
+        reading.page(&layouts, &span).await
     }
 
     async fn scan_page(&self, scan: &Scan) -> Result<Option<Page>> {
-        let layout = self.layout(&scan.table).await?;
-        if let Some((segment, segments)) = scan.segment
-            && segment >= segments
+        let mut layouts = self.all_layouts(&scan.table).await?;
+        let table = Arc::clone(&layouts[0].table);
+        let range = ranges::of_scan(&table, scan)?;
+        let mut segment = scan.segment.filter(|(_, segments)| *segments > 1);
+        if let Some((own, segments)) = segment
+            && segments as usize <= layouts.len()
         {
-            return Err(Error::invalid(format!(
-                "segment {segment} of {segments}: segments count from 0"
-            )));
+            layouts.retain(|layout| u32::from(layout.bucket) % segments == own);
+            segment = None;
         }
-        let mut range = (Bound::Unbounded, Bound::Unbounded);
-        if let Some(after) = &scan.after {
-            if !after.index.is_empty() || layout.table.check_key(&after.key).is_err() {
-                return Err(foreign_cursor(&layout.table));
-            }
-            range = layout::resume(range, Layout::member(&after.key), scan.descending);
-        }
-        Reading {
+        let reading = Reading {
             errand: self,
-            layout: &layout,
-            set: layout.order.clone(),
+            table: &table,
             index: None,
             filter: scan.filter.as_ref(),
             attributes: scan.attributes.as_deref(),
             descending: scan.descending,
             limit: scan.limit,
             count: scan.count,
-            segment: scan.segment.filter(|(_, segments)| *segments > 1),
-        }
-        .page(range)
-        .await
+            segment,
+        };
+        reading.page(&layouts, &range).await
     }
 }
 
 /// One page being read.
 struct Reading<'a> {
     errand: &'a Errand<'a>,
-    layout: &'a Layout,
-    set: Vec<u8>,
+    table: &'a Table,
     index: Option<&'a Index>,
     filter: Option<&'a Condition>,
     attributes: Option<&'a [Name]>,
@@ -212,9 +235,19 @@ struct Reading<'a> {
     segment: Option<(u32, u32)>,
 }
 
+/// What is found where a member points to.
+struct Found {
+    /// The member's place.
+    place: usize,
+    key: Key,
+    /// The bytes of the row.
+    size: usize,
+    item: Option<Item>,
+}
+
 impl Reading<'_> {
-    /// The page; nothing if the table's catalog is not what is known here.
-    async fn page(&self, mut range: Range) -> Result<Option<Page>> {
+    /// The page; nothing if a catalog is not what is known here.
+    async fn page(&self, layouts: &[Arc<Layout>], span: &Span) -> Result<Option<Page>> {
         if self.limit == Some(0) {
             return Err(Error::invalid(
                 "a page of 0 items leads nowhere: the limit is at least 1",
@@ -223,10 +256,18 @@ impl Reading<'_> {
         if let Some(filter) = self.filter {
             filter.check()?;
         }
-        let table = &self.layout.table;
+        let sources = layouts.iter().map(|layout| {
+            let set = match self.index {
+                Some(index) => layout.index(&index.name),
+                None => layout.order.clone(),
+            };
+            Source::new(Arc::clone(layout), set, span.clone())
+        });
+        let mut merge = Merge::new(sources.collect(), self.descending);
+        let table = self.table;
         let plain = self.filter.is_none() && self.limit.is_none() && self.segment.is_none();
         if self.count && plain && table.ttl.is_none() {
-            return self.counted(&range).await;
+            return self.counted(&merge).await;
         }
         let fields = self.fields();
         let shown = self.index.and_then(|index| shown(table, index));
@@ -242,32 +283,38 @@ impl Reading<'_> {
             _ => FIRST_ROWS,
         };
         loop {
-            let Some(members) = self.members(&range, rows).await? else {
+            let Some(members) = merge.take(self.errand, rows).await? else {
                 return Ok(None);
             };
-            let more = members.len() == rows;
-            let Some(end) = members.last().cloned() else {
+            if members.is_empty() {
                 break;
-            };
+            }
+            let more = members.len() == rows;
             seen += members.len();
-            let found = self.rows(&members, &fields, &mut decoder).await?;
-            let read: usize = found.iter().map(|(_, size, _)| size).sum();
+            let found = self.rows(&merge, &members, &fields, &mut decoder).await?;
+            let read: usize = found.iter().map(|row| row.size).sum();
             let (mut stale, mut next) = (Vec::new(), None);
-            for (key, size, item) in found {
-                let member = &members[key.0];
-                let key = key.1;
+            for Found {
+                place,
+                key,
+                size,
+                item,
+            } in found
+            {
+                let (source, member) = &members[place];
+                let layout = &merge.sources[*source].layout;
                 let Some(item) = item else {
-                    stale.push(clean(self.layout, &key, member, self.index, None));
+                    stale.push(clean(layout, &key, member, self.index, None));
                     continue;
                 };
                 if table.is_expired(&item, self.errand.now) {
-                    stale.push(clean(self.layout, &key, member, self.index, Some(&item)));
+                    stale.push(clean(layout, &key, member, self.index, Some(&item)));
                     continue;
                 }
                 if let Some(index) = self.index
                     && Layout::index_member(index, &item, &key).as_deref() != Some(member)
                 {
-                    stale.push(clean(self.layout, &key, member, self.index, None));
+                    stale.push(clean(layout, &key, member, self.index, None));
                     continue;
                 }
                 if full {
@@ -292,7 +339,6 @@ impl Reading<'_> {
             if !more {
                 break;
             }
-            range = layout::resume(range, end, self.descending);
             let size = (read / members.len()).max(1);
             rows = if full {
                 2
@@ -303,53 +349,35 @@ impl Reading<'_> {
         Ok(Some(page))
     }
 
-    async fn counted(&self, range: &Range) -> Result<Option<Page>> {
-        let (low, high) = bounds(range);
-        let call = Call::new("ZLEXCOUNT").arg(&self.set).arg(low).arg(high);
-        let table = &self.layout.table;
-        let Some(mut replies) = self.errand.ask(self.layout, vec![call]).await? else {
+    async fn counted(&self, merge: &Merge) -> Result<Option<Page>> {
+        let Some(replies) = merge.count(self.errand).await? else {
             return Ok(None);
         };
-        match accepted(replies.pop().unwrap_or(resp::Value::Nil), table)? {
-            resp::Value::Int(count) => Ok(Some(Page {
-                count: count.unsigned_abs(),
-                ..Page::default()
-            })),
-            _ => Err(unexpected(table)),
+        let mut page = Page::default();
+        for reply in replies {
+            match accepted(reply, self.table)? {
+                resp::Value::Int(count) => page.count += count.unsigned_abs(),
+                _ => return Err(unexpected(self.table)),
+            }
         }
+        Ok(Some(page))
     }
 
-    async fn members(&self, range: &Range, rows: usize) -> Result<Option<Vec<Vec<u8>>>> {
-        let (low, high) = bounds(range);
-        let call = if self.descending {
-            Call::new("ZREVRANGEBYLEX")
-                .arg(&self.set)
-                .arg(high)
-                .arg(low)
-        } else {
-            Call::new("ZRANGEBYLEX").arg(&self.set).arg(low).arg(high)
-        };
-        let call = call.arg("LIMIT").arg("0").arg(rows.to_string());
-        let Some(mut replies) = self.errand.ask(self.layout, vec![call]).await? else {
-            return Ok(None);
-        };
-        let reply = replies.pop().unwrap_or(resp::Value::Nil);
-        bulks(reply, &self.layout.table).map(Some)
-    }
-
-    /// The rows of members that belong here, with their members' places and their size.
+    /// The rows of members that belong here.
     async fn rows(
         &self,
-        members: &[Vec<u8>],
+        merge: &Merge,
+        members: &[(usize, Vec<u8>)],
         fields: &Fields,
         decoder: &mut json::Decoder,
-    ) -> Result<Vec<((usize, Key), usize, Option<Item>)>> {
-        let table = &self.layout.table;
-        let (mut keys, mut calls) = (Vec::new(), Vec::new());
-        for (place, member) in members.iter().enumerate() {
+    ) -> Result<Vec<Found>> {
+        let table = self.table;
+        let (mut found, mut calls) = (Vec::new(), Vec::new());
+        for (place, (source, member)) in members.iter().enumerate() {
+            let layout = &merge.sources[*source].layout;
             let key = match self.index {
-                None => self.layout.key(member),
-                Some(index) => self.layout.index_key(index, member),
+                None => layout.key(member),
+                Some(index) => layout.index_key(index, member),
             };
             let key = key.ok_or_else(|| {
                 Error::configuration(format!(
@@ -359,31 +387,34 @@ impl Reading<'_> {
                 .of(table)
             })?;
             if let Some((segment, segments)) = self.segment
-                && segment_of(&key.partition, segments) != segment
+                && ranges::segment_of(&key.partition, segments) != segment
             {
                 continue;
             }
-            calls.push(fields.call(self.layout.row(&key)));
-            keys.push((place, key));
+            calls.push(fields.call(layout, &key));
+            found.push(Found {
+                place,
+                key,
+                size: 0,
+                item: None,
+            });
         }
         if calls.is_empty() {
             return Ok(Vec::new());
         }
         let values = self.errand.talk.ask(calls).await?;
-        let mut rows = Vec::with_capacity(keys.len());
-        for (key, value) in keys.into_iter().zip(values) {
-            let size = size(&value);
-            let item = fields
+        for (row, value) in found.iter_mut().zip(values) {
+            row.size = size(&value);
+            row.item = fields
                 .item(value, table, decoder)
-                .map_err(|error| error.at(&key.1))?;
-            rows.push((key, size, item));
+                .map_err(|error| error.at(&row.key))?;
         }
-        Ok(rows)
+        Ok(found)
     }
 
     /// What must be read of rows to answer.
     fn fields(&self) -> Fields {
-        let table = &self.layout.table;
+        let table = self.table;
         let wanted = match self.attributes {
             _ if self.filter.is_some() => return Fields::All,
             _ if self.count => &[],
@@ -422,7 +453,7 @@ impl Reading<'_> {
         }
         page.count += 1;
         if !self.count {
-            keep(&mut item, &self.layout.table, self.attributes);
+            keep(&mut item, self.table, self.attributes);
             page.items.push(item);
         }
     }
@@ -449,12 +480,14 @@ fn clean(
     let row = layout.row(key);
     let own = Layout::member(key);
     let keys: [&[u8]; 2] = [&row, &layout.order];
-    let mut call = Call::script(&CLEAN, &keys, 256)
+    let mut call = layout
+        .script(&CLEAN, &keys, 256)
         .arg(own)
         .arg(&layout.indexes)
         .arg(index.map_or("", |index| &index.name))
         .arg(member)
-        .repeatable();
+        .repeatable()
+        .impatient();
     let expiry = layout.table.ttl.as_ref().zip(expired);
     if let Some((ttl, item)) = expiry
         && let Some(value @ Value::Number(_)) = item.get(ttl)
@@ -476,111 +509,6 @@ fn size(value: &resp::Value) -> usize {
         resp::Value::Array(members) => members.iter().map(size).sum(),
         _ => 0,
     }
-}
-
-/// A range as Redis reads it.
-fn bounds((low, high): &Range) -> (Vec<u8>, Vec<u8>) {
-    let written = |bound: &Bound<Vec<u8>>, open: &[u8]| match bound {
-        Bound::Included(bytes) => [b"[", &bytes[..]].concat(),
-        Bound::Excluded(bytes) => [b"(", &bytes[..]].concat(),
-        Bound::Unbounded => open.to_vec(),
-    };
-    (written(low, b"-"), written(high, b"+"))
-}
-
-fn foreign_cursor(table: &Table) -> Error {
-    Error::invalid(format!(
-        "this cursor belongs to another query than the one on {}: start that query anew",
-        table.model
-    ))
-    .of(table)
-}
-
-/// The index a query names.
-fn query_index<'a>(layout: &'a Layout, query: &Query) -> Result<Option<&'a Index>> {
-    let Some(name) = &query.index else {
-        return Ok(None);
-    };
-    layout.table.index(name).map(Some).ok_or_else(|| {
-        Error::configuration(format!("{} has no index {name:?}", layout.table.model))
-            .of(&layout.table)
-    })
-}
-
-/// The range of members that a query walks.
-fn query_range(layout: &Layout, index: Option<&Index>, query: &Query) -> Result<Range> {
-    let table = &layout.table;
-    let own = [table.partition.clone()];
-    let (partition, sort): (&[KeyAttribute], _) = match index {
-        Some(index) => (&index.partition, index.sort.as_ref()),
-        None => (&own, table.sort.as_ref()),
-    };
-    if partition.len() != query.partition.len() {
-        return Err(Error::invalid(format!(
-            "a query of {} by {} needs {} partition values, not {}",
-            table.model,
-            index.map_or("its key", |index| &index.name),
-            partition.len(),
-            query.partition.len()
-        ))
-        .of(table));
-    }
-    for (attribute, value) in partition.iter().zip(&query.partition) {
-        table.check_kind(attribute, value)?;
-    }
-    let sorts = match &query.sort {
-        None => (Bound::Unbounded, Bound::Unbounded),
-        Some(condition) => {
-            let Some(sort) = sort else {
-                return Err(Error::invalid(format!(
-                    "{} has no sort key to compare with: filter instead",
-                    index.map_or(table.model.as_str(), |index| &index.name)
-                ))
-                .of(table));
-            };
-            for value in condition.values() {
-                table.check_kind(sort, value)?;
-            }
-            condition.bounds()?
-        }
-    };
-    let range = match (index, query.partition.first()) {
-        (Some(_), _) => Layout::index_range(&query.partition, sorts),
-        (None, Some(partition)) => layout.range(partition, sorts),
-        (None, None) => (Bound::Unbounded, Bound::Unbounded),
-    };
-    let Some(after) = &query.after else {
-        return Ok(range);
-    };
-    let fits = layout.table.check_key(&after.key).is_ok()
-        && match index {
-            None => after.index.is_empty() && query.partition.first() == Some(&after.key.partition),
-            Some(index) => {
-                let kinds = index.attributes().map(|part| part.kind);
-                after.index.iter().map(KeyValue::kind).eq(kinds)
-                    && after.index.starts_with(&query.partition)
-            }
-        };
-    if !fits {
-        return Err(foreign_cursor(table));
-    }
-    let member = match index {
-        None => Layout::member(&after.key),
-        Some(_) => Layout::position_member(&after.index, &after.key),
-    };
-    Ok(layout::resume(range, member, query.descending))
-}
-
-/// Which of so many segments a row belongs to, by the bytes of its partition key.
-fn segment_of(partition: &KeyValue, segments: u32) -> u32 {
-    // FNV-1a: the same in every process and version, so that a cursor stays good.
-    let hash = partition
-        .encode()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    u32::try_from(hash % u64::from(segments)).unwrap_or(0)
 }
 
 /// The names of the attributes that a query by index shows; `None`: all.

@@ -31,36 +31,58 @@ pub enum Value {
 /// A command on its way to a server.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// The bucket it is about.
+    pub bucket: u8,
     script: Option<&'static Script>,
     arguments: usize,
     body: Vec<u8>,
     /// Whether it may be sent again when nobody knows if it was carried out.
     pub repeatable: bool,
+    /// Whether it is worth waiting for a server that cannot do it at the moment.
+    pub patient: bool,
 }
 
 impl Call {
-    /// A command without arguments yet.
+    /// A command for a server itself, without arguments yet.
     pub fn new(name: &str) -> Self {
+        Self::on(0, name)
+    }
+
+    /// A command for a bucket, without arguments yet.
+    pub fn on(bucket: u8, name: &str) -> Self {
         let mut call = Self {
+            bucket,
             script: None,
             arguments: 0,
             body: Vec::with_capacity(128),
             repeatable: true,
+            patient: true,
         };
         call.push(name.as_bytes());
         call
     }
 
-    /// A script on these keys, without arguments yet.
-    pub fn script(script: &'static Script, keys: &[&[u8]], room: usize) -> Self {
+    /// A script on these keys of a bucket and some more, without arguments yet.
+    pub fn script(
+        bucket: u8,
+        script: &'static Script,
+        keys: &[&[u8]],
+        more: &[Vec<u8>],
+        room: usize,
+    ) -> Self {
         let mut call = Self {
+            bucket,
             script: Some(script),
             arguments: 0,
             body: Vec::with_capacity(room),
             repeatable: false,
+            patient: true,
         };
-        call.push(keys.len().to_string().as_bytes());
+        call.push((keys.len() + more.len()).to_string().as_bytes());
         for key in keys {
+            call.push(key);
+        }
+        for key in more {
             call.push(key);
         }
         call
@@ -81,6 +103,12 @@ impl Call {
     /// Says that it may be sent again.
     pub const fn repeatable(mut self) -> Self {
         self.repeatable = true;
+        self
+    }
+
+    /// Says that it is left undone if the server cannot do it at the moment.
+    pub const fn impatient(mut self) -> Self {
+        self.patient = false;
         self
     }
 

@@ -3,6 +3,10 @@
 //! Every one first looks whether the table's catalog is still the one that the caller knows, and
 //! whether all it will write to is of the right type, so that it either fails before its first write
 //! or not at all. No value of an item is ever turned into a number here.
+//!
+//! No script looks at a key again that it may have emptied: while a slot of a Cluster moves, the server
+//! takes a key that is not there for one that has moved already, and would break the script off halfway.
+//! So a row that is put over another is never deleted in between, and entries are added before old ones go.
 
 use std::sync::OnceLock;
 
@@ -65,30 +69,42 @@ for i = 1, #new, 2 do
   if set ~= 'none' and set ~= 'zset' then return redis.call('ZCARD', base .. new[i]) end
 end
 redis.call('ZADD', order, 0, ARGV[3])
-if kind == 'hash' then
-  local old = redis.call('HGET', row, '')
-  if old and (old ~= ARGV[6] or mode ~= 'same') then
-    old = cmsgpack.unpack(old)
-    for i = 1, #old, 2 do redis.call('ZREM', base .. old[i], old[i + 1]) end
-  end
-  if mode == 'any' then redis.call('DEL', row) end
-end
+local old = kind == 'hash' and redis.call('HGET', row, '')
 local gone = tonumber(ARGV[place])
 for i = place + 1, place + gone do redis.call('HDEL', row, ARGV[i]) end
 place = place + gone + 1
-while place <= #ARGV do
-  local last = math.min(place + 999, #ARGV)
-  redis.call('HSET', row, unpack(ARGV, place, last))
-  place = last + 1
+for from = place, #ARGV, 1000 do
+  redis.call('HSET', row, unpack(ARGV, from, math.min(from + 999, #ARGV)))
 end
+local kept = {}
 if ARGV[6] ~= '' then
   redis.call('HSET', row, '', ARGV[6])
-  for i = 1, #new, 2 do redis.call('ZADD', base .. new[i], 0, new[i + 1]) end
+  for i = 1, #new, 2 do
+    redis.call('ZADD', base .. new[i], 0, new[i + 1])
+    kept[new[i]] = new[i + 1]
+  end
 elseif mode == 'same' then
   redis.call('HDEL', row, '')
 end
+if old and old ~= ARGV[6] then
+  old = cmsgpack.unpack(old)
+  for i = 1, #old, 2 do
+    if kept[old[i]] ~= old[i + 1] then redis.call('ZREM', base .. old[i], old[i + 1]) end
+  end
+end
+if mode == 'any' and kind == 'hash' then
+  local wanted = (#ARGV - place + 1) / 2
+  if ARGV[6] ~= '' then wanted = wanted + 1 end
+  if redis.call('HLEN', row) ~= wanted then
+    local known = { [''] = ARGV[6] ~= '' }
+    for i = place, #ARGV, 2 do known[ARGV[i]] = true end
+    for _, name in ipairs(redis.call('HKEYS', row)) do
+      if not known[name] then redis.call('HDEL', row, name) end
+    end
+  end
+end
 if ARGV[4] ~= '' then redis.call('PEXPIRE', row, ARGV[4])
-elseif mode == 'same' then redis.call('PERSIST', row) end
+elseif kind == 'hash' then redis.call('PERSIST', row) end
 return redis.status_reply('OK')
 ",
 );
@@ -114,11 +130,17 @@ for i = 3, #KEYS do
     answers[i - 2] = met
   else
     call('ZADD', order, 0, ARGV[place + 1])
-    if met then call('DEL', row) end
     for from = first, last, 1000 do
       call('HSET', row, unpack(ARGV, from, math.min(from + 999, last)))
     end
-    if life ~= '' then call('PEXPIRE', row, life) end
+    if met and call('HLEN', row) ~= (last - first + 1) / 2 then
+      local known = {}
+      for j = first, last, 2 do known[ARGV[j]] = true end
+      for _, name in ipairs(call('HKEYS', row)) do
+        if not known[name] then call('HDEL', row, name) end
+      end
+    end
+    if life ~= '' then call('PEXPIRE', row, life) elseif met then call('PERSIST', row) end
     answers[i - 2] = ok
   end
   place = last + 1
@@ -161,22 +183,22 @@ return redis.status_reply('OK')
 /// nothing, and the value that was judged as expired.
 pub static CLEAN: Script = Script::new(
     r"
-local row, base, index = KEYS[1], ARGV[2], ARGV[3]
+local row, base, index, member = KEYS[1], ARGV[2], ARGV[3], ARGV[4]
 local old = redis.call('HGET', row, '')
 old = old and cmsgpack.unpack(old) or {}
-if ARGV[5] ~= '' and redis.call('HGET', row, ARGV[5]) == ARGV[6] then
+local there = redis.call('EXISTS', row) == 1
+local over = there and ARGV[5] ~= '' and redis.call('HGET', row, ARGV[5]) == ARGV[6]
+for i = 1, #old, 2 do
+  if old[i] == index and old[i + 1] == member then
+    if not over then return 0 end
+    index = ''
+  end
+end
+if index ~= '' then redis.call('ZREM', base .. index, member) end
+if over or not there then redis.call('ZREM', KEYS[2], ARGV[1]) end
+if over then
   for i = 1, #old, 2 do redis.call('ZREM', base .. old[i], old[i + 1]) end
   redis.call('DEL', row)
-end
-if redis.call('EXISTS', row) == 0 then
-  redis.call('ZREM', KEYS[2], ARGV[1])
-  old = {}
-end
-if index ~= '' then
-  for i = 1, #old, 2 do
-    if old[i] == index and old[i + 1] == ARGV[4] then return 0 end
-  end
-  redis.call('ZREM', base .. index, ARGV[4])
 end
 return 1
 ",

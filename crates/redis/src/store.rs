@@ -5,20 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mintkey_store::{Capabilities, Done, Error, Interrupt, Reply, Request, Result, Store, Ticket};
 
-use crate::background::{self, Queue};
 use crate::catalog::Layouts;
 use crate::config::Config;
-use crate::connection::Connection;
 use crate::engine::Engine;
-use crate::gate::{Gate, Shielded};
+use crate::gate::Gate;
+use crate::nodes::Nodes;
+use crate::queue::{self, Queue};
 use crate::script;
 use crate::watch::FORKS;
 
 /// What the store's threads share.
 pub struct Shared {
     pub engine: Engine,
-    /// Connections that wait for the next blocking call.
-    pub idle: Shielded<Vec<Connection>>,
+    /// The servers, with connections that wait for the next blocking call.
+    pub nodes: Nodes,
     pub queue: Queue,
     gate: Arc<Gate>,
     closed: AtomicBool,
@@ -33,11 +33,11 @@ impl RedisStore {
         script::prepare();
         let gate = Arc::default();
         Self(Arc::new(Shared {
+            nodes: Nodes::new(&config, &gate),
             engine: Engine {
                 config,
                 layouts: Layouts::new(&gate),
             },
-            idle: Shielded::new(&gate),
             queue: Queue::new(&gate),
             gate,
             closed: AtomicBool::new(false),
@@ -62,7 +62,7 @@ impl Shared {
     fn shut(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.queue.wake();
-        drop(self.idle.with(std::mem::take));
+        self.nodes.let_go();
     }
 }
 
@@ -83,7 +83,7 @@ impl Store for RedisStore {
     }
 
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-        background::submit(&self.0, request, done)
+        queue::submit(&self.0, request, done)
     }
 
     fn close(&self) {
@@ -103,7 +103,7 @@ impl Store for RedisStore {
         self.0.gate.open_in_child();
         FORKS.fetch_add(1, Ordering::SeqCst);
         // The sockets are the parent's too; closing them here says nothing to the server.
-        drop(self.0.idle.with(std::mem::take));
+        self.0.nodes.let_go();
         self.0.queue.forget_others();
     }
 }

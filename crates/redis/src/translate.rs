@@ -191,6 +191,10 @@ pub fn refusal(text: &str) -> Error {
         not_done(format!(
             "Redis cannot answer at the moment, nothing was written: {text}"
         ))
+    } else if says("MOVED") || says("ASK") {
+        Error::configuration(
+            "this is a server of a Redis Cluster: write redis-cluster://host:6379 instead of redis://host:6379",
+        )
     } else if text.contains("max number of clients") {
         not_done(
             "Redis has as many clients as it takes (maxclients): nothing was written".to_owned(),

@@ -86,6 +86,17 @@ impl Watch {
         }
     }
 
+    /// The same for a part of the work, which may take no longer than this.
+    pub fn shorter(&self, time: Duration) -> Self {
+        let now = Instant::now();
+        let left = self.end().saturating_duration_since(now);
+        Self {
+            timeout: left.min(time),
+            started: now,
+            ..*self
+        }
+    }
+
     /// Lets the time begin anew.
     pub fn start_anew(&mut self) {
         self.started = Instant::now();

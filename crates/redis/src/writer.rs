@@ -1,10 +1,12 @@
 //! Writes: a row with its place in the order and in the indexes, in one step.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::mem::take;
+use std::sync::Arc;
 
 use mintkey_store::{
-    BatchWrite, Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table,
-    Update, Write, json, size, update,
+    BatchWrite, Delete, Error, ErrorKind, Item, Key, KeyValue, Outcome, Put, Reply, Result, Row,
+    Table, Update, Write, json, size, update,
 };
 
 use crate::engine::Errand;
@@ -67,7 +69,7 @@ impl Errand<'_> {
                 .sum::<usize>();
         let row = layout.row(key);
         let keys: [&[u8]; 3] = [&row, &layout.order, &layout.catalog];
-        let mut call = Call::script(&WRITE, &keys, room).arg(&layout.epoch);
+        let mut call = layout.script(&WRITE, &keys, room).arg(&layout.epoch);
         call.push(match mode {
             Mode::Any => b"any",
             Mode::Absent => b"absent",
@@ -109,7 +111,8 @@ impl Errand<'_> {
     fn remove_call(layout: &Layout, key: &Key, expected: Option<&Stored>) -> Call {
         let row = layout.row(key);
         let keys: [&[u8]; 3] = [&row, &layout.order, &layout.catalog];
-        let mut call = Call::script(&REMOVE, &keys, 256)
+        let mut call = layout
+            .script(&REMOVE, &keys, 256)
             .arg(&layout.epoch)
             .arg(if expected.is_some() { "same" } else { "any" })
             .arg(Layout::member(key))
@@ -121,7 +124,7 @@ impl Errand<'_> {
 
     /// The stored row, expired or not.
     pub async fn read(&self, layout: &Layout, key: &Key) -> Result<Option<Stored>> {
-        let call = Call::new("HGETALL").arg(layout.row(key));
+        let call = layout.call("HGETALL").arg(layout.row(key));
         stored(self.talk.ask_one(call).await?, &layout.table)
     }
 
@@ -136,7 +139,9 @@ impl Errand<'_> {
         let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row(key)).collect();
         let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
         keys.extend(rows.iter().map(Vec::as_slice));
-        let mut call = Call::script(&PUT, &keys, 512 * puts.len()).arg(&layout.epoch);
+        let mut call = layout
+            .script(&PUT, &keys, 512 * puts.len())
+            .arg(&layout.epoch);
         call.repeatable = puts.iter().all(|(_, _, mode)| matches!(mode, Mode::Any));
         let mut text = String::new();
         for (key, put, mode) in puts {
@@ -164,9 +169,10 @@ impl Errand<'_> {
     pub async fn put(&self, put: &Put) -> Result<()> {
         let table = &put.table;
         let guard = &put.guard;
+        let key = table.key_of(&put.item)?;
         loop {
-            let layout = self.layout(table).await?;
-            let key = self.check_put(&layout, put)?;
+            let layout = self.layout(table, &key.partition).await?;
+            self.check_put(&layout, put)?;
             let mut stored_row = None;
             if let Some(mode) = one_step(put) {
                 let answer = if layout.table.indexes.is_empty() {
@@ -209,15 +215,13 @@ impl Errand<'_> {
         }
     }
 
-    fn check_put(&self, layout: &Layout, put: &Put) -> Result<Key> {
-        let table = &put.table;
-        let key = table.key_of(&put.item)?;
-        size::check_item(&put.item, table, self.engine.config.max_item)?;
+    fn check_put(&self, layout: &Layout, put: &Put) -> Result<()> {
+        size::check_item(&put.item, &put.table, self.engine.config.max_item)?;
         layout.table.check_indexed(&put.item)?;
         if let Some(condition) = &put.guard.condition {
             condition.check()?;
         }
-        Ok(key)
+        Ok(())
     }
 
     /// Puts an item in the place of what was read; false if that has changed meanwhile.
@@ -274,7 +278,7 @@ impl Errand<'_> {
             condition.check()?;
         }
         loop {
-            let layout = self.layout(table).await?;
+            let layout = self.layout(table, &update.key.partition).await?;
             let before = self.read(&layout, &update.key).await?;
             let live = self.live(&layout.table, before.as_ref());
             if live.is_none() && !update.upsert && update.guard.version.is_none() {
@@ -312,7 +316,7 @@ impl Errand<'_> {
             condition.check()?;
         }
         loop {
-            let layout = self.layout(table).await?;
+            let layout = self.layout(table, &delete.key.partition).await?;
             let before = if delete.guard.is_open() {
                 None
             } else {
@@ -353,8 +357,8 @@ impl Errand<'_> {
         let mut written: Vec<Result<()>> = Vec::with_capacity(batch.writes.len());
         let mut rest = &batch.writes[..];
         while !rest.is_empty() {
-            let layout = self.layout(&batch.table).await?;
-            let together = self.together(&layout, rest);
+            let layouts = self.layouts_of(&batch.table, rest).await?;
+            let together = self.together(&layouts, rest);
             let (writes, after) = rest.split_at(together.writes);
             rest = after;
             if writes.is_empty() {
@@ -364,11 +368,15 @@ impl Errand<'_> {
                 }
                 continue;
             }
-            let sizes = together.sizes;
+            let places = together.places;
             match self.talk.ask(together.calls).await {
                 Ok(values) => {
-                    let answers = values.into_iter().zip(sizes);
-                    let answers = answers.flat_map(|(value, size)| each(value, size));
+                    let mut answers: Vec<Value> = vec![Value::Nil; writes.len()];
+                    for (value, places) in values.into_iter().zip(places) {
+                        for (place, answer) in places.iter().zip(each(value, places.len())) {
+                            answers[*place] = answer;
+                        }
+                    }
                     for (write, value) in writes.iter().zip(answers) {
                         written.push(match ended(value, &batch.table) {
                             Ok(Ended::Done) => Ok(()),
@@ -383,7 +391,7 @@ impl Errand<'_> {
                 }
                 Err(error) if is_doubtful(&error) => {
                     for write in writes {
-                        written.push(self.write_again(&layout, write, &error).await);
+                        written.push(self.write_again(&batch.table, write, &error).await);
                     }
                 }
                 Err(error) => return Err(error),
@@ -392,42 +400,63 @@ impl Errand<'_> {
         Ok(Reply::Written(written))
     }
 
+    /// The layouts of the buckets that these writes go to, in order.
+    async fn layouts_of(&self, table: &Arc<Table>, writes: &[Write]) -> Result<Vec<Arc<Layout>>> {
+        let space = &self.engine.config.space;
+        if !space.in_buckets {
+            return self.all_layouts(table).await;
+        }
+        let buckets: BTreeSet<u8> = writes
+            .iter()
+            .filter_map(|write| match write {
+                Write::Put(put) => {
+                    let value = put.item.get(&table.partition.name)?;
+                    let partition = KeyValue::from_value(value, table.partition.kind)?;
+                    Some(space.bucket(&partition))
+                }
+                Write::Update(update) => Some(space.bucket(&update.key.partition)),
+                Write::Delete(delete) => Some(space.bucket(&delete.key.partition)),
+            })
+            .collect();
+        let buckets: Vec<u8> = buckets.into_iter().collect();
+        self.layouts(table, &buckets).await
+    }
+
     /// The first of these writes that need no look before, as few calls. Each row is written once: a
     /// write that must be done again must not come behind another of the same row.
-    fn together(&self, layout: &Layout, writes: &[Write]) -> Together {
+    fn together(&self, layouts: &[Arc<Layout>], writes: &[Write]) -> Together {
         let mut together = Together::default();
         let mut keys = HashSet::new();
-        let mut puts: Vec<(Key, &Put, Mode<'_>)> = Vec::new();
-        for write in writes {
-            let Some((key, mode)) = self.one_step_of(layout, write) else {
+        let mut groups: Vec<Group<'_>> = layouts.iter().map(|_| Group::default()).collect();
+        for (place, write) in writes.iter().enumerate() {
+            let Some((number, key, mode)) = self.one_step_of(layouts, write) else {
                 break;
             };
             if !keys.insert(key.clone()) {
                 break;
             }
-            match (write, mode) {
+            together.writes += 1;
+            let layout = &layouts[number];
+            let call = match (write, mode) {
                 (Write::Put(put), Some(mode)) if layout.table.indexes.is_empty() => {
-                    puts.push((key, put, mode));
-                    if puts.len() == GROUP {
-                        together.push(self.put_call(layout, &puts), puts.len());
-                        puts.clear();
+                    let group = &mut groups[number];
+                    group.puts.push((key, put, mode));
+                    group.places.push(place);
+                    if group.puts.len() == GROUP {
+                        together.push(self.put_call(layout, &group.puts), take(&mut group.places));
+                        group.puts.clear();
                     }
                     continue;
                 }
-                _ if !puts.is_empty() => {
-                    together.push(self.put_call(layout, &puts), puts.len());
-                    puts.clear();
-                }
-                _ => {}
-            }
-            let call = match (write, mode) {
                 (Write::Put(put), Some(mode)) => self.write_call(layout, &key, &put.item, mode),
                 _ => Self::remove_call(layout, &key, None),
             };
-            together.push(call, 1);
+            together.push(call, vec![place]);
         }
-        if !puts.is_empty() {
-            together.push(self.put_call(layout, &puts), puts.len());
+        for (layout, group) in layouts.iter().zip(groups) {
+            if !group.puts.is_empty() {
+                together.push(self.put_call(layout, &group.puts), group.places);
+            }
         }
         together
     }
@@ -441,12 +470,13 @@ impl Errand<'_> {
     }
 
     /// Does a write of which nobody knows whether it happened; what must not happen twice is looked for.
-    async fn write_again(&self, layout: &Layout, write: &Write, doubt: &Error) -> Result<()> {
+    async fn write_again(&self, table: &Arc<Table>, write: &Write, doubt: &Error) -> Result<()> {
         if let Write::Put(put) = write
             && put.guard.row == Row::Absent
         {
-            let key = put.table.key_of(&put.item)?;
-            match self.look_back(layout, &key, &put.item).await {
+            let key = table.key_of(&put.item)?;
+            let layout = self.layout(table, &key.partition).await?;
+            match self.look_back(&layout, &key, &put.item).await {
                 Found::Sent => return Ok(()),
                 Found::Nothing => {}
                 Found::Other => return Err(Error::new(doubt.kind, doubt.message.clone())),
@@ -455,41 +485,59 @@ impl Errand<'_> {
         self.write(write).await
     }
 
-    /// The key of a write that needs no look before, and the mode of a put; nothing if it does, or is
-    /// refused.
-    fn one_step_of(&self, layout: &Layout, write: &Write) -> Option<(Key, Option<Mode<'static>>)> {
+    /// Which of the layouts a write that needs no look before goes to, its key, and the mode of a put;
+    /// nothing if it needs one, or is refused.
+    fn one_step_of(&self, layouts: &[Arc<Layout>], write: &Write) -> Option<OneStep> {
+        let place = |key: &Key| {
+            let bucket = self.engine.config.space.bucket(&key.partition);
+            layouts
+                .binary_search_by_key(&bucket, |layout| layout.bucket)
+                .ok()
+        };
         match write {
             Write::Put(put) => {
                 let mode = one_step(put)?;
-                Some((self.check_put(layout, put).ok()?, Some(mode)))
+                let key = put.table.key_of(&put.item).ok()?;
+                let number = place(&key)?;
+                self.check_put(&layouts[number], put).ok()?;
+                Some((number, key, Some(mode)))
             }
             Write::Delete(delete) if delete.guard.is_open() => {
                 delete.table.check_key(&delete.key).ok()?;
-                Some((delete.key.clone(), None))
+                Some((place(&delete.key)?, delete.key.clone(), None))
             }
             _ => None,
         }
     }
 }
 
+/// A write that needs no look before: its layout's place, its key, the mode of a put.
+type OneStep = (usize, Key, Option<Mode<'static>>);
+
 /// Rows put in one step: the server answers nobody else meanwhile.
 const GROUP: usize = 64;
+
+/// Rows of one bucket that are put in one step, and the places of their writes.
+#[derive(Default)]
+struct Group<'a> {
+    puts: Vec<(Key, &'a Put, Mode<'a>)>,
+    places: Vec<usize>,
+}
 
 /// Writes that go together.
 #[derive(Default)]
 struct Together {
     calls: Vec<Call>,
-    /// How many writes each call carries.
-    sizes: Vec<usize>,
+    /// The places of the writes that each call carries.
+    places: Vec<Vec<usize>>,
     /// How many all carry.
     writes: usize,
 }
 
 impl Together {
-    fn push(&mut self, call: Call, writes: usize) {
+    fn push(&mut self, call: Call, places: Vec<usize>) {
         self.calls.push(call);
-        self.sizes.push(writes);
-        self.writes += writes;
+        self.places.push(places);
     }
 }
 

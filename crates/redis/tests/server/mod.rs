@@ -1,7 +1,7 @@
 //! The server that the tests use, and a look into it past the code under test.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mintkey_store::Store;
+
+#[path = "../answers/mod.rs"]
+mod answers;
 
 /// A store under a prefix of its own.
 pub struct Fixture {
@@ -97,32 +100,10 @@ pub fn command(words: &[&str]) -> Vec<String> {
     if let Some(path) = address().strip_prefix("unix://") {
         let mut stream = UnixStream::connect(path).unwrap();
         stream.write_all(&request).unwrap();
-        return answer(stream);
+        return answers::flat(stream);
     }
     let location = address().strip_prefix("redis://").unwrap();
     let mut stream = TcpStream::connect(location.split('/').next().unwrap()).unwrap();
     stream.write_all(&request).unwrap();
-    answer(stream)
-}
-
-fn answer(stream: impl Read) -> Vec<String> {
-    let (mut reader, mut texts, mut missing) = (BufReader::new(stream), Vec::new(), 1);
-    while missing > 0 {
-        missing -= 1;
-        let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
-        let (kind, rest) = line.trim_end().split_at(1);
-        match kind {
-            "*" => missing += rest.parse::<i64>().unwrap().max(0),
-            "$" if rest != "-1" => {
-                let mut bytes = vec![0; rest.parse::<usize>().unwrap() + 2];
-                reader.read_exact(&mut bytes).unwrap();
-                bytes.truncate(bytes.len() - 2);
-                texts.push(String::from_utf8_lossy(&bytes).into_owned());
-            }
-            "$" => texts.push("(nil)".to_owned()),
-            _ => texts.push(rest.to_owned()),
-        }
-    }
-    texts
+    answers::flat(stream)
 }

@@ -1,0 +1,380 @@
+//! The servers of a store: the one, or those of a Cluster and which bucket each of them has.
+//!
+//! A Cluster tells where its slots are. What it told is kept until a server says that a slot has moved, or
+//! until one cannot be reached or cannot answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mintkey_store::{Error, ErrorKind, Outcome, Result};
+
+use crate::bucket::{self, BUCKETS};
+use crate::config::{Config, Place};
+use crate::connection::Connection;
+use crate::gate::{Gate, Shielded};
+use crate::resp::{Call, Value};
+use crate::translate::is_passing;
+use crate::watch::Watch;
+
+/// Connections to a server that are kept open while nobody uses them.
+const IDLE: usize = 64;
+/// How long one server of a Cluster is waited for before another is asked.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A server.
+pub struct Node {
+    /// Where it listens.
+    pub place: Place,
+    /// What messages call it.
+    pub address: String,
+    /// Connections that wait for the next blocking call.
+    idle: Shielded<Vec<Connection>>,
+    /// Whether it left the last question for slots without an answer: others are asked before it.
+    is_silent: AtomicBool,
+}
+
+impl Node {
+    /// A connection that nobody uses, or a new one.
+    pub fn connect(&self, config: &Config, watch: &mut Watch) -> Result<Connection> {
+        loop {
+            match self.idle.with(Vec::pop) {
+                Some(connection) if connection.is_fresh() => return Ok(connection),
+                Some(_) => {}
+                None => return self.open(config, watch),
+            }
+        }
+    }
+
+    /// A new connection. A server of a Cluster that gives no sign for long counts as gone.
+    pub fn open(&self, config: &Config, watch: &mut Watch) -> Result<Connection> {
+        if !config.space.in_buckets {
+            return Connection::open(config, &self.place, &self.address, watch);
+        }
+        let mut shorter = watch.shorter(PATIENCE);
+        let opened = Connection::open(config, &self.place, &self.address, &mut shorter);
+        match opened {
+            Err(error) if matches!(error.kind, ErrorKind::Timeout(_)) => {
+                watch
+                    .look()
+                    .map_err(|stop| stop.error(Outcome::NotApplied))?;
+                Err(Error::new(
+                    ErrorKind::Unavailable(Outcome::NotApplied),
+                    format!(
+                        "no Redis answers at {}: is it running, and is the address right?",
+                        self.address
+                    ),
+                ))
+            }
+            opened => opened,
+        }
+    }
+
+    /// The places of the buckets as a server tells them.
+    fn routes(&self, config: &Config, watch: &mut Watch) -> Result<Vec<Option<Place>>> {
+        let mut connection = self.connect(config, watch)?;
+        let call = Call::new("CLUSTER").arg("SLOTS");
+        let mut shorter = watch.shorter(PATIENCE);
+        let mut answers = connection
+            .exchange(&[call], &mut shorter)
+            .map_err(|failure| {
+                let mut error = failure.cause.error(&self.address, Outcome::NotApplied);
+                if matches!(error.kind, ErrorKind::Timeout(_)) && watch.look().is_ok() {
+                    error.kind = ErrorKind::Unavailable(Outcome::NotApplied);
+                }
+                error
+            })?;
+        let answer = answers.pop().unwrap_or(Value::Nil);
+        let routes = routes(&answer, &self.place).ok_or_else(|| {
+            let said = match answer {
+                Value::Error(text) => text,
+                _ => "what is no list of slots".to_owned(),
+            };
+            Error::new(
+                ErrorKind::Unavailable(Outcome::NotApplied),
+                format!("{} does not tell where its slots are: {said}", self.address),
+            )
+        })?;
+        self.keep(connection);
+        Ok(routes)
+    }
+
+    /// Keeps a connection for the next call.
+    pub fn keep(&self, connection: Connection) {
+        let surplus = self.idle.with(|idle| {
+            if idle.len() < IDLE {
+                idle.push(connection);
+                return None;
+            }
+            Some(connection)
+        });
+        drop(surplus);
+    }
+
+    fn let_go(&self) {
+        drop(self.idle.with(std::mem::take));
+    }
+}
+
+/// What is known of a Cluster.
+#[derive(Default)]
+struct Known {
+    /// The server of each bucket; none before anybody told.
+    routes: Vec<Option<Arc<Node>>>,
+    /// Counts what was told.
+    version: u64,
+}
+
+/// The servers of a store.
+pub struct Nodes {
+    gate: Arc<Gate>,
+    /// Those that the address names.
+    named: Vec<Arc<Node>>,
+    /// The address without a password.
+    address: String,
+    in_buckets: bool,
+    known: Shielded<Known>,
+}
+
+impl Nodes {
+    /// Those that the configuration names.
+    pub fn new(config: &Config, gate: &Arc<Gate>) -> Self {
+        let mut nodes = Self {
+            gate: Arc::clone(gate),
+            named: Vec::new(),
+            address: config.address.clone(),
+            in_buckets: config.space.in_buckets,
+            known: Shielded::new(gate),
+        };
+        nodes.named = config
+            .places
+            .iter()
+            .map(|place| nodes.node(place))
+            .collect();
+        nodes
+    }
+
+    fn node(&self, place: &Place) -> Arc<Node> {
+        let address = match place {
+            Place::Host(host, port) if self.in_buckets => {
+                format!("{host}:{port} of {}", self.address)
+            }
+            _ => self.address.clone(),
+        };
+        Arc::new(Node {
+            place: place.clone(),
+            address,
+            idle: Shielded::new(&self.gate),
+            is_silent: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether they are a Cluster.
+    pub const fn are_cluster(&self) -> bool {
+        self.in_buckets
+    }
+
+    /// The server that has a bucket, as far as it is known.
+    pub fn of(&self, bucket: u8) -> Option<Arc<Node>> {
+        if !self.in_buckets {
+            return self.named.first().cloned();
+        }
+        self.known.with(|known| {
+            let route = known.routes.get(usize::from(bucket))?;
+            route.clone()
+        })
+    }
+
+    /// How often the Cluster has told where its slots are.
+    pub fn version(&self) -> u64 {
+        if !self.in_buckets {
+            return 0;
+        }
+        self.known.with(|known| known.version)
+    }
+
+    /// Asks the Cluster where its slots are, unless somebody has since this version.
+    pub fn learn(&self, config: &Config, version: u64, watch: &mut Watch) -> Result<()> {
+        let (current, mut candidates) = self.known.with(|known| {
+            let routes = known.routes.iter().flatten().cloned();
+            (known.version, routes.collect::<Vec<_>>())
+        });
+        if current != version {
+            return Ok(());
+        }
+        candidates.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        // One that is cut off from the others tells old things: each time another is the first.
+        if !candidates.is_empty() {
+            let turn = usize::try_from(version).unwrap_or(0) % candidates.len();
+            candidates.rotate_left(turn);
+        }
+        candidates.extend(self.named.iter().cloned());
+        candidates.sort_by_key(|node| node.is_silent.load(Ordering::Relaxed));
+        let mut last = None;
+        for node in candidates {
+            let told = node.routes(config, watch);
+            node.is_silent.store(told.is_err(), Ordering::Relaxed);
+            match told {
+                Ok(routes) => {
+                    let routes = routes
+                        .iter()
+                        .map(|place| Some(self.known_node(place.as_ref()?)));
+                    let routes = routes.collect();
+                    let old = self.known.with(|known| {
+                        known.version += 1;
+                        std::mem::replace(&mut known.routes, routes)
+                    });
+                    drop(old);
+                    return Ok(());
+                }
+                Err(error) => {
+                    if !matches!(error.kind, ErrorKind::Unavailable(_)) {
+                        return Err(error);
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::configuration("this Redis address names no server")))
+    }
+
+    /// The server at a place: one that is known already, with its connections, or a new one.
+    fn known_node(&self, place: &Place) -> Arc<Node> {
+        let known = self.known.with(|known| {
+            let mut routes = known.routes.iter().flatten();
+            routes.find(|node| node.place == *place).cloned()
+        });
+        let named = || self.named.iter().find(|node| node.place == *place).cloned();
+        known.or_else(named).unwrap_or_else(|| self.node(place))
+    }
+
+    /// Takes in that a bucket is elsewhere.
+    fn moved(&self, bucket: u8, place: &Place) {
+        let node = self.known_node(place);
+        let old = self.known.with(|known| {
+            let route = known.routes.get_mut(usize::from(bucket))?;
+            route.replace(node)
+        });
+        drop(old);
+    }
+
+    /// What is to be done about a server's answer to a call, which was asked this once or has the bucket.
+    pub fn judge(
+        &self,
+        call: &Call,
+        value: Value,
+        from: &Node,
+        asking: Option<Arc<Node>>,
+    ) -> Verdict {
+        let Value::Error(text) = &value else {
+            return Verdict::Final(value);
+        };
+        if text.starts_with("NOSCRIPT") {
+            return Verdict::Whole(asking);
+        }
+        if self.in_buckets {
+            let mut words = text.split(' ');
+            let kind = words.next();
+            let place = words.nth(1).and_then(|place| location(place, &from.place));
+            match (kind, place) {
+                (Some("MOVED"), Some(place)) => {
+                    self.moved(call.bucket, &place);
+                    return Verdict::Moved;
+                }
+                (Some("ASK"), Some(place)) => return Verdict::Ask(self.known_node(&place)),
+                _ => {}
+            }
+        }
+        if call.patient && is_passing(text) {
+            return Verdict::Later(value);
+        }
+        Verdict::Final(value)
+    }
+
+    /// No server has a bucket.
+    pub fn nobody(&self) -> Error {
+        Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!(
+                "no server of {} has the slots that are needed: nothing was written; look at CLUSTER SLOTS",
+                self.address
+            ),
+        )
+    }
+
+    /// Closes the connections that nobody uses.
+    pub fn let_go(&self) {
+        let known: Vec<Arc<Node>> = self
+            .known
+            .with(|known| known.routes.iter().flatten().cloned().collect());
+        for node in self.named.iter().chain(&known) {
+            node.let_go();
+        }
+    }
+}
+
+/// What is to be done about an answer.
+pub enum Verdict {
+    /// It is the answer.
+    Final(Value),
+    /// The script is to be sent itself, not its name; to this server, if it was asked but this once.
+    Whole(Option<Arc<Node>>),
+    /// Another server has the bucket.
+    Moved,
+    /// The bucket is on its way to this server, which is to be asked this once.
+    Ask(Arc<Node>),
+    /// It could not be done at the moment; this was the answer.
+    Later(Value),
+}
+
+/// A place as a server of a Cluster writes it, which leaves out its own host if it does not know it.
+fn location(text: &str, teller: &Place) -> Option<Place> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    place(host, port.parse().ok()?, teller)
+}
+
+fn place(host: &str, port: u16, teller: &Place) -> Option<Place> {
+    match (host, teller) {
+        ("" | "?", Place::Host(own, _)) => Some(Place::Host(own.clone(), port)),
+        ("" | "?", Place::Socket(_)) => None,
+        _ => Some(Place::Host(host.to_owned(), port)),
+    }
+}
+
+/// The places of the buckets in an answer to `CLUSTER SLOTS`.
+fn routes(answer: &Value, teller: &Place) -> Option<Vec<Option<Place>>> {
+    let Value::Array(ranges) = answer else {
+        return None;
+    };
+    let mut routes = vec![None; usize::from(BUCKETS)];
+    for range in ranges {
+        let Value::Array(parts) = range else {
+            return None;
+        };
+        let [
+            Value::Int(first),
+            Value::Int(last),
+            Value::Array(primary),
+            ..,
+        ] = &parts[..]
+        else {
+            return None;
+        };
+        let [host, Value::Int(port), ..] = &primary[..] else {
+            return None;
+        };
+        let host = match host {
+            Value::Bulk(host) => std::str::from_utf8(host).ok()?,
+            Value::Nil => "",
+            _ => return None,
+        };
+        let place = place(host, u16::try_from(*port).ok()?, teller);
+        for bucket in 0..BUCKETS {
+            if (*first..=*last).contains(&i64::from(bucket::slot_of(bucket))) {
+                routes[usize::from(bucket)].clone_from(&place);
+            }
+        }
+    }
+    Some(routes)
+}
