@@ -78,18 +78,25 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
     }
     let mut paths: Vec<&Path> = actions.iter().map(Action::path).collect();
     paths.sort();
-    // In order, a path stands right before one that it leads to, or that is the same.
-    match paths
-        .windows(2)
-        .find(|pair| pair[1].0.starts_with(&pair[0].0))
-    {
-        None => Ok(()),
-        Some(pair) => Err(Error::invalid(format!(
-            "{} and {} overlap: one update may change a value only once",
-            pair[0], pair[1]
-        ))
-        .of(table)),
+    // In order, a path stands right before one that it leads to, or that is the same; and the last one into a map right
+    // before the first one into a list in the same place.
+    for pair in paths.windows(2) {
+        let (left, right) = (pair[0], pair[1]);
+        if right.0.starts_with(&left.0) {
+            return Err(Error::invalid(format!(
+                "{left} and {right} overlap: one update may change a value only once"
+            ))
+            .of(table));
+        }
+        let mut steps = left.0.iter().zip(&right.0);
+        if let Some((Step::Name(_), Step::Index(_))) = steps.find(|(left, right)| left != right) {
+            return Err(Error::invalid(format!(
+                "{left} and {right} conflict: the same value cannot be a map and a list"
+            ))
+            .of(table));
+        }
     }
+    Ok(())
 }
 
 /// Carries actions out. After an error the item may be half changed: work on a copy.

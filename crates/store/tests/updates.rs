@@ -182,6 +182,23 @@ fn overlapping_paths_are_refused() {
 }
 
 #[test]
+fn a_place_is_not_a_map_and_a_list() {
+    let set = |path: Path| Action::Set(path, 1.into());
+    let actions = [
+        set(inner("a", &[name("x"), name("y")])),
+        set(inner("b", &[name("z")])),
+        Action::Remove(inner("a", &[name("x"), place(0)])),
+        set(inner("a", &[name("w"), name("y")])),
+    ];
+    let error = update::check(&actions, &table()).unwrap_err();
+    assert!(
+        error.message.contains("a.x.y and a.x[0] conflict"),
+        "{error}"
+    );
+    update::check(&actions[1..], &table()).unwrap();
+}
+
+#[test]
 fn indexes_count_as_stored_whatever_else_happens() {
     let stored = [("l", list(&[0.into(), 1.into(), 2.into(), 3.into()]))];
     let actions = [
