@@ -225,6 +225,16 @@ class Store:
         await self.aclose()
 
 
+def _warn(engine: str, warning: str) -> None:
+    """Log what a store has to say; called by the engine."""
+    import logging
+
+    root = logging.getLogger("mintkey")
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
+    logging.getLogger(f"mintkey.{engine}").warning("%s", warning)
+
+
 def _refused(awaitable: Any) -> NoReturn:
     close = getattr(awaitable, "close", None)
     if close is not None:

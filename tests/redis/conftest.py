@@ -1,29 +1,69 @@
-"""A Redis server for this folder, and a look into it past the code under test."""
+"""Redis servers for this folder, and a look into them past the code under test."""
 
 from __future__ import annotations
 
 import os
 import runpy
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
+from tests.behaviour.conftest import Do
 
 SCRIPT = Path(__file__).parents[1] / "servers" / "redis.py"
 
+Start = Callable[..., AbstractContextManager[str]]
+
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+def start() -> Start:
+    """Starts a server with options, in a block: `with start("--maxmemory", "3mb") as address`."""
+    started: Start = runpy.run_path(str(SCRIPT))["server"]
+    return started
+
+
+@pytest.fixture(scope="session")
+def server(start) -> Iterator[str]:
     """The server that MINTKEY_TEST_REDIS names, or one that runs until the tests end."""
     if named := os.environ.get("MINTKEY_TEST_REDIS"):
         yield named
         return
-    with runpy.run_path(str(SCRIPT))["server"]() as address:
+    with start() as address:
         yield address
 
 
+@pytest.fixture(scope="session")
+def secure() -> Iterator[str]:
+    """The server with TLS and password that MINTKEY_TEST_REDIS_TLS names, or one that runs until the tests end."""
+    with ExitStack() as servers:
+        named = os.environ.get("MINTKEY_TEST_REDIS_TLS")
+        yield named or servers.enter_context(runpy.run_path(str(SCRIPT))["secure"]())
+
+
 @pytest.fixture
-def url(server) -> str:
+def prefix() -> str:
+    """What the names of a test's keys begin with."""
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def url(server, prefix) -> str:
     """The address of an empty store."""
-    return f"{server}?prefix={uuid.uuid4()}"
+    return f"{server}?prefix={prefix}"
+
+
+@pytest.fixture(params=["blocking", "async"])
+def do(request) -> Do:
+    """The blocking and the awaited world."""
+    return Do(blocking=request.param == "blocking")
+
+
+@pytest.fixture
+def raw(server) -> Iterator[Any]:
+    """A plain client of the server."""
+    with redis.Redis.from_url(server) as client:
+        yield client

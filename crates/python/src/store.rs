@@ -158,6 +158,10 @@ impl Store {
                 Some(&self.address),
             )
         };
+        if let Some(warning) = self.shared.engine.warning() {
+            py.import("mintkey.stores")?
+                .call_method1("_warn", (self.engine(), warning))?;
+        }
         match result {
             Ok(reply) => answer(py, reply, fail),
             Err(error) => Err(take_raised().unwrap_or_else(|| fail(error))),

@@ -10,6 +10,7 @@ use mintkey_store::{Error, Result};
 use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 
+use crate::eviction::Eviction;
 use crate::layout::Space;
 use crate::tls::{self, Files};
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub timeout: Duration,
     /// The bytes an item may have.
     pub max_item: usize,
+    /// What there is to say about servers that drop rows.
+    pub eviction: Arc<Eviction>,
 }
 
 /// Where a server listens.
@@ -74,6 +77,7 @@ impl Config {
             },
             timeout: DEFAULT_TIMEOUT,
             max_item: MAX_ITEM,
+            eviction: Arc::default(),
         };
         if let Some(login) = login {
             let (user, password) = login.split_once(':').unwrap_or((login, ""));

@@ -170,7 +170,8 @@ impl Connection {
         if config.database != 0 {
             calls.push(Call::new("SELECT").arg(config.database.to_string()));
         }
-        calls.push(Call::new("INFO").arg("server"));
+        // All of it in one answer: servers before 7.0 take no list of what is wanted.
+        calls.push(Call::new("INFO"));
         let mut values = self
             .exchange(&calls, watch)
             .map_err(|failure| failure.cause.error(address, Outcome::NotApplied))?;
@@ -184,7 +185,9 @@ impl Connection {
             Some(Value::Bulk(info)) => {
                 let info = String::from_utf8_lossy(&info);
                 check_version(address, &info)?;
-                check_mode(config, &info)
+                check_mode(config, &info)?;
+                config.eviction.hear(address, &info);
+                Ok(())
             }
             // A user that may not ask for the version may do all else.
             Some(Value::Error(text)) if text.starts_with("NOPERM") => Ok(()),

@@ -12,6 +12,7 @@ mod catalog;
 mod config;
 mod connection;
 mod engine;
+mod eviction;
 mod gate;
 mod layout;
 mod line;

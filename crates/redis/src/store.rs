@@ -77,6 +77,10 @@ impl Store for RedisStore {
         }
     }
 
+    fn warning(&self) -> Option<String> {
+        self.0.engine.config.eviction.tell()
+    }
+
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
         self.0.check_open()?;
         self.0.carry_out(request, interrupt)

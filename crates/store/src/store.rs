@@ -58,6 +58,12 @@ pub trait Store: Send + Sync {
     /// What it is and can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// What the people who run it should know of it, and have not been told yet. Asked after each answer, so it has to be
+    /// quick.
+    fn warning(&self) -> Option<String> {
+        None
+    }
+
     /// Carries a request out on the calling thread, without starting another.
     ///
     /// The interrupt lives for ever because an engine may keep it beyond what the compiler can see;

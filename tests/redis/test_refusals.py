@@ -1,0 +1,140 @@
+"""Servers that refuse: another password, another type, a replica, no more room; and one that drops rows."""
+
+from __future__ import annotations
+
+import logging
+import urllib.parse
+
+import pytest
+import redis
+
+from mintkey import Model, connect
+from mintkey.errors import ConfigurationError, MintkeyError, StoreUnavailable
+from mintkey.fields import AutoKeyField, Field, IndexedField, KeyField
+
+
+class Widget(Model):
+    id = AutoKeyField(strategy="ulid")
+    product = Field()
+    kind = IndexedField()
+
+
+class Named(Model):
+    name = KeyField()
+    n = Field(type=int)
+
+
+async def test_an_encrypted_server_with_a_password(do, secure, prefix):
+    with connect(f"{secure}&prefix={prefix}"):
+        made = await do.create(Widget, product="Widget", kind="new")
+        assert await do.get(Widget, id=made.id) == made
+        assert await do.all(Widget.query(kind="new")) == [made]
+
+
+@pytest.mark.parametrize("login", [":wr0ng@", "somebody:wr0ng@", ""])
+async def test_a_wrong_password_is_said_and_not_shown(do, secure, login):
+    address = urllib.parse.urlsplit(secure)
+    wrong = address._replace(netloc=f"{login}{address.hostname}:{address.port}").geturl()
+    with connect(wrong) as store:
+        with pytest.raises(ConfigurationError, match="password") as caught:
+            await do.create(Widget, product="Widget")
+        assert "wr0ng" not in f"{caught.value!r} {caught.value} {caught.value.__cause__} {store!r}"
+        with pytest.raises(ConfigurationError, match="password"):
+            await do.count(Widget)
+
+
+async def test_an_encrypted_server_is_not_trusted_without_its_authority(do, secure):
+    with connect(secure.partition("?")[0]), pytest.raises(StoreUnavailable):
+        await do.count(Widget)
+    with connect(secure.partition("?")[0].replace("rediss://", "redis://")), pytest.raises(MintkeyError):
+        await do.count(Widget)
+
+
+async def test_a_key_of_another_type_is_refused_and_left_alone(do, url, raw, prefix):
+    with connect(url):
+        await do.create(Named, name="there", n=1)
+        key = f"{prefix}/Named:taken"
+        raw.set(key, "somebody else's")
+        named = Named(name="taken", n=1)
+        for operation in (
+            do.save(named),
+            do.create(Named, name="taken"),
+            do.get(Named, name="taken"),
+            do.update_by_key(Named, "taken", n=2),
+            do.update_by_key(Named, "taken", n=2, upsert=True),
+        ):
+            with pytest.raises(ConfigurationError, match="another type"):
+                await operation
+        assert raw.get(key) == b"somebody else's"
+        assert await do.count(Named) == 1
+        raw.delete(key)
+        await do.save(named)
+        assert await do.count(Named) == 2
+
+
+async def test_no_value_is_a_pattern(do, url):
+    with connect(url):
+        await do.create(Named, name="there", n=1)
+        for pattern in ("*", "?here", "t*", "[t]here", "there*", "\\*", "{there}"):
+            assert await do.get(Named, name=pattern) is None
+            assert await do.all(Named.query.filter(name=pattern)) == []
+
+
+async def test_a_replica_takes_no_writes(do, start, server, prefix):
+    host, port = server.removeprefix("redis://").split(":")
+    with connect(f"{server}?prefix={prefix}"):
+        made = await do.create(Widget, product="Widget")
+    with start("--replicaof", f"{host} {port}") as replica, redis.Redis.from_url(replica) as raw:
+        while raw.info("replication")["master_link_status"] != "up":
+            pass
+        with connect(f"{replica}?prefix={prefix}"):
+            assert await do.get(Widget, id=made.id) == made
+            with pytest.raises(StoreUnavailable, match="replica") as caught:
+                await do.create(Widget, product="Widget")
+            assert caught.value.outcome == "not_applied"
+            made.product = "Gadget"
+            for operation in (do.save(made), do.delete(made), do.update(made, product="Gadget")):
+                with pytest.raises(StoreUnavailable, match="replica"):
+                    await operation
+            assert made.is_dirty
+
+
+async def test_a_full_server_takes_nothing_half(do, start):
+    with start("--maxmemory", "4mb") as address, redis.Redis.from_url(address) as raw, connect(address):
+        kept = []
+        with pytest.raises(StoreUnavailable, match="maxmemory") as caught:  # noqa: PT012 - it takes some to fill it
+            while True:
+                kept.append(await do.create(Widget, product="x" * 50_000, kind="large"))
+        assert caught.value.outcome == "not_applied"
+        assert kept
+        with pytest.raises(StoreUnavailable, match="maxmemory"):
+            await do.update(kept[0], kind="larger")
+        assert await do.count(Widget) == len(kept)
+        assert {found.id for found in await do.all(Widget.query(kind="large"))} == {one.id for one in kept}
+        assert raw.zcard("@Widget:rows") == len(kept)
+        # What makes room is done.
+        for one in kept:
+            await do.delete(one)
+        await do.create(Widget, product="small")
+        assert await do.count(Widget) == 1
+
+
+@pytest.mark.parametrize(("policy", "dropped"), [("allkeys-lru", "indexes"), ("volatile-ttl", "expiry")])
+async def test_a_policy_that_drops_rows_is_said_once(do, start, caplog, policy, dropped):
+    with start("--maxmemory-policy", policy) as address:
+        for _ in range(2):
+            caplog.clear()
+            with connect(address):
+                for _ in range(3):
+                    await do.create(Widget, product="Widget")
+            said = [(record.name, record.levelno, record.getMessage()) for record in caplog.records]
+            assert [(name, level) for name, level, _ in said] == [("mintkey.redis", logging.WARNING)]
+            assert policy in said[0][2]
+            assert dropped in said[0][2]
+            assert "noeviction" in said[0][2]
+
+
+async def test_a_server_that_refuses_when_full_is_not_talked_about(do, url, caplog):
+    with connect(url):
+        await do.create(Widget, product="Widget")
+    assert not caplog.records
