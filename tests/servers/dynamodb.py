@@ -24,6 +24,9 @@ VERSION = "2.6.1"
 MAIN = "com.amazonaws.services.dynamodbv2.local.main.ServerRunner"
 PATIENCE = 30.0
 
+# Ends the server and removes its folder as soon as this process closes the pipe, however it goes.
+WATCH = 'folder=$1; shift; "$@" >"$folder/log" 2>&1 & server=$!; read -r _; kill $server; wait; rm -r "$folder"'
+
 PROJECT = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>mintkey</groupId><artifactId>servers</artifactId><version>1</version>
@@ -83,31 +86,24 @@ def server(*options: str) -> Iterator[str]:
     java = program("java", "default-jre-headless")
     command = [java, f"-Djava.library.path={folder}", "-cp", f"{folder}/*", MAIN, "-port", str(port), "-sharedDb"]
     # It leaves a file wherever it works.
-    with tempfile.TemporaryDirectory(prefix="mintkey-dynamodb-") as work:
-        log = Path(work) / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen([*command, *(options or ("-inMemory",))], cwd=work, stdout=output, stderr=output)
-        try:
-            wait_for(process, port, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
-            process.kill()
-            process.wait()
+    work = tempfile.mkdtemp(prefix="mintkey-dynamodb-")
+    own = options or ("-inMemory",)
+    watcher = subprocess.Popen(["sh", "-c", WATCH, "sh", work, *command, *own], cwd=work, stdin=subprocess.PIPE)
+    try:
+        wait_for(port, Path(work) / "log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        watcher.communicate()
 
 
-def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def wait_for(port: int, log: Path) -> None:
     """Waits until a server answers."""
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and process.poll() is None:
+    while time.monotonic() < end:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE) as probe:
             probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
             if probe.recv(5) == b"HTTP/":
                 return
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.05)
     raise RuntimeError(f"DynamoDB Local does not start:\n{log.read_text()}")
 
 
