@@ -18,11 +18,14 @@ SCRIPT = Path(__file__).parents[1] / "servers" / "redis.py"
 
 Start = Callable[..., AbstractContextManager[str]]
 
+#: What the script that starts servers defines.
+servers: dict[str, Any] = runpy.run_path(str(SCRIPT))
+
 
 @pytest.fixture(scope="session")
 def start() -> Start:
     """Starts a server with options, in a block: `with start("--maxmemory", "3mb") as address`."""
-    started: Start = runpy.run_path(str(SCRIPT))["server"]
+    started: Start = servers["server"]
     return started
 
 
@@ -39,9 +42,9 @@ def server(start) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def secure() -> Iterator[str]:
     """The server with TLS and password that MINTKEY_TEST_REDIS_TLS names, or one that runs until the tests end."""
-    with ExitStack() as servers:
+    with ExitStack() as running:
         named = os.environ.get("MINTKEY_TEST_REDIS_TLS")
-        yield named or servers.enter_context(runpy.run_path(str(SCRIPT))["secure"]())
+        yield named or running.enter_context(servers["secure"]())
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import socket
 import ssl
@@ -92,6 +93,13 @@ def server(*options: str) -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="mintkey-redis-")
     with _running(folder, lambda: socket.create_connection(("127.0.0.1", port), 1), "--port", str(port), *options):
         yield f"redis://127.0.0.1:{port}"
+
+
+def debuggable() -> list[str]:
+    """The options with which a server takes DEBUG: before 7.0 it does so without any."""
+    told = subprocess.run([program(), "--version"], check=True, capture_output=True, text=True).stdout
+    version = re.search(r"v=(\d+)", told)
+    return ["--enable-debug-command", "yes"] if version and int(version[1]) >= 7 else []
 
 
 @contextmanager
