@@ -1,0 +1,252 @@
+"""A proxy that stands between a store and its server, and does to requests and answers what a seed says."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+#: Longer than any request of a test may take.
+PATIENCE = 20.0
+
+#: What happens to a request over HTTP, beside nothing.
+HTTP_FAULTS = (
+    "cut in the request",
+    "cut before",
+    "cut after",
+    "cut in the answer",
+    "stall before",
+    "stall after",
+    "error before",
+    "error after",
+    "throttle",
+    "garbage",
+    "noise",
+    "unprocessed",
+)
+#: What the service says when it does not even begin.
+REFUSALS = {
+    "throttle": "ThrottlingException",
+    "expired": "ExpiredTokenException",
+    "unknown key": "UnrecognizedClientException",
+    "denied": "AccessDeniedException",
+}
+
+
+class Between:
+    """A listener on a free port of this machine, for as long as it is entered.
+
+    `calm` lets everything through; `only` replaces what chance would do.
+    """
+
+    def __init__(self, server: tuple[str, int], seed: int = 0, often: float = 0.0, port: int = 0) -> None:
+        self.server = server
+        self.chance = random.Random(seed)
+        self.often = often
+        self.calm = False
+        self.only: list[str] = []
+        self.seen: list[str] = []
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port = int(self._listener.getsockname()[1])
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        self._start(self._listen)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            for one in self._open:
+                _end(one)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        self._listener.close()
+
+    def _start(self, work: Callable[..., None], *arguments: Any) -> threading.Thread:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            client.settimeout(PATIENCE)
+            server = socket.create_connection(self.server, PATIENCE)
+            with self._lock:
+                self._open |= {client, server}
+            self._start(self._serve_and_end, client, server)
+
+    def _serve_and_end(self, client: socket.socket, server: socket.socket) -> None:
+        try:
+            self.serve(client, server)
+        except OSError:
+            pass  # one side has gone
+        finally:
+            with self._lock:
+                self._open -= {client, server}
+            for one in (client, server):
+                _end(one)
+                one.close()
+
+    def serve(self, client: socket.socket, server: socket.socket) -> None:
+        """Pass on what both sides say."""
+        raise NotImplementedError
+
+    def fault(self, faults: tuple[str, ...]) -> str:
+        """What shall happen now; nothing is an empty text."""
+        with self._lock:
+            if self.only:
+                chosen = self.only.pop(0)
+            elif self.calm or self.chance.random() > self.often:
+                chosen = ""
+            else:
+                chosen = self.chance.choice(faults)
+            self.seen.append(chosen)
+            return chosen
+
+
+class BetweenHttp(Between):
+    """Between a store and DynamoDB Local."""
+
+    def serve(self, client: socket.socket, server: socket.socket) -> None:
+        while True:
+            start = client.recv(1, socket.MSG_PEEK)
+            if not start:
+                return
+            fault = self.fault(HTTP_FAULTS)
+            if fault == "cut in the request":
+                client.recv(20)
+                return
+            head, body = _message(client)
+            if fault == "cut before":
+                return
+            if fault == "stall before":
+                client.recv(1)
+                return
+            if fault == "error before":
+                client.sendall(_answer(500, {"__type": "x#InternalServerError", "message": "because"}))
+                continue
+            if fault in REFUSALS:
+                client.sendall(_answer(400, {"__type": f"x#{REFUSALS[fault]}", "message": f"{fault}!"}))
+                continue
+            held: dict[str, Any] = {}
+            if fault == "unprocessed" and b".BatchWriteItem" in head:
+                body, held = self._halved(body)
+                length = b"content-length: %d\r\n" % len(body)
+                lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length")]
+                head = b"\r\n".join(lines).replace(b"\r\n", b"\r\n" + length, 1)
+            server.sendall(head + body)
+            head, body = _message(server)
+            if fault == "cut after":
+                return
+            if fault == "stall after":
+                client.recv(1)
+                return
+            if fault == "error after":
+                client.sendall(_answer(503, {"message": "Service Unavailable"}))
+                continue
+            if fault == "cut in the answer":
+                whole = head + body
+                client.sendall(whole[: self.chance.randrange(1, len(whole))])
+                return
+            if fault == "garbage":
+                client.sendall(_answer(200, "no answer of DynamoDB"))
+                continue
+            if fault == "noise":
+                client.sendall(self.chance.randbytes(40))
+                return
+            client.sendall(_answer(200, {"UnprocessedItems": held}) if held else head + body)
+
+    def _halved(self, body: bytes) -> tuple[bytes, dict[str, Any]]:
+        """A batch of writes without some of them, and those."""
+        request = json.loads(body)
+        ((table, writes),) = request["RequestItems"].items()
+        kept = writes[: self.chance.randrange(1, len(writes) + 1)]
+        request["RequestItems"][table] = kept
+        left = writes[len(kept) :]
+        return json.dumps(request).encode(), {table: left} if left else {}
+
+
+class BetweenBytes(Between):
+    """Between a store and a server that speaks any protocol: cuts and stalls after some bytes in one direction."""
+
+    def serve(self, client: socket.socket, server: socket.socket) -> None:
+        fault = self.fault(("cut to", "cut from", "stall to", "stall from"))
+        left = self.chance.randrange(1, 3_000) if fault else None
+        to = left if fault.endswith("to") else None
+        back = left if fault.endswith("from") else None
+        stall = fault.startswith("stall")
+        answers = self._start(self._pass_on, server, client, back, stall)
+        self._pass_on(client, server, to, stall)
+        answers.join(PATIENCE)
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, left: int | None, stall: bool) -> None:
+        """Pass bytes on in one direction, until there are none or the last of `left` has gone."""
+        try:
+            while data := source.recv(65_536):
+                if left is not None and len(data) >= left and not self.calm:
+                    target.sendall(data[: left - 1])
+                    if stall:
+                        while source.recv(65_536):
+                            pass
+                    break
+                if left is not None:
+                    left -= len(data)
+                target.sendall(data)
+        except OSError:
+            pass  # one side has gone
+        finally:
+            _end(source)
+            _end(target)
+
+
+def _end(one: socket.socket) -> None:
+    """Wake whoever waits for this socket, on both sides."""
+    with suppress(OSError):  # it has ended already
+        one.shutdown(socket.SHUT_RDWR)
+
+
+def _message(source: socket.socket) -> tuple[bytes, bytes]:
+    """One HTTP message: what stands above its body, and that."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _some(source)
+    head, _, body = data.partition(b"\r\n\r\n")
+    size = next(
+        int(line.partition(b":")[2]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
+    )
+    while len(body) < size:
+        body += _some(source)
+    return head + b"\r\n\r\n", body
+
+
+def _some(source: socket.socket) -> bytes:
+    data = source.recv(65_536)
+    if not data:
+        raise ConnectionError("the other side has closed")
+    return data
+
+
+def _answer(status: int, body: Any) -> bytes:
+    text = (body if isinstance(body, str) else json.dumps(body)).encode()
+    return b"HTTP/1.1 %d Said\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: %d\r\n\r\n%s" % (
+        status,
+        len(text),
+        text,
+    )

@@ -1,0 +1,150 @@
+"""Servers that are not there, not yet there, or do not let in: typed errors, and no password in them."""
+
+from __future__ import annotations
+
+import runpy
+import socket
+import traceback
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from tests.behaviour.conftest import Do, dynamodb_address, dynamodb_prefix, redis_address, redis_prefix
+from tests.trouble.between import Between, BetweenBytes, BetweenHttp
+
+from mintkey import AutoGenerate, Model, ModelConfig, connect
+from mintkey.attributes import NumberAttribute, StringAttribute
+from mintkey.errors import ConfigurationError, MintkeyError, StoreTimeout, StoreUnavailable
+
+SERVERS = Path(__file__).parents[1] / "servers"
+HUSH = "HUSH-password"
+
+
+class Row(Model):
+    model_config = ModelConfig(table="rows")
+
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    n = NumberAttribute()
+
+
+@pytest.fixture(params=[True, False], ids=["blocking", "async"])
+def do(request) -> Do:
+    return Do(blocking=request.param)
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDSHOWN")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", HUSH)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def told(error: BaseException) -> str:
+    """All that a log may show of an error."""
+    return "".join(traceback.format_exception(error)) + repr(vars(error))
+
+
+async def every_way(do: Do) -> list[MintkeyError]:
+    """What is raised by each kind of request."""
+    raised = []
+    for ask in (
+        lambda: do.save(Row(n=1)),
+        lambda: do.create(Row, pk="a"),
+        lambda: do.get(Row, pk="a"),
+        lambda: do.update_by_key(Row, {"pk": "a"}, Row.n.add(1)),
+        lambda: do.delete(Row(pk="a")),
+        lambda: do.count(Row),
+        lambda: do.all(do.query(Row, pk="a")),
+        lambda: do.create_table(Row),
+        lambda: do.table_exists(Row),
+    ):
+        with pytest.raises(MintkeyError) as caught:
+            await ask()
+        raised.append(caught.value)
+        assert HUSH not in told(caught.value)
+    return raised
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "dynamodb://us-east-1?endpoint=http://no-such-host.invalid&retries=0",
+        f"redis://user:{HUSH}@no-such-host.invalid:6379/0",
+    ],
+)
+async def test_an_unknown_host(do, url):
+    with connect(url):
+        for error in await every_way(do):
+            # Whoever looks names up may take longer to say no than a connection may take.
+            assert isinstance(error, (StoreUnavailable, StoreTimeout))
+            assert error.outcome == "not_applied"
+            assert "no-such-host.invalid" in str(error)
+
+
+BEHIND: dict[str, tuple[type[Between], Any, Any]] = {
+    "dynamodb": (BetweenHttp, dynamodb_address, dynamodb_prefix),
+    "redis": (BetweenBytes, redis_address, redis_prefix),
+}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+async def test_a_server_that_comes_later(do, name, tmp_path):
+    kind, address, prefix = BEHIND[name]
+    place = urlsplit(address())
+    port = free_port()
+    smooth = prefix(tmp_path)
+    with connect(smooth.replace(f":{place.port}", f":{port}")):
+        item = Row(n=1)
+        for error in await every_way(do):
+            assert isinstance(error, StoreUnavailable)
+            assert error.outcome == "not_applied"
+            assert str(port) in str(error)
+        with pytest.raises(StoreUnavailable):
+            await do.save(item)
+        key = item.pk
+        with kind((str(place.hostname), int(place.port or 0)), port=port):
+            await do.create_table(Row)
+            await do.save(item)
+            assert item.pk == key
+            assert (await do.get(Row, pk=key)).n == 1
+            assert await do.count(Row) == 1
+        with pytest.raises(StoreUnavailable):
+            await do.save(Row(n=2))
+
+
+@pytest.mark.parametrize("fault", ["expired", "unknown key", "denied"])
+async def test_credentials_that_do_not_do(do, fault, tmp_path):
+    place = urlsplit(dynamodb_address())
+    between = BetweenHttp((str(place.hostname), int(place.port or 80)))
+    with between, connect(dynamodb_prefix(tmp_path).replace(f":{place.port}", f":{between.port}")):
+        await do.create_table(Row)
+        between.only = [fault] * 100
+        for error in await every_way(do):
+            assert isinstance(error, ConfigurationError)
+        between.only = []
+        await do.save(Row(pk="a", n=1))
+        # Credentials that have ended are looked for once more.
+        between.only = ["expired"]
+        assert (await do.get(Row, pk="a")).n == 1
+        assert between.seen[-2:] == ["expired", ""]
+
+
+async def test_a_password_that_does_not_do(do):
+    with runpy.run_path(str(SERVERS / "redis.py"))["server"]("--requirepass", "right") as address:
+        port = urlsplit(address).port
+        for url in (
+            f"redis://:{HUSH}@127.0.0.1:{port}",
+            f"redis://127.0.0.1:{port}",
+            f"redis://me:{HUSH}@127.0.0.1:{port}",
+        ):
+            with connect(url):
+                for error in await every_way(do):
+                    assert isinstance(error, ConfigurationError), error
+        with connect(f"redis://:right@127.0.0.1:{port}"):
+            await do.save(Row(pk="a", n=1))
+            assert await do.count(Row) == 1
