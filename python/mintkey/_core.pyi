@@ -117,6 +117,9 @@ class Request:
     def writes(self) -> bool:
         """Whether it changes the store: its units are of writing then, else of reading."""
     @property
+    def key(self) -> Key | None:
+        """The key of the one item that it writes, if it does."""
+    @property
     def units(self) -> float:
         """The capacity units that it takes at least, by what is known before its answer."""
     def units_of(self, answer: Any) -> float:
@@ -300,7 +303,7 @@ class Store:
         """Whether a scan comes in the order of the keys."""
     def execute(self, request: Request) -> Any:
         """Carries a request out on this thread, with the GIL released."""
-    def execute_all(self, requests: list[Request]) -> list[Any]:
+    def execute_all(self, requests: list[Request]) -> list[Any | BaseException]:
         """Carries several reads out on this thread, with the GIL released; their answers in order."""
     def submit(self, request: Request, event_loop: asyncio.AbstractEventLoop) -> Flight:
         """Starts a request; its answer comes to the future of what is returned."""

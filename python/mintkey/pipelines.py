@@ -22,11 +22,16 @@ from mintkey.errors import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from mintkey import _core
     from mintkey.hooks import HookKind
     from mintkey.schema import Schema
     from mintkey.stores import Operation, Store
 
 __all__ = ["Pipeline", "pipeline"]
+
+
+#: How many writes go in one trip: more would wait long for their answers, and fill the memory on both sides.
+_MOST = 4 * batches.CHUNK
 
 
 class _Write(NamedTuple):
@@ -209,46 +214,75 @@ def _by_store(writes: list[_Write]) -> Iterator[tuple[Store, list[_Write]]]:
         yield group[0].store, group
 
 
+class _Part(NamedTuple):
+    """Writes that one request carries: joined ones of a model, or an update, which is answered with a row."""
+
+    schema: Schema
+    running: list[batches._Running]
+    joined: bool
+
+    def request(self) -> _core.Request:
+        asked = [one.request for one in self.running if one.request is not None]
+        return self.schema.codec.batch_write(asked) if self.joined else asked[0]
+
+    def answer(self, answer: Any) -> Operation[None]:
+        """Give each write its answer, or tell it why there is none."""
+        told = answer if isinstance(answer, BaseException) else None
+        answers = answer if self.joined and told is None else [answer] * len(self.running)
+        for one, own in zip(self.running, answers, strict=True):
+            if isinstance(own, BaseException):
+                yield from one.go_on(lambda: one.operation.throw(own), told)  # noqa: B023 - used at once
+            else:
+                yield from one.go_on(lambda: one.operation.send(own))  # noqa: B023 - used at once
+
+
 def _sending(writes: list[_Write]) -> Operation[None]:
-    """Send the writes of one store: those of a model joined, but for updates, which are answered with rows."""
-    joined: dict[int, list[_Write]] = {}
-    for write in writes:
-        if write.after != "after_update":
-            joined.setdefault(id(write.schema), []).append(write)
-    try:
-        for group in joined.values():
-            for start in range(0, len(group), batches.CHUNK):
-                chunk = [write.running for write in group[start : start + batches.CHUNK]]
-                yield from _told(batches._finish(group[0].schema, chunk))
-        for write in writes:
-            if write.after == "after_update":
-                yield from _told(_alone(write.running))
-    except (StoreUnavailable, StoreTimeout) as error:
-        _withdraw(writes, StoreUnavailable(f"not sent, because the store failed before: {error}"))
-
-
-def _told(sending: Operation[None]) -> Operation[None]:
-    """Go on after a request that failed, of which its operations have heard, as long as there is a store."""
-    try:
-        yield from sending
-    except (StoreUnavailable, StoreTimeout):
-        raise
-    except MintkeyError:
-        return
-
-
-def _alone(running: batches._Running) -> Operation[None]:
-    """Run an operation that has asked for something to its end, by itself."""
-    while running.request is not None:
+    """Send the writes of one store, in as few trips as there may be."""
+    while waiting := [write for write in writes if write.running.request is not None]:
+        parts = _trip(waiting)
+        requests = [part.request() for part in parts]
         try:
-            answer = yield running.request
-        except BaseException as error:
-            failure = error
-            yield from running.go_on(lambda: running.operation.throw(failure), failure)  # noqa: B023 - used at once
-            if running.error is failure:
-                raise
-        else:
-            yield from running.go_on(lambda: running.operation.send(answer))  # noqa: B023 - used at once
+            answers = (yield requests) if len(requests) > 1 else [(yield requests[0])]
+        except BaseException as error:  # noqa: BLE001 - raised again when all have heard of it
+            answers = [error] * len(parts)
+        for part, answer in zip(parts, answers, strict=True):
+            yield from part.answer(answer)
+        for answer in answers:
+            if isinstance(answer, (StoreUnavailable, StoreTimeout)):
+                return _withdraw(writes, StoreUnavailable(f"not sent, because the store failed before: {answer}"))
+            if isinstance(answer, BaseException) and not isinstance(answer, Exception):
+                raise answer
+    return None
+
+
+def _trip(waiting: list[_Write]) -> list[_Part]:
+    """The parts of the next trip.
+
+    They are under way at the same time, so two of them never write one row: a write of a row that stands in another
+    part waits for the next trip, and so do those of it that come after.
+    """
+    parts: list[_Part] = []
+    filling: dict[int, _Part] = {}
+    place: dict[tuple[str, _core.Key | None], _Part | None] = {}
+    for write in waiting[:_MOST]:
+        request = write.running.request
+        row = (write.schema.table, None if request is None else request.key)
+        model = id(write.schema)
+        joined = write.after != "after_update"
+        part = filling.get(model) if joined else None
+        if part is not None and len(part.running) == batches.CHUNK:
+            part = None
+        if row in place and (part is None or place[row] is not part):
+            place[row] = None
+            continue
+        if part is None:
+            part = _Part(write.schema, [], joined)
+            parts.append(part)
+            if joined:
+                filling[model] = part
+        part.running.append(write.running)
+        place[row] = part
+    return parts
 
 
 def _withdraw(writes: Iterable[_Write], why: MintkeyError | None = None) -> None:

@@ -154,7 +154,7 @@ class Result(Generic[M]):
         """A page of each of these segments, and where the next ones begin."""
         pages = yield [self._request(size, after, segment=segment) for segment, after in places]
         instances: list[M] = []
-        for page in pages:
+        for page in _all_well(pages):
             instances.extend((yield from self._instances(page.items)))
         return instances, [page.next for page in pages]
 
@@ -324,7 +324,7 @@ class Result(Generic[M]):
         def count(_: int, places: list[tuple[int, bytes | None]]) -> Operation[tuple[list[M], list[bytes | None]]]:
             nonlocal total
             pages = yield [self._request(0, after, count=True, segment=segment) for segment, after in places]
-            total += sum(page.count for page in pages)
+            total += sum(page.count for page in _all_well(pages))
             return [], [page.next for page in pages]
 
         counting: Divided[M] = Divided(count, self._segments, None, 0)
@@ -482,6 +482,14 @@ def _whole(number: int | None, name: str, *, least: int) -> int | None:
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
         raise ValueError(f"{name}= takes a whole number of at least {least}, not {number!r}")
     return number
+
+
+def _all_well(pages: list[_core.Page | BaseException]) -> Iterator[_core.Page]:
+    """Pages that were read together; the first failure among them is raised before any is given."""
+    for page in pages:
+        if isinstance(page, BaseException):
+            raise page
+    return iter(pages)  # type: ignore[arg-type]  # no failure is left
 
 
 class QueryAccess(Generic[M]):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Store", "connect"]
 
 R = TypeVar("R")
+#: What asks for things one after another, and gives something at its end. Several requests that do not depend on each
+#: other may be asked for at once: then a failure is an answer among the others, not raised.
 Operation: TypeAlias = Generator["_core.Request | list[_core.Request] | Awaitable[Any]", Any, R]
 
 _DEFAULT = "default"
@@ -150,25 +152,20 @@ class Store:
         turns = [Turn(self._limits or (), request) for request in requests]
         for turn in turns:
             turn.come()
-        try:
-            replies = self._core.execute_all(requests)
-        except Throttled:
-            turns[0].throttled()
-            raise
+        replies = self._core.execute_all(requests)
         for turn, reply in zip(turns, replies, strict=True):
-            turn.done(reply)
+            if isinstance(reply, Throttled):
+                turn.throttled()
+            elif not isinstance(reply, BaseException):
+                turn.done(reply)
         return replies
 
     async def _submit_all(self, requests: list[_core.Request], event_loop: asyncio.AbstractEventLoop) -> list[Any]:
         import asyncio  # costs more than all the rest of the import, and is there when this runs
 
         submitted = (self._submit_in_turn(request, event_loop) for request in requests)
-        # All have ended before one that failed is told, so that none is left behind.
-        replies = await asyncio.gather(*submitted, return_exceptions=True)
-        for reply in replies:
-            if isinstance(reply, BaseException):
-                raise reply
-        return replies
+        # Failures are answers here, so that all have ended and none is left behind.
+        return await asyncio.gather(*submitted, return_exceptions=True)
 
     def _execute_in_turn(self, request: _core.Request) -> Any:
         turn = Turn(self._limits or (), request)

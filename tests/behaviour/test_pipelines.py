@@ -56,19 +56,30 @@ async def pipelined(do: Any) -> AsyncIterator[Pipeline]:
 
 
 class Counting:
-    """The compiled store, counting what is asked of it."""
+    """The compiled store, counting what is asked of it, and how often something is asked while nothing is under way."""
 
     def __init__(self, core: Any) -> None:
         self._core = core
-        self.asked = 0
+        self.asked = self.trips = self.flying = 0
 
     def execute(self, request: Any) -> Any:
-        self.asked += 1
-        return self._core.execute(request)
+        return self.execute_all([request])[0]
+
+    def execute_all(self, requests: list[Any]) -> list[Any]:
+        self.asked += len(requests)
+        self.trips += 1
+        return self._core.execute_all(requests)
 
     def submit(self, request: Any, event_loop: Any) -> Any:
         self.asked += 1
-        return self._core.submit(request, event_loop)
+        self.trips += not self.flying
+        self.flying += 1
+        flight = self._core.submit(request, event_loop)
+        flight.future.add_done_callback(self.landed)
+        return flight
+
+    def landed(self, _: Any) -> None:
+        self.flying -= 1
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._core, name)
@@ -91,7 +102,8 @@ async def test_what_is_put_in_is_written_at_the_end(do):
     assert len(pipeline) == 0
 
 
-async def test_the_writes_of_a_model_go_together(do, store):
+async def test_all_goes_in_one_trip_and_the_writes_of_a_model_in_one_request(do, store):
+    old = [await do.create(Account, pk=f"{n}") for n in range(3)]
     await do.count(Order)
     await do.count(Line)
     store._core = counting = Counting(store._core)
@@ -99,9 +111,13 @@ async def test_the_writes_of_a_model_go_together(do, store):
         for n in range(40):
             await do.create(Order, n=n, pipeline=pipeline)
             await do.create(Line, pk="a", sk=n, pipeline=pipeline)
+        for account in old:
+            await do.update(account, n=1, pipeline=pipeline)
         assert counting.asked == 0
-    assert counting.asked == 2
+    assert counting.trips == 1
+    assert counting.asked == 5
     assert await do.count(Order) == await do.count(Line) == 40
+    assert [account.version for account in old] == [2, 2, 2]
 
 
 async def test_any_number_of_writes(do):
@@ -248,6 +264,18 @@ async def test_two_writes_of_a_row_happen_in_their_order(do):
         await do.delete(old, pipeline=pipeline)
         await do.create(Line, pk="a", sk=1, n=2, pipeline=pipeline)
     assert [line.n for line in await do.all(Line.scan())] == [2]
+
+
+async def test_changes_of_a_row_happen_in_their_order(do):
+    await do.create(Line, pk="a", sk=1, n=1)
+    one, two, three = [await do.get(Line, pk="a", sk=1) for _ in range(3)]
+    async with pipelined(do) as pipeline:
+        await do.update(one, n=5, pipeline=pipeline)
+        await do.update(two, Line.n.add(1), pipeline=pipeline)
+        await do.delete(three, pipeline=pipeline)
+        await do.create(Line, pk="b", sk=1, pipeline=pipeline)
+    assert (one.n, two.n) == (5, 6)
+    assert [line.pk for line in await do.all(Line.scan())] == ["b"]
 
 
 async def test_nothing_to_write_is_no_write(do):

@@ -152,16 +152,17 @@ impl Store for DynamoStore {
         &self,
         requests: &[Arc<Request>],
         interrupt: &'static dyn Interrupt,
-    ) -> Result<Vec<Reply>> {
+    ) -> Vec<Result<Reply>> {
         let inner = self.inner();
-        inner.check_open()?;
         let link = Blocking::new(inner, interrupt);
         let calls = requests
             .iter()
             .map(|request| operations::run(inner, &link, request));
-        blocking::run(&link, async {
-            together(&link, calls).await.into_iter().collect()
-        })
+        let carried = match inner.check_open() {
+            Ok(()) => blocking::run(&link, async { Ok(together(&link, calls).await) }),
+            Err(closed) => Err(closed),
+        };
+        carried.unwrap_or_else(|error| error.of_all(requests.len()))
     }
 
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {

@@ -94,7 +94,11 @@ fn segments(count: u32) -> Vec<Arc<mintkey_store::Request>> {
 fn segments_are_read_together_and_answered_in_order() {
     let faulty = Faulty::new(&meeting(4, "{\"Items\":[],\"Count\":0,\"ScannedCount\":0}"));
     let store = open(&faulty.endpoint, "");
-    let replies = store.execute_all(&segments(4), &Never).unwrap();
+    let replies: Result<Vec<Reply>> = store
+        .execute_all(&segments(4), &Never)
+        .into_iter()
+        .collect();
+    let replies = replies.unwrap();
     assert_eq!(replies.len(), 4);
     let mut asked: Vec<bool> = Vec::new();
     for segment in 0..4 {

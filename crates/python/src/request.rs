@@ -8,7 +8,7 @@ use mintkey_store::{Error, Item, Operation, Page, Position, Reply, Request, Writ
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::item::PyItem;
+use crate::item::{PyItem, PyKey};
 
 /// What an operation asks of a store.
 #[pyclass(frozen, name = "Request", module = "mintkey._core")]
@@ -72,6 +72,18 @@ impl PyRequest {
     #[getter]
     fn writes(&self) -> bool {
         self.request.operation.is_write()
+    }
+
+    /// The key of the one item that it writes, if it does.
+    #[getter]
+    fn key(&self) -> Option<PyKey> {
+        let key = match &self.request.operation {
+            Operation::Put(put) => put.table.key_of(&put.item).ok()?,
+            Operation::Update(update) => update.key.clone(),
+            Operation::Delete(delete) => delete.key.clone(),
+            _ => return None,
+        };
+        Some(PyKey(Arc::new(key)))
     }
 
     /// The capacity units that it takes at least, by what is known before its answer.

@@ -97,7 +97,8 @@ impl Store {
         self.answer(py, &request.request, result)
     }
 
-    /// Carries several reads out on this thread, with the GIL released; their answers in order.
+    /// Carries several requests out on this thread, with the GIL released; in order, what each was answered, or the
+    /// exception that it failed with.
     fn execute_all<'py>(
         &self,
         py: Python<'py>,
@@ -107,16 +108,12 @@ impl Store {
             .iter()
             .map(|request| Ok(request.cast::<PyRequest>()?.get().request.clone()))
             .collect::<PyResult<Vec<_>>>()?;
-        let result = py.detach(|| self.shared.engine.execute_all(&requests, &Signals));
-        match (result, requests.first()) {
-            (Ok(replies), _) => requests
-                .iter()
-                .zip(replies)
-                .map(|(request, reply)| self.answer(py, request, Ok(reply)))
-                .collect(),
-            (Err(error), Some(first)) => self.answer(py, first, Err(error)).map(|_| Vec::new()),
-            (Err(error), None) => Err(from_store(py, error, None, Some(&self.address))),
-        }
+        let results = py.detach(|| self.shared.engine.execute_all(&requests, &Signals));
+        let told = |(request, result): (&Arc<Request>, _)| {
+            self.answer(py, request, result)
+                .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
+        };
+        Ok(requests.iter().zip(results).map(told).collect())
     }
 
     /// Starts a request; its answer comes to the future of what is returned.

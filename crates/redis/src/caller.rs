@@ -106,26 +106,90 @@ impl Shared {
                     if anew {
                         watch.start_anew();
                     }
-                    let exchange = Exchange {
-                        shared: self,
-                        held: &mut held,
-                        legs: calls.iter().map(|_| Leg::default()).collect(),
-                        calls: &calls,
-                        watch: &mut watch,
-                        failure: None,
-                        trouble: None,
-                        waits: false,
-                    };
-                    talk.answer(exchange.run());
+                    talk.answer(self.exchange(&calls, &mut held, &mut watch));
                 }
             }
         };
+        self.keep(held);
+        result
+    }
+
+    /// Carries requests out on this thread, whatever they ask at the same time in the same trip.
+    pub fn carry_out_all(
+        &self,
+        requests: &[Arc<Request>],
+        interrupt: &'static dyn Interrupt,
+    ) -> Vec<Result<Reply>> {
+        let mut watch = Watch::new(Some(interrupt), self.engine.config.timeout);
+        let talks: Vec<Talk> = requests.iter().map(|_| Talk::default()).collect();
+        let mut held = Held::new();
+        let operations = requests.iter().zip(&talks).enumerate();
+        let mut running: Vec<_> = operations
+            .map(|(place, (request, talk))| (place, Box::pin(perform(&self.engine, talk, request))))
+            .collect();
+        let mut results: Vec<Option<Result<Reply>>> = requests.iter().map(|_| None).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            let (mut calls, mut shares) = (Vec::new(), Vec::new());
+            running.retain_mut(
+                |(place, operation)| match operation.as_mut().poll(&mut context) {
+                    Poll::Ready(result) => {
+                        results[*place] = Some(result);
+                        false
+                    }
+                    Poll::Pending => {
+                        let (asked, anew) = talks[*place].asked();
+                        if anew {
+                            watch.start_anew();
+                        }
+                        shares.push((*place, asked.len()));
+                        calls.extend(asked);
+                        true
+                    }
+                },
+            );
+            if running.is_empty() {
+                break;
+            }
+            match self.exchange(&calls, &mut held, &mut watch) {
+                Ok(values) => {
+                    let mut values = values.into_iter();
+                    for (place, share) in shares {
+                        talks[place].answer(Ok(values.by_ref().take(share).collect()));
+                    }
+                }
+                Err(error) => {
+                    for ((place, _), error) in shares.iter().zip(error.of_all(shares.len())) {
+                        talks[*place].answer(error);
+                    }
+                }
+            }
+        }
+        self.keep(held);
+        results.into_iter().flatten().collect()
+    }
+
+    /// Sends calls and waits for their answers.
+    fn exchange(&self, calls: &[Call], held: &mut Held, watch: &mut Watch) -> Answer {
+        let exchange = Exchange {
+            shared: self,
+            held,
+            legs: calls.iter().map(|_| Leg::default()).collect(),
+            calls,
+            watch,
+            failure: None,
+            trouble: None,
+            waits: false,
+        };
+        exchange.run()
+    }
+
+    fn keep(&self, held: Held) {
         if !self.is_closed() {
             for (node, connection) in held {
                 node.keep(connection);
             }
         }
-        result
     }
 }
 

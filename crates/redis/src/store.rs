@@ -86,6 +86,17 @@ impl Store for RedisStore {
         self.0.carry_out(request, interrupt)
     }
 
+    fn execute_all(
+        &self,
+        requests: &[Arc<Request>],
+        interrupt: &'static dyn Interrupt,
+    ) -> Vec<Result<Reply>> {
+        match self.0.check_open() {
+            Ok(()) => self.0.carry_out_all(requests, interrupt),
+            Err(closed) => closed.of_all(requests.len()),
+        }
+    }
+
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
         queue::submit(&self.0, request, done)
     }

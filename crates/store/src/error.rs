@@ -108,6 +108,17 @@ impl Error {
         }
     }
 
+    /// What failed for several at once, told to each of them; the first is told the cause as well.
+    #[must_use]
+    pub fn of_all<T>(self, count: usize) -> Vec<Result<T>> {
+        let again = (1..count).map(|_| Err(Self::new(self.kind, self.message.clone())));
+        let mut all: Vec<_> = again.collect();
+        if count > 0 {
+            all.insert(0, Err(self));
+        }
+        all
+    }
+
     /// A `Configuration` error.
     #[must_use]
     pub fn configuration(message: impl Into<String>) -> Self {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::reply::Reply;
 use crate::request::Request;
 
@@ -74,21 +74,28 @@ pub trait Store: Send + Sync {
     /// Whatever the request calls for; see [`crate::ErrorKind`].
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply>;
 
-    /// Carries several reads out on the calling thread, without starting another: one after the other, or at once where
-    /// one thread can wait for many answers. The answers come in the order of the requests.
-    ///
-    /// # Errors
-    ///
-    /// What the first of them that failed calls for.
+    /// Carries several requests out on the calling thread, without starting another: one after the other, or at once
+    /// where one thread can wait for many answers. None may depend on what another of them does. The answers come in the
+    /// order of the requests; after an interrupt none is begun any more.
     fn execute_all(
         &self,
         requests: &[Arc<Request>],
         interrupt: &'static dyn Interrupt,
-    ) -> Result<Vec<Reply>> {
-        requests
-            .iter()
-            .map(|request| self.execute(request, interrupt))
-            .collect()
+    ) -> Vec<Result<Reply>> {
+        let mut interrupted = false;
+        let mut one = |request: &Arc<Request>| {
+            if interrupted {
+                return Err(Error::new(
+                    ErrorKind::Interrupted(Outcome::NotApplied),
+                    "not begun, because an earlier request was interrupted",
+                ));
+            }
+            let result = self.execute(request, interrupt);
+            interrupted =
+                matches!(&result, Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)));
+            result
+        };
+        requests.iter().map(&mut one).collect()
     }
 
     /// Takes a request and returns at once; the answer goes to `done`.

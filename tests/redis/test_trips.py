@@ -1,0 +1,104 @@
+"""What goes over the wire together: trips are counted between the program and the server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+import mintkey
+from mintkey import AutoGenerate, Model, ModelConfig, connect
+from mintkey.attributes import NumberAttribute, StringAttribute
+
+
+class Between:
+    """A server between a client and Redis that counts how often the client speaks after it was answered."""
+
+    def __init__(self, address: str) -> None:
+        parts = urlsplit(address)
+        self._behind = (parts.hostname or "", parts.port or 6379)
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.address = f"redis://127.0.0.1:{self._door.getsockname()[1]}"
+        self.trips = 0
+        self._threads = [threading.Thread(target=self._serve)]
+        self._threads[0].start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._door.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._behind)
+            thread = threading.Thread(target=self._carry, args=(client, server))
+            self._threads.append(thread)
+            thread.start()
+
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        """Carry bytes both ways: what the client says next is taken when all it said before is answered."""
+        with client, server:
+            answered = threading.Thread(target=self._answer, args=(server, client))
+            self._answered = True
+            answered.start()
+            while said := client.recv(1 << 16):
+                self.trips += self._answered
+                self._answered = False
+                server.sendall(said)
+            server.shutdown(socket.SHUT_WR)
+            answered.join()
+
+    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+        while heard := server.recv(1 << 16):
+            self._answered = True
+            client.sendall(heard)
+
+    def close(self) -> None:
+        self._door.shutdown(socket.SHUT_RDWR)
+        self._door.close()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def between(server) -> Iterator[Between]:
+    between = Between(server)
+    yield between
+    between.close()
+
+
+def test_a_pipeline_of_several_models_is_one_trip(between, url):
+    class Order(Model):
+        pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+
+    class Line(Model):
+        model_config = ModelConfig(table="lines")
+        pk = StringAttribute(partition_key=True)
+        sk = NumberAttribute(sort_key=True)
+
+    class Account(Model):
+        pk = StringAttribute(partition_key=True)
+        n = NumberAttribute()
+
+    with connect(f"{between.address}?{urlsplit(url).query}"):
+        accounts = [Account.create(pk=f"{n}", n=0) for n in range(3)]
+        # Scripts and tables are there from now on.
+        accounts[0].update(Account.n.add(1))
+        Order.create()
+        Line.count()
+        begin = between.trips
+        with mintkey.pipeline() as together:
+            for n in range(40):
+                Order(pk=f"{n}").save(pipeline=together)
+                Line.create(pk="a", sk=n, pipeline=together)
+            assert between.trips == begin
+        assert between.trips == begin + 1
+        with mintkey.pipeline() as together:
+            for account in accounts:
+                account.update(Account.n.add(2), pipeline=together)
+        # The rows are read, and changed if they are still what was read.
+        assert between.trips == begin + 3
+        assert [account.n for account in accounts] == [3, 2, 2]
+        assert (Order.count(), Line.count()) == (41, 40)
