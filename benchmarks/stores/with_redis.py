@@ -61,9 +61,14 @@ def batch() -> None:
     Item.batch_save(Item(status="new", total=99.99, name="Widget") for _ in range(BATCH))
 
 
+async def in_turn(count: int) -> None:
+    for _ in range(count):
+        await Item(status="new", total=99.99, name="Widget").asave()
+
+
 async def at_once(tasks: int, turns: int) -> None:
     for _ in range(turns):
-        await asyncio.gather(*(Item(status="new", total=99.99, name="Widget").asave() for _ in range(tasks)))
+        await asyncio.gather(*(in_turn(1) for _ in range(tasks)))
 
 
 class Driver:
@@ -92,10 +97,13 @@ class Driver:
             pipeline.hset(f"raw:{key}", mapping=fields(key))
         pipeline.execute()
 
+    async def in_turn(self, count: int) -> None:
+        for key in itertools.islice(self.keys, count):
+            await self.awaited.hset(f"raw:{key}", mapping=fields(key))
+
     async def at_once(self, tasks: int, turns: int) -> None:
         for _ in range(turns):
-            keys = itertools.islice(self.keys, tasks)
-            await asyncio.gather(*(self.awaited.hset(f"raw:{key}", mapping=fields(key)) for key in keys))
+            await asyncio.gather(*(self.in_turn(1) for _ in range(tasks)))
 
 
 def mappers(url: str) -> tuple[type[Any], type[Any]]:
@@ -178,12 +186,13 @@ def jobs(url: str) -> Iterator[Job]:
     )
     event_loop = asyncio.new_event_loop()
 
-    def awaiting(work: Callable[[int, int], Coroutine[Any, Any, None]], tasks: int, turns: int) -> Callable[[], None]:
-        return lambda: event_loop.run_until_complete(work(tasks, turns))
+    def awaiting(work: Callable[..., Coroutine[Any, Any, None]], *counts: int) -> Callable[[], None]:
+        return lambda: event_loop.run_until_complete(work(*counts))
 
-    for name, tasks, turns, limit in (("64 tasks, asave()", 64, 5, 0.35), ("one task, asave()", 1, 200, 0.9)):
-        both = {OURS: awaiting(at_once, tasks, turns), "redis.asyncio": awaiting(driver.at_once, tasks, turns)}
-        yield Job(name, tasks * turns, both, [Bar("redis.asyncio", limit)])
+    both = {OURS: awaiting(at_once, 64, 5), "redis.asyncio": awaiting(driver.at_once, 64, 5)}
+    yield Job("64 tasks, asave()", 64 * 5, both, [Bar("redis.asyncio", 0.35)])
+    both = {OURS: awaiting(in_turn, 200), "redis.asyncio": awaiting(driver.in_turn, 200)}
+    yield Job("one task, asave()", 200, both, [Bar("redis.asyncio", 0.9)])
     event_loop.run_until_complete(driver.awaited.aclose())
     event_loop.close()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
+from typing import Any
 
 import pytest
 
@@ -231,3 +233,43 @@ async def test_from_dict_makes_a_new_item(do):
     fresh = Order.from_dict({"sk": "y"})
     await do.save(fresh)
     assert fresh.pk
+
+
+# Several at once.
+
+
+async def total(**key: str) -> float | None:
+    order = await Order.aget(**key)
+    return None if order is None else order.total
+
+
+async def test_saves_at_once_have_each_an_outcome_of_its_own(store):
+    await Order(pk="taken", sk="s", total=1).asave()
+    orders = [
+        Order(sk="s", total=2),
+        Order(sk="s", total="three"),
+        *(Order(pk="new", sk=f"{n:02}", total=n) for n in range(30)),
+        Order(sk="", total=5),
+    ]
+    saves: list[Any] = [order.asave() for order in orders]
+    saves.insert(20, Order.acreate(pk="taken", sk="s", total=6))
+    outcomes: list[Any] = await asyncio.gather(*saves, return_exceptions=True)
+    failed = {place: type(outcome) for place, outcome in enumerate(outcomes) if outcome is not None}
+    assert failed == {1: InvalidValue, 20: KeyCollision, len(saves) - 1: InvalidValue}
+    assert outcomes[20].key == {"pk": "taken", "sk": "s"}
+    assert [order.is_dirty for order in orders] == [False, True, *[False] * 30, True]
+    assert await total(pk="taken", sk="s") == 1
+    assert [order.total async for order in Order.aquery(pk="new")] == list(range(30))
+    assert await total(pk=orders[0].pk, sk="s") == 2
+
+
+async def test_a_save_cancelled_before_its_turn_ends_never_happens(store):
+    order, other = Order(pk="a", sk="s", total=1), Order(pk="b", sk="s", total=2)
+    tasks = [asyncio.ensure_future(one.asave()) for one in (order, other)]
+    # Behind the first steps of both, and before the loop's next turn.
+    asyncio.get_running_loop().call_soon(tasks[0].cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    await tasks[1]
+    assert await Order.aget(pk="a", sk="s") is None
+    assert await total(pk="b", sk="s") == 2

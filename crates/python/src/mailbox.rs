@@ -1,8 +1,12 @@
-//! Answers on their way to an event loop: many replies, one wake-up.
+//! Requests on their way from an event loop, and answers on their way back: many of them, one wake-up.
+//!
+//! What the tasks of a loop submit in one of its turns goes to the store together, at the start of the next turn, so
+//! that an engine can send together what comes together.
 //!
 //! A store's thread puts an answer into the loop's mailbox and, when the mailbox was empty, writes to one file
 //! descriptor that the loop watches. It never takes the GIL for it. The descriptor is there while something is in
-//! flight, so an idle store holds nothing. A loop that cannot watch descriptors is called with `call_soon_threadsafe`.
+//! flight, so an idle store holds nothing; it goes one turn of the loop after the last answer, for whoever was answered
+//! often asks again at once. A loop that cannot watch descriptors is called with `call_soon_threadsafe`.
 //!
 //! Nothing of Python's runs while the lock of the mailboxes is held, not even the end of an object: another thread could
 //! get the GIL there and wait for the lock with it.
@@ -16,11 +20,15 @@ use std::sync::Arc;
 use mintkey_store::{Done, Reply, Request, Ticket};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyNotImplementedError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyCFunction;
 
 use crate::store::{Shared, Store};
+
+/// So many requests go to the store at once: it is at work while the loop's tasks prepare more.
+const SACK: usize = 16;
 
 type Outcome = Result<Reply, mintkey_store::Error>;
 
@@ -70,7 +78,32 @@ impl Inbox {
 struct Mailbox {
     event_loop: Py<PyAny>,
     inbox: Arc<Inbox>,
-    waiting: HashMap<u64, (Py<PyAny>, Arc<Request>)>,
+    /// Closes this mailbox if nothing is in flight; called by the loop.
+    leave: Py<PyAny>,
+    /// Whether the loop has been asked to call that.
+    leaving: bool,
+    /// Hands the store what has come together; called by the loop.
+    post: Py<PyAny>,
+    /// What has come together, by number.
+    outgoing: Vec<u64>,
+    waiting: HashMap<u64, Awaited>,
+}
+
+/// A request whose answer is awaited.
+struct Awaited {
+    future: Py<PyAny>,
+    request: Arc<Request>,
+    stage: Stage,
+}
+
+/// Where a request is.
+enum Stage {
+    /// Here: the store has not got it.
+    Here,
+    /// The store has it.
+    Sent(Box<dyn Ticket>),
+    /// The store has it, and was asked to give it back.
+    AskedBack,
 }
 
 /// The mailboxes of one store, by the identity of their loop.
@@ -81,13 +114,13 @@ pub struct Mailboxes {
 }
 
 impl Mailboxes {
-    /// A place for the answer to a request, and what the store calls with the answer.
-    pub fn expect<'py>(
+    /// Lets a request go to the store with the others of this turn of the loop; gives the place of the answer.
+    pub fn send<'py>(
         store: &Bound<'py, Store>,
         event_loop: &Bound<'py, PyAny>,
         request: Arc<Request>,
-    ) -> PyResult<(Place, Done)> {
-        let future = event_loop.call_method0("create_future")?;
+    ) -> PyResult<Flight> {
+        let future = event_loop.call_method0(intern!(store.py(), "create_future"))?;
         let identity = event_loop.as_ptr() as usize;
         let shared = store.get().shared();
         if !shared.mailboxes.lock().by_loop.contains_key(&identity) {
@@ -96,7 +129,7 @@ impl Mailboxes {
             let replaced = shared.mailboxes.lock().by_loop.insert(identity, mailbox);
             drop(replaced);
         }
-        let (number, inbox) = {
+        let (number, full, post) = {
             let mut mailboxes = shared.mailboxes.lock();
             mailboxes.sent += 1;
             let number = mailboxes.sent;
@@ -105,18 +138,33 @@ impl Mailboxes {
                     "the event loop is used from two threads at once",
                 ));
             };
-            mailbox
-                .waiting
-                .insert(number, (future.clone().unbind(), request));
-            (number, mailbox.inbox.clone())
+            let awaited = Awaited {
+                future: future.clone().unbind(),
+                request,
+                stage: Stage::Here,
+            };
+            mailbox.waiting.insert(number, awaited);
+            mailbox.outgoing.push(number);
+            let first = mailbox.outgoing.len() == 1;
+            let full = mailbox.outgoing.len() == SACK;
+            (
+                number,
+                full,
+                first.then(|| mailbox.post.clone_ref(store.py())),
+            )
         };
-        let place = Place {
+        if let Some(post) = post {
+            event_loop.call_method1(intern!(store.py(), "call_soon"), (post,))?;
+        }
+        if full {
+            self::post(store.py(), shared, identity)?;
+        }
+        Ok(Flight {
             store: store.clone().unbind(),
             identity,
             number,
             future: future.unbind(),
-        };
-        Ok((place, Box::new(move |outcome| inbox.put(number, outcome))))
+        })
     }
 
     /// Forgets everything, in a child: its loops are other loops, and the objects belong to the parent's past.
@@ -171,11 +219,65 @@ fn open<'py>(
         arrived: Mutex::default(),
         bell,
     });
+    let owner: Py<Store> = store.clone().unbind();
+    let post = PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<()> {
+        let py = arguments.py();
+        post(py, owner.bind(py).get().shared(), identity)
+    })?;
+    let owner: Py<Store> = store.clone().unbind();
+    let leave = PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<()> {
+        let py = arguments.py();
+        close_if_idle(py, owner.bind(py).get().shared(), identity)
+    })?;
     Ok(Mailbox {
         event_loop: event_loop.clone().unbind(),
         inbox,
+        leave: leave.into_any().unbind(),
+        leaving: false,
+        post: post.into_any().unbind(),
+        outgoing: Vec::new(),
         waiting: HashMap::new(),
     })
+}
+
+/// Hands the store what was submitted since the last turn of the loop.
+fn post(py: Python<'_>, shared: &Shared, identity: usize) -> PyResult<()> {
+    let (inbox, requests) = {
+        let mut mailboxes = shared.mailboxes.lock();
+        let Some(mailbox) = mailboxes.by_loop.get_mut(&identity) else {
+            return Ok(());
+        };
+        let numbers = std::mem::take(&mut mailbox.outgoing);
+        // Those that are not there any more were withdrawn.
+        let requests: Vec<_> = numbers
+            .into_iter()
+            .filter_map(|number| {
+                let awaited = mailbox.waiting.get(&number)?;
+                let future = awaited.future.clone_ref(py);
+                Some((number, future, awaited.request.clone()))
+            })
+            .collect();
+        (mailbox.inbox.clone(), requests)
+    };
+    let mut tickets = Vec::with_capacity(requests.len());
+    for (number, future, request) in requests {
+        // One that was cancelled stays here until its task withdraws it.
+        let cancelled = future.bind(py).call_method0(intern!(py, "cancelled"))?;
+        if !cancelled.is_truthy()? {
+            let inbox = inbox.clone();
+            let done: Done = Box::new(move |outcome| inbox.put(number, outcome));
+            tickets.push((number, shared.engine().submit(request, done)));
+        }
+    }
+    let mut mailboxes = shared.mailboxes.lock();
+    if let Some(mailbox) = mailboxes.by_loop.get_mut(&identity) {
+        for (number, ticket) in tickets {
+            if let Some(awaited) = mailbox.waiting.get_mut(&number) {
+                awaited.stage = Stage::Sent(ticket);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Hands the answers that have arrived to their futures; called by the loop.
@@ -198,28 +300,63 @@ fn deliver(store: &Bound<'_, Store>, identity: usize) -> PyResult<()> {
             .by_loop
             .get_mut(&identity)
             .and_then(|mailbox| mailbox.waiting.remove(&number));
-        let Some((future, request)) = waiting else {
+        let Some(Awaited {
+            future, request, ..
+        }) = waiting
+        else {
             continue;
         };
         let future = future.bind(py);
         let answer = store.get().answer(py, &request, outcome);
-        if future.call_method0("done")?.is_truthy()? {
-            continue; // cancelled: the write is finished, and nobody waits for it
-        }
-        match answer {
-            Ok(value) => future.call_method1("set_result", (value,))?,
-            Err(error) => future.call_method1("set_exception", (error.into_value(py),))?,
+        let told = match answer {
+            Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
+            Err(error) => {
+                future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))
+            }
         };
+        if let Err(error) = told
+            && !future.call_method0(intern!(py, "done"))?.is_truthy()?
+        {
+            return Err(error);
+        }
+        // Else it was cancelled: the write is finished, and nobody waits for it.
     }
-    close_if_idle(py, shared, identity)
+    leave_if_idle(py, shared, identity)
+}
+
+/// Lets the loop close an idle mailbox in its next turn, behind those who were just answered.
+fn leave_if_idle(py: Python<'_>, shared: &Shared, identity: usize) -> PyResult<()> {
+    let idle = {
+        let mut mailboxes = shared.mailboxes.lock();
+        match mailboxes.by_loop.get_mut(&identity) {
+            Some(mailbox) if mailbox.waiting.is_empty() && !mailbox.leaving => {
+                mailbox.leaving = true;
+                Some((
+                    mailbox.event_loop.clone_ref(py),
+                    mailbox.leave.clone_ref(py),
+                ))
+            }
+            _ => None,
+        }
+    };
+    if let Some((event_loop, leave)) = idle {
+        event_loop
+            .bind(py)
+            .call_method1(intern!(py, "call_soon"), (leave,))?;
+    }
+    Ok(())
 }
 
 fn close_if_idle(py: Python<'_>, shared: &Shared, identity: usize) -> PyResult<()> {
     let idle = {
         let mut mailboxes = shared.mailboxes.lock();
-        match mailboxes.by_loop.get(&identity) {
+        match mailboxes.by_loop.get_mut(&identity) {
             Some(mailbox) if mailbox.waiting.is_empty() => mailboxes.by_loop.remove(&identity),
-            _ => None,
+            Some(mailbox) => {
+                mailbox.leaving = false;
+                None
+            }
+            None => None,
         }
     };
     if let Some(mailbox) = idle
@@ -272,25 +409,44 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     ask.bind(py).call0()
 }
 
-/// Where the answer to one request is awaited.
-pub struct Place {
+/// A submitted request whose answer is awaited.
+#[pyclass(frozen, module = "mintkey._core")]
+pub struct Flight {
     store: Py<Store>,
     identity: usize,
     number: u64,
     future: Py<PyAny>,
 }
 
-/// A submitted request whose answer is awaited.
-#[pyclass(frozen, module = "mintkey._core")]
-pub struct Flight {
-    place: Place,
-    ticket: Box<dyn Ticket>,
+impl Flight {
+    /// Takes the request out of the mailbox, unless the store has it.
+    fn keep_back(&self, shared: &Shared) -> Kept {
+        let mut mailboxes = shared.mailboxes.lock();
+        let Some(mailbox) = mailboxes.by_loop.get_mut(&self.identity) else {
+            return Kept::Gone;
+        };
+        let Some(awaited) = mailbox.waiting.get_mut(&self.number) else {
+            return Kept::Gone;
+        };
+        match std::mem::replace(&mut awaited.stage, Stage::AskedBack) {
+            Stage::Sent(ticket) => Kept::Sent(ticket),
+            Stage::AskedBack => Kept::Gone,
+            Stage::Here => mailbox
+                .waiting
+                .remove(&self.number)
+                .map_or(Kept::Gone, Kept::Back),
+        }
+    }
 }
 
-impl Flight {
-    pub fn new(place: Place, ticket: Box<dyn Ticket>) -> Self {
-        Self { place, ticket }
-    }
+/// What became of a request that is taken back.
+enum Kept {
+    /// The store never got it.
+    Back(Awaited),
+    /// The store has it.
+    Sent(Box<dyn Ticket>),
+    /// It was answered, or taken back before.
+    Gone,
 }
 
 #[pymethods]
@@ -298,22 +454,29 @@ impl Flight {
     /// The future of the answer.
     #[getter]
     fn future(&self, py: Python<'_>) -> Py<PyAny> {
-        self.place.future.clone_ref(py)
+        self.future.clone_ref(py)
     }
 
     /// Takes the request back; True if it was never begun.
     fn withdraw(&self, py: Python<'_>) -> PyResult<bool> {
-        let withdrawn = py.detach(|| self.ticket.withdraw());
+        let shared = self.store.get().shared();
+        let withdrawn = match self.keep_back(shared) {
+            Kept::Gone => return Ok(false),
+            Kept::Back(awaited) => {
+                drop(awaited);
+                true
+            }
+            Kept::Sent(ticket) => py.detach(|| ticket.withdraw()),
+        };
         if withdrawn {
-            let shared = self.place.store.get().shared();
             let waited = shared
                 .mailboxes
                 .lock()
                 .by_loop
-                .get_mut(&self.place.identity)
-                .and_then(|mailbox| mailbox.waiting.remove(&self.place.number));
+                .get_mut(&self.identity)
+                .and_then(|mailbox| mailbox.waiting.remove(&self.number));
             drop(waited);
-            close_if_idle(py, shared, self.place.identity)?;
+            close_if_idle(py, shared, self.identity)?;
         }
         Ok(withdrawn)
     }

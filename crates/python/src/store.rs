@@ -19,6 +19,10 @@ pub struct Shared {
 }
 
 impl Shared {
+    pub fn engine(&self) -> &dyn mintkey_store::Store {
+        &*self.engine
+    }
+
     /// Before a fork: the store gets ready, and no other thread is inside the mailboxes.
     pub fn before_fork(&self) {
         self.engine.before_fork();
@@ -122,10 +126,7 @@ impl Store {
         request: &PyRequest,
         event_loop: &Bound<'py, PyAny>,
     ) -> PyResult<Flight> {
-        let shared = slf.get().shared.clone();
-        let (place, done) = Mailboxes::expect(slf, event_loop, request.request.clone())?;
-        let ticket = shared.engine.submit(request.request.clone(), done);
-        Ok(Flight::new(place, ticket))
+        Mailboxes::send(slf, event_loop, request.request.clone())
     }
 
     /// Closes connections and ends threads, after what is running.

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use mintkey_store::{Error, ErrorKind, Reply, Result};
+use mintkey_store::{Error, ErrorKind, Reply, Request, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::caller::{DETOURS, Leg, RESPITE, TRIES, outcome, unreached};
 use crate::connection::Cause;
 use crate::engine::perform;
+use crate::joining::joined;
 use crate::line::{Line, Sent};
 use crate::nodes::Node;
 use crate::queue::Entry;
@@ -43,7 +44,8 @@ pub fn work(shared: Arc<Shared>, bell: UnixStream) {
 
 /// A request in flight.
 struct Flight {
-    entry: Arc<Entry>,
+    /// What was submitted: one request, or several that are carried out together.
+    entries: Vec<Arc<Entry>>,
     operation: Pin<Box<dyn Future<Output = Result<Reply>> + Send>>,
     talk: Talk,
     watch: Watch,
@@ -56,6 +58,28 @@ struct Flight {
     detours: usize,
     /// What is told if a server of the Cluster stays away.
     trouble: Option<Error>,
+}
+
+/// Gives all who wait for it the answer to their joined request.
+fn deliver(entries: &[Arc<Entry>], answer: Result<Reply>) {
+    match (entries, answer) {
+        ([entry], answer) => entry.deliver(answer),
+        (entries, Ok(Reply::Written(outcomes))) => {
+            for (entry, outcome) in entries.iter().zip(outcomes) {
+                entry.deliver(outcome.map(|()| Reply::Done));
+            }
+        }
+        (entries, Ok(_)) => {
+            for entry in entries {
+                entry.deliver(Ok(Reply::Done));
+            }
+        }
+        (entries, Err(error)) => {
+            for entry in entries {
+                entry.deliver(Err(Error::new(error.kind, error.message.clone())));
+            }
+        }
+    }
 }
 
 /// The thread's own things.
@@ -96,25 +120,23 @@ impl Worker {
             if entries.is_empty() {
                 return !ends;
             }
-            for entry in entries {
-                if entry.take() {
-                    self.begin(entry);
-                }
+            let taken = entries.into_iter().filter(|entry| entry.take());
+            for (entries, request) in joined(taken) {
+                self.begin(entries, request);
             }
         }
     }
 
-    fn begin(&mut self, entry: Arc<Entry>) {
+    fn begin(&mut self, entries: Vec<Arc<Entry>>, request: Arc<Request>) {
         let talk = Talk::default();
         let operation = {
             let (shared, talk) = (Arc::clone(&self.shared), talk.clone());
-            let request = Arc::clone(&entry.request);
             Box::pin(async move { perform(&shared.engine, &talk, &request).await })
         };
         self.number += 1;
         let watch = Watch::new(None, self.shared.engine.config.timeout);
         let flight = Flight {
-            entry,
+            entries,
             operation,
             talk,
             watch,
@@ -139,7 +161,7 @@ impl Worker {
         match flight.operation.as_mut().poll(&mut context) {
             Poll::Ready(answer) => {
                 if let Some(flight) = self.flights.remove(&number) {
-                    flight.entry.deliver(answer);
+                    deliver(&flight.entries, answer);
                 }
             }
             Poll::Pending => {

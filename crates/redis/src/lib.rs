@@ -14,6 +14,7 @@ mod connection;
 mod engine;
 mod eviction;
 mod gate;
+mod joining;
 mod layout;
 mod line;
 mod merge;

@@ -112,24 +112,35 @@ return redis.status_reply('OK')
 /// Puts rows whole, of a table without indexes: several in one step cost little more than one.
 ///
 /// Keys: the table's order, the catalog, the rows. Arguments: the catalog's epoch; then for each row
-/// `any` or `absent`, its member of the order, milliseconds to live or nothing, the number of arguments
-/// that follow, and these: its fields with their values.
+/// `any`, `absent` or `new` (it cannot be there, so nobody looks), its member of the order, milliseconds
+/// to live or nothing, the number of arguments that follow, and these: its fields with their values.
 ///
 /// Answers `STALE` (another catalog), or for each row `OK`, an error, or the row in the way.
 pub static PUT: Script = Script::new(
     r"
-local order, call, answers, place = KEYS[1], redis.call, {}, 2
+local call, answers, places, stood, members, place = redis.call, {}, {}, {}, {}, 2
 if call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
 local ok = redis.status_reply('OK')
 for i = 3, #KEYS do
-  local row, mode, life = KEYS[i], ARGV[place], ARGV[place + 2]
-  local first = place + 4
-  local last = first + tonumber(ARGV[place + 3]) - 1
-  local met = call('EXISTS', row) == 1 and redis.pcall(mode == 'absent' and 'HGETALL' or 'HLEN', row)
+  local row, mode = KEYS[i], ARGV[place]
+  local met = mode ~= 'new' and call('EXISTS', row) == 1
+    and redis.pcall(mode == 'absent' and 'HGETALL' or 'HLEN', row)
   if type(met) == 'table' then
     answers[i - 2] = met
   else
-    call('ZADD', order, 0, ARGV[place + 1])
+    answers[i - 2], places[i], stood[i] = ok, place, met
+    members[#members + 1] = 0
+    members[#members + 1] = ARGV[place + 1]
+  end
+  place = place + 4 + ARGV[place + 3]
+end
+if #members > 0 then call('ZADD', KEYS[1], unpack(members)) end
+for i = 3, #KEYS do
+  place = places[i]
+  if place then
+    local row, life, met = KEYS[i], ARGV[place + 2], stood[i]
+    local first = place + 4
+    local last = first + ARGV[place + 3] - 1
     for from = first, last, 1000 do
       call('HSET', row, unpack(ARGV, from, math.min(from + 999, last)))
     end
@@ -141,9 +152,7 @@ for i = 3, #KEYS do
       end
     end
     if life ~= '' then call('PEXPIRE', row, life) elseif met then call('PERSIST', row) end
-    answers[i - 2] = ok
   end
-  place = last + 1
 end
 return answers
 ",

@@ -22,6 +22,8 @@ pub enum Mode<'a> {
     Any,
     /// Nothing.
     Absent,
+    /// Nothing, which is as good as certain: nobody looks.
+    New,
     /// What was read before, or nothing.
     Same(Option<&'a Stored>),
 }
@@ -72,7 +74,7 @@ impl Errand<'_> {
         let mut call = layout.script(&WRITE, &keys, room).arg(&layout.epoch);
         call.push(match mode {
             Mode::Any => b"any",
-            Mode::Absent => b"absent",
+            Mode::Absent | Mode::New => b"absent",
             Mode::Same(_) => b"same",
         });
         call.push(&Layout::member(key));
@@ -147,6 +149,7 @@ impl Errand<'_> {
         for (key, put, mode) in puts {
             call.push(match mode {
                 Mode::Any => b"any",
+                Mode::New => b"new",
                 _ => b"absent",
             });
             call.push(&Layout::member(key));
@@ -385,7 +388,10 @@ impl Errand<'_> {
                                 self.write(write).await
                             }
                             Ok(_) => self.write(write).await,
-                            Err(error) => Err(error),
+                            Err(error) => Err(match key_of(write) {
+                                Some(key) => error.at(&key),
+                                None => error,
+                            }),
                         });
                     }
                 }
@@ -440,6 +446,8 @@ impl Errand<'_> {
             let call = match (write, mode) {
                 (Write::Put(put), Some(mode)) if layout.table.indexes.is_empty() => {
                     let group = &mut groups[number];
+                    let certain = put.guard.wide && matches!(mode, Mode::Absent);
+                    let mode = if certain { Mode::New } else { mode };
                     group.puts.push((key, put, mode));
                     group.places.push(place);
                     if group.puts.len() == GROUP {
@@ -515,7 +523,7 @@ impl Errand<'_> {
 type OneStep = (usize, Key, Option<Mode<'static>>);
 
 /// Rows put in one step: the server answers nobody else meanwhile.
-const GROUP: usize = 64;
+pub const GROUP: usize = 64;
 
 /// Rows of one bucket that are put in one step, and the places of their writes.
 #[derive(Default)]
@@ -568,11 +576,20 @@ enum Found {
 }
 
 /// How a put goes that needs no look at the row before.
-const fn one_step(put: &Put) -> Option<Mode<'static>> {
+pub const fn one_step(put: &Put) -> Option<Mode<'static>> {
     match (&put.guard.row, &put.guard.version, &put.guard.condition) {
         (Row::Any, None, None) => Some(Mode::Any),
         (Row::Absent, None, None) => Some(Mode::Absent),
         _ => None,
+    }
+}
+
+/// The key of the row that is written.
+fn key_of(write: &Write) -> Option<Key> {
+    match write {
+        Write::Put(put) => put.table.key_of(&put.item).ok(),
+        Write::Update(update) => Some(update.key.clone()),
+        Write::Delete(delete) => Some(delete.key.clone()),
     }
 }
 

@@ -1,0 +1,70 @@
+//! Puts that were submitted at the same time, as one request: many rows in one step of the server cost
+//! little more than one.
+
+use std::sync::Arc;
+
+use mintkey_store::{BatchWrite, Guard, Operation, Put, Request, Write};
+
+use crate::queue::Entry;
+use crate::writer::{GROUP, one_step};
+
+/// What was submitted, in order, with the request to carry out for it: neighbours that put rows of one
+/// table share one.
+pub fn joined(
+    entries: impl Iterator<Item = Arc<Entry>>,
+) -> impl Iterator<Item = (Vec<Arc<Entry>>, Arc<Request>)> {
+    let mut entries = entries.peekable();
+    std::iter::from_fn(move || {
+        let mut own = vec![entries.next()?];
+        while own.len() < GROUP
+            && let Some(next) = entries.next_if(|next| go_together(&own[0].request, &next.request))
+        {
+            own.push(next);
+        }
+        let request = if own.len() == 1 {
+            Arc::clone(&own[0].request)
+        } else {
+            Arc::new(join(&own))
+        };
+        Some((own, request))
+    })
+}
+
+/// The put of a request that needs no look before, of a table without indexes.
+fn plain_put(request: &Request) -> Option<&Put> {
+    match &request.operation {
+        Operation::Put(put) if put.table.indexes.is_empty() && one_step(put).is_some() => Some(put),
+        _ => None,
+    }
+}
+
+fn go_together(one: &Request, other: &Request) -> bool {
+    match (plain_put(one), plain_put(other)) {
+        (Some(put), Some(next)) => one.now == other.now && Arc::ptr_eq(&put.table, &next.table),
+        _ => false,
+    }
+}
+
+fn join(entries: &[Arc<Entry>]) -> Request {
+    let puts = entries
+        .iter()
+        .filter_map(|entry| plain_put(&entry.request))
+        .map(|put| {
+            // What a batch may leave out for a wide key, a save of its own may not.
+            let guard = Guard {
+                wide: false,
+                ..put.guard.clone()
+            };
+            Put {
+                guard,
+                ..put.clone()
+            }
+        });
+    Request {
+        now: entries[0].request.now,
+        operation: Operation::BatchWrite(BatchWrite {
+            table: Arc::clone(entries[0].request.operation.table()),
+            writes: puts.map(Write::Put).collect(),
+        }),
+    }
+}
