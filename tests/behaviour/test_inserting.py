@@ -238,7 +238,7 @@ async def test_from_dict_makes_a_new_item(do):
 # Several at once.
 
 
-async def total(**key: str) -> float | None:
+async def total(**key: Any) -> float | None:
     order = await Order.aget(**key)
     return None if order is None else order.total
 
