@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mintkey_store::{Error, ErrorKind, Reply, Request, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::caller::{DETOURS, Leg, RESPITE, TRIES, outcome, unreached};
+use crate::caller::{DETOURS, Leg, RESPITE, TRIES, outcome, refused, unreached};
 use crate::connection::Cause;
 use crate::engine::perform;
 use crate::joining::joined;
@@ -460,6 +460,12 @@ impl Worker {
                 && flight.round == round
             {
                 let trouble = flight.trouble.take();
+                if trouble.is_none() && refused(&mut flight.legs) {
+                    let legs = std::mem::take(&mut flight.legs);
+                    let values = legs.into_iter().filter_map(|leg| leg.value);
+                    self.answer(number, Ok(values.collect()));
+                    continue;
+                }
                 let outcome = outcome(&flight.calls, &flight.legs);
                 self.refuse(number, trouble.unwrap_or_else(|| stop.error(outcome)));
             }

@@ -69,6 +69,17 @@ impl Leg {
     }
 }
 
+/// Takes what servers said that could not do it for the answer, when there is no more time; false if one
+/// said nothing.
+pub fn refused(legs: &mut [Leg]) -> bool {
+    for leg in &mut *legs {
+        if leg.value.is_none() {
+            leg.value = leg.refusal.take();
+        }
+    }
+    legs.iter().all(|leg| leg.value.is_some())
+}
+
 /// What is known of calls of which some were not answered.
 pub fn outcome(calls: &[Call], legs: &[Leg]) -> Outcome {
     let mut legs = calls.iter().zip(legs);
@@ -385,15 +396,11 @@ impl Exchange<'_> {
             if let Some(error) = self.trouble.take() {
                 return Err(error);
             }
-            for leg in &mut self.legs {
-                if leg.value.is_none() {
-                    leg.value = leg.refusal.take();
-                }
-            }
-            if self.legs.iter().any(|leg| leg.value.is_none()) {
-                return Err(stop.error(outcome(self.calls, &self.legs)));
-            }
-            return Ok(());
+            return if refused(&mut self.legs) {
+                Ok(())
+            } else {
+                Err(stop.error(outcome(self.calls, &self.legs)))
+            };
         }
         pause(RESPITE);
         let nodes = &self.shared.nodes;

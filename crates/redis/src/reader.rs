@@ -1,6 +1,7 @@
 //! Reads: one item, several, or a page of them.
 
 use std::collections::BTreeSet;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use mintkey_store::{
@@ -9,7 +10,7 @@ use mintkey_store::{
 };
 
 use crate::engine::Errand;
-use crate::layout::{Layout, Span, key_attributes};
+use crate::layout::{self, Layout, Span, key_attributes};
 use crate::merge::{Merge, Source};
 use crate::ranges;
 use crate::resp::{self, Call};
@@ -193,7 +194,7 @@ impl Errand<'_> {
             count: query.count,
             segment: None,
         };
-        reading.page(&layouts, &span).await
+        reading.page(&layouts, span).await
     }
 
     async fn scan_page(&self, scan: &Scan) -> Result<Option<Page>> {
@@ -218,7 +219,7 @@ impl Errand<'_> {
             count: scan.count,
             segment,
         };
-        reading.page(&layouts, &range).await
+        reading.page(&layouts, range).await
     }
 }
 
@@ -243,11 +244,21 @@ struct Found {
     /// The bytes of the row.
     size: usize,
     item: Option<Item>,
+    /// Where it is in the index, if not where the member says.
+    moved: Option<Moved>,
+}
+
+/// Where a row is that is not where its index said.
+enum Moved {
+    /// Here, in the part of the index that was read.
+    Here(Vec<u8>),
+    /// Elsewhere, or not in the index.
+    Away,
 }
 
 impl Reading<'_> {
     /// The page; nothing if a catalog is not what is known here.
-    async fn page(&self, layouts: &[Arc<Layout>], span: &Span) -> Result<Option<Page>> {
+    async fn page(&self, layouts: &[Arc<Layout>], mut span: Span) -> Result<Option<Page>> {
         if self.limit == Some(0) {
             return Err(Error::invalid(
                 "a page of 0 items leads nowhere: the limit is at least 1",
@@ -276,12 +287,7 @@ impl Reading<'_> {
         let (mut bytes, mut seen) = (0, 0);
         let mut last: Option<Position> = None;
         let mut full = false;
-        let mut rows = match self.limit {
-            // One more, to know whether something is behind.
-            Some(limit) if self.filter.is_none() => limit.saturating_add(1).min(MOST_ROWS),
-            _ if matches!(fields, Fields::Some(_)) => MOST_ROWS,
-            _ => FIRST_ROWS,
-        };
+        let mut rows = self.first_rows(&fields);
         loop {
             let Some(members) = merge.take(self.errand, rows).await? else {
                 return Ok(None);
@@ -291,30 +297,30 @@ impl Reading<'_> {
             }
             let more = members.len() == rows;
             seen += members.len();
-            let found = self.rows(&merge, &members, &fields, &mut decoder).await?;
+            let mut found = self.rows(&merge, &members, &fields, &mut decoder).await?;
             let read: usize = found.iter().map(|row| row.size).sum();
+            let end = members.last().filter(|_| more).map(|(_, member)| member);
+            self.follow(&members, &mut found, &span, end.map(Vec::as_slice));
             let (mut stale, mut next) = (Vec::new(), None);
-            for Found {
-                place,
-                key,
-                size,
-                item,
-            } in found
-            {
-                let (source, member) = &members[place];
+            for row in found {
+                let (source, member) = &members[row.place];
                 let layout = &merge.sources[*source].layout;
-                let Some(item) = item else {
-                    stale.push(clean(layout, &key, member, self.index, None));
+                let expired = |item: &&Item| table.is_expired(item, self.errand.now);
+                let gone = row.item.as_ref().filter(expired);
+                if gone.is_some() || row.item.is_none() || row.moved.is_some() {
+                    stale.push(clean(layout, &row.key, member, self.index, gone));
+                }
+                let Found {
+                    key,
+                    size,
+                    item: Some(item),
+                    moved: None | Some(Moved::Here(_)),
+                    ..
+                } = row
+                else {
                     continue;
                 };
-                if table.is_expired(&item, self.errand.now) {
-                    stale.push(clean(layout, &key, member, self.index, Some(&item)));
-                    continue;
-                }
-                if let Some(index) = self.index
-                    && Layout::index_member(index, &item, &key).as_deref() != Some(member)
-                {
-                    stale.push(clean(layout, &key, member, self.index, None));
+                if expired(&&item) {
                     continue;
                 }
                 if full {
@@ -339,6 +345,9 @@ impl Reading<'_> {
             if !more {
                 break;
             }
+            if let Some((_, end)) = members.last() {
+                span = layout::resume(span, end.clone(), self.descending);
+            }
             let size = (read / members.len()).max(1);
             rows = if full {
                 2
@@ -347,6 +356,55 @@ impl Reading<'_> {
             };
         }
         Ok(Some(page))
+    }
+
+    /// How many rows are read first.
+    fn first_rows(&self, fields: &Fields) -> usize {
+        match self.limit {
+            // One more, to know whether something is behind.
+            Some(limit) if self.filter.is_none() => limit.saturating_add(1).min(MOST_ROWS),
+            _ if matches!(fields, Fields::Some(_)) => MOST_ROWS,
+            _ => FIRST_ROWS,
+        }
+    }
+
+    /// Looks which rows are not where their index says any more. One that was changed since the index was read
+    /// is answered where it is now, if that is in the part that was read: else a row that never left the
+    /// range could be missing.
+    fn follow(
+        &self,
+        members: &[(usize, Vec<u8>)],
+        found: &mut [Found],
+        span: &Span,
+        end: Option<&[u8]>,
+    ) {
+        let Some(index) = self.index else { return };
+        let is_read = |member: &Vec<u8>| {
+            let before_end = end.is_none_or(|end| (&member[..] > end) == self.descending);
+            before_end && span.contains(member) && members.iter().all(|(_, own)| own != member)
+        };
+        let mut here: Vec<Vec<u8>> = Vec::new();
+        let mut any = false;
+        for row in &mut *found {
+            let Some(item) = &row.item else { continue };
+            let now = Layout::index_member(index, item, &row.key);
+            if now.as_ref() != Some(&members[row.place].1) {
+                let now = now.filter(|now| is_read(now) && !here.contains(now));
+                here.extend(now.clone());
+                row.moved = Some(now.map_or(Moved::Away, Moved::Here));
+                any = true;
+            }
+        }
+        if any {
+            let member = |row: &Found| match &row.moved {
+                Some(Moved::Here(member)) => member.clone(),
+                _ => members[row.place].1.clone(),
+            };
+            found.sort_by_cached_key(member);
+            if self.descending {
+                found.reverse();
+            }
+        }
     }
 
     async fn counted(&self, merge: &Merge) -> Result<Option<Page>> {
@@ -397,6 +455,7 @@ impl Reading<'_> {
                 key,
                 size: 0,
                 item: None,
+                moved: None,
             });
         }
         if calls.is_empty() {
