@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -68,7 +69,7 @@ impl Members {
         std::fs::create_dir_all(&folder).unwrap();
         let script = "cd \"$0\"; redis-server --port $1 --bind 127.0.0.1 --cluster-enabled yes \
                       --cluster-node-timeout 1000 --save '' --appendonly yes --appendfsync always \
-                      --repl-diskless-sync-delay 0 >>log 2>&1 & read -r _; \
+                      --repl-diskless-sync-delay 0 >>log 2>&1 & echo $! >pid; read -r _; \
                       kill $! 2>/dev/null; wait; rm -r \"$0\"; rmdir \"${0%/*}\" 2>/dev/null";
         let shell = Command::new("sh")
             .args(["-c", script, folder.to_str().unwrap(), &port.to_string()])
@@ -81,6 +82,49 @@ impl Members {
             std::thread::yield_now();
         }
         shell
+    }
+
+    /// Kills a member at once, as a crash does.
+    pub fn kill(&self, port: u16) {
+        let pid = std::fs::read_to_string(self.folder.join(format!("{port}/pid"))).unwrap();
+        let killed = Command::new("kill").args(["-9", pid.trim()]).status();
+        assert!(killed.unwrap().success());
+    }
+
+    /// The member that has a slot, as a member tells that lives.
+    pub fn holder(&self, slot: &str) -> u16 {
+        let slot: u16 = slot.parse().unwrap();
+        let mut told = self.ports.iter().map(|port| slots(*port));
+        let told = told.find(|ranges| !ranges.is_empty()).unwrap();
+        let range = told.iter().find(|(range, _)| range.contains(&slot));
+        range.unwrap().1
+    }
+
+    /// Whether a member says that another has a slot.
+    pub fn knows(&self, port: u16, slot: &str, holder: u16) -> bool {
+        let slot: u16 = slot.parse().unwrap();
+        let own = |(range, port): &(RangeInclusive<u16>, u16)| {
+            range.contains(&slot) && *port == holder && self.ports.contains(port)
+        };
+        slots(port).iter().any(own)
+    }
+
+    /// Those that have slots.
+    pub fn primaries(&self) -> Vec<u16> {
+        let is_primary = |port: &u16| {
+            let role = texts(*port, &["ROLE"]);
+            role.first().is_some_and(|role| role == "master")
+        };
+        self.ports.iter().copied().filter(is_primary).collect()
+    }
+
+    /// The replicas of a primary.
+    pub fn replicas(&self, primary: u16) -> Vec<u16> {
+        let of_primary = |port: &u16| {
+            let role = texts(*port, &["ROLE"]);
+            role.first().is_some_and(|role| role == "slave") && role[2] == primary.to_string()
+        };
+        self.ports.iter().copied().filter(of_primary).collect()
     }
 
     /// Whether a member sees the whole Cluster, and a replica its primary.
@@ -118,6 +162,28 @@ impl Drop for Members {
             let _ = shell.wait();
         }
     }
+}
+
+/// The ranges of slots that a member knows, each with its primary's port.
+fn slots(port: u16) -> Vec<(RangeInclusive<u16>, u16)> {
+    let told = texts(port, &["CLUSTER", "NODES"]).join("");
+    let mut found = Vec::new();
+    for line in told.lines() {
+        let mut words = line.split(' ').skip(1);
+        let place = words.next().unwrap();
+        let own = place
+            .split('@')
+            .next()
+            .and_then(|place| place.split(':').nth(1));
+        // Flags, primary, three times and the state of the link come before the slots.
+        for range in words.skip(6) {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            if let (Ok(first), Ok(last)) = (first.parse(), last.parse()) {
+                found.push((first..=last, own.unwrap().parse().unwrap()));
+            }
+        }
+    }
+    found
 }
 
 /// A port that nobody listens at, as is the one above by 10,000, where the members talk.
