@@ -110,7 +110,8 @@ impl Queue {
         self.0.with(|waiting| {
             let many = waiting.entries.len().min(room);
             if many == 0 {
-                waiting.alive = !ends;
+                // Never set: a thread that a fork left behind must not pass for the one to come.
+                waiting.alive &= !ends;
                 waiting.asleep = room > 0;
             }
             waiting.entries.drain(..many).collect()
