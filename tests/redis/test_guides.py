@@ -9,12 +9,17 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
+import urllib.parse
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from mintkey import Index, Model, connect
+from mintkey.attributes import StringAttribute
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 FENCE = re.compile(r"^```(py|text)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
@@ -77,6 +82,36 @@ def test_both_programs_print_what_the_guide_says(guide, package, start):
     assert rest == ""
     for block, printed in zip(own, outputs, strict=True):
         assert printed == (block.promised or ""), f"not what is printed by\n{block.source}"
+
+
+LOOK = re.compile(r"^redis-cli (?!-c |CONFIG)(.*)$", re.MULTILINE)
+
+
+def test_what_redis_cli_is_shown_to_find_is_there(url, prefix):
+    class Order(Model):
+        id = StringAttribute(partition_key=True)
+        status = StringAttribute()
+        by_status = Index(partition_key="status")
+
+    with connect(url):
+        Order(id="01ARZ3NDEKTSV4RRFFQ69G5FAV", status="paid").save()
+        Order(id="another", status="open").save()
+    address = urllib.parse.urlsplit(url)
+    at = ["redis-cli", "-h", str(address.hostname), "-p", str(address.port)]
+    looks = LOOK.findall((GUIDES / "redis.md").read_text("utf-8"))
+    printed = []
+    for look in looks:
+        command = [*at, *shlex.split(look.replace("shop/", f"{prefix}/"))]
+        printed.append(subprocess.run(command, check=True, capture_output=True).stdout.decode(errors="replace").strip())
+    assert len(printed) == len({*printed}) == 6
+    row, life, count, rows, entries, description = printed
+    assert row.splitlines()[:4] == ["id", '"01ARZ3NDEKTSV4RRFFQ69G5FAV"', "status", '"paid"']
+    assert life == "-1"
+    assert count == "2"
+    assert rows.splitlines() == ["01ARZ3NDEKTSV4RRFFQ69G5FAV", "another"]
+    assert "01ARZ3NDEKTSV4RRFFQ69G5FAV" in entries
+    assert "another" not in entries
+    assert "by_status" in description
 
 
 @pytest.mark.parametrize("guide", ["popoto", "redis-om"])
