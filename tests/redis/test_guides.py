@@ -21,7 +21,8 @@ import pytest
 from mintkey import Index, Model, connect
 from mintkey.attributes import StringAttribute
 
-GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+ROOT = Path(__file__).parents[2]
+GUIDES = ROOT / "docs" / "guides"
 FENCE = re.compile(r"^```(py|text)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 ADDRESS = "redis://localhost:6379/0"
 END_OF_BLOCK = "\0\n"
@@ -98,7 +99,7 @@ def test_what_redis_cli_is_shown_to_find_is_there(url, prefix):
         Order(id="another", status="open").save()
     address = urllib.parse.urlsplit(url)
     at = ["redis-cli", "-h", str(address.hostname), "-p", str(address.port)]
-    looks = LOOK.findall((GUIDES / "redis.md").read_text("utf-8"))
+    looks = LOOK.findall((ROOT / "docs/guides/redis.md").read_text("utf-8"))
     printed = []
     for look in looks:
         command = [*at, *shlex.split(look.replace("shop/", f"{prefix}/"))]
