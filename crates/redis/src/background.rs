@@ -121,7 +121,8 @@ impl Worker {
                 return !ends;
             }
             let taken = entries.into_iter().filter(|entry| entry.take());
-            for (entries, request) in joined(taken) {
+            let space = self.shared.engine.config.space.clone();
+            for (entries, request) in joined(&space, taken) {
                 self.begin(entries, request);
             }
         }

@@ -5,19 +5,24 @@ use std::sync::Arc;
 
 use mintkey_store::{BatchWrite, Guard, Operation, Put, Request, Write};
 
+use crate::batches::GROUP;
+use crate::layout::Space;
 use crate::queue::Entry;
-use crate::writer::{GROUP, one_step};
+use crate::writer::one_step;
 
 /// What was submitted, in order, with the request to carry out for it: neighbours that put rows of one
-/// table share one.
+/// table and bucket share one. Those of other buckets have nothing to do with each other: one may wait for
+/// a server of the Cluster that the other does not need.
 pub fn joined(
+    space: &Space,
     entries: impl Iterator<Item = Arc<Entry>>,
 ) -> impl Iterator<Item = (Vec<Arc<Entry>>, Arc<Request>)> {
     let mut entries = entries.peekable();
     std::iter::from_fn(move || {
         let mut own = vec![entries.next()?];
         while own.len() < GROUP
-            && let Some(next) = entries.next_if(|next| go_together(&own[0].request, &next.request))
+            && let Some(next) =
+                entries.next_if(|next| go_together(space, &own[0].request, &next.request))
         {
             own.push(next);
         }
@@ -38,9 +43,13 @@ fn plain_put(request: &Request) -> Option<&Put> {
     }
 }
 
-fn go_together(one: &Request, other: &Request) -> bool {
+fn go_together(space: &Space, one: &Request, other: &Request) -> bool {
     match (plain_put(one), plain_put(other)) {
-        (Some(put), Some(next)) => one.now == other.now && Arc::ptr_eq(&put.table, &next.table),
+        (Some(put), Some(next)) => {
+            one.now == other.now
+                && Arc::ptr_eq(&put.table, &next.table)
+                && space.bucket_of(put) == space.bucket_of(next)
+        }
         _ => false,
     }
 }

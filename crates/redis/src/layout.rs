@@ -21,7 +21,7 @@
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use mintkey_store::{Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Table};
+use mintkey_store::{Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Put, Table};
 
 use crate::bucket::{self, BUCKETS, TAGS};
 use crate::resp::Call;
@@ -75,6 +75,17 @@ impl Space {
         } else {
             0
         }
+    }
+
+    /// The bucket of an item; nothing if it has no partition key.
+    pub fn bucket_of(&self, put: &Put) -> Option<u8> {
+        if !self.in_buckets {
+            return Some(0);
+        }
+        let attribute = &put.table.partition;
+        let value = put.item.get(&attribute.name)?;
+        let partition = KeyValue::from_value(value, attribute.kind)?;
+        Some(bucket::of(&partition))
     }
 
     /// All buckets.

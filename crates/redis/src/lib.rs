@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod background;
+mod batches;
 mod bucket;
 mod caller;
 mod catalog;

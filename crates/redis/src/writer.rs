@@ -1,12 +1,8 @@
 //! Writes: a row with its place in the order and in the indexes, in one step.
 
-use std::collections::{BTreeSet, HashSet};
-use std::mem::take;
-use std::sync::Arc;
-
 use mintkey_store::{
-    BatchWrite, Delete, Error, ErrorKind, Item, Key, KeyValue, Outcome, Put, Reply, Result, Row,
-    Table, Update, Write, json, size, update,
+    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, Update, json,
+    size, update,
 };
 
 use crate::engine::Errand;
@@ -29,7 +25,8 @@ pub enum Mode<'a> {
 }
 
 /// How a script ended.
-enum Ended {
+pub enum Ended {
+    /// It is done.
     Done,
     /// The catalog is another than the one known here.
     Stale,
@@ -39,7 +36,8 @@ enum Ended {
     Met(Value),
 }
 
-fn ended(value: Value, table: &Table) -> Result<Ended> {
+/// Reads how a script ended.
+pub fn ended(value: Value, table: &Table) -> Result<Ended> {
     Ok(match accepted(value, table)? {
         Value::Status(word) if word == "OK" => Ended::Done,
         Value::Status(word) if word == "STALE" => Ended::Stale,
@@ -50,7 +48,7 @@ fn ended(value: Value, table: &Table) -> Result<Ended> {
 }
 
 /// Whether a write may have happened, and there may be time to look.
-fn is_doubtful(error: &Error) -> bool {
+pub fn is_doubtful(error: &Error) -> bool {
     error.kind == ErrorKind::Unavailable(Outcome::Unknown)
 }
 
@@ -110,7 +108,7 @@ impl Errand<'_> {
         call
     }
 
-    fn remove_call(layout: &Layout, key: &Key, expected: Option<&Stored>) -> Call {
+    pub fn remove_call(layout: &Layout, key: &Key, expected: Option<&Stored>) -> Call {
         let row = layout.row(key);
         let keys: [&[u8]; 3] = [&row, &layout.order, &layout.catalog];
         let mut call = layout
@@ -137,7 +135,7 @@ impl Errand<'_> {
     }
 
     /// The call that puts items of a table without indexes, each in its own mode.
-    fn put_call(&self, layout: &Layout, puts: &[(Key, &Put, Mode<'_>)]) -> Call {
+    pub fn put_call(&self, layout: &Layout, puts: &[(Key, &Put, Mode<'_>)]) -> Call {
         let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row(key)).collect();
         let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
         keys.extend(rows.iter().map(Vec::as_slice));
@@ -218,7 +216,7 @@ impl Errand<'_> {
         }
     }
 
-    fn check_put(&self, layout: &Layout, put: &Put) -> Result<()> {
+    pub fn check_put(&self, layout: &Layout, put: &Put) -> Result<()> {
         size::check_item(&put.item, &put.table, self.engine.config.max_item)?;
         layout.table.check_indexed(&put.item)?;
         if let Some(condition) = &put.guard.condition {
@@ -264,7 +262,7 @@ impl Errand<'_> {
     }
 
     /// Looks whether a row of which nobody knows is there.
-    async fn look_back(&self, layout: &Layout, key: &Key, sent: &Item) -> Found {
+    pub async fn look_back(&self, layout: &Layout, key: &Key, sent: &Item) -> Found {
         match self.read(layout, key).await {
             Ok(None) => Found::Nothing,
             Ok(Some(found)) if found.item == *sent => Found::Sent,
@@ -354,207 +352,6 @@ impl Errand<'_> {
             }
         }
     }
-
-    /// Writes several items. Those that need no look before go together.
-    pub async fn batch_write(&self, batch: &BatchWrite) -> Result<Reply> {
-        let mut written: Vec<Result<()>> = Vec::with_capacity(batch.writes.len());
-        let mut rest = &batch.writes[..];
-        while !rest.is_empty() {
-            let layouts = self.layouts_of(&batch.table, rest).await?;
-            let together = self.together(&layouts, rest);
-            let (writes, after) = rest.split_at(together.writes);
-            rest = after;
-            if writes.is_empty() {
-                if let Some((write, after)) = rest.split_first() {
-                    written.push(self.write(write).await);
-                    rest = after;
-                }
-                continue;
-            }
-            let places = together.places;
-            match self.talk.ask(together.calls).await {
-                Ok(values) => {
-                    let mut answers: Vec<Value> = vec![Value::Nil; writes.len()];
-                    for (value, places) in values.into_iter().zip(places) {
-                        for (place, answer) in places.iter().zip(each(value, places.len())) {
-                            answers[*place] = answer;
-                        }
-                    }
-                    for (write, value) in writes.iter().zip(answers) {
-                        written.push(match ended(value, &batch.table) {
-                            Ok(Ended::Done) => Ok(()),
-                            Ok(Ended::Stale) => {
-                                self.engine.layouts.forget();
-                                self.write(write).await
-                            }
-                            Ok(_) => self.write(write).await,
-                            Err(error) => Err(match key_of(write) {
-                                Some(key) => error.at(&key),
-                                None => error,
-                            }),
-                        });
-                    }
-                }
-                Err(error) if is_doubtful(&error) => {
-                    for write in writes {
-                        written.push(self.write_again(&batch.table, write, &error).await);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Reply::Written(written))
-    }
-
-    /// The layouts of the buckets that these writes go to, in order.
-    async fn layouts_of(&self, table: &Arc<Table>, writes: &[Write]) -> Result<Vec<Arc<Layout>>> {
-        let space = &self.engine.config.space;
-        if !space.in_buckets {
-            return self.all_layouts(table).await;
-        }
-        let buckets: BTreeSet<u8> = writes
-            .iter()
-            .filter_map(|write| match write {
-                Write::Put(put) => {
-                    let value = put.item.get(&table.partition.name)?;
-                    let partition = KeyValue::from_value(value, table.partition.kind)?;
-                    Some(space.bucket(&partition))
-                }
-                Write::Update(update) => Some(space.bucket(&update.key.partition)),
-                Write::Delete(delete) => Some(space.bucket(&delete.key.partition)),
-            })
-            .collect();
-        let buckets: Vec<u8> = buckets.into_iter().collect();
-        self.layouts(table, &buckets).await
-    }
-
-    /// The first of these writes that need no look before, as few calls. Each row is written once: a
-    /// write that must be done again must not come behind another of the same row.
-    fn together(&self, layouts: &[Arc<Layout>], writes: &[Write]) -> Together {
-        let mut together = Together::default();
-        let mut keys = HashSet::new();
-        let mut groups: Vec<Group<'_>> = layouts.iter().map(|_| Group::default()).collect();
-        for (place, write) in writes.iter().enumerate() {
-            let Some((number, key, mode)) = self.one_step_of(layouts, write) else {
-                break;
-            };
-            if !keys.insert(key.clone()) {
-                break;
-            }
-            together.writes += 1;
-            let layout = &layouts[number];
-            let call = match (write, mode) {
-                (Write::Put(put), Some(mode)) if layout.table.indexes.is_empty() => {
-                    let group = &mut groups[number];
-                    let certain = put.guard.wide && matches!(mode, Mode::Absent);
-                    let mode = if certain { Mode::New } else { mode };
-                    group.puts.push((key, put, mode));
-                    group.places.push(place);
-                    if group.puts.len() == GROUP {
-                        together.push(self.put_call(layout, &group.puts), take(&mut group.places));
-                        group.puts.clear();
-                    }
-                    continue;
-                }
-                (Write::Put(put), Some(mode)) => self.write_call(layout, &key, &put.item, mode),
-                _ => Self::remove_call(layout, &key, None),
-            };
-            together.push(call, vec![place]);
-        }
-        for (layout, group) in layouts.iter().zip(groups) {
-            if !group.puts.is_empty() {
-                together.push(self.put_call(layout, &group.puts), group.places);
-            }
-        }
-        together
-    }
-
-    async fn write(&self, write: &Write) -> Result<()> {
-        match write {
-            Write::Put(put) => self.put(put).await,
-            Write::Update(update) => self.update(update).await.map(|_| ()),
-            Write::Delete(delete) => self.delete(delete).await,
-        }
-    }
-
-    /// Does a write of which nobody knows whether it happened; what must not happen twice is looked for.
-    async fn write_again(&self, table: &Arc<Table>, write: &Write, doubt: &Error) -> Result<()> {
-        if let Write::Put(put) = write
-            && put.guard.row == Row::Absent
-        {
-            let key = table.key_of(&put.item)?;
-            let layout = self.layout(table, &key.partition).await?;
-            match self.look_back(&layout, &key, &put.item).await {
-                Found::Sent => return Ok(()),
-                Found::Nothing => {}
-                Found::Other => return Err(Error::new(doubt.kind, doubt.message.clone())),
-            }
-        }
-        self.write(write).await
-    }
-
-    /// Which of the layouts a write that needs no look before goes to, its key, and the mode of a put;
-    /// nothing if it needs one, or is refused.
-    fn one_step_of(&self, layouts: &[Arc<Layout>], write: &Write) -> Option<OneStep> {
-        let place = |key: &Key| {
-            let bucket = self.engine.config.space.bucket(&key.partition);
-            layouts
-                .binary_search_by_key(&bucket, |layout| layout.bucket)
-                .ok()
-        };
-        match write {
-            Write::Put(put) => {
-                let mode = one_step(put)?;
-                let key = put.table.key_of(&put.item).ok()?;
-                let number = place(&key)?;
-                self.check_put(&layouts[number], put).ok()?;
-                Some((number, key, Some(mode)))
-            }
-            Write::Delete(delete) if delete.guard.is_open() => {
-                delete.table.check_key(&delete.key).ok()?;
-                Some((place(&delete.key)?, delete.key.clone(), None))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// A write that needs no look before: its layout's place, its key, the mode of a put.
-type OneStep = (usize, Key, Option<Mode<'static>>);
-
-/// Rows put in one step: the server answers nobody else meanwhile.
-pub const GROUP: usize = 64;
-
-/// Rows of one bucket that are put in one step, and the places of their writes.
-#[derive(Default)]
-struct Group<'a> {
-    puts: Vec<(Key, &'a Put, Mode<'a>)>,
-    places: Vec<usize>,
-}
-
-/// Writes that go together.
-#[derive(Default)]
-struct Together {
-    calls: Vec<Call>,
-    /// The places of the writes that each call carries.
-    places: Vec<Vec<usize>>,
-    /// How many all carry.
-    writes: usize,
-}
-
-impl Together {
-    fn push(&mut self, call: Call, places: Vec<usize>) {
-        self.calls.push(call);
-        self.places.push(places);
-    }
-}
-
-/// What a call says to each of its writes.
-fn each(value: Value, writes: usize) -> Vec<Value> {
-    match value {
-        Value::Array(answers) if answers.len() == writes => answers,
-        other => vec![other; writes],
-    }
 }
 
 /// The one answer of a script that answers for each row.
@@ -566,7 +363,7 @@ fn only(value: Value) -> Value {
 }
 
 /// What is there after a write of which nobody knows.
-enum Found {
+pub enum Found {
     /// Nothing.
     Nothing,
     /// What was sent.
@@ -581,15 +378,6 @@ pub const fn one_step(put: &Put) -> Option<Mode<'static>> {
         (Row::Any, None, None) => Some(Mode::Any),
         (Row::Absent, None, None) => Some(Mode::Absent),
         _ => None,
-    }
-}
-
-/// The key of the row that is written.
-fn key_of(write: &Write) -> Option<Key> {
-    match write {
-        Write::Put(put) => put.table.key_of(&put.item).ok(),
-        Write::Update(update) => Some(update.key.clone()),
-        Write::Delete(delete) => Some(delete.key.clone()),
     }
 }
 
