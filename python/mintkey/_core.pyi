@@ -116,6 +116,14 @@ class Request:
     @property
     def writes(self) -> bool:
         """Whether it changes the store: its units are of writing then, else of reading."""
+    def meter(self) -> None:
+        """Asks the store to tell the units that it takes, where it counts them itself."""
+    @property
+    def consumed(self) -> float | None:
+        """The capacity units that the store has counted; None where it counts none."""
+    @property
+    def throttled(self) -> bool:
+        """Whether the store turned it away at first because there were too many."""
     @property
     def key(self) -> Key | None:
         """The key of the one item that it writes, if it does."""

@@ -335,7 +335,7 @@ def _check(name: str, value: Any) -> None:
 
 
 class Turn:
-    """One request's way through its limits: `come` or `acome`, then `done`, `throttled` or `give_back`.
+    """One request's way through its limits: `come` or `acome`, then `done`, `failed` or `give_back`.
 
     Its units are taken from all limits at once, here, so that its place in each queue is that of its arrival.
     """
@@ -348,6 +348,7 @@ class Turn:
         self._places: list[tuple[RateLimit, _Bucket, _Place]] = []
         if not units:
             return
+        request.meter()
         writes = request.writes
         with _lock:
             for limit in limits:
@@ -384,15 +385,30 @@ class Turn:
         """The request was answered."""
         if not self._places:
             return
-        units = self._request.units_of(answer)
+        counted = self._request.consumed
+        units = self._request.units_of(answer) if counted is None else counted
         with _lock:
             for _, bucket, place in self._places:
                 bucket.settle(place, units)
         if type(answer) is list and any(isinstance(outcome, Throttled) for outcome in answer):
-            self.throttled()
+            self._throttled()
+        else:
+            self._listen()
 
-    def throttled(self) -> None:
-        """The store turned the request away, or a part of it; what it took is spent."""
+    def failed(self, error: BaseException) -> None:
+        """The request failed; what it took is spent."""
+        if isinstance(error, Throttled):
+            self._throttled()
+        else:
+            self._listen()
+
+    def _listen(self) -> None:
+        # The store may have turned it away at first, waited, and sent it again.
+        if self._request.throttled:
+            self._throttled()
+
+    def _throttled(self) -> None:
+        """The store turned the request away, or a part of it."""
         for limit, bucket, place in self._places:
             limit._throttled(bucket, place)
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 
 from mintkey import _core
-from mintkey.errors import ConfigurationError, Throttled
+from mintkey.errors import ConfigurationError
 from mintkey.rate_limit import RateLimit, Turn, checked
 from mintkey.schema import Schema
 
@@ -154,9 +154,9 @@ class Store:
             turn.come()
         replies = self._core.execute_all(requests)
         for turn, reply in zip(turns, replies, strict=True):
-            if isinstance(reply, Throttled):
-                turn.throttled()
-            elif not isinstance(reply, BaseException):
+            if isinstance(reply, BaseException):
+                turn.failed(reply)
+            else:
                 turn.done(reply)
         return replies
 
@@ -172,8 +172,8 @@ class Store:
         turn.come()
         try:
             reply = self._core.execute(request)
-        except Throttled:
-            turn.throttled()
+        except BaseException as error:
+            turn.failed(error)
             raise
         turn.done(reply)
         return reply
@@ -184,12 +184,11 @@ class Store:
         flight = self._core.submit(request, event_loop)
         try:
             reply = await flight.future
-        except Throttled:
-            turn.throttled()
-            raise
-        except BaseException:
+        except BaseException as error:
             if flight.future.cancelled() and flight.withdraw():
                 turn.give_back()
+            else:
+                turn.failed(error)
             raise
         turn.done(reply)
         return reply

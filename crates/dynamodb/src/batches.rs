@@ -39,7 +39,7 @@ enum Sent {
 type Outcomes = Vec<(usize, Result<()>)>;
 
 /// Answers a batch of reads.
-pub async fn get<L: Link>(inner: &Inner, link: &L, batch: &BatchGet, now: i64) -> Result<Reply> {
+pub async fn get<L: Link>(session: &Session<'_, L>, batch: &BatchGet, now: i64) -> Result<Reply> {
     let table = &batch.table;
     // Each key once: the service refuses one that comes twice.
     let mut found: HashMap<&Key, Option<Item>> = HashMap::with_capacity(batch.keys.len());
@@ -52,7 +52,12 @@ pub async fn get<L: Link>(inner: &Inner, link: &L, batch: &BatchGet, now: i64) -
         }
     }
     let calls = wanted.chunks(MOST_READ);
-    for items in together(link, calls.map(|keys| read_all(inner, link, batch, keys))).await {
+    for items in together(
+        session.link,
+        calls.map(|keys| read_all(session, batch, keys)),
+    )
+    .await
+    {
         for (key, item) in items? {
             if let Some(place) = found.get_mut(&key) {
                 *place = Some(item);
@@ -73,12 +78,11 @@ pub async fn get<L: Link>(inner: &Inner, link: &L, batch: &BatchGet, now: i64) -
 
 /// Reads keys, again as long as some are left.
 async fn read_all<L: Link>(
-    inner: &Inner,
-    link: &L,
+    session: &Session<'_, L>,
     batch: &BatchGet,
     keys: &[&Key],
 ) -> Result<Vec<(Key, Item)>> {
-    let session = Session::new(inner, link);
+    let session = session.anew();
     let mut found = Vec::with_capacity(keys.len());
     let mut left = keys.to_vec();
     let mut rounds = 0;
@@ -145,8 +149,9 @@ const fn about<'a>(inner: &'a Inner, table: &'a Table, writes: bool) -> About<'a
     }
 }
 
-/// Lets the service breathe.
+/// Lets the service breathe, which had no room for all.
 async fn pause<L: Link>(session: &Session<'_, L>, table: &Table, round: u32) -> Result<()> {
+    session.notes.throttle();
     let paused = session
         .link
         .pause(retry::pause(round), session.deadline)
@@ -173,14 +178,12 @@ fn throttled(inner: &Inner, table: &Table) -> Error {
 
 /// Answers a batch of writes.
 pub async fn write<L: Link>(
-    inner: &Inner,
-    link: &L,
+    session: &Session<'_, L>,
     batch: &BatchWrite,
     now: i64,
 ) -> Result<Reply> {
     let mut writing = Writing {
-        inner,
-        link,
+        session,
         batch,
         now,
         outcomes: batch.writes.iter().map(|_| None).collect(),
@@ -194,7 +197,11 @@ pub async fn write<L: Link>(
     } = writing;
     let outcomes = outcomes.into_iter().map(|outcome| match outcome {
         Some(outcome) => outcome,
-        None => Err(unbegun(inner, &batch.table, broken.borrow().as_ref())),
+        None => Err(unbegun(
+            session.inner,
+            &batch.table,
+            broken.borrow().as_ref(),
+        )),
     });
     Ok(Reply::Written(outcomes.collect()))
 }
@@ -213,8 +220,7 @@ fn unbegun(inner: &Inner, table: &Table, broken: Option<&Error>) -> Error {
 }
 
 struct Writing<'a, L> {
-    inner: &'a Inner,
-    link: &'a L,
+    session: &'a Session<'a, L>,
     batch: &'a BatchWrite,
     now: i64,
     outcomes: Vec<Option<Result<()>>>,
@@ -255,7 +261,7 @@ impl<L: Link> Writing<'_, L> {
             .chain(guarded.chunks(1))
             .collect();
         let calls = calls.into_iter().map(|places| self.send(places));
-        for outcomes in together(self.link, calls).await {
+        for outcomes in together(self.session.link, calls).await {
             for (place, outcome) in outcomes? {
                 self.outcomes[place] = Some(outcome);
             }
@@ -290,7 +296,7 @@ impl<L: Link> Writing<'_, L> {
 
     /// Writes one item by itself.
     async fn single(&self, place: usize) -> Result<()> {
-        let session = Session::new(self.inner, self.link);
+        let session = self.session.anew();
         let result = match &self.batch.writes[place] {
             Write::Put(put) => operations::put_item(&session, put, self.now).await,
             Write::Update(update) => operations::update_item(&session, update, self.now).await,
@@ -301,7 +307,7 @@ impl<L: Link> Writing<'_, L> {
 
     /// Writes several items in one call, again as long as some are left.
     async fn joined(&self, places: &[usize]) -> Result<Outcomes> {
-        let session = Session::new(self.inner, self.link);
+        let session = self.session.anew();
         let table = &*self.batch.table;
         let mut outcomes = Vec::with_capacity(places.len());
         let mut left = places.to_vec();
@@ -313,7 +319,7 @@ impl<L: Link> Writing<'_, L> {
                 if !matches!(error.kind, ErrorKind::Throttled) {
                     return Err(error);
                 }
-                let refused = |place| (place, Err(throttled(self.inner, table)));
+                let refused = |place| (place, Err(throttled(self.session.inner, table)));
                 outcomes.extend(left.into_iter().map(refused));
                 break;
             }
@@ -345,11 +351,11 @@ impl<L: Link> Writing<'_, L> {
     async fn write_some(&self, session: &Session<'_, L>, places: &[usize]) -> Sent {
         let table = &*self.batch.table;
         let writes = places.iter().map(|place| &self.batch.writes[*place]);
-        let body = translate::batch_write(self.inner, table, writes);
+        let body = translate::batch_write(self.session.inner, table, writes);
         let answer = match session.call("BatchWriteItem", &body, Repeat::Write).await {
             Ok(answer) => answer,
             Err(failure) => {
-                return Sent::Refused(about(self.inner, table, true).worded(failure));
+                return Sent::Refused(about(self.session.inner, table, true).worded(failure));
             }
         };
         match self.unprocessed(&answer, places) {
@@ -361,7 +367,7 @@ impl<L: Link> Writing<'_, L> {
     /// The places of the writes that the service had no room for.
     fn unprocessed(&self, answer: &Answer, places: &[usize]) -> Result<Vec<usize>> {
         let mut keys = Vec::new();
-        answer.read(self.inner, Repeat::Write, |parser, name| {
+        answer.read(self.session.inner, Repeat::Write, |parser, name| {
             if name != "UnprocessedItems" {
                 return parser.skip();
             }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use mintkey_store::{Error, ErrorKind, Item, Outcome, Result};
+use mintkey_store::{Error, ErrorKind, Item, Notes, Outcome, Result};
 
 use crate::credentials::{self, Identity};
 use crate::errors;
@@ -68,17 +68,24 @@ impl From<Error> for Failure {
 pub struct Session<'a, L> {
     pub inner: &'a Inner,
     pub link: &'a L,
+    pub notes: &'a Notes,
     pub deadline: Instant,
 }
 
 impl<'a, L: Link> Session<'a, L> {
     /// A session that begins now.
-    pub fn new(inner: &'a Inner, link: &'a L) -> Self {
+    pub fn new(inner: &'a Inner, link: &'a L, notes: &'a Notes) -> Self {
         Self {
             inner,
             link,
+            notes,
             deadline: Instant::now() + inner.config.timeout,
         }
+    }
+
+    /// A session of the same request that begins now.
+    pub fn anew(&self) -> Self {
+        Self::new(self.inner, self.link, self.notes)
     }
 
     /// Sends a call until it is answered, refused, or must not be sent again.
@@ -88,6 +95,17 @@ impl<'a, L: Link> Session<'a, L> {
         body: &str,
         repeat: Repeat,
     ) -> std::result::Result<Answer, Failure> {
+        let metered = self.notes.is_metered() && tells_capacity(operation);
+        let asking;
+        let body = if metered {
+            asking = format!(
+                "{},\"ReturnConsumedCapacity\":\"TOTAL\"}}",
+                body.strip_suffix('}').unwrap_or(body)
+            );
+            &asking
+        } else {
+            body
+        };
         let mut doubtful = false;
         let mut corrected = false;
         let mut retries = 0;
@@ -100,9 +118,13 @@ impl<'a, L: Link> Session<'a, L> {
             let fault = match result {
                 Ok(response) if response.status == 200 => {
                     self.inner.bucket.refill(retries > 0);
-                    return Ok(Answer {
+                    let answer = Answer {
                         body: response.body,
-                    });
+                    };
+                    if metered {
+                        answer.note_capacity(self.notes);
+                    }
+                    return Ok(answer);
                 }
                 Ok(response) => {
                     let mut refusal = refusal(&response);
@@ -123,7 +145,7 @@ impl<'a, L: Link> Session<'a, L> {
                     doubtful |= kind == errors::Class::Broken;
                     refusal.doubtful = doubtful;
                     match kind {
-                        errors::Class::Throttled => {}
+                        errors::Class::Throttled => self.notes.throttle(),
                         errors::Class::Broken if repeat != Repeat::Never => {}
                         _ => return Err(Failure::Refused(Box::new(refusal))),
                     }
@@ -251,7 +273,34 @@ fn refusal(response: &Response) -> Refusal {
     refusal
 }
 
+/// Whether an operation can tell the capacity units that it takes.
+fn tells_capacity(operation: &str) -> bool {
+    operation.ends_with("Item") || matches!(operation, "Query" | "Scan")
+}
+
 impl Answer {
+    /// Notes the capacity units that the service has counted.
+    fn note_capacity(&self, notes: &Notes) {
+        let one = |parser: &mut Parser<'_>| {
+            parser.object(|parser, name| {
+                if name == "CapacityUnits" {
+                    notes.consume(parser.units()?);
+                    Some(())
+                } else {
+                    parser.skip()
+                }
+            })
+        };
+        // What cannot be read is told by whoever reads the rest of the answer.
+        let _ = std::str::from_utf8(&self.body).ok().and_then(|text| {
+            Parser::new(text).object(|parser, name| match &*name {
+                "ConsumedCapacity" if parser.is_list() => parser.list(one),
+                "ConsumedCapacity" => one(parser),
+                _ => parser.skip(),
+            })
+        });
+    }
+
     /// Reads the body; `read` is told every entry.
     pub fn read(
         &self,

@@ -78,12 +78,13 @@ pub async fn exists<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<
 }
 
 /// Makes a table, or adds what it lacks, and waits until it can be used.
-pub async fn create<L: Link>(inner: &Inner, link: &L, table: &Table) -> Result<Reply> {
+pub async fn create<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<Reply> {
     check_shape(table)?;
-    let mut wait = Wait::new(inner, link);
+    let inner = session.inner;
+    let mut wait = Wait::new(inner, session.link);
     let mut made = false;
     loop {
-        let session = Session::new(inner, link);
+        let session = session.anew();
         match describe(&session, table).await? {
             None if made => {}
             None => {
@@ -106,19 +107,20 @@ pub async fn create<L: Link>(inner: &Inner, link: &L, table: &Table) -> Result<R
         }
         wait.pause(table).await?;
     }
-    expire(&Session::new(inner, link), table).await?;
+    expire(&session.anew(), table).await?;
     Ok(Reply::Done)
 }
 
 /// Drops a table and waits until it is gone.
-pub async fn delete<L: Link>(inner: &Inner, link: &L, table: &Table) -> Result<Reply> {
-    let mut wait = Wait::new(inner, link);
+pub async fn delete<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<Reply> {
+    let inner = session.inner;
+    let mut wait = Wait::new(inner, session.link);
     loop {
-        let session = Session::new(inner, link);
+        let session = session.anew();
         let body = Body::new(inner, table).finish();
         send(&session, table, "DeleteTable", &body, &[IN_USE, MISSING]).await?;
         // It says so, and then takes its time.
-        let session = Session::new(inner, link);
+        let session = session.anew();
         if describe(&session, table).await?.is_none() {
             return Ok(Reply::Done);
         }

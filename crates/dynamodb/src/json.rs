@@ -215,6 +215,17 @@ impl<'a> Parser<'a> {
         self.word()?.parse().ok()
     }
 
+    /// Reads a number of capacity units.
+    pub fn units(&mut self) -> Option<f64> {
+        self.word()?.parse().ok()
+    }
+
+    /// Whether a list comes next.
+    pub fn is_list(&mut self) -> bool {
+        self.space();
+        self.text.as_bytes().get(self.at) == Some(&b'[')
+    }
+
     /// Reads true or false.
     pub fn truth(&mut self) -> Option<bool> {
         match self.word()? {

@@ -18,18 +18,19 @@ const ATTEMPTS: usize = 5;
 
 /// Carries a request out.
 pub async fn run<L: Link>(inner: &Inner, link: &L, request: &Request) -> Result<Reply> {
-    let session = Session::new(inner, link);
+    let notes = &request.notes;
+    let session = Session::new(inner, link, notes);
     let now = request.now;
     match &request.operation {
-        Operation::CreateTable(table) => catalog::create(inner, link, table).await,
+        Operation::CreateTable(table) => catalog::create(&session, table).await,
         Operation::TableExists(table) => catalog::exists(&session, table).await,
-        Operation::DeleteTable(table) => catalog::delete(inner, link, table).await,
+        Operation::DeleteTable(table) => catalog::delete(&session, table).await,
         Operation::Get(get) => read_one(&session, get, now).await,
         Operation::Put(put) => put_item(&session, put, now).await,
         Operation::Update(update) => update_item(&session, update, now).await,
         Operation::Delete(delete) => delete_item(&session, delete, now).await,
-        Operation::BatchGet(batch) => batches::get(inner, link, batch, now).await,
-        Operation::BatchWrite(batch) => batches::write(inner, link, batch, now).await,
+        Operation::BatchGet(batch) => batches::get(&session, batch, now).await,
+        Operation::BatchWrite(batch) => batches::write(&session, batch, now).await,
         Operation::Query(query) => reading::query(&session, query, now).await,
         Operation::Scan(scan) => reading::scan(&session, scan, now).await,
     }

@@ -23,10 +23,10 @@ impl PyRequest {
     /// A request that judges expiry by the clock as it stands.
     pub fn now(operation: Operation) -> Self {
         Self {
-            request: Arc::new(Request {
-                now: mintkey_ids::now_ms().div_euclid(1000),
+            request: Arc::new(Request::new(
+                mintkey_ids::now_ms().div_euclid(1000),
                 operation,
-            }),
+            )),
             left: Vec::new(),
         }
     }
@@ -84,6 +84,23 @@ impl PyRequest {
             _ => return None,
         };
         Some(PyKey(Arc::new(key)))
+    }
+
+    /// Asks the store to tell the units that it takes, where it counts them itself.
+    fn meter(&self) {
+        self.request.notes.meter();
+    }
+
+    /// The capacity units that the store has counted; None where it counts none.
+    #[getter]
+    fn consumed(&self) -> Option<f64> {
+        self.request.notes.consumed()
+    }
+
+    /// Whether the store turned it away at first because there were too many.
+    #[getter]
+    fn throttled(&self) -> bool {
+        self.request.notes.was_throttled()
     }
 
     /// The capacity units that it takes at least, by what is known before its answer.

@@ -69,11 +69,9 @@ fn join(entries: &[Arc<Entry>]) -> Request {
                 ..put.clone()
             }
         });
-    Request {
-        now: entries[0].request.now,
-        operation: Operation::BatchWrite(BatchWrite {
-            table: Arc::clone(entries[0].request.operation.table()),
-            writes: puts.map(Write::Put).collect(),
-        }),
-    }
+    let operation = Operation::BatchWrite(BatchWrite {
+        table: Arc::clone(entries[0].request.operation.table()),
+        writes: puts.map(Write::Put).collect(),
+    });
+    Request::new(entries[0].request.now, operation)
 }

@@ -173,10 +173,7 @@ fn an_expired_row_is_cleared_by_the_read_that_meets_it() {
     let mut expiring = fresh("1");
     expiring.insert("expires".into(), (NOW + 60).into());
     put(store, &orders(), expiring).unwrap();
-    let later = Request {
-        now: NOW + 60,
-        operation: get_of(&orders(), key("a", "1")),
-    };
+    let later = Request::new(NOW + 60, get_of(&orders(), key("a", "1")));
     assert_eq!(
         store.execute(&later, &Never).unwrap(),
         mintkey_store::Reply::Item(None)

@@ -123,13 +123,7 @@ impl Shared {
             }
             // The table is missing, or lacks what the class has.
             let operation = Operation::CreateTable(Arc::clone(request.operation.table()));
-            self.write(
-                &Request {
-                    now: request.now,
-                    operation,
-                },
-                interrupt,
-            )?;
+            self.write(&Request::new(request.now, operation), interrupt)?;
         }
         Err(Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),

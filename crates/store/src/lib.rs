@@ -30,7 +30,7 @@ pub use number::{InvalidNumber, Number};
 pub use position::Position;
 pub use reply::{Page, Reply};
 pub use request::{
-    BatchGet, BatchWrite, Delete, Get, Guard, Operation, Put, Query, Request, Row, Scan,
+    BatchGet, BatchWrite, Delete, Get, Guard, Notes, Operation, Put, Query, Request, Row, Scan,
     SortCondition, Update, Write,
 };
 pub use store::{Capabilities, Done, Interrupt, Store, Ticket};

@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::condition::Condition;
 use crate::error::{Error, Result};
@@ -19,6 +20,87 @@ pub struct Request {
     pub now: i64,
     /// What to do.
     pub operation: Operation,
+    /// What it meets on its way.
+    pub notes: Notes,
+}
+
+/// What a request meets on its way, told beside the answer to whoever limits how fast a store is asked.
+#[derive(Debug, Default)]
+pub struct Notes {
+    metered: AtomicBool,
+    throttled: AtomicBool,
+    /// Halves of a unit.
+    consumed: AtomicU64,
+}
+
+impl Request {
+    /// A request that has met nothing yet.
+    #[must_use]
+    pub fn new(now: i64, operation: Operation) -> Self {
+        Self {
+            now,
+            operation,
+            notes: Notes::default(),
+        }
+    }
+}
+
+impl Notes {
+    /// Asks the store to tell the capacity units that the request takes, where it counts them itself; what was noted
+    /// before is forgotten.
+    pub fn meter(&self) {
+        self.metered.store(true, Ordering::Relaxed);
+        self.throttled.store(false, Ordering::Relaxed);
+        self.consumed.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the units shall be told.
+    #[must_use]
+    pub fn is_metered(&self) -> bool {
+        self.metered.load(Ordering::Relaxed)
+    }
+
+    /// The store turned a part of the request away because there was too much of it, whatever came of it later.
+    pub fn throttle(&self) {
+        self.throttled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that has happened.
+    #[must_use]
+    pub fn was_throttled(&self) -> bool {
+        self.throttled.load(Ordering::Relaxed)
+    }
+
+    /// Adds capacity units that the store has counted.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a store counts small positive numbers of halves"
+    )]
+    pub fn consume(&self, units: f64) {
+        let halves = (units.max(0.0) * 2.0).round() as u64;
+        self.consumed.fetch_add(halves, Ordering::Relaxed);
+    }
+
+    /// The capacity units that the store has counted; nothing if it counts none.
+    #[must_use]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a store counts small numbers of halves"
+    )]
+    pub fn consumed(&self) -> Option<f64> {
+        match self.consumed.load(Ordering::Relaxed) {
+            0 => None,
+            halves => Some(halves as f64 / 2.0),
+        }
+    }
+}
+
+impl Clone for Notes {
+    /// A request that is made anew has met nothing yet.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// The kinds of request.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use mintkey_store::Notes;
 use mintkey_store::store::Never;
 
 use super::*;
@@ -74,7 +75,8 @@ fn assumed(name: &str) -> String {
 fn found(url: &str, vars: &[(&str, &str)], script: &Script) -> Result<String> {
     let mut inner = Inner::new(Config::parse(url)?);
     inner.credentials = Keeper::of(Sources::of(vars));
-    let session = Session::new(&inner, script);
+    let notes = Notes::default();
+    let session = Session::new(&inner, script, &notes);
     let blocking = Blocking::new(&inner, &Never);
     run(&blocking, async {
         Ok(identity(&session).await?.credentials.access_key.clone())
@@ -283,7 +285,8 @@ fn credentials_are_renewed_before_they_end() {
     let mut inner = Inner::new(Config::parse("dynamodb://r").unwrap());
     let vars = [("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/x")];
     inner.credentials = Keeper::of(Sources::of(&vars));
-    let session = Session::new(&inner, &script);
+    let notes = Notes::default();
+    let session = Session::new(&inner, &script, &notes);
     let blocking = Blocking::new(&inner, &Never);
     let next = || {
         run(&blocking, async {

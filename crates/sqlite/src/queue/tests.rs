@@ -29,10 +29,7 @@ fn put(key: &str) -> Request {
         item: Arc::new(item),
         guard: Guard::default(),
     };
-    Request {
-        now: 0,
-        operation: Operation::Put(put),
-    }
+    Request::new(0, Operation::Put(put))
 }
 
 /// A store on a file that counts its commits, or refuses them.

@@ -341,10 +341,7 @@ fn expired_rows_count_as_absent_and_go_away() {
     for (sort, time) in [("old", NOW - 1), ("now", NOW), ("new", NOW + 1)] {
         // At an earlier time, so that they are not swept away at once.
         let put = put_of(&table, expiring(sort, time), Guard::default());
-        let early = mintkey_store::Request {
-            now: NOW - 10,
-            operation: put,
-        };
+        let early = mintkey_store::Request::new(NOW - 10, put);
         store.execute(&early, &mintkey_store::store::Never).unwrap();
     }
     assert_eq!(get(store, &table, key("a", "old")), None);

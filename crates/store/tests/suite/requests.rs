@@ -88,10 +88,7 @@ pub fn order(partition: &str, sort: &str, others: &[(&str, Value)]) -> Item {
 }
 
 pub fn request(operation: Operation) -> Request {
-    Request {
-        now: NOW,
-        operation,
-    }
+    Request::new(NOW, operation)
 }
 
 pub fn run(store: &dyn Store, operation: Operation) -> Result<Reply> {
