@@ -47,6 +47,14 @@ def secure() -> Iterator[str]:
         yield named or running.enter_context(servers["secure"]())
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """The Cluster that MINTKEY_TEST_REDIS_CLUSTER names, or one that runs until the tests end."""
+    with ExitStack() as running:
+        named = os.environ.get("MINTKEY_TEST_REDIS_CLUSTER")
+        yield named or running.enter_context(servers["cluster"]())
+
+
 @pytest.fixture
 def prefix() -> str:
     """What the names of a test's keys begin with."""

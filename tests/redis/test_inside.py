@@ -1,13 +1,15 @@
 """Any sequence of writes against a dict, with a look into Redis past the code under test.
 
 What lies there is what the rows say: a key for each row, a member of the table's order, and an entry in each index that
-the row is in. A deleted row leaves nothing behind, an expired one nothing after a read has met it.
+the row is in. A deleted row leaves nothing behind, an expired one nothing after a read has met it. The buckets of a
+Cluster hold together what one server does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -43,12 +45,15 @@ values = st.fixed_dictionaries(
 modes = st.booleans()
 
 ROWS, INDEXES = "@Thing:rows", {"status": {"status"}, "by_amount": {"status", "amount"}}
+SETS = {ROWS, *(f"@Thing:index:{name}" for name in INDEXES)}
+BUCKET = re.compile(r"^\{[0-9a-z]+\}")
 
 
 class AgainstADict(RuleBasedStateMachine):
     """Writes in every way, lets time pass, and compares all that is in Redis."""
 
-    server: str
+    address: str
+    raw: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,17 +63,15 @@ class AgainstADict(RuleBasedStateMachine):
         self.block = frozen("2100-01-01T00:00:00Z", seed=1)
         self.clock: FrozenClock = self.block.__enter__()
         self.event_loop = asyncio.new_event_loop()
-        self.raw = redis.Redis.from_url(self.server)
-        self.store = connect(f"{self.server}?prefix={self.prefix[:-1]}")
+        self.store = connect(f"{self.address}?prefix={self.prefix[:-1]}")
 
     def teardown(self) -> None:
         Thing.delete_table()
         left = self.keys()
         self.store.close()
-        self.raw.close()
         self.event_loop.close()
         self.block.__exit__(None, None, None)
-        assert left == set()
+        assert not left
 
     def do(self, awaited: bool, name: str, target: Any, *positional: Any, **named: Any) -> Any:
         run = getattr(Do(blocking=not awaited), name)
@@ -77,10 +80,12 @@ class AgainstADict(RuleBasedStateMachine):
     def alive(self) -> dict[tuple[str, float], dict[str, Any]]:
         return {key: row for key, row in self.rows.items() if "until" not in row or row["until"] > self.clock.time}
 
-    def keys(self) -> set[str]:
-        """The names of all keys below the prefix."""
-        found = self.raw.scan_iter(f"{self.prefix}*", count=1000)
-        return {name.decode().removeprefix(self.prefix) for name in found}
+    def keys(self) -> dict[str, list[bytes]]:
+        """All keys, by their names without the prefix and the bucket."""
+        found: dict[str, list[bytes]] = {}
+        for key in self.raw.scan_iter(f"{self.prefix}*", count=1000):
+            found.setdefault(BUCKET.sub("", key.decode().removeprefix(self.prefix)), []).append(key)
+        return found
 
     @rule(pk=partitions, sk=sorts, row=values, seconds=st.none() | st.integers(1, 5), awaited=modes)
     def put(self, pk, sk, row, seconds, awaited):
@@ -170,25 +175,37 @@ class AgainstADict(RuleBasedStateMachine):
         keys = self.keys()
         there = set()
         for name in (name for name in keys if not name.startswith("@")):
-            fields = self.raw.hgetall(self.prefix + name)
+            (whole,) = keys[name]
+            fields = self.raw.hgetall(whole)
             row = {field.decode(): json.loads(value) for field, value in fields.items() if field}
             key = (row.pop("pk"), row.pop("sk"))
             there.add(key)
             expected = self.rows[key]
             assert row.keys() == expected.keys()
             assert (row.get("status"), row.get("amount")) == (expected.get("status"), expected.get("amount"))
-        assert self.raw.zcard(self.prefix + ROWS) == len(there)
+        members = {name: sum(self.raw.zcard(key) for key in keys.get(name, [])) for name in SETS}
+        assert members[ROWS] == len(there)
         for name, must in INDEXES.items():
-            entries = sum(1 for key in there if must <= self.rows[key].keys())
-            assert self.raw.zcard(f"{self.prefix}@Thing:index:{name}") == entries
-        sets = {ROWS, *(f"@Thing:index:{name}" for name in INDEXES)}
-        assert {name for name in keys if name.startswith("@")} <= {"@Thing", *sets}
+            assert members[f"@Thing:index:{name}"] == sum(1 for key in there if must <= self.rows[key].keys())
+        assert {name for name in keys if name.startswith("@")} <= {"@Thing", "@Thing:master", *SETS}
         return there
 
 
+@pytest.fixture(params=["server", "cluster"])
+def machine(request) -> Any:
+    """The machine, on servers of a kind."""
+    address = request.getfixturevalue(request.param)
+    if request.param == "server":
+        raw: Any = redis.Redis.from_url(address)
+    else:
+        host, port = address.removeprefix("redis-cluster://").split(",")[0].split(":")
+        raw = redis.RedisCluster(host=host, port=int(port))
+    yield type("Machine", (AgainstADict,), {"address": address, "raw": raw})
+    raw.close()
+
+
 @pytest.mark.slow
-def test_against_a_dict(server):
-    machine = type("Machine", (AgainstADict,), {"server": server})
+def test_against_a_dict(machine):
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
+        machine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None, derandomize=True)
     )
