@@ -24,8 +24,15 @@ VERSION = "2.6.1"
 MAIN = "com.amazonaws.services.dynamodbv2.local.main.ServerRunner"
 PATIENCE = 30.0
 
-# Ends the server and removes its folder as soon as this process closes the pipe, however it goes.
-WATCH = 'folder=$1; shift; "$@" >"$folder/log" 2>&1 & server=$!; read -r _; kill $server; wait; rm -r "$folder"'
+# Ends the server and removes its folder as soon as this process closes the pipe, however it goes; Ctrl-C goes to all.
+WATCH = """
+trap : INT TERM
+folder=$1; shift
+"$@" >"$folder/log" 2>&1 & server=$!
+read -r _
+kill $server 2>/dev/null; wait
+rm -r "$folder"
+"""
 
 PROJECT = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>

@@ -26,8 +26,15 @@ PATIENCE = 10.0
 PASSWORD = "s3cret"
 PRIMARIES, REPLICAS = 3, 1
 
-# Ends the server and removes its folder as soon as this process closes the pipe, however it goes.
-WATCH = 'folder=$1; shift; "$@" >"$folder/log" 2>&1 & server=$!; read -r _; kill $server; wait; rm -r "$folder"'
+# Ends the server and removes its folder as soon as this process closes the pipe, however it goes; Ctrl-C goes to all.
+WATCH = """
+trap : INT TERM
+folder=$1; shift
+"$@" >"$folder/log" 2>&1 & server=$!
+read -r _
+kill $server 2>/dev/null; wait
+rm -r "$folder"
+"""
 
 # Safe against kill -9, and quick to see that a neighbour is gone.
 MEMBER = (

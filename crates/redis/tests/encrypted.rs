@@ -42,7 +42,7 @@ impl Server {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let script = "cd \"$0\"; redis-server --port 0 --tls-port \"$1\" --bind 127.0.0.1 --save '' --requirepass s3cret \
+        let script = "trap : INT TERM; cd \"$0\"; redis-server --port 0 --tls-port \"$1\" --bind 127.0.0.1 --save '' --requirepass s3cret \
                       --tls-cert-file own.pem --tls-key-file own.key --tls-ca-cert-file own.pem >log 2>&1 & \
                       read -r _; kill $!; wait; rm -r \"$0\"";
         let shell = Command::new("sh")

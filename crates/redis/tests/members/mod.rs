@@ -67,7 +67,7 @@ impl Members {
     fn run(&self, port: u16) -> Child {
         let folder = self.folder.join(port.to_string());
         std::fs::create_dir_all(&folder).unwrap();
-        let script = "cd \"$0\"; redis-server --port $1 --bind 127.0.0.1 --cluster-enabled yes \
+        let script = "trap : INT TERM; cd \"$0\"; redis-server --port $1 --bind 127.0.0.1 --cluster-enabled yes \
                       --cluster-node-timeout 1000 --save '' --appendonly yes --appendfsync always \
                       --repl-diskless-sync-delay 0 >>log 2>&1 & echo $! >pid; read -r _; \
                       kill $! 2>/dev/null; wait; rm -r \"$0\"; rmdir \"${0%/*}\" 2>/dev/null";

@@ -39,7 +39,7 @@ pub fn address() -> &'static str {
 fn start() -> (String, Child) {
     let folder = std::env::temp_dir().join(format!("mintkey-redis-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
-    let script = "redis-server --port 0 --unixsocket \"$0/redis.sock\" --save '' --appendonly no --dir \"$0\" \
+    let script = "trap : INT TERM; redis-server --port 0 --unixsocket \"$0/redis.sock\" --save '' --dir \"$0\" \
                   >\"$0/log\" 2>&1 & read -r _; kill $!; wait; rm -r \"$0\"";
     let shell = Command::new("sh")
         .args(["-c", script, folder.to_str().unwrap()])
