@@ -8,7 +8,7 @@ mod requests;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
@@ -540,4 +540,70 @@ fn a_failover_that_is_asked_for_loses_nothing() {
     });
     assert!(kept.len() > 10, "only {}", kept.len());
     agrees(store, kept);
+}
+
+#[test]
+fn a_killed_primary_is_replaced() {
+    let members = Members::start(1);
+    let fixture = on(&members, "&timeout=10");
+    let store = &*fixture.store;
+    let table = ranked();
+    let (written, stop) = (AtomicI64::new(0), AtomicBool::new(false));
+    let wait_for_more = || {
+        let enough = written.load(Ordering::SeqCst) + 30;
+        members.wait_until("more rows are written", |_| {
+            written.load(Ordering::SeqCst) >= enough
+        });
+    };
+    thread::scope(|scope| {
+        for writer in 0..4_i64 {
+            let (table, written, stop) = (&table, &written, &stop);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if stop.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let row = rank(&format!("{writer} {number}"), number);
+                    let guard = Guard {
+                        row: mintkey_store::Row::Absent,
+                        ..Guard::default()
+                    };
+                    let insert = put_of(table, row, guard);
+                    let answer = if writer % 2 == 0 {
+                        submit(store, insert).1.recv().unwrap()
+                    } else {
+                        run(store, insert)
+                    };
+                    match answer {
+                        Ok(_) => drop(written.fetch_add(1, Ordering::SeqCst)),
+                        Err(error) => assert!(
+                            matches!(
+                                error.kind,
+                                ErrorKind::Unavailable(_) | ErrorKind::Timeout(_)
+                            ),
+                            "{error}"
+                        ),
+                    }
+                }
+            });
+        }
+        wait_for_more();
+        let primary = members.primaries()[0];
+        let replica = members.replicas(primary)[0];
+        members.kill(primary);
+        members.wait_until("the replica has taken over", |members| {
+            let living = members.ports.iter().filter(|port| **port != primary);
+            texts(replica, &["ROLE"])[0] == "master"
+                && living.into_iter().all(|port| Members::is_whole(*port))
+        });
+        wait_for_more();
+        stop.store(true, Ordering::SeqCst);
+    });
+    // Every bucket can be written to again, and what the replica had is whole.
+    for number in 0..300 {
+        put(store, &table, rank(&format!("after {number}"), number)).unwrap();
+    }
+    let rows = scan(store, scan_of(&table));
+    assert!(rows.len() > 300);
+    agrees(store, rows);
 }
