@@ -34,6 +34,17 @@ fn certificate(folder: &Path, name: &str) {
     assert!(made.success());
 }
 
+/// A port that nobody listens at, as is the one above by 10,000, where the members of a Cluster talk.
+fn free_port() -> u16 {
+    loop {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        if port < 50_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+            return port;
+        }
+    }
+}
+
 impl Server {
     /// One that stands alone, or is a whole Cluster by itself.
     fn start(scheme: &'static str) -> Self {
@@ -42,22 +53,17 @@ impl Server {
         std::fs::create_dir(&folder).unwrap();
         certificate(&folder, "own");
         certificate(&folder, "other");
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let more = match scheme {
-            "rediss-cluster" => format!(
-                "--cluster-enabled yes --tls-cluster yes --cluster-port {}",
-                port ^ 1
-            ),
-            _ => String::new(),
+            "rediss-cluster" => "--cluster-enabled yes --tls-cluster yes",
+            _ => "",
         };
         let script = "trap : INT TERM; cd \"$0\"; redis-server --port 0 --tls-port \"$1\" --bind 127.0.0.1 --save '' --requirepass s3cret \
                       --tls-cert-file own.pem --tls-key-file own.key --tls-ca-cert-file own.pem $2 >log 2>&1 & \
                       read -r _; kill $!; wait; rm -r \"$0\"";
         let shell = Command::new("sh")
             .args(["-c", script, folder.to_str().unwrap()])
-            .args([&port.to_string(), &more])
+            .args([&port.to_string(), more])
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
