@@ -188,7 +188,7 @@ class BetweenBytes(Between):
 
     def serve(self, client: socket.socket, server: socket.socket) -> None:
         fault = self.fault(("cut to", "cut from", "stall to", "stall from"))
-        left = self.chance.randrange(1, 3_000) if fault else None
+        left = self.chance.randrange(1, self.chance.choice((300, 3_000, 30_000))) if fault else None
         to = left if fault.endswith("to") else None
         back = left if fault.endswith("from") else None
         stall = fault.startswith("stall")
