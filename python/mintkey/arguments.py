@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mintkey import _core
 from mintkey.conditions import Action, Condition
 from mintkey.errors import InvalidValue
+from mintkey.schema import IMPLICIT_KEY
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
 
-__all__ = ["Changes", "Key", "changes", "check_condition", "key", "named_key"]
+__all__ = ["Changes", "Key", "changes", "check_condition", "key", "named_key", "reserved"]
+
+# Keywords that methods of a model take today or will take, beside the methods' own names.
+_KEYWORDS = frozenset(
+    {"index", "condition", "upsert", "limit", "descending", "attributes", "consistent", "segments", "pipeline"}
+    | {"skip_hooks", "replace", "self", "cls"}
+)
 
 #: A key of an item: a dict, a tuple of its parts, or its only part.
 Key: TypeAlias = "Mapping[str, Any] | Sequence[Any] | str | float | bytes"
@@ -91,3 +100,20 @@ def check_condition(schema: Schema, condition: object) -> None:
         raise TypeError(f"{schema.model}: expected a condition such as {schema.model}.x == 1, got {condition!r}")
     if isinstance(condition, Condition):
         schema.check_names(condition.roots())
+
+
+@functools.cache
+def reserved(*models: type) -> frozenset[str]:
+    """The names that attributes cannot have: public members of a model, and keywords that meet attributes in a call.
+
+    `models` are what a model inherits, and last what its `query` is, of which the keywords alone count.
+    """
+    *own, query = models
+    names = {name for model in own for name in vars(model)} - {IMPLICIT_KEY}
+    for member in (member for model in (*own, query) for member in vars(model).values()):
+        function = getattr(member, "__func__", member)
+        if inspect.isfunction(function):
+            parameters = inspect.signature(function).parameters.values()
+            if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+                names.update(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+    return frozenset(names | _KEYWORDS)

@@ -6,8 +6,6 @@ of the method without it, with the same parameters.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -19,7 +17,7 @@ from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import QueryAccess, QueryAccessor, Result
-from mintkey.schema import COMPOUND_KEY, IMPLICIT_KEY, ModelConfig, Schema, State, constructor
+from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema, State, constructor
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
 
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
     from mintkey.arguments import Key
     from mintkey.batches import Progress
-    from mintkey.stores import Operation
+    from mintkey.stores import Operation, Store
 else:
 
     def dataclass_transform(**_: object) -> Any:
@@ -41,12 +39,6 @@ M = TypeVar("M", bound="Model")
 
 #: An attribute of values of a type, for annotations: `total: Attr[float] = NumberAttribute()`.
 Attr = Attribute
-
-# Keywords that methods of a model take today or will take, beside the methods' own names.
-_KEYWORDS = frozenset(
-    {"index", "condition", "upsert", "limit", "descending", "attributes", "consistent", "segments", "pipeline"}
-    | {"skip_hooks", "replace", "self", "cls"}
-)
 
 
 class Model(Tabled):
@@ -97,7 +89,7 @@ class Model(Tabled):
             raise ConfigurationError(
                 f"{cls.__name__}.model_config is a ModelConfig(…), not {own!r}", model=cls.__name__
             )
-        schema = Schema(cls, own.over(inherited), _reserved())
+        schema = Schema(cls, own.over(inherited), arguments.reserved(Model, Tabled, QueryAccess))
         cls.__mintkey_schema__ = schema
         made = constructor(cls, schema)
         cls.__mintkey_init__ = made  # type: ignore[attr-defined]
@@ -360,14 +352,16 @@ class Model(Tabled):
         *actions: Action,
         condition: Condition | None = None,
         upsert: bool = False,
+        pipeline: Pipeline | None = None,
         **values: Any,
-    ) -> None:
+    ) -> Pipeline | None:
         """Like `update()`, for an item that is not at hand: `Order.update_by_key({"pk": "A", "sk": "B"}, total=5)`.
 
         Hooks do not run; a version counts on, unchecked.
         """
-        schema = cls.__mintkey_schema__
-        store_of(schema).run(cls._updating(key, actions, condition, upsert, values))
+        store = store_of(cls.__mintkey_schema__)
+        store.run(cls._updating(store, key, actions, condition, upsert, pipeline, values))
+        return pipeline
 
     @classmethod
     async def aupdate_by_key(
@@ -377,21 +371,31 @@ class Model(Tabled):
         *actions: Action,
         condition: Condition | None = None,
         upsert: bool = False,
+        pipeline: Pipeline | None = None,
         **values: Any,
-    ) -> None:
+    ) -> Pipeline | None:
         """Like `update_by_key()`, awaited."""
-        schema = cls.__mintkey_schema__
-        await store_of(schema).arun(cls._updating(key, actions, condition, upsert, values))
+        store = store_of(cls.__mintkey_schema__)
+        await store.arun(cls._updating(store, key, actions, condition, upsert, pipeline, values))
+        return pipeline
 
     @classmethod
     def _updating(
-        cls, key: Key, actions: tuple[Action, ...], condition: Condition | None, upsert: bool, values: dict[str, Any]
+        cls,
+        store: Store,
+        key: Key,
+        actions: tuple[Action, ...],
+        condition: Condition | None,
+        upsert: bool,
+        pipeline: Pipeline | None,
+        values: dict[str, Any],
     ) -> Operation[None]:
         schema = cls.__mintkey_schema__
-        known = arguments.named_key(schema, key)
+        known = dict(arguments.named_key(schema, key))
         named, _ = arguments.key(schema, known)
         changes = arguments.changes(schema, actions, values)
-        return operations.update_by_key(schema, named, known, changes, condition=condition, upsert=upsert)
+        writing = operations.update_by_key(schema, named, known, changes, condition=condition, upsert=upsert)
+        return through(pipeline, store, schema, known, writing, "after_update", skip_hooks=True)
 
     def delete(
         self, condition: Condition | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
@@ -675,19 +679,6 @@ class Model(Tabled):
 def _check_sync(schema: Schema, skip_hooks: bool, *kinds: Any) -> None:
     if not skip_hooks:
         operations.refuse_async_hooks(schema, *kinds)
-
-
-@functools.cache
-def _reserved() -> frozenset[str]:
-    """The names that attributes cannot have: public members of `Model`, and keywords that meet attributes in a call."""
-    names = {*vars(Model), *vars(Tabled)} - {IMPLICIT_KEY}
-    for member in (*vars(Model).values(), *vars(QueryAccess).values()):
-        function = getattr(member, "__func__", member)
-        if inspect.isfunction(function):
-            parameters = inspect.signature(function).parameters.values()
-            if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-                names.update(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
-    return frozenset(names | _KEYWORDS)
 
 
 @dataclass_transform(kw_only_default=True)

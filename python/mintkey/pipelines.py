@@ -166,8 +166,8 @@ class Pipeline:
 def pipeline() -> Pipeline:
     """A pipeline: collects writes, and sends them when its block is left, or when it is told to.
 
-    Give it to `save`, `create`, `update` and `delete`, or their awaited twins. A block that is left by an exception
-    sends nothing.
+    Give it to `save`, `create`, `update`, `update_by_key` and `delete`, or their awaited twins. A block that is left by
+    an exception sends nothing.
 
     >>> from mintkey import Model, connect
     >>> from mintkey.fields import AutoKeyField, Field

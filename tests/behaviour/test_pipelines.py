@@ -258,6 +258,29 @@ async def test_an_update_of_what_is_not_there_fails_alone(do):
     assert (there.n, gone.n) == (2, 1)
 
 
+async def test_updates_by_key_wait_too(do):
+    orders = [await do.create(Order, n=n) for n in range(3)]
+    key = {"pk": orders[0].pk}
+    with pytest.raises(BatchIncomplete) as caught:  # noqa: PT012 - raised by what happens at the block's end
+        async with pipelined(do) as pipeline:
+            assert await do.update_by_key(Order, key, Order.n.add(10), pipeline=pipeline) is pipeline
+            await do.update_by_key(Order, key, Order.n.add(10), pipeline=pipeline)
+            await do.update_by_key(Order, orders[1].pk, n=7, condition=Order.n > 5, pipeline=pipeline)
+            await do.update_by_key(Order, "new", n=9, upsert=True, pipeline=pipeline)
+            await do.update_by_key(Order, "gone", n=9, pipeline=pipeline)
+            assert len(pipeline) == 5
+            assert (await do.get(Order, **key)).n == 0
+    failed = [(item, type(why)) for item, why in caught.value.failed]
+    assert failed == [({"pk": orders[1].pk}, ConditionFailed), ({"pk": "gone"}, ItemGone)]
+    assert caught.value.written == 3
+    assert {order.pk: order.n for order in await do.all(Order.scan())} == {
+        orders[0].pk: 20,
+        orders[1].pk: 1,
+        orders[2].pk: 2,
+        "new": 9,
+    }
+
+
 async def test_two_writes_of_a_row_happen_in_their_order(do):
     old = await do.create(Line, pk="a", sk=1, n=1)
     async with pipelined(do) as pipeline:
