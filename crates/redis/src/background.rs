@@ -37,6 +37,7 @@ pub fn work(shared: Arc<Shared>, bell: UnixStream) {
         lines: Vec::new(),
         later: Vec::new(),
         away: Vec::new(),
+        unreached: None,
         astray: None,
     }
     .work();
@@ -93,6 +94,8 @@ struct Worker {
     later: Vec<(Instant, u64, u64, usize)>,
     /// Servers of the Cluster that could not be reached, and until when they are left alone.
     away: Vec<(Instant, Arc<Node>)>,
+    /// Why no connection could be made, and when that was known.
+    unreached: Option<(Instant, Error)>,
     /// Set when the Cluster must be asked where its slots are: what it had told by then.
     astray: Option<u64>,
 }
@@ -203,6 +206,13 @@ impl Worker {
         }
     }
 
+    /// Refuses a request for a reason that is one for all that have been submitted by now.
+    fn refuse_all(&mut self, number: u64, error: Error) {
+        let copy = Error::new(error.kind, error.message.clone());
+        self.unreached = Some((Instant::now(), copy));
+        self.refuse(number, error);
+    }
+
     /// Puts a call on the line to its server, unless its question has been answered.
     fn send(&mut self, number: u64, round: u64, place: usize) {
         let nodes = &self.shared.nodes;
@@ -213,11 +223,19 @@ impl Worker {
             return;
         }
         let config = &self.shared.engine.config;
-        if nodes.are_cluster()
-            && nodes.version() == 0
-            && let Err(error) = nodes.learn(config, 0, &mut flight.watch)
-        {
-            return self.refuse(number, error);
+        // What waited while others tried in vain must not wait for the same again, one after the other.
+        let vain = self.unreached.as_ref().filter(|(when, _)| {
+            let mut entries = flight.entries.iter();
+            entries.all(|entry| entry.submitted <= *when)
+        });
+        let vain = vain.map(|(_, error)| Error::new(error.kind, error.message.clone()));
+        if nodes.are_cluster() && nodes.version() == 0 {
+            if let Some(error) = vain {
+                return self.refuse(number, error);
+            }
+            if let Err(error) = nodes.learn(config, 0, &mut flight.watch) {
+                return self.refuse_all(number, error);
+            }
         }
         let leg = &flight.legs[place];
         let node = leg.asking.clone();
@@ -227,6 +245,9 @@ impl Worker {
         };
         let mut lines = self.lines.iter_mut();
         let line = lines.position(|line| Arc::ptr_eq(&line.node, &node));
+        if let (None, Some(error), false) = (line, vain, nodes.are_cluster()) {
+            return self.refuse(number, error);
+        }
         let began = Instant::now();
         let line = match line {
             Some(line) => line,
@@ -247,7 +268,8 @@ impl Worker {
                     self.away.push((Instant::now() + away, node));
                     return self.postpone(number, round, place, true);
                 }
-                Err(error) => return self.refuse(number, error),
+                Err(error) if nodes.are_cluster() => return self.refuse(number, error),
+                Err(error) => return self.refuse_all(number, error),
             },
         };
         let (line, leg) = (&mut self.lines[line], &mut flight.legs[place]);

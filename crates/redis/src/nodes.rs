@@ -121,6 +121,8 @@ impl Node {
 struct Known {
     /// The server of each bucket; none before anybody told.
     routes: Vec<Option<Arc<Node>>>,
+    /// All servers that were heard of.
+    nodes: Vec<Arc<Node>>,
     /// Counts what was told.
     version: u64,
 }
@@ -195,14 +197,12 @@ impl Nodes {
 
     /// Asks the Cluster where its slots are, unless somebody has since this version.
     pub fn learn(&self, config: &Config, version: u64, watch: &mut Watch) -> Result<()> {
-        let (current, mut candidates) = self.known.with(|known| {
-            let routes = known.routes.iter().flatten().cloned();
-            (known.version, routes.collect::<Vec<_>>())
-        });
+        let (current, mut candidates) = self
+            .known
+            .with(|known| (known.version, known.nodes.clone()));
         if current != version {
             return Ok(());
         }
-        candidates.dedup_by(|one, other| Arc::ptr_eq(one, other));
         // One that is cut off from the others tells old things: each time another is the first.
         if !candidates.is_empty() {
             let turn = usize::try_from(version).unwrap_or(0) % candidates.len();
@@ -219,11 +219,19 @@ impl Nodes {
                     let routes = routes
                         .iter()
                         .map(|place| Some(self.known_node(place.as_ref()?)));
-                    let routes = routes.collect();
+                    let routes: Vec<Option<Arc<Node>>> = routes.collect();
+                    let mut nodes: Vec<Arc<Node>> = Vec::new();
+                    for node in routes.iter().flatten() {
+                        if !nodes.iter().any(|own| Arc::ptr_eq(own, node)) {
+                            nodes.push(Arc::clone(node));
+                        }
+                    }
                     let old = self.known.with(|known| {
                         known.version += 1;
-                        std::mem::replace(&mut known.routes, routes)
+                        let routes = std::mem::replace(&mut known.routes, routes);
+                        (routes, std::mem::replace(&mut known.nodes, nodes))
                     });
+                    // Connections are closed here, and not behind the gate.
                     drop(old);
                     return Ok(());
                 }
@@ -240,12 +248,16 @@ impl Nodes {
 
     /// The server at a place: one that is known already, with its connections, or a new one.
     fn known_node(&self, place: &Place) -> Arc<Node> {
-        let known = self.known.with(|known| {
-            let mut routes = known.routes.iter().flatten();
-            routes.find(|node| node.place == *place).cloned()
-        });
-        let named = || self.named.iter().find(|node| node.place == *place).cloned();
-        known.or_else(named).unwrap_or_else(|| self.node(place))
+        let is_it = |node: &&Arc<Node>| node.place == *place;
+        let named = self.named.iter().find(is_it).cloned();
+        let new = named.unwrap_or_else(|| self.node(place));
+        self.known.with(|known| {
+            if let Some(node) = known.nodes.iter().find(is_it) {
+                return Arc::clone(node);
+            }
+            known.nodes.push(Arc::clone(&new));
+            new
+        })
     }
 
     /// Takes in that a bucket is elsewhere.
@@ -304,9 +316,7 @@ impl Nodes {
 
     /// Closes the connections that nobody uses.
     pub fn let_go(&self) {
-        let known: Vec<Arc<Node>> = self
-            .known
-            .with(|known| known.routes.iter().flatten().cloned().collect());
+        let known = self.known.with(|known| known.nodes.clone());
         for node in self.named.iter().chain(&known) {
             node.let_go();
         }
@@ -377,4 +387,81 @@ fn routes(answer: &Value, teller: &Place) -> Option<Vec<Option<Place>>> {
         }
     }
     Some(routes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bucket::slot_of;
+
+    fn host(host: &str, port: u16) -> Place {
+        Place::Host(host.to_owned(), port)
+    }
+
+    fn range(first: u16, last: u16, host: Value, port: u16) -> Value {
+        let primary = Value::Array(vec![host, Value::Int(port.into()), Value::Nil]);
+        let replica = Value::Array(vec![Value::Bulk(b"r".to_vec()), Value::Int(1)]);
+        let bounds = [first, last].map(|slot| Value::Int(slot.into()));
+        Value::Array([&bounds[..], &[primary, replica]].concat())
+    }
+
+    #[test]
+    fn reads_where_slots_are() {
+        let (teller, own) = (host("seed", 7000), slot_of(5));
+        let text = |text: &str| Value::Bulk(text.as_bytes().to_vec());
+        let answer = Value::Array(vec![
+            range(own, own, text("a"), 7001),
+            range(slot_of(6), slot_of(6), text(""), 7002),
+            range(slot_of(7), slot_of(7), text("?"), 7003),
+            range(slot_of(8), slot_of(8), Value::Nil, 7004),
+            range(slot_of(9), slot_of(9), text("::1"), 7005),
+        ]);
+        let routes = routes(&answer, &teller).unwrap();
+        assert_eq!(routes[5], Some(host("a", 7001)));
+        assert_eq!(routes[6], Some(host("seed", 7002)));
+        assert_eq!(routes[7], Some(host("seed", 7003)));
+        assert_eq!(routes[8], Some(host("seed", 7004)));
+        assert_eq!(routes[9], Some(host("::1", 7005)));
+        assert_eq!(routes.iter().flatten().count(), 5);
+        for strange in [Value::Nil, Value::Array(vec![Value::Int(1)])] {
+            assert_eq!(super::routes(&strange, &teller), None);
+        }
+    }
+
+    #[test]
+    fn reads_where_a_slot_has_gone() {
+        let teller = host("seed", 7000);
+        assert_eq!(
+            location("10.0.0.1:7001", &teller),
+            Some(host("10.0.0.1", 7001))
+        );
+        assert_eq!(location(":7001", &teller), Some(host("seed", 7001)));
+        assert_eq!(location("?:7001", &teller), Some(host("seed", 7001)));
+        assert_eq!(location("::1:7001", &teller), Some(host("::1", 7001)));
+        assert_eq!(location("host", &teller), None);
+        assert_eq!(location("host:70000", &teller), None);
+    }
+
+    #[test]
+    fn a_server_is_one_however_often_it_is_named() {
+        let config = Config::parse("redis-cluster://a:1,b:2").unwrap();
+        let nodes = Nodes::new(&config, &Arc::default());
+        for place in [host("a", 1), host("c", 3)] {
+            assert!(Arc::ptr_eq(
+                &nodes.known_node(&place),
+                &nodes.known_node(&place)
+            ));
+        }
+        let redirected = |word: &str| Value::Error(format!("{word} 5 c:3"));
+        let from = nodes.known_node(&host("a", 1));
+        let call = Call::on(5, "GET");
+        let asked = nodes.judge(&call, redirected("ASK"), &from, None);
+        let Verdict::Ask(node) = asked else {
+            panic!("not followed");
+        };
+        assert!(Arc::ptr_eq(&node, &nodes.known_node(&host("c", 3))));
+        let alone = Nodes::new(&Config::parse("redis://a:1").unwrap(), &Arc::default());
+        let verdict = alone.judge(&call, redirected("ASK"), &from, None);
+        assert!(matches!(verdict, Verdict::Final(_)));
+    }
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mintkey_store::{Done, Error, ErrorKind, Outcome, Reply, Request, Result, Ticket};
 
@@ -34,6 +34,8 @@ thread_local! {
 pub struct Entry {
     /// What is asked.
     pub request: Arc<Request>,
+    /// When.
+    pub submitted: Instant,
     stage: AtomicU8,
     done: Mutex<Option<Done>>,
 }
@@ -143,6 +145,7 @@ impl Queue {
 pub fn submit(shared: &Arc<Shared>, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
     let entry = Arc::new(Entry {
         request,
+        submitted: Instant::now(),
         stage: AtomicU8::new(WAITING),
         done: Mutex::new(Some(done)),
     });

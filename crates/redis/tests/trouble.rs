@@ -6,6 +6,7 @@ mod server;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -89,6 +90,37 @@ fn a_silent_server_ends_with_the_timeout() {
         ErrorKind::Timeout(Outcome::NotApplied),
         "{error}"
     );
+}
+
+#[test]
+fn many_that_wait_for_a_silent_server_wait_together() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            kept.push(stream);
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    for scheme in ["redis", "redis-cluster"] {
+        let url = format!("{scheme}://{place}?timeout=0.3");
+        let store = mintkey_redis::open(&url).unwrap();
+        let operation = || get_of(&orders(), key("a", "1"));
+        let answers: Vec<_> = (0..50).map(|_| submit(&*store, operation()).1).collect();
+        for answer in answers {
+            let error = answer.recv().unwrap().unwrap_err();
+            assert_eq!(
+                error.kind,
+                ErrorKind::Timeout(Outcome::NotApplied),
+                "{error}"
+            );
+        }
+    }
+    // Some may have been submitted when the first had been refused already.
+    assert!(tries.load(Ordering::SeqCst) < 10, "{tries:?} connections");
 }
 
 static RAISED: AtomicBool = AtomicBool::new(false);
