@@ -227,8 +227,12 @@ class _Part(NamedTuple):
 
     def answer(self, answer: Any) -> Operation[None]:
         """Give each write its answer, or tell it why there is none."""
-        told = answer if isinstance(answer, BaseException) else None
-        answers = answer if self.joined and told is None else [answer] * len(self.running)
+        told: BaseException | None = None
+        answers: list[Any] = [answer] * len(self.running)
+        if isinstance(answer, BaseException):
+            told = answer
+        elif self.joined:
+            answers = answer
         for one, own in zip(self.running, answers, strict=True):
             if isinstance(own, BaseException):
                 yield from one.go_on(lambda: one.operation.throw(own), told)  # noqa: B023 - used at once
