@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.redis.test_guides import END_OF_BLOCK, GUIDES, RUN, blocks
+from tests.redis.test_guides import END_OF_BLOCK, ROOT, RUN, blocks
 from tests.trouble import between as proxy
 
 from mintkey import AutoGenerate, ExpiresIn, Model, ModelConfig, connect
@@ -26,7 +26,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 @pytest.fixture
 def no_tables(service) -> Iterator[None]:
     """The tables of the guide are not there before, and gone after."""
-    named = set(re.findall(r'table="(\w+)"', (GUIDES / "from-pydynox.md").read_text("utf-8")))
+    named = set(re.findall(r'table="(\w+)"', (ROOT / "docs/guides/from-pydynox.md").read_text("utf-8")))
 
     def drop() -> None:
         for table in service.tables.all():
@@ -51,7 +51,7 @@ def test_both_programs_print_what_the_guide_says(package, endpoint, no_tables):
     assert own
     given = "".join(f"{block.source}\nprint('\\0')\n" for block in own)
     done = subprocess.run(
-        [sys.executable, "-X", "utf8", "-c", RUN, "from-pydynox.md"],
+        [sys.executable, "-X", "utf8", "-c", RUN, "the guide"],
         env={**os.environ, **CREDENTIALS},
         input=given.replace(ADDRESS, endpoint),
         check=False,
@@ -138,7 +138,7 @@ CALLS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 
 def permissions() -> dict[str, set[str]]:
     """What the guide to DynamoDB says, by the call."""
-    text = (GUIDES / "dynamodb.md").read_text("utf-8").split("## Permissions")[1].split("\n## ")[0]
+    text = (ROOT / "docs/guides/dynamodb.md").read_text("utf-8").split("## Permissions")[1].split("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
     return {
         re.sub(r"`", "", call): set(re.findall(r"`(\w+)`", actions))
