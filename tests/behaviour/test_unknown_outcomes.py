@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import mintkey
 from mintkey import AutoGenerate, Model
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import BatchIncomplete, KeyCollision, StoreUnavailable, VersionConflict
@@ -113,6 +114,64 @@ async def test_a_retry_of_a_batch_is_the_same_items(do, line, model, fault):
     assert await do.batch_save(model, items) == 5
     assert [item.pk for item in items] == keys
     assert {item.pk: item.n for item in await do.all(model.scan())} == dict(zip(keys, [10, 1, 2, 3, 4], strict=True))
+
+
+@pytest.mark.parametrize("fault", ["request lost", "answer lost"])
+async def test_a_retry_of_a_pipeline_is_the_same_items(do, line, model, fault):
+    stored = await do.create(model, n=100)
+    stored.n = 101
+    items = [model(n=n) for n in range(5)]
+    pipeline = mintkey.pipeline()
+    for item in (*items, stored):
+        await do.save(item, pipeline=pipeline)
+    line.faults = [fault]
+    with pytest.raises(BatchIncomplete) as caught:
+        await do.execute(pipeline)
+    assert caught.value.stopped
+    assert [item for item, _ in caught.value.failed] == [*items, stored]
+    assert {getattr(why, "outcome", None) for _, why in caught.value.failed} == {"unknown"}
+    keys = [item.pk for item in items]
+    items[0].n = 10
+    for item in (*items, stored):
+        await do.save(item, pipeline=pipeline)
+    assert await do.execute(pipeline) == 6
+    assert [item.pk for item in items] == keys
+    assert not any(item.is_dirty for item in (*items, stored))
+    expected = dict(zip(keys, [10, 1, 2, 3, 4], strict=True)) | {stored.pk: 101}
+    assert {item.pk: item.n for item in await do.all(model.scan())} == expected
+
+
+async def test_a_pipeline_that_is_cancelled_can_be_filled_and_sent_again(line, model):
+    items = [model(n=n) for n in range(5)]
+    begun = asyncio.Event()
+
+    class Endless:
+        def __init__(self, event_loop: asyncio.AbstractEventLoop) -> None:
+            self.future = event_loop.create_future()
+            begun.set()
+
+        @staticmethod
+        def withdraw() -> bool:
+            return True
+
+    pipeline = mintkey.pipeline()
+    for item in items:
+        await item.asave(pipeline=pipeline)
+    keys = [item.pk for item in items]
+    line.submit = lambda _, event_loop: Endless(event_loop)
+    sending = asyncio.ensure_future(pipeline.aexecute())
+    await begun.wait()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    del line.submit
+    assert len(pipeline) == 0
+    assert await model.acount() == 0
+    for item in items:
+        assert item.is_dirty
+        await item.asave(pipeline=pipeline)
+    assert await pipeline.aexecute() == 5
+    assert sorted(item.pk for item in await model.scan().aall()) == keys
 
 
 @pytest.mark.parametrize("second", ["request lost", "answer lost"])
