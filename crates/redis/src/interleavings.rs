@@ -7,20 +7,17 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use mintkey_store::{
-    Action, Condition, Delete, Guard, Item, Key, Operation, Path, Query, Reply, Result, Row, Table,
-    Update,
-};
+use mintkey_store::{Item, Key, Operation, Reply, Result};
 
 use crate::bucket;
 use crate::catalog::Layouts;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::engine::{Engine, perform};
-use crate::layout::Layout;
+use crate::layout::{Layout, Space};
 use crate::resp::{Call, Value};
 use crate::talk::Talk;
 use crate::translate::stored;
@@ -28,8 +25,10 @@ use crate::watch::Watch;
 
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
+mod rows;
 #[path = "../tests/server/mod.rs"]
 mod server;
+mod upgrades;
 
 use requests::*;
 
@@ -165,12 +164,6 @@ impl Choices {
     }
 }
 
-/// The table, the same for all: what an engine knows of it is known from the first step on.
-fn table() -> Arc<Table> {
-    static TABLE: OnceLock<Arc<Table>> = OnceLock::new();
-    Arc::clone(TABLE.get_or_init(orders))
-}
-
 fn home() -> u8 {
     bucket::of(&string("a"))
 }
@@ -187,96 +180,33 @@ fn row(status: &str, amount: i64) -> Item {
     )
 }
 
-fn change(actions: Vec<Action>) -> Operation {
-    Operation::Update(Update {
-        actions,
-        ..update_of(&table(), row_key())
-    })
-}
-
-fn set(name: &str, value: impl Into<mintkey_store::Value>) -> Action {
-    Action::Set(Path::attribute(name), value.into())
-}
-
-fn with_status(status: &str) -> Operation {
-    Operation::Query(Query {
-        index: Some("by_status".into()),
-        ..query_of(&table(), &[string(status)])
-    })
-}
-
-/// What several processes do at once.
-struct Scenario {
-    /// The row before; expired ones included.
-    before: Option<Item>,
-    /// Whether Redis itself drops the row, after its entries were written.
-    vanishes: bool,
-    writers: [Operation; 2],
-    reader: Operation,
-    /// Whether the reader must find the row.
-    always_found: bool,
-    /// Whether each writer adds one to the amount.
-    adds: bool,
-}
-
 /// The members of a set.
 type Members = BTreeSet<Vec<u8>>;
 
-/// What is on the server.
+/// What is on the server, and those who work with it.
 struct World {
     server: Server,
     engines: Vec<Arc<Engine>>,
-    layout: Layout,
+    space: Space,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(processes: usize) -> Self {
         let fixture = server::Fixture::new();
         let mut config = Config::parse(&fixture.url).unwrap();
-        let mut server = Server::new(&config);
+        let server = Server::new(&config);
         config.space.in_buckets = true;
-        let engine = || {
+        let engine = |_| {
             Arc::new(Engine {
                 config: config.clone(),
                 layouts: Layouts::new(&Arc::default()),
             })
         };
-        let engines: Vec<_> = (0..4).map(|_| engine()).collect();
-        let layout = Layout::new(&config.space, home(), table(), String::new(), Vec::new());
-        for engine in &engines {
-            run(engine, with_status("new"), &mut server).unwrap();
-        }
         Self {
             server,
-            engines,
-            layout,
+            engines: (0..processes).map(engine).collect(),
+            space: config.space.clone(),
         }
-    }
-
-    fn begin(&mut self, scenario: &Scenario) {
-        let layout = &self.layout;
-        let keys = [
-            layout.row(&row_key()),
-            layout.order.clone(),
-            layout.index("by_status"),
-        ];
-        let call = keys.iter().fold(Call::new("DEL"), Call::arg);
-        self.server.ask(&[call]);
-        if let Some(item) = &scenario.before {
-            let put = put_of(&table(), item.clone(), Guard::default());
-            run(&self.engines[3], put, &mut self.server).unwrap();
-        }
-        if scenario.vanishes {
-            self.server.ask(&[Call::new("DEL").arg(&keys[0])]);
-        }
-    }
-
-    fn row(&mut self) -> Option<Item> {
-        let call = Call::new("HGETALL").arg(self.layout.row(&row_key()));
-        let value = self.server.ask(&[call]).remove(0);
-        stored(value, &self.layout.table)
-            .unwrap()
-            .map(|row| row.item)
     }
 
     fn members(&mut self, set: &[u8]) -> Members {
@@ -290,20 +220,86 @@ impl World {
         });
         bytes.collect()
     }
+}
 
-    /// What the order and the index hold, and what they should.
-    fn entries(&mut self) -> [(Members, Members); 2] {
-        let row = self.row();
-        let wanted = row.as_ref().map(|_| Layout::member(&row_key()));
-        let indexed = row
-            .as_ref()
-            .and_then(|row| Layout::index_member(&by_status(), row, &row_key()));
-        let (order, index) = (self.layout.order.clone(), self.layout.index("by_status"));
-        [
-            (self.members(&order), wanted.into_iter().collect()),
-            (self.members(&index), indexed.into_iter().collect()),
-        ]
+/// The row as it is stored.
+fn stored_row(server: &mut Server, layout: &Layout) -> Option<Item> {
+    let call = Call::new("HGETALL").arg(layout.row(&row_key()));
+    let value = server.ask(&[call]).remove(0);
+    let row = stored(value, &layout.table).unwrap();
+    row.map(|row| row.item)
+}
+
+/// Who stops for ever, and after how many steps of his own.
+type Victim = Option<(usize, usize)>;
+
+/// Tries all orders of the steps of so many processes, and of each all places where one may stop for ever.
+/// Gives the number of runs; a run gives the most steps that any process took.
+fn exhaust(processes: usize, mut once: impl FnMut(Victim, &mut Choices) -> usize) -> usize {
+    let mut runs = 0;
+    let mut victims = VecDeque::from([None]);
+    let mut longest = 0;
+    while let Some(victim) = victims.pop_front() {
+        let mut choices = Choices::default();
+        loop {
+            longest = longest.max(once(victim, &mut choices));
+            runs += 1;
+            if !choices.advance() {
+                break;
+            }
+        }
+        if victim.is_none() {
+            victims = (0..processes)
+                .flat_map(|actor| (1..longest).map(move |steps| Some((actor, steps))))
+                .collect();
+        }
     }
+    runs
+}
+
+/// Lets processes take their steps in the order of the choices, until all have ended or stopped. One that
+/// has begun is held up by others only so often.
+fn interleave(
+    actors: &mut [Actor],
+    server: &mut Server,
+    victim: Victim,
+    choices: &mut Choices,
+    mut switches: usize,
+    mut after_each: impl FnMut(&mut Server),
+) {
+    let mut last = None;
+    loop {
+        let goes_on = |(number, actor): &(usize, &Actor)| {
+            let stopped = victim.is_some_and(|(who, after)| who == *number && actor.steps >= after);
+            actor.reply.is_none() && !stopped
+        };
+        let live: Vec<usize> = actors
+            .iter()
+            .enumerate()
+            .filter(goes_on)
+            .map(|(number, _)| number)
+            .collect();
+        if live.is_empty() {
+            return;
+        }
+        let goes_on = last.filter(|last| live.contains(last));
+        let number = match goes_on {
+            Some(last) if switches == 0 => last,
+            _ => live[choices.choose(live.len())],
+        };
+        switches -= usize::from(goes_on.is_some_and(|last| last != number));
+        last = Some(number);
+        actors[number].step(server);
+        after_each(server);
+    }
+}
+
+fn most_steps(actors: &[Actor]) -> usize {
+    actors.iter().map(|actor| actor.steps).max().unwrap_or(0)
+}
+
+fn trace(victim: Victim, choices: &Choices) -> String {
+    format!("{victim:?} {:?}", choices.made)
 }
 
 fn run(engine: &Arc<Engine>, operation: Operation, server: &mut Server) -> Result<Reply> {
@@ -318,273 +314,5 @@ fn items(reply: Reply) -> Vec<Item> {
     match reply {
         Reply::Page(page) => page.items,
         other => panic!("{other:?}"),
-    }
-}
-
-/// Tries all orders of the steps, and of each all places where one process may stop for ever. Gives the
-/// number of runs.
-fn exhaust(scenario: &Scenario) -> usize {
-    let mut world = World::new();
-    let mut runs = 0;
-    let mut victims = VecDeque::from([None]);
-    let mut longest = 0;
-    while let Some(victim) = victims.pop_front() {
-        let mut choices = Choices::default();
-        loop {
-            let steps = once(&mut world, scenario, victim, &mut choices);
-            longest = longest.max(steps);
-            runs += 1;
-            if !choices.advance() {
-                break;
-            }
-        }
-        if victim.is_none() {
-            let actors = 0..=scenario.writers.len();
-            victims = actors
-                .flat_map(|actor| (1..longest).map(move |steps| Some((actor, steps))))
-                .collect();
-        }
-    }
-    runs
-}
-
-/// One run; gives the most steps that any process took.
-fn once(
-    world: &mut World,
-    scenario: &Scenario,
-    victim: Option<(usize, usize)>,
-    choices: &mut Choices,
-) -> usize {
-    world.begin(scenario);
-    let operations = scenario.writers.iter().chain([&scenario.reader]);
-    let mut actors: Vec<Actor> = operations
-        .zip(&world.engines)
-        .map(|(operation, engine)| Actor::new(engine, operation.clone(), &mut world.server))
-        .collect();
-    let mut versions = vec![world.row()];
-    loop {
-        let goes_on = |(number, actor): &(usize, &Actor)| {
-            let stopped = victim.is_some_and(|(who, after)| who == *number && actor.steps >= after);
-            actor.reply.is_none() && !stopped
-        };
-        let live: Vec<usize> = actors
-            .iter()
-            .enumerate()
-            .filter(goes_on)
-            .map(|(number, _)| number)
-            .collect();
-        if live.is_empty() {
-            break;
-        }
-        let number = live[choices.choose(live.len())];
-        actors[number].step(&mut world.server);
-        let now = world.row();
-        if versions.last() != Some(&now) {
-            versions.push(now);
-        }
-    }
-    let made: Vec<(usize, usize)> = choices.made.clone();
-    judge(
-        world,
-        scenario,
-        &mut actors,
-        &versions,
-        &format!("{victim:?} {made:?}"),
-    );
-    actors.iter().map(|actor| actor.steps).max().unwrap_or(0)
-}
-
-/// Nothing is wrong, missing, phantom or blocked.
-fn judge(
-    world: &mut World,
-    scenario: &Scenario,
-    actors: &mut [Actor],
-    versions: &[Option<Item>],
-    trace: &str,
-) {
-    let mut stopped = actors.iter().map(|actor| actor.reply.is_none());
-    let all_ended = !stopped.any(|stopped| stopped);
-    // Each change that was acknowledged is there; one that was not may be, once.
-    let replies: Vec<_> = actors.iter_mut().map(|actor| actor.reply.take()).collect();
-    let done = replies[..2].iter().flatten().filter(|reply| reply.is_ok());
-    let (done, begun) = (
-        done.count(),
-        replies[..2].iter().filter(|r| r.is_none()).count(),
-    );
-    let swaps = versions.len() - 1;
-    let idle = usize::from(scenario.vanishes || scenario.before.as_ref().is_some_and(is_over));
-    assert!(swaps <= done + begun + idle, "{swaps} changes: {trace}");
-    if scenario.adds {
-        let last = versions.last().and_then(Option::as_ref);
-        let sums = (done..=done + begun).map(|sum| row("new", 1 + i64::try_from(sum).unwrap()));
-        assert!(
-            last.is_some_and(|last| sums.into_iter().any(|sum| sum == *last)),
-            "{last:?}: {trace}"
-        );
-    }
-    // The reader saw the row as it was at some moment, and at most once.
-    if let Some(Ok(reply)) = replies.into_iter().next_back().flatten() {
-        let seen = items(reply);
-        let was = |item: &Item| versions.iter().flatten().any(|version| version == item);
-        assert!(seen.len() <= 1 && seen.iter().all(was), "{seen:?}: {trace}");
-        assert!(!seen.iter().any(is_over), "{seen:?}: {trace}");
-        assert!(
-            !scenario.always_found || seen.len() == 1,
-            "not found: {trace}"
-        );
-    }
-    // Nobody repaired anything yet, and no entry is missing; without what the server did itself none is
-    // phantom either.
-    for (there, wanted) in world.entries() {
-        assert!(there.is_superset(&wanted), "missing: {trace}");
-        assert!(scenario.vanishes || there == wanted, "phantom: {trace}");
-    }
-    let row = world.row().filter(|row| !is_over(row));
-    let (server, engine) = (&mut world.server, &world.engines[3]);
-    let own = row.as_ref().and_then(|row| row.get("status")).cloned();
-    for status in ["new", "paid", "void"] {
-        let wanted = row
-            .clone()
-            .filter(|row| row.get("status") == Some(&status.into()));
-        // Where no entry is left over, one look is enough.
-        if scenario.vanishes || own.is_none() || wanted.is_some() {
-            let found = items(run(engine, with_status(status), server).unwrap());
-            assert_eq!(found, Vec::from_iter(wanted), "{status}: {trace}");
-        }
-    }
-    if scenario.vanishes {
-        let found = items(run(engine, Operation::Scan(scan_of(&table())), server).unwrap());
-        assert_eq!(found, Vec::from_iter(row), "{trace}");
-    }
-    // Now those have repaired what there was.
-    if all_ended {
-        for (there, wanted) in world.entries() {
-            assert_eq!(there, wanted, "left behind: {trace}");
-        }
-    }
-}
-
-fn is_over(item: &Item) -> bool {
-    table().is_expired(item, NOW)
-}
-
-fn writing(item: Item, row: Row) -> Operation {
-    let guard = Guard {
-        row,
-        ..Guard::default()
-    };
-    put_of(&table(), item, guard)
-}
-
-fn removal(condition: Option<Condition>) -> Operation {
-    let guard = Guard {
-        condition,
-        ..Guard::default()
-    };
-    Operation::Delete(Delete {
-        table: table(),
-        key: row_key(),
-        guard,
-    })
-}
-
-fn expired() -> Item {
-    let mut item = row("new", 1);
-    item.insert("expires".into(), (NOW - 1).into());
-    item
-}
-
-fn tried(scenario: &Scenario) {
-    let runs = exhaust(scenario);
-    assert!(runs > 100, "only {runs} runs");
-}
-
-#[test]
-fn two_change_what_is_indexed() {
-    tried(&Scenario {
-        before: Some(row("new", 1)),
-        vanishes: false,
-        writers: [
-            change(vec![set("status", "paid")]),
-            change(vec![set("status", "void"), set("amount", 2)]),
-        ],
-        reader: with_status("new"),
-        always_found: false,
-        adds: false,
-    });
-}
-
-#[test]
-fn two_add_while_one_reads_the_range_that_the_row_never_leaves() {
-    let add = || change(vec![Action::Add(Path::attribute("amount"), number("1"))]);
-    tried(&Scenario {
-        before: Some(row("new", 1)),
-        vanishes: false,
-        writers: [add(), add()],
-        reader: with_status("new"),
-        always_found: true,
-        adds: true,
-    });
-}
-
-#[test]
-fn one_inserts_while_one_removes() {
-    tried(&Scenario {
-        before: None,
-        vanishes: false,
-        writers: [
-            writing(row("new", 1), Row::Absent),
-            removal(Some(Condition::Exists(Path::attribute("pk")))),
-        ],
-        reader: Operation::Scan(scan_of(&table())),
-        always_found: false,
-        adds: false,
-    });
-}
-
-#[test]
-fn one_replaces_while_one_removes_what_it_read() {
-    let condition = Condition::Exists(Path::attribute("status"));
-    tried(&Scenario {
-        before: Some(row("new", 1)),
-        vanishes: false,
-        writers: [writing(row("paid", 2), Row::Any), removal(Some(condition))],
-        reader: with_status("new"),
-        always_found: false,
-        adds: false,
-    });
-}
-
-#[test]
-fn an_expired_row_is_replaced_while_one_clears_it() {
-    for reader in [with_status("new"), Operation::Scan(scan_of(&table()))] {
-        tried(&Scenario {
-            before: Some(expired()),
-            vanishes: false,
-            writers: [
-                writing(row("new", 1), Row::Absent),
-                writing(row("paid", 1), Row::Absent),
-            ],
-            reader,
-            always_found: false,
-            adds: false,
-        });
-    }
-}
-
-#[test]
-fn what_a_vanished_row_left_is_cleared_while_it_comes_back() {
-    for status in ["new", "paid"] {
-        tried(&Scenario {
-            before: Some(row("new", 1)),
-            vanishes: true,
-            writers: [
-                writing(row(status, 1), Row::Absent),
-                change(vec![set("amount", 3)]),
-            ],
-            reader: with_status("new"),
-            always_found: false,
-            adds: false,
-        });
     }
 }
