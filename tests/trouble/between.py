@@ -43,7 +43,8 @@ REFUSALS = {
 class Between:
     """A listener on a free port of this machine, for as long as it is entered.
 
-    `calm` lets everything through; `only` replaces what chance would do.
+    `calm` lets everything through; `only` replaces what chance would do. `still` keeps the next answer back until
+    `resume` is set, and sets `stalled`.
     """
 
     def __init__(self, server: tuple[str, int], seed: int = 0, often: float = 0.0, port: int = 0) -> None:
@@ -53,6 +54,9 @@ class Between:
         self.calm = False
         self.only: list[str] = []
         self.seen: list[str] = []
+        self.still = False
+        self.stalled = threading.Event()
+        self.resume = threading.Event()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
@@ -66,6 +70,7 @@ class Between:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.resume.set()
         with self._lock:
             self._listener.shutdown(socket.SHUT_RDWR)
             for one in self._open:
@@ -107,6 +112,15 @@ class Between:
     def serve(self, client: socket.socket, server: socket.socket) -> None:
         """Pass on what both sides say."""
         raise NotImplementedError
+
+    def say(self, client: socket.socket, answer: bytes) -> None:
+        """Answer, when it is time."""
+        with self._lock:
+            still, self.still = self.still, False
+        if still:
+            self.stalled.set()
+            self.resume.wait(PATIENCE)
+        client.sendall(answer)
 
     def fault(self, faults: tuple[str, ...]) -> str:
         """What shall happen now; nothing is an empty text."""
@@ -171,7 +185,7 @@ class BetweenHttp(Between):
             if fault == "noise":
                 client.sendall(self.chance.randbytes(40))
                 return
-            client.sendall(_answer(200, {"UnprocessedItems": held}) if held else head + body)
+            self.say(client, _answer(200, {"UnprocessedItems": held}) if held else head + body)
 
     def _halved(self, body: bytes) -> tuple[bytes, dict[str, Any]]:
         """A batch of writes without some of them, and those."""
@@ -192,11 +206,18 @@ class BetweenBytes(Between):
         to = left if fault.endswith("to") else None
         back = left if fault.endswith("from") else None
         stall = fault.startswith("stall")
-        answers = self._start(self._pass_on, server, client, back, stall)
-        self._pass_on(client, server, to, stall)
+        answers = self._start(self._pass_on, server, client, back, stall, self.say)
+        self._pass_on(client, server, to, stall, socket.socket.sendall)
         answers.join(PATIENCE)
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, left: int | None, stall: bool) -> None:
+    def _pass_on(
+        self,
+        source: socket.socket,
+        target: socket.socket,
+        left: int | None,
+        stall: bool,
+        say: Callable[[socket.socket, bytes], None],
+    ) -> None:
         """Pass bytes on in one direction, until there are none or the last of `left` has gone."""
         try:
             while data := source.recv(65_536):
@@ -208,7 +229,7 @@ class BetweenBytes(Between):
                     break
                 if left is not None:
                     left -= len(data)
-                target.sendall(data)
+                say(target, data)
         except OSError:
             pass  # one side has gone
         finally:

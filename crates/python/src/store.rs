@@ -160,9 +160,14 @@ impl Store {
             py.import("mintkey.stores")?
                 .call_method1("_warn", (self.engine(), warning))?;
         }
+        // What a signal handler raised is told in any case: the interrupted part may be one of a batch, or none at all
+        // when the answer came in the same moment.
+        if let Some(raised) = take_raised() {
+            return Err(raised);
+        }
         match result {
             Ok(reply) => answer(py, reply, fail),
-            Err(error) => Err(take_raised().unwrap_or_else(|| fail(error))),
+            Err(error) => Err(fail(error)),
         }
     }
 }

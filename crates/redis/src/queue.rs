@@ -113,7 +113,10 @@ impl Queue {
             let many = waiting.entries.len().min(room);
             if many == 0 {
                 // Never set: a thread that a fork left behind must not pass for the one to come.
-                waiting.alive &= !ends;
+                if ends {
+                    waiting.alive = false;
+                    waiting.bell = None;
+                }
                 waiting.asleep = room > 0;
             }
             waiting.entries.drain(..many).collect()

@@ -1,0 +1,148 @@
+"""Ctrl-C and cancelled tasks while a server keeps still: the wait ends, and the next write resolves what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.trouble.between import Between
+from tests.trouble.test_faults import BEHIND
+
+from mintkey import AutoGenerate, Model, ModelConfig, connect
+from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
+
+pytestmark = pytest.mark.slow
+
+
+class Row(Model):
+    model_config = ModelConfig(table="rows")
+
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    n = NumberAttribute()
+    version = VersionAttribute()
+
+
+@pytest.fixture(params=BEHIND)
+def between(request, tmp_path) -> Iterator[Between]:
+    """A proxy that does nothing unless told; a store that would wait for minutes is connected through it."""
+    proxy, rough, _ = BEHIND[request.param](tmp_path, 0)
+    proxy.often = 0.0
+    with proxy, connect(rough.replace("timeout=0.5", "timeout=600")):
+        Row.create_table()
+        yield proxy
+
+
+@pytest.fixture
+def on_signal() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Sets what a signal does that `signal_when_stalled` sends."""
+    before = signal.getsignal(signal.SIGUSR1)
+
+    def set_handler(act: Callable[[], None]) -> None:
+        signal.signal(signal.SIGUSR1, lambda number, frame: act())
+
+    yield set_handler
+    signal.signal(signal.SIGUSR1, before)
+
+
+def signal_when_stalled(between: Between, then: Callable[[], None] = lambda: None) -> threading.Thread:
+    """Keep the next answer back, and send the main thread a signal while it waits."""
+    between.stalled.clear()
+    between.resume.clear()
+    between.still = True
+
+    def wait() -> None:
+        assert between.stalled.wait(30)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        then()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_a_wait_and_loses_nothing(between, on_signal):
+    on_signal(interrupt)
+    row = Row(n=1)
+    for n in (1, 2, 3):
+        row.n = n
+        thread = signal_when_stalled(between)
+        with pytest.raises(KeyboardInterrupt):
+            row.save()
+        thread.join()
+        between.resume.set()
+        # It was done all the same: the row is taken for its own, and nothing is written twice.
+        row.save()
+        assert (row.n, row.version) == (n, n)
+        stored = Row.get(pk=row.pk, consistent=True)
+        assert stored is not None
+        assert (stored.n, stored.version) == (n, n)
+    thread = signal_when_stalled(between)
+    with pytest.raises(KeyboardInterrupt):
+        Row.count()
+    thread.join()
+    between.resume.set()
+    assert Row.count() == 1
+
+
+def test_ctrl_c_ends_reads_in_segments_and_batches(between, on_signal):
+    on_signal(interrupt)
+    items = [Row(n=n) for n in range(60)]
+    thread = signal_when_stalled(between)
+    with pytest.raises(KeyboardInterrupt):
+        Row.batch_save(items)
+    thread.join()
+    between.resume.set()
+    Row.batch_save(items)
+    assert {row.pk: row.n for row in Row.scan()} == {item.pk: item.n for item in items}
+    thread = signal_when_stalled(between)
+    with pytest.raises(KeyboardInterrupt):
+        Row.scan(segments=4).all()
+    thread.join()
+    between.resume.set()
+    assert Row.count(segments=4) == 60
+
+
+def test_a_signal_with_a_handler_interrupts_nothing_but_itself(between, on_signal):
+    handled: list[int] = []
+    on_signal(lambda: handled.append(1))
+    row = Row(n=1)
+    thread = signal_when_stalled(between, between.resume.set)
+    row.save()
+    thread.join()
+    assert handled == [1]
+    assert Row.get(pk=row.pk) == row
+
+
+async def test_a_cancelled_task_leaves_its_connection_usable(between):
+    async def cancelled(work: Any) -> None:
+        between.stalled.clear()
+        between.resume.clear()
+        between.still = True
+        task = asyncio.ensure_future(work)
+        assert await asyncio.to_thread(between.stalled.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        between.resume.set()
+
+    row = Row(n=1)
+    for n in (1, 2, 3):
+        row.n = n
+        await cancelled(row.asave())
+        await row.asave()
+        assert (row.n, row.version) == (n, n)
+        stored = await Row.aget(pk=row.pk, consistent=True)
+        assert stored is not None
+        assert (stored.n, stored.version) == (n, n)
+    await cancelled(Row.acount())
+    await cancelled(Row.ascan(segments=3).aall())
+    await asyncio.gather(*(Row(n=n).asave() for n in range(100)))
+    assert await Row.acount() == 101
