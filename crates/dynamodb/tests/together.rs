@@ -1,18 +1,19 @@
 //! Several calls at once: on the calling thread as on the store's own.
 
-mod common;
 mod faulty;
+#[path = "../../store/tests/suite/requests.rs"]
+mod requests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
-use common::{order, orders, request, scan_of, submit};
 use faulty::{Act, Faulty};
 use mintkey_store::store::Never;
 use mintkey_store::{
     BatchGet, BatchWrite, ErrorKind, Guard, Interrupt, Operation, Outcome, Put, Reply, Result, Row,
     Scan, Store, Write,
 };
+use requests::{order, orders, request, scan_of, submit};
 
 fn open(endpoint: &str, parameters: &str) -> Arc<dyn Store> {
     let url = format!("dynamodb://us-east-1?endpoint={endpoint}&timeout=20{parameters}");
@@ -54,7 +55,7 @@ fn written(reply: Result<Reply>) -> Vec<Result<()>> {
 fn guarded_writes_of_a_batch_are_under_way_together() {
     let faulty = Faulty::new(&meeting(4, "{}"));
     let store = open(&faulty.endpoint, "");
-    let outcomes = written(common::run(&*store, inserts(4)));
+    let outcomes = written(requests::run(&*store, inserts(4)));
     assert!(outcomes.iter().all(Result::is_ok) && outcomes.len() == 4);
     let faulty = Faulty::new(&meeting(4, "{}"));
     let store = open(&faulty.endpoint, "");
@@ -69,12 +70,12 @@ fn keys_of_a_batch_are_asked_for_together() {
     let batch = Operation::BatchGet(BatchGet {
         table: orders(),
         keys: (0..250)
-            .map(|number: u32| common::key("p", &number.to_string()))
+            .map(|number: u32| requests::key("p", &number.to_string()))
             .collect(),
         consistent: false,
         attributes: None,
     });
-    let Reply::Items(items) = common::run(&*store, batch).unwrap() else {
+    let Reply::Items(items) = requests::run(&*store, batch).unwrap() else {
         panic!("a batch of reads answers with items");
     };
     assert_eq!(items, vec![None; 250]);
@@ -135,7 +136,7 @@ fn nothing_more_is_sent_once_nobody_answers() {
         faulty.endpoint
     );
     let store = mintkey_dynamodb::open(&url).unwrap();
-    let outcomes = written(common::run(&*store, inserts(20)));
+    let outcomes = written(requests::run(&*store, inserts(20)));
     assert_eq!(faulty.seen().len(), 8);
     let late = ErrorKind::Timeout(Outcome::Unknown);
     let unsent = ErrorKind::Unavailable(Outcome::NotApplied);

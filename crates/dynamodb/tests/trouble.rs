@@ -1,17 +1,18 @@
 //! Servers that fail, networks that break: what is sent again, what is told, blocking and submitted alike.
 
-mod common;
 mod faulty;
+#[path = "../../store/tests/suite/requests.rs"]
+mod requests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{get_of, item, key, number, order, orders, put_of, request, submit, update_of};
 use faulty::{Act, Faulty, refused};
 use mintkey_store::{
     Action, BatchWrite, Error, ErrorKind, Guard, Interrupt, Operation, Outcome, Path, Put, Reply,
     Result, Row, Store, Write,
 };
+use requests::{get_of, item, key, number, order, orders, put_of, request, submit, update_of};
 
 const UNKNOWN: ErrorKind = ErrorKind::Unavailable(Outcome::Unknown);
 const NOT_APPLIED: ErrorKind = ErrorKind::Unavailable(Outcome::NotApplied);
@@ -25,7 +26,7 @@ fn open(endpoint: &str, parameters: &str) -> Arc<dyn Store> {
 fn ask(script: &[Act], parameters: &str, operation: &Operation) -> (Result<Reply>, Vec<String>) {
     let faulty = Faulty::new(script);
     let store = open(&faulty.endpoint, parameters);
-    let blocking = common::run(&*store, operation.clone());
+    let blocking = requests::run(&*store, operation.clone());
     let other = Faulty::new(script);
     let store = open(&other.endpoint, parameters);
     let (_, answer) = submit(&*store, operation.clone());
@@ -162,7 +163,7 @@ fn nobody_there_is_told() {
     drop(gone);
     let store = open(&endpoint, "&retries=1");
     for operation in [read(), add()] {
-        let error = common::run(&*store, operation).unwrap_err();
+        let error = requests::run(&*store, operation).unwrap_err();
         assert_eq!(error.kind, NOT_APPLIED, "{error}");
         assert!(error.message.contains("nothing was written"), "{error}");
     }
@@ -259,10 +260,10 @@ fn what_a_batch_had_no_room_for_is_sent_again() {
 fn a_connection_that_the_server_left_is_not_used_again() {
     let faulty = Faulty::new(&[Act::Leave("{}".to_owned())]);
     let store = open(&faulty.endpoint, "");
-    common::run(&*store, read()).unwrap();
+    requests::run(&*store, read()).unwrap();
     faulty.wait_for_leaving();
     // This one may not be sent twice, so it had better be sent where somebody listens.
-    common::run(&*store, add()).unwrap();
+    requests::run(&*store, add()).unwrap();
     assert_eq!(faulty.seen().len(), 2);
 }
 
@@ -284,7 +285,7 @@ fn an_interrupt_ends_a_wait() {
     assert_eq!(error.kind, ErrorKind::Interrupted(Outcome::Unknown));
     let error = store.execute(&request(read()), &IMPATIENT).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Interrupted(Outcome::NotApplied));
-    common::run(&*store, read()).unwrap();
+    requests::run(&*store, read()).unwrap();
 }
 
 #[test]
@@ -296,7 +297,7 @@ fn a_stalled_server_ends_in_a_timeout() {
             faulty.endpoint
         );
         let store = mintkey_dynamodb::open(&url).unwrap();
-        let error = common::run(&*store, operation.clone()).unwrap_err();
+        let error = requests::run(&*store, operation.clone()).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Timeout(outcome), "{error}");
         let (_, answer) = submit(&*store, operation);
         let error = answer.recv().unwrap().unwrap_err();
@@ -314,7 +315,7 @@ fn closing_finishes_what_was_submitted_and_refuses_the_rest() {
         assert_eq!(answer.try_recv().unwrap().unwrap(), Reply::Done);
     }
     store.close();
-    let refused = common::run(&*store, read());
+    let refused = requests::run(&*store, read());
     assert_eq!(kind(&refused), ErrorKind::Configuration);
     let (ticket, answer) = submit(&*store, read());
     assert_eq!(kind(&answer.recv().unwrap()), ErrorKind::Configuration);
@@ -350,19 +351,19 @@ fn both_sides_of_a_fork_go_on() {
     )]);
     let store = open(&faulty.endpoint, "");
     let one = Some(item(&[("pk", "a".into()), ("sk", "1".into())]));
-    assert_eq!(common::run(&*store, read()).unwrap(), Reply::Item(one));
+    assert_eq!(requests::run(&*store, read()).unwrap(), Reply::Item(one));
     submit(&*store, read()).1.recv().unwrap().unwrap();
     // Without a real fork, what each side is told: the parent first, then as if this were the child.
     store.before_fork();
     store.in_parent();
-    common::run(&*store, read()).unwrap();
+    requests::run(&*store, read()).unwrap();
     store.before_fork();
     store.in_child();
-    common::run(&*store, read()).unwrap();
+    requests::run(&*store, read()).unwrap();
     submit(&*store, read()).1.recv().unwrap().unwrap();
     store.close();
     assert_eq!(
-        kind(&common::run(&*store, read())),
+        kind(&requests::run(&*store, read())),
         ErrorKind::Configuration
     );
 }

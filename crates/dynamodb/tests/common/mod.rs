@@ -1,57 +1,72 @@
-//! What the tests of the store share: a server, a table, requests in few words.
+//! What the tests of the store share: a server, and stores on it.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use mintkey_store::store::Never;
 use mintkey_store::{
-    Capabilities, Condition, Delete, Done, Error, ErrorKind, Get, Guard, Index, Interrupt, Item,
-    Key, KeyAttribute, KeyKind, KeyValue, Number, Operation, Page, Projection, Put, Query, Reply,
-    Request, Result, Row, Scan, Store, Table, Ticket, Update, Value,
+    Capabilities, Done, ErrorKind, Interrupt, Operation, Reply, Request, Result, Store, Table,
+    Ticket,
 };
 
-/// The time at which the tests happen.
-pub const NOW: i64 = 1_704_067_200;
-
-/// Stores with tables of their own on the server that `MINTKEY_TEST_DYNAMODB` names, `http://localhost:8000`
-/// for example. Without it these tests have nothing to say: `make test` starts a server and names it.
-pub fn server() -> Option<String> {
-    std::env::var("MINTKEY_TEST_DYNAMODB").ok()
+/// A store on the server that `MINTKEY_TEST_DYNAMODB` names, with tables of its own that go away with it.
+pub struct Fixture {
+    pub store: Arc<Making>,
+    url: String,
 }
 
-/// A store that makes each table when it is first missed, and drops them all at its end.
-pub struct Fixture {
-    pub store: Arc<dyn Store>,
+/// A store that makes each table when it is first missed.
+pub struct Making {
+    store: Arc<dyn Store>,
     made: Mutex<Vec<Arc<Table>>>,
 }
 
-impl Fixture {
-    pub fn new(server: &str) -> Self {
-        Self::with(server, "")
-    }
+/// The address of the server to test with.
+pub fn server() -> String {
+    std::env::var("MINTKEY_TEST_DYNAMODB").expect(
+        "no DynamoDB to test with: run this through tests/servers/dynamodb.py, or set MINTKEY_TEST_DYNAMODB to the \
+         address of one, such as http://localhost:8000",
+    )
+}
 
-    pub fn with(server: &str, parameters: &str) -> Self {
+impl Fixture {
+    pub fn new() -> Self {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("t{}-{number}-", std::process::id());
         let url = format!(
-            "dynamodb://us-east-1?endpoint={server}&table_prefix={prefix}&timeout=30{parameters}"
+            "dynamodb://us-east-1?endpoint={}&table_prefix={prefix}&timeout=30",
+            server()
         );
-        Self {
+        let store = Arc::new(Making {
             store: mintkey_dynamodb::open(&url).unwrap(),
             made: Mutex::default(),
-        }
+        });
+        Self { store, url }
     }
 
-    pub fn make(&self, table: &Arc<Table>) {
-        run(&*self.store, Operation::CreateTable(Arc::clone(table))).unwrap();
-        self.made.lock().unwrap().push(Arc::clone(table));
+    pub fn reopen(&self) -> Arc<dyn Store> {
+        mintkey_dynamodb::open(&self.url).unwrap()
     }
 }
 
-impl Store for Fixture {
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        // A test may have closed its own.
+        let store = self.reopen();
+        for table in self.store.made.lock().unwrap().drain(..) {
+            // A failed test has something better to say.
+            let _ = carry_out(&*store, Operation::DeleteTable(table));
+        }
+    }
+}
+
+fn carry_out(store: &dyn Store, operation: Operation) -> Result<Reply> {
+    store.execute(&Request::new(0, operation), &Never)
+}
+
+impl Store for Making {
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
     }
@@ -59,7 +74,9 @@ impl Store for Fixture {
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
         match self.store.execute(request, interrupt) {
             Err(error) if error.kind == ErrorKind::TableMissing => {
-                self.make(request.operation.table());
+                let table = request.operation.table();
+                carry_out(&*self.store, Operation::CreateTable(Arc::clone(table)))?;
+                self.made.lock().unwrap().push(Arc::clone(table));
                 self.store.execute(request, interrupt)
             }
             result => result,
@@ -85,263 +102,4 @@ impl Store for Fixture {
     fn in_child(&self) {
         self.store.in_child();
     }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        for table in self.made.lock().unwrap().drain(..) {
-            // A failed test has something better to say.
-            let _ = run(&*self.store, Operation::DeleteTable(table));
-        }
-    }
-}
-
-/// Runs a test on a store of its own.
-pub fn with_store(test: impl Fn(&dyn Store)) {
-    if let Some(server) = server() {
-        test(&Fixture::new(&server));
-    }
-}
-
-pub fn attribute(name: &str, kind: KeyKind) -> KeyAttribute {
-    KeyAttribute {
-        name: name.into(),
-        kind,
-    }
-}
-
-/// A table with string keys, a time of expiry and an index by status and amount.
-pub fn orders() -> Arc<Table> {
-    Arc::new(Table {
-        name: "orders".into(),
-        model: "Order".into(),
-        partition: attribute("pk", KeyKind::String),
-        sort: Some(attribute("sk", KeyKind::String)),
-        ttl: Some("expires".into()),
-        indexes: vec![by_status()],
-        unique: Vec::new(),
-    })
-}
-
-pub fn by_status() -> Index {
-    Index {
-        name: "by_status".into(),
-        partition: vec![attribute("status", KeyKind::String)],
-        sort: Some(attribute("amount", KeyKind::Number)),
-        projection: Projection::All,
-        local: false,
-    }
-}
-
-/// A table whose only key is of this kind.
-pub fn plain(name: &str, kind: KeyKind) -> Arc<Table> {
-    Arc::new(Table {
-        name: name.into(),
-        model: "Plain".into(),
-        partition: attribute("id", kind),
-        sort: None,
-        ttl: None,
-        indexes: Vec::new(),
-        unique: Vec::new(),
-    })
-}
-
-pub fn number(text: &str) -> Number {
-    text.parse().unwrap()
-}
-
-pub fn string(text: &str) -> KeyValue {
-    KeyValue::String(text.into())
-}
-
-pub fn key(partition: &str, sort: &str) -> Key {
-    Key {
-        partition: string(partition),
-        sort: Some(string(sort)),
-    }
-}
-
-pub fn item(pairs: &[(&str, Value)]) -> Item {
-    pairs
-        .iter()
-        .map(|(name, value)| ((*name).into(), value.clone()))
-        .collect()
-}
-
-pub fn order(partition: &str, sort: &str, others: &[(&str, Value)]) -> Item {
-    let mut order = item(&[("pk", partition.into()), ("sk", sort.into())]);
-    for (name, value) in others {
-        order.insert((*name).into(), value.clone());
-    }
-    order
-}
-
-pub fn request(operation: Operation) -> Request {
-    Request::new(NOW, operation)
-}
-
-pub fn run(store: &dyn Store, operation: Operation) -> Result<Reply> {
-    store.execute(&request(operation), &Never)
-}
-
-pub fn put_of(table: &Arc<Table>, item: Item, guard: Guard) -> Operation {
-    Operation::Put(Put {
-        table: table.clone(),
-        item: Arc::new(item),
-        guard,
-    })
-}
-
-pub fn put(store: &dyn Store, table: &Arc<Table>, item: Item) -> Result<Reply> {
-    run(store, put_of(table, item, Guard::default()))
-}
-
-pub fn insert(store: &dyn Store, table: &Arc<Table>, item: Item) -> Result<Reply> {
-    run(
-        store,
-        put_of(
-            table,
-            item,
-            Guard {
-                row: Row::Absent,
-                ..Guard::default()
-            },
-        ),
-    )
-}
-
-pub fn get_of(table: &Arc<Table>, key: Key) -> Operation {
-    Operation::Get(Get {
-        table: table.clone(),
-        key,
-        consistent: false,
-        attributes: None,
-    })
-}
-
-pub fn get(store: &dyn Store, table: &Arc<Table>, key: Key) -> Option<Item> {
-    match run(store, get_of(table, key)).unwrap() {
-        Reply::Item(item) => item,
-        other => panic!("{other:?}"),
-    }
-}
-
-pub fn delete_of(table: &Arc<Table>, key: Key, guard: Guard) -> Operation {
-    Operation::Delete(Delete {
-        table: table.clone(),
-        key,
-        guard,
-    })
-}
-
-pub fn update_of(table: &Arc<Table>, key: Key) -> Update {
-    Update {
-        table: table.clone(),
-        key,
-        actions: Vec::new(),
-        guard: Guard::default(),
-        upsert: false,
-        returning: true,
-    }
-}
-
-pub fn query_of(table: &Arc<Table>, partition: &[KeyValue]) -> Query {
-    Query {
-        table: table.clone(),
-        index: None,
-        partition: partition.to_vec(),
-        sort: None,
-        filter: None,
-        descending: false,
-        limit: None,
-        after: None,
-        attributes: None,
-        count: false,
-        consistent: false,
-    }
-}
-
-pub fn scan_of(table: &Arc<Table>) -> Scan {
-    Scan {
-        table: table.clone(),
-        filter: None,
-        limit: None,
-        after: None,
-        attributes: None,
-        count: false,
-        segment: None,
-        descending: false,
-        consistent: false,
-    }
-}
-
-pub fn page(reply: Result<Reply>) -> Page {
-    match reply.unwrap() {
-        Reply::Page(page) => page,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// All items of a query, page by page.
-pub fn query(store: &dyn Store, mut query: Query) -> Vec<Item> {
-    let mut items = Vec::new();
-    loop {
-        let page = page(run(store, Operation::Query(query.clone())));
-        items.extend(page.items);
-        match page.next {
-            None => return items,
-            next => query.after = next,
-        }
-    }
-}
-
-/// All items of a scan, page by page.
-pub fn scan(store: &dyn Store, mut scan: Scan) -> Vec<Item> {
-    let mut items = Vec::new();
-    loop {
-        let page = page(run(store, Operation::Scan(scan.clone())));
-        items.extend(page.items);
-        match page.next {
-            None => return items,
-            next => scan.after = next,
-        }
-    }
-}
-
-pub fn kind(result: Result<Reply>) -> ErrorKind {
-    result.unwrap_err().kind
-}
-
-pub fn texts(items: &[Item], name: &str) -> Vec<String> {
-    items
-        .iter()
-        .map(|item| match item.get(name) {
-            Some(Value::String(text)) => text.clone(),
-            other => panic!("{other:?}"),
-        })
-        .collect()
-}
-
-/// Submits a request; its answer can be waited for.
-pub fn submit(
-    store: &dyn Store,
-    operation: Operation,
-) -> (Box<dyn Ticket>, Receiver<Result<Reply>>) {
-    let (sender, receiver) = channel();
-    let done = Box::new(move |answer| {
-        // A test that no longer listens has failed already.
-        let _ = sender.send(answer);
-    });
-    (store.submit(Arc::new(request(operation)), done), receiver)
-}
-
-pub fn condition(guard: Condition) -> Guard {
-    Guard {
-        condition: Some(guard),
-        ..Guard::default()
-    }
-}
-
-pub fn message(error: &Error) -> &str {
-    &error.message
 }
