@@ -30,7 +30,18 @@ fn answering(answer: &'static [u8]) -> String {
     format!("redis://{address}")
 }
 
+/// What is said of a server, whatever asks it; the same is said of it as the one that an address of a
+/// Cluster names.
 fn refusal_of(url: &str) -> mintkey_store::Error {
+    let error = refusal_at(url);
+    if let Some(location) = url.strip_prefix("redis://") {
+        let in_cluster = refusal_at(&format!("redis-cluster://{location}"));
+        assert_eq!(in_cluster.kind, error.kind, "{in_cluster}");
+    }
+    error
+}
+
+fn refusal_at(url: &str) -> mintkey_store::Error {
     let store = mintkey_redis::open(url).unwrap();
     let by_get = run(&*store, get_of(&orders(), key("a", "1"))).unwrap_err();
     let (_, answer) = submit(&*store, get_of(&orders(), key("a", "1")));
@@ -137,11 +148,13 @@ impl Interrupt for Now {
 #[test]
 fn an_interrupt_ends_the_wait() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let store =
-        mintkey_redis::open(&format!("redis://{}", listener.local_addr().unwrap())).unwrap();
-    let operation = request(get_of(&orders(), key("a", "1")));
-    let error = store.execute(&operation, &Now).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Interrupted(Outcome::NotApplied));
+    for scheme in ["redis", "redis-cluster"] {
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let store = mintkey_redis::open(&url).unwrap();
+        let operation = request(get_of(&orders(), key("a", "1")));
+        let error = store.execute(&operation, &Now).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Interrupted(Outcome::NotApplied));
+    }
     assert!(RAISED.load(Ordering::SeqCst));
 }
 
