@@ -229,11 +229,13 @@ impl Worker {
             entries.all(|entry| entry.submitted <= *when)
         });
         let vain = vain.map(|(_, error)| Error::new(error.kind, error.message.clone()));
-        if nodes.are_cluster() && nodes.version() == 0 {
-            if let Some(error) = vain {
+        if nodes.are_cluster() {
+            if nodes.version() == 0
+                && let Some(error) = vain
+            {
                 return self.refuse(number, error);
             }
-            if let Err(error) = nodes.learn(config, 0, &mut flight.watch) {
+            if let Err(error) = nodes.prepare(config, &mut flight.watch) {
                 return self.refuse_all(number, error);
             }
         }
@@ -410,6 +412,9 @@ impl Worker {
     /// Gives a connection up. What may be sent again is; of the rest nobody knows.
     fn break_off(&mut self, place: usize, cause: &Cause) {
         let line = self.lines.swap_remove(place);
+        if let Cause::Stopped(_) = cause {
+            self.shared.nodes.doubt(&line.node);
+        }
         let mut lost: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         for sent in &line.sent {
             if let Some(flight) = self.flights.get_mut(&sent.flight)

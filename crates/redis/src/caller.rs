@@ -234,11 +234,8 @@ impl Exchange<'_> {
         let nodes = &self.shared.nodes;
         let (mut round, mut tries) = (0, 0);
         loop {
-            let mut version = nodes.version();
-            if nodes.are_cluster() && version == 0 {
-                nodes.learn(&self.shared.engine.config, version, self.watch)?;
-                version = nodes.version();
-            }
+            nodes.prepare(&self.shared.engine.config, self.watch)?;
+            let version = nodes.version();
             (self.trouble, self.waits) = (None, false);
             let mut groups = self.groups();
             if groups.is_empty() && !self.waits {
@@ -378,6 +375,9 @@ impl Exchange<'_> {
     /// What is told of a connection that failed if the calls are sent again in vain; an error if they
     /// must not be.
     fn failed(&self, cause: Cause, node: &Node, tries: usize) -> Result<Error> {
+        if matches!(cause, Cause::Stopped(Stop::Late(_))) {
+            self.shared.nodes.doubt(node);
+        }
         let mut calls = self.calls.iter().zip(&self.legs);
         let doubtful = calls.any(|(call, leg)| leg.is_lost() && !call.repeatable);
         let again = matches!(cause, Cause::Broken(_))

@@ -125,6 +125,9 @@ struct Known {
     nodes: Vec<Arc<Node>>,
     /// Counts what was told.
     version: u64,
+    /// Whether a server left a request without an answer: another may have taken over from it, and while a
+    /// host is gone nothing else says so.
+    in_doubt: bool,
 }
 
 /// The servers of a store.
@@ -195,6 +198,30 @@ impl Nodes {
         self.known.with(|known| known.version)
     }
 
+    /// Takes in that a server left a request without an answer.
+    pub fn doubt(&self, node: &Node) {
+        if self.in_buckets {
+            node.is_silent.store(true, Ordering::Relaxed);
+            self.known.with(|known| known.in_doubt = true);
+        }
+    }
+
+    /// Learns where the slots are if nobody knows, or if that is in doubt; then what was known must do if
+    /// nobody tells.
+    pub fn prepare(&self, config: &Config, watch: &mut Watch) -> Result<()> {
+        if !self.in_buckets {
+            return Ok(());
+        }
+        let (version, in_doubt) = self.known.with(|known| (known.version, known.in_doubt));
+        if version > 0 && !in_doubt {
+            return Ok(());
+        }
+        match self.learn(config, version, watch) {
+            Err(error) if version > 0 && matches!(error.kind, ErrorKind::Unavailable(_)) => Ok(()),
+            told => told,
+        }
+    }
+
     /// Asks the Cluster where its slots are, unless somebody has since this version.
     pub fn learn(&self, config: &Config, version: u64, watch: &mut Watch) -> Result<()> {
         let (current, mut candidates) = self
@@ -228,6 +255,7 @@ impl Nodes {
                     }
                     let old = self.known.with(|known| {
                         known.version += 1;
+                        known.in_doubt = false;
                         let routes = std::mem::replace(&mut known.routes, routes);
                         (routes, std::mem::replace(&mut known.nodes, nodes))
                     });

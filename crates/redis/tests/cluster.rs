@@ -1,22 +1,22 @@
-//! What lies in a Cluster, and what happens to it: scripts are forgotten, slots move, primaries change and
-//! crash. All tests but those that kill share one Cluster.
+//! What lies in a Cluster, and what happens to it: scripts are forgotten, slots move, primaries change.
+//! All tests share one Cluster.
 
 mod members;
+mod ranked;
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use members::{Fixture, Members, texts};
 use mintkey_store::{
-    ErrorKind, Guard, Index, Item, Key, KeyKind, Operation, Outcome, Projection, Query, Reply,
-    Scan, Store, Table,
+    ErrorKind, Guard, Item, Key, KeyKind, Operation, Outcome, Query, Reply, Scan, Store,
 };
+use ranked::*;
 use requests::*;
 
 /// The Cluster of most tests; one test at a time.
@@ -25,37 +25,6 @@ fn shared() -> (&'static Members, MutexGuard<'static, ()>) {
     static ONE: Mutex<()> = Mutex::new(());
     let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     (MEMBERS.get_or_init(|| Members::start(1)), alone)
-}
-
-fn on(members: &Members, parameters: &str) -> Fixture {
-    Fixture::at(&Members::url(&members.ports), parameters)
-}
-
-/// A table with an index over all of it.
-fn ranked() -> Arc<Table> {
-    Arc::new(Table {
-        name: "ranked".into(),
-        model: "Ranked".into(),
-        indexes: vec![Index {
-            name: "by_rank".into(),
-            partition: Vec::new(),
-            sort: Some(attribute("rank", KeyKind::Number)),
-            projection: Projection::All,
-            local: false,
-        }],
-        ..(*plain("ranked", KeyKind::String)).clone()
-    })
-}
-
-fn rank(id: &str, rank: i64) -> Item {
-    item(&[("id", id.into()), ("rank", rank.into())])
-}
-
-fn by_rank(table: &Arc<Table>) -> Query {
-    Query {
-        index: Some("by_rank".into()),
-        ..query_of(table, &[])
-    }
 }
 
 /// All that pages of this size give.
@@ -367,18 +336,6 @@ fn crowd<R>(store: &dyn Store, work: impl FnOnce() -> R) -> (R, Vec<Item>) {
     })
 }
 
-/// What the index says, and what the rows say, is the same as what was written.
-fn agrees(store: &dyn Store, mut kept: Vec<Item>) {
-    let place = |row: &Item| format!("{:?}", row.get("id"));
-    let mut indexed = query(store, by_rank(&ranked()));
-    let mut rows = scan(store, scan_of(&ranked()));
-    for items in [&mut indexed, &mut rows, &mut kept] {
-        items.sort_by_key(place);
-    }
-    assert_eq!(rows, kept);
-    assert_eq!(indexed, kept);
-}
-
 /// A slot on its way to another primary.
 struct Move {
     slot: String,
@@ -540,70 +497,4 @@ fn a_failover_that_is_asked_for_loses_nothing() {
     });
     assert!(kept.len() > 10, "only {}", kept.len());
     agrees(store, kept);
-}
-
-#[test]
-fn a_killed_primary_is_replaced() {
-    let members = Members::start(1);
-    let fixture = on(&members, "&timeout=10");
-    let store = &*fixture.store;
-    let table = ranked();
-    let (written, stop) = (AtomicI64::new(0), AtomicBool::new(false));
-    let wait_for_more = || {
-        let enough = written.load(Ordering::SeqCst) + 30;
-        members.wait_until("more rows are written", |_| {
-            written.load(Ordering::SeqCst) >= enough
-        });
-    };
-    thread::scope(|scope| {
-        for writer in 0..4_i64 {
-            let (table, written, stop) = (&table, &written, &stop);
-            scope.spawn(move || {
-                for number in 0.. {
-                    if stop.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    let row = rank(&format!("{writer} {number}"), number);
-                    let guard = Guard {
-                        row: mintkey_store::Row::Absent,
-                        ..Guard::default()
-                    };
-                    let insert = put_of(table, row, guard);
-                    let answer = if writer % 2 == 0 {
-                        submit(store, insert).1.recv().unwrap()
-                    } else {
-                        run(store, insert)
-                    };
-                    match answer {
-                        Ok(_) => drop(written.fetch_add(1, Ordering::SeqCst)),
-                        Err(error) => assert!(
-                            matches!(
-                                error.kind,
-                                ErrorKind::Unavailable(_) | ErrorKind::Timeout(_)
-                            ),
-                            "{error}"
-                        ),
-                    }
-                }
-            });
-        }
-        wait_for_more();
-        let primary = members.primaries()[0];
-        let replica = members.replicas(primary)[0];
-        members.kill(primary);
-        members.wait_until("the replica has taken over", |members| {
-            let living = members.ports.iter().filter(|port| **port != primary);
-            texts(replica, &["ROLE"])[0] == "master"
-                && living.into_iter().all(|port| Members::is_whole(*port))
-        });
-        wait_for_more();
-        stop.store(true, Ordering::SeqCst);
-    });
-    // Every bucket can be written to again, and what the replica had is whole.
-    for number in 0..300 {
-        put(store, &table, rank(&format!("after {number}"), number)).unwrap();
-    }
-    let rows = scan(store, scan_of(&table));
-    assert!(rows.len() > 300);
-    agrees(store, rows);
 }

@@ -70,7 +70,7 @@ impl Members {
         let script = "trap : INT TERM; cd \"$0\"; redis-server --port $1 --bind 127.0.0.1 --cluster-enabled yes \
                       --cluster-node-timeout 1000 --save '' --appendonly yes --appendfsync always \
                       --repl-diskless-sync-delay 0 >>log 2>&1 & echo $! >pid; read -r _; \
-                      kill $! 2>/dev/null; wait; rm -r \"$0\"; rmdir \"${0%/*}\" 2>/dev/null";
+                      kill -9 $! 2>/dev/null; wait; rm -r \"$0\"; rmdir \"${0%/*}\" 2>/dev/null";
         let shell = Command::new("sh")
             .args(["-c", script, folder.to_str().unwrap(), &port.to_string()])
             .stdin(Stdio::piped())
@@ -84,11 +84,13 @@ impl Members {
         shell
     }
 
-    /// Kills a member at once, as a crash does.
-    pub fn kill(&self, port: u16) {
+    /// Sends a member a signal: `KILL` is a crash, after `STOP` it says nothing until `CONT`.
+    pub fn signal(&self, port: u16, signal: &str) {
         let pid = std::fs::read_to_string(self.folder.join(format!("{port}/pid"))).unwrap();
-        let killed = Command::new("kill").args(["-9", pid.trim()]).status();
-        assert!(killed.unwrap().success());
+        let sent = Command::new("kill")
+            .args(["-s", signal, pid.trim()])
+            .status();
+        assert!(sent.unwrap().success());
     }
 
     /// The member that has a slot, as a member tells that lives.
