@@ -59,7 +59,7 @@ class AgainstADict(RuleBasedStateMachine):
         super().__init__()
         self.rows: dict[tuple[str, float], dict[str, Any]] = {}
         self.prefix = f"{uuid.uuid4()}/"
-        # The server removes expired rows by its own clock, which must not be ahead of this one.
+        # The server removes expired rows by its own clock, which must not be ahead of this one: so lives are hours.
         self.block = frozen("2100-01-01T00:00:00Z", seed=1)
         self.clock: FrozenClock = self.block.__enter__()
         self.event_loop = asyncio.new_event_loop()
@@ -87,9 +87,9 @@ class AgainstADict(RuleBasedStateMachine):
             found.setdefault(BUCKET.sub("", key.decode().removeprefix(self.prefix)), []).append(key)
         return found
 
-    @rule(pk=partitions, sk=sorts, row=values, seconds=st.none() | st.integers(1, 5), awaited=modes)
-    def put(self, pk, sk, row, seconds, awaited):
-        row = {**row, **({} if seconds is None else {"until": ExpiresIn.seconds(seconds)})}
+    @rule(pk=partitions, sk=sorts, row=values, hours=st.none() | st.integers(1, 5), awaited=modes)
+    def put(self, pk, sk, row, hours, awaited):
+        row = {**row, **({} if hours is None else {"until": ExpiresIn.hours(hours)})}
         self.do(awaited, "save", Thing(pk=pk, sk=sk, **row))
         self.rows[pk, sk] = row
 
@@ -147,9 +147,9 @@ class AgainstADict(RuleBasedStateMachine):
                 self.rows[pk, sk] = row
         assert self.do(awaited, "execute", pipeline) == len(writes)
 
-    @rule(seconds=st.integers(1, 3))
-    def let_time_pass(self, seconds):
-        self.clock.advance(timedelta(seconds=seconds))
+    @rule(hours=st.integers(1, 3))
+    def let_time_pass(self, hours):
+        self.clock.advance(timedelta(hours=hours))
 
     @rule(awaited=modes)
     def read_everything(self, awaited):
