@@ -124,8 +124,8 @@ impl Worker {
                 return !ends;
             }
             let taken = entries.into_iter().filter(|entry| entry.take());
-            let space = self.shared.engine.config.space.clone();
-            for (entries, request) in joined(&space, taken) {
+            let shared = Arc::clone(&self.shared);
+            for (entries, request) in joined(&shared.engine.config.space, taken) {
                 self.begin(entries, request);
             }
         }
