@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from mintkey import _core, arguments, batches, operations, plans
+from mintkey import _core, arguments, batches, operations, plans, updates
 from mintkey.attributes import Attribute, utc_now
 from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue
@@ -119,6 +119,8 @@ class Model(Tabled):
             if state is not None:
                 if state.saving is not None:
                     state.saving.unminted.discard(name)
+                for names in state.noting:
+                    names.add(name)
                 if state.fetched is not None:
                     if value is not None:
                         state.cleared -= {name}
@@ -319,7 +321,7 @@ class Model(Tabled):
         store = store_of(schema)
         _check_sync(schema, skip_hooks, "before_update", "after_update")
         changes = arguments.changes(schema, actions, values)
-        writing = operations.update(
+        writing = updates.update(
             schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
         )
         store.run(through(pipeline, store, schema, self, writing, "after_update", skip_hooks=skip_hooks))
@@ -338,7 +340,7 @@ class Model(Tabled):
         schema = self.__mintkey_schema__
         store = store_of(schema)
         changes = arguments.changes(schema, actions, values)
-        writing = operations.update(
+        writing = updates.update(
             schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
         )
         await store.arun(through(pipeline, store, schema, self, writing, "after_update", skip_hooks=skip_hooks))
@@ -394,7 +396,7 @@ class Model(Tabled):
         known = dict(arguments.named_key(schema, key))
         named, _ = arguments.key(schema, known)
         changes = arguments.changes(schema, actions, values)
-        writing = operations.update_by_key(schema, named, known, changes, condition=condition, upsert=upsert)
+        writing = updates.update_by_key(schema, named, known, changes, condition=condition, upsert=upsert)
         return through(pipeline, store, schema, known, writing, "after_update", skip_hooks=True)
 
     def delete(

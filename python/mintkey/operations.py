@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Collection
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core, generators
@@ -28,7 +29,6 @@ from mintkey.minting import Saving, minted_now
 from mintkey.schema import WIDE, Mint, Schema, State
 
 if TYPE_CHECKING:
-    from mintkey.arguments import Changes
     from mintkey.hooks import HookKind
     from mintkey.stores import Operation
 
@@ -38,11 +38,27 @@ _MOST_MINTS = 16
 _MOST_WRITES = 1 << 62
 
 
-def _state(instance: Any) -> State:
+def state_of(instance: Any) -> State:
+    """What the instance knows of itself, which begins here if it knew nothing."""
     state: State | None = instance._state
     if state is None:
         state = instance.__dict__["_state"] = State()
     return state
+
+
+def waits_already(schema: Schema) -> ConfigurationError:
+    """What is raised for a second write of an instance that waits in a pipeline."""
+    return ConfigurationError(
+        f"{schema.model}: this instance waits in a pipeline already, and what it will be is not known before that is "
+        "sent: execute() the pipeline first, or put the instance in once, after its last change",
+        model=schema.model,
+    )
+
+
+def refuse_waiting(schema: Schema, state: State) -> None:
+    """Called at the start of a write: one that waits would undo it."""
+    if state.waiting is not None and state.waiting() is not None:
+        raise waits_already(schema)
 
 
 def refuse_async_hooks(schema: Schema, *kinds: HookKind) -> None:
@@ -69,13 +85,19 @@ def run_hooks(schema: Schema, instance: Any, kind: HookKind) -> Operation[None]:
             yield result
 
 
-def _send(
-    state: State, request: _core.Request, item: _core.Item | None, failure: BaseException | None = None
+def send_write(
+    state: State,
+    request: _core.Request,
+    item: _core.Item | None,
+    since: set[str],
+    failure: BaseException | None = None,
 ) -> Operation[Any]:
     """Send a write, and remember what was sent while nobody knows whether it arrived.
 
-    With `failure` it has been sent before, and that is what came of it.
+    `since` takes in the names that are assigned before the answer comes. With `failure` the write has been sent before,
+    and that is what came of it.
     """
+    state.noting = (*state.noting, since)
     try:
         if failure is not None:
             raise failure  # noqa: TRY301 - told here as if it had come just now
@@ -85,19 +107,22 @@ def _send(
         if unknown and item is not None and item not in state.sent:
             state.sent = (*state.sent, item)
         raise
+    finally:
+        state.noting = tuple(names for names in state.noting if names is not since)
 
 
-def _own(state: State, error: MintkeyError) -> _core.Item | None:
+def own_row(state: State, error: MintkeyError) -> _core.Item | None:
     """The row that a write met, if it is what this instance sent before without learning the outcome."""
     stored = getattr(error, "_stored", None)
     return next((item for item in state.sent if item == stored), None)
 
 
-def _version(schema: Schema, stored: int | None) -> tuple[str, int | None] | None:
+def version_guard(schema: Schema, stored: int | None) -> tuple[str, int | None] | None:
+    """The version that a write expects in the store, if the model has one."""
     return None if schema.version is None else (schema.stored_version(), stored)
 
 
-def _loaded_version(schema: Schema, state: State) -> int | None:
+def loaded_version(schema: Schema, state: State) -> int | None:
     """The version of the row as it was loaded, which a write expects to find again."""
     if schema.version is None or state.loaded is None:
         return None
@@ -121,7 +146,8 @@ def _loaded_version(schema: Schema, state: State) -> int | None:
     )
 
 
-def _compiled(condition: Condition | None) -> tuple[Any, ...] | None:
+def compiled_guard(condition: Condition | None) -> tuple[Any, ...] | None:
+    """The condition of a write, if there is one, as the engine takes it."""
     return None if condition is None else condition.compile()
 
 
@@ -173,7 +199,8 @@ def _save(
 ) -> Operation[None]:
     check_condition(schema, condition)
     values = instance.__dict__
-    state = _state(instance)
+    state = state_of(instance)
+    refuse_waiting(schema, state)
     new = state.loaded is None
     hooked = not (skip_hooks or schema.skip_hooks) and bool(schema.hooks.of("before_save"))
     absent_keys = [name for name in schema.given_keys if values.get(name) is None] if new else []
@@ -202,10 +229,10 @@ def _save(
         exposed = exposed or pipeline is not None
         unseen = constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
         again = [] if exposed else _small_keys(schema, {*minted, *(state.made if unseen else ())})
-        yield from _save_new(schema, instance, state, condition, insert, again, minted, pipeline=pipeline)
+        since = yield from _save_new(schema, instance, state, condition, insert, again, minted, pipeline=pipeline)
     else:
-        yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at, pipeline=pipeline)
-    state.settle(state.loaded)
+        since = yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at, pipeline=pipeline)
+    state.settle(state.loaded, since)
     if not skip_hooks:
         yield from run_hooks(schema, instance, "after_save")
 
@@ -236,12 +263,12 @@ def failed_plain_save(
     insert: bool = False,
 ) -> Operation[None]:
     """Go on with a plain save that went wrong: when it was `prepared`, or when it was sent."""
-    state, values = _state(instance), instance.__dict__
+    state, values = state_of(instance), instance.__dict__
     state.made = {name: values[name] for name in schema.given_keys if name in minted}
     if isinstance(prepared, BaseException):
         raise prepared
-    yield from _save_new(schema, instance, state, None, insert, _small_keys(schema, minted), minted, failure)
-    state.settle(state.loaded)
+    since = yield from _save_new(schema, instance, state, None, insert, _small_keys(schema, minted), minted, failure)
+    state.settle(state.loaded, since)
 
 
 def _reset(token: Any) -> None:
@@ -276,8 +303,11 @@ def _save_new(
     minted: Collection[str],
     failure: BaseException | None = None,
     pipeline: object = None,
-) -> Operation[None]:
-    """Put a new instance whole; `failure` is what the first try came to, if that has been sent before."""
+) -> Operation[set[str]]:
+    """Put a new instance whole; gives the names that were assigned between sending and the answer.
+
+    `failure` is what the first try came to, if that has been sent before.
+    """
     values = instance.__dict__
     insert = insert or schema.insert_only or _key_was_made(schema, state, values)
     wide = not schema.insert_only and any(
@@ -296,19 +326,19 @@ def _save_new(
         request = schema.codec.put(
             item,
             row="absent" if insert else "any",
-            version=_version(schema, None),
-            condition=_compiled(condition),
+            version=version_guard(schema, None),
+            condition=compiled_guard(condition),
             wide=wide,
         )
         met, failure = failure, None
+        since: set[str] = set()
         try:
-            yield from _send(state, request, item, met)
+            yield from send_write(state, request, item, since, met)
         except KeyCollision as error:
             tries -= 1
-            own = _own(state, error)
+            own = own_row(state, error)
             if own is not None:
-                yield from _take_own(schema, instance, state, own)
-                return
+                return (yield from _take_own(schema, instance, state, own))
             if not tries:
                 raise
             fresh = {mint.name: schema.attributes[mint.name].another(values[mint.name]) for mint in again}
@@ -319,30 +349,29 @@ def _save_new(
                 if mint.name in state.made:
                     state.made = {**state.made, mint.name: values[mint.name]}
         except ConditionFailed as error:
-            own = _own(state, error)
+            own = own_row(state, error)
             if own is None:
                 raise
-            yield from _take_own(schema, instance, state, own)
-            return
+            return (yield from _take_own(schema, instance, state, own))
         else:
             state.loaded = item
             if schema.version is not None:
                 values[schema.version] = version
-            return
+            return since
 
 
 def _counted(version: Any) -> int:
     return version if isinstance(version, int) and not isinstance(version, bool) and version > 0 else 0
 
 
-def _take_own(schema: Schema, instance: Any, state: State, own: _core.Item) -> Operation[None]:
+def _take_own(schema: Schema, instance: Any, state: State, own: _core.Item) -> Operation[set[str]]:
     """Go on from a row that turned out to be what this instance sent: write what has changed since."""
     state.loaded, state.sent = own, ()
     stored = schema.codec.decode(state.loaded)
     for name in (*schema.on_update_names, *((schema.version,) if schema.version else ())):
         if name not in state.assigned and name in stored:
             instance.__dict__[name] = stored[name]
-    yield from _save_loaded(schema, instance, state, None, replace=False, at=None)
+    return (yield from _save_loaded(schema, instance, state, None, replace=False, at=None))
 
 
 def _key_overrides(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
@@ -372,14 +401,16 @@ def _save_loaded(
     replace: bool,
     at: int | None,
     pipeline: object = None,
-) -> Operation[None]:
+) -> Operation[set[str]]:
+    """Write what changed of a stored instance; gives the names that were assigned between sending and the answer."""
     loaded = state.loaded
+    since: set[str] = set()
     if loaded is None:
-        return
+        return since
     values = instance.__dict__
     codec = schema.codec
     changing: dict[str, Any] = {}
-    current = _loaded_version(schema, state)
+    current = loaded_version(schema, state)
     if schema.version is not None:
         if values.get(schema.version) != current:
             raise InvalidValue(
@@ -393,37 +424,41 @@ def _save_loaded(
         _check_partial(schema, state, replace)
     item = codec.encode(values, {**_key_overrides(schema, values), **changing}, partial=state.fetched is not None)
     if replace:
-        _refuse_other_key(schema, loaded, item)
+        refuse_other_key(schema, loaded, item)
         merged, written = item, True
-        request = codec.put(item, row="any", version=_version(schema, current), condition=_compiled(condition))
+        request = codec.put(
+            item, row="any", version=version_guard(schema, current), condition=compiled_guard(condition)
+        )
     else:
         patch = codec.patch(
             loaded,
             item,
             removed=list(state.cleared),
             ignored=list(changing),
-            version=_version(schema, current),
-            condition=_compiled(condition),
+            version=version_guard(schema, current),
+            condition=compiled_guard(condition),
         )
         if patch is None:
-            return
+            return since
         request, merged, written = patch
     if written:
         _check_fields(schema, instance, loaded, pipeline)
     try:
-        yield from _send(state, request, merged)
+        yield from send_write(state, request, merged, since)
     except ConditionFailed as error:
-        own = _own(state, error)
+        own = own_row(state, error)
         if own is None:
             raise
-        yield from _take_own(schema, instance, state, own)
-        return
+        return (yield from _take_own(schema, instance, state, own))
     state.loaded = merged
     if written:
-        values.update(changing)
+        # A version counts by itself, whatever it was set to.
+        values.update({name: value for name, value in changing.items() if name not in since or name == schema.version})
+    return since
 
 
-def _refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> None:
+def refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> None:
+    """Raise `InvalidValue` if the key is not the one that was loaded."""
     if schema.codec.key_of(loaded) != schema.codec.key_of(item):
         raise InvalidValue(
             f"{schema.model}: the key of a stored item cannot change: "
@@ -447,162 +482,10 @@ def _check_partial(schema: Schema, state: State, replace: bool) -> None:
             )
 
 
-# Update, delete, reading one.
+# Delete, reading one.
 
 
-def update(
-    schema: Schema,
-    instance: Any,
-    changes: Changes,
-    *,
-    condition: Condition | None = None,
-    upsert: bool = False,
-    skip_hooks: bool = False,
-    pipeline: object = None,
-) -> Operation[None]:
-    """Change attributes in the store without reading first, and take the stored result."""
-    check_condition(schema, condition)
-    state = _state(instance)
-    values = instance.__dict__
-    if not skip_hooks:
-        yield from run_hooks(schema, instance, "before_update")
-    codec = schema.codec
-    key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(values))
-    if state.loaded is not None and codec.key(schema.with_key(values)) != key:
-        _refuse_other_key(schema, state.loaded, codec.encode(values, schema.with_key(values), partial=True))
-    _check_named(schema, instance, changes, pipeline)
-    known = {name: values[name] for name in (*schema.given_keys, *schema.minted_names) if name in values}
-    local = frozenset(codec.changed(values, state.loaded)) - changes.names
-    stored = yield from _update_or_insert(
-        schema,
-        state,
-        key,
-        known if upsert else None,
-        changes,
-        versioned=True,
-        condition=condition,
-    )
-    _take(schema, instance, state, stored, keep=local)
-    if not skip_hooks:
-        yield from run_hooks(schema, instance, "after_update")
-
-
-def update_by_key(
-    schema: Schema,
-    key: _core.Key,
-    known: dict[str, Any],
-    changes: Changes,
-    *,
-    condition: Condition | None = None,
-    upsert: bool = False,
-) -> Operation[None]:
-    """Like `update`, without an instance: hooks do not run, and a version counts on unchecked."""
-    check_condition(schema, condition)
-    _check_named(schema, None, changes)
-    yield from _update_or_insert(
-        schema, State(), key, known if upsert else None, changes, versioned=False, condition=condition
-    )
-
-
-def _check_named(schema: Schema, instance: Any, changes: Changes, pipeline: object = None) -> None:
-    """Let fields check the values that an update names."""
-    for attribute in schema.checked:
-        if attribute.name in changes.values:
-            attribute.check_write(instance, changes.values[attribute.name], changed=True, pipeline=pipeline)
-
-
-def _update_or_insert(
-    schema: Schema,
-    state: State,
-    key: _core.Key,
-    known: dict[str, Any] | None,
-    changes: Changes,
-    *,
-    versioned: bool,
-    condition: Condition | None,
-) -> Operation[_core.Item]:
-    """Change a stored row; where there is none and values for a new one are `known`, insert that."""
-    compiled = [action.compile() for action in changes.actions]
-    minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
-    sent = {**minted, **changes.values}
-    if schema.version is not None and not versioned:
-        compiled.append(("add", (schema.stored_version(),), 1))
-    for _ in range(_MOST_MINTS):
-        version = None
-        if schema.version is not None and versioned:
-            current = _loaded_version(schema, state)
-            version = _version(schema, current)
-            sent[schema.version] = (current or 0) + 1
-        request = schema.codec.update(key, sent, actions=compiled, version=version, condition=_compiled(condition))
-        expected = _expected(schema, state, sent, compiled)
-        try:
-            stored: _core.Item = yield from _send(state, request, expected)
-        except ItemGone:
-            if known is None:
-                raise
-        except ConditionFailed as error:
-            own = _own(state, error)
-            if own is None:
-                raise
-            state.loaded, state.sent = own, ()
-            if expected is not None and _alike(schema, own, expected, minted):
-                return own
-            continue
-        else:
-            return stored
-        item = _inserted(schema, known, changes)
-        request = schema.codec.put(item, row="absent", version=None, condition=_compiled(condition))
-        # A collision: somebody inserted the row in between, so it can be changed now.
-        with contextlib.suppress(KeyCollision):
-            yield from _send(state, request, item)
-            return item
-    raise ItemGone(
-        f"{schema.model}: the row came and went {_MOST_MINTS} times while it was to be changed or inserted; try again",
-        model=schema.model,
-        key=schema.codec.key_dict(key),
-    )
-
-
-def _expected(schema: Schema, state: State, sent: dict[str, Any], compiled: list[tuple[Any, ...]]) -> _core.Item | None:
-    """What an update makes of the row as it was loaded, so that it can be known again; None if that is not known."""
-    if state.loaded is None or state.fetched is not None:
-        return None
-    try:
-        return schema.codec.updated(state.loaded, sent, compiled)
-    except InvalidValue:
-        # The stored row may have come to be one that the actions fit.
-        return None
-
-
-def _alike(schema: Schema, own: _core.Item, expected: _core.Item, minted: dict[str, Any]) -> bool:
-    """Whether two items differ in nothing but what each try mints anew."""
-    patch = schema.codec.patch(own, expected, removed=[], ignored=list(minted), version=None)
-    return patch is None
-
-
-def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.Item:
-    """The new row of an upsert: the key, defaults and minted values of what is not named, and the changes."""
-    values = {name: value for name, value in known.items() if name not in changes.names}
-    for name, attribute in schema.attributes.items():
-        if name not in values and name not in changes.names and attribute.default is not None:
-            values[name] = attribute.new_default()
-    # What is named counts as given, so that it is not minted.
-    values.update(Saving(schema, {**values, **dict.fromkeys(changes.names, True)}, new=True).mint())
-    if schema.version is not None:
-        values[schema.version] = 1
-    item = schema.codec.encode(schema.with_key(values), partial=True)
-    item = schema.codec.updated(item, changes.values, [action.compile() for action in changes.actions])
-    for name, attribute in schema.attributes.items():
-        if attribute.required and item.get(attribute.stored_name) is None:
-            raise InvalidValue(
-                f"{schema.model}.{name}: required, but the new row of this upsert would have no value",
-                model=schema.model,
-                attribute=name,
-            )
-    return item
-
-
-def _take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: frozenset[str] = frozenset()) -> None:
+def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: AbstractSet[str] = frozenset()) -> None:
     """Make the instance what the store says, but for the attributes to keep."""
     values = instance.__dict__
     fresh = schema.codec.decode(stored)
@@ -613,10 +496,9 @@ def _take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep:
             values[name] = fresh[name]
         else:
             values.pop(name, None)
-    assigned = state.assigned & keep
-    state.settle(stored)
-    state.fetched = None
-    state.assigned = assigned
+    state.settle(stored, keep)
+    # All is known now, so that what was set to None shows as a change without being named.
+    state.fetched, state.cleared = None, frozenset()
 
 
 def delete(
@@ -624,14 +506,15 @@ def delete(
 ) -> Operation[None]:
     """Remove the instance's row; the instance is new again."""
     check_condition(schema, condition)
-    state = _state(instance)
+    state = state_of(instance)
+    refuse_waiting(schema, state)
     hooked = not skip_hooks
     if hooked:
         yield from run_hooks(schema, instance, "before_delete")
     codec = schema.codec
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(instance.__dict__))
-    version = _version(schema, _loaded_version(schema, state))
-    yield codec.delete(key, version=version, condition=_compiled(condition))
+    version = version_guard(schema, loaded_version(schema, state))
+    yield codec.delete(key, version=version, condition=compiled_guard(condition))
     state.settle(None)
     state.fetched = None
     if hooked:
@@ -645,7 +528,7 @@ def delete_by_key(schema: Schema, key: _core.Key) -> Operation[None]:
 
 def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operation[None]:
     """Read the row again and take it."""
-    state = _state(instance)
+    state = state_of(instance)
     codec = schema.codec
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(instance.__dict__))
     stored = yield codec.get(key, consistent=consistent)
@@ -657,7 +540,7 @@ def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operat
             model=schema.model,
             key=named,
         )
-    _take(schema, instance, state, stored)
+    take(schema, instance, state, stored)
     yield from run_hooks(schema, instance, "after_load")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ReferenceType, ref
 
 from mintkey import batches, operations
 from mintkey.errors import (
@@ -115,17 +116,15 @@ class Pipeline:
         """Put a write in, as far as its request; what is wrong until then is raised here."""
         self._check_open()
         if id(instance) in self._waiting:
-            raise ConfigurationError(
-                f"{write.schema.model}: this instance waits in the pipeline already, and what it will be is not known "
-                "before that is sent: execute() the pipeline first, or put the instance in once, after its last change",
-                model=write.schema.model,
-            )
+            raise operations.waits_already(write.schema)
         self._waiting[id(instance)] = write
         try:
             yield from write.running.begin()
             if write.running.error is not None:
                 raise write.running.error
             self._check_open()
+            if write.running.request is not None:
+                _note_waiting(write.running, ref(self))
         finally:
             # With nothing to write it has come to its end; prepared after the end, while others awaited, it is late.
             if write.running.request is None or self._ended:
@@ -205,6 +204,13 @@ def through(
     return pipeline._prepare(instance, write)
 
 
+def _note_waiting(running: batches._Running, where: ReferenceType[Pipeline] | None) -> None:
+    """Let the instance know where it waits, or that it waits no more; an update by key has none."""
+    state = getattr(running.item, "_state", None)
+    if state is not None:
+        state.waiting = where
+
+
 def _by_store(writes: list[_Write]) -> Iterator[tuple[Store, list[_Write]]]:
     """The writes of each store, under each of its limits."""
     own: dict[int, list[_Write]] = {}
@@ -234,6 +240,7 @@ class _Part(NamedTuple):
         elif self.joined:
             answers = answer
         for one, own in zip(self.running, answers, strict=True):
+            _note_waiting(one, None)
             if isinstance(own, BaseException):
                 yield from one.go_on(lambda: one.operation.throw(own), told)  # noqa: B023 - used at once
             else:
@@ -296,6 +303,7 @@ def _withdraw(writes: Iterable[_Write], why: MintkeyError | None = None) -> None
         running = write.running
         if running.request is not None:
             running.request, running.error = None, why
+            _note_waiting(running, None)
             try:
                 running.operation.throw(why)
             except MintkeyError:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ReferenceType
 
 from mintkey import _core
 from mintkey.attributes import Attribute, StringAttribute, TTLAttribute, VersionAttribute, unconverted
@@ -85,9 +87,11 @@ class State:
         cleared: the names that were set to None without having been loaded.
         assigned: the names of `on_update` attributes that were assigned since the load.
         made: key parts that were minted, or made by a hook, with the value they got: such a key never overwrites.
+        noting: a set for each write under way, to which the names of attributes are added that are assigned meanwhile.
+        waiting: the pipeline in which a write of the instance waits.
     """
 
-    __slots__ = ("assigned", "cleared", "fetched", "loaded", "made", "saving", "sent")
+    __slots__ = ("assigned", "cleared", "fetched", "loaded", "made", "noting", "saving", "sent", "waiting")
 
     def __init__(self, loaded: _core.Item | None = None, fetched: set[str] | None = None) -> None:
         self.loaded = loaded
@@ -98,12 +102,15 @@ class State:
         self.cleared: frozenset[str] = _NO_NAMES
         self.assigned: frozenset[str] = _NO_NAMES
         self.made: Mapping[str, Any] = _NOTHING
+        self.noting: tuple[set[str], ...] = ()
+        # Weak, so that a pipeline that nobody can send any more holds nothing back.
+        self.waiting: ReferenceType[Any] | None = None
 
-    def settle(self, loaded: _core.Item | None) -> None:
-        """Begin anew from what is stored now; None when nothing is."""
+    def settle(self, loaded: _core.Item | None, since: AbstractSet[str] = _NO_NAMES) -> None:
+        """Begin anew from what is stored now, None when nothing is; what was assigned `since` it was sent stays."""
         self.loaded = loaded
         self.sent = ()
-        self.cleared = self.assigned = _NO_NAMES
+        self.cleared, self.assigned = self.cleared & since, self.assigned & since
         self.made = _NOTHING
 
     def copy(self) -> State:

@@ -1,0 +1,191 @@
+"""Updates: changes that the store makes without reading first, and the rows that they insert where none is."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from mintkey.arguments import check_condition
+from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision
+from mintkey.minting import Saving, minted_now
+from mintkey.operations import (
+    compiled_guard,
+    loaded_version,
+    own_row,
+    refuse_other_key,
+    refuse_waiting,
+    run_hooks,
+    send_write,
+    state_of,
+    take,
+    version_guard,
+)
+from mintkey.schema import Schema, State
+
+if TYPE_CHECKING:
+    from mintkey import _core
+    from mintkey.arguments import Changes
+    from mintkey.conditions import Condition
+    from mintkey.stores import Operation
+
+#: How often a row that comes and goes is tried to be changed or inserted.
+_MOST_TRIES = 16
+
+
+def update(
+    schema: Schema,
+    instance: Any,
+    changes: Changes,
+    *,
+    condition: Condition | None = None,
+    upsert: bool = False,
+    skip_hooks: bool = False,
+    pipeline: object = None,
+) -> Operation[None]:
+    """Change attributes in the store without reading first, and take the stored result."""
+    check_condition(schema, condition)
+    state = state_of(instance)
+    refuse_waiting(schema, state)
+    values = instance.__dict__
+    if not skip_hooks:
+        yield from run_hooks(schema, instance, "before_update")
+    codec = schema.codec
+    key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(values))
+    if state.loaded is not None and codec.key(schema.with_key(values)) != key:
+        refuse_other_key(schema, state.loaded, codec.encode(values, schema.with_key(values), partial=True))
+    _check_named(schema, instance, changes, pipeline)
+    known = {name: values[name] for name in (*schema.given_keys, *schema.minted_names) if name in values}
+    loaded, cleared = state.loaded, state.cleared
+    changed = frozenset(codec.changed(values, loaded))
+    since: set[str] = set()
+    stored = yield from _update_or_insert(
+        schema,
+        state,
+        key,
+        known if upsert else None,
+        changes,
+        since,
+        versioned=True,
+        condition=condition,
+    )
+    # What changed inside a list or a map meanwhile was not assigned.
+    grown = frozenset(codec.changed(values, loaded)) - changed
+    take(schema, instance, state, stored, keep=((changed | cleared) - changes.names) | since | grown)
+    if not skip_hooks:
+        yield from run_hooks(schema, instance, "after_update")
+
+
+def update_by_key(
+    schema: Schema,
+    key: _core.Key,
+    known: dict[str, Any],
+    changes: Changes,
+    *,
+    condition: Condition | None = None,
+    upsert: bool = False,
+) -> Operation[None]:
+    """Like `update`, without an instance: hooks do not run, and a version counts on unchecked."""
+    check_condition(schema, condition)
+    _check_named(schema, None, changes)
+    yield from _update_or_insert(
+        schema, State(), key, known if upsert else None, changes, set(), versioned=False, condition=condition
+    )
+
+
+def _check_named(schema: Schema, instance: Any, changes: Changes, pipeline: object = None) -> None:
+    """Let fields check the values that an update names."""
+    for attribute in schema.checked:
+        if attribute.name in changes.values:
+            attribute.check_write(instance, changes.values[attribute.name], changed=True, pipeline=pipeline)
+
+
+def _update_or_insert(
+    schema: Schema,
+    state: State,
+    key: _core.Key,
+    known: dict[str, Any] | None,
+    changes: Changes,
+    since: set[str],
+    *,
+    versioned: bool,
+    condition: Condition | None,
+) -> Operation[_core.Item]:
+    """Change a stored row; where there is none and values for a new one are `known`, insert that."""
+    compiled = [action.compile() for action in changes.actions]
+    minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
+    sent = {**minted, **changes.values}
+    if schema.version is not None and not versioned:
+        compiled.append(("add", (schema.stored_version(),), 1))
+    for _ in range(_MOST_TRIES):
+        version = None
+        if schema.version is not None and versioned:
+            current = loaded_version(schema, state)
+            version = version_guard(schema, current)
+            sent[schema.version] = (current or 0) + 1
+        request = schema.codec.update(key, sent, actions=compiled, version=version, condition=compiled_guard(condition))
+        expected = _expected(schema, state, sent, compiled)
+        try:
+            stored: _core.Item = yield from send_write(state, request, expected, since)
+        except ItemGone:
+            if known is None:
+                raise
+        except ConditionFailed as error:
+            own = own_row(state, error)
+            if own is None:
+                raise
+            state.loaded, state.sent = own, ()
+            if expected is not None and _alike(schema, own, expected, minted):
+                return own
+            continue
+        else:
+            return stored
+        item = _inserted(schema, known, changes)
+        request = schema.codec.put(item, row="absent", version=None, condition=compiled_guard(condition))
+        # A collision: somebody inserted the row in between, so it can be changed now.
+        with contextlib.suppress(KeyCollision):
+            yield from send_write(state, request, item, since)
+            return item
+    raise ItemGone(
+        f"{schema.model}: the row came and went {_MOST_TRIES} times while it was to be changed or inserted; try again",
+        model=schema.model,
+        key=schema.codec.key_dict(key),
+    )
+
+
+def _expected(schema: Schema, state: State, sent: dict[str, Any], compiled: list[tuple[Any, ...]]) -> _core.Item | None:
+    """What an update makes of the row as it was loaded, so that it can be known again; None if that is not known."""
+    if state.loaded is None or state.fetched is not None:
+        return None
+    try:
+        return schema.codec.updated(state.loaded, sent, compiled)
+    except InvalidValue:
+        # The stored row may have come to be one that the actions fit.
+        return None
+
+
+def _alike(schema: Schema, own: _core.Item, expected: _core.Item, minted: dict[str, Any]) -> bool:
+    """Whether two items differ in nothing but what each try mints anew."""
+    patch = schema.codec.patch(own, expected, removed=[], ignored=list(minted), version=None)
+    return patch is None
+
+
+def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.Item:
+    """The new row of an upsert: the key, defaults and minted values of what is not named, and the changes."""
+    values = {name: value for name, value in known.items() if name not in changes.names}
+    for name, attribute in schema.attributes.items():
+        if name not in values and name not in changes.names and attribute.default is not None:
+            values[name] = attribute.new_default()
+    # What is named counts as given, so that it is not minted.
+    values.update(Saving(schema, {**values, **dict.fromkeys(changes.names, True)}, new=True).mint())
+    if schema.version is not None:
+        values[schema.version] = 1
+    item = schema.codec.encode(schema.with_key(values), partial=True)
+    item = schema.codec.updated(item, changes.values, [action.compile() for action in changes.actions])
+    for name, attribute in schema.attributes.items():
+        if attribute.required and item.get(attribute.stored_name) is None:
+            raise InvalidValue(
+                f"{schema.model}.{name}: required, but the new row of this upsert would have no value",
+                model=schema.model,
+                attribute=name,
+            )
+    return item
