@@ -1,8 +1,10 @@
 """The compiled half: signatures of what `crates/python` exports."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeAlias, final
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, ClassVar, TypeAlias, TypeVar, final
+
+_R = TypeVar("_R")
 
 VERSION: str
 
@@ -317,6 +319,11 @@ class Store:
         """Starts a request; its answer comes to the future of what is returned."""
     def close(self) -> None:
         """Closes connections and ends threads, after what is running."""
+
+def drive(
+    operation: Generator[Any, Any, _R], execute: Store | Callable[[Request], Any], others: Callable[[Any], Any]
+) -> _R:
+    """Drives an operation to its end: `execute` is the store or called with each request, `others` with all else."""
 
 def running_loop() -> asyncio.AbstractEventLoop:
     """`asyncio.get_running_loop()`, without importing asyncio before it is needed."""

@@ -219,7 +219,7 @@ def save(
             raise TypeError(f"{schema.model}.batch_save() saves {schema.model}s, not {item!r}")
         return operations.save(schema, item, skip_hooks=skip_hooks)
 
-    plain = schema.plain_save(skip_hooks=skip_hooks)
+    plain = schema.unhooked_save if skip_hooks else schema.plain_save
     prepare = None if plain is None else functools.partial(plain.many, model)
     return write(schema, items, saving, on_progress, prepare=prepare, awaiting=awaiting)
 

@@ -98,17 +98,13 @@ class Model(Tabled):
             cls.__init__ = made  # type: ignore[method-assign]
 
     @classmethod
-    def _loaded(cls, item: _core.Item, fetched: set[str] | None) -> Self:
+    def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self:
         """An instance of a stored item: nothing is minted, no default applied, no constructor called."""
         instance = cls.__new__(cls)
         values = cls.__mintkey_schema__.codec.decode(item)
         values["_state"] = State(item, fetched)
         object.__setattr__(instance, "__dict__", values)
         return instance
-
-    @classmethod
-    def _made(cls, item: _core.Item) -> Self:
-        return cls._loaded(item, None)
 
     # Values.
 
@@ -243,11 +239,14 @@ class Model(Tabled):
         """
         schema = self.__mintkey_schema__
         store = store_of(schema)
-        _check_sync(schema, skip_hooks, "before_save", "after_save")
+        if schema.hooks.any_asynchronous:
+            _check_sync(schema, skip_hooks, "before_save", "after_save")
         writing = operations.save(
             schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
         )
-        store.run(through(pipeline, store, schema, self, writing, "after_save", skip_hooks=skip_hooks))
+        if pipeline is not None:
+            writing = through(pipeline, store, schema, self, writing, "after_save", skip_hooks=skip_hooks)
+        store.run(writing)
         return pipeline
 
     async def asave(
@@ -448,10 +447,10 @@ class Model(Tabled):
     def _getting(cls, key: dict[str, Any], consistent: bool) -> Operation[Any]:
         schema = cls.__mintkey_schema__
         if key.keys() == schema.plain_key:
-            return operations.get(schema, schema.codec.key(key), cls._made, consistent=consistent)
+            return operations.get(schema, schema.codec.key(key), cls._loaded, consistent=consistent)
         named, further = arguments.key(schema, key, others=True)
         must = tuple(condition.compile() for condition in plans.gather(schema, (), further))
-        return operations.get(schema, named, cls._made, must, consistent=consistent)
+        return operations.get(schema, named, cls._loaded, must, consistent=consistent)
 
     def refresh(self, *, consistent: bool = True) -> None:
         """Read the row again and take its values; what was changed here is lost. `ItemGone` when it is not there."""
@@ -637,7 +636,7 @@ class Model(Tabled):
     def _reading(cls, keys: Iterable[Key], consistent: bool) -> Operation[list[Self | None]]:
         schema = cls.__mintkey_schema__
         named = [arguments.key(schema, arguments.named_key(schema, key))[0] for key in keys]
-        return batches.read(schema, named, cls._made, consistent=consistent)
+        return batches.read(schema, named, cls._loaded, consistent=consistent)
 
     # Expiry.
 

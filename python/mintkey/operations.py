@@ -171,7 +171,7 @@ def save(
     seen the keys it was constructed with. `pipeline` is what the write waits in.
     """
     if condition is None and pipeline is None and "_state" not in instance.__dict__:
-        plain = schema.plain_save(skip_hooks=skip_hooks)
+        plain = schema.unhooked_save if skip_hooks else schema.plain_save
         if plain is not None:
             return _save_plain(schema, plain, instance, insert)
     return _save(
@@ -554,7 +554,7 @@ def get(
 ) -> Operation[Any]:
     """Read one item by key: an instance, or None; also None when one of the conditions `must` does not hold."""
     stored = yield schema.codec.get(key, consistent=consistent)
-    if stored is None or not all(schema.codec.matches(stored, condition) for condition in must):
+    if stored is None or (must and not all(schema.codec.matches(stored, condition) for condition in must)):
         return None
     instance = make(stored)
     if schema.hooks.of("after_load"):

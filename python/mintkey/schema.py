@@ -194,8 +194,11 @@ class Schema:
         self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
         self.indexes = tuple(self._plan_indexes())
         self.codec = self._compile()
-        self.has_save_hooks = bool(self.hooks.of("before_save") or self.hooks.of("after_save"))
-        self._plain_save = self._compile_plain_save()
+        #: What saves new instances in one step, where nothing but their values has a say in it: when hooks are skipped,
+        #: and always.
+        self.unhooked_save = self._compile_plain_save()
+        hooked = not self.skip_hooks and (self.hooks.of("before_save") or self.hooks.of("after_save"))
+        self.plain_save = None if hooked else self.unhooked_save
 
     # What the class declares.
 
@@ -403,12 +406,6 @@ class Schema:
         return _core.PlainSave(self.codec, mints, self.insert_only)
 
     # What operations ask.
-
-    def plain_save(self, *, skip_hooks: bool) -> _core.PlainSave | None:
-        """What saves new instances in one step, if nothing but their values has a say in it."""
-        if self.has_save_hooks and not (skip_hooks or self.skip_hooks):
-            return None
-        return self._plain_save
 
     def stored_version(self) -> str:
         """The version attribute's name in the store."""

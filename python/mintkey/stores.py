@@ -100,19 +100,8 @@ class Store:
 
     def run(self, operation: Operation[R]) -> R:
         """Drive an operation on this thread."""
-        execute = self._core.execute if self._limits is None else self._execute_in_turn
-        try:
-            request = next(operation)
-            while True:
-                try:
-                    reply = execute(request) if type(request) is _core.Request else self._execute_all(request)
-                except BaseException as error:  # noqa: BLE001 - the operation decides, Ctrl-C included
-                    request = operation.throw(error)
-                else:
-                    request = operation.send(reply)
-        except StopIteration as done:
-            result: R = done.value
-            return result
+        execute = self._core if self._limits is None else self._execute_in_turn
+        return _core.drive(operation, execute, self._execute_all)
 
     async def arun(self, operation: Operation[R]) -> R:
         """Drive an operation as part of an asyncio task."""

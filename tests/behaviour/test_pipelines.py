@@ -65,6 +65,8 @@ class Counting:
     def execute(self, request: Any) -> Any:
         return self.execute_all([request])[0]
 
+    __call__ = execute
+
     def execute_all(self, requests: list[Any]) -> list[Any]:
         self.asked += len(requests)
         self.trips += 1

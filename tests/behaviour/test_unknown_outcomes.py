@@ -37,6 +37,8 @@ class Line:
             raise self._cut()
         return answer
 
+    __call__ = execute
+
     def submit(self, request: Any, event_loop: asyncio.AbstractEventLoop) -> Any:
         async def later() -> Any:
             fault = self.faults.pop(0) if self.faults else None

@@ -158,6 +158,8 @@ class Scripted:
             raise answer
         return answer
 
+    __call__ = execute
+
     def submit(self, request: Any, event_loop: asyncio.AbstractEventLoop) -> Any:
         return Answered(event_loop, lambda: self.execute(request))
 

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use mintkey_store::{Error, Operation, Reply, Request};
 use parking_lot::Mutex;
+use pyo3::exceptions::PyStopIteration;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyIterator;
 use pyo3::types::PyList;
+use pyo3::types::iterator::PySendResult;
 
 use crate::errors::from_store;
 use crate::mailbox::{Flight, Mailboxes};
@@ -132,6 +136,43 @@ impl Store {
     /// Closes connections and ends threads, after what is running.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.shared.engine.close());
+    }
+}
+
+/// Drives an operation to its end and gives its result. `execute` is the store, or is called with each request; what an
+/// operation asks beside requests, `others` is called with.
+#[pyfunction]
+pub fn drive<'py>(
+    operation: &Bound<'py, PyIterator>,
+    execute: &Bound<'py, PyAny>,
+    others: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = operation.py();
+    let store = execute.cast_exact::<Store>().ok();
+    let mut step = operation.send(&py.None().into_bound(py))?;
+    loop {
+        let asked = match step {
+            PySendResult::Return(result) => return Ok(result),
+            PySendResult::Next(asked) => asked,
+        };
+        let reply = match (asked.cast_exact::<PyRequest>(), store) {
+            (Ok(request), Some(store)) => store.get().execute(py, request.get()),
+            (Ok(request), None) => execute.call1((request,)),
+            (Err(_), _) => others.call1((asked,)),
+        };
+        step = match reply {
+            Ok(reply) => operation.send(&reply)?,
+            // The operation decides, Ctrl-C included.
+            Err(error) => {
+                match operation.call_method1(intern!(py, "throw"), (error.into_value(py),)) {
+                    Ok(asked) => PySendResult::Next(asked),
+                    Err(end) if end.is_instance_of::<PyStopIteration>(py) => {
+                        PySendResult::Return(end.value(py).getattr(intern!(py, "value"))?)
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
     }
 }
 
