@@ -4,11 +4,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::mem::take;
 use std::sync::Arc;
 
-use mintkey_store::{BatchWrite, Error, Key, Put, Reply, Result, Row, Table, Write};
+use mintkey_store::{BatchWrite, Error, Key, Put, Reply, Result, Row, Table, Write, json};
 
 use crate::engine::Errand;
 use crate::layout::Layout;
 use crate::resp::{Call, Value};
+use crate::script::PUT_ALIKE;
+use crate::translate::lifetime;
 use crate::writer::{Ended, Found, Mode, ended, is_doubtful, one_step};
 
 impl Errand<'_> {
@@ -104,7 +106,7 @@ impl Errand<'_> {
                     group.puts.push((key, put, mode));
                     group.places.push(place);
                     if group.puts.len() == GROUP {
-                        together.push(self.put_call(layout, &group.puts), take(&mut group.places));
+                        together.push(self.puts_call(layout, &group.puts), take(&mut group.places));
                         group.puts.clear();
                     }
                     continue;
@@ -116,10 +118,70 @@ impl Errand<'_> {
         }
         for (layout, group) in layouts.iter().zip(groups) {
             if !group.puts.is_empty() {
-                together.push(self.put_call(layout, &group.puts), group.places);
+                together.push(self.puts_call(layout, &group.puts), group.places);
             }
         }
         together
+    }
+
+    /// The call that puts items of a table without indexes.
+    fn puts_call(&self, layout: &Layout, puts: &[(Key, &Put, Mode<'_>)]) -> Call {
+        if self.are_alike(layout, puts) {
+            Self::put_alike_call(layout, puts)
+        } else {
+            self.put_call(layout, puts)
+        }
+    }
+
+    /// Whether items are several, new, without an end, and have the same fields in the same order.
+    fn are_alike(&self, layout: &Layout, puts: &[(Key, &Put, Mode<'_>)]) -> bool {
+        let Some(((_, first, mode), others)) = puts.split_first() else {
+            return false;
+        };
+        let alike = |(_, put, own): &(Key, &Put, Mode<'_>)| {
+            let mut names = put.item.iter().zip(&*first.item);
+            put.item.len() == first.item.len()
+                && names.all(|((name, _), (other, _))| name == other)
+                && matches!(
+                    (own, mode),
+                    (Mode::New, Mode::New) | (Mode::Absent, Mode::Absent)
+                )
+        };
+        !others.is_empty()
+            && first.item.len() <= MOST_ALIKE
+            && others.iter().all(alike)
+            && puts
+                .iter()
+                .all(|(_, put, _)| lifetime(&layout.table, &put.item, self.now).is_none())
+    }
+
+    /// The call that puts such items.
+    fn put_alike_call(layout: &Layout, puts: &[(Key, &Put, Mode<'_>)]) -> Call {
+        let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row(key)).collect();
+        let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
+        keys.extend(rows.iter().map(Vec::as_slice));
+        let first = &puts[0];
+        let mut call = layout
+            .script(&PUT_ALIKE, &keys, 256 * puts.len())
+            .arg(&layout.epoch)
+            .arg(match first.2 {
+                Mode::New => "new",
+                _ => "absent",
+            })
+            .arg(first.1.item.len().to_string());
+        for (name, _) in &*first.1.item {
+            call.push(name.as_bytes());
+        }
+        let mut text = String::new();
+        for (key, put, _) in puts {
+            call.push(&Layout::member(key));
+            for (_, value) in &*put.item {
+                text.clear();
+                json::encode_value(value, &mut text);
+                call.push(text.as_bytes());
+            }
+        }
+        call
     }
 
     async fn write(&self, write: &Write) -> Result<()> {
@@ -177,6 +239,9 @@ type OneStep = (usize, Key, Option<Mode<'static>>);
 
 /// Rows put in one step: the server answers nobody else meanwhile.
 pub const GROUP: usize = 64;
+
+/// So many fields a script can hand on at once.
+const MOST_ALIKE: usize = 500;
 
 /// Rows of one bucket that are put in one step, and the places of their writes.
 #[derive(Default)]

@@ -115,12 +115,19 @@ return redis.status_reply('OK')
 /// `any`, `absent` or `new` (it cannot be there, so nobody looks), its member of the order, milliseconds
 /// to live or nothing, the number of arguments that follow, and these: its fields with their values.
 ///
-/// Answers `STALE` (another catalog), or for each row `OK`, an error, or the row in the way.
+/// Answers `STALE` (another catalog), or for each row `OK`, an error, or the row in the way; for a lone
+/// row that is new, which is the most frequent, `OK` itself.
 pub static PUT: Script = Script::new(
     r"
-local call, answers, places, stood, members, place = redis.call, {}, {}, {}, {}, 2
+local call, ok = redis.call, redis.status_reply('OK')
 if call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
-local ok = redis.status_reply('OK')
+if #KEYS == 3 and #ARGV < 1000 and call('EXISTS', KEYS[3]) == 0 then
+  call('ZADD', KEYS[1], 0, ARGV[3])
+  call('HSET', KEYS[3], unpack(ARGV, 6))
+  if ARGV[4] ~= '' then call('PEXPIRE', KEYS[3], ARGV[4]) end
+  return ok
+end
+local answers, places, stood, members, place = {}, {}, {}, {}, 2
 for i = 3, #KEYS do
   local row, mode = KEYS[i], ARGV[place]
   local met = mode ~= 'new' and call('EXISTS', row) == 1
@@ -153,6 +160,40 @@ for i = 3, #KEYS do
     end
     if life ~= '' then call('PEXPIRE', row, life) elseif met then call('PERSIST', row) end
   end
+end
+return answers
+",
+);
+
+/// Puts new rows of the same fields, of a table without indexes: the names are told once.
+///
+/// Keys: the table's order, the catalog, the rows. Arguments: the catalog's epoch; `absent` or `new` (it
+/// cannot be there, so nobody looks); the number of fields, and their names; then for each row its member
+/// of the order and its values. Answers as the script above.
+pub static PUT_ALIKE: Script = Script::new(
+    r"
+local call, ok, many = redis.call, redis.status_reply('OK'), tonumber(ARGV[3])
+if call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
+local looks, answers, fields, members = ARGV[2] ~= 'new', {}, {}, {}
+for i = 1, many do fields[2 * i - 1] = ARGV[3 + i] end
+local place = 4 + many
+for i = 3, #KEYS do
+  local met = looks and call('EXISTS', KEYS[i]) == 1 and redis.pcall('HGETALL', KEYS[i])
+  if not met then
+    members[#members + 1] = 0
+    members[#members + 1] = ARGV[place]
+  end
+  answers[i - 2] = met or ok
+  place = place + many + 1
+end
+if #members > 0 then call('ZADD', KEYS[1], unpack(members)) end
+place = 4 + many
+for i = 3, #KEYS do
+  if answers[i - 2] == ok then
+    for j = 1, many do fields[2 * j] = ARGV[place + j] end
+    call('HSET', KEYS[i], unpack(fields))
+  end
+  place = place + many + 1
 end
 return answers
 ",
@@ -244,7 +285,7 @@ return 1
 
 /// Computes all names now: a child of a fork must not find one half computed.
 pub fn prepare() {
-    for script in [&WRITE, &PUT, &REMOVE, &CLEAN, &DESCRIBE, &DROP] {
+    for script in [&WRITE, &PUT, &PUT_ALIKE, &REMOVE, &CLEAN, &DESCRIBE, &DROP] {
         script.digest();
     }
 }
