@@ -259,19 +259,21 @@ fn post(py: Python<'_>, shared: &Shared, identity: usize) -> PyResult<()> {
             .collect();
         (mailbox.inbox.clone(), requests)
     };
-    let mut tickets = Vec::with_capacity(requests.len());
+    let (mut sent, mut parcels) = (Vec::new(), Vec::new());
     for (number, future, request) in requests {
         // One that was cancelled stays here until its task withdraws it.
         let cancelled = future.bind(py).call_method0(intern!(py, "cancelled"))?;
         if !cancelled.is_truthy()? {
             let inbox = inbox.clone();
             let done: Done = Box::new(move |outcome| inbox.put(number, outcome));
-            tickets.push((number, shared.engine().submit(request, done)));
+            sent.push(number);
+            parcels.push((request, done));
         }
     }
+    let tickets = shared.engine().submit_all(parcels);
     let mut mailboxes = shared.mailboxes.lock();
     if let Some(mailbox) = mailboxes.by_loop.get_mut(&identity) {
-        for (number, ticket) in tickets {
+        for (number, ticket) in sent.into_iter().zip(tickets) {
             if let Some(awaited) = mailbox.waiting.get_mut(&number) {
                 awaited.stage = Stage::Sent(ticket);
             }

@@ -41,6 +41,15 @@ pub struct Entry {
 }
 
 impl Entry {
+    fn new(request: Arc<Request>, done: Done) -> Arc<Self> {
+        Arc::new(Self {
+            request,
+            submitted: Instant::now(),
+            stage: AtomicU8::new(WAITING),
+            done: Mutex::new(Some(done)),
+        })
+    }
+
     /// Takes it, unless it was withdrawn.
     pub fn take(&self) -> bool {
         self.step(TAKEN)
@@ -146,22 +155,37 @@ impl Queue {
 
 /// Takes a request and returns at once.
 pub fn submit(shared: &Arc<Shared>, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-    let entry = Arc::new(Entry {
-        request,
-        submitted: Instant::now(),
-        stage: AtomicU8::new(WAITING),
-        done: Mutex::new(Some(done)),
-    });
-    let queued = shared.check_open().and_then(|()| queue(shared, &entry));
-    if let Err(error) = queued
-        && entry.step(TAKEN)
-    {
-        entry.deliver(Err(error));
-    }
+    let entry = Entry::new(request, done);
+    hand_over(shared, std::slice::from_ref(&entry));
     Box::new(Submitted(entry))
 }
 
-fn queue(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Result<()> {
+/// Takes requests that came together, and returns at once.
+pub fn submit_all(
+    shared: &Arc<Shared>,
+    requests: Vec<(Arc<Request>, Done)>,
+) -> Vec<Box<dyn Ticket>> {
+    let requests = requests.into_iter();
+    let entries: Vec<Arc<Entry>> = requests
+        .map(|(request, done)| Entry::new(request, done))
+        .collect();
+    hand_over(shared, &entries);
+    let ticket = |entry| Box::new(Submitted(entry)) as Box<dyn Ticket>;
+    entries.into_iter().map(ticket).collect()
+}
+
+fn hand_over(shared: &Arc<Shared>, entries: &[Arc<Entry>]) {
+    let queued = shared.check_open().and_then(|()| queue(shared, entries));
+    if let Err(error) = queued {
+        for (entry, refusal) in entries.iter().zip(error.of_all(entries.len())) {
+            if entry.step(TAKEN) {
+                entry.deliver(refusal);
+            }
+        }
+    }
+}
+
+fn queue(shared: &Arc<Shared>, entries: &[Arc<Entry>]) -> Result<()> {
     shared.queue.0.with(|waiting| {
         if !waiting.alive {
             let bell = start(shared).map_err(|error| {
@@ -174,7 +198,7 @@ fn queue(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Result<()> {
             waiting.bell = Some(bell);
             waiting.alive = true;
         }
-        waiting.entries.push_back(Arc::clone(entry));
+        waiting.entries.extend(entries.iter().map(Arc::clone));
         waiting.ring();
         Ok(())
     })

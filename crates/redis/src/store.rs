@@ -101,6 +101,10 @@ impl Store for RedisStore {
         queue::submit(&self.0, request, done)
     }
 
+    fn submit_all(&self, requests: Vec<(Arc<Request>, Done)>) -> Vec<Box<dyn Ticket>> {
+        queue::submit_all(&self.0, requests)
+    }
+
     fn close(&self) {
         self.0.shut();
         self.0.queue.wait_for_end();

@@ -101,6 +101,14 @@ pub trait Store: Send + Sync {
     /// Takes a request and returns at once; the answer goes to `done`.
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket>;
 
+    /// Takes requests that came together, which an engine may carry out together; the tickets come in the same order.
+    fn submit_all(&self, requests: Vec<(Arc<Request>, Done)>) -> Vec<Box<dyn Ticket>> {
+        requests
+            .into_iter()
+            .map(|(request, done)| self.submit(request, done))
+            .collect()
+    }
+
     /// Closes connections and ends threads; what was submitted is finished first. Later requests are
     /// a `Configuration` error. Closing twice is closing once.
     fn close(&self);
