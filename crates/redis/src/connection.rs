@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind as Io, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,6 +18,9 @@ use crate::watch::{POLL, Stop, Watch};
 
 /// The oldest server with all that is needed here.
 const OLDEST: (u32, u32) = (6, 2);
+
+/// What happens to a connection so soon after its last use might as well have happened during it.
+const MOMENT: Duration = Duration::from_micros(100);
 
 /// A socket of either kind.
 pub enum Stream {
@@ -126,6 +130,8 @@ pub struct Connection {
     /// What came in.
     pub parser: Parser,
     out: Vec<u8>,
+    /// When it was last used.
+    used: Instant,
 }
 
 impl Connection {
@@ -153,6 +159,7 @@ impl Connection {
             stream,
             parser: Parser::default(),
             out: Vec::new(),
+            used: Instant::now(),
         };
         connection.sign_in(config, address, watch)?;
         Ok(connection)
@@ -209,8 +216,16 @@ impl Connection {
         set.map_err(|error| unreachable_server(address, error))
     }
 
-    /// Whether the server has not closed it while nobody looked.
+    /// Notes that it is not used from now on.
+    pub fn rest(&mut self) {
+        self.used = Instant::now();
+    }
+
+    /// Whether the server has not closed it while nobody looked; for a moment nobody needs to look.
     pub fn is_fresh(&self) -> bool {
+        if self.used.elapsed() < MOMENT {
+            return self.parser.is_empty();
+        }
         let mut byte = [0_u8; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let looked = rustix::net::recv(self.stream.as_fd(), &mut byte, flags);

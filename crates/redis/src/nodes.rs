@@ -100,7 +100,8 @@ impl Node {
     }
 
     /// Keeps a connection for the next call.
-    pub fn keep(&self, connection: Connection) {
+    pub fn keep(&self, mut connection: Connection) {
+        connection.rest();
         let surplus = self.idle.with(|idle| {
             if idle.len() < IDLE {
                 idle.push(connection);
