@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import runpy
+import socket
 import subprocess
 import threading
 from collections.abc import Callable
@@ -37,6 +39,17 @@ class Counter(Model):
     version = VersionAttribute()
 
 
+def once_it_answers(process: subprocess.Popen[bytes], wait: Callable[[], object]) -> subprocess.Popen[bytes]:
+    """The process of a server, once it can be asked; one that never can is ended."""
+    try:
+        wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process
+
+
 class DynamoDB:
     """DynamoDB Local with its data in a folder."""
 
@@ -53,8 +66,7 @@ class DynamoDB:
         options = ["-port", str(self.port), "-sharedDb", "-dbPath", str(self.folder)]
         with log.open("wb") as output:
             process = subprocess.Popen([*command, *options], cwd=self.folder, stdout=output, stderr=output)
-        self.made["wait_for"](process, self.port, log)
-        return process
+        return once_it_answers(process, lambda: self.made["wait_for"](self.port, log))
 
 
 class Redis:
@@ -67,15 +79,13 @@ class Redis:
         self.url = f"redis://127.0.0.1:{self.port}?timeout=2"
 
     def start(self) -> subprocess.Popen[bytes]:
-        import socket
-
         log = self.folder / "log"
         kept = ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
         with log.open("wb") as output:
             command = [self.made["program"](), "--port", str(self.port), "--bind", "127.0.0.1", *kept]
             process = subprocess.Popen(command, stdout=output, stderr=output)
-        self.made["wait_for"](lambda: socket.create_connection(("127.0.0.1", self.port), 1), log)
-        return process
+        reach = functools.partial(socket.create_connection, ("127.0.0.1", self.port), 1)
+        return once_it_answers(process, lambda: self.made["wait_for"](reach, log))
 
 
 class Writer:
