@@ -220,6 +220,9 @@ def save(
         return operations.save(schema, item, skip_hooks=skip_hooks)
 
     plain = schema.unhooked_save if skip_hooks else schema.plain_save
+    if awaiting and schema.on_update:
+        # Something has to note what other tasks assign before the answer comes.
+        plain = None
     prepare = None if plain is None else functools.partial(plain.many, model)
     return write(schema, items, saving, on_progress, prepare=prepare, awaiting=awaiting)
 

@@ -243,12 +243,20 @@ def _save_plain(schema: Schema, plain: _core.PlainSave, instance: Any, insert: b
     request, item, minted = plain.one(values, insert)
     failure: BaseException | None = None
     if request is not None:
+        since: set[str] = set()
         try:
-            yield request
+            if schema.on_update:
+                # Something has to note what is assigned before the answer comes.
+                yield from send_write(state_of(instance), request, None, since)
+            else:
+                yield request
         except BaseException as error:  # noqa: BLE001 - raised again by what comes next
             failure = error
         else:
-            values["_state"] = State(item)  # type: ignore[arg-type]  # an item, as there is a request
+            if schema.on_update:
+                state_of(instance).settle(item, since)  # type: ignore[arg-type]  # an item, as there is a request
+            else:
+                values["_state"] = State(item)  # type: ignore[arg-type]
             return
     yield from failed_plain_save(schema, instance, minted, item, failure, insert=insert)
 

@@ -143,6 +143,26 @@ async def test_awaited_writes_keep_what_is_changed_meanwhile(store):
     assert await Note.aget(pk="a", consistent=True) == note
 
 
+class Stamped(Model):
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    n = NumberAttribute()
+    changed_at = StringAttribute(on_update=AutoGenerate.ISO8601_MS)
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_new_instance_keeps_what_is_assigned_while_its_save_is_awaited(store, many):
+    stamped = Stamped(n=1)
+    saving = asyncio.ensure_future(Stamped.abatch_save([stamped]) if many else stamped.asave())
+    await asyncio.sleep(0)
+    stamped.changed_at = "mine"
+    await saving
+    assert stamped.changed == {"changed_at"}
+    stamped.n = 2
+    await stamped.asave()
+    assert stamped.changed_at == "mine"
+    assert await Stamped.aget(pk=str(stamped.pk), consistent=True) == stamped
+
+
 class Plain(Model):
     pk = StringAttribute(partition_key=True)
     n = NumberAttribute()
