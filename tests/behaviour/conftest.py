@@ -27,6 +27,10 @@ def sqlite_file(folder: Any) -> str:
     return f"sqlite:///{folder}/behaviour.db"
 
 
+#: A machine that is busy with something else makes no test fail.
+PATIENCE = "timeout=60"
+
+
 @functools.cache
 def redis_address() -> str:
     """The Redis server that MINTKEY_TEST_REDIS names, or one that runs until the tests end."""
@@ -38,7 +42,7 @@ def redis_address() -> str:
 
 def redis_prefix(folder: Any) -> str:
     """A prefix for this folder on a Redis server."""
-    return f"{redis_address()}?prefix={uuid.uuid5(RUN, str(folder))}"
+    return f"{redis_address()}?prefix={uuid.uuid5(RUN, str(folder))}&{PATIENCE}"
 
 
 @functools.cache
@@ -52,7 +56,7 @@ def cluster_address() -> str:
 
 def cluster_prefix(folder: Any) -> str:
     """A prefix for this folder on a Redis Cluster."""
-    return f"{cluster_address()}?prefix={uuid.uuid5(RUN, str(folder))}"
+    return f"{cluster_address()}?prefix={uuid.uuid5(RUN, str(folder))}&{PATIENCE}"
 
 
 @functools.cache
@@ -67,7 +71,7 @@ def dynamodb_address() -> str:
 def dynamodb_prefix(folder: Any) -> str:
     """A prefix for this folder's tables on a DynamoDB server."""
     prefix = f"{uuid.uuid5(RUN, str(folder))}-"
-    return f"dynamodb://us-east-1?endpoint={dynamodb_address()}&table_prefix={prefix}"
+    return f"dynamodb://us-east-1?endpoint={dynamodb_address()}&table_prefix={prefix}&{PATIENCE}"
 
 
 RUN = uuid.uuid4()

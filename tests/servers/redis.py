@@ -36,9 +36,9 @@ kill $server 2>/dev/null; wait
 rm -r "$folder"
 """
 
-# Safe against kill -9, and quick to see that a neighbour is gone.
+# Safe against kill -9, and slow to think that a neighbour is gone who is only kept waiting: no replica takes over.
 MEMBER = (
-    *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
+    *("--cluster-enabled", "yes", "--cluster-node-timeout", "15000"),
     *("--appendonly", "yes", "--appendfsync", "always"),
     *("--repl-diskless-sync-delay", "0"),
 )

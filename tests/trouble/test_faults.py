@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.behaviour.conftest import Do, dynamodb_address, dynamodb_prefix, redis_address, redis_prefix
+from tests.behaviour.conftest import PATIENCE, Do, dynamodb_address, dynamodb_prefix, redis_address, redis_prefix
 from tests.trouble.between import Between, BetweenBytes, BetweenHttp
 
 from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -58,7 +58,7 @@ def behind_http(folder: Any, seed: int) -> tuple[Between, str, str]:
     between = BetweenHttp((str(place.hostname), int(place.port or 80)), seed, often=0.25)
     smooth = dynamodb_prefix(folder)
     rough = smooth.replace(f":{place.port}", f":{between.port}")
-    return between, f"{rough}&timeout=0.5", smooth
+    return between, rough.replace(PATIENCE, "timeout=0.5"), smooth
 
 
 def behind_bytes(folder: Any, seed: int) -> tuple[Between, str, str]:
@@ -66,7 +66,7 @@ def behind_bytes(folder: Any, seed: int) -> tuple[Between, str, str]:
     between = BetweenBytes((str(place.hostname), int(place.port or 6379)), seed, often=1.0)
     smooth = redis_prefix(folder)
     rough = smooth.replace(f":{place.port}", f":{between.port}")
-    return between, f"{rough}&timeout=0.5", smooth
+    return between, rough.replace(PATIENCE, "timeout=0.5"), smooth
 
 
 BEHIND: dict[str, Callable[[Any, int], tuple[Between, str, str]]] = {"dynamodb": behind_http, "redis": behind_bytes}
