@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{Error, Operation, Reply, Request};
+use mintkey_store::{Error, ErrorKind, Operation, Reply, Request};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
@@ -102,7 +102,9 @@ impl Store {
     /// Carries a request out on this thread, with the GIL released.
     fn execute<'py>(&self, py: Python<'py>, request: &PyRequest) -> PyResult<Bound<'py, PyAny>> {
         let result = py.detach(|| self.shared.engine.execute(&request.request, &Signals));
-        self.answer(py, &request.request, result)
+        // What a signal handler raised is told in any case, and does not live on into another call: the interrupted part
+        // may be one of a batch, or none at all when the answer came in the same moment.
+        take_raised().map_or_else(|| self.answer(py, &request.request, result), Err)
     }
 
     /// Carries several requests out on this thread, with the GIL released; in order, what each was answered, or the
@@ -117,11 +119,18 @@ impl Store {
             .map(|request| Ok(request.cast::<PyRequest>()?.get().request.clone()))
             .collect::<PyResult<Vec<_>>>()?;
         let results = py.detach(|| self.shared.engine.execute_all(&requests, &Signals));
-        let told = |(request, result): (&Arc<Request>, _)| {
-            self.answer(py, request, result)
+        let mut raised = take_raised();
+        let told = |(request, result): (&Arc<Request>, Result<Reply, Error>)| {
+            let interrupted =
+                matches!(&result, Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)));
+            raised
+                .take_if(|_| interrupted)
+                .map_or_else(|| self.answer(py, request, result), Err)
                 .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
         };
-        Ok(requests.iter().zip(results).map(told).collect())
+        let answers = requests.iter().zip(results).map(told).collect();
+        // None was interrupted, and yet somebody wants out.
+        raised.map_or(Ok(answers), Err)
     }
 
     /// Starts a request; its answer comes to the future of what is returned.
@@ -200,11 +209,6 @@ impl Store {
         if let Some(warning) = self.shared.engine.warning() {
             py.import("mintkey.stores")?
                 .call_method1("_warn", (self.engine(), warning))?;
-        }
-        // What a signal handler raised is told in any case: the interrupted part may be one of a batch, or none at all
-        // when the answer came in the same moment.
-        if let Some(raised) = take_raised() {
-            return Err(raised);
         }
         match result {
             Ok(reply) => answer(py, reply, fail),

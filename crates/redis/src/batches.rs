@@ -1,11 +1,15 @@
-//! Batches: writes that need no look before go together, a call for the rows of each bucket.
+//! Batches: what they write goes together, and what needs no look before in a call for the rows of each
+//! bucket.
 
 use std::collections::{BTreeSet, HashSet};
 use std::mem::take;
 use std::sync::Arc;
 
-use mintkey_store::{BatchWrite, Error, Key, Put, Reply, Result, Row, Table, Write, json};
+use mintkey_store::{
+    BatchWrite, Error, ErrorKind, Key, Outcome, Put, Reply, Result, Row, Table, Write, json,
+};
 
+use crate::abreast::Abreast;
 use crate::engine::Errand;
 use crate::layout::Layout;
 use crate::resp::{Call, Value};
@@ -14,55 +18,118 @@ use crate::translate::lifetime;
 use crate::writer::{Ended, Found, Mode, ended, is_doubtful, one_step};
 
 impl Errand<'_> {
-    /// Writes several items. Those that need no look before go together.
+    /// Writes several items. Those of different rows go together; a row's own follow one another.
     pub async fn batch_write(&self, batch: &BatchWrite) -> Result<Reply> {
         let mut written: Vec<Result<()>> = Vec::with_capacity(batch.writes.len());
         let mut rest = &batch.writes[..];
         while !rest.is_empty() {
-            let layouts = self.layouts_of(&batch.table, rest).await?;
-            let together = self.together(&layouts, rest);
-            let (writes, after) = rest.split_at(together.writes);
+            let (writes, after) = rest.split_at(once_each(rest));
             rest = after;
-            if writes.is_empty() {
-                if let Some((write, after)) = rest.split_first() {
-                    written.push(self.write(write).await);
-                    rest = after;
-                }
-                continue;
+            match self.write_together(&batch.table, writes).await {
+                Ok(answers) => written.extend(answers),
+                Err(error) if written.is_empty() => return Err(error),
+                Err(error) => written.extend(error.of_all(writes.len())),
             }
-            let places = together.places;
-            match self.talk.ask(together.calls).await {
-                Ok(values) => {
-                    let mut answers: Vec<Value> = vec![Value::Nil; writes.len()];
-                    for (value, places) in values.into_iter().zip(places) {
-                        for (place, answer) in places.iter().zip(each(value, places.len())) {
-                            answers[*place] = answer;
-                        }
-                    }
-                    for (write, value) in writes.iter().zip(answers) {
-                        written.push(match ended(value, &batch.table) {
-                            Ok(Ended::Done) => Ok(()),
-                            Ok(Ended::Stale) => {
-                                self.engine.layouts.forget();
-                                self.write(write).await
-                            }
-                            Ok(_) => self.write(write).await,
-                            Err(error) => Err(match key_of(write) {
-                                Some(key) => error.at(&key),
-                                None => error,
-                            }),
-                        });
-                    }
+            let failed = written.iter().filter_map(|result| result.as_ref().err());
+            match failed.map(|error| error.kind).find(|kind| ends_all(*kind)) {
+                // Whoever is interrupted hears of nothing else.
+                Some(ErrorKind::Interrupted(_)) => {
+                    let kind = ErrorKind::Interrupted(Outcome::Unknown);
+                    let message =
+                        "interrupted while waiting for Redis: some of it may have been written";
+                    return Err(Error::new(kind, message));
                 }
-                Err(error) if is_doubtful(&error) => {
-                    for write in writes {
-                        written.push(self.write_again(&batch.table, write, &error).await);
-                    }
+                Some(_) => {
+                    let kind = ErrorKind::Timeout(Outcome::NotApplied);
+                    let message = "not begun, because Redis took too long for what came before";
+                    written.extend(Error::new(kind, message).of_all(rest.len()));
+                    break;
                 }
-                Err(error) => return Err(error),
+                None => {}
             }
         }
         Ok(Reply::Written(written))
+    }
+
+    /// Writes items of different rows: all that can be asked at once is.
+    async fn write_together(
+        &self,
+        table: &Arc<Table>,
+        writes: &[Write],
+    ) -> Result<Vec<Result<()>>> {
+        let layouts = self.layouts_of(table, writes).await?;
+        let together = self.together(&layouts, writes);
+        let doubt;
+        let mut abreast = Abreast::default();
+        for place in &together.others {
+            self.begin(&mut abreast, *place, &writes[*place], None);
+        }
+        let answer = abreast.ask(self.talk, together.calls).await;
+        let mut written: Vec<(usize, Result<()>)> = Vec::with_capacity(writes.len());
+        match answer {
+            Ok(values) => {
+                for (value, places) in values.into_iter().zip(&together.places) {
+                    for (place, answer) in places.iter().zip(each(value, places.len())) {
+                        let write = &writes[*place];
+                        match ended(answer, table) {
+                            Ok(Ended::Done) => written.push((*place, Ok(()))),
+                            Ok(other) => {
+                                if matches!(other, Ended::Stale) {
+                                    self.engine.layouts.forget();
+                                }
+                                self.begin(&mut abreast, *place, write, None);
+                            }
+                            Err(error) => written.push((
+                                *place,
+                                Err(match key_of(write) {
+                                    Some(key) => error.at(&key),
+                                    None => error,
+                                }),
+                            )),
+                        }
+                    }
+                }
+            }
+            Err(error) if is_doubtful(&error) => {
+                // The others had only looked: they begin anew.
+                abreast = Abreast::default();
+                for place in &together.others {
+                    self.begin(&mut abreast, *place, &writes[*place], None);
+                }
+                doubt = error;
+                for place in together.places.iter().flatten() {
+                    self.begin(&mut abreast, *place, &writes[*place], Some(&doubt));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        written.extend(abreast.finish(self.talk).await);
+        written.sort_by_key(|(place, _)| *place);
+        Ok(written.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// Begins a write that needs a look before, or of which nobody knows whether it happened.
+    fn begin<'a>(
+        &self,
+        abreast: &mut Abreast<'a>,
+        place: usize,
+        write: &'a Write,
+        doubt: Option<&'a Error>,
+    ) where
+        Self: 'a,
+    {
+        let (engine, now) = (self.engine, self.now);
+        abreast.begin(place, |talk| async move {
+            let errand = Errand {
+                engine,
+                talk: &talk,
+                now,
+            };
+            match doubt {
+                Some(doubt) => errand.write_again(write, doubt).await,
+                None => errand.write(write).await,
+            }
+        });
     }
 
     /// The layouts of the buckets that these writes go to, in order.
@@ -83,20 +150,15 @@ impl Errand<'_> {
         self.layouts(table, &buckets).await
     }
 
-    /// The first of these writes that need no look before, as few calls. Each row is written once: a
-    /// write that must be done again must not come behind another of the same row.
+    /// Those of these writes that need no look before, as few calls.
     fn together(&self, layouts: &[Arc<Layout>], writes: &[Write]) -> Together {
         let mut together = Together::default();
-        let mut keys = HashSet::new();
         let mut groups: Vec<Group<'_>> = layouts.iter().map(|_| Group::default()).collect();
         for (place, write) in writes.iter().enumerate() {
             let Some((number, key, mode)) = self.one_step_of(layouts, write) else {
-                break;
+                together.others.push(place);
+                continue;
             };
-            if !keys.insert(key.clone()) {
-                break;
-            }
-            together.writes += 1;
             let layout = &layouts[number];
             let call = match (write, mode) {
                 (Write::Put(put), Some(mode)) if layout.table.indexes.is_empty() => {
@@ -193,17 +255,17 @@ impl Errand<'_> {
     }
 
     /// Does a write of which nobody knows whether it happened; what must not happen twice is looked for.
-    async fn write_again(&self, table: &Arc<Table>, write: &Write, doubt: &Error) -> Result<()> {
+    async fn write_again(&self, write: &Write, doubt: &Error) -> Result<()> {
         if let Write::Put(put) = write
             && put.guard.row == Row::Absent
         {
-            let key = table.key_of(&put.item)?;
-            let layout = self.layout(table, &key.partition).await?;
-            match self.look_back(&layout, &key, &put.item).await {
-                Found::Sent => return Ok(()),
-                Found::Nothing => {}
-                Found::Other => return Err(Error::new(doubt.kind, doubt.message.clone())),
-            }
+            let key = put.table.key_of(&put.item)?;
+            let layout = self.layout(&put.table, &key.partition).await?;
+            return match self.look_back(&layout, &key, &put.item).await {
+                Found::Sent => Ok(()),
+                Found::Nothing => self.put_again(put).await,
+                Found::Other => Err(Error::new(doubt.kind, doubt.message.clone())),
+            };
         }
         self.write(write).await
     }
@@ -256,8 +318,8 @@ struct Together {
     calls: Vec<Call>,
     /// The places of the writes that each call carries.
     places: Vec<Vec<usize>>,
-    /// How many all carry.
-    writes: usize,
+    /// The places of those that need a look, or are refused.
+    others: Vec<usize>,
 }
 
 impl Together {
@@ -282,4 +344,18 @@ fn key_of(write: &Write) -> Option<Key> {
         Write::Update(update) => Some(update.key.clone()),
         Write::Delete(delete) => Some(delete.key.clone()),
     }
+}
+
+/// How many of these writes, from the first on, write no row twice: a write that must be done again must
+/// not come behind another of the same row.
+fn once_each(writes: &[Write]) -> usize {
+    let mut keys = HashSet::with_capacity(writes.len());
+    // What has no key is refused, and gets in nobody's way.
+    let again = |write: &Write| key_of(write).is_some_and(|key| !keys.insert(key));
+    writes.iter().position(again).unwrap_or(writes.len())
+}
+
+/// Whether an error leaves no time for what comes behind it.
+const fn ends_all(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Interrupted(_) | ErrorKind::Timeout(_))
 }

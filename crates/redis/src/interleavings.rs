@@ -23,6 +23,7 @@ use crate::talk::Talk;
 use crate::translate::stored;
 use crate::watch::Watch;
 
+mod questions;
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
 mod rows;
@@ -192,10 +193,14 @@ struct World {
 
 impl World {
     fn new(processes: usize) -> Self {
+        Self::of(processes, true)
+    }
+
+    fn of(processes: usize, in_buckets: bool) -> Self {
         let fixture = server::Fixture::new();
         let mut config = Config::parse(&fixture.url).unwrap();
         let server = Server::new(&config);
-        config.space.in_buckets = true;
+        config.space.in_buckets = in_buckets;
         let engine = |_| {
             Arc::new(Engine {
                 config: config.clone(),

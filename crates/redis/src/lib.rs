@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod abreast;
 mod background;
 mod batches;
 mod bucket;

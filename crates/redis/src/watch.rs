@@ -70,6 +70,8 @@ pub struct Watch {
     timeout: Duration,
     started: Instant,
     polled: Instant,
+    /// Whether the interrupt was raised: it is so once, and holds for all that follows.
+    interrupted: bool,
     forks: u64,
 }
 
@@ -82,6 +84,7 @@ impl Watch {
             timeout,
             started: now,
             polled: now,
+            interrupted: false,
             forks: FORKS.load(Ordering::SeqCst),
         }
     }
@@ -104,6 +107,9 @@ impl Watch {
 
     /// Looks whether to go on.
     pub fn look(&mut self) -> Result<(), Stop> {
+        if self.interrupted {
+            return Err(Stop::Interrupted);
+        }
         let now = Instant::now();
         if now.duration_since(self.started) >= self.timeout {
             return Err(Stop::Late(self.timeout));
@@ -112,11 +118,11 @@ impl Watch {
             && now.duration_since(self.polled) >= NEARLY
         {
             self.polled = now;
-            let raised = interrupt.raised();
+            self.interrupted = interrupt.raised();
             if FORKS.load(Ordering::SeqCst) != self.forks {
                 return Err(Stop::Forked);
             }
-            if raised {
+            if self.interrupted {
                 return Err(Stop::Interrupted);
             }
         }
@@ -133,5 +139,31 @@ impl Watch {
         self.end()
             .saturating_duration_since(Instant::now())
             .clamp(Duration::from_millis(1), POLL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Once;
+
+    impl Interrupt for Once {
+        fn raised(&self) -> bool {
+            static ASKED: AtomicU64 = AtomicU64::new(0);
+            ASKED.fetch_add(1, Ordering::SeqCst) == 0
+        }
+    }
+
+    #[test]
+    fn an_interrupt_holds_for_all_that_follows() {
+        let mut watch = Watch::new(Some(&Once), Duration::from_secs(600));
+        watch.look().unwrap();
+        watch.polled = Instant::now().checked_sub(POLL).unwrap();
+        assert_eq!(watch.look(), Err(Stop::Interrupted));
+        watch.polled = Instant::now().checked_sub(POLL).unwrap();
+        assert_eq!(watch.look(), Err(Stop::Interrupted));
+        watch.start_anew();
+        assert_eq!(watch.look(), Err(Stop::Interrupted));
     }
 }

@@ -168,6 +168,15 @@ impl Errand<'_> {
 
     /// Writes a whole item.
     pub async fn put(&self, put: &Put) -> Result<()> {
+        self.put_once(put, false).await
+    }
+
+    /// Writes a whole item that is not there, though it was sent before and may still be on its way.
+    pub async fn put_again(&self, put: &Put) -> Result<()> {
+        self.put_once(put, true).await
+    }
+
+    async fn put_once(&self, put: &Put, mut sent: bool) -> Result<()> {
         let table = &put.table;
         let guard = &put.guard;
         let key = table.key_of(&put.item)?;
@@ -187,7 +196,10 @@ impl Errand<'_> {
                     Err(error) if is_doubtful(&error) => {
                         match self.look_back(&layout, &key, &put.item).await {
                             Found::Sent => return Ok(()),
-                            Found::Nothing => continue,
+                            Found::Nothing => {
+                                sent = true;
+                                continue;
+                            }
                             Found::Other => return Err(error),
                         }
                     }
@@ -201,6 +213,10 @@ impl Errand<'_> {
                     }
                     Ended::Moved => continue,
                     Ended::Met(row) => stored_row = stored(row, &layout.table)?,
+                }
+                if sent && stored_row.as_ref().is_some_and(|row| row.item == *put.item) {
+                    // What was sent first has come after all.
+                    return Ok(());
                 }
             } else {
                 stored_row = self.read(&layout, &key).await?.or(stored_row);
