@@ -1,6 +1,7 @@
 //! Reads: one item, several, or a page of them.
 
 use std::collections::BTreeSet;
+use std::mem::take;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -288,7 +289,9 @@ impl Reading<'_> {
         let mut last: Option<Position> = None;
         let mut full = false;
         let mut rows = self.first_rows(&fields);
+        let mut stale = Vec::new();
         loop {
+            let was_full = full;
             let Some(members) = merge.take(self.errand, rows).await? else {
                 return Ok(None);
             };
@@ -297,11 +300,12 @@ impl Reading<'_> {
             }
             let more = members.len() == rows;
             seen += members.len();
-            let mut found = self.rows(&merge, &members, &fields, &mut decoder).await?;
+            let found = self.rows(&merge, &members, &fields, &mut decoder, take(&mut stale));
+            let mut found = found.await?;
             let read: usize = found.iter().map(|row| row.size).sum();
             let end = members.last().filter(|_| more).map(|(_, member)| member);
             self.follow(&members, &mut found, &span, end.map(Vec::as_slice));
-            let (mut stale, mut next) = (Vec::new(), None);
+            let mut next = None;
             for row in found {
                 let (source, member) = &members[row.place];
                 let layout = &merge.sources[*source].layout;
@@ -334,10 +338,6 @@ impl Reading<'_> {
                     || bytes >= PAGE_BYTES
                     || seen >= PAGE_ROWS;
             }
-            if !stale.is_empty() {
-                // What cannot be cleared here, on a replica for example, does no harm.
-                self.errand.talk.ask(stale).await?;
-            }
             if next.is_some() {
                 page.next = next;
                 break;
@@ -348,12 +348,15 @@ impl Reading<'_> {
             if let Some((_, end)) = members.last() {
                 span = layout::resume(span, end.clone(), self.descending);
             }
-            let size = (read / members.len()).max(1);
-            rows = if full {
-                2
-            } else {
-                (PAGE_BYTES / size).clamp(1, MOST_ROWS)
+            rows = match (full, was_full) {
+                // Whether something is behind is mostly seen at once.
+                (true, false) => 2,
+                (true, true) => (2 * rows).min(MOST_ROWS),
+                (false, _) => (PAGE_BYTES * members.len() / read.max(1)).clamp(1, MOST_ROWS),
             };
+        }
+        if !stale.is_empty() {
+            self.errand.talk.ask(stale).await?;
         }
         Ok(Some(page))
     }
@@ -421,16 +424,19 @@ impl Reading<'_> {
         Ok(Some(page))
     }
 
-    /// The rows of members that belong here.
+    /// The rows of members that belong here. What is stale is cleared away beside; what cannot be cleared, on a
+    /// replica for example, does no harm.
     async fn rows(
         &self,
         merge: &Merge,
         members: &[(usize, Vec<u8>)],
         fields: &Fields,
         decoder: &mut json::Decoder,
+        stale: Vec<Call>,
     ) -> Result<Vec<Found>> {
         let table = self.table;
-        let (mut found, mut calls) = (Vec::new(), Vec::new());
+        let cleared = stale.len();
+        let (mut found, mut calls) = (Vec::new(), stale);
         for (place, (source, member)) in members.iter().enumerate() {
             let layout = &merge.sources[*source].layout;
             let key = match self.index {
@@ -462,7 +468,7 @@ impl Reading<'_> {
             return Ok(Vec::new());
         }
         let values = self.errand.talk.ask(calls).await?;
-        for (row, value) in found.iter_mut().zip(values) {
+        for (row, value) in found.iter_mut().zip(values.into_iter().skip(cleared)) {
             row.size = size(&value);
             row.item = fields
                 .item(value, table, decoder)

@@ -159,6 +159,36 @@ fn writes_of_one_row_keep_their_order() {
 }
 
 #[test]
+fn what_has_expired_behind_a_page_is_skipped_in_long_strides() {
+    on_both(|engine, server| {
+        let table = orders();
+        let rows = (0..600).map(|number| {
+            let mut item = order("a", &format!("{number:03}"), &[]);
+            if number > 0 {
+                item.insert("expires".into(), (NOW - 1).into());
+            }
+            Write::Put(Put {
+                table: Arc::clone(&table),
+                item: Arc::new(item),
+                guard: Guard::default(),
+            })
+        });
+        let (_, reply) = questions(engine, &batch(&table, rows.collect()), server);
+        assert!(outcomes(reply).iter().all(Option::is_none));
+        let page = request(Operation::Query(Query {
+            limit: Some(1),
+            ..query_of(&table, &[string("a")])
+        }));
+        let (asked, reply) = questions(engine, &page, server);
+        let Reply::Page(page) = reply.unwrap() else {
+            panic!("no page");
+        };
+        assert_eq!((page.items.len(), page.next), (1, None));
+        assert!(asked <= 25, "{asked} questions");
+    });
+}
+
+#[test]
 fn what_is_interrupted_or_late_asks_nothing_more() {
     on_both(|engine, server| {
         let table = orders();
