@@ -6,20 +6,22 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mintkey_store::{Error, KeyValue, Result, Table, description, json};
+use mintkey_store::{Error, Key, KeyValue, Result, Table, description, json};
 
 use crate::engine::Errand;
 use crate::gate::{Gate, Shielded};
 use crate::layout::{Layout, MASTER};
 use crate::resp::{Call, Value};
 use crate::script::{DESCRIBE, DROP};
-use crate::translate::{accepted, bulks, pairs, unexpected};
+use crate::translate::{accepted, bulks, pairs, stored, unexpected};
 use crate::writer::Mode;
 
 /// The layout this code writes. A higher one means that newer code wrote it.
 const LAYOUT: u32 = 1;
-/// Rows that are indexed or dropped in one go.
+/// Rows that are looked for or dropped in one go.
 const CHUNK: usize = 500;
+/// Rows that are held here at once to be indexed.
+const ROWS: usize = 64;
 /// Layouts remembered; a program that makes up classes without end starts anew now and then.
 const REMEMBERED: usize = 20_000;
 
@@ -203,19 +205,11 @@ impl Errand<'_> {
             let members = bulks(self.talk.ask_one(range).await?, table)?;
             let Some(last) = members.last() else { break };
             low = [b"(", &last[..]].concat();
-            for member in &members {
-                let Some(key) = layout.key(member) else {
-                    continue;
-                };
-                if let Some(stored) = self.read(layout, &key).await? {
-                    let item = stored.item.clone();
-                    let call = self.write_call(layout, &key, &item, Mode::Same(Some(&stored)));
-                    // A row that has moved was written by somebody who knows the index.
-                    if accepted(self.talk.ask_one(call).await?, table)?
-                        == Value::Status("STALE".to_owned())
-                    {
-                        return Ok(());
-                    }
+            for members in members.chunks(ROWS) {
+                self.talk.start_anew();
+                let keys: Vec<_> = members.iter().filter_map(|own| layout.key(own)).collect();
+                if !self.index_rows(layout, &keys).await? {
+                    return Ok(());
                 }
             }
         }
@@ -227,6 +221,26 @@ impl Errand<'_> {
             unbuilt: Vec::new(),
         };
         self.describe(vec![draft], table).await
+    }
+
+    /// Adds rows to the indexes; false if the catalog is another by now.
+    async fn index_rows(&self, layout: &Layout, keys: &[Key]) -> Result<bool> {
+        let table = &layout.table;
+        let row = |key| layout.call("HGETALL").arg(layout.row(key));
+        let rows = self.talk.ask(keys.iter().map(row).collect()).await?;
+        let mut calls = Vec::with_capacity(keys.len());
+        for (key, row) in keys.iter().zip(rows) {
+            if let Some(row) = stored(row, table).map_err(|error| error.at(key))? {
+                calls.push(self.write_call(layout, key, &row.item, Mode::Same(Some(&row))));
+            }
+        }
+        for reply in self.talk.ask(calls).await? {
+            // A row that has moved was written by somebody who knows the index.
+            if accepted(reply, table)? == Value::Status("STALE".to_owned()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Drops a table with everything in it.
