@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use mintkey_store::{Error, ErrorKind, Reply, Request, Result};
+use mintkey_store::{Error, ErrorKind, Outcome, Reply, Request, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::caller::{DETOURS, Leg, RESPITE, TRIES, outcome, refused, unreached};
@@ -23,6 +23,9 @@ use crate::resp::{Call, Value};
 use crate::store::Shared;
 use crate::talk::{Answer, Talk};
 use crate::watch::{Stop, Watch};
+
+/// How long a server may keep silent at most while something is late.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Requests in flight at most; those behind them wait, and can be withdrawn.
 const FLIGHTS: usize = 1024;
@@ -172,6 +175,11 @@ impl Worker {
                 let (calls, anew) = flight.talk.asked();
                 if anew {
                     flight.watch.start_anew();
+                }
+                if flight.watch.end() <= Instant::now() {
+                    let stop = Stop::Late(self.shared.engine.config.timeout);
+                    self.answer(number, Err(stop.error(Outcome::NotApplied)));
+                    return;
                 }
                 flight.round += 1;
                 flight.missing = calls.len();
@@ -430,7 +438,8 @@ impl Worker {
             let Some(flight) = self.flights.get_mut(&number) else {
                 continue;
             };
-            flight.tries += 1;
+            // A server that keeps silent has not failed those who asked it last.
+            flight.tries += usize::from(matches!(cause, Cause::Broken(_)));
             let doubtful =
                 |place: &usize| flight.legs[*place].delivered && !flight.calls[*place].repeatable;
             let doubtful = places.iter().any(doubtful);
@@ -438,7 +447,7 @@ impl Worker {
             let again = !doubtful && in_time.is_ok() && (in_cluster || flight.tries < TRIES);
             let repeated = match (in_time, cause) {
                 (Err(stop), _) => Cause::Stopped(stop),
-                (Ok(()), Cause::Stopped(stop)) => Cause::Stopped(*stop),
+                (Ok(()), Cause::Stopped(_)) => Cause::Broken(io::ErrorKind::TimedOut.into()),
                 (Ok(()), Cause::Broken(error)) => {
                     Cause::Broken(io::Error::new(error.kind(), error.to_string()))
                 }
@@ -450,7 +459,7 @@ impl Worker {
                 continue;
             }
             flight.trouble = Some(error);
-            let (round, at_once) = (flight.round, !in_cluster || flight.tries == 1);
+            let (round, at_once) = (flight.round, !in_cluster || flight.tries <= 1);
             for place in places {
                 if at_once {
                     self.send(number, round, place);
@@ -461,7 +470,8 @@ impl Worker {
         }
     }
 
-    /// Gives up what took too long, and the connections that left it without an answer.
+    /// Gives up what took too long, and the connections whose servers keep silent: one that answers others
+    /// need not answer them anew.
     fn look_at_the_clock(&mut self) {
         let now = Instant::now();
         let late: Vec<(u64, u64)> = self
@@ -473,11 +483,15 @@ impl Worker {
         if late.is_empty() {
             return;
         }
-        let stop = Stop::Late(self.shared.engine.config.timeout);
+        let timeout = self.shared.engine.config.timeout;
+        let stop = Stop::Late(timeout);
         let mut place = 0;
         while place < self.lines.len() {
-            let mut sent = self.lines[place].sent.iter();
-            if sent.any(|sent| late.contains(&(sent.flight, sent.round))) {
+            let line = &self.lines[place];
+            let mut sent = line.sent.iter();
+            if line.is_silent(SILENCE.min(timeout / 2))
+                && sent.any(|sent| late.contains(&(sent.flight, sent.round)))
+            {
                 self.break_off(place, &Cause::Stopped(stop));
             } else {
                 place += 1;

@@ -233,6 +233,10 @@ impl Exchange<'_> {
     fn run(mut self) -> Answer {
         let nodes = &self.shared.nodes;
         let (mut round, mut tries) = (0, 0);
+        // Answers that come soon would never let it be looked at.
+        if let Err(stop) = self.watch.look() {
+            return Err(stop.error(Outcome::NotApplied));
+        }
         loop {
             nodes.prepare(&self.shared.engine.config, self.watch)?;
             let version = nodes.version();

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mintkey_store::Result;
 
@@ -21,6 +22,8 @@ pub struct Sent {
     /// The call's place in the question.
     pub place: usize,
     begins: u64,
+    /// When it was put on the line.
+    when: Instant,
 }
 
 /// The connection to a server.
@@ -35,6 +38,8 @@ pub struct Line {
     before: u64,
     /// What waits for an answer.
     pub sent: VecDeque<Sent>,
+    /// When the server last said something.
+    heard: Instant,
 }
 
 impl Line {
@@ -49,12 +54,19 @@ impl Line {
             written: 0,
             before: 0,
             sent: VecDeque::new(),
+            heard: Instant::now(),
         })
     }
 
     /// Whether something waits to be written.
     pub fn is_full(&self) -> bool {
         !self.out.is_empty() || self.connection.stream.holds_back()
+    }
+
+    /// Whether the server has said nothing for so long, though it was asked all the time.
+    pub fn is_silent(&self, time: Duration) -> bool {
+        let asked = self.sent.front().map(|sent| sent.when.max(self.heard));
+        asked.is_some_and(|since| since.elapsed() >= time)
     }
 
     /// Whether the server may have got a call.
@@ -69,6 +81,7 @@ impl Line {
             round,
             place,
             begins: self.before + self.out.len() as u64,
+            when: Instant::now(),
         });
         call.write(whole, &mut self.out);
     }
@@ -103,7 +116,7 @@ impl Line {
                     let ended = io::Error::from(io::ErrorKind::UnexpectedEof);
                     return Err(Cause::Broken(ended));
                 }
-                Ok(_) => {}
+                Ok(_) => self.heard = Instant::now(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(Cause::Broken(error)),
