@@ -436,6 +436,10 @@ impl Reading<'_> {
     ) -> Result<Vec<Found>> {
         let table = self.table;
         let cleared = stale.len();
+        if cleared > 0 {
+            // However much has expired, it becomes less.
+            self.errand.talk.start_anew();
+        }
         let (mut found, mut calls) = (Vec::new(), stale);
         for (place, (source, member)) in members.iter().enumerate() {
             let layout = &merge.sources[*source].layout;
