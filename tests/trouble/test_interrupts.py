@@ -12,8 +12,10 @@ import pytest
 from tests.trouble.between import Between
 from tests.trouble.test_faults import BEHIND
 
+import mintkey
 from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.errors import KeyCollision
 
 pytestmark = pytest.mark.slow
 
@@ -108,6 +110,30 @@ def test_ctrl_c_ends_reads_in_segments_and_batches(between, on_signal):
     thread.join()
     between.resume.set()
     assert Row.count(segments=4) == 60
+
+
+def test_ctrl_c_ends_writes_that_need_a_look_and_no_later_call(between, on_signal):
+    on_signal(interrupt)
+    items = [Row(n=0) for _ in range(40)]
+    Row.batch_save(items)
+
+    def together() -> None:
+        with mintkey.pipeline() as pipeline:
+            for item in items:
+                item.save(pipeline=pipeline)
+
+    for n, write in enumerate((lambda: Row.batch_save(items), together), 1):
+        for item in items:
+            item.n = n
+        thread = signal_when_stalled(between)
+        with pytest.raises(KeyboardInterrupt):
+            write()
+        thread.join()
+        between.resume.set()
+        with pytest.raises(KeyCollision):
+            Row.create(pk=items[0].pk, n=0)
+        write()
+        assert {row.pk: row.n for row in Row.scan()} == {item.pk: item.n for item in items}
 
 
 def test_a_signal_with_a_handler_interrupts_nothing_but_itself(between, on_signal):
