@@ -146,8 +146,8 @@ class Pipeline:
                 operations.refuse_async_hooks(write.schema, write.after)
         writes = self._take()
         try:
-            for store, own in _by_store(writes):
-                store.run(_sending(own))
+            for group, all_there in _by_store(writes):
+                group[0].store.run(_sending(group, all_there))
         finally:
             _withdraw(writes)
         return _outcome(writes)
@@ -155,8 +155,8 @@ class Pipeline:
     async def _asend(self) -> int:
         writes = self._take()
         try:
-            for store, own in _by_store(writes):
-                await store.arun(_sending(own))
+            for group, all_there in _by_store(writes):
+                await group[0].store.arun(_sending(group, all_there))
         finally:
             _withdraw(writes)
         return _outcome(writes)
@@ -211,13 +211,36 @@ def _note_waiting(running: batches._Running, where: ReferenceType[Pipeline] | No
         state.waiting = where
 
 
-def _by_store(writes: list[_Write]) -> Iterator[tuple[Store, list[_Write]]]:
-    """The writes of each store, under each of its limits."""
+def _by_store(writes: list[_Write]) -> Iterator[tuple[list[_Write], list[_Write]]]:
+    """The writes that go together, and all that go to the same store."""
     own: dict[int, list[_Write]] = {}
     for write in writes:
-        own.setdefault(id(write.store), []).append(write)
-    for group in own.values():
-        yield group[0].store, group
+        own.setdefault(id(write.store._core), []).append(write)
+    for all_there in own.values():
+        for group in list(_by_limit(all_there)):
+            yield group, all_there
+
+
+def _by_limit(writes: list[_Write]) -> Iterator[list[_Write]]:
+    """The writes under each of a store's limits, which are sent one after the other.
+
+    Where a row that stands in one group comes in another, the groups end, so that its writes keep their order.
+    """
+    groups: dict[int, list[_Write]] = {}
+    place: dict[tuple[str, _core.Key | None], int] = {}
+    for write in writes:
+        limited = id(write.store)
+        row = _row(write)
+        if place.setdefault(row, limited) != limited:
+            yield from groups.values()
+            groups, place = {}, {row: limited}
+        groups.setdefault(limited, []).append(write)
+    yield from groups.values()
+
+
+def _row(write: _Write) -> tuple[str, _core.Key | None]:
+    request = write.running.request
+    return write.schema.table, None if request is None else request.key
 
 
 class _Part(NamedTuple):
@@ -247,8 +270,8 @@ class _Part(NamedTuple):
                 yield from one.go_on(lambda: one.operation.send(own))  # noqa: B023 - used at once
 
 
-def _sending(writes: list[_Write]) -> Operation[None]:
-    """Send the writes of one store, in as few trips as there may be."""
+def _sending(writes: list[_Write], all_there: list[_Write]) -> Operation[None]:
+    """Send writes in as few trips as there may be; when their store fails, nothing more goes there."""
     while waiting := [write for write in writes if write.running.request is not None]:
         parts = _trip(waiting)
         requests = [part.request() for part in parts]
@@ -260,7 +283,7 @@ def _sending(writes: list[_Write]) -> Operation[None]:
             yield from part.answer(answer)
         for answer in answers:
             if isinstance(answer, (StoreUnavailable, StoreTimeout)):
-                return _withdraw(writes, StoreUnavailable(f"not sent, because the store failed before: {answer}"))
+                return _withdraw(all_there, StoreUnavailable(f"not sent, because the store failed before: {answer}"))
             if isinstance(answer, BaseException) and not isinstance(answer, Exception):
                 raise answer
     return None
@@ -276,8 +299,7 @@ def _trip(waiting: list[_Write]) -> list[_Part]:
     filling: dict[int, _Part] = {}
     place: dict[tuple[str, _core.Key | None], _Part | None] = {}
     for write in waiting[:_MOST]:
-        request = write.running.request
-        row = (write.schema.table, None if request is None else request.key)
+        row = _row(write)
         model = id(write.schema)
         joined = write.after != "after_update"
         part = filling.get(model) if joined else None

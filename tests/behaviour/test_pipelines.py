@@ -22,6 +22,7 @@ from mintkey.errors import (
     VersionConflict,
 )
 from mintkey.hooks import after_delete, after_save, after_update, before_save, before_update
+from mintkey.rate_limit import FixedRate
 
 
 class Order(Model):
@@ -301,6 +302,50 @@ async def test_changes_of_a_row_happen_in_their_order(do):
         await do.create(Line, pk="b", sk=1, pipeline=pipeline)
     assert (one.n, two.n) == (5, 6)
     assert [line.pk for line in await do.all(Line.scan())] == ["b"]
+
+
+async def test_writes_of_a_row_keep_their_order_under_different_limits(do, store):
+    class Open(Model):
+        model_config = ModelConfig(table="limited")
+        pk = StringAttribute(partition_key=True)
+        n = NumberAttribute()
+
+    class Limited(Model):
+        model_config = ModelConfig(table="limited", rate_limit=FixedRate(rcu=1000, wcu=1000))
+        pk = StringAttribute(partition_key=True)
+        n = NumberAttribute()
+
+    await do.count(Open)
+    await do.count(Limited)
+    async with pipelined(do) as pipeline:
+        for n in range(1, 6):
+            await do.save((Open, Limited)[n % 2](pk="a", n=n), pipeline=pipeline)
+            await do.save((Open, Limited)[n % 2](pk=f"{n}", n=n), pipeline=pipeline)
+    assert {open_.pk: open_.n for open_ in await do.all(Open.scan())} == {"a": 5} | {f"{n}": n for n in range(1, 6)}
+    open_, limited = [await do.get(model, pk="a", consistent=True) for model in (Open, Limited)]
+    async with pipelined(do) as pipeline:
+        await do.update(limited, n=10, pipeline=pipeline)
+        await do.update(open_, Open.n.add(1), pipeline=pipeline)
+    assert (limited.n, open_.n) == (10, 11)
+
+
+async def test_what_goes_under_different_limits_goes_together_where_it_can(do, store):
+    class Free(Model):
+        model_config = ModelConfig(table="free")
+        pk = StringAttribute(partition_key=True)
+
+    class Bound(Model):
+        model_config = ModelConfig(table="bound", rate_limit=FixedRate(rcu=1000, wcu=1000))
+        pk = StringAttribute(partition_key=True)
+
+    store._core = counting = Counting(store._core)
+    for model in (Free, Bound):
+        await do.count(model)
+    counting.asked = 0
+    async with pipelined(do) as pipeline:
+        for n in range(20):
+            await do.create((Free, Bound)[n % 2], pk=f"{n}", pipeline=pipeline)
+    assert counting.asked == 2
 
 
 async def test_nothing_to_write_is_no_write(do):
