@@ -282,10 +282,11 @@ def _sending(writes: list[_Write], all_there: list[_Write]) -> Operation[None]:
         for part, answer in zip(parts, answers, strict=True):
             yield from part.answer(answer)
         for answer in answers:
-            if isinstance(answer, (StoreUnavailable, StoreTimeout)):
-                return _withdraw(all_there, StoreUnavailable(f"not sent, because the store failed before: {answer}"))
             if isinstance(answer, BaseException) and not isinstance(answer, Exception):
                 raise answer
+        for answer in answers:
+            if isinstance(answer, (StoreUnavailable, StoreTimeout)):
+                return _withdraw(all_there, StoreUnavailable(f"not sent, because the store failed before: {answer}"))
     return None
 
 

@@ -19,6 +19,7 @@ from mintkey.errors import (
     InvalidValue,
     ItemGone,
     KeyCollision,
+    StoreUnavailable,
     VersionConflict,
 )
 from mintkey.hooks import after_delete, after_save, after_update, before_save, before_update
@@ -346,6 +347,56 @@ async def test_what_goes_under_different_limits_goes_together_where_it_can(do, s
         for n in range(20):
             await do.create((Free, Bound)[n % 2], pk=f"{n}", pipeline=pipeline)
     assert counting.asked == 2
+
+
+class Interrupted:
+    """The compiled store, interrupted after the first part of a trip was answered, or failed."""
+
+    def __init__(self, core: Any, first: Exception | None = None) -> None:
+        self._core = core
+        self._first = first
+
+    def execute_all(self, requests: list[Any]) -> list[Any]:
+        first = self._first or self._core.execute_all(requests[:1])[0]
+        not_begun = StoreUnavailable("not begun")
+        not_begun.outcome = "not_applied"
+        return [first, KeyboardInterrupt(), *[not_begun] * (len(requests) - 2)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+
+def test_ctrl_c_leaves_the_answers_that_came_before_it(store):
+    accounts = [Account(pk=f"{n}", n=0) for n in range(4)]
+    Account.batch_save(accounts)
+    pipeline = mintkey.pipeline()
+    for account in accounts:
+        account.update(n=1, pipeline=pipeline)
+    core = store._core
+    store._core = Interrupted(core)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.execute()
+    store._core = core
+    assert [(account.n, account.version) for account in accounts] == [(1, 2), (0, 1), (0, 1), (0, 1)]
+    for account in accounts:
+        account.update(n=2)
+    assert {account.n for account in Account.scan()} == {2}
+
+
+def test_ctrl_c_is_told_though_the_store_failed_as_well(store):
+    accounts = [Account(pk=f"{n}", n=0) for n in range(3)]
+    Account.batch_save(accounts)
+    pipeline = mintkey.pipeline()
+    for account in accounts:
+        account.update(n=1, pipeline=pipeline)
+    core = store._core
+    store._core = Interrupted(core, StoreUnavailable("gone"))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.execute()
+    store._core = core
+    for account in accounts:
+        account.update(n=2)
+    assert {account.n for account in Account.scan()} == {2}
 
 
 async def test_nothing_to_write_is_no_write(do):

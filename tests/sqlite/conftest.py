@@ -16,6 +16,7 @@ from mintkey import Store, connect
 #: What every program of these tests begins with; `sys.argv[1]` is the store's address.
 PREAMBLE = """
 import asyncio, ctypes, multiprocessing, os, signal, sqlite3, sys, threading
+import mintkey
 from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import *

@@ -101,12 +101,14 @@ def test_every_waiting_thread_gets_a_timeout_of_its_own(url, locked):
 
 # A thread waits until the main thread is inside the store, then sends the signal.
 SIGNALLED = """
+RUNNING = {"run", "_execute_all"}
+
 def send(number):
     main = threading.main_thread().ident
     def wait():
         while True:
             frame = sys._current_frames().get(main)
-            if frame is not None and frame.f_code.co_name == "run" and frame.f_code.co_filename.endswith("stores.py"):
+            if frame is not None and frame.f_code.co_filename.endswith("stores.py") and frame.f_code.co_name in RUNNING:
                 break
         # A moment more, so that the call has left Python behind.
         threading.Event().wait(0.05)
@@ -141,6 +143,36 @@ store.close()
     locked()
     told, complaints = program.communicate("go on\n", timeout=60)
     assert told == "2 2\n", complaints
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_pipeline_that_waits_for_the_lock(url, locked, start):
+    program = start(
+        SIGNALLED
+        + """
+store = connect(sys.argv[1] + "?timeout=3600")
+row = Row.get(pk="a")
+pipeline = mintkey.pipeline()
+row.update(n=2, pipeline=pipeline)
+for n in range(1200):
+    Row.update_by_key(f"{n}", n=n, upsert=True, pipeline=pipeline)
+send(signal.SIGINT)
+try:
+    pipeline.execute()
+except KeyboardInterrupt:
+    print("interrupted", row.n, flush=True)
+sys.stdin.readline()
+print(Row.count(), Row.get(pk="a").n, flush=True)
+for n in range(1200):
+    Row.update_by_key(f"{n}", n=n, upsert=True, pipeline=pipeline)
+print(pipeline.execute(), Row.count(), flush=True)
+store.close()
+"""
+    )
+    assert program.stdout.readline() == "interrupted 1\n", program.stderr.read()
+    locked()
+    told, complaints = program.communicate("go on\n", timeout=60)
+    assert told == "1 1\n1200 1201\n", complaints
 
 
 @pytest.mark.slow

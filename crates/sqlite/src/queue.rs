@@ -218,17 +218,44 @@ impl Shared {
             return self.lead(Some(request), connection, &mut watch, pass);
         }
         if queue.leader == Some(thread::current().id()) {
-            return Err(Error::new(
-                ErrorKind::Unavailable(Outcome::NotApplied),
-                "a signal handler came back to the store in the middle of a write of the same thread: \
-                 nothing was done; let the handler set a flag instead",
-            ));
+            return Err(came_back());
         }
         let entry = Arc::new(Entry::of_thread(request));
         queue.push(Arc::clone(&entry));
         drop(queue);
         drop(pass);
         self.wait(request, &entry, &mut watch)
+    }
+
+    /// Carries out writes that come together: in one transaction, with what others wait for at that moment.
+    pub fn write_all(
+        &self,
+        requests: &[Arc<Request>],
+        interrupt: &'static dyn Interrupt,
+    ) -> Vec<Result<Reply>> {
+        let mut watch = Watch::new(Some(interrupt), Some(self.config.timeout));
+        let entries: Vec<_> = requests
+            .iter()
+            .map(|request| Arc::new(Entry::of_thread(request)))
+            .collect();
+        let pass = gate::enter();
+        let mut queue = locked(&self.queue);
+        if queue.leader == Some(thread::current().id()) {
+            return came_back().of_all(requests.len());
+        }
+        queue.waiting.extend(entries.iter().cloned());
+        if !queue.is_led() {
+            // To the first of these, whose turn takes in the others.
+            queue.pass_on();
+        }
+        drop(queue);
+        drop(pass);
+        let answer = |entry: &Arc<Entry>| match watch.stopped() {
+            // Told with the one before, so that this one may be answered all the same.
+            Some(stop) if entry.stage.load(Ordering::SeqCst) != ANSWERED => self.leave(entry, stop),
+            _ => self.wait(&entry.request, entry, &mut watch),
+        };
+        entries.iter().map(answer).collect()
     }
 
     /// Waits, without a pass, until the request is answered or this thread's turn to lead has come.
@@ -532,6 +559,14 @@ impl Shared {
             ),
         )
     }
+}
+
+fn came_back() -> Error {
+    Error::new(
+        ErrorKind::Unavailable(Outcome::NotApplied),
+        "a signal handler came back to the store in the middle of a write of the same thread: nothing was done; \
+         let the handler set a flag instead",
+    )
 }
 
 /// The same error for another request that failed with it.

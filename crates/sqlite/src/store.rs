@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mintkey_store::store::Between;
 use mintkey_store::{
     Capabilities, Done, Error, ErrorKind, Interrupt, Operation, Outcome, Reply, Request, Result,
     Store, Table, Ticket,
@@ -17,7 +18,7 @@ use crate::fork;
 use crate::gate::{self, locked};
 use crate::layout::Layout;
 use crate::place;
-use crate::queue::Queue;
+use crate::queue::{GROUP, Queue};
 use crate::reader;
 use crate::watch::{Watch, pause};
 use crate::workers::{self, Readers};
@@ -132,6 +133,35 @@ impl Shared {
                 self.config.address
             ),
         ))
+    }
+
+    /// Carries requests out one after the other, but writes that come together in one transaction.
+    fn carry_out_all(
+        &self,
+        requests: &[Arc<Request>],
+        interrupt: &'static dyn Interrupt,
+    ) -> Vec<Result<Reply>> {
+        let writes = |request: &Arc<Request>| request.operation.is_write();
+        let together = requests
+            .chunk_by(|one, next| writes(one) && writes(next))
+            .flat_map(|together| together.chunks(GROUP));
+        let mut between = Between::new(interrupt);
+        let mut answers = Vec::with_capacity(requests.len());
+        for group in together {
+            if let Some(refusal) = between.refusal() {
+                answers.extend(refusal.of_all(group.len()));
+                continue;
+            }
+            let carried = match group {
+                [alone] => vec![self.carry_out(alone, interrupt)],
+                several => self.write_all(several, interrupt),
+            };
+            for result in carried {
+                between.note(&result);
+                answers.push(result);
+            }
+        }
+        answers
     }
 
     /// Reads on a connection of its own.
@@ -353,6 +383,17 @@ impl Store for SqliteStore {
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
         self.0.check_usable()?;
         self.0.carry_out(request, interrupt)
+    }
+
+    fn execute_all(
+        &self,
+        requests: &[Arc<Request>],
+        interrupt: &'static dyn Interrupt,
+    ) -> Vec<Result<Reply>> {
+        match self.0.check_usable() {
+            Ok(()) => self.0.carry_out_all(requests, interrupt),
+            Err(error) => error.of_all(requests.len()),
+        }
     }
 
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {

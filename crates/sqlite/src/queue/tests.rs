@@ -73,6 +73,48 @@ fn sixty_four_submitted_at_once_share_few_commits() {
 }
 
 #[test]
+fn writes_of_one_call_share_a_commit_and_are_refused_one_by_one() {
+    let (_folder, store, commits) = counting(false);
+    let mut requests: Vec<_> = (0..GROUP).map(|number| put(&number.to_string())).collect();
+    let mut taken = put("first");
+    if let Operation::Put(put) = &mut taken.operation {
+        put.guard.row = Row::Absent;
+    }
+    requests[7] = taken;
+    let requests: Vec<_> = requests.into_iter().map(Arc::new).collect();
+    let answers = store.execute_all(&requests, &Never);
+    assert_eq!(commits.swap(0, Ordering::SeqCst), 1);
+    let refused = answers
+        .iter()
+        .position(|answer| matches!(answer, Err(error) if error.kind == ErrorKind::KeyCollision));
+    assert_eq!(refused, Some(7));
+    assert_eq!(answers.iter().flatten().count(), GROUP - 1);
+    // More than a transaction takes, with others in between.
+    let (sender, receiver) = channel();
+    for number in 0..GROUP {
+        let sender = sender.clone();
+        let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
+        store.submit(Arc::new(put(&format!("other {number}"))), done);
+    }
+    drop(sender);
+    let again: Vec<_> = requests.iter().chain(&requests).cloned().collect();
+    let answers = store.execute_all(&again, &Never);
+    assert_eq!(answers.iter().flatten().count(), 2 * GROUP - 2);
+    assert_eq!(receiver.iter().flatten().count(), GROUP);
+    assert!(locked(&store.shared().queue).waiting.is_empty());
+}
+
+#[test]
+fn writes_of_one_call_fail_together_when_their_commit_does() {
+    let (_folder, store, _) = counting(true);
+    let requests: Vec<_> = (0..9)
+        .map(|number| Arc::new(put(&number.to_string())))
+        .collect();
+    let answers = store.execute_all(&requests, &Never);
+    assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 9);
+}
+
+#[test]
 fn a_failed_commit_fails_every_member_and_keeps_nothing() {
     let (_folder, store, commits) = counting(true);
     let (sender, receiver) = channel();
