@@ -376,10 +376,11 @@ class Turn:
             raise
 
     def give_back(self) -> None:
-        """The request was never sent."""
+        """The request was never sent; saying so twice is saying so once."""
         with _lock:
             for _, bucket, place in self._places:
                 bucket.give_back(place)
+            self._places = []
 
     def done(self, answer: Any) -> None:
         """The request was answered."""

@@ -139,8 +139,14 @@ class Store:
         if type(requests) is not list:
             _refused(requests)
         turns = [Turn(self._limits or (), request) for request in requests]
-        for turn in turns:
-            turn.come()
+        try:
+            for turn in turns:
+                turn.come()
+        except BaseException:
+            # Those that have come already are not sent either.
+            for turn in turns:
+                turn.give_back()
+            raise
         replies = self._core.execute_all(requests)
         for turn, reply in zip(turns, replies, strict=True):
             if isinstance(reply, BaseException):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+import mintkey
 from mintkey import Model, ModelConfig, connect
-from mintkey.attributes import StringAttribute
-from mintkey.rate_limit import FixedRate
+from mintkey.attributes import NumberAttribute, StringAttribute
+from mintkey.rate_limit import FixedRate, Time
 
 
 def fixed(hurried, **rates):
@@ -52,6 +53,31 @@ async def test_a_model_may_be_limited_alone(do, hurried):
         assert slept(hurried) == 2
         assert await do.all(Order.scan()) == [Order.get(id=name) for name in "abc"]
     assert (limit.consumed_wcu, limit.consumed_rcu) == (3, 0.5 + 3 * 0.5)
+
+
+def test_a_pipeline_that_is_interrupted_in_its_wait_takes_nothing(hurried):
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    limit = FixedRate(wcu=1, _time=Time(lambda: hurried.now, interrupt, hurried.asleep))
+
+    class Order(Model):
+        model_config = ModelConfig(rate_limit=limit)
+        id = StringAttribute(partition_key=True)
+        n = NumberAttribute()
+
+    with connect("sqlite://"):
+        Order(id="a").save()
+        hurried.now += 1
+        pipeline = mintkey.pipeline()
+        for name in "abcd":
+            Order.update_by_key(name, n=1, upsert=True, pipeline=pipeline)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.execute()
+        assert limit.consumed_wcu == 1
+        # What was taken for the first of them is there again, for nothing else was sent.
+        Order(id="b").save()
+    assert limit.consumed_wcu == 2
 
 
 async def test_who_inherits_a_limit_shares_it(do, hurried):
