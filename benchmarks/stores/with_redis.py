@@ -1,4 +1,9 @@
-"""Redis beside redis-py, redis.asyncio, popoto and redis-om."""
+"""Redis beside redis-py, redis.asyncio, popoto and redis-om.
+
+Client and server take turns on one processor. On two, a call mostly tells how long an idle processor takes to wake up,
+and that is the same for everybody. redis-py reads answers by itself, as it does when it is installed alone; redis-om
+brings hiredis along and keeps it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import importlib
 import itertools
 import os
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -14,6 +20,7 @@ import redis.asyncio
 from measure import OURS, Bar, Job, Row, measured
 from memory import streamed
 from models import CREATED
+from redis._parsers import _AsyncRESP2Parser, _RESP2Parser
 from tests.servers import redis as servers
 
 from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -75,8 +82,8 @@ class Driver:
     """redis-py, doing the same with bare hashes, each under a key of its own as minted ones are."""
 
     def __init__(self, url: str) -> None:
-        self.client = redis.Redis.from_url(url)
-        self.awaited = redis.asyncio.Redis.from_url(url)
+        self.client = redis.Redis.from_url(url, parser_class=_RESP2Parser)
+        self.awaited = redis.asyncio.Redis.from_url(url, parser_class=_AsyncRESP2Parser)
         self.keys = (f"{number:026}" for number in itertools.count())
 
     def save(self, count: int = EACH) -> None:
@@ -219,8 +226,22 @@ def memory_of_a_row(url: str) -> Row:
     return Row(PLACE, "memory of a row over the hash", "bytes", over, "allowed", 250, over / 250, 1)
 
 
+@contextmanager
+def one_processor() -> Iterator[None]:
+    """Keep this thread, and whatever it starts, on one processor, where the system lets it."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def rows(rounds: int) -> Iterator[Row]:
-    with servers.server() as url:
+    with one_processor(), servers.server() as url:
         with connect(url):
             for job in jobs(url):
                 yield from measured(PLACE, job, rounds)
