@@ -169,32 +169,34 @@ return answers
 ///
 /// Keys: the table's order, the catalog, the rows. Arguments: the catalog's epoch; `absent` or `new` (it
 /// cannot be there, so nobody looks); the number of fields, and their names; then for each row its member
-/// of the order and its values. Answers as the script above.
+/// of the order and its values. Answers as the script above, or one `OK` if that is the answer for every row.
 pub static PUT_ALIKE: Script = Script::new(
     r"
 local call, ok, many = redis.call, redis.status_reply('OK'), tonumber(ARGV[3])
 if call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
-local looks, answers, fields, members = ARGV[2] ~= 'new', {}, {}, {}
+local fields, members, met, full = {}, {}, {}, 0
 for i = 1, many do fields[2 * i - 1] = ARGV[3 + i] end
 local place = 4 + many
 for i = 3, #KEYS do
-  local met = looks and call('EXISTS', KEYS[i]) == 1 and redis.pcall('HGETALL', KEYS[i])
-  if not met then
-    members[#members + 1] = 0
-    members[#members + 1] = ARGV[place]
+  if ARGV[2] ~= 'new' and call('EXISTS', KEYS[i]) == 1 then
+    met[i] = redis.pcall('HGETALL', KEYS[i])
+  else
+    members[full + 1], members[full + 2], full = 0, ARGV[place], full + 2
   end
-  answers[i - 2] = met or ok
   place = place + many + 1
 end
-if #members > 0 then call('ZADD', KEYS[1], unpack(members)) end
+if full > 0 then call('ZADD', KEYS[1], unpack(members)) end
 place = 4 + many
 for i = 3, #KEYS do
-  if answers[i - 2] == ok then
+  if not met[i] then
     for j = 1, many do fields[2 * j] = ARGV[place + j] end
     call('HSET', KEYS[i], unpack(fields))
   end
   place = place + many + 1
 end
+if full == 2 * (#KEYS - 2) then return ok end
+local answers = {}
+for i = 3, #KEYS do answers[i - 2] = met[i] or ok end
 return answers
 ",
 );
