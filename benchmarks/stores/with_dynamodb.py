@@ -64,7 +64,7 @@ def jobs(endpoint: str) -> Iterator[Job]:
             "boto3": lambda: [table.put_item(Item=item()) for _ in range(EACH)],
         },
         # Theirs overwrites what has the key; ours is a conditional write, for which the server takes longer.
-        [Bar("pydynox", 0.3, cpu=True), Bar("boto3", 0.12, cpu=True)],
+        [Bar("pydynox", 0.3, cpu=True), Bar("boto3", 0.12, cpu=True), Bar("pydynox", 1)],
     )
     yield Job(
         "save(), key given",
