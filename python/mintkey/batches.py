@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, operations
 from mintkey.errors import BatchIncomplete, MintkeyError, StoreTimeout, StoreUnavailable
-from mintkey.schema import State
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
@@ -137,7 +136,10 @@ def _put_plainly(schema: Schema, chunk: list[Any], prepared: Prepared, failed: l
         if type(item) is _core.Item:
             met = next(outcomes)
             if met is None:
-                instance.__dict__["_state"] = State(item)
+                values = instance.__dict__
+                values["_stored"] = item
+                # Another task may have begun one meanwhile, of an instance that was new.
+                values.pop("_state", None)
                 continue
         else:
             met = None

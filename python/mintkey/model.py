@@ -17,7 +17,7 @@ from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import QueryAccess, QueryAccessor, Result
-from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema, State, constructor
+from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema, State, StateWhenAsked, constructor
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
 
@@ -65,7 +65,10 @@ class Model(Tabled):
     model_config: ClassVar[ModelConfig] = ModelConfig(abstract=True)
     query: ClassVar[QueryAccessor] = QueryAccessor()
 
-    _state: State | None = None
+    # What an instance knows of itself beside its values: the stored item as it was last read or written, and no more
+    # than that before there is more to know.
+    _stored: _core.Item | None = None
+    _state: StateWhenAsked | State | None = StateWhenAsked()
 
     if TYPE_CHECKING:  # the hidden key of a class that is made of fields alone
         _auto_key: Attribute[str]
@@ -102,7 +105,10 @@ class Model(Tabled):
         """An instance of a stored item: nothing is minted, no default applied, no constructor called."""
         instance = cls.__new__(cls)
         values = cls.__mintkey_schema__.codec.decode(item)
-        values["_state"] = State(item, fetched)
+        if fetched is None:
+            values["_stored"] = item
+        else:
+            values["_state"] = State(item, fetched)
         object.__setattr__(instance, "__dict__", values)
         return instance
 

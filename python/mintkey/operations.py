@@ -46,6 +46,11 @@ def state_of(instance: Any) -> State:
     return state
 
 
+def is_untouched(values: dict[str, Any]) -> bool:
+    """Whether the instance with these values is new and nothing is known of it."""
+    return "_state" not in values and "_stored" not in values
+
+
 def waits_already(schema: Schema) -> ConfigurationError:
     """What is raised for a second write of an instance that waits in a pipeline."""
     return ConfigurationError(
@@ -170,7 +175,7 @@ def save(
     `insert` refuses to overwrite; `constructed` says that the instance was made by this very call, so that nobody has
     seen the keys it was constructed with. `pipeline` is what the write waits in.
     """
-    if condition is None and pipeline is None and "_state" not in instance.__dict__:
+    if condition is None and pipeline is None and is_untouched(instance.__dict__):
         plain = schema.unhooked_save if skip_hooks else schema.plain_save
         if plain is not None:
             return _save_plain(schema, plain, instance, insert)
@@ -256,7 +261,8 @@ def _save_plain(schema: Schema, plain: _core.PlainSave, instance: Any, insert: b
             if schema.on_update:
                 state_of(instance).settle(item, since)  # type: ignore[arg-type]  # an item, as there is a request
             else:
-                values["_state"] = State(item)  # type: ignore[arg-type]
+                values["_stored"] = item
+                values.pop("_state", None)
             return
     yield from failed_plain_save(schema, instance, minted, item, failure, insert=insert)
 

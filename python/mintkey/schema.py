@@ -121,6 +121,26 @@ class State:
         return twin
 
 
+class StateWhenAsked:
+    """Makes the `State` of an instance that has only its stored item, when somebody asks for it.
+
+    Most rows that are read or written are never asked, and an item costs less than a state. Python finds a state in
+    the instance's `__dict__` before it comes here.
+    """
+
+    def __get__(self, instance: Any, owner: type) -> State | None:
+        if instance is None:
+            return None
+        values = instance.__dict__
+        item = values.get("_stored")
+        if item is None:
+            # Another thread may have come first.
+            return values.get("_state")  # type: ignore[no-any-return]
+        state: State = values.setdefault("_state", State(item))
+        values.pop("_stored", None)
+        return state
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mint:
     """An attribute that mints, with its strategy and what makes the attribute's value of the minted one."""

@@ -238,7 +238,7 @@ fn fresh<'py>(
         let values = instance
             .getattr(intern!(py, "__dict__"))?
             .cast_into::<PyDict>()?;
-        if values.contains(intern!(py, "_state"))? {
+        if values.contains(intern!(py, "_state"))? || values.contains(intern!(py, "_stored"))? {
             return Ok(None);
         }
         all.push(values);

@@ -300,7 +300,7 @@ impl Errand<'_> {
 type OneStep = (usize, Key, Option<Mode<'static>>);
 
 /// Rows put in one step: the server answers nobody else meanwhile.
-pub const GROUP: usize = 64;
+pub const GROUP: usize = 128;
 
 /// So many fields a script can hand on at once.
 const MOST_ALIKE: usize = 500;

@@ -2,7 +2,8 @@
 //!
 //! Every one first looks whether the table's catalog is still the one that the caller knows, and
 //! whether all it will write to is of the right type, so that it either fails before its first write
-//! or not at all. No value of an item is ever turned into a number here.
+//! or not at all. No value of an item is ever turned into a number here, and no number handed to a command:
+//! a text costs the server less than a number that it has to format.
 //!
 //! No script looks at a key again that it may have emptied: while a slot of a Cluster moves, the server
 //! takes a key that is not there for one that has moved already, and would break the script off halfway.
@@ -68,7 +69,7 @@ for i = 1, #new, 2 do
   local set = redis.call('TYPE', base .. new[i]).ok
   if set ~= 'none' and set ~= 'zset' then return redis.call('ZCARD', base .. new[i]) end
 end
-redis.call('ZADD', order, 0, ARGV[3])
+redis.call('ZADD', order, '0', ARGV[3])
 local old = kind == 'hash' and redis.call('HGET', row, '')
 local gone = tonumber(ARGV[place])
 for i = place + 1, place + gone do redis.call('HDEL', row, ARGV[i]) end
@@ -80,7 +81,7 @@ local kept = {}
 if ARGV[6] ~= '' then
   redis.call('HSET', row, '', ARGV[6])
   for i = 1, #new, 2 do
-    redis.call('ZADD', base .. new[i], 0, new[i + 1])
+    redis.call('ZADD', base .. new[i], '0', new[i + 1])
     kept[new[i]] = new[i + 1]
   end
 elseif mode == 'same' then
@@ -122,7 +123,7 @@ pub static PUT: Script = Script::new(
 local call, ok = redis.call, redis.status_reply('OK')
 if call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
 if #KEYS == 3 and #ARGV < 1000 and call('EXISTS', KEYS[3]) == 0 then
-  call('ZADD', KEYS[1], 0, ARGV[3])
+  call('ZADD', KEYS[1], '0', ARGV[3])
   call('HSET', KEYS[3], unpack(ARGV, 6))
   if ARGV[4] ~= '' then call('PEXPIRE', KEYS[3], ARGV[4]) end
   return ok
@@ -136,7 +137,7 @@ for i = 3, #KEYS do
     answers[i - 2] = met
   else
     answers[i - 2], places[i], stood[i] = ok, place, met
-    members[#members + 1] = 0
+    members[#members + 1] = '0'
     members[#members + 1] = ARGV[place + 1]
   end
   place = place + 4 + ARGV[place + 3]
@@ -181,7 +182,7 @@ for i = 3, #KEYS do
   if ARGV[2] ~= 'new' and call('EXISTS', KEYS[i]) == 1 then
     met[i] = redis.pcall('HGETALL', KEYS[i])
   else
-    members[full + 1], members[full + 2], full = 0, ARGV[place], full + 2
+    members[full + 1], members[full + 2], full = '0', ARGV[place], full + 2
   end
   place = place + many + 1
 end
