@@ -184,13 +184,7 @@ def jobs(url: str) -> Iterator[Job]:
         {"with an index": lambda: save(Indexed), "save() without": lambda: save(Item)},
         [Bar("save() without", 1.5, ours="with an index")],
     )
-    yield Job(
-        "batch_save of 10,000",
-        BATCH,
-        {OURS: batch, "redis-py pipeline": driver.batch},
-        [Bar("redis-py pipeline", 0.7)],
-        share=0.5,
-    )
+    yield batches("batch_save of 10,000", driver)
     event_loop = asyncio.new_event_loop()
 
     def awaiting(work: Callable[..., Coroutine[Any, Any, None]], *counts: int) -> Callable[[], None]:
@@ -202,6 +196,12 @@ def jobs(url: str) -> Iterator[Job]:
     yield Job("one task, asave()", 200, both, [Bar("redis.asyncio", 0.9)])
     event_loop.run_until_complete(driver.awaited.aclose())
     event_loop.close()
+
+
+def batches(name: str, driver: Driver) -> Job:
+    return Job(
+        name, BATCH, {OURS: batch, "redis-py pipeline": driver.batch}, [Bar("redis-py pipeline", 0.7)], share=0.5
+    )
 
 
 def memory_of_a_row(url: str) -> Row:
@@ -247,3 +247,6 @@ def rows(rounds: int) -> Iterator[Row]:
                 yield from measured(PLACE, job, rounds)
             yield memory_of_a_row(url)
         yield streamed(PLACE, url, 10_000, 1_000_000)
+    # Here each has work enough to keep a processor awake.
+    with servers.server() as url, connect(url):
+        yield from measured(PLACE, batches("batch_save, a processor each", Driver(url)), rounds)

@@ -279,10 +279,19 @@ class PlainSave:
         self, values: dict[str, Any], insert: bool, /
     ) -> tuple[Request | None, Item | BaseException, tuple[str, ...]]:
         """The request, the item or what went wrong, and the names that were minted."""
-    def many(self, model: type, instances: list[Any], /) -> _Prepared | None:
+    def many(self, model: type, instances: list[Any], others: list[Any], /) -> _Prepared | None:
         """The same for a chunk, the requests joined; None when one of them needs a save of its own."""
 
 # --- stores
+
+@final
+class Begun:
+    """A request that was made ready, or sent, and has not been waited for."""
+
+    def send(self) -> None:
+        """Sends it, with the GIL released, and does not wait for the answer."""
+    def finish(self) -> Any:
+        """Waits for the answer, once, with the GIL released."""
 
 @final
 class Flight:
@@ -315,6 +324,8 @@ class Store:
         """Carries a request out on this thread, with the GIL released."""
     def execute_all(self, requests: list[Request]) -> list[Any | BaseException]:
         """Carries several reads out on this thread, with the GIL released; their answers in order."""
+    def begin(self, request: Request) -> Begun | None:
+        """Makes a request ready to be sent from this thread, and waited for later; None where it has to be executed."""
     def submit(self, request: Request, event_loop: asyncio.AbstractEventLoop) -> Flight:
         """Starts a request; its answer comes to the future of what is returned."""
     def close(self) -> None:

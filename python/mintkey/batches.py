@@ -10,6 +10,7 @@ one such instance. An operation is begun only for those with which something goe
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, operations
 from mintkey.errors import BatchIncomplete, MintkeyError, StoreTimeout, StoreUnavailable
+from mintkey.stores import Begin
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
@@ -34,6 +36,10 @@ Progress: TypeAlias = "Callable[[int, int | None], object]"
 Prepared: TypeAlias = (
     "tuple[_core.Request | None, list[_core.Item | BaseException], list[tuple[str, ...]], BaseException | None]"
 )
+
+#: Makes the joined request of instances in one step, unless one of them needs a save of its own, such as one that is
+#: among the others, which are on their way.
+Prepare: TypeAlias = "Callable[[list[Any], list[Any]], Prepared | None]"
 
 #: How many items one request joins.
 CHUNK = 500
@@ -119,20 +125,42 @@ def _finish(schema: Schema, running: list[_Running]) -> Operation[None]:
                 yield from one.go_on(lambda: one.operation.throw(outcome))  # noqa: B023 - used at once
 
 
-def _put_plainly(schema: Schema, chunk: list[Any], prepared: Prepared, failed: list[_Running]) -> Operation[None]:
-    """Save a chunk of new instances that were prepared in one step; those that fail are `failed`."""
+class _Chunk:
+    """Items that are written together, as far as they have come.
+
+    Attributes:
+        prepared: what was prepared in one step; None when each needs an operation of its own.
+        begun: the joined request, if it is ready to be sent while the next chunk is prepared.
+        running: the operations that were begun.
+    """
+
+    __slots__ = ("begun", "items", "prepared", "running")
+
+    def __init__(self, items: list[Any], prepared: Prepared | None) -> None:
+        self.items = items
+        self.prepared = prepared
+        self.begun: _core.Begun | None = None
+        self.running: list[_Running] = []
+
+
+def _put_plainly(
+    schema: Schema, chunk: _Chunk, prepared: Prepared, *, stopped: BaseException | None = None
+) -> Operation[None]:
+    """Save a chunk of new instances that were prepared in one step, unless all was `stopped` before it was sent."""
     request, items, names, failure = prepared
     outcomes: Iterator[BaseException | None] = iter(())
+    if stopped is not None:
+        failure = stopped
     if failure is not None:
-        # An interrupt: nothing has been sent.
+        # Nothing has been sent.
         items = [failure] * len(items)
     elif request is not None:
         try:
-            outcomes = iter((yield request))
+            outcomes = iter((yield request if chunk.begun is None else chunk.begun))
         except BaseException as error:  # noqa: BLE001 - raised again when all have heard of it
             failure = error
             outcomes = itertools.repeat(error)
-    for instance, item, minted in zip(chunk, items, names, strict=False):
+    for instance, item, minted in zip(chunk.items, items, names, strict=False):
         if type(item) is _core.Item:
             met = next(outcomes)
             if met is None:
@@ -144,11 +172,62 @@ def _put_plainly(schema: Schema, chunk: list[Any], prepared: Prepared, failed: l
         else:
             met = None
         one = _Running(instance, operations.failed_plain_save(schema, instance, minted, item, met))
-        failed.append(one)
+        chunk.running.append(one)
         yield from one.begin(failure)
     if failure is not None:
         raise failure
-    yield from _finish(schema, failed)
+    yield from _finish(schema, chunk.running)
+
+
+def _take_back(schema: Schema, chunk: _Chunk, why: BaseException) -> Operation[None]:
+    """Let the instances of a chunk that was prepared, and is not sent, know that their keys are minted ones."""
+    if chunk.prepared is not None:
+        with contextlib.suppress(type(why)):
+            yield from _put_plainly(schema, chunk, chunk.prepared, stopped=why)
+
+
+class _Chunks:
+    """The chunks of a batch, in order; the next one is made while one is on its way, where that gains something."""
+
+    def __init__(self, schema: Schema, source: Iterator[Any] | AsyncIterator[Any], prepare: Prepare | None) -> None:
+        self.source = source
+        self.prepare = prepare
+        # What the source assigns to an item that is on its way would have to be noted.
+        self.overlap = not schema.on_update
+        self.ahead: _Chunk | None = None
+        #: Why there is no next one, when the source failed while one was on its way.
+        self.failure: BaseException | None = None
+
+    def next(self) -> Operation[_Chunk | None]:
+        """The next chunk, on its way already if it can be; None at the end."""
+        if self.failure is not None:
+            raise self.failure
+        chunk, self.ahead = self.ahead, None
+        if chunk is None:
+            items = yield from _next_chunk(self.source)
+            if not items:
+                return None
+            chunk = yield from self._made(items, [])
+        elif chunk.prepared is None:
+            # It had to wait for what was on its way.
+            chunk = yield from self._made(chunk.items, [])
+        if chunk.begun is not None:
+            chunk.begun.send()
+            try:
+                items = yield from _next_chunk(self.source)
+                if items:
+                    self.ahead = yield from self._made(items, chunk.items)
+            except BaseException as error:  # noqa: BLE001 - raised again when this chunk is done
+                self.failure = error
+        return chunk
+
+    def _made(self, items: list[Any], on_its_way: list[Any]) -> Operation[_Chunk]:
+        # What is on its way is not known to be stored yet, and would be taken for new.
+        chunk = _Chunk(items, None if self.prepare is None else self.prepare(items, on_its_way))
+        # One that is not full is the last: nothing is left to be made meanwhile.
+        if self.overlap and len(items) == CHUNK and chunk.prepared is not None and chunk.prepared[0] is not None:
+            chunk.begun = yield Begin(chunk.prepared[0])
+        return chunk
 
 
 def write(
@@ -157,7 +236,7 @@ def write(
     operation: Callable[[M], Generator[Any, Any, Any]],
     on_progress: Progress | None,
     *,
-    prepare: Callable[[list[M]], Prepared | None] | None = None,
+    prepare: Prepare | None = None,
     awaiting: bool = False,
 ) -> Operation[int]:
     """Run an operation on each item; give the number written, or raise `BatchIncomplete` at the end.
@@ -165,9 +244,6 @@ def write(
     `prepare` makes the writes of a whole chunk in one step, if it can. `awaiting` says that what iterates in both ways,
     such as a query, shall be awaited.
     """
-    total = sized(items)
-    done = written = 0
-    failed: list[tuple[Any, BaseException]] = []
     source: Iterator[M] | AsyncIterator[M]
     if awaiting and isinstance(items, AsyncIterable):
         source = items.__aiter__()
@@ -176,26 +252,43 @@ def write(
     else:
         way_out = ": await the twin that begins with `a`" if isinstance(items, AsyncIterable) else ""
         raise TypeError(f"{schema.model}: a batch takes an iterable of items, not {items!r}{way_out}")
-    while True:
-        chunk = yield from _next_chunk(source)
-        if not chunk:
-            break
-        running: list[_Running] = []
+    chunks = _Chunks(schema, source, prepare)
+    try:
+        return (yield from _write(schema, chunks, sized(items), operation, on_progress))
+    except BaseException as error:
+        if chunks.ahead is not None:
+            yield from _take_back(schema, chunks.ahead, error)
+        if chunks.failure is not None and not isinstance(chunks.failure, Exception):
+            # An interrupt is not lost because the store failed as well.
+            raise chunks.failure from None
+        raise
+
+
+def _write(
+    schema: Schema,
+    chunks: _Chunks,
+    total: int | None,
+    operation: Callable[[M], Generator[Any, Any, Any]],
+    on_progress: Progress | None,
+) -> Operation[int]:
+    done = written = 0
+    failed: list[tuple[Any, BaseException]] = []
+    while (chunk := (yield from chunks.next())) is not None:
+        running = chunk.running
         stopped: MintkeyError | None = None
         try:
-            prepared = None if prepare is None else prepare(chunk)
-            if prepared is not None:
-                yield from _put_plainly(schema, chunk, prepared, running)
+            if chunk.prepared is not None:
+                yield from _put_plainly(schema, chunk, chunk.prepared)
             else:
-                running += (_Running(item, operation(item)) for item in chunk)
+                running += (_Running(item, operation(item)) for item in chunk.items)
                 for wave in _waves(running):
                     yield from _run(schema, wave)
         except (StoreUnavailable, StoreTimeout) as error:
             stopped = error
         failures = [(one.item, why) for one in running if (why := one.failure(stopped)) is not None]
         failed.extend(failures)
-        written += len(chunk) - len(failures)
-        done += len(chunk)
+        written += len(chunk.items) - len(failures)
+        done += len(chunk.items)
         if stopped is not None:
             raise _incomplete(schema, written, failed, stopped=True) from stopped
         if on_progress is not None:

@@ -29,13 +29,25 @@ __all__ = ["Store", "connect"]
 R = TypeVar("R")
 #: What asks for things one after another, and gives something at its end. Several requests that do not depend on each
 #: other may be asked for at once: then a failure is an answer among the others, not raised.
-Operation: TypeAlias = Generator["_core.Request | list[_core.Request] | Awaitable[Any]", Any, R]
+Operation: TypeAlias = Generator["_core.Request | list[_core.Request] | Begin | _core.Begun | Awaitable[Any]", Any, R]
 
 _DEFAULT = "default"
 _DEFAULT_URL = "sqlite:///mintkey.db"
 
 _named: dict[str, Store] = {}
 _naming = threading.Lock()
+
+
+class Begin:
+    """Asks to make a request ready, which the operation sends, and asks the answer of when it has done something else.
+
+    Answered with None where nothing would be gained: then the request itself is to be asked for.
+    """
+
+    __slots__ = ("request",)
+
+    def __init__(self, request: _core.Request) -> None:
+        self.request = request
 
 
 class Store:
@@ -101,7 +113,7 @@ class Store:
     def run(self, operation: Operation[R]) -> R:
         """Drive an operation on this thread."""
         execute = self._core if self._limits is None else self._execute_in_turn
-        return _core.drive(operation, execute, self._execute_all)
+        return _core.drive(operation, execute, self._answer)
 
     async def arun(self, operation: Operation[R]) -> R:
         """Drive an operation as part of an asyncio task."""
@@ -114,6 +126,9 @@ class Store:
                 try:
                     if type(request) is list:
                         reply = await self._submit_all(request, event_loop)
+                    elif type(request) is Begin:
+                        # An event loop has other things to do meanwhile.
+                        reply = None
                     elif type(request) is not _core.Request:
                         reply = await cast("Awaitable[Any]", request)
                     elif limited:
@@ -135,9 +150,17 @@ class Store:
             result: R = done.value
             return result
 
-    def _execute_all(self, requests: list[_core.Request] | Awaitable[Any]) -> list[Any]:
-        if type(requests) is not list:
-            _refused(requests)
+    def _answer(self, asked: list[_core.Request] | Begin | _core.Begun | Awaitable[Any]) -> Any:
+        if type(asked) is list:
+            return self._execute_all(asked)
+        if type(asked) is Begin:
+            # Under a limit it may have to wait for its turn.
+            return None if self._limits else self._core.begin(asked.request)
+        if type(asked) is _core.Begun:
+            return asked.finish()
+        return _refused(asked)
+
+    def _execute_all(self, requests: list[_core.Request]) -> list[Any]:
         turns = [Turn(self._limits or (), request) for request in requests]
         try:
             for turn in turns:

@@ -131,6 +131,100 @@ async def test_a_refused_item_keeps_what_was_minted_and_can_be_saved_again(do, m
     assert (await do.get(model, pk=key)).n == 0
 
 
+class Crowded(Model):
+    pk = StringAttribute(partition_key=True, default=auto("nanoid", alphabet="ab", size=1))
+    n = NumberAttribute()
+
+
+@pytest.mark.parametrize("again", [[999], [0, 999]])
+async def test_the_same_instance_in_the_next_chunk_is_written_once(do, model, again):
+    items = [model(n=n) for n in range(1000)]
+    assert await do.batch_save(model, [*items, *(items[n] for n in again), model(n=-1)]) == 1001 + len(again)
+    assert not any(item.is_dirty for item in items)
+    assert sorted(row.n for row in await do.all(model.scan())) == list(range(-1, 1000))
+
+
+async def test_a_key_that_collides_is_not_taken_for_a_given_one_in_the_next_chunk(do):
+    await do.batch_save(Crowded, [Crowded(pk="a", n=1), Crowded(pk="b", n=2)])
+    minted = Crowded(n=3)
+    others = [Crowded(pk=f"given{n}", n=n) for n in range(998)]
+    with pytest.raises(BatchIncomplete) as caught:
+        await do.batch_save(Crowded, [*others[:499], minted, minted, *others[499:]])
+    assert [(item, type(reason)) for item, reason in caught.value.failed] == [(minted, KeyCollision)] * 2
+    assert [(await do.get(Crowded, pk=key)).n for key in ("a", "b")] == [1, 2]
+    assert await do.count(Crowded) == 1000
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+async def test_a_source_that_fails_loses_nothing_of_what_came_before(do, model, failure):
+    items = [model(n=n) for n in range(1600)]
+
+    def source():
+        yield from items[:1200]
+        raise failure("no more")
+
+    done = []
+    with pytest.raises(failure, match="no more"):
+        await do.batch_save(model, source(), on_progress=lambda *progress: done.append(progress))
+    # Chunks that were drawn whole are written.
+    assert done == [(500, None), (1000, None)]
+    assert [item.n for item in items if not item.is_dirty] == list(range(1000))
+    assert sorted(row.n for row in await do.all(model.scan())) == list(range(1000))
+    assert await do.batch_save(model, items) == 1600
+    assert {row.pk: row.n for row in await do.all(model.scan())} == {item.pk: item.n for item in items}
+
+
+async def test_what_was_prepared_and_not_sent_still_overwrites_nothing(do, model):
+    items = [model(n=n) for n in range(1200)]
+
+    def stop(done, total):
+        raise ValueError(f"stopped at {done} of {total}")
+
+    with pytest.raises(ValueError, match="stopped at 500 of 1200"):
+        await do.batch_save(model, items, on_progress=stop)
+    assert sorted(row.n for row in await do.all(model.scan())) == list(range(500))
+    minted = [item for item in items[500:] if item.pk is not None]
+    assert await do.batch_save(model, [model(pk=item.pk, n=-1) for item in minted]) == len(minted)
+    if minted:
+        with pytest.raises(BatchIncomplete) as caught:
+            await do.batch_save(model, minted)
+        assert {type(reason) for _, reason in caught.value.failed} == {KeyCollision}
+        assert [item for item, _ in caught.value.failed] == minted
+    assert all(row.n < 500 for row in await do.all(model.scan()))
+
+
+async def test_a_source_may_use_the_store_and_what_it_gave(do, model):
+    given = []
+
+    def source():
+        for n in range(1200):
+            item = model(n=n)
+            given.append(item)
+            yield item
+            item.n = -n
+            if n % 400 == 0:
+                model.create(n=5000)
+
+    async def awaited():
+        for n in range(1200):
+            item = model(n=n)
+            given.append(item)
+            yield item
+            item.n = -n
+            if n % 400 == 0:
+                await model.acreate(n=5000)
+
+    assert await do.batch_save(model, source() if do.blocking else awaited()) == 1200
+    stored = {row.pk: row.n for row in await do.all(model.scan())}
+    assert sorted(n for n in stored.values() if n == 5000) == [5000] * 3
+    # The last of a chunk is assigned to when it has been taken already.
+    late = [n for n, item in enumerate(given) if stored[item.pk] == n and n != 0]
+    assert late == [499, 999]
+    assert [n for n, item in enumerate(given) if item.is_dirty] == late
+    assert await do.batch_save(model, given) == 1200
+    assert [(await do.get(model, pk=given[n].pk)).n for n in late] == [-499, -999]
+
+
 async def test_the_same_instance_twice_is_written_once(do, model):
     item = model(n=1)
     assert await do.batch_save(model, [item, model(n=2), item]) == 3

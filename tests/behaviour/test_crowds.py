@@ -15,7 +15,7 @@ import pytest
 
 from mintkey import AutoGenerate, Model, ModelConfig
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
-from mintkey.errors import KeyCollision, VersionConflict
+from mintkey.errors import BatchIncomplete, KeyCollision, StoreUnavailable, VersionConflict
 from mintkey.fields import AutoKeyField, Field
 from mintkey.testing import frozen
 
@@ -177,6 +177,34 @@ def test_a_store_used_before_a_fork_works_on_both_sides(store):
     asyncio.run(Note.acreate(text="parent"))
     assert os.waitpid(child, 0)[1] == 0
     assert sorted(str(note.text) for note in Note.scan()) == ["before"] * 2 + ["child"] * 2 + ["parent"] * 2
+
+
+def test_a_fork_while_a_batch_is_on_its_way(store):
+    """The batch is the parent's: its answers come there, and the child hears of none."""
+    Note.create_table()
+    parent = os.getpid()
+    child = 0
+
+    def source():
+        nonlocal child
+        for n in range(1_600):
+            if n == 700:
+                child = os.fork()
+            yield Note(text=str(n))
+
+    try:
+        written = Note.batch_save(source())
+    except BatchIncomplete as error:
+        if os.getpid() != parent:
+            os._exit(0 if isinstance(error.failed[0][1], StoreUnavailable) else 2)
+        raise
+    finally:
+        if os.getpid() != parent:
+            # A store that lets nothing be on its way has nothing that the child could not do as well.
+            os._exit(0 if Note.count() >= 1_600 else 3)
+    assert written == 1_600
+    assert os.waitpid(child, 0)[1] == 0
+    assert {str(note.text) for note in Note.scan()} == {str(n) for n in range(1_600)}
 
 
 WRITER = """

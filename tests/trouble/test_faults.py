@@ -234,6 +234,35 @@ async def test_no_fault_loses_repeats_or_tells_anything(behind, do, seed):
         program.verify()
 
 
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_long_batch_through_faults(behind, do, seed):
+    place = behind(200 + seed)
+    items = [Minted(n=number) for number in range(1_600)]
+    keys: dict[int, str] = {}
+    with connect(place.rough):
+        # One chunk is prepared while another is on its way, and either may fail.
+        for _ in range(TRIES):
+            try:
+                await do.batch_save(Minted, items)
+            except BatchIncomplete as error:
+                incomplete = error
+                assert incomplete.written + len(incomplete.failed) <= len(items)
+                for _, reason in incomplete.failed:
+                    check(reason)
+                for number, item in enumerate(items):
+                    if item.pk is not None:
+                        assert keys.setdefault(number, item.pk) == item.pk
+            else:
+                break
+            place.between.often /= 2
+        else:
+            raise AssertionError("never done")
+    assert any(place.between.seen)
+    place.between.calm = True
+    with connect(place.smooth):
+        assert {row.pk: row.n for row in Minted.scan()} == {item.pk: item.n for item in items}
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_many_at_once_through_faults(behind, seed):
     place = behind(100 + seed)

@@ -28,6 +28,13 @@ class Row(Model):
     version = VersionAttribute()
 
 
+class Plain(Model):
+    model_config = ModelConfig(table="plain")
+
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    n = NumberAttribute()
+
+
 @pytest.fixture(params=BEHIND)
 def between(request, tmp_path) -> Iterator[Between]:
     """A proxy that does nothing unless told; a store that would wait for minutes is connected through it."""
@@ -35,6 +42,7 @@ def between(request, tmp_path) -> Iterator[Between]:
     proxy.often = 0.0
     with proxy, connect(rough.replace("timeout=0.5", "timeout=600")):
         Row.create_table()
+        Plain.create_table()
         yield proxy
 
 
@@ -110,6 +118,21 @@ def test_ctrl_c_ends_reads_in_segments_and_batches(between, on_signal):
     thread.join()
     between.resume.set()
     assert Row.count(segments=4) == 60
+
+
+def test_ctrl_c_ends_a_long_batch(between, on_signal):
+    """One chunk is on its way and the next prepared, on stores that let it be so."""
+    on_signal(interrupt)
+    items = [Plain(n=n) for n in range(1_600)]
+    thread = signal_when_stalled(between)
+    with pytest.raises(KeyboardInterrupt):
+        Plain.batch_save(items)
+    thread.join()
+    between.resume.set()
+    keys = [item.pk for item in items]
+    assert Plain.batch_save(items) == 1_600
+    assert all(key in {None, item.pk} for key, item in zip(keys, items, strict=True))
+    assert {row.pk: row.n for row in Plain.scan()} == {item.pk: item.n for item in items}
 
 
 def test_ctrl_c_ends_writes_that_need_a_look_and_no_later_call(between, on_signal):

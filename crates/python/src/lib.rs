@@ -46,7 +46,7 @@ mod _core {
     #[pymodule_export]
     use super::signals::{after_fork, before_fork};
     #[pymodule_export]
-    use super::store::{Store, drive};
+    use super::store::{Begun, Store, drive};
 
     /// `value`, if an attribute of this kind can hold it; else `InvalidValue` that names `label` (`"Model.attribute"`).
     #[pyfunction]

@@ -4,7 +4,6 @@
 //! What it does is what `operations.save` does for such an instance. As soon as anything goes wrong it hands the
 //! instance back, with what was minted, to be dealt with there.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use mintkey_ids::{Draft, Refusal};
@@ -99,8 +98,9 @@ impl PlainSave {
 
     /// Prepares a chunk of instances: their joined request (None when nothing came of any), for each the item or what
     /// went wrong, for each the names that were minted, and the interrupt that ended it early, if one did.
-    /// None when one of them is not of this model, not new or there twice: then each needs a save of its own.
-    #[pyo3(signature = (model, instances, /))]
+    /// None when one of them is not of this model, not new, there twice or among the `others`: then each needs a save of
+    /// its own.
+    #[pyo3(signature = (model, instances, others, /))]
     #[allow(
         clippy::type_complexity,
         reason = "four results side by side, taken apart at once"
@@ -109,6 +109,7 @@ impl PlainSave {
         &self,
         model: &Bound<'py, PyType>,
         instances: &Bound<'py, PyList>,
+        others: &Bound<'py, PyList>,
     ) -> PyResult<
         Option<(
             Option<PyRequest>,
@@ -118,7 +119,7 @@ impl PlainSave {
         )>,
     > {
         let py = model.py();
-        let Some(all) = fresh(model, instances)? else {
+        let Some(all) = fresh(model, instances, others)? else {
             return Ok(None);
         };
         let (items, names) = (PyList::empty(py), PyList::empty(py));
@@ -223,16 +224,28 @@ impl PlainSave {
     }
 }
 
-/// The values of the instances, if all are new and untouched ones of the model and none is there twice.
+/// The values of the instances, if all are new and untouched ones of the model and none is there twice or among the
+/// others.
 fn fresh<'py>(
     model: &Bound<'py, PyType>,
     instances: &Bound<'py, PyList>,
+    others: &Bound<'py, PyList>,
 ) -> PyResult<Option<Vec<Bound<'py, PyDict>>>> {
     let py = model.py();
-    let mut seen = HashSet::with_capacity(instances.len());
+    let mut met: Vec<usize> = Vec::with_capacity(instances.len() + others.len());
+    met.extend(
+        instances
+            .iter()
+            .chain(others)
+            .map(|one| one.as_ptr() as usize),
+    );
+    met.sort_unstable();
+    if met.windows(2).any(|two| two[0] == two[1]) {
+        return Ok(None);
+    }
     let mut all = Vec::with_capacity(instances.len());
     for instance in instances {
-        if !instance.get_type().is(model) || !seen.insert(instance.as_ptr() as usize) {
+        if !instance.get_type().is(model) {
             return Ok(None);
         }
         let values = instance

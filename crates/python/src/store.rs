@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mintkey_store::{Error, ErrorKind, Operation, Reply, Request};
 use parking_lot::Mutex;
-use pyo3::exceptions::PyStopIteration;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
@@ -107,6 +107,17 @@ impl Store {
         take_raised().map_or_else(|| self.answer(py, &request.request, result), Err)
     }
 
+    /// Makes a request ready to be sent from this thread, to be waited for later; None where it has to be executed.
+    fn begin(slf: &Bound<'_, Self>, request: &PyRequest) -> Option<Begun> {
+        let begun = slf.get().shared.engine.begin(&request.request, &Signals)?;
+        Some(Begun {
+            store: slf.clone().unbind(),
+            request: request.request.clone(),
+            open: Mutex::new(Some(begun)),
+            raised: Mutex::default(),
+        })
+    }
+
     /// Carries several requests out on this thread, with the GIL released; in order, what each was answered, or the
     /// exception that it failed with.
     fn execute_all<'py>(
@@ -145,6 +156,44 @@ impl Store {
     /// Closes connections and ends threads, after what is running.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.shared.engine.close());
+    }
+}
+
+/// A request that was made ready, or sent, and has not been waited for.
+#[pyclass(frozen, module = "mintkey._core")]
+pub struct Begun {
+    store: Py<Store>,
+    request: Arc<Request>,
+    open: Mutex<Option<Box<dyn mintkey_store::Begun>>>,
+    /// What a signal handler raised while it was sent: told with the answer, not by another call in between.
+    raised: Mutex<Option<PyErr>>,
+}
+
+#[pymethods]
+impl Begun {
+    /// Sends it, with the GIL released, and does not wait for the answer.
+    fn send(&self, py: Python<'_>) {
+        // Not under the lock: on its way it may ask for the GIL.
+        let begun = self.open.lock().take();
+        if let Some(mut begun) = begun {
+            py.detach(|| begun.send());
+            *self.open.lock() = Some(begun);
+            *self.raised.lock() = take_raised();
+        }
+    }
+
+    /// Waits for the answer, once, with the GIL released.
+    fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let begun = self
+            .open
+            .lock()
+            .take()
+            .ok_or_else(|| PyRuntimeError::new_err("this request has been finished"))?;
+        let result = py.detach(|| begun.finish());
+        // As in `Store.execute`.
+        let raised = self.raised.lock().take().or_else(take_raised);
+        let store = self.store.get();
+        raised.map_or_else(|| store.answer(py, &self.request, result), Err)
     }
 }
 

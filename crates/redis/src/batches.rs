@@ -21,11 +21,14 @@ impl Errand<'_> {
     /// Writes several items. Those of different rows go together; a row's own follow one another.
     pub async fn batch_write(&self, batch: &BatchWrite) -> Result<Reply> {
         let mut written: Vec<Result<()>> = Vec::with_capacity(batch.writes.len());
-        let mut rest = &batch.writes[..];
+        let keys: Vec<Option<Key>> = batch.writes.iter().map(key_of).collect();
+        let (mut rest, mut rest_keys) = (&batch.writes[..], &keys[..]);
         while !rest.is_empty() {
-            let (writes, after) = rest.split_at(once_each(rest));
-            rest = after;
-            match self.write_together(&batch.table, writes).await {
+            let many = once_each(rest_keys);
+            let (writes, keys);
+            (writes, rest) = rest.split_at(many);
+            (keys, rest_keys) = rest_keys.split_at(many);
+            match self.write_together(&batch.table, writes, keys).await {
                 Ok(answers) => written.extend(answers),
                 Err(error) if written.is_empty() => return Err(error),
                 Err(error) => written.extend(error.of_all(writes.len())),
@@ -56,9 +59,10 @@ impl Errand<'_> {
         &self,
         table: &Arc<Table>,
         writes: &[Write],
+        keys: &[Option<Key>],
     ) -> Result<Vec<Result<()>>> {
         let layouts = self.layouts_of(table, writes).await?;
-        let together = self.together(&layouts, writes);
+        let together = self.together(&layouts, writes, keys);
         let doubt;
         let mut abreast = Abreast::default();
         for place in &together.others {
@@ -69,6 +73,10 @@ impl Errand<'_> {
         match answer {
             Ok(values) => {
                 for (value, places) in values.into_iter().zip(&together.places) {
+                    if matches!(&value, Value::Status(word) if word == "OK") {
+                        written.extend(places.iter().map(|place| (*place, Ok(()))));
+                        continue;
+                    }
                     for (place, answer) in places.iter().zip(each(value, places.len())) {
                         let write = &writes[*place];
                         match ended(answer, table) {
@@ -81,8 +89,8 @@ impl Errand<'_> {
                             }
                             Err(error) => written.push((
                                 *place,
-                                Err(match key_of(write) {
-                                    Some(key) => error.at(&key),
+                                Err(match &keys[*place] {
+                                    Some(key) => error.at(key),
                                     None => error,
                                 }),
                             )),
@@ -151,11 +159,19 @@ impl Errand<'_> {
     }
 
     /// Those of these writes that need no look before, as few calls.
-    fn together(&self, layouts: &[Arc<Layout>], writes: &[Write]) -> Together {
+    fn together(
+        &self,
+        layouts: &[Arc<Layout>],
+        writes: &[Write],
+        keys: &[Option<Key>],
+    ) -> Together {
         let mut together = Together::default();
         let mut groups: Vec<Group<'_>> = layouts.iter().map(|_| Group::default()).collect();
-        for (place, write) in writes.iter().enumerate() {
-            let Some((number, key, mode)) = self.one_step_of(layouts, write) else {
+        for (place, (write, key)) in writes.iter().zip(keys).enumerate() {
+            let step = key
+                .as_ref()
+                .and_then(|key| Some((key, self.one_step_of(layouts, write, key)?)));
+            let Some((key, (number, mode))) = step else {
                 together.others.push(place);
                 continue;
             };
@@ -173,8 +189,8 @@ impl Errand<'_> {
                     }
                     continue;
                 }
-                (Write::Put(put), Some(mode)) => self.write_call(layout, &key, &put.item, mode),
-                _ => Self::remove_call(layout, &key, None),
+                (Write::Put(put), Some(mode)) => self.write_call(layout, key, &put.item, mode),
+                _ => Self::remove_call(layout, key, None),
             };
             together.push(call, vec![place]);
         }
@@ -187,7 +203,7 @@ impl Errand<'_> {
     }
 
     /// The call that puts items of a table without indexes.
-    fn puts_call(&self, layout: &Layout, puts: &[(Key, &Put, Mode<'_>)]) -> Call {
+    fn puts_call(&self, layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)]) -> Call {
         if self.are_alike(layout, puts) {
             Self::put_alike_call(layout, puts)
         } else {
@@ -196,14 +212,14 @@ impl Errand<'_> {
     }
 
     /// Whether items are several, new, without an end, and have the same fields in the same order.
-    fn are_alike(&self, layout: &Layout, puts: &[(Key, &Put, Mode<'_>)]) -> bool {
+    fn are_alike(&self, layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)]) -> bool {
         let Some(((_, first, mode), others)) = puts.split_first() else {
             return false;
         };
-        let alike = |(_, put, own): &(Key, &Put, Mode<'_>)| {
+        let alike = |(_, put, own): &(&Key, &Put, Mode<'_>)| {
             let mut names = put.item.iter().zip(&*first.item);
             put.item.len() == first.item.len()
-                && names.all(|((name, _), (other, _))| name == other)
+                && names.all(|((name, _), (other, _))| Arc::ptr_eq(name, other) || name == other)
                 && matches!(
                     (own, mode),
                     (Mode::New, Mode::New) | (Mode::Absent, Mode::Absent)
@@ -218,7 +234,7 @@ impl Errand<'_> {
     }
 
     /// The call that puts such items.
-    fn put_alike_call(layout: &Layout, puts: &[(Key, &Put, Mode<'_>)]) -> Call {
+    fn put_alike_call(layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)]) -> Call {
         let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row(key)).collect();
         let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
         keys.extend(rows.iter().map(Vec::as_slice));
@@ -270,34 +286,30 @@ impl Errand<'_> {
         self.write(write).await
     }
 
-    /// Which of the layouts a write that needs no look before goes to, its key, and the mode of a put;
+    /// Which of the layouts a write that needs no look before goes to, and the mode of a put;
     /// nothing if it needs one, or is refused.
-    fn one_step_of(&self, layouts: &[Arc<Layout>], write: &Write) -> Option<OneStep> {
-        let place = |key: &Key| {
-            let bucket = self.engine.config.space.bucket(&key.partition);
-            layouts
-                .binary_search_by_key(&bucket, |layout| layout.bucket)
-                .ok()
-        };
+    fn one_step_of(&self, layouts: &[Arc<Layout>], write: &Write, key: &Key) -> Option<OneStep> {
+        let bucket = self.engine.config.space.bucket(&key.partition);
+        let number = layouts
+            .binary_search_by_key(&bucket, |layout| layout.bucket)
+            .ok()?;
         match write {
             Write::Put(put) => {
                 let mode = one_step(put)?;
-                let key = put.table.key_of(&put.item).ok()?;
-                let number = place(&key)?;
                 self.check_put(&layouts[number], put).ok()?;
-                Some((number, key, Some(mode)))
+                Some((number, Some(mode)))
             }
             Write::Delete(delete) if delete.guard.is_open() => {
-                delete.table.check_key(&delete.key).ok()?;
-                Some((place(&delete.key)?, delete.key.clone(), None))
+                delete.table.check_key(key).ok()?;
+                Some((number, None))
             }
             _ => None,
         }
     }
 }
 
-/// A write that needs no look before: its layout's place, its key, the mode of a put.
-type OneStep = (usize, Key, Option<Mode<'static>>);
+/// A write that needs no look before: its layout's place, the mode of a put.
+type OneStep = (usize, Option<Mode<'static>>);
 
 /// Rows put in one step: the server answers nobody else meanwhile.
 pub const GROUP: usize = 128;
@@ -308,7 +320,7 @@ const MOST_ALIKE: usize = 500;
 /// Rows of one bucket that are put in one step, and the places of their writes.
 #[derive(Default)]
 struct Group<'a> {
-    puts: Vec<(Key, &'a Put, Mode<'a>)>,
+    puts: Vec<(&'a Key, &'a Put, Mode<'a>)>,
     places: Vec<usize>,
 }
 
@@ -346,13 +358,15 @@ fn key_of(write: &Write) -> Option<Key> {
     }
 }
 
-/// How many of these writes, from the first on, write no row twice: a write that must be done again must
+/// How many writes of rows with these keys, from the first on, write no row twice: a write that must be done again must
 /// not come behind another of the same row.
-fn once_each(writes: &[Write]) -> usize {
-    let mut keys = HashSet::with_capacity(writes.len());
+fn once_each(keys: &[Option<Key>]) -> usize {
+    let mut met = HashSet::with_capacity(keys.len());
     // What has no key is refused, and gets in nobody's way.
-    let again = |write: &Write| key_of(write).is_some_and(|key| !keys.insert(key));
-    writes.iter().position(again).unwrap_or(writes.len())
+    let mut known = keys.iter().map(Option::as_ref);
+    known
+        .position(|key| key.is_some_and(|key| !met.insert(key)))
+        .unwrap_or(keys.len())
 }
 
 /// Whether an error leaves no time for what comes behind it.

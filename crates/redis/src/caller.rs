@@ -23,7 +23,7 @@ pub const RESPITE: Duration = Duration::from_millis(20);
 pub const DETOURS: usize = 5;
 
 /// The connections that one request uses.
-type Held = Vec<(Arc<Node>, Connection)>;
+pub type Held = Vec<(Arc<Node>, Connection)>;
 
 /// How far a call has come.
 #[derive(Default)]
@@ -181,21 +181,41 @@ impl Shared {
     }
 
     /// Sends calls and waits for their answers.
-    fn exchange(&self, calls: &[Call], held: &mut Held, watch: &mut Watch) -> Answer {
-        let exchange = Exchange {
-            shared: self,
-            held,
-            legs: calls.iter().map(|_| Leg::default()).collect(),
-            calls,
-            watch,
-            failure: None,
-            trouble: None,
-            waits: false,
-        };
-        exchange.run()
+    pub fn exchange(&self, calls: &[Call], held: &mut Held, watch: &mut Watch) -> Answer {
+        Exchange::new(self, calls, held, watch).run()
     }
 
-    fn keep(&self, held: Held) {
+    /// Sends calls for the first time, and waits for nothing; gives what waits for their answers.
+    pub fn dispatch(
+        &self,
+        calls: &[Call],
+        held: &mut Held,
+        watch: &mut Watch,
+    ) -> Result<Dispatched> {
+        let mut exchange = Exchange::new(self, calls, held, watch);
+        exchange.look()?;
+        let groups = exchange.send_all()?;
+        Ok(Dispatched {
+            groups,
+            progress: exchange.progress,
+        })
+    }
+
+    /// Waits for the answers to calls that were sent.
+    pub fn collect(
+        &self,
+        calls: &[Call],
+        sent: Dispatched,
+        held: &mut Held,
+        watch: &mut Watch,
+    ) -> Answer {
+        let mut exchange = Exchange::new(self, calls, held, watch);
+        exchange.progress = sent.progress;
+        exchange.run_from(Some(sent.groups))
+    }
+
+    /// Keeps connections for the next call.
+    pub fn keep(&self, held: Held) {
         if !self.is_closed() {
             for (node, connection) in held {
                 node.keep(connection);
@@ -213,13 +233,27 @@ struct Group {
     connection: Option<Connection>,
 }
 
+/// Calls that were sent, and wait for their answers.
+pub struct Dispatched {
+    groups: Vec<Group>,
+    progress: Progress,
+}
+
 /// Calls of an operation on their way to servers and back.
 struct Exchange<'a> {
     shared: &'a Shared,
     held: &'a mut Held,
     calls: &'a [Call],
-    legs: Vec<Leg>,
     watch: &'a mut Watch,
+    progress: Progress,
+}
+
+/// How far calls have come.
+#[derive(Default)]
+struct Progress {
+    legs: Vec<Leg>,
+    /// What was known of the Cluster's routes when they were sent.
+    version: u64,
     /// How a connection failed in this round, and whose it was.
     failure: Option<(Cause, Arc<Node>)>,
     /// What is told if a server of the Cluster stays away: the Cluster may know another.
@@ -228,54 +262,92 @@ struct Exchange<'a> {
     waits: bool,
 }
 
-impl Exchange<'_> {
+impl<'a> Exchange<'a> {
+    fn new(
+        shared: &'a Shared,
+        calls: &'a [Call],
+        held: &'a mut Held,
+        watch: &'a mut Watch,
+    ) -> Self {
+        Self {
+            shared,
+            held,
+            calls,
+            watch,
+            progress: Progress {
+                legs: calls.iter().map(|_| Leg::default()).collect(),
+                ..Progress::default()
+            },
+        }
+    }
+
     /// Sends the calls until all are answered, or until it cannot be known whether they were carried out.
     fn run(mut self) -> Answer {
+        self.look()?;
+        self.run_from(None)
+    }
+
+    /// Looks whether to begin at all: answers that come soon would never let it be looked at.
+    fn look(&mut self) -> Result<()> {
+        self.watch
+            .look()
+            .map_err(|stop| stop.error(Outcome::NotApplied))
+    }
+
+    /// As `run`; those of the first round may have been sent before.
+    fn run_from(mut self, mut sent: Option<Vec<Group>>) -> Answer {
         let nodes = &self.shared.nodes;
         let (mut round, mut tries) = (0, 0);
-        // Answers that come soon would never let it be looked at.
-        if let Err(stop) = self.watch.look() {
-            return Err(stop.error(Outcome::NotApplied));
-        }
         loop {
-            nodes.prepare(&self.shared.engine.config, self.watch)?;
-            let version = nodes.version();
-            (self.trouble, self.waits) = (None, false);
-            let mut groups = self.groups();
-            if groups.is_empty() && !self.waits {
-                return Ok(self.legs.into_iter().filter_map(|leg| leg.value).collect());
-            }
-            for group in &mut groups {
-                self.send(group)?;
+            let groups = match sent.take() {
+                Some(groups) => groups,
+                None => self.send_all()?,
+            };
+            if groups.is_empty() && !self.progress.waits {
+                let legs = self.progress.legs.into_iter();
+                return Ok(legs.filter_map(|leg| leg.value).collect());
             }
             for group in groups {
                 self.receive(group);
             }
-            if let Some((cause, node)) = self.failure.take() {
+            if let Some((cause, node)) = self.progress.failure.take() {
                 tries += 1;
                 let error = self.failed(cause, &node, tries)?;
-                self.waits |= nodes.are_cluster() && tries > 1;
-                self.trouble = Some(error);
+                self.progress.waits |= nodes.are_cluster() && tries > 1;
+                self.progress.trouble = Some(error);
             }
             round += 1;
-            if self.waits || round > DETOURS {
-                self.wait(version)?;
+            if self.progress.waits || round > DETOURS {
+                self.wait()?;
             }
         }
+    }
+
+    /// Sends the calls that have no answer yet, and does not wait for any.
+    fn send_all(&mut self) -> Result<Vec<Group>> {
+        let nodes = &self.shared.nodes;
+        nodes.prepare(&self.shared.engine.config, self.watch)?;
+        self.progress.version = nodes.version();
+        (self.progress.trouble, self.progress.waits) = (None, false);
+        let mut groups = self.groups();
+        for group in &mut groups {
+            self.send(group)?;
+        }
+        Ok(groups)
     }
 
     /// The calls without an answer, by server.
     fn groups(&mut self) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
-        for (place, leg) in self.legs.iter().enumerate() {
+        for (place, leg) in self.progress.legs.iter().enumerate() {
             if leg.value.is_some() {
                 continue;
             }
             let nodes = &self.shared.nodes;
             let node = leg.asking.clone();
             let Some(node) = node.or_else(|| nodes.of(self.calls[place].bucket)) else {
-                self.trouble = Some(nodes.nobody());
-                self.waits = true;
+                self.progress.trouble = Some(nodes.nobody());
+                self.progress.waits = true;
                 continue;
             };
             match groups
@@ -295,7 +367,7 @@ impl Exchange<'_> {
 
     /// Sends a group's calls, and does not wait for the answers.
     fn send(&mut self, group: &mut Group) -> Result<()> {
-        if self.failure.is_some() {
+        if self.progress.failure.is_some() {
             return Ok(());
         }
         let own = self
@@ -310,10 +382,10 @@ impl Exchange<'_> {
             Ok(connection) => connection,
             Err(error) => {
                 let passes = matches!(error.kind, ErrorKind::Unavailable(_));
-                let error = unreached(error, outcome(self.calls, &self.legs));
+                let error = unreached(error, outcome(self.calls, &self.progress.legs));
                 if passes && self.shared.nodes.are_cluster() {
-                    self.trouble = Some(error);
-                    self.waits = true;
+                    self.progress.trouble = Some(error);
+                    self.progress.waits = true;
                     return Ok(());
                 }
                 return Err(error);
@@ -321,7 +393,7 @@ impl Exchange<'_> {
         };
         let out = connection.fresh_out();
         for place in &group.calls {
-            let leg = &self.legs[*place];
+            let leg = &self.progress.legs[*place];
             if leg.asking.is_some() {
                 Call::new("ASKING").write(false, out);
             }
@@ -330,12 +402,12 @@ impl Exchange<'_> {
         let sent = connection.send(self.watch);
         if sent.as_ref().is_ok() || sent.as_ref().is_err_and(|failure| failure.sent) {
             for place in &group.calls {
-                self.legs[*place].delivered = true;
+                self.progress.legs[*place].delivered = true;
             }
         }
         match sent {
             Ok(()) => group.connection = Some(connection),
-            Err(failure) => self.failure = Some((failure.cause, Arc::clone(&group.node))),
+            Err(failure) => self.progress.failure = Some((failure.cause, Arc::clone(&group.node))),
         }
         Ok(())
     }
@@ -345,10 +417,10 @@ impl Exchange<'_> {
         let Some(mut connection) = group.connection else {
             return;
         };
-        if matches!(&self.failure, Some((Cause::Stopped(_), _))) {
+        if matches!(&self.progress.failure, Some((Cause::Stopped(_), _))) {
             return;
         }
-        let legs = &self.legs;
+        let legs = &self.progress.legs;
         let asking = group
             .calls
             .iter()
@@ -357,13 +429,13 @@ impl Exchange<'_> {
         let values = match connection.receive(many, self.watch) {
             Ok(values) => values,
             Err(failure) => {
-                self.failure = Some((failure.cause, group.node));
+                self.progress.failure = Some((failure.cause, group.node));
                 return;
             }
         };
         let mut values = values.into_iter();
         for place in group.calls {
-            let leg = &mut self.legs[place];
+            let leg = &mut self.progress.legs[place];
             let asking = leg.asking.is_some().then(|| Arc::clone(&group.node));
             if asking.is_some() {
                 values.next();
@@ -371,7 +443,7 @@ impl Exchange<'_> {
             let value = values.next().unwrap_or(Value::Nil);
             let nodes = &self.shared.nodes;
             let verdict = nodes.judge(&self.calls[place], value, &group.node, asking);
-            self.waits |= !leg.take_in(verdict);
+            self.progress.waits |= !leg.take_in(verdict);
         }
         self.held.push((group.node, connection));
     }
@@ -382,37 +454,41 @@ impl Exchange<'_> {
         if matches!(cause, Cause::Stopped(Stop::Late(_))) {
             self.shared.nodes.doubt(node);
         }
-        let mut calls = self.calls.iter().zip(&self.legs);
+        let mut calls = self.calls.iter().zip(&self.progress.legs);
         let doubtful = calls.any(|(call, leg)| leg.is_lost() && !call.repeatable);
         let again = matches!(cause, Cause::Broken(_))
             && !doubtful
             && (self.shared.nodes.are_cluster() || tries < TRIES);
-        let error = cause.error(&node.address, outcome(self.calls, &self.legs));
+        let error = cause.error(&node.address, outcome(self.calls, &self.progress.legs));
         if again { Ok(error) } else { Err(error) }
     }
 
     /// Waits a little, and asks the Cluster anew where its slots are.
-    fn wait(&mut self, version: u64) -> Result<()> {
+    fn wait(&mut self) -> Result<()> {
         if let Err(stop) = self.watch.look() {
             if !matches!(stop, Stop::Late(_)) {
-                return Err(stop.error(outcome(self.calls, &self.legs)));
+                return Err(stop.error(outcome(self.calls, &self.progress.legs)));
             }
-            if let Some(error) = self.trouble.take() {
+            if let Some(error) = self.progress.trouble.take() {
                 return Err(error);
             }
-            return if refused(&mut self.legs) {
+            return if refused(&mut self.progress.legs) {
                 Ok(())
             } else {
-                Err(stop.error(outcome(self.calls, &self.legs)))
+                Err(stop.error(outcome(self.calls, &self.progress.legs)))
             };
         }
         pause(RESPITE);
         let nodes = &self.shared.nodes;
-        let down = self.legs.iter().any(Leg::is_down);
-        if nodes.are_cluster() && (self.trouble.is_some() || down) {
+        let down = self.progress.legs.iter().any(Leg::is_down);
+        if nodes.are_cluster() && (self.progress.trouble.is_some() || down) {
             nodes
-                .learn(&self.shared.engine.config, version, self.watch)
-                .map_err(|error| unreached(error, outcome(self.calls, &self.legs)))?;
+                .learn(
+                    &self.shared.engine.config,
+                    self.progress.version,
+                    self.watch,
+                )
+                .map_err(|error| unreached(error, outcome(self.calls, &self.progress.legs)))?;
         }
         Ok(())
     }

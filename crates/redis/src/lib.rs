@@ -8,6 +8,7 @@
 mod abreast;
 mod background;
 mod batches;
+mod beginning;
 mod bucket;
 mod caller;
 mod catalog;

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mintkey_store::{Capabilities, Done, Error, Interrupt, Reply, Request, Result, Store, Ticket};
+use mintkey_store::{
+    Begun, Capabilities, Done, Error, Interrupt, Reply, Request, Result, Store, Ticket,
+};
 
+use crate::beginning::Beginning;
 use crate::catalog::Layouts;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -84,6 +87,16 @@ impl Store for RedisStore {
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
         self.0.check_open()?;
         self.0.carry_out(request, interrupt)
+    }
+
+    fn begin(
+        &self,
+        request: &Arc<Request>,
+        interrupt: &'static dyn Interrupt,
+    ) -> Option<Box<dyn Begun>> {
+        // Closed: it is told where it is executed.
+        self.0.check_open().ok()?;
+        Some(Box::new(Beginning::new(&self.0, request, interrupt)))
     }
 
     fn execute_all(

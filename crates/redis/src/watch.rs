@@ -56,8 +56,8 @@ impl Stop {
             Self::Forked => Error::new(
                 ErrorKind::Unavailable(outcome),
                 format!(
-                    "a signal handler forked while this waited for Redis, and the answer belongs to the other \
-                     process: {fate}; do not fork in signal handlers"
+                    "the process forked while this was on its way to Redis, and the answer belongs to the other \
+                     one: {fate}; do not fork in signal handlers, nor in what makes the items of a batch"
                 ),
             ),
         }
@@ -105,6 +105,15 @@ impl Watch {
         self.started = Instant::now();
     }
 
+    /// Looks whether this is still the process that began.
+    pub fn look_for_forks(&self) -> Result<(), Stop> {
+        if FORKS.load(Ordering::SeqCst) == self.forks {
+            Ok(())
+        } else {
+            Err(Stop::Forked)
+        }
+    }
+
     /// Looks whether to go on.
     pub fn look(&mut self) -> Result<(), Stop> {
         if self.interrupted {
@@ -119,9 +128,7 @@ impl Watch {
         {
             self.polled = now;
             self.interrupted = interrupt.raised();
-            if FORKS.load(Ordering::SeqCst) != self.forks {
-                return Err(Stop::Forked);
-            }
+            self.look_for_forks()?;
             if self.interrupted {
                 return Err(Stop::Interrupted);
             }

@@ -135,7 +135,7 @@ impl Errand<'_> {
     }
 
     /// The call that puts items of a table without indexes, each in its own mode.
-    pub fn put_call(&self, layout: &Layout, puts: &[(Key, &Put, Mode<'_>)]) -> Call {
+    pub fn put_call(&self, layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)]) -> Call {
         let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row(key)).collect();
         let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
         keys.extend(rows.iter().map(Vec::as_slice));
@@ -186,7 +186,7 @@ impl Errand<'_> {
             let mut stored_row = None;
             if let Some(mode) = one_step(put) {
                 let answer = if layout.table.indexes.is_empty() {
-                    let call = self.put_call(&layout, &[(key.clone(), put, mode)]);
+                    let call = self.put_call(&layout, &[(&key, put, mode)]);
                     self.talk.ask_one(call).await.map(only)
                 } else {
                     let call = self.write_call(&layout, &key, &put.item, mode);

@@ -33,7 +33,7 @@ pub use request::{
     BatchGet, BatchWrite, Delete, Get, Guard, Notes, Operation, Put, Query, Request, Row, Scan,
     SortCondition, Update, Write,
 };
-pub use store::{Capabilities, Done, Interrupt, Store, Ticket};
+pub use store::{Begun, Capabilities, Done, Interrupt, Store, Ticket};
 pub use table::{Index, KeyAttribute, Projection, Table};
 pub use update::Action;
 pub use value::{Item, Map, Name, Value, ValueType};

@@ -83,6 +83,19 @@ pub trait Ticket: Send + Sync {
     fn withdraw(&self) -> bool;
 }
 
+/// A request that the calling thread has begun, and waits for later: meanwhile it prepares another.
+pub trait Begun: Send {
+    /// Sends what is to be sent first, and does not wait for the answer. An error is told by `finish`.
+    fn send(&mut self);
+
+    /// Waits for the answer; sends first if that was not done. The time of the request counts from here.
+    ///
+    /// # Errors
+    ///
+    /// Whatever [`Store::execute`] would have told.
+    fn finish(self: Box<Self>) -> Result<Reply>;
+}
+
 /// What a store is and can do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Capabilities {
@@ -118,6 +131,17 @@ pub trait Store: Send + Sync {
     ///
     /// Whatever the request calls for; see [`crate::ErrorKind`].
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply>;
+
+    /// Makes a request ready to be sent, on the calling thread and without a wait; nothing if this engine gains nothing by
+    /// it, or cannot: then the request is executed.
+    fn begin(
+        &self,
+        request: &Arc<Request>,
+        interrupt: &'static dyn Interrupt,
+    ) -> Option<Box<dyn Begun>> {
+        let _ = (request, interrupt);
+        None
+    }
 
     /// Carries several requests out on the calling thread, without starting another: one after the other, or at once
     /// where one thread can wait for many answers. None may depend on what another of them does. The answers come in the

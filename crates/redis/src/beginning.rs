@@ -1,0 +1,139 @@
+//! A blocking call in two halves: what it sends first is on its way while the caller prepares what comes next.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use mintkey_store::{Begun, Interrupt, Outcome, Reply, Request, Result};
+
+use crate::caller::{Dispatched, Held};
+use crate::engine::perform;
+use crate::resp::Call;
+use crate::store::Shared;
+use crate::talk::Talk;
+use crate::watch::Watch;
+
+/// A request that was begun on the calling thread.
+pub struct Beginning {
+    shared: Arc<Shared>,
+    operation: Pin<Box<dyn Future<Output = Result<Reply>> + Send>>,
+    talk: Talk,
+    watch: Watch,
+    held: Held,
+    stage: Stage,
+}
+
+/// How far it has come.
+enum Stage {
+    /// The operation has something to say.
+    Open,
+    /// It asks this.
+    Ready(Vec<Call>),
+    /// It has asked this.
+    Sent(Vec<Call>, Dispatched),
+    /// It needed nobody.
+    Ended(Result<Reply>),
+}
+
+impl Beginning {
+    /// Makes ready what the request sends first.
+    pub fn new(
+        shared: &Arc<Shared>,
+        request: &Arc<Request>,
+        interrupt: &'static dyn Interrupt,
+    ) -> Self {
+        let talk = Talk::default();
+        let operation = {
+            let (shared, talk) = (Arc::clone(shared), talk.clone());
+            let request = Arc::clone(request);
+            Box::pin(async move { perform(&shared.engine, &talk, &request).await })
+        };
+        let mut beginning = Self {
+            shared: Arc::clone(shared),
+            operation,
+            talk,
+            watch: Watch::new(Some(interrupt), shared.engine.config.timeout),
+            held: Held::new(),
+            stage: Stage::Open,
+        };
+        beginning.advance();
+        beginning
+    }
+
+    /// Lets the operation go on to what it asks next.
+    fn advance(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        self.stage = match self.operation.as_mut().poll(&mut context) {
+            Poll::Ready(result) => Stage::Ended(result),
+            Poll::Pending => {
+                let (calls, anew) = self.talk.asked();
+                if anew {
+                    self.watch.start_anew();
+                }
+                Stage::Ready(calls)
+            }
+        };
+    }
+
+    /// Looks whether the lines and the answers are still this process's own.
+    fn is_ours(&mut self) -> Result<()> {
+        self.watch.look_for_forks().map_err(|stop| {
+            // The parent goes on over these.
+            self.held.clear();
+            let outcome = match self.stage {
+                Stage::Sent(..) => Outcome::Unknown,
+                _ => Outcome::NotApplied,
+            };
+            stop.error(outcome)
+        })
+    }
+}
+
+impl Begun for Beginning {
+    fn send(&mut self) {
+        self.watch.start_anew();
+        if self.is_ours().is_err() {
+            return;
+        }
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Open) {
+            Stage::Ready(calls) => {
+                match self
+                    .shared
+                    .dispatch(&calls, &mut self.held, &mut self.watch)
+                {
+                    Ok(sent) => Stage::Sent(calls, sent),
+                    Err(error) => {
+                        self.talk.answer(Err(error));
+                        Stage::Open
+                    }
+                }
+            }
+            other => other,
+        };
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Reply> {
+        self.watch.start_anew();
+        self.is_ours()?;
+        let result = loop {
+            let answer = match std::mem::replace(&mut self.stage, Stage::Open) {
+                Stage::Ended(result) => break result,
+                Stage::Open => {
+                    self.advance();
+                    continue;
+                }
+                Stage::Ready(calls) => {
+                    self.shared
+                        .exchange(&calls, &mut self.held, &mut self.watch)
+                }
+                Stage::Sent(calls, sent) => {
+                    self.shared
+                        .collect(&calls, sent, &mut self.held, &mut self.watch)
+                }
+            };
+            self.talk.answer(answer);
+        };
+        self.shared.keep(std::mem::take(&mut self.held));
+        result
+    }
+}
