@@ -13,37 +13,76 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from mintkey.conditions import Condition
+
+if TYPE_CHECKING:
+    from mintkey.queries import Result
 
 __all__ = ["Index", "IndexAccess"]
 
+M = TypeVar("M")
 
-class IndexAccess:
+
+class IndexAccess(Generic[M]):
     """What `Order.by_status` is: the queries of a model by one index."""
 
     __slots__ = ("_model", "name")
 
-    def __init__(self, model: Any, name: str) -> None:
-        self._model = model
+    def __init__(self, model: type[M], name: str) -> None:
+        self._model: Any = model
         self.name = name
 
-    def query(self, *conditions: Any, **equal: Any) -> Any:
-        """The items under a key of the index, like `Model.query(…, index=name)`."""
-        return self._model.query(*conditions, index=self.name, **equal)
+    def query(
+        self,
+        *conditions: Condition,
+        descending: bool = False,
+        limit: int | None = None,
+        attributes: Iterable[str] | None = None,
+        consistent: bool = False,
+        **equal: Any,
+    ) -> Result[M]:
+        """The items under a key of the index, like `Model.query(…, index=name)`, whose arguments are told there."""
+        found: Result[M] = self._model.query(
+            *conditions,
+            index=self.name,
+            descending=descending,
+            limit=limit,
+            attributes=attributes,
+            consistent=consistent,
+            **equal,
+        )
+        return found
 
-    def aquery(self, *conditions: Any, **equal: Any) -> Any:
+    def aquery(
+        self,
+        *conditions: Condition,
+        descending: bool = False,
+        limit: int | None = None,
+        attributes: Iterable[str] | None = None,
+        consistent: bool = False,
+        **equal: Any,
+    ) -> Result[M]:
         """Like `query()`, for `async for`."""
-        return self._model.aquery(*conditions, index=self.name, **equal)
+        found: Result[M] = self._model.aquery(
+            *conditions,
+            index=self.name,
+            descending=descending,
+            limit=limit,
+            attributes=attributes,
+            consistent=consistent,
+            **equal,
+        )
+        return found
 
-    def count(self, *conditions: Any, **equal: Any) -> int:
+    def count(self, *conditions: Condition, consistent: bool = False, **equal: Any) -> int:
         """How many items there are under a key of the index."""
-        found: int = self.query(*conditions, **equal).count()
-        return found
+        return self.query(*conditions, consistent=consistent, **equal).count()
 
-    async def acount(self, *conditions: Any, **equal: Any) -> int:
+    async def acount(self, *conditions: Condition, consistent: bool = False, **equal: Any) -> int:
         """Like `count()`, awaited."""
-        found: int = await self.query(*conditions, **equal).acount()
-        return found
+        return await self.query(*conditions, consistent=consistent, **equal).acount()
 
     def __repr__(self) -> str:
         return f"<Index {self._model.__name__}.{self.name}>"
@@ -77,7 +116,7 @@ class Index:
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, instance: object | None, owner: type) -> IndexAccess:
+    def __get__(self, instance: object | None, owner: type[M]) -> IndexAccess[M]:
         return IndexAccess(owner, self.name)
 
     def projected(self) -> tuple[str, ...] | None:

@@ -1,0 +1,71 @@
+"""What a type checker knows of a model: `make types` reads this file, the test sees that it is no lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from typing_extensions import assert_type
+
+from mintkey import Index, Model, connect
+from mintkey.attributes import DatetimeAttribute, NumberAttribute, StringAttribute, StringSetAttribute
+from mintkey.fields import Field, IntField, KeyField, SortedField
+from mintkey.queries import Result
+
+
+class Order(Model):
+    pk = StringAttribute(partition_key=True)
+    status = StringAttribute()
+    total = NumberAttribute()
+    paid_at = DatetimeAttribute()
+    tags = StringSetAttribute()
+    by_status = Index(partition_key="status", sort_key="paid_at")
+
+
+class Person(Model):
+    name = KeyField()
+    title = Field(type=str)
+    born = Field(type=int)
+    height = SortedField(type=float)
+    children = IntField()
+
+
+class Whole(Field[int]):
+    type = int
+
+
+class Counted(Model):
+    name = KeyField()
+    n = Whole()
+
+
+def test_values_have_the_types_of_their_attributes():
+    order = Order(pk="a")
+    assert_type(order.status, "str | None")
+    assert_type(order.paid_at, "datetime | None")
+    assert_type(order.tags, "set[str]")
+    assert order.tags == set()
+    assert order.paid_at is None
+    person = Person(name="Ada", title="Countess", born=1815, height=1.65, children=3)
+    assert_type(person.title, "str | None")
+    assert_type(person.born, "int | None")
+    assert_type(person.height, "float | None")
+    assert_type(person.children, "int | None")
+    assert_type(Counted(name="a", n=1).n, "int | None")
+    shown = [type(value) for value in (person.title, person.born, person.height, person.children)]
+    assert shown == [str, int, float, int]
+
+
+def test_queries_give_items_of_the_model():
+    with connect("sqlite://"):
+        Order(pk="a", status="paid", paid_at=datetime(2026, 1, 2, tzinfo=timezone.utc)).save()
+        assert_type(Order.get(pk="a"), "Order | None")
+        assert_type(Order.query(pk="a"), Result[Order])
+        assert_type(Order.by_status.query(status="paid"), Result[Order])
+        assert_type(Order.by_status.aquery(status="paid", limit=1), Result[Order])
+        assert_type(Order.by_status.count(status="paid"), int)
+        assert_type([item.total for item in Order.by_status.query(status="paid")], "list[float | None]")
+        finds: list[Callable[..., Any]] = [Order.query, Order.by_status.query]
+        found = [find(**key).first() for find, key in zip(finds, ({"pk": "a"}, {"status": "paid"}), strict=True)]
+        assert [type(item) for item in found] == [Order, Order]
