@@ -42,6 +42,7 @@ pub fn work(shared: Arc<Shared>, bell: UnixStream) {
         away: Vec::new(),
         unreached: None,
         astray: None,
+        changes: 0,
     }
     .work();
 }
@@ -101,6 +102,8 @@ struct Worker {
     unreached: Option<(Instant, Error)>,
     /// Set when the Cluster must be asked where its slots are: what it had told by then.
     astray: Option<u64>,
+    /// The changes of the Cluster's routes that its lines are in accord with.
+    changes: u64,
 }
 
 impl Worker {
@@ -114,6 +117,22 @@ impl Worker {
             self.wait();
             self.read();
             self.look_at_the_clock();
+            self.let_lines_go();
+        }
+    }
+
+    /// Closes the lines to servers that have no bucket any more, when all on them is answered.
+    fn let_lines_go(&mut self) {
+        let nodes = &self.shared.nodes;
+        if !nodes.are_cluster() || nodes.changes() == self.changes {
+            return;
+        }
+        let changes = nodes.changes();
+        let idle = |line: &Line| line.sent.is_empty() && !line.is_full();
+        self.lines
+            .retain(|line| nodes.serves(&line.node) || !idle(line));
+        if self.lines.iter().all(|line| nodes.serves(&line.node)) {
+            self.changes = changes;
         }
     }
 

@@ -218,7 +218,7 @@ impl Shared {
     pub fn keep(&self, held: Held) {
         if !self.is_closed() {
             for (node, connection) in held {
-                node.keep(connection);
+                self.nodes.keep(&node, connection);
             }
         }
     }

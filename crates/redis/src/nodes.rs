@@ -126,6 +126,8 @@ struct Known {
     nodes: Vec<Arc<Node>>,
     /// Counts what was told.
     version: u64,
+    /// Counts the changes of routes, those that a single answer told included.
+    changes: u64,
     /// Whether a server left a request without an answer: another may have taken over from it, and while a
     /// host is gone nothing else says so.
     in_doubt: bool,
@@ -199,6 +201,19 @@ impl Nodes {
         self.known.with(|known| known.version)
     }
 
+    /// How often it was found that a bucket is elsewhere.
+    pub fn changes(&self) -> u64 {
+        self.known.with(|known| known.changes)
+    }
+
+    /// Whether a server of the Cluster has a bucket, as far as is known.
+    pub fn serves(&self, node: &Arc<Node>) -> bool {
+        self.known.with(|known| {
+            let mut routes = known.routes.iter().flatten();
+            routes.any(|own| Arc::ptr_eq(own, node))
+        })
+    }
+
     /// Takes in that a server left a request without an answer.
     pub fn doubt(&self, node: &Node) {
         if self.in_buckets {
@@ -256,12 +271,16 @@ impl Nodes {
                     }
                     let old = self.known.with(|known| {
                         known.version += 1;
+                        known.changes += 1;
                         known.in_doubt = false;
                         let routes = std::mem::replace(&mut known.routes, routes);
                         (routes, std::mem::replace(&mut known.nodes, nodes))
                     });
                     // Connections are closed here, and not behind the gate.
                     drop(old);
+                    for node in self.named.iter().filter(|node| !self.serves(node)) {
+                        node.let_go();
+                    }
                     return Ok(());
                 }
                 Err(error) => {
@@ -289,14 +308,24 @@ impl Nodes {
         })
     }
 
+    /// Keeps a connection for the next call, unless its server has no bucket any more.
+    pub fn keep(&self, node: &Arc<Node>, connection: Connection) {
+        if !self.in_buckets || self.serves(node) {
+            node.keep(connection);
+        }
+    }
+
     /// Takes in that a bucket is elsewhere.
     fn moved(&self, bucket: u8, place: &Place) {
         let node = self.known_node(place);
         let old = self.known.with(|known| {
+            known.changes += 1;
             let route = known.routes.get_mut(usize::from(bucket))?;
             route.replace(node)
         });
-        drop(old);
+        if let Some(old) = old.filter(|old| !self.serves(old)) {
+            old.let_go();
+        }
     }
 
     /// What is to be done about a server's answer to a call, which was asked this once or has the bucket.

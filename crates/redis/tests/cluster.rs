@@ -473,6 +473,12 @@ fn slots_move_under_load() {
     agrees(store, kept);
 }
 
+/// How many connections a server has, beside that of whoever asks.
+fn connections(port: u16) -> usize {
+    let listed = texts(port, &["CLIENT", "LIST", "TYPE", "normal"]);
+    listed[0].lines().count() - 1
+}
+
 #[test]
 fn a_failover_that_is_asked_for_loses_nothing() {
     let (members, _alone) = shared();
@@ -497,4 +503,24 @@ fn a_failover_that_is_asked_for_loses_nothing() {
     });
     assert!(kept.len() > 10, "only {}", kept.len());
     agrees(store, kept);
+    // Everybody has learned where the buckets are now: no connection stays where none is.
+    for number in 0..256 {
+        let partition = string(&number.to_string());
+        let get = get_of(
+            &ranked(),
+            Key {
+                partition,
+                sort: None,
+            },
+        );
+        assert!(submit(store, get).1.recv().unwrap().is_ok());
+    }
+    members.wait_until("the replicas are let go of", |members| {
+        let primaries = members.primaries();
+        let replicas = members
+            .ports
+            .iter()
+            .filter(|port| !primaries.contains(port));
+        replicas.copied().all(|port| connections(port) == 0)
+    });
 }
