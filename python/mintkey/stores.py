@@ -214,7 +214,8 @@ class Store:
     def close(self) -> None:
         """Finish what is running, close connections and end threads. Closing twice is closing once.
 
-        The store keeps its name: what is asked of it later is a `ConfigurationError`, not a silent change of place.
+        Ctrl-C ends the wait; what was running is finished all the same. The store keeps its name: what is asked of it
+        later is a `ConfigurationError`, not a silent change of place.
         """
         self._core.close()
 

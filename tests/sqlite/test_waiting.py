@@ -101,7 +101,7 @@ def test_every_waiting_thread_gets_a_timeout_of_its_own(url, locked):
 
 # A thread waits until the main thread is inside the store, then sends the signal.
 SIGNALLED = """
-RUNNING = {"run", "_execute_all"}
+RUNNING = {"run", "_execute_all", "close"}
 
 def send(number):
     main = threading.main_thread().ident
@@ -143,6 +143,43 @@ store.close()
     locked()
     told, complaints = program.communicate("go on\n", timeout=60)
     assert told == "2 2\n", complaints
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_wait_of_close(url, locked, start):
+    program = start(
+        SIGNALLED
+        + """
+import asyncio
+store = connect(sys.argv[1] + "?timeout=3600")
+row = Row(pk="b", n=2)
+submitted = threading.Event()
+
+async def save():
+    saving = asyncio.ensure_future(row.asave())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    submitted.set()
+    await saving
+
+task = threading.Thread(target=lambda: asyncio.run(save()))
+task.start()
+submitted.wait()
+send(signal.SIGINT)
+try:
+    store.close()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+task.join()
+store.close()
+with connect(sys.argv[1]):
+    print(row.is_dirty, Row.count(), flush=True)
+"""
+    )
+    assert program.stdout.readline() == "interrupted\n", program.stderr.read()
+    locked()
+    told, complaints = program.communicate(timeout=60)
+    assert told == "False 2\n", complaints
 
 
 @pytest.mark.slow

@@ -52,6 +52,8 @@ class Between:
         self.chance = random.Random(seed)
         self.often = often
         self.calm = False
+        #: How a store is reached through this, for whoever set it.
+        self.url = ""
         self.only: list[str] = []
         self.seen: list[str] = []
         self.still = False

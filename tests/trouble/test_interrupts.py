@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -40,7 +42,8 @@ def between(request, tmp_path) -> Iterator[Between]:
     """A proxy that does nothing unless told; a store that would wait for minutes is connected through it."""
     proxy, rough, _ = BEHIND[request.param](tmp_path, 0)
     proxy.often = 0.0
-    with proxy, connect(rough.replace("timeout=0.5", "timeout=600")):
+    proxy.url = rough.replace("timeout=0.5", "timeout=600")
+    with proxy, connect(proxy.url):
         Row.create_table()
         Plain.create_table()
         yield proxy
@@ -157,6 +160,43 @@ def test_ctrl_c_ends_writes_that_need_a_look_and_no_later_call(between, on_signa
             Row.create(pk=items[0].pk, n=0)
         write()
         assert {row.pk: row.n for row in Row.scan()} == {item.pk: item.n for item in items}
+
+
+def test_ctrl_c_ends_the_wait_of_close(between):
+    """What was begun is finished all the same."""
+    store = mintkey.connect(between.url)
+    row = Row(n=1)
+    between.still = True
+    task = threading.Thread(target=lambda: asyncio.run(row.asave()))
+    task.start()
+    assert between.stalled.wait(30)
+
+    def while_closing(number: int, frame: FrameType | None) -> None:
+        if any(entry.f_code.co_name == "close" for entry, _ in traceback.walk_stack(frame)):
+            raise KeyboardInterrupt
+
+    ended = threading.Event()
+
+    def keep_signalling() -> None:
+        while not ended.wait(0.01):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, while_closing)
+    signals = threading.Thread(target=keep_signalling)
+    signals.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            store.close()
+    finally:
+        ended.set()
+        signals.join()
+        signal.signal(signal.SIGUSR1, before)
+    between.resume.set()
+    task.join()
+    store.close()
+    assert not row.is_dirty
+    with connect(between.url):
+        assert Row.get(pk=row.pk, consistent=True) == row
 
 
 def test_a_signal_with_a_handler_interrupts_nothing_but_itself(between, on_signal):

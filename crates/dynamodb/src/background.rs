@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mintkey_store::{Done, Error, ErrorKind, Outcome, Request, Ticket};
+use mintkey_store::store::Between;
+use mintkey_store::{Done, Error, ErrorKind, Interrupt, Outcome, Request, Ticket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -31,6 +32,9 @@ const AT_ONCE: usize = MOST as usize;
 /// Names looked up at once, and how long the threads stay that do it.
 const LOOKUPS: usize = 2;
 const LOOKUPS_REST: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the thread has ended, when a store is closed.
+const CLOSING: Duration = Duration::from_millis(1);
 
 const WAITING: u8 = 0;
 const BEGUN: u8 = 1;
@@ -129,10 +133,18 @@ impl Background {
         self.thread.thread().id() == std::thread::current().id()
     }
 
-    /// Lets the thread finish what was submitted, and waits for that unless it is the calling one.
-    pub fn finish(self) {
+    /// Lets the thread finish what was submitted, and waits for that unless it is the calling one, or until the
+    /// interrupt is raised.
+    pub fn finish(self, interrupt: &'static dyn Interrupt) {
         let own = self.is_this_thread();
         drop(self.jobs);
+        let mut between = Between::new(interrupt);
+        while !own && !self.thread.is_finished() {
+            if between.refusal().is_some() {
+                return;
+            }
+            std::thread::park_timeout(CLOSING);
+        }
         if !own {
             // A thread that panicked has nothing left to finish.
             let _ = self.thread.join();

@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use mintkey_store::store::Never;
 use mintkey_store::{
     Capabilities, Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, Store, Ticket,
 };
@@ -102,7 +103,7 @@ impl Inner {
         if background.as_ref().is_some_and(Background::is_idle)
             && let Some(idle) = background.take()
         {
-            idle.finish();
+            idle.finish(&Never);
         }
     }
 
@@ -169,9 +170,9 @@ impl Store for DynamoStore {
         self.inner().submit(request, done)
     }
 
-    fn close(&self) {
+    fn close(&self, interrupt: &'static dyn Interrupt) {
         if let Some(background) = self.inner().shut() {
-            background.finish();
+            background.finish(interrupt);
         }
     }
 

@@ -310,11 +310,11 @@ fn closing_finishes_what_was_submitted_and_refuses_the_rest() {
     let faulty = Faulty::new(&[]);
     let store = open(&faulty.endpoint, "");
     let answers: Vec<_> = (0..100).map(|_| submit(&*store, plain_put()).1).collect();
-    store.close();
+    store.close(&mintkey_store::store::Never);
     for answer in answers {
         assert_eq!(answer.try_recv().unwrap().unwrap(), Reply::Done);
     }
-    store.close();
+    store.close(&mintkey_store::store::Never);
     let refused = requests::run(&*store, read());
     assert_eq!(kind(&refused), ErrorKind::Configuration);
     let (ticket, answer) = submit(&*store, read());
@@ -338,7 +338,7 @@ fn only_what_is_not_begun_can_be_withdrawn() {
         assert!(answer.recv().unwrap().is_err());
         assert!(!ticket.withdraw());
     }
-    store.close();
+    store.close(&mintkey_store::store::Never);
     assert!(submitted[64].1.try_recv().is_err());
     assert_eq!(faulty.seen().len(), 64);
 }
@@ -361,7 +361,7 @@ fn both_sides_of_a_fork_go_on() {
     store.in_child();
     requests::run(&*store, read()).unwrap();
     submit(&*store, read()).1.recv().unwrap().unwrap();
-    store.close();
+    store.close(&mintkey_store::store::Never);
     assert_eq!(
         kind(&requests::run(&*store, read())),
         ErrorKind::Configuration

@@ -154,8 +154,9 @@ impl Store {
     }
 
     /// Closes connections and ends threads, after what is running.
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| self.shared.engine.close());
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.shared.engine.close(&Signals));
+        take_raised().map_or(Ok(()), Err)
     }
 }
 

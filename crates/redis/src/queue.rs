@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mintkey_store::{Done, Error, ErrorKind, Outcome, Reply, Request, Result, Ticket};
+use mintkey_store::store::Between;
+use mintkey_store::{Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, Ticket};
 
 use crate::background;
 use crate::gate::{Gate, Shielded};
@@ -138,9 +139,13 @@ impl Queue {
     }
 
     /// Waits until the thread has finished what was submitted, unless this is that thread.
-    pub fn wait_for_end(&self) {
+    pub fn wait_for_end(&self, interrupt: &'static dyn Interrupt) {
+        let mut between = Between::new(interrupt);
         // A thread of the store cannot wait for its own end.
-        while !IS_WORKER.get() && self.0.with(|waiting| waiting.alive) {
+        while !IS_WORKER.get()
+            && self.0.with(|waiting| waiting.alive)
+            && between.refusal().is_none()
+        {
             pause(CLOSING);
         }
     }

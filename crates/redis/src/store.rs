@@ -118,9 +118,9 @@ impl Store for RedisStore {
         queue::submit_all(&self.0, requests)
     }
 
-    fn close(&self) {
+    fn close(&self, interrupt: &'static dyn Interrupt) {
         self.0.shut();
-        self.0.queue.wait_for_end();
+        self.0.queue.wait_for_end(interrupt);
     }
 
     fn before_fork(&self) {

@@ -46,7 +46,7 @@ fn refusal_at(url: &str) -> mintkey_store::Error {
     let by_get = run(&*store, get_of(&orders(), key("a", "1"))).unwrap_err();
     let (_, answer) = submit(&*store, get_of(&orders(), key("a", "1")));
     let by_task = answer.recv().unwrap().unwrap_err();
-    store.close();
+    store.close(&mintkey_store::store::Never);
     assert_eq!(by_get.kind, by_task.kind);
     by_get
 }
@@ -210,7 +210,7 @@ fn what_waits_is_finished_before_the_end_and_refused_after_it() {
             submit(&*fixture.store, put_of(&orders(), row, Guard::default())).1
         })
         .collect();
-    fixture.store.close();
+    fixture.store.close(&mintkey_store::store::Never);
     for answer in answers {
         answer.recv().unwrap().unwrap();
     }
@@ -224,7 +224,7 @@ fn what_waits_is_finished_before_the_end_and_refused_after_it() {
         ErrorKind::Configuration
     );
     assert!(!ticket.withdraw());
-    fixture.store.close();
+    fixture.store.close(&mintkey_store::store::Never);
     assert_eq!(scan(&*fixture.reopen(), scan_of(&orders())).len(), 50);
 }
 

@@ -400,13 +400,17 @@ impl Store for SqliteStore {
         workers::submit(&self.0, request, done)
     }
 
-    fn close(&self) {
+    fn close(&self, interrupt: &'static dyn Interrupt) {
         self.0.shut();
         // A thread of the store cannot wait for its own end, nor one inside a statement for that.
         if workers::is_worker() || gate::is_inside() {
             return;
         }
+        let mut between = Between::new(interrupt);
         while !self.0.is_over() {
+            if between.refusal().is_some() {
+                return;
+            }
             pause(CLOSING);
         }
         let _pass = gate::enter();

@@ -59,7 +59,7 @@ fn the_parent_closes_and_the_child_goes_on() {
         answer.recv().unwrap().unwrap();
     });
     put(store, &orders(), order("parent", "after", &[])).unwrap();
-    store.close();
+    store.close(&mintkey_store::store::Never);
     wait_for(child);
     let reopened = fixture.reopen();
     assert_eq!(
@@ -113,7 +113,7 @@ fn a_fork_amid_busy_threads_loses_nothing() {
                         )
                         .unwrap();
                     }
-                    store.close();
+                    store.close(&mintkey_store::store::Never);
                 })
             })
             .collect();

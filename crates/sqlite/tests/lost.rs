@@ -40,7 +40,7 @@ fn add_one(table: &std::sync::Arc<mintkey_store::Table>) -> mintkey_store::Opera
 
 /// The number of the one row, as it stands in the file when nobody has it open.
 fn stored(fixture: &Fixture) -> Option<mintkey_store::Value> {
-    fixture.store.close();
+    fixture.store.close(&mintkey_store::store::Never);
     assert!(!beside(fixture, "-wal").exists());
     let item = get(&*fixture.reopen(), &orders(), key("a", "1")).unwrap();
     item.get("n").cloned()
@@ -106,8 +106,8 @@ fn several_stores_on_the_file_go_on_together() {
     run(&*third, add_one(&table)).unwrap();
     get(&*second, &table, key("a", "1")).unwrap();
     run(&*fixture.store, add_one(&table)).unwrap();
-    second.close();
-    third.close();
+    second.close(&mintkey_store::store::Never);
+    third.close(&mintkey_store::store::Never);
     assert_eq!(stored(&fixture), Some(8.into()));
 }
 
@@ -169,7 +169,7 @@ fn a_database_that_was_replaced_is_the_one_that_counts() {
     for _ in 0..3 {
         run(&*new.store, add_one(&table)).unwrap();
     }
-    new.store.close();
+    new.store.close(&mintkey_store::store::Never);
     run(&*old.store, add_one(&table)).unwrap();
 
     // The old log lies beside the new database: nothing is done to either.

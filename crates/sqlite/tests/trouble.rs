@@ -62,7 +62,7 @@ fn addresses_are_decoded() {
 #[test]
 fn opening_does_nothing_yet() {
     let fixture = Fixture::new();
-    fixture.store.close();
+    fixture.store.close(&mintkey_store::store::Never);
     assert!(!fixture.file().exists());
 }
 
@@ -332,8 +332,8 @@ fn closing_finishes_what_was_submitted_and_refuses_the_rest() {
             store.submit(request(operation).into(), done);
         }
         drop(sender);
-        store.close();
-        store.close();
+        store.close(&mintkey_store::store::Never);
+        store.close(&mintkey_store::store::Never);
         assert_eq!(receiver.iter().collect::<Vec<_>>(), vec![true; 50]);
         let error = put(&*store, &orders(), order("a", "x", &[])).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Configuration);

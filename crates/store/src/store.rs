@@ -175,8 +175,8 @@ pub trait Store: Send + Sync {
     }
 
     /// Closes connections and ends threads; what was submitted is finished first. Later requests are
-    /// a `Configuration` error. Closing twice is closing once.
-    fn close(&self);
+    /// a `Configuration` error. Closing twice is closing once. An interrupt ends the wait alone.
+    fn close(&self, interrupt: &'static dyn Interrupt);
 
     /// Called on the thread that is about to fork: waits for what is running, and lets go of what
     /// must not be inherited.

@@ -87,8 +87,8 @@ impl Store for Making {
         self.store.submit(request, done)
     }
 
-    fn close(&self) {
-        self.store.close();
+    fn close(&self, interrupt: &'static dyn Interrupt) {
+        self.store.close(interrupt);
     }
 
     fn before_fork(&self) {

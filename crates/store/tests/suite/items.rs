@@ -44,7 +44,7 @@ fn what_is_put_is_got() {
 fn a_closed_store_keeps_what_was_put() {
     let fixture = Fixture::new();
     put(&*fixture.store, &orders(), order("a", "1", &[])).unwrap();
-    fixture.store.close();
+    fixture.store.close(&mintkey_store::store::Never);
     assert_eq!(
         get(&*fixture.reopen(), &orders(), key("a", "1")),
         Some(order("a", "1", &[]))
