@@ -263,8 +263,6 @@ class Codec:
     ) -> Request:
         """Reads a page of the table, or of one of its segments."""
 
-_Prepared: TypeAlias = tuple[Request | None, list[Item | BaseException], list[tuple[str, ...]], BaseException | None]
-
 @final
 class PlainSave:
     """Saves new instances of a model in which nothing but the values has a say: minted, checked, put in one step."""
@@ -279,8 +277,8 @@ class PlainSave:
         self, values: dict[str, Any], insert: bool, /
     ) -> tuple[Request | None, Item | BaseException, tuple[str, ...]]:
         """The request, the item or what went wrong, and the names that were minted."""
-    def many(self, model: type, instances: list[Any], others: list[Any], /) -> _Prepared | None:
-        """The same for a chunk, the requests joined; None when one of them needs a save of its own."""
+    def many(self, model: type, instances: list[Any], others: list[Any], made: list[Any], /) -> None:
+        """The same for a chunk, the requests joined, told in `made`; nothing when one needs a save of its own."""
 
 # --- stores
 
@@ -290,6 +288,8 @@ class Begun:
 
     def send(self) -> None:
         """Sends it, with the GIL released, and does not wait for the answer."""
+    def hurry(self) -> None:
+        """Lets `finish` wait for a moment only."""
     def finish(self) -> Any:
         """Waits for the answer, once, with the GIL released."""
 

@@ -10,7 +10,6 @@ one such instance. An operation is begun only for those with which something goe
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator
@@ -31,15 +30,10 @@ M = TypeVar("M")
 #: Called after each chunk, on the caller's thread, with the number of items done and of all, if that is known.
 Progress: TypeAlias = "Callable[[int, int | None], object]"
 
-#: What `PlainSave.many` gives: the joined request, each instance's item or what went wrong, what was minted for each,
-#: and an interrupt that came meanwhile.
-Prepared: TypeAlias = (
-    "tuple[_core.Request | None, list[_core.Item | BaseException], list[tuple[str, ...]], BaseException | None]"
-)
-
 #: Makes the joined request of instances in one step, unless one of them needs a save of its own, such as one that is
-#: among the others, which are on their way.
-Prepare: TypeAlias = "Callable[[list[Any], list[Any]], Prepared | None]"
+#: among the others, which are on their way. The last list takes what it made: the request, each instance's item or what
+#: went wrong, what was minted for each, and an interrupt that came meanwhile.
+Prepare: TypeAlias = "Callable[[list[Any], list[Any], list[Any]], object]"
 
 #: How many items one request joins.
 CHUNK = 500
@@ -129,36 +123,39 @@ class _Chunk:
     """Items that are written together, as far as they have come.
 
     Attributes:
-        prepared: what was prepared in one step; None when each needs an operation of its own.
-        begun: the joined request, if it is ready to be sent while the next chunk is prepared.
+        prepared: what was prepared in one step, see `Prepare`; empty when each needs an operation of its own.
+        begun: the joined request, if it can be on its way while the next chunk is prepared.
+        sent: whether the joined request may have been sent.
+        outcomes: what the store said of each write of the joined request.
         running: the operations that were begun.
     """
 
-    __slots__ = ("begun", "items", "prepared", "running")
+    __slots__ = ("begun", "items", "outcomes", "prepared", "running", "sent")
 
-    def __init__(self, items: list[Any], prepared: Prepared | None) -> None:
+    def __init__(self, items: list[Any]) -> None:
         self.items = items
-        self.prepared = prepared
+        self.prepared: list[Any] = []
         self.begun: _core.Begun | None = None
+        self.sent = False
+        self.outcomes: list[BaseException | None] | None = None
         self.running: list[_Running] = []
 
 
-def _put_plainly(
-    schema: Schema, chunk: _Chunk, prepared: Prepared, *, stopped: BaseException | None = None
-) -> Operation[None]:
-    """Save a chunk of new instances that were prepared in one step, unless all was `stopped` before it was sent."""
-    request, items, names, failure = prepared
+def _put_plainly(schema: Schema, chunk: _Chunk) -> Operation[None]:
+    """Save a chunk of new instances that were prepared in one step."""
+    request, items, names, failure = chunk.prepared
+    trace = None
     outcomes: Iterator[BaseException | None] = iter(())
-    if stopped is not None:
-        failure = stopped
     if failure is not None:
-        # Nothing has been sent.
+        # An interrupt: nothing has been sent.
         items = [failure] * len(items)
     elif request is not None:
         try:
-            outcomes = iter((yield request if chunk.begun is None else chunk.begun))
+            chunk.sent = True
+            chunk.outcomes = yield request if chunk.begun is None else chunk.begun
+            outcomes = iter(chunk.outcomes)
         except BaseException as error:  # noqa: BLE001 - raised again when all have heard of it
-            failure = error
+            failure, trace = error, error.__traceback__
             outcomes = itertools.repeat(error)
     for instance, item, minted in zip(chunk.items, items, names, strict=False):
         if type(item) is _core.Item:
@@ -166,8 +163,8 @@ def _put_plainly(
             if met is None:
                 values = instance.__dict__
                 values["_stored"] = item
-                # Another task may have begun one meanwhile, of an instance that was new.
-                values.pop("_state", None)
+                if "_state" in values:
+                    operations.settle_late(values, item)
                 continue
         else:
             met = None
@@ -175,15 +172,27 @@ def _put_plainly(
         chunk.running.append(one)
         yield from one.begin(failure)
     if failure is not None:
-        raise failure
+        # Each that heard of it has left a trace.
+        raise failure.with_traceback(trace)
     yield from _finish(schema, chunk.running)
 
 
-def _take_back(schema: Schema, chunk: _Chunk, why: BaseException) -> Operation[None]:
-    """Let the instances of a chunk that was prepared, and is not sent, know that their keys are minted ones."""
-    if chunk.prepared is not None:
-        with contextlib.suppress(type(why)):
-            yield from _put_plainly(schema, chunk, chunk.prepared, stopped=why)
+def _leave(schema: Schema, chunk: _Chunk | None) -> None:
+    """Note in the instances of a chunk that nobody goes on with what is known of them, where it is not noted yet."""
+    if chunk is None or not chunk.prepared:
+        return
+    _, items, names, _ = chunk.prepared
+    outcomes = iter(()) if chunk.outcomes is None else iter(chunk.outcomes)
+    for instance, item, minted in zip(chunk.items, items, names, strict=False):
+        written = type(item) is _core.Item
+        met = next(outcomes, item) if written else item
+        if not operations.is_untouched(instance.__dict__):
+            continue
+        if met is None:
+            instance.__dict__["_stored"] = item
+        else:
+            sent = item if written and chunk.sent and chunk.outcomes is None else None
+            operations.note_minted(schema, instance, minted, sent)
 
 
 class _Chunks:
@@ -194,40 +203,49 @@ class _Chunks:
         self.prepare = prepare
         # What the source assigns to an item that is on its way would have to be noted.
         self.overlap = not schema.on_update
+        self.now: _Chunk | None = None
         self.ahead: _Chunk | None = None
-        #: Why there is no next one, when the source failed while one was on its way.
+        #: Why there is no next one, when the source failed, or an interrupt came, while one was on its way.
         self.failure: BaseException | None = None
 
     def next(self) -> Operation[_Chunk | None]:
         """The next chunk, on its way already if it can be; None at the end."""
         if self.failure is not None:
             raise self.failure
-        chunk, self.ahead = self.ahead, None
-        if chunk is None:
+        self.now, self.ahead = self.ahead, None
+        if self.now is None:
             items = yield from _next_chunk(self.source)
             if not items:
                 return None
-            chunk = yield from self._made(items, [])
-        elif chunk.prepared is None:
-            # It had to wait for what was on its way.
-            chunk = yield from self._made(chunk.items, [])
+            self.now = _Chunk(items)
+        chunk = self.now
+        if not chunk.prepared:
+            yield from self._prepare(chunk, [])
         if chunk.begun is not None:
-            chunk.begun.send()
             try:
+                chunk.sent = True
+                chunk.begun.send()
                 items = yield from _next_chunk(self.source)
                 if items:
-                    self.ahead = yield from self._made(items, chunk.items)
+                    self.ahead = _Chunk(items)
+                    yield from self._prepare(self.ahead, chunk.items)
             except BaseException as error:  # noqa: BLE001 - raised again when this chunk is done
                 self.failure = error
+            else:
+                if self.ahead is not None and self.ahead.prepared:
+                    self.failure = self.ahead.prepared[-1]
+            if self.failure is not None and not isinstance(self.failure, Exception):
+                chunk.begun.hurry()
         return chunk
 
-    def _made(self, items: list[Any], on_its_way: list[Any]) -> Operation[_Chunk]:
+    def _prepare(self, chunk: _Chunk, on_its_way: list[Any]) -> Operation[None]:
+        if self.prepare is None:
+            return
         # What is on its way is not known to be stored yet, and would be taken for new.
-        chunk = _Chunk(items, None if self.prepare is None else self.prepare(items, on_its_way))
+        self.prepare(chunk.items, on_its_way, chunk.prepared)
         # One that is not full is the last: nothing is left to be made meanwhile.
-        if self.overlap and len(items) == CHUNK and chunk.prepared is not None and chunk.prepared[0] is not None:
+        if self.overlap and len(chunk.items) == CHUNK and chunk.prepared and chunk.prepared[0] is not None:
             chunk.begun = yield Begin(chunk.prepared[0])
-        return chunk
 
 
 def write(
@@ -256,11 +274,15 @@ def write(
     try:
         return (yield from _write(schema, chunks, sized(items), operation, on_progress))
     except BaseException as error:
-        if chunks.ahead is not None:
-            yield from _take_back(schema, chunks.ahead, error)
-        if chunks.failure is not None and not isinstance(chunks.failure, Exception):
-            # An interrupt is not lost because the store failed as well.
-            raise chunks.failure from None
+        _leave(schema, chunks.now)
+        _leave(schema, chunks.ahead)
+        failure = chunks.failure
+        if failure is not None and failure is not error:
+            # It is not lost because the store failed as well.
+            if not isinstance(failure, Exception):
+                raise failure from None
+            told = error.__cause__ or error
+            told.__context__ = told.__context__ or failure
         raise
 
 
@@ -277,8 +299,8 @@ def _write(
         running = chunk.running
         stopped: MintkeyError | None = None
         try:
-            if chunk.prepared is not None:
-                yield from _put_plainly(schema, chunk, chunk.prepared)
+            if chunk.prepared:
+                yield from _put_plainly(schema, chunk)
             else:
                 running += (_Running(item, operation(item)) for item in chunk.items)
                 for wave in _waves(running):
@@ -290,12 +312,23 @@ def _write(
         written += len(chunk.items) - len(failures)
         done += len(chunk.items)
         if stopped is not None:
+            if chunks.ahead is not None:
+                # They are in the iterable no more.
+                failed.extend((item, _not_sent(schema, stopped)) for item in chunks.ahead.items)
             raise _incomplete(schema, written, failed, stopped=True) from stopped
         if on_progress is not None:
             on_progress(done, total)
     if failed:
         raise _incomplete(schema, written, failed, stopped=False) from failed[0][1]
     return written
+
+
+def _not_sent(schema: Schema, stopped: MintkeyError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"not sent, because the store failed with the items before: {stopped}",
+        model=schema.model,
+        store=stopped.store,
+    )
 
 
 def save(

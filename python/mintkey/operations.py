@@ -262,7 +262,8 @@ def _save_plain(schema: Schema, plain: _core.PlainSave, instance: Any, insert: b
                 state_of(instance).settle(item, since)  # type: ignore[arg-type]  # an item, as there is a request
             else:
                 values["_stored"] = item
-                values.pop("_state", None)
+                if "_state" in values:
+                    settle_late(values, item)  # type: ignore[arg-type]
             return
     yield from failed_plain_save(schema, instance, minted, item, failure, insert=insert)
 
@@ -277,12 +278,28 @@ def failed_plain_save(
     insert: bool = False,
 ) -> Operation[None]:
     """Go on with a plain save that went wrong: when it was `prepared`, or when it was sent."""
-    state, values = state_of(instance), instance.__dict__
-    state.made = {name: values[name] for name in schema.given_keys if name in minted}
+    state = note_minted(schema, instance, minted)
     if isinstance(prepared, BaseException):
         raise prepared
     since = yield from _save_new(schema, instance, state, None, insert, _small_keys(schema, minted), minted, failure)
     state.settle(state.loaded, since)
+
+
+def note_minted(schema: Schema, instance: Any, minted: Collection[str], sent: _core.Item | None = None) -> State:
+    """Remember which key parts of an instance were minted, and what was sent with an outcome that nobody knows."""
+    state, values = state_of(instance), instance.__dict__
+    state.made = {name: values[name] for name in schema.given_keys if name in minted}
+    if sent is not None:
+        state.sent = (*state.sent, sent)
+    return state
+
+
+def settle_late(values: dict[str, Any], item: _core.Item) -> None:
+    """Take in that a new instance with these values is stored, of which somebody wanted to know more meanwhile."""
+    values.pop("_stored", None)
+    state: State = values["_state"]
+    if state.loaded is None and not state.deleted:
+        state.loaded = item
 
 
 def _reset(token: Any) -> None:
@@ -531,6 +548,7 @@ def delete(
     yield codec.delete(key, version=version, condition=compiled_guard(condition))
     state.settle(None)
     state.fetched = None
+    state.deleted = True
     if hooked:
         yield from run_hooks(schema, instance, "after_delete")
 

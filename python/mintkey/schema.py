@@ -89,9 +89,10 @@ class State:
         made: key parts that were minted, or made by a hook, with the value they got: such a key never overwrites.
         noting: a set for each write under way, to which the names of attributes are added that are assigned meanwhile.
         waiting: the pipeline in which a write of the instance waits.
+        deleted: whether the row was deleted by this instance, and not written since.
     """
 
-    __slots__ = ("assigned", "cleared", "fetched", "loaded", "made", "noting", "saving", "sent", "waiting")
+    __slots__ = ("assigned", "cleared", "deleted", "fetched", "loaded", "made", "noting", "saving", "sent", "waiting")
 
     def __init__(self, loaded: _core.Item | None = None, fetched: set[str] | None = None) -> None:
         self.loaded = loaded
@@ -105,11 +106,13 @@ class State:
         self.noting: tuple[set[str], ...] = ()
         # Weak, so that a pipeline that nobody can send any more holds nothing back.
         self.waiting: ReferenceType[Any] | None = None
+        self.deleted = False
 
     def settle(self, loaded: _core.Item | None, since: AbstractSet[str] = _NO_NAMES) -> None:
         """Begin anew from what is stored now, None when nothing is; what was assigned `since` it was sent stays."""
         self.loaded = loaded
         self.sent = ()
+        self.deleted = False
         self.cleared, self.assigned = self.cleared & since, self.assigned & since
         self.made = _NOTHING
 
@@ -118,6 +121,7 @@ class State:
         twin = State(self.loaded, None if self.fetched is None else set(self.fetched))
         twin.sent = self.sent
         twin.cleared, twin.assigned, twin.made = self.cleared, self.assigned, self.made
+        twin.deleted = self.deleted
         return twin
 
 

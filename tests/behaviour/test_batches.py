@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import sys
 from typing import Any
 
 import pytest
 
-from mintkey import AutoGenerate, Model, auto
+import mintkey
+from mintkey import AutoGenerate, Model, auto, connect
 from mintkey.attributes import Attribute, NumberAttribute, StringAttribute, VersionAttribute
-from mintkey.errors import BatchIncomplete, InvalidValue, KeyCollision, VersionConflict
+from mintkey.errors import BatchIncomplete, ConfigurationError, InvalidValue, KeyCollision, VersionConflict
 from mintkey.generators import parse
 from mintkey.hooks import after_load, after_save, before_save
 
@@ -225,6 +229,51 @@ async def test_a_source_may_use_the_store_and_what_it_gave(do, model):
     assert [(await do.get(model, pk=given[n].pk)).n for n in late] == [-499, -999]
 
 
+async def test_a_source_may_write_what_it_gave(do, model):
+    given = [model(n=n) for n in range(1200)]
+    pipeline = mintkey.pipeline()
+
+    async def source():
+        for n, item in enumerate(given):
+            if n == 700:
+                await given[10].adelete()
+                given[20].n = -20
+                await given[20].asave(pipeline=pipeline)
+                given[30].n = -30
+                await given[30].aupdate(n=-300)
+                given[40].n = -40
+                await given[40].asave()
+            yield item
+
+    def blocking_source():
+        for n, item in enumerate(given):
+            if n == 700:
+                given[10].delete()
+                given[20].n = -20
+                given[20].save(pipeline=pipeline)
+                given[30].n = -30
+                given[30].update(n=-300)
+                given[40].n = -40
+                given[40].save()
+            yield item
+
+    assert await do.batch_save(model, blocking_source() if do.blocking else source()) == 1200
+    stored = {row.pk: row.n for row in await do.all(model.scan())}
+    assert len(stored) == 1199
+    assert [stored.get(given[n].pk) for n in (10, 20, 30, 40)] == [None, 20, -300, -40]
+    # What was deleted is new again.
+    await do.save(given[10])
+    assert (await do.get(model, pk=given[10].pk)).n == 10
+    with pytest.raises(ConfigurationError, match="waits in a pipeline already"):
+        await do.save(given[20])
+    await do.execute(pipeline)
+    given[20].n = -21
+    await do.save(given[20])
+    assert (await do.get(model, pk=given[20].pk)).n == -21
+    assert await do.batch_save(model, given) == 1200
+    assert {row.pk: row.n for row in await do.all(model.scan())} == {item.pk: item.n for item in given}
+
+
 async def test_the_same_instance_twice_is_written_once(do, model):
     item = model(n=1)
     assert await do.batch_save(model, [item, model(n=2), item]) == 3
@@ -393,3 +442,133 @@ def test_what_only_iterates_asynchronously_is_refused_by_a_blocking_call(store):
     with pytest.raises(TypeError, match="await the twin"):
         Item.batch_save(numbered(3))
     assert Item.count() == 0
+
+
+class Interrupts:
+    """Ctrl-C at the n-th line of the batch's own code, or when a function of the core has come back."""
+
+    def __init__(self, line=-1, after=""):
+        self.left = line
+        self.after = after
+        self.lines = 0
+
+    def _line(self, frame, event, _):
+        if event == "line":
+            self.lines += 1
+            if self.lines - 1 == self.left:
+                raise KeyboardInterrupt
+        return self._line
+
+    def _call(self, frame, event, _):
+        return (
+            self._line
+            if frame.f_code.co_filename.endswith("batches.py") and "tests" not in frame.f_code.co_filename
+            else None
+        )
+
+    def _returned(self, frame, event, function):
+        if event == "c_return" and getattr(function, "__name__", "") == self.after:
+            self.after = ""
+            raise KeyboardInterrupt
+
+    def __enter__(self):
+        self.before = sys.gettrace(), sys.getprofile()
+        if self.after:
+            sys.setprofile(self._returned)
+        else:
+            sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(self.before[0])
+        sys.setprofile(self.before[1])
+
+
+def check_after(items):
+    """No key of these items overwrites another's row, and all can be saved again."""
+    stored = {row.pk: row.n for row in Plain.scan()}
+    for item in items:
+        assert stored.get(item.pk, item.n) == item.n
+    unsent = [item for item in items if item.pk is not None and item.pk not in stored]
+    for item in unsent[:2] + unsent[-2:]:
+        Plain(pk=item.pk, n=-1).save()
+        with pytest.raises(KeyCollision):
+            item.save()
+        row = Plain.get(pk=item.pk)
+        assert row is not None
+        assert row.n == -1
+        row.delete()
+    assert Plain.batch_save(items) == len(items)
+    stored = {row.pk: row.n for row in Plain.scan()}
+    assert all(stored[item.pk] == item.n for item in items)
+    assert len(stored) == Plain.count()
+
+
+@pytest.mark.parametrize("function", ["begin", "send", "finish"])
+def test_ctrl_c_when_the_core_comes_back_leaves_no_key_that_overwrites(store, function):
+    """Blocking alone: it is the main thread that is interrupted."""
+    items = [Plain(n=n) for n in range(1600)]
+    # A store that gains nothing by it has nothing on its way, and is not interrupted.
+    with contextlib.suppress(KeyboardInterrupt), Interrupts(after=function):
+        Plain.batch_save(items)
+    check_after(items)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_ctrl_c_at_any_line_of_a_batch_leaves_no_key_that_overwrites(store, seed):
+    with Interrupts() as whole:
+        Plain.batch_save([Plain(n=n) for n in range(1600)])
+    assert whole.lines > 1600
+    for line in random.Random(seed).sample(range(whole.lines), 6):
+        items = [Plain(n=n) for n in range(1600)]
+        with pytest.raises(KeyboardInterrupt), Interrupts(line):
+            Plain.batch_save(items)
+        check_after(items)
+
+
+class Trap(StringAttribute):
+    """A text that interrupts whoever encodes `now`."""
+
+    def encode(self, value):
+        if value == "now":
+            raise KeyboardInterrupt
+        return value
+
+
+class Trapped(Plain):
+    trap = Trap()
+
+
+async def test_an_interrupt_while_items_are_prepared(do):
+    items = [Trapped(n=n, trap="now" if n == 700 else "later") for n in range(1200)]
+    with pytest.raises(KeyboardInterrupt):
+        await do.batch_save(Trapped, items)
+    assert sorted(row.n for row in await do.all(Trapped.scan())) == list(range(500))
+    assert [item.n for item in items if not item.is_dirty] == list(range(500))
+    items[700].trap = "past"
+    assert await do.batch_save(Trapped, items) == 1200
+    assert {row.pk: row.n for row in await do.all(Trapped.scan())} == {item.pk: item.n for item in items}
+
+
+async def test_what_a_batch_raises_is_short(do, model):
+    def stop(done, total):
+        raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop") as caught:
+        await do.batch_save(model, [model(n=n) for n in range(1200)], on_progress=stop)
+    assert len(caught.traceback) < 40
+
+
+async def test_a_store_that_is_closed_meanwhile_takes_no_more(do, store, url, model):
+    await do.count(model)
+
+    def close(done, total):
+        store.close()
+
+    items = [model(n=n) for n in range(1600)]
+    with pytest.raises((BatchIncomplete, ConfigurationError), match="closed"):
+        await do.batch_save(model, items, on_progress=close)
+    with connect(url):
+        assert sorted(row.n for row in await do.all(model.scan())) == list(range(500))
+        assert await do.batch_save(model, items) == 1600

@@ -207,6 +207,28 @@ def test_a_fork_while_a_batch_is_on_its_way(store):
     assert {str(note.text) for note in Note.scan()} == {str(n) for n in range(1_600)}
 
 
+def test_a_fork_between_the_chunks_of_a_batch(store):
+    """Both go on with what has not been sent."""
+    Note.create_table()
+    parent = os.getpid()
+    child = -1
+
+    def fork(done: int, total: int | None) -> None:
+        nonlocal child
+        if done == 500:
+            child = os.fork()
+
+    written = 0
+    try:
+        written = Note.batch_save([Note(text=str(n)) for n in range(1_600)], on_progress=fork)
+    finally:
+        if os.getpid() != parent:
+            os._exit(0 if written == 1_600 else 1)
+    assert written == 1_600
+    assert os.waitpid(child, 0)[1] == 0
+    assert {str(note.text) for note in Note.scan()} == {str(n) for n in range(1_600)}
+
+
 WRITER = """
 import sys
 from mintkey import Model, ModelConfig, connect

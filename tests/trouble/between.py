@@ -72,14 +72,18 @@ class Between:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.resume.set()
-        with self._lock:
-            self._listener.shutdown(socket.SHUT_RDWR)
-            for one in self._open:
-                _end(one)
+        self.vanish()
         for thread in self._threads:
             thread.join(PATIENCE)
         self._listener.close()
+
+    def vanish(self) -> None:
+        """Be there no more: break all connections, take no new one."""
+        self.resume.set()
+        with self._lock:
+            _end(self._listener)
+            for one in self._open:
+                _end(one)
 
     def _start(self, work: Callable[..., None], *arguments: Any) -> threading.Thread:
         thread = threading.Thread(target=work, args=arguments, daemon=True)

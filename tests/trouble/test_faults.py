@@ -263,6 +263,31 @@ async def test_a_long_batch_through_faults(behind, do, seed):
         assert {row.pk: row.n for row in Minted.scan()} == {item.pk: item.n for item in items}
 
 
+async def test_a_batch_that_stops_accounts_for_every_item(behind, do):
+    place = behind(300)
+    place.between.often = 0.0
+    items = [Minted(n=number) for number in range(2_600)]
+
+    def source() -> Iterator[Minted]:
+        for item in items:
+            if item.n == 1_100:
+                place.between.vanish()
+            yield item
+
+    rest = source()
+    with connect(place.rough):
+        with pytest.raises(BatchIncomplete) as caught:
+            await do.batch_save(Minted, rest)
+        for _, reason in caught.value.failed:
+            check(reason)
+    assert caught.value.written in {500, 1_000}
+    again = [item for item, _ in caught.value.failed] + list(rest)
+    assert [item.n for item in again] == list(range(caught.value.written, 2_600))
+    with connect(place.smooth):
+        assert await do.batch_save(Minted, again) == len(again)
+        assert {row.pk: row.n for row in Minted.scan()} == {item.pk: item.n for item in items}
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_many_at_once_through_faults(behind, seed):
     place = behind(100 + seed)

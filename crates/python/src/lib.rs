@@ -2,6 +2,7 @@
 //!
 //! It is also the only crate with unsafe code: handlers of `fork`, a file descriptor, and the strings of new ids.
 
+mod begun;
 mod codec;
 mod compress;
 mod condition;
@@ -27,6 +28,8 @@ mod _core {
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     #[pymodule_export]
+    use super::begun::Begun;
+    #[pymodule_export]
     use super::codec::Codec;
     #[pymodule_export]
     use super::compress::{compress, decompress};
@@ -46,7 +49,7 @@ mod _core {
     #[pymodule_export]
     use super::signals::{after_fork, before_fork};
     #[pymodule_export]
-    use super::store::{Begun, Store, drive};
+    use super::store::{Store, drive};
 
     /// `value`, if an attribute of this kind can hold it; else `InvalidValue` that names `label` (`"Model.attribute"`).
     #[pyfunction]

@@ -96,31 +96,22 @@ impl PlainSave {
         })
     }
 
-    /// Prepares a chunk of instances: their joined request (None when nothing came of any), for each the item or what
-    /// went wrong, for each the names that were minted, and the interrupt that ended it early, if one did.
-    /// None when one of them is not of this model, not new, there twice or among the `others`: then each needs a save of
-    /// its own.
-    #[pyo3(signature = (model, instances, others, /))]
-    #[allow(
-        clippy::type_complexity,
-        reason = "four results side by side, taken apart at once"
-    )]
+    /// Prepares a chunk of instances. `made` takes in their joined request (None when nothing came of any), for each the
+    /// item or what went wrong, for each the names that were minted, and the interrupt that ended it early, if one did:
+    /// it is the caller's, so that an interrupt on the way back loses nothing.
+    /// It stays empty when one of them is not of this model, not new, there twice or among the `others`: then each needs
+    /// a save of its own.
+    #[pyo3(signature = (model, instances, others, made, /))]
     fn many<'py>(
         &self,
         model: &Bound<'py, PyType>,
         instances: &Bound<'py, PyList>,
         others: &Bound<'py, PyList>,
-    ) -> PyResult<
-        Option<(
-            Option<PyRequest>,
-            Bound<'py, PyList>,
-            Bound<'py, PyList>,
-            Option<PyErr>,
-        )>,
-    > {
+        made: &Bound<'py, PyList>,
+    ) -> PyResult<()> {
         let py = model.py();
         let Some(all) = fresh(model, instances, others)? else {
-            return Ok(None);
+            return Ok(());
         };
         let (items, names) = (PyList::empty(py), PyList::empty(py));
         let mut writes = Vec::with_capacity(all.len());
@@ -150,7 +141,10 @@ impl PlainSave {
                 writes,
             })))
         };
-        Ok(Some((request, items, names, interrupt)))
+        made.append(request)?;
+        made.append(items)?;
+        made.append(names)?;
+        made.append(interrupt)
     }
 }
 

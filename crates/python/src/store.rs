@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use mintkey_store::{Error, ErrorKind, Operation, Reply, Request};
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use pyo3::types::PyList;
 use pyo3::types::iterator::PySendResult;
 
+use crate::begun::{Begun, settle_first};
 use crate::errors::from_store;
 use crate::mailbox::{Flight, Mailboxes};
 use crate::request::{PyRequest, answer};
@@ -101,6 +102,7 @@ impl Store {
 
     /// Carries a request out on this thread, with the GIL released.
     fn execute<'py>(&self, py: Python<'py>, request: &PyRequest) -> PyResult<Bound<'py, PyAny>> {
+        settle_first(py)?;
         let result = py.detach(|| self.shared.engine.execute(&request.request, &Signals));
         // What a signal handler raised is told in any case, and does not live on into another call: the interrupted part
         // may be one of a batch, or none at all when the answer came in the same moment.
@@ -110,12 +112,7 @@ impl Store {
     /// Makes a request ready to be sent from this thread, to be waited for later; None where it has to be executed.
     fn begin(slf: &Bound<'_, Self>, request: &PyRequest) -> Option<Begun> {
         let begun = slf.get().shared.engine.begin(&request.request, &Signals)?;
-        Some(Begun {
-            store: slf.clone().unbind(),
-            request: request.request.clone(),
-            open: Mutex::new(Some(begun)),
-            raised: Mutex::default(),
-        })
+        Some(Begun::new(slf, &request.request, begun))
     }
 
     /// Carries several requests out on this thread, with the GIL released; in order, what each was answered, or the
@@ -129,6 +126,7 @@ impl Store {
             .iter()
             .map(|request| Ok(request.cast::<PyRequest>()?.get().request.clone()))
             .collect::<PyResult<Vec<_>>>()?;
+        settle_first(py)?;
         let results = py.detach(|| self.shared.engine.execute_all(&requests, &Signals));
         let mut raised = take_raised();
         let told = |(request, result): (&Arc<Request>, Result<Reply, Error>)| {
@@ -150,6 +148,7 @@ impl Store {
         request: &PyRequest,
         event_loop: &Bound<'py, PyAny>,
     ) -> PyResult<Flight> {
+        settle_first(slf.py())?;
         Mailboxes::send(slf, event_loop, request.request.clone())
     }
 
@@ -157,44 +156,6 @@ impl Store {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.shared.engine.close(&Signals));
         take_raised().map_or(Ok(()), Err)
-    }
-}
-
-/// A request that was made ready, or sent, and has not been waited for.
-#[pyclass(frozen, module = "mintkey._core")]
-pub struct Begun {
-    store: Py<Store>,
-    request: Arc<Request>,
-    open: Mutex<Option<Box<dyn mintkey_store::Begun>>>,
-    /// What a signal handler raised while it was sent: told with the answer, not by another call in between.
-    raised: Mutex<Option<PyErr>>,
-}
-
-#[pymethods]
-impl Begun {
-    /// Sends it, with the GIL released, and does not wait for the answer.
-    fn send(&self, py: Python<'_>) {
-        // Not under the lock: on its way it may ask for the GIL.
-        let begun = self.open.lock().take();
-        if let Some(mut begun) = begun {
-            py.detach(|| begun.send());
-            *self.open.lock() = Some(begun);
-            *self.raised.lock() = take_raised();
-        }
-    }
-
-    /// Waits for the answer, once, with the GIL released.
-    fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let begun = self
-            .open
-            .lock()
-            .take()
-            .ok_or_else(|| PyRuntimeError::new_err("this request has been finished"))?;
-        let result = py.detach(|| begun.finish());
-        // As in `Store.execute`.
-        let raised = self.raised.lock().take().or_else(take_raised);
-        let store = self.store.get();
-        raised.map_or_else(|| store.answer(py, &self.request, result), Err)
     }
 }
 

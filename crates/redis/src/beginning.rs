@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use mintkey_store::{Begun, Interrupt, Outcome, Reply, Request, Result};
 
@@ -77,22 +78,21 @@ impl Beginning {
 
     /// Looks whether the lines and the answers are still this process's own.
     fn is_ours(&mut self) -> Result<()> {
-        self.watch.look_for_forks().map_err(|stop| {
-            // The parent goes on over these.
-            self.held.clear();
-            let outcome = match self.stage {
-                Stage::Sent(..) => Outcome::Unknown,
-                _ => Outcome::NotApplied,
-            };
-            stop.error(outcome)
-        })
+        if !matches!(self.stage, Stage::Sent(..)) {
+            // Nothing has left yet: whoever is there may send it.
+            self.watch.take_over();
+        }
+        self.watch
+            .look_for_forks()
+            .map_err(|stop| stop.error(Outcome::Unknown))
     }
 }
 
 impl Begun for Beginning {
     fn send(&mut self) {
         self.watch.start_anew();
-        if self.is_ours().is_err() {
+        if self.is_ours().is_err() || self.shared.check_open().is_err() {
+            // It is told by whoever waits for the answer.
             return;
         }
         self.stage = match std::mem::replace(&mut self.stage, Stage::Open) {
@@ -112,9 +112,15 @@ impl Begun for Beginning {
         };
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Reply> {
+    fn finish(mut self: Box<Self>, within: Option<Duration>) -> Result<Reply> {
         self.watch.start_anew();
         self.is_ours()?;
+        if let Stage::Ready(_) = self.stage {
+            self.shared.check_open()?;
+        }
+        if let Some(time) = within {
+            self.watch = self.watch.shorter(time);
+        }
         let result = loop {
             let answer = match std::mem::replace(&mut self.stage, Stage::Open) {
                 Stage::Ended(result) => break result,

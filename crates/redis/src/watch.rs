@@ -105,6 +105,11 @@ impl Watch {
         self.started = Instant::now();
     }
 
+    /// Makes this the process that it works for.
+    pub fn take_over(&mut self) {
+        self.forks = FORKS.load(Ordering::SeqCst);
+    }
+
     /// Looks whether this is still the process that began.
     pub fn look_for_forks(&self) -> Result<(), Stop> {
         if FORKS.load(Ordering::SeqCst) == self.forks {

@@ -88,12 +88,13 @@ pub trait Begun: Send {
     /// Sends what is to be sent first, and does not wait for the answer. An error is told by `finish`.
     fn send(&mut self);
 
-    /// Waits for the answer; sends first if that was not done. The time of the request counts from here.
+    /// Waits for the answer; sends first if that was not done. The time of the request counts from here, and may
+    /// be shorter than what the store was opened with.
     ///
     /// # Errors
     ///
     /// Whatever [`Store::execute`] would have told.
-    fn finish(self: Box<Self>) -> Result<Reply>;
+    fn finish(self: Box<Self>, within: Option<Duration>) -> Result<Reply>;
 }
 
 /// What a store is and can do.

@@ -109,7 +109,7 @@ fn what_was_begun_is_sent_and_answered_in_its_time() {
     assert_eq!(get(store, &table, key("p", "1")), None);
     begun.send();
     begun.send();
-    let Reply::Written(written) = begun.finish().unwrap() else {
+    let Reply::Written(written) = begun.finish(None).unwrap() else {
         panic!("a batch of writes answers with their outcomes");
     };
     let kinds: Vec<_> = written
@@ -120,7 +120,7 @@ fn what_was_begun_is_sent_and_answered_in_its_time() {
     assert!(get(store, &table, key("p", "2")).is_some());
     assert_eq!(get(store, &table, key("p", "3")), None);
     // What was never sent is sent now.
-    assert!(matches!(other.finish(), Ok(Reply::Written(written)) if written[0].is_ok()));
+    assert!(matches!(other.finish(None), Ok(Reply::Written(written)) if written[0].is_ok()));
     assert!(get(store, &table, key("p", "3")).is_some());
     // And what nobody waits for harms nobody.
     drop(store.begin(&batch(&["4"]), &Never));
