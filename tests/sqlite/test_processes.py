@@ -241,7 +241,6 @@ asyncio.run(work())
 assert [name for name in open_files() if "eventfd" in name] == [], open_files()
 Row.count()
 store.close()
-import threading
 # A thread says that it has ended a moment before the system has forgotten it.
 for _ in range(5_000):
     if threads() == before:
