@@ -29,6 +29,7 @@ mod ranges;
 mod reader;
 mod resp;
 mod script;
+mod shown;
 mod store;
 mod talk;
 mod tls;

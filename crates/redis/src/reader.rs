@@ -16,50 +16,16 @@ use crate::merge::{Merge, Source};
 use crate::ranges;
 use crate::resp::{self, Call};
 use crate::script::CLEAN;
-use crate::translate::{accepted, item, part, unexpected};
+use crate::shown::Fields;
+use crate::translate::{accepted, item, unexpected};
 
 /// The bytes of rows that a page looks at before it ends, as on `DynamoDB`.
 const PAGE_BYTES: usize = 1024 * 1024;
 /// The rows it looks at, when they are only counted.
 const PAGE_ROWS: usize = 100_000;
-/// Rows read at once: at first, and at most.
+/// Rows read at once: at first, and at most, which is a large page and the row that says that more is behind.
 const FIRST_ROWS: usize = 64;
-const MOST_ROWS: usize = 1_000;
-
-/// What is read of rows.
-enum Fields {
-    /// Everything.
-    All,
-    /// These attributes; the first is one that every row has.
-    Some(Vec<Name>),
-}
-
-impl Fields {
-    fn call(&self, layout: &Layout, key: &Key) -> Call {
-        let row = layout.row(key);
-        match self {
-            Self::All => layout.call("HGETALL").arg(row),
-            Self::Some(names) => {
-                let call = layout.call("HMGET").arg(row);
-                names
-                    .iter()
-                    .fold(call, |call, name| call.arg(name.as_bytes()))
-            }
-        }
-    }
-
-    fn item(
-        &self,
-        value: resp::Value,
-        table: &Table,
-        decoder: &mut json::Decoder,
-    ) -> Result<Option<Item>> {
-        match self {
-            Self::All => item(value, table, decoder),
-            Self::Some(names) => part(value, names, table, decoder),
-        }
-    }
-}
+const MOST_ROWS: usize = 1_025;
 
 impl Errand<'_> {
     /// Answers a get.
@@ -352,7 +318,7 @@ impl Reading<'_> {
                 // Whether something is behind is mostly seen at once.
                 (true, false) => 2,
                 (true, true) => (2 * rows).min(MOST_ROWS),
-                (false, _) => (PAGE_BYTES * members.len() / read.max(1)).clamp(1, MOST_ROWS),
+                (false, _) => self.most_rows(page.count).min(fitting(members.len(), read)),
             };
         }
         if !stale.is_empty() {
@@ -363,11 +329,22 @@ impl Reading<'_> {
 
     /// How many rows are read first.
     fn first_rows(&self, fields: &Fields) -> usize {
+        let open = self.filter.is_some() || self.limit.is_none();
+        if open && matches!(fields, Fields::All) {
+            return FIRST_ROWS;
+        }
+        self.most_rows(0)
+    }
+
+    /// How many rows are read at most when so many are found: those that are missing, and one more to know whether
+    /// something is behind.
+    fn most_rows(&self, found: u64) -> usize {
+        let found = usize::try_from(found).unwrap_or(usize::MAX);
         match self.limit {
-            // One more, to know whether something is behind.
-            Some(limit) if self.filter.is_none() => limit.saturating_add(1).min(MOST_ROWS),
-            _ if matches!(fields, Fields::Some(_)) => MOST_ROWS,
-            _ => FIRST_ROWS,
+            Some(limit) if self.filter.is_none() => {
+                limit.saturating_sub(found).saturating_add(1).min(MOST_ROWS)
+            }
+            _ => MOST_ROWS,
         }
     }
 
@@ -578,6 +555,11 @@ fn size(value: &resp::Value) -> usize {
         resp::Value::Array(members) => members.iter().map(size).sum(),
         _ => 0,
     }
+}
+
+/// How many rows like those that were read make a page.
+fn fitting(rows: usize, bytes: usize) -> usize {
+    (PAGE_BYTES * rows / bytes.max(1)).max(1)
 }
 
 /// The names of the attributes that a query by index shows; `None`: all.
