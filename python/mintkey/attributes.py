@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, Ty
 from mintkey import _core
 from mintkey.conditions import Condition, Operand, Path, Steps, checked_step
 from mintkey.errors import ConfigurationError, InvalidValue, NotLoaded
-from mintkey.generators import Auto, as_auto, bounds, is_auto_generate, parse
+from mintkey.generators import Auto, as_auto, is_auto_generate, parse, span
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,6 +74,8 @@ class Attribute(Operand, Generic[T]):
     kind: str = "any"
     #: What a partition or sort key may be.
     key_kind: Literal["string", "number", "binary"] | None = None
+    #: What a minted time is cut to; None: it is kept as it was minted.
+    cut: timedelta | None = None
 
     name: str = ""
     model: str = ""
@@ -182,11 +184,12 @@ class Attribute(Operand, Generic[T]):
     def minted_between(self, start: datetime, end: datetime) -> Condition:
         """Minted from `start` on and before `end` (a naive time is UTC), by this attribute's `default=` strategy.
 
-        On a sort key it is the key condition of `query()`; else a filter.
+        On a sort key it is the key condition of `query()`; else a filter. A value counts as minted at the start of the
+        second or millisecond that it tells, of the day in a `DateAttribute`.
 
         Raises:
             ConfigurationError: the attribute has no strategy that sorts by time.
-            ValueError: there is no tick of the strategy's clock between the two times.
+            InvalidValue: a time is no datetime, or nothing can be minted between the two.
         """
         auto = self.minted
         if auto is None or auto.strategy is None or not (auto.strategy.sortable or not auto.strategy.is_id):
@@ -197,8 +200,13 @@ class Attribute(Operand, Generic[T]):
                 attribute=self.name,
             )
         convert = self.minted_converter(auto)
-        low, high = bounds(auto, start, end)
-        return self.between(convert(low), convert(high))
+        try:
+            low, high = map(convert, span(auto, start, end, self.cut))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidValue(
+                f"{self._label}: minted_between(): {error}", model=self.model, attribute=self.name
+            ) from error
+        return self.between(low, high)
 
     # What a type overrides: the stored form, and which strategies fit.
 
@@ -566,6 +574,7 @@ class DateAttribute(Attribute[date]):
 
     kind = "string"
     key_kind = "string"
+    cut = timedelta(days=1)
 
     def encode(self, value: Any) -> str:
         if isinstance(value, datetime) or not isinstance(value, date):
@@ -606,6 +615,7 @@ class TTLAttribute(Attribute[datetime]):
     """
 
     kind = "number"
+    cut = timedelta(seconds=1)
 
     if not TYPE_CHECKING:
 

@@ -141,6 +141,7 @@ class Field(Attribute[T]):
         self._form: Attribute[Any] = form or StringAttribute()
         self.kind = self._form.kind
         self.key_kind = self._form.key_kind
+        self.cut = self._form.cut
         self._judged = _overridden(builtins.type(self), "is_valid")
         self._heard = _overridden(builtins.type(self), "on_save")
         self.checks_writes = self._judged or self._heard or self.max_length is not None

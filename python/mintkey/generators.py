@@ -442,8 +442,10 @@ def candidates(text: str) -> list[ParsedId]:
     return [parse(text, name) for name in names]
 
 
-def _microseconds(time: datetime) -> int:
-    aware = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+def _microseconds(name: str, time: datetime) -> int:
+    if not isinstance(time, datetime):
+        raise TypeError(f"{name}={time!r} is no datetime; datetime.fromisoformat() makes one of a text")
+    aware = time if time.utcoffset() is not None else time.replace(tzinfo=timezone.utc)
     return (aware - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -461,13 +463,25 @@ def bounds(strategy: AutoGenerate | Auto | str, start: datetime, end: datetime) 
         end: the first instant after the span, which is not part of it.
 
     Raises:
+        TypeError: a time that is no datetime.
         ValueError: an unknown strategy or one that does not sort, or a span without any tick.
     """
-    core = _resolve(strategy).strategy
-    if core is None:
+    return span(_resolve(strategy), start, end)
+
+
+def span(made: Auto, start: datetime, end: datetime, cut: timedelta | None = None) -> tuple[Any, Any]:
+    """Tell the bounds of what is minted and then cut to whole units: a value belongs to the start of its unit."""
+    if made.strategy is None:
         raise ValueError("what a function gives has no order that is known")
-    low, high = _core.bounds(core, _microseconds(start), _microseconds(end))
-    return low, high
+    first, after = _microseconds("start", start), _microseconds("end", end)
+    if cut is not None:
+        # The units begin where the time with what is added to it is whole.
+        unit, plus = (time // timedelta(microseconds=1) for time in (cut, made.plus or timedelta()))
+        first, after = (-(-(time + plus) // unit) * unit - plus for time in (first, after))
+        if first >= after:
+            name = "day" if cut == timedelta(days=1) else "second"
+            raise ValueError(f"no {name} begins between {start} and {end}, and what is stored tells whole {name}s only")
+    return _core.bounds(made.strategy, first, after)
 
 
 def _bytes_of(value: UUID | str | bytes) -> bytes:

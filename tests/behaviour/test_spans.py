@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 
 from mintkey import AutoGenerate, Model, auto
-from mintkey.attributes import BinaryAttribute, NumberAttribute, StringAttribute, UUIDAttribute
-from mintkey.errors import ConfigurationError
+from mintkey.attributes import (
+    BinaryAttribute,
+    DateAttribute,
+    DatetimeAttribute,
+    NumberAttribute,
+    StringAttribute,
+    TTLAttribute,
+    UUIDAttribute,
+)
+from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.fields import Field
 
 START = datetime(2024, 1, 1, tzinfo=timezone.utc)
 
@@ -75,5 +84,80 @@ def test_an_attribute_without_an_order_of_time_says_so():
     for attribute in (Plain.pk, Plain.note):
         with pytest.raises(ConfigurationError, match=r"Plain\.\w+: minted_between\(\) needs a default= strategy"):
             attribute.minted_between(START, START + timedelta(1))
-    with pytest.raises(ValueError, match="no ulid can be minted in this span"):
-        Event.id.minted_between(START, START)
+
+
+async def test_on_a_partition_key_a_span_is_a_filter(do, clock):
+    class Note(Model):
+        id = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+        hour = NumberAttribute()
+
+    for hour in range(4):
+        clock.set(START + timedelta(hours=hour))
+        await do.save(Note(hour=hour))
+    asked = do.scan(Note, Note.id.minted_between(START + timedelta(hours=1), START + timedelta(hours=3)))
+    assert sorted([note.hour for note in await do.all(asked)]) == [1, 2]
+    assert "judged item by item" in asked.explain()
+
+
+async def test_times_have_spans_by_when_they_were_minted(do, clock):
+    class Ticket(Model):
+        pk = StringAttribute(partition_key=True)
+        at = DatetimeAttribute(sort_key=True, default=AutoGenerate.ISO8601_MS)
+        until = TTLAttribute(default=auto("epoch_ms", plus=timedelta(days=7, milliseconds=500)))
+        number = NumberAttribute()
+
+    for number in range(4):
+        clock.set(START + timedelta(seconds=number))
+        await do.save(Ticket(pk="a", number=number))
+    span = START + timedelta(seconds=1), START + timedelta(seconds=3)
+    found = await do.all(do.query(Ticket, Ticket.at.minted_between(*span), pk="a"))
+    assert [ticket.number for ticket in found] == [1, 2]
+    assert "judged item by item" not in do.query(Ticket, Ticket.at.minted_between(*span), pk="a").explain()
+    # Its seconds begin half a second late.
+    half = tuple(time - timedelta(milliseconds=500) for time in span)
+    found = await do.all(do.query(Ticket, Ticket.until.minted_between(*half), pk="a"))
+    assert [ticket.number for ticket in found] == [1, 2]
+    with pytest.raises(InvalidValue, match=r"Ticket\.until: minted_between\(\): no second begins"):
+        Ticket.until.minted_between(START, START + timedelta(milliseconds=400))
+
+
+async def test_a_day_belongs_to_the_span_in_which_it_begins(do, clock):
+    class Visit(Model):
+        pk = StringAttribute(partition_key=True)
+        n = NumberAttribute(sort_key=True)
+        day = DateAttribute(default=AutoGenerate.ISO8601)
+        due = Field(type=date, default=auto("epoch_ms", plus=timedelta(hours=1)))
+
+    hours = (0, 15, 23, 24, 47, 48)
+    for hour in hours:
+        clock.set(START + timedelta(hours=hour))
+        await do.save(Visit(pk="a", n=hour))
+
+    async def found(attribute, start, end):
+        span = attribute.minted_between(START + timedelta(hours=start), START + timedelta(hours=end))
+        return [visit.n for visit in await do.all(do.query(Visit, span, pk="a"))]
+
+    assert await found(Visit.day, 0, 24) == [0, 15, 23]
+    assert await found(Visit.day, 10, 30) == [24, 47]
+    assert await found(Visit.day, 24, 49) == [24, 47, 48]
+    assert await found(Visit.due, -1, 23) == [0, 15]
+    assert await found(Visit.due, 23, 47) == [23, 24]
+    with pytest.raises(InvalidValue, match=r"Visit\.day: minted_between\(\): no day begins between .* whole days"):
+        await found(Visit.day, 10, 11)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "match"),
+    [
+        (START, START, "no ulid can be minted in this span"),
+        (START, START - timedelta(1), "it ends before it begins"),
+        ("2024-01-01", START, "start='2024-01-01' is no datetime; datetime.fromisoformat"),
+        (START, None, "end=None is no datetime"),
+        (date(2024, 1, 1), START, "is no datetime"),
+        (0, 1, "start=0 is no datetime"),
+    ],
+)
+def test_what_is_no_span_is_refused_by_name(start, end, match):
+    with pytest.raises(InvalidValue, match=rf"Event\.id: minted_between\(\): .*{match}") as caught:
+        Event.id.minted_between(start, end)
+    assert (caught.value.model, caught.value.attribute) == ("Event", "id")

@@ -183,6 +183,11 @@ def test_a_span_without_a_tick_is_refused() -> None:
         bounds("ksuid", start + timedelta(milliseconds=100), start + timedelta(milliseconds=900))
     with pytest.raises(ValueError, match="function"):
         bounds(auto(list), start, start + timedelta(days=1))
+    for wrong in ("2024-01-01", None, 0, start.date()):
+        with pytest.raises(TypeError, match=r"start=.* is no datetime"):
+            bounds("ulid", wrong, start)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"end=.* is no datetime"):
+            bounds("ulid", start, wrong)  # type: ignore[arg-type]
 
 
 @given(st.text(max_size=40))
