@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, Ty
 from mintkey import _core
 from mintkey.conditions import Condition, Operand, Path, Steps, checked_step
 from mintkey.errors import ConfigurationError, InvalidValue, NotLoaded
-from mintkey.generators import Auto, as_auto, is_auto_generate, parse, span
+from mintkey.generators import Auto, AutoGenerate, as_auto, is_auto_generate, parse, span
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -233,14 +233,18 @@ class Attribute(Operand, Generic[T]):
             return unconverted
         converter = self.from_minted(auto)
         if converter is None:
-            raise ConfigurationError(
-                f"{self._label}: the strategy {auto.strategy.name!r} makes "
-                f"{'whole numbers' if auto.strategy.output == 'int' else 'text'}, "
-                f"which a {type(self).__name__} does not hold. Use another strategy or another attribute type",
-                model=self.model,
-                attribute=self.name,
-            )
+            raise ConfigurationError(f"{self._label}: {self._misfit(auto)}", model=self.model, attribute=self.name)
         return converter
+
+    def _misfit(self, auto: Auto) -> str:
+        """Why what `auto` mints does not fit, and the way out."""
+        strategy = cast("_core.Strategy", auto.strategy)
+        what, kind = f"the strategy {strategy.name!r}", type(self).__name__
+        if self.from_minted(as_auto(AutoGenerate(strategy.name))) is not None:
+            given = "=, ".join(name for name in ("prefix", "length") if name in strategy.parameters)
+            return f"{what} fits a {kind} only without {given}=. Leave it out, or use an attribute that holds text"
+        makes = "whole numbers" if strategy.output == "int" else "text"
+        return f"{what} makes {makes}, which a {kind} does not hold. Use another strategy or another attribute type"
 
     def check_declaration(self) -> None:
         """Refuse a declaration that cannot work; called when the model class is defined."""
@@ -340,20 +344,19 @@ class BooleanAttribute(Attribute[bool]):
     kind = "boolean"
 
 
-_UUID_BYTES = frozenset({"uuid4", "uuid7", "ulid"})
-
-
 def _uuid_from(auto: Auto) -> Callable[[Any], uuid.UUID] | None:
+    """What turns a minted id of 16 bytes into a UUID; neither a prefix nor a cut one can be told by it."""
     strategy = auto.strategy
-    if strategy is None or strategy.name not in _UUID_BYTES or strategy.length not in {26, 36}:
+    if strategy is None or strategy.prefix or strategy.parameters.get("length", 32) != 32:  # noqa: PLR2004  all digits
         return None
-    if strategy.name == "ulid":
-        return lambda text: uuid.UUID(bytes=parse(text, "ulid").bytes)
-    return uuid.UUID
+    name = strategy.name
+    if name in {"ulid", "typeid"}:
+        return lambda text: uuid.UUID(bytes=parse(text, name).bytes)
+    return uuid.UUID if name in {"uuid4", "uuid7"} else None
 
 
 class BinaryAttribute(Attribute[bytes]):
-    """Bytes. UUID and ULID strategies give their 16 bytes."""
+    """Bytes. UUID4, UUID7, ULID and TYPEID give their 16 bytes."""
 
     kind = "binary"
     key_kind = "binary"
@@ -831,8 +834,8 @@ def parse_iso(text: str) -> datetime:
 
 
 def _time_from(auto: Auto) -> Callable[[Any], datetime] | None:
-    """What turns a minted timestamp into a datetime."""
-    match auto.strategy.name if auto.strategy is not None else None:
+    """What turns a minted timestamp into a datetime; with a prefix it is no time."""
+    match auto.strategy.name if auto.strategy is not None and not auto.strategy.prefix else None:
         case "epoch":
             return lambda minted: _EPOCH + timedelta(seconds=minted)
         case "epoch_ms":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta, timezone
+from uuid import UUID
 
 import pytest
 
@@ -62,6 +63,8 @@ async def test_numbers_and_bytes_and_uuids_have_spans_too(do, clock):
         flake = NumberAttribute(default=auto("snowflake", node=7))
         raw = BinaryAttribute(default=AutoGenerate.ULID)
         uuid = UUIDAttribute(default=AutoGenerate.UUID7)
+        typed = UUIDAttribute(default=AutoGenerate.TYPEID)
+        packed = BinaryAttribute(default=AutoGenerate.TYPEID)
         at = NumberAttribute(default=AutoGenerate.EPOCH_MS)
 
     made = []
@@ -69,9 +72,10 @@ async def test_numbers_and_bytes_and_uuids_have_spans_too(do, clock):
         clock.set(START + timedelta(seconds=second))
         mixed = Mixed()
         await do.save(mixed)
+        assert (mixed.typed.version, UUID(bytes=mixed.packed).version) == (7, 7)
         made.append(mixed.pk)
     one, two = START + timedelta(seconds=1), START + timedelta(seconds=2)
-    for attribute in (Mixed.flake, Mixed.raw, Mixed.uuid, Mixed.at):
+    for attribute in (Mixed.flake, Mixed.raw, Mixed.uuid, Mixed.typed, Mixed.packed, Mixed.at):
         found = await do.all(do.scan(Mixed, attribute.minted_between(one, two)))
         assert [mixed.pk for mixed in found] == [made[1]]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -55,7 +55,7 @@ def refused(match: str, **members: Any) -> ConfigurationError:
 TEXTS = {"UUID4", "UUID7", "ULID", "KSUID", "NANOID", "TYPEID", "XID", "CUID2", "ISO8601", "ISO8601_MS"}
 INTEGERS = {"SNOWFLAKE", "EPOCH", "EPOCH_MS"}
 TIMES = {"EPOCH", "EPOCH_MS", "ISO8601", "ISO8601_MS"}
-IDENTS = {"UUID4", "UUID7", "ULID"}
+IDENTS = {"UUID4", "UUID7", "ULID", "TYPEID"}
 FITTING: dict[type[Attribute[Any]], set[str]] = {
     StringAttribute: TEXTS,
     NumberAttribute: INTEGERS,
@@ -105,8 +105,34 @@ def test_on_update_takes_a_strategy_only():
     define(at=StringAttribute(on_update=auto(lambda: "x")))
 
 
-def test_a_cut_uuid_is_no_uuid():
-    refused(r"Order\.ident", ident=UUIDAttribute(default=auto("uuid4", length=8)))
+@pytest.mark.parametrize("length", [8, 26, 31])
+def test_a_cut_uuid_is_no_uuid(length):
+    refused(
+        r"Order\.ident: the strategy 'uuid4' fits a UUIDAttribute only without length=",
+        ident=UUIDAttribute(default=auto("uuid4", length=length)),
+    )
+
+
+@pytest.mark.parametrize("parameter", ["default", "on_update"])
+@pytest.mark.parametrize(
+    ("kind", "strategy"),
+    [
+        (DatetimeAttribute, auto("iso8601", prefix="X")),
+        (DateAttribute, auto("iso8601_ms", prefix="X", plus=timedelta(1))),
+        (TTLAttribute, auto("iso8601", prefix="X")),
+        (UUIDAttribute, auto("uuid7", prefix="X")),
+        (UUIDAttribute, auto("ulid", prefix="ten-digits")),
+        (BinaryAttribute, auto("typeid", prefix="user")),
+    ],
+    ids=str,
+)
+def test_a_prefix_is_for_text_only(kind, strategy, parameter):
+    name = strategy.strategy.name
+    error = refused(
+        rf"^Order\.value: the strategy '{name}' fits a {kind.__name__} only without prefix=\. Leave it out",
+        value=kind(**{parameter: strategy}),
+    )
+    assert error.attribute == "value"
 
 
 def test_a_fixed_expiry_is_refused_and_a_lambda_proposed():
