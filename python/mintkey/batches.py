@@ -344,7 +344,7 @@ def save(
 
     def saving(item: Any) -> Operation[None]:
         if type(item) is not model:
-            raise TypeError(f"{schema.model}.batch_save() saves {schema.model}s, not {item!r}")
+            return _refuse_stranger(schema, item)
         return operations.save(schema, item, skip_hooks=skip_hooks)
 
     plain = schema.unhooked_save if skip_hooks else schema.plain_save
@@ -353,6 +353,12 @@ def save(
         plain = None
     prepare = None if plain is None else functools.partial(plain.many, model)
     return write(schema, items, saving, on_progress, prepare=prepare, awaiting=awaiting)
+
+
+def _refuse_stranger(schema: Schema, item: object) -> Operation[None]:
+    """What is run for an item that is no instance of the model: it fails as others do, and stops none of them."""
+    yield from ()
+    raise TypeError(f"{schema.model}.batch_save() saves {schema.model}s, not {item!r}")
 
 
 def _waves(running: list[_Running]) -> Iterator[list[_Running]]:

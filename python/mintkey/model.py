@@ -542,7 +542,8 @@ class Model(Tabled):
     def batch_save(cls, items: Iterable[Self], *, skip_hooks: bool = False, on_progress: Progress | None = None) -> int:
         """Save many items, with the minting, hooks and guards of `save()`; gives their number.
 
-        Any iterable of any length is read a chunk at a time. A failed item does not stop the others.
+        Any iterable of any length is read a chunk at a time. A failed item, such as no instance of the model, does not
+        stop the others.
 
         Args:
             items: instances of this model.
@@ -578,7 +579,7 @@ class Model(Tabled):
         """Delete many items, given as instances or keys; gives their number. Like `batch_save()` otherwise.
 
         A key is a dict, a tuple in the order of partition and sort key, or the partition key alone where it is all.
-        Hooks run for instances only.
+        Hooks run for instances only. A key that is none fails as an item does, and stops no other.
         """
         schema = cls.__mintkey_schema__
         store = store_of(schema)
@@ -606,8 +607,7 @@ class Model(Tabled):
         def deleting(item: Any) -> Operation[None]:
             if isinstance(item, cls):
                 return operations.delete(schema, item, skip_hooks=skip_hooks)
-            key, _ = arguments.key(schema, arguments.named_key(schema, item))
-            return operations.delete_by_key(schema, key)
+            return operations.delete_by_key(schema, item)
 
         return deleting
 

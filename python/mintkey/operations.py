@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
-from mintkey import _core, generators
+from mintkey import _core, arguments, generators
 from mintkey.arguments import check_condition
 from mintkey.conditions import Condition
 from mintkey.errors import (
@@ -29,6 +29,7 @@ from mintkey.minting import Saving, minted_now
 from mintkey.schema import WIDE, Mint, Schema, State
 
 if TYPE_CHECKING:
+    from mintkey.arguments import Key
     from mintkey.hooks import HookKind
     from mintkey.stores import Operation
 
@@ -553,8 +554,9 @@ def delete(
         yield from run_hooks(schema, instance, "after_delete")
 
 
-def delete_by_key(schema: Schema, key: _core.Key) -> Operation[None]:
+def delete_by_key(schema: Schema, given: Key) -> Operation[None]:
     """Remove the row of a key, whatever its version; hooks do not run."""
+    key, _ = arguments.key(schema, arguments.named_key(schema, given))
     yield schema.codec.delete(key, version=None)
 
 

@@ -421,12 +421,73 @@ async def test_deletes_take_instances_and_keys(do):
     assert items[0].is_dirty
 
 
-async def test_a_stranger_in_the_batch_is_refused(do):
-    class Other(Model):
-        pk = StringAttribute(partition_key=True)
+class Other(Model):
+    pk = StringAttribute(partition_key=True)
 
-    with pytest.raises(TypeError, match=r"Item\.batch_save\(\) saves Items"):
-        await do.batch_save(Item, [Other(pk="x")])
+
+@pytest.mark.parametrize("strangers", [[0], [700], [3, 499, 500, 1199]])
+async def test_what_is_no_instance_of_the_model_fails_alone(do, model, strangers):
+    items: list[Any] = [model(n=n) for n in range(1200)]
+    for at in strangers:
+        items[at] = Other(pk=str(at))
+    seen = []
+    with pytest.raises(
+        BatchIncomplete, match=f"{len(strangers)} of 1200 .* saves {model.__name__}s, not <?Other"
+    ) as caught:
+        await do.batch_save(model, items, on_progress=lambda *progress: seen.append(progress))
+    error = caught.value
+    assert seen == [(500, 1200), (1000, 1200), (1200, 1200)]
+    assert error.written == 1200 - len(strangers)
+    assert not error.stopped
+    assert [(item, type(reason)) for item, reason in error.failed] == [(items[at], TypeError) for at in strangers]
+    good = [item for item in items if type(item) is model]
+    assert not any(item.is_dirty for item in good)
+    assert {row.pk: row.n for row in await do.all(model.scan())} == {item.pk: item.n for item in good}
+
+
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
+async def test_an_item_that_cannot_even_be_shown_fails_alone(do, model):
+    strange = Unprintable()
+    with pytest.raises(BatchIncomplete) as caught:
+        await do.batch_save(model, [model(n=1), strange, model(n=2)])
+    assert [item for item, _ in caught.value.failed] == [strange]
+    assert caught.value.written == await do.count(model) == 2
+
+
+async def test_a_key_that_is_none_fails_alone(do):
+    items = [Item(pk="p", sk=f"{n:05}", n=n) for n in range(1200)]
+    await do.batch_save(Item, items)
+    keys: list[Any] = [("p", f"{n:05}") for n in range(600)]
+    wrong: dict[int, Any] = {
+        0: ("p", ""),
+        10: "p",
+        499: ("p", 5),
+        500: {"pk": "p"},
+        550: ("", "x"),
+        551: {"pk": "p", "sk": "x", "n": 1},
+    }
+    wrong |= {552: {"pk": "p", "sk": "x", "elsewhere": 1}, 599: None}
+    for at, key in wrong.items():
+        keys[at] = key
+    seen = []
+    given = [*keys, items[700], items[701]]
+    with pytest.raises(BatchIncomplete, match="8 of 602 items") as caught:
+        await do.batch_delete(Item, given, on_progress=lambda *progress: seen.append(progress))
+    error = caught.value
+    assert seen == [(500, 602), (602, 602)]
+    assert error.written == 594
+    assert not error.stopped
+    assert [key for key, _ in error.failed] == list(wrong.values())
+    invalid, mistaken = InvalidValue, TypeError
+    kinds = [invalid, mistaken, invalid, mistaken, invalid, mistaken, mistaken, mistaken]
+    assert [type(reason) for _, reason in error.failed] == kinds
+    assert error.__cause__ is error.failed[0][1]
+    left = sorted(n for n in wrong) + [n for n in range(600, 1200) if n not in (700, 701)]
+    assert [row.n for row in await do.all(do.query(Item, pk="p"))] == left
 
 
 async def test_a_query_is_read_as_the_call_is_made(do):
