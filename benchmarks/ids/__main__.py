@@ -50,15 +50,16 @@ def floor_module(folder: Path) -> ModuleType:
     return module
 
 
-def rivals() -> dict[str, dict[str, Callable[[], Any]]]:
-    """The rivals of each strategy, by name, as far as they are installed."""
+def rivals() -> tuple[dict[str, dict[str, Callable[[], Any]]], list[str]]:
+    """The rivals of each strategy, by name, as far as they are installed; and those that are not."""
     found: dict[str, dict[str, Callable[[], Any]]] = {name: {} for name in STRATEGIES}
+    left_out: list[str] = []
 
     def add(strategy: str, name: str, module: str, make: Callable[[Any], Callable[[], Any]]) -> None:
         try:
             found[strategy][name] = make(importlib.import_module(module))
         except ImportError as missing:
-            print(f"left out: {name} ({missing})", file=sys.stderr)
+            left_out.append(f"{name} makes no {strategy} here: {missing}")
 
     add("uuid4", "uuid", "uuid", lambda m: lambda: str(m.uuid4()))
     add("uuid4", "uuid-utils", "uuid_utils", lambda m: lambda: str(m.uuid4()))
@@ -88,7 +89,7 @@ def rivals() -> dict[str, dict[str, Callable[[], Any]]]:
             "pydynox.generators",
             partial(of_pydynox, member=member),
         )
-    return found
+    return found, left_out
 
 
 def of_pydynox(module: Any, member: str) -> Callable[[], Any]:
@@ -156,7 +157,7 @@ def main() -> int:
         floor = floor_module(Path(folder))
     names: list[tuple[str, str]] = []
     cases: list[tuple[Callable[[Callable[[], Any]], float], Callable[[], Any]]] = []
-    beside = rivals()
+    beside, missed = rivals()
     for strategy in chosen:
         for who, function in (
             ("C", getattr(floor, strategy)),
@@ -169,7 +170,6 @@ def main() -> int:
     cases += [(many, lambda: floor.ulid_many(BURST)), (many, lambda: generators.generate_many("ulid", BURST))]
     medians = dict(zip(names, measure(cases, options.rounds), strict=True))
 
-    missed = []
     print(f"{'':12}{'C':>8}{'mintkey':>10}{'ratio':>8}   rivals (their time, how often mintkey's)")
     for strategy in [*chosen, "1000 ulids"]:
         least, ours = medians[strategy, "C"], medians[strategy, "mintkey"]

@@ -113,11 +113,12 @@ class Driver:
             await asyncio.gather(*(self.in_turn(1) for _ in range(tasks)))
 
 
-def mappers(url: str) -> tuple[type[Any], type[Any]]:
-    """The same model in popoto and in redis-om, which both read their address from the environment."""
+def mappers(url: str) -> tuple[type[Any], type[Any], type[Any]]:
+    """The same model in popoto, in redis-om and in its awaited twin, which read their address from the environment."""
     os.environ["REDIS_URL"] = os.environ["REDIS_OM_URL"] = url
     popoto = importlib.import_module("popoto")
     redis_om = importlib.import_module("redis_om")
+    awaited = importlib.import_module("aredis_om")
 
     class Popoto(popoto.Model):  # type: ignore[misc, name-defined]
         pk = popoto.AutoKeyField()
@@ -132,17 +133,51 @@ def mappers(url: str) -> tuple[type[Any], type[Any]]:
         total: float
         name: str
 
-    return Popoto, RedisOm
+    class AwaitedRedisOm(awaited.HashModel, index=True):  # type: ignore[misc, name-defined]
+        created_at: str
+        status: str
+        total: float
+        name: str
+
+    return Popoto, RedisOm, AwaitedRedisOm
+
+
+VALUES: dict[str, Any] = {"created_at": CREATED, "status": "new", "total": 99.99, "name": "Widget"}
 
 
 def others(made: type[Any], count: int) -> None:
     for _ in range(count):
-        made(created_at=CREATED, status="new", total=99.99, name="Widget").save()
+        made(**VALUES).save()
+
+
+def others_given(made: type[Any], count: int) -> None:
+    for i in range(count):
+        made(pk=f"{i:032}", **VALUES).save()
+
+
+def popoto_batch(made: type[Any]) -> None:
+    made.bulk_create([made(**VALUES) for _ in range(BATCH)])
+
+
+def redis_om_batch(made: type[Any]) -> None:
+    pipeline = made.db().pipeline(transaction=False)
+    made.add([made(**VALUES) for _ in range(BATCH)], pipeline)
+    pipeline.execute()
+
+
+async def in_turn_with(made: type[Any], name: str, count: int) -> None:
+    for _ in range(count):
+        await getattr(made(**VALUES), name)()
+
+
+async def at_once_with(made: type[Any], name: str, tasks: int, turns: int) -> None:
+    for _ in range(turns):
+        await asyncio.gather(*(in_turn_with(made, name, 1) for _ in range(tasks)))
 
 
 def jobs(url: str) -> Iterator[Job]:
     driver = Driver(url)
-    popoto, redis_om = mappers(url)
+    popoto, redis_om, aredis_om = mappers(url)
     hset, hgetall = "redis-py HSET", "redis-py HGETALL"
     yield Job(
         "save(), key minted",
@@ -158,13 +193,15 @@ def jobs(url: str) -> Iterator[Job]:
     yield Job(
         "save(), key given",
         EACH,
-        {OURS: save_given, hset: driver.save_given},
-        [Bar(hset, 0.8), Bar(hset, 0.5, cpu=True)],
+        {
+            OURS: save_given,
+            hset: driver.save_given,
+            "popoto": lambda: others_given(popoto, EACH),
+            "redis-om": lambda: others_given(redis_om, EACH),
+        },
+        [Bar(hset, 0.8), Bar(hset, 0.5, cpu=True), Bar("popoto", 0.2), Bar("redis-om", 0.5)],
     )
-    made, kept = (
-        popoto(created_at=CREATED, status="new", total=99.99, name="Widget"),
-        redis_om(created_at=CREATED, status="new", total=99.99, name="Widget"),
-    )
+    made, kept = popoto(**VALUES), redis_om(**VALUES)
     made.save()
     kept.save()
     yield Job(
@@ -184,24 +221,46 @@ def jobs(url: str) -> Iterator[Job]:
         {"with an index": lambda: save(Indexed), "save() without": lambda: save(Item)},
         [Bar("save() without", 1.5, ours="with an index")],
     )
-    yield batches("batch_save of 10,000", driver)
+    yield batches(
+        "batch_save of 10,000",
+        driver,
+        {"popoto": lambda: popoto_batch(popoto), "redis-om": lambda: redis_om_batch(redis_om)},
+        [Bar("popoto", 0.2), Bar("redis-om", 0.5)],
+    )
     event_loop = asyncio.new_event_loop()
 
     def awaiting(work: Callable[..., Coroutine[Any, Any, None]], *counts: int) -> Callable[[], None]:
         return lambda: event_loop.run_until_complete(work(*counts))
 
-    both = {OURS: awaiting(at_once, 64, 5), "redis.asyncio": awaiting(driver.at_once, 64, 5)}
-    yield Job("64 tasks, asave()", 64 * 5, both, [Bar("redis.asyncio", 0.35)])
-    both = {OURS: awaiting(in_turn, 200), "redis.asyncio": awaiting(driver.in_turn, 200)}
-    yield Job("one task, asave()", 200, both, [Bar("redis.asyncio", 0.9)])
+    yield Job(
+        "64 tasks, asave()",
+        64 * 5,
+        {
+            OURS: awaiting(at_once, 64, 5),
+            "redis.asyncio": awaiting(driver.at_once, 64, 5),
+            "popoto": awaiting(at_once_with, popoto, "async_save", 64, 5),
+            "redis-om": awaiting(at_once_with, aredis_om, "save", 64, 5),
+        },
+        [Bar("redis.asyncio", 0.35), Bar("popoto", 0.2), Bar("redis-om", 0.5)],
+    )
+    yield Job(
+        "one task, asave()",
+        200,
+        {
+            OURS: awaiting(in_turn, 200),
+            "redis.asyncio": awaiting(driver.in_turn, 200),
+            "popoto": awaiting(in_turn_with, popoto, "async_save", 200),
+            "redis-om": awaiting(in_turn_with, aredis_om, "save", 200),
+        },
+        [Bar("redis.asyncio", 0.9), Bar("popoto", 0.2), Bar("redis-om", 0.5)],
+    )
     event_loop.run_until_complete(driver.awaited.aclose())
     event_loop.close()
 
 
-def batches(name: str, driver: Driver) -> Job:
-    return Job(
-        name, BATCH, {OURS: batch, "redis-py pipeline": driver.batch}, [Bar("redis-py pipeline", 0.7)], share=0.5
-    )
+def batches(name: str, driver: Driver, others: dict[str, Callable[[], object]], bars: list[Bar]) -> Job:
+    runs: dict[str, Callable[[], object]] = {OURS: batch, "redis-py pipeline": driver.batch}
+    return Job(name, BATCH, runs | others, [Bar("redis-py pipeline", 0.7), *bars], share=0.5)
 
 
 def memory_of_a_row(url: str) -> Row:
@@ -249,4 +308,4 @@ def rows(rounds: int) -> Iterator[Row]:
         yield streamed(PLACE, url, 10_000, 1_000_000)
     # Here each has work enough to keep a processor awake.
     with servers.server() as url, connect(url):
-        yield from measured(PLACE, batches("batch_save, a processor each", Driver(url)), rounds)
+        yield from measured(PLACE, batches("batch_save, a processor each", Driver(url), {}, []), rounds)
