@@ -264,8 +264,14 @@ def connect(url: str, name: str = _DEFAULT, rate_limit: RateLimit | None = None)
     """Open the store at `url` and make it the one that models without a store of their own use.
 
     Args:
-        url: `sqlite:///shop.db`, `sqlite:////absolute/shop.db`, or `sqlite://` in memory; with `?timeout=5`
-            (seconds) and `?sync=full` or `?sync=normal`.
+        url: where items are kept; what else it may say is in the guide to each store.
+
+            - `sqlite:///shop.db`, `sqlite:////absolute/shop.db`, or `sqlite://` in memory
+            - `redis://user:password@host:6379/0?prefix=shop`, `rediss://…` (TLS), `unix:///run/redis.sock`
+            - `redis-cluster://a:7000,b:7001?prefix=shop`, `rediss-cluster://…`
+            - `dynamodb://eu-west-1?table_prefix=shop-`, also with `endpoint=` and `profile=`
+
+            All take `?timeout=5` (seconds).
         name: what `ModelConfig(store=…)` calls it; connecting a name again replaces the store of that name.
         rate_limit: how fast the store is read and written: a `FixedRate` or an `AdaptiveRate` of `mintkey.rate_limit`.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import urllib.parse
+from pathlib import Path
 
 import pytest
 import redis
@@ -41,6 +43,51 @@ async def test_a_wrong_password_is_said_and_not_shown(do, secure, login):
         assert "wr0ng" not in f"{caught.value!r} {caught.value} {caught.value.__cause__} {store!r}"
         with pytest.raises(ConfigurationError, match="password"):
             await do.count(Widget)
+
+
+RIGHTS = re.compile(r"ACL SETUSER shop on >password (.*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize("kind", ["server", "cluster"])
+async def test_a_user_with_the_rights_that_the_guide_names(do, request, kind):
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "redis.md").read_text(encoding="utf-8")
+    named = RIGHTS.search(guide)
+    assert named is not None
+    rights = named[1].split()
+    address = urllib.parse.urlsplit(request.getfixturevalue(kind))
+    places = address.netloc.rpartition("@")[2].split(",")
+    if kind == "cluster":
+        host, _, port = places[0].rpartition(":")
+        nodes = redis.RedisCluster(host, int(port)).get_nodes()
+        places = [f"{node.host}:{node.port}" for node in nodes]
+    servers = [redis.Redis(place.rpartition(":")[0], int(place.rpartition(":")[2])) for place in places]
+    for server in servers:
+        server.execute_command("ACL", "SETUSER", "shop", "on", ">password", *rights)
+    try:
+        with connect(address._replace(netloc=f"shop:password@{','.join(places)}", query="prefix=shop").geturl()):
+            made = await do.create(Widget, product="Widget", kind="new")
+            made.kind = "old"
+            await do.save(made)
+            assert await do.batch_save(Widget, [Widget(product=str(n), kind="new") for n in range(700)]) == 700
+            assert await do.batch_save(Named, [Named(name=str(n), n=n) for n in range(700)]) == 700
+            assert await do.count(Widget, kind="new") == 700
+            assert len(await do.all(Widget.query(kind="new", descending=True))) == 700
+            assert len(await do.all(Widget.scan(attributes=["product"]))) == 701
+            assert (await do.first(Widget.query(kind="old"))).id == made.id
+            await do.update(made, product="Thing")
+            await do.delete(made)
+            assert await do.count(Named) == 700
+            for model in (Widget, Named):
+                await do.delete_table(model)
+                assert not await do.table_exists(model)
+        with (
+            connect(address._replace(netloc=f"shop:password@{','.join(places)}", query="prefix=other").geturl()),
+            pytest.raises(ConfigurationError, match="guide to Redis"),
+        ):
+            await do.create(Widget, product="Widget")
+    finally:
+        for server in servers:
+            server.execute_command("ACL", "DELUSER", "shop")
 
 
 async def test_an_encrypted_server_is_not_trusted_without_its_authority(do, secure):

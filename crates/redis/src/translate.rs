@@ -186,7 +186,9 @@ pub fn refusal(text: &str) -> Error {
             "Redis asks for another user or password: write redis://user:password@host, or redis://:password@host for the default user",
         )
     } else if says("NOPERM") {
-        Error::configuration(format!("this Redis user may not do that: {text}"))
+        Error::configuration(format!(
+            "this Redis user may not do that: {text}. The guide to Redis lists the commands that a user needs"
+        ))
     } else if is_passing(text) {
         not_done(format!(
             "Redis cannot answer at the moment, nothing was written: {text}"
