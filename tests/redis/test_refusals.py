@@ -45,12 +45,13 @@ async def test_a_wrong_password_is_said_and_not_shown(do, secure, login):
             await do.count(Widget)
 
 
+GUIDE = Path(__file__).parents[2] / "docs/guides/redis.md"
 RIGHTS = re.compile(r"ACL SETUSER shop on >password (.*?)```", re.DOTALL)
 
 
 @pytest.mark.parametrize("kind", ["server", "cluster"])
 async def test_a_user_with_the_rights_that_the_guide_names(do, request, kind):
-    guide = (Path(__file__).parents[2] / "docs" / "guides" / "redis.md").read_text(encoding="utf-8")
+    guide = GUIDE.read_text(encoding="utf-8")
     named = RIGHTS.search(guide)
     assert named is not None
     rights = named[1].split()
