@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mintkey_ids::{Draft, Kind, Parsed, Strategy, candidates, likeliest, parse};
+use mintkey_ids::{Draft, Kind, Parsed, Strategy, candidates, likeliest, parse, prefixed};
 
 fn bits(parsed: &Parsed) -> u128 {
     parsed
@@ -53,4 +53,5 @@ fuzz_target!(|text: &str| {
         }
     }
     let _ = likeliest(text);
+    let _ = prefixed(text);
 });

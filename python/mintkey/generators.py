@@ -15,6 +15,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from datetime import datetime, timedelta, timezone
 from enum import Enum
+from operator import index
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, overload
 
 from mintkey import _core
@@ -184,6 +185,10 @@ def _member(strategy: AutoGenerate | str) -> AutoGenerate:
         raise ValueError(f"Invalid strategy {strategy!r}. Valid strategies are: {names}") from None
 
 
+#: What may be added to a time. It leaves today within the years 1 to 9999.
+_FARTHEST: Final = timedelta(days=730_000)
+
+
 def auto(
     strategy: AutoGenerate | str | Callable[[], Any],
     /,
@@ -202,7 +207,7 @@ def auto(
         **parameters: ``prefix`` (all that give text), ``length`` (UUID4: that many hexadecimal
             digits, 1-32; CUID2: 2-32), ``size`` and ``alphabet`` (NANOID), ``node`` (0-1023, or a
             range such as ``"32-47"``) and ``epoch`` (ms since 1970; SNOWFLAKE), ``plus`` (a
-            timedelta; EPOCH, EPOCH_MS, ISO8601, ISO8601_MS).
+            timedelta, at most 730,000 days either way; EPOCH, EPOCH_MS, ISO8601, ISO8601_MS).
 
     Raises:
         TypeError: a parameter that this strategy does not take.
@@ -223,6 +228,8 @@ def auto(
     if plus is not None:
         if not isinstance(plus, timedelta):
             raise TypeError(f"plus={plus!r} is no timedelta")
+        if abs(plus) > _FARTHEST:
+            raise ValueError(f"plus={plus!r} is over {_FARTHEST.days:,} days, about 2,000 years, and leads to no date")
         parameters["plus"] = plus // timedelta(milliseconds=1)
     return Auto(Strategy(member.value, **parameters), None, when, plus)
 
@@ -249,7 +256,7 @@ instant: ContextVar[Callable[[], int] | None] = ContextVar("mintkey.instant", de
 
 
 def _resolve(strategy: AutoGenerate | Auto | str) -> Auto:
-    return _PLAIN[_member(strategy)] if isinstance(strategy, str) else as_auto(strategy)
+    return as_auto(strategy) if isinstance(strategy, (AutoGenerate, Auto)) else _PLAIN[_member(strategy)]
 
 
 @overload
@@ -302,8 +309,13 @@ def generate_many(strategy: AutoGenerate | Auto | str, n: int) -> list[Any]:
         True
 
     Raises:
+        TypeError: an ``n`` that is no whole number.
         ValueError: an unknown strategy, or a negative ``n``.
     """
+    try:
+        n = index(n)
+    except TypeError:
+        raise TypeError(f"n={n!r} is no whole number") from None
     if n < 0:
         raise ValueError(f"n={n} is negative")
     made = _resolve(strategy)
@@ -424,9 +436,14 @@ def parse(value: str | int | UUID, kind: AutoGenerate | Auto | str | None = None
 
     Raises:
         InvalidId: it is none; the message names the position and the reason.
+        TypeError: it is neither text, nor an integer, nor a UUID.
         ValueError: an unknown strategy.
     """
     if not isinstance(value, (str, int)):
+        from uuid import UUID
+
+        if not isinstance(value, UUID):
+            raise TypeError(f"an id is a str, an int or a UUID, not {value!r}")
         value = str(value)
     core = None if kind is None else _resolve(kind).strategy
     return ParsedId(str(value), _core.parse(value, core))
@@ -438,6 +455,8 @@ def candidates(text: str) -> list[ParsedId]:
     >>> [found.kind.value for found in candidates("1541815603606036480")]
     ['snowflake', 'epoch_ms']
     """
+    if not isinstance(text, str):
+        raise TypeError(f"candidates() reads a text, not {text!r}")
     names = _core.candidates(text)
     return [parse(text, name) for name in names]
 

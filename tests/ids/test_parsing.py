@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -81,7 +83,11 @@ def test_a_uuid_object_and_its_forms() -> None:
         ("ORDER#8ZZZZZZZZZZZZZZZZZZZZZZZZZ", auto("ulid", prefix="ORDER#"), "at position 6"),
         ("01ARZ3NDEKTSV4RRFFQ69G5FAV", auto("ulid", prefix="ORDER#"), 'does not begin with "ORDER#"'),
         ("2024-02-30T00:00:00Z", "iso8601", "there is no day 30 at position 8"),
-        ("x", None, "has the form of no id: none has 1 characters"),
+        ("x", None, r"has the form of no id and no timestamp; name the strategy .* auto\("),
+        ("9223372036854775808", None, "is no snowflake: it exceeds 63 bits"),
+        ("2024-01-01", None, "is no iso8601: it is 10 characters long, not 20"),
+        ("ORDER#01ARZ3NDEKTSV4RRFFQ69G5FAV", None, r"named it is: parse\(…, auto\(\"ulid\", prefix='ORDER#'\)\)"),
+        ("é/9m4e2mr0ui3e8a215n4g", None, r"auto\(\"xid\", prefix='é/'\)"),
         ("", None, "has the form of no id"),
         ("", "ulid", "it is 0 characters long, not 26"),
         ("\ud800" * 26, None, "has the form of no id"),
@@ -97,9 +103,27 @@ def test_what_is_none_is_refused_with_position_and_reason(text: str | int, kind:
 
 
 def test_what_is_no_text_is_a_type_error() -> None:
-    for wrong in (None, 1.5, b"x", True):
-        with pytest.raises((TypeError, InvalidId)):
-            parse(wrong)  # type: ignore[arg-type]
+    wrongs: tuple[Any, ...] = (None, 1.5, b"01ARZ3NDEKTSV4RRFFQ69G5FAV", True, [], Decimal(1704067200))
+    for wrong in wrongs:
+        with pytest.raises(TypeError, match="an id is a str"):
+            parse(wrong)
+        with pytest.raises(TypeError, match="reads a text"):
+            candidates(wrong)
+
+
+def test_what_is_no_strategy_is_told_which_there_are() -> None:
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    wrongs: tuple[Any, ...] = (5, None, [], "nope", b"ulid")
+    for wrong in wrongs:
+        with pytest.raises(ValueError, match=r"Invalid strategy .*: uuid4, uuid7, ulid"):
+            generate_value(wrong)
+        with pytest.raises(ValueError, match="Invalid strategy"):
+            generate_many(wrong, 1)
+        with pytest.raises(ValueError, match="Invalid strategy"):
+            bounds(wrong, start, start + timedelta(1))
+        if wrong is not None:
+            with pytest.raises(ValueError, match="Invalid strategy"):
+                parse("x", wrong)
 
 
 def test_candidates() -> None:

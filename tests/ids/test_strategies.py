@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -139,6 +139,42 @@ def test_a_parameter_that_a_strategy_does_not_take_is_a_type_error(strategy: Any
 def test_a_value_out_of_range_is_a_value_error(strategy: Any, parameters: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         auto(strategy, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parameters", "error"),
+    [
+        ("nanoid", {"size": 1.5}, TypeError),
+        ("nanoid", {"size": True}, TypeError),
+        ("nanoid", {"size": 10**30}, ConfigurationError),
+        ("nanoid", {"alphabet": b"ab"}, TypeError),
+        ("uuid4", {"length": None}, TypeError),
+        ("ulid", {"prefix": 5}, TypeError),
+        ("ulid", {"prefix": "\ud800"}, ConfigurationError),
+        ("snowflake", {"epoch": 10**20}, ConfigurationError),
+        ("snowflake", {"node": 1.5}, TypeError),
+        ("iso8601", {"plus": timedelta(days=999_999_999)}, ValueError),
+        ("epoch", {"plus": timedelta(days=-730_001)}, ValueError),
+    ],
+)
+def test_a_wrong_parameter_is_named(strategy: str, parameters: dict[str, Any], error: type[Exception]) -> None:
+    (name,) = parameters
+    with pytest.raises(error, match=f"^{name}="):
+        auto(strategy, **parameters)
+
+
+def test_how_many_is_a_whole_number() -> None:
+    for wrong in ("5", 1.5, None):
+        with pytest.raises(TypeError, match=r"n=.* is no whole number"):
+            generators.generate_many("ulid", wrong)  # type: ignore[arg-type]
+
+
+def test_the_farthest_times_can_be_written() -> None:
+    for days in (-730_000, 730_000):
+        strategy = auto("iso8601", plus=timedelta(days=days))
+        with frozen("2024-01-01T00:00:00Z"):
+            moment = generators.parse(generate_value(strategy)).datetime
+        assert moment == datetime(2024, 1, 1, tzinfo=timezone.utc) + timedelta(days=days)
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:

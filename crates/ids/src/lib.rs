@@ -28,6 +28,7 @@ pub use hex::{write_hex, write_uuid};
 pub use iso8601::{write_iso8601, write_iso8601_ms};
 pub use parse::{
     Parsed, candidates, integer_kind, likeliest, parse, parse_bits, parse_int, parse_ksuid,
+    prefixed,
 };
 pub use strategy::{
     CUID2_LENGTH, Draft, Kind, NANOID_ALPHABET, NANOID_SIZE, Parameters, Strategy, check_prefix,

@@ -407,22 +407,55 @@ pub const fn integer_kind(value: i64) -> Kind {
     }
 }
 
-/// The format that a text of this length was probably meant to be, to say what is wrong with it.
+/// The format that a text without candidates was probably meant to be, to say what is wrong with it.
 #[must_use]
 pub fn likeliest(text: &str) -> Option<Kind> {
+    let bytes = text.as_bytes();
     let typed = text
         .rsplit_once('_')
         .is_some_and(|(_, suffix)| suffix.len() == 26);
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let dated = bytes.len() >= 10
+        && bytes[..4].iter().all(u8::is_ascii_digit)
+        && (bytes[4], bytes[7]) == (b'-', b'-');
     match text.chars().count() {
         _ if typed => Some(Kind::Typeid),
+        24 if dated => Some(Kind::Iso8601Ms),
+        _ if dated => Some(Kind::Iso8601),
+        ..=20 if number => Some(Kind::Snowflake),
         36 | 32 => Some(Kind::Uuid4),
         27 => Some(Kind::Ksuid),
         26 => Some(Kind::Ulid),
-        24 if text.contains(':') => Some(Kind::Iso8601Ms),
         24 => Some(Kind::Cuid2),
         21 => Some(Kind::Nanoid),
-        20 if text.contains(':') => Some(Kind::Iso8601),
         20 => Some(Kind::Xid),
         _ => None,
     }
+}
+
+/// The text before an id, and the id's format, where a mark such as `#` parts them. Formats that fit any text are not
+/// looked for.
+#[must_use]
+pub fn prefixed(text: &str) -> Option<(&str, Kind)> {
+    [
+        Kind::Uuid4,
+        Kind::Uuid7,
+        Kind::Ksuid,
+        Kind::Ulid,
+        Kind::Iso8601Ms,
+        Kind::Iso8601,
+        Kind::Xid,
+    ]
+    .into_iter()
+    .find_map(|kind| {
+        let plain = Strategy::plain(kind);
+        let (prefix, id) = text.split_at_checked(text.len().checked_sub(plain.body_len())?)?;
+        let parted = prefix.ends_with(|last: char| !last.is_alphanumeric());
+        // Lower-case letters after '_' are meant to be a TypeID's.
+        let typed = kind == Kind::Ulid
+            && prefix.ends_with('_')
+            && id.bytes().any(|byte| byte.is_ascii_lowercase());
+        (parted && !typed && parse(&plain, id).is_ok()).then_some((prefix, kind))
+    })
 }

@@ -2,6 +2,7 @@
 
 use mintkey_ids::{
     Draft, Kind, Parameters, Strategy as Format, bounds, candidates, likeliest, parse, parse_int,
+    prefixed,
 };
 use proptest::prelude::*;
 
@@ -99,11 +100,56 @@ proptest! {
         let _ = parse(&Format::plain(kind), &text);
         let _ = candidates(&text);
         let _ = likeliest(&text);
+        let _ = prefixed(&text);
     }
 
     #[test]
     fn no_span_makes_bounds_panic(kind in kinds(), start: i64, end: i64) {
         let _ = bounds(&Format::plain(kind), start, end);
+    }
+}
+
+#[test]
+fn a_text_that_is_none_is_told_what_it_was_meant_to_be() {
+    for (text, kind) in [
+        ("9223372036854775808", Some(Kind::Snowflake)),
+        ("-9223372036854775809", Some(Kind::Snowflake)),
+        ("80000000000000000000000000", Some(Kind::Ulid)),
+        ("2024-01-01", Some(Kind::Iso8601)),
+        ("2024-02-30T00:00:00.000Z", Some(Kind::Iso8601Ms)),
+        ("550e8400-e29b-11d4-a716-446655440000", Some(Kind::Uuid4)),
+        ("user_01h455vb4pex5vsknk084sn02U", Some(Kind::Typeid)),
+        ("-", None),
+        ("", None),
+    ] {
+        assert_eq!(likeliest(text), kind, "{text}");
+    }
+}
+
+#[test]
+fn an_id_behind_a_prefix_is_found_where_a_mark_parts_them() {
+    for (text, found) in [
+        (
+            "ORDER#01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            Some(("ORDER#", Kind::Ulid)),
+        ),
+        ("é/01ARZ3NDEKTSV4RRFFQ69G5FAV", Some(("é/", Kind::Ulid))),
+        (
+            "u-550e8400-e29b-41d4-a716-446655440000",
+            Some(("u-", Kind::Uuid4)),
+        ),
+        ("LOG#2024-01-01T00:00:00Z", Some(("LOG#", Kind::Iso8601))),
+        (
+            "ORDER_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            Some(("ORDER_", Kind::Ulid)),
+        ),
+        ("Order_01h455vb4pex5vsknk084sn02q", None),
+        ("ORDER01ARZ3NDEKTSV4RRFFQ69G5FAV", None),
+        ("ORDER#81ARZ3NDEKTSV4RRFFQ69G5FAV", None),
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV", None),
+        ("", None),
+    ] {
+        assert_eq!(prefixed(text), found, "{text}");
     }
 }
 

@@ -14,9 +14,9 @@ use mintkey_ids::clock::EngineClock;
 use mintkey_ids::engine::{self, Session};
 use mintkey_ids::node::NodeChoice;
 use mintkey_ids::{Draft, Kind, Parameters, Reading, Refusal, Strategy};
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
 pub use parsing::{bounds, candidates, from_bytes, parse};
 pub use plain::register;
@@ -207,10 +207,50 @@ impl PyStrategy {
     }
 }
 
+/// A parameter that is text.
+fn text(given: &Bound<'_, PyDict>, name: &str) -> PyResult<Option<String>> {
+    let Some(value) = given.get_item(name)? else {
+        return Ok(None);
+    };
+    let Ok(text) = value.cast::<PyString>() else {
+        let message = format!("{name}={} is no text", value.repr()?);
+        return Err(PyTypeError::new_err(message));
+    };
+    text.to_cow()
+        .map(|text| Some(text.into_owned()))
+        .or_else(|_| {
+            let message = format!("{name}={} holds a lone surrogate", value.repr()?);
+            Err(error(given.py(), "ConfigurationError", &message))
+        })
+}
+
+/// A parameter that is a whole number.
+fn int(given: &Bound<'_, PyDict>, name: &str) -> PyResult<Option<i64>> {
+    let Some(value) = given.get_item(name)? else {
+        return Ok(None);
+    };
+    let told = match value.extract() {
+        Ok(int) if !value.is_instance_of::<PyBool>() => return Ok(Some(int)),
+        Err(wrong) if wrong.is_instance_of::<PyOverflowError>(given.py()) => {
+            let message = format!("{name}={value} is far out of range");
+            return Err(error(given.py(), "ConfigurationError", &message));
+        }
+        _ => value.repr()?,
+    };
+    let message = format!("{name}={told} is no whole number");
+    Err(PyTypeError::new_err(message))
+}
+
 fn node_choice(node: &Bound<'_, PyAny>) -> PyResult<NodeChoice> {
     let text = match node.cast::<PyString>() {
-        Ok(text) => text.to_cow()?.into_owned(),
-        Err(_) => node.cast::<PyInt>()?.to_string(),
+        Ok(text) => text.to_string_lossy().into_owned(),
+        Err(_) if node.is_instance_of::<PyInt>() => node.str()?.to_string_lossy().into_owned(),
+        Err(_) => {
+            return Err(PyTypeError::new_err(format!(
+                "node={} is neither a number nor a range such as \"32-47\"",
+                node.repr()?
+            )));
+        }
     };
     NodeChoice::parse(&text).map_err(|wrong| error(node.py(), "ConfigurationError", &wrong.0))
 }
@@ -248,31 +288,19 @@ impl PyStrategy {
                 )));
             }
         }
-        let text = |key: &str| -> PyResult<Option<String>> {
-            given
-                .get_item(key)?
-                .map(|value| value.extract())
-                .transpose()
-        };
-        let int = |key: &str| -> PyResult<Option<i64>> {
-            given
-                .get_item(key)?
-                .map(|value| value.extract())
-                .transpose()
-        };
-        let (prefix, alphabet) = (text("prefix")?, text("alphabet")?);
+        let (prefix, alphabet) = (text(given, "prefix")?, text(given, "alphabet")?);
         let node = given
             .get_item("node")?
             .map(|node| node_choice(&node))
             .transpose()?;
         let parameters = Parameters {
             prefix: prefix.as_deref(),
-            size: int("size")?,
+            size: int(given, "size")?,
             alphabet: alphabet.as_deref(),
-            length: int("length")?,
+            length: int(given, "length")?,
             node,
-            epoch: int("epoch")?,
-            plus_ms: int("plus")?,
+            epoch: int(given, "epoch")?,
+            plus_ms: int(given, "plus")?,
         };
         Strategy::new(kind, &parameters)
             .map(Self::new)

@@ -96,15 +96,21 @@ fn recognised(value: &Bound<'_, PyAny>) -> PyResult<Result<Parsed, String>> {
         return Ok(mintkey_ids::parse(&Strategy::plain(*kind), &text)
             .map_err(|wrong| refused(*kind, &wrong)));
     }
+    if let Some((prefix, kind)) = mintkey_ids::prefixed(&text) {
+        let prefix = PyString::new(value.py(), prefix).repr()?;
+        return Ok(Err(format!(
+            "is no id as it stands; with its prefix named it is: \
+             parse(…, auto(\"{kind}\", prefix={prefix}))"
+        )));
+    }
     Ok(Err(match mintkey_ids::likeliest(&text) {
         Some(kind) => match mintkey_ids::parse(&Strategy::plain(kind), &text) {
             Err(wrong) => refused(kind, &wrong),
             Ok(parsed) => return Ok(Ok(parsed)),
         },
-        None => format!(
-            "has the form of no id: none has {} characters; name the strategy if it has parameters",
-            text.chars().count()
-        ),
+        None => "has the form of no id and no timestamp; name the strategy if it has parameters, \
+                 as in parse(…, auto(\"nanoid\", size=12))"
+            .to_owned(),
     }))
 }
 
