@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from mintkey import Model, connect
-from mintkey.errors import ConfigurationError, MintkeyError, StoreUnavailable
+from mintkey.errors import ConfigurationError, InvalidValue, MintkeyError, StoreUnavailable
 from mintkey.fields import AutoKeyField, Field, IndexedField, KeyField
 
 
@@ -111,13 +111,28 @@ async def test_a_key_of_another_type_is_refused_and_left_alone(do, url, raw, pre
             do.update_by_key(Named, "taken", n=2),
             do.update_by_key(Named, "taken", n=2, upsert=True),
         ):
-            with pytest.raises(ConfigurationError, match="another type"):
+            with pytest.raises(ConfigurationError, match=r'^Named "taken": .* another type') as caught:
                 await operation
+            assert (caught.value.model, caught.value.key) == ("Named", {"name": "taken"})
         assert raw.get(key) == b"somebody else's"
         assert await do.count(Named) == 1
         raw.delete(key)
         await do.save(named)
         assert await do.count(Named) == 2
+
+
+async def test_a_row_that_cannot_be_read_is_named(do, url, raw, prefix):
+    with connect(url):
+        for damage in (b"{", b"\xff"):
+            await do.save(Named(name="there", n=1))
+            raw.hset(f"{prefix}/Named:there", "n", damage)
+            several = (Named.batch_get if do.blocking else Named.abatch_get)(["there"])
+            for operation in (do.get(Named, name="there"), do.all(do.scan(Named)), do.iterate(several)):
+                with pytest.raises(InvalidValue, match=r'Named "there": .*not written by mintkey') as caught:
+                    await operation
+                error = caught.value
+                assert (error.model, error.attribute, error.key) == ("Named", "n", {"name": "there"})
+                assert "n: " in str(error)
 
 
 async def test_no_value_is_a_pattern(do, url):

@@ -58,15 +58,23 @@ async def every_way(do: Do) -> list[MintkeyError]:
         lambda: do.get(Row, pk="a"),
         lambda: do.update_by_key(Row, {"pk": "a"}, Row.n.add(1)),
         lambda: do.delete(Row(pk="a")),
+        lambda: do.create_table(Row),
         lambda: do.count(Row),
         lambda: do.all(do.query(Row, pk="a")),
-        lambda: do.create_table(Row),
         lambda: do.table_exists(Row),
     ):
         with pytest.raises(MintkeyError) as caught:
             await ask()
         raised.append(caught.value)
         assert HUSH not in told(caught.value)
+        assert caught.value.model == "Row"
+        assert "Row" in str(caught.value)
+    for error in raised[1:5]:
+        assert error.key == {"pk": "a"}
+        assert 'Row "a"' in str(error)
+    # Whoever reads is not told about writing.
+    for error in (raised[2], *raised[6:]):
+        assert "writ" not in str(error).replace("write redis://", "")
     return raised
 
 
@@ -84,6 +92,16 @@ async def test_an_unknown_host(do, url):
             assert isinstance(error, (StoreUnavailable, StoreTimeout))
             assert error.outcome == "not_applied"
             assert "no-such-host.invalid" in str(error)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://127.0.0.1:{port}?timeout=0.1", "dynamodb://us-east-1?endpoint=http://127.0.0.1:{port}&timeout=0.1"]
+)
+async def test_a_server_that_says_nothing(do, url):
+    with socket.create_server(("127.0.0.1", 0)) as silent, connect(url.format(port=silent.getsockname()[1])):
+        for error in await every_way(do):
+            assert isinstance(error, StoreTimeout)
+            assert "?timeout=" in str(error)
 
 
 BEHIND: dict[str, tuple[type[Between], Any, Any]] = {

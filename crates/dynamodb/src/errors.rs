@@ -45,18 +45,11 @@ pub fn classify(refusal: &Refusal, status: u16) -> Class {
     }
 }
 
-const fn fate(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::NotApplied => "nothing was written",
-        Outcome::Unknown => "whether it was written is unknown",
-    }
-}
-
 /// The error for a missing answer.
 pub fn fault(inner: &Inner, fault: &Fault, outcome: Outcome) -> Error {
     let config = &inner.config;
     let address = &config.address;
-    let fate = fate(outcome);
+    let fate = outcome.words();
     let unavailable = |text: String| {
         Error::new(
             ErrorKind::Unavailable(outcome),
@@ -146,7 +139,7 @@ impl About<'_> {
         let unavailable = |text: &str| {
             Error::new(
                 ErrorKind::Unavailable(outcome),
-                format!("{address}: {text}: {}", fate(outcome)),
+                format!("{address}: {text}: {}", outcome.words()),
             )
         };
         match code.as_str() {
@@ -226,10 +219,8 @@ impl About<'_> {
         if has("Item size") && has("exceeded") {
             return Error::new(
                 ErrorKind::ItemTooLarge,
-                format!(
-                    "this {model} would have more than the 409600 bytes an item may have: compress or split its \
-                     attributes, or keep them elsewhere"
-                ),
+                "the item would have more than the 409600 bytes an item may have: compress or split its attributes, \
+                 or keep them elsewhere",
             );
         }
         if has("does not have the specified index") {
@@ -255,6 +246,12 @@ impl About<'_> {
             return Error::invalid(format!(
                 "a change of {model} leads through a value that is not there or is no list or map: set the outer \
                  value first"
+            ));
+        }
+        if has("38 digits") || has("significant digits") || has("magnitude") {
+            return Error::invalid(format!(
+                "a sum would be a number that cannot be stored ({message}): up to 38 digits below 1E+126 can; set a \
+                 rounded value"
             ));
         }
         if has("incorrect data type") {

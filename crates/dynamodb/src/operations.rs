@@ -302,7 +302,10 @@ pub async fn update_item<L: Link>(
                 });
             }
             Err(Failure::Refused(refusal)) if refusal.code == CONDITION => refusal,
-            Err(failure) => return Err(with_largest(about.worded(failure), &values)),
+            Err(failure) => {
+                let error = with_largest(about.worded(failure), &values);
+                return Err(with_paths(error, &update.actions));
+            }
         };
         let lies_there = refusal.item.is_some();
         let stored = session.met(&write, &mut refusal, now).await?;
@@ -340,6 +343,22 @@ pub async fn update_item<L: Link>(
     )
     .of(table)
     .at(key))
+}
+
+/// Names what was to be changed where the service, which does not say which change it was, found a value that cannot be.
+fn with_paths(mut error: Error, actions: &[Action]) -> Error {
+    if error.kind != ErrorKind::InvalidValue {
+        return error;
+    }
+    let paths: Vec<String> = actions
+        .iter()
+        .map(|action| action.path().to_string())
+        .collect();
+    error.message = format!("{} (of {})", error.message, paths.join(", "));
+    match actions {
+        [action] => error.within(action.path()),
+        _ => error,
+    }
 }
 
 /// Puts what an update makes of an absent row in the place of an expired one; nothing if the row is

@@ -200,7 +200,7 @@ impl<'a> Plan<'a> {
         for value in condition.values() {
             self.table.check_kind(order, value)?;
         }
-        let (low, high) = condition.bounds()?;
+        let (low, high) = condition.bounds(&order.name)?;
         let sort = if let SortCondition::BeginsWith(prefix) = condition
             && prefix.check_sort().is_ok()
         {

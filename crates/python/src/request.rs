@@ -77,13 +77,8 @@ impl PyRequest {
     /// The key of the one item that it writes, if it does.
     #[getter]
     fn key(&self) -> Option<PyKey> {
-        let key = match &self.request.operation {
-            Operation::Put(put) => put.table.key_of(&put.item).ok()?,
-            Operation::Update(update) => update.key.clone(),
-            Operation::Delete(delete) => delete.key.clone(),
-            _ => return None,
-        };
-        Some(PyKey(Arc::new(key)))
+        let key = self.writes().then(|| self.request.operation.key())?;
+        key.map(|key| PyKey(Arc::new(key)))
     }
 
     /// Asks the store to tell the units that it takes, where it counts them itself.
@@ -199,11 +194,11 @@ impl PyPage {
 }
 
 /// The answer as Python sees it: None, a bool, an item or None, a page, a list of items or None, or a list of
-/// exceptions or None, which `fail` makes.
+/// exceptions or None, which `fail` makes of a write's place and what became of it.
 pub fn answer(
     py: Python<'_>,
     reply: Reply,
-    fail: impl Fn(Error) -> PyErr,
+    fail: impl Fn(usize, Error) -> PyErr,
 ) -> PyResult<Bound<'_, PyAny>> {
     Ok(match reply {
         Reply::Done | Reply::Item(None) => py.None().into_bound(py),
@@ -218,10 +213,10 @@ pub fn answer(
         }
         Reply::Written(outcomes) => {
             let list = PyList::empty(py);
-            for outcome in outcomes {
+            for (place, outcome) in outcomes.into_iter().enumerate() {
                 list.append(match outcome {
                     Ok(()) => None,
-                    Err(error) => Some(fail(error).into_value(py)),
+                    Err(error) => Some(fail(place, error).into_value(py)),
                 })?;
             }
             list.into_any()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{Error, ErrorKind, Operation, Reply, Request};
+use mintkey_store::{Error, ErrorKind, Operation, Reply, Request, Write};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
@@ -208,11 +208,12 @@ impl Store {
         request: &Request,
         result: Result<Reply, Error>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let fail = |error| {
-            let names = key_names(&request.operation);
+        let operation = &request.operation;
+        let fail = |error: Error, key| {
+            let names = key_names(operation);
             from_store(
                 py,
-                error,
+                error.told(operation, key),
                 Some((&names.0, names.1.as_deref())),
                 Some(&self.address),
             )
@@ -222,8 +223,14 @@ impl Store {
                 .call_method1("_warn", (self.engine(), warning))?;
         }
         match result {
-            Ok(reply) => answer(py, reply, fail),
-            Err(error) => Err(fail(error)),
+            Ok(reply) => answer(py, reply, |place, error| {
+                let key = match operation {
+                    Operation::BatchWrite(batch) => batch.writes.get(place).and_then(Write::key),
+                    _ => None,
+                };
+                fail(error, key)
+            }),
+            Err(error) => Err(fail(error, operation.key())),
         }
     }
 }

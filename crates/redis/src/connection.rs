@@ -100,13 +100,14 @@ impl Cause {
         match self {
             Self::Stopped(stop) => stop.error(outcome),
             Self::Broken(cause) => {
-                let fate = match outcome {
-                    Outcome::NotApplied => "nothing was written; try again",
-                    Outcome::Unknown => "whether it was written is unknown",
+                let fate = outcome.words();
+                let way_out = match outcome {
+                    Outcome::NotApplied => "; try again",
+                    Outcome::Unknown => "",
                 };
                 Error::new(
                     ErrorKind::Unavailable(outcome),
-                    format!("the connection to {address} broke ({cause}): {fate}"),
+                    format!("the connection to {address} broke ({cause}): {fate}{way_out}"),
                 )
                 .caused_by(cause)
             }

@@ -59,7 +59,7 @@ pub fn of_query(layout: &Layout, index: Option<&Index>, query: &Query) -> Result
             for value in condition.values() {
                 table.check_kind(sort, value)?;
             }
-            condition.bounds()?
+            condition.bounds(&sort.name)?
         }
     };
     let range = match (index, query.partition.first()) {

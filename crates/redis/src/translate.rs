@@ -95,7 +95,7 @@ pub fn part(
     let mut pairs = Vec::with_capacity(names.len());
     for (name, value) in names.iter().zip(&members) {
         if let resp::Value::Bulk(bytes) = value {
-            pairs.push((name.clone(), decode(decoder, bytes, table)?));
+            pairs.push((name.clone(), decode(decoder, name, bytes, table)?));
         }
     }
     Ok(Some(Item::from_pairs(pairs)))
@@ -109,12 +109,21 @@ fn attribute(
     table: &Table,
 ) -> Result<(Name, Value)> {
     let name = std::str::from_utf8(name).map_err(|_| damaged(table))?;
-    Ok((decoder.name(name, place), decode(decoder, value, table)?))
+    let name = decoder.name(name, place);
+    let value = decode(decoder, &name, value, table)?;
+    Ok((name, value))
 }
 
-fn decode(decoder: &mut json::Decoder, bytes: &[u8], table: &Table) -> Result<Value> {
-    let text = std::str::from_utf8(bytes).map_err(|_| damaged(table))?;
-    decoder.decode_value(text).map_err(|error| error.of(table))
+fn decode(decoder: &mut json::Decoder, name: &Name, bytes: &[u8], table: &Table) -> Result<Value> {
+    let value = match std::str::from_utf8(bytes) {
+        Ok(text) => decoder.decode_value(text),
+        Err(_) => Err(damaged(table)),
+    };
+    value.map_err(|error| {
+        Error::invalid(format!("{name}: {error}"))
+            .of(table)
+            .on(name)
+    })
 }
 
 fn damaged(table: &Table) -> Error {
@@ -191,7 +200,7 @@ pub fn refusal(text: &str) -> Error {
         ))
     } else if is_passing(text) {
         not_done(format!(
-            "Redis cannot answer at the moment, nothing was written: {text}"
+            "Redis cannot answer at the moment ({text}): nothing was written"
         ))
     } else if says("MOVED") || says("ASK") {
         Error::configuration(

@@ -225,7 +225,7 @@ pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
         for value in condition.values() {
             table.check_kind(sort, value)?;
         }
-        let (low, high) = condition.bounds()?;
+        let (low, high) = condition.bounds(&sort.name)?;
         match &low {
             Bound::Included(value) => select.compare(column, ">=", value),
             Bound::Excluded(value) => select.compare(column, ">", value),

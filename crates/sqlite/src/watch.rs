@@ -31,10 +31,7 @@ pub enum Stop {
 impl Stop {
     /// The error it gives.
     pub fn error(self, doing: &str, timeout: Duration, outcome: Outcome) -> Error {
-        let fate = match outcome {
-            Outcome::NotApplied => "nothing was written",
-            Outcome::Unknown => "whether it was written is unknown",
-        };
+        let fate = outcome.words();
         match self {
             Self::Interrupted => Error::new(
                 ErrorKind::Interrupted(outcome),

@@ -247,16 +247,32 @@ impl Condition {
     ///
     /// `InvalidValue` that says which part does not.
     pub fn check(&self) -> Result<()> {
+        let path = match self {
+            Self::And(parts) | Self::Or(parts) => return parts.iter().try_for_each(Self::check),
+            Self::Not(inner) => return inner.check(),
+            Self::Compare { path, .. }
+            | Self::Between { path, .. }
+            | Self::IsIn { path, .. }
+            | Self::BeginsWith { path, .. }
+            | Self::Contains { path, .. }
+            | Self::Exists(path)
+            | Self::Missing(path)
+            | Self::IsType(path, _)
+            | Self::Size { path, .. } => path,
+        };
+        path.check()?;
+        self.check_values().map_err(|error| error.within(path))
+    }
+
+    fn check_values(&self) -> Result<()> {
         match self {
             Self::Compare { path, op, value } => {
-                path.check()?;
                 if op.is_order() && !is_ordered(value) {
                     return Err(unordered(path, value));
                 }
                 Ok(())
             }
             Self::Between { path, low, high } => {
-                path.check()?;
                 for bound in [low, high] {
                     if !is_ordered(bound) {
                         return Err(unordered(path, bound));
@@ -275,7 +291,6 @@ impl Condition {
                 }
             }
             Self::IsIn { path, values } => {
-                path.check()?;
                 if values.is_empty() || values.len() > MAX_IS_IN {
                     return Err(Error::invalid(format!(
                         "is_in on {path} lists {} values: 1 to {MAX_IS_IN} are allowed",
@@ -284,23 +299,14 @@ impl Condition {
                 }
                 Ok(())
             }
-            Self::BeginsWith { path, prefix } => {
-                path.check()?;
-                match prefix {
-                    Value::String(_) | Value::Binary(_) => Ok(()),
-                    other => Err(Error::invalid(format!(
-                        "begins_with on {path} takes a string or binary, not a {}",
-                        other.value_type()
-                    ))),
-                }
-            }
-            Self::Contains { path, .. }
-            | Self::Exists(path)
-            | Self::Missing(path)
-            | Self::IsType(path, _)
-            | Self::Size { path, .. } => path.check(),
-            Self::And(parts) | Self::Or(parts) => parts.iter().try_for_each(Self::check),
-            Self::Not(inner) => inner.check(),
+            Self::BeginsWith { path, prefix } => match prefix {
+                Value::String(_) | Value::Binary(_) => Ok(()),
+                other => Err(Error::invalid(format!(
+                    "begins_with on {path} takes a string or binary, not a {}",
+                    other.value_type()
+                ))),
+            },
+            _ => Ok(()),
         }
     }
 

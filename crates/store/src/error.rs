@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use crate::condition::Path;
 use crate::key::Key;
 use crate::number::Number;
+use crate::request::Operation;
 use crate::table::{KeyAttribute, Table};
 use crate::value::{Item, Name, Value, ValueType};
 
@@ -17,6 +19,17 @@ pub enum Outcome {
     NotApplied,
     /// Nobody knows: look, or repeat a write that may be repeated.
     Unknown,
+}
+
+impl Outcome {
+    /// In words, for messages, behind `": "`: so whoever only reads is spared them.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::NotApplied => "nothing was written",
+            Self::Unknown => "whether it was written is unknown",
+        }
+    }
 }
 
 /// The kinds of failure.
@@ -139,11 +152,47 @@ impl Error {
         self
     }
 
+    /// Completes it for whoever asked for this: it names the class and the item, in words too. `key` is that of the one
+    /// item that it is about, if it is about one.
+    #[must_use]
+    pub fn told(mut self, operation: &Operation, key: Option<Key>) -> Self {
+        if self.model.is_none() {
+            self = self.of(operation.table());
+        }
+        if !operation.is_write() {
+            for outcome in [Outcome::NotApplied, Outcome::Unknown] {
+                self.message = self.message.replace(&format!(": {}", outcome.words()), "");
+            }
+        }
+        // A table that is not there is about no item.
+        if self.kind != ErrorKind::TableMissing && self.key.is_none() {
+            self.key = key.map(Box::new);
+        }
+        let model = &operation.table().model;
+        let named = match &self.key {
+            Some(key) => format!("{model} {key}"),
+            None => model.clone(),
+        };
+        if !self.message.contains(&named) {
+            self.message = format!("{named}: {}", self.message);
+        }
+        self
+    }
+
     /// Says which attribute it is about.
     #[must_use]
     pub fn on(mut self, attribute: &Name) -> Self {
         self.attribute = Some(attribute.clone());
         self
+    }
+
+    /// Says into which attribute the path leads that it is about.
+    #[must_use]
+    pub fn within(self, path: &Path) -> Self {
+        match path.root() {
+            Some(attribute) => self.on(attribute),
+            None => self,
+        }
     }
 
     /// Says which item it is about.

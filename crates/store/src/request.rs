@@ -319,12 +319,12 @@ pub struct Scan {
 }
 
 impl SortCondition {
-    /// The range of keys it covers.
+    /// The range of keys it covers, of which this is the attribute.
     ///
     /// # Errors
     ///
     /// `InvalidValue` if `between` runs downwards, or if numbers shall begin with something.
-    pub fn bounds(&self) -> Result<(Bound<KeyValue>, Bound<KeyValue>)> {
+    pub fn bounds(&self, attribute: &Name) -> Result<(Bound<KeyValue>, Bound<KeyValue>)> {
         Ok(match self {
             Self::Eq(value) => (
                 Bound::Included(value.clone()),
@@ -336,8 +336,9 @@ impl SortCondition {
             Self::Ge(value) => (Bound::Included(value.clone()), Bound::Unbounded),
             Self::Between(low, high) if low > high => {
                 return Err(Error::invalid(format!(
-                    "between {low} and {high}: the lower bound is above the upper one: swap them"
-                )));
+                    "between {low} and {high} on {attribute}: the lower bound is above the upper one: swap them"
+                ))
+                .on(attribute));
             }
             Self::Between(low, high) => {
                 (Bound::Included(low.clone()), Bound::Included(high.clone()))
@@ -349,8 +350,9 @@ impl SortCondition {
                     KeyValue::Binary(bytes) => bytes_after(bytes).map(KeyValue::Binary),
                     KeyValue::Number(number) => {
                         return Err(Error::invalid(format!(
-                            "begins_with {number}: numbers do not begin with anything; use between"
-                        )));
+                            "begins_with {number} on {attribute}: numbers do not begin with anything; use between"
+                        ))
+                        .on(attribute));
                     }
                 };
                 (
@@ -470,6 +472,18 @@ impl Operation {
         }
     }
 
+    /// The key of the one item that it is about, if it is about one that has a key.
+    #[must_use]
+    pub fn key(&self) -> Option<Key> {
+        match self {
+            Self::Get(get) => Some(get.key.clone()),
+            Self::Put(put) => put.table.key_of(&put.item).ok(),
+            Self::Update(update) => Some(update.key.clone()),
+            Self::Delete(delete) => Some(delete.key.clone()),
+            _ => None,
+        }
+    }
+
     /// Whether it changes the store.
     #[must_use]
     pub const fn is_write(&self) -> bool {
@@ -482,5 +496,17 @@ impl Operation {
                 | Self::Delete(_)
                 | Self::BatchWrite(_)
         )
+    }
+}
+
+impl Write {
+    /// The key of its item, if that has one.
+    #[must_use]
+    pub fn key(&self) -> Option<Key> {
+        match self {
+            Self::Put(put) => put.table.key_of(&put.item).ok(),
+            Self::Update(update) => Some(update.key.clone()),
+            Self::Delete(delete) => Some(delete.key.clone()),
+        }
     }
 }

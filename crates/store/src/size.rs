@@ -80,9 +80,8 @@ pub fn check_item(item: &Item, table: &Table, limit: usize) -> Result<()> {
         .map(|(size, name)| format!("{name} ({size} bytes)"))
         .collect();
     let message = format!(
-        "this {} has {size} bytes, and an item may have {limit}; the largest attributes are {}: \
+        "the item has {size} bytes, and may have {limit}; the largest attributes are {}: \
          compress or split them, or keep them elsewhere",
-        table.model,
         largest.join(", ")
     );
     let error = Error::new(ErrorKind::ItemTooLarge, message).of(table);

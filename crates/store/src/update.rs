@@ -73,7 +73,8 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
         {
             return Err(Error::invalid(format!(
                 "the change to {path} needs a set with at least one member"
-            )));
+            ))
+            .within(path));
         }
     }
     let mut paths: Vec<&Path> = actions.iter().map(Action::path).collect();
@@ -115,7 +116,7 @@ pub fn apply(actions: &[Action], item: &mut Item) -> Result<()> {
         .partition(|action| matches!(action, Action::Remove(_)));
     let mut emptied = Vec::new();
     for action in changes {
-        change(action, item, &mut emptied)?;
+        change(action, item, &mut emptied).map_err(|error| error.within(action.path()))?;
     }
     let mut removed: Vec<&Path> = removals
         .into_iter()
@@ -165,6 +166,7 @@ fn no_parent(path: &Path) -> Error {
     Error::invalid(format!(
         "{path} leads through a value that is not there or is no list or map: set the outer value first"
     ))
+    .within(path)
 }
 
 /// Carries out anything but a removal. A set that loses its last member is added to `emptied`.

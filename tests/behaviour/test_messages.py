@@ -1,0 +1,76 @@
+"""What an error says: class, item and attribute, in words and as attributes of the exception."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from mintkey import Model, pipeline
+from mintkey.attributes import MapAttribute, NumberAttribute, StringAttribute
+from mintkey.errors import BatchIncomplete, InvalidValue, ItemTooLarge, MintkeyError
+
+
+class Ledger(Model):
+    pk = StringAttribute(partition_key=True)
+    sk = StringAttribute(sort_key=True)
+    n = NumberAttribute()
+    text = StringAttribute()
+    data = MapAttribute()
+
+
+KEY: dict[str, object] = {"pk": "a", "sk": "1"}
+
+
+def check(error: BaseException, attribute: str | None = None, key: dict[str, object] | None = KEY) -> None:
+    assert isinstance(error, MintkeyError)
+    assert error.model == "Ledger"
+    assert error.key == key
+    assert ('Ledger ("a", "1")' if key else "Ledger") in str(error)
+    if attribute:
+        assert attribute in str(error)
+
+
+async def test_an_item_that_is_too_large(do):
+    large = Ledger(**KEY, text="x" * 500_000)
+    with pytest.raises(ItemTooLarge, match="text \\(500004 bytes\\)") as caught:
+        await do.save(large)
+    check(caught.value)
+    assert caught.value.attribute == "text"
+    with pytest.raises(BatchIncomplete) as incomplete:
+        await do.batch_save(Ledger, [Ledger(pk="b", sk="1"), large])
+    check(incomplete.value.failed[0][1], "text")
+    await do.create(Ledger, **KEY, text="x" * 300_000)
+    with pytest.raises(ItemTooLarge) as caught:
+        await do.update_by_key(Ledger, KEY, Ledger.data.set({"long": "x" * 300_000}))
+    check(caught.value)
+
+
+async def test_a_change_that_fits_nothing(do):
+    await do.create(Ledger, **KEY, n=Decimal("9E+125"), text="x", data={"a": 1})
+    for change, attribute in [
+        (Ledger.data["zz"]["y"].set(1), "data"),
+        (Ledger.n.add(Decimal("9E+125")), "n"),
+    ]:
+        with pytest.raises(InvalidValue) as caught:
+            await do.update_by_key(Ledger, KEY, change)
+        check(caught.value, attribute)
+        assert caught.value.attribute == attribute
+
+
+async def test_in_a_pipeline_each_write_is_named(do):
+    one, two = Ledger(pk="b", sk="1"), Ledger(**KEY, text="x" * 500_000)
+    writes = pipeline()
+    await do.save(one, pipeline=writes)
+    await do.save(two, pipeline=writes)
+    with pytest.raises(BatchIncomplete) as caught:
+        await do.execute(writes)
+    check(caught.value.failed[0][1], "text")
+
+
+async def test_bounds_in_the_wrong_order(do):
+    for attribute in ("sk", "text"):
+        with pytest.raises(InvalidValue, match="the lower bound is above the upper one") as caught:
+            await do.all(do.query(Ledger, getattr(Ledger, attribute).between("9", "1"), pk="a"))
+        check(caught.value, attribute, None)
+        assert caught.value.attribute == attribute
