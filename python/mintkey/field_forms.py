@@ -1,14 +1,17 @@
-"""Which attribute stores the values of a Python type, where a field names the type alone."""
+"""Which attribute stores the values of a Python type, where a field names the type alone; which strategy mints them."""
 
 from __future__ import annotations
 
 import enum
+import functools
+import string
 import uuid
 from collections.abc import Callable
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Literal, cast
 
+from mintkey import _core
 from mintkey.attributes import (
     Attribute,
     BinaryAttribute,
@@ -24,8 +27,13 @@ from mintkey.attributes import (
     UUIDAttribute,
     _SetAttribute,
 )
+from mintkey.errors import ConfigurationError
+from mintkey.generators import Auto, AutoGenerate
 
-__all__ = ["FORMS", "form_of"]
+__all__ = ["FORMS", "UUID_DIGITS", "check_parameters", "form_of", "form_problem", "name_of", "strategy_of"]
+
+#: How many hexadecimal digits a UUID has.
+UUID_DIGITS = 32
 
 
 class _Int(NumberAttribute):
@@ -131,3 +139,55 @@ def form_of(kind: Any) -> Attribute[Any] | None:
     except TypeError:  # no type at all, and not hashable either
         make = None
     return None if make is None else make()
+
+
+def name_of(strategy: str | AutoGenerate | Auto) -> str:
+    """The name of a field's strategy, however it was given."""
+    if isinstance(strategy, AutoGenerate):
+        return strategy.value
+    if not isinstance(strategy, Auto):
+        return str(strategy)
+    if strategy.strategy is None:
+        raise ConfigurationError(
+            f"strategy={strategy!r} is a function, and a field's strategy has a name: "
+            "override get_new_auto_key_value() in a subclass to make values with a function"
+        )
+    return strategy.strategy.name
+
+
+def check_parameters(strategy: str | AutoGenerate | Auto, others: dict[str, Any]) -> None:
+    """Refuse parameters of a strategy among the `others` that a field was given."""
+    stray = {name: value for name, value in others.items() if name in {"prefix", "size", "length", "alphabet"}}
+    if stray:
+        given = ", ".join(f"{name}={value!r}" for name, value in stray.items())
+        raise ConfigurationError(
+            f"{given} is for the strategy, not for the field: strategy=auto({name_of(strategy)!r}, {given})"
+        )
+
+
+@functools.cache
+def strategy_of(strategy: str | AutoGenerate | Auto, uuid_length: int) -> _core.Strategy:
+    """What mints and judges the values of a field; `"uuid4"` is hexadecimal digits here, without hyphens."""
+    name = name_of(strategy)
+    given = {} if not isinstance(strategy, Auto) or strategy.strategy is None else dict(strategy.strategy.parameters)
+    if name != AutoGenerate.UUID4.value:
+        return _core.Strategy(name, **given)
+    length = given.pop("length", uuid_length)
+    if uuid_length not in {length, UUID_DIGITS}:
+        raise ConfigurationError(
+            f"auto_uuid_length={uuid_length} and length={length} of the strategy differ; drop one of them"
+        )
+    return _core.Strategy(name, length=length, **given)
+
+
+def form_problem(strategy: _core.Strategy, value: str) -> str | None:
+    """Why a value of the right length is none of a strategy's; the digits of a UUID may be those of any version."""
+    if strategy.name != AutoGenerate.UUID4.value:
+        return strategy.check(value)
+    if not value.startswith(strategy.prefix):
+        return f"it does not begin with {strategy.prefix!r}"
+    start = len(strategy.prefix)
+    for place, letter in enumerate(value[start:], start):
+        if letter not in string.hexdigits:
+            return f"{letter!r} is no hexadecimal digit at position {place}"
+    return None

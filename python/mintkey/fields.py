@@ -19,7 +19,6 @@ A field is an attribute with other spelling: `null=False` for `required=True`, `
 from __future__ import annotations
 
 import builtins
-import functools
 import inspect
 import logging
 import os
@@ -33,7 +32,7 @@ from mintkey import _core
 from mintkey.attributes import Attribute, StringAttribute
 from mintkey.conditions import Path, checked_step
 from mintkey.errors import ConfigurationError, InvalidValue
-from mintkey.field_forms import FORMS, form_of
+from mintkey.field_forms import FORMS, UUID_DIGITS, check_parameters, form_of, form_problem, name_of, strategy_of
 from mintkey.generators import Auto, AutoGenerate, auto
 
 if TYPE_CHECKING:
@@ -75,8 +74,6 @@ _log = logging.getLogger("mintkey.fields")
 # What is logged reaches those who listen; nobody finds it on stderr unasked.
 logging.getLogger("mintkey").addHandler(logging.NullHandler())
 
-#: How many hexadecimal digits a UUID has.
-_UUID_DIGITS = 32
 _MEASURED = (str, bytes, list, tuple, dict, set)
 _SHOWN = 80
 
@@ -336,7 +333,8 @@ class AutoFieldMixin(Field[T]):
         auto: whether values are minted.
         auto_uuid_length: how many hexadecimal digits of a UUID are kept, 1 to 32; for the strategy `"uuid4"` alone.
         auto_id: a text of yours that goes with the field; nothing here reads it.
-        strategy: what is minted, one of `STRATEGY_LENGTHS`.
+        strategy: what is minted: one of `STRATEGY_LENGTHS`, or such a member of `AutoGenerate`, or with parameters what
+            `auto()` makes, as in `strategy=auto("nanoid", size=8)`.
         STRATEGY_LENGTHS: the strategies, with the number of characters that each one's values have.
 
     Raises:
@@ -344,11 +342,11 @@ class AutoFieldMixin(Field[T]):
     """
 
     auto: bool = True
-    auto_uuid_length: int = _UUID_DIGITS
+    auto_uuid_length: int = UUID_DIGITS
     auto_id: str = ""
-    strategy: str = "uuid4"
+    strategy: str | AutoGenerate | Auto = "uuid4"
     STRATEGY_LENGTHS: Mapping[str, int] = {
-        "uuid4": _UUID_DIGITS,
+        "uuid4": UUID_DIGITS,
         "ulid": 26,
         "ksuid": 27,
         "uuid7": 36,
@@ -368,7 +366,7 @@ class AutoFieldMixin(Field[T]):
         auto: bool | None = None,
         auto_uuid_length: int | None = None,
         auto_id: str | None = None,
-        strategy: str | None = None,
+        strategy: str | AutoGenerate | Auto | None = None,
         STRATEGY_LENGTHS: Mapping[str, int] | None = None,  # noqa: N803 - the attribute's own name
         **parameters: Any,
     ) -> None:
@@ -383,6 +381,7 @@ class AutoFieldMixin(Field[T]):
         ):
             if value is not None:
                 setattr(self, name, value)
+        check_parameters(self.strategy, parameters)
         if type is None:
             # A sorted field holds numbers unless told otherwise; an id is text.
             type = next(  # noqa: A001 - the parameter's name
@@ -402,25 +401,29 @@ class AutoFieldMixin(Field[T]):
             self.minted = self._minting()
 
     def _check_strategy(self) -> None:
-        if self.strategy not in self.STRATEGY_LENGTHS:
+        name = name_of(self.strategy)
+        if name not in self.STRATEGY_LENGTHS:
             raise ConfigurationError(
-                f"Invalid strategy '{self.strategy}'. Valid strategies are: {', '.join(self.STRATEGY_LENGTHS)}"
+                f"Invalid strategy '{name}'. Valid strategies are: {', '.join(self.STRATEGY_LENGTHS)}"
             )
         length = self.auto_uuid_length
-        if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= _UUID_DIGITS:
-            raise ConfigurationError(f"auto_uuid_length={length!r} is not within 1 to {_UUID_DIGITS}")
+        if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= UUID_DIGITS:
+            raise ConfigurationError(f"auto_uuid_length={length!r} is not within 1 to {UUID_DIGITS}")
 
     def _minting(self) -> Auto:
         if self._made:
             return auto(self.get_new_auto_key_value, when="init")
-        return Auto(_strategy_of(self.strategy, self.auto_uuid_length), when="init")
+        return Auto(strategy_of(self.strategy, self.auto_uuid_length), when="init")
 
     def check_declaration(self) -> None:
         if self._conflicting_default:
-            raise self._refuse("with auto=True a value is minted, so default= would never be used; drop one of them")
+            raise self._refuse(
+                "with auto=True a value is minted, so default= would never be used; drop one of them, "
+                "or give a strategy as strategy="
+            )
         if self.type is not str and not self._made:
             raise self._refuse(
-                f"the strategy {self.strategy!r} makes text, which type={self.type.__name__} does not hold"
+                f"the strategy {name_of(self.strategy)!r} makes text, which type={self.type.__name__} does not hold"
             )
         super().check_declaration()
 
@@ -449,7 +452,7 @@ class AutoFieldMixin(Field[T]):
 
     def get_new_auto_key_value(self) -> Any:
         """A fresh value of the strategy; each instance that is constructed without one gets its own."""
-        return _core.mint_one(_strategy_of(self.strategy, self.auto_uuid_length))
+        return _core.mint_one(strategy_of(self.strategy, self.auto_uuid_length))
 
     def set_auto_key_value(self, force: bool = False) -> None:
         """Mint the value of the next instance already now; it shows as the field's `default` until it is taken.
@@ -486,11 +489,11 @@ class AutoFieldMixin(Field[T]):
         # What was staged has been seen, so that replacing it would be a surprise.
         return None if refused == self._handed_out else self.get_new_auto_key_value()
 
-    # Validation: the length of an id says of which strategy it is.
+    # Validation: the length and the form of an id say of which strategy it is.
 
     @classmethod
     def is_valid(cls, field: Field[Any], value: Any, null_check: bool = True, **kwargs: Any) -> bool:
-        """Like `Field.is_valid`; the length must be the strategy's, too, unless the value is empty."""
+        """Like `Field.is_valid`; length, prefix and form must be the strategy's, too, unless the value is empty."""
         problem = field._auto_problem(value) if isinstance(field, AutoFieldMixin) else None
         if problem is not None:
             _log.error("%s", problem)
@@ -500,19 +503,23 @@ class AutoFieldMixin(Field[T]):
     def _auto_problem(self, value: Any) -> str | None:
         if not value or not isinstance(value, str):
             return None
-        wanted = self.auto_uuid_length if self.strategy == "uuid4" else self.STRATEGY_LENGTHS[self.strategy]
-        if len(value) == wanted:
+        name = name_of(self.strategy)
+        wanted: int | None = self.STRATEGY_LENGTHS[name]
+        known = None
+        if name in AutoFieldMixin.STRATEGY_LENGTHS:
+            known = strategy_of(self.strategy, self.auto_uuid_length)
+            if name == AutoGenerate.UUID4.value or isinstance(self.strategy, Auto):
+                wanted = known.length
+        if len(value) != wanted:
+            return f"auto key value is length {len(value)}. It should be {wanted} for strategy '{name}'"
+        if known is None or known.length != wanted or self._made:
+            # Whoever makes the values knows their form, of which the length alone was told.
             return None
-        return f"auto key value is length {len(value)}. It should be {wanted} for strategy '{self.strategy}'"
+        problem = form_problem(known, value)
+        return None if problem is None else f"auto key value {value!r} is no {name}: {problem}"
 
     def _length_problem(self, value: Any) -> str | None:
         return self._auto_problem(value) or super()._length_problem(value)
-
-
-@functools.cache
-def _strategy_of(name: str, uuid_length: int) -> _core.Strategy:
-    """What mints values of a strategy; `"uuid4"` is hexadecimal digits here, without hyphens."""
-    return _core.Strategy(name, length=uuid_length) if name == AutoGenerate.UUID4.value else _core.Strategy(name)
 
 
 # The fields that people declare.

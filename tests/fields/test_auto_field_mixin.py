@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import subprocess
@@ -233,16 +232,6 @@ def test_a_plain_field_mints_with_the_mixin():
 
 
 # Validation.
-
-
-@pytest.fixture
-def logged(caplog):
-    caplog.set_level(logging.ERROR, logger="mintkey.fields")
-
-    def messages():
-        return [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "mintkey.fields"]
-
-    return messages
 
 
 @pytest.mark.parametrize(
