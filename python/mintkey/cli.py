@@ -9,6 +9,7 @@ It needs the extra `cli` (typer and rich): ``pip install "mintkey[cli]"``.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,9 +22,9 @@ else:
     except ModuleNotFoundError:  # said by main(), in words
         typer = None
 
-from mintkey._core import now_ms
+from mintkey._core import VERSION, now_ms
 from mintkey.errors import InvalidId, MintkeyError
-from mintkey.generators import AutoGenerate, ParsedId, auto, candidates, generate_many, parse
+from mintkey.generators import Auto, AutoGenerate, ParsedId, auto, candidates, generate_many, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 NAMES = [member.value for member in AutoGenerate]
+_PIECE = 10_000
+_UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+#: How facts are called in a table, where that is not their name in JSON.
+_LABELS = {"time_utc": "time (UTC)", "time_local": "time (local)", "random_bits": "random bits"}
 
 
 def _complete(incomplete: str) -> list[str]:
@@ -44,6 +49,34 @@ def _given(ids: list[str]) -> Iterator[str]:
             yield from sys.stdin.read().split()
         else:
             yield text
+
+
+def _pieces(strategy: Auto, count: int) -> Iterator[list[Any]]:
+    """Yield values in pieces, so that any number takes no more memory than one of them."""
+    while count > 0:
+        made = generate_many(strategy, min(count, _PIECE))
+        count -= len(made)
+        yield made
+
+
+def _span(text: str) -> timedelta:
+    """Read ``90``, ``15m``, ``-1.5h``.
+
+    Raises:
+        ValueError: it is no span of time.
+    """
+    found = re.fullmatch(r"([+-]?\d{1,15}(?:\.\d+)?)(ms|[smhdw]?)", text, re.ASCII)
+    if found is None:
+        raise ValueError(f"--plus {text}: give seconds, or a number with ms, s, m, h, d or w, such as 15m or -1.5h")
+    number, unit = found.groups()
+    try:
+        return timedelta(seconds=float(number) * _UNITS[unit])
+    except OverflowError:
+        raise ValueError(f"--plus {text} leads to no date") from None
+
+
+def _strategy(name: str, **options: Any) -> Auto:
+    return auto(name, **{option: value for option, value in options.items() if value is not None})
 
 
 def _age(span: timedelta) -> str:
@@ -63,7 +96,7 @@ def _age(span: timedelta) -> str:
     return f"in {told}" if span < timedelta(0) else f"{told} ago"
 
 
-def _facts(found: ParsedId) -> dict[str, Any]:
+def _facts(found: ParsedId, read_as: Auto) -> dict[str, Any]:
     """Return what is known of an id, in the order in which people look for it."""
     facts: dict[str, Any] = {"kind": found.kind.value}
     if found.prefix:
@@ -74,11 +107,14 @@ def _facts(found: ParsedId) -> dict[str, Any]:
         except OverflowError:
             facts["time"] = f"{found.timestamp_ms} ms since 1970, beyond the year 9999"
         else:
-            facts["time (UTC)"] = moment.isoformat(sep=" ", timespec="milliseconds")
-            facts["time (local)"] = moment.astimezone().isoformat(sep=" ", timespec="milliseconds")
+            facts["time_utc"] = moment.isoformat(sep=" ", timespec="milliseconds")
+            facts["time_local"] = moment.astimezone().isoformat(sep=" ", timespec="milliseconds")
             facts["age"] = _age(timedelta(milliseconds=now_ms() - found.timestamp_ms))
     if found.random_bits is not None:
-        facts["random bits"] = found.random_bits
+        facts["random_bits"] = found.random_bits
+    elif read_as.strategy is not None and not read_as.strategy.sortable:
+        # The whole of it is random.
+        facts["random_bits"] = read_as.strategy.random_bits
     facts |= {
         name: getattr(found, name)
         for name in ("node", "sequence", "machine", "process")
@@ -87,53 +123,68 @@ def _facts(found: ParsedId) -> dict[str, Any]:
     if found.uuid is not None:
         facts["uuid"] = str(found.uuid)
     if found.int is not None:
-        facts["int"] = found.int
+        # Text, for many readers of JSON round what exceeds 53 bits.
+        facts["int"] = str(found.int)
     if found.bytes:
         facts["bytes"] = found.bytes.hex()
     return facts
 
 
-def _readings(text: str, kind: str | None) -> list[ParsedId]:
-    """Read a text as the kind that is given, or as all that it could be.
+def _readings(text: str, read_as: Auto | None) -> list[dict[str, Any]]:
+    """Read a text as the strategy that is given, or as all that it could be.
 
     Raises:
         InvalidId: it is none.
     """
-    if kind is not None:
-        return [parse(text, kind)]
-    return candidates(text) or [parse(text)]
+    if read_as is not None:
+        return [_facts(parse(text, read_as), read_as)]
+    return [_facts(found, auto(found.kind)) for found in candidates(text) or [parse(text)]]
 
 
-def _print_tables(text: str, readings: Iterable[ParsedId]) -> None:
+def _print_tables(text: str, readings: Iterable[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    columns = [_facts(found) for found in readings]
+    columns = list(readings)
     names = list(dict.fromkeys(name for facts in columns for name in facts))
-    table = Table(title=text, title_justify="left", title_style="bold cyan", show_header=len(columns) > 1)
+    table = Table(show_header=len(columns) > 1)
     table.add_column("", style="dim", no_wrap=True)
     for at, facts in enumerate(columns):
         table.add_column(f"{'likely' if at == 0 else 'or'} {facts['kind']}", overflow="fold")
     for name in names:
-        table.add_row(name, *(str(facts.get(name, "")) for facts in columns))
-    Console().print(table)
+        table.add_row(_LABELS.get(name, name), *(Text(str(facts.get(name, ""))) for facts in columns))
+    console = Console()
+    # Not as the table's title, which is broken where the table ends.
+    console.print(Text(text, style="bold cyan"), soft_wrap=True)
+    console.print(table)
 
 
 def new(
     strategy: Annotated[str, typer.Argument(help=", ".join(NAMES), autocompletion=_complete)],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array; snowflakes as text.")] = False,
     prefix: Annotated[str | None, typer.Option(help="Text before each; the type of a typeid.")] = None,
     length: Annotated[int | None, typer.Option(help="Characters of a uuid4 or cuid2.")] = None,
     size: Annotated[int | None, typer.Option(help="Characters of a nanoid.")] = None,
     alphabet: Annotated[str | None, typer.Option(help="Characters that a nanoid is made of.")] = None,
     node: Annotated[str | None, typer.Option(help="Node of a snowflake, or a range such as 32-47.")] = None,
+    epoch: Annotated[int | None, typer.Option(help="Where a snowflake's time begins, in ms since 1970.")] = None,
+    plus: Annotated[str | None, typer.Option(help="What is added to a timestamp: 90, 15m, -1.5h, 7d.")] = None,
 ) -> None:
     """Make ids: mintkey new ulid -n 5."""
-    options = {"prefix": prefix, "length": length, "size": size, "alphabet": alphabet, "node": node}
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    made = generate_many(auto(strategy, **given), count)
-    print(json.dumps(made, indent=2) if as_json else "\n".join(map(str, made)))
+    options = {"prefix": prefix, "length": length, "size": size, "alphabet": alphabet, "node": node, "epoch": epoch}
+    minted = _strategy(strategy, **options, plus=None if plus is None else _span(plus))
+    ahead = "[\n"
+    for piece in _pieces(minted, count):
+        if as_json:
+            texts = [f"  {json.dumps(str(value) if strategy == 'snowflake' else value)}" for value in piece]
+            print(ahead, ",\n".join(texts), sep="", end="")
+            ahead = ",\n"
+        else:
+            print("\n".join(map(str, piece)))
+    if as_json:
+        print("\n]")
 
 
 def inspect(
@@ -143,32 +194,56 @@ def inspect(
         typer.Option("--kind", "-k", help="What they are, if not told by form.", autocompletion=_complete),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    prefix: Annotated[str | None, typer.Option(help="The text before each; the type of a typeid.")] = None,
+    length: Annotated[int | None, typer.Option(help="Characters of a uuid4 or cuid2.")] = None,
+    size: Annotated[int | None, typer.Option(help="Characters of a nanoid.")] = None,
+    alphabet: Annotated[str | None, typer.Option(help="Characters that a nanoid is made of.")] = None,
+    epoch: Annotated[int | None, typer.Option(help="Where a snowflake's time begins, in ms since 1970.")] = None,
 ) -> None:
     """Tell what ids hold: kind, time, age, random bits, other forms."""
+    options = {"prefix": prefix, "length": length, "size": size, "alphabet": alphabet, "epoch": epoch}
+    if kind is None and (given := [f"--{name}" for name, value in options.items() if value is not None]):
+        raise ValueError(f"{', '.join(given)} is a parameter of a strategy: name that with --kind")
+    read_as = None if kind is None else _strategy(kind, **options)
     failed = False
     told: list[dict[str, Any]] = []
     for text in _given(ids or []):
         try:
-            readings = _readings(text, kind)
+            readings = _readings(text, read_as)
         except InvalidId as refusal:
             failed = True
             print(f"mintkey: {refusal}", file=sys.stderr)
             continue
         if as_json:
-            told.append({"text": text, "candidates": [_facts(found) for found in readings]})
+            told.append({"text": text, "candidates": readings})
         else:
             _print_tables(text, readings)
     if as_json:
         print(json.dumps(told, indent=2))
     if failed:
+        if read_as is None:
+            print("mintkey: --kind names a strategy; --prefix, --size and others its parameters", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"mintkey {VERSION}")
+        raise typer.Exit
+
+
+def _common(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version, and end.")
+    ] = False,
+) -> None:
+    """Make ids and timestamps, and look into them."""
 
 
 def _app() -> typer.Typer:
     """Build the command."""
-    app = typer.Typer(
-        help="Make ids and timestamps, and look into them.", no_args_is_help=True, pretty_exceptions_enable=False
-    )
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback()(_common)
     app.command()(new)
     app.command()(inspect)
     return app

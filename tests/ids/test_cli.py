@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mintkey import cli
+from mintkey import _core, cli
 from mintkey.generators import AutoGenerate, parse
 from mintkey.testing import frozen
 
@@ -58,6 +58,100 @@ def test_what_cannot_be_made_is_said_without_a_traceback(shell: Shell) -> None:
         out, _, code = shell("new", *arguments)
         assert out == ""
         assert str(code).startswith("mintkey: ")
+
+
+def test_new_makes_any_number_in_pieces(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_PIECE", 7)
+    lines = shell("new", "ulid", "-n", "20")[0].splitlines()
+    assert len(lines) == 20
+    assert lines == sorted(lines)
+    for count in (1, 7, 20):
+        assert len(json.loads(shell("new", "ulid", "-n", str(count), "--json")[0])) == count
+
+
+def test_new_ends_with_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["new", "ulid", "-n", "99999999999999999999999"])
+    assert ended.value.code == 1
+
+
+def test_new_writes_snowflakes_as_text_in_json_and_takes_an_epoch(shell: Shell) -> None:
+    with frozen("2024-01-01T00:00:00Z"):
+        made = json.loads(shell("new", "snowflake", "--epoch", "1577836800000", "--node", "711", "--json")[0])
+        assert int(made[0]) >> 22 == 1_704_067_200_000 - 1_577_836_800_000
+        assert json.loads(shell("new", "epoch", "--json")[0]) == [1_704_067_200]
+    out, _, code = shell("inspect", "-k", "snowflake", "--epoch", "1577836800000", "--json", *made)
+    assert code == 0
+    assert json.loads(out)[0]["candidates"][0]["time_utc"] == "2024-01-01 00:00:00.000+00:00"
+
+
+@pytest.mark.parametrize(
+    ("plus", "made"),
+    [
+        ("90", "2024-01-01T00:01:30Z"),
+        ("15m", "2024-01-01T00:15:00Z"),
+        ("-1.5h", "2023-12-31T22:30:00Z"),
+        ("7d", "2024-01-08T00:00:00Z"),
+        ("2000ms", "2024-01-01T00:00:02Z"),
+    ],
+)
+def test_new_adds_to_a_timestamp(shell: Shell, plus: str, made: str) -> None:
+    with frozen("2024-01-01T00:00:00Z"):
+        assert shell("new", "iso8601", "--plus", plus) == (made + "\n", "", 0)
+
+
+@pytest.mark.parametrize("plus", ["soon", "", "5 m", "999999999999999w", "9999999d"])
+def test_what_cannot_be_added_is_refused(shell: Shell, plus: str) -> None:
+    out, _, code = shell("new", "iso8601", "--plus", plus)
+    assert out == ""
+    assert str(code).startswith(("mintkey: --plus ", "mintkey: plus="))
+
+
+def test_it_tells_its_version(shell: Shell) -> None:
+    assert shell("--version") == (f"mintkey {_core.VERSION}\n", "", 0)
+
+
+def test_inspect_takes_the_parameters_of_a_strategy(shell: Shell) -> None:
+    for arguments, bits in (
+        (("nanoid", "--size", "12", "V1StGXR8_Z5j"), 72),
+        (("nanoid", "--size", "4", "--alphabet", "ab", "abba"), 4),
+        (("uuid4", "--length", "8", "550e8400"), 32),
+        (("ulid", "--prefix", "ORDER#", "ORDER#01ARZ3NDEKTSV4RRFFQ69G5FAV"), 80),
+    ):
+        out, err, code = shell("inspect", "--json", "--kind", *arguments)
+        assert (err, code) == ("", 0)
+        assert json.loads(out)[0]["candidates"][0]["random_bits"] == bits
+    out, _, code = shell("inspect", "--prefix", "ORDER#", "ORDER#01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    assert out == ""
+    assert str(code) == "mintkey: --prefix is a parameter of a strategy: name that with --kind"
+    assert "--kind" in shell("inspect", "ORDER#01ARZ3NDEKTSV4RRFFQ69G5FAV")[1]
+
+
+def test_ids_that_are_all_random_have_random_bits(shell: Shell) -> None:
+    for text, bits in (("V1StGXR8_Z5jdHi6B-myT", 126), ("tz4a98xxat96iws9zmbrgj3a", 123)):
+        assert json.loads(shell("inspect", "--json", text)[0])[0]["candidates"][0]["random_bits"] == bits
+
+
+def test_json_has_plain_names_and_no_number_that_readers_round(shell: Shell) -> None:
+    for text in ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "1541815603606036480", "1704067200", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"):
+        for facts in json.loads(shell("inspect", "--json", text)[0])[0]["candidates"]:
+            assert all(name.isidentifier() for name in facts)
+            assert all(abs(value) < 1 << 53 for value in facts.values() if isinstance(value, int))
+
+
+def test_an_id_is_never_broken_nor_read_as_markup(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "[bold]" * 10 + "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    out, err, code = shell("inspect", "--kind", "ulid", "--prefix", "[bold]" * 10, text)
+    assert (err, code) == ("", 0)
+    assert text in out.splitlines()
+    assert "[bold]" in out.replace(text, "")
 
 
 def test_inspect_tells_what_an_id_holds(shell: Shell) -> None:

@@ -129,6 +129,7 @@ def test_what_is_no_strategy_is_told_which_there_are() -> None:
 def test_candidates() -> None:
     assert [found.kind.value for found in candidates("1704067200")] == ["epoch", "snowflake", "epoch_ms"]
     assert [found.kind.value for found in candidates("01h455vb4pex5vsknk084sn02q")] == ["typeid", "ulid"]
+    assert [found.kind.value for found in candidates("01arz3ndektsv4rrffq69g5fav")] == ["ulid", "typeid"]
     assert candidates("nothing of the kind") == []
 
 

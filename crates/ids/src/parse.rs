@@ -386,9 +386,10 @@ pub fn candidates(text: &str) -> Vec<Kind> {
             found[..=at].rotate_right(1);
         }
     }
-    // A lower-case text of 26 could be both, but those who write ULIDs write capitals.
+    // A lower-case text of 26 could be both. Those who write ULIDs write capitals, and a TypeID is a UUID 7.
     if found.starts_with(&[Kind::Ulid, Kind::Typeid])
         && text.bytes().any(|b| b.is_ascii_lowercase())
+        && read_typeid(text.as_bytes()).is_ok_and(|bits| check_version(Kind::Uuid7, bits).is_ok())
     {
         found.swap(0, 1);
     }
