@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: A key from a small space is minted again this often before a collision is reported.
 _MOST_MINTS = 16
+#: The parameters that give a strategy's keys more room.
+_LONGER = {"nanoid": "a greater size=", "uuid4": "a greater length=", "cuid2": "a greater length="}
 #: A version beyond this has not been counted.
 _MOST_WRITES = 1 << 62
 
@@ -372,6 +374,8 @@ def _save_new(
             if own is not None:
                 return (yield from _take_own(schema, instance, state, own))
             if not tries:
+                if again:
+                    raise _no_room(schema, again, error) from error
                 raise
             fresh = {mint.name: schema.attributes[mint.name].another(values[mint.name]) for mint in again}
             if None in fresh.values():
@@ -390,6 +394,25 @@ def _save_new(
             if schema.version is not None:
                 values[schema.version] = version
             return since
+
+
+def _no_room(schema: Schema, again: list[Mint], error: KeyCollision) -> KeyCollision:
+    """What is raised when one minted key after the other is taken."""
+    spaces, ways_out = [], []
+    for mint in again:
+        strategy = mint.auto.strategy
+        if strategy is not None:
+            spaces.append(f"{schema.model}.{mint.name} has room for about {1 << strategy.random_bits:,} keys")
+            ways_out.append(_LONGER.get(strategy.name, "another strategy, such as AutoGenerate.ULID"))
+    return KeyCollision(
+        f"{schema.model}: {_MOST_MINTS} keys that were minted one after the other are all taken in table "
+        f"{schema.table!r}, the last {error.key}: {' and '.join(spaces)}, too few for the items there are. "
+        f"Mint longer keys, with {' and '.join(ways_out)}",
+        model=schema.model,
+        attribute=again[0].name,
+        key=error.key,
+        store=error.store,
+    )
 
 
 def _counted(version: Any) -> int:

@@ -126,9 +126,18 @@ def _update_or_insert(
         expected = _expected(schema, state, sent, compiled)
         try:
             stored: _core.Item = yield from send_write(state, request, expected, since)
-        except ItemGone:
+        except ItemGone as error:
             if known is None:
-                raise
+                if versioned:
+                    raise
+                named = schema.codec.key_dict(key)
+                raise ItemGone(
+                    f"{schema.model} {named} is not in table {schema.table!r} (never saved, deleted or expired): "
+                    "upsert=True inserts it, with the changes that are named",
+                    model=schema.model,
+                    key=named,
+                    store=error.store,
+                ) from error
         except ConditionFailed as error:
             own = own_row(state, error)
             if own is None:

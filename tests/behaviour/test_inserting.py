@@ -11,7 +11,8 @@ import pytest
 
 from mintkey import AutoGenerate, Model, auto
 from mintkey.attributes import NumberAttribute, StringAttribute
-from mintkey.errors import ConditionFailed, InvalidValue, KeyCollision
+from mintkey.errors import BatchIncomplete, ConditionFailed, InvalidValue, KeyCollision
+from mintkey.fields import AutoKeyField
 from mintkey.hooks import before_save
 
 NOW = "2024-01-01T00:00:00Z"
@@ -114,8 +115,14 @@ async def test_minting_again_is_bounded(do):
     for digit in range(16):
         await do.save(Short(pk=f"{digit:x}", n=-1))
     item = Short(n=1)
-    with pytest.raises(KeyCollision, match="Short"):
+    with pytest.raises(
+        KeyCollision, match=r"Short: 16 keys .* Short\.pk has room for about 16 keys.* a greater length="
+    ) as caught:
         await do.save(item)
+    assert (caught.value.model, caught.value.attribute) == ("Short", "pk")
+    assert caught.value.key == {"pk": item.pk}
+    with pytest.raises(BatchIncomplete, match="a greater length="):
+        await do.batch_save(Short, [Short(n=2)])
     assert item.is_dirty
     assert all(stored.n == -1 for stored in await do.iterate(do.scan(Short)))
 
@@ -273,3 +280,14 @@ async def test_a_save_cancelled_before_its_turn_ends_never_happens(store):
     await tasks[1]
     assert await Order.aget(pk="a", sk="s") is None
     assert await total(pk="b", sk="s") == 2
+
+
+class Digit(Model):
+    pk = AutoKeyField(strategy=auto("nanoid", alphabet="ab", size=1))
+
+
+async def test_a_space_that_is_full_is_told_of_with_the_parameter_that_widens_it(do):
+    for key in "ab":
+        await do.save(Digit(pk=key))
+    with pytest.raises(KeyCollision, match=r"Digit\.pk has room for about 2 keys.* a greater size="):
+        await do.create(Digit)
