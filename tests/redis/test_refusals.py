@@ -92,10 +92,31 @@ async def test_a_user_with_the_rights_that_the_guide_names(do, request, kind):
 
 
 async def test_an_encrypted_server_is_not_trusted_without_its_authority(do, secure):
-    with connect(secure.partition("?")[0]), pytest.raises(StoreUnavailable):
+    with connect(secure.partition("?")[0]), pytest.raises(ConfigurationError, match=r"not trusted: .*\?ca="):
         await do.count(Widget)
     with connect(secure.partition("?")[0].replace("rediss://", "redis://")), pytest.raises(MintkeyError):
         await do.count(Widget)
+
+
+async def test_a_database_that_is_not_there_is_said(do, server):
+    with connect(f"{server}/99"), pytest.raises(ConfigurationError, match="no database of that number"):
+        await do.count(Widget)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://:6379", "names no host: write redis://localhost:6379/0"),
+        ("redis://127.0.0.1:99999", "no number from 1 to 65535"),
+        ("redis://127.0.0.1:port", "no number from 1 to 65535"),
+        ("redis://::1", "stands in brackets"),
+        ("redis://127.0.0.1:6379/0#cache", "has a '#', which means nothing here"),
+        ("redis-cluster://a:7000,", "names no host: write redis-cluster://host:7000,host:7001"),
+    ],
+)
+def test_an_address_that_cannot_be_is_told_why(url, why):
+    with pytest.raises(ConfigurationError, match=re.escape(why)):
+        connect(url)
 
 
 async def test_a_key_of_another_type_is_refused_and_left_alone(do, url, raw, prefix):

@@ -124,13 +124,16 @@ impl Config {
 
     /// Takes in where the servers listen.
     fn locate(&mut self, scheme: &str, location: &str) -> Result<()> {
+        // What is in the wrong place may be a part of a password, and is not shown.
         let named = |server: &str, example: &str| {
-            host(server).ok_or_else(|| {
-                wrong(format!(
-                    "names no host and port in {server:?}: write {example}"
-                ))
-            })
+            host(server).map_err(|what| wrong(format!("{what}: write {example}")))
         };
+        if location.contains('#') && scheme != "unix" {
+            return Err(wrong(
+                "has a '#', which means nothing here: leave it and what is behind it out, or name a database as in \
+                 redis://localhost:6379/0",
+            ));
+        }
         let (servers, database) = location.split_once('/').unwrap_or((location, ""));
         match scheme {
             "redis" | "rediss" => {
@@ -229,26 +232,41 @@ fn wrong(what: impl Display) -> Error {
     Error::configuration(format!("this Redis address {what}"))
 }
 
-fn host(authority: &str) -> Option<Place> {
+/// The place that a part of an address names, or what is wrong with it.
+fn host(authority: &str) -> std::result::Result<Place, &'static str> {
+    const WRONG_PORT: &str = "has a port that is no number from 1 to 65535";
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
-            let (host, port) = rest.split_once(']')?;
-            (
-                host,
-                if port.is_empty() {
-                    None
-                } else {
-                    Some(port.strip_prefix(':')?)
-                },
-            )
+            let (host, behind) = rest
+                .split_once(']')
+                .ok_or("opens a '[' that it does not close")?;
+            match behind.strip_prefix(':') {
+                None if !behind.is_empty() => return Err(WRONG_PORT),
+                port => (host, port),
+            }
+        }
+        None if authority.matches(':').count() > 1 => {
+            return Err(
+                "has more than one ':' (an IPv6 address stands in brackets, as in redis://[::1]:6379)",
+            );
         }
         None => match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (authority, None),
         },
     };
-    let port = port.map_or(Some(DEFAULT_PORT), |port| port.parse().ok())?;
-    (!host.is_empty() && port != 0).then(|| Place::Host(host.to_owned(), port))
+    if host.is_empty() {
+        return Err("names no host");
+    }
+    let port = match port {
+        None => DEFAULT_PORT,
+        Some(port) => port
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or(WRONG_PORT)?,
+    };
+    Ok(Place::Host(host.to_owned(), port))
 }
 
 fn decode(text: &str) -> Result<String> {
@@ -296,6 +314,13 @@ mod tests {
         for url in [
             "redis://",
             "redis://host:0",
+            "redis://host:99999",
+            "redis://:6379",
+            "redis://::1",
+            "redis://[::1",
+            "redis://[::1]6379",
+            "redis://host#part",
+            "redis://host/0#part",
             "redis://host:port",
             "redis://host/x",
             "redis://user@host",
@@ -327,6 +352,7 @@ mod tests {
     fn shows_no_password() {
         for url in [
             "redis://me:s3cret@host:x",
+            "redis://me:s3cret?@host",
             "redis://me:s3cret@host?x=1",
             "redis://me:s3cret@host/x",
             "bad://me:s3cret@host",

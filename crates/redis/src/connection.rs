@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 
 use crate::config::{Config, Place};
 use crate::resp::{Call, Garbage, Parser, Value};
-use crate::tls::{Encrypted, encrypt};
+use crate::tls::{Encrypted, distrust, encrypt};
 use crate::translate::refusal;
 use crate::watch::{POLL, Stop, Watch};
 
@@ -100,6 +100,10 @@ impl Cause {
         match self {
             Self::Stopped(stop) => stop.error(outcome),
             Self::Broken(cause) => {
+                if let Some(why) = distrust(&cause) {
+                    return Error::configuration(format!("{address} is not trusted: {why}"))
+                        .caused_by(cause);
+                }
                 let fate = outcome.words();
                 let way_out = match outcome {
                     Outcome::NotApplied => "; try again",

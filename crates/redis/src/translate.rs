@@ -194,6 +194,11 @@ pub fn refusal(text: &str) -> Error {
         Error::configuration(
             "Redis asks for another user or password: write redis://user:password@host, or redis://:password@host for the default user",
         )
+    } else if text.contains("DB index is out of range") {
+        Error::configuration(
+            "this Redis has no database of that number: name a lower one, as in redis://localhost:6379/0, or raise \
+             `databases` in its configuration",
+        )
     } else if says("NOPERM") {
         Error::configuration(format!(
             "this Redis user may not do that: {text}. The guide to Redis lists the commands that a user needs"
