@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mintkey._core import freeze, move_clock, now_ms, thaw
@@ -28,6 +28,21 @@ __all__ = ["FrozenClock", "frozen"]
 _F = TypeVar("_F", bound="Callable[..., Any]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
+#: About as many days as there are from the year 1 to 9999.
+_LONGEST = timedelta(days=3_652_058)
+
+
+def _span(name: str, span: timedelta | float) -> int:
+    """Return a span in microseconds."""
+    if isinstance(span, bool) or not isinstance(span, (timedelta, int, float)):
+        raise TypeError(f"{name}={span!r} is neither a timedelta nor seconds")
+    try:
+        made = span if isinstance(span, timedelta) else timedelta(seconds=span)
+    except (OverflowError, ValueError):  # NaN is a ValueError
+        made = timedelta.max
+    if abs(made) > _LONGEST:
+        raise ValueError(f"{name}={span!r} leads beyond the years 1 to 9999")
+    return made // _MICROSECOND
 
 
 def _microseconds(time: datetime | str | float) -> int:
@@ -37,7 +52,9 @@ def _microseconds(time: datetime | str | float) -> int:
     if isinstance(time, datetime):
         aware = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
         return (aware - _EPOCH) // _MICROSECOND
-    return timedelta(seconds=time) // _MICROSECOND
+    if isinstance(time, bool) or not isinstance(time, (int, float)):
+        raise TypeError(f"time={time!r} is neither a datetime nor ISO 8601 text nor seconds since 1970")
+    return _span("time", time)
 
 
 class FrozenClock:
@@ -52,16 +69,17 @@ class FrozenClock:
         """Let time pass: seconds or a timedelta. A negative span steps the clock back.
 
         Raises:
-            ValueError: the block has ended.
+            TypeError: it is neither of them.
+            ValueError: the block has ended, or the span is longer than any between two dates.
         """
-        span = by if isinstance(by, timedelta) else timedelta(seconds=by)
-        move_clock(self._block, span // _MICROSECOND)
+        move_clock(self._block, _span("by", by))
 
     def set(self, time: datetime | str | float) -> None:
         """Set the clock: a datetime (naive is UTC), ISO 8601 text or seconds since the Unix epoch.
 
         Raises:
-            ValueError: the block has ended, or the text is no time.
+            TypeError: it is none of them.
+            ValueError: the block has ended, or the text or the number is no time.
         """
         move_clock(self._block, 0, _microseconds(time))
 
@@ -74,6 +92,8 @@ class FrozenClock:
 def _seed_bytes(seed: int | str | bytes) -> bytes:
     from hashlib import sha256  # only blocks with a seed pay for it
 
+    if isinstance(seed, bool) or not isinstance(seed, (int, str, bytes)):
+        raise TypeError(f"seed={seed!r} is no int, str or bytes, and may not repeat")
     # The type is part of what is hashed, so that 1 and "1" differ.
     return sha256(repr(seed).encode()).digest()
 
@@ -81,9 +101,10 @@ def _seed_bytes(seed: int | str | bytes) -> bytes:
 class frozen:  # noqa: N801  used like a function
     """Stop the clock that mints ids and timestamps and expires items, for the whole process.
 
-    A context manager (also around ``await``) and a decorator of functions, sync or async. Blocks
-    nest: the innermost one rules; when it ends, the outer clock stands where it stood. Ids made in
-    a block are ordered among themselves only.
+    A context manager (also around ``await``) and a decorator of functions, sync or async, but not of
+    generators, which would leave the clock stopped between their values, nor of classes. Blocks nest:
+    the innermost one rules; when it ends, the outer clock stands where it stood. Ids made in a block
+    are ordered among themselves only.
 
     Args:
         time: where the clock stands: a datetime (naive is UTC), ISO 8601 text, or seconds since
@@ -93,6 +114,8 @@ class frozen:  # noqa: N801  used like a function
             of the fork.
 
     Raises:
+        TypeError: a time or a seed that is none of these, or something to decorate that is no function.
+        ValueError: a text or a number that is no time.
         ConfigurationError: within the block, when SNOWFLAKE or XID run out of values instead of
             waiting for a clock that stands still.
     """
@@ -137,7 +160,18 @@ class frozen:  # noqa: N801  used like a function
         self.__exit__(kind, error, trace)
 
     def __call__(self, function: _F, /) -> _F:
-        if iscoroutinefunction(function):
+        if isinstance(function, type):
+            raise TypeError(f"frozen() does not decorate the class {function.__name__}: decorate its methods")
+        if not callable(function):
+            raise TypeError(f"frozen() decorates functions, not {function!r}; @classmethod goes above it")
+        # An object may be called like a function.
+        bodies = (function, type(function).__call__)
+        if any(isgeneratorfunction(body) or isasyncgenfunction(body) for body in bodies):
+            raise TypeError(
+                f"frozen() does not decorate the generator {function!r}, which would leave the clock stopped between "
+                "its values: write `with frozen(…):` inside it"
+            )
+        if any(map(iscoroutinefunction, bodies)):
 
             @wraps(function)
             async def awaiting(*args: Any, **kwargs: Any) -> Any:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -108,6 +112,66 @@ def test_functions_can_be_frozen() -> None:
     assert asyncio.run(awaited()) == START_MS
     assert sync.__name__ == "sync"
     assert epoch_ms() > START_MS
+
+
+def test_what_is_called_like_a_function_can_be_frozen() -> None:
+    class Sync:
+        def __call__(self) -> int:
+            return epoch_ms()
+
+    class Awaited:
+        async def __call__(self) -> int:
+            return epoch_ms()
+
+    assert frozen(START)(Sync())() == START_MS
+    assert asyncio.run(frozen(START)(Awaited())()) == START_MS
+    assert frozen(START)(partial(epoch_ms))() == START_MS
+
+
+def test_what_would_not_be_frozen_is_refused() -> None:
+    def values() -> Iterator[int]:
+        yield epoch_ms()
+
+    async def later() -> AsyncIterator[int]:
+        yield epoch_ms()
+
+    class Values:
+        def __call__(self) -> Iterator[int]:
+            yield epoch_ms()
+
+    for generator in (values, later, Values(), partial(values)):
+        with pytest.raises(TypeError, match=r"generator .* write `with frozen\(…\):` inside it"):
+            frozen(START)(generator)
+    with pytest.raises(TypeError, match="the class Values: decorate its methods"):
+        frozen(START)(Values)
+    with pytest.raises(TypeError, match="@classmethod goes above it"):
+        frozen(START)(classmethod(epoch_ms))  # type: ignore[type-var,arg-type]
+    with pytest.raises(TypeError, match="time=<function"):
+        frozen(test_time_stands_still_until_it_is_moved)  # type: ignore[arg-type]
+
+
+def test_what_is_no_time_is_told() -> None:
+    wrongs: tuple[Any, ...] = (START.date(), [], b"2024", True, timedelta(1), Decimal(5))
+    with frozen(START) as clock:
+        for wrong in wrongs:
+            with pytest.raises(TypeError, match=r"time=.* is neither a datetime nor ISO 8601 text nor seconds"):
+                frozen(wrong)
+            with pytest.raises(TypeError, match=r"time=.* is neither"):
+                clock.set(wrong)
+        for late in (1e30, -1e30, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="leads beyond the years 1 to 9999"):
+                frozen(late)
+            with pytest.raises(ValueError, match=r"by=.* leads beyond the years"):
+                clock.advance(late)
+        with pytest.raises(ValueError, match=r"by=.* leads beyond the years"):
+            clock.advance(timedelta.max)
+        for text in ("x", None, START):
+            with pytest.raises(TypeError, match=r"by=.* is neither a timedelta nor seconds"):
+                clock.advance(text)  # type: ignore[arg-type]
+        assert epoch_ms() == START_MS
+    for seed in (1.5, object(), True):
+        with pytest.raises(TypeError, match=r"seed=.* is no int, str or bytes"):
+            frozen(START, seed=seed)  # type: ignore[arg-type]
 
 
 async def test_tasks_and_threads_see_the_same_clock() -> None:
