@@ -26,6 +26,8 @@ M = TypeVar("M")
 #: A cursor is a fingerprint of its query, the number of items left under its limit, and a position of the store.
 _FINGERPRINT, _LEFT = 8, 8
 _NO_LIMIT = (1 << 8 * _LEFT) - 1
+#: DynamoDB divides a scan into no more, and no other store has a use for more.
+_MOST_SEGMENTS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Result(Generic[M]):
         self._consistent = consistent
         self._order = order
         self._offset = offset
-        self._segments = cast("int", _whole(segments, "segments", least=1))
+        self._segments = cast("int", _whole(segments, "segments", least=1, most=_MOST_SEGMENTS))
         if self._segments > 1 and how.partition is not None:
             raise TypeError(f"{schema.model}: segments= divides a scan, and this is a {self.explain()}; leave it out")
         self._kept: list[M] | None = None
@@ -476,11 +478,13 @@ def _settled(asked: Any) -> Any:
     return {name: _settled(part) for name, part in asked.items()} if isinstance(asked, dict) else asked
 
 
-def _whole(number: int | None, name: str, *, least: int) -> int | None:
+def _whole(number: int | None, name: str, *, least: int, most: int | None = None) -> int | None:
     if number is None and least == 0:
         return None
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
         raise ValueError(f"{name}= takes a whole number of at least {least}, not {number!r}")
+    if most is not None and number > most:
+        raise ValueError(f"{name}= takes a whole number of at most {most:,}, not {number!r}")
     return number
 
 

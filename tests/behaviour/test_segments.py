@@ -73,12 +73,17 @@ async def test_explain_tells_the_segments(do):
     assert do.scan(Part).explain() == "scan of table 'Part'"
 
 
-@pytest.mark.parametrize("segments", [0, -1, True, 1.5, "2", None])
+@pytest.mark.parametrize("segments", [0, -1, True, 1.5, "2", None, 1_000_001, 1 << 32, 1 << 70])
 async def test_a_number_of_segments_is_a_whole_one(do, segments):
     with pytest.raises(ValueError, match="segments="):
         do.scan(Part, segments=segments)
     with pytest.raises(ValueError, match="segments="):
         await do.count(Part, segments=segments)
+
+
+async def test_a_million_segments_are_no_mistake(do, parts):
+    found = do.scan(Part, segments=1_000_000)
+    assert found.explain() == "scan of table 'Part'; in 1000000 segments, up to 8 at once"
 
 
 async def test_only_scans_have_segments_and_they_have_no_pages(do, parts):
