@@ -68,7 +68,7 @@ class Store:
 
     @property
     def url(self) -> str:
-        """The store's address, without a password."""
+        """The store's address without its password, and of the parameters those that say which store it is."""
         return self._core.address
 
     @property

@@ -5,8 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from tests.behaviour.conftest import STORES
 
-from mintkey import Model, pipeline
+from mintkey import Model, connect, pipeline
 from mintkey.attributes import MapAttribute, NumberAttribute, StringAttribute
 from mintkey.errors import BatchIncomplete, InvalidValue, ItemTooLarge, MintkeyError
 
@@ -74,3 +75,12 @@ async def test_bounds_in_the_wrong_order(do):
             await do.all(do.query(Ledger, getattr(Ledger, attribute).between("9", "1"), pk="a"))
         check(caught.value, attribute, None)
         assert caught.value.attribute == attribute
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_stores_side_by_side_can_be_told_apart(kind, tmp_path):
+    with connect(STORES[kind](tmp_path / "a"), name="one") as one:
+        with connect(STORES[kind](tmp_path / "b"), name="other") as other:
+            assert one.url != other.url
+            assert repr(one) != repr(other)
+        assert "timeout" not in one.url, "only what says which store it is"

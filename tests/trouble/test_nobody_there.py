@@ -95,13 +95,19 @@ async def test_an_unknown_host(do, url):
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://127.0.0.1:{port}?timeout=0.1", "dynamodb://us-east-1?endpoint=http://127.0.0.1:{port}&timeout=0.1"]
+    "url",
+    [
+        "redis://:HUSH@127.0.0.1:{port}?prefix=shop&timeout=0.1",
+        "dynamodb://us-east-1?endpoint=http://127.0.0.1:{port}&table_prefix=shop&timeout=0.1",
+    ],
 )
 async def test_a_server_that_says_nothing(do, url):
     with socket.create_server(("127.0.0.1", 0)) as silent, connect(url.format(port=silent.getsockname()[1])):
         for error in await every_way(do):
             assert isinstance(error, StoreTimeout)
             assert "?timeout=" in str(error)
+            assert str(error.store).endswith("prefix=shop")
+            assert "HUSH" not in told(error)
 
 
 BEHIND: dict[str, tuple[type[Between], Any, Any]] = {

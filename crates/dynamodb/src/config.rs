@@ -20,7 +20,7 @@ const PARAMETERS: &str =
 /// What an address says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The address without parameters that matter to nobody else, for messages.
+    /// The address with the parameters that say which store it is, for messages.
     pub address: String,
     /// The region; none: the environment's or the profile's.
     pub region: Option<String>,
@@ -94,8 +94,14 @@ impl Config {
             })?;
             config.set(name, &value)?;
         }
-        if let Some(endpoint) = &config.endpoint {
-            config.address = format!("{}?endpoint={endpoint}", config.address);
+        let endpoint = config
+            .endpoint
+            .as_ref()
+            .map(|endpoint| format!("endpoint={endpoint}"));
+        let prefix = (!config.prefix.is_empty()).then(|| format!("table_prefix={}", config.prefix));
+        let which: Vec<String> = endpoint.into_iter().chain(prefix).collect();
+        if !which.is_empty() {
+            config.address = format!("{}?{}", config.address, which.join("&"));
         }
         Ok(config)
     }
@@ -166,7 +172,7 @@ mod tests {
         assert_eq!(config.region.as_deref(), Some("eu-west-1"));
         assert_eq!(
             config.address,
-            "dynamodb://eu-west-1?endpoint=http://localhost:8000"
+            "dynamodb://eu-west-1?endpoint=http://localhost:8000&table_prefix=t_"
         );
         assert_eq!(config.profile.as_deref(), Some("dev"));
         assert_eq!(config.prefix, "t_");

@@ -24,7 +24,7 @@ const LARGEST_ITEM: usize = 64 * 1024 * 1024;
 /// What an address says.
 #[derive(Clone)]
 pub struct Config {
-    /// The address without password and parameters, for messages.
+    /// The address without its password, and of the parameters those that say which store it is, for messages.
     pub address: String,
     /// Where the server listens, or where servers of the Cluster do.
     pub places: Vec<Place>,
@@ -118,6 +118,14 @@ impl Config {
         }
         if encrypted {
             config.encryption = Some(tls::client(&files)?);
+        }
+        let database =
+            (scheme == "unix" && config.database != 0).then(|| format!("db={}", config.database));
+        let prefix =
+            (!config.space.prefix.is_empty()).then(|| format!("prefix={}", config.space.prefix));
+        let which: Vec<String> = database.into_iter().chain(prefix).collect();
+        if !which.is_empty() {
+            config.address = format!("{}?{}", config.address, which.join("&"));
         }
         Ok(config)
     }
@@ -289,12 +297,13 @@ mod tests {
         assert_eq!(config.password.as_deref(), Some("s@crt"));
         assert_eq!((config.database, config.space.prefix.as_str()), (3, "shop"));
         assert_eq!(config.timeout, Duration::from_millis(500));
-        assert_eq!(config.address, "redis://db.example:7000/3");
+        assert_eq!(config.address, "redis://db.example:7000/3?prefix=shop");
         let config = Config::parse("redis://[::1]").unwrap();
         assert_eq!(config.places, [Place::Host("::1".to_owned(), 6379)]);
         let config = Config::parse("unix:///run/r%20s.sock?db=2").unwrap();
         assert_eq!(config.places, [Place::Socket("/run/r s.sock".into())]);
         assert_eq!(config.database, 2);
+        assert_eq!(config.address, "unix:///run/r%20s.sock?db=2");
     }
 
     #[test]
@@ -305,7 +314,10 @@ mod tests {
         let wanted = wanted.map(|(host, port)| Place::Host(host.to_owned(), port));
         assert_eq!(config.places, wanted);
         assert!(config.space.in_buckets && config.encryption.is_none());
-        assert_eq!(config.address, "redis-cluster://a:7000,b,[::1]:7002/0");
+        assert_eq!(
+            config.address,
+            "redis-cluster://a:7000,b,[::1]:7002/0?prefix=shop"
+        );
         assert_eq!(config.password.as_deref(), Some("pw"));
     }
 

@@ -366,7 +366,7 @@ fn check_mode(config: &Config, info: &str) -> Result<()> {
     });
     let address = &config.address;
     let (scheme, location) = address.split_once("://").unwrap_or(("", address));
-    let location = location.split(['/', ',']).next().unwrap_or(location);
+    let location = location.split(['/', ',', '?']).next().unwrap_or(location);
     let (is, other) = match (mode.map(str::trim), config.space.in_buckets, scheme) {
         (Some("cluster"), false, "rediss") => ("is a server of a Cluster", "rediss-cluster"),
         (Some("cluster"), false, _) => ("is a server of a Cluster", "redis-cluster"),
