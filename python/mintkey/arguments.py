@@ -16,7 +16,7 @@ from mintkey.schema import IMPLICIT_KEY
 if TYPE_CHECKING:
     from mintkey.schema import Schema
 
-__all__ = ["Changes", "Key", "changes", "check_condition", "key", "named_key", "reserved"]
+__all__ = ["Changes", "Key", "changes", "check_condition", "key", "named_key", "not_a_flag", "reserved"]
 
 # Keywords that methods of a model take today or will take, beside the methods' own names.
 _KEYWORDS = frozenset(
@@ -100,6 +100,11 @@ def check_condition(schema: Schema, condition: object) -> None:
         raise TypeError(f"{schema.model}: expected a condition such as {schema.model}.x == 1, got {condition!r}")
     if isinstance(condition, Condition):
         schema.check_names(condition.roots())
+
+
+def not_a_flag(schema: Schema, name: str, value: object) -> TypeError:
+    """What is raised for a value that says neither yes nor no."""
+    return TypeError(f"{schema.model}: {name}= takes True or False, not {value!r}")
 
 
 @functools.cache

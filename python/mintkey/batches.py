@@ -11,11 +11,12 @@ one such instance. An operation is begun only for those with which something goe
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from mintkey import _core, operations
+from mintkey import _core, arguments, operations
 from mintkey.errors import BatchIncomplete, MintkeyError, StoreTimeout, StoreUnavailable
 from mintkey.stores import Begin
 
@@ -262,6 +263,11 @@ def write(
     `prepare` makes the writes of a whole chunk in one step, if it can. `awaiting` says that what iterates in both ways,
     such as a query, shall be awaited.
     """
+    if on_progress is not None and (not callable(on_progress) or inspect.iscoroutinefunction(on_progress)):
+        raise TypeError(
+            f"{schema.model}: on_progress= takes a plain function, called with the number of items done and of all, "
+            f"not {on_progress!r}"
+        )
     source: Iterator[M] | AsyncIterator[M]
     if awaiting and isinstance(items, AsyncIterable):
         source = items.__aiter__()
@@ -404,6 +410,8 @@ def read(
     schema: Schema, keys: list[_core.Key], make: Callable[[_core.Item], M], *, consistent: bool
 ) -> Operation[list[M | None]]:
     """Read a chunk of keys: an instance or None for each, in order."""
+    if type(consistent) is not bool:
+        raise arguments.not_a_flag(schema, "consistent", consistent)
     stored = yield schema.codec.batch_get(keys, consistent=consistent)
     found: list[M | None] = []
     for item in stored:

@@ -585,6 +585,8 @@ def delete_by_key(schema: Schema, given: Key) -> Operation[None]:
 
 def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operation[None]:
     """Read the row again and take it."""
+    if type(consistent) is not bool:
+        raise arguments.not_a_flag(schema, "consistent", consistent)
     state = state_of(instance)
     codec = schema.codec
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(instance.__dict__))
@@ -610,6 +612,8 @@ def get(
     consistent: bool = False,
 ) -> Operation[Any]:
     """Read one item by key: an instance, or None; also None when one of the conditions `must` does not hold."""
+    if type(consistent) is not bool:
+        raise arguments.not_a_flag(schema, "consistent", consistent)
     stored = yield schema.codec.get(key, consistent=consistent)
     if stored is None or (must and not all(schema.codec.matches(stored, condition) for condition in must)):
         return None

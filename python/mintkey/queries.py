@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import operator
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from mintkey import _core, operations, plans
+from mintkey.arguments import not_a_flag
 from mintkey.conditions import Condition, Every
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.passes import AT_ONCE, Divided, Heap, Order, Pass
@@ -65,6 +67,9 @@ class Result(Generic[M]):
         offset: int = 0,
         segments: int = 1,
     ) -> None:
+        for name, flag in (("descending", descending), ("consistent", consistent)):
+            if type(flag) is not bool:
+                raise not_a_flag(schema, name, flag)
         self._schema = schema
         self._make = make
         self._plan = how
@@ -83,10 +88,13 @@ class Result(Generic[M]):
     def _checked_attributes(self, attributes: Iterable[str]) -> tuple[str, ...]:
         if isinstance(attributes, str):
             raise TypeError(f"attributes= takes a list of names, not the one text {attributes!r}")
+        asked = list(attributes) if isinstance(attributes, Iterable) else [attributes]
+        if not all(isinstance(name, str) for name in asked):
+            raise TypeError(f"{self._schema.model}: attributes= takes a list of names, not {attributes!r}")
         # Without its version an item could not be written again.
         version = () if self._schema.version is None else (self._schema.version,)
         shown = version if self._shown is None or self._shown.issuperset(version) else ()
-        names = dict.fromkeys((*self._schema.given_keys, *shown, *attributes))
+        names = dict.fromkeys((*self._schema.given_keys, *shown, *asked))
         unknown = [name for name in names if name not in self._schema.attributes]
         if unknown:
             raise self._schema.unexpected(unknown)
@@ -340,6 +348,11 @@ class Result(Generic[M]):
         A sort key, or an index that serves the lookup, gives the order as it reads; else the items are sorted in
         memory (with a limit, no more of them are kept), which is logged. Items without the attribute come last.
         """
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{self._schema.model}: order_by() takes the name of an attribute, with '-' before it for the reverse, "
+                f"not {name!r}"
+            )
         descending = name.startswith("-")
         name = name.removeprefix("-")
         schema = self._schema
@@ -406,7 +419,8 @@ class Result(Generic[M]):
     def __getitem__(self, at: slice) -> Result[M]: ...
     def __getitem__(self, at: int | slice) -> M | Result[M]:
         if isinstance(at, slice):
-            return self._slice(at)
+            return self._slice(*(None if part is None else self._place(part) for part in (at.start, at.stop, at.step)))
+        at = self._place(at)
         if at < 0:
             raise ValueError("a result is not indexed from its end; read it in the other direction")
         if self._kept is not None:
@@ -416,9 +430,17 @@ class Result(Generic[M]):
                 return instance
         raise IndexError(f"the result has no item {at}")
 
-    def _slice(self, at: slice) -> Result[M]:
-        start, stop = at.start or 0, at.stop
-        if start < 0 or (stop is not None and stop < 0) or at.step not in {None, 1}:
+    def _place(self, at: object) -> int:
+        try:
+            return operator.index(at)  # type: ignore[arg-type]  # else it is told
+        except TypeError:
+            raise TypeError(
+                f"{self._schema.model}: a result is indexed by a whole number, or sliced by two, not by {at!r}"
+            ) from None
+
+    def _slice(self, start: int | None, stop: int | None, step: int | None) -> Result[M]:
+        start = start or 0
+        if start < 0 or (stop is not None and stop < 0) or step not in {None, 1}:
             raise ValueError("a result is sliced from its beginning, without a step")
         limit = self._limit
         if limit is not None:

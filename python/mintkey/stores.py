@@ -60,6 +60,12 @@ class Store:
     def __init__(self, url: str, rate_limit: RateLimit | None = None) -> None:
         if not isinstance(url, str):
             raise ConfigurationError(f"a store's URL is text, not {url!r}")
+        half = next((place for place, letter in enumerate(url) if "\ud800" <= letter <= "\udfff"), None)
+        if half is not None:
+            # Without the rest, which may hold a password.
+            raise ConfigurationError(
+                f"a store's URL is text that UTF-8 can hold, and {url[half]!r} at position {half} is half a character"
+            )
         limit = checked(rate_limit)
         self._core = _core.Store(url)
         self._tables: dict[str, tuple[tuple[str, str], bool]] = {}

@@ -499,6 +499,20 @@ async def test_a_query_is_read_as_the_call_is_made(do):
     assert await do.count(Item) == 200
 
 
+async def told_later(done, total):
+    raise AssertionError(f"{done} of {total}")
+
+
+@pytest.mark.parametrize("progress", [5, "print", told_later])
+async def test_progress_is_told_to_a_plain_function(do, model, progress):
+    items = iter([model(pk="a", n=1), model(pk="b", n=2)])
+    for operation in (do.batch_save, do.batch_delete):
+        with pytest.raises(TypeError, match=f"{model.__name__}: on_progress= takes a plain function"):
+            await operation(model, items, on_progress=progress)
+    assert len(list(items)) == 2
+    assert await do.count(model) == 0
+
+
 def test_what_only_iterates_asynchronously_is_refused_by_a_blocking_call(store):
     with pytest.raises(TypeError, match="await the twin"):
         Item.batch_save(numbered(3))

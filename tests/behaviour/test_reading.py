@@ -203,6 +203,31 @@ async def test_limit_is_of_items_that_match(do, events):
             do.query(Event, stream="A", limit=bad)
 
 
+@pytest.mark.parametrize("value", ["x", 1, 0, None])
+async def test_a_flag_is_true_or_false(do, events, value):
+    told = f"Event: consistent= takes True or False, not {value!r}"
+    with pytest.raises(TypeError, match=told):
+        await do.get(Event, stream="A", at=1, consistent=value)
+    with pytest.raises(TypeError, match=told):
+        await do.refresh(Event(stream="A", at=1), consistent=value)
+    with pytest.raises(TypeError, match=told):
+        await do.iterate((Event.batch_get if do.blocking else Event.abatch_get)([("A", 1)], consistent=value))
+    for result in (do.query, do.scan):
+        with pytest.raises(TypeError, match=told):
+            result(Event, Event.at > 0, Event.stream == "A", consistent=value)
+    with pytest.raises(TypeError, match="Event: descending= takes"):
+        do.query(Event, stream="A", descending=value)
+
+
+@pytest.mark.parametrize("names", [5, [5], None, ["kind", None], [["kind"]]])
+async def test_what_is_loaded_and_its_order_are_names(do, events, names):
+    if names is not None:
+        with pytest.raises(TypeError, match="Event: attributes= takes a list of names, not"):
+            do.query(Event, stream="A", attributes=names)
+    with pytest.raises(TypeError, match=r"Event: order_by\(\) takes the name of an attribute"):
+        do.query(Event, stream="A").order_by(names)
+
+
 async def test_nothing_is_read_before_it_is_asked_for(do, events):
     result = do.query(Event, stream="A")
     assert LOADED == []
@@ -278,6 +303,10 @@ def test_bool_len_index_and_slice(do, events):
         Event.query(stream="B")[3]
     with pytest.raises(IndexError):
         Event.query(stream="A", limit=2)[2]
+    places: tuple[Any, ...] = ("x", 1.5, None, slice("a", None), slice(1.5), slice(0, 3, "x"))
+    for place in places:
+        with pytest.raises(TypeError, match="Event: a result is indexed by a whole number, or sliced by two, not by"):
+            result[place]
     for wrong in (lambda: result[-1], lambda: result[-2:], lambda: result[::2], lambda: result[1:-1]):
         with pytest.raises((TypeError, ValueError)):
             wrong()

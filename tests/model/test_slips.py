@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mintkey import Model
+from mintkey import Model, connect
 from mintkey.attributes import BooleanAttribute, NumberAttribute, StringAttribute
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.hooks import before_save
@@ -50,3 +50,21 @@ def test_a_hook_that_yields_would_never_run():
 def test_a_required_attribute_cannot_be_removed_by_an_action():
     with pytest.raises(InvalidValue, match=r"Order\.total: required, so an update cannot remove it"):
         Order(pk="a", total=1).update(Order.total.remove())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "\ud800",
+        "sqlite:///a\ud800.db",
+        "redis://:secret\udcff@localhost",
+        "redis://localhost?prefix=\ud800",
+        "redis-cluster://a\ud800,b",
+        "dynamodb://us-east-1\ud800",
+    ],
+)
+def test_a_url_that_utf_8_cannot_hold(url):
+    with pytest.raises(ConfigurationError, match=r"'\\ud(800|cff)' at position \d+ is half a character") as caught:
+        connect(url, name="half")
+    assert "secret" not in str(caught.value)
+    assert caught.value.__context__ is None
