@@ -153,8 +153,8 @@ def _put_plainly(schema: Schema, chunk: _Chunk) -> Operation[None]:
     elif request is not None:
         try:
             chunk.sent = True
-            chunk.outcomes = yield request if chunk.begun is None else chunk.begun
-            outcomes = iter(chunk.outcomes)
+            chunk.outcomes = told = yield request if chunk.begun is None else chunk.begun
+            outcomes = iter(told)
         except BaseException as error:  # noqa: BLE001 - raised again when all have heard of it
             failure, trace = error, error.__traceback__
             outcomes = itertools.repeat(error)

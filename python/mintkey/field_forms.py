@@ -186,8 +186,5 @@ def form_problem(strategy: _core.Strategy, value: str) -> str | None:
         return strategy.check(value)
     if not value.startswith(strategy.prefix):
         return f"it does not begin with {strategy.prefix!r}"
-    start = len(strategy.prefix)
-    for place, letter in enumerate(value[start:], start):
-        if letter not in string.hexdigits:
-            return f"{letter!r} is no hexadecimal digit at position {place}"
-    return None
+    rest = value[len(strategy.prefix) :].lstrip(string.hexdigits)
+    return f"{rest[0]!r} is no hexadecimal digit at position {len(value) - len(rest)}" if rest else None
