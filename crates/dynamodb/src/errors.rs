@@ -235,10 +235,20 @@ impl About<'_> {
         if has("does not match the schema")
             || has("Missing the key")
             || has("Type mismatch for key")
+            || has("number of conditions on the keys")
+            || has("required keys was not given")
+            || has("missed key schema element")
         {
             return Error::configuration(format!(
                 "the key of table {:?} is not the one that {model} declares ({message}): give the class the table's \
                  keys, or another table",
+                self.table.name
+            ));
+        }
+        if has("Type mismatch for Index Key") || has("type does not match schema type") {
+            return Error::configuration(format!(
+                "a key of table {:?}, or of an index of it, is of another type than {model} declares ({message}): give \
+                 the attribute the table's type, or the class another table",
                 self.table.name
             ));
         }

@@ -16,11 +16,15 @@ const CONDITION: &str = "ConditionalCheckFailedException";
 /// How often a write is tried when the row keeps changing between two calls.
 const ATTEMPTS: usize = 5;
 
+/// The characters that a table's name may have, its prefix included.
+const LONGEST_NAME: usize = 255;
+
 /// Carries a request out.
 pub async fn run<L: Link>(inner: &Inner, link: &L, request: &Request) -> Result<Reply> {
     let notes = &request.notes;
     let session = Session::new(inner, link, notes);
     let now = request.now;
+    check_name(inner, request.operation.table())?;
     match &request.operation {
         Operation::CreateTable(table) => catalog::create(&session, table).await,
         Operation::TableExists(table) => catalog::exists(&session, table).await,
@@ -34,6 +38,20 @@ pub async fn run<L: Link>(inner: &Inner, link: &L, request: &Request) -> Result<
         Operation::Query(query) => reading::query(&session, query, now).await,
         Operation::Scan(scan) => reading::scan(&session, scan, now).await,
     }
+}
+
+/// A class's name for its table is of a length that fits, but the prefix stands before it.
+fn check_name(inner: &Inner, table: &Table) -> Result<()> {
+    let length = inner.config.prefix.len() + table.name.len();
+    if length <= LONGEST_NAME {
+        return Ok(());
+    }
+    Err(Error::configuration(format!(
+        "the name of the table of {} has {length} characters with its prefix, and {LONGEST_NAME} are allowed: shorten \
+         ?table_prefix=, or name the table with ModelConfig(table=…)",
+        table.model
+    ))
+    .of(table))
 }
 
 impl<L: Link> Session<'_, L> {
