@@ -18,6 +18,7 @@ use crate::engine::perform;
 use crate::joining::joined;
 use crate::line::{Line, Sent};
 use crate::nodes::Node;
+use crate::patience::Patience;
 use crate::queue::Entry;
 use crate::resp::{Call, Value};
 use crate::store::Shared;
@@ -43,6 +44,8 @@ pub fn work(shared: Arc<Shared>, bell: UnixStream) {
         unreached: None,
         astray: None,
         changes: 0,
+        answers: Patience::default(),
+        requests: Patience::default(),
     }
     .work();
 }
@@ -87,6 +90,18 @@ fn deliver(entries: &[Arc<Entry>], answer: Result<Reply>) {
     }
 }
 
+/// What to wait for at the lines.
+fn sockets(lines: &[Line]) -> Vec<PollFd<'_>> {
+    let sockets = lines.iter().map(|line| {
+        let mut flags = PollFlags::IN;
+        if line.is_full() {
+            flags |= PollFlags::OUT;
+        }
+        PollFd::new(&line.connection.stream, flags)
+    });
+    sockets.collect()
+}
+
 /// The thread's own things.
 struct Worker {
     shared: Arc<Shared>,
@@ -104,6 +119,10 @@ struct Worker {
     astray: Option<u64>,
     /// The changes of the Cluster's routes that its lines are in accord with.
     changes: u64,
+    /// With servers.
+    answers: Patience,
+    /// With those who submit.
+    requests: Patience,
 }
 
 impl Worker {
@@ -367,24 +386,50 @@ impl Worker {
 
     /// Waits until a server or somebody with a request calls, or until it is time to look at the clock.
     fn wait(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let has_room = self.flights.len() < FLIGHTS;
+        if self.looks(has_room) || has_room && !shared.queue.falls_asleep() {
+            return;
+        }
+        // Who closes the store rings only for a thread that sleeps already.
+        if !(self.flights.is_empty() && shared.is_closed()) {
+            self.sleep();
+        }
+        shared.queue.is_awake();
+    }
+
+    /// Waits awake for a moment; whether something came.
+    fn looks(&mut self, has_room: bool) -> bool {
+        let queue = &self.shared.queue;
+        if self.flights.is_empty() {
+            let come = self.requests.look_for(|| queue.has_some().then_some(()));
+            return come.is_some();
+        }
+        if self.lines.iter().all(|line| line.sent.is_empty()) {
+            return false;
+        }
+        let mut sockets = sockets(&self.lines);
+        let come = self.answers.look_for(|| {
+            let come = has_room && queue.has_some();
+            (come || poll(&mut sockets, Some(&Timespec::default())) != Ok(0)).then_some(())
+        });
+        come.is_some()
+    }
+
+    fn sleep(&mut self) {
         let ends = self.flights.values().map(|flight| flight.watch.end());
         let ends = ends.chain(self.later.iter().map(|(time, ..)| *time));
         let left = ends
             .min()
             .map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let time = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut sockets = vec![PollFd::new(&self.bell, PollFlags::IN)];
-        for line in &self.lines {
-            let mut flags = PollFlags::IN;
-            if line.is_full() {
-                flags |= PollFlags::OUT;
-            }
-            sockets.push(PollFd::new(&line.connection.stream, flags));
-        }
+        let mut sockets = sockets(&self.lines);
+        sockets.push(PollFd::new(&self.bell, PollFlags::IN));
         // An interrupted wait is one that ends early.
         let _ = poll(&mut sockets, time.as_ref());
-        let rung = !sockets[0].revents().is_empty();
-        self.shared.queue.is_awake();
+        let rung = sockets
+            .last()
+            .is_some_and(|bell| !bell.revents().is_empty());
         if rung {
             let mut bytes = [0; 64];
             while matches!(self.bell.read(&mut bytes), Ok(64)) {}

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 
 use crate::config::{Config, Place};
+use crate::patience::Patience;
 use crate::resp::{Call, Garbage, Parser, Value};
 use crate::tls::{Encrypted, distrust, encrypt};
 use crate::translate::refusal;
@@ -45,6 +47,29 @@ impl Read for Stream {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Encrypted(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+/// Reads from a socket, for a moment awake.
+struct Awake<'a>(&'a mut Stream, &'a mut Patience);
+
+impl Read for Awake<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Self(stream, patience) = self;
+        if let Stream::Encrypted(stream) = stream {
+            // What its socket has need not be an answer yet.
+            return stream.read(buffer);
+        }
+        let come = patience.look_for(|| {
+            match rustix::net::recv(stream.as_fd(), &mut *buffer, RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN | Errno::INTR) => None,
+                told => Some(told),
+            }
+        });
+        match come {
+            Some(told) => Ok(told?.1),
+            None => stream.read(buffer),
         }
     }
 }
@@ -137,6 +162,7 @@ pub struct Connection {
     out: Vec<u8>,
     /// When it was last used.
     used: Instant,
+    patience: Patience,
 }
 
 impl Connection {
@@ -165,6 +191,7 @@ impl Connection {
             parser: Parser::default(),
             out: Vec::new(),
             used: Instant::now(),
+            patience: Patience::default(),
         };
         connection.sign_in(config, address, watch)?;
         Ok(connection)
@@ -237,7 +264,7 @@ impl Connection {
         // An encrypted connection may have had a word of its own after the greeting.
         let quiet = match looked {
             Ok((_, count)) => count > 0 && matches!(self.stream, Stream::Encrypted(_)),
-            Err(error) => error == rustix::io::Errno::AGAIN,
+            Err(error) => error == Errno::AGAIN,
         };
         quiet && self.parser.is_empty()
     }
@@ -296,7 +323,8 @@ impl Connection {
             if values.len() == many {
                 return Ok(values);
             }
-            match self.parser.fill(&mut self.stream) {
+            let mut socket = Awake(&mut self.stream, &mut self.patience);
+            match self.parser.fill(&mut socket) {
                 Ok(0) => {
                     let ended = io::Error::new(Io::UnexpectedEof, "the server closed it");
                     return Err(failed(Cause::Broken(ended)));

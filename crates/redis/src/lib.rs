@@ -24,6 +24,7 @@ mod layout;
 mod line;
 mod merge;
 mod nodes;
+mod patience;
 mod queue;
 mod ranges;
 mod reader;

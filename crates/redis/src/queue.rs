@@ -117,19 +117,29 @@ impl Queue {
         self.0.with(Waiting::ring);
     }
 
-    /// Takes up to so many requests; without any the thread falls asleep, or ends.
+    /// Takes up to so many requests; without any the thread may end.
     pub fn take(&self, room: usize, ends: bool) -> Vec<Arc<Entry>> {
         self.0.with(|waiting| {
             let many = waiting.entries.len().min(room);
-            if many == 0 {
+            if many == 0 && ends {
                 // Never set: a thread that a fork left behind must not pass for the one to come.
-                if ends {
-                    waiting.alive = false;
-                    waiting.bell = None;
-                }
-                waiting.asleep = room > 0;
+                waiting.alive = false;
+                waiting.bell = None;
             }
             waiting.entries.drain(..many).collect()
+        })
+    }
+
+    /// Whether requests wait.
+    pub fn has_some(&self) -> bool {
+        self.0.with(|waiting| !waiting.entries.is_empty())
+    }
+
+    /// From now on whoever submits something rings; false if something waits already.
+    pub fn falls_asleep(&self) -> bool {
+        self.0.with(|waiting| {
+            waiting.asleep = waiting.entries.is_empty();
+            waiting.asleep
         })
     }
 
