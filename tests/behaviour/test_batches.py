@@ -11,7 +11,7 @@ import pytest
 
 import mintkey
 from mintkey import AutoGenerate, Model, auto, connect
-from mintkey.attributes import Attribute, NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.attributes import Attribute, BinaryAttribute, NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import BatchIncomplete, ConfigurationError, InvalidValue, KeyCollision, VersionConflict
 from mintkey.generators import parse
 from mintkey.hooks import after_load, after_save, before_save
@@ -284,6 +284,26 @@ async def test_the_same_instance_twice_is_written_once(do, model):
 async def test_of_two_items_with_one_key_the_later_stays(do, model):
     assert await do.batch_save(model, [model(pk="a", n=1), model(pk="b", n=2), model(pk="a", n=3)]) == 3
     assert {item.pk: item.n for item in await do.all(model.scan())} == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize("length", [0, 1, 31, 32, 255, 256, 70_000])
+async def test_items_of_one_batch_differ_in_what_they_have(do, length):
+    class Shape(Model):
+        pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+        text = StringAttribute()
+        a_name_of_more_than_thirty_two_bytes = NumberAttribute()
+        data = BinaryAttribute()
+
+    given: list[dict[str, Any]] = [
+        {"text": "é" * length},
+        {},
+        {"data": bytes(range(256)) * (length // 256), "a_name_of_more_than_thirty_two_bytes": -1},
+        {"text": '\0"\\', "data": b"\xff" * min(length, 99)},
+    ]
+    made = [Shape(**values) for values in given * 3]
+    await do.batch_save(Shape, made)
+    found = {item.pk: item.to_dict() for item in await do.all(Shape.scan())}
+    assert found == {item.pk: item.to_dict() for item in made}
 
 
 async def test_new_and_stored_items_mix(do, model):

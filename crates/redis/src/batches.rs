@@ -2,7 +2,7 @@
 //! bucket.
 
 use std::collections::{BTreeSet, HashSet};
-use std::mem::take;
+use std::mem::{discriminant, take};
 use std::sync::Arc;
 
 use mintkey_store::{
@@ -11,9 +11,9 @@ use mintkey_store::{
 
 use crate::abreast::Abreast;
 use crate::engine::Errand;
-use crate::layout::Layout;
+use crate::layout::{Layout, push_packed};
 use crate::resp::{Call, Value};
-use crate::script::PUT_ALIKE;
+use crate::script::PUT_NEW;
 use crate::translate::lifetime;
 use crate::writer::{Ended, Found, Mode, ended, is_doubtful, one_step};
 
@@ -204,60 +204,50 @@ impl Errand<'_> {
 
     /// The call that puts items of a table without indexes.
     fn puts_call(&self, layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)]) -> Call {
-        if self.are_alike(layout, puts) {
-            Self::put_alike_call(layout, puts)
-        } else {
-            self.put_call(layout, puts)
+        match puts {
+            [(_, _, mode @ (Mode::New | Mode::Absent)), _, ..] if self.are_plain(layout, puts) => {
+                let looks = matches!(mode, Mode::Absent);
+                Self::put_new_call(layout, puts, looks)
+            }
+            _ => self.put_call(layout, puts),
         }
     }
 
-    /// Whether items are several, new, without an end, and have the same fields in the same order.
-    fn are_alike(&self, layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)]) -> bool {
-        let Some(((_, first, mode), others)) = puts.split_first() else {
-            return false;
-        };
-        let alike = |(_, put, own): &(&Key, &Put, Mode<'_>)| {
-            let mut names = put.item.iter().zip(&*first.item);
-            put.item.len() == first.item.len()
-                && names.all(|((name, _), (other, _))| Arc::ptr_eq(name, other) || name == other)
-                && matches!(
-                    (own, mode),
-                    (Mode::New, Mode::New) | (Mode::Absent, Mode::Absent)
-                )
-        };
-        !others.is_empty()
-            && first.item.len() <= MOST_ALIKE
-            && others.iter().all(alike)
-            && puts
-                .iter()
-                .all(|(_, put, _)| lifetime(&layout.table, &put.item, self.now).is_none())
+    /// Whether items have no end, not too many fields, and the same mode.
+    fn are_plain(&self, layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)]) -> bool {
+        let first = &puts[0].2;
+        puts.iter().all(|(_, put, mode)| {
+            discriminant(mode) == discriminant(first)
+                && put.item.len() <= MOST_PACKED
+                && lifetime(&layout.table, &put.item, self.now).is_none()
+        })
     }
 
-    /// The call that puts such items.
-    fn put_alike_call(layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)]) -> Call {
+    /// The call that puts such items, if they are new.
+    fn put_new_call(layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)], looks: bool) -> Call {
         let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row(key)).collect();
         let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
         keys.extend(rows.iter().map(Vec::as_slice));
-        let first = &puts[0];
         let mut call = layout
-            .script(&PUT_ALIKE, &keys, 256 * puts.len())
+            .script(&PUT_NEW, &keys, 256 * puts.len())
             .arg(&layout.epoch)
-            .arg(match first.2 {
-                Mode::New => "new",
-                _ => "absent",
-            })
-            .arg(first.1.item.len().to_string());
-        for (name, _) in &*first.1.item {
-            call.push(name.as_bytes());
+            .arg(if looks { "absent" } else { "new" });
+        let mut packed = Vec::with_capacity(64 * puts.len());
+        for (key, _, _) in puts {
+            push_packed(&mut packed, b"0");
+            push_packed(&mut packed, &Layout::member(key));
         }
+        call.push(&packed);
         let mut text = String::new();
-        for (key, put, _) in puts {
-            call.push(&Layout::member(key));
-            for (_, value) in &*put.item {
+        for (_, put, _) in puts {
+            packed.clear();
+            for (name, value) in &*put.item {
                 text.clear();
                 json::encode_value(value, &mut text);
-                call.push(text.as_bytes());
+                push_packed(&mut packed, name.as_bytes());
+                push_packed(&mut packed, text.as_bytes());
             }
+            call.push(&packed);
         }
         call
     }
@@ -315,7 +305,7 @@ type OneStep = (usize, Option<Mode<'static>>);
 pub const GROUP: usize = 128;
 
 /// So many fields a script can hand on at once.
-const MOST_ALIKE: usize = 500;
+const MOST_PACKED: usize = 500;
 
 /// Rows of one bucket that are put in one step, and the places of their writes.
 #[derive(Default)]

@@ -321,7 +321,8 @@ fn length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-fn push_packed(packed: &mut Vec<u8>, text: &[u8]) {
+/// Adds a text to what the scripts unpack (`MessagePack`).
+pub fn push_packed(packed: &mut Vec<u8>, text: &[u8]) {
     if let Ok(length @ ..32) = u8::try_from(text.len()) {
         packed.push(PACKED_SHORT | length);
     } else {

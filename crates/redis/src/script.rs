@@ -166,38 +166,39 @@ return answers
 ",
 );
 
-/// Puts new rows of the same fields, of a table without indexes: the names are told once.
+/// Puts new rows without an end, of a table without indexes: what belongs to a row comes packed, which costs
+/// the server less than arguments of their own.
 ///
 /// Keys: the table's order, the catalog, the rows. Arguments: the catalog's epoch; `absent` or `new` (it
-/// cannot be there, so nobody looks); the number of fields, and their names; then for each row its member
-/// of the order and its values. Answers as the script above, or one `OK` if that is the answer for every row.
-pub static PUT_ALIKE: Script = Script::new(
+/// cannot be there, so nobody looks); the score 0 and the member of the order of every row, packed; then for each
+/// row its fields with their values, packed. Answers as the script above, or one `OK` if that is the answer for
+/// every row.
+pub static PUT_NEW: Script = Script::new(
     r"
-local call, ok, many = redis.call, redis.status_reply('OK'), tonumber(ARGV[3])
+local call, ok, open, met = redis.call, redis.status_reply('OK'), cmsgpack.unpack, {}
 if call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
-local fields, members, met, full = {}, {}, {}, 0
-for i = 1, many do fields[2 * i - 1] = ARGV[3 + i] end
-local place = 4 + many
-for i = 3, #KEYS do
-  if ARGV[2] ~= 'new' and call('EXISTS', KEYS[i]) == 1 then
-    met[i] = redis.pcall('HGETALL', KEYS[i])
-  else
-    members[full + 1], members[full + 2], full = '0', ARGV[place], full + 2
+if ARGV[2] ~= 'new' then
+  for i = 3, #KEYS do
+    if call('EXISTS', KEYS[i]) == 1 then met[i] = redis.pcall('HGETALL', KEYS[i]) end
   end
-  place = place + many + 1
 end
-if full > 0 then call('ZADD', KEYS[1], unpack(members)) end
-place = 4 + many
+if next(met) == nil then
+  call('ZADD', KEYS[1], open(ARGV[3]))
+  for i = 3, #KEYS do call('HSET', KEYS[i], open(ARGV[i + 1])) end
+  return ok
+end
+local all, members, answers = { open(ARGV[3]) }, {}, {}
 for i = 3, #KEYS do
+  answers[i - 2] = met[i] or ok
   if not met[i] then
-    for j = 1, many do fields[2 * j] = ARGV[place + j] end
-    call('HSET', KEYS[i], unpack(fields))
+    members[#members + 1] = '0'
+    members[#members + 1] = all[2 * (i - 2)]
   end
-  place = place + many + 1
 end
-if full == 2 * (#KEYS - 2) then return ok end
-local answers = {}
-for i = 3, #KEYS do answers[i - 2] = met[i] or ok end
+if #members > 0 then call('ZADD', KEYS[1], unpack(members)) end
+for i = 3, #KEYS do
+  if not met[i] then call('HSET', KEYS[i], open(ARGV[i + 1])) end
+end
 return answers
 ",
 );
@@ -288,7 +289,7 @@ return 1
 
 /// Computes all names now: a child of a fork must not find one half computed.
 pub fn prepare() {
-    for script in [&WRITE, &PUT, &PUT_ALIKE, &REMOVE, &CLEAN, &DESCRIBE, &DROP] {
+    for script in [&WRITE, &PUT, &PUT_NEW, &REMOVE, &CLEAN, &DESCRIBE, &DROP] {
         script.digest();
     }
 }
