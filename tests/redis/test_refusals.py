@@ -168,7 +168,7 @@ async def test_a_replica_takes_no_writes(do, start, server, prefix):
     host, port = server.removeprefix("redis://").split(":")
     with connect(f"{server}?prefix={prefix}"):
         made = await do.create(Widget, product="Widget")
-    with start("--replicaof", f"{host} {port}") as replica, redis.Redis.from_url(replica) as raw:
+    with start("--replicaof", host, port) as replica, redis.Redis.from_url(replica) as raw:
         while raw.info("replication")["master_link_status"] != "up":
             pass
         with connect(f"{replica}?prefix={prefix}"):

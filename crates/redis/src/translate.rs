@@ -176,7 +176,10 @@ pub fn refusal(text: &str) -> Error {
     let not_done =
         |message: String| Error::new(ErrorKind::Unavailable(Outcome::NotApplied), message);
     // Inside a script old servers put their own words before the code.
-    let says = |code: &str| text.starts_with(code) || text.contains(&format!(" {code} "));
+    let says = |code: &str| {
+        let within = [format!(" {code} "), format!(" -{code} ")];
+        text.starts_with(code) || within.iter().any(|code| text.contains(code))
+    };
     if says("WRONGTYPE") {
         Error::configuration(
             "Redis holds a value of another type under a name that mintkey uses: something else writes to \
@@ -253,4 +256,30 @@ pub fn lifetime(table: &Table, item: &Item, now: i64) -> Option<i64> {
     #[allow(clippy::cast_possible_truncation, reason = "at most 10^10")]
     let seconds = (seconds.ceil() as i64).max(1);
     Some(seconds * 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What servers say of a script that may not write: 6.2 wraps the reason up, later ones do not.
+    #[test]
+    fn a_refused_write_is_known_not_to_have_happened() {
+        for text in [
+            "ERR Error running script (call to f_acb2): @user_script:2: @user_script: 2: -OOM command not allowed when used memory > 'maxmemory'.",
+            "OOM command not allowed when used memory > 'maxmemory'. script: acb2, on @user_script:2.",
+            "ERR Error running script (call to f_0a9f): @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica.",
+            "READONLY You can't write against a read only replica.",
+        ] {
+            let error = refusal(text);
+            assert_eq!(
+                error.kind,
+                ErrorKind::Unavailable(Outcome::NotApplied),
+                "{text}"
+            );
+            assert!(error.message.contains("nothing was written"), "{text}");
+        }
+        let other = refusal("ERR Error running script (call to f_acb2): a BOOM in READONLYNESS");
+        assert_eq!(other.kind, ErrorKind::Unavailable(Outcome::Unknown));
+    }
 }
