@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, arguments, operations
@@ -249,6 +249,17 @@ class _Chunks:
             chunk.begun = yield Begin(chunk.prepared[0])
 
 
+def iterator(schema: Schema, items: Iterable[M] | AsyncIterable[M]) -> Iterator[M]:
+    """What a batch reads; one key is refused, of which the characters or the names would be taken for keys."""
+    if isinstance(items, (str, bytes, Mapping)):
+        way_out = f": for one key write [{items!r}]"
+    elif isinstance(items, Iterable):
+        return iter(items)
+    else:
+        way_out = ": await the twin that begins with `a`" if isinstance(items, AsyncIterable) else ""
+    raise TypeError(f"{schema.model}: a batch takes an iterable of items, not {items!r}{way_out}")
+
+
 def write(
     schema: Schema,
     items: Iterable[M] | AsyncIterable[M],
@@ -268,14 +279,7 @@ def write(
             f"{schema.model}: on_progress= takes a plain function, called with the number of items done and of all, "
             f"not {on_progress!r}"
         )
-    source: Iterator[M] | AsyncIterator[M]
-    if awaiting and isinstance(items, AsyncIterable):
-        source = items.__aiter__()
-    elif isinstance(items, Iterable):
-        source = iter(items)
-    else:
-        way_out = ": await the twin that begins with `a`" if isinstance(items, AsyncIterable) else ""
-        raise TypeError(f"{schema.model}: a batch takes an iterable of items, not {items!r}{way_out}")
+    source = items.__aiter__() if awaiting and isinstance(items, AsyncIterable) else iterator(schema, items)
     chunks = _Chunks(schema, source, prepare)
     try:
         return (yield from _write(schema, chunks, sized(items), operation, on_progress))
@@ -424,11 +428,11 @@ def read(
     return found
 
 
-async def awaited(items: Iterable[M] | AsyncIterable[M]) -> AsyncIterator[M]:
+async def awaited(schema: Schema, items: Iterable[M] | AsyncIterable[M]) -> AsyncIterator[M]:
     """The items of an iterable of either world."""
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item
     else:
-        for item in items:
+        for item in iterator(schema, items):
             yield item

@@ -617,7 +617,7 @@ class Model(Tabled):
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         operations.refuse_async_hooks(schema, "after_load")
-        source = iter(keys)
+        source = batches.iterator(schema, keys)
         while chunk := list(itertools.islice(source, batches.CHUNK)):
             yield from store.run(cls._reading(chunk, consistent))
 
@@ -626,9 +626,10 @@ class Model(Tabled):
         cls, keys: Iterable[Key] | AsyncIterable[Key], *, consistent: bool = False
     ) -> AsyncIterator[Self | None]:
         """Like `batch_get()`, for `async for`; takes asynchronous iterables too."""
-        store = store_of(cls.__mintkey_schema__)
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
         chunk: list[Key] = []
-        async for key in batches.awaited(keys):
+        async for key in batches.awaited(schema, keys):
             chunk.append(key)
             if len(chunk) == batches.CHUNK:
                 for found in await store.arun(cls._reading(chunk, consistent)):

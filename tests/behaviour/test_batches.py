@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import sys
 from typing import Any
 
@@ -62,6 +63,23 @@ async def test_the_awaited_twins_take_asynchronous_iterables(store):
     assert [item and item.n async for item in Item.abatch_get(keys())] == [3, None, 5]
     assert await Item.abatch_delete(keys()) == 3
     assert await Item.acount() == 698
+
+
+@pytest.mark.parametrize("one", ["ab", b"ab", {"name": "a"}], ids=["text", "bytes", "dict"])
+async def test_one_key_is_not_taken_for_many(do, one):
+    class Named(Model):
+        name = StringAttribute(partition_key=True)
+
+    await do.batch_save(Named, [Named(name="a"), Named(name="b"), Named(name="name")])
+    with pytest.raises(
+        TypeError, match=re.escape(f"Named: a batch takes an iterable of items, not {one!r}: for one key")
+    ):
+        await do.batch_delete(Named, one)
+    with pytest.raises(TypeError, match=re.escape(f"write [{one!r}]")):
+        _ = list(Named.batch_get(one)) if do.blocking else [item async for item in Named.abatch_get(one)]
+    with pytest.raises(TypeError, match=re.escape(f"not {one!r}")):
+        await do.batch_save(Named, one)
+    assert await do.count(Named) == 3
 
 
 async def test_gets_answer_in_the_order_of_the_keys_however_written(do):
