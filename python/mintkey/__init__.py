@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mintkey.attributes import ExpiresIn as ExpiresIn
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from mintkey.schema import ModelConfig as ModelConfig
     from mintkey.stores import Store as Store
     from mintkey.stores import connect as connect
+
+    __version__: str
 
 # Each name is imported when it is first used: whoever wants ids alone loads neither models nor stores.
 _HOMES = {
@@ -88,15 +90,18 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - every one of them is a text
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        value: Any = importlib.import_module("mintkey._core").VERSION
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(f"mintkey.{_HOMES[name]}"), name)
-    else:
-        raise AttributeError(f"module 'mintkey' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+# Out of sight of type checkers, which would take every misspelt name for one that is there.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            value = importlib.import_module("mintkey._core").VERSION
+        elif name in _HOMES:
+            value = getattr(importlib.import_module(f"mintkey.{_HOMES[name]}"), name)
+        else:
+            raise AttributeError(f"module 'mintkey' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+import pytest
 from typing_extensions import assert_type
 
+import mintkey
 from mintkey import Index, Model, connect
 from mintkey.attributes import DatetimeAttribute, NumberAttribute, StringAttribute, StringSetAttribute
 from mintkey.fields import Field, IntField, KeyField, SortedField
@@ -69,3 +71,9 @@ def test_queries_give_items_of_the_model():
         finds: list[Callable[..., Any]] = [Order.query, Order.by_status.query]
         found = [find(**key).first() for find, key in zip(finds, ({"pk": "a"}, {"status": "paid"}), strict=True)]
         assert [type(item) for item in found] == [Order, Order]
+
+
+def test_names_that_the_package_lacks_are_known_as_such():
+    assert_type(mintkey.__version__, str)
+    with pytest.raises(AttributeError, match="module 'mintkey' has no attribute 'Modle'"):
+        _ = mintkey.Modle  # type: ignore[attr-defined]
