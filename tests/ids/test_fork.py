@@ -15,11 +15,7 @@ import pytest
 from mintkey.generators import AutoGenerate, generate_many, generate_value, parse, ulid
 from mintkey.testing import frozen
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork"),
-    # Python warns on any fork of a process that ever had threads, as pytest's has.
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 
 def libc_fork() -> int:

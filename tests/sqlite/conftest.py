@@ -14,6 +14,9 @@ import pytest
 from mintkey import Store, connect
 
 #: What every program of these tests begins with; `sys.argv[1]` is the store's address.
+#: Those are errors, but for what Python says of any fork beside a thread.
+WARNINGS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
+
 PREAMBLE = """
 import asyncio, ctypes, multiprocessing, os, signal, sqlite3, sys, threading
 import mintkey
@@ -57,7 +60,7 @@ def start(url) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def begin(body: str, *arguments: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", "-c", PREAMBLE + body, url, *map(str, arguments)],
+            [sys.executable, "-X", "dev", *WARNINGS, "-c", PREAMBLE + body, url, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
