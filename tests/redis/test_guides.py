@@ -65,6 +65,8 @@ def blocks(guide: str) -> list[Block]:
 
 @pytest.mark.parametrize(("guide", "package"), PROGRAMS)
 def test_both_programs_print_what_the_guide_says(guide, package, start):
+    if package == "redis-om" and sys.version_info >= (3, 15):
+        pytest.skip("redis-om cannot be installed on this Python yet")
     own = [block for block in blocks(guide) if block.package == package]
     assert own
     given = "".join(f"{block.source}\nprint('\\0')\n" for block in own)
