@@ -294,7 +294,15 @@ impl Connection {
         let mut written = 0;
         while written < self.out.len() {
             match self.stream.write(&self.out[written..]) {
-                Ok(count) => written += count,
+                Ok(count) => {
+                    written += count;
+                    if written < self.out.len() {
+                        watch.look().map_err(|stop| Failure {
+                            cause: Cause::Stopped(stop),
+                            sent: true,
+                        })?;
+                    }
+                }
                 Err(error) => pass(&error, watch).map_err(|cause| Failure {
                     cause: cause.unwrap_or(Cause::Broken(error)),
                     sent: written > 0,
@@ -312,6 +320,7 @@ impl Connection {
     ) -> std::result::Result<Vec<Value>, Failure> {
         let mut values = Vec::with_capacity(many);
         let failed = |cause| Failure { cause, sent: true };
+        let mut begun = false;
         loop {
             while values.len() < many {
                 match self.parser.next() {
@@ -323,13 +332,17 @@ impl Connection {
             if values.len() == many {
                 return Ok(values);
             }
+            if begun {
+                // No wait for the next piece of an answer that comes in pieces need ever be cut short.
+                watch.look().map_err(|stop| failed(Cause::Stopped(stop)))?;
+            }
             let mut socket = Awake(&mut self.stream, &mut self.patience);
             match self.parser.fill(&mut socket) {
                 Ok(0) => {
                     let ended = io::Error::new(Io::UnexpectedEof, "the server closed it");
                     return Err(failed(Cause::Broken(ended)));
                 }
-                Ok(_) => {}
+                Ok(_) => begun = true,
                 Err(error) => pass(&error, watch)
                     .map_err(|cause| failed(cause.unwrap_or(Cause::Broken(error))))?,
             }

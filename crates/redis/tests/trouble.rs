@@ -1,4 +1,4 @@
-//! Servers that refuse, vanish or stall, crowds, forks of the store's locks.
+//! Servers that refuse, vanish or stall, and crowds.
 
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
@@ -49,6 +49,28 @@ fn refusal_at(url: &str) -> mintkey_store::Error {
     store.close(&mintkey_store::store::Never);
     assert_eq!(by_get.kind, by_task.kind);
     by_get
+}
+
+/// A server that never comes to the end of its first answer. For ten seconds, lest a test that fails should never end.
+fn endless() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let began = Instant::now();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.write_all(b"$100000000\r\n");
+            while began.elapsed().as_secs() < 10 && stream.write_all(b"x").is_ok() {}
+        }
+    });
+    format!("redis://{address}")
+}
+
+#[test]
+fn an_answer_without_end_ends_with_the_time() {
+    let error = refusal_at(&format!("{}?timeout=0.4", endless()));
+    let kind = ErrorKind::Timeout(Outcome::NotApplied);
+    assert_eq!(error.kind, kind, "{error}");
 }
 
 #[test]
@@ -226,36 +248,6 @@ fn what_waits_is_finished_before_the_end_and_refused_after_it() {
     assert!(!ticket.withdraw());
     fixture.store.close(&mintkey_store::store::Never);
     assert_eq!(scan(&*fixture.reopen(), scan_of(&orders())).len(), 50);
-}
-
-#[test]
-fn both_sides_of_a_fork_go_on() {
-    let fixture = Fixture::new();
-    let store = &*fixture.store;
-    put(store, &orders(), order("a", "1", &[])).unwrap();
-    submit(store, get_of(&orders(), key("a", "1")))
-        .1
-        .recv()
-        .unwrap()
-        .unwrap();
-    store.before_fork();
-    store.in_parent();
-    put(store, &orders(), order("a", "2", &[])).unwrap();
-    submit(store, get_of(&orders(), key("a", "2")))
-        .1
-        .recv()
-        .unwrap()
-        .unwrap();
-    // What a child does: the thread of the parent, which lives on here, is not looked at any more.
-    store.before_fork();
-    store.in_child();
-    put(store, &orders(), order("a", "3", &[])).unwrap();
-    submit(store, get_of(&orders(), key("a", "3")))
-        .1
-        .recv()
-        .unwrap()
-        .unwrap();
-    assert_eq!(scan(store, scan_of(&orders())).len(), 3);
 }
 
 #[test]
