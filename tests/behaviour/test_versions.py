@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -131,6 +132,21 @@ async def test_a_vanished_row(do, account):
         await do.save(twin, replace=True)
     assert await do.count(Account) == 0
     assert twin.version == 1
+
+
+async def test_what_is_said_of_a_vanished_row_can_be_done(do, account):
+    twin = await do.get(Account, pk="a")
+    await do.delete(account)
+    twin.balance = 1
+    way_out = re.escape("Account.from_dict(item.to_dict()).save() writes its values as a new item")
+    for write in (lambda: do.save(twin), lambda: do.update(twin, balance=1)):
+        with pytest.raises(ItemGone, match=way_out):
+            await write()
+    for write in (lambda: do.delete(twin), lambda: do.save(twin, replace=True)):
+        with pytest.raises(VersionConflict, match=f"has expired, or was deleted by somebody else: .* {way_out}"):
+            await write()
+    await do.save(Account.from_dict(twin.to_dict()))
+    assert (await do.get(Account, pk="a")).balance == 1
 
 
 async def test_a_version_is_not_set_by_hand(do, account):

@@ -148,11 +148,15 @@ impl<'a> Write<'a> {
 
     fn check(&self, stored: Option<&Item>) -> Result<()> {
         if self.needs_row && stored.is_none() && self.guard.version.is_none() {
-            return Err(Error::gone(self.table, self.key));
+            return Err(Error::gone(self.table, self.key, false));
         }
         self.guard.check(self.table, self.key, stored)?;
         if self.needs_row && stored.is_none() {
-            return Err(Error::gone(self.table, self.key));
+            return Err(Error::gone(
+                self.table,
+                self.key,
+                self.guard.version.is_some(),
+            ));
         }
         Ok(())
     }

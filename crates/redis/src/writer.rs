@@ -299,13 +299,19 @@ impl Errand<'_> {
             let before = self.read(&layout, &update.key).await?;
             let live = self.live(&layout.table, before.as_ref());
             if live.is_none() && !update.upsert && update.guard.version.is_none() {
-                return Err(Error::gone(table, &update.key));
+                return Err(Error::gone(table, &update.key, false));
             }
             update.guard.check(table, &update.key, live)?;
             let mut item = match live {
                 Some(item) => item.clone(),
                 None if update.upsert => key_item(table, &update.key),
-                None => return Err(Error::gone(table, &update.key)),
+                None => {
+                    return Err(Error::gone(
+                        table,
+                        &update.key,
+                        update.guard.version.is_some(),
+                    ));
+                }
             };
             update::apply(&update.actions, &mut item)
                 .map_err(|error| error.of(table).at(&update.key))?;

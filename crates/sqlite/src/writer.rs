@@ -220,13 +220,15 @@ impl<'a> Transaction<'a> {
         }
         let stored = self.live(&layout, &update.key, now)?;
         if stored.is_none() && !update.upsert && update.guard.version.is_none() {
-            return Err(Error::gone(table, &update.key).into());
+            return Err(Error::gone(table, &update.key, false).into());
         }
         update.guard.check(table, &update.key, stored.as_ref())?;
         let mut item = match stored {
             Some(item) => item,
             None if update.upsert => key_item(table, &update.key),
-            None => return Err(Error::gone(table, &update.key).into()),
+            None => {
+                return Err(Error::gone(table, &update.key, update.guard.version.is_some()).into());
+            }
         };
         update::apply(&update.actions, &mut item)
             .map_err(|error| error.of(table).at(&update.key))?;

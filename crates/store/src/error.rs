@@ -105,6 +105,14 @@ impl PartialEq for Error {
     }
 }
 
+/// How to write what is not there any more, and had a version.
+fn as_new(table: &Table) -> String {
+    format!(
+        "{}.from_dict(item.to_dict()).save() writes its values as a new item",
+        table.model
+    )
+}
+
 impl Error {
     /// An error of this kind with this message and nothing else.
     #[must_use]
@@ -228,12 +236,16 @@ impl Error {
             .at(key)
     }
 
-    /// The item to change is not there.
+    /// The item to change is not there. A write that is `versioned` cannot put it back in its place.
     #[must_use]
-    pub fn gone(table: &Table, key: &Key) -> Self {
+    pub fn gone(table: &Table, key: &Key, versioned: bool) -> Self {
+        let way_out = if versioned {
+            as_new(table)
+        } else {
+            "save(replace=True) writes it whole".to_owned()
+        };
         let message = format!(
-            "{} {key} is not in table {:?} any more (deleted or expired): save(replace=True) writes it \
-             whole",
+            "{} {key} is not in table {:?} any more (deleted or expired): {way_out}",
             table.model, table.name
         );
         Self::new(ErrorKind::ItemGone, message).of(table).at(key)
@@ -253,6 +265,11 @@ impl Error {
             || "no version to be stored".to_owned(),
             |version| format!("version {version}"),
         );
+        let (what, way_out) = if stored.is_some() {
+            ("was changed", "refresh() and try again".to_owned())
+        } else {
+            ("has expired, or was deleted", as_new(table))
+        };
         let stored = match stored {
             None => "the row is not there".to_owned(),
             Some(None) => "the stored row has none".to_owned(),
@@ -260,8 +277,7 @@ impl Error {
             Some(Some(other)) => format!("the stored row has a {}", other.value_type()),
         };
         let message = format!(
-            "{} {key} was changed by somebody else: this write expects {expected}, but {stored}; \
-             refresh() and try again",
+            "{} {key} {what} by somebody else: this write expects {expected}, but {stored}; {way_out}",
             table.model
         );
         Self::new(ErrorKind::VersionConflict, message)

@@ -423,7 +423,7 @@ impl Guard {
             (Row::Absent, Some(_)) => {
                 return Err(Error::collision(table, key).with_item(stored.cloned()));
             }
-            (Row::Present, None) => return Err(Error::gone(table, key)),
+            (Row::Present, None) => return Err(Error::gone(table, key, self.version.is_some())),
             _ => {}
         }
         if let Some((name, expected)) = &self.version {
