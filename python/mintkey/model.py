@@ -114,7 +114,7 @@ class Model(Tabled):
 
     # Values.
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def _assign(self, name: str, value: Any) -> None:
         schema = self.__mintkey_schema__
         if name in schema.attributes:
             state = self._state
@@ -136,9 +136,12 @@ class Model(Tabled):
                 return
         object.__setattr__(self, name, value)
 
+    if not TYPE_CHECKING:  # type checkers would take every misspelt name for one that can be assigned
+        __setattr__ = _assign
+
     def __delattr__(self, name: str) -> None:
         if name in self.__mintkey_schema__.attributes:
-            self.__setattr__(name, None)
+            self._assign(name, None)
         else:
             object.__delattr__(self, name)
 

@@ -77,3 +77,9 @@ def test_names_that_the_package_lacks_are_known_as_such():
     assert_type(mintkey.__version__, str)
     with pytest.raises(AttributeError, match="module 'mintkey' has no attribute 'Modle'"):
         _ = mintkey.Modle  # type: ignore[attr-defined]
+
+
+def test_a_misspelt_assignment_is_known_as_such():
+    order = Order(pk="a")
+    order.totl = 5  # type: ignore[attr-defined]
+    assert order.to_dict() == {"pk": "a"}
