@@ -524,13 +524,25 @@ class JSONAttribute(Attribute[Any]):
 
 
 class EnumAttribute(Attribute[E]):
-    """A member of `enum_class`, stored by its value, which must be text, a number or bytes."""
+    """A member of `enum_class`, stored by its value, which must be text, a number or bytes.
+
+    It can be a key and be indexed if all values are text, all whole numbers or all bytes.
+    """
 
     kind = "any"
+    _KEY_KINDS: ClassVar[dict[type, Literal["string", "number", "binary"]]] = {
+        str: "string",
+        int: "number",
+        bytes: "binary",
+    }
 
     def __init__(self, enum_class: type[E], **parameters: Any) -> None:
         super().__init__(**parameters)
         self.enum_class = enum_class
+        # What is no Enum class is refused in words by `check_declaration`.
+        kinds = {type(member.value) for member in enum_class} if isinstance(enum_class, enum.EnumMeta) else set()
+        if len(kinds) == 1:
+            self.key_kind = self._KEY_KINDS.get(kinds.pop())
 
     def check_declaration(self) -> None:
         super().check_declaration()

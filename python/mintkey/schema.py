@@ -37,6 +37,7 @@ WIDE = 64
 
 _TABLE_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _SHORTEST_TABLE, _LONGEST_TABLE = 3, 255
+_KEY_TYPES = "keys and indexed values are text, numbers or bytes: hold it in a StringAttribute, or another of those"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -306,8 +307,7 @@ class Schema:
         for name in (self.partition, self.sort):
             if name is not None and self.attributes[name].key_kind is None:
                 raise self._refuse(
-                    f"{self._label(name)}: a {type(self.attributes[name]).__name__} cannot be a key; "
-                    "keys are text, numbers or bytes",
+                    f"{self._label(name)}: this {type(self.attributes[name]).__name__} cannot be a key; {_KEY_TYPES}",
                     name,
                 )
 
@@ -391,8 +391,8 @@ class Schema:
             for name in (*plan.partition, *((plan.sort,) if plan.sort else ())):
                 if self.attributes[name].key_kind is None:
                     raise self._refuse(
-                        f"{self._label(name)}: a {type(self.attributes[name]).__name__} cannot be indexed; "
-                        "indexed values are text, numbers or bytes",
+                        f"{self._label(name)}: this {type(self.attributes[name]).__name__} cannot be indexed; "
+                        + _KEY_TYPES,
                         name,
                     )
         if self.config.abstract:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
+
 import pytest
 
 from mintkey import AutoGenerate, Index, Model, ModelConfig
-from mintkey.attributes import BooleanAttribute, DatetimeAttribute, NumberAttribute, StringAttribute
+from mintkey.attributes import BooleanAttribute, DatetimeAttribute, EnumAttribute, NumberAttribute, StringAttribute
 from mintkey.errors import ConfigurationError, InvalidValue, NotLoaded
 
 
@@ -125,6 +127,65 @@ async def test_an_index_is_built_from_the_rows_that_are_there(do):
     assert [item.pk for item in await do.iterate(do.query(After, name="odd"))] == ["3", "7"]
 
 
+class State(enum.Enum):
+    OPEN = "open"
+    PAID = "paid"
+
+
+class Rank(enum.IntEnum):
+    LOW = 9
+    HIGH = 10
+
+
+class Seal(enum.Enum):
+    RED = b"r"
+    BLUE = b"b"
+
+
+async def test_members_of_an_enum_are_keys_and_indexed_by_their_values(do):
+    class Case(Model):
+        state = EnumAttribute(State, partition_key=True)
+        rank = EnumAttribute(Rank, sort_key=True)
+        seal = EnumAttribute(Seal, index=True)
+        by_rank = Index("rank", "state", projection="keys")
+
+    await do.batch_save(
+        Case,
+        [
+            Case(state=State.OPEN, rank=Rank.HIGH, seal=Seal.RED),
+            Case(state=State.OPEN, rank=Rank.LOW, seal=Seal.BLUE),
+            Case(state=State.PAID, rank=Rank.HIGH, seal=Seal.RED),
+        ],
+    )
+    assert (await do.get(Case, state=State.OPEN, rank=Rank.LOW)).seal is Seal.BLUE
+    assert [case.rank for case in await do.iterate(do.query(Case, state=State.OPEN))] == [Rank.LOW, Rank.HIGH]
+    found = await do.iterate(do.query(Case, Case.rank > Rank.LOW, state=State.OPEN))
+    assert [(case.rank, case.seal) for case in found] == [(Rank.HIGH, Seal.RED)]
+    assert await do.count(Case, seal=Seal.RED) == 2
+    query = Case.by_rank.query if do.blocking else Case.by_rank.aquery
+    assert [case.state for case in await do.iterate(query(rank=Rank.HIGH))] == [State.OPEN, State.PAID]
+    page = await do.page(Case.by_rank.query(rank=Rank.HIGH), 1)
+    rest = await do.page(Case.by_rank.query(rank=Rank.HIGH), 5, cursor=page.cursor)
+    assert [case.state for case in rest] == [State.PAID]
+    await do.update(found[0], seal=Seal.BLUE)
+    assert await do.count(Case, seal=Seal.RED) == 1
+    assert await do.batch_delete(Case, [(State.OPEN, Rank.HIGH)]) == 1
+    assert await do.count(Case.by_rank, rank=Rank.HIGH) == 1
+    with pytest.raises(InvalidValue, match=r"Case\.state: expected a State \(OPEN, PAID\), got 'open'"):
+        await do.get(Case, state="open", rank=Rank.LOW)
+
+
+def test_an_enum_of_mixed_values_is_no_key():
+    class Mixed(enum.Enum):
+        A = "a"
+        B = 1
+
+    with pytest.raises(ConfigurationError, match=r"Case\.kind: this EnumAttribute cannot be a key; .*: hold it in a"):
+
+        class Case(Model):
+            kind = EnumAttribute(Mixed, partition_key=True)
+
+
 async def test_an_indexed_value_keeps_within_the_limits_of_keys(do):
     with pytest.raises(InvalidValue):
         await do.save(Order(sk="1", status="", total=1))
@@ -140,7 +201,7 @@ async def test_an_indexed_value_keeps_within_the_limits_of_keys(do):
         (lambda: Index("name", "no sort"), "names 'no sort'"),
         (lambda: Index("name", projection=["no value"]), "names 'no value'"),
         (lambda: Index("name", projection="some"), "projection= is 'all', 'keys' or a list of names"),
-        (lambda: Index("flag"), "cannot be indexed"),
+        (lambda: Index("flag"), r"this BooleanAttribute cannot be indexed; .*: hold it in a StringAttribute"),
         (lambda: Index("name", "when", local=True), "a local index has the table's partition key"),
         (lambda: Index("pk", local=True), r"a local index has .*, and its table has a sort key"),
     ],
