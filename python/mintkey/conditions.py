@@ -218,6 +218,13 @@ class Operand:
             )
         return self._operand(value)
 
+    def _put(self, name: str, value: Any) -> Any:
+        if value is None:
+            raise InvalidValue(
+                f"{self._label}.{name}() cannot put None there, because None means absent; use .remove()"
+            )
+        return self._operand(value)
+
     def __eq__(self, value: object) -> Condition:  # type: ignore[override]
         return self._test("==", self._given(value))
 
@@ -274,6 +281,8 @@ class Operand:
         self._works_on("contains", ("string", "binary", "list", *_SETS))
         if value is None:
             return self._test("contains", self._given(value))
+        if self._kind in {"string", "binary"}:
+            return self._test("contains", _core.checked(self._kind, self._label, value))
         return self._test("contains", self._element(value))
 
     def exists(self) -> Condition:
@@ -298,7 +307,7 @@ class Operand:
 
     def set(self, value: Any) -> Action:
         """Put a value there."""
-        return self._action("set", self._given(value))
+        return self._action("set", self._put("set", value))
 
     def remove(self) -> Action:
         """Take the value away; nothing happens if there is none."""
@@ -319,13 +328,13 @@ class Operand:
 
     def _listed(self, name: str, values: Iterable[Any]) -> Action:
         self._works_on(name, ("list",))
-        if isinstance(values, (str, bytes, dict)):
+        if isinstance(values, (str, bytes, dict)) or not isinstance(values, Iterable):
             raise InvalidValue(f"{self._label}.{name}() takes a list of values, not one {type(values).__name__}")
         return self._action(name, _core.checked("list", self._label, list(values)))
 
     def set_if_absent(self, value: Any) -> Action:
         """Put a value there unless there is one."""
-        return self._action("set_if_absent", self._given(value))
+        return self._action("set_if_absent", self._put("set_if_absent", value))
 
     def add_to_set(self, members: Iterable[Any]) -> Action:
         """Add members to a set; an absent set counts as empty."""
@@ -337,7 +346,7 @@ class Operand:
 
     def _members(self, name: str, members: Iterable[Any]) -> Action:
         self._works_on(name, _SETS)
-        if isinstance(members, (str, bytes, dict)):
+        if isinstance(members, (str, bytes, dict)) or not isinstance(members, Iterable):
             raise InvalidValue(f"{self._label}.{name}() takes a set of members, not one {type(members).__name__}")
         together = frozenset(members)
         if not together:

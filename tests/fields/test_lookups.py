@@ -114,6 +114,13 @@ def test_comparing_with_none_names_the_way_out():
         Product.query.filter(country=None)
 
 
+def test_what_a_text_cannot_contain_is_refused():
+    with pytest.raises(InvalidValue, match=r"Product\.name: expected str, got int"):
+        Product.query.filter(name__contains=3)
+    with pytest.raises(InvalidValue, match=r"Product\.name: expected str, got bytes"):
+        Product.name.contains(b"r")
+
+
 @pytest.mark.parametrize("value", ["*", "?", "%", "_", "[a-z]", "D*", "D%", ".*", "DE\0", "de", "None"])
 async def test_no_value_is_a_pattern(do, rows, value):
     assert await do.all(Product.query.filter(country=value)) == []
