@@ -126,8 +126,8 @@ async def test_an_update_mints_on_update_unless_named(do, order, clock):
         (lambda: Order.tags.add_to_set(["x"]), "works on string set or number set or binary set"),
         (lambda: Order.text.set(None), r"Order\.text\.set\(\) cannot put None there, .* use \.remove\(\)"),
         (lambda: Order.text.set_if_absent(None), r"set_if_absent\(\) cannot put None there"),
-        (lambda: Order.tags.append(5), "takes a list of values, not one int"),
-        (lambda: Order.words.delete_from_set(None), "takes a set of members, not one NoneType"),
+        (lambda: Order.tags.append(5), "takes a list of values, not one int"),  # type: ignore[arg-type]
+        (lambda: Order.words.delete_from_set(None), "takes a set of members, not one NoneType"),  # type: ignore[arg-type]
         (lambda: Order.text.set(5), "expected str, got int"),
     ],
 )
