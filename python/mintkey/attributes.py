@@ -258,6 +258,15 @@ class Attribute(Operand, Generic[T]):
         for auto in (self.minted, self.on_update):
             if auto is not None:
                 self.minted_converter(auto)
+        is_key = self.partition_key or self.sort_key or self.field_key is not None
+        if is_key and isinstance(self.default, str) and self.default in {strategy.value for strategy in AutoGenerate}:
+            # Every item would have this very text as its key, and each save replace the one before.
+            raise ConfigurationError(
+                f"{self._label}: default={self.default!r} is a plain text, the same for every item: "
+                f"auto({self.default!r}) or AutoGenerate.{self.default.upper()} mints one for each",
+                model=self.model,
+                attribute=self.name,
+            )
 
     @property
     def mints_at_init(self) -> bool:

@@ -31,6 +31,7 @@ from mintkey.attributes import (
     VersionAttribute,
 )
 from mintkey.errors import ConfigurationError, MintkeyError
+from mintkey.fields import KeyField
 
 
 def define(**members: Any) -> Any:
@@ -214,6 +215,15 @@ def test_a_version_counts_by_itself():
 )
 def test_compression_that_does_not_exist(parameters):
     refused(r"Order\.packed", packed=CompressedAttribute(**parameters))
+
+
+def test_the_name_of_a_strategy_is_no_default_of_a_key():
+    told = r"Order\.sk: default='ulid' is a plain text, .*: auto\('ulid'\) or AutoGenerate\.ULID mints one for each"
+    refused(told, sk=StringAttribute(sort_key=True, default="ulid"))
+    define(kind=StringAttribute(default="ulid"))
+    for key in (StringAttribute(partition_key=True, default="iso8601_ms"), KeyField(default="iso8601_ms")):
+        with pytest.raises(ConfigurationError, match=r"Named\.key: .* AutoGenerate\.ISO8601_MS"):
+            type("Named", (Model,), {"key": key})
 
 
 def test_an_enum_attribute_takes_an_enum():
