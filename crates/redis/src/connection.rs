@@ -211,9 +211,15 @@ impl Connection {
         }
         // All of it in one answer: servers before 7.0 take no list of what is wanted.
         calls.push(Call::new("INFO"));
-        let mut values = self
-            .exchange(&calls, watch)
-            .map_err(|failure| failure.cause.error(address, Outcome::NotApplied))?;
+        let mut values = match self.exchange(&calls, watch) {
+            Ok(values) => values,
+            Err(failure) => {
+                let way_out = self.other_scheme(&failure.cause);
+                let mut error = failure.cause.error(address, Outcome::NotApplied);
+                error.message.push_str(way_out);
+                return Err(error);
+            }
+        };
         let info = values.pop();
         for value in values {
             if let Value::Error(text) = value {
@@ -235,6 +241,22 @@ impl Connection {
                 ErrorKind::Unavailable(Outcome::NotApplied),
                 format!("{address} answers as no Redis does"),
             )),
+        }
+    }
+
+    /// What to do where one side may encrypt and the other not: neither understands the other's first words.
+    fn other_scheme(&self, cause: &Cause) -> &'static str {
+        match (&self.stream, cause) {
+            (Stream::Encrypted(_), Cause::Broken(error)) if distrust(error).is_some() => "",
+            (Stream::Encrypted(stream), Cause::Broken(_) | Cause::Stopped(Stop::Late(_)))
+                if stream.conn.is_handshaking() =>
+            {
+                ". If this server does not encrypt, write redis… instead of rediss…"
+            }
+            (Stream::Tcp(_), Cause::Broken(_)) => {
+                ". If this server encrypts, write rediss… instead of redis…"
+            }
+            _ => "",
         }
     }
 
