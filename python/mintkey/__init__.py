@@ -87,7 +87,47 @@ _HOMES = {
     "pipeline": "pipelines",
 }
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - every one of them is a text
+# Once more one by one, as type checkers read a list of nothing but texts.
+__all__ = [
+    "Attr",
+    "AutoFieldMixin",
+    "AutoGenerate",
+    "AutoKeyField",
+    "BooleanField",
+    "BytesField",
+    "DateField",
+    "DatetimeField",
+    "DecimalField",
+    "DictField",
+    "ExpiresIn",
+    "Field",
+    "FloatField",
+    "Index",
+    "IndexedField",
+    "IntField",
+    "KeyField",
+    "KeyFieldMixin",
+    "ListField",
+    "MintkeyError",
+    "Model",
+    "ModelConfig",
+    "Pipeline",
+    "SetField",
+    "SortedField",
+    "SortedFieldMixin",
+    "SortedKeyField",
+    "Store",
+    "StringField",
+    "TimeField",
+    "TupleField",
+    "TypedModel",
+    "UUIDField",
+    "UniqueKeyField",
+    "__version__",
+    "auto",
+    "connect",
+    "pipeline",
+]
 
 
 # Out of sight of type checkers, which would take every misspelt name for one that is there.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import mintkey
 
 LATER = {"asyncio", "difflib", "hashlib", "json", "logging", "ssl", "subprocess"}
 
@@ -21,3 +25,13 @@ def test_dear_modules_are_not_loaded_by_the_import(statement):
     loaded = set(told.stdout.split())
     assert "mintkey" in loaded
     assert loaded & LATER == set()
+
+
+def test_type_checkers_can_read_every_name_that_the_package_exports():
+    body = ast.parse(Path(mintkey.__file__).read_text(encoding="utf-8")).body
+    listed = next(
+        part.value for part in body if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "__all__"
+    )
+    names = ast.literal_eval(listed)
+    assert sorted(names) == sorted({*mintkey._HOMES, "__version__"})
+    assert all(hasattr(mintkey, name) for name in names)
