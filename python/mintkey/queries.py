@@ -293,6 +293,11 @@ class Result(Generic[M]):
 
     def _opened(self, cursor: str) -> tuple[int | None, bytes]:
         """How many items are left to read, and where."""
+        if cursor == "":
+            raise InvalidValue(
+                f"{self._schema.model}: the cursor is empty; leave cursor= away, or pass None, to begin at the start",
+                model=self._schema.model,
+            )
         try:
             raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (AttributeError, UnicodeEncodeError, binascii.Error) as error:

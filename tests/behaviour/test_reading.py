@@ -388,6 +388,13 @@ async def test_garbage_is_no_cursor(do, events, garbage):
         await do.page(do.query(Event, stream="A"), 2, garbage)
 
 
+async def test_an_empty_cursor_names_the_way_to_begin(do, events):
+    for result in (do.query(Event, stream="A"), do.scan(Event)):
+        with pytest.raises(InvalidValue, match="the cursor is empty; leave cursor= away") as caught:
+            await do.page(result, 2, "")
+        assert caught.value.model == "Event"
+
+
 async def test_a_damaged_cursor_is_refused(do, events):
     cursor = (await do.page(do.query(Event, stream="A"), 2)).cursor
     for damaged in (cursor[:-1], cursor[:-4], cursor + "AAAA", cursor[:12], cursor[:11]):
