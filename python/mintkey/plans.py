@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from mintkey.conditions import Condition, Every, Test
-from mintkey.errors import ConfigurationError
+from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.schema import COMPOUND_KEY, Schema
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ def lookups(schema: Schema, asked: dict[str, Any]) -> list[Condition]:
     for keyword, value in asked.items():
         name, _, lookup = keyword.rpartition("__")
         if keyword in schema.attributes:
+            _refuse_none(schema, keyword, value)
             conditions.append(schema.attributes[keyword] == value)
         elif name in schema.attributes:
             if lookup not in _LOOKUPS:
@@ -233,7 +234,18 @@ def lookups(schema: Schema, asked: dict[str, Any]) -> list[Condition]:
                 raise TypeError(f"{schema.model}: {keyword}= takes a pair of bounds, not {value!r}")
             if lookup == "isnull" and not isinstance(value, bool):
                 raise TypeError(f"{schema.model}: {keyword}= takes True or False, not {value!r}")
+            _refuse_none(schema, name, value)
             conditions.append(_LOOKUPS[lookup](schema.attributes[name], value))
         else:
             raise schema.unexpected([name or keyword])
     return conditions
+
+
+def _refuse_none(schema: Schema, name: str, value: object) -> None:
+    if value is None:
+        raise InvalidValue(
+            f"{schema.model}.{name}: a lookup cannot compare with None, because None means absent; "
+            f"{name}__isnull=True finds the items without a value, {name}__isnull=False those with one",
+            model=schema.model,
+            attribute=name,
+        )

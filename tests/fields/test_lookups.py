@@ -109,9 +109,13 @@ def test_a_name_or_lookup_that_does_not_exist(lookup):
         Product.query.filter(**lookup)
 
 
-def test_comparing_with_none_names_the_way_out():
-    with pytest.raises(InvalidValue, match=r"Product\.country: .*does_not_exist"):
-        Product.query.filter(country=None)
+@pytest.mark.parametrize("lookup", ["country", "country__ne", "country__in", "country__startswith"])
+async def test_comparing_with_none_names_the_lookup_that_asks_for_absence(do, rows, lookup):
+    with pytest.raises(InvalidValue, match=r"Product\.country: .*country__isnull=True") as caught:
+        Product.query.filter(**{lookup: None})
+    assert (caught.value.model, caught.value.attribute) == ("Product", "country")
+    with pytest.raises(InvalidValue, match=r"country__isnull=True"):
+        await do.get(Product.query, **{lookup: None})
 
 
 def test_what_a_text_cannot_contain_is_refused():
