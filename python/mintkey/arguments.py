@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mintkey import _core
@@ -37,11 +37,13 @@ class Changes:
     names: frozenset[str]
 
 
-def changes(schema: Schema, actions: tuple[Action, ...], values: dict[str, Any]) -> Changes:
-    """What an update names, checked."""
+def changes(
+    schema: Schema, actions: tuple[Action, ...], values: dict[str, Any], call: Callable[..., object]
+) -> Changes:
+    """What the `call`, an update, names, checked."""
     unknown = [name for name in values if name not in schema.attributes]
     if unknown:
-        raise schema.unexpected(unknown)
+        raise schema.unexpected(unknown, call)
     roots = []
     for action in actions:
         if not isinstance(action, Action):
@@ -68,17 +70,19 @@ def changes(schema: Schema, actions: tuple[Action, ...], values: dict[str, Any])
     return Changes(values, actions, names)
 
 
-def key(schema: Schema, values: Mapping[str, Any], *, others: bool = False) -> tuple[_core.Key, dict[str, Any]]:
-    """The key among `values`, and the other equalities, which only `get` takes."""
+def key(
+    schema: Schema, values: Mapping[str, Any], call: Callable[..., object] | None = None
+) -> tuple[_core.Key, dict[str, Any]]:
+    """The key among `values`, and the other equalities, which only a `call` of `get` takes."""
     unknown = [name for name in values if name not in schema.attributes]
     if unknown:
-        raise schema.unexpected(unknown)
+        raise schema.unexpected(unknown, call)
     missing = [name for name in schema.given_keys if name not in values]
     if missing:
         wanted = ", ".join(f"{name}=…" for name in schema.given_keys)
         raise TypeError(f"{schema.model}: a key is {wanted}; {', '.join(missing)} is missing")
     further = {name: value for name, value in values.items() if name not in schema.given_keys}
-    if further and not others:
+    if further and call is None:
         raise TypeError(f"{schema.model}: {', '.join(further)} is no part of the key")
     return schema.codec.key(schema.with_key(dict(values))), further
 

@@ -328,7 +328,7 @@ class Model(Tabled):
         schema = self.__mintkey_schema__
         store = store_of(schema)
         _check_sync(schema, skip_hooks, "before_update", "after_update")
-        changes = arguments.changes(schema, actions, values)
+        changes = arguments.changes(schema, actions, values, self.update)
         writing = updates.update(
             schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
         )
@@ -347,7 +347,7 @@ class Model(Tabled):
         """Like `update()`, awaited."""
         schema = self.__mintkey_schema__
         store = store_of(schema)
-        changes = arguments.changes(schema, actions, values)
+        changes = arguments.changes(schema, actions, values, self.update)
         writing = updates.update(
             schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
         )
@@ -403,7 +403,7 @@ class Model(Tabled):
         schema = cls.__mintkey_schema__
         known = dict(arguments.named_key(schema, key))
         named, _ = arguments.key(schema, known)
-        changes = arguments.changes(schema, actions, values)
+        changes = arguments.changes(schema, actions, values, cls.update_by_key)
         writing = updates.update_by_key(schema, named, known, changes, condition=condition, upsert=upsert)
         return through(pipeline, store, schema, known, writing, "after_update", skip_hooks=True)
 
@@ -457,7 +457,7 @@ class Model(Tabled):
         schema = cls.__mintkey_schema__
         if key.keys() == schema.plain_key:
             return operations.get(schema, schema.codec.key(key), cls._loaded, consistent=consistent)
-        named, further = arguments.key(schema, key, others=True)
+        named, further = arguments.key(schema, key, cls.get)
         must = tuple(condition.compile() for condition in plans.gather(schema, (), further))
         return operations.get(schema, named, cls._loaded, must, consistent=consistent)
 
@@ -536,7 +536,7 @@ class Model(Tabled):
     @classmethod
     def _counted(cls, conditions: Iterable[Condition], equal: dict[str, Any], segments: int) -> Result[Self]:
         schema = cls.__mintkey_schema__
-        how = plans.plan_or_scan(schema, plans.gather(schema, conditions, equal))
+        how = plans.plan_or_scan(schema, plans.gather(schema, conditions, equal, cls.count))
         return Result(schema, cls._loaded, how, segments=segments)
 
     # Many at once.

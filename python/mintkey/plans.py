@@ -48,13 +48,18 @@ class Plan:
         return self.rest[0].compile() if len(self.rest) == 1 else Every(self.rest).compile()
 
 
-def gather(schema: Schema, conditions: Iterable[Condition], equal: dict[str, Any]) -> list[Condition]:
-    """All conditions of a question, those of keywords included, as one list joined by AND."""
+def gather(
+    schema: Schema,
+    conditions: Iterable[Condition],
+    equal: dict[str, Any],
+    call: Callable[..., object] | None = None,
+) -> list[Condition]:
+    """All conditions of the question that a `call` asks, those of keywords included, as one list joined by AND."""
     if schema.config.abstract:
         raise ConfigurationError(f"{schema.model} is abstract: it has no table to read", model=schema.model)
     unknown = [name for name in equal if name not in schema.attributes]
     if unknown:
-        raise schema.unexpected(unknown)
+        raise schema.unexpected(unknown, call)
     gathered: list[Condition] = []
     for condition in conditions:
         if not isinstance(condition, Condition):

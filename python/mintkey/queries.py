@@ -557,7 +557,7 @@ class QueryAccess(Generic[M]):
             ConfigurationError: two indexes fit.
         """
         schema = self._model.__mintkey_schema__
-        gathered = plans.gather(schema, conditions, equal)
+        gathered = plans.gather(schema, conditions, equal, self)
         how = plans.plan(schema, gathered, index)
         if how is None:
             keys = (schema.parts or (cast("str", schema.partition),), *(i.partition for i in schema.indexes))

@@ -480,16 +480,20 @@ class Schema:
             if stored_name not in self.stored_names:
                 raise self.unexpected([str(stored_name)])
 
-    def unexpected(self, names: Iterable[str]) -> TypeError:
-        """The error for names that are no attributes, with the nearest ones that are."""
+    def unexpected(self, names: Iterable[str], call: Callable[..., object] | None = None) -> TypeError:
+        """The error for names that are no attributes, with the nearest ones that are, or options of the `call`."""
         import difflib
+        import inspect
 
+        parameters = () if call is None else inspect.signature(call).parameters.values()
+        named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+        options = {one.name: f"{one.name}=" for one in parameters if one.kind in named}
         told = []
         for name in names:
-            near = difflib.get_close_matches(name, self.shown, n=1)
-            told.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-        known = ", ".join(self.shown)
-        return TypeError(f"{self.model} has no attribute {', '.join(told)}. It has: {known}")
+            near = difflib.get_close_matches(name, (*self.shown, *options), n=1)
+            told.append(f"{name!r}" + (f" (did you mean {options.get(near[0], repr(near[0]))}?)" if near else ""))
+        taken = f". This call takes: {', '.join(options.values())}" if options else ""
+        return TypeError(f"{self.model} has no attribute {', '.join(told)}. It has: {', '.join(self.shown)}{taken}")
 
     def nested_instance(self, nested: type[M], stored: dict[str, Any]) -> M:
         """An instance of an abstract model out of the plain stored form of a map."""

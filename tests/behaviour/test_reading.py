@@ -569,3 +569,21 @@ async def test_a_condition_of_another_model_is_refused(do):
             await write(event, condition=wrong)
     with pytest.raises(TypeError, match="Event has no attribute 'elsewhere'"):
         await do.update(event, condition=wrong, kind="x")
+
+
+async def test_a_misspelt_option_is_told_from_a_misspelt_attribute(do):
+    event = await do.create(Event, stream="Z", at=1)
+    for keywords in ({"limt": 3}, {"descendng": True}, {"atributes": ["kind"]}):
+        (wrong,) = keywords
+        with pytest.raises(TypeError, match=rf"no attribute '{wrong}' \(did you mean (limit|descending|attributes)=\?"):
+            do.query(Event, stream="Z", **keywords)
+    with pytest.raises(TypeError, match=r"'knd' \(did you mean 'kind'\?\).* takes: index=, descending=, limit="):
+        do.query(Event, stream="Z", knd="x")
+    with pytest.raises(TypeError, match=r"'consistant' \(did you mean consistent=\?\)"):
+        await do.get(Event, stream="Z", at=1, consistant=True)
+    with pytest.raises(TypeError, match=r"'segment' \(did you mean segments=\?\)"):
+        await do.count(Event, stream="Z", segment=2)
+    with pytest.raises(TypeError, match=r"'upser' \(did you mean upsert=\?\)"):
+        await do.update(event, kind="x", upser=True)
+    with pytest.raises(TypeError, match=r"'upser' \(did you mean upsert=\?\)"):
+        await do.update_by_key(Event, ("Z", 1), kind="x", upser=True)
