@@ -26,7 +26,7 @@ from mintkey.errors import (
     NotLoaded,
 )
 from mintkey.minting import Saving, minted_now
-from mintkey.schema import WIDE, Mint, Schema, State
+from mintkey.schema import WIDE, Mint, Schema, State, shown_key
 
 if TYPE_CHECKING:
     from mintkey.arguments import Key
@@ -144,13 +144,14 @@ def loaded_version(schema: Schema, state: State) -> int | None:
     version = state.loaded.get(schema.stored_version())
     if version is None or (isinstance(version, int) and 0 <= version < _MOST_WRITES):
         return version
+    key = schema.codec.key_dict(schema.codec.key_of(state.loaded))
     raise InvalidValue(
         f"{schema.model}.{schema.version}: the stored version {version!r} of "
-        f"{schema.codec.key_dict(schema.codec.key_of(state.loaded))} is no count of writes; "
+        f"{schema.model} {shown_key(key)} is no count of writes; "
         "set it to a whole number with the program that wrote it",
         model=schema.model,
         attribute=schema.version,
-        key=schema.codec.key_dict(schema.codec.key_of(state.loaded)),
+        key=key,
     )
 
 
@@ -406,7 +407,8 @@ def _no_room(schema: Schema, again: list[Mint], error: KeyCollision) -> KeyColli
             ways_out.append(_LONGER.get(strategy.name, "another strategy, such as AutoGenerate.ULID"))
     return KeyCollision(
         f"{schema.model}: {_MOST_MINTS} keys that were minted one after the other are all taken in table "
-        f"{schema.table!r}, the last {error.key}: {' and '.join(spaces)}, too few for the items there are. "
+        f'"{schema.table}", the last {shown_key(error.key or {})}: '
+        f"{' and '.join(spaces)}, too few for the items there are. "
         f"Mint longer keys, with {' and '.join(ways_out)}",
         model=schema.model,
         attribute=again[0].name,
@@ -594,7 +596,7 @@ def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operat
     if stored is None:
         named = codec.key_dict(key)
         raise ItemGone(
-            f"{schema.model} {named} is not in table {schema.table!r} any more (deleted or expired), "
+            f'{schema.model} {shown_key(named)} is not in table "{schema.table}" any more (deleted or expired), '
             "so there is nothing to refresh from",
             model=schema.model,
             key=named,

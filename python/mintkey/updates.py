@@ -20,7 +20,7 @@ from mintkey.operations import (
     take,
     version_guard,
 )
-from mintkey.schema import Schema, State
+from mintkey.schema import Schema, State, shown_key
 
 if TYPE_CHECKING:
     from mintkey import _core
@@ -132,8 +132,8 @@ def _update_or_insert(
                     raise
                 named = schema.codec.key_dict(key)
                 raise ItemGone(
-                    f"{schema.model} {named} is not in table {schema.table!r} (never saved, deleted or expired): "
-                    "upsert=True inserts it, with the changes that are named",
+                    f'{schema.model} {shown_key(named)} is not in table "{schema.table}" '
+                    "(never saved, deleted or expired): upsert=True inserts it, with the changes that are named",
                     model=schema.model,
                     key=named,
                     store=error.store,

@@ -8,8 +8,8 @@ import pytest
 from tests.behaviour.conftest import STORES
 
 from mintkey import Model, connect, pipeline
-from mintkey.attributes import MapAttribute, NumberAttribute, StringAttribute
-from mintkey.errors import BatchIncomplete, InvalidValue, ItemTooLarge, MintkeyError
+from mintkey.attributes import BinaryAttribute, MapAttribute, NumberAttribute, StringAttribute
+from mintkey.errors import BatchIncomplete, InvalidValue, ItemGone, ItemTooLarge, KeyCollision, MintkeyError
 
 
 class Ledger(Model):
@@ -84,3 +84,36 @@ def test_stores_side_by_side_can_be_told_apart(kind, tmp_path):
             assert one.url != other.url
             assert repr(one) != repr(other)
         assert "timeout" not in one.url, "only what says which store it is"
+
+
+class Blob(Model):
+    data = BinaryAttribute(partition_key=True)
+    n = NumberAttribute(sort_key=True)
+
+
+class Word(Model):
+    text = StringAttribute(partition_key=True)
+    n = NumberAttribute()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"text": "é \"quoted\" \\ 'and'\n"},
+        {"text": "x" * 60},
+        {"text": "x" * 61},
+        {"data": b"\0\"a'\xff\\", "n": Decimal("1.50")},
+        {"data": b"x" * 61, "n": 10**20},
+        {"data": b"x", "n": -5},
+    ],
+)
+async def test_every_message_shows_a_key_in_the_same_form(do, item):
+    model = Word if "text" in item else Blob
+    with pytest.raises(ItemGone) as refreshed:
+        await do.refresh(model(**item))
+    await do.create(model, **item)
+    with pytest.raises(KeyCollision) as collided:
+        await do.create(model, **item)
+    shown = str(collided.value).partition(" exists already")[0]
+    assert str(refreshed.value).startswith(f"{shown} is not in table")
+    assert refreshed.value.key == collided.value.key
