@@ -281,10 +281,12 @@ def generate_value(
 @overload
 def generate_value(strategy: AutoGenerate | Auto | str) -> Any: ...
 def generate_value(strategy: AutoGenerate | Auto | str) -> Any:
-    """Mint one value.
+    """Mint one value; :func:`auto` gives the strategy parameters.
 
         >>> len(generate_value(AutoGenerate.KSUID)), len(generate_value("uuid4"))
         (27, 36)
+        >>> generate_value(auto("typeid", prefix="order"))[:6]
+        'order_'
 
     Within a save (in its hooks) a timestamp tells that save's instant, so that everything in one
     item agrees.
@@ -302,7 +304,7 @@ def generate_value(strategy: AutoGenerate | Auto | str) -> Any:
 
 
 def generate_many(strategy: AutoGenerate | Auto | str, n: int) -> list[Any]:
-    """Mint ``n`` values at once, in order where the strategy has one.
+    """Mint ``n`` values at once, in order where the strategy has one; :func:`auto` gives it parameters.
 
         >>> ids = generate_many("ulid", 1000)
         >>> ids == sorted(ids)
