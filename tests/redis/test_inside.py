@@ -11,6 +11,7 @@ import asyncio
 import json
 import re
 import uuid
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -192,16 +193,18 @@ class AgainstADict(RuleBasedStateMachine):
 
 
 @pytest.fixture(params=["server", "cluster"])
-def machine(request) -> Any:
-    """The machine, on servers of a kind."""
-    address = request.getfixturevalue(request.param)
-    if request.param == "server":
-        raw: Any = redis.Redis.from_url(address)
-    else:
-        host, port = address.removeprefix("redis-cluster://").split(",")[0].split(":")
-        raw = redis.RedisCluster(host=host, port=int(port))
-    yield type("Machine", (AgainstADict,), {"address": address, "raw": raw})
-    raw.close()
+def machine(request, start) -> Any:
+    """The machine, on servers of a kind where no other test leaves keys: it looks at all of them after each step."""
+    with ExitStack() as running:
+        if request.param == "server":
+            address = running.enter_context(start())
+            raw: Any = redis.Redis.from_url(address)
+        else:
+            address = request.getfixturevalue("cluster")
+            host, port = address.removeprefix("redis-cluster://").split(",")[0].split(":")
+            raw = redis.RedisCluster(host=host, port=int(port))
+        running.callback(raw.close)
+        yield type("Machine", (AgainstADict,), {"address": address, "raw": raw})
 
 
 @pytest.mark.slow
