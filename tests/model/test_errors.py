@@ -89,7 +89,7 @@ def test_it_carries_model_and_key_and_says_them():
         assert error.model == "Account"
         assert error.key in ({"pk": "a", "sk": 1}, {"pk": "b", "sk": 1})
         assert "Account" in str(error)
-        assert '"a"' in str(error) or "'b'" in str(error)
+        assert '("a", 1)' in str(error) or '("b", 1)' in str(error)
 
 
 def test_it_can_be_copied_and_pickled():
