@@ -104,7 +104,7 @@ class Item:
 
 @final
 class Key:
-    """A key in its stored form."""
+    """A key in its stored form; as text it is as messages show it, `"A"` or `("A", 1)`, long parts cut."""
 
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...

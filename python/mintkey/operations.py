@@ -26,7 +26,7 @@ from mintkey.errors import (
     NotLoaded,
 )
 from mintkey.minting import Saving, minted_now
-from mintkey.schema import WIDE, Mint, Schema, State, shown_key
+from mintkey.schema import WIDE, Mint, Schema, State
 
 if TYPE_CHECKING:
     from mintkey.arguments import Key
@@ -144,14 +144,14 @@ def loaded_version(schema: Schema, state: State) -> int | None:
     version = state.loaded.get(schema.stored_version())
     if version is None or (isinstance(version, int) and 0 <= version < _MOST_WRITES):
         return version
-    key = schema.codec.key_dict(schema.codec.key_of(state.loaded))
+    key = schema.codec.key_of(state.loaded)
     raise InvalidValue(
         f"{schema.model}.{schema.version}: the stored version {version!r} of "
-        f"{schema.model} {shown_key(key)} is no count of writes; "
+        f"{schema.model} {key} is no count of writes; "
         "set it to a whole number with the program that wrote it",
         model=schema.model,
         attribute=schema.version,
-        key=key,
+        key=schema.codec.key_dict(key),
     )
 
 
@@ -376,7 +376,7 @@ def _save_new(
                 return (yield from _take_own(schema, instance, state, own))
             if not tries:
                 if again:
-                    raise _no_room(schema, again, error) from error
+                    raise _no_room(schema, again, item, error) from error
                 raise
             fresh = {mint.name: schema.attributes[mint.name].another(values[mint.name]) for mint in again}
             if None in fresh.values():
@@ -397,7 +397,7 @@ def _save_new(
             return since
 
 
-def _no_room(schema: Schema, again: list[Mint], error: KeyCollision) -> KeyCollision:
+def _no_room(schema: Schema, again: list[Mint], item: _core.Item, error: KeyCollision) -> KeyCollision:
     """What is raised when one minted key after the other is taken."""
     spaces, ways_out = [], []
     for mint in again:
@@ -407,7 +407,7 @@ def _no_room(schema: Schema, again: list[Mint], error: KeyCollision) -> KeyColli
             ways_out.append(_LONGER.get(strategy.name, "another strategy, such as AutoGenerate.ULID"))
     return KeyCollision(
         f"{schema.model}: {_MOST_MINTS} keys that were minted one after the other are all taken in table "
-        f'"{schema.table}", the last {shown_key(error.key or {})}: '
+        f'"{schema.table}", the last {schema.codec.key_of(item)}: '
         f"{' and '.join(spaces)}, too few for the items there are. "
         f"Mint longer keys, with {' and '.join(ways_out)}",
         model=schema.model,
@@ -594,12 +594,11 @@ def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operat
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(instance.__dict__))
     stored = yield codec.get(key, consistent=consistent)
     if stored is None:
-        named = codec.key_dict(key)
         raise ItemGone(
-            f'{schema.model} {shown_key(named)} is not in table "{schema.table}" any more (deleted or expired), '
+            f'{schema.model} {key} is not in table "{schema.table}" any more (deleted or expired), '
             "so there is nothing to refresh from",
             model=schema.model,
-            key=named,
+            key=codec.key_dict(key),
         )
     take(schema, instance, state, stored)
     yield from run_hooks(schema, instance, "after_load")

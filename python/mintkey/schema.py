@@ -37,8 +37,6 @@ WIDE = 64
 
 _TABLE_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _SHORTEST_TABLE, _LONGEST_TABLE = 3, 255
-#: So much of a key's text or bytes a message shows, as those of the core do.
-_SHOWN = 60
 _KEY_TYPES = "keys and indexed values are text, numbers or bytes: hold it in a StringAttribute, or another of those"
 
 
@@ -516,25 +514,6 @@ def key_text(stored: Any) -> str:
     if isinstance(stored, str):
         return stored
     return stored.hex() if isinstance(stored, bytes) else _core.number_text(stored)
-
-
-def shown_key(key: Mapping[str, Any]) -> str:
-    """A stored key for messages, in the form that those of the core show it: `"A"` or `("A", 1)`, long parts cut."""
-    parts = [_shown_part(part) for part in key.values()]
-    return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
-
-
-def _shown_part(part: Any) -> str:
-    if not isinstance(part, (str, bytes)):
-        return _core.number_text(part)
-    import json  # for messages alone
-
-    cut = "…" if len(part) > _SHOWN else ""
-    if isinstance(part, str):
-        return json.dumps(part[:_SHOWN], ensure_ascii=False) + cut
-    # Bytes that begin with a double quote are shown between single ones, which are escaped then.
-    escaped = repr(b'"' + part[:_SHOWN])[3:-1].replace('"', '\\"')
-    return f'b"{escaped}"{cut}'
 
 
 def hidden(model: type, attribute: Attribute[Any], name: str) -> Attribute[Any]:

@@ -20,7 +20,7 @@ from mintkey.operations import (
     take,
     version_guard,
 )
-from mintkey.schema import Schema, State, shown_key
+from mintkey.schema import Schema, State
 
 if TYPE_CHECKING:
     from mintkey import _core
@@ -130,12 +130,11 @@ def _update_or_insert(
             if known is None:
                 if versioned:
                     raise
-                named = schema.codec.key_dict(key)
                 raise ItemGone(
-                    f'{schema.model} {shown_key(named)} is not in table "{schema.table}" '
+                    f'{schema.model} {key} is not in table "{schema.table}" '
                     "(never saved, deleted or expired): upsert=True inserts it, with the changes that are named",
                     model=schema.model,
-                    key=named,
+                    key=schema.codec.key_dict(key),
                     store=error.store,
                 ) from error
         except ConditionFailed as error:

@@ -94,6 +94,11 @@ impl PyKey {
         hasher.finish()
     }
 
+    /// As messages show it.
+    fn __str__(&self) -> String {
+        self.0.to_string()
+    }
+
     fn __repr__(&self) -> String {
         format!("Key({})", self.0)
     }
