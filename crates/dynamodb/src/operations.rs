@@ -152,11 +152,7 @@ impl<'a> Write<'a> {
         }
         self.guard.check(self.table, self.key, stored)?;
         if self.needs_row && stored.is_none() {
-            return Err(Error::gone(
-                self.table,
-                self.key,
-                self.guard.version.is_some(),
-            ));
+            return Err(Error::gone(self.table, self.key, true));
         }
         Ok(())
     }

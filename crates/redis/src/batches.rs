@@ -21,7 +21,7 @@ impl Errand<'_> {
     /// Writes several items. Those of different rows go together; a row's own follow one another.
     pub async fn batch_write(&self, batch: &BatchWrite) -> Result<Reply> {
         let mut written: Vec<Result<()>> = Vec::with_capacity(batch.writes.len());
-        let keys: Vec<Option<Key>> = batch.writes.iter().map(key_of).collect();
+        let keys: Vec<Option<Key>> = batch.writes.iter().map(Write::key).collect();
         let (mut rest, mut rest_keys) = (&batch.writes[..], &keys[..]);
         while !rest.is_empty() {
             let many = once_each(rest_keys);
@@ -336,15 +336,6 @@ fn each(value: Value, writes: usize) -> Vec<Value> {
     match value {
         Value::Array(answers) if answers.len() == writes => answers,
         other => vec![other; writes],
-    }
-}
-
-/// The key of the row that is written.
-fn key_of(write: &Write) -> Option<Key> {
-    match write {
-        Write::Put(put) => put.table.key_of(&put.item).ok(),
-        Write::Update(update) => Some(update.key.clone()),
-        Write::Delete(delete) => Some(delete.key.clone()),
     }
 }
 

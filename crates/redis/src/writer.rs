@@ -305,13 +305,7 @@ impl Errand<'_> {
             let mut item = match live {
                 Some(item) => item.clone(),
                 None if update.upsert => key_item(table, &update.key),
-                None => {
-                    return Err(Error::gone(
-                        table,
-                        &update.key,
-                        update.guard.version.is_some(),
-                    ));
-                }
+                None => return Err(Error::gone(table, &update.key, true)),
             };
             update::apply(&update.actions, &mut item)
                 .map_err(|error| error.of(table).at(&update.key))?;

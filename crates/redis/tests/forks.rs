@@ -11,28 +11,18 @@ use server::Fixture;
 fn both_sides_of_a_fork_go_on() {
     let fixture = Fixture::new();
     let store = &*fixture.store;
-    put(store, &orders(), order("a", "1", &[])).unwrap();
-    submit(store, get_of(&orders(), key("a", "1")))
-        .1
-        .recv()
-        .unwrap()
-        .unwrap();
+    let use_it = |sort| {
+        put(store, &orders(), order("a", sort, &[])).unwrap();
+        let (_, answer) = submit(store, get_of(&orders(), key("a", sort)));
+        answer.recv().unwrap().unwrap();
+    };
+    use_it("1");
     store.before_fork();
     store.in_parent();
-    put(store, &orders(), order("a", "2", &[])).unwrap();
-    submit(store, get_of(&orders(), key("a", "2")))
-        .1
-        .recv()
-        .unwrap()
-        .unwrap();
+    use_it("2");
     // What a child does: the thread of the parent, which lives on here, is not looked at any more.
     store.before_fork();
     store.in_child();
-    put(store, &orders(), order("a", "3", &[])).unwrap();
-    submit(store, get_of(&orders(), key("a", "3")))
-        .1
-        .recv()
-        .unwrap()
-        .unwrap();
+    use_it("3");
     assert_eq!(scan(store, scan_of(&orders())).len(), 3);
 }

@@ -226,9 +226,7 @@ impl<'a> Transaction<'a> {
         let mut item = match stored {
             Some(item) => item,
             None if update.upsert => key_item(table, &update.key),
-            None => {
-                return Err(Error::gone(table, &update.key, update.guard.version.is_some()).into());
-            }
+            None => return Err(Error::gone(table, &update.key, true).into()),
         };
         update::apply(&update.actions, &mut item)
             .map_err(|error| error.of(table).at(&update.key))?;
