@@ -1,13 +1,16 @@
-"""What goes over the wire together: trips are counted between the program and the server."""
+"""What goes over the wire together, and over how many wires: trips are counted between the program and the server."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
 import mintkey
 from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -102,3 +105,25 @@ def test_a_pipeline_of_several_models_is_one_trip(between, url):
         assert between.trips == begin + 3
         assert [account.n for account in accounts] == [3, 2, 2]
         assert (Order.count(), Line.count()) == (42, 40)
+
+
+def test_calls_in_turn_share_a_connection_and_awaited_ones_another(start):
+    class Line(Model):
+        pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+        text = StringAttribute()
+
+    async def many() -> None:
+        await asyncio.gather(*(Line(text=str(n)).asave() for n in range(50)))
+
+    with start() as address, redis.Redis.from_url(address) as raw, connect(address):
+        ours: list[int] = []
+        for _ in range(2):
+            for n in range(20):
+                Line(text=str(n)).save()
+            ours.append(len(raw.client_list()) - 1)
+            asyncio.run(many())
+            ours.append(len(raw.client_list()) - 1)
+        assert ours == [1, 2, 2, 2]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda n: Line(text=str(n)).save(), range(400)))
+        assert len(raw.client_list()) - 1 <= 4 + 1
