@@ -18,6 +18,7 @@ pub mod reply;
 pub mod request;
 pub mod size;
 pub mod store;
+pub mod submission;
 pub mod table;
 pub mod units;
 pub mod update;
@@ -34,6 +35,7 @@ pub use request::{
     SortCondition, Update, Write,
 };
 pub use store::{Begun, Capabilities, Done, Interrupt, Store, Ticket};
+pub use submission::{Delivery, Submission};
 pub use table::{Index, KeyAttribute, Projection, Table};
 pub use update::Action;
 pub use value::{Item, Map, Name, Value, ValueType};

@@ -73,7 +73,8 @@ impl Between {
 
 /// What to do with the answer to a submitted request: called exactly once, on whichever thread has
 /// carried the request out (before `submit` returns, if the store refuses it), unless the request was
-/// withdrawn. It must not wait for other requests of the store.
+/// withdrawn. It must not wait for other requests of the store. An engine wraps it into a
+/// [`Submission`](crate::Submission), which calls it even if the engine loses the request.
 pub type Done = Box<dyn FnOnce(Result<Reply>) + Send>;
 
 /// A submitted request.

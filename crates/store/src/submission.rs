@@ -1,0 +1,214 @@
+//! A submitted request on its way through an engine: it always gets an answer, whatever becomes of the thread
+//! that carries it out.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::reply::Reply;
+use crate::store::{Done, Ticket};
+
+/// The engine's side of a submitted request.
+///
+/// Dropping it answers the request, unless it was answered or withdrawn before. So an engine that loses a request, by
+/// a panic or with a queue that nobody empties any more, leaves no caller waiting. An engine must not share it with
+/// its tickets: a ticket outlives the thread that panicked.
+pub struct Submission(Arc<Mutex<State>>);
+
+enum State {
+    /// In a queue: it can be withdrawn.
+    Waiting(Done),
+    /// An engine carries it out.
+    Begun(Done),
+    /// Answered or withdrawn.
+    Over,
+}
+
+impl Submission {
+    /// A request that waits to be begun; `done` gets its answer.
+    #[must_use]
+    pub fn new(done: Done) -> Self {
+        Self(Arc::new(Mutex::new(State::Waiting(done))))
+    }
+
+    /// The caller's side.
+    #[must_use]
+    pub fn ticket(&self) -> Box<dyn Ticket> {
+        Box::new(Submitted(Arc::clone(&self.0)))
+    }
+
+    /// Begins the request. False: it was withdrawn, or begun before.
+    #[must_use]
+    pub fn begin(&self) -> bool {
+        let mut state = locked(&self.0);
+        match mem::replace(&mut *state, State::Over) {
+            State::Waiting(done) => {
+                *state = State::Begun(done);
+                true
+            }
+            other => {
+                *state = other;
+                false
+            }
+        }
+    }
+
+    /// Answers the request, begun or not. Nothing is delivered if it was answered or withdrawn before.
+    pub fn answer(&self, answer: Result<Reply>) -> Delivery {
+        Delivery(match self.end() {
+            State::Waiting(done) | State::Begun(done) => Some((done, answer)),
+            State::Over => None,
+        })
+    }
+
+    fn end(&self) -> State {
+        mem::replace(&mut *locked(&self.0), State::Over)
+    }
+}
+
+impl Drop for Submission {
+    fn drop(&mut self) {
+        let (done, error) = match self.end() {
+            State::Waiting(done) => (
+                done,
+                lost("before it began the request", Outcome::NotApplied),
+            ),
+            State::Begun(done) => (done, lost("in the middle of the request", Outcome::Unknown)),
+            State::Over => return,
+        };
+        drop(Delivery(Some((done, Err(error)))));
+    }
+}
+
+/// An answer that is about to be delivered: dropping it calls `done`, which may take locks. So an engine drops it where
+/// it holds none itself.
+#[must_use = "dropping it delivers the answer: choose where"]
+pub struct Delivery(Option<(Done, Result<Reply>)>);
+
+impl Delivery {
+    /// Delivers the answer.
+    pub fn deliver(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some((done, answer)) = self.0.take() {
+            done(answer);
+        }
+    }
+}
+
+/// The caller's side of a submitted request.
+struct Submitted(Arc<Mutex<State>>);
+
+impl Ticket for Submitted {
+    fn withdraw(&self) -> bool {
+        let mut state = locked(&self.0);
+        if !matches!(*state, State::Waiting(_)) {
+            return false;
+        }
+        // What the answer would have gone to is dropped now, not when the engine comes to the request.
+        let withdrawn = mem::replace(&mut *state, State::Over);
+        drop(state);
+        drop(withdrawn);
+        true
+    }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lost(when: &str, outcome: Outcome) -> Error {
+    Error::new(
+        ErrorKind::Unavailable(outcome),
+        format!(
+            "the store's thread ended {when}: {}; this is a defect of mintkey: report it with the panic message that \
+             the thread printed to standard error",
+            outcome.words()
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    fn submission() -> (Submission, Receiver<Result<Reply>>) {
+        let (sender, answers) = channel();
+        let done: Done = Box::new(move |answer| sender.send(answer).unwrap());
+        (Submission::new(done), answers)
+    }
+
+    fn kinds(answers: &Receiver<Result<Reply>>) -> Vec<Option<ErrorKind>> {
+        let kind = |answer: Result<Reply>| answer.err().map(|error| error.kind);
+        answers.try_iter().map(kind).collect()
+    }
+
+    #[test]
+    fn a_request_is_answered_once() {
+        let (submission, answers) = submission();
+        assert!(submission.begin());
+        assert!(!submission.begin());
+        let delivery = submission.answer(Ok(Reply::Done));
+        assert!(kinds(&answers).is_empty(), "not before it is delivered");
+        delivery.deliver();
+        submission.answer(Ok(Reply::Done)).deliver();
+        drop(submission);
+        assert_eq!(kinds(&answers), [None]);
+    }
+
+    #[test]
+    fn a_dropped_request_is_answered_while_its_ticket_lives() {
+        for (begun, outcome) in [(false, Outcome::NotApplied), (true, Outcome::Unknown)] {
+            let (submission, answers) = submission();
+            let ticket = submission.ticket();
+            assert!(!begun || submission.begin());
+            drop(submission);
+            assert_eq!(kinds(&answers), [Some(ErrorKind::Unavailable(outcome))]);
+            assert!(!ticket.withdraw());
+        }
+    }
+
+    #[test]
+    fn a_panic_answers_what_was_begun_and_what_was_about_to_be_delivered() {
+        let (first, first_answers) = submission();
+        let (second, second_answers) = submission();
+        let worker = std::thread::spawn(move || {
+            assert!(first.begin());
+            let _delivery = second.answer(Ok(Reply::Done));
+            assert!(!first.begin(), "begun once");
+            panic!("as a defect would");
+        });
+        worker.join().unwrap_err();
+        let unknown = ErrorKind::Unavailable(Outcome::Unknown);
+        assert_eq!(kinds(&first_answers), [Some(unknown)]);
+        assert_eq!(kinds(&second_answers), [None]);
+    }
+
+    #[test]
+    fn a_withdrawn_request_is_never_begun_nor_answered() {
+        let (submission, answers) = submission();
+        let ticket = submission.ticket();
+        assert!(ticket.withdraw());
+        assert!(!ticket.withdraw());
+        // Whoever waits for the answer sees at once that none will come.
+        assert!(answers.recv().is_err());
+        assert!(!submission.begin());
+        submission.answer(Ok(Reply::Done)).deliver();
+    }
+
+    #[test]
+    fn what_was_begun_cannot_be_withdrawn() {
+        let (submission, answers) = submission();
+        let ticket = submission.ticket();
+        assert!(submission.begin());
+        assert!(!ticket.withdraw());
+        submission.answer(Ok(Reply::Done)).deliver();
+        assert_eq!(kinds(&answers), [None]);
+    }
+}
