@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -55,3 +57,32 @@ def test_a_step_is_one_for_all_its_strategies() -> None:
         stop.set()
         ticking.join()
     assert disagreeing == []
+
+
+UNSET = """
+import gc, os
+from mintkey.generators import generate_many
+
+count = 12_345
+unset, readings = [], 0
+
+class Environment(dict):
+    # Read by the first snowflake of a process, in the middle of generate_many(): other threads may run here, too.
+    def get(self, name, default=None):
+        global readings
+        readings += 1
+        lists = [found for found in gc.get_objects() if type(found) is list and len(found) == count]
+        # An unset item refers to nothing.
+        unset.extend(count - len(gc.get_referents(found)) for found in lists)
+        return super().get(name, default)
+
+os.environ = Environment(os.environ)
+ids = generate_many("snowflake", count)
+assert gc.is_tracked(ids) and len(set(ids)) == count and readings
+print(unset)
+"""
+
+
+def test_a_list_is_visible_to_other_threads_only_when_it_is_full() -> None:
+    done = subprocess.run([sys.executable, "-c", UNSET], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr

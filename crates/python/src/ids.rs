@@ -3,23 +3,26 @@
 //! One id costs no allocation but the result: bits are drawn under the engine's lock, then written
 //! straight into a new `str`. Nothing here runs Python code while the lock is held.
 
+mod objects;
 mod parsing;
 mod plain;
+mod step;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
-use std::time::Duration;
 
 use mintkey_ids::clock::EngineClock;
-use mintkey_ids::engine::{self, Session};
+use mintkey_ids::engine;
 use mintkey_ids::node::NodeChoice;
-use mintkey_ids::{Draft, Kind, Parameters, Reading, Refusal, Strategy};
-use pyo3::exceptions::{PyOSError, PyOverflowError, PyTypeError, PyValueError};
+use mintkey_ids::{Draft, Kind, Parameters, Refusal, Strategy};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
 pub use parsing::{bounds, candidates, from_bytes, parse};
 pub use plain::register;
+pub use step::{step, tell_step_back};
+
+use objects::{ascii, fixed, many};
 
 /// Makes an exception of `mintkey.errors`.
 #[cold]
@@ -32,135 +35,6 @@ fn error(py: Python<'_>, class: &str, message: &str) -> PyErr {
         Ok(instance) => PyErr::from_value(instance),
         Err(failure) => failure,
     }
-}
-
-/// Runs a step under the engine's lock; waits where ids are used up, claims what is missing.
-#[inline]
-pub fn step<T>(
-    py: Python<'_>,
-    mut work: impl FnMut(&mut Session<'_>) -> Result<T, Box<Refusal>>,
-) -> PyResult<T> {
-    match engine::with(&mut work) {
-        Ok(done) => Ok(done),
-        Err(refusal) => again(py, refusal, work),
-    }
-}
-
-/// Goes on trying.
-#[cold]
-#[inline(never)]
-fn again<T>(
-    py: Python<'_>,
-    mut refusal: Box<Refusal>,
-    mut work: impl FnMut(&mut Session<'_>) -> Result<T, Box<Refusal>>,
-) -> PyResult<T> {
-    loop {
-        overcome(py, &refusal)?;
-        match engine::with(&mut work) {
-            Ok(done) => return Ok(done),
-            Err(next) => refusal = next,
-        }
-    }
-}
-
-/// Does what lets the next try succeed, or raises.
-#[cold]
-fn overcome(py: Python<'_>, refusal: &Refusal) -> PyResult<()> {
-    match refusal {
-        Refusal::Exhausted {
-            wait_ms: Some(wait_ms),
-            ..
-        } => {
-            // In short naps, so that Ctrl-C is heard.
-            let nap = Duration::from_millis((*wait_ms).min(50));
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "the monotonic clock has to run on; a frozen one raises instead"
-            )]
-            py.detach(|| std::thread::sleep(nap));
-            py.check_signals()
-        }
-        Refusal::NodeNotChosen => choose_node(py),
-        Refusal::NoRandomness(_) => Err(PyOSError::new_err(refusal.to_string())),
-        Refusal::Exhausted { .. } | Refusal::OutOfRange { .. } | Refusal::Node(_) => {
-            Err(error(py, "ConfigurationError", &refusal.to_string()))
-        }
-    }
-}
-
-/// Reads `$MINTKEY_NODE` and `$MINTKEY_NODE_DIR` as Python sees them.
-fn choose_node(py: Python<'_>) -> PyResult<()> {
-    let environ = py.import("os")?.getattr("environ")?;
-    let variable = |name: &str| -> PyResult<Option<String>> {
-        environ.call_method1("get", (name,))?.extract()
-    };
-    let node = match variable("MINTKEY_NODE")?.as_deref().map(str::trim) {
-        None | Some("") => NodeChoice::ANY,
-        Some(text) => NodeChoice::parse(text)
-            .map_err(|wrong| error(py, "ConfigurationError", &format!("$MINTKEY_NODE: {wrong}")))?,
-    };
-    let directory = variable("MINTKEY_NODE_DIR")?;
-    engine::choose_node(node, directory.as_deref().map(Path::new));
-    Ok(())
-}
-
-/// Tells people once that the clock stepped back.
-#[inline]
-pub fn tell_step_back(py: Python<'_>) -> PyResult<()> {
-    if engine::stepped_back() {
-        return report_step_back(py);
-    }
-    Ok(())
-}
-
-#[cold]
-fn report_step_back(py: Python<'_>) -> PyResult<()> {
-    if let Some(step) = engine::take_step_back() {
-        py.import("mintkey.generators")?
-            .call_method1("_report_step_back", (step.from_ms, step.to_ms))?;
-    }
-    Ok(())
-}
-
-/// A new `str` of `len` ASCII characters that `write` fills; it must write ASCII to all of them.
-#[inline]
-#[allow(
-    unsafe_code,
-    reason = "the one way to a str without a second copy; each block says why it is sound"
-)]
-fn ascii(
-    py: Python<'_>,
-    len: usize,
-    write: impl FnOnce(&mut [u8]),
-) -> PyResult<Bound<'_, PyString>> {
-    let size = len.try_into()?;
-    // SAFETY: `PyUnicode_New` gives a new reference or null with an exception set, which is what
-    // `from_owned_ptr_or_err` takes; the object is an exact `str`.
-    let text = unsafe {
-        Bound::from_owned_ptr_or_err(py, pyo3::ffi::PyUnicode_New(size, 127))?
-            .cast_into_unchecked::<PyString>()
-    };
-    // SAFETY: a fresh compact ASCII str has `len` bytes of its own at its data pointer and nobody
-    // else has seen it yet; they are set to zero before a slice of them exists.
-    unsafe {
-        let data = pyo3::ffi::PyUnicode_1BYTE_DATA(text.as_ptr());
-        data.write_bytes(0, len);
-        write(std::slice::from_raw_parts_mut(data, len));
-    }
-    Ok(text)
-}
-
-/// [`ascii`] of a length known to the compiler.
-#[inline]
-fn fixed<const LEN: usize>(
-    py: Python<'_>,
-    write: impl FnOnce(&mut [u8; LEN]),
-) -> PyResult<Bound<'_, PyString>> {
-    ascii(py, LEN, |out| {
-        if let Some((out, _)) = out.split_first_chunk_mut() {
-            write(out);
-        }
-    })
 }
 
 /// What to mint: a strategy with its parameters. `mintkey.generators.auto()` makes them.
@@ -498,51 +372,6 @@ pub fn mint_many<'py>(
         ),
     }?;
     tell_step_back(py)?;
-    Ok(values)
-}
-
-/// Values minted under one hold of the lock.
-const RUN: usize = 128;
-
-/// A list of `n` values: drawn in runs under the lock, made into objects outside it.
-#[inline]
-#[allow(
-    unsafe_code,
-    reason = "a list of a known length; each block says why it is sound"
-)]
-fn many<'py, T: Copy>(
-    py: Python<'py>,
-    n: usize,
-    blank: T,
-    draw: impl Fn(&mut Session<'_>, Reading) -> Result<T, Box<Refusal>>,
-    make: impl Fn(&T) -> PyResult<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyList>> {
-    let size = n.try_into()?;
-    // SAFETY: a new reference, or null with the exception set.
-    let values = unsafe {
-        Bound::from_owned_ptr_or_err(py, pyo3::ffi::PyList_New(size))?
-            .cast_into_unchecked::<PyList>()
-    };
-    let mut drawn = [blank; RUN];
-    let mut left = n;
-    while left > 0 {
-        let run = left.min(RUN);
-        let mut done = 0;
-        step(py, |session| {
-            let reading = session.minter.read();
-            for slot in &mut drawn[done..run] {
-                *slot = draw(session, reading)?;
-                done += 1;
-            }
-            Ok(())
-        })?;
-        for (at, slot) in (n - left..).zip(&drawn[..run]) {
-            let value = make(slot)?.into_ptr();
-            // SAFETY: the list has n places, `at` is one of them and still empty; it takes the reference.
-            unsafe { pyo3::ffi::PyList_SET_ITEM(values.as_ptr(), at.cast_signed(), value) };
-        }
-        left -= run;
-    }
     Ok(values)
 }
 

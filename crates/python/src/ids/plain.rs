@@ -21,7 +21,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyString};
 
-use super::{ascii, error, fixed, step, tell_step_back};
+use super::error;
+use super::objects::{ascii, fixed};
+use super::step::{step, tell_step_back};
 
 /// Runs a function for Python: a new reference, or null with the exception set.
 #[inline]
