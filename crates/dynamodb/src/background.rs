@@ -1,19 +1,21 @@
 //! The link of submitted requests: one thread, which waits for many answers at once.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mintkey_store::store::Between;
-use mintkey_store::{Done, Error, ErrorKind, Interrupt, Outcome, Request, Ticket};
+use mintkey_store::{Interrupt, Request, Submission};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -29,49 +31,33 @@ use crate::tls;
 /// Requests under way at once; the others wait, and can still be withdrawn.
 const MOST: u32 = 64;
 const AT_ONCE: usize = MOST as usize;
-/// Names looked up at once, and how long the threads stay that do it.
+/// Host names that are looked up at once.
 const LOOKUPS: usize = 2;
-const LOOKUPS_REST: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether the thread has ended, when a store is closed.
 const CLOSING: Duration = Duration::from_millis(1);
 
-const WAITING: u8 = 0;
-const BEGUN: u8 = 1;
-const WITHDRAWN: u8 = 2;
-
-/// A submitted request's state, which its ticket and the thread share.
-#[derive(Default)]
-struct State(AtomicU8);
-
-impl State {
-    fn change(&self, to: u8) -> bool {
-        self.0
-            .compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-}
-
-struct Job {
+/// A submitted request on its way to the thread. Whatever becomes of the thread, dropping it answers the caller.
+pub struct Job {
     request: Arc<Request>,
-    done: Done,
-    state: Arc<State>,
+    submission: Submission,
+    /// Counts it as unanswered. Declared last, so that it is dropped after the answer.
+    _unanswered: Unanswered,
 }
 
-struct Place(Arc<State>);
+/// One of the requests that are not answered yet.
+struct Unanswered(Arc<AtomicUsize>);
 
-impl Ticket for Place {
-    fn withdraw(&self) -> bool {
-        self.0.change(WITHDRAWN)
+impl Unanswered {
+    fn one_of(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(all))
     }
 }
 
-/// A ticket for what was answered at once.
-pub struct Answered;
-
-impl Ticket for Answered {
-    fn withdraw(&self) -> bool {
-        false
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -79,53 +65,46 @@ impl Ticket for Answered {
 pub struct Background {
     jobs: UnboundedSender<Job>,
     thread: JoinHandle<()>,
-    pending: Arc<AtomicUsize>,
+    unanswered: Arc<AtomicUsize>,
 }
 
 impl Background {
     /// Starts the thread.
     pub fn start(inner: Arc<Inner>) -> io::Result<Self> {
-        // The other threads only look names up: the system's way to do that waits.
+        Self::start_with(|queue| serve(inner, queue))
+    }
+
+    /// Starts a thread that does this with what is submitted to it.
+    pub fn start_with<F: Future<Output = ()>>(
+        serve: impl FnOnce(UnboundedReceiver<Job>) -> F + Send + 'static,
+    ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(LOOKUPS)
-            .thread_keep_alive(LOOKUPS_REST)
             .build()?;
         let (jobs, queue) = unbounded_channel();
-        let pending = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&pending);
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("mintkey-dynamodb".to_owned())
-            .spawn(move || LocalSet::new().block_on(&runtime, serve(inner, queue, counted)))?;
+            .spawn(move || LocalSet::new().block_on(&runtime, serve(queue)))?;
         Ok(Self {
             jobs,
             thread,
-            pending,
+            unanswered: Arc::default(),
         })
     }
 
-    /// Takes a request.
-    pub fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-        let state = Arc::new(State::default());
-        self.pending.fetch_add(1, Ordering::AcqRel);
+    /// Takes a request; gives it back if the thread has ended, which it does only by a panic.
+    pub fn submit(&self, request: Arc<Request>, submission: Submission) -> Result<(), Submission> {
         let job = Job {
             request,
-            done,
-            state: Arc::clone(&state),
+            submission,
+            _unanswered: Unanswered::one_of(&self.unanswered),
         };
-        if let Err(back) = self.jobs.send(job) {
-            self.pending.fetch_sub(1, Ordering::AcqRel);
-            (back.0.done)(Err(Error::new(
-                ErrorKind::Unavailable(Outcome::NotApplied),
-                "the store's thread has ended: connect() again",
-            )));
-        }
-        Box::new(Place(state))
+        self.jobs.send(job).map_err(|back| back.0.submission)
     }
 
     /// Whether nothing is under way, so that nobody calls back either.
     pub fn is_idle(&self) -> bool {
-        self.pending.load(Ordering::Acquire) == 0
+        self.unanswered.load(Ordering::Acquire) == 0
     }
 
     /// Whether it is the calling thread.
@@ -152,31 +131,29 @@ impl Background {
     }
 }
 
-async fn serve(inner: Arc<Inner>, mut queue: UnboundedReceiver<Job>, pending: Arc<AtomicUsize>) {
+async fn serve(inner: Arc<Inner>, mut queue: UnboundedReceiver<Job>) {
     let link = Rc::new(Waiting {
         inner,
         pool: RefCell::default(),
+        lookups: Arc::new(Semaphore::new(LOOKUPS)),
     });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     while let Some(job) = queue.recv().await {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             break;
         };
-        if job.state.change(BEGUN) {
-            tokio::task::spawn_local(work(job, Rc::clone(&link), place, Arc::clone(&pending)));
-        } else {
-            pending.fetch_sub(1, Ordering::AcqRel);
+        if job.submission.begin() {
+            tokio::task::spawn_local(work(job, Rc::clone(&link), place));
         }
     }
     // Whoever closes the store waits until the last one is done.
     drop(places.acquire_many(MOST).await);
 }
 
-async fn work(job: Job, link: Rc<Waiting>, place: OwnedSemaphorePermit, pending: Arc<AtomicUsize>) {
+/// Carries one request out. A panic ends this task alone: what it drops answers the caller and makes room for the next.
+async fn work(job: Job, link: Rc<Waiting>, _place: OwnedSemaphorePermit) {
     let result = operations::run(&link.inner, &*link, &job.request).await;
-    (job.done)(result);
-    pending.fetch_sub(1, Ordering::AcqRel);
-    drop(place);
+    job.submission.answer(result).deliver();
 }
 
 /// A connection that waits.
@@ -235,6 +212,8 @@ impl Connection {
 struct Waiting {
     inner: Arc<Inner>,
     pool: RefCell<Vec<Connection>>,
+    /// Held by the threads that look up host names.
+    lookups: Arc<Semaphore>,
 }
 
 impl Waiting {
@@ -257,9 +236,7 @@ impl Waiting {
     }
 
     async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, Why> {
-        let addresses = lookup_host((endpoint.host.as_str(), endpoint.port))
-            .await
-            .map_err(Why::Unknown)?;
+        let addresses = self.look_up(endpoint).await?;
         let mut failed = Why::Unknown(io::Error::new(
             io::ErrorKind::NotFound,
             "the name has no address",
@@ -271,6 +248,27 @@ impl Waiting {
             }
         }
         Err(failed)
+    }
+
+    /// The addresses of a host. The system's way to look a name up blocks, so a thread does it: one of our own, because
+    /// the runtime's panics where the system refuses it a thread.
+    async fn look_up(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Why> {
+        if let Ok(address) = endpoint.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, endpoint.port)]);
+        }
+        let permit = Arc::clone(&self.lookups).acquire_owned().await;
+        let host = (endpoint.host.clone(), endpoint.port);
+        let (sender, addresses) = oneshot::channel();
+        thread::Builder::new()
+            .name("mintkey-dynamodb-lookup".to_owned())
+            .spawn(move || {
+                // Nobody listens any more when the time for connecting is over.
+                let _ = sender.send(host.to_socket_addrs().map(Iterator::collect));
+                drop(permit);
+            })
+            .map_err(Why::NoThread)?;
+        let lost = |_| Err(io::Error::other("the thread that looked it up ended"));
+        addresses.await.unwrap_or_else(lost).map_err(Why::Unknown)
     }
 
     async fn greet(&self, endpoint: &Endpoint, socket: TcpStream) -> Result<Connection, Why> {

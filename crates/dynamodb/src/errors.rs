@@ -60,6 +60,13 @@ pub fn fault(inner: &Inner, fault: &Fault, outcome: Outcome) -> Error {
         Why::Unknown(error) => unavailable(format!(
             "the host's name has no address ({error}); look at the region or ?endpoint="
         )),
+        Why::NoThread(error) => Error::new(
+            ErrorKind::Unavailable(outcome),
+            format!(
+                "{address}: no thread can be started that looks up the host's name ({error}): {fate}; allow more \
+                 threads (ulimit -u, or the pids limit of the container), or give ?endpoint= an IP address"
+            ),
+        ),
         Why::Unreachable(error) => {
             unavailable(format!("no connection ({error}); is the server running?"))
         }

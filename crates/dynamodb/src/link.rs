@@ -39,6 +39,8 @@ pub struct Fault {
 pub enum Why {
     /// The name has no address.
     Unknown(io::Error),
+    /// The system refused the thread that looks the name up.
+    NoThread(io::Error),
     /// No connection came to stand.
     Unreachable(io::Error),
     /// The connection broke, or the server closed it.

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mintkey_store::store::Never;
 use mintkey_store::{
-    Capabilities, Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, Store, Ticket,
+    Capabilities, Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, Store,
+    Submission, Ticket,
 };
 
-use crate::background::{Answered, Background};
+use crate::background::Background;
 use crate::blocking::{self, Blocking, Connection};
 use crate::config::Config;
 use crate::credentials::Keeper;
@@ -78,23 +79,52 @@ impl Inner {
         Ok(())
     }
 
-    fn submit(self: &Arc<Self>, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
+    fn submit(self: &Arc<Self>, request: &Arc<Request>, done: Done) -> Box<dyn Ticket> {
+        let submission = Submission::new(done);
+        let ticket = submission.ticket();
+        if let Err((submission, error)) = self.hand_over(request, submission) {
+            submission.answer(Err(error)).deliver();
+        }
+        ticket
+    }
+
+    /// Gives a request to the thread, which is started where there is none, or where it has ended by a panic.
+    fn hand_over(
+        self: &Arc<Self>,
+        request: &Arc<Request>,
+        submission: Submission,
+    ) -> std::result::Result<(), (Submission, Error)> {
         let mut background = locked(&self.background);
-        let refused = match (self.check_open(), &mut *background) {
-            (Err(error), _) => error,
-            (Ok(()), Some(running)) => return running.submit(request, done),
-            (Ok(()), none) => match Background::start(Arc::clone(self)) {
-                Ok(started) => return none.insert(started).submit(request, done),
-                Err(error) => Error::new(
-                    ErrorKind::Unavailable(Outcome::NotApplied),
-                    format!("{}: no thread can be started", self.config.address),
-                )
-                .caused_by(error),
+        if let Err(closed) = self.check_open() {
+            return Err((submission, closed));
+        }
+        let submission = match &*background {
+            None => submission,
+            Some(running) => match running.submit(Arc::clone(request), submission) {
+                Ok(()) => return Ok(()),
+                Err(back) => back,
             },
         };
-        drop(background);
-        done(Err(refused));
-        Box::new(Answered)
+        let started = match Background::start(Arc::clone(self)) {
+            Ok(started) => background.insert(started),
+            Err(error) => return Err((submission, self.no_thread(error))),
+        };
+        // A thread that ends at once has panicked; dropping the submission says so.
+        drop(started.submit(Arc::clone(request), submission));
+        Ok(())
+    }
+
+    fn no_thread(&self, error: std::io::Error) -> Error {
+        Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!(
+                "{}: the thread for awaited requests cannot be started ({error}): {}; allow more threads (ulimit -u, \
+                 or the pids limit of the container)",
+                self.config.address,
+                Outcome::NotApplied.words()
+            ),
+        )
+        .caused_by(error)
     }
 
     /// Ends the thread if it has nothing to do.
@@ -167,7 +197,7 @@ impl Store for DynamoStore {
     }
 
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-        self.inner().submit(request, done)
+        self.inner().submit(&request, done)
     }
 
     fn close(&self, interrupt: &'static dyn Interrupt) {
@@ -200,5 +230,104 @@ impl Drop for DynamoStore {
     fn drop(&mut self) {
         // Not waited for: whoever drops the last handle may hold what the thread's answers need.
         drop(self.inner().shut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use mintkey_store::{Get, Key, KeyAttribute, KeyKind, KeyValue, Operation, Table};
+
+    use super::*;
+    use crate::credentials::Sources;
+
+    /// A store whose server is not there, and whose environment is asked like this.
+    fn store(var: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> DynamoStore {
+        // A port that nothing can listen on.
+        let url = "dynamodb://us-east-1?endpoint=http://127.0.0.1:1&retries=0";
+        let mut inner = Inner::new(Config::parse(url).unwrap());
+        inner.credentials = Keeper::of(Sources::asking(var));
+        DynamoStore(Arc::new(inner))
+    }
+
+    fn submit(store: &DynamoStore) -> Receiver<Result<Reply>> {
+        let table = Table {
+            name: "rows".into(),
+            model: "Row".into(),
+            partition: KeyAttribute {
+                name: "pk".into(),
+                kind: KeyKind::String,
+            },
+            sort: None,
+            ttl: None,
+            indexes: Vec::new(),
+            unique: Vec::new(),
+        };
+        let get = Operation::Get(Get {
+            table: Arc::new(table),
+            key: Key {
+                partition: KeyValue::String("a".into()),
+                sort: None,
+            },
+            consistent: false,
+            attributes: None,
+        });
+        let (sender, answers) = channel();
+        let done: Done = Box::new(move |answer| sender.send(answer).unwrap());
+        store.submit(Arc::new(Request::new(0, get)), done);
+        answers
+    }
+
+    fn failed(answers: &Receiver<Result<Reply>>) -> Error {
+        answers.recv().unwrap().unwrap_err()
+    }
+
+    #[test]
+    fn a_request_that_panics_is_answered_and_stops_no_other() {
+        let asked = AtomicUsize::new(0);
+        let store = store(move |_| {
+            assert!(
+                asked.fetch_add(1, Ordering::SeqCst) > 0,
+                "as a defect would"
+            );
+            None
+        });
+        let first = submit(&store);
+        let unknown = ErrorKind::Unavailable(Outcome::Unknown);
+        assert_eq!(failed(&first).kind, unknown);
+        let second = failed(&submit(&store));
+        assert!(second.message.contains("no connection"), "{second}");
+        // Nothing counts as unanswered for ever, which would keep the thread from ending before a fork.
+        while locked(&store.inner().background).is_some() {
+            store.before_fork();
+            std::thread::yield_now();
+        }
+        store.close(&Never);
+    }
+
+    #[test]
+    fn a_thread_that_panics_answers_all_and_is_started_anew() {
+        let store = store(|_| None);
+        let panicking = Background::start_with(|mut queue| async move {
+            let first = queue.recv().await;
+            let second = queue.recv().await;
+            drop(queue);
+            drop(first);
+            drop(second);
+            panic!("as a defect would");
+        });
+        *locked(&store.inner().background) = Some(panicking.unwrap());
+        let (first, second) = (submit(&store), submit(&store));
+        for answers in [first, second] {
+            let not_applied = ErrorKind::Unavailable(Outcome::NotApplied);
+            let error = failed(&answers);
+            assert_eq!(error.kind, not_applied);
+            assert!(error.message.contains("thread ended"), "{error}");
+        }
+        let third = failed(&submit(&store));
+        assert!(third.message.contains("no connection"), "{third}");
+        store.close(&Never);
     }
 }

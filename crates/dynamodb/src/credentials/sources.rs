@@ -30,12 +30,16 @@ impl Sources {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        Self {
-            var: Box::new(move |name| {
-                let found = vars.iter().find(|(own, _)| own == name);
-                found.map(|(_, value)| value.clone())
-            }),
-        }
+        Self::asking(move |name| {
+            let found = vars.iter().find(|(own, _)| own == name);
+            found.map(|(_, value)| value.clone())
+        })
+    }
+
+    /// Sources whose environment is what a test does with a variable's name.
+    #[cfg(test)]
+    pub fn asking(var: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { var: Box::new(var) }
     }
 
     /// An environment variable; an empty one is none.
