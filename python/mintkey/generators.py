@@ -67,6 +67,7 @@ __all__ = [
     "ksuid_from_bytes",
     "nanoid",
     "parse",
+    "reseed",
     "snowflake",
     "typeid",
     "typeid_from_uuid",
@@ -324,6 +325,21 @@ def generate_many(strategy: AutoGenerate | Auto | str, n: int) -> list[Any]:
     if made.function is not None:
         return [made.function() for _ in range(n)]
     return mint_many(cast("Strategy", made.strategy), n)
+
+
+def reseed() -> None:
+    """Make the next ids differ from those of every copy of this process.
+
+    Call it when a machine, a container or a function has been resumed from a snapshot (AWS Lambda SnapStart, CRIU, a
+    virtual machine): until then two copies generate the same ids. A fork needs no call.
+
+    It draws new randomness and a new machine for XIDs, and gives the node of snowflakes back; the next snowflake
+    claims one, from ``$MINTKEY_NODE`` as it is then. Ids stay in order: they go on in the next tick, so a KSUID or an
+    XID may be one second ahead of the clock. A block of ``mintkey.testing.frozen`` with a seed is left as it is.
+
+    >>> reseed()
+    """
+    _core.reseed()
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.ids.children import mint_in_children
 
 from mintkey.generators import AutoGenerate, generate_many, generate_value, parse, ulid
 from mintkey.testing import frozen
@@ -24,28 +25,6 @@ def libc_fork() -> int:
 
 
 FORKS = [pytest.param(os.fork, id="os.fork"), pytest.param(libc_fork, id="libc.fork")]
-
-
-def fork_and_mint(fork: Callable[[], int], strategy: AutoGenerate, children: int, count: int) -> list[str]:
-    """Mint in children and in the parent; return all ids."""
-    running = []
-    for _ in range(children):
-        read, write = os.pipe()
-        pid = fork()
-        if pid == 0:
-            with contextlib.suppress(BaseException):
-                os.close(read)
-                with os.fdopen(write, "w") as out:
-                    out.write("\n".join(map(str, generate_many(strategy, count))))
-            os._exit(0)
-        os.close(write)
-        running.append((pid, read))
-    minted = list(map(str, generate_many(strategy, count)))
-    for pid, read in running:
-        with os.fdopen(read) as lines:
-            minted += lines.read().split("\n")
-        os.waitpid(pid, 0)
-    return minted
 
 
 @contextlib.contextmanager
@@ -68,7 +47,7 @@ def test_eight_workers_of_five_thousand(
 ) -> None:
     with clock():
         generate_value(id_strategy)
-        minted = fork_and_mint(fork, id_strategy, children=8, count=5_000)
+        minted = mint_in_children(fork, 8, lambda: generate_many(id_strategy, 5_000))
     assert len(minted) == 9 * 5_000
     assert len(set(minted)) == len(minted)
 
@@ -93,7 +72,7 @@ def test_a_grandchild_is_another_process_too(id_strategy: AutoGenerate) -> None:
 def test_a_seeded_child_repeats_too() -> None:
     def mint_in_a_child() -> list[str]:
         with frozen("2024-01-01", seed=3):
-            return fork_and_mint(os.fork, AutoGenerate.ULID, children=2, count=5)
+            return mint_in_children(os.fork, 2, lambda: generate_many("ulid", 5))
 
     assert mint_in_a_child() == mint_in_a_child()
 

@@ -32,7 +32,7 @@ def test_the_generators_need_no_store_and_no_models() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace counts the system calls")
-def test_a_hundred_thousand_ids_make_no_system_call(tmp_path: Path) -> None:
+def test_a_hundred_thousand_ids_make_few_system_calls_and_only_for_randomness(tmp_path: Path) -> None:
     """The marks are writes to descriptor 1; between two of them there is nothing but their own."""
     code = """
         import os
@@ -62,7 +62,8 @@ def test_a_hundred_thousand_ids_make_no_system_call(tmp_path: Path) -> None:
             if line.startswith('write(1, "end"'):
                 break
             between.append(line)
-        assert between == [], lines[at]
+        assert all(line.startswith("getrandom(") for line in between), lines[at]
+        assert len(between) <= 1_000, lines[at]
 
 
 @pytest.mark.slow

@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn digits_are_those_of_long_division() {
         use crate::chacha::{ChaCha, Randomness};
-        let mut random = ChaCha::new([3; 8]);
+        let mut random = ChaCha::new([3; 32]);
         let mut cases = vec![(0, 0), (u32::MAX, u128::MAX), (0, u128::MAX), (u32::MAX, 0)];
         for shift in 0..128 {
             cases.push((0, 1 << shift));

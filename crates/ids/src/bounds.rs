@@ -112,11 +112,9 @@ mod tests {
             process_bits: || Some(1),
             stepped_back: || {},
         };
-        let mut minter = Minter::new(
-            EngineClock::frozen(at_us),
-            ChaCha::from_words([at_us.cast_unsigned(); 4]),
-            host,
-        );
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&at_us.to_le_bytes());
+        let mut minter = Minter::new(EngineClock::frozen(at_us), ChaCha::new(key), host);
         let reading: Reading = minter.read();
         match kind {
             Kind::Uuid7 | Kind::Typeid => Draft::Bits(minter.uuid7(reading).unwrap()),

@@ -1,12 +1,13 @@
 //! The one engine of a process: one state, one lock.
 //!
 //! Everything that promises anything across calls lies behind [`ENGINE`]. The lock is held for
-//! tens of nanoseconds and never while Python code may run. A fork takes it before, so that the
-//! child finds the state whole, and lets go after, on both sides.
+//! tens of nanoseconds, for a microsecond or two where randomness is refilled, and never while
+//! Python code may run or a system call may block. A fork takes it before, so that the child finds
+//! the state whole, and releases it after, on both sides.
 
 use std::cell::RefCell;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use spin::Yield;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
@@ -23,7 +24,7 @@ pub type EngineMinter = Minter<EngineClock, ChaCha>;
 
 /// The seed of a repeatable block, and how often the process has forked in it.
 struct Seed {
-    key: [u32; 8],
+    key: [u8; 32],
     forks: u64,
 }
 
@@ -42,6 +43,8 @@ pub struct Engine {
     /// Whether the system's randomness has been taken; put off until the first id.
     seeded: bool,
     nodes: Nodes,
+    /// Zero in a child that no handler of a fork has prepared.
+    prepared: &'static AtomicU32,
     /// Whether the process's own minter is the one to ask, and seeded: one look instead of two.
     plain: bool,
     frozen: Vec<Frozen>,
@@ -54,13 +57,20 @@ type Lock<T> = SpinMutex<T, Yield>;
 type Guard<T> = SpinMutexGuard<'static, T>;
 
 static ENGINE: Lock<Engine> = Lock::new(Engine {
-    minter: Minter::new(EngineClock::System, ChaCha::new([0; 8]), HOST),
+    minter: Minter::new(EngineClock::System, ChaCha::new([0; 32]), HOST),
     seeded: false,
     nodes: Nodes::new(false),
+    prepared: &PREPARED,
     plain: false,
     frozen: Vec::new(),
     last_id: 0,
 });
+
+/// Where the system wipes nothing, a fork without handlers is not noticed.
+static PREPARED: AtomicU32 = AtomicU32::new(1);
+
+/// The stream of a child that no handler has counted.
+const BARE_FORK: Option<u64> = Some(u64::MAX);
 
 const HOST: Host = Host {
     process_bits,
@@ -89,7 +99,7 @@ fn process_bits() -> Option<u16> {
 /// Runs a step under the lock.
 ///
 /// # Errors
-/// What `step` refuses, or [`Refusal::NoRandomness`].
+/// What `step` refuses, or [`Refusal::NotSeeded`].
 #[inline(always)]
 #[allow(
     clippy::inline_always,
@@ -181,7 +191,7 @@ impl Session<'_> {
 impl Engine {
     #[inline]
     fn session(&mut self) -> Result<Session<'_>, Box<Refusal>> {
-        if self.plain {
+        if self.plain && self.prepared.load(Ordering::Relaxed) != 0 {
             return Ok(Session {
                 minter: &mut self.minter,
                 nodes: &mut self.nodes,
@@ -192,15 +202,13 @@ impl Engine {
 
     #[cold]
     fn session_slowly(&mut self) -> Result<Session<'_>, Box<Refusal>> {
-        let (minter, seeded) = match self.frozen.last_mut() {
-            Some(frozen) => (&mut frozen.minter, &mut frozen.seeded),
-            None => (&mut self.minter, &mut self.seeded),
+        self.notice_bare_fork();
+        let seeded = match self.frozen.last() {
+            Some(frozen) => frozen.seeded,
+            None => self.seeded,
         };
-        if !*seeded {
-            let random = ChaCha::from_system()
-                .map_err(|error| Box::new(Refusal::NoRandomness(error.to_string())))?;
-            minter.restart(random);
-            *seeded = true;
+        if !seeded {
+            return Err(Box::new(Refusal::NotSeeded));
         }
         Ok(match self.frozen.last_mut() {
             Some(frozen) if frozen.seed.is_some() => Session {
@@ -221,24 +229,92 @@ impl Engine {
         })
     }
 
-    /// Makes the state that of a new process.
-    fn restart_in_child(&mut self) {
+    /// Gives randomness to the minter that lacks it.
+    fn seed(&mut self, random: ChaCha) {
+        let (minter, seeded) = match self.frozen.last_mut() {
+            Some(frozen) => (&mut frozen.minter, &mut frozen.seeded),
+            None => (&mut self.minter, &mut self.seeded),
+        };
+        if !*seeded {
+            minter.take_randomness(random);
+            *seeded = true;
+        }
+    }
+
+    /// Starts anew in a child that no handler of a fork has prepared.
+    fn notice_bare_fork(&mut self) {
+        if self.prepared.load(Ordering::Relaxed) == 0 {
+            self.restart_in_child(BARE_FORK);
+        }
+    }
+
+    /// Makes the state that of a new process. From a fixed seed it goes on with the stream of this number, or with
+    /// that of the next fork.
+    fn restart_in_child(&mut self, stream: Option<u64>) {
+        self.prepared.store(1, Ordering::Relaxed);
         self.plain = false;
         self.seeded = false;
-        self.minter.restart(ChaCha::new([0; 8]));
+        self.minter.restart(ChaCha::new([0; 32]));
         self.nodes.restart_in_child();
         for frozen in &mut self.frozen {
             frozen.nodes.restart_in_child();
             if let Some(seed) = &mut frozen.seed {
-                seed.key = derive_key(&seed.key, seed.forks + 1);
+                seed.key = derive_key(&seed.key, stream.unwrap_or(seed.forks + 1));
                 seed.forks = 0;
                 frozen.minter.restart(ChaCha::new(seed.key));
             } else {
                 frozen.seeded = false;
-                frozen.minter.restart(ChaCha::new([0; 8]));
+                frozen.minter.restart(ChaCha::new([0; 32]));
             }
         }
     }
+
+    /// Parts from copies of this process, except in blocks that repeat.
+    fn part(&mut self) {
+        self.plain = false;
+        self.seeded = false;
+        self.minter.part();
+        self.nodes.release();
+        for frozen in self
+            .frozen
+            .iter_mut()
+            .filter(|frozen| frozen.seed.is_none())
+        {
+            frozen.seeded = false;
+            frozen.minter.part();
+        }
+    }
+}
+
+/// Gives the engine randomness of the system, for [`Refusal::NotSeeded`]. The call may block while a machine that is
+/// starting has none yet; the lock is not held meanwhile.
+///
+/// # Errors
+/// [`Refusal::NoRandomness`].
+pub fn seed() -> Result<(), Refusal> {
+    let random = ChaCha::from_system().map_err(|error| Refusal::NoRandomness(error.to_string()))?;
+    whole().seed(random);
+    Ok(())
+}
+
+/// Makes the next ids differ from those of every copy of this process: one that was resumed from the same snapshot.
+///
+/// Randomness is drawn anew, and so are the machine of an XID and the node of snowflakes. Ids stay in order.
+pub fn reseed() {
+    whole().part();
+}
+
+/// Watches a word that the system sets to zero in a child, so that a fork is noticed that runs no handlers.
+pub fn watch_forks(prepared: &'static AtomicU32) {
+    prepared.store(1, Ordering::Relaxed);
+    ENGINE.lock().prepared = prepared;
+}
+
+/// The lock, with the state of this process behind it.
+fn whole() -> Guard<Engine> {
+    let mut engine = ENGINE.lock();
+    engine.notice_bare_fork();
+    engine
 }
 
 /// What the engine's clock shows; a test may have frozen it.
@@ -287,7 +363,7 @@ pub fn take_step_back() -> Option<StepBack> {
 
 /// Says which nodes a snowflake without `node=` may use, and in which directory their locks lie.
 pub fn choose_node(default: NodeChoice, directory: Option<&Path>) {
-    let mut engine = ENGINE.lock();
+    let mut engine = whole();
     engine.nodes.choose(default, directory);
     for frozen in &mut engine.frozen {
         frozen.nodes.choose(default, directory);
@@ -299,10 +375,10 @@ pub fn choose_node(default: NodeChoice, directory: Option<&Path>) {
 /// The number returned names the block until [`thaw`].
 #[must_use]
 pub fn freeze(wall_us: i64, seed: Option<[u8; 32]>) -> u64 {
-    let mut engine = ENGINE.lock();
+    let mut engine = whole();
     engine.last_id += 1;
     let id = engine.last_id;
-    let key = seed.map(|bytes| derive_key(&ChaCha::from_bytes(&bytes).key(), 0));
+    let key = seed.map(|seed| derive_key(&seed, 0));
     let mut host = HOST;
     if key.is_some() {
         // A process id would not repeat.
@@ -367,7 +443,7 @@ pub fn in_parent() {
 pub fn in_child() {
     let _ = HELD.try_with(|held| {
         if let Some(mut engine) = held.borrow_mut().take() {
-            engine.restart_in_child();
+            engine.restart_in_child(None);
         }
     });
 }

@@ -19,6 +19,8 @@ pub enum Refusal {
         /// The reading, in milliseconds since the Unix epoch.
         at_ms: i64,
     },
+    /// The engine has no randomness yet: see [`crate::engine::seed`].
+    NotSeeded,
     /// The operating system gave no randomness.
     NoRandomness(String),
     /// A snowflake without `node=` was asked for before the process chose its default.
@@ -53,6 +55,7 @@ impl fmt::Display for Refusal {
             Self::NoRandomness(why) => {
                 write!(f, "the operating system gave no randomness: {why}")
             }
+            Self::NotSeeded => f.write_str("no randomness has been drawn"),
             Self::NodeNotChosen => f.write_str("no snowflake node has been chosen"),
             Self::Node(why) => f.write_str(why),
         }

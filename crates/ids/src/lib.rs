@@ -22,7 +22,7 @@ pub use base32::{write_typeid, write_ulid, write_xid};
 pub use base62::write_ksuid;
 pub use bounds::bounds;
 pub use clock::Reading;
-pub use engine::{before_fork, in_child, in_parent, now, now_ms};
+pub use engine::{before_fork, in_child, in_parent, now, now_ms, watch_forks};
 pub use error::{InvalidParameter, InvalidText, Refusal};
 pub use hex::{write_hex, write_uuid};
 pub use iso8601::{write_iso8601, write_iso8601_ms};

@@ -75,6 +75,9 @@ fn start<const SPACE: u32>(random: &mut impl Randomness) -> u128 {
     bits >> (129 - SPACE)
 }
 
+/// A count beyond the space of every format, so that the next id begins another tick.
+const SPENT: u32 = 1 << 31;
+
 /// The newest id of a format that counts.
 struct Counted {
     tick: i64,
@@ -174,6 +177,8 @@ pub struct Minter<C, R> {
     host: Host,
     lanes: Vec<Lane>,
     routes: Vec<Route>,
+    /// The newest tick of lanes that are gone: those that open later go on after it.
+    lanes_from: i64,
 }
 
 impl<C: Clock, R: Randomness> Minter<C, R> {
@@ -194,6 +199,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
             host,
             lanes: Vec::new(),
             routes: Vec::new(),
+            lanes_from: i64::MIN,
         }
     }
 
@@ -205,6 +211,31 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     /// The time now, without any effect on ids.
     pub fn now(&self) -> Reading {
         self.clock.wall()
+    }
+
+    /// Takes other randomness.
+    pub fn take_randomness(&mut self, random: R) {
+        self.random = random;
+    }
+
+    /// Goes on where no copy of this process does: in the next tick, as another machine. Ids stay in order.
+    ///
+    /// To be followed by [`Minter::take_randomness`].
+    pub fn part(&mut self) {
+        for held in [&mut self.ulid, &mut self.uuid7, &mut self.ksuid] {
+            held.low = u128::MAX;
+        }
+        self.xid.count = SPENT;
+        self.identity = None;
+        self.forget_nodes();
+    }
+
+    /// Asks for the nodes of snowflakes anew.
+    fn forget_nodes(&mut self) {
+        let newest = self.lanes.iter().map(|lane| lane.newest.tick).max();
+        self.lanes_from = self.lanes_from.max(newest.unwrap_or(i64::MIN));
+        self.lanes.clear();
+        self.routes.clear();
     }
 
     /// Forgets everything minted and takes other randomness: a forked child starts anew.
@@ -221,6 +252,7 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
         self.identity = None;
         self.lanes.clear();
         self.routes.clear();
+        self.lanes_from = i64::MIN;
     }
 
     /// Reads the clock, once for all that is minted in one step.
@@ -470,7 +502,10 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
             self.lanes.push(Lane {
                 epoch,
                 node,
-                newest: Counted::NONE,
+                newest: Counted {
+                    tick: self.lanes_from,
+                    count: SPENT,
+                },
             });
         }
         self.routes.push(Route {
@@ -514,7 +549,7 @@ mod tests {
     #[test]
     fn a_spent_tick_borrows_the_next_up_to_the_limit_and_no_further() {
         // 8 bits a tick and steps of up to 16: a tick holds some 16 ids.
-        let mut random = ChaCha::new([1; 8]);
+        let mut random = ChaCha::new([1; 32]);
         let mut held = Held::NONE;
         let mut newest = (i64::MIN, 0);
         let mut minted = 0;
@@ -534,7 +569,7 @@ mod tests {
 
     #[test]
     fn the_greatest_space_overflows_into_the_next_tick_too() {
-        let mut random = ChaCha::new([2; 8]);
+        let mut random = ChaCha::new([2; 32]);
         let mut held = Held {
             tick: 100,
             low: u128::MAX,

@@ -103,6 +103,13 @@ impl Nodes {
         self.claims.clear();
     }
 
+    /// Gives all nodes back and forgets the choice: another copy of this process has them, too.
+    pub fn release(&mut self) {
+        self.default = None;
+        self.directory = None;
+        self.claims.clear();
+    }
+
     /// The node for `choice`, claimed at the first call; `random` chooses where many are free.
     ///
     /// # Errors

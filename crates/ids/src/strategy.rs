@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::base32::{write_typeid, write_ulid, write_xid};
 use crate::base62::write_ksuid;
-use crate::chacha::{ChaCha, Randomness};
+use crate::chacha::{Expansion, Randomness};
 use crate::error::InvalidParameter;
 use crate::hex::{write_hex, write_uuid};
 use crate::iso8601::{write_iso8601, write_iso8601_ms};
@@ -511,9 +511,7 @@ pub fn write_cuid2(words: &[u64; 4], out: &mut [u8]) {
     for (i, six) in out.chunks_mut(6).enumerate() {
         let mut fraction = match words.get(i) {
             Some(word) => *word,
-            None => more
-                .get_or_insert_with(|| ChaCha::from_words(*words))
-                .word(),
+            None => more.get_or_insert_with(|| Expansion::of(words)).word(),
         };
         for (j, character) in six.iter_mut().enumerate() {
             let letter = i == 0 && j == 0;
@@ -553,7 +551,7 @@ pub fn write_nanoid(words: &[u64; 4], alphabet: &[u8], out: &mut [u8]) {
 
 /// Takes as many bits as an index may need and draws again beyond the alphabet's end.
 fn write_by_rejection(words: &[u64; 4], alphabet: &[u8], bits: u32, out: &mut [u8]) {
-    let mut random = ChaCha::from_words(*words);
+    let mut random = Expansion::of(words);
     let mut out = out.iter_mut();
     let mut next = out.next();
     while next.is_some() {

@@ -34,6 +34,7 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn a_hundred_thousand_ids_allocate_nothing() {
     let nodes = std::env::temp_dir().join(format!("mintkey-allocations-{}", std::process::id()));
+    engine::seed().unwrap();
     engine::choose_node(NodeChoice::ANY, Some(&nodes));
     for kind in Kind::ALL {
         let strategy = Strategy::plain(kind);

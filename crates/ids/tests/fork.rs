@@ -9,14 +9,19 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use mintkey_ids::{before_fork, engine, in_child, in_parent};
+use mintkey_ids::{Refusal, before_fork, engine, in_child, in_parent};
 
 fn ulid() -> u128 {
-    engine::with(|session| {
-        let reading = session.minter.read();
-        session.minter.ulid(reading)
-    })
-    .unwrap()
+    loop {
+        let minted = engine::with(|session| {
+            let reading = session.minter.read();
+            session.minter.ulid(reading)
+        });
+        match minted.map_err(|refusal| *refusal) {
+            Err(Refusal::NotSeeded) => engine::seed().unwrap(),
+            minted => return minted.unwrap(),
+        }
+    }
 }
 
 #[test]

@@ -146,6 +146,7 @@ enum Event {
     Mint(usize),
     Pass(i64),
     Step(i64),
+    Part,
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -153,6 +154,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => (1_usize..40).prop_map(Event::Mint),
         2 => (0_i64..5).prop_map(Event::Pass),
         1 => (0_i64..5_000).prop_map(Event::Pass),
+        1 => Just(Event::Part),
         1 => (-5_000_i64..5_000).prop_map(Event::Step),
         1 => prop_oneof![Just(-3_600_000_i64), Just(86_400_000), Just(-86_400_000)].prop_map(Event::Step),
     ];
@@ -168,6 +170,7 @@ fn check<R: Randomness>(format: &Format<R>, random: R, events: &[Event], paced: 
         match event {
             Event::Pass(ms) => clock.pass(*ms),
             Event::Step(ms) => clock.step(*ms),
+            Event::Part => minter.part(),
             Event::Mint(count) => {
                 for _ in 0..*count {
                     highest_ms = highest_ms.max(clock.wall_ms.get());
@@ -192,12 +195,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn ids_increase_whatever_the_clock_does(events in events(), seed in any::<[u64; 4]>()) {
+    fn ids_increase_whatever_the_clock_does(events in events(), seed in any::<[u8; 32]>()) {
         for format in many_bits() {
-            check(&format, ChaCha::from_words(seed), &events, false);
+            check(&format, ChaCha::new(seed), &events, false);
         }
         for format in counting() {
-            check(&format, ChaCha::from_words(seed), &events, true);
+            check(&format, ChaCha::new(seed), &events, true);
         }
     }
 
@@ -216,7 +219,7 @@ proptest! {
 fn a_tick_tells_the_clock_as_long_as_it_has_room() {
     for format in many_bits().into_iter().chain(counting()) {
         let clock = HandClock::at(START);
-        let mut minter = minter(&clock, ChaCha::new([1; 8]));
+        let mut minter = minter(&clock, ChaCha::new([1; 32]));
         for _ in 0..1000 {
             let (tick_ms, _) = (format.mint)(&mut minter).unwrap();
             assert_eq!(tick_ms, START, "{}", format.name);
@@ -235,7 +238,7 @@ fn a_tick_tells_the_clock_as_long_as_it_has_room() {
 fn after_a_step_back_ids_stay_until_the_clock_has_caught_up() {
     for format in many_bits() {
         let clock = HandClock::at(START);
-        let mut minter = minter(&clock, ChaCha::new([2; 8]));
+        let mut minter = minter(&clock, ChaCha::new([2; 32]));
         let (held, _) = (format.mint)(&mut minter).unwrap();
         clock.step(-3_600_000);
         for _ in 0..60 {
@@ -261,7 +264,7 @@ fn after_a_step_back_ids_stay_until_the_clock_has_caught_up() {
 fn after_a_step_back_counting_ids_go_on_at_the_pace_of_the_monotonic_clock() {
     for format in counting() {
         let clock = HandClock::at(START);
-        let mut minter = minter(&clock, ChaCha::new([3; 8]));
+        let mut minter = minter(&clock, ChaCha::new([3; 32]));
         (format.mint)(&mut minter).unwrap();
         clock.step(-3_600_000);
         (format.mint)(&mut minter).unwrap();
@@ -285,7 +288,7 @@ fn after_a_step_back_counting_ids_go_on_at_the_pace_of_the_monotonic_clock() {
 fn counting_ids_borrow_one_second_and_then_wait() {
     for format in counting() {
         let clock = HandClock::at(START);
-        let mut minter = minter(&clock, ChaCha::new([4; 8]));
+        let mut minter = minter(&clock, ChaCha::new([4; 32]));
         let mut count = 0_u64;
         let wait = loop {
             match (format.mint)(&mut minter) {
@@ -336,7 +339,7 @@ fn steps_inside_a_tick_cannot_be_guessed() {
         .zip([1_u128 << 44, 1 << 38, 1 << 20])
     {
         let clock = HandClock::at(START);
-        let mut minter = minter(&clock, ChaCha::new([5; 8]));
+        let mut minter = minter(&clock, ChaCha::new([5; 32]));
         let ids: Vec<u128> = (0..10_000)
             .map(|_| (format.mint)(&mut minter).unwrap().1)
             .collect();
@@ -353,7 +356,7 @@ fn steps_inside_a_tick_cannot_be_guessed() {
 fn counting_ids_start_at_random_in_the_lower_half() {
     for (format, bits) in counting().into_iter().zip([24, 12]) {
         let clock = HandClock::at(START);
-        let mut minter = minter(&clock, ChaCha::new([6; 8]));
+        let mut minter = minter(&clock, ChaCha::new([6; 32]));
         let starts: std::collections::HashSet<u128> = (0..200)
             .map(|_| {
                 clock.pass(1000);
@@ -372,7 +375,7 @@ fn counting_ids_start_at_random_in_the_lower_half() {
 #[test]
 fn a_step_over_ten_seconds_is_told_once() {
     let clock = HandClock::at(START);
-    let mut minter = minter(&clock, ChaCha::new([7; 8]));
+    let mut minter = minter(&clock, ChaCha::new([7; 32]));
     let mut tell = |step: i64| {
         clock.step(step);
         minter.read();
@@ -406,7 +409,7 @@ fn times_beyond_a_format_are_refused() {
     ] {
         for format in many_bits().into_iter().chain(counting()) {
             let clock = HandClock::at(wall_ms);
-            let outcome = (format.mint)(&mut minter(&clock, ChaCha::new([8; 8])));
+            let outcome = (format.mint)(&mut minter(&clock, ChaCha::new([8; 32])));
             let is_refused = matches!(
                 outcome.as_ref().map_err(Box::as_ref),
                 Err(Refusal::OutOfRange { .. })
@@ -424,7 +427,7 @@ fn times_beyond_a_format_are_refused() {
 #[test]
 fn two_strategies_that_meet_on_a_node_share_its_sequence() {
     let clock = HandClock::at(START);
-    let mut minter = minter(&clock, ChaCha::new([9; 8]));
+    let mut minter = minter(&clock, ChaCha::new([9; 32]));
     let mut ids = Vec::new();
     for _ in 0..500 {
         for choice in [
@@ -441,4 +444,24 @@ fn two_strategies_that_meet_on_a_node_share_its_sequence() {
         }
     }
     assert!(ids.is_sorted_by(|a, b| a < b));
+}
+
+#[test]
+fn copies_that_part_share_no_id() {
+    // Snowflakes differ by their nodes.
+    let [xid, _] = counting();
+    for format in many_bits().into_iter().chain([xid]) {
+        let copies = [1, 2].map(|other| {
+            let clock = HandClock::at(START);
+            let mut minter = minter(&clock, ChaCha::new([10; 32]));
+            let before = (format.mint)(&mut minter).unwrap();
+            minter.part();
+            minter.take_randomness(ChaCha::new([other; 32]));
+            let mut next = || (format.mint)(&mut minter).unwrap().1;
+            (before, (0..200).map(|_| next()).collect::<Vec<_>>())
+        });
+        assert_eq!(copies[0].0, copies[1].0, "{}: no copies", format.name);
+        let [(_, one), (_, other)] = copies;
+        assert!(one.iter().all(|id| !other.contains(id)), "{}", format.name);
+    }
 }

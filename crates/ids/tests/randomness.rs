@@ -14,7 +14,7 @@ fn minter() -> Minter<EngineClock, ChaCha> {
     };
     Minter::new(
         EngineClock::frozen(1_704_067_200_000_000),
-        ChaCha::new([11; 8]),
+        ChaCha::new([11; 32]),
         host,
     )
 }

@@ -1,7 +1,10 @@
 //! The one set of `pthread_atfork` handlers, for ids and stores alike.
 //!
-//! They run for `os.fork()`, `multiprocessing` and libc's `fork()`; a bare system call runs no handlers.
+//! They run for `os.fork()`, `multiprocessing` and libc's `fork()`. A bare system call runs no handlers; on Linux the
+//! ids notice it by a word that the system sets to zero in the child.
 
+use std::ptr::null_mut;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Once, Weak};
 
 use parking_lot::Mutex;
@@ -17,12 +20,47 @@ static CONCERNED: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
 pub fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        if let Some(word) = wiped_in_children() {
+            mintkey_ids::watch_forks(word);
+        }
         // SAFETY: the three functions live as long as the process, take nothing and give nothing back. The module is
         // never unloaded: Python keeps extension modules for the life of the process.
         unsafe {
             libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child));
         }
     });
+}
+
+/// A word of its own page, which the system sets to zero in each child.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[allow(unsafe_code, reason = "libc's interface")]
+fn wiped_in_children() -> Option<&'static AtomicU32> {
+    let size = size_of::<AtomicU32>();
+    // SAFETY: a new private mapping of at least one page is zero, aligned, ours alone and never unmapped once it is
+    // handed out. The system writes to it only by giving a child another page of zeros before the child runs.
+    unsafe {
+        let page = libc::mmap(
+            null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        if page == libc::MAP_FAILED {
+            return None;
+        }
+        if libc::madvise(page, size, libc::MADV_WIPEONFORK) != 0 {
+            libc::munmap(page, size);
+            return None;
+        }
+        Some(&*page.cast::<AtomicU32>())
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn wiped_in_children() -> Option<&'static AtomicU32> {
+    None
 }
 
 /// Tells the handlers about a store.

@@ -375,6 +375,12 @@ pub fn mint_many<'py>(
     Ok(values)
 }
 
+/// Makes the next ids differ from those of every copy of this process.
+#[pyfunction]
+pub fn reseed(py: Python<'_>) {
+    py.detach(engine::reseed);
+}
+
 /// The engine's time in milliseconds since the Unix epoch; a frozen clock is asked first.
 #[pyfunction]
 pub fn now_ms() -> i64 {

@@ -36,7 +36,7 @@ mod _core {
     #[pymodule_export]
     use super::ids::{
         PyStrategy, bounds, candidates, freeze, from_bytes, mint, mint_many, mint_one, move_clock,
-        now_ms, parse, thaw,
+        now_ms, parse, reseed, thaw,
     };
     #[pymodule_export]
     use super::item::{PyItem, PyKey};

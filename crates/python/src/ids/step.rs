@@ -57,6 +57,9 @@ fn overcome(py: Python<'_>, refusal: &Refusal) -> PyResult<()> {
             py.detach(|| std::thread::sleep(nap));
             py.check_signals()
         }
+        Refusal::NotSeeded => py
+            .detach(engine::seed)
+            .map_err(|refusal| PyOSError::new_err(refusal.to_string())),
         Refusal::NodeNotChosen => choose_node(py),
         Refusal::NoRandomness(_) => Err(PyOSError::new_err(refusal.to_string())),
         Refusal::Exhausted { .. } | Refusal::OutOfRange { .. } | Refusal::Node(_) => {
