@@ -69,6 +69,12 @@ servers: $(VENV)/.ready  ## leave the tests' servers running; prints the variabl
 servers-stop:  ## end those
 	@$(PYTHON) tests/servers stop
 
+# pytest would end a test that takes longer than a hang is given.
+.PHONY: chaos
+chaos: $(RELEASE)  ## kill servers and writers 20 times as often as `make test` does (MINTKEY_CHAOS=20)
+	MINTKEY_CHAOS=$${MINTKEY_CHAOS:-20} $(BIN)/python tests/servers run \
+		$(BIN)/python -m pytest -o faulthandler_timeout=0 tests/chaos
+
 .PHONY: fuzz fuzz-short bench-ids
 fuzz:  ## try every reader of ids with a minute of random input each
 	fuzz/run.sh 60

@@ -163,29 +163,34 @@ def cluster() -> Iterator[str]:
             members.enter_context(_running(folder, connect, "--port", str(port), *MEMBER))
             ports.append(port)
         nodes = [f"127.0.0.1:{port}" for port in ports]
-        create = ["--cluster", "create", *nodes, "--cluster-replicas", str(REPLICAS), "--cluster-yes"]
-        done = subprocess.run([program("redis-cli"), *create], check=False, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise RuntimeError(f"the Cluster does not form:\n{done.stdout}{done.stderr}")
-        wait_until_whole(ports)
+        form_cluster(nodes, REPLICAS)
+        wait_until_whole(ports, REPLICAS)
         yield f"redis-cluster://{','.join(nodes)}"
 
 
-def wait_until_whole(ports: list[int]) -> None:
+def form_cluster(nodes: list[str], replicas: int) -> None:
+    """Make a Cluster of servers that run."""
+    create = ["--cluster", "create", *nodes, "--cluster-replicas", str(replicas), "--cluster-yes"]
+    done = subprocess.run([program("redis-cli"), *create], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"the Cluster does not form:\n{done.stdout}{done.stderr}")
+
+
+def wait_until_whole(ports: list[int], replicas: int) -> None:
     """Waits until every member sees the whole Cluster, and every replica has what its primary has."""
     end = time.monotonic() + 3 * PATIENCE
     waiting = list(ports)
     while waiting and time.monotonic() < end:
-        waiting = [port for port in waiting if not _whole(port)]
+        waiting = [port for port in waiting if not _whole(port, replicas)]
     if waiting:
         raise RuntimeError(f"the Cluster is not whole: {_cli(waiting[0], 'cluster', 'nodes')}")
 
 
-def _whole(port: int) -> bool:
+def _whole(port: int, replicas: int) -> bool:
     if "cluster_state:ok" not in _cli(port, "cluster", "info"):
         return False
     role = _cli(port, "role").split()
-    return "connected" in role if role[0] == "slave" else len(role) > len(("master", "offset"))
+    return "connected" in role if role[0] == "slave" else replicas == 0 or len(role) > len(("master", "offset"))
 
 
 def _cli(port: int, *words: str) -> str:
