@@ -1,7 +1,7 @@
-"""A `before_save` hook builds the sort key out of the time that the same save mints.
+"""A `before_save` hook builds the sort key from the timestamp that the same save generates.
 
-Run it with `python examples/audit_log.py`. It works on the store that $MINTKEY_URL names, else on the file
-mintkey.db in the folder where it runs.
+Run it with `python examples/audit_log.py`. It uses the store that $MINTKEY_URL names, or else the file
+mintkey.db in the working folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mintkey.testing import frozen
 
 
 class AuditLog(Model):
-    """Who did what, in the order in which it happened."""
+    """The actions of users, in the order in which they happened."""
 
     model_config = ModelConfig(table="audit_log")
 
@@ -26,7 +26,7 @@ class AuditLog(Model):
 
     @before_save
     def build_key(self) -> None:
-        """Reading `created_at` mints it, so the key has the time in it and never the word None."""
+        """Build the key from `created_at`: reading it here generates its value, so it is never None."""
         self.sk = f"LOG#{self.created_at}"
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     AuditLog.create_table()
     user = f"USER#{uuid4()}"
 
-    # Only to have three different seconds without waiting for them; in production the clock is the real one.
+    # A frozen clock gives three different seconds without waiting. In production, use the real clock.
     with frozen("2024-01-01T12:00:00Z") as clock:
         for action in ("login", "upload", "logout"):
             entry = AuditLog(pk=user, action=action)
@@ -47,7 +47,7 @@ def main() -> None:
         for entry in AuditLog.query(AuditLog.sk.begins_with("LOG#2024-01-01"), pk=user):
             print(f"  {entry.sk}  {entry.action}")
 
-        # A key that a hook made never overwrites a row.
+        # A key that a hook built never overwrites a row.
         AuditLog(pk=user, action="login").save()
         try:
             AuditLog(pk=user, action="twice in one second").save()

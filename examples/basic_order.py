@@ -1,7 +1,7 @@
-"""An order mints its key and its timestamps on its first save, and keeps them on the second.
+"""The first save generates the key and the timestamps. The second save keeps the key and `created_at`.
 
-Run it with `python examples/basic_order.py`. It works on the store that $MINTKEY_URL names, else on the file
-mintkey.db in the folder where it runs.
+Run it with `python examples/basic_order.py`. It uses the store that $MINTKEY_URL names, or else the file
+mintkey.db in the working folder.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def main() -> None:
     order.save()
     print(f"after the save:  pk={order.pk} created_at={order.created_at}")
 
-    minted = (order.pk, order.created_at)
+    generated = (order.pk, order.created_at)
     order.total = 149.99
     order.save()
     print(f"second save:     pk={order.pk} created_at={order.created_at} updated_at={order.updated_at}")
-    print(f"key and created_at kept: {(order.pk, order.created_at) == minted}")
+    print(f"key and created_at kept: {(order.pk, order.created_at) == generated}")
 
     stored = Order.get(pk=order.pk, sk="ORDER#DETAILS")
     print(f"stored: {stored}")

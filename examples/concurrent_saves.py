@@ -1,7 +1,7 @@
-"""A thousand saves at once with asyncio: no key twice, no row lost.
+"""A thousand concurrent saves with asyncio: every key is different, and every row is stored.
 
-Run it with `python examples/concurrent_saves.py`. It works on the store that $MINTKEY_URL names, else on the file
-mintkey.db in the folder where it runs.
+Run it with `python examples/concurrent_saves.py`. It uses the store that $MINTKEY_URL names, or else the file
+mintkey.db in the working folder.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A thousand events of one account, saved in a tight loop, come back in the order in which they were saved.
+"""A thousand events of one account, saved in a tight loop, are read in the order in which they were saved.
 
-ULIDs rise strictly within a process, also inside one millisecond, so a sort key of ULIDs is the order of the events.
+ULIDs increase strictly within a process, also within one millisecond, so a ULID as sort key keeps the order of events.
 
-Run it with `python examples/event_sourcing.py`. It works on the store that $MINTKEY_URL names, else on the file
-mintkey.db in the folder where it runs.
+Run it with `python examples/event_sourcing.py`. It uses the store that $MINTKEY_URL names, or else the file
+mintkey.db in the working folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EVENTS = 1_000
 
 
 class AccountEvent(Model):
-    """Something that happened to an account; never changed, only appended."""
+    """An event of an account. Events are appended and never changed."""
 
     model_config = ModelConfig(table="account_events")
 

@@ -1,7 +1,7 @@
-"""The vocabulary of Redis mappers: fields, auto keys that exist from construction on, and lookups.
+"""The vocabulary of Redis mappers: fields, auto keys that are generated at construction, and lookups.
 
-Run it with `python examples/fields_vocabulary.py`. It works on the store that $MINTKEY_URL names, else on the file
-mintkey.db in the folder where it runs.
+Run it with `python examples/fields_vocabulary.py`. It uses the store that $MINTKEY_URL names, or else the file
+mintkey.db in the working folder.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from mintkey.fields import AutoKeyField, Field
 
 
 class Article(Model):
-    """The key is 32 hexadecimal characters of a random UUID."""
+    """The key is a random UUID as 32 hexadecimal digits."""
 
     id = AutoKeyField()
     title = Field()
 
 
 class Order(Model):
-    """The key is a ULID: sorted by time, to the millisecond."""
+    """The key is a ULID: sorted by time, with millisecond resolution."""
 
     id = AutoKeyField(strategy="ulid")
     product = Field()
 
 
 class Event(Model):
-    """The key is a KSUID: sorted by time, to the second."""
+    """The key is a KSUID: sorted by time, with one-second resolution."""
 
     id = AutoKeyField(strategy="ksuid")
     name = Field()
 
 
 class LogEntry(Model):
-    """No key is declared, so there is a hidden one: `_auto_key`."""
+    """No key is declared, so a hidden key is added: `_auto_key`."""
 
     message = Field()
 
@@ -41,7 +41,7 @@ def main() -> None:
     for model in (Article, Order, Event, LogEntry):
         model.create_table()
 
-    article = Article(title="Keys that mint themselves")
+    article = Article(title="Keys without effort")
     print(f"Article, before the save: id={article.id}")
     article.save()
     print(f"Article, after the save:  id={article.id}")

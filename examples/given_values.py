@@ -1,7 +1,7 @@
-"""A value that is given is kept: only what is absent is minted.
+"""Caller-supplied values are kept. Only absent values are generated ("minted" in the output).
 
-Run it with `python examples/given_values.py`. It works on the store that $MINTKEY_URL names, else on the file
-mintkey.db in the folder where it runs.
+Run it with `python examples/given_values.py`. It uses the store that $MINTKEY_URL names, or else the file
+mintkey.db in the working folder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from mintkey.attributes import NumberAttribute, StringAttribute
 
 
 class Document(Model):
-    """A document, perhaps one that comes from an older system and brings its key and its time."""
+    """A document. One that is imported from an older system has a key and a time already."""
 
     model_config = ModelConfig(table="documents")
 

@@ -1,7 +1,7 @@
-"""A session with a random key that expires by itself.
+"""A session with a random key, which expires automatically.
 
-Run it with `python examples/sessions.py`. It works on the store that $MINTKEY_URL names, else on the file
-mintkey.db in the folder where it runs.
+Run it with `python examples/sessions.py`. It uses the store that $MINTKEY_URL names, or else the file
+mintkey.db in the working folder.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mintkey.testing import frozen
 
 
 class Session(Model):
-    """A user who is logged in. The key tells nothing of the time it was minted at, and cannot be guessed."""
+    """The session of a logged-in user. The key does not reveal when it was generated, and cannot be guessed."""
 
     model_config = ModelConfig(table="sessions")
 
@@ -25,7 +25,7 @@ class Session(Model):
 def main() -> None:
     Session.create_table()
 
-    # Only to see a day pass without waiting for it; in production the clock is the real one.
+    # A frozen clock lets a day pass without waiting. In production, use the real clock.
     with frozen("2024-01-01T00:00:00Z") as clock:
         session = Session(user="ada")
         session.save()

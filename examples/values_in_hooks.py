@@ -1,7 +1,7 @@
-"""`generate_value()` mints inside a hook; timestamps there tell the time of the running save.
+"""`generate_value()` generates values inside a hook. A timestamp from it is the time of the current save.
 
-Run it with `python examples/values_in_hooks.py`. It works on the store that $MINTKEY_URL names, else on the file
-mintkey.db in the folder where it runs.
+Run it with `python examples/values_in_hooks.py`. It uses the store that $MINTKEY_URL names, or else the file
+mintkey.db in the working folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mintkey.hooks import before_save
 
 
 class Parcel(Model):
-    """A parcel that gets a tracking number when it has a weight."""
+    """A parcel. It gets a tracking number as soon as it has a weight."""
 
     model_config = ModelConfig(table="parcels")
 
@@ -25,7 +25,7 @@ class Parcel(Model):
 
     @before_save
     def track(self) -> None:
-        """Mint what only a weighed parcel has, once."""
+        """Generate the values that only a weighed parcel has, once."""
         if self.weight is not None and self.tracking is None:
             self.tracking = f"TRACK-{generate_value(AutoGenerate.KSUID)}"
             self.weighed_at = generate_value(AutoGenerate.ISO8601_MS)
