@@ -13,13 +13,15 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST_TIMEOUT: f64 = 86_400.0;
 /// `SQLite` itself ends at a billion bytes a value; JSON takes up to six bytes for one.
 const LARGEST_ITEM: usize = 128 * 1024 * 1024;
+/// The owner of a file reads and writes it.
+const OWNER: u32 = 0o600;
 
 /// What an address says.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// The address without parameters, for messages.
     pub address: String,
-    /// The file, absolute; none: a database in memory.
+    /// The file, absolute but not yet without links; none: a database in memory.
     pub path: Option<PathBuf>,
     /// Whether every commit waits for the disk.
     pub full_sync: bool,
@@ -27,6 +29,8 @@ pub struct Config {
     pub timeout: Duration,
     /// The bytes an item may have.
     pub max_item: usize,
+    /// The permissions of a new file, if the address says which.
+    pub mode: Option<u32>,
 }
 
 impl Config {
@@ -44,6 +48,7 @@ impl Config {
             full_sync: true,
             timeout: DEFAULT_TIMEOUT,
             max_item: MAX_ITEM,
+            mode: None,
         };
         let mut seen: Vec<&str> = Vec::new();
         for parameter in parameters
@@ -96,9 +101,22 @@ impl Config {
                     ))
                 })?;
             }
+            "mode" => {
+                if self.path.is_none() {
+                    return Err(Error::configuration(format!(
+                        "{url:?}: a database in memory has no file that mode={value} could be for: leave it out"
+                    )));
+                }
+                let mode = u32::from_str_radix(value, 8)
+                    .ok()
+                    .filter(|mode| *mode <= 0o777 && mode & OWNER == OWNER);
+                self.mode = Some(mode.ok_or_else(|| {
+                    wrong("the permissions of a new file in octal, such as 600 or 660; its owner reads and writes it")
+                })?);
+            }
             _ => {
                 return Err(Error::configuration(format!(
-                    "{url:?} has an unknown parameter {name:?}: there are sync, timeout and max_item"
+                    "{url:?} has an unknown parameter {name:?}: there are sync, timeout, max_item and mode"
                 )));
             }
         }
@@ -122,7 +140,7 @@ fn path(url: &str, location: &str) -> Result<Option<PathBuf>> {
         )));
     };
     let file = decode(url, file)?;
-    if file.is_empty() || file.contains('\0') {
+    if file.is_empty() || file.ends_with('/') || file.contains('\0') {
         return Err(Error::configuration(format!(
             "{url:?} names no file: write sqlite:///shop.db"
         )));

@@ -1,8 +1,5 @@
 //! Opens connections, and turns what `SQLite` says into this project's errors.
 
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
@@ -10,8 +7,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{ErrorCode, OpenFlags};
 
 use crate::config::Config;
+use crate::file_guard::{self, BeforeClose, FileGuard, FileId, Joined};
 use crate::gate;
-use crate::place::{self, Ending, Files, Leaving};
 use crate::watch::{self, Post, Stop, Watch};
 
 /// Steps of `SQLite`'s machine between two looks at the clock: about half a millisecond.
@@ -47,15 +44,21 @@ impl From<Error> for Fault {
     }
 }
 
+/// What comes of opening a connection.
+pub enum Opened {
+    Ready(Connection),
+    /// Connections of this process have files open that are no longer in their place, and must be closed first.
+    Lost(FileId),
+}
+
 /// A connection and the place where its requests leave their watch.
 pub struct Connection {
     // The order matters: it is the order in which they are dropped.
-    _leaving: Option<Leaving>,
+    _before_close: Option<BeforeClose>,
     /// `SQLite`'s own.
     pub raw: rusqlite::Connection,
     /// The files it has open; in memory there are none.
-    pub files: Option<Arc<Files>>,
-    _ending: Option<Ending>,
+    pub files: Option<FileGuard>,
     /// Where the watch of the running request lies.
     pub post: Post,
     /// Whether every transaction on it looks at the version of the tables first.
@@ -63,47 +66,57 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens the store's database. `None`: other connections of this process have files open that are
-    /// no longer in their place, and must be closed first.
-    pub fn open(config: &Config, watch: &mut Watch) -> Result<Option<Self>> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    /// Opens the store's database.
+    pub fn open(config: &Config, watch: &mut Watch) -> Result<Opened> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let Some(path) = &config.path else {
             let raw = rusqlite::Connection::open_in_memory_with_flags(flags)
                 .map_err(|error| failure(config, error, Outcome::NotApplied))?;
             let mut connection = Self::around(raw, None, None);
             connection.prepare(config, watch)?;
-            return Ok(Some(connection));
+            return Ok(Opened::Ready(connection));
         };
-        check_folder(config, path)?;
-        let Some((leaving, ending)) = place::take(path) else {
-            return Ok(None);
+        let (files, before_close) = match file_guard::join(config, path, watch)? {
+            Joined::Guarded(files, before_close) => (files, before_close),
+            Joined::Lost(id) => return Ok(Opened::Lost(id)),
         };
-        let raw = match rusqlite::Connection::open_with_flags(path, flags) {
-            Ok(raw) => raw,
-            Err(error) => {
-                drop(leaving);
-                drop(ending);
+        let id = files.id();
+        let flags = flags | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let raw = match rusqlite::Connection::open_with_flags(files.path(), flags) {
+            // Else SQLite may have opened another file. It has taken no lock of it yet.
+            Ok(raw) if files.is_named() => raw,
+            Err(error) if files.is_named() => {
+                drop(before_close);
                 return Err(failure(config, error, Outcome::NotApplied));
             }
+            opened => {
+                drop(before_close);
+                drop(opened);
+                return Ok(Opened::Lost(id));
+            }
         };
-        let mut connection = Self::around(raw, Some(leaving), Some(ending));
+        let mut connection = Self::around(raw, Some(files), Some(before_close));
         connection.prepare(config, watch)?;
-        connection.files = place::settle(path);
-        if connection.files.is_none() {
+        if connection
+            .files
+            .as_ref()
+            .is_some_and(|files| !files.settle())
+        {
             connection.abandon();
-            return Ok(None);
+            return Ok(Opened::Lost(id));
         }
-        Ok(Some(connection))
+        Ok(Opened::Ready(connection))
     }
 
-    fn around(raw: rusqlite::Connection, leaving: Option<Leaving>, ending: Option<Ending>) -> Self {
+    fn around(
+        raw: rusqlite::Connection,
+        files: Option<FileGuard>,
+        before_close: Option<BeforeClose>,
+    ) -> Self {
         Self {
-            _leaving: leaving,
+            _before_close: before_close,
             raw,
-            files: None,
-            _ending: ending,
+            files,
             post: Post::new(),
             looks_first: false,
         }
@@ -149,19 +162,22 @@ impl Connection {
 
     /// Whether what it finds in its files, or does not, is the database's.
     pub fn is_in_place(&self) -> bool {
-        self.files.as_ref().is_none_or(|files| files.in_place())
+        self.files.as_ref().is_none_or(FileGuard::is_in_place)
     }
 
-    /// The same as far as a reader cares to know, who may see what was there a moment ago.
+    /// The same, looked at now and then: for a reader, who may see what was there a moment ago.
     pub fn seems_in_place(&self) -> bool {
-        self.files
-            .as_ref()
-            .is_none_or(|files| files.seem_in_place())
+        self.files.as_ref().is_none_or(FileGuard::seems_in_place)
     }
 
     /// The same for what a writer has just committed.
     pub fn keeps_commits(&self) -> bool {
-        self.files.as_ref().is_none_or(|files| files.keep_commits())
+        self.files.as_ref().is_none_or(FileGuard::keeps_commits)
+    }
+
+    /// Which files it has open.
+    pub fn file_id(&self) -> FileId {
+        self.files.as_ref().map_or(FileId::MEMORY, FileGuard::id)
     }
 
     /// Whether the database is in its place, and everything in the log has reached it: then the log's loss
@@ -196,39 +212,6 @@ impl Connection {
         self.raw
             .prepare_cached("PRAGMA schema_version")?
             .query_row([], |row| row.get(0))
-    }
-}
-
-/// `SQLite` only says that it cannot open the file.
-fn check_folder(config: &Config, path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Err(Error::configuration(format!(
-            "{}: {} is a folder: name a file in it",
-            config.address,
-            path.display()
-        )));
-    }
-    let Some(folder) = path.parent() else {
-        return Ok(());
-    };
-    let (address, shown) = (&config.address, folder.display());
-    match folder.metadata() {
-        Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(Error::configuration(format!(
-            "{address}: {shown} is no folder: name a file in one"
-        ))),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Error::new(
-            ErrorKind::Unavailable(Outcome::NotApplied),
-            format!(
-                "{address}: this user has no permission to enter the folder {shown}, or one above it: grant it, or \
-                 use another folder"
-            ),
-        )
-        .caused_by(error)),
-        Err(error) => Err(Error::configuration(format!(
-            "{address}: the folder {shown} does not exist: make it first"
-        ))
-        .caused_by(error)),
     }
 }
 

@@ -4,9 +4,9 @@
 //! inherited, and a parent that closes would take the log away under a child that believes itself
 //! connected. Databases in memory are kept by both.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
+use crate::file_guard::FileId;
 use crate::gate::{self, Frozen, locked};
 use crate::store::Shared;
 
@@ -24,12 +24,10 @@ pub fn register(shared: &Arc<Shared>) {
 
 /// Closes all connections of the process to a database whose files are lost. To be called without a
 /// pass. False: somebody keeps one.
-pub fn abandon(path: &Path) -> bool {
+pub fn abandon(id: FileId) -> bool {
     gate::alone(|| {
         for store in stores() {
-            if store.config.path.as_deref() == Some(path) {
-                store.abandon();
-            }
+            store.abandon(id);
         }
     })
 }

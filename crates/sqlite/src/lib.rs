@@ -8,10 +8,13 @@
 mod catalog;
 mod config;
 mod connection;
+mod file_guard;
 mod fork;
 mod gate;
+mod guarded_file;
 mod layout;
-mod place;
+mod location;
+mod ofd_lock;
 mod queue;
 mod reader;
 mod store;
@@ -29,7 +32,8 @@ use mintkey_store::{Result, Store};
 /// `sqlite:///shop.db` is a file beside the working directory, `sqlite:////srv/shop.db` one with an
 /// absolute path, `sqlite://` a database in memory that ends with the store. Parameters:
 /// `sync=full` (default: a commit survives a power cut) or `sync=normal` (a commit survives a crash of
-/// the process), `timeout=` in seconds (5), `max_item=` in bytes (400 KB).
+/// the process), `timeout=` in seconds (5), `max_item=` in bytes (400 KB), `mode=`, the permissions of a
+/// new file in octal (600).
 ///
 /// # Errors
 ///

@@ -11,7 +11,7 @@ use std::thread::{self, Thread, ThreadId};
 
 use mintkey_store::{Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result};
 
-use crate::connection::{self, Connection, Fault};
+use crate::connection::{self, Connection, Fault, Opened};
 use crate::gate::{self, Pass, locked};
 use crate::store::Shared;
 use crate::watch::{Stop, Watch};
@@ -201,8 +201,14 @@ struct Lead<'a> {
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
         let mut queue = locked(&self.shared.queue);
-        queue.writer = self.connection.take();
+        let (kept, stale): (Option<_>, Option<_>) = match self.connection.take() {
+            Some(open) if self.shared.is_current(&open) => (Some(open), None),
+            other => (None, other),
+        };
+        queue.writer = kept;
         queue.pass_on();
+        drop(queue);
+        drop(stale);
     }
 }
 
@@ -317,38 +323,43 @@ impl Shared {
         let mut group: Option<Vec<Arc<Entry>>> = None;
         let mut times = 0;
         let (result, deliveries) = loop {
-            let failed = match self.begin(connection.take(), watch) {
-                Ok(Some(open)) => {
+            let lost = match self.begin(connection.take(), watch) {
+                Ok(Opened::Ready(open)) => {
                     let group = group.get_or_insert_with(|| locked(&self.queue).take_waiting());
                     let done = self.carry(&open, own, group, watch);
-                    if done.is_none() && !self.is_mixed_up() {
-                        open.abandon();
-                    } else {
-                        // What could not be rolled back ends with its connection.
-                        lead.connection = Some(open).filter(|open| open.raw.is_autocommit());
-                    }
-                    match done {
-                        Some(done) => break done,
-                        None => self.is_mixed_up().then(|| self.mixed_up(Outcome::Unknown)),
+                    match &open.files {
+                        Some(files) if done.is_none() && !files.is_mixed_up() => {
+                            let id = files.id();
+                            open.abandon();
+                            Ok(id)
+                        }
+                        _ => {
+                            // What could not be rolled back ends with its connection.
+                            lead.connection = Some(open).filter(|open| open.raw.is_autocommit());
+                            match done {
+                                Some(done) => break done,
+                                None => Err(self.mixed_up(Outcome::Unknown)),
+                            }
+                        }
                     }
                 }
-                Ok(None) => None,
+                Ok(Opened::Lost(id)) => Ok(id),
                 // It waited for another program's lock, and its connection is closed: nothing keeps a fork waiting.
                 Err(_) if gate::is_wanted() => {
                     drop(pass);
                     pass = gate::enter();
                     continue;
                 }
-                Err(error) => Some(error),
+                Err(error) => Err(error),
             };
             times += 1;
-            let renewed = match failed {
-                Some(error) => Err(error),
-                None if times == RENEWALS => Err(self.restless()),
-                None => {
+            let renewed = match lost {
+                Err(error) => Err(error),
+                Ok(_) if times == RENEWALS => Err(self.restless()),
+                Ok(id) => {
                     // Only without a pass can this thread wait for the others to bring theirs back.
                     drop(pass);
-                    let renewed = self.renew();
+                    let renewed = self.renew(id);
                     pass = gate::enter();
                     renewed
                 }
@@ -386,34 +397,33 @@ impl Shared {
         (own, deliveries)
     }
 
-    /// Opens the connection if need be, and begins a transaction. `None`: the files are lost.
-    fn begin(
-        &self,
-        connection: Option<Connection>,
-        watch: &mut Watch,
-    ) -> Result<Option<Connection>> {
+    /// Opens the connection if need be, and begins a transaction.
+    fn begin(&self, connection: Option<Connection>, watch: &mut Watch) -> Result<Opened> {
         self.check_whole()?;
-        let connection = if let Some(connection) = connection {
-            connection
-        } else {
-            let Some(mut connection) = Connection::open(&self.config, watch)? else {
-                return Ok(None);
-            };
-            connection.looks_first = true;
-            connection
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => match Connection::open(&self.config, watch)? {
+                Opened::Ready(connection) => {
+                    self.adopt(&connection);
+                    connection
+                }
+                lost @ Opened::Lost(_) => return Ok(lost),
+            },
         };
+        connection.looks_first = true;
         let begun = connection::patiently(&self.config, watch, || {
             connection
                 .raw
                 .prepare_cached("BEGIN IMMEDIATE")?
                 .raw_execute()
         });
-        match begun {
-            Err(_) if !connection.is_in_place() && !self.is_mixed_up() => {
+        match (begun, &connection.files) {
+            (Err(_), Some(files)) if !files.is_in_place() && !files.is_mixed_up() => {
+                let id = files.id();
                 connection.abandon();
-                Ok(None)
+                Ok(Opened::Lost(id))
             }
-            begun => begun.map(|_| Some(connection)),
+            (begun, _) => begun.map(|_| Opened::Ready(connection)),
         }
     }
 

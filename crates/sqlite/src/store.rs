@@ -1,7 +1,7 @@
 //! The store: ways in, connections, closing and forking.
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use mintkey_store::{
 
 use crate::catalog::{self, Layouts};
 use crate::config::Config;
-use crate::connection::{self, Attempt, Connection, Fault};
+use crate::connection::{self, Attempt, Connection, Fault, Opened};
+use crate::file_guard::{self, FileId};
 use crate::fork;
 use crate::gate::{self, locked};
 use crate::layout::Layout;
-use crate::place;
 use crate::queue::{GROUP, Queue};
 use crate::reader;
 use crate::watch::{Watch, pause};
@@ -35,8 +35,8 @@ enum Seen {
     Reply(Reply),
     /// The table has to be made first, or extended.
     Missing,
-    /// The files are not where they were.
-    Lost,
+    /// The files of this entry are not where they were.
+    Lost(FileId),
 }
 
 /// What the store's threads share.
@@ -47,6 +47,8 @@ pub struct Shared {
     pub readers: Mutex<Readers>,
     pub closed: AtomicBool,
     idle: Mutex<Vec<Connection>>,
+    /// The number of the files that the latest connection has open.
+    files: AtomicU64,
 }
 
 /// A store in a file or in memory.
@@ -62,6 +64,7 @@ impl SqliteStore {
             readers: Mutex::default(),
             closed: AtomicBool::new(false),
             idle: Mutex::default(),
+            files: AtomicU64::new(FileId::MEMORY.0),
         });
         fork::register(&shared);
         Self(shared)
@@ -116,8 +119,8 @@ impl Shared {
         for _ in 0..ATTEMPTS {
             match self.read(request, &mut watch)? {
                 Seen::Reply(reply) => return Ok(reply),
-                Seen::Lost => {
-                    self.renew()?;
+                Seen::Lost(id) => {
+                    self.renew(id)?;
                     continue;
                 }
                 Seen::Missing => {}
@@ -182,9 +185,11 @@ impl Shared {
         let connection = if let Some(connection) = idle {
             connection
         } else {
-            let Some(connection) = Connection::open(&self.config, watch)? else {
-                return Ok(Seen::Lost);
+            let connection = match Connection::open(&self.config, watch)? {
+                Opened::Ready(connection) => connection,
+                Opened::Lost(id) => return Ok(Seen::Lost(id)),
             };
+            self.adopt(&connection);
             let version =
                 connection::patiently(&self.config, watch, || connection.schema_version())?;
             // What is remembered may be older than anything this connection will ever prepare.
@@ -199,18 +204,20 @@ impl Shared {
             Ok(_) => connection.seems_in_place(),
             Err(_) => connection.is_in_place(),
         };
-        if !in_place && !self.is_mixed_up() {
-            connection.abandon();
-            return Ok(Seen::Lost);
-        }
-        let result = if in_place {
-            result
-        } else {
-            Err(self.mixed_up(Outcome::NotApplied))
+        let result = match &connection.files {
+            Some(files) if !in_place && !files.is_mixed_up() => {
+                let id = files.id();
+                connection.abandon();
+                return Ok(Seen::Lost(id));
+            }
+            Some(_) if !in_place => Err(self.mixed_up(Outcome::NotApplied)),
+            _ => result,
         };
-        let mut idle = locked(&self.idle);
-        if idle.len() < IDLE {
-            idle.push(connection);
+        if self.is_current(&connection) {
+            let mut idle = locked(&self.idle);
+            if idle.len() < IDLE {
+                idle.push(connection);
+            }
         }
         result
     }
@@ -285,17 +292,14 @@ impl Shared {
     }
 
     /// Makes way for connections to the files that are there now. To be called without a pass.
-    pub fn renew(&self) -> Result<()> {
-        let Some(path) = &self.config.path else {
-            return Ok(());
-        };
+    pub fn renew(&self, lost: FileId) -> Result<()> {
         let pass = gate::enter();
-        let mixed_up = self.is_mixed_up();
+        let mixed_up = file_guard::is_mixed_up(lost);
         drop(pass);
         if mixed_up {
             return Err(self.mixed_up(Outcome::NotApplied));
         }
-        if fork::abandon(path) {
+        if fork::abandon(lost) {
             return Ok(());
         }
         Err(Error::new(
@@ -306,10 +310,6 @@ impl Shared {
                 self.config.address
             ),
         ))
-    }
-
-    pub fn is_mixed_up(&self) -> bool {
-        self.config.path.as_deref().is_some_and(place::is_mixed_up)
     }
 
     pub fn mixed_up(&self, outcome: Outcome) -> Error {
@@ -324,11 +324,39 @@ impl Shared {
         )
     }
 
-    /// Closes all connections that nobody uses, whose files are lost.
-    pub fn abandon(&self) {
-        let idle = mem::take(&mut *locked(&self.idle));
-        let writer = locked(&self.queue).writer.take();
-        idle.into_iter().chain(writer).for_each(Connection::abandon);
+    /// Takes the files of a new connection for the store's: a link may lead elsewhere by now. Connections to others are
+    /// closed, so that no request finds what an earlier one could not see any more.
+    pub fn adopt(&self, connection: &Connection) {
+        let FileId(number) = connection.file_id();
+        if self.files.swap(number, Ordering::SeqCst) != number {
+            drop(self.take_unused(|unused| !self.is_current(unused)));
+            self.layouts.forget();
+        }
+    }
+
+    /// Whether a connection has the store's files open.
+    pub fn is_current(&self, connection: &Connection) -> bool {
+        connection.file_id() == FileId(self.files.load(Ordering::SeqCst))
+    }
+
+    /// Takes out connections that nobody uses.
+    fn take_unused(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Connection> {
+        let mut idle = locked(&self.idle);
+        let mut taken: Vec<_> = idle
+            .extract_if(.., |connection| wanted(connection))
+            .collect();
+        drop(idle);
+        let writer = locked(&self.queue)
+            .writer
+            .take_if(|connection| wanted(connection));
+        taken.extend(writer);
+        taken
+    }
+
+    /// Closes all connections to these lost files. To be called while nobody uses one.
+    pub fn abandon(&self, lost: FileId) {
+        let unused = self.take_unused(|connection| connection.file_id() == lost);
+        unused.into_iter().for_each(Connection::abandon);
         self.layouts.forget();
     }
 
@@ -345,8 +373,7 @@ impl Shared {
 
     /// Closes all connections that nobody uses.
     pub fn let_go(&self) {
-        locked(&self.idle).clear();
-        locked(&self.queue).writer = None;
+        drop(self.take_unused(|_| true));
     }
 
     fn is_over(&self) -> bool {

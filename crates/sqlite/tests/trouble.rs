@@ -26,6 +26,7 @@ fn addresses_say_what_is_wrong_with_them() {
         ("sqlite:shop.db", "no SQLite address"),
         ("sqlite://shop.db", "sqlite:///shop.db"),
         ("sqlite:///", "names no file"),
+        ("sqlite:////srv/shop.db/", "names no file"),
         ("sqlite://:memory:", "sqlite:// without anything"),
         ("sqlite:///:memory:", "sqlite:// without anything"),
         ("sqlite:///a%00b.db", "names no file"),
@@ -35,6 +36,10 @@ fn addresses_say_what_is_wrong_with_them() {
         ("sqlite://?timeout=nan", "timeout=nan"),
         ("sqlite://?timeout=soon", "timeout=soon"),
         ("sqlite://?max_item=1", "max_item=1"),
+        ("sqlite://?mode=600", "in memory"),
+        ("sqlite:///a.db?mode=ro", "in octal"),
+        ("sqlite:///a.db?mode=1600", "in octal"),
+        ("sqlite:///a.db?mode=440", "in octal"),
         ("sqlite://?synch=full", "unknown parameter \"synch\""),
         ("sqlite://?sync=full&sync=normal", "twice"),
     ] {
@@ -126,7 +131,7 @@ fn a_file_in_the_place_of_the_folder_is_told() {
     let store = mintkey_sqlite::open(&url).unwrap();
     let error = put(&*store, &orders(), order("a", "1", &[])).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Configuration);
-    assert!(message(&error).contains("is no folder"), "{error}");
+    assert!(message(&error).contains("is not a folder"), "{error}");
 }
 
 /// Raised when its flag is set; counts how often it was asked.
@@ -163,9 +168,7 @@ fn put_with(
 /// Makes every write of the partition "slow" run on and on.
 fn slow_down(fixture: &Fixture) {
     put(&*fixture.store, &orders(), order("a", "1", &[])).unwrap();
-    let trigger = "CREATE TRIGGER slow BEFORE INSERT ON orders WHEN NEW.pk = 'slow' BEGIN \
-        SELECT max(x) FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c); END";
-    fixture.inside().execute_batch(trigger).unwrap();
+    fixture.slow_down();
 }
 
 #[test]

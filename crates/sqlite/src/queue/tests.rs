@@ -153,6 +153,13 @@ impl Interrupt for Pressed {
     }
 }
 
+fn begin(shared: &Shared, connection: Connection, watch: &mut Watch) -> Connection {
+    match shared.begin(Some(connection), watch).unwrap() {
+        Opened::Ready(connection) => connection,
+        Opened::Lost(_) => panic!("the files are where they were"),
+    }
+}
+
 #[test]
 fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     let (_folder, store, _) = counting(false);
@@ -163,7 +170,7 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
         (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 3000000) SELECT x FROM c); END";
     connection.raw.execute_batch(slow).unwrap();
     let mut watch = Watch::new(Some(&Pressed), None);
-    let connection = shared.begin(Some(connection), &mut watch).unwrap().unwrap();
+    let connection = begin(shared, connection, &mut watch);
     let (sender, receiver) = channel();
     let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
     let entry = Arc::new(Entry::of_task(Arc::new(put("other")), done));
@@ -174,7 +181,7 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     own.unwrap();
     receiver.recv().unwrap().unwrap();
     // Alone it would have stopped.
-    let connection = shared.begin(Some(connection), &mut watch).unwrap().unwrap();
+    let connection = begin(shared, connection, &mut watch);
     let (own, _) = shared
         .carry(&connection, Some(&put("slow too")), &[], &watch)
         .unwrap();

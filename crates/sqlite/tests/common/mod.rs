@@ -30,6 +30,13 @@ impl Fixture {
         self.folder.path().join("test.db")
     }
 
+    /// Makes every write of the partition "slow" of orders, which there have to be already, run on and on.
+    pub fn slow_down(&self) {
+        let trigger = "CREATE TRIGGER slow BEFORE INSERT ON orders WHEN NEW.pk = 'slow' BEGIN \
+            SELECT max(x) FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c); END";
+        self.inside().execute_batch(trigger).unwrap();
+    }
+
     /// Looks into the file past the code under test.
     pub fn inside(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.file()).unwrap()

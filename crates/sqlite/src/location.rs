@@ -1,0 +1,101 @@
+//! Finds where a database file is, and says why it cannot be there.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mintkey_store::{Error, ErrorKind, Outcome, Result};
+
+use crate::config::Config;
+
+/// Links that lead to links, at most; as many as Linux follows.
+const LINKS: usize = 40;
+
+/// The path without symbolic links of a file that may not be there yet. `SQLite` names the log after this path.
+pub fn canonical(config: &Config, path: &Path) -> Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        match fs::canonicalize(&path) {
+            Ok(found) => return Ok(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(no_folder(config, &path, error)),
+        }
+        let folder = path.parent().unwrap_or(&path);
+        let folder = fs::canonicalize(folder).map_err(|error| no_folder(config, &path, error))?;
+        let file = folder.join(path.file_name().unwrap_or_default());
+        match fs::read_link(&file) {
+            // A link to a file that is not there yet.
+            Ok(target) => path = folder.join(target),
+            Err(_) => return Ok(file),
+        }
+    }
+    Err(Error::configuration(format!(
+        "{}: {} is a symbolic link that leads to no file: name the file itself",
+        config.address,
+        path.display()
+    )))
+}
+
+/// Refuses what is no regular file.
+pub fn regular<'a>(config: &Config, path: &Path, found: &'a Metadata) -> Result<&'a Metadata> {
+    if found.is_file() {
+        return Ok(found);
+    }
+    let (what, advice) = if found.is_dir() {
+        ("a folder", "name a file in it")
+    } else {
+        ("no regular file", "name another one")
+    };
+    Err(Error::configuration(format!(
+        "{}: {} is {what}: {advice}",
+        config.address,
+        path.display()
+    )))
+}
+
+/// Whether an error of opening a file that was there, or of creating one, means that its name has just been moved.
+pub fn was_moved(error: &io::Error, path: &Path, was_there: bool) -> bool {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => true,
+        // Some file systems refuse to create a file with this error.
+        io::ErrorKind::NotFound => {
+            was_there || path.parent().is_some_and(|folder| !folder.is_dir())
+        }
+        _ => fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()),
+    }
+}
+
+/// The error for a file that cannot be opened or created.
+pub fn failure(config: &Config, error: io::Error) -> Error {
+    Error::new(
+        ErrorKind::Unavailable(Outcome::NotApplied),
+        format!(
+            "{} cannot be opened ({error}): check that this user may read and write it and its folder",
+            config.address
+        ),
+    )
+    .caused_by(error)
+}
+
+/// The error for a file whose folder cannot be used.
+fn no_folder(config: &Config, path: &Path, error: io::Error) -> Error {
+    let folder = path.parent().unwrap_or(path).display();
+    let address = &config.address;
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!(
+                "{address}: this user has no permission to enter the folder {folder}, or one above it: grant it, or \
+                 use another folder"
+            ),
+        ),
+        io::ErrorKind::NotFound => Error::configuration(format!(
+            "{address}: the folder {folder} does not exist: create it first"
+        )),
+        io::ErrorKind::NotADirectory => Error::configuration(format!(
+            "{address}: {folder} is not a folder: name a file in one"
+        )),
+        _ => return failure(config, error),
+    }
+    .caused_by(error)
+}
