@@ -27,9 +27,22 @@ HTTP_FAULTS = (
     "error before",
     "error after",
     "throttle",
+    "page before",
+    "page after",
     "garbage",
     "noise",
     "unprocessed",
+)
+#: Answers of proxies, gateways and the like, which say nothing about what the service did.
+PAGES = (
+    (301, "text/html", "<html>moved</html>"),
+    (400, "text/html", ""),
+    (403, "application/json", '{"message": "Forbidden"}'),
+    (404, "text/html", "<html>\n  <title>no such page</title>"),
+    (413, "text/html", "<html>too large</html>"),
+    (429, "application/json", '{"message": "Too Many Requests"}'),
+    (502, "text/html", "<html>bad gateway</html>"),
+    (200, "text/html", "<html>please sign in</html>"),
 )
 #: What the service says when it does not even begin.
 REFUSALS = {
@@ -159,6 +172,9 @@ class BetweenHttp(Between):
             if fault == "stall before":
                 client.recv(1)
                 return
+            if fault == "page before":
+                client.sendall(self._page())
+                continue
             if fault == "error before":
                 client.sendall(_answer(500, {"__type": "x#InternalServerError", "message": "because"}))
                 continue
@@ -181,6 +197,9 @@ class BetweenHttp(Between):
             if fault == "error after":
                 client.sendall(_answer(503, {"message": "Service Unavailable"}))
                 continue
+            if fault == "page after":
+                client.sendall(self._page())
+                continue
             if fault == "cut in the answer":
                 whole = head + body
                 client.sendall(whole[: self.chance.randrange(1, len(whole))])
@@ -192,6 +211,11 @@ class BetweenHttp(Between):
                 client.sendall(self.chance.randbytes(40))
                 return
             self.say(client, _answer(200, {"UnprocessedItems": held}) if held else head + body)
+
+    def _page(self) -> bytes:
+        """An answer of something that stands between."""
+        status, kind, body = self.chance.choice(PAGES)
+        return _answer(status, body, kind)
 
     def _halved(self, body: bytes) -> tuple[bytes, dict[str, Any]]:
         """A batch of writes without some of them, and those."""
@@ -270,10 +294,11 @@ def _some(source: socket.socket) -> bytes:
     return data
 
 
-def _answer(status: int, body: Any) -> bytes:
+def _answer(status: int, body: Any, kind: str = "application/x-amz-json-1.0") -> bytes:
     text = (body if isinstance(body, str) else json.dumps(body)).encode()
-    return b"HTTP/1.1 %d Said\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: %d\r\n\r\n%s" % (
+    return b"HTTP/1.1 %d Said\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n%s" % (
         status,
+        kind.encode(),
         len(text),
         text,
     )

@@ -15,7 +15,7 @@ from tests.trouble.between import Between, BetweenBytes, BetweenHttp
 
 from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
-from mintkey.errors import ConfigurationError, MintkeyError, StoreTimeout, StoreUnavailable
+from mintkey.errors import BatchIncomplete, ConfigurationError, MintkeyError, StoreTimeout, StoreUnavailable
 
 SERVERS = Path(__file__).parents[1] / "servers"
 HUSH = "HUSH-password"
@@ -156,6 +156,30 @@ async def test_credentials_that_do_not_do(do, fault, tmp_path):
         between.only = ["expired"]
         assert (await do.get(Row, pk="a")).n == 1
         assert between.seen[-2:] == ["expired", ""]
+
+
+async def test_a_proxy_that_answers_instead(do, tmp_path):
+    place = urlsplit(dynamodb_address())
+    between = BetweenHttp((str(place.hostname), int(place.port or 80)))
+    url = dynamodb_prefix(tmp_path).replace(f":{place.port}", f":{between.port}")
+    with between, connect(f"{url}&retries=0"):
+        await do.create_table(Row)
+        between.only = ["page before"] * 100
+        raised = await every_way(do)
+        for error in raised:
+            assert isinstance(error, StoreUnavailable)
+            assert "the answer is not DynamoDB's (status " in str(error) or "the server failed (status " in str(error)
+        # The sixth looks whether the table is there before it changes anything.
+        unknown = [error.outcome == "unknown" for error in raised]
+        assert unknown == [True, True, False, True, True, False, False, False, False]
+        for rows in ([Row(n=1), Row(n=2)], [Row(pk="a", n=1), Row(pk="b", n=2)]):
+            with pytest.raises(BatchIncomplete) as caught:
+                await do.batch_save(Row, rows)
+            outcomes = {reason.outcome for _, reason in caught.value.failed}
+            assert "unknown" in outcomes
+            assert outcomes <= {"unknown", "not_applied"}
+        between.only = []
+        await do.save(Row(pk="a", n=1))
 
 
 async def test_a_password_that_does_not_do(do):

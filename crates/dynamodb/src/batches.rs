@@ -16,9 +16,8 @@ use mintkey_store::{
 use crate::calls::{Answer, Repeat, Session};
 use crate::errors::About;
 use crate::json::Parser;
-use crate::link::{Link, Why};
+use crate::link::{Fault, Link, Why};
 use crate::operations::{self, keep};
-use crate::store::Inner;
 use crate::together::together;
 use crate::{errors, retry, translate};
 
@@ -26,14 +25,6 @@ use crate::{errors, retry, translate};
 const MOST_READ: usize = 100;
 /// The writes that one call may carry.
 const MOST_WRITTEN: usize = 25;
-
-/// What a call of a batch came to.
-enum Sent {
-    /// Done, but for these places.
-    Left(Vec<usize>),
-    /// Refused as a whole.
-    Refused(Error),
-}
 
 /// What became of writes, by their places.
 type Outcomes = Vec<(usize, Result<()>)>;
@@ -108,9 +99,9 @@ async fn read_some<'k, L: Link>(
     let table = &*batch.table;
     let body = translate::batch_get(session.inner, batch, keys);
     let answer = session.call("BatchGetItem", &body, Repeat::Read).await;
-    let answer = answer.map_err(|failure| about(session.inner, table, false).worded(failure))?;
+    let answer = answer.map_err(|failure| about(session, table).worded(failure))?;
     let (mut items, mut refused) = (Vec::new(), Vec::new());
-    answer.read(session.inner, Repeat::Read, |parser, name| match &*name {
+    answer.read(|parser, name| match &*name {
         "Responses" => parser.object(|parser, _| {
             parser.list(|parser| {
                 items.push(parser.item()?);
@@ -140,37 +131,47 @@ async fn read_some<'k, L: Link>(
     Ok(left)
 }
 
-const fn about<'a>(inner: &'a Inner, table: &'a Table, writes: bool) -> About<'a> {
+const fn about<'a, L>(session: &'a Session<'_, L>, table: &'a Table) -> About<'a> {
     About {
-        inner,
+        config: &session.inner.config,
         table,
         key: None,
-        writes,
+        progress: &session.progress,
     }
 }
 
-/// Lets the service breathe, which had no room for all.
+/// Waits before a part of a batch is sent again that the server had no capacity for.
 async fn pause<L: Link>(session: &Session<'_, L>, table: &Table, round: u32) -> Result<()> {
     session.notes.throttle();
     let paused = session
         .link
-        .pause(retry::pause(round), session.deadline)
+        .pause(retry::pause(round), session.deadline.get())
         .await;
-    paused.map_err(|fault| match fault.why {
-        Why::Late => throttled(session.inner, table),
-        _ => errors::fault(session.inner, &fault, Outcome::NotApplied).of(table),
+    paused.map_err(|fault| {
+        if matches!(fault.why, Why::Late) {
+            return throttled(session, table);
+        }
+        let outcome = session.progress.get().outcome();
+        errors::fault(&session.inner.config, &fault, outcome).of(table)
     })
 }
 
-fn throttled(inner: &Inner, table: &Table) -> Error {
+fn throttled<L>(session: &Session<'_, L>, table: &Table) -> Error {
+    let config = &session.inner.config;
+    let outcome = session.progress.get().outcome();
+    let kind = match outcome {
+        Outcome::NotApplied => ErrorKind::Throttled,
+        Outcome::Unknown => ErrorKind::Timeout(outcome),
+    };
     Error::new(
-        ErrorKind::Throttled,
+        kind,
         format!(
-            "{}: DynamoDB had no room for this part of the batch on table {:?} within {} s: it was not done; slow down \
+            "{}: DynamoDB had no capacity for this part of the batch on table {:?} within {} s: {}; slow down \
              (rate_limit=), or raise the table's capacity",
-            inner.config.address,
+            config.address,
             table.name,
-            inner.config.timeout.as_secs_f64()
+            config.timeout.as_secs_f64(),
+            outcome.words()
         ),
     )
     .of(table)
@@ -197,23 +198,19 @@ pub async fn write<L: Link>(
     } = writing;
     let outcomes = outcomes.into_iter().map(|outcome| match outcome {
         Some(outcome) => outcome,
-        None => Err(unbegun(
-            session.inner,
-            &batch.table,
-            broken.borrow().as_ref(),
-        )),
+        None => Err(unbegun(session, &batch.table, broken.borrow().as_ref())),
     });
     Ok(Reply::Written(outcomes.collect()))
 }
 
 /// A write that was not begun, because the ones before it found nobody.
-fn unbegun(inner: &Inner, table: &Table, broken: Option<&Error>) -> Error {
+fn unbegun<L>(session: &Session<'_, L>, table: &Table, broken: Option<&Error>) -> Error {
     let why = broken.map_or("", |error| error.message.as_str());
     Error::new(
         ErrorKind::Unavailable(Outcome::NotApplied),
         format!(
             "{}: not sent, because the server is not there ({why})",
-            inner.config.address
+            session.inner.config.address
         ),
     )
     .of(table)
@@ -275,14 +272,20 @@ impl<L: Link> Writing<'_, L> {
             return Ok(Vec::new());
         }
         let outcomes = match places {
-            [only] => vec![(*only, self.single(*only).await)],
-            places => self.joined(places).await?,
+            [only] => vec![(*only, self.single(self.session.anew(), *only).await)],
+            places => self.joined(places).await,
         };
         for (_, outcome) in &outcomes {
             let Err(error) = outcome else { continue };
             match error.kind {
                 ErrorKind::Interrupted(_) => {
-                    return Err(Error::new(error.kind, error.message.clone()));
+                    // Of the batch as a whole: other writes of it may have been carried out.
+                    let fault = Fault {
+                        sent: true,
+                        why: Why::Interrupted,
+                    };
+                    let config = &self.session.inner.config;
+                    return Err(errors::fault(config, &fault, Outcome::Unknown));
                 }
                 ErrorKind::Unavailable(_) | ErrorKind::Timeout(_) => {
                     let why = Error::new(error.kind, error.message.clone());
@@ -295,8 +298,7 @@ impl<L: Link> Writing<'_, L> {
     }
 
     /// Writes one item by itself.
-    async fn single(&self, place: usize) -> Result<()> {
-        let session = self.session.anew();
+    async fn single(&self, session: Session<'_, L>, place: usize) -> Result<()> {
         let result = match &self.batch.writes[place] {
             Write::Put(put) => operations::put_item(&session, put, self.now).await,
             Write::Update(update) => operations::update_item(&session, update, self.now).await,
@@ -305,8 +307,9 @@ impl<L: Link> Writing<'_, L> {
         result.map(drop)
     }
 
-    /// Writes several items in one call, again as long as some are left.
-    async fn joined(&self, places: &[usize]) -> Result<Outcomes> {
+    /// Writes several items in one call, again as long as some are left. What is left keeps the session's doubt: an
+    /// attempt that was not answered may have written it.
+    async fn joined(&self, places: &[usize]) -> Outcomes {
         let session = self.session.anew();
         let table = &*self.batch.table;
         let mut outcomes = Vec::with_capacity(places.len());
@@ -316,79 +319,76 @@ impl<L: Link> Writing<'_, L> {
             if rounds > 0
                 && let Err(error) = pause(&session, table, rounds).await
             {
-                if !matches!(error.kind, ErrorKind::Throttled) {
-                    return Err(error);
-                }
-                let refused = |place| (place, Err(throttled(self.session.inner, table)));
-                outcomes.extend(left.into_iter().map(refused));
+                outcomes.extend(all_failed(left, error, table));
                 break;
             }
             let before = left.len();
             match self.write_some(&session, &left).await {
-                Sent::Left(again) => {
+                Ok(again) => {
                     let done = left.iter().filter(|place| !again.contains(place));
                     outcomes.extend(done.map(|place| (*place, Ok(()))));
                     left = again;
                 }
                 // One item that cannot be is no reason for the others: each for itself then.
-                Sent::Refused(error) if error.kind == ErrorKind::InvalidValue => {
+                Err(error) if error.kind == ErrorKind::InvalidValue => {
                     for place in left {
-                        outcomes.push((place, self.single(place).await));
+                        outcomes.push((place, self.single(session.anew(), place).await));
                     }
                     break;
                 }
-                Sent::Refused(error) => {
-                    let own = || Error::new(error.kind, error.message.clone()).of(table);
-                    outcomes.extend(left.into_iter().map(|place| (place, Err(own()))));
+                Err(error) => {
+                    outcomes.extend(all_failed(left, error, table));
                     break;
                 }
             }
             rounds = if left.len() < before { 1 } else { rounds + 1 };
         }
-        Ok(outcomes)
+        outcomes
     }
 
-    async fn write_some(&self, session: &Session<'_, L>, places: &[usize]) -> Sent {
+    /// Sends writes in one call; gives back the places of those that the server had no capacity for.
+    async fn write_some(&self, session: &Session<'_, L>, places: &[usize]) -> Result<Vec<usize>> {
         let table = &*self.batch.table;
         let writes = places.iter().map(|place| &self.batch.writes[*place]);
         let body = translate::batch_write(self.session.inner, table, writes);
-        let answer = match session.call("BatchWriteItem", &body, Repeat::Write).await {
-            Ok(answer) => answer,
-            Err(failure) => {
-                return Sent::Refused(about(self.session.inner, table, true).worded(failure));
-            }
-        };
-        match self.unprocessed(&answer, places) {
-            Ok(left) => Sent::Left(left),
-            Err(error) => Sent::Refused(error),
-        }
+        let answer = session.call("BatchWriteItem", &body, Repeat::Write).await;
+        let answer = answer.map_err(|failure| about(session, table).worded(failure))?;
+        self.unprocessed(&answer, places)
     }
 
-    /// The places of the writes that the service had no room for.
-    fn unprocessed(&self, answer: &Answer, places: &[usize]) -> Result<Vec<usize>> {
-        let mut keys = Vec::new();
-        answer.read(self.session.inner, Repeat::Write, |parser, name| {
+    /// The places of the writes that the server had no capacity for.
+    fn unprocessed(&self, answer: &Answer<'_>, places: &[usize]) -> Result<Vec<usize>> {
+        let mut items = Vec::new();
+        answer.read(|parser, name| {
             if name != "UnprocessedItems" {
                 return parser.skip();
             }
             parser.object(|parser, _| {
                 parser.list(|parser| {
-                    keys.push(read_write(parser)?);
+                    items.push(read_write(parser)?);
                     Some(())
                 })
             })
         })?;
         let table = &*self.batch.table;
-        let mut left = Vec::with_capacity(keys.len());
-        for item in keys {
-            let key = table.key_of(&item)?;
+        let place = |item: &Item| {
+            let key = table.key_of(item).ok()?;
             let own = |place: &&usize| {
                 checked_key(table, &self.batch.writes[**place]).is_ok_and(|own| own == key)
             };
-            left.extend(places.iter().find(own));
-        }
-        Ok(left)
+            places.iter().find(own).copied()
+        };
+        // A write that was not sent cannot come back: then this is the answer to something else.
+        let left = items.iter().map(place).collect::<Option<_>>();
+        left.ok_or_else(|| answer.unreadable())
     }
+}
+
+/// One failure of several writes.
+fn all_failed(places: Vec<usize>, error: Error, table: &Table) -> Outcomes {
+    let errors = error.of_all(places.len()).into_iter();
+    let errors = errors.map(|own: Result<()>| own.map_err(|error| error.of(table)));
+    places.into_iter().zip(errors).collect()
 }
 
 /// Reads a write that comes back, as an item that has its key.

@@ -1,16 +1,20 @@
 //! Sends one call to the service: signed, in its time, again where that is right.
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use mintkey_store::{Error, ErrorKind, Item, Notes, Outcome, Result};
+use mintkey_store::{Error, Notes, Result};
 
+use crate::config::Config;
 use crate::credentials::{self, Identity};
-use crate::errors;
+use crate::errors::{self, Class, Failure, Progress, Refusal};
 use crate::http::{self, Response};
 use crate::json::Parser;
-use crate::link::{Fault, Link};
+use crate::link::{Fault, Link, Why};
 use crate::retry;
 use crate::sign::Signing;
 use crate::store::Inner;
@@ -31,45 +35,43 @@ pub enum Repeat {
     Never,
 }
 
-/// What was answered.
-pub struct Answer {
-    /// The body.
-    pub body: Vec<u8>,
+/// The entries that answers of success have. An answer that has others, and a head that anybody may send, is another
+/// service's.
+const ENTRIES: [&str; 15] = [
+    "Attributes",
+    "ConsumedCapacity",
+    "Count",
+    "Item",
+    "ItemCollectionMetrics",
+    "Items",
+    "LastEvaluatedKey",
+    "Responses",
+    "ScannedCount",
+    "Table",
+    "TableDescription",
+    "TimeToLiveDescription",
+    "TimeToLiveSpecification",
+    "UnprocessedItems",
+    "UnprocessedKeys",
+];
+
+/// An answer of success.
+pub struct Answer<'a> {
+    config: &'a Config,
+    progress: &'a Cell<Progress>,
+    identity: Arc<Identity>,
+    response: Response,
+    repeat: Repeat,
 }
 
-/// The service's no.
-#[derive(Debug, Default)]
-pub struct Refusal {
-    /// Its name.
-    pub code: String,
-    /// Its text.
-    pub message: String,
-    /// The stored item that a condition met.
-    pub item: Option<Item>,
-    /// Whether an earlier attempt may have been carried out.
-    pub doubtful: bool,
-}
-
-/// Why there is no answer.
-pub enum Failure {
-    /// The service refused.
-    Refused(Box<Refusal>),
-    /// Everything else, worded.
-    Failed(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-/// One request to the store: its calls share a deadline.
+/// One request to the store: its calls share a deadline, and what is known of their effect.
 pub struct Session<'a, L> {
     pub inner: &'a Inner,
     pub link: &'a L,
     pub notes: &'a Notes,
-    pub deadline: Instant,
+    pub deadline: Cell<Instant>,
+    /// What the request has done so far.
+    pub progress: Cell<Progress>,
 }
 
 impl<'a, L: Link> Session<'a, L> {
@@ -79,13 +81,22 @@ impl<'a, L: Link> Session<'a, L> {
             inner,
             link,
             notes,
-            deadline: Instant::now() + inner.config.timeout,
+            deadline: Cell::new(Instant::now() + inner.config.timeout),
+            progress: Cell::new(Progress::Nothing),
         }
     }
 
-    /// A session of the same request that begins now.
+    /// A session for a part of the same request that begins now.
     pub fn anew(&self) -> Self {
-        Self::new(self.inner, self.link, self.notes)
+        let session = Self::new(self.inner, self.link, self.notes);
+        session.progress.set(self.progress.get());
+        session
+    }
+
+    /// Gives the next call the whole time again.
+    pub fn restart(&self) {
+        self.deadline
+            .set(Instant::now() + self.inner.config.timeout);
     }
 
     /// Sends a call until it is answered, refused, or must not be sent again.
@@ -94,7 +105,8 @@ impl<'a, L: Link> Session<'a, L> {
         operation: &str,
         body: &str,
         repeat: Repeat,
-    ) -> std::result::Result<Answer, Failure> {
+    ) -> std::result::Result<Answer<'_>, Failure> {
+        let config = &self.inner.config;
         let metered = self.notes.is_metered() && tells_capacity(operation);
         let asking;
         let body = if metered {
@@ -106,20 +118,23 @@ impl<'a, L: Link> Session<'a, L> {
         } else {
             body
         };
-        let mut doubtful = false;
         let mut corrected = false;
         let mut retries = 0;
         loop {
-            let identity = credentials::identity(self).await?;
+            let identity = self.identity().await?;
             let now = time::now() + self.inner.skew.load(Ordering::Relaxed);
             let request = self.request(&identity, operation, body, now)?;
-            let endpoint = &self.inner.credentials.place(&self.inner.config)?.endpoint;
-            let result = self.link.exchange(endpoint, &request, self.deadline).await;
-            let fault = match result {
-                Ok(response) if response.status == 200 => {
+            let endpoint = &self.inner.credentials.place(config)?.endpoint;
+            let exchanged = self.link.exchange(endpoint, &request, self.deadline.get());
+            let failure = match exchanged.await {
+                Ok(response) if response.status == 200 && errors::is_own(&response) => {
                     self.inner.bucket.refill(retries > 0);
                     let answer = Answer {
-                        body: response.body,
+                        config,
+                        progress: &self.progress,
+                        identity,
+                        response,
+                        repeat,
                     };
                     if metered {
                         answer.note_capacity(self.notes);
@@ -127,65 +142,102 @@ impl<'a, L: Link> Session<'a, L> {
                     return Ok(answer);
                 }
                 Ok(response) => {
-                    let mut refusal = refusal(&response);
-                    let kind = errors::classify(&refusal, response.status);
-                    if !corrected
-                        && match kind {
-                            errors::Class::Expired => {
-                                self.inner.credentials.forget(&identity);
-                                true
-                            }
-                            errors::Class::Signature => self.correct_clock(&response, now),
-                            _ => false,
-                        }
-                    {
+                    let refusal = Refusal::read(&response, &identity);
+                    if !corrected && self.correct(&refusal, &identity, &response, now) {
                         corrected = true;
                         continue;
                     }
-                    doubtful |= kind == errors::Class::Broken;
-                    refusal.doubtful = doubtful;
-                    match kind {
-                        errors::Class::Throttled => self.notes.throttle(),
-                        errors::Class::Broken if repeat != Repeat::Never => {}
-                        _ => return Err(Failure::Refused(Box::new(refusal))),
+                    let (again, failure) = self.refused(refusal, repeat);
+                    if !again {
+                        return Err(failure);
                     }
-                    Err(refusal)
+                    failure
                 }
                 Err(fault) => {
-                    doubtful |= fault.sent;
-                    if fault.why.is_final() || (fault.sent && repeat == Repeat::Never) {
-                        return Err(self.fault(&fault, repeat, doubtful));
+                    if fault.sent {
+                        self.doubt(repeat);
                     }
-                    Ok(fault)
+                    let again = !fault.why.is_final() && (!fault.sent || repeat != Repeat::Never);
+                    let failure = self.fault(&fault);
+                    if !again {
+                        return Err(failure);
+                    }
+                    failure
                 }
             };
-            if retries >= self.inner.config.retries || !self.inner.bucket.pay() {
-                return Err(match fault {
-                    Ok(fault) => self.fault(&fault, repeat, doubtful),
-                    Err(refusal) => Failure::Refused(Box::new(refusal)),
-                });
+            if retries >= config.retries || !self.inner.bucket.pay() {
+                return Err(failure);
             }
-            let pause = self.link.pause(retry::pause(retries), self.deadline).await;
-            if let Err(stop) = pause {
-                return Err(match fault {
-                    // The reason that it had to wait says more than that the time is over.
-                    Err(refusal) if matches!(stop.why, crate::link::Why::Late) => {
-                        Failure::Refused(Box::new(refusal))
-                    }
-                    _ => self.fault(&stop, repeat, doubtful),
+            let pause = self.link.pause(retry::pause(retries), self.deadline.get());
+            if let Err(stop) = pause.await {
+                return Err(match (&failure, &stop.why) {
+                    // Why it had to wait says more than that the time is over.
+                    (Failure::Refused(_), Why::Late) => failure,
+                    _ => self.fault(&stop),
                 });
             }
             retries += 1;
         }
     }
 
-    fn fault(&self, fault: &Fault, repeat: Repeat, doubtful: bool) -> Failure {
-        let outcome = if repeat != Repeat::Read && doubtful {
-            Outcome::Unknown
-        } else {
-            Outcome::NotApplied
+    /// The credentials for the next attempt.
+    async fn identity(&self) -> Result<Arc<Identity>> {
+        let identity = credentials::identity(self).await;
+        identity.map_err(|error| match self.progress.get() {
+            Progress::Unsure => errors::interrupted_by(&self.inner.config, error),
+            Progress::Nothing | Progress::Earlier => error,
+        })
+    }
+
+    /// Notes that an attempt may have been carried out.
+    fn doubt(&self, repeat: Repeat) {
+        if repeat != Repeat::Read {
+            self.progress.set(Progress::Unsure);
+        }
+    }
+
+    /// Notes what a refusal says of the request, and whether another attempt may be made.
+    fn refused(&self, mut refusal: Refusal, repeat: Repeat) -> (bool, Failure) {
+        let again = match refusal.class {
+            Class::Throttled => {
+                self.notes.throttle();
+                true
+            }
+            Class::Failed => {
+                self.doubt(repeat);
+                repeat != Repeat::Never
+            }
+            Class::Foreign => {
+                self.doubt(repeat);
+                false
+            }
+            _ => false,
         };
-        Failure::Failed(errors::fault(self.inner, fault, outcome))
+        refusal.doubtful = self.progress.get() == Progress::Unsure;
+        (again, Failure::Refused(Box::new(refusal)))
+    }
+
+    fn fault(&self, fault: &Fault) -> Failure {
+        let outcome = self.progress.get().outcome();
+        Failure::Failed(errors::fault(&self.inner.config, fault, outcome))
+    }
+
+    /// Mends what a refusal complains about: the credentials, or the clock. True: another attempt may succeed.
+    fn correct(
+        &self,
+        refusal: &Refusal,
+        identity: &Arc<Identity>,
+        response: &Response,
+        signed: i64,
+    ) -> bool {
+        match refusal.class {
+            Class::Expired => {
+                self.inner.credentials.forget(identity);
+                true
+            }
+            Class::Signature | Class::Skewed => self.correct_clock(response, signed),
+            _ => false,
+        }
     }
 
     fn request(
@@ -248,37 +300,12 @@ impl<'a, L: Link> Session<'a, L> {
     }
 }
 
-/// Reads a refusal; what is none has no name.
-fn refusal(response: &Response) -> Refusal {
-    let mut refusal = Refusal::default();
-    let Ok(text) = std::str::from_utf8(&response.body) else {
-        return refusal;
-    };
-    let read = Parser::new(text).object(|parser, name| {
-        match &*name {
-            "__type" => {
-                let name = parser.string()?;
-                let own = name.rsplit('#').next().unwrap_or(&name);
-                own.clone_into(&mut refusal.code);
-            }
-            "message" | "Message" => refusal.message = parser.string()?.into_owned(),
-            "Item" => refusal.item = Some(parser.item()?),
-            _ => parser.skip()?,
-        }
-        Some(())
-    });
-    if read.is_none() {
-        refusal.code.clear();
-    }
-    refusal
-}
-
 /// Whether an operation can tell the capacity units that it takes.
 fn tells_capacity(operation: &str) -> bool {
     operation.ends_with("Item") || matches!(operation, "Query" | "Scan")
 }
 
-impl Answer {
+impl Answer<'_> {
     /// Notes the capacity units that the service has counted.
     fn note_capacity(&self, notes: &Notes) {
         let one = |parser: &mut Parser<'_>| {
@@ -292,38 +319,40 @@ impl Answer {
             })
         };
         // What cannot be read is told by whoever reads the rest of the answer.
-        let _ = std::str::from_utf8(&self.body).ok().and_then(|text| {
-            Parser::new(text).object(|parser, name| match &*name {
-                "ConsumedCapacity" if parser.is_list() => parser.list(one),
-                "ConsumedCapacity" => one(parser),
-                _ => parser.skip(),
-            })
-        });
+        let _ = std::str::from_utf8(&self.response.body)
+            .ok()
+            .and_then(|text| {
+                Parser::new(text).object(|parser, name| match &*name {
+                    "ConsumedCapacity" if parser.is_list() => parser.list(one),
+                    "ConsumedCapacity" => one(parser),
+                    _ => parser.skip(),
+                })
+            });
     }
 
-    /// Reads the body; `read` is told every entry.
+    /// Reads the body; `read` is given every entry.
     pub fn read(
         &self,
-        inner: &Inner,
-        repeat: Repeat,
-        read: impl for<'p> FnMut(&mut Parser<'p>, std::borrow::Cow<'p, str>) -> Option<()>,
+        mut read: impl for<'p> FnMut(&mut Parser<'p>, Cow<'p, str>) -> Option<()>,
     ) -> Result<()> {
-        let text = std::str::from_utf8(&self.body).ok();
-        text.and_then(|text| Parser::new(text).object(read))
-            .ok_or_else(|| {
-                let outcome = if repeat == Repeat::Read {
-                    Outcome::NotApplied
-                } else {
-                    Outcome::Unknown
-                };
-                Error::new(
-                    ErrorKind::Unavailable(outcome),
-                    format!(
-                        "{}: the answer is none of DynamoDB's: does something else stand between, or listen at this \
-                         endpoint?",
-                        inner.config.address
-                    ),
-                )
+        let marked = errors::is_marked(&self.response);
+        let text = std::str::from_utf8(&self.response.body).ok();
+        text.and_then(|text| {
+            Parser::new(text).object(|parser, name| {
+                let known = marked || ENTRIES.contains(&&*name);
+                known.then_some(())?;
+                read(parser, name)
             })
+        })
+        .ok_or_else(|| self.unreadable())
+    }
+
+    /// The error for an answer that is not one to this call.
+    pub fn unreadable(&self) -> Error {
+        if self.repeat != Repeat::Read {
+            self.progress.set(Progress::Unsure);
+        }
+        let outcome = self.progress.get().outcome();
+        errors::unreadable(self.config, &self.response, &self.identity, outcome)
     }
 }

@@ -7,8 +7,8 @@ use mintkey_store::{
     Error, ErrorKind, Index, KeyAttribute, KeyKind, Name, Outcome, Projection, Reply, Result, Table,
 };
 
-use crate::calls::{Answer, Failure, Repeat, Session};
-use crate::errors::{self, About};
+use crate::calls::{Answer, Repeat, Session};
+use crate::errors::{self, About, Class, Failure, Progress};
 use crate::json::{self, Parser};
 use crate::link::Link;
 use crate::store::Inner;
@@ -19,9 +19,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a table may take. An index over many rows may take longer: it goes on without us.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-const MISSING: &str = "ResourceNotFoundException";
-const IN_USE: &str = "ResourceInUseException";
 
 /// What the service says of a table.
 #[derive(Debug, Default)]
@@ -81,15 +78,15 @@ pub async fn exists<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<
 pub async fn create<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<Reply> {
     check_shape(table)?;
     let inner = session.inner;
-    let mut wait = Wait::new(inner, session.link);
+    let mut wait = Wait::new(session);
     let mut made = false;
     loop {
-        let session = session.anew();
-        match describe(&session, table).await? {
+        session.restart();
+        match describe(session, table).await? {
             None if made => {}
             None => {
                 let body = create_body(inner, table)?;
-                made = send(&session, table, "CreateTable", &body, &[IN_USE]).await?;
+                made = send(session, table, "CreateTable", &body, &[Class::TableBusy]).await?;
                 // Small tables of a local server are there at once.
                 continue;
             }
@@ -100,28 +97,35 @@ pub async fn create<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<
                     None => break,
                     Some(index) => {
                         let body = index_body(inner, table, index);
-                        send(&session, table, "UpdateTable", &body, &[IN_USE]).await?;
+                        send(session, table, "UpdateTable", &body, &[Class::TableBusy]).await?;
                     }
                 }
             }
         }
         wait.pause(table).await?;
     }
-    expire(&session.anew(), table).await?;
+    session.restart();
+    expire(session, table).await?;
     Ok(Reply::Done)
 }
 
 /// Drops a table and waits until it is gone.
 pub async fn delete<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<Reply> {
-    let inner = session.inner;
-    let mut wait = Wait::new(inner, session.link);
+    let mut wait = Wait::new(session);
     loop {
-        let session = session.anew();
-        let body = Body::new(inner, table).finish();
-        send(&session, table, "DeleteTable", &body, &[IN_USE, MISSING]).await?;
+        session.restart();
+        let body = Body::new(session.inner, table).finish();
+        send(
+            session,
+            table,
+            "DeleteTable",
+            &body,
+            &[Class::TableBusy, Class::TableMissing],
+        )
+        .await?;
         // It says so, and then takes its time.
-        let session = session.anew();
-        if describe(&session, table).await?.is_none() {
+        session.restart();
+        if describe(session, table).await?.is_none() {
             return Ok(Reply::Done);
         }
         wait.pause(table).await?;
@@ -130,17 +134,15 @@ pub async fn delete<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<
 
 /// Waits between looks, for a limited time.
 struct Wait<'a, L> {
-    inner: &'a Inner,
-    link: &'a L,
+    session: &'a Session<'a, L>,
     until: Instant,
     next: Duration,
 }
 
 impl<'a, L: Link> Wait<'a, L> {
-    fn new(inner: &'a Inner, link: &'a L) -> Self {
+    fn new(session: &'a Session<'a, L>) -> Self {
         Self {
-            inner,
-            link,
+            session,
             until: Instant::now() + PATIENCE,
             next: FIRST_PAUSE,
         }
@@ -159,8 +161,11 @@ impl<'a, L: Link> Wait<'a, L> {
             )
             .of(table));
         }
-        let paused = self.link.pause(self.next, self.until).await;
-        paused.map_err(|fault| errors::fault(self.inner, &fault, Outcome::Unknown).of(table))?;
+        let outcome = self.session.progress.get().outcome();
+        let paused = self.session.link.pause(self.next, self.until).await;
+        paused.map_err(|fault| {
+            errors::fault(&self.session.inner.config, &fault, outcome).of(table)
+        })?;
         self.next = (self.next * 2).min(LAST_PAUSE);
         Ok(())
     }
@@ -261,43 +266,45 @@ fn missing_index<'a>(table: &'a Table, found: &Described) -> Result<Option<&'a I
     Ok(None)
 }
 
-const fn about<'a>(inner: &'a Inner, table: &'a Table, writes: bool) -> About<'a> {
+const fn about<'a, L>(session: &'a Session<'_, L>, table: &'a Table) -> About<'a> {
     About {
-        inner,
+        config: &session.inner.config,
         table,
         key: None,
-        writes,
+        progress: &session.progress,
     }
 }
 
-/// Sends a call that changes a table. False: it was refused with one of the codes that are all right.
+/// Sends a call that changes a table. False: it was refused with one of the meanings that are all right.
 async fn send<L: Link>(
     session: &Session<'_, L>,
     table: &Table,
     operation: &str,
     body: &str,
-    fine: &[&str],
+    fine: &[Class],
 ) -> Result<bool> {
     match session.call(operation, body, Repeat::Write).await {
         Ok(answer) => {
-            answer.read(session.inner, Repeat::Write, |parser, _| parser.skip())?;
+            answer.read(|parser, _| parser.skip())?;
+            // Until the table is ready, any failure leaves a table that is partly made.
+            session.progress.set(Progress::Earlier);
             Ok(true)
         }
-        Err(Failure::Refused(refusal)) if fine.contains(&refusal.code.as_str()) => Ok(false),
-        Err(failure) => Err(about(session.inner, table, true).worded(failure)),
+        Err(Failure::Refused(refusal)) if fine.contains(&refusal.class) => Ok(false),
+        Err(failure) => Err(about(session, table).worded(failure)),
     }
 }
 
-async fn look<L: Link>(
-    session: &Session<'_, L>,
+async fn look<'s, L: Link>(
+    session: &'s Session<'_, L>,
     table: &Table,
     operation: &str,
-) -> Result<Option<Answer>> {
+) -> Result<Option<Answer<'s>>> {
     let body = Body::new(session.inner, table).finish();
     match session.call(operation, &body, Repeat::Read).await {
         Ok(answer) => Ok(Some(answer)),
-        Err(Failure::Refused(refusal)) if refusal.code == MISSING => Ok(None),
-        Err(failure) => Err(about(session.inner, table, false).worded(failure)),
+        Err(Failure::Refused(refusal)) if refusal.class == Class::TableMissing => Ok(None),
+        Err(failure) => Err(about(session, table).worded(failure)),
     }
 }
 
@@ -306,7 +313,7 @@ async fn describe<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<Op
         return Ok(None);
     };
     let mut found = Described::default();
-    answer.read(session.inner, Repeat::Read, |parser, name| {
+    answer.read(|parser, name| {
         if name != "Table" {
             return parser.skip();
         }
@@ -387,10 +394,10 @@ async fn expire<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<()> 
         return Ok(());
     };
     let Some(answer) = look(session, table, "DescribeTimeToLive").await? else {
-        return Err(about(session.inner, table, false).missing().of(table));
+        return Err(about(session, table).missing().of(table));
     };
     let (mut status, mut attribute) = (String::new(), String::new());
-    answer.read(session.inner, Repeat::Read, |parser, name| {
+    answer.read(|parser, name| {
         if name != "TimeToLiveDescription" {
             return parser.skip();
         }

@@ -1,53 +1,267 @@
 //! What the service and the network say, in the words of the contract.
 
-use mintkey_store::{Error, ErrorKind, Key, Outcome, Table};
+use std::cell::Cell;
 
-use crate::calls::{Failure, Refusal};
+use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Table};
+
+use crate::config::Config;
+use crate::credentials::Identity;
+use crate::http::Response;
+use crate::json::Parser;
 use crate::link::{Fault, Why};
-use crate::store::Inner;
 
-/// The kinds of refusal that matter before anybody knows what was asked.
+/// The characters of a foreign answer that a message shows.
+const SHOWN: usize = 80;
+
+/// What a request may have done already when one of its calls fails.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Class {
-    /// Not carried out, and welcome later.
-    Throttled,
-    /// The server failed: whether it was carried out, nobody knows.
-    Broken,
-    /// The credentials have expired.
-    Expired,
-    /// The signature is not accepted, perhaps because of the clock.
-    Signature,
-    /// Everything else.
-    Final,
+pub enum Progress {
+    /// Nothing.
+    Nothing,
+    /// Earlier calls were carried out, which is known; the failed one was not.
+    Earlier,
+    /// A write was sent and not answered, so it may have been carried out. No refusal of a later attempt changes that.
+    Unsure,
 }
 
-/// The kind of a refusal.
-pub fn classify(refusal: &Refusal, status: u16) -> Class {
-    match refusal.code.as_str() {
-        "ProvisionedThroughputExceededException"
-        | "ThrottlingException"
-        | "Throttling"
-        | "RequestLimitExceeded"
-        | "TooManyRequestsException"
-        | "TransactionConflictException"
-        | "TransactionInProgressException"
-        | "ReplicatedWriteConflictException" => Class::Throttled,
-        "ExpiredTokenException" | "ExpiredToken" => Class::Expired,
-        "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
-        | "RequestExpired"
-        | "RequestTimeTooSkewed"
-        | "RequestInTheFuture"
-        | "AuthFailure" => Class::Signature,
-        _ if status == 429 => Class::Throttled,
-        _ if status >= 500 => Class::Broken,
-        _ => Class::Final,
+impl Progress {
+    /// The outcome of a request that ends with a failure now.
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Nothing => Outcome::NotApplied,
+            Self::Earlier | Self::Unsure => Outcome::Unknown,
+        }
+    }
+}
+
+/// Why a call was not done.
+pub enum Failure {
+    /// The server refused it, or something that is not the server answered.
+    Refused(Box<Refusal>),
+    /// Everything else, worded.
+    Failed(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// An answer other than success.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What it means.
+    pub class: Class,
+    /// The exception's name; empty if the answer is not DynamoDB's.
+    pub code: String,
+    /// The exception's message, or what was answered instead of one.
+    pub message: String,
+    /// The stored item that a condition met.
+    pub item: Option<Item>,
+    /// Whether an attempt of the same write may have been carried out.
+    pub doubtful: bool,
+}
+
+/// What a refusal means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Class {
+    /// The condition of a write was false.
+    ConditionFailed,
+    /// There is no such table.
+    TableMissing,
+    /// The table is being created, changed or deleted.
+    TableBusy,
+    /// Too many tables are, or are being changed.
+    TableLimit,
+    /// The call is not valid, or asks for what cannot be stored.
+    Invalid,
+    /// The items of one partition key are too large together.
+    CollectionFull,
+    /// The credentials lack a permission.
+    Denied,
+    /// The credentials are not known.
+    NotAccepted,
+    /// The signature is not accepted, perhaps because of the clock.
+    Signature,
+    /// The time of the signature is not accepted.
+    Skewed,
+    /// The credentials have expired.
+    Expired,
+    /// Too many requests: another attempt may succeed later.
+    Throttled,
+    /// Another refusal of DynamoDB's.
+    Other,
+    /// The server, or something before it, failed or is overloaded: whether the call was carried out is unknown, and
+    /// another attempt may succeed.
+    Failed,
+    /// Not an answer of DynamoDB's: whether the call reached it is unknown.
+    Foreign,
+}
+
+impl Class {
+    /// The meaning of an exception's name in an answer with this status. Only a name that DynamoDB uses says that the
+    /// call was not carried out.
+    fn of(code: &str, status: u16) -> Self {
+        let named = match code {
+            "ConditionalCheckFailedException" => Self::ConditionFailed,
+            "ResourceNotFoundException" => Self::TableMissing,
+            "ResourceInUseException" | "TableInUseException" => Self::TableBusy,
+            "LimitExceededException" => Self::TableLimit,
+            "ValidationException" | "SerializationException" => Self::Invalid,
+            "ItemCollectionSizeLimitExceededException" => Self::CollectionFull,
+            "AccessDeniedException" | "AccessDenied" => Self::Denied,
+            "UnrecognizedClientException"
+            | "IncompleteSignatureException"
+            | "IncompleteSignature"
+            | "InvalidClientTokenId"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException"
+            | "OptInRequired" => Self::NotAccepted,
+            "InvalidSignatureException" | "SignatureDoesNotMatch" | "AuthFailure" => {
+                Self::Signature
+            }
+            "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => Self::Skewed,
+            "ExpiredTokenException" | "ExpiredToken" => Self::Expired,
+            "ProvisionedThroughputExceededException"
+            | "ThrottlingException"
+            | "Throttling"
+            | "RequestLimitExceeded"
+            | "TooManyRequestsException"
+            | "TransactionConflictException"
+            | "TransactionInProgressException"
+            | "ReplicatedWriteConflictException" => Self::Throttled,
+            "UnknownOperationException" => Self::Other,
+            _ => Self::Foreign,
+        };
+        match (named, status) {
+            (Self::Throttled, 400..) => named,
+            (_, 500..) | (Self::Foreign, 408 | 429) => Self::Failed,
+            (_, 400..) => named,
+            _ => Self::Foreign,
+        }
+    }
+}
+
+impl Refusal {
+    /// Reads an answer other than success.
+    pub fn read(response: &Response, identity: &Identity) -> Self {
+        let mut refusal = Self {
+            class: Class::Foreign,
+            code: String::new(),
+            message: String::new(),
+            item: None,
+            doubtful: false,
+        };
+        let text = std::str::from_utf8(&response.body).unwrap_or_default();
+        let read = Parser::new(text).object(|parser, name| {
+            match &*name {
+                "__type" => {
+                    let name = parser.string()?;
+                    let own = name.rsplit('#').next().unwrap_or(&name);
+                    own.clone_into(&mut refusal.code);
+                }
+                "message" | "Message" => refusal.message = parser.string()?.into_owned(),
+                "Item" => refusal.item = Some(parser.item()?),
+                _ => parser.skip()?,
+            }
+            Some(())
+        });
+        if read.is_none() {
+            refusal.code.clear();
+        }
+        refusal.class = Class::of(&refusal.code, response.status);
+        if refusal.code.is_empty() {
+            refusal.message = shown(response, identity);
+        }
+        refusal
+    }
+
+    /// What was answered, for messages.
+    fn said(&self) -> String {
+        if self.code.is_empty() {
+            self.message.clone()
+        } else {
+            format!("{}: {}", self.code, self.message)
+        }
+    }
+}
+
+/// Status and start of an answer that is not DynamoDB's.
+fn shown(response: &Response, identity: &Identity) -> String {
+    let status = response.status;
+    let body = String::from_utf8_lossy(&response.body);
+    let words: Vec<&str> = body.split_whitespace().take(SHOWN).collect();
+    let words = words.join(" ");
+    let start: String = words.chars().take(SHOWN).collect();
+    if identity.is_part_of(&start) {
+        return format!("status {status}, a body that repeats the credentials");
+    }
+    match start.as_str() {
+        "" => format!("status {status}, no body"),
+        start if start.len() < words.len() => format!("status {status}, body {start:?}…"),
+        start => format!("status {status}, body {start:?}"),
+    }
+}
+
+/// Whether an answer of success can be DynamoDB's: the head says so, or says nothing else.
+pub fn is_own(response: &Response) -> bool {
+    is_marked(response)
+        || (response.content_type.as_deref())
+            .is_none_or(|kind| kind.starts_with("application/json"))
+}
+
+/// Whether the head of an answer is that of a service of AWS, or of one that speaks its protocol. Of these, AWS and
+/// DynamoDB Local send a request id; `ScyllaDB` Alternator sends the content type, or can be told not to.
+pub fn is_marked(response: &Response) -> bool {
+    let kind = response.content_type.as_deref();
+    response.is_aws || kind.is_some_and(|kind| kind.starts_with("application/x-amz-json"))
+}
+
+/// The error for an answer that is not DynamoDB's, or cannot be read.
+pub fn foreign(config: &Config, said: &str, outcome: Outcome) -> Error {
+    Error::new(
+        ErrorKind::Unavailable(outcome),
+        format!(
+            "{}: the answer is not DynamoDB's ({said}): {}; check ?endpoint=, and proxies or gateways on the way",
+            config.address,
+            outcome.words()
+        ),
+    )
+}
+
+/// The error for an answer of success that cannot be read.
+pub fn unreadable(
+    config: &Config,
+    response: &Response,
+    identity: &Identity,
+    outcome: Outcome,
+) -> Error {
+    foreign(config, &shown(response, identity), outcome)
+}
+
+/// The error for a write of which an attempt may have been carried out, when something else fails before the next.
+pub fn interrupted_by(config: &Config, error: Error) -> Error {
+    let unknown = Outcome::Unknown;
+    match error.kind {
+        ErrorKind::Unavailable(Outcome::Unknown)
+        | ErrorKind::Timeout(Outcome::Unknown)
+        | ErrorKind::Interrupted(_) => error,
+        _ => Error::new(
+            ErrorKind::Unavailable(unknown),
+            format!(
+                "{}: an attempt was not answered, and the next one failed ({}): {}",
+                config.address,
+                error.message,
+                unknown.words()
+            ),
+        )
+        .caused_by(error),
     }
 }
 
 /// The error for a missing answer.
-pub fn fault(inner: &Inner, fault: &Fault, outcome: Outcome) -> Error {
-    let config = &inner.config;
+pub fn fault(config: &Config, fault: &Fault, outcome: Outcome) -> Error {
     let address = &config.address;
     let fate = outcome.words();
     let unavailable = |text: String| {
@@ -72,7 +286,7 @@ pub fn fault(inner: &Inner, fault: &Fault, outcome: Outcome) -> Error {
         }
         Why::Broken(error) => unavailable(format!("the connection broke ({error})")),
         Why::Garbage => {
-            unavailable("the answer is no HTTP; does something else listen there?".to_owned())
+            unavailable("the answer is not HTTP; does another service listen there?".to_owned())
         }
         Why::Untrusted(reason) => unavailable(format!("no secure connection ({reason})")),
         Why::Forked => unavailable(
@@ -103,11 +317,11 @@ pub fn fault(inner: &Inner, fault: &Fault, outcome: Outcome) -> Error {
 /// What a refusal is about.
 #[derive(Clone, Copy)]
 pub struct About<'a> {
-    pub inner: &'a Inner,
+    pub config: &'a Config,
     pub table: &'a Table,
     pub key: Option<&'a Key>,
-    /// Whether it was a write.
-    pub writes: bool,
+    /// What the request has done so far.
+    pub progress: &'a Cell<Progress>,
 }
 
 impl About<'_> {
@@ -136,31 +350,29 @@ impl About<'_> {
     }
 
     fn explained(&self, refusal: &Refusal) -> Error {
-        let address = &self.inner.config.address;
+        let address = &self.config.address;
+        let outcome = self.progress.get().outcome();
+        let fate = outcome.words();
         let Refusal { code, message, .. } = refusal;
-        let outcome = if self.writes && refusal.doubtful {
-            Outcome::Unknown
-        } else {
-            Outcome::NotApplied
-        };
+        let said = refusal.said();
         let unavailable = |text: &str| {
             Error::new(
                 ErrorKind::Unavailable(outcome),
-                format!("{address}: {text}: {}", outcome.words()),
+                format!("{address}: {text}: {fate}"),
             )
         };
-        match code.as_str() {
-            _ if outcome == Outcome::Unknown => unavailable(&format!(
-                "the connection broke or the server failed, and then it answered {code} ({message})"
+        match refusal.class {
+            Class::Foreign => foreign(self.config, &said, outcome),
+            Class::Failed => unavailable(&format!("the server failed ({said})")),
+            _ if refusal.doubtful => unavailable(&format!(
+                "an attempt was not answered, and the next one was refused ({said})"
             )),
-            "ResourceNotFoundException" => self.missing(),
-            "ResourceInUseException" | "LimitExceededException" | "TableInUseException" => {
-                unavailable(&format!(
-                    "the table is being changed ({message}); try again later"
-                ))
-            }
-            "ValidationException" => self.invalid(message),
-            "ItemCollectionSizeLimitExceededException" => Error::new(
+            Class::TableMissing => self.missing(),
+            Class::TableBusy | Class::TableLimit => unavailable(&format!(
+                "the table is being changed ({message}); try again later"
+            )),
+            Class::Invalid => self.invalid(message),
+            Class::CollectionFull => Error::new(
                 ErrorKind::Unsupported,
                 format!(
                     "{}: the items of one partition key may have 10 GB together where the table has local indexes \
@@ -168,54 +380,39 @@ impl About<'_> {
                     self.table.model
                 ),
             ),
-            "AccessDeniedException" | "AccessDenied" => Error::configuration(format!(
+            Class::Denied => Error::configuration(format!(
                 "{address}: these credentials may not do that ({message}): allow it in their IAM policy"
             )),
-            "UnrecognizedClientException"
-            | "InvalidSignatureException"
-            | "SignatureDoesNotMatch"
-            | "IncompleteSignatureException"
-            | "IncompleteSignature"
-            | "InvalidClientTokenId"
-            | "MissingAuthenticationToken"
-            | "MissingAuthenticationTokenException"
-            | "AuthFailure"
-            | "OptInRequired" => Error::configuration(format!(
-                "{address}: the credentials are not accepted ({code}): look at the access key, its secret and the \
-                 region"
+            Class::NotAccepted | Class::Signature => Error::configuration(format!(
+                "{address}: the credentials are not accepted ({code}): check the access key, its secret and the region"
             )),
-            "ExpiredTokenException"
-            | "ExpiredToken"
-            | "RequestExpired"
-            | "RequestTimeTooSkewed"
-            | "RequestInTheFuture" => Error::configuration(format!(
+            Class::Expired | Class::Skewed => Error::configuration(format!(
                 "{address}: the credentials have expired, or the clock of this machine is wrong ({code}): renew \
                  them, for example with aws sso login"
             )),
-            "" => unavailable(
-                "the answer is none of DynamoDB's; does something else stand between, or listen at this endpoint?",
-            ),
-            _ if matches!(crate::errors::classify(refusal, 0), Class::Throttled) => Error::new(
+            Class::Throttled => Error::new(
                 ErrorKind::Throttled,
                 format!(
-                    "{address}: DynamoDB asks for fewer requests to table {:?} ({code}): nothing was done; slow down \
+                    "{address}: DynamoDB asks for fewer requests to table {:?} ({code}): {fate}; slow down \
                      (rate_limit=), or raise the table's capacity",
                     self.table.name
                 ),
             ),
-            _ => unavailable(&format!("the server answered {code} ({message})")),
+            Class::ConditionFailed | Class::Other => {
+                unavailable(&format!("the server refused the call ({said})"))
+            }
         }
     }
 
     /// The table is not there.
     pub fn missing(&self) -> Error {
         let Table { name, model, .. } = self.table;
-        let shown = format!("{}{name}", self.inner.config.prefix);
+        let shown = format!("{}{name}", self.config.prefix);
         Error::new(
             ErrorKind::TableMissing,
             format!(
                 "there is no table {shown:?} in {}: call {model}.create_table() once",
-                self.inner.config.address
+                self.config.address
             ),
         )
     }

@@ -133,6 +133,10 @@ pub struct Response {
     pub status: u16,
     /// The server's time, as it wrote it.
     pub date: Option<String>,
+    /// The body's type.
+    pub content_type: Option<String>,
+    /// Whether the head has a field that services of AWS and their likenesses send: `x-amzn-requestid`, `x-amz-crc32`.
+    pub is_aws: bool,
     /// Whether the connection can carry another request.
     pub keep_alive: bool,
     /// The body.
@@ -267,9 +271,8 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Garbage> {
     let mut head = Head {
         response: Response {
             status: parsed.code.unwrap_or(0),
-            date: None,
             keep_alive: parsed.version == Some(1),
-            body: Vec::new(),
+            ..Response::default()
         },
         start,
         length: Length::ToEnd,
@@ -286,6 +289,10 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Garbage> {
             head.response.keep_alive = false;
         } else if is("date") {
             head.response.date = Some(value.to_owned());
+        } else if is("content-type") {
+            head.response.content_type = Some(value.to_ascii_lowercase());
+        } else if is("x-amzn-requestid") || is("x-amz-crc32") {
+            head.response.is_aws = true;
         }
     }
     match head.length {

@@ -2,17 +2,16 @@
 
 use mintkey_store::size::{self, MAX_ITEM};
 use mintkey_store::{
-    Action, Delete, Error, ErrorKind, Get, Guard, Item, Key, Name, Operation, Outcome, Put, Reply,
-    Request, Result, Row, Table, Update, Value, update,
+    Action, Delete, Error, ErrorKind, Get, Guard, Item, Key, Name, Operation, Put, Reply, Request,
+    Result, Row, Table, Update, Value, update,
 };
 
-use crate::calls::{Answer, Failure, Refusal, Repeat, Session};
-use crate::errors::About;
+use crate::calls::{Answer, Repeat, Session};
+use crate::errors::{About, Class, Failure, Refusal};
 use crate::link::Link;
 use crate::store::Inner;
 use crate::{batches, catalog, reading, translate};
 
-const CONDITION: &str = "ConditionalCheckFailedException";
 /// How often a write is tried when the row keeps changing between two calls.
 const ATTEMPTS: usize = 5;
 
@@ -55,32 +54,26 @@ fn check_name(inner: &Inner, table: &Table) -> Result<()> {
 }
 
 impl<L: Link> Session<'_, L> {
-    const fn about<'b>(&'b self, table: &'b Table, key: &'b Key, writes: bool) -> About<'b> {
+    const fn about<'b>(&'b self, table: &'b Table, key: &'b Key) -> About<'b> {
         About {
-            inner: self.inner,
+            config: &self.inner.config,
             table,
             key: Some(key),
-            writes,
+            progress: &self.progress,
         }
     }
 
     /// Reads the row of a key as it lies there, expired or not.
     async fn look(&self, table: &Table, key: &Key, body: &str) -> Result<Option<Item>> {
         let answer = self.call("GetItem", body, Repeat::Read).await;
-        let answer = answer.map_err(|failure| self.about(table, key, false).worded(failure))?;
-        self.item(&answer, "Item", Repeat::Read, table)
+        let answer = answer.map_err(|failure| self.about(table, key).worded(failure))?;
+        Self::item(&answer, "Item", table)
     }
 
-    fn item(
-        &self,
-        answer: &Answer,
-        entry: &str,
-        repeat: Repeat,
-        table: &Table,
-    ) -> Result<Option<Item>> {
+    fn item(answer: &Answer<'_>, entry: &str, table: &Table) -> Result<Option<Item>> {
         let mut item = None;
         answer
-            .read(self.inner, repeat, |parser, name| {
+            .read(|parser, name| {
                 if name == entry {
                     item = Some(parser.item()?);
                     Some(())
@@ -222,13 +215,13 @@ pub async fn put_item<L: Link>(session: &Session<'_, L>, put: &Put, now: i64) ->
     }
     let condition = translate::guard(table, guard, now, false);
     let body = translate::put(session.inner, table, &put.item, condition.as_ref());
-    let about = session.about(table, &key, true);
+    let about = session.about(table, &key);
     let refusal = match session.call("PutItem", &body, repeat(guard, true)).await {
         Ok(answer) => {
-            session.item(&answer, "", Repeat::Write, table)?;
+            Session::<L>::item(&answer, "", table)?;
             return Ok(Reply::Done);
         }
-        Err(Failure::Refused(refusal)) if refusal.code == CONDITION => refusal,
+        Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
         Err(failure) => return Err(about.worded(failure)),
     };
     let mut refusal = refusal;
@@ -240,8 +233,7 @@ pub async fn put_item<L: Link>(session: &Session<'_, L>, put: &Put, now: i64) ->
             return Ok(Reply::Done);
         }
         let version = |name: &Name| put.item.get(name).cloned();
-        let plain = guard.version.is_none() && guard.row != Row::Absent;
-        if !plain && !lost_race(guard, version, stored.as_ref()) {
+        if !lost_race(guard, version, stored.as_ref()) {
             return Err(about.refused(&refusal));
         }
     }
@@ -262,20 +254,23 @@ pub async fn delete_item<L: Link>(
     }
     let condition = translate::guard(table, guard, now, false);
     let body = translate::delete(session.inner, table, key, condition.as_ref());
-    let about = session.about(table, key, true);
+    let about = session.about(table, key);
     let mut refusal = match session.call("DeleteItem", &body, repeat(guard, true)).await {
         Ok(answer) => {
-            session.item(&answer, "", Repeat::Write, table)?;
+            Session::<L>::item(&answer, "", table)?;
             return Ok(Reply::Done);
         }
-        Err(Failure::Refused(refusal)) if refusal.code == CONDITION => refusal,
+        Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
         Err(failure) => return Err(about.worded(failure)),
     };
     let write = Write::new(table, table, key, guard, false);
     let stored = session.met(&write, &mut refusal, now).await?;
-    if refusal.doubtful && stored.is_none() {
-        // Whoever it was: what was to go is gone.
-        return Ok(Reply::Done);
+    if refusal.doubtful {
+        // Whoever removed the row: it is not there. A row that is there may be another one, in the place of the removed.
+        return match stored {
+            None => Ok(Reply::Done),
+            Some(_) => Err(about.refused(&refusal)),
+        };
     }
     write.check(stored.as_ref())?;
     Err(write.disagreement(stored))
@@ -306,61 +301,76 @@ pub async fn update_item<L: Link>(
     // An expired row must not be changed: its attributes would live on.
     let condition = translate::guard(table, &wanted, now, true);
     let body = translate::update(session.inner, update, condition.as_ref());
-    let about = session.about(table, key, true);
+    let about = session.about(table, key);
     let again = repeat(guard, translate::is_idempotent(&update.actions));
     let write = Write::new(table, table, key, guard, needs_row);
     for _ in 0..ATTEMPTS {
         let mut refusal = match session.call("UpdateItem", &body, again).await {
             Ok(answer) => {
-                let item = session.item(&answer, "Attributes", Repeat::Write, table)?;
+                let item = Session::<L>::item(&answer, "Attributes", table)?;
                 return Ok(if update.returning {
                     Reply::Item(item)
                 } else {
                     Reply::Done
                 });
             }
-            Err(Failure::Refused(refusal)) if refusal.code == CONDITION => refusal,
+            Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
             Err(failure) => {
                 let error = with_largest(about.worded(failure), &values);
                 return Err(with_paths(error, &update.actions));
             }
         };
-        let lies_there = refusal.item.is_some();
+        let is_stored = refusal.item.is_some();
         let stored = session.met(&write, &mut refusal, now).await?;
-        if refusal.doubtful && (guard.version.is_some() || guard.row == Row::Absent) {
-            let version = |name: &Name| written(&update.actions, name);
-            if !lost_race(guard, version, stored.as_ref()) {
-                return Err(about.refused(&refusal));
-            }
-            if let Some(stored) = stored
-                .as_ref()
-                .filter(|stored| shows(&update.actions, stored))
-            {
-                return Ok(if update.returning {
-                    Reply::Item(Some(stored.clone()))
-                } else {
-                    Reply::Done
-                });
-            }
-        }
-        write.check(stored.as_ref())?;
-        if stored.is_some() || !lies_there {
-            return Err(write.disagreement(stored));
+        let is_expired = is_stored && stored.is_none() && write.check(None).is_ok();
+        if !is_expired {
+            return refused_update(&about, &refusal, &write, update, stored);
         }
         // An expired row is in the way of an upsert: it is replaced by one that starts from the key.
         if let Some(reply) = replace(session, update, now).await? {
             return Ok(reply);
         }
     }
+    let outcome = session.progress.get().outcome();
     Err(Error::new(
-        ErrorKind::Unavailable(Outcome::NotApplied),
+        ErrorKind::Unavailable(outcome),
         format!(
-            "{} {key} keeps changing while it is updated: nothing was written; try again",
-            table.model
+            "{} {key} keeps changing while it is updated: {}; try again",
+            table.model,
+            outcome.words()
         ),
     )
     .of(table)
     .at(key))
+}
+
+/// What an update comes to that the stored row refused: an error, unless the row shows that an attempt before was
+/// carried out.
+fn refused_update(
+    about: &About<'_>,
+    refusal: &Refusal,
+    write: &Write<'_>,
+    update: &Update,
+    stored: Option<Item>,
+) -> Result<Reply> {
+    if refusal.doubtful {
+        let version = |name: &Name| written(&update.actions, name);
+        if !lost_race(&update.guard, version, stored.as_ref()) {
+            return Err(about.refused(refusal));
+        }
+        if let Some(stored) = stored
+            .as_ref()
+            .filter(|stored| shows(&update.actions, stored))
+        {
+            return Ok(if update.returning {
+                Reply::Item(Some(stored.clone()))
+            } else {
+                Reply::Done
+            });
+        }
+    }
+    write.check(stored.as_ref())?;
+    Err(write.disagreement(stored))
 }
 
 /// Names what was to be changed where the service, which does not say which change it was, found a value that cannot be.
@@ -397,12 +407,12 @@ async fn replace<L: Link>(
     table.check_indexed(&item)?;
     let condition = translate::absent(table, now);
     let body = translate::put(session.inner, table, &item, Some(&condition));
-    let about = session.about(table, key, true);
+    let about = session.about(table, key);
     match session.call("PutItem", &body, Repeat::Write).await {
         Ok(answer) => {
-            session.item(&answer, "", Repeat::Write, table)?;
+            Session::<L>::item(&answer, "", table)?;
         }
-        Err(Failure::Refused(refusal)) if refusal.code == CONDITION => {
+        Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => {
             if !refusal.doubtful {
                 return Ok(None);
             }

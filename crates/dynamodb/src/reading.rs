@@ -569,15 +569,15 @@ impl<'a> Plan<'a> {
 
     async fn call<L: Link>(&self, session: &Session<'_, L>, body: &str) -> Result<Batch> {
         let about = About {
-            inner: session.inner,
+            config: &session.inner.config,
             table: self.table,
             key: None,
-            writes: false,
+            progress: &session.progress,
         };
         let answer = session.call(self.operation, body, Repeat::Read).await;
         let answer = answer.map_err(|failure| about.worded(failure))?;
         let mut batch = Batch::default();
-        answer.read(session.inner, Repeat::Read, |parser, name| {
+        answer.read(|parser, name| {
             match &*name {
                 "Items" => parser.list(|parser| {
                     batch.items.push(parser.item()?);

@@ -70,6 +70,20 @@ impl Identity {
         key.authorize(signing, &self.credentials.access_key, to);
     }
 
+    /// Whether a text holds the start of what no message may show: a server may answer with what it was sent.
+    pub fn is_part_of(&self, text: &str) -> bool {
+        let secrets = [
+            Some(&self.credentials.secret),
+            self.credentials.token.as_ref(),
+        ];
+        let start = |secret: &str| secret.get(..8).unwrap_or(secret).to_owned();
+        text.contains("AWS4-HMAC-SHA256")
+            || secrets
+                .into_iter()
+                .flatten()
+                .any(|secret| text.contains(&start(secret)))
+    }
+
     fn lasts(&self, until: i64) -> bool {
         self.credentials
             .expires

@@ -54,8 +54,12 @@ async fn ask<L: Link>(
 ) -> Result<Response> {
     let answer = session.link.exchange(endpoint, &request, deadline).await;
     let response = answer.map_err(|fault| {
-        crate::errors::fault(session.inner, &fault, mintkey_store::Outcome::NotApplied)
-            .because(&format!("credentials from {source} at {endpoint}"))
+        crate::errors::fault(
+            &session.inner.config,
+            &fault,
+            session.progress.get().outcome(),
+        )
+        .because(&format!("credentials from {source} at {endpoint}"))
     })?;
     if response.status == 200 {
         Ok(response)
@@ -151,7 +155,7 @@ pub async fn container<L: Link>(
         headers.push(("authorization", one_line(token, SOURCE)?));
     }
     let request = http::request("GET", one_line(&path, SOURCE)?, &headers, "");
-    let response = ask(session, SOURCE, &endpoint, request, session.deadline).await?;
+    let response = ask(session, SOURCE, &endpoint, request, session.deadline.get()).await?;
     parse(text(&response, SOURCE)?, SOURCE).map(Some)
 }
 
@@ -180,7 +184,7 @@ pub async fn instance<L: Link>(
         None => Endpoint::parse(&format!("http://{INSTANCE}"))?,
     };
     let authority = endpoint.authority();
-    let deadline = session.deadline.min(Instant::now() + INSTANCE_WAIT);
+    let deadline = session.deadline.get().min(Instant::now() + INSTANCE_WAIT);
     let ttl = ("x-aws-ec2-metadata-token-ttl-seconds", "21600");
     let request = http::request("PUT", "/latest/api/token", &[("host", &authority), ttl], "");
     let Ok(response) = session.link.exchange(&endpoint, &request, deadline).await else {
@@ -206,7 +210,7 @@ pub async fn instance<L: Link>(
         SOURCE,
     )?;
     let request = http::request("GET", &format!("{PATH}{role}"), &headers, "");
-    let response = ask(session, SOURCE, &endpoint, request, session.deadline).await?;
+    let response = ask(session, SOURCE, &endpoint, request, session.deadline.get()).await?;
     parse(text(&response, SOURCE)?, SOURCE).map(Some)
 }
 
@@ -289,7 +293,7 @@ pub async fn assume<L: Link>(
         headers.push(("authorization", &authorization));
     }
     let request = http::request("POST", "/", &headers, &body);
-    let response = ask(session, &source, &endpoint, request, session.deadline).await?;
+    let response = ask(session, &source, &endpoint, request, session.deadline.get()).await?;
     let text = text(&response, &source)?;
     let tag = |name: &str| {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;
@@ -358,7 +362,7 @@ pub async fn sign_on<L: Link>(
     let query = form(&[("account_id", &account), ("role_name", &role)]);
     let path = format!("/federation/credentials?{query}");
     let request = http::request("GET", &path, &headers, "");
-    let response = ask(session, SOURCE, &endpoint, request, session.deadline).await?;
+    let response = ask(session, SOURCE, &endpoint, request, session.deadline.get()).await?;
     let (mut keys, mut end) = ([const { None }; 3], None);
     let read = Parser::new(text(&response, SOURCE)?).object(|parser, name| {
         if name != "roleCredentials" {

@@ -4,16 +4,18 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use mintkey_store::Notes;
 use mintkey_store::store::Never;
+use mintkey_store::{ErrorKind, Notes, Outcome};
 
 use super::*;
 use crate::blocking::{Blocking, run};
+use crate::calls::Repeat;
+use crate::errors::{Failure, Refusal};
 use crate::http::Response;
 use crate::link::{Fault, Why};
 use crate::store::Inner;
 
-/// Answers in order, and keeps what it was asked.
+/// Answers in order, and keeps what it was asked. A status of 0 is a connection that breaks behind the request.
 #[derive(Default)]
 struct Script {
     answers: RefCell<VecDeque<(u16, String)>>,
@@ -44,6 +46,10 @@ impl Link for Script {
         let Some((status, body)) = self.answers.borrow_mut().pop_front() else {
             return Err(Why::ConnectTimeout.unsent());
         };
+        if status == 0 {
+            let why = crate::link::closed();
+            return Err(Fault { sent: true, why });
+        }
         Ok(Response {
             status,
             body: body.into_bytes(),
@@ -327,4 +333,63 @@ fn a_place_is_found_where_aws_looks_for_it() {
     );
     assert!(place("dynamodb://", &[]).is_err());
     assert!(place("dynamodb://?profile=none", &[]).is_err());
+}
+
+#[test]
+fn a_write_that_was_not_answered_stays_unknown_when_the_credentials_are_gone() {
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let gone = Sources::asking(move |name| match name {
+        "AWS_ACCESS_KEY_ID" if first.swap(false, std::sync::atomic::Ordering::SeqCst) => {
+            Some("KEY".to_owned())
+        }
+        "AWS_SECRET_ACCESS_KEY" => Some("hush".to_owned()),
+        _ => None,
+    });
+    let mut inner = Inner::new(Config::parse("dynamodb://us-east-1").unwrap());
+    inner.credentials = Keeper::of(gone);
+    let expired = "{\"__type\":\"x#ExpiredTokenException\",\"message\":\"no\"}";
+    let script = Script::of(&[(0, ""), (400, expired)]);
+    let notes = Notes::default();
+    let session = Session::new(&inner, &script, &notes);
+    let blocking = Blocking::new(&inner, &Never);
+    let error = run(&blocking, async {
+        match session.call("PutItem", "{}", Repeat::Write).await {
+            Err(Failure::Failed(error)) => Ok(error),
+            _ => panic!("there are no credentials"),
+        }
+    });
+    let error = error.unwrap();
+    let unknown = ErrorKind::Unavailable(Outcome::Unknown);
+    assert_eq!(error.kind, unknown, "{error}");
+    assert!(error.message.contains("no credentials"), "{error}");
+}
+
+#[test]
+fn a_page_that_repeats_what_it_was_sent_is_not_shown() {
+    let identity = Identity::new(Credentials {
+        access_key: "AKID".to_owned(),
+        secret: "hush-this-secret".to_owned(),
+        token: Some("hush-this-token".to_owned()),
+        expires: None,
+    });
+    let message = |body: &str| {
+        let response = Response {
+            status: 400,
+            body: body.as_bytes().to_vec(),
+            ..Response::default()
+        };
+        Refusal::read(&response, &identity).message
+    };
+    assert_eq!(message("a page"), "status 400, body \"a page\"");
+    for body in [
+        "x-amz-security-token: hush-this-token",
+        "hush-this-secret",
+        "authorization: AWS4-HMAC-SHA256 Credential=AKID",
+    ] {
+        let shown = message(body);
+        assert!(
+            !shown.contains("hush") && !shown.contains("AKID"),
+            "{shown}"
+        );
+    }
 }

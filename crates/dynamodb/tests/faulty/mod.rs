@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
 
@@ -19,6 +19,8 @@ pub enum Act {
     Leave(String),
     /// Taken in, and nothing more.
     Stall,
+    /// Taken in; then the server listens no more, and the connection is closed.
+    Vanish,
     /// Answered like this when as many requests wait as meet there.
     Meet(Arc<Barrier>, String),
 }
@@ -28,6 +30,14 @@ pub struct Faulty {
     pub endpoint: String,
     seen: Arc<Mutex<Vec<String>>>,
     left: Receiver<()>,
+}
+
+/// An answer with this status, type and body, behind which the connection is closed.
+pub fn answered(status: u16, content_type: &str, body: &str) -> Act {
+    Act::Raw(format!(
+        "HTTP/1.1 {status} Said\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ))
 }
 
 pub fn refused(status: u16, code: &str) -> Act {
@@ -48,11 +58,12 @@ impl Faulty {
         let script = Arc::new(Mutex::new(own.into_iter()));
         let (leaving, left) = channel();
         let noted = Arc::clone(&seen);
+        let listener = Arc::new(listener);
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
+            while let Ok((stream, _)) = listener.accept() {
                 let (noted, script) = (Arc::clone(&noted), Arc::clone(&script));
-                let leaving = leaving.clone();
-                std::thread::spawn(move || serve(stream, &noted, &script, &leaving));
+                let (leaving, listener) = (leaving.clone(), Arc::clone(&listener));
+                std::thread::spawn(move || serve(stream, &noted, &script, &leaving, &listener));
             }
         });
         Self {
@@ -78,6 +89,7 @@ fn serve(
     seen: &Mutex<Vec<String>>,
     script: &Mutex<std::vec::IntoIter<Act>>,
     leaving: &Sender<()>,
+    listener: &TcpListener,
 ) {
     while let Some(request) = read(&mut stream) {
         seen.lock().unwrap().push(request);
@@ -91,6 +103,10 @@ fn serve(
                 return;
             }
             Act::Cut => return,
+            Act::Vanish => {
+                let listener = socket2::SockRef::from(listener);
+                return listener.shutdown(Shutdown::Both).unwrap();
+            }
             Act::Leave(body) => {
                 let written = stream.write_all(answer(200, &body).as_bytes());
                 drop(stream);

@@ -1,0 +1,469 @@
+//! What a failed write says of its effect: "not applied" only where DynamoDB itself says so and no attempt may have been
+//! carried out before.
+
+mod faulty;
+#[path = "../../store/tests/suite/requests.rs"]
+mod requests;
+
+use std::sync::Arc;
+
+use faulty::{Act, Faulty, answered, refused};
+use mintkey_store::{
+    Action, BatchWrite, Condition, Delete, Error, ErrorKind, Guard, Operation, Outcome, Path, Put,
+    Reply, Result, Row, Store, Write,
+};
+use requests::{
+    condition, delete_of, get_of, key, number, order, orders, put_of, submit, update_of,
+};
+
+const UNKNOWN: ErrorKind = ErrorKind::Unavailable(Outcome::Unknown);
+const NOT_APPLIED: ErrorKind = ErrorKind::Unavailable(Outcome::NotApplied);
+
+fn open(endpoint: &str, parameters: &str) -> Arc<dyn Store> {
+    let url = format!("dynamodb://us-east-1?endpoint={endpoint}{parameters}");
+    mintkey_dynamodb::open(&url).unwrap()
+}
+
+/// The answers to a request, once blocking and once submitted.
+fn both(script: &[Act], parameters: &str, operation: &Operation) -> [Result<Reply>; 2] {
+    let faulty = Faulty::new(script);
+    let blocking = requests::run(&*open(&faulty.endpoint, parameters), operation.clone());
+    let faulty = Faulty::new(script);
+    let store = open(&faulty.endpoint, parameters);
+    let (_, answer) = submit(&*store, operation.clone());
+    [blocking, answer.recv().unwrap()]
+}
+
+/// The failure of a request, the same both ways.
+fn failure(script: &[Act], parameters: &str, operation: &Operation) -> Error {
+    let [blocking, submitted] = both(script, parameters, operation)
+        .map(|answer| answer.expect_err(&format!("{script:?} {operation:?}")));
+    assert_eq!(blocking.kind, submitted.kind, "{blocking} | {submitted}");
+    blocking
+}
+
+/// What became of the writes of a batch.
+fn kinds(answer: Result<Reply>) -> Vec<Option<ErrorKind>> {
+    let Ok(Reply::Written(written)) = answer else {
+        panic!("a batch of writes answers with their outcomes, not {answer:?}");
+    };
+    let kind = |one: Result<()>| one.err().map(|error| error.kind);
+    written.into_iter().map(kind).collect()
+}
+
+/// What became of the writes of a batch, the same both ways.
+fn outcomes(script: &[Act], parameters: &str, batch: &Operation) -> Vec<Option<ErrorKind>> {
+    let [blocking, submitted] = both(script, parameters, batch).map(kinds);
+    assert_eq!(blocking, submitted);
+    blocking
+}
+
+fn guarded(guard: Guard) -> Operation {
+    put_of(&orders(), order("a", "1", &[("n", 1.into())]), guard)
+}
+
+fn absent() -> Guard {
+    Guard {
+        row: Row::Absent,
+        ..Guard::default()
+    }
+}
+
+fn versioned() -> Guard {
+    Guard {
+        version: Some(("n".into(), Some(number("1")))),
+        ..Guard::default()
+    }
+}
+
+fn update(action: Action, guard: Guard) -> Operation {
+    Operation::Update(mintkey_store::Update {
+        actions: vec![action],
+        guard,
+        ..update_of(&orders(), key("a", "1"))
+    })
+}
+
+fn set() -> Operation {
+    update(
+        Action::Set(Path::attribute("t"), "x".into()),
+        Guard::default(),
+    )
+}
+
+fn add() -> Operation {
+    update(
+        Action::Add(Path::attribute("n"), number("1")),
+        Guard::default(),
+    )
+}
+
+fn delete(guard: Guard) -> Operation {
+    delete_of(&orders(), key("a", "1"), guard)
+}
+
+fn read() -> Operation {
+    get_of(&orders(), key("a", "1"))
+}
+
+fn batch(guard: &Guard) -> Operation {
+    let put = |sort: &&str| {
+        Write::Put(Put {
+            table: orders(),
+            item: Arc::new(order("p", sort, &[])),
+            guard: guard.clone(),
+        })
+    };
+    let mut writes: Vec<Write> = ["1", "2"].iter().map(put).collect();
+    writes.push(Write::Delete(Delete {
+        table: orders(),
+        key: key("p", "3"),
+        guard: Guard::default(),
+    }));
+    Operation::BatchWrite(BatchWrite {
+        table: orders(),
+        writes,
+    })
+}
+
+/// Every single write there is.
+fn writes() -> Vec<Operation> {
+    let conditional = condition(Condition::Exists(Path::attribute("t")));
+    vec![
+        guarded(Guard::default()),
+        guarded(absent()),
+        guarded(versioned()),
+        guarded(conditional.clone()),
+        set(),
+        add(),
+        update(Action::Set(Path::attribute("n"), 2.into()), versioned()),
+        delete(Guard::default()),
+        delete(versioned()),
+        delete(conditional),
+        Operation::DeleteTable(orders()),
+    ]
+}
+
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+const PAGE: &str = "<html>\n <title>404 page of the gateway</title>";
+
+/// Answers that DynamoDB does not give.
+fn foreign() -> Vec<Act> {
+    let exception = "{\"__type\":\"x#ValidationException\",\"message\":\"b";
+    vec![
+        answered(404, HTML, PAGE),
+        answered(403, HTML, PAGE),
+        answered(400, HTML, PAGE),
+        answered(413, HTML, PAGE),
+        answered(429, HTML, PAGE),
+        answered(400, "text/plain", ""),
+        answered(404, JSON, "{}"),
+        answered(403, JSON, "{\"message\":\"Forbidden\"}"),
+        answered(429, JSON, "{\"message\":\"Too Many Requests\"}"),
+        answered(413, JSON, "{\"message\":\"Request Too Long\"}"),
+        answered(
+            400,
+            JSON,
+            "{\"__type\":\"GatewayRefusal\",\"message\":\"no\"}",
+        ),
+        answered(400, JSON, "{\"__type\":\"\"}"),
+        answered(400, JSON, "[{\"__type\":\"x#ValidationException\"}]"),
+        // Cut short: the connection's end is the body's.
+        Act::Raw(format!("HTTP/1.1 400 No\r\n\r\n{exception}")),
+        // More than there is to come.
+        Act::Raw(format!(
+            "HTTP/1.1 400 No\r\ncontent-length: 999\r\n\r\n{exception}"
+        )),
+        answered(301, HTML, PAGE),
+        answered(302, HTML, ""),
+        answered(307, JSON, "{\"__type\":\"x#ValidationException\"}"),
+        Act::Raw("HTTP/1.1 204 No Content\r\n\r\n".to_owned()),
+        Act::Raw("HTTP/1.1 304 Not Modified\r\n\r\n".to_owned()),
+        answered(201, JSON, "{}"),
+        answered(200, HTML, PAGE),
+        answered(200, HTML, "{}"),
+        answered(200, JSON, ""),
+        answered(200, JSON, "{\"ok\":true}"),
+        answered(200, JSON, "[]"),
+        answered(200, "application/x-amz-json-1.0", "{\"Attributes\":{"),
+        answered(500, HTML, PAGE),
+        answered(502, HTML, PAGE),
+        answered(503, JSON, ""),
+        answered(504, JSON, "{\"message\":\"timed out\"}"),
+        answered(500, JSON, "{\"__type\":\"x#ValidationException\"}"),
+    ]
+}
+
+#[test]
+fn an_answer_that_is_not_dynamodbs_leaves_a_write_unknown() {
+    for answer in foreign() {
+        let script = vec![answer; 8];
+        for write in writes() {
+            let error = failure(&script, "&retries=0", &write);
+            assert_eq!(error.kind, UNKNOWN, "{script:?} {write:?}: {error}");
+            assert!(error.message.contains("is unknown"), "{error}");
+        }
+        let unknown = [Some(UNKNOWN); 3];
+        assert_eq!(
+            outcomes(&script, "&retries=0", &batch(&Guard::default())),
+            unknown
+        );
+        // Single calls: those that are not in flight when one fails are not sent.
+        for answer in both(&script, "&retries=0", &batch(&absent())) {
+            let kinds = kinds(answer);
+            let possible = [Some(UNKNOWN), Some(NOT_APPLIED)];
+            assert!(kinds.contains(&Some(UNKNOWN)), "{script:?}");
+            assert!(kinds.iter().all(|kind| possible.contains(kind)));
+        }
+        let error = failure(&script, "&retries=0", &read());
+        assert_eq!(error.kind, NOT_APPLIED, "{script:?}: {error}");
+    }
+}
+
+#[test]
+fn a_foreign_answer_is_shown_shortened_and_without_secrets() {
+    let long = format!("{PAGE} {}", "and so on ".repeat(1000));
+    let error = failure(&[answered(404, HTML, &long)], "", &add());
+    assert!(error.message.contains("status 404"), "{error}");
+    assert!(
+        error
+            .message
+            .contains("<html> <title>404 page of the gateway"),
+        "{error}"
+    );
+    assert!(error.message.len() < 500, "{error}");
+    let error = failure(&[answered(403, JSON, "")], "", &add());
+    assert!(error.message.contains("status 403, no body"), "{error}");
+    let echo =
+        "POST / authorization: AWS4-HMAC-SHA256 Credential=local/20240101/us-east-1/dynamodb";
+    let error = failure(&[answered(400, HTML, echo)], "", &add());
+    assert!(!error.message.contains("Credential="), "{error}");
+}
+
+#[test]
+fn a_refusal_of_dynamodbs_says_that_nothing_was_written() {
+    // With any head: ScyllaDB Alternator can leave the content type out.
+    for kind in ["application/x-amz-json-1.0", JSON, HTML] {
+        let body = "{\"__type\":\"com.amazonaws.dynamodb.v20120810#ValidationException\",\"message\":\"no\"}";
+        let error = failure(&[answered(400, kind, body)], "", &add());
+        assert_eq!(error.kind, ErrorKind::InvalidValue, "{error}");
+    }
+    let aws = "HTTP/1.1 200 OK\r\nx-amzn-RequestId: 1\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\n{}";
+    for act in [
+        Act::Raw(aws.to_owned()),
+        Act::Raw("HTTP/1.1 200 OK\r\n\r\n{}".to_owned()),
+    ] {
+        for answer in both(&[act], "", &guarded(absent())) {
+            assert_eq!(answer.unwrap(), Reply::Done);
+        }
+    }
+}
+
+/// A refusal by the condition, with the stored row.
+fn found(n: u8) -> Act {
+    Act::Reply(
+        400,
+        format!(
+            "{{\"__type\":\"x#ConditionalCheckFailedException\",\"message\":\"no\",\"Item\":{{\"pk\":{{\"S\":\"a\"}},\
+             \"sk\":{{\"S\":\"1\"}},\"n\":{{\"N\":\"{n}\"}}}}}}"
+        ),
+    )
+}
+
+fn condition_failed() -> Act {
+    refused(400, "ConditionalCheckFailedException")
+}
+
+#[test]
+fn doubt_outlives_every_later_refusal() {
+    let idempotent = [
+        guarded(Guard::default()),
+        guarded(absent()),
+        guarded(versioned()),
+        set(),
+        delete(Guard::default()),
+        delete(versioned()),
+    ];
+    let codes = [
+        "ValidationException",
+        "ResourceNotFoundException",
+        "AccessDeniedException",
+        "UnrecognizedClientException",
+        "ExpiredTokenException",
+        "InvalidSignatureException",
+        "LimitExceededException",
+        "ItemCollectionSizeLimitExceededException",
+        "ThrottlingException",
+        "ProvisionedThroughputExceededException",
+        "UnknownOperationException",
+        "NeverHeardOfException",
+    ];
+    let refusals = codes.map(|code| refused(400, code));
+    for (doubt, refusals) in [
+        (Act::Cut, &refusals[..]),
+        (refused(500, "InternalServerError"), &refusals[..1]),
+        (answered(502, HTML, PAGE), &refusals[..1]),
+        (answered(429, HTML, PAGE), &refusals[..1]),
+    ] {
+        for refusal in refusals {
+            let mut script = vec![refusal.clone(); 9];
+            script.insert(0, doubt.clone());
+            for operation in &idempotent {
+                let error = failure(&script, "&retries=1", operation);
+                assert_eq!(error.kind, UNKNOWN, "{script:?} {operation:?}: {error}");
+                assert!(error.message.contains("is unknown"), "{error}");
+            }
+        }
+        for operation in &idempotent {
+            let error = failure(&[doubt.clone(), Act::Vanish], "&retries=1", operation);
+            assert_eq!(error.kind, UNKNOWN, "{operation:?}: {error}");
+        }
+    }
+    for operation in &idempotent {
+        let error = failure(&[Act::Vanish], "", operation);
+        assert_eq!(
+            error.kind, UNKNOWN,
+            "connection refused, {operation:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn doubt_outlives_a_read_that_fails() {
+    // The refusal does not say what is stored, so the row is read, and that fails.
+    for (operation, after) in [
+        (guarded(absent()), refused(400, "AccessDeniedException")),
+        (guarded(absent()), Act::Vanish),
+        (guarded(absent()), answered(404, HTML, PAGE)),
+        (guarded(absent()), answered(200, JSON, "{\"ok\":true}")),
+        (
+            update(Action::Set(Path::attribute("t"), "x".into()), absent()),
+            Act::Vanish,
+        ),
+    ] {
+        let script = [Act::Cut, condition_failed(), after];
+        let error = failure(&script, "", &operation);
+        assert_eq!(error.kind, UNKNOWN, "{script:?} {operation:?}: {error}");
+        let error = failure(&script[1..], "&retries=0", &operation);
+        assert_ne!(error.kind, UNKNOWN, "{script:?} {operation:?}: {error}");
+    }
+}
+
+#[test]
+fn what_a_refused_condition_says_after_doubt() {
+    // The row that refuses may be there because of the first attempt, or another in the place of the one it changed.
+    for (operation, refusal) in [
+        (guarded(absent()), found(2)),
+        (guarded(versioned()), found(2)),
+        (
+            update(Action::Set(Path::attribute("n"), 2.into()), versioned()),
+            found(3),
+        ),
+        (delete(versioned()), found(2)),
+        (delete(versioned()), found(1)),
+        (set(), condition_failed()),
+    ] {
+        let error = failure(&[Act::Cut, refusal.clone()], "", &operation);
+        assert_eq!(error.kind, UNKNOWN, "{operation:?}: {error}");
+        let error = failure(&[refusal], "", &operation);
+        assert_ne!(error.kind, UNKNOWN, "{operation:?}: {error}");
+    }
+    for answer in both(&[Act::Cut, condition_failed()], "", &delete(versioned())) {
+        assert_eq!(answer.unwrap(), Reply::Done);
+    }
+}
+
+/// One write of a batch that comes back.
+fn second_comes_back() -> Act {
+    let back = "{\"UnprocessedItems\":{\"orders\":[{\"PutRequest\":{\"Item\":{\"pk\":{\"S\":\"p\"},\"sk\":{\"S\":\"2\"}}}}]}}";
+    Act::Reply(200, back.to_owned())
+}
+
+#[test]
+fn doubt_of_a_batch_stays_with_what_comes_back() {
+    let writes = batch(&Guard::default());
+    for doubt in [Act::Cut, answered(502, HTML, PAGE)] {
+        for code in ["ResourceNotFoundException", "ValidationException"] {
+            let mut script = vec![refused(400, code); 9];
+            script.splice(0..0, [doubt.clone(), second_comes_back()]);
+            let kinds = outcomes(&script, "&retries=1", &writes);
+            assert_eq!(kinds, [None, Some(UNKNOWN), None], "{doubt:?} {code}");
+            let kinds = outcomes(&script[1..], "&retries=1", &writes);
+            assert!(
+                ![None, Some(UNKNOWN)].contains(&kinds[1]),
+                "{code}: {kinds:?}"
+            );
+        }
+    }
+    let mut script = vec![second_comes_back(); 99];
+    script.insert(0, Act::Cut);
+    let late = ErrorKind::Timeout(Outcome::Unknown);
+    assert_eq!(
+        outcomes(&script, "&timeout=0.4", &writes),
+        [None, Some(late), None]
+    );
+    let throttled = Some(ErrorKind::Throttled);
+    assert_eq!(
+        outcomes(&script[1..], "&timeout=0.4", &writes),
+        [None, throttled, None]
+    );
+}
+
+#[test]
+fn a_write_that_was_not_sent_does_not_come_back() {
+    let other = "{\"UnprocessedItems\":{\"orders\":[{\"PutRequest\":{\"Item\":{\"pk\":{\"S\":\"p\"},\"sk\":{\"S\":\"9\"}}}}]}}";
+    let kinds = outcomes(
+        &[Act::Reply(200, other.to_owned())],
+        "",
+        &batch(&Guard::default()),
+    );
+    assert_eq!(kinds, [Some(UNKNOWN); 3]);
+}
+
+fn described(status: &str) -> Act {
+    let keys = "[{\"AttributeName\":\"pk\",\"KeyType\":\"HASH\"},{\"AttributeName\":\"sk\",\"KeyType\":\"RANGE\"}]";
+    Act::Reply(
+        200,
+        format!("{{\"Table\":{{\"TableStatus\":\"{status}\",\"KeySchema\":{keys}}}}}"),
+    )
+}
+
+#[test]
+fn a_table_that_is_partly_made_is_not_called_unmade() {
+    let missing = refused(400, "ResourceNotFoundException");
+    let done = Act::Reply(200, "{}".to_owned());
+    let create = Operation::CreateTable(orders());
+    let drop = Operation::DeleteTable(orders());
+    for (operation, before) in [
+        (&create, vec![missing.clone(), done.clone()]),
+        (
+            &create,
+            vec![missing.clone(), done.clone(), described("CREATING")],
+        ),
+        (&create, vec![missing.clone(), Act::Cut, missing.clone()]),
+        (&drop, vec![done.clone()]),
+        (&drop, vec![done.clone(), described("DELETING")]),
+        (&drop, vec![Act::Cut]),
+    ] {
+        for after in [Act::Vanish, answered(404, HTML, PAGE)] {
+            let mut script = before.clone();
+            script.extend(vec![after; 5]);
+            let error = failure(&script, "&retries=1", operation);
+            assert_eq!(error.kind, UNKNOWN, "{script:?}: {error}");
+        }
+    }
+    // Nothing was changed yet.
+    let error = failure(
+        &[refused(400, "ThrottlingException")],
+        "&retries=0",
+        &create,
+    );
+    assert_eq!(error.kind, ErrorKind::Throttled, "{error}");
+    let error = failure(&[answered(404, HTML, PAGE)], "&retries=0", &create);
+    assert_eq!(error.kind, NOT_APPLIED, "{error}");
+    // A step that is refused for a reason keeps it.
+    let script = [missing, done, refused(400, "AccessDeniedException")];
+    let error = failure(&script, "&retries=0", &create);
+    assert_eq!(error.kind, ErrorKind::Configuration, "{error}");
+}
