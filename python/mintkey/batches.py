@@ -400,8 +400,10 @@ def _incomplete(
     schema: Schema, written: int, failed: list[tuple[Any, BaseException]], *, stopped: bool
 ) -> BatchIncomplete:
     rest = "; the store failed, so what came after was not tried" if stopped else ""
+    unknown = sum(getattr(why, "outcome", None) == "unknown" for _, why in failed)
+    fate = f"failed, and whether {unknown} of them were written is unknown" if unknown else "were not written"
     return BatchIncomplete(
-        f"{schema.model}: {len(failed)} of {written + len(failed)} items were not written "
+        f"{schema.model}: {len(failed)} of {written + len(failed)} items {fate} "
         f"(the first: {failed[0][1] if failed else 'none'}){rest}. See `failed` for each item and its reason",
         written=written,
         failed=tuple(failed),

@@ -13,7 +13,7 @@ Each one derives from `MintkeyError` and from the built-in class that fits, so b
     ├── ConditionFailed                      a condition on a write did not hold
     │   ├── KeyCollision                     an insert met a row with its key
     │   └── VersionConflict                  somebody else wrote the row first
-    ├── BatchIncomplete                      some items of a batch were not written
+    ├── BatchIncomplete                      some items of a batch failed
     ├── StoreUnavailable (ConnectionError)   the store cannot be reached or cannot work
     ├── StoreTimeout (TimeoutError)          the store took longer than `?timeout=`
     ├── Throttled                            the store asks for fewer requests
@@ -111,11 +111,12 @@ class VersionConflict(ConditionFailed):
 
 
 class BatchIncomplete(MintkeyError):
-    """Some items of a batch were not written; all others were.
+    """Some items of a batch failed; all others were written.
 
     Attributes:
         written: how many items were written.
-        failed: pairs of an item (or key) and the exception that says why, in order.
+        failed: pairs of an item (or key) and the exception that says why, in order. An item was not written unless the
+            `outcome` of its exception is `"unknown"`.
         stopped: whether the batch ended there, because the store itself failed; what came after was not tried.
     """
 

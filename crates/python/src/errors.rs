@@ -33,15 +33,10 @@ const fn class_name(kind: ErrorKind) -> &'static str {
     }
 }
 
-const fn outcome(kind: ErrorKind) -> Option<&'static str> {
-    match kind {
-        ErrorKind::Unavailable(outcome)
-        | ErrorKind::Timeout(outcome)
-        | ErrorKind::Interrupted(outcome) => Some(match outcome {
-            Outcome::NotApplied => "not_applied",
-            Outcome::Unknown => "unknown",
-        }),
-        _ => None,
+const fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::NotApplied => "not_applied",
+        Outcome::Unknown => "unknown",
     }
 }
 
@@ -62,8 +57,8 @@ pub fn from_store(
         data.set_item("store", store)?;
         let exception =
             class(py, class_name(error.kind))?.call((error.message.as_str(),), Some(&data))?;
-        if let Some(outcome) = outcome(error.kind) {
-            exception.setattr("outcome", outcome)?;
+        if let Some(outcome) = error.kind.outcome() {
+            exception.setattr("outcome", outcome_name(outcome))?;
         }
         if let Some(item) = error.item {
             exception.setattr("_stored", PyItem::from(*item))?;

@@ -46,7 +46,7 @@ impl<'a> Abreast<'a> {
         if calls.is_empty() && shares.is_empty() {
             return Ok(Vec::new());
         }
-        match talk.ask(calls).await {
+        match talk.exchange(calls).await {
             Ok(mut values) => {
                 let mut own = values.split_off(many).into_iter();
                 for (one, share) in self.running.iter().zip(shares) {

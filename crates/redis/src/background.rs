@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mintkey_store::{Error, ErrorKind, Outcome, Reply, Request, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::caller::{DETOURS, Leg, RESPITE, TRIES, outcome, refused, unreached};
+use crate::caller::{DETOURS, Leg, RESPITE, TRIES, outcome, refused, unsent};
 use crate::connection::Cause;
 use crate::engine::perform;
 use crate::joining::joined;
@@ -248,7 +248,7 @@ impl Worker {
     fn refuse(&mut self, number: u64, error: Error) {
         if let Some(flight) = self.flights.get(&number) {
             let outcome = outcome(&flight.calls, &flight.legs);
-            self.answer(number, Err(unreached(error, outcome)));
+            self.answer(number, Err(unsent(error, outcome)));
         }
     }
 
@@ -325,7 +325,7 @@ impl Worker {
             line.push(0, 0, 0, &Call::new("ASKING"), false);
         }
         line.push(number, round, place, &flight.calls[place], leg.whole);
-        leg.delivered = true;
+        leg.sent = true;
     }
 
     /// Lets a call wait a little.
@@ -467,7 +467,7 @@ impl Worker {
             flight.missing -= 1;
             if flight.missing == 0 {
                 let legs = std::mem::take(&mut flight.legs);
-                let values = legs.into_iter().filter_map(|leg| leg.value);
+                let values = legs.into_iter().filter_map(Leg::answered);
                 self.answer(number, Ok(values.collect()));
             }
             return;
@@ -492,8 +492,7 @@ impl Worker {
             if let Some(flight) = self.flights.get_mut(&sent.flight)
                 && flight.round == sent.round
             {
-                let leg = &mut flight.legs[sent.place];
-                (leg.delivered, leg.asking) = (line.reached(sent), None);
+                flight.legs[sent.place].lose(line.reached(sent));
                 lost.entry(sent.flight).or_default().push(sent.place);
             }
         }
@@ -505,7 +504,7 @@ impl Worker {
             // A server that keeps silent has not failed those who asked it last.
             flight.tries += usize::from(matches!(cause, Cause::Broken(_)));
             let doubtful =
-                |place: &usize| flight.legs[*place].delivered && !flight.calls[*place].repeatable;
+                |place: &usize| flight.legs[*place].doubt && !flight.calls[*place].repeatable;
             let doubtful = places.iter().any(doubtful);
             let in_time = flight.watch.look();
             let again = !doubtful && in_time.is_ok() && (in_cluster || flight.tries < TRIES);
@@ -568,7 +567,7 @@ impl Worker {
                 let trouble = flight.trouble.take();
                 if trouble.is_none() && refused(&mut flight.legs) {
                     let legs = std::mem::take(&mut flight.legs);
-                    let values = legs.into_iter().filter_map(|leg| leg.value);
+                    let values = legs.into_iter().filter_map(Leg::answered);
                     self.answer(number, Ok(values.collect()));
                     continue;
                 }

@@ -6,16 +6,17 @@ use std::mem::{discriminant, take};
 use std::sync::Arc;
 
 use mintkey_store::{
-    BatchWrite, Error, ErrorKind, Key, Outcome, Put, Reply, Result, Row, Table, Write, json,
+    BatchWrite, Error, ErrorKind, Key, Outcome, Put, Reply, Result, Table, Write, json,
 };
 
 use crate::abreast::Abreast;
+use crate::doubt::Doubt;
 use crate::engine::Errand;
 use crate::layout::{Layout, push_packed};
 use crate::resp::{Call, Value};
 use crate::script::PUT_NEW;
 use crate::translate::lifetime;
-use crate::writer::{Ended, Found, Mode, ended, is_doubtful, one_step};
+use crate::writer::{Ended, Mode, ended, is_doubtful, one_step};
 
 impl Errand<'_> {
     /// Writes several items. Those of different rows go together; a row's own follow one another.
@@ -63,36 +64,37 @@ impl Errand<'_> {
     ) -> Result<Vec<Result<()>>> {
         let layouts = self.layouts_of(table, writes).await?;
         let together = self.together(&layouts, writes, keys);
-        let doubt;
         let mut abreast = Abreast::default();
         for place in &together.others {
-            self.begin(&mut abreast, *place, &writes[*place], None);
+            self.begin(&mut abreast, *place, &writes[*place], Doubt::default());
         }
         let answer = abreast.ask(self.talk, together.calls).await;
         let mut written: Vec<(usize, Result<()>)> = Vec::with_capacity(writes.len());
         match answer {
-            Ok(values) => {
-                for (value, places) in values.into_iter().zip(&together.places) {
-                    if matches!(&value, Value::Status(word) if word == "OK") {
+            Ok(answered) => {
+                for (answered, places) in answered.into_iter().zip(&together.places) {
+                    if matches!(&answered.value, Value::Status(word) if word == "OK") {
                         written.extend(places.iter().map(|place| (*place, Ok(()))));
                         continue;
                     }
-                    for (place, answer) in places.iter().zip(each(value, places.len())) {
+                    let sent_before = answered.sent_before;
+                    for (place, value) in places.iter().zip(each(answered.value, places.len())) {
+                        let doubt = Doubt::after(sent_before);
                         let write = &writes[*place];
-                        match ended(answer, table) {
+                        match ended(value, table) {
                             Ok(Ended::Done) => written.push((*place, Ok(()))),
                             Ok(other) => {
                                 if matches!(other, Ended::Stale) {
                                     self.engine.layouts.forget();
                                 }
-                                self.begin(&mut abreast, *place, write, None);
+                                self.begin(&mut abreast, *place, write, doubt);
                             }
                             Err(error) => written.push((
                                 *place,
-                                Err(match &keys[*place] {
+                                doubt.settle(Err(match &keys[*place] {
                                     Some(key) => error.at(key),
                                     None => error,
-                                }),
+                                })),
                             )),
                         }
                     }
@@ -102,11 +104,10 @@ impl Errand<'_> {
                 // The others had only looked: they begin anew.
                 abreast = Abreast::default();
                 for place in &together.others {
-                    self.begin(&mut abreast, *place, &writes[*place], None);
+                    self.begin(&mut abreast, *place, &writes[*place], Doubt::default());
                 }
-                doubt = error;
                 for place in together.places.iter().flatten() {
-                    self.begin(&mut abreast, *place, &writes[*place], Some(&doubt));
+                    self.begin(&mut abreast, *place, &writes[*place], Doubt::of(&error));
                 }
             }
             Err(error) => return Err(error),
@@ -116,14 +117,9 @@ impl Errand<'_> {
         Ok(written.into_iter().map(|(_, result)| result).collect())
     }
 
-    /// Begins a write that needs a look before, or of which nobody knows whether it happened.
-    fn begin<'a>(
-        &self,
-        abreast: &mut Abreast<'a>,
-        place: usize,
-        write: &'a Write,
-        doubt: Option<&'a Error>,
-    ) where
+    /// Begins a write that needs a look before, or that was sent before and may have been carried out.
+    fn begin<'a>(&self, abreast: &mut Abreast<'a>, place: usize, write: &'a Write, doubt: Doubt)
+    where
         Self: 'a,
     {
         let (engine, now) = (self.engine, self.now);
@@ -133,9 +129,10 @@ impl Errand<'_> {
                 talk: &talk,
                 now,
             };
-            match doubt {
-                Some(doubt) => errand.write_again(write, doubt).await,
-                None => errand.write(write).await,
+            match write {
+                Write::Put(put) => errand.put(put, doubt).await,
+                Write::Update(update) => errand.update(update).await.map(drop),
+                Write::Delete(delete) => errand.delete(delete, doubt).await,
             }
         });
     }
@@ -250,30 +247,6 @@ impl Errand<'_> {
             call.push(&packed);
         }
         call
-    }
-
-    async fn write(&self, write: &Write) -> Result<()> {
-        match write {
-            Write::Put(put) => self.put(put).await,
-            Write::Update(update) => self.update(update).await.map(|_| ()),
-            Write::Delete(delete) => self.delete(delete).await,
-        }
-    }
-
-    /// Does a write of which nobody knows whether it happened; what must not happen twice is looked for.
-    async fn write_again(&self, write: &Write, doubt: &Error) -> Result<()> {
-        if let Write::Put(put) = write
-            && put.guard.row == Row::Absent
-        {
-            let key = put.table.key_of(&put.item)?;
-            let layout = self.layout(&put.table, &key.partition).await?;
-            return match self.look_back(&layout, &key, &put.item).await {
-                Found::Sent => Ok(()),
-                Found::Nothing => self.put_again(put).await,
-                Found::Other => Err(Error::new(doubt.kind, doubt.message.clone())),
-            };
-        }
-        self.write(write).await
     }
 
     /// Which of the layouts a write that needs no look before goes to, and the mode of a put;

@@ -12,7 +12,7 @@ use crate::engine::perform;
 use crate::nodes::{Node, Verdict};
 use crate::resp::{Call, Value};
 use crate::store::Shared;
-use crate::talk::{Answer, Talk};
+use crate::talk::{Answer, Answered, Talk};
 use crate::watch::{Stop, Watch, pause};
 
 /// How often what may be repeated is sent to a server that stands alone, over a new connection each time.
@@ -36,14 +36,24 @@ pub struct Leg {
     pub whole: bool,
     /// The server that is asked this once, because the bucket is on its way there.
     pub asking: Option<Arc<Node>>,
-    /// Whether a server may have carried it out.
-    pub delivered: bool,
+    /// Whether a server may carry it out, and no reply has come.
+    pub sent: bool,
+    /// Whether it was sent before over a connection that broke, and may have been carried out then. No reply to
+    /// another attempt says anything of that one.
+    pub doubt: bool,
 }
 
 impl Leg {
-    /// Whether nobody knows what became of it.
-    pub const fn is_lost(&self) -> bool {
-        self.delivered && self.value.is_none()
+    /// The connection that it was sent over is gone; `reached` says whether its bytes may have got to the server.
+    pub fn lose(&mut self, reached: bool) {
+        self.doubt |= self.sent && reached;
+        (self.sent, self.asking) = (false, None);
+    }
+
+    /// The final reply.
+    pub fn answered(self) -> Option<Answered> {
+        let sent_before = self.doubt;
+        self.value.map(|value| Answered { value, sent_before })
     }
 
     /// Whether its server does not know whose the bucket is.
@@ -53,8 +63,7 @@ impl Leg {
 
     /// Takes in what is to be done about an answer; true if it is to be done at once.
     pub fn take_in(&mut self, verdict: Verdict) -> bool {
-        self.asking = None;
-        self.delivered = matches!(verdict, Verdict::Final(_));
+        (self.sent, self.asking) = (false, None);
         match verdict {
             Verdict::Final(value) => self.value = Some(value),
             Verdict::Whole(asking) => (self.whole, self.asking) = (true, asking),
@@ -80,25 +89,22 @@ pub fn refused(legs: &mut [Leg]) -> bool {
     legs.iter().all(|leg| leg.value.is_some())
 }
 
-/// What is known of calls of which some were not answered.
+/// What is known of calls together, if some get no reply: one may have been carried out.
 pub fn outcome(calls: &[Call], legs: &[Leg]) -> Outcome {
     let mut legs = calls.iter().zip(legs);
-    if legs.any(|(call, leg)| leg.delivered && call.runs_script()) {
+    if legs.any(|(call, leg)| call.writes && (leg.sent || leg.doubt || leg.value.is_some())) {
         Outcome::Unknown
     } else {
         Outcome::NotApplied
     }
 }
 
-/// Says of calls whose server cannot be reached what is known of them all.
-pub fn unreached(mut error: Error, outcome: Outcome) -> Error {
-    error.kind = match error.kind {
-        ErrorKind::Unavailable(_) => ErrorKind::Unavailable(outcome),
-        ErrorKind::Timeout(_) => ErrorKind::Timeout(outcome),
-        ErrorKind::Interrupted(_) => ErrorKind::Interrupted(outcome),
-        other => other,
-    };
-    error
+/// The error of calls that could not be sent, or not again.
+pub fn unsent(error: Error, outcome: Outcome) -> Error {
+    match outcome {
+        Outcome::NotApplied => error,
+        Outcome::Unknown => error.in_doubt(),
+    }
 }
 
 impl Shared {
@@ -305,7 +311,7 @@ impl<'a> Exchange<'a> {
             };
             if groups.is_empty() && !self.progress.waits {
                 let legs = self.progress.legs.into_iter();
-                return Ok(legs.filter_map(|leg| leg.value).collect());
+                return Ok(legs.filter_map(Leg::answered).collect());
             }
             for group in groups {
                 self.receive(group);
@@ -326,7 +332,9 @@ impl<'a> Exchange<'a> {
     /// Sends the calls that have no answer yet, and does not wait for any.
     fn send_all(&mut self) -> Result<Vec<Group>> {
         let nodes = &self.shared.nodes;
-        nodes.prepare(&self.shared.engine.config, self.watch)?;
+        nodes
+            .prepare(&self.shared.engine.config, self.watch)
+            .map_err(|error| self.unsent(error))?;
         self.progress.version = nodes.version();
         (self.progress.trouble, self.progress.waits) = (None, false);
         let mut groups = self.groups();
@@ -382,7 +390,7 @@ impl<'a> Exchange<'a> {
             Ok(connection) => connection,
             Err(error) => {
                 let passes = matches!(error.kind, ErrorKind::Unavailable(_));
-                let error = unreached(error, outcome(self.calls, &self.progress.legs));
+                let error = self.unsent(error);
                 if passes && self.shared.nodes.are_cluster() {
                     self.progress.trouble = Some(error);
                     self.progress.waits = true;
@@ -400,21 +408,33 @@ impl<'a> Exchange<'a> {
             self.calls[*place].write(leg.whole, out);
         }
         let sent = connection.send(self.watch);
-        if sent.as_ref().is_ok() || sent.as_ref().is_err_and(|failure| failure.sent) {
-            for place in &group.calls {
-                self.progress.legs[*place].delivered = true;
-            }
+        for place in &group.calls {
+            self.progress.legs[*place].sent = true;
         }
         match sent {
             Ok(()) => group.connection = Some(connection),
-            Err(failure) => self.progress.failure = Some((failure.cause, Arc::clone(&group.node))),
+            Err(failure) => {
+                self.lose(group, failure.sent);
+                self.progress.failure = Some((failure.cause, Arc::clone(&group.node)));
+            }
         }
         Ok(())
     }
 
+    /// The connection of a group is gone.
+    fn lose(&mut self, group: &Group, reached: bool) {
+        for place in &group.calls {
+            self.progress.legs[*place].lose(reached);
+        }
+    }
+
+    fn unsent(&self, error: Error) -> Error {
+        unsent(error, outcome(self.calls, &self.progress.legs))
+    }
+
     /// Takes in the answers to a group's calls. A connection whose answers nobody waits for is dropped.
-    fn receive(&mut self, group: Group) {
-        let Some(mut connection) = group.connection else {
+    fn receive(&mut self, mut group: Group) {
+        let Some(mut connection) = group.connection.take() else {
             return;
         };
         if matches!(&self.progress.failure, Some((Cause::Stopped(_), _))) {
@@ -429,6 +449,7 @@ impl<'a> Exchange<'a> {
         let values = match connection.receive(many, self.watch) {
             Ok(values) => values,
             Err(failure) => {
+                self.lose(&group, failure.sent);
                 self.progress.failure = Some((failure.cause, group.node));
                 return;
             }
@@ -455,7 +476,8 @@ impl<'a> Exchange<'a> {
             self.shared.nodes.doubt(node);
         }
         let mut calls = self.calls.iter().zip(&self.progress.legs);
-        let doubtful = calls.any(|(call, leg)| leg.is_lost() && !call.repeatable);
+        let doubtful =
+            calls.any(|(call, leg)| leg.doubt && leg.value.is_none() && !call.repeatable);
         let again = matches!(cause, Cause::Broken(_))
             && !doubtful
             && (self.shared.nodes.are_cluster() || tries < TRIES);
@@ -470,7 +492,7 @@ impl<'a> Exchange<'a> {
                 return Err(stop.error(outcome(self.calls, &self.progress.legs)));
             }
             if let Some(error) = self.progress.trouble.take() {
-                return Err(error);
+                return Err(self.unsent(error));
             }
             return if refused(&mut self.progress.legs) {
                 Ok(())
@@ -488,7 +510,7 @@ impl<'a> Exchange<'a> {
                     self.progress.version,
                     self.watch,
                 )
-                .map_err(|error| unreached(error, outcome(self.calls, &self.progress.legs)))?;
+                .map_err(|error| self.unsent(error))?;
         }
         Ok(())
     }

@@ -248,7 +248,9 @@ impl Errand<'_> {
         let space = &self.engine.config.space;
         self.drop_buckets(table).await?;
         if space.in_buckets {
-            let call = Call::on(MASTER, "DEL").arg(space.master(&table.name));
+            let call = Call::on(MASTER, "DEL")
+                .arg(space.master(&table.name))
+                .writing();
             accepted(self.talk.ask_one(call).await?, table)?;
             // Whoever makes a bucket looks at the entry for all afterwards: either it is made before this,
             // and dropped here, or he sees that the table is gone, and makes it anew.

@@ -4,6 +4,7 @@ use mintkey_store::{Operation, Reply, Request, Result};
 
 use crate::catalog::Layouts;
 use crate::config::Config;
+use crate::doubt::Doubt;
 use crate::talk::Talk;
 
 /// What the operations of one store share.
@@ -31,22 +32,29 @@ pub async fn perform(engine: &Engine, talk: &Talk, request: &Request) -> Result<
         talk,
         now: request.now,
     };
+    // These take several steps: when one fails, those before it have been done.
+    let in_steps = |result: Result<()>| match result {
+        Err(error) if talk.wrote() && error.kind.outcome().is_some() => Err(error.in_doubt()),
+        other => other.map(|()| Reply::Done),
+    };
     match &request.operation {
         Operation::CreateTable(table) => {
             engine.layouts.forget();
-            errand.all_layouts(table).await?;
-            Ok(Reply::Done)
+            in_steps(errand.all_layouts(table).await.map(drop))
         }
         Operation::TableExists(table) => Ok(Reply::Exists(errand.table_exists(table).await?)),
-        Operation::DeleteTable(table) => {
-            errand.drop_table(table).await?;
-            Ok(Reply::Done)
-        }
+        Operation::DeleteTable(table) => in_steps(errand.drop_table(table).await),
         Operation::Get(get) => errand.get(get).await,
         Operation::BatchGet(batch) => errand.batch_get(batch).await,
-        Operation::Put(put) => errand.put(put).await.map(|()| Reply::Done),
+        Operation::Put(put) => errand
+            .put(put, Doubt::default())
+            .await
+            .map(|()| Reply::Done),
         Operation::Update(update) => errand.update(update).await,
-        Operation::Delete(delete) => errand.delete(delete).await.map(|()| Reply::Done),
+        Operation::Delete(delete) => errand
+            .delete(delete, Doubt::default())
+            .await
+            .map(|()| Reply::Done),
         Operation::BatchWrite(batch) => errand.batch_write(batch).await,
         Operation::Query(query) => errand.query(query).await,
         Operation::Scan(scan) => errand.scan(scan).await,

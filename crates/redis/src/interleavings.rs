@@ -19,7 +19,7 @@ use crate::connection::Connection;
 use crate::engine::{Engine, perform};
 use crate::layout::{Layout, Space};
 use crate::resp::{Call, Value};
-use crate::talk::Talk;
+use crate::talk::{Answered, Talk};
 use crate::translate::stored;
 use crate::watch::Watch;
 
@@ -29,6 +29,7 @@ mod requests;
 mod rows;
 #[path = "../tests/server/mod.rs"]
 mod server;
+mod unanswered;
 mod upgrades;
 
 use requests::*;
@@ -66,6 +67,15 @@ impl Server {
         }
         values
     }
+}
+
+/// The replies to calls that were sent once.
+fn answered(values: Vec<Value>) -> Vec<Answered> {
+    let answered = |value| Answered {
+        value,
+        sent_before: false,
+    };
+    values.into_iter().map(answered).collect()
 }
 
 /// What one process does.
@@ -120,7 +130,8 @@ impl Actor {
 
     fn answer(&mut self) {
         if self.waiting.is_empty() {
-            self.talk.answer(Ok(std::mem::take(&mut self.values)));
+            let values = std::mem::take(&mut self.values);
+            self.talk.answer(Ok(answered(values)));
         }
     }
 

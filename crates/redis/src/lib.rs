@@ -14,6 +14,7 @@ mod caller;
 mod catalog;
 mod config;
 mod connection;
+mod doubt;
 mod engine;
 mod eviction;
 mod gate;

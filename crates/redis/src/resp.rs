@@ -38,6 +38,8 @@ pub struct Call {
     body: Vec<u8>,
     /// Whether it may be sent again when nobody knows if it was carried out.
     pub repeatable: bool,
+    /// Whether it may change what is stored.
+    pub writes: bool,
     /// Whether it is worth waiting for a server that cannot do it at the moment.
     pub patient: bool,
 }
@@ -56,6 +58,7 @@ impl Call {
             arguments: 0,
             body: Vec::with_capacity(128),
             repeatable: true,
+            writes: false,
             patient: true,
         };
         call.push(name.as_bytes());
@@ -76,6 +79,7 @@ impl Call {
             arguments: 0,
             body: Vec::with_capacity(room),
             repeatable: false,
+            writes: true,
             patient: true,
         };
         call.push((keys.len() + more.len()).to_string().as_bytes());
@@ -106,15 +110,16 @@ impl Call {
         self
     }
 
+    /// Says that it changes what is stored.
+    pub const fn writing(mut self) -> Self {
+        self.writes = true;
+        self
+    }
+
     /// Says that it is left undone if the server cannot do it at the moment.
     pub const fn impatient(mut self) -> Self {
         self.patient = false;
         self
-    }
-
-    /// Whether it runs a script, which a server may have forgotten.
-    pub const fn runs_script(&self) -> bool {
-        self.script.is_some()
     }
 
     /// Writes it out; with `whole` a script is sent itself, not its name.

@@ -8,12 +8,21 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use mintkey_store::Result;
+use mintkey_store::{Outcome, Result};
 
 use crate::resp::{Call, Value};
 
-/// What the server said to each call, or why nobody knows.
-pub type Answer = Result<Vec<Value>>;
+/// The final reply to a call.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Answered {
+    /// The reply.
+    pub value: Value,
+    /// Whether the call was sent before as well, and may have been carried out then: no reply came.
+    pub sent_before: bool,
+}
+
+/// The final reply to each call, or the reason why there is none.
+pub type Answer = Result<Vec<Answered>>;
 
 /// Where one operation's questions and answers are exchanged.
 #[derive(Clone, Default)]
@@ -23,6 +32,7 @@ pub struct Talk(Arc<Mutex<Desk>>);
 struct Desk {
     exchange: Exchange,
     anew: bool,
+    wrote: bool,
 }
 
 #[derive(Default)]
@@ -43,10 +53,29 @@ impl Talk {
         self.desk().anew = true;
     }
 
-    /// Asks several things at once; the answers are as many, in the same order.
-    pub async fn ask(&self, calls: Vec<Call>) -> Answer {
+    /// Sends several calls at once. The answers are as many, in the same order.
+    pub async fn exchange(&self, calls: Vec<Call>) -> Answer {
+        let writes = calls.iter().any(|call| call.writes);
         self.desk().exchange = Exchange::Asked(calls);
-        Turn(self).await
+        let answer = Turn(self).await;
+        if writes
+            && answer.as_ref().err().and_then(|error| error.kind.outcome())
+                != Some(Outcome::NotApplied)
+        {
+            self.desk().wrote = true;
+        }
+        answer
+    }
+
+    /// Whether something may have been written by what was sent so far.
+    pub fn wrote(&self) -> bool {
+        self.desk().wrote
+    }
+
+    /// Asks several things at once; the answers are as many, in the same order.
+    pub async fn ask(&self, calls: Vec<Call>) -> Result<Vec<Value>> {
+        let answered = self.exchange(calls).await?;
+        Ok(answered.into_iter().map(|own| own.value).collect())
     }
 
     /// Asks one thing.

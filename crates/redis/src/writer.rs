@@ -5,6 +5,7 @@ use mintkey_store::{
     size, update,
 };
 
+use crate::doubt::Doubt;
 use crate::engine::Errand;
 use crate::layout::Layout;
 use crate::resp::{Call, Value};
@@ -34,6 +35,8 @@ pub enum Ended {
     Moved,
     /// A row is in the way.
     Met(Value),
+    /// It was sent, and no reply came. The row has to be read.
+    Unknown,
 }
 
 /// Reads how a script ended.
@@ -47,7 +50,7 @@ pub fn ended(value: Value, table: &Table) -> Result<Ended> {
     })
 }
 
-/// Whether a write may have happened, and there may be time to look.
+/// Whether a write may have happened, and there may be time to read the row.
 pub fn is_doubtful(error: &Error) -> bool {
     error.kind == ErrorKind::Unavailable(Outcome::Unknown)
 }
@@ -166,68 +169,87 @@ impl Errand<'_> {
         call
     }
 
-    /// Writes a whole item.
-    pub async fn put(&self, put: &Put) -> Result<()> {
-        self.put_once(put, false).await
+    /// Sends a call of a write, and adds the doubt that it leaves. Gives how it ended; that it is unknown is an error
+    /// unless the write is `resolvable` by reading the row.
+    async fn step(
+        &self,
+        call: Call,
+        table: &Table,
+        resolvable: bool,
+        doubt: &mut Doubt,
+    ) -> Result<Ended> {
+        let answered = match self.talk.exchange(vec![call]).await {
+            Ok(answered) => answered.into_iter().next(),
+            Err(error) => {
+                doubt.add(Doubt::of(&error));
+                return if resolvable && is_doubtful(&error) {
+                    Ok(Ended::Unknown)
+                } else {
+                    Err(error)
+                };
+            }
+        };
+        let answered = answered.ok_or_else(|| unexpected(table))?;
+        doubt.add(Doubt::after(answered.sent_before));
+        match ended(only(answered.value), table)? {
+            Ended::Stale => {
+                self.engine.layouts.forget();
+                Ok(Ended::Moved)
+            }
+            other => Ok(other),
+        }
     }
 
-    /// Writes a whole item that is not there, though it was sent before and may still be on its way.
-    pub async fn put_again(&self, put: &Put) -> Result<()> {
-        self.put_once(put, true).await
+    /// Writes a whole item, which was sent before if there is doubt.
+    pub async fn put(&self, put: &Put, mut doubt: Doubt) -> Result<()> {
+        let result = self.put_until_done(put, &mut doubt).await;
+        doubt.settle(result)
     }
 
-    async fn put_once(&self, put: &Put, mut sent: bool) -> Result<()> {
+    async fn put_until_done(&self, put: &Put, doubt: &mut Doubt) -> Result<()> {
         let table = &put.table;
         let guard = &put.guard;
         let key = table.key_of(&put.item)?;
+        let resolvable =
+            guard.row == Row::Absent || guard.version.is_some() || guard.condition.is_none();
+        // The row that a swap of unknown outcome found.
+        let mut swapped: Option<Option<Item>> = None;
         loop {
             let layout = self.layout(table, &key.partition).await?;
             self.check_put(&layout, put)?;
-            let mut stored_row = None;
-            if let Some(mode) = one_step(put) {
-                let answer = if layout.table.indexes.is_empty() {
-                    let call = self.put_call(&layout, &[(&key, put, mode)]);
-                    self.talk.ask_one(call).await.map(only)
+            // In doubt the row is read first: it may be there.
+            let mode = one_step(put).filter(|_| !doubt.is_there());
+            let before = if let Some(mode) = mode {
+                let call = if layout.table.indexes.is_empty() {
+                    self.put_call(&layout, &[(&key, put, mode)])
                 } else {
-                    let call = self.write_call(&layout, &key, &put.item, mode);
-                    self.talk.ask_one(call).await
+                    self.write_call(&layout, &key, &put.item, mode)
                 };
-                let ended = match answer {
-                    Err(error) if is_doubtful(&error) => {
-                        match self.look_back(&layout, &key, &put.item).await {
-                            Found::Sent => return Ok(()),
-                            Found::Nothing => {
-                                sent = true;
-                                continue;
-                            }
-                            Found::Other => return Err(error),
-                        }
-                    }
-                    answer => ended(answer?, table).map_err(|error| error.at(&key))?,
-                };
-                match ended {
+                let ended = self.step(call, table, true, doubt).await;
+                match ended.map_err(|error| error.at(&key))? {
                     Ended::Done => return Ok(()),
-                    Ended::Stale => {
-                        self.engine.layouts.forget();
-                        continue;
-                    }
-                    Ended::Moved => continue,
-                    Ended::Met(row) => stored_row = stored(row, &layout.table)?,
-                }
-                if sent && stored_row.as_ref().is_some_and(|row| row.item == *put.item) {
-                    // What was sent first has come after all.
-                    return Ok(());
+                    Ended::Met(row) => stored(row, &layout.table)?,
+                    Ended::Moved | Ended::Stale | Ended::Unknown => continue,
                 }
             } else {
-                stored_row = self.read(&layout, &key).await?.or(stored_row);
+                self.read(&layout, &key).await?
+            };
+            if doubt.is_there() {
+                let found = before.as_ref().map(|row| &row.item);
+                if found == Some(&*put.item) {
+                    return Ok(());
+                }
+                if swapped.as_ref().is_some_and(|own| own.as_ref() != found) {
+                    return Err(doubt.error());
+                }
             }
-            guard.check(table, &key, self.live(&layout.table, stored_row.as_ref()))?;
-            let resolvable = guard.row == Row::Absent || guard.version.is_some();
-            if self
-                .swap(&layout, &key, stored_row.as_ref(), &put.item, resolvable)
-                .await?
-            {
-                return Ok(());
+            guard.check(table, &key, self.live(&layout.table, before.as_ref()))?;
+            let call = self.write_call(&layout, &key, &put.item, Mode::Same(before.as_ref()));
+            let ended = self.step(call, table, resolvable, doubt).await;
+            match ended.map_err(|error| error.at(&key))? {
+                Ended::Done => return Ok(()),
+                Ended::Unknown => swapped = Some(before.map(|row| row.item)),
+                Ended::Moved | Ended::Stale | Ended::Met(_) => {}
             }
         }
     }
@@ -241,130 +263,107 @@ impl Errand<'_> {
         Ok(())
     }
 
-    /// Puts an item in the place of what was read; false if that has changed meanwhile.
-    async fn swap(
-        &self,
-        layout: &Layout,
-        key: &Key,
-        before: Option<&Stored>,
-        item: &Item,
-        resolvable: bool,
-    ) -> Result<bool> {
-        let call = self.write_call(layout, key, item, Mode::Same(before));
-        let value = match self.talk.ask_one(call).await {
-            Err(error) if resolvable && is_doubtful(&error) => {
-                let found = self.read(layout, key).await;
-                return match found {
-                    Ok(Some(found)) if found.item == *item => Ok(true),
-                    Ok(found)
-                        if found.as_ref().map(|found| &found.item)
-                            == before.map(|before| &before.item) =>
-                    {
-                        Ok(false)
-                    }
-                    _ => Err(error),
-                };
-            }
-            answer => answer?,
-        };
-        match ended(value, &layout.table).map_err(|error| error.at(key))? {
-            Ended::Done => Ok(true),
-            Ended::Stale => {
-                self.engine.layouts.forget();
-                Ok(false)
-            }
-            Ended::Moved | Ended::Met(_) => Ok(false),
-        }
-    }
-
-    /// Looks whether a row of which nobody knows is there.
-    pub async fn look_back(&self, layout: &Layout, key: &Key, sent: &Item) -> Found {
-        match self.read(layout, key).await {
-            Ok(None) => Found::Nothing,
-            Ok(Some(found)) if found.item == *sent => Found::Sent,
-            _ => Found::Other,
-        }
-    }
-
     /// Changes an item.
     pub async fn update(&self, update: &Update) -> Result<Reply> {
-        let table = &update.table;
-        table.check_key(&update.key)?;
+        let mut doubt = Doubt::default();
+        let item = self.update_until_done(update, &mut doubt).await;
+        let item = doubt.settle(item)?;
+        Ok(if update.returning {
+            Reply::Item(Some(item))
+        } else {
+            Reply::Done
+        })
+    }
+
+    async fn update_until_done(&self, update: &Update, doubt: &mut Doubt) -> Result<Item> {
+        let (table, key) = (&update.table, &update.key);
+        table.check_key(key)?;
         update::check(&update.actions, table)?;
         if let Some(condition) = &update.guard.condition {
             condition.check()?;
         }
+        let resolvable = update.guard.version.is_some();
+        // The row that a swap of unknown outcome found, and the item that it writes.
+        let mut swapped: Option<(Option<Item>, Item)> = None;
         loop {
-            let layout = self.layout(table, &update.key.partition).await?;
-            let before = self.read(&layout, &update.key).await?;
-            let live = self.live(&layout.table, before.as_ref());
-            if live.is_none() && !update.upsert && update.guard.version.is_none() {
-                return Err(Error::gone(table, &update.key, false));
+            let layout = self.layout(table, &key.partition).await?;
+            let before = self.read(&layout, key).await?;
+            if let Some((found, item)) = &swapped {
+                let now = before.as_ref().map(|row| &row.item);
+                if now == Some(item) {
+                    return Ok(item.clone());
+                }
+                if now != found.as_ref() {
+                    return Err(doubt.error());
+                }
             }
-            update.guard.check(table, &update.key, live)?;
-            let mut item = match live {
-                Some(item) => item.clone(),
-                None if update.upsert => key_item(table, &update.key),
-                None => return Err(Error::gone(table, &update.key, true)),
-            };
-            update::apply(&update.actions, &mut item)
-                .map_err(|error| error.of(table).at(&update.key))?;
-            size::check_item(&item, table, self.engine.config.max_item)?;
+            let live = self.live(&layout.table, before.as_ref());
+            let item = self.changed(update, live)?;
             layout.table.check_indexed(&item)?;
-            let resolvable = update.guard.version.is_some();
-            if self
-                .swap(&layout, &update.key, before.as_ref(), &item, resolvable)
-                .await?
-            {
-                return Ok(if update.returning {
-                    Reply::Item(Some(item))
-                } else {
-                    Reply::Done
-                });
+            let call = self.write_call(&layout, key, &item, Mode::Same(before.as_ref()));
+            let ended = self.step(call, table, resolvable, doubt).await;
+            match ended.map_err(|error| error.at(key))? {
+                Ended::Done => return Ok(item),
+                Ended::Unknown => swapped = Some((before.map(|row| row.item), item)),
+                Ended::Moved | Ended::Stale | Ended::Met(_) => {}
             }
         }
     }
 
-    /// Removes an item.
-    pub async fn delete(&self, delete: &Delete) -> Result<()> {
-        let table = &delete.table;
-        table.check_key(&delete.key)?;
+    /// What an update makes of the stored item.
+    fn changed(&self, update: &Update, stored: Option<&Item>) -> Result<Item> {
+        let (table, key) = (&update.table, &update.key);
+        if stored.is_none() && !update.upsert && update.guard.version.is_none() {
+            return Err(Error::gone(table, key, false));
+        }
+        update.guard.check(table, key, stored)?;
+        let mut item = match stored {
+            Some(item) => item.clone(),
+            None if update.upsert => key_item(table, key),
+            None => return Err(Error::gone(table, key, true)),
+        };
+        update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
+        size::check_item(&item, table, self.engine.config.max_item)?;
+        Ok(item)
+    }
+
+    /// Removes an item, which was tried before if there is doubt.
+    pub async fn delete(&self, delete: &Delete, mut doubt: Doubt) -> Result<()> {
+        let result = self.delete_until_done(delete, &mut doubt).await;
+        doubt.settle(result)
+    }
+
+    async fn delete_until_done(&self, delete: &Delete, doubt: &mut Doubt) -> Result<()> {
+        let (table, key) = (&delete.table, &delete.key);
+        table.check_key(key)?;
         if let Some(condition) = &delete.guard.condition {
             condition.check()?;
         }
+        let resolvable = delete.guard.version.is_some();
+        // The row that a removal of unknown outcome found.
+        let mut removed: Option<Item> = None;
         loop {
-            let layout = self.layout(table, &delete.key.partition).await?;
-            let before = if delete.guard.is_open() {
-                None
-            } else {
-                let before = self.read(&layout, &delete.key).await?;
+            let layout = self.layout(table, &key.partition).await?;
+            let mut before = None;
+            if !delete.guard.is_open() {
+                before = self.read(&layout, key).await?;
                 let live = self.live(&layout.table, before.as_ref());
-                delete.guard.check(table, &delete.key, live)?;
-                if before.is_none() {
+                let found = before.as_ref().map(|row| &row.item);
+                match (&removed, found) {
+                    (None, _) => delete.guard.check(table, key, live)?,
+                    (Some(removed), Some(now)) if removed != now => return Err(doubt.error()),
+                    _ => {}
+                }
+                if found.is_none() {
                     return Ok(());
                 }
-                before
-            };
-            let call = Self::remove_call(&layout, &delete.key, before.as_ref());
-            let value = match self.talk.ask_one(call).await {
-                Err(error) if delete.guard.version.is_some() && is_doubtful(&error) => {
-                    match self.read(&layout, &delete.key).await {
-                        Ok(None) => return Ok(()),
-                        Ok(found)
-                            if found.as_ref().map(|found| &found.item)
-                                == before.as_ref().map(|before| &before.item) =>
-                        {
-                            continue;
-                        }
-                        _ => return Err(error),
-                    }
-                }
-                answer => answer?,
-            };
-            match ended(value, table).map_err(|error| error.at(&delete.key))? {
+            }
+            let call = Self::remove_call(&layout, key, before.as_ref());
+            let ended = self.step(call, table, resolvable, doubt).await;
+            match ended.map_err(|error| error.at(key))? {
                 Ended::Done => return Ok(()),
-                Ended::Stale => self.engine.layouts.forget(),
-                Ended::Moved | Ended::Met(_) => {}
+                Ended::Unknown => removed = before.map(|row| row.item),
+                Ended::Moved | Ended::Stale | Ended::Met(_) => {}
             }
         }
     }
@@ -376,16 +375,6 @@ fn only(value: Value) -> Value {
         Value::Array(mut answers) if answers.len() == 1 => answers.remove(0),
         other => other,
     }
-}
-
-/// What is there after a write of which nobody knows.
-pub enum Found {
-    /// Nothing.
-    Nothing,
-    /// What was sent.
-    Sent,
-    /// Something else, or that cannot be found out.
-    Other,
 }
 
 /// How a put goes that needs no look at the row before.

@@ -4,9 +4,8 @@
 mod requests;
 mod server;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::TryRecvError;
@@ -15,7 +14,7 @@ use std::time::Instant;
 
 use mintkey_store::{Action, ErrorKind, Guard, Operation, Path, Store, Update};
 use requests::*;
-use server::Fixture;
+use server::{Fixture, frame};
 
 /// Between a store and its server: whoever swaps the row `hot` hears that another was quicker. For ten
 /// seconds, lest a test that fails should never end.
@@ -52,17 +51,7 @@ impl Contended {
 }
 
 fn serve(client: TcpStream, began: Instant) -> Option<()> {
-    let (mut server, mut answers): (Box<dyn Write>, Box<dyn BufRead>) =
-        if let Some(path) = server::address().strip_prefix("unix://") {
-            let stream = UnixStream::connect(path).unwrap();
-            let copy = stream.try_clone().unwrap();
-            (Box::new(stream), Box::new(BufReader::new(copy)))
-        } else {
-            let location = server::address().strip_prefix("redis://").unwrap();
-            let stream = TcpStream::connect(location.split('/').next().unwrap()).unwrap();
-            let copy = stream.try_clone().unwrap();
-            (Box::new(stream), Box::new(BufReader::new(copy)))
-        };
+    let (mut server, mut answers) = server::connect();
     let mut own = client.try_clone().unwrap();
     let mut asked = BufReader::new(client);
     loop {
@@ -75,27 +64,6 @@ fn serve(client: TcpStream, began: Instant) -> Option<()> {
         server.write_all(&command).ok()?;
         own.write_all(&frame(&mut answers)?).ok()?;
     }
-}
-
-/// The next command or answer as it came; nothing at the end.
-fn frame(reader: &mut impl BufRead) -> Option<Vec<u8>> {
-    let (mut bytes, mut missing) = (Vec::new(), 1);
-    while missing > 0 {
-        missing -= 1;
-        let start = bytes.len();
-        reader.read_until(b'\n', &mut bytes).ok()?;
-        let line = std::str::from_utf8(&bytes[start..]).unwrap().trim_end();
-        let (kind, rest) = line.split_at_checked(1)?;
-        match kind {
-            "*" => missing += rest.parse::<i64>().unwrap().max(0),
-            "$" if rest != "-1" => {
-                let many = rest.parse::<u64>().unwrap() + 2;
-                reader.by_ref().take(many).read_to_end(&mut bytes).ok()?;
-            }
-            _ => {}
-        }
-    }
-    Some(bytes)
 }
 
 fn change() -> Operation {

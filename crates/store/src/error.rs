@@ -65,6 +65,19 @@ pub enum ErrorKind {
     Interrupted(Outcome),
 }
 
+impl ErrorKind {
+    /// Whether the write happened all the same, for the kinds that leave the question open.
+    #[must_use]
+    pub const fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Unavailable(outcome) | Self::Timeout(outcome) | Self::Interrupted(outcome) => {
+                Some(outcome)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A failure, with what it is about.
 #[derive(Debug)]
 pub struct Error {
@@ -183,6 +196,23 @@ impl Error {
         };
         if !self.message.contains(&named) {
             self.message = format!("{named}: {}", self.message);
+        }
+        self
+    }
+
+    /// The failure of a write that was sent before and never answered. This failure says nothing of what was sent
+    /// first, so the outcome is unknown.
+    #[must_use]
+    pub fn in_doubt(mut self) -> Self {
+        self.kind = match self.kind {
+            ErrorKind::Timeout(_) => ErrorKind::Timeout(Outcome::Unknown),
+            ErrorKind::Interrupted(_) => ErrorKind::Interrupted(Outcome::Unknown),
+            _ => ErrorKind::Unavailable(Outcome::Unknown),
+        };
+        let unknown = Outcome::Unknown.words();
+        self.message = self.message.replace(Outcome::NotApplied.words(), unknown);
+        if !self.message.contains(unknown) {
+            self.message = format!("{}: {unknown}", self.message);
         }
         self
     }
@@ -329,5 +359,38 @@ impl Error {
     #[must_use]
     pub fn closed(address: &str) -> Self {
         Self::configuration(format!("store {address} is closed: connect() again"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_in_doubt_says_that_the_outcome_is_unknown() {
+        let unknown = ErrorKind::Unavailable(Outcome::Unknown);
+        for (kind, message, expected) in [
+            (
+                ErrorKind::Unavailable(Outcome::NotApplied),
+                "the server is full: nothing was written; delete something",
+                unknown,
+            ),
+            (ErrorKind::Configuration, "wrong password", unknown),
+            (
+                ErrorKind::Timeout(Outcome::NotApplied),
+                "took longer than 5 s: nothing was written",
+                ErrorKind::Timeout(Outcome::Unknown),
+            ),
+            (
+                ErrorKind::Interrupted(Outcome::Unknown),
+                "interrupted: whether it was written is unknown",
+                ErrorKind::Interrupted(Outcome::Unknown),
+            ),
+        ] {
+            let error = Error::new(kind, message).in_doubt();
+            assert_eq!(error.kind, expected);
+            assert!(!error.message.contains(Outcome::NotApplied.words()));
+            assert_eq!(error.message.matches(Outcome::Unknown.words()).count(), 1);
+        }
     }
 }

@@ -10,7 +10,7 @@ use mintkey_store::{
 };
 
 use super::requests::*;
-use super::{Server, World};
+use super::{Server, World, answered};
 use crate::engine::{Engine, perform};
 use crate::talk::Talk;
 
@@ -38,7 +38,7 @@ fn questions_until(
         let (calls, _) = talk.asked();
         talk.answer(match fails(asked) {
             Some(kind) => Err(Error::new(kind, "because")),
-            None => Ok(server.ask(&calls)),
+            None => Ok(answered(server.ask(&calls))),
         });
     }
 }
@@ -190,7 +190,7 @@ fn what_has_expired_behind_a_page_is_skipped_in_long_strides() {
             let (calls, begins) = talk.asked();
             asked += 1;
             anew += usize::from(begins);
-            talk.answer(Ok(server.ask(&calls)));
+            talk.answer(Ok(answered(server.ask(&calls))));
         };
         let Reply::Page(page) = reply.unwrap() else {
             panic!("no page");
@@ -281,9 +281,9 @@ fn an_own_insert_that_comes_late_is_no_collision() {
                     talk.answer(Err(Error::new(doubtful, "because")));
                     continue;
                 }
-                let answer = server.ask(&calls);
+                let values = server.ask(&calls);
                 server.ask(&std::mem::take(&mut first));
-                talk.answer(Ok(answer));
+                talk.answer(Ok(answered(values)));
             };
             match reply.unwrap() {
                 Reply::Written(outcomes) => drop(outcomes.into_iter().map(Result::unwrap).count()),

@@ -1,7 +1,7 @@
 //! The server that the tests use, and a look into it past the code under test.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -106,4 +106,38 @@ pub fn command(words: &[&str]) -> Vec<String> {
     let mut stream = TcpStream::connect(location.split('/').next().unwrap()).unwrap();
     stream.write_all(&request).unwrap();
     answers::flat(stream)
+}
+
+/// A connection to the server: what writes to it, and what reads from it.
+pub fn connect() -> (Box<dyn Write>, Box<dyn BufRead>) {
+    if let Some(path) = address().strip_prefix("unix://") {
+        let stream = UnixStream::connect(path).unwrap();
+        let copy = stream.try_clone().unwrap();
+        return (Box::new(stream), Box::new(BufReader::new(copy)));
+    }
+    let location = address().strip_prefix("redis://").unwrap();
+    let stream = TcpStream::connect(location.split('/').next().unwrap()).unwrap();
+    let copy = stream.try_clone().unwrap();
+    (Box::new(stream), Box::new(BufReader::new(copy)))
+}
+
+/// The next command or answer as it came; nothing at the end.
+pub fn frame(mut reader: impl BufRead) -> Option<Vec<u8>> {
+    let (mut bytes, mut missing) = (Vec::new(), 1);
+    while missing > 0 {
+        missing -= 1;
+        let start = bytes.len();
+        reader.read_until(b'\n', &mut bytes).ok()?;
+        let line = std::str::from_utf8(&bytes[start..]).unwrap().trim_end();
+        let (kind, rest) = line.split_at_checked(1)?;
+        match kind {
+            "*" => missing += rest.parse::<i64>().unwrap().max(0),
+            "$" if rest != "-1" => {
+                let many = rest.parse::<u64>().unwrap() + 2;
+                reader.by_ref().take(many).read_to_end(&mut bytes).ok()?;
+            }
+            _ => {}
+        }
+    }
+    Some(bytes)
 }

@@ -1,0 +1,386 @@
+//! Writes whose calls are lost on the way, in all orders: what is reported of a write agrees with what happened to it.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use mintkey_store::{
+    Action, BatchWrite, Comparison, Condition, Delete, Error, ErrorKind, Guard, Item, Key,
+    Operation, Outcome, Path, Put, Reply, Request, Result, Row, Table, Update, Write,
+};
+
+use super::requests::*;
+use super::{Server, World, answered};
+use crate::engine::{Engine, perform};
+use crate::resp::{Call, Value};
+use crate::talk::{Answer, Answered, Talk};
+
+/// The row that each write is about. A call that names it is one of the write's own.
+const OWN: &str = "row under test";
+
+/// What happens to the calls that a write sends at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    /// They are answered.
+    Answered,
+    /// The connection breaks before the server gets them.
+    LostBefore,
+    /// The connection breaks after the server has carried them out.
+    LostAfter,
+    /// The connection breaks, and the server carries them out when the next calls have been answered.
+    Late,
+    /// No connection can be made.
+    Unsent,
+    /// The connection breaks after they are carried out; they are sent again, and refused.
+    RefusedAgain,
+    /// The connection breaks after they are carried out; they are sent again, and the catalog has changed.
+    StaleAgain,
+}
+
+const FATES: [Fate; 7] = [
+    Fate::Answered,
+    Fate::LostBefore,
+    Fate::LostAfter,
+    Fate::Late,
+    Fate::Unsent,
+    Fate::RefusedAgain,
+    Fate::StaleAgain,
+];
+
+/// What another process does after the first calls.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Other {
+    Nothing,
+    Removes,
+    Replaces,
+}
+
+/// A write, with the row before and after it.
+struct Case {
+    name: &'static str,
+    before: Option<Item>,
+    write: Write,
+    after: Option<Item>,
+}
+
+/// The calls of a write on their way, and whether one was carried out on the row.
+struct Way<'a> {
+    server: &'a mut Server,
+    late: Vec<Call>,
+    applied: bool,
+}
+
+impl Way<'_> {
+    fn deliver(&mut self, calls: &[Call]) -> Vec<Value> {
+        let values = self.server.ask(calls);
+        for (call, value) in calls.iter().zip(&values) {
+            let mut bytes = Vec::new();
+            call.write(false, &mut bytes);
+            let names_it = bytes.windows(OWN.len()).any(|part| part == OWN.as_bytes());
+            let first = match value {
+                Value::Array(values) => values.first(),
+                value => Some(value),
+            };
+            let done = matches!(first, Some(Value::Status(word)) if word == "OK");
+            self.applied |= call.writes && names_it && done;
+        }
+        values
+    }
+
+    fn deliver_late(&mut self) {
+        let late = std::mem::take(&mut self.late);
+        self.deliver(&late);
+    }
+
+    fn answer(&mut self, calls: Vec<Call>, fate: Fate) -> Answer {
+        let late = std::mem::take(&mut self.late);
+        let writes = calls.iter().any(|call| call.writes);
+        let repeatable = calls.iter().all(|call| call.repeatable);
+        let answer = match fate {
+            Fate::Answered => Ok(answered(self.deliver(&calls))),
+            Fate::Unsent => Err(broken(false)),
+            Fate::LostBefore => Err(broken(writes)),
+            Fate::Late => {
+                self.late = calls;
+                Err(broken(writes))
+            }
+            Fate::RefusedAgain | Fate::StaleAgain if repeatable => {
+                let values = self.deliver(&calls);
+                let again = |(call, value): (&Call, Value)| Answered {
+                    value: match fate {
+                        _ if !call.writes => value,
+                        Fate::StaleAgain => Value::Status("STALE".to_owned()),
+                        _ => Value::Error("OOM command not allowed".to_owned()),
+                    },
+                    sent_before: true,
+                };
+                Ok(calls.iter().zip(values).map(again).collect())
+            }
+            Fate::LostAfter | Fate::RefusedAgain | Fate::StaleAgain => {
+                self.deliver(&calls);
+                Err(broken(writes))
+            }
+        };
+        self.deliver(&late);
+        answer
+    }
+}
+
+fn broken(delivered: bool) -> Error {
+    let outcome = if delivered {
+        Outcome::Unknown
+    } else {
+        Outcome::NotApplied
+    };
+    Error::new(ErrorKind::Unavailable(outcome), "because")
+}
+
+/// Carries a request out; the first calls have these fates, and after the first ones another process comes.
+fn carry_out(
+    engine: &Engine,
+    request: &Request,
+    way: &mut Way<'_>,
+    fates: &[Fate],
+    mut other: impl FnMut(&mut Server),
+) -> Result<Reply> {
+    let talk = Talk::default();
+    let mut operation = pin!(perform(engine, &talk, request));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut fates = fates.iter();
+    let mut steps = 0;
+    loop {
+        if let Poll::Ready(reply) = operation.as_mut().poll(&mut context) {
+            return reply;
+        }
+        steps += 1;
+        assert!(steps < 20, "a write does not end");
+        let fate = fates.next().copied().unwrap_or(Fate::Answered);
+        let (calls, _) = talk.asked();
+        talk.answer(way.answer(calls, fate));
+        if steps == 1 {
+            other(way.server);
+        }
+    }
+}
+
+fn plainly(engine: &Engine, server: &mut Server, operation: Operation) -> Reply {
+    let mut way = Way {
+        server,
+        late: Vec::new(),
+        applied: false,
+    };
+    let reply = carry_out(engine, &request(operation), &mut way, &[], |_| ());
+    reply.unwrap()
+}
+
+fn own_key(table: &Table) -> Key {
+    Key {
+        partition: string(OWN),
+        sort: table.sort.is_some().then(|| string("1")),
+    }
+}
+
+fn row(table: &Table, partition: &str, version: i64) -> Item {
+    let mut row = item(&[("version", version.into()), ("status", "new".into())]);
+    row.insert(table.partition.name.clone(), partition.into());
+    if let Some(sort) = &table.sort {
+        row.insert(sort.name.clone(), "1".into());
+    }
+    row
+}
+
+fn put_write(table: &Arc<Table>, version: i64, guard: Guard) -> Write {
+    Write::Put(Put {
+        table: Arc::clone(table),
+        item: Arc::new(row(table, OWN, version)),
+        guard,
+    })
+}
+
+fn cases(table: &Arc<Table>) -> Vec<Case> {
+    let open = Guard::default;
+    let absent = |wide| Guard {
+        row: Row::Absent,
+        wide,
+        ..open()
+    };
+    let versioned = || Guard {
+        version: Some(("version".into(), Some(number("1")))),
+        ..open()
+    };
+    let held = || {
+        condition(Condition::Compare {
+            path: Path::attribute("version"),
+            op: Comparison::Eq,
+            value: 1.into(),
+        })
+    };
+    let add = |guard| {
+        Write::Update(Update {
+            actions: vec![Action::Add(Path::attribute("version"), number("1"))],
+            guard,
+            ..update_of(table, own_key(table))
+        })
+    };
+    let delete = |guard| {
+        Write::Delete(Delete {
+            table: Arc::clone(table),
+            key: own_key(table),
+            guard,
+        })
+    };
+    let stored = || Some(row(table, OWN, 1));
+    let changed = || Some(row(table, OWN, 2));
+    let case = |name, before, write, after| Case {
+        name,
+        before,
+        write,
+        after,
+    };
+    vec![
+        case("put", None, put_write(table, 2, open()), changed()),
+        case("put over", stored(), put_write(table, 2, open()), changed()),
+        case(
+            "insert",
+            None,
+            put_write(table, 2, absent(false)),
+            changed(),
+        ),
+        case(
+            "insert wide",
+            None,
+            put_write(table, 2, absent(true)),
+            changed(),
+        ),
+        case(
+            "insert in vain",
+            stored(),
+            put_write(table, 2, absent(false)),
+            stored(),
+        ),
+        case(
+            "versioned put",
+            stored(),
+            put_write(table, 2, versioned()),
+            changed(),
+        ),
+        case(
+            "conditional put",
+            stored(),
+            put_write(table, 2, held()),
+            changed(),
+        ),
+        case("update", stored(), add(open()), changed()),
+        case("versioned update", stored(), add(versioned()), changed()),
+        case("delete", stored(), delete(open()), None),
+        case("versioned delete", stored(), delete(versioned()), None),
+        case("conditional delete", stored(), delete(held()), None),
+    ]
+}
+
+/// Puts the row back to what it was before.
+fn restore(engine: &Engine, server: &mut Server, table: &Arc<Table>, item: Option<&Item>) {
+    let operation = match item {
+        Some(item) => put_of(table, item.clone(), Guard::default()),
+        None => delete_of(table, own_key(table), Guard::default()),
+    };
+    plainly(engine, server, operation);
+}
+
+fn check(
+    engine: &Engine,
+    server: &mut Server,
+    case: &Case,
+    fates: &[Fate],
+    other: Other,
+    batch: bool,
+) {
+    let table = match &case.write {
+        Write::Put(put) => &put.table,
+        Write::Update(update) => &update.table,
+        Write::Delete(delete) => &delete.table,
+    };
+    restore(engine, server, table, case.before.as_ref());
+    let operation = match (batch, case.write.clone()) {
+        (true, own) => {
+            let neighbour = Put {
+                table: Arc::clone(table),
+                item: Arc::new(row(table, "neighbour", 1)),
+                guard: Guard::default(),
+            };
+            Operation::BatchWrite(BatchWrite {
+                table: Arc::clone(table),
+                writes: vec![own, Write::Put(neighbour)],
+            })
+        }
+        (false, Write::Put(put)) => Operation::Put(put),
+        (false, Write::Update(update)) => Operation::Update(update),
+        (false, Write::Delete(delete)) => Operation::Delete(delete),
+    };
+    let mut way = Way {
+        server,
+        late: Vec::new(),
+        applied: false,
+    };
+    let result = carry_out(
+        engine,
+        &request(operation),
+        &mut way,
+        fates,
+        |server| match other {
+            Other::Nothing => {}
+            Other::Removes => restore(engine, server, table, None),
+            Other::Replaces => restore(engine, server, table, Some(&row(table, OWN, 7))),
+        },
+    );
+    way.deliver_late();
+    let applied = way.applied;
+    let result = match result {
+        Ok(Reply::Written(outcomes)) => outcomes.into_iter().next().unwrap(),
+        other => other.map(drop),
+    };
+    let run = format!("{} {fates:?} {other:?} {batch}: {result:?}", case.name);
+    let reply = plainly(engine, server, get_of(table, own_key(table)));
+    let Reply::Item(stored) = reply else {
+        panic!("{reply:?}");
+    };
+    match &result {
+        Ok(()) if other == Other::Nothing => assert_eq!(stored, case.after, "{run}"),
+        Ok(()) => assert!(applied || case.after.is_none(), "{run}"),
+        Err(error) if error.kind.outcome() == Some(Outcome::Unknown) => {}
+        Err(_) => assert!(!applied, "{run}"),
+    }
+    let harmless = [Fate::Answered, Fate::Unsent];
+    if fates.iter().all(|fate| harmless.contains(fate)) {
+        let kind = result.map_err(|error| error.kind.outcome());
+        assert_ne!(kind, Err(Some(Outcome::Unknown)), "{run}");
+    }
+}
+
+fn sequences(many: usize) -> Vec<Vec<Fate>> {
+    (0..many).fold(vec![Vec::new()], |sequences, _| {
+        let longer = |own: &Vec<Fate>| FATES.map(|fate| [&own[..], &[fate]].concat());
+        sequences.iter().flat_map(longer).collect()
+    })
+}
+
+#[test]
+fn what_is_reported_of_a_write_agrees_with_what_happened() {
+    for in_buckets in [false, true] {
+        let mut world = World::of(1, in_buckets);
+        let (engine, server) = (&world.engines[0], &mut world.server);
+        for table in [orders(), plain("plain", mintkey_store::KeyKind::String)] {
+            for case in cases(&table) {
+                for fates in sequences(3) {
+                    check(engine, server, &case, &fates, Other::Nothing, false);
+                }
+                for fates in sequences(2) {
+                    for other in [Other::Nothing, Other::Removes, Other::Replaces] {
+                        check(engine, server, &case, &fates, other, false);
+                        check(engine, server, &case, &fates, other, true);
+                    }
+                }
+            }
+        }
+    }
+}
