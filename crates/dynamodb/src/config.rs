@@ -5,7 +5,7 @@ use std::time::Duration;
 use mintkey_store::{Error, Result};
 use percent_encoding::percent_decode_str;
 
-use crate::http::Endpoint;
+use crate::transport::http::Endpoint;
 
 const SCHEME: &str = "dynamodb://";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,29 +8,14 @@
 
 #![forbid(unsafe_code)]
 
-mod background;
-mod batches;
-mod blocking;
-mod calls;
-mod catalog;
+mod aws;
+mod client;
 mod config;
-mod credentials;
-mod errors;
-mod expression;
-mod filters;
-mod http;
-mod json;
-mod link;
 mod operations;
-mod range;
-mod reading;
-mod retry;
-mod sign;
 mod store;
-mod time;
-mod tls;
-mod together;
-mod translate;
+mod transport;
+mod wire;
+mod worker;
 
 use std::sync::Arc;
 

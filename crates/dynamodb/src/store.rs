@@ -10,14 +10,14 @@ use mintkey_store::{
     Submission, Ticket,
 };
 
-use crate::background::Background;
-use crate::blocking::{self, Blocking, Connection};
+use crate::aws::credentials::Keeper;
+use crate::aws::retry::Bucket;
 use crate::config::Config;
-use crate::credentials::Keeper;
-use crate::operations;
-use crate::retry::Bucket;
-use crate::tls::Tls;
-use crate::together::together;
+use crate::operations::write;
+use crate::transport::blocking::{self, Blocking, Connection};
+use crate::transport::join_all::join_all;
+use crate::transport::tls::Tls;
+use crate::worker::Background;
 
 /// What one process has of a store.
 ///
@@ -176,7 +176,7 @@ impl Store for DynamoStore {
         let inner = self.inner();
         inner.check_open()?;
         let link = Blocking::new(inner, interrupt);
-        blocking::run(&link, operations::run(inner, &link, request))
+        blocking::run(&link, write::run(inner, &link, request))
     }
 
     fn execute_all(
@@ -188,9 +188,9 @@ impl Store for DynamoStore {
         let link = Blocking::new(inner, interrupt);
         let calls = requests
             .iter()
-            .map(|request| operations::run(inner, &link, request));
+            .map(|request| write::run(inner, &link, request));
         let carried = match inner.check_open() {
-            Ok(()) => blocking::run(&link, async { Ok(together(&link, calls).await) }),
+            Ok(()) => blocking::run(&link, async { Ok(join_all(&link, calls).await) }),
             Err(closed) => Err(closed),
         };
         carried.unwrap_or_else(|error| error.of_all(requests.len()))
@@ -241,7 +241,7 @@ mod tests {
     use mintkey_store::{Get, Key, KeyAttribute, KeyKind, KeyValue, Operation, Table};
 
     use super::*;
-    use crate::credentials::Sources;
+    use crate::aws::credentials::Sources;
 
     /// A store whose server is not there, and whose environment is asked like this.
     fn store(var: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> DynamoStore {

@@ -7,9 +7,9 @@ use mintkey_store::{Error, Result};
 use super::files::{Files, Profile};
 use super::remote::{self, Proof, Role};
 use super::{Credentials, Place, Sources};
-use crate::calls::Session;
+use crate::client::Session;
 use crate::config::Config;
-use crate::link::Link;
+use crate::transport::Link;
 
 /// How many roles may stand on each other.
 const LONGEST: usize = 8;

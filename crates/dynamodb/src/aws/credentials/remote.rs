@@ -9,12 +9,12 @@ use ring::digest;
 
 use super::files::{Files, Profile};
 use super::{Credentials, Identity, Sources, suffix};
-use crate::calls::Session;
-use crate::http::{self, Endpoint, Response};
-use crate::json::Parser;
-use crate::link::Link;
-use crate::sign::{Signing, push_hex};
-use crate::time;
+use crate::aws::signing::{Signing, push_hex};
+use crate::aws::time;
+use crate::client::Session;
+use crate::transport::Link;
+use crate::transport::http::{self, Endpoint, Response};
+use crate::wire::json::Parser;
 
 /// The role of a task in a container.
 const CONTAINER: &str = "169.254.170.2";
@@ -54,7 +54,7 @@ async fn ask<L: Link>(
 ) -> Result<Response> {
     let answer = session.link.exchange(endpoint, &request, deadline).await;
     let response = answer.map_err(|fault| {
-        crate::errors::fault(
+        crate::wire::errors::fault(
             &session.inner.config,
             &fault,
             session.progress.get().outcome(),

@@ -4,11 +4,11 @@ use std::cell::Cell;
 
 use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Table};
 
+use crate::aws::credentials::Identity;
 use crate::config::Config;
-use crate::credentials::Identity;
-use crate::http::Response;
-use crate::json::Parser;
-use crate::link::{Fault, Why};
+use crate::transport::http::Response;
+use crate::transport::{Fault, Why};
+use crate::wire::json::Parser;
 
 /// The characters of a foreign answer that a message shows.
 const SHOWN: usize = 80;

@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use mintkey_store::{Error, Result};
 
-use crate::calls::Session;
+use crate::aws::signing::{DayKey, Signing};
+use crate::aws::time;
+use crate::client::Session;
 use crate::config::Config;
-use crate::http::Endpoint;
-use crate::link::Link;
-use crate::sign::{DayKey, Signing};
 use crate::store::locked;
-use crate::time;
+use crate::transport::Link;
+use crate::transport::http::Endpoint;
 
 pub use sources::Sources;
 

@@ -21,12 +21,12 @@ use tokio::time::{sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::blocking::is_quiet;
-use crate::http::{Endpoint, Incoming, Response};
-use crate::link::{Fault, Link, Why, closed};
-use crate::operations;
+use crate::operations::write;
 use crate::store::Inner;
-use crate::tls;
+use crate::transport::blocking::is_quiet;
+use crate::transport::http::{Endpoint, Incoming, Response};
+use crate::transport::tls;
+use crate::transport::{Fault, Link, Why, closed};
 
 /// Requests under way at once; the others wait, and can still be withdrawn.
 const MOST: u32 = 64;
@@ -152,7 +152,7 @@ async fn serve(inner: Arc<Inner>, mut queue: UnboundedReceiver<Job>) {
 
 /// Carries one request out. A panic ends this task alone: what it drops answers the caller and makes room for the next.
 async fn work(job: Job, link: Rc<Waiting>, _place: OwnedSemaphorePermit) {
-    let result = operations::run(&link.inner, &*link, &job.request).await;
+    let result = write::run(&link.inner, &*link, &job.request).await;
     job.submission.answer(result).deliver();
 }
 

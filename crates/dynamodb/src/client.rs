@@ -9,16 +9,16 @@ use std::time::Instant;
 
 use mintkey_store::{Error, Notes, Result};
 
+use crate::aws::credentials::{self, Identity};
+use crate::aws::retry;
+use crate::aws::signing::Signing;
+use crate::aws::time;
 use crate::config::Config;
-use crate::credentials::{self, Identity};
-use crate::errors::{self, Class, Failure, Progress, Refusal};
-use crate::http::{self, Response};
-use crate::json::Parser;
-use crate::link::{Fault, Link, Why};
-use crate::retry;
-use crate::sign::Signing;
 use crate::store::Inner;
-use crate::time;
+use crate::transport::http::{self, Response};
+use crate::transport::{Fault, Link, Why};
+use crate::wire::errors::{self, Class, Failure, Progress, Refusal};
+use crate::wire::json::Parser;
 
 const API: &str = "DynamoDB_20120810.";
 /// Clocks further apart than this make signatures invalid.

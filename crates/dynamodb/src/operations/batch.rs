@@ -13,13 +13,14 @@ use mintkey_store::{
     Row, Table, Write,
 };
 
-use crate::calls::{Answer, Repeat, Session};
-use crate::errors::About;
-use crate::json::Parser;
-use crate::link::{Fault, Link, Why};
-use crate::operations::{self, keep};
-use crate::together::together;
-use crate::{errors, retry, translate};
+use crate::aws::retry;
+use crate::client::{Answer, Repeat, Session};
+use crate::operations::write::{self, keep};
+use crate::transport::join_all::join_all;
+use crate::transport::{Fault, Link, Why};
+use crate::wire::errors::About;
+use crate::wire::json::Parser;
+use crate::wire::{body, errors};
 
 /// The keys that one call may ask for.
 const MOST_READ: usize = 100;
@@ -43,7 +44,7 @@ pub async fn get<L: Link>(session: &Session<'_, L>, batch: &BatchGet, now: i64) 
         }
     }
     let calls = wanted.chunks(MOST_READ);
-    for items in together(
+    for items in join_all(
         session.link,
         calls.map(|keys| read_all(session, batch, keys)),
     )
@@ -97,7 +98,7 @@ async fn read_some<'k, L: Link>(
     found: &mut Vec<(Key, Item)>,
 ) -> Result<Vec<&'k Key>> {
     let table = &*batch.table;
-    let body = translate::batch_get(session.inner, batch, keys);
+    let body = body::batch_get(session.inner, batch, keys);
     let answer = session.call("BatchGetItem", &body, Repeat::Read).await;
     let answer = answer.map_err(|failure| about(session, table).worded(failure))?;
     let (mut items, mut refused) = (Vec::new(), Vec::new());
@@ -121,7 +122,7 @@ async fn read_some<'k, L: Link>(
     })?;
     for item in items {
         let key = table.key_of(&item)?;
-        found.push((key, translate::unmark(table, item)));
+        found.push((key, body::unmark(table, item)));
     }
     let mut left = Vec::with_capacity(refused.len());
     for item in refused {
@@ -258,7 +259,7 @@ impl<L: Link> Writing<'_, L> {
             .chain(guarded.chunks(1))
             .collect();
         let calls = calls.into_iter().map(|places| self.send(places));
-        for outcomes in together(self.session.link, calls).await {
+        for outcomes in join_all(self.session.link, calls).await {
             for (place, outcome) in outcomes? {
                 self.outcomes[place] = Some(outcome);
             }
@@ -300,9 +301,9 @@ impl<L: Link> Writing<'_, L> {
     /// Writes one item by itself.
     async fn single(&self, session: Session<'_, L>, place: usize) -> Result<()> {
         let result = match &self.batch.writes[place] {
-            Write::Put(put) => operations::put_item(&session, put, self.now).await,
-            Write::Update(update) => operations::update_item(&session, update, self.now).await,
-            Write::Delete(delete) => operations::delete_item(&session, delete, self.now).await,
+            Write::Put(put) => write::put_item(&session, put, self.now).await,
+            Write::Update(update) => write::update_item(&session, update, self.now).await,
+            Write::Delete(delete) => write::delete_item(&session, delete, self.now).await,
         };
         result.map(drop)
     }
@@ -350,7 +351,7 @@ impl<L: Link> Writing<'_, L> {
     async fn write_some(&self, session: &Session<'_, L>, places: &[usize]) -> Result<Vec<usize>> {
         let table = &*self.batch.table;
         let writes = places.iter().map(|place| &self.batch.writes[*place]);
-        let body = translate::batch_write(self.session.inner, table, writes);
+        let body = body::batch_write(self.session.inner, table, writes);
         let answer = session.call("BatchWriteItem", &body, Repeat::Write).await;
         let answer = answer.map_err(|failure| about(session, table).worded(failure))?;
         self.unprocessed(&answer, places)

@@ -1,9 +1,14 @@
 //! The way to a server: what the two kinds, blocking and waiting, have in common.
 
+pub mod blocking;
+pub mod http;
+pub mod join_all;
+pub mod tls;
+
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::http::{Endpoint, Response};
+use crate::transport::http::{Endpoint, Response};
 
 /// Sends requests and waits. All logic above is written once, over this.
 pub trait Link {

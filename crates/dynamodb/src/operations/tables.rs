@@ -7,12 +7,12 @@ use mintkey_store::{
     Error, ErrorKind, Index, KeyAttribute, KeyKind, Name, Outcome, Projection, Reply, Result, Table,
 };
 
-use crate::calls::{Answer, Repeat, Session};
-use crate::errors::{self, About, Class, Failure, Progress};
-use crate::json::{self, Parser};
-use crate::link::Link;
+use crate::client::{Answer, Repeat, Session};
 use crate::store::Inner;
-use crate::translate::{self, Body};
+use crate::transport::Link;
+use crate::wire::body::{self, Body};
+use crate::wire::errors::{self, About, Class, Failure, Progress};
+use crate::wire::json::{self, Parser};
 
 /// The first pause between two looks at a table in the making; it doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -206,7 +206,7 @@ fn index_keys(index: &Index) -> Vec<(Name, KeyKind)> {
         .partition
         .first()
         .map_or(KeyKind::String, |part| part.kind);
-    let mut keys = vec![(translate::index_partition(index), kind)];
+    let mut keys = vec![(body::index_partition(index), kind)];
     keys.extend(index.sort.iter().map(|sort| (sort.name.clone(), sort.kind)));
     keys
 }
@@ -238,7 +238,7 @@ fn check_keys(table: &Table, found: &Described) -> Result<()> {
 /// The first index that the table lacks.
 fn missing_index<'a>(table: &'a Table, found: &Described) -> Result<Option<&'a Index>> {
     for index in &table.indexes {
-        let name = translate::index_name(&index.name);
+        let name = body::index_name(&index.name);
         let Some(there) = found.indexes.iter().find(|there| there.name == name) else {
             if index.local {
                 return Err(Error::configuration(format!(
@@ -469,7 +469,7 @@ fn push_capacity(inner: &Inner, to: &mut String) -> bool {
 /// partition attributes that are no key there.
 fn push_index(inner: &Inner, table: &Table, index: &Index, to: &mut String) {
     to.push_str("{\"IndexName\":");
-    json::push_text(&translate::index_name(&index.name), to);
+    json::push_text(&body::index_name(&index.name), to);
     to.push(',');
     push_keys(&index_keys(index), to);
     let mut shown: Vec<&Name> = match &index.projection {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use mintkey_store::{Action, Comparison, Condition, Name, Number, Path, Step, Value};
 
-use crate::json;
+use crate::wire::json;
 
 /// The names and values that expressions of one request stand for.
 #[derive(Debug, Default)]

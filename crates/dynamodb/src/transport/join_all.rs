@@ -5,14 +5,14 @@ use std::mem;
 use std::pin::Pin;
 use std::task::Poll;
 
-use crate::link::Link;
+use crate::transport::Link;
 
 /// Calls of one request that are under way at once.
 pub const AT_ONCE: usize = 8;
 
 /// Runs futures to their ends, up to `AT_ONCE` of them at a time; their results in order. One begins only when there is
 /// room, so what it looks at first may be what an earlier one has left.
-pub async fn together<L: Link, F: Future>(
+pub async fn join_all<L: Link, F: Future>(
     link: &L,
     futures: impl ExactSizeIterator<Item = F>,
 ) -> Vec<F::Output> {

@@ -19,10 +19,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use rustls::{ClientConnection, StreamOwned};
 
-use crate::http::{Endpoint, Incoming, Response};
-use crate::link::{Fault, Link, Why, closed};
 use crate::store::{Inner, locked};
-use crate::tls;
+use crate::transport::http::{Endpoint, Incoming, Response};
+use crate::transport::tls;
+use crate::transport::{Fault, Link, Why, closed};
 
 /// How often an interrupt is looked for.
 const LOOK: Duration = Duration::from_millis(100);

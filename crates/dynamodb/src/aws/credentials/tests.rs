@@ -8,12 +8,12 @@ use mintkey_store::store::Never;
 use mintkey_store::{ErrorKind, Notes, Outcome};
 
 use super::*;
-use crate::blocking::{Blocking, run};
-use crate::calls::Repeat;
-use crate::errors::{Failure, Refusal};
-use crate::http::Response;
-use crate::link::{Fault, Why};
+use crate::client::Repeat;
 use crate::store::Inner;
+use crate::transport::blocking::{Blocking, run};
+use crate::transport::http::Response;
+use crate::transport::{Fault, Why};
+use crate::wire::errors::{Failure, Refusal};
 
 /// Answers in order, and keeps what it was asked. A status of 0 is a connection that breaks behind the request.
 #[derive(Default)]
@@ -47,7 +47,7 @@ impl Link for Script {
             return Err(Why::ConnectTimeout.unsent());
         };
         if status == 0 {
-            let why = crate::link::closed();
+            let why = crate::transport::closed();
             return Err(Fault { sent: true, why });
         }
         Ok(Response {
@@ -192,7 +192,7 @@ fn single_sign_on_uses_the_token_that_its_login_left() {
     assert!(error.message.contains("aws sso login"), "{error}");
     let mut name = String::new();
     let hash = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, b"corp");
-    crate::sign::push_hex(hash.as_ref(), &mut name);
+    crate::aws::signing::push_hex(hash.as_ref(), &mut name);
     let file = home
         .folder
         .path()

@@ -6,11 +6,12 @@ use mintkey_store::{
     Result, Row, Table, Update, Value, update,
 };
 
-use crate::calls::{Answer, Repeat, Session};
-use crate::errors::{About, Class, Failure, Refusal};
-use crate::link::Link;
+use crate::client::{Answer, Repeat, Session};
+use crate::operations::{batch, read, tables};
 use crate::store::Inner;
-use crate::{batches, catalog, reading, translate};
+use crate::transport::Link;
+use crate::wire::body;
+use crate::wire::errors::{About, Class, Failure, Refusal};
 
 /// How often a write is tried when the row keeps changing between two calls.
 const ATTEMPTS: usize = 5;
@@ -25,17 +26,17 @@ pub async fn run<L: Link>(inner: &Inner, link: &L, request: &Request) -> Result<
     let now = request.now;
     check_name(inner, request.operation.table())?;
     match &request.operation {
-        Operation::CreateTable(table) => catalog::create(&session, table).await,
-        Operation::TableExists(table) => catalog::exists(&session, table).await,
-        Operation::DeleteTable(table) => catalog::delete(&session, table).await,
+        Operation::CreateTable(table) => tables::create(&session, table).await,
+        Operation::TableExists(table) => tables::exists(&session, table).await,
+        Operation::DeleteTable(table) => tables::delete(&session, table).await,
         Operation::Get(get) => read_one(&session, get, now).await,
         Operation::Put(put) => put_item(&session, put, now).await,
         Operation::Update(update) => update_item(&session, update, now).await,
         Operation::Delete(delete) => delete_item(&session, delete, now).await,
-        Operation::BatchGet(batch) => batches::get(&session, batch, now).await,
-        Operation::BatchWrite(batch) => batches::write(&session, batch, now).await,
-        Operation::Query(query) => reading::query(&session, query, now).await,
-        Operation::Scan(scan) => reading::scan(&session, scan, now).await,
+        Operation::BatchGet(batch) => batch::get(&session, batch, now).await,
+        Operation::BatchWrite(batch) => batch::write(&session, batch, now).await,
+        Operation::Query(query) => read::query(&session, query, now).await,
+        Operation::Scan(scan) => read::scan(&session, scan, now).await,
     }
 }
 
@@ -82,7 +83,7 @@ impl<L: Link> Session<'_, L> {
                 }
             })
             .map_err(|error| error.of(table))?;
-        Ok(item.map(|item| translate::unmark(table, item)))
+        Ok(item.map(|item| body::unmark(table, item)))
     }
 
     /// The live row that a guard met. A server that does not send it along is asked for it, unless
@@ -95,7 +96,7 @@ impl<L: Link> Session<'_, L> {
     ) -> Result<Option<Item>> {
         let sent = refusal.item.take();
         let stored = match sent {
-            Some(item) => Some(translate::unmark(write.table, item)),
+            Some(item) => Some(body::unmark(write.table, item)),
             None if write.check(None).is_err() => None,
             None => {
                 let get = Get {
@@ -104,7 +105,7 @@ impl<L: Link> Session<'_, L> {
                     consistent: true,
                     attributes: None,
                 };
-                let body = translate::get(self.inner, &get);
+                let body = body::get(self.inner, &get);
                 self.look(write.table, write.key, &body).await?
             }
         };
@@ -186,7 +187,7 @@ fn lost_race(
 async fn read_one<L: Link>(session: &Session<'_, L>, get: &Get, now: i64) -> Result<Reply> {
     let table = &get.table;
     table.check_key(&get.key)?;
-    let body = translate::get(session.inner, get);
+    let body = body::get(session.inner, get);
     let item = session.look(table, &get.key, &body).await?;
     let mut item = item.filter(|item| !table.is_expired(item, now));
     if let (Some(item), Some(attributes)) = (&mut item, &get.attributes) {
@@ -213,8 +214,8 @@ pub async fn put_item<L: Link>(session: &Session<'_, L>, put: &Put, now: i64) ->
     if let Some(condition) = &guard.condition {
         condition.check()?;
     }
-    let condition = translate::guard(table, guard, now, false);
-    let body = translate::put(session.inner, table, &put.item, condition.as_ref());
+    let condition = body::guard(table, guard, now, false);
+    let body = body::put(session.inner, table, &put.item, condition.as_ref());
     let about = session.about(table, &key);
     let refusal = match session.call("PutItem", &body, repeat(guard, true)).await {
         Ok(answer) => {
@@ -252,8 +253,8 @@ pub async fn delete_item<L: Link>(
     if let Some(condition) = &guard.condition {
         condition.check()?;
     }
-    let condition = translate::guard(table, guard, now, false);
-    let body = translate::delete(session.inner, table, key, condition.as_ref());
+    let condition = body::guard(table, guard, now, false);
+    let body = body::delete(session.inner, table, key, condition.as_ref());
     let about = session.about(table, key);
     let mut refusal = match session.call("DeleteItem", &body, repeat(guard, true)).await {
         Ok(answer) => {
@@ -299,10 +300,10 @@ pub async fn update_item<L: Link>(
         ..guard.clone()
     };
     // An expired row must not be changed: its attributes would live on.
-    let condition = translate::guard(table, &wanted, now, true);
-    let body = translate::update(session.inner, update, condition.as_ref());
+    let condition = body::guard(table, &wanted, now, true);
+    let body = body::update(session.inner, update, condition.as_ref());
     let about = session.about(table, key);
-    let again = repeat(guard, translate::is_idempotent(&update.actions));
+    let again = repeat(guard, body::is_idempotent(&update.actions));
     let write = Write::new(table, table, key, guard, needs_row);
     for _ in 0..ATTEMPTS {
         let mut refusal = match session.call("UpdateItem", &body, again).await {
@@ -405,8 +406,8 @@ async fn replace<L: Link>(
     update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
     size::check_item(&item, table, MAX_ITEM)?;
     table.check_indexed(&item)?;
-    let condition = translate::absent(table, now);
-    let body = translate::put(session.inner, table, &item, Some(&condition));
+    let condition = body::absent(table, now);
+    let body = body::put(session.inner, table, &item, Some(&condition));
     let about = session.about(table, key);
     match session.call("PutItem", &body, Repeat::Write).await {
         Ok(answer) => {
@@ -416,10 +417,7 @@ async fn replace<L: Link>(
             if !refusal.doubtful {
                 return Ok(None);
             }
-            let stored = refusal
-                .item
-                .clone()
-                .map(|item| translate::unmark(table, item));
+            let stored = refusal.item.clone().map(|item| body::unmark(table, item));
             if stored.as_ref() != Some(&item) {
                 return Err(about.refused(&refusal));
             }

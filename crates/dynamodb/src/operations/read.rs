@@ -7,15 +7,15 @@ use mintkey_store::{
     Query, Reply, Result, Scan, SortCondition, Table, Value,
 };
 
-use crate::calls::{Repeat, Session};
-use crate::errors::About;
-use crate::expression;
-use crate::filters::{is_too_long, others, roots};
-use crate::json;
-use crate::link::Link;
-use crate::operations::keep;
-use crate::range::{Sort, range};
-use crate::translate::{self, Body};
+use crate::client::{Repeat, Session};
+use crate::operations::write::keep;
+use crate::transport::Link;
+use crate::wire::body::{self, Body};
+use crate::wire::errors::About;
+use crate::wire::expression;
+use crate::wire::filters::{is_too_long, others, roots};
+use crate::wire::json;
+use crate::wire::key_condition::{Sort, range};
 
 /// What is looked at in the first call of a limited page with a filter.
 const FIRST_LOOK: usize = 32;
@@ -174,10 +174,10 @@ impl<'a> Plan<'a> {
     /// The condition on keys; nothing if no key can meet it.
     fn keys(&self, query: &'a Query) -> Result<Option<Keys>> {
         let partition = match self.index {
-            Some(index) => translate::index_partition(index),
+            Some(index) => body::index_partition(index),
             None => self.table.partition.name.clone(),
         };
-        let value = translate::index_partition_value(&query.partition);
+        let value = body::index_partition_value(&query.partition);
         let mut keys = Keys {
             partition: (partition, value),
             sort: None,
@@ -257,7 +257,7 @@ impl<'a> Plan<'a> {
             }
         }
         pushed.extend(self.others.iter().cloned());
-        let expired = translate::expired(self.table, now);
+        let expired = body::expired(self.table, now);
         pushed.extend(expired.map(|expired| Condition::Not(Box::new(expired))));
         self.pushed = match pushed.len() {
             0 => None,
@@ -270,7 +270,7 @@ impl<'a> Plan<'a> {
     /// The names of the keys that are read by.
     fn key_names(&self) -> Vec<Name> {
         let partition = match self.index {
-            Some(index) => translate::index_partition(index),
+            Some(index) => body::index_partition(index),
             None => self.table.partition.name.clone(),
         };
         let order = self.order.map(|order| order.name.clone());
@@ -334,7 +334,7 @@ impl<'a> Plan<'a> {
         let parts = self.index.into_iter().flat_map(Index::attributes);
         let judged = self.judged.iter().flat_map(|part| roots(part));
         let mut names: Vec<Name> = Vec::new();
-        for name in translate::fetched(self.table, wanted)
+        for name in body::fetched(self.table, wanted)
             .into_iter()
             .cloned()
             .chain(parts.map(|part| part.name.clone()))
@@ -357,7 +357,7 @@ impl<'a> Plan<'a> {
     ) -> String {
         let mut body = Body::new(session.inner, self.table);
         if let Some(index) = self.index {
-            body.text("IndexName", &translate::index_name(&index.name));
+            body.text("IndexName", &body::index_name(&index.name));
         }
         if let Some(keys) = &self.keys {
             body.expression("KeyConditionExpression", |placeholders, to| {
@@ -400,7 +400,7 @@ impl<'a> Plan<'a> {
             body.text("Select", "COUNT");
         } else if let Some(names) = self.fetched(shown) {
             let names: Vec<&Name> = names.iter().collect();
-            translate::project(&mut body, &names);
+            body::project(&mut body, &names);
         }
         if self.descending {
             body.entry("ScanIndexForward", |to| to.push_str("false"));
@@ -433,8 +433,8 @@ impl<'a> Plan<'a> {
         }
         if let Some(index) = self.index {
             if index.partition.is_empty() {
-                let value = translate::index_partition_value(&[]);
-                item.insert(translate::index_partition(index), value);
+                let value = body::index_partition_value(&[]);
+                item.insert(body::index_partition(index), value);
             }
             for (place, (part, value)) in index.attributes().zip(&after.index).enumerate() {
                 if place == 0 || place >= index.partition.len() {
@@ -560,7 +560,7 @@ impl<'a> Plan<'a> {
 
     /// An item as it is handed out.
     fn dressed(&self, item: Item) -> Item {
-        let mut item = translate::unmark(self.table, item);
+        let mut item = body::unmark(self.table, item);
         if let Some(attributes) = self.attributes {
             keep(&mut item, self.table, attributes);
         }

@@ -7,9 +7,9 @@ use mintkey_store::{
     Name, Path, Row, Step, Table, Update, Value, Write,
 };
 
-use crate::expression::{self, Placeholders};
-use crate::json;
 use crate::store::Inner;
+use crate::wire::expression::{self, Placeholders};
+use crate::wire::json;
 
 /// The attribute that every item of a table with an index over the whole table has: an index needs a
 /// partition key there, and this one is the same for all.

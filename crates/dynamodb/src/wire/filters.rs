@@ -2,7 +2,7 @@
 
 use mintkey_store::{Comparison, Condition, KeyAttribute, KeyValue, Name, Path};
 
-use crate::expression::Placeholders;
+use crate::wire::expression::Placeholders;
 
 /// The bytes an expression may have.
 const MAX_EXPRESSION: usize = 4096;

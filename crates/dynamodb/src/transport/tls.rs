@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::link::Why;
+use crate::transport::Why;
 
 /// The settings, read at the first use.
 #[derive(Debug, Default)]
