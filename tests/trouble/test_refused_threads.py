@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.behaviour.conftest import redis_prefix
 
 # Long enough for a busy machine; a request that nobody answers would wait for ever.
 HANG = 60
@@ -116,3 +117,7 @@ def test_a_host_name_that_cannot_be_looked_up(port):
 
 def test_a_store_that_cannot_start_its_thread(port):
     run(STARTING, f"dynamodb://us-east-1?endpoint=http://localhost:{port}&retries=0&timeout=20")
+
+
+def test_a_redis_store_that_cannot_start_its_thread():
+    run(STARTING, redis_prefix("refused threads"))

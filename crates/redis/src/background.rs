@@ -53,7 +53,7 @@ pub fn work(shared: Arc<Shared>, bell: UnixStream) {
 /// A request in flight.
 struct Flight {
     /// What was submitted: one request, or several that are carried out together.
-    entries: Vec<Arc<Entry>>,
+    entries: Vec<Entry>,
     operation: Pin<Box<dyn Future<Output = Result<Reply>> + Send>>,
     talk: Talk,
     watch: Watch,
@@ -69,7 +69,7 @@ struct Flight {
 }
 
 /// Gives all who wait for it the answer to their joined request.
-fn deliver(entries: &[Arc<Entry>], answer: Result<Reply>) {
+fn deliver(entries: &[Entry], answer: Result<Reply>) {
     match (entries, answer) {
         ([entry], answer) => entry.deliver(answer),
         (entries, Ok(Reply::Written(outcomes))) => {
@@ -164,7 +164,7 @@ impl Worker {
             if entries.is_empty() {
                 return !ends;
             }
-            let taken = entries.into_iter().filter(|entry| entry.take());
+            let taken = entries.into_iter().filter(Entry::begin);
             let shared = Arc::clone(&self.shared);
             for (entries, request) in joined(&shared.engine.config.space, taken) {
                 self.begin(entries, request);
@@ -172,7 +172,7 @@ impl Worker {
         }
     }
 
-    fn begin(&mut self, entries: Vec<Arc<Entry>>, request: Arc<Request>) {
+    fn begin(&mut self, entries: Vec<Entry>, request: Arc<Request>) {
         let talk = Talk::default();
         let operation = {
             let (shared, talk) = (Arc::clone(&self.shared), talk.clone());

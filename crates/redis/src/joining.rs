@@ -15,8 +15,8 @@ use crate::writer::one_step;
 /// a server of the Cluster that the other does not need.
 pub fn joined(
     space: &Space,
-    entries: impl Iterator<Item = Arc<Entry>>,
-) -> impl Iterator<Item = (Vec<Arc<Entry>>, Arc<Request>)> {
+    entries: impl Iterator<Item = Entry>,
+) -> impl Iterator<Item = (Vec<Entry>, Arc<Request>)> {
     let mut entries = entries.peekable();
     std::iter::from_fn(move || {
         let mut own = vec![entries.next()?];
@@ -54,7 +54,7 @@ fn go_together(space: &Space, one: &Request, other: &Request) -> bool {
     }
 }
 
-fn join(entries: &[Arc<Entry>]) -> Request {
+fn join(entries: &[Entry]) -> Request {
     let puts = entries
         .iter()
         .filter_map(|entry| plain_put(&entry.request))

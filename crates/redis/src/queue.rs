@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mintkey_store::store::Between;
-use mintkey_store::{Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, Ticket};
+use mintkey_store::{
+    Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, Submission, Ticket,
+};
 
 use crate::background;
 use crate::gate::{Gate, Shielded};
@@ -20,66 +21,36 @@ use crate::watch::pause;
 /// How often a closing store looks whether the thread has ended.
 const CLOSING: Duration = Duration::from_millis(1);
 
-/// Nobody has begun it.
-const WAITING: u8 = 0;
-/// The thread has it.
-const TAKEN: u8 = 1;
-/// It was given up before it was begun.
-const WITHDRAWN: u8 = 2;
-
 thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A submitted request.
+/// A submitted request. Dropping it answers the caller, whatever becomes of the thread.
 pub struct Entry {
     /// What is asked.
     pub request: Arc<Request>,
     /// When.
     pub submitted: Instant,
-    stage: AtomicU8,
-    done: Mutex<Option<Done>>,
+    submission: Submission,
 }
 
 impl Entry {
-    fn new(request: Arc<Request>, done: Done) -> Arc<Self> {
-        Arc::new(Self {
+    fn new(request: Arc<Request>, done: Done) -> Self {
+        Self {
             request,
             submitted: Instant::now(),
-            stage: AtomicU8::new(WAITING),
-            done: Mutex::new(Some(done)),
-        })
+            submission: Submission::new(done),
+        }
     }
 
-    /// Takes it, unless it was withdrawn.
-    pub fn take(&self) -> bool {
-        self.step(TAKEN)
-    }
-
-    fn step(&self, to: u8) -> bool {
-        self.stage
-            .compare_exchange(WAITING, to, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+    /// Begins it; false if it was withdrawn.
+    pub fn begin(&self) -> bool {
+        self.submission.begin()
     }
 
     /// Gives the answer.
     pub fn deliver(&self, answer: Result<Reply>) {
-        let done = self
-            .done
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(done) = done {
-            done(answer);
-        }
-    }
-}
-
-struct Submitted(Arc<Entry>);
-
-impl Ticket for Submitted {
-    fn withdraw(&self) -> bool {
-        self.0.step(WITHDRAWN)
+        self.submission.answer(answer).deliver();
     }
 }
 
@@ -89,7 +60,7 @@ pub struct Queue(Shielded<Waiting>);
 /// The requests that wait, and how to wake the thread.
 #[derive(Default)]
 pub struct Waiting {
-    entries: VecDeque<Arc<Entry>>,
+    entries: VecDeque<Entry>,
     bell: Option<UnixStream>,
     alive: bool,
     asleep: bool,
@@ -118,7 +89,7 @@ impl Queue {
     }
 
     /// Takes up to so many requests; without any the thread may end.
-    pub fn take(&self, room: usize, ends: bool) -> Vec<Arc<Entry>> {
+    pub fn take(&self, room: usize, ends: bool) -> Vec<Entry> {
         self.0.with(|waiting| {
             let many = waiting.entries.len().min(room);
             if many == 0 && ends {
@@ -171,8 +142,9 @@ impl Queue {
 /// Takes a request and returns at once.
 pub fn submit(shared: &Arc<Shared>, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
     let entry = Entry::new(request, done);
-    hand_over(shared, std::slice::from_ref(&entry));
-    Box::new(Submitted(entry))
+    let ticket = entry.submission.ticket();
+    hand_over(shared, vec![entry]);
+    ticket
 }
 
 /// Takes requests that came together, and returns at once.
@@ -180,43 +152,63 @@ pub fn submit_all(
     shared: &Arc<Shared>,
     requests: Vec<(Arc<Request>, Done)>,
 ) -> Vec<Box<dyn Ticket>> {
-    let requests = requests.into_iter();
-    let entries: Vec<Arc<Entry>> = requests
+    let entries: Vec<Entry> = requests
+        .into_iter()
         .map(|(request, done)| Entry::new(request, done))
         .collect();
-    hand_over(shared, &entries);
-    let ticket = |entry| Box::new(Submitted(entry)) as Box<dyn Ticket>;
-    entries.into_iter().map(ticket).collect()
+    let tickets = entries.iter().map(|entry| entry.submission.ticket());
+    let tickets = tickets.collect();
+    hand_over(shared, entries);
+    tickets
 }
 
-fn hand_over(shared: &Arc<Shared>, entries: &[Arc<Entry>]) {
-    let queued = shared.check_open().and_then(|()| queue(shared, entries));
-    if let Err(error) = queued {
+fn hand_over(shared: &Arc<Shared>, mut entries: Vec<Entry>) {
+    let refused = shared
+        .check_open()
+        .and_then(|()| queue(shared, &mut entries));
+    if let Err(error) = refused {
         for (entry, refusal) in entries.iter().zip(error.of_all(entries.len())) {
-            if entry.step(TAKEN) {
-                entry.deliver(refusal);
-            }
+            entry.deliver(refusal);
         }
     }
 }
 
-fn queue(shared: &Arc<Shared>, entries: &[Arc<Entry>]) -> Result<()> {
+/// Moves requests into the queue, and starts the thread if there is none.
+fn queue(shared: &Arc<Shared>, entries: &mut Vec<Entry>) -> Result<()> {
     shared.queue.0.with(|waiting| {
         if !waiting.alive {
-            let bell = start(shared).map_err(|error| {
-                Error::new(
-                    ErrorKind::Unavailable(Outcome::NotApplied),
-                    "no thread can be started for the store: the system's limit is reached",
-                )
-                .caused_by(error)
-            })?;
-            waiting.bell = Some(bell);
+            waiting.bell = Some(start(shared).map_err(|error| no_thread(shared, error))?);
             waiting.alive = true;
         }
-        waiting.entries.extend(entries.iter().map(Arc::clone));
+        waiting.entries.extend(entries.drain(..));
         waiting.ring();
         Ok(())
     })
+}
+
+fn no_thread(shared: &Shared, error: io::Error) -> Error {
+    let address = &shared.engine.config.address;
+    Error::new(
+        ErrorKind::Unavailable(Outcome::NotApplied),
+        format!(
+            "{address}: the thread for awaited requests cannot be started ({error}): {}; allow more threads \
+             (ulimit -u, or the pids limit of the container)",
+            Outcome::NotApplied.words()
+        ),
+    )
+    .caused_by(error)
+}
+
+/// Answers what waits for a thread that panicked. The next request starts another.
+struct AfterPanic(Arc<Shared>);
+
+impl Drop for AfterPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // Dropped here and not inside: answering takes locks.
+            drop(self.0.queue.0.with(std::mem::take));
+        }
+    }
 }
 
 /// Starts the thread, and gives what wakes it. Its handle is let go: a child could neither wait for it
@@ -229,6 +221,8 @@ fn start(shared: &Arc<Shared>) -> io::Result<UnixStream> {
     let named = thread::Builder::new().name("mintkey-redis".to_owned());
     named.spawn(move || {
         IS_WORKER.set(true);
+        // Dropped after the requests that the thread carries out.
+        let _after_panic = AfterPanic(Arc::clone(&own));
         background::work(own, its);
     })?;
     Ok(ours)
