@@ -7,6 +7,10 @@ from typing import Any, ClassVar, TypeAlias, TypeVar, final
 _R = TypeVar("_R")
 
 VERSION: str
+MAX_CONDITION_LEVELS: int
+"""How deep conditions nest."""
+MAX_VALUE_LEVELS: int
+"""How deep lists and maps nest."""
 
 # --- ids
 
@@ -75,7 +79,7 @@ def move_clock(block: int, advance: int, set: int | None = None, /) -> int: ...
 # --- values and items
 
 def checked(kind: str, label: str, value: Any) -> Any:
-    """`value`, if an attribute of this kind can hold it; else `InvalidValue` that names `label`."""
+    """`value` as it is stored, detached from the caller's objects; else `InvalidValue` that names `label`."""
 
 def number_text(value: Any) -> str:
     """The canonical digits of a number."""

@@ -9,14 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mintkey import _core
-from mintkey.conditions import Action, Condition
-from mintkey.errors import InvalidValue
+from mintkey.conditions import Action, Condition, not_a_condition
+from mintkey.errors import InvalidValue, shortened
 from mintkey.schema import IMPLICIT_KEY
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
 
-__all__ = ["Changes", "Key", "changes", "check_condition", "key", "named_key", "not_a_flag", "reserved"]
+__all__ = [
+    "Changes",
+    "Key",
+    "changes",
+    "check_condition",
+    "key",
+    "named_key",
+    "not_a_flag",
+    "reserved",
+]
 
 # Keywords that methods of a model take today or will take, beside the methods' own names.
 _KEYWORDS = frozenset(
@@ -47,7 +56,9 @@ def changes(
     roots = []
     for action in actions:
         if not isinstance(action, Action):
-            raise TypeError(f"{schema.model}: expected an action such as {schema.model}.n.add(1), got {action!r}")
+            raise TypeError(
+                f"{schema.model}: expected an action such as {schema.model}.n.add(1), got {shortened(action)}"
+            )
         root = schema.named(action.steps[0])
         if action.name == "remove" and len(action.steps) == 1 and schema.attributes[root].required:
             raise InvalidValue(
@@ -91,24 +102,24 @@ def named_key(schema: Schema, key: object) -> dict[str, Any]:
     """A key as batches take it, a dict, a tuple in the order of the key's parts, or the one part, as a dict."""
     if isinstance(key, Mapping):
         return dict(key)
-    parts = key if isinstance(key, (tuple, list)) else (key,)
+    parts = tuple(key) if isinstance(key, (tuple, list)) else (key,)
     if len(parts) != len(schema.given_keys):
         wanted = ", ".join(schema.given_keys)
-        raise TypeError(f"{schema.model}: a key is a dict or a tuple of {wanted}, not {key!r}")
+        raise TypeError(f"{schema.model}: a key is a dict or a tuple of {wanted}, not {shortened(key)}")
     return dict(zip(schema.given_keys, parts, strict=True))
 
 
 def check_condition(schema: Schema, condition: object) -> None:
     """Refuse what is no condition, before any hook runs."""
     if condition is not None and not isinstance(condition, Condition):
-        raise TypeError(f"{schema.model}: expected a condition such as {schema.model}.x == 1, got {condition!r}")
+        raise not_a_condition(schema.model, condition)
     if isinstance(condition, Condition):
         schema.check_names(condition.roots())
 
 
 def not_a_flag(schema: Schema, name: str, value: object) -> TypeError:
     """What is raised for a value that says neither yes nor no."""
-    return TypeError(f"{schema.model}: {name}= takes True or False, not {value!r}")
+    return TypeError(f"{schema.model}: {name}= takes True or False, not {shortened(value)}")
 
 
 @functools.cache

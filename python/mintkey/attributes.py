@@ -18,8 +18,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, cast, overload
 
 from mintkey import _core
-from mintkey.conditions import Condition, Operand, Path, Steps, checked_step
-from mintkey.errors import ConfigurationError, InvalidValue, NotLoaded
+from mintkey.conditions import Condition, Operand, Path, Steps
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, NotLoaded, shortened
 from mintkey.generators import Auto, AutoGenerate, as_auto, is_auto_generate, parse, span
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Attribute(Operand, Generic[T]):
         if self.converts:
             try:
                 stored = self.encode(value)
-            except (TypeError, ValueError) as error:
+            except CONVERSION_ERRORS as error:
                 raise InvalidValue(f"{self._label}: {error}", model=self.model, attribute=self.name) from error
         return _core.checked(self.kind, self._label, stored)
 
@@ -202,7 +202,7 @@ class Attribute(Operand, Generic[T]):
         convert = self.minted_converter(auto)
         try:
             low, high = map(convert, span(auto, start, end, self.cut))
-        except (TypeError, ValueError, OverflowError) as error:
+        except CONVERSION_ERRORS as error:
             raise InvalidValue(
                 f"{self._label}: minted_between(): {error}", model=self.model, attribute=self.name
             ) from error
@@ -251,7 +251,13 @@ class Attribute(Operand, Generic[T]):
         if self._misplaced_on_update is not None:
             raise ConfigurationError(
                 f"{self._label}: on_update= takes a strategy such as AutoGenerate.ISO8601 or auto(my_callable), "
-                f"not {self._misplaced_on_update!r}",
+                f"not {shortened(self._misplaced_on_update)}",
+                model=self.model,
+                attribute=self.name,
+            )
+        if self.alias is not None and not is_utf8_text(self.alias):
+            raise ConfigurationError(
+                f"{self._label}: alias= takes text that UTF-8 can hold, not {shortened(self.alias)}",
                 model=self.model,
                 attribute=self.name,
             )
@@ -299,6 +305,18 @@ class Attribute(Operand, Generic[T]):
         if callable(default):
             return default()
         return default if isinstance(default, _UNCHANGING) else copy.deepcopy(default)
+
+
+def is_utf8_text(value: object) -> bool:
+    """Whether a name can be stored: text without lone surrogates."""
+    try:
+        return isinstance(value, str) and str.encode(value) is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def unconverted(value: Any) -> Any:
@@ -381,7 +399,7 @@ class ListAttribute(Attribute["list[Any]"]):
     kind = "list"
 
     def __getitem__(self, step: str | int) -> Path:
-        return Path(f"{self._label}[{step!r}]", (*self._steps, checked_step(self._label, step)))
+        return self._inside(step)
 
     def _element(self, value: Any) -> Any:
         return _core.checked("any", self._label, value)
@@ -406,7 +424,7 @@ class MapAttribute(Attribute[Any]):
             dataclasses.is_dataclass(self.nested) or hasattr(self.nested, "__mintkey_schema__")
         ):
             raise ConfigurationError(
-                f"{self._label}: MapAttribute nests an abstract model or a dataclass, not {self.nested!r}",
+                f"{self._label}: MapAttribute nests an abstract model or a dataclass, not {shortened(self.nested)}",
                 model=self.model,
                 attribute=self.name,
             )
@@ -421,7 +439,7 @@ class MapAttribute(Attribute[Any]):
             )
 
     def __getitem__(self, step: str | int) -> Path:
-        return Path(f"{self._label}[{step!r}]", (*self._steps, checked_step(self._label, step)))
+        return self._inside(step)
 
     @property
     def converts(self) -> bool:
@@ -557,15 +575,24 @@ class EnumAttribute(Attribute[E]):
         super().check_declaration()
         if not (isinstance(self.enum_class, type) and issubclass(self.enum_class, enum.Enum)):
             raise ConfigurationError(
-                f"{self._label}: EnumAttribute takes an Enum class, not {self.enum_class!r}",
+                f"{self._label}: EnumAttribute takes an Enum class, not {shortened(self.enum_class)}",
                 model=self.model,
                 attribute=self.name,
             )
+        for member in self.enum_class:
+            try:
+                _core.checked(self.kind, self._label, member.value)
+            except InvalidValue as error:
+                raise ConfigurationError(
+                    f"{self._label}: {self.enum_class.__name__}.{member.name} holds what cannot be stored: {error}",
+                    model=self.model,
+                    attribute=self.name,
+                ) from error
 
     def encode(self, value: Any) -> Any:
         if not isinstance(value, self.enum_class):
             members = ", ".join(member.name for member in self.enum_class)
-            raise TypeError(f"expected a {self.enum_class.__name__} ({members}), got {value!r}")
+            raise TypeError(f"expected a {self.enum_class.__name__} ({members}), got {shortened(value)}")
         return value.value
 
     def decode(self, stored: Any) -> E:
@@ -704,6 +731,9 @@ class VersionAttribute(Attribute[int]):
 
 
 Algorithm: TypeAlias = Literal["zstd", "lz4", "gzip"]
+_LEVELS = {"zstd": range(1, 23), "gzip": range(1, 10), "lz4": range(0)}
+#: The bytes of the longest text that a program may ask for.
+_LONGEST_TEXT = (1 << 31) - 1
 
 
 class CompressedAttribute(Attribute[str]):
@@ -734,21 +764,23 @@ class CompressedAttribute(Attribute[str]):
 
     def check_declaration(self) -> None:
         super().check_declaration()
-        levels = {"zstd": range(1, 23), "gzip": range(1, 10), "lz4": range(0)}.get(self.algorithm)
+        levels = _LEVELS.get(self.algorithm) if isinstance(self.algorithm, str) else None
         problem = None
         if levels is None:
-            problem = f"algorithm {self.algorithm!r} is none of 'zstd', 'lz4', 'gzip'"
-        elif self.level is not None and self.level not in levels:
+            problem = f"algorithm {shortened(self.algorithm)} is none of 'zstd', 'lz4', 'gzip'"
+        elif self.level is not None and not (_is_whole(self.level) and self.level in levels):
             problem = f"{self.algorithm} has " + (f"levels 1 to {levels[-1]}" if levels else "no levels")
-        elif self.min_size < 0 or not 0 < self.threshold <= 1:
-            problem = "min_size is at least 0, threshold above 0 and at most 1"
+        elif not (_is_whole(self.min_size) and 0 <= self.min_size <= _LONGEST_TEXT):
+            problem = f"min_size is a whole number of bytes, 0 to {_LONGEST_TEXT:,}, not {shortened(self.min_size)}"
+        elif not (isinstance(self.threshold, (int, float)) and 0 < self.threshold <= 1):
+            problem = f"threshold is above 0 and at most 1, not {shortened(self.threshold)}"
         if problem:
             raise ConfigurationError(f"{self._label}: {problem}", model=self.model, attribute=self.name)
 
     def encode(self, value: Any) -> bytes:
         if not isinstance(value, str):
             raise TypeError(f"expected str, got {type(value).__name__}")
-        return _core.compress(value.encode(), self.algorithm, self.level, self.min_size, self.threshold)
+        return _core.compress(str.encode(value), self.algorithm, self.level, self.min_size, self.threshold)
 
     def decode(self, stored: Any) -> str:
         return _from_pydynox(stored) if isinstance(stored, str) else _core.decompress(stored).decode()
@@ -780,27 +812,27 @@ class ExpiresIn:
     @staticmethod
     def seconds(n: float) -> datetime:
         """`n` seconds from now."""
-        return _from_now(timedelta(seconds=n))
+        return _from_now(seconds=n)
 
     @staticmethod
     def minutes(n: float) -> datetime:
         """`n` minutes from now."""
-        return _from_now(timedelta(minutes=n))
+        return _from_now(minutes=n)
 
     @staticmethod
     def hours(n: float) -> datetime:
         """`n` hours from now."""
-        return _from_now(timedelta(hours=n))
+        return _from_now(hours=n)
 
     @staticmethod
     def days(n: float) -> datetime:
         """`n` days of 24 hours from now."""
-        return _from_now(timedelta(days=n))
+        return _from_now(days=n)
 
     @staticmethod
     def weeks(n: float) -> datetime:
         """`n` weeks from now."""
-        return _from_now(timedelta(weeks=n))
+        return _from_now(weeks=n)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=_UTC)
@@ -811,8 +843,12 @@ def utc_now() -> datetime:
     return _EPOCH + timedelta(milliseconds=_core.now_ms())
 
 
-def _from_now(after: timedelta) -> datetime:
-    return (utc_now() + after).replace(microsecond=0)
+def _from_now(**after: float) -> datetime:
+    try:
+        return (utc_now() + timedelta(**after)).replace(microsecond=0)
+    except (OverflowError, ValueError) as error:  # NaN is a ValueError
+        ((unit, given),) = after.items()
+        raise InvalidValue(f"ExpiresIn.{unit}({shortened(given)}) leads beyond the years 1 to 9999") from error
 
 
 def _as_utc(value: datetime) -> datetime:
@@ -821,7 +857,7 @@ def _as_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(_UTC)
     except OverflowError as error:
-        raise ValueError(f"{value!r} is outside the years 1 to 9999 in UTC") from error
+        raise ValueError(f"{shortened(value)} is outside the years 1 to 9999 in UTC") from error
 
 
 _ISO = re.compile(
@@ -838,7 +874,7 @@ def parse_iso(text: str) -> datetime:
     """
     found = _ISO.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is no ISO 8601 time")
+        raise ValueError(f"{shortened(text)} is no ISO 8601 time")
     year, week, weekday, month, day, hour, minute, second, fraction, zone = found.groups()
     start = (
         date.fromisocalendar(int(year), int(week), int(weekday or 1)) if week else date(int(year), int(month), int(day))

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, 
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, arguments, operations
-from mintkey.errors import BatchIncomplete, MintkeyError, StoreTimeout, StoreUnavailable
+from mintkey.errors import BatchIncomplete, MintkeyError, StoreTimeout, StoreUnavailable, shortened
 from mintkey.stores import Begin
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ CHUNK = 500
 
 def sized(items: object) -> int | None:
     """How many items there are, if they can tell without being read: a query cannot."""
-    return len(items) if isinstance(items, Collection) else None
+    try:
+        return len(items) if isinstance(items, Collection) else None
+    except (TypeError, ValueError, OverflowError):  # what it told is no length
+        return None
 
 
 class _Running:
@@ -252,12 +255,12 @@ class _Chunks:
 def iterator(schema: Schema, items: Iterable[M] | AsyncIterable[M]) -> Iterator[M]:
     """What a batch reads; one key is refused, of which the characters or the names would be taken for keys."""
     if isinstance(items, (str, bytes, Mapping)):
-        way_out = f": for one key write [{items!r}]"
+        way_out = f": for one key write [{shortened(items)}]"
     elif isinstance(items, Iterable):
         return iter(items)
     else:
         way_out = ": await the twin that begins with `a`" if isinstance(items, AsyncIterable) else ""
-    raise TypeError(f"{schema.model}: a batch takes an iterable of items, not {items!r}{way_out}")
+    raise TypeError(f"{schema.model}: a batch takes an iterable of items, not {shortened(items)}{way_out}")
 
 
 def write(
@@ -277,7 +280,7 @@ def write(
     if on_progress is not None and (not callable(on_progress) or inspect.iscoroutinefunction(on_progress)):
         raise TypeError(
             f"{schema.model}: on_progress= takes a plain function, called with the number of items done and of all, "
-            f"not {on_progress!r}"
+            f"not {shortened(on_progress)}"
         )
     source = items.__aiter__() if awaiting and isinstance(items, AsyncIterable) else iterator(schema, items)
     chunks = _Chunks(schema, source, prepare)
@@ -368,7 +371,7 @@ def save(
 def _refuse_stranger(schema: Schema, item: object) -> Operation[None]:
     """What is run for an item that is no instance of the model: it fails as others do, and stops none of them."""
     yield from ()
-    raise TypeError(f"{schema.model}.batch_save() saves {schema.model}s, not {item!r}")
+    raise TypeError(f"{schema.model}.batch_save() saves {schema.model}s, not {shortened(item)}")
 
 
 def _waves(running: list[_Running]) -> Iterator[list[_Running]]:

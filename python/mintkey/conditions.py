@@ -8,12 +8,13 @@ but `!=` and `does_not_exist()`.
 
 from __future__ import annotations
 
+import dataclasses
+import operator
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from mintkey import _core
-from mintkey.errors import InvalidValue
+from mintkey.errors import InvalidValue, shortened
 
 __all__ = ["Action", "Condition", "Operand", "Path"]
 
@@ -25,6 +26,9 @@ TypeName: TypeAlias = Literal[
 
 _TYPE_NAMES = frozenset(TypeName.__args__)  # type: ignore[attr-defined]
 _MOST_VALUES = 100
+#: No list is longer on any store.
+_LAST_INDEX = (1 << 31) - 1
+_LONGEST_LABEL = 200
 _SETS = ("string_set", "number_set", "binary_set")
 
 
@@ -42,18 +46,21 @@ class Condition:
 
     __slots__ = ()
 
+    #: How deep it nests: 1 for a single test.
+    levels: int
+
     def __and__(self, other: Condition) -> Condition:
-        return Every((*_parts(self, Every), *_parts(other, Every))) if isinstance(other, Condition) else NotImplemented
+        return _joined(Every, self, other) if isinstance(other, Condition) else NotImplemented
 
     def __or__(self, other: Condition) -> Condition:
-        return Some((*_parts(self, Some), *_parts(other, Some))) if isinstance(other, Condition) else NotImplemented
+        return _joined(Some, self, other) if isinstance(other, Condition) else NotImplemented
 
     def __invert__(self) -> Condition:
-        return Not(self)
+        return Not(self, _checked_levels(self.levels + 1))
 
     def __bool__(self) -> NoReturn:
         raise TypeError(
-            f"the condition {self!r} has no truth value of its own: it is judged in the store. "
+            f"the condition {shortened(self)} has no truth value of its own: it is judged in the store. "
             "Join conditions with & | ~ (each in parentheses) instead of `and`, `or`, `not`, chained comparisons"
         )
 
@@ -70,11 +77,35 @@ class Condition:
         raise NotImplementedError
 
 
-def _parts(condition: Condition, kind: type[Every | Some]) -> tuple[Condition, ...]:
-    return condition.conditions if isinstance(condition, kind) else (condition,)
+def not_a_condition(model: str, given: object) -> TypeError:
+    """What is raised for something else than a condition."""
+    return TypeError(f"{model}: expected a condition such as {model}.x == 1, got {shortened(given)}")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+def _joined(kind: type[Every | Some], left: Condition, right: Condition) -> Condition:
+    """Both conditions joined: what is joined in the same way already gets no level more."""
+    parts: list[Condition] = []
+    levels = 0
+    for side in (left, right):
+        if isinstance(side, kind):
+            parts.extend(side.conditions)
+            levels = max(levels, side.levels)
+        else:
+            parts.append(side)
+            levels = max(levels, side.levels + 1)
+    return kind(tuple(parts), _checked_levels(levels))
+
+
+def _checked_levels(levels: int) -> int:
+    if levels > _core.MAX_CONDITION_LEVELS:
+        raise InvalidValue(
+            f"a condition may nest {_core.MAX_CONDITION_LEVELS} levels of & | ~ and no more: "
+            "join conditions in a row, as in a & b & c, or filter in several steps"
+        )
+    return levels
+
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Test(Condition):
     """One test of one path: a comparison or a function, with its stored operands."""
 
@@ -84,6 +115,7 @@ class Test(Condition):
     steps: Steps
     name: str
     operands: tuple[Any, ...]
+    levels: int = dataclasses.field(default=1, init=False, compare=False)
 
     def compile(self) -> tuple[Any, ...]:
         return (self.name, self.steps, *self.operands)
@@ -93,17 +125,18 @@ class Test(Condition):
 
     def __repr__(self) -> str:
         if self.name in {"==", "!=", "<", "<=", ">", ">="}:
-            return f"({self.label} {self.name} {self.operands[0]!r})"
+            return f"({self.label} {self.name} {shortened(self.operands[0])})"
         if self.name == "size":
-            return f"({self.label}.size() {self.operands[0]} {self.operands[1]!r})"
-        return f"{self.label}.{self.name}({', '.join(map(repr, self.operands))})"
+            return f"({self.label}.size() {self.operands[0]} {shortened(self.operands[1])})"
+        return f"{self.label}.{self.name}({', '.join(map(shortened, self.operands))})"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Every(Condition):
     """All of several conditions."""
 
     conditions: tuple[Condition, ...]
+    levels: int = dataclasses.field(default=1, compare=False)
 
     def compile(self) -> tuple[Any, ...]:
         return ("and", *(condition.compile() for condition in self.conditions))
@@ -120,11 +153,12 @@ class Every(Condition):
         return " & ".join(map(repr, self.conditions))
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Some(Condition):
     """At least one of several conditions."""
 
     conditions: tuple[Condition, ...]
+    levels: int = dataclasses.field(default=1, compare=False)
 
     def compile(self) -> tuple[Any, ...]:
         return ("or", *(condition.compile() for condition in self.conditions))
@@ -137,11 +171,12 @@ class Some(Condition):
         return f"({' | '.join(map(repr, self.conditions))})"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Not(Condition):
     """The opposite of a condition."""
 
     condition: Condition
+    levels: int = dataclasses.field(default=1, compare=False)
 
     def compile(self) -> tuple[Any, ...]:
         return ("not", self.condition.compile())
@@ -154,7 +189,7 @@ class Not(Condition):
         return f"~{inner}" if inner.startswith("(") or isinstance(self.condition, Test) else f"~({inner})"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Action:
     """One change that the store makes to an item: what `Order.n.add(1)` builds, for `update()`."""
 
@@ -168,7 +203,7 @@ class Action:
         return (self.name, self.steps, *self.operands)
 
     def __repr__(self) -> str:
-        return f"{self.label}.{self.name}({', '.join(map(repr, self.operands))})"
+        return f"{self.label}.{self.name}({', '.join(map(shortened, self.operands))})"
 
 
 class Operand:
@@ -196,6 +231,24 @@ class Operand:
     def _kind(self) -> str:
         """What is stored there, `"any"` where that is not known."""
         return "any"
+
+    def _inside(self, step: object) -> Path:
+        """The path one step further: to a map's key, or to a list's index from 0."""
+        label = f"{self._label}[{shortened(step)}]"
+        if len(label) > _LONGEST_LABEL:
+            label = f"{label[: _LONGEST_LABEL // 2]}…{label[-_LONGEST_LABEL // 2 :]}"
+        steps = self._steps
+        if len(steps) >= _core.MAX_VALUE_LEVELS:
+            raise InvalidValue(
+                f"{label}: a path leads through at most {_core.MAX_VALUE_LEVELS} levels (DynamoDB's limit)"
+            )
+        if isinstance(step, str):
+            return Path(label, (*steps, _core.checked("string", label, step)))
+        if isinstance(step, int) and not isinstance(step, bool) and step >= 0:
+            if step > _LAST_INDEX:
+                raise InvalidValue(f"{label}: the last index of a list is {_LAST_INDEX:,}")
+            return Path(label, (*steps, operator.index(step)))
+        raise TypeError(f"{label}: a step is a map's key or a list's index from 0")
 
     def _works_on(self, name: str, kinds: Iterable[str]) -> None:
         if self._kind not in {"any", *kinds}:
@@ -251,7 +304,7 @@ class Operand:
         raise TypeError(f"{self._label} is judged in the store: there is nothing to iterate")
 
     def __contains__(self, value: object) -> NoReturn:
-        raise TypeError(f"{self._label} is judged in the store: write {self._label}.contains({value!r})")
+        raise TypeError(f"{self._label} is judged in the store: write {self._label}.contains({shortened(value)})")
 
     def between(self, low: Any, high: Any) -> Condition:
         """At least `low` and at most `high`; `InvalidValue` at the store when `low` is above `high`."""
@@ -295,8 +348,10 @@ class Operand:
 
     def is_type(self, name: TypeName) -> Condition:
         """The stored value is of this type: `"string"`, `"number"`, `"map"` and so on."""
-        if name not in _TYPE_NAMES:
-            raise InvalidValue(f"{self._label}.is_type({name!r}): the types are {', '.join(sorted(_TYPE_NAMES))}")
+        if not isinstance(name, str) or name not in _TYPE_NAMES:
+            raise InvalidValue(
+                f"{self._label}.is_type({shortened(name)}): the types are {', '.join(sorted(_TYPE_NAMES))}"
+            )
         return self._test("is_type", name)
 
     def size(self) -> Size:
@@ -330,7 +385,8 @@ class Operand:
         self._works_on(name, ("list",))
         if isinstance(values, (str, bytes, dict)) or not isinstance(values, Iterable):
             raise InvalidValue(f"{self._label}.{name}() takes a list of values, not one {type(values).__name__}")
-        return self._action(name, _core.checked("list", self._label, list(values)))
+        listed = values if isinstance(values, (list, tuple)) else list(values)
+        return self._action(name, _core.checked("list", self._label, listed))
 
     def set_if_absent(self, value: Any) -> Action:
         """Put a value there unless there is one."""
@@ -364,8 +420,8 @@ class Size:
 
     def _compare(self, operator: Operator, value: int) -> Condition:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidValue(f"{self._of._label}.size() compares with a whole number, not {value!r}")
-        return self._of._test("size", operator, value)
+            raise InvalidValue(f"{self._of._label}.size() compares with a whole number, not {shortened(value)}")
+        return self._of._test("size", operator, _core.checked("number", self._of._label, value))
 
     def __eq__(self, value: int) -> Condition:  # type: ignore[override]
         return self._compare("==", value)
@@ -406,14 +462,10 @@ class Path(Operand):
         return self._path_steps
 
     def _operand(self, value: Any) -> Any:
-        return value
+        return _core.checked("any", self._path_label, value)
+
+    def _element(self, value: Any) -> Any:
+        return self._operand(value)
 
     def __getitem__(self, step: str | int) -> Path:
-        return Path(f"{self._path_label}[{step!r}]", (*self._path_steps, checked_step(self._path_label, step)))
-
-
-def checked_step(label: str, step: object) -> str | int:
-    """A step of a path: a map's key or a list's index from 0."""
-    if isinstance(step, str) or (isinstance(step, int) and not isinstance(step, bool) and step >= 0):
-        return step
-    raise TypeError(f"{label}[{step!r}]: a step is a map's key or a list's index from 0")
+        return self._inside(step)

@@ -17,17 +17,20 @@ Each one derives from `MintkeyError` and from the built-in class that fits, so b
     ├── StoreUnavailable (ConnectionError)   the store cannot be reached or cannot work
     ├── StoreTimeout (TimeoutError)          the store took longer than `?timeout=`
     ├── Throttled                            the store asks for fewer requests
-    └── UnsupportedOperation (NotImplementedError)   this store cannot do that
+    ├── UnsupportedOperation (NotImplementedError)   this store cannot do that
+    └── InternalError (SystemError)          a mistake in mintkey itself
 """
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, Literal
 
 __all__ = [
     "BatchIncomplete",
     "ConditionFailed",
     "ConfigurationError",
+    "InternalError",
     "InvalidId",
     "InvalidValue",
     "ItemGone",
@@ -165,3 +168,52 @@ class Throttled(MintkeyError):
 
 class UnsupportedOperation(MintkeyError, NotImplementedError):
     """This store cannot do what was asked; the message says what, why and the way out."""
+
+
+class InternalError(MintkeyError, SystemError):
+    """A mistake in mintkey itself, which had no answer to what happened: please report it.
+
+    `outcome` is `"unknown"`: a write that failed so may have arrived.
+    """
+
+    outcome: Literal["unknown"] = "unknown"
+
+
+#: What raising means that a value cannot be converted, where a value or an attribute type says so by an exception.
+CONVERSION_ERRORS = (TypeError, ValueError, ArithmeticError, RuntimeError)
+
+_SHOWN, _TOLD = 80, 200
+_elements = reprlib.Repr()
+_elements.maxlevel = 3
+_elements.maxlist = _elements.maxtuple = _elements.maxdict = _elements.maxset = _elements.maxfrozenset = 8
+_elements.maxstring = _elements.maxother = _SHOWN
+
+
+def shortened(value: object) -> str:
+    """`repr(value)` for a message: at most 80 characters of it, and the length of what was cut.
+
+    A value may be long, deep or personal, and its `repr` may raise.
+    """
+    try:
+        # By the methods of the built-in types: those of a subclass may do anything.
+        if isinstance(value, str):
+            return _start(repr(str.__getitem__(value, slice(_SHOWN))), str.__len__(value), "characters")
+        if isinstance(value, bytes):
+            return _start(repr(bytes.__getitem__(value, slice(_SHOWN))), bytes.__len__(value), "bytes")
+        text = _elements.repr(value)
+        if len(text) <= _SHOWN:
+            return text
+        length_told = f" ({len(value):,} elements)" if isinstance(value, (list, tuple, dict, set, frozenset)) else ""
+        return f"{text[:_SHOWN]}…{length_told}"
+    except Exception:  # noqa: BLE001 - whatever the value's own methods raise
+        return f"<{type(value).__name__}>"
+
+
+def _start(text: str, length: int, unit: str) -> str:
+    return text if length <= _SHOWN else f"{text[: _SHOWN + 1]}… ({length:,} {unit})"
+
+
+def cut(text: object) -> str:
+    """The text of a cause for a message: at most 200 characters of it."""
+    told = str(text)
+    return told if len(told) <= _TOLD else f"{told[:_TOLD]}… ({len(told):,} characters)"

@@ -27,7 +27,7 @@ from mintkey.attributes import (
     UUIDAttribute,
     _SetAttribute,
 )
-from mintkey.errors import ConfigurationError
+from mintkey.errors import ConfigurationError, shortened
 from mintkey.generators import Auto, AutoGenerate
 
 __all__ = ["FORMS", "UUID_DIGITS", "check_parameters", "form_of", "form_problem", "name_of", "strategy_of"]
@@ -149,7 +149,7 @@ def name_of(strategy: str | AutoGenerate | Auto) -> str:
         return str(strategy)
     if strategy.strategy is None:
         raise ConfigurationError(
-            f"strategy={strategy!r} is a function, and a field's strategy has a name: "
+            f"strategy={shortened(strategy)} is a function, and a field's strategy has a name: "
             "override get_new_auto_key_value() in a subclass to make values with a function"
         )
     return strategy.strategy.name
@@ -159,7 +159,7 @@ def check_parameters(strategy: str | AutoGenerate | Auto, others: dict[str, Any]
     """Refuse parameters of a strategy among the `others` that a field was given."""
     stray = {name: value for name, value in others.items() if name in {"prefix", "size", "length", "alphabet"}}
     if stray:
-        given = ", ".join(f"{name}={value!r}" for name, value in stray.items())
+        given = ", ".join(f"{name}={shortened(value)}" for name, value in stray.items())
         raise ConfigurationError(
             f"{given} is for the strategy, not for the field: strategy=auto({name_of(strategy)!r}, {given})"
         )

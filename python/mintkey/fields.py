@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from mintkey import _core
 from mintkey.attributes import Attribute, StringAttribute
-from mintkey.conditions import Path, checked_step
-from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.conditions import Path
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, shortened
 from mintkey.field_forms import FORMS, UUID_DIGITS, check_parameters, form_of, form_problem, name_of, strategy_of
 from mintkey.generators import Auto, AutoGenerate, auto
 
@@ -75,7 +75,6 @@ _log = logging.getLogger("mintkey.fields")
 logging.getLogger("mintkey").addHandler(logging.NullHandler())
 
 _MEASURED = (str, bytes, list, tuple, dict, set)
-_SHOWN = 80
 
 
 def _overridden(field: type, method: str) -> bool:
@@ -155,7 +154,7 @@ class Field(Attribute[T]):
     def check_declaration(self) -> None:
         if not self._known:
             raise self._refuse(
-                f"type={self.type!r} is none that a field stores: "
+                f"type={shortened(self.type)} is none that a field stores: "
                 f"use {', '.join(kind.__name__ for kind in FORMS)} or an Enum class"
             )
         self._form.check_declaration()
@@ -169,7 +168,7 @@ class Field(Attribute[T]):
         most = self.max_length
         if most is not None:
             if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-                raise self._refuse(f"max_length={most!r} is no whole number of at least 1")
+                raise self._refuse(f"max_length={shortened(most)} is no whole number of at least 1")
             if self.type not in _MEASURED:
                 raise self._refuse(f"values of type {self.type.__name__} have no length for max_length= to limit")
         for method in ("is_valid", "on_save", "get_new_auto_key_value"):
@@ -201,7 +200,7 @@ class Field(Attribute[T]):
     def __getitem__(self, step: str | int) -> Path:
         if self.type not in {list, tuple, dict}:
             raise TypeError(f"{self._label} is of type {self.type.__name__}, which has no elements to name")
-        return Path(f"{self._label}[{step!r}]", (*self._steps, checked_step(self._label, step)))
+        return self._inside(step)
 
     # Validation and the news of a write.
 
@@ -228,7 +227,7 @@ class Field(Attribute[T]):
             _core.checked(self.kind, self._label, self.encode(value))
         except InvalidValue as error:
             return str(error)
-        except (TypeError, ValueError) as error:
+        except CONVERSION_ERRORS as error:
             return f"{self._label}: {error}"
         problem = self._length_problem(value)
         return None if problem is None else f"{self._label}: {problem}"
@@ -264,8 +263,7 @@ class Field(Attribute[T]):
             field = type(self)
             if not field.is_valid(self, value):
                 # The stored form was found good before, so that only a length or a subclass can be the reason.
-                shown = repr(value) if len(repr(value)) <= _SHOWN else f"{repr(value)[:_SHOWN]}…"
-                reason = self._length_problem(value) or f"{field.__name__}.is_valid() refuses {shown}"
+                reason = self._length_problem(value) or f"{field.__name__}.is_valid() refuses {shortened(value)}"
                 raise InvalidValue(f"{self._label}: {reason}", model=self.model, attribute=self.name)
         if self._heard and instance is not None:
             type(self).on_save(instance, self.name, value, pipeline=pipeline)
@@ -313,9 +311,11 @@ class SortedFieldMixin(Field[T]):
         super().check_declaration()
         for name in self.partition_by:
             if not isinstance(name, str):
-                raise self._refuse(f"partition_by takes the names of fields, not {name!r}")
+                raise self._refuse(f"partition_by takes the names of fields, not {shortened(name)}")
         if self.name in self.partition_by or len(set(self.partition_by)) < len(self.partition_by):
-            raise self._refuse(f"partition_by={self.partition_by!r} names each other field once, and not this one")
+            raise self._refuse(
+                f"partition_by={shortened(self.partition_by)} names each other field once, and not this one"
+            )
 
 
 class AutoFieldMixin(Field[T]):
@@ -408,7 +408,7 @@ class AutoFieldMixin(Field[T]):
             )
         length = self.auto_uuid_length
         if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= UUID_DIGITS:
-            raise ConfigurationError(f"auto_uuid_length={length!r} is not within 1 to {UUID_DIGITS}")
+            raise ConfigurationError(f"auto_uuid_length={shortened(length)} is not within 1 to {UUID_DIGITS}")
 
     def _minting(self) -> Auto:
         if self._made:
@@ -516,7 +516,7 @@ class AutoFieldMixin(Field[T]):
             # Whoever makes the values knows their form, of which the length alone was told.
             return None
         problem = form_problem(known, value)
-        return None if problem is None else f"auto key value {value!r} is no {name}: {problem}"
+        return None if problem is None else f"auto key value {shortened(value)} is no {name}: {problem}"
 
     def _length_problem(self, value: Any) -> str | None:
         return self._auto_problem(value) or super()._length_problem(value)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from mintkey import _core, arguments, batches, operations, plans, updates
 from mintkey.attributes import Attribute, utc_now
 from mintkey.conditions import Action, Condition
-from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import QueryAccess, QueryAccessor, Result
 from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema, State, StateWhenAsked, constructor
@@ -90,7 +90,7 @@ class Model(Tabled):
         own = vars(cls).get("model_config", ModelConfig())
         if not isinstance(own, ModelConfig):
             raise ConfigurationError(
-                f"{cls.__name__}.model_config is a ModelConfig(…), not {own!r}", model=cls.__name__
+                f"{cls.__name__}.model_config is a ModelConfig(…), not {shortened(own)}", model=cls.__name__
             )
         schema = Schema(cls, own.over(inherited), arguments.reserved(Model, Tabled, QueryAccess))
         cls.__mintkey_schema__ = schema
@@ -674,7 +674,8 @@ class Model(Tabled):
         name = self._ttl_name("extend_ttl")
         if not isinstance(until, datetime):
             raise TypeError(
-                f"{type(self).__name__}.extend_ttl() takes a datetime, not {until!r}; update({name}=None) ends it"
+                f"{type(self).__name__}.extend_ttl() takes a datetime, not {shortened(until)}; "
+                f"update({name}=None) ends it"
             )
         return {name: until}
 

@@ -24,6 +24,7 @@ from mintkey.errors import (
     KeyCollision,
     MintkeyError,
     NotLoaded,
+    shortened,
 )
 from mintkey.minting import Saving, minted_now
 from mintkey.schema import WIDE, Mint, Schema, State
@@ -146,7 +147,7 @@ def loaded_version(schema: Schema, state: State) -> int | None:
         return version
     key = schema.codec.key_of(state.loaded)
     raise InvalidValue(
-        f"{schema.model}.{schema.version}: the stored version {version!r} of "
+        f"{schema.model}.{schema.version}: the stored version {shortened(version)} of "
         f"{schema.model} {key} is no count of writes; "
         "set it to a whole number with the program that wrote it",
         model=schema.model,
@@ -355,7 +356,7 @@ def _save_new(
         overrides = _key_overrides(schema, values)
         version = None
         if schema.version is not None:
-            overrides[schema.version] = version = _counted(values.get(schema.version)) + 1
+            overrides[schema.version] = version = _counted(schema, values.get(schema.version)) + 1
         item = schema.codec.encode(values, overrides)
         _check_fields(schema, instance, None, pipeline)
         request = schema.codec.put(
@@ -417,8 +418,17 @@ def _no_room(schema: Schema, again: list[Mint], item: _core.Item, error: KeyColl
     )
 
 
-def _counted(version: Any) -> int:
-    return version if isinstance(version, int) and not isinstance(version, bool) and version > 0 else 0
+def _counted(schema: Schema, version: Any) -> int:
+    """The writes that the version of a new instance has counted before."""
+    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+        return 0
+    if version >= _MOST_WRITES:
+        raise InvalidValue(
+            f"{schema.model}.{schema.version}: {shortened(version)} is no count of writes; leave the version out",
+            model=schema.model,
+            attribute=schema.version,
+        )
+    return version
 
 
 def _take_own(schema: Schema, instance: Any, state: State, own: _core.Item) -> Operation[set[str]]:

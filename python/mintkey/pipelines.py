@@ -18,6 +18,7 @@ from mintkey.errors import (
     MintkeyError,
     StoreTimeout,
     StoreUnavailable,
+    shortened,
 )
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def through(
     if pipeline is None:
         return writing
     if not isinstance(pipeline, Pipeline):
-        raise TypeError(f"{schema.model}: pipeline= takes what mintkey.pipeline() gives, not {pipeline!r}")
+        raise TypeError(f"{schema.model}: pipeline= takes what mintkey.pipeline() gives, not {shortened(pipeline)}")
     write = _Write(store, schema, batches._Running(instance, writing), after, not skip_hooks)
     return pipeline._prepare(instance, write)
 

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from mintkey.conditions import Condition, Every, Test
-from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.conditions import Condition, Every, Test, not_a_condition
+from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.schema import COMPOUND_KEY, Schema
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def gather(
     gathered: list[Condition] = []
     for condition in conditions:
         if not isinstance(condition, Condition):
-            raise TypeError(f"{schema.model}: expected a condition such as {schema.model}.x == 1, got {condition!r}")
+            raise not_a_condition(schema.model, condition)
         schema.check_names(condition.roots())
         gathered.extend(condition.conjuncts())
     gathered.extend(schema.attributes[name] == value for name, value in equal.items())
@@ -81,12 +81,13 @@ def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = No
         known = {plan.name: plan for plan in schema.indexes}
         if index not in known:
             raise ConfigurationError(
-                f"{schema.model} has no index {index!r}; it has: {', '.join(known) or 'none'}", model=schema.model
+                f"{schema.model} has no index {shortened(index)}; it has: {', '.join(known) or 'none'}",
+                model=schema.model,
             )
         chosen = known[index]
         missing = [name for name in chosen.partition if _stored(schema, name) not in equal]
         if missing:
-            raise TypeError(f"{schema.model}: the index {index!r} needs {missing[0]}=…")
+            raise TypeError(f"{schema.model}: the index {shortened(index)} needs {missing[0]}=…")
         named = _planned(schema, index, chosen.partition, chosen.sort, conditions)
         return dataclasses.replace(named, asked=None)
     if schema.partition is not None and _stored(schema, schema.partition) in equal:
@@ -234,11 +235,11 @@ def lookups(schema: Schema, asked: dict[str, Any]) -> list[Condition]:
         elif name in schema.attributes:
             if lookup not in _LOOKUPS:
                 known = ", ".join(f"__{one}" for one in _LOOKUPS)
-                raise TypeError(f"{schema.model}.{name} has no lookup {lookup!r}; there are {known}")
+                raise TypeError(f"{schema.model}.{name} has no lookup {shortened(lookup)}; there are {known}")
             if lookup == "between" and not (isinstance(value, (tuple, list)) and len(value) == 2):  # noqa: PLR2004
-                raise TypeError(f"{schema.model}: {keyword}= takes a pair of bounds, not {value!r}")
+                raise TypeError(f"{schema.model}: {keyword}= takes a pair of bounds, not {shortened(value)}")
             if lookup == "isnull" and not isinstance(value, bool):
-                raise TypeError(f"{schema.model}: {keyword}= takes True or False, not {value!r}")
+                raise TypeError(f"{schema.model}: {keyword}= takes True or False, not {shortened(value)}")
             _refuse_none(schema, name, value)
             conditions.append(_LOOKUPS[lookup](schema.attributes[name], value))
         else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 from mintkey import _core, operations, plans
 from mintkey.arguments import not_a_flag
 from mintkey.conditions import Condition, Every
-from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.passes import AT_ONCE, Divided, Heap, Order, Pass
 from mintkey.schema import Schema
 from mintkey.stores import store_of
@@ -28,6 +28,8 @@ M = TypeVar("M")
 #: A cursor is a fingerprint of its query, the number of items left under its limit, and a position of the store.
 _FINGERPRINT, _LEFT = 8, 8
 _NO_LIMIT = (1 << 8 * _LEFT) - 1
+#: More items than any table holds.
+_MOST_ITEMS = (1 << 63) - 1
 #: DynamoDB divides a scan into no more, and no other store has a use for more.
 _MOST_SEGMENTS = 1_000_000
 
@@ -74,7 +76,7 @@ class Result(Generic[M]):
         self._make = make
         self._plan = how
         self._descending = descending
-        self._limit = _whole(limit, "limit", least=0)
+        self._limit = _whole(limit, "limit", least=0, most=_MOST_ITEMS)
         self._shown = schema.fetched_by(how.index)
         self._attributes = None if attributes is None else self._checked_attributes(attributes)
         self._consistent = consistent
@@ -87,10 +89,10 @@ class Result(Generic[M]):
 
     def _checked_attributes(self, attributes: Iterable[str]) -> tuple[str, ...]:
         if isinstance(attributes, str):
-            raise TypeError(f"attributes= takes a list of names, not the one text {attributes!r}")
+            raise TypeError(f"attributes= takes a list of names, not the one text {shortened(attributes)}")
         asked = list(attributes) if isinstance(attributes, Iterable) else [attributes]
         if not all(isinstance(name, str) for name in asked):
-            raise TypeError(f"{self._schema.model}: attributes= takes a list of names, not {attributes!r}")
+            raise TypeError(f"{self._schema.model}: attributes= takes a list of names, not {shortened(attributes)}")
         # Without its version an item could not be written again.
         version = () if self._schema.version is None else (self._schema.version,)
         shown = version if self._shown is None or self._shown.issuperset(version) else ()
@@ -259,7 +261,7 @@ class Result(Generic[M]):
         return await store_of(self._schema).arun(self._one_page(size, cursor))
 
     def _one_page(self, size: int, cursor: str | None) -> Operation[Page[M]]:
-        size = cast("int", _whole(size, "size", least=1))
+        size = cast("int", _whole(size, "size", least=1, most=_MOST_ITEMS))
         if self._order is not None:
             raise TypeError(f"a result sorted in memory by {self._order.name!r} has no pages; take a slice of it")
         if self._segments > 1:
@@ -301,7 +303,9 @@ class Result(Generic[M]):
         try:
             raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (AttributeError, UnicodeEncodeError, binascii.Error) as error:
-            raise InvalidValue(f"{self._schema.model}: {cursor!r} is no cursor", model=self._schema.model) from error
+            raise InvalidValue(
+                f"{self._schema.model}: {shortened(cursor)} is no cursor", model=self._schema.model
+            ) from error
         if raw[:_FINGERPRINT] != self._fingerprint(raw[_FINGERPRINT:]):
             raise InvalidValue(
                 f"{self._schema.model}: this cursor belongs to another query, or is damaged; "
@@ -356,7 +360,7 @@ class Result(Generic[M]):
         if not isinstance(name, str):
             raise TypeError(
                 f"{self._schema.model}: order_by() takes the name of an attribute, with '-' before it for the reverse, "
-                f"not {name!r}"
+                f"not {shortened(name)}"
             )
         descending = name.startswith("-")
         name = name.removeprefix("-")
@@ -397,7 +401,7 @@ class Result(Generic[M]):
             where = f"index {how.index!r} of table" if how.index else "table"
             parts = [f"query of {where} {self._schema.table!r}"]
             if how.partition:
-                parts.append(f"partition {', '.join(map(repr, how.partition))}")
+                parts.append(f"partition {', '.join(map(shortened, how.partition))}")
             if how.sort:
                 parts.append(_told(str(how.sorted_by), how.sort))
         if how.rest:
@@ -440,7 +444,7 @@ class Result(Generic[M]):
             return operator.index(at)  # type: ignore[arg-type]  # else it is told
         except TypeError:
             raise TypeError(
-                f"{self._schema.model}: a result is indexed by a whole number, or sliced by two, not by {at!r}"
+                f"{self._schema.model}: a result is indexed by a whole number, or sliced by two, not by {shortened(at)}"
             ) from None
 
     def _slice(self, start: int | None, stop: int | None, step: int | None) -> Result[M]:
@@ -451,7 +455,7 @@ class Result(Generic[M]):
         if limit is not None:
             limit = max(0, limit - start)
         if stop is not None:
-            wanted = max(0, stop - start)
+            wanted = min(max(0, stop - start), _MOST_ITEMS)
             limit = wanted if limit is None else min(limit, wanted)
         return self._but(offset=self._offset + start, limit=limit)
 
@@ -462,9 +466,9 @@ class Result(Generic[M]):
 def _told(name: str, sort: tuple[Any, ...]) -> str:
     """A key condition for people."""
     if sort[0] != "range":
-        return f"{name} {sort[0]} {', '.join(map(repr, sort[1:]))}"
+        return f"{name} {sort[0]} {', '.join(map(shortened, sort[1:]))}"
     bounds = ((">", *sort[1:3]), ("<", *sort[3:5]))
-    told = (f"{name} {sign}{'=' * closed} {value!r}" for sign, value, closed in bounds if value is not None)
+    told = (f"{name} {sign}{'=' * closed} {shortened(value)}" for sign, value, closed in bounds if value is not None)
     return " and ".join(told)
 
 
@@ -505,13 +509,13 @@ def _settled(asked: Any) -> Any:
     return {name: _settled(part) for name, part in asked.items()} if isinstance(asked, dict) else asked
 
 
-def _whole(number: int | None, name: str, *, least: int, most: int | None = None) -> int | None:
+def _whole(number: int | None, name: str, *, least: int, most: int) -> int | None:
     if number is None and least == 0:
         return None
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise ValueError(f"{name}= takes a whole number of at least {least}, not {number!r}")
-    if most is not None and number > most:
-        raise ValueError(f"{name}= takes a whole number of at most {most:,}, not {number!r}")
+        raise InvalidValue(f"{name}= takes a whole number of at least {least}, not {shortened(number)}")
+    if number > most:
+        raise InvalidValue(f"{name}= takes a whole number of at most {most:,}, not {shortened(number)}")
     return number
 
 

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mintkey.errors import ConfigurationError, Throttled
+from mintkey.errors import ConfigurationError, Throttled, shortened
 
 if TYPE_CHECKING:
     from mintkey import _core
@@ -325,13 +325,13 @@ def _check(name: str, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigurationError(f"{name}= takes a number of capacity units, not {value!r}")
+        raise ConfigurationError(f"{name}= takes a number of capacity units, not {shortened(value)}")
     try:
         fits = value > 0 and math.isfinite(value)
     except OverflowError:  # a whole number beyond all floats
         fits = False
     if not fits:
-        raise ConfigurationError(f"{name}= takes a positive number of capacity units, not {value!r}")
+        raise ConfigurationError(f"{name}= takes a positive number of capacity units, not {shortened(value)}")
 
 
 class Turn:
@@ -418,7 +418,9 @@ def checked(limit: object) -> RateLimit | None:
     """`limit`, if it is one, or None."""
     if limit is None or isinstance(limit, RateLimit):
         return limit
-    raise ConfigurationError(f"rate_limit= takes a FixedRate or an AdaptiveRate from mintkey.rate_limit, not {limit!r}")
+    raise ConfigurationError(
+        f"rate_limit= takes a FixedRate or an AdaptiveRate from mintkey.rate_limit, not {shortened(limit)}"
+    )
 
 
 def _in_child() -> None:

@@ -9,12 +9,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ReferenceType
 
 from mintkey import _core
-from mintkey.attributes import Attribute, StringAttribute, TTLAttribute, VersionAttribute, unconverted
-from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.attributes import (
+    Attribute,
+    StringAttribute,
+    TTLAttribute,
+    VersionAttribute,
+    is_utf8_text,
+    unconverted,
+)
+from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks
 from mintkey.indexes import Index
@@ -243,6 +251,12 @@ class Schema:
     def _check_attributes(self, reserved: frozenset[str]) -> None:
         stored: dict[str, str] = {}
         for name, attribute in self.attributes.items():
+            if not name.isidentifier() or iskeyword(name):
+                raise self._refuse(
+                    f"{self.model}: {shortened(name)} is no name of an attribute: "
+                    "give it one that Python can write, and the name in the store as alias=",
+                    name,
+                )
             if name in reserved or name.startswith("_mk_"):
                 raise self._refuse(
                     f"{self._label(name)}: the name {name!r} is taken by Model itself. "
@@ -325,12 +339,12 @@ class Schema:
     def _table_name(self) -> str:
         name = self.model if self.config.table is None else self.config.table
         if not isinstance(name, str):
-            raise self._refuse(f"{self.model}: a table's name is text, not {name!r}")
+            raise self._refuse(f"{self.model}: a table's name is text, not {shortened(name)}")
         if self.config.abstract and self.config.table is None:
             return name
         if not _SHORTEST_TABLE <= len(name) <= _LONGEST_TABLE or not _TABLE_NAME.issuperset(name):
             raise self._refuse(
-                f"{self.model}: the table name {name!r} is not "
+                f"{self.model}: the table name {shortened(name)} is not "
                 f"{_SHORTEST_TABLE} to {_LONGEST_TABLE} of A-Z a-z 0-9 _ . -; give one with ModelConfig(table=…)"
             )
         return name
@@ -348,9 +362,13 @@ class Schema:
 
     def _plan_declared(self, index: Index) -> IndexPlan:
         label = self._label(index.name)
+        if not is_utf8_text(index.name):
+            raise self._refuse(f"{self.model}: {shortened(index.name)} is no name of an index, which UTF-8 has to hold")
         projected = index.projected()
         if isinstance(index.projection, str) and index.projection not in {"all", "keys"}:
-            raise self._refuse(f"{label}: projection= is 'all', 'keys' or a list of names, not {index.projection!r}")
+            raise self._refuse(
+                f"{label}: projection= is 'all', 'keys' or a list of names, not {shortened(index.projection)}"
+            )
         for name in (index.partition_key, index.sort_key, *(projected or ())):
             if name is not None and name not in self.attributes:
                 raise self._refuse(f"{label} names {name!r}, which {self.model} does not have", index.name)
@@ -377,7 +395,7 @@ class Schema:
     def _check_partition_by(self, name: str, other: str) -> None:
         if other not in self.attributes:
             raise self._refuse(
-                f"{self._label(name)}: partition_by names {other!r}, which {self.model} does not have", name
+                f"{self._label(name)}: partition_by names {shortened(other)}, which {self.model} does not have", name
             )
 
     def _compile(self) -> _core.Codec:
@@ -491,7 +509,7 @@ class Schema:
         told = []
         for name in names:
             near = difflib.get_close_matches(name, (*self.shown, *options), n=1)
-            told.append(f"{name!r}" + (f" (did you mean {options.get(near[0], repr(near[0]))}?)" if near else ""))
+            told.append(shortened(name) + (f" (did you mean {options.get(near[0], repr(near[0]))}?)" if near else ""))
         taken = f". This call takes: {', '.join(options.values())}" if options else ""
         return TypeError(f"{self.model} has no attribute {', '.join(told)}. It has: {', '.join(self.shown)}{taken}")
 

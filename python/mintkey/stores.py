@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 
 from mintkey import _core
-from mintkey.errors import ConfigurationError
+from mintkey.errors import ConfigurationError, shortened
 from mintkey.rate_limit import RateLimit, Turn, checked
 from mintkey.schema import Schema
 
@@ -59,7 +59,7 @@ class Store:
 
     def __init__(self, url: str, rate_limit: RateLimit | None = None) -> None:
         if not isinstance(url, str):
-            raise ConfigurationError(f"a store's URL is text, not {url!r}")
+            raise ConfigurationError(f"a store's URL is text, not {type(url).__name__}")
         half = next((place for place, letter in enumerate(url) if "\ud800" <= letter <= "\udfff"), None)
         if half is not None:
             # Without the rest, which may hold a password.
@@ -318,7 +318,7 @@ def store_of(schema: Schema) -> Store:
     elif isinstance(where, str):
         store = store_named(where)
     else:
-        raise ConfigurationError(f"{schema.model}: store= is a connected store or its name, not {where!r}")
+        raise ConfigurationError(f"{schema.model}: store= is a connected store or its name, not {shortened(where)}")
     if schema.claimed_in is not store:
         store.claim(schema)
         schema.claimed_in = store

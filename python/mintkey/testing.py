@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mintkey._core import freeze, move_clock, now_ms, thaw
 from mintkey.attributes import parse_iso
+from mintkey.errors import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,13 +36,13 @@ _LONGEST = timedelta(days=3_652_058)
 def _span(name: str, span: timedelta | float) -> int:
     """Return a span in microseconds."""
     if isinstance(span, bool) or not isinstance(span, (timedelta, int, float)):
-        raise TypeError(f"{name}={span!r} is neither a timedelta nor seconds")
+        raise TypeError(f"{name}={shortened(span)} is neither a timedelta nor seconds")
     try:
         made = span if isinstance(span, timedelta) else timedelta(seconds=span)
     except (OverflowError, ValueError):  # NaN is a ValueError
         made = timedelta.max
     if abs(made) > _LONGEST:
-        raise ValueError(f"{name}={span!r} leads beyond the years 1 to 9999")
+        raise ValueError(f"{name}={shortened(span)} leads beyond the years 1 to 9999")
     return made // _MICROSECOND
 
 
@@ -53,7 +54,7 @@ def _microseconds(time: datetime | str | float) -> int:
         aware = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
         return (aware - _EPOCH) // _MICROSECOND
     if isinstance(time, bool) or not isinstance(time, (int, float)):
-        raise TypeError(f"time={time!r} is neither a datetime nor ISO 8601 text nor seconds since 1970")
+        raise TypeError(f"time={shortened(time)} is neither a datetime nor ISO 8601 text nor seconds since 1970")
     return _span("time", time)
 
 
@@ -93,7 +94,7 @@ def _seed_bytes(seed: int | str | bytes) -> bytes:
     from hashlib import sha256  # only blocks with a seed pay for it
 
     if isinstance(seed, bool) or not isinstance(seed, (int, str, bytes)):
-        raise TypeError(f"seed={seed!r} is no int, str or bytes, and may not repeat")
+        raise TypeError(f"seed={shortened(seed)} is no int, str or bytes, and may not repeat")
     # The type is part of what is hashed, so that 1 and "1" differ.
     return sha256(repr(seed).encode()).digest()
 

@@ -18,9 +18,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
 
 use crate::condition::{action, condition};
-use crate::convert::{Kind, Refusal, from_stored, from_value, listed_set, plain_error, to_stored};
+use crate::convert::{
+    Kind, Refusal, from_stored, from_value, listed_set, plain_error, refuses, to_stored,
+};
 use crate::errors::{from_store, key_dict, of_attribute};
 use crate::item::{PyItem, PyKey};
+use crate::panics::caught;
 use crate::request::PyRequest;
 
 /// One attribute as the codec knows it.
@@ -202,44 +205,48 @@ impl Codec {
         values: &Bound<'py, PyDict>,
         item: Option<&PyItem>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let py = values.py();
-        let names = PyList::empty(py);
-        for field in &self.fields {
-            let old = item.and_then(|item| item.0.get(&field.alias));
-            let differs = match values.get_item(&field.name)? {
-                Some(object) if !object.is_none() => match field.encode(&object) {
-                    Ok(new) => field.differs(py, old, new.as_ref())?,
-                    Err(Refusal::Reason(_)) => true,
-                    Err(Refusal::Raised(error))
-                        if error.is_instance_of::<pyo3::exceptions::PyException>(py) =>
-                    {
-                        true
-                    }
-                    Err(Refusal::Raised(error)) => return Err(error),
-                },
-                _ => old.is_some(),
-            };
-            if differs {
-                names.append(&field.name)?;
+        caught(values.py(), || {
+            let py = values.py();
+            let names = PyList::empty(py);
+            for field in &self.fields {
+                let old = item.and_then(|item| item.0.get(&field.alias));
+                let differs = match values.get_item(&field.name)? {
+                    Some(object) if !object.is_none() => match field.encode(&object) {
+                        Ok(new) => field.differs(py, old, new.as_ref())?,
+                        Err(Refusal::Reason(_)) => true,
+                        Err(Refusal::Raised(error))
+                            if error.is_instance_of::<pyo3::exceptions::PyException>(py) =>
+                        {
+                            true
+                        }
+                        Err(Refusal::Raised(error)) => return Err(error),
+                    },
+                    _ => old.is_some(),
+                };
+                if differs {
+                    names.append(&field.name)?;
+                }
             }
-        }
-        Ok(names)
+            Ok(names)
+        })
     }
 
     /// The key in a dict of attribute names to values.
     fn key(&self, values: &Bound<'_, PyDict>) -> PyResult<PyKey> {
-        let py = values.py();
-        let table = self.table(py)?;
-        let partition = self.key_part(values, self.partition, &table.partition)?;
-        let sort = match &table.sort {
-            Some(attribute) => Some(self.key_part(values, self.sort, attribute)?),
-            None => None,
-        };
-        let key = Key { partition, sort };
-        table
-            .check_key(&key)
-            .map_err(|error| self.raise(py, error))?;
-        Ok(PyKey(Arc::new(key)))
+        caught(values.py(), || {
+            let py = values.py();
+            let table = self.table(py)?;
+            let partition = self.key_part(values, self.partition, &table.partition)?;
+            let sort = match &table.sort {
+                Some(attribute) => Some(self.key_part(values, self.sort, attribute)?),
+                None => None,
+            };
+            let key = Key { partition, sort };
+            table
+                .check_key(&key)
+                .map_err(|error| self.raise(py, error))?;
+            Ok(PyKey(Arc::new(key)))
+        })
     }
 
     /// The key of an item.
@@ -343,62 +350,64 @@ impl Codec {
         version: Option<(String, Option<i64>)>,
         condition: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<(PyRequest, PyItem, bool)>> {
-        let table = self.table(py)?;
-        let key = table
-            .key_of(&old.0)
-            .map_err(|error| self.raise(py, error))?;
-        for place in self.partition.iter().chain(&self.sort) {
-            let field = &self.fields[*place];
-            if old.0.get(&field.alias) != new.0.get(&field.alias) {
-                return Err(self.invalid(
-                    py,
-                    field,
-                    &format!(
-                        "the key of a stored item cannot change (it is {key}): save a new {} with the new key, \
-                         then delete() this one",
-                        self.model
-                    ),
-                ));
-            }
-        }
-        let mut actions = Vec::new();
-        let mut merged = (*old.0).clone();
-        let mut real = false;
-        for field in &self.fields {
-            let (before, after) = (old.0.get(&field.alias), new.0.get(&field.alias));
-            if !field.differs(py, before, after)? {
-                if after.is_none() && removed.contains(&field.label) {
-                    actions.push(Action::Remove(top(&field.alias)));
-                    real = true;
+        caught(py, || {
+            let table = self.table(py)?;
+            let key = table
+                .key_of(&old.0)
+                .map_err(|error| self.raise(py, error))?;
+            for place in self.partition.iter().chain(&self.sort) {
+                let field = &self.fields[*place];
+                if old.0.get(&field.alias) != new.0.get(&field.alias) {
+                    return Err(self.invalid(
+                        py,
+                        field,
+                        &format!(
+                            "the key of a stored item cannot change (it is {key}): save a new {} with the new key, \
+                             then delete() this one",
+                            self.model
+                        ),
+                    ));
                 }
-                continue;
             }
-            real |= !ignored.contains(&field.label);
-            if let Some(value) = after {
-                merged.insert(field.alias.clone(), value.clone());
-                actions.push(Action::Set(top(&field.alias), value.clone()));
-            } else {
-                merged.remove(&field.alias);
-                actions.push(Action::Remove(top(&field.alias)));
+            let mut actions = Vec::new();
+            let mut merged = (*old.0).clone();
+            let mut real = false;
+            for field in &self.fields {
+                let (before, after) = (old.0.get(&field.alias), new.0.get(&field.alias));
+                if !field.differs(py, before, after)? {
+                    if after.is_none() && removed.contains(&field.label) {
+                        actions.push(Action::Remove(top(&field.alias)));
+                        real = true;
+                    }
+                    continue;
+                }
+                real |= !ignored.contains(&field.label);
+                if let Some(value) = after {
+                    merged.insert(field.alias.clone(), value.clone());
+                    actions.push(Action::Set(top(&field.alias), value.clone()));
+                } else {
+                    merged.remove(&field.alias);
+                    actions.push(Action::Remove(top(&field.alias)));
+                }
             }
-        }
-        if !real {
-            if condition.is_none() {
-                return Ok(None);
+            if !real {
+                if condition.is_none() {
+                    return Ok(None);
+                }
+                actions.clear();
+                merged = (*old.0).clone();
             }
-            actions.clear();
-            merged = (*old.0).clone();
-        }
-        let request = PyRequest::now(Operation::Update(Update {
-            table: table.clone(),
-            key,
-            actions,
-            guard: self.guard("present", version, condition)?,
-            upsert: false,
-            returning: false,
-        }));
-        let merged = PyItem::from(merged);
-        Ok(Some((request.leaving(&merged), merged, real)))
+            let request = PyRequest::now(Operation::Update(Update {
+                table: table.clone(),
+                key,
+                actions,
+                guard: self.guard("present", version, condition)?,
+                upsert: false,
+                returning: false,
+            }));
+            let merged = PyItem::from(merged);
+            Ok(Some((request.leaving(&merged), merged, real)))
+        })
     }
 
     /// Sets and removes attributes (None removes) and applies `actions`, in the store; answers with the new item.
@@ -587,41 +596,43 @@ impl Codec {
         overrides: Option<&Bound<'_, PyDict>>,
         partial: bool,
     ) -> PyResult<Item> {
-        let py = values.py();
-        let mut pairs = Vec::with_capacity(self.fields.len());
-        for (place, field) in self.fields.iter().enumerate() {
-            let given = match overrides
-                .map(|overrides| overrides.get_item(&field.name))
-                .transpose()?
-                .flatten()
-            {
-                None => values.get_item(&field.name)?,
-                found => found,
-            };
-            let stored = match given {
-                Some(object) if !object.is_none() => self.stored(field, &object)?,
-                _ => None,
-            };
-            match stored {
-                Some(value) => pairs.push((field.alias.clone(), value)),
-                None if Some(place) == self.partition || Some(place) == self.sort => {
-                    return Err(self.invalid(
-                        py,
-                        field,
-                        "a key needs a value: give one, or mint it with default=",
-                    ));
+        caught(values.py(), || {
+            let py = values.py();
+            let mut pairs = Vec::with_capacity(self.fields.len());
+            for (place, field) in self.fields.iter().enumerate() {
+                let given = match overrides
+                    .map(|overrides| overrides.get_item(&field.name))
+                    .transpose()?
+                    .flatten()
+                {
+                    None => values.get_item(&field.name)?,
+                    found => found,
+                };
+                let stored = match given {
+                    Some(object) if !object.is_none() => self.stored(field, &object)?,
+                    _ => None,
+                };
+                match stored {
+                    Some(value) => pairs.push((field.alias.clone(), value)),
+                    None if Some(place) == self.partition || Some(place) == self.sort => {
+                        return Err(self.invalid(
+                            py,
+                            field,
+                            "a key needs a value: give one, or mint it with default=",
+                        ));
+                    }
+                    None if field.required && !partial => {
+                        return Err(self.invalid(py, field, "required, but it has no value"));
+                    }
+                    None => {}
                 }
-                None if field.required && !partial => {
-                    return Err(self.invalid(py, field, "required, but it has no value"));
-                }
-                None => {}
             }
-        }
-        let item = Map::from_pairs(pairs);
-        if let Some(table) = &self.table {
-            table.key_of(&item).map_err(|error| self.raise(py, error))?;
-        }
-        Ok(item)
+            let item = Map::from_pairs(pairs);
+            if let Some(table) = &self.table {
+                table.key_of(&item).map_err(|error| self.raise(py, error))?;
+            }
+            Ok(item)
+        })
     }
 
     /// The actions of an update: what `values` set (None removes), then the others, checked together.
@@ -630,35 +641,39 @@ impl Codec {
         values: &Bound<'_, PyDict>,
         actions: &[Bound<'_, PyAny>],
     ) -> PyResult<Vec<Action>> {
-        let py = values.py();
-        let table = self.table(py)?;
-        let mut compiled = Vec::with_capacity(values.len() + actions.len());
-        for (name, object) in values {
-            let name: String = name.extract()?;
-            let place = self
-                .fields
-                .iter()
-                .position(|field| field.label == name)
-                .ok_or_else(|| self.unknown(&name))?;
-            let field = &self.fields[place];
-            let stored = if object.is_none() {
-                None
-            } else {
-                self.stored(field, &object)?
-            };
-            if stored.is_none() && field.required {
-                return Err(self.invalid(py, field, "required, so an update cannot remove it"));
+        caught(values.py(), || {
+            let py = values.py();
+            let table = self.table(py)?;
+            let mut compiled = Vec::with_capacity(values.len() + actions.len());
+            // A copy, which no code that runs meanwhile can change.
+            for (name, object) in &values.copy()? {
+                let name: String = name.extract()?;
+                let place = self
+                    .fields
+                    .iter()
+                    .position(|field| field.label == name)
+                    .ok_or_else(|| self.unknown(&name))?;
+                let field = &self.fields[place];
+                let stored = if object.is_none() {
+                    None
+                } else {
+                    self.stored(field, &object)?
+                };
+                if stored.is_none() && field.required {
+                    return Err(self.invalid(py, field, "required, so an update cannot remove it"));
+                }
+                compiled.push(stored.map_or_else(
+                    || Action::Remove(top(&field.alias)),
+                    |value| Action::Set(top(&field.alias), value),
+                ));
             }
-            compiled.push(stored.map_or_else(
-                || Action::Remove(top(&field.alias)),
-                |value| Action::Set(top(&field.alias), value),
-            ));
-        }
-        for one in actions {
-            compiled.push(action(one)?);
-        }
-        mintkey_store::update::check(&compiled, table).map_err(|error| self.raise(py, error))?;
-        Ok(compiled)
+            for one in actions {
+                compiled.push(action(one).map_err(|refusal| self.refused(py, refusal))?);
+            }
+            mintkey_store::update::check(&compiled, table)
+                .map_err(|error| self.raise(py, error))?;
+            Ok(compiled)
+        })
     }
 
     pub fn table(&self, py: Python<'_>) -> PyResult<&Arc<Table>> {
@@ -694,7 +709,14 @@ impl Codec {
     }
 
     fn invalid(&self, py: Python<'_>, field: &Field, reason: &str) -> PyErr {
-        of_attribute(py, "InvalidValue", &self.model, &field.label, reason)
+        of_attribute(py, &self.model, &field.label, reason)
+    }
+
+    fn refused(&self, py: Python<'_>, refusal: Refusal) -> PyErr {
+        match refusal {
+            Refusal::Reason(reason) => self.raise(py, mintkey_store::Error::invalid(reason)),
+            Refusal::Raised(error) => error,
+        }
     }
 
     fn unknown(&self, name: &str) -> PyErr {
@@ -705,10 +727,7 @@ impl Codec {
         let py = object.py();
         field.encode(object).map_err(|refusal| match refusal {
             Refusal::Reason(reason) => self.invalid(py, field, &reason),
-            Refusal::Raised(error)
-                if error.is_instance_of::<PyValueError>(py)
-                    || error.is_instance_of::<PyTypeError>(py) =>
-            {
+            Refusal::Raised(error) if refuses(&error, py) => {
                 let told = self.invalid(py, field, &error.value(py).to_string());
                 told.set_cause(py, Some(error));
                 told
@@ -718,22 +737,24 @@ impl Codec {
     }
 
     fn values<'py>(&self, py: Python<'py>, item: &Item) -> PyResult<Bound<'py, PyDict>> {
-        let dict = PyDict::new(py);
-        // Items are written in the order of the fields, so the next one is nearly always the right one.
-        let mut next = 0;
-        for (alias, value) in item {
-            let place = match self.fields.get(next) {
-                Some(field) if field.alias == *alias => next,
-                _ => match self.fields.iter().position(|field| field.alias == *alias) {
-                    Some(place) => place,
-                    None => continue,
-                },
-            };
-            next = place + 1;
-            let field = &self.fields[place];
-            dict.set_item(&field.name, self.decoded(py, field, value)?)?;
-        }
-        Ok(dict)
+        caught(py, || {
+            let dict = PyDict::new(py);
+            // Items are written in the order of the fields, so the next one is nearly always the right one.
+            let mut next = 0;
+            for (alias, value) in item {
+                let place = match self.fields.get(next) {
+                    Some(field) if field.alias == *alias => next,
+                    _ => match self.fields.iter().position(|field| field.alias == *alias) {
+                        Some(place) => place,
+                        None => continue,
+                    },
+                };
+                next = place + 1;
+                let field = &self.fields[place];
+                dict.set_item(&field.name, self.decoded(py, field, value)?)?;
+            }
+            Ok(dict)
+        })
     }
 
     fn decoded<'py>(
@@ -797,29 +818,10 @@ impl Codec {
             KeyKind::Binary => Kind::Binary,
         };
         match to_stored(kind, object) {
-            Ok(Some(value)) => KeyValue::from_value(&value, attribute.kind).ok_or_else(|| {
-                of_attribute(
-                    py,
-                    "InvalidValue",
-                    &self.model,
-                    label,
-                    "this cannot be a key",
-                )
-            }),
-            Ok(None) => Err(of_attribute(
-                py,
-                "InvalidValue",
-                &self.model,
-                label,
-                "a key needs a value",
-            )),
-            Err(Refusal::Reason(reason)) => Err(of_attribute(
-                py,
-                "InvalidValue",
-                &self.model,
-                label,
-                &reason,
-            )),
+            Ok(Some(value)) => KeyValue::from_value(&value, attribute.kind)
+                .ok_or_else(|| of_attribute(py, &self.model, label, "this cannot be a key")),
+            Ok(None) => Err(of_attribute(py, &self.model, label, "a key needs a value")),
+            Err(Refusal::Reason(reason)) => Err(of_attribute(py, &self.model, label, &reason)),
             Err(Refusal::Raised(error)) => Err(error),
         }
     }
@@ -885,11 +887,12 @@ impl Codec {
 
     fn checked(&self, tuple: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Condition>> {
         let Some(tuple) = tuple else { return Ok(None) };
-        let compiled = condition(tuple)?;
-        compiled
-            .check()
-            .map_err(|error| self.raise(tuple.py(), error))?;
-        Ok(Some(compiled))
+        let py = tuple.py();
+        caught(py, || {
+            let compiled = condition(tuple).map_err(|refusal| self.refused(py, refusal))?;
+            compiled.check().map_err(|error| self.raise(py, error))?;
+            Ok(Some(compiled))
+        })
     }
 
     fn position(&self, py: Python<'_>, bytes: Option<&[u8]>) -> PyResult<Option<Position>> {

@@ -1,27 +1,41 @@
 //! The nested tuples of `mintkey.conditions` read as the contract's conditions and updates.
 
-use mintkey_store::{Action, Comparison, Condition, Name, Number, Path, Step, Value, ValueType};
+use mintkey_store::condition::MAX_LEVELS;
+use mintkey_store::{Action, Comparison, Condition, Name, Path, Step, Value, ValueType};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyTuple};
+use pyo3::types::{PyInt, PyList, PyTuple};
 
-use crate::convert::{plain_error, to_value};
+use crate::convert::{Converted, Kind, Refusal, number, to_value};
 
 /// The condition that a tuple describes.
-pub fn condition(tuple: &Bound<'_, PyAny>) -> PyResult<Condition> {
-    let tuple = tuple.cast::<PyTuple>()?;
+pub fn condition(tuple: &Bound<'_, PyAny>) -> Converted<Condition> {
+    nested(tuple, 1)
+}
+
+fn nested(tuple: &Bound<'_, PyAny>, level: usize) -> Converted<Condition> {
+    // One more than people may build: a query joins its conditions by an AND of its own.
+    if level > MAX_LEVELS + 1 {
+        return Err(Refusal::Reason(format!(
+            "the condition nests deeper than {MAX_LEVELS} levels"
+        )));
+    }
+    let tuple = tuple.cast::<PyTuple>().map_err(PyErr::from)?;
     let name: String = tuple.get_item(0)?.extract()?;
     let several = || {
         tuple
             .iter()
             .skip(1)
-            .map(|part| condition(&part))
-            .collect::<PyResult<Vec<_>>>()
+            .map(|part| nested(&part, level + 1))
+            .collect::<Converted<Vec<_>>>()
     };
     match name.as_str() {
         "and" => return Ok(Condition::And(several()?)),
         "or" => return Ok(Condition::Or(several()?)),
-        "not" => return Ok(Condition::Not(Box::new(condition(&tuple.get_item(1)?)?))),
+        "not" => {
+            let inner = nested(&tuple.get_item(1)?, level + 1)?;
+            return Ok(Condition::Not(Box::new(inner)));
+        }
         _ => {}
     }
     let path = path(&tuple.get_item(1)?)?;
@@ -43,9 +57,11 @@ pub fn condition(tuple: &Bound<'_, PyAny>) -> PyResult<Condition> {
             path,
             values: tuple
                 .get_item(2)?
-                .try_iter()?
-                .map(|one| value(&one?))
-                .collect::<PyResult<_>>()?,
+                .cast::<PyList>()
+                .map_err(PyErr::from)?
+                .iter()
+                .map(|one| value(&one))
+                .collect::<Converted<_>>()?,
         },
         "begins_with" => Condition::BeginsWith {
             path,
@@ -61,20 +77,16 @@ pub fn condition(tuple: &Bound<'_, PyAny>) -> PyResult<Condition> {
         "size" => {
             let op: String = tuple.get_item(2)?.extract()?;
             let op = comparison(&op).ok_or_else(|| unknown(&op))?;
-            let size: i64 = tuple.get_item(3)?.extract()?;
-            Condition::Size {
-                path,
-                op,
-                value: Number::from(size),
-            }
+            let value = number(Kind::Number, &tuple.get_item(3)?)?;
+            Condition::Size { path, op, value }
         }
-        other => return Err(unknown(other)),
+        other => return Err(unknown(other).into()),
     })
 }
 
 /// The update action that a tuple describes.
-pub fn action(tuple: &Bound<'_, PyAny>) -> PyResult<Action> {
-    let tuple = tuple.cast::<PyTuple>()?;
+pub fn action(tuple: &Bound<'_, PyAny>) -> Converted<Action> {
+    let tuple = tuple.cast::<PyTuple>().map_err(PyErr::from)?;
     let name: String = tuple.get_item(0)?.extract()?;
     let path = path(&tuple.get_item(1)?)?;
     let operand = || value(&tuple.get_item(2)?);
@@ -83,17 +95,17 @@ pub fn action(tuple: &Bound<'_, PyAny>) -> PyResult<Action> {
         "remove" => Action::Remove(path),
         "add" => match operand()? {
             Value::Number(number) => Action::Add(path, number),
-            _ => return Err(PyValueError::new_err("add takes a number")),
+            _ => return Err(Refusal::Reason("add takes a number".into())),
         },
         "append" | "prepend" => match operand()? {
             Value::List(values) if name == "append" => Action::Append(path, values),
             Value::List(values) => Action::Prepend(path, values),
-            _ => return Err(PyValueError::new_err("append and prepend take a list")),
+            _ => return Err(Refusal::Reason("append and prepend take a list".into())),
         },
         "set_if_absent" => Action::SetIfAbsent(path, operand()?),
         "add_to_set" => Action::AddToSet(path, operand()?),
         "delete_from_set" => Action::DeleteFromSet(path, operand()?),
-        other => return Err(unknown(other)),
+        other => return Err(unknown(other).into()),
     })
 }
 
@@ -101,8 +113,8 @@ fn unknown(name: &str) -> PyErr {
     PyValueError::new_err(format!("there is no condition or action named {name:?}"))
 }
 
-fn value(object: &Bound<'_, PyAny>) -> PyResult<Value> {
-    to_value(object, 1).map_err(plain_error)
+fn value(object: &Bound<'_, PyAny>) -> Converted<Value> {
+    to_value(object, 1)
 }
 
 fn comparison(name: &str) -> Option<Comparison> {
@@ -134,8 +146,8 @@ fn value_type(name: &str) -> PyResult<ValueType> {
 }
 
 fn path(steps: &Bound<'_, PyAny>) -> PyResult<Path> {
-    let steps = steps.try_iter()?.map(|step| {
-        let step = step?;
+    let steps = steps.cast::<PyTuple>()?;
+    let steps = steps.iter().map(|step| {
         Ok(if step.is_instance_of::<PyInt>() {
             Step::Index(step.extract()?)
         } else {

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use mintkey_store::size::MAX_DEPTH;
 use mintkey_store::{Map, Name, Number, Value};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyArithmeticError, PyRecursionError, PyRuntimeError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
@@ -11,8 +14,8 @@ use pyo3::types::{
     PyTuple, PyType,
 };
 
-/// How deep lists and maps may nest, which is `DynamoDB`'s limit.
-const MOST_LEVELS: usize = 32;
+use crate::elements::{each, each_entry};
+
 /// A whole number with more bits than this is far beyond the range of a stored number.
 const MOST_BITS: usize = 512;
 
@@ -98,7 +101,8 @@ impl From<PyErr> for Refusal {
     }
 }
 
-type Converted<T> = Result<T, Refusal>;
+/// What a conversion gives.
+pub type Converted<T> = Result<T, Refusal>;
 
 fn refuse<T>(reason: impl Into<String>) -> Converted<T> {
     Err(Refusal::Reason(reason.into()))
@@ -112,7 +116,8 @@ fn wrong_type<T>(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<T> {
     ))
 }
 
-fn type_name(object: &Bound<'_, PyAny>) -> String {
+/// The name of an object's type, for messages.
+pub fn type_name(object: &Bound<'_, PyAny>) -> String {
     object
         .get_type()
         .name()
@@ -158,8 +163,8 @@ pub fn to_stored(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Valu
 }
 
 fn any_or_nothing(object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
-    if is_set(object) && object.len()? == 0 {
-        return Ok(None);
+    if is_set(object) {
+        return mixed_set(object);
     }
     to_value(object, 1).map(Some)
 }
@@ -181,7 +186,8 @@ fn binary(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Vec<u8>> {
     }
 }
 
-fn number(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Number> {
+/// The number of a Python `int`, `float` or `Decimal`.
+pub fn number(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Number> {
     if object.is_instance_of::<PyBool>() {
         return wrong_type(kind, object);
     }
@@ -214,42 +220,41 @@ fn is_set(object: &Bound<'_, PyAny>) -> bool {
     object.is_instance_of::<PySet>() || object.is_instance_of::<PyFrozenSet>()
 }
 
+/// The set that an object is; none for an empty one.
 fn set(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
     if !is_set(object) {
         return wrong_type(kind, object);
     }
-    if object.len()? == 0 {
-        return Ok(None);
-    }
-    let members = object.try_iter()?;
-    Ok(Some(match kind {
+    let (value, count) = match kind {
         Kind::StringSet => {
             let mut set = BTreeSet::new();
-            for member in members {
-                match member?.cast::<PyString>() {
-                    Ok(text) => set.insert(string(text)?),
-                    Err(_) => {
-                        return refuse("expected a set of str, but a member is of another type");
-                    }
-                };
-            }
-            Value::StringSet(set)
+            let count = each(object, |_, member| match member.cast::<PyString>() {
+                Ok(text) => {
+                    set.insert(string(text)?);
+                    Ok(())
+                }
+                Err(_) => refuse("expected a set of str, but a member is of another type"),
+            })?;
+            (Value::StringSet(set), count)
         }
         Kind::NumberSet => {
             let mut set = BTreeSet::new();
-            for member in members {
-                set.insert(number(Kind::Number, &member?)?);
-            }
-            Value::NumberSet(set)
+            let count = each(object, |_, member| {
+                set.insert(number(Kind::Number, &member)?);
+                Ok(())
+            })?;
+            (Value::NumberSet(set), count)
         }
         _ => {
             let mut set = BTreeSet::new();
-            for member in members {
-                set.insert(binary(Kind::Binary, &member?)?);
-            }
-            Value::BinarySet(set)
+            let count = each(object, |_, member| {
+                set.insert(binary(Kind::Binary, &member)?);
+                Ok(())
+            })?;
+            (Value::BinarySet(set), count)
         }
-    }))
+    };
+    Ok((count > 0).then_some(value))
 }
 
 /// The stored value of any Python value that needs no attribute to be understood.
@@ -266,42 +271,31 @@ pub fn to_value(object: &Bound<'_, PyAny>, level: usize) -> Converted<Value> {
     if object.is_instance_of::<PyInt>() || object.is_instance_of::<PyFloat>() {
         return number(Kind::Number, object).map(Value::Number);
     }
-    if level > MOST_LEVELS {
+    if level > MAX_DEPTH {
         return refuse(format!(
-            "lists and maps nest deeper than {MOST_LEVELS} levels"
+            "lists and maps nest deeper than {MAX_DEPTH} levels"
         ));
     }
     if let Ok(dict) = object.cast::<PyDict>() {
-        let mut map = Map::with_capacity(dict.len());
-        let mut pairs = Vec::with_capacity(dict.len());
-        for (name, value) in dict {
-            let Ok(name) = name.cast::<PyString>() else {
-                return refuse(format!("a map's keys are str, got {}", type_name(&name)));
-            };
-            let name: Name = string(name)?.into();
-            let value = to_value(&value, level + 1).map_err(|refusal| within(&name, refusal))?;
-            pairs.push((name, value));
-        }
-        if !pairs.is_empty() {
-            map = Map::from_pairs(pairs);
-        }
-        return Ok(Value::Map(map));
+        return map(dict, level);
     }
     if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
-        let mut list = Vec::with_capacity(object.len()?);
-        for (index, value) in object.try_iter()?.enumerate() {
-            list.push(
-                to_value(&value?, level + 1)
-                    .map_err(|refusal| within(&index.to_string(), refusal))?,
-            );
-        }
+        let mut list = Vec::new();
+        each(object, |index, value| {
+            let value = to_value(&value, level + 1);
+            list.push(value.map_err(|refusal| within(&index.to_string(), refusal))?);
+            Ok(())
+        })?;
         return Ok(Value::List(list));
     }
     if object.is_instance_of::<PyBytes>() || object.is_instance_of::<PyByteArray>() {
         return binary(Kind::Binary, object).map(Value::Binary);
     }
     if is_set(object) {
-        return mixed_set(object);
+        return mixed_set(object)?.map_or_else(
+            || refuse("an empty set inside a list or map has no type to store it by"),
+            Ok,
+        );
     }
     if object.is_instance(decimal_type(object.py())?)? {
         return number(Kind::Number, object).map(Value::Number);
@@ -312,6 +306,27 @@ pub fn to_value(object: &Bound<'_, PyAny>, level: usize) -> Converted<Value> {
     ))
 }
 
+fn map(dict: &Bound<'_, PyDict>, level: usize) -> Converted<Value> {
+    let mut pairs: Vec<(Name, Value)> = Vec::with_capacity(dict.len());
+    let mut plain = true;
+    each_entry(dict, |name, value| {
+        let Ok(text) = name.cast::<PyString>() else {
+            return refuse(format!("a map's keys are str, got {}", type_name(&name)));
+        };
+        plain &= text.is_exact_instance_of::<PyString>();
+        let name: Name = string(text)?.into();
+        let value = to_value(&value, level + 1).map_err(|refusal| within(&name, refusal))?;
+        pairs.push((name, value));
+        Ok(())
+    })?;
+    // Keys of a subclass of str may differ and yet hold the same text.
+    let mut names = BTreeSet::new();
+    if !plain && let Some((twice, _)) = pairs.iter().find(|(name, _)| !names.insert(name)) {
+        return refuse(format!("two keys of the map hold the same text {twice:?}"));
+    }
+    Ok(Value::Map(Map::from_pairs(pairs)))
+}
+
 fn within(place: &str, refusal: Refusal) -> Refusal {
     match refusal {
         Refusal::Reason(reason) => Refusal::Reason(format!("in [{place}]: {reason}")),
@@ -319,10 +334,10 @@ fn within(place: &str, refusal: Refusal) -> Refusal {
     }
 }
 
-/// A set whose type its members tell.
-fn mixed_set(object: &Bound<'_, PyAny>) -> Converted<Value> {
+/// A set whose type its members decide; none for an empty one.
+fn mixed_set(object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
     let Some(first) = object.try_iter()?.next() else {
-        return refuse("an empty set inside a list or map has no type to store it by");
+        return Ok(None);
     };
     let first = first?;
     let kind = if first.is_instance_of::<PyString>() {
@@ -332,10 +347,7 @@ fn mixed_set(object: &Bound<'_, PyAny>) -> Converted<Value> {
     } else {
         Kind::NumberSet
     };
-    match set(kind, object)? {
-        Some(value) => Ok(value),
-        None => refuse("an empty set inside a list or map has no type to store it by"),
-    }
+    set(kind, object)
 }
 
 /// The Python value of a stored one, for an attribute of this kind.
@@ -441,6 +453,26 @@ fn decimal(py: Python<'_>, number: Number) -> PyResult<Bound<'_, PyAny>> {
 fn decimal_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static DECIMAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     DECIMAL.import(py, "decimal", "Decimal")
+}
+
+/// Whether what Python raised while it converted a value means that the value cannot be stored.
+pub fn refuses(error: &PyErr, py: Python<'_>) -> bool {
+    error.is_instance_of::<PyValueError>(py)
+        || error.is_instance_of::<PyTypeError>(py)
+        || error.is_instance_of::<PyArithmeticError>(py)
+        || error.is_instance_of::<PyRecursionError>(py)
+        || error.get_type(py).is(py.get_type::<PyRuntimeError>())
+}
+
+/// Whether an object is of a type of Python's own that nobody can change, so that it may be kept as it is.
+pub fn is_plain(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(object.is_none()
+        || object.is_exact_instance_of::<PyString>()
+        || object.is_exact_instance_of::<PyInt>()
+        || object.is_exact_instance_of::<PyFloat>()
+        || object.is_exact_instance_of::<PyBool>()
+        || object.is_exact_instance_of::<PyBytes>()
+        || object.get_type().is(decimal_type(object.py())?))
 }
 
 /// The error for a refused value when no model is known.

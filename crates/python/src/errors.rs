@@ -90,22 +90,44 @@ pub fn key_dict<'py>(
     Ok(dict)
 }
 
-/// An exception that names model and attribute.
-pub fn of_attribute(
-    py: Python<'_>,
-    name: &str,
-    model: &str,
-    attribute: &str,
-    reason: &str,
-) -> PyErr {
+/// `InvalidValue` for a value of an attribute, or of a path into one: `Model.attribute`, `Model.attribute['key']`.
+pub fn of_label(py: Python<'_>, label: &str, reason: &str) -> PyErr {
+    let (model, path) = label.split_once('.').unwrap_or((label, ""));
+    let attribute = path
+        .split_once('[')
+        .map_or(path, |(attribute, _)| attribute);
+    invalid(py, model, attribute, &format!("{label}: {reason}"))
+}
+
+/// `InvalidValue` for a value of an attribute.
+pub fn of_attribute(py: Python<'_>, model: &str, attribute: &str, reason: &str) -> PyErr {
+    invalid(
+        py,
+        model,
+        attribute,
+        &format!("{model}.{attribute}: {reason}"),
+    )
+}
+
+fn invalid(py: Python<'_>, model: &str, attribute: &str, message: &str) -> PyErr {
     let built = || -> PyResult<PyErr> {
         let data = PyDict::new(py);
         data.set_item("model", model)?;
         data.set_item("attribute", attribute)?;
-        let message = format!("{model}.{attribute}: {reason}");
         Ok(PyErr::from_value(
-            class(py, name)?.call((message,), Some(&data))?,
+            class(py, "InvalidValue")?.call((message,), Some(&data))?,
         ))
     };
     built().unwrap_or_else(|failure| failure)
+}
+
+/// The exception for a mistake in this package.
+pub fn internal(py: Python<'_>, what: &str) -> PyErr {
+    let message = format!("mintkey failed unexpectedly ({what}): please report it");
+    let built = || {
+        Ok(PyErr::from_value(
+            class(py, "InternalError")?.call1((message,))?,
+        ))
+    };
+    built().unwrap_or_else(|failure: PyErr| failure)
 }

@@ -7,11 +7,13 @@ mod codec;
 mod compress;
 mod condition;
 mod convert;
+mod elements;
 mod errors;
 mod fork;
 mod ids;
 mod item;
 mod mailbox;
+mod panics;
 mod plain_save;
 mod request;
 mod signals;
@@ -22,9 +24,13 @@ use pyo3::prelude::*;
 /// The compiled half of `mintkey`.
 #[pymodule(gil_used = false)]
 mod _core {
-    use super::{Bound, PyAny, PyModule, PyResult, convert, errors};
+    use super::{Bound, PyAny, PyModule, PyResult, convert, errors, panics};
     use pyo3::pyfunction;
 
+    #[pymodule_export]
+    const MAX_CONDITION_LEVELS: usize = mintkey_store::condition::MAX_LEVELS;
+    #[pymodule_export]
+    const MAX_VALUE_LEVELS: usize = mintkey_store::size::MAX_DEPTH;
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     #[pymodule_export]
@@ -51,27 +57,31 @@ mod _core {
     #[pymodule_export]
     use super::store::{Store, drive};
 
-    /// `value`, if an attribute of this kind can hold it; else `InvalidValue` that names `label` (`"Model.attribute"`).
+    /// `value` as an attribute of this kind stores it, detached from the caller's objects; else `InvalidValue` that names
+    /// `label` (`"Model.attribute"`).
     #[pyfunction]
     fn checked<'py>(
         kind: &str,
         label: &str,
         value: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        match convert::to_stored(convert::Kind::named(kind)?, &value) {
+        let py = value.py();
+        let kind = convert::Kind::named(kind)?;
+        let refuse = |reason: &str| errors::of_label(py, label, reason);
+        panics::caught(py, || match convert::to_stored(kind, &value) {
+            // What another could change meanwhile is copied.
+            Ok(Some(stored)) if !convert::is_plain(&value)? => {
+                convert::from_stored(py, kind, &stored)
+            }
             Ok(_) => Ok(value),
-            Err(convert::Refusal::Reason(reason)) => {
-                let (model, attribute) = label.split_once('.').unwrap_or((label, ""));
-                Err(errors::of_attribute(
-                    value.py(),
-                    "InvalidValue",
-                    model,
-                    attribute,
-                    &reason,
-                ))
+            Err(convert::Refusal::Reason(reason)) => Err(refuse(&reason)),
+            Err(convert::Refusal::Raised(error)) if convert::refuses(&error, py) => {
+                let told = refuse(&error.value(py).to_string());
+                told.set_cause(py, Some(error));
+                Err(told)
             }
             Err(convert::Refusal::Raised(error)) => Err(error),
-        }
+        })
     }
 
     /// The canonical digits of a number.

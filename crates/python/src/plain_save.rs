@@ -16,6 +16,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use crate::codec::Codec;
 use crate::ids::{PyStrategy, step, tell_step_back};
 use crate::item::PyItem;
+use crate::panics::caught;
 use crate::request::PyRequest;
 
 /// An attribute that a save mints.
@@ -151,9 +152,10 @@ impl PlainSave {
 impl PlainSave {
     fn prepare(&self, values: &Bound<'_, PyDict>, insert: bool) -> Prepared {
         let mut minted = Vec::new();
-        let put = self
-            .mint(values, &mut minted)
-            .and_then(|()| self.put(values, insert, &minted));
+        let put = caught(values.py(), || {
+            self.mint(values, &mut minted)?;
+            self.put(values, insert, &minted)
+        });
         Prepared { put, minted }
     }
 

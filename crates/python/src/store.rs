@@ -14,6 +14,7 @@ use pyo3::types::iterator::PySendResult;
 use crate::begun::{Begun, settle_first};
 use crate::errors::from_store;
 use crate::mailbox::{Flight, Mailboxes};
+use crate::panics::caught;
 use crate::request::{PyRequest, answer};
 use crate::signals::{Signals, take_raised};
 
@@ -103,10 +104,12 @@ impl Store {
     /// Carries a request out on this thread, with the GIL released.
     fn execute<'py>(&self, py: Python<'py>, request: &PyRequest) -> PyResult<Bound<'py, PyAny>> {
         settle_first(py)?;
-        let result = py.detach(|| self.shared.engine.execute(&request.request, &Signals));
-        // What a signal handler raised is told in any case, and does not live on into another call: the interrupted part
-        // may be one of a batch, or none at all when the answer came in the same moment.
-        take_raised().map_or_else(|| self.answer(py, &request.request, result), Err)
+        caught(py, || {
+            let result = py.detach(|| self.shared.engine.execute(&request.request, &Signals));
+            // What a signal handler raised is told in any case, and does not live on into another call: the interrupted
+            // part may be one of a batch, or none at all when the answer came in the same moment.
+            take_raised().map_or_else(|| self.answer(py, &request.request, result), Err)
+        })
     }
 
     /// Makes a request ready to be sent from this thread, to be waited for later; None where it has to be executed.
@@ -127,7 +130,9 @@ impl Store {
             .map(|request| Ok(request.cast::<PyRequest>()?.get().request.clone()))
             .collect::<PyResult<Vec<_>>>()?;
         settle_first(py)?;
-        let results = py.detach(|| self.shared.engine.execute_all(&requests, &Signals));
+        let results = caught(py, || {
+            Ok(py.detach(|| self.shared.engine.execute_all(&requests, &Signals)))
+        })?;
         let mut raised = take_raised();
         let told = |(request, result): (&Arc<Request>, Result<Reply, Error>)| {
             let interrupted =
@@ -149,7 +154,9 @@ impl Store {
         event_loop: &Bound<'py, PyAny>,
     ) -> PyResult<Flight> {
         settle_first(slf.py())?;
-        Mailboxes::send(slf, event_loop, request.request.clone())
+        caught(slf.py(), || {
+            Mailboxes::send(slf, event_loop, request.request.clone())
+        })
     }
 
     /// Closes connections and ends threads, after what is running.

@@ -10,6 +10,9 @@ use crate::value::{Item, Name, Value, ValueType};
 /// How many values [`Condition::IsIn`] may list.
 pub const MAX_IS_IN: usize = 100;
 
+/// How deep conditions may nest: all that is done with one goes down level by level, also on a thread with a small stack.
+pub const MAX_LEVELS: usize = 32;
+
 /// One step into an item.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Step {
