@@ -16,7 +16,7 @@ use crate::chacha::{ChaCha, derive_key};
 use crate::clock::{EngineClock, Reading, system};
 use crate::error::Refusal;
 use crate::minter::{Host, Minter, StepBack};
-use crate::node::{NodeChoice, Nodes};
+use crate::node::{Claim, Lost, NodeChoice, Nodes};
 use crate::strategy::{Draft, Kind, Strategy};
 
 /// The minter of a process.
@@ -136,7 +136,7 @@ impl Session<'_> {
     /// A snowflake of one of the nodes.
     ///
     /// # Errors
-    /// As [`Minter::snowflake`] and [`Nodes::resolve`].
+    /// As [`Minter::snowflake`]; [`Refusal::NodeNotChosen`], [`Refusal::NodeNotClaimed`], [`Refusal::NodesUnchecked`].
     #[inline(always)]
     #[allow(
         clippy::inline_always,
@@ -148,10 +148,13 @@ impl Session<'_> {
         epoch: i64,
         choice: NodeChoice,
     ) -> Result<i64, Box<Refusal>> {
+        if self.nodes.check_is_due(reading.ms()) {
+            return unchecked();
+        }
         let nodes = &mut *self.nodes;
         self.minter
             .snowflake(reading, epoch, choice, |choice, random| {
-                nodes.resolve(choice, random).map_err(Box::new)
+                nodes.held(choice, random).map_err(Box::new)
             })
     }
 
@@ -186,6 +189,11 @@ impl Session<'_> {
             }
         })
     }
+}
+
+#[cold]
+fn unchecked<T>() -> Result<T, Box<Refusal>> {
+    Err(Box::new(Refusal::NodesUnchecked))
 }
 
 impl Engine {
@@ -269,20 +277,57 @@ impl Engine {
         }
     }
 
-    /// Parts from copies of this process, except in blocks that repeat.
-    fn part(&mut self) {
+    /// Parts from copies of this process, except in blocks that repeat. The nodes end with what is returned.
+    #[must_use]
+    fn part(&mut self) -> Vec<Claim> {
         self.plain = false;
         self.seeded = false;
         self.minter.part();
-        self.nodes.release();
-        for frozen in self
-            .frozen
-            .iter_mut()
-            .filter(|frozen| frozen.seed.is_none())
-        {
-            frozen.seeded = false;
-            frozen.minter.part();
+        for frozen in &mut self.frozen {
+            if frozen.seed.is_none() {
+                frozen.seeded = false;
+                frozen.minter.part();
+            }
         }
+        self.nodes.release()
+    }
+
+    /// A number that no block, search or check has had.
+    fn number(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// The nodes that the next snowflake is of.
+    fn nodes(&mut self) -> &mut Nodes {
+        match self.frozen.last_mut() {
+            Some(frozen) if frozen.seed.is_some() => &mut frozen.nodes,
+            _ => &mut self.nodes,
+        }
+    }
+
+    /// The nodes that a search or a check began with, unless it is no longer wanted.
+    fn nodes_of(&mut self, number: u64) -> Option<&mut Nodes> {
+        let blocks = self.frozen.iter_mut().map(|frozen| &mut frozen.nodes);
+        std::iter::once(&mut self.nodes)
+            .chain(blocks)
+            .find(|nodes| nodes.is_running(number))
+    }
+
+    /// Gives back nodes whose locks are lost. They end with what is returned.
+    #[must_use]
+    fn lose(&mut self, number: u64, lost: &Lost) -> Vec<Claim> {
+        let ours = self.nodes.is_running(number);
+        if ours {
+            self.minter.forget_nodes();
+        }
+        for frozen in &mut self.frozen {
+            if ours && frozen.seed.is_none() || frozen.nodes.is_running(number) {
+                frozen.minter.forget_nodes();
+            }
+        }
+        self.nodes_of(number)
+            .map_or_else(Vec::new, |nodes| nodes.remove(lost))
     }
 }
 
@@ -301,7 +346,64 @@ pub fn seed() -> Result<(), Refusal> {
 ///
 /// Randomness is drawn anew, and so are the machine of an XID and the node of snowflakes. Ids stay in order.
 pub fn reseed() {
-    whole().part();
+    let given_back = whole().part();
+    drop(given_back);
+}
+
+/// A search for a node or a check of locks, for which the engine's lock is not held.
+struct Running(u64);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(nodes) = whole().nodes_of(self.0) {
+            nodes.end();
+        }
+    }
+}
+
+/// Claims a node, for [`Refusal::NodeNotClaimed`]; `random` chooses where many are free. May wait for the file system; the lock is not held meanwhile.
+///
+/// # Errors
+/// [`Refusal::Node`] when none is free; [`Refusal::NodesBusy`], [`Refusal::NodeNotChosen`].
+pub fn claim_node(choice: NodeChoice, random: u64) -> Result<(), Refusal> {
+    let mut engine = whole();
+    let number = engine.number();
+    let Some(search) = engine.nodes().search(choice, number)? else {
+        return Ok(());
+    };
+    drop(engine);
+    let running = Running(number);
+    let found = search.run(random)?;
+    let now_ms = now_ms();
+    let mut engine = whole();
+    let unwanted = match engine.nodes_of(number) {
+        Some(nodes) => {
+            nodes.add(found, now_ms);
+            None
+        }
+        None => Some(found),
+    };
+    drop(engine);
+    drop((unwanted, running));
+    Ok(())
+}
+
+/// Looks at the locks of nodes, for [`Refusal::NodesUnchecked`]: a node whose lock is lost is given back. May wait for
+/// the file system; the lock is not held meanwhile.
+pub fn check_nodes() {
+    let now_ms = now_ms();
+    let mut engine = whole();
+    let number = engine.number();
+    let Some(check) = engine.nodes().check(now_ms, number) else {
+        return;
+    };
+    drop(engine);
+    let running = Running(number);
+    if let Some(lost) = check.run() {
+        let given_back = whole().lose(number, &lost);
+        drop((given_back, lost));
+    }
+    drop(running);
 }
 
 /// Watches a word that the system sets to zero in a child, so that a fork is noticed that runs no handlers.
@@ -376,8 +478,7 @@ pub fn choose_node(default: NodeChoice, directory: Option<&Path>) {
 #[must_use]
 pub fn freeze(wall_us: i64, seed: Option<[u8; 32]>) -> u64 {
     let mut engine = whole();
-    engine.last_id += 1;
-    let id = engine.last_id;
+    let id = engine.number();
     let key = seed.map(|seed| derive_key(&seed, 0));
     let mut host = HOST;
     if key.is_some() {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::node::NodeChoice;
+
 /// Why a minter gave no id. Handed on in a box, so that an id comes back in registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -25,6 +27,17 @@ pub enum Refusal {
     NoRandomness(String),
     /// A snowflake without `node=` was asked for before the process chose its default.
     NodeNotChosen,
+    /// No node of this choice has been claimed yet: see [`crate::engine::claim_node`].
+    NodeNotClaimed {
+        /// The choice.
+        choice: NodeChoice,
+        /// Random bits to choose by.
+        random: u64,
+    },
+    /// Another thread claims a node or looks at the locks: wait a moment.
+    NodesBusy,
+    /// The locks of nodes have not been looked at for a while: see [`crate::engine::check_nodes`].
+    NodesUnchecked,
     /// No snowflake node could be claimed; the text says which and what to do.
     Node(String),
 }
@@ -57,6 +70,11 @@ impl fmt::Display for Refusal {
             }
             Self::NotSeeded => f.write_str("no randomness has been drawn"),
             Self::NodeNotChosen => f.write_str("no snowflake node has been chosen"),
+            Self::NodeNotClaimed { choice, .. } => {
+                write!(f, "no snowflake node of {choice} is claimed")
+            }
+            Self::NodesBusy => f.write_str("another thread claims a snowflake node"),
+            Self::NodesUnchecked => f.write_str("the locks of snowflake nodes have to be checked"),
             Self::Node(why) => f.write_str(why),
         }
     }

@@ -15,6 +15,7 @@ mod hex;
 mod iso8601;
 pub mod minter;
 pub mod node;
+mod node_lock;
 mod parse;
 mod strategy;
 

@@ -230,8 +230,8 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
         self.forget_nodes();
     }
 
-    /// Asks for the nodes of snowflakes anew.
-    fn forget_nodes(&mut self) {
+    /// Asks for the nodes of snowflakes anew. Their ids stay in order.
+    pub fn forget_nodes(&mut self) {
         let newest = self.lanes.iter().map(|lane| lane.newest.tick).max();
         self.lanes_from = self.lanes_from.max(newest.unwrap_or(i64::MIN));
         self.lanes.clear();

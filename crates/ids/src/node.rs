@@ -1,10 +1,11 @@
 //! Snowflake nodes: no two processes that look into one directory of locks share one.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{InvalidParameter, Refusal};
+use crate::node_lock::{Attempt, DIRECTORY, Directory, NodeLock};
 
 /// Nodes of a snowflake: ten bits.
 pub const NODES: u16 = 1024;
@@ -52,191 +53,267 @@ impl fmt::Display for NodeChoice {
     }
 }
 
-struct Claim {
+pub(crate) struct Claim {
     node: u16,
-    /// Open as long as the node is ours: the lock goes with it, also when the process dies.
-    _lock: Option<File>,
+    /// None where nodes are taken without a lock.
+    lock: Option<Arc<NodeLock>>,
 }
 
+/// How often the locks of nodes are looked at.
+const CHECK_MS: u64 = 1000;
+/// How often a search begins again because lock files are removed meanwhile.
+const ATTEMPTS: usize = 16;
+
 /// The nodes that this process holds.
-pub struct Nodes {
-    default: Option<NodeChoice>,
-    directory: Option<PathBuf>,
+///
+/// Nothing here asks the file system: [`Search`] and [`Check`] do, for which the engine's lock is not needed.
+pub(crate) struct Nodes {
+    /// The nodes of [`NodeChoice::Default`], and the directory of the locks.
+    chosen: Option<(u16, u16, PathBuf)>,
     claims: Vec<Claim>,
     /// Nodes that ancestors use without a lock.
     excluded: Vec<u16>,
     /// Whether nodes are taken without a lock: repeatable tests want the same node each time.
     unlocked: bool,
+    /// The search or the check that is running, by its number.
+    running: Option<u64>,
+    /// When the locks were looked at last.
+    checked_ms: i64,
+    /// How long that is enough.
+    check_after_ms: u64,
 }
 
 impl Nodes {
     /// No node held yet.
-    #[must_use]
-    pub const fn new(unlocked: bool) -> Self {
+    pub(crate) const fn new(unlocked: bool) -> Self {
         Self {
-            default: None,
-            directory: None,
+            chosen: None,
             claims: Vec::new(),
             excluded: Vec::new(),
             unlocked,
+            running: None,
+            checked_ms: 0,
+            check_after_ms: u64::MAX,
         }
     }
 
     /// Says what [`NodeChoice::Default`] means and where the locks lie.
-    pub fn choose(&mut self, default: NodeChoice, directory: Option<&Path>) {
-        self.default = Some(match default {
-            NodeChoice::Default => NodeChoice::ANY,
-            chosen @ NodeChoice::Between(..) => chosen,
-        });
-        self.directory = Some(directory.unwrap_or(Path::new(DIRECTORY)).to_owned());
+    pub(crate) fn choose(&mut self, default: NodeChoice, directory: Option<&Path>) {
+        let (low, high) = match default {
+            NodeChoice::Default => (0, NODES - 1),
+            NodeChoice::Between(low, high) => (low, high),
+        };
+        let directory = directory.unwrap_or(Path::new(DIRECTORY)).to_owned();
+        self.chosen = Some((low, high, directory));
     }
 
-    /// Lets go of everything, as a forked child must: the parent goes on with its nodes.
-    pub fn restart_in_child(&mut self) {
+    /// Gives all nodes back and forgets what was chosen. The locks end with what is returned.
+    #[must_use]
+    pub(crate) fn release(&mut self) -> Vec<Claim> {
+        self.chosen = None;
+        self.running = None;
+        self.check_after_ms = u64::MAX;
+        std::mem::take(&mut self.claims)
+    }
+
+    /// Gives everything back, as a forked child must: the parent goes on with its nodes.
+    pub(crate) fn restart_in_child(&mut self) {
         if self.unlocked {
             self.excluded
                 .extend(self.claims.iter().map(|claim| claim.node));
         }
         self.unlocked = false;
-        self.default = None;
-        self.directory = None;
-        self.claims.clear();
+        drop(self.release());
     }
 
-    /// Gives all nodes back and forgets the choice: another copy of this process has them, too.
-    pub fn release(&mut self) {
-        self.default = None;
-        self.directory = None;
-        self.claims.clear();
-    }
-
-    /// The node for `choice`, claimed at the first call; `random` chooses where many are free.
+    /// The node for `choice`, if it has been claimed.
     ///
     /// # Errors
-    /// [`Refusal::NodeNotChosen`] before [`Nodes::choose`]; [`Refusal::Node`] when none is free.
+    /// [`Refusal::NodeNotChosen`] before [`Nodes::choose`], [`Refusal::NodeNotClaimed`] before [`Nodes::search`].
     #[cold]
-    pub fn resolve(&mut self, choice: NodeChoice, random: u64) -> Result<u16, Refusal> {
-        let (Some(default), Some(directory)) = (self.default, self.directory.clone()) else {
+    pub(crate) fn held(&mut self, choice: NodeChoice, random: u64) -> Result<u16, Refusal> {
+        let (low, high, _) = self.range(choice)?;
+        if let Some(node) = self.claimed(low, high) {
+            return Ok(node);
+        }
+        let free = |node: &u16| !self.excluded.contains(node);
+        match (low..=high).find(free) {
+            Some(node) if self.unlocked => {
+                self.claims.push(Claim { node, lock: None });
+                Ok(node)
+            }
+            _ => Err(Refusal::NodeNotClaimed { choice, random }),
+        }
+    }
+
+    fn range(&self, choice: NodeChoice) -> Result<(u16, u16, &Path), Refusal> {
+        let Some((low, high, directory)) = &self.chosen else {
             return Err(Refusal::NodeNotChosen);
         };
-        let between = match choice {
-            NodeChoice::Default => default,
-            NodeChoice::Between(..) => choice,
+        Ok(match choice {
+            NodeChoice::Default => (*low, *high, directory),
+            NodeChoice::Between(low, high) => (low, high, directory),
+        })
+    }
+
+    fn claimed(&self, low: u16, high: u16) -> Option<u16> {
+        let mut nodes = self.claims.iter().map(|claim| claim.node);
+        nodes.find(|node| (low..=high).contains(node))
+    }
+
+    /// Begins to look for a node for `choice`: nothing to look for, if there is one now. `number` names the search.
+    ///
+    /// # Errors
+    /// [`Refusal::NodeNotChosen`]; [`Refusal::NodesBusy`] while another thread searches or checks.
+    pub(crate) fn search(
+        &mut self,
+        choice: NodeChoice,
+        number: u64,
+    ) -> Result<Option<Search>, Refusal> {
+        let (low, high, directory) = self.range(choice)?;
+        let directory = directory.to_owned();
+        if self.running.is_some() {
+            return Err(Refusal::NodesBusy);
+        }
+        if self.claimed(low, high).is_some() {
+            return Ok(None);
+        }
+        self.running = Some(number);
+        Ok(Some(Search {
+            directory,
+            low,
+            high,
+            excluded: self.excluded.clone(),
+        }))
+    }
+
+    /// Whether it is time to look at the locks.
+    #[inline]
+    pub(crate) fn check_is_due(&self, now_ms: i64) -> bool {
+        now_ms.wrapping_sub(self.checked_ms).cast_unsigned() >= self.check_after_ms
+    }
+
+    /// Begins to look at the locks, unless another thread does something with them. `number` names the check.
+    pub(crate) fn check(&mut self, now_ms: i64, number: u64) -> Option<Check> {
+        self.checked_ms = now_ms;
+        if self.running.is_some() {
+            return None;
+        }
+        self.running = Some(number);
+        let locks = self.claims.iter().filter_map(|claim| claim.lock.clone());
+        Some(Check(locks.collect()))
+    }
+
+    /// Whether the search or the check of this number is still wanted.
+    pub(crate) fn is_running(&self, number: u64) -> bool {
+        self.running == Some(number)
+    }
+
+    /// Ends a search or a check.
+    pub(crate) fn end(&mut self) {
+        self.running = None;
+    }
+
+    /// Takes what a search found.
+    pub(crate) fn add(&mut self, (node, lock): (u16, NodeLock), now_ms: i64) {
+        self.checked_ms = now_ms;
+        self.check_after_ms = CHECK_MS;
+        let lock = Some(Arc::new(lock));
+        self.claims.push(Claim { node, lock });
+    }
+
+    /// Gives back nodes whose locks are lost. They end with what is returned.
+    #[must_use]
+    pub(crate) fn remove(&mut self, lost: &Lost) -> Vec<Claim> {
+        let is_lost = |claim: &mut Claim| {
+            let lock = claim.lock.as_ref();
+            lock.is_some_and(|lock| lost.0.iter().any(|lost| Arc::ptr_eq(lost, lock)))
         };
-        let NodeChoice::Between(low, high) = between else {
-            return Err(Refusal::NodeNotChosen);
-        };
-        let count = high - low + 1;
+        self.claims.extract_if(.., is_lost).collect()
+    }
+}
+
+/// A search for a free node.
+pub(crate) struct Search {
+    directory: PathBuf,
+    low: u16,
+    high: u16,
+    excluded: Vec<u16>,
+}
+
+impl Search {
+    /// Locks a node; `random` chooses where many are free. May wait for the file system.
+    ///
+    /// # Errors
+    /// [`Refusal::Node`] when none is free.
+    pub(crate) fn run(&self, random: u64) -> Result<(u16, NodeLock), Refusal> {
+        let count = self.high - self.low + 1;
         // Machines that do not see each other's locks should rarely meet on one node.
-        #[allow(clippy::cast_possible_truncation, reason = "below the count")]
-        let first = if between == NodeChoice::ANY && !self.unlocked {
-            (random % u64::from(count)) as u16
+        let first = if NodeChoice::Between(self.low, self.high) == NodeChoice::ANY {
+            u16::try_from(random % u64::from(count)).unwrap_or_default()
         } else {
             0
         };
-        let node = self.free_node(low, count, first, &directory)?;
-        let Some(node) = node else {
-            return Err(Refusal::Node(if low == high {
-                format!(
-                    "snowflake node {low} is held by another process on this machine; give each \
-                     process a node of its own, or a range such as node=\"32-47\" to share out"
-                )
-            } else {
-                format!(
-                    "all snowflake nodes {low}-{high} are held by other processes on this machine; \
-                     give a wider range"
-                )
-            }));
-        };
-        Ok(node)
-    }
-
-    /// The first node of the range that is ours already or that nobody holds.
-    fn free_node(
-        &mut self,
-        low: u16,
-        count: u16,
-        first: u16,
-        directory: &Path,
-    ) -> Result<Option<u16>, Refusal> {
-        let candidates = (0..count).map(|i| low + (first + i) % count);
-        let ours = |node: &u16| self.claims.iter().any(|claim| claim.node == *node);
-        if let Some(node) = candidates.clone().find(ours) {
-            return Ok(Some(node));
-        }
-        for node in candidates {
-            if self.excluded.contains(&node) {
-                continue;
-            }
-            let lock = if self.unlocked {
-                None
-            } else {
-                match lock_file(directory, node)? {
-                    Some(file) => Some(file),
-                    None => continue,
+        let nodes = (0..count)
+            .map(|i| self.low + (first + i) % count)
+            .filter(|node| !self.excluded.contains(node));
+        'again: for _ in 0..ATTEMPTS {
+            let directory = Directory::open(&self.directory).map_err(Refusal::Node)?;
+            let mut unusable = None;
+            for node in nodes.clone() {
+                match directory.lock(node).map_err(Refusal::Node)? {
+                    Attempt::Locked(lock) => return Ok((node, lock)),
+                    Attempt::Held => {}
+                    Attempt::Unusable(what) => unusable = unusable.or(Some(what)),
+                    Attempt::Removed => continue 'again,
                 }
-            };
-            self.claims.push(Claim { node, _lock: lock });
-            return Ok(Some(node));
+            }
+            return Err(self.none_free(unusable));
         }
-        Ok(None)
+        Err(Refusal::Node(format!(
+            "lock files in {} are removed as soon as they are made; set $MINTKEY_NODE_DIR to a \
+             directory that nobody cleans",
+            self.directory.display()
+        )))
+    }
+
+    fn none_free(&self, unusable: Option<String>) -> Refusal {
+        let Self { low, high, .. } = self;
+        Refusal::Node(match unusable {
+            None if low == high => format!(
+                "snowflake node {low} is held by another process on this machine; give each \
+                 process a node of its own, or a range such as node=\"32-47\" to share out"
+            ),
+            None => format!(
+                "all snowflake nodes {low}-{high} are held by other processes on this machine; \
+                 give a wider range"
+            ),
+            Some(what) if low == high => format!(
+                "snowflake node {low} cannot be claimed: {what}; remove that, or set \
+                 $MINTKEY_NODE_DIR to another directory"
+            ),
+            Some(what) => format!(
+                "none of the snowflake nodes {low}-{high} can be claimed: other processes on this \
+                 machine hold them, or their lock files cannot be used ({what}); give a wider \
+                 range, or set $MINTKEY_NODE_DIR to another directory"
+            ),
+        })
     }
 }
 
-#[cfg(unix)]
-const DIRECTORY: &str = "/tmp/mintkey-nodes";
-#[cfg(not(unix))]
-const DIRECTORY: &str = r"C:\ProgramData\mintkey-nodes";
+/// A look at the locks.
+pub(crate) struct Check(Vec<Arc<NodeLock>>);
 
-/// The locked file of a node, or `None` when another process holds it.
-fn lock_file(directory: &Path, node: u16) -> Result<Option<File>, Refusal> {
-    let path = directory.join(format!("{node}.lock"));
-    let refuse = |what: &str, error: &dyn fmt::Display| {
-        Refusal::Node(format!(
-            "cannot {what} {}, which keeps two processes from sharing a snowflake node: {error}; \
-             name a directory that every process may write with $MINTKEY_NODE_DIR",
-            path.display()
-        ))
-    };
-    let file = open_shared(directory, &path).map_err(|error| refuse("open", &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(refuse("lock", &error)),
+/// Locks that other processes no longer find.
+pub(crate) struct Lost(Vec<Arc<NodeLock>>);
+
+impl Check {
+    /// The locks that are lost, if there are any. May wait for the file system.
+    pub(crate) fn run(self) -> Option<Lost> {
+        let mut locks = self.0;
+        locks.retain(|lock| !lock.is_held());
+        (!locks.is_empty()).then_some(Lost(locks))
     }
-}
-
-/// Opens the file so that other users' processes can, too.
-#[cfg(unix)]
-fn open_shared(directory: &Path, path: &Path) -> std::io::Result<File> {
-    use std::fs::Permissions;
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-
-    if !directory.is_dir() {
-        std::fs::create_dir_all(directory)?;
-        // Sticky like /tmp: everybody may add locks, nobody may remove those of others.
-        std::fs::set_permissions(directory, Permissions::from_mode(0o1777))?;
-    }
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NOFOLLOW);
-    match options.open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let file = options.write(true).create(true).mode(0o644).open(path)?;
-            file.set_permissions(Permissions::from_mode(0o644))?;
-            Ok(file)
-        }
-        opened => opened,
-    }
-}
-
-#[cfg(not(unix))]
-fn open_shared(directory: &Path, path: &Path) -> std::io::Result<File> {
-    std::fs::create_dir_all(directory)?;
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
 }
 
 #[cfg(test)]
@@ -265,6 +342,30 @@ mod tests {
         }
     }
 
+    /// The node for `choice`, as the engine finds it.
+    fn resolve(nodes: &mut Nodes, choice: NodeChoice) -> Result<u16, Refusal> {
+        match nodes.held(choice, 1020) {
+            Err(Refusal::NodeNotClaimed { choice, random }) => {
+                let search = nodes.search(choice, 1)?.unwrap();
+                let found = search.run(random);
+                nodes.end();
+                nodes.add(found?, 0);
+                nodes.held(choice, random)
+            }
+            held => held,
+        }
+    }
+
+    /// What the check after a second finds.
+    fn check(nodes: &mut Nodes) {
+        assert!(!nodes.check_is_due(999) && nodes.check_is_due(1000));
+        if let Some(lost) = nodes.check(1000, 2).unwrap().run() {
+            drop(nodes.remove(&lost));
+        }
+        nodes.end();
+        nodes.checked_ms = 0;
+    }
+
     const RANGE: NodeChoice = NodeChoice::Between(32, 34);
 
     #[test]
@@ -273,14 +374,14 @@ mod tests {
         let mut processes: Vec<Nodes> = (0..3).map(|_| locks.process(RANGE)).collect();
         let held: Vec<u16> = processes
             .iter_mut()
-            .map(|nodes| nodes.resolve(NodeChoice::Default, 0).unwrap())
+            .map(|nodes| resolve(nodes, NodeChoice::Default).unwrap())
             .collect();
         assert_eq!(held, [32, 33, 34]);
         let mut fourth = locks.process(RANGE);
-        let refusal = fourth.resolve(NodeChoice::Default, 0).unwrap_err();
+        let refusal = resolve(&mut fourth, NodeChoice::Default).unwrap_err();
         assert!(refusal.to_string().contains("32-34"), "{refusal}");
         drop(processes.remove(1));
-        assert_eq!(fourth.resolve(NodeChoice::Default, 0), Ok(33));
+        assert_eq!(resolve(&mut fourth, NodeChoice::Default), Ok(33));
     }
 
     #[test]
@@ -288,13 +389,13 @@ mod tests {
         let locks = Locks::new("number");
         let five = NodeChoice::Between(5, 5);
         let mut first = locks.process(NodeChoice::ANY);
-        assert_eq!(first.resolve(five, 0), Ok(5));
+        assert_eq!(resolve(&mut first, five), Ok(5));
         assert_eq!(
-            first.resolve(NodeChoice::Between(4, 6), 0),
+            resolve(&mut first, NodeChoice::Between(4, 6)),
             Ok(5),
             "what is ours already serves again"
         );
-        let refusal = locks.process(NodeChoice::ANY).resolve(five, 0).unwrap_err();
+        let refusal = resolve(&mut locks.process(NodeChoice::ANY), five).unwrap_err();
         assert!(
             refusal
                 .to_string()
@@ -311,7 +412,7 @@ mod tests {
             .collect();
         let mut held: Vec<u16> = processes
             .iter_mut()
-            .map(|nodes| nodes.resolve(NodeChoice::Default, 1020).unwrap())
+            .map(|nodes| resolve(nodes, NodeChoice::Default).unwrap())
             .collect();
         held.sort_unstable();
         held.dedup();
@@ -326,15 +427,15 @@ mod tests {
     fn a_child_lets_go_and_claims_anew() {
         let locks = Locks::new("child");
         let mut parent = locks.process(RANGE);
-        assert_eq!(parent.resolve(NodeChoice::Default, 0), Ok(32));
+        assert_eq!(resolve(&mut parent, NodeChoice::Default), Ok(32));
         let mut child = locks.process(RANGE);
         child.restart_in_child();
         assert_eq!(
-            child.resolve(NodeChoice::Default, 0),
+            resolve(&mut child, NodeChoice::Default),
             Err(Refusal::NodeNotChosen)
         );
         child.choose(RANGE, Some(&locks.0));
-        assert_eq!(child.resolve(NodeChoice::Default, 0), Ok(33));
+        assert_eq!(resolve(&mut child, NodeChoice::Default), Ok(33));
     }
 
     #[test]
@@ -343,12 +444,12 @@ mod tests {
         let mut block = Nodes::new(true);
         for _ in 0..2 {
             block.choose(RANGE, Some(&locks.0));
-            assert_eq!(block.resolve(NodeChoice::Default, 99), Ok(32));
+            assert_eq!(resolve(&mut block, NodeChoice::Default), Ok(32));
         }
         assert!(!locks.0.exists());
         block.restart_in_child();
         block.choose(RANGE, Some(&locks.0));
-        assert_eq!(block.resolve(NodeChoice::Default, 99), Ok(33));
+        assert_eq!(resolve(&mut block, NodeChoice::Default), Ok(33));
     }
 
     #[test]
@@ -370,14 +471,74 @@ mod tests {
     fn a_directory_that_cannot_be_used_is_named() {
         let locks = Locks::new("file");
         std::fs::write(&locks.0, "").unwrap();
-        let refusal = locks
-            .process(NodeChoice::ANY)
-            .resolve(NodeChoice::Default, 0)
-            .unwrap_err();
+        let mut nodes = locks.process(NodeChoice::ANY);
+        let refusal = resolve(&mut nodes, NodeChoice::Default).unwrap_err();
         assert!(
             refusal.to_string().contains("$MINTKEY_NODE_DIR"),
             "{refusal}"
         );
         std::fs::remove_file(&locks.0).unwrap();
+    }
+
+    /// Locks the file as a process does that shares no more than the directory.
+    #[cfg(unix)]
+    fn lock_elsewhere(locks: &Locks, node: u16) -> std::fs::File {
+        std::fs::create_dir_all(&locks.0).unwrap();
+        let file = std::fs::File::create(locks.0.join(format!("{node}.lock"))).unwrap();
+        file.try_lock().unwrap();
+        file
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_node_whose_lock_another_process_took_is_given_back() {
+        let locks = Locks::new("taken");
+        let mut nodes = locks.process(RANGE);
+        assert_eq!(resolve(&mut nodes, NodeChoice::Default), Ok(32));
+        check(&mut nodes);
+        assert_eq!(
+            nodes.held(NodeChoice::Default, 0),
+            Ok(32),
+            "nothing was lost"
+        );
+        std::fs::remove_dir_all(&locks.0).unwrap();
+        let _other = lock_elsewhere(&locks, 32);
+        check(&mut nodes);
+        assert_eq!(resolve(&mut nodes, NodeChoice::Default), Ok(33));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_node_whose_lock_was_removed_is_locked_again() {
+        let locks = Locks::new("again");
+        let mut nodes = locks.process(RANGE);
+        assert_eq!(resolve(&mut nodes, NodeChoice::Default), Ok(32));
+        std::fs::remove_file(locks.0.join("32.lock")).unwrap();
+        check(&mut nodes);
+        assert_eq!(resolve(&mut nodes, NodeChoice::Default), Ok(32));
+        let file = std::fs::File::open(locks.0.join("32.lock")).unwrap();
+        assert!(file.try_lock().is_err());
+    }
+
+    #[test]
+    fn one_thread_at_a_time_does_something_with_the_locks() {
+        let locks = Locks::new("busy");
+        let mut nodes = locks.process(RANGE);
+        let search = nodes.search(NodeChoice::Default, 1).unwrap().unwrap();
+        let busy = nodes.search(NodeChoice::Default, 2).err();
+        assert_eq!(busy, Some(Refusal::NodesBusy));
+        assert!(nodes.check(0, 3).is_none());
+        nodes.add(search.run(0).unwrap(), 0);
+        nodes.end();
+        let found = nodes.search(NodeChoice::Default, 4).unwrap();
+        assert!(found.is_none(), "another thread has found one");
+        assert!(
+            nodes
+                .search(NodeChoice::Between(5, 5), 5)
+                .unwrap()
+                .is_some()
+        );
+        drop(nodes.release());
+        assert!(!nodes.is_running(5), "what is found now is not wanted");
     }
 }

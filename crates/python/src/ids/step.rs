@@ -49,23 +49,37 @@ fn overcome(py: Python<'_>, refusal: &Refusal) -> PyResult<()> {
             ..
         } => {
             // In short naps, so that Ctrl-C is heard.
-            let nap = Duration::from_millis((*wait_ms).min(50));
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "the monotonic clock has to run on; a frozen one raises instead"
-            )]
-            py.detach(|| std::thread::sleep(nap));
-            py.check_signals()
+            nap(py, (*wait_ms).min(50))
         }
+        Refusal::NodesBusy => nap(py, 1),
         Refusal::NotSeeded => py
             .detach(engine::seed)
             .map_err(|refusal| PyOSError::new_err(refusal.to_string())),
         Refusal::NodeNotChosen => choose_node(py),
+        Refusal::NodeNotClaimed { choice, random } => {
+            match py.detach(|| engine::claim_node(*choice, *random)) {
+                Ok(()) => Ok(()),
+                Err(refusal) => overcome(py, &refusal),
+            }
+        }
+        Refusal::NodesUnchecked => {
+            py.detach(engine::check_nodes);
+            Ok(())
+        }
         Refusal::NoRandomness(_) => Err(PyOSError::new_err(refusal.to_string())),
         Refusal::Exhausted { .. } | Refusal::OutOfRange { .. } | Refusal::Node(_) => {
             Err(error(py, "ConfigurationError", &refusal.to_string()))
         }
     }
+}
+
+fn nap(py: Python<'_>, ms: u64) -> PyResult<()> {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the monotonic clock has to run on; a frozen one raises instead"
+    )]
+    py.detach(|| std::thread::sleep(Duration::from_millis(ms)));
+    py.check_signals()
 }
 
 /// Reads `$MINTKEY_NODE` and `$MINTKEY_NODE_DIR` as Python sees them.
