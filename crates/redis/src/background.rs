@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use mintkey_store::{Error, ErrorKind, Outcome, Reply, Request, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::caller::{DETOURS, Leg, RESPITE, TRIES, outcome, refused, unsent};
-use crate::connection::Cause;
+use crate::caller::{DETOURS, Leg, TRIES, outcome, refused, unsent};
+use crate::connection::{Cause, is_busy};
 use crate::engine::perform;
 use crate::joining::joined;
 use crate::line::{Line, Sent};
@@ -23,10 +23,13 @@ use crate::queue::Entry;
 use crate::resp::{Call, Value};
 use crate::store::Shared;
 use crate::talk::{Answer, Talk};
-use crate::watch::{Stop, Watch};
+use crate::watch::{RESPITE, Stop, Watch};
 
 /// How long a server may keep silent at most while something is late.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long a server that refuses connections at the moment is left alone.
+const BUSY: Duration = Duration::from_millis(100);
 
 /// Requests in flight at most; those behind them wait, and can be withdrawn.
 const FLIGHTS: usize = 1024;
@@ -41,6 +44,7 @@ pub fn work(shared: Arc<Shared>, bell: UnixStream) {
         lines: Vec::new(),
         later: Vec::new(),
         away: Vec::new(),
+        unable: None,
         unreached: None,
         astray: None,
         changes: 0,
@@ -84,10 +88,14 @@ fn deliver(entries: &[Entry], answer: Result<Reply>) {
         }
         (entries, Err(error)) => {
             for entry in entries {
-                entry.deliver(Err(Error::new(error.kind, error.message.clone())));
+                entry.deliver(Err(copy(&error)));
             }
         }
     }
+}
+
+fn copy(error: &Error) -> Error {
+    Error::new(error.kind, error.message.clone())
 }
 
 /// What to wait for at the lines.
@@ -111,8 +119,10 @@ struct Worker {
     lines: Vec<Line>,
     /// Calls that are sent again after a respite: flight, round, place.
     later: Vec<(Instant, u64, u64, usize)>,
-    /// Servers of the Cluster that could not be reached, and until when they are left alone.
-    away: Vec<(Instant, Arc<Node>)>,
+    /// Servers to which no connection could be made, why, and until when they are left alone.
+    away: Vec<(Instant, Arc<Node>, Error)>,
+    /// Why no server of the Cluster can tell where its slots are, and until when none is asked again.
+    unable: Option<(Instant, Error)>,
     /// Why no connection could be made, and when that was known.
     unreached: Option<(Instant, Error)>,
     /// Set when the Cluster must be asked where its slots are: what it had told by then.
@@ -254,8 +264,7 @@ impl Worker {
 
     /// Refuses a request for a reason that is one for all that have been submitted by now.
     fn refuse_all(&mut self, number: u64, error: Error) {
-        let copy = Error::new(error.kind, error.message.clone());
-        self.unreached = Some((Instant::now(), copy));
+        self.unreached = Some((Instant::now(), copy(&error)));
         self.refuse(number, error);
     }
 
@@ -274,15 +283,28 @@ impl Worker {
             let mut entries = flight.entries.iter();
             entries.all(|entry| entry.submitted <= *when)
         });
-        let vain = vain.map(|(_, error)| Error::new(error.kind, error.message.clone()));
-        if nodes.are_cluster() {
+        let vain = vain.map(|(_, error)| copy(error));
+        let in_cluster = nodes.are_cluster();
+        if in_cluster {
             if nodes.version() == 0
                 && let Some(error) = vain
             {
                 return self.refuse(number, error);
             }
-            if let Err(error) = nodes.prepare(config, &mut flight.watch) {
-                return self.refuse_all(number, error);
+            if nodes.version() == 0
+                && let Some((_, error)) = &self.unable
+            {
+                flight.trouble = Some(copy(error));
+                return self.postpone(number, round, place, false);
+            }
+            match nodes.prepare(config, &mut flight.watch, false) {
+                Ok(()) => {}
+                Err(error) if is_busy(&error) => {
+                    flight.trouble = Some(copy(&error));
+                    self.unable = Some((Instant::now() + BUSY, error));
+                    return self.postpone(number, round, place, false);
+                }
+                Err(error) => return self.refuse_all(number, error),
             }
         }
         let leg = &flight.legs[place];
@@ -293,30 +315,37 @@ impl Worker {
         };
         let mut lines = self.lines.iter_mut();
         let line = lines.position(|line| Arc::ptr_eq(&line.node, &node));
-        if let (None, Some(error), false) = (line, vain, nodes.are_cluster()) {
+        if let (None, Some(error), false) = (line, vain, in_cluster) {
             return self.refuse(number, error);
+        }
+        let away = self
+            .away
+            .iter()
+            .find(|(_, away, _)| Arc::ptr_eq(away, &node));
+        if let (None, Some((.., error))) = (line, away) {
+            flight.trouble = Some(copy(error));
+            return self.postpone(number, round, place, in_cluster);
         }
         let began = Instant::now();
         let line = match line {
             Some(line) => line,
-            None if self.away.iter().any(|(_, away)| Arc::ptr_eq(away, &node)) => {
-                return self.postpone(number, round, place, true);
-            }
             None => match Line::open(config, &node, &mut flight.watch) {
                 Ok(line) => {
                     self.lines.push(line);
                     self.lines.len() - 1
                 }
                 Err(error)
-                    if nodes.are_cluster() && matches!(error.kind, ErrorKind::Unavailable(_)) =>
+                    if is_busy(&error)
+                        || in_cluster && matches!(error.kind, ErrorKind::Unavailable(_)) =>
                 {
-                    flight.trouble = Some(error);
+                    flight.trouble = Some(copy(&error));
                     // While this thread waits for one, it does nothing for the others.
-                    let away = RESPITE.max(2 * began.elapsed());
-                    self.away.push((Instant::now() + away, node));
-                    return self.postpone(number, round, place, true);
+                    let least = if is_busy(&error) { BUSY } else { RESPITE };
+                    let until = Instant::now() + least.max(2 * began.elapsed());
+                    self.away.push((until, node, error));
+                    return self.postpone(number, round, place, in_cluster);
                 }
-                Err(error) if nodes.are_cluster() => return self.refuse(number, error),
+                Err(error) if in_cluster => return self.refuse(number, error),
                 Err(error) => return self.refuse_all(number, error),
             },
         };
@@ -343,12 +372,14 @@ impl Worker {
         if !self.later.iter().any(|(then, ..)| *then <= now) {
             return;
         }
-        self.away.retain(|(until, _)| *until > now);
+        self.away.retain(|(until, ..)| *until > now);
+        self.unable.take_if(|(until, _)| *until <= now);
         if let Some(version) = self.astray.take() {
             let config = &self.shared.engine.config;
             let mut watch = Watch::new(None, config.timeout);
-            if let Err(error) = self.shared.nodes.learn(config, version, &mut watch) {
-                return self.abandon(&error);
+            match self.shared.nodes.learn(config, version, &mut watch) {
+                Err(error) if !is_busy(&error) => return self.abandon(&error),
+                _ => {}
             }
         }
         let (due, later) = std::mem::take(&mut self.later)
@@ -369,7 +400,7 @@ impl Worker {
                 .get(&number)
                 .is_some_and(|own| own.round == round)
             {
-                self.refuse(number, Error::new(error.kind, error.message.clone()));
+                self.refuse(number, copy(error));
             }
         }
     }

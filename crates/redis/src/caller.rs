@@ -3,22 +3,19 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use mintkey_store::{Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result};
 
-use crate::connection::{Cause, Connection};
+use crate::connection::{Cause, Connection, is_busy};
 use crate::engine::perform;
 use crate::nodes::{Node, Verdict};
 use crate::resp::{Call, Value};
 use crate::store::Shared;
 use crate::talk::{Answer, Answered, Talk};
-use crate::watch::{Stop, Watch, pause};
+use crate::watch::{RESPITE, Stop, Watch, pause};
 
 /// How often what may be repeated is sent to a server that stands alone, over a new connection each time.
 pub const TRIES: usize = 3;
-/// How long a server that cannot answer at the moment is left alone.
-pub const RESPITE: Duration = Duration::from_millis(20);
 /// How often calls may be sent on to other servers without a respite.
 pub const DETOURS: usize = 5;
 
@@ -333,7 +330,7 @@ impl<'a> Exchange<'a> {
     fn send_all(&mut self) -> Result<Vec<Group>> {
         let nodes = &self.shared.nodes;
         nodes
-            .prepare(&self.shared.engine.config, self.watch)
+            .prepare(&self.shared.engine.config, self.watch, true)
             .map_err(|error| self.unsent(error))?;
         self.progress.version = nodes.version();
         (self.progress.trouble, self.progress.waits) = (None, false);
@@ -382,9 +379,10 @@ impl<'a> Exchange<'a> {
             .held
             .iter()
             .position(|(node, _)| Arc::ptr_eq(node, &group.node));
+        let config = &self.shared.engine.config;
         let connection = match own {
             Some(place) => Ok(self.held.swap_remove(place).1),
-            None => group.node.connect(&self.shared.engine.config, self.watch),
+            None => group.node.connect(config, self.watch, true),
         };
         let mut connection = match connection {
             Ok(connection) => connection,
@@ -504,13 +502,11 @@ impl<'a> Exchange<'a> {
         let nodes = &self.shared.nodes;
         let down = self.progress.legs.iter().any(Leg::is_down);
         if nodes.are_cluster() && (self.progress.trouble.is_some() || down) {
-            nodes
-                .learn(
-                    &self.shared.engine.config,
-                    self.progress.version,
-                    self.watch,
-                )
-                .map_err(|error| self.unsent(error))?;
+            let config = &self.shared.engine.config;
+            match nodes.learn(config, self.progress.version, self.watch) {
+                Err(error) if !is_busy(&error) => return Err(self.unsent(error)),
+                _ => {}
+            }
         }
         Ok(())
     }

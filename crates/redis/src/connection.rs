@@ -1,5 +1,6 @@
 //! One connection to a server: sockets, signing in, bytes.
 
+use std::fmt;
 use std::io::{self, ErrorKind as Io, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,8 +16,8 @@ use crate::config::{Config, Place};
 use crate::patience::Patience;
 use crate::resp::{Call, Garbage, Parser, Value};
 use crate::tls::{Encrypted, distrust, encrypt};
-use crate::translate::refusal;
-use crate::watch::{POLL, Stop, Watch};
+use crate::translate::{is_passing, refusal};
+use crate::watch::{POLL, RESPITE, Stop, Watch, pause};
 
 /// The oldest server with all that is needed here.
 const OLDEST: (u32, u32) = (6, 2);
@@ -166,8 +167,15 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and signs in.
-    pub fn open(config: &Config, place: &Place, address: &str, watch: &mut Watch) -> Result<Self> {
+    /// Connects and signs in. With `patient` it waits for a server that cannot answer at the moment, as calls on a
+    /// connection that stands do.
+    pub fn open(
+        config: &Config,
+        place: &Place,
+        address: &str,
+        watch: &mut Watch,
+        patient: bool,
+    ) -> Result<Self> {
         let stream = match place {
             Place::Host(host, port) => {
                 let socket = connect(address, host, *port, watch)?;
@@ -193,8 +201,17 @@ impl Connection {
             used: Instant::now(),
             patience: Patience::default(),
         };
-        connection.sign_in(config, address, watch)?;
-        Ok(connection)
+        loop {
+            match connection.sign_in(config, address, watch) {
+                Ok(()) => return Ok(connection),
+                Err(error) if patient && is_busy(&error) => match watch.look() {
+                    Ok(()) => pause(RESPITE),
+                    Err(Stop::Late(_)) => return Err(error),
+                    Err(stop) => return Err(stop.error(Outcome::NotApplied)),
+                },
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn sign_in(&mut self, config: &Config, address: &str, watch: &mut Watch) -> Result<()> {
@@ -211,20 +228,21 @@ impl Connection {
         }
         // All of it in one answer: servers before 7.0 take no list of what is wanted.
         calls.push(Call::new("INFO"));
-        let mut values = match self.exchange(&calls, watch) {
-            Ok(values) => values,
-            Err(failure) => {
-                let way_out = self.other_scheme(&failure.cause);
-                let mut error = failure.cause.error(address, Outcome::NotApplied);
-                error.message.push_str(way_out);
-                return Err(error);
-            }
-        };
-        let info = values.pop();
+        let (mut values, failure) = self.exchange_until_broken(&calls, watch);
+        let info = (values.len() == calls.len())
+            .then(|| values.pop())
+            .flatten();
+        // Before the connection: a server with too many clients says so, and closes it.
         for value in values {
             if let Value::Error(text) = value {
                 return Err(refused(address, &text));
             }
+        }
+        if let Some(failure) = failure {
+            let way_out = self.other_scheme(&failure.cause);
+            let mut error = failure.cause.error(address, Outcome::NotApplied);
+            error.message.push_str(way_out);
+            return Err(error);
         }
         match info {
             Some(Value::Bulk(info)) => {
@@ -242,6 +260,24 @@ impl Connection {
                 format!("{address} answers as no Redis does"),
             )),
         }
+    }
+
+    /// Sends calls. Gives the replies, and the failure if it comes before the last one.
+    fn exchange_until_broken(
+        &mut self,
+        calls: &[Call],
+        watch: &mut Watch,
+    ) -> (Vec<Value>, Option<Failure>) {
+        let out = self.fresh_out();
+        for call in calls {
+            call.write(false, out);
+        }
+        let mut values = Vec::with_capacity(calls.len());
+        let mut sent = self.send(watch);
+        while sent.is_ok() && values.len() < calls.len() {
+            sent = self.receive(1, watch).map(|own| values.extend(own));
+        }
+        (values, sent.err())
     }
 
     /// What to do where one side may encrypt and the other not: neither understands the other's first words.
@@ -297,12 +333,10 @@ impl Connection {
         calls: &[Call],
         watch: &mut Watch,
     ) -> std::result::Result<Vec<Value>, Failure> {
-        let out = self.fresh_out();
-        for call in calls {
-            call.write(false, out);
+        match self.exchange_until_broken(calls, watch) {
+            (values, None) => Ok(values),
+            (_, Some(failure)) => Err(failure),
         }
-        self.send(watch)?;
-        self.receive(calls.len(), watch)
     }
 
     /// Room for calls that will be sent together.
@@ -392,14 +426,37 @@ fn unreachable_server(address: &str, cause: io::Error) -> Error {
     .caused_by(cause)
 }
 
-/// A refusal while signing in: nothing was asked of the server yet.
-fn refused(address: &str, text: &str) -> Error {
+/// A refusal while signing in, or of what has to be known first: nothing was asked of the server yet.
+pub fn refused(address: &str, text: &str) -> Error {
     let mut error = refusal(text);
     if let ErrorKind::Unavailable(_) = error.kind {
         error.kind = ErrorKind::Unavailable(Outcome::NotApplied);
     }
     error.message = format!("{address}: {}", error.message);
+    if is_passing(text) {
+        return error.caused_by(Busy(text.to_owned()));
+    }
     error
+}
+
+/// What a server replied that cannot answer at the moment.
+#[derive(Debug)]
+struct Busy(String);
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Busy {}
+
+/// Whether a connection came to nothing only because its server cannot answer at the moment.
+pub fn is_busy(error: &Error) -> bool {
+    error
+        .source
+        .as_ref()
+        .is_some_and(|source| source.is::<Busy>())
 }
 
 fn check_version(address: &str, info: &str) -> Result<()> {

@@ -47,7 +47,7 @@ impl Server {
     fn new(config: &Config) -> Self {
         let mut watch = Watch::new(None, config.timeout);
         let place = &config.places[0];
-        let opened = Connection::open(config, place, &config.address, &mut watch);
+        let opened = Connection::open(config, place, &config.address, &mut watch, true);
         Self {
             connection: opened.unwrap(),
             watch,

@@ -45,7 +45,8 @@ pub struct Line {
 impl Line {
     /// Connects.
     pub fn open(config: &Config, node: &Arc<Node>, watch: &mut Watch) -> Result<Self> {
-        let connection = node.open(config, watch)?;
+        // Others are served meanwhile: nobody waits here for a server that cannot answer at the moment.
+        let connection = node.open(config, watch, false)?;
         connection.unblock(&node.address)?;
         Ok(Self {
             node: Arc::clone(node),

@@ -11,11 +11,11 @@ use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
 use crate::bucket::{self, BUCKETS};
 use crate::config::{Config, Place};
-use crate::connection::Connection;
+use crate::connection::{Connection, is_busy, refused};
 use crate::gate::{Gate, Shielded};
 use crate::resp::{Call, Value};
 use crate::translate::is_passing;
-use crate::watch::Watch;
+use crate::watch::{RESPITE, Stop, Watch, pause};
 
 /// Connections to a server that are kept open while nobody uses them.
 const IDLE: usize = 64;
@@ -36,23 +36,25 @@ pub struct Node {
 
 impl Node {
     /// A connection that nobody uses, or a new one.
-    pub fn connect(&self, config: &Config, watch: &mut Watch) -> Result<Connection> {
+    pub fn connect(&self, config: &Config, watch: &mut Watch, patient: bool) -> Result<Connection> {
         loop {
             match self.idle.with(Vec::pop) {
                 Some(connection) if connection.is_fresh() => return Ok(connection),
                 Some(_) => {}
-                None => return self.open(config, watch),
+                None => return self.open(config, watch, patient),
             }
         }
     }
 
-    /// A new connection. A server of a Cluster that gives no sign for long counts as gone.
-    pub fn open(&self, config: &Config, watch: &mut Watch) -> Result<Connection> {
+    /// A new connection; with `patient` it waits for a server that cannot answer at the moment. A server of a Cluster
+    /// that gives no sign for long counts as gone.
+    pub fn open(&self, config: &Config, watch: &mut Watch, patient: bool) -> Result<Connection> {
+        let (place, address) = (&self.place, &self.address);
         if !config.space.in_buckets {
-            return Connection::open(config, &self.place, &self.address, watch);
+            return Connection::open(config, place, address, watch, patient);
         }
         let mut shorter = watch.shorter(PATIENCE);
-        let opened = Connection::open(config, &self.place, &self.address, &mut shorter);
+        let opened = Connection::open(config, place, address, &mut shorter, patient);
         match opened {
             Err(error) if matches!(error.kind, ErrorKind::Timeout(_)) => {
                 watch
@@ -72,7 +74,7 @@ impl Node {
 
     /// The places of the buckets as a server tells them.
     fn routes(&self, config: &Config, watch: &mut Watch) -> Result<Vec<Option<Place>>> {
-        let mut connection = self.connect(config, watch)?;
+        let mut connection = self.connect(config, watch, false)?;
         let call = Call::new("CLUSTER").arg("SLOTS");
         let mut shorter = watch.shorter(PATIENCE);
         let mut answers = connection
@@ -85,6 +87,12 @@ impl Node {
                 error
             })?;
         let answer = answers.pop().unwrap_or(Value::Nil);
+        if let Value::Error(text) = &answer
+            && is_passing(text)
+        {
+            self.keep(connection);
+            return Err(refused(&self.address, text));
+        }
         let routes = routes(&answer, &self.place).ok_or_else(|| {
             let said = match answer {
                 Value::Error(text) => text,
@@ -224,7 +232,9 @@ impl Nodes {
 
     /// Learns where the slots are if nobody knows, or if that is in doubt; then what was known must do if
     /// nobody tells.
-    pub fn prepare(&self, config: &Config, watch: &mut Watch) -> Result<()> {
+    ///
+    /// Where nobody knows, and no server can tell at the moment, one who is `patient` asks until one can.
+    pub fn prepare(&self, config: &Config, watch: &mut Watch, patient: bool) -> Result<()> {
         if !self.in_buckets {
             return Ok(());
         }
@@ -232,9 +242,23 @@ impl Nodes {
         if version > 0 && !in_doubt {
             return Ok(());
         }
-        match self.learn(config, version, watch) {
-            Err(error) if version > 0 && matches!(error.kind, ErrorKind::Unavailable(_)) => Ok(()),
-            told => told,
+        loop {
+            match self.learn(config, version, watch) {
+                Err(error) if matches!(error.kind, ErrorKind::Unavailable(_)) => {
+                    if version > 0 {
+                        return Ok(());
+                    }
+                    if !patient || !is_busy(&error) {
+                        return Err(error);
+                    }
+                    match watch.look() {
+                        Ok(()) => pause(RESPITE),
+                        Err(Stop::Late(_)) => return Err(error),
+                        Err(stop) => return Err(stop.error(Outcome::NotApplied)),
+                    }
+                }
+                told => return told,
+            }
         }
     }
 
@@ -287,7 +311,9 @@ impl Nodes {
                     if !matches!(error.kind, ErrorKind::Unavailable(_)) {
                         return Err(error);
                     }
-                    last = Some(error);
+                    if is_busy(&error) || !last.as_ref().is_some_and(is_busy) {
+                        last = Some(error);
+                    }
                 }
             }
         }

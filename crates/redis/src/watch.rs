@@ -8,6 +8,9 @@ use mintkey_store::{Error, ErrorKind, Interrupt, Outcome};
 /// How often an interrupt is looked for.
 pub const POLL: Duration = Duration::from_millis(100);
 
+/// How long a server that cannot answer at the moment is left alone.
+pub const RESPITE: Duration = Duration::from_millis(20);
+
 /// A wait for `POLL` may end a little early.
 const NEARLY: Duration = Duration::from_millis(90);
 
