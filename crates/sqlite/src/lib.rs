@@ -8,6 +8,7 @@
 mod catalog;
 mod config;
 mod connection;
+mod entry;
 mod file_guard;
 mod fork;
 mod gate;

@@ -5,16 +5,19 @@
 //! longest waiting thread leads, or the background thread if only submitted requests wait.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::{self, Thread, ThreadId};
 
-use mintkey_store::{Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result};
+use mintkey_store::{
+    Delivery, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, submission,
+};
 
 use crate::connection::{self, Connection, Fault, Opened};
+use crate::entry::{ANSWERED, Entry, LEADING, Parked};
 use crate::gate::{self, Pass, locked};
 use crate::store::Shared;
 use crate::watch::{Stop, Watch};
+use crate::workers;
 use crate::writer::Transaction;
 
 /// The requests one commit carries at most.
@@ -22,115 +25,20 @@ pub const GROUP: usize = 512;
 /// How often a group is carried out whose files are lost each time.
 const RENEWALS: usize = 5;
 
-/// Nobody has begun it.
-const WAITING: u8 = 0;
-/// A leader has it.
-const TAKEN: u8 = 1;
-/// It was given up before anybody began it.
-const WITHDRAWN: u8 = 2;
-/// Its thread is the next leader.
-const LEADING: u8 = 3;
-/// Its answer is there.
-const ANSWERED: u8 = 4;
-
-/// A request that waits for a leader.
-pub struct Entry {
-    pub request: Arc<Request>,
-    stage: AtomicU8,
-    answer: Mutex<Option<Result<Reply>>>,
-    whose: Whose,
-}
-
-enum Whose {
-    /// A thread's that is parked until it is woken.
-    Thread(Thread),
-    /// Submitted: the answer is passed on.
-    Task(Mutex<Option<Done>>),
-}
-
-impl Entry {
-    fn of_thread(request: &Request) -> Self {
-        Self::new(Arc::new(request.clone()), Whose::Thread(thread::current()))
-    }
-
-    /// A submitted request.
-    pub fn of_task(request: Arc<Request>, done: Done) -> Self {
-        Self::new(request, Whose::Task(Mutex::new(Some(done))))
-    }
-
-    const fn new(request: Arc<Request>, whose: Whose) -> Self {
-        Self {
-            request,
-            stage: AtomicU8::new(WAITING),
-            answer: Mutex::new(None),
-            whose,
-        }
-    }
-
-    fn step(&self, from: u8, to: u8) -> bool {
-        self.stage
-            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-    }
-
-    /// Begins it, unless it was withdrawn.
-    pub fn take(&self) -> bool {
-        self.step(WAITING, TAKEN)
-    }
-
-    /// Gives it up, unless somebody has begun it.
-    pub fn withdraw(&self) -> bool {
-        let withdrawn = self.step(WAITING, WITHDRAWN);
-        if withdrawn && let Whose::Task(done) = &self.whose {
-            // What the answer would have gone to is let go at once, not when the queue comes to it.
-            drop(locked(done).take());
-        }
-        withdrawn
-    }
-
-    /// Hands over the answer of a request that was begun. The thread that holds no pass calls `done`.
-    pub fn answer(&self, answer: Result<Reply>) -> Option<Delivery> {
-        match &self.whose {
-            Whose::Thread(thread) => {
-                *locked(&self.answer) = Some(answer);
-                self.stage.store(ANSWERED, Ordering::SeqCst);
-                thread.unpark();
-                None
-            }
-            Whose::Task(done) => {
-                self.stage.store(ANSWERED, Ordering::SeqCst);
-                let done = locked(done).take()?;
-                Some(Delivery { done, answer })
-            }
-        }
-    }
-}
-
-/// An answer on its way to whoever submitted the request.
-pub struct Delivery {
-    done: Done,
-    answer: Result<Reply>,
-}
-
-impl Delivery {
-    /// Passes the answer on. To be called without a pass: it may wait for whatever it likes.
-    pub fn deliver(self) {
-        (self.done)(self.answer);
-    }
-}
-
 /// Who writes, and who waits to.
 #[derive(Default)]
 pub struct Queue {
     /// The thread that writes.
     leader: Option<ThreadId>,
-    waiting: VecDeque<Arc<Entry>>,
+    waiting: VecDeque<Entry>,
     /// The writing connection, while nobody writes.
     pub writer: Option<Connection>,
     /// The thread that leads when only submitted requests wait, once there is one.
     pub background: Option<Thread>,
     /// How many requests the last transaction carried.
     pub carried: usize,
+    /// The store is closed: what waits is carried out, then the background thread ends.
+    pub closed: bool,
 }
 
 impl Queue {
@@ -144,8 +52,23 @@ impl Queue {
         self.leader.is_some()
     }
 
-    /// Adds a submitted request.
-    pub fn push(&mut self, entry: Arc<Entry>) {
+    /// Lets the background thread end when its work is done; gives the connection if nobody needs it any more.
+    pub fn close(&mut self) -> Option<Connection> {
+        self.closed = true;
+        if let Some(background) = &self.background {
+            background.unpark();
+        }
+        let needed = self.is_led() || !self.waiting.is_empty();
+        self.writer.take_if(|_| !needed)
+    }
+
+    /// Whether all is done that was asked before the store was closed.
+    pub fn is_over(&self) -> bool {
+        !self.is_led() && self.waiting.is_empty() && self.background.is_none()
+    }
+
+    /// Adds a request.
+    pub fn push(&mut self, entry: Entry) {
         self.waiting.push_back(entry);
     }
 
@@ -155,26 +78,28 @@ impl Queue {
         self.writer.take()
     }
 
-    fn take_waiting(&mut self) -> Vec<Arc<Entry>> {
+    fn take_waiting(&mut self) -> Vec<Entry> {
         let many = self.waiting.len().min(GROUP);
-        self.waiting
-            .drain(..many)
-            .filter(|entry| entry.take())
-            .collect()
+        self.waiting.drain(..many).filter(Entry::take).collect()
     }
 
-    /// Gives the lead to the longest waiting thread, else wakes the background.
+    /// Takes out the submitted requests, none of which was begun.
+    pub fn take_submitted(&mut self) -> VecDeque<Entry> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (threads, submitted) = waiting.into_iter().partition(Entry::is_of_thread);
+        self.waiting = threads;
+        submitted
+    }
+
+    /// Gives the lead to the longest waiting thread, else lets the background thread look at what there is to do. It is
+    /// also woken when nothing is, to end with the store.
     fn pass_on(&mut self) {
         self.leader = None;
-        let next = self.waiting.iter().position(|entry| {
-            matches!(entry.whose, Whose::Thread(_)) && entry.step(WAITING, LEADING)
-        });
+        let next = self.waiting.iter().position(Entry::is_to_lead);
         if let Some(entry) = next.and_then(|place| self.waiting.remove(place)) {
-            if let Whose::Thread(thread) = &entry.whose {
-                self.leader = Some(thread.id());
-                thread.unpark();
-            }
-        } else if !self.waiting.is_empty()
+            self.leader = entry.thread();
+            entry.wake();
+        } else if (self.closed || !self.waiting.is_empty())
             && let Some(background) = &self.background
         {
             background.unpark();
@@ -196,19 +121,28 @@ struct Lead<'a> {
     shared: &'a Shared,
     /// The connection to go on with.
     connection: Option<Connection>,
+    /// Whether it has taken in what waits.
+    took: bool,
 }
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
+        let pass = gate::enter();
         let mut queue = locked(&self.shared.queue);
-        let (kept, stale): (Option<_>, Option<_>) = match self.connection.take() {
-            Some(open) if self.shared.is_current(&open) => (Some(open), None),
+        // The background thread would lead, and panic, again and again without ever taking one of them.
+        let defect = thread::panicking() && !self.took && workers::is_worker();
+        let unanswered = defect.then(|| queue.take_submitted());
+        queue.pass_on();
+        let last = queue.closed && queue.waiting.is_empty() && !queue.is_led();
+        let (kept, closing): (Option<_>, Option<_>) = match self.connection.take() {
+            Some(open) if !last && self.shared.is_current(&open) => (Some(open), None),
             other => (None, other),
         };
         queue.writer = kept;
-        queue.pass_on();
         drop(queue);
-        drop(stale);
+        drop(closing);
+        drop(pass);
+        drop(unanswered);
     }
 }
 
@@ -218,19 +152,17 @@ impl Shared {
         let mut watch = Watch::new(Some(interrupt), Some(self.config.timeout));
         let pass = gate::enter();
         let mut queue = locked(&self.queue);
+        self.check_open(&queue)?;
         if !queue.is_led() {
             let connection = queue.lead();
             drop(queue);
             return self.lead(Some(request), connection, &mut watch, pass);
         }
-        if queue.leader == Some(thread::current().id()) {
-            return Err(came_back());
-        }
-        let entry = Arc::new(Entry::of_thread(request));
-        queue.push(Arc::clone(&entry));
+        let (entry, parked) = Entry::of_thread(Arc::new(request.clone()));
+        queue.push(entry);
         drop(queue);
         drop(pass);
-        self.wait(request, &entry, &mut watch)
+        self.wait(request, &parked, &mut watch)
     }
 
     /// Carries out writes that come together: in one transaction, with what others wait for at that moment.
@@ -240,38 +172,47 @@ impl Shared {
         interrupt: &'static dyn Interrupt,
     ) -> Vec<Result<Reply>> {
         let mut watch = Watch::new(Some(interrupt), Some(self.config.timeout));
-        let entries: Vec<_> = requests
-            .iter()
-            .map(|request| Arc::new(Entry::of_thread(request)))
-            .collect();
+        let (entries, parked): (Vec<_>, Vec<_>) =
+            requests.iter().cloned().map(Entry::of_thread).unzip();
         let pass = gate::enter();
         let mut queue = locked(&self.queue);
-        if queue.leader == Some(thread::current().id()) {
-            return came_back().of_all(requests.len());
+        if let Err(error) = self.check_open(&queue) {
+            return error.of_all(requests.len());
         }
-        queue.waiting.extend(entries.iter().cloned());
+        queue.waiting.extend(entries);
         if !queue.is_led() {
             // To the first of these, whose turn takes in the others.
             queue.pass_on();
         }
         drop(queue);
         drop(pass);
-        let answer = |entry: &Arc<Entry>| match watch.stopped() {
+        let answer = |(request, parked): (&Arc<Request>, &Arc<Parked>)| match watch.stopped() {
             // Told with the one before, so that this one may be answered all the same.
-            Some(stop) if entry.stage.load(Ordering::SeqCst) != ANSWERED => self.leave(entry, stop),
-            _ => self.wait(&entry.request, entry, &mut watch),
+            Some(stop) if parked.stage() != ANSWERED => self.leave(parked, stop),
+            _ => self.wait(request, parked, &mut watch),
         };
-        entries.iter().map(answer).collect()
+        requests.iter().zip(&parked).map(answer).collect()
+    }
+
+    /// Refuses a write of this thread after the store was closed, or in the middle of another. What was submitted before
+    /// is finished, with what it needs.
+    fn check_open(&self, queue: &Queue) -> Result<()> {
+        if queue.closed && !workers::is_worker() {
+            return Err(Error::closed(&self.config.address));
+        }
+        if queue.leader == Some(thread::current().id()) {
+            return Err(came_back());
+        }
+        Ok(())
     }
 
     /// Waits, without a pass, until the request is answered or this thread's turn to lead has come.
-    fn wait(&self, request: &Request, entry: &Entry, watch: &mut Watch) -> Result<Reply> {
+    fn wait(&self, request: &Request, parked: &Parked, watch: &mut Watch) -> Result<Reply> {
         loop {
-            match entry.stage.load(Ordering::SeqCst) {
+            match parked.stage() {
                 ANSWERED => {
                     let _pass = gate::enter();
-                    let answer = locked(&entry.answer).take();
-                    return answer.unwrap_or_else(|| Err(self.lost()));
+                    return parked.answer();
                 }
                 LEADING => {
                     let pass = gate::enter();
@@ -281,29 +222,27 @@ impl Shared {
                 _ => {}
             }
             if let Some(stop) = watch.look() {
-                return self.leave(entry, stop);
+                return self.leave(parked, stop);
             }
             thread::park_timeout(watch.pause());
         }
     }
 
     /// Gives up waiting.
-    fn leave(&self, entry: &Entry, stop: Stop) -> Result<Reply> {
+    fn leave(&self, parked: &Parked, stop: Stop) -> Result<Reply> {
         let error = |outcome| stop.error("waiting to write", self.config.timeout, outcome);
-        if entry.withdraw() {
+        if parked.withdraw() {
             return Err(error(Outcome::NotApplied));
         }
         let _pass = gate::enter();
-        match entry.stage.load(Ordering::SeqCst) {
+        match parked.stage() {
             // The turn to lead came at this very moment.
             LEADING => {
                 locked(&self.queue).pass_on();
                 Err(error(Outcome::NotApplied))
             }
             // So did the answer. An interrupt is gone once it was seen, and must be told.
-            ANSWERED if stop == Stop::Late => locked(&entry.answer)
-                .take()
-                .unwrap_or_else(|| Err(self.lost())),
+            ANSWERED if stop == Stop::Late => parked.answer(),
             _ => Err(error(Outcome::Unknown)),
         }
     }
@@ -314,18 +253,22 @@ impl Shared {
         own: Option<&Request>,
         mut connection: Option<Connection>,
         watch: &mut Watch,
-        mut pass: Pass,
+        pass: Pass,
     ) -> Result<Reply> {
         let mut lead = Lead {
             shared: self,
             connection: None,
+            took: false,
         };
-        let mut group: Option<Vec<Arc<Entry>>> = None;
+        let mut group: Option<Vec<Entry>> = None;
+        // The last variable: a panic drops it first, so that the group is answered without a pass.
+        let mut pass = pass;
         let mut times = 0;
         let (result, deliveries) = loop {
             let lost = match self.begin(connection.take(), watch) {
                 Ok(Opened::Ready(open)) => {
                     let group = group.get_or_insert_with(|| locked(&self.queue).take_waiting());
+                    lead.took = true;
                     let done = self.carry(&open, own, group, watch);
                     match &open.files {
                         Some(files) if done.is_none() && !files.is_mixed_up() => {
@@ -365,7 +308,7 @@ impl Shared {
                 }
             };
             if let Err(error) = renewed {
-                break self.fail(own, group, error);
+                break self.fail(own, group.as_deref(), error);
             }
         };
         drop(lead);
@@ -380,15 +323,16 @@ impl Shared {
     fn fail(
         &self,
         own: Option<&Request>,
-        group: Option<Vec<Arc<Entry>>>,
+        group: Option<&[Entry]>,
         error: Error,
     ) -> (Result<Reply>, Vec<Delivery>) {
         // Threads that wait try for themselves; submitted requests have nobody else to.
-        let group = match group {
+        let waiting = match group {
             None if own.is_none() => locked(&self.queue).take_waiting(),
-            group => group.unwrap_or_default(),
+            _ => Vec::new(),
         };
-        let failed = |entry: &Arc<Entry>| entry.answer(Err(again(&error)));
+        let failed = |entry: &Entry| entry.answer(Err(again(&error)));
+        let group = group.unwrap_or(&waiting);
         let deliveries = group.iter().filter_map(failed).collect();
         let own = match own {
             Some(_) => Err(error),
@@ -399,6 +343,8 @@ impl Shared {
 
     /// Opens the connection if need be, and begins a transaction.
     fn begin(&self, connection: Option<Connection>, watch: &mut Watch) -> Result<Opened> {
+        #[cfg(test)]
+        tests::panic_if_asked_to_begin(self);
         self.check_whole()?;
         let mut connection = match connection {
             Some(connection) => connection,
@@ -433,7 +379,7 @@ impl Shared {
         &self,
         connection: &Connection,
         own: Option<&Request>,
-        group: &[Arc<Entry>],
+        group: &[Entry],
         watch: &Watch,
     ) -> Option<(Result<Reply>, Vec<Delivery>)> {
         // Who carries others' requests commits first; who is alone can stop at any time.
@@ -445,7 +391,9 @@ impl Shared {
         connection.post.set(None);
         let mut answers = answers?.into_iter();
         let reply = match own {
-            Some(_) => answers.next().unwrap_or_else(|| Err(self.lost())),
+            Some(_) => answers
+                .next()
+                .unwrap_or_else(|| Err(submission::lost(true))),
             None => Ok(Reply::Done),
         };
         let deliveries = group
@@ -493,7 +441,7 @@ impl Shared {
             match transaction.perform(request) {
                 Ok(reply) => answers.push(Ok(reply)),
                 Err(Fault::Refused(error)) => answers.push(Err(error)),
-                Err(Fault::Stale) => answers.push(Err(self.lost())),
+                Err(Fault::Stale) => answers.push(Err(submission::lost(true))),
                 Err(Fault::Sqlite(error)) => {
                     if raw.is_autocommit() || connection::is_stopped(&error) {
                         return fail_all(error, Outcome::NotApplied);
@@ -559,16 +507,6 @@ impl Shared {
             ),
         )
     }
-
-    fn lost(&self) -> Error {
-        Error::new(
-            ErrorKind::Unavailable(Outcome::Unknown),
-            format!(
-                "{} lost the answer to a request: look whether it was done",
-                self.config.address
-            ),
-        )
-    }
 }
 
 fn came_back() -> Error {
@@ -585,4 +523,4 @@ fn again(error: &Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

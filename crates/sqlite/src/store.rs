@@ -1,8 +1,9 @@
 //! The store: ways in, connections, closing and forking.
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use mintkey_store::store::Between;
@@ -45,10 +46,55 @@ pub struct Shared {
     pub layouts: Layouts,
     pub queue: Mutex<Queue>,
     pub readers: Mutex<Readers>,
-    pub closed: AtomicBool,
-    idle: Mutex<Vec<Connection>>,
+    pool: Mutex<Pool>,
     /// The number of the files that the latest connection has open.
     files: AtomicU64,
+}
+
+/// The connections that read.
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Connection>,
+    /// The reads that run, each with a connection or about to open one.
+    running: usize,
+    /// The store is closed: no connection is kept.
+    closed: bool,
+}
+
+/// A read that runs, and its connection.
+struct Reading<'a> {
+    shared: &'a Shared,
+    connection: Option<Connection>,
+}
+
+impl<'a> Reading<'a> {
+    /// Refuses a thread's read after the store was closed. What was submitted before is finished.
+    fn begin(shared: &'a Shared) -> Result<Self> {
+        let mut pool = locked(&shared.pool);
+        if pool.closed && !workers::is_worker() {
+            return Err(Error::closed(&shared.config.address));
+        }
+        pool.running += 1;
+        let connection = pool.idle.pop();
+        Ok(Self { shared, connection })
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let connection = self.connection.take();
+        let mut pool = locked(&self.shared.pool);
+        pool.running -= 1;
+        // After a panic nobody knows what state it is in.
+        let kept = !pool.closed && !thread::panicking() && pool.idle.len() < IDLE;
+        let (kept, closing): (Option<_>, Option<_>) = match connection {
+            Some(open) if kept && self.shared.is_current(&open) => (Some(open), None),
+            other => (None, other),
+        };
+        pool.idle.extend(kept);
+        drop(pool);
+        drop(closing);
+    }
 }
 
 /// A store in a file or in memory.
@@ -62,8 +108,7 @@ impl SqliteStore {
             layouts: Layouts::default(),
             queue: Mutex::default(),
             readers: Mutex::default(),
-            closed: AtomicBool::new(false),
-            idle: Mutex::default(),
+            pool: Mutex::default(),
             files: AtomicU64::new(FileId::MEMORY.0),
         });
         fork::register(&shared);
@@ -85,14 +130,6 @@ impl Shared {
     /// Whether a request belongs to the one connection that writes. In memory there is no other.
     pub const fn writes(&self, request: &Request) -> bool {
         self.in_memory() || request.operation.is_write()
-    }
-
-    /// Refuses after closing, and in a child that inherited half a statement.
-    pub fn check_usable(&self) -> Result<()> {
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(Error::closed(&self.config.address));
-        }
-        self.check_whole()
     }
 
     /// Refuses in a child that inherited half a statement.
@@ -181,20 +218,20 @@ impl Shared {
 
     fn read_inside(&self, request: &Request, watch: &mut Watch) -> Result<Seen> {
         self.check_whole()?;
-        let idle = locked(&self.idle).pop();
-        let connection = if let Some(connection) = idle {
-            connection
-        } else {
-            let connection = match Connection::open(&self.config, watch)? {
-                Opened::Ready(connection) => connection,
+        let mut reading = Reading::begin(self)?;
+        let connection = match reading.connection.take() {
+            Some(connection) => connection,
+            None => match Connection::open(&self.config, watch)? {
+                Opened::Ready(connection) => {
+                    self.adopt(&connection);
+                    let version =
+                        connection::patiently(&self.config, watch, || connection.schema_version())?;
+                    // What is remembered may be older than anything this connection will ever prepare.
+                    self.layouts.reach(version);
+                    connection
+                }
                 Opened::Lost(id) => return Ok(Seen::Lost(id)),
-            };
-            self.adopt(&connection);
-            let version =
-                connection::patiently(&self.config, watch, || connection.schema_version())?;
-            // What is remembered may be older than anything this connection will ever prepare.
-            self.layouts.reach(version);
-            connection
+            },
         };
         connection.post.set(Some(watch.clone()));
         let result = self.attempts(&connection, request, watch);
@@ -213,12 +250,7 @@ impl Shared {
             Some(_) if !in_place => Err(self.mixed_up(Outcome::NotApplied)),
             _ => result,
         };
-        if self.is_current(&connection) {
-            let mut idle = locked(&self.idle);
-            if idle.len() < IDLE {
-                idle.push(connection);
-            }
-        }
+        reading.connection = Some(connection);
         result
     }
 
@@ -259,6 +291,8 @@ impl Shared {
     }
 
     fn attempt(&self, connection: &Connection, request: &Request) -> Attempt<Seen> {
+        #[cfg(test)]
+        crate::queue::tests::panic_if_wanted(request);
         let now = request.now;
         let table = request.operation.table();
         if let Operation::TableExists(table) = &request.operation {
@@ -341,11 +375,12 @@ impl Shared {
 
     /// Takes out connections that nobody uses.
     fn take_unused(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Connection> {
-        let mut idle = locked(&self.idle);
-        let mut taken: Vec<_> = idle
+        let mut pool = locked(&self.pool);
+        let mut taken: Vec<_> = pool
+            .idle
             .extract_if(.., |connection| wanted(connection))
             .collect();
-        drop(idle);
+        drop(pool);
         let writer = locked(&self.queue)
             .writer
             .take_if(|connection| wanted(connection));
@@ -364,9 +399,10 @@ impl Shared {
     pub fn start_anew(&self) {
         if gate::is_torn() {
             // Closing what another thread was using would take its locks from the parent.
-            mem::forget(mem::take(&mut *locked(&self.idle)));
+            mem::forget(mem::take(&mut locked(&self.pool).idle));
             mem::forget(locked(&self.queue).writer.take());
         }
+        locked(&self.pool).running = 0;
         locked(&self.queue).forget_others();
         locked(&self.readers).forget_others();
     }
@@ -376,23 +412,25 @@ impl Shared {
         drop(self.take_unused(|_| true));
     }
 
+    /// Whether all is done that was asked before the store was closed.
     fn is_over(&self) -> bool {
         let _pass = gate::enter();
-        let queue = locked(&self.queue);
-        !queue.is_led()
-            && queue.waiting() == 0
-            && queue.background.is_none()
+        locked(&self.queue).is_over()
             && locked(&self.readers).is_over()
+            && locked(&self.pool).running == 0
     }
 
-    /// Tells the threads to end when their work is done.
+    /// Lets the threads end when their work is done, and closes the connections that nobody uses. Those in use are closed
+    /// by who uses them.
     fn shut(&self) {
-        self.closed.store(true, Ordering::SeqCst);
         let _pass = gate::enter();
-        if let Some(background) = &locked(&self.queue).background {
-            background.unpark();
-        }
-        locked(&self.readers).wake();
+        locked(&self.readers).close();
+        let mut pool = locked(&self.pool);
+        pool.closed = true;
+        let idle = mem::take(&mut pool.idle);
+        drop(pool);
+        let writer = locked(&self.queue).close();
+        drop((idle, writer));
     }
 }
 
@@ -408,7 +446,7 @@ impl Store for SqliteStore {
     }
 
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
-        self.0.check_usable()?;
+        self.0.check_whole()?;
         self.0.carry_out(request, interrupt)
     }
 
@@ -417,7 +455,7 @@ impl Store for SqliteStore {
         requests: &[Arc<Request>],
         interrupt: &'static dyn Interrupt,
     ) -> Vec<Result<Reply>> {
-        match self.0.check_usable() {
+        match self.0.check_whole() {
             Ok(()) => self.0.carry_out_all(requests, interrupt),
             Err(error) => error.of_all(requests.len()),
         }
@@ -440,8 +478,6 @@ impl Store for SqliteStore {
             }
             pause(CLOSING);
         }
-        let _pass = gate::enter();
-        self.0.let_go();
     }
 
     fn before_fork(&self) {

@@ -3,15 +3,17 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, MutexGuard};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use mintkey_store::{Done, Error, ErrorKind, Outcome, Request, Ticket};
+use mintkey_store::store::Never;
+use mintkey_store::{Delivery, Done, Error, ErrorKind, Outcome, Request, Submission, Ticket};
 
-use crate::gate::{self, locked};
-use crate::queue::{Entry, GROUP};
+use crate::entry::Entry;
+use crate::gate::{self, Pass, locked};
+use crate::queue::{GROUP, Queue};
 use crate::store::Shared;
 use crate::watch::{Watch, pause};
 
@@ -38,9 +40,11 @@ pub fn is_worker() -> bool {
 /// The reads that wait, and the threads that carry them out.
 #[derive(Default)]
 pub struct Readers {
-    waiting: VecDeque<Arc<Entry>>,
+    waiting: VecDeque<(Arc<Request>, Submission)>,
     idle: Vec<Thread>,
     alive: usize,
+    /// The store is closed: what waits is carried out, then the threads end.
+    closed: bool,
 }
 
 impl Readers {
@@ -56,69 +60,72 @@ impl Readers {
         self.alive == 0 && self.waiting.is_empty()
     }
 
-    /// Wakes everybody, to end.
-    pub fn wake(&self) {
+    /// Lets the threads end.
+    pub fn close(&mut self) {
+        self.closed = true;
         self.idle.iter().for_each(Thread::unpark);
-    }
-}
-
-struct Submitted(Arc<Entry>);
-
-impl Ticket for Submitted {
-    fn withdraw(&self) -> bool {
-        self.0.withdraw()
     }
 }
 
 /// Takes a request and returns at once.
 pub fn submit(shared: &Arc<Shared>, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-    let write = shared.writes(&request);
-    let entry = Arc::new(Entry::of_task(request, done));
-    let refused = match shared.check_usable() {
-        Err(error) => Some(error),
-        Ok(()) if write => submit_write(shared, &entry),
-        Ok(()) => submit_read(shared, &entry),
+    let submission = Submission::new(done);
+    let ticket = submission.ticket();
+    let refused = match shared.check_whole() {
+        Err(error) => Some(submission.answer(Err(error))),
+        Ok(()) if shared.writes(&request) => submit_write(shared, request, submission),
+        Ok(()) => submit_read(shared, request, submission),
     };
-    if let Some(error) = refused
-        && entry.take()
-        && let Some(delivery) = entry.answer(Err(error))
-    {
-        delivery.deliver();
-    }
-    Box::new(Submitted(entry))
+    // Here, where no pass is held.
+    drop(refused);
+    ticket
 }
 
-fn submit_write(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Error> {
+fn submit_write(
+    shared: &Arc<Shared>,
+    request: Arc<Request>,
+    submission: Submission,
+) -> Option<Delivery> {
     let _pass = gate::enter();
     let mut queue = locked(&shared.queue);
+    if queue.closed {
+        return Some(submission.answer(Err(Error::closed(&shared.config.address))));
+    }
     if let Some(background) = &queue.background {
         background.unpark();
     } else {
         let own = Arc::clone(shared);
         match spawn("mintkey-writer", move || write(&own)) {
             Ok(thread) => queue.background = Some(thread),
-            Err(error) => return Some(error),
+            Err(error) => return Some(submission.answer(Err(error))),
         }
     }
-    queue.push(Arc::clone(entry));
+    queue.push(Entry::of_task(request, submission));
     None
 }
 
-fn submit_read(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Error> {
+fn submit_read(
+    shared: &Arc<Shared>,
+    request: Arc<Request>,
+    submission: Submission,
+) -> Option<Delivery> {
     let _pass = gate::enter();
     let mut readers = locked(&shared.readers);
+    if readers.closed {
+        return Some(submission.answer(Err(Error::closed(&shared.config.address))));
+    }
     if let Some(idle) = readers.idle.pop() {
         idle.unpark();
     } else if readers.alive < READERS {
         let own = Arc::clone(shared);
         match spawn("mintkey-reader", move || read(&own)) {
             Ok(_) => readers.alive += 1,
-            Err(error) if readers.alive == 0 => return Some(error),
+            Err(error) if readers.alive == 0 => return Some(submission.answer(Err(error))),
             // Those who are there will do.
             Err(_) => {}
         }
     }
-    readers.waiting.push_back(Arc::clone(entry));
+    readers.waiting.push_back((request, submission));
     None
 }
 
@@ -140,41 +147,54 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread, Err
         })
 }
 
+/// Does a worker's work until it is done. After a panic, which is a defect, the thread goes on: the requests that were
+/// in its hands have been answered by their drop, and the store stays usable.
+fn persist(mut work: impl FnMut()) {
+    while catch_unwind(AssertUnwindSafe(&mut work)).is_err() {}
+}
+
 /// The life of the writing thread.
 fn write(shared: &Shared) {
-    loop {
-        let pass = gate::enter();
-        let mut queue = locked(&shared.queue);
-        if queue.is_led() || queue.waiting() == 0 {
-            if shared.closed.load(Ordering::SeqCst) && queue.waiting() == 0 {
-                queue.background = None;
-                return;
-            }
-            drop(queue);
-            drop(pass);
-            thread::park();
-            continue;
-        }
-        if queue.waiting() < 2 && queue.carried < 2 {
-            let connection = queue.lead();
-            drop(queue);
-            let mut watch = Watch::new(None, Some(shared.config.timeout));
-            // Whatever failed was said to those whom it concerns.
-            let _ = shared.lead(None, connection, &mut watch, pass);
-            continue;
+    persist(|| while write_once(shared) {});
+}
+
+/// Waits for something to write, and writes it. False: the store is closed.
+fn write_once(shared: &Shared) -> bool {
+    let pass = gate::enter();
+    let mut queue = locked(&shared.queue);
+    if queue.is_led() || queue.waiting() == 0 {
+        let over = queue.closed && queue.waiting() == 0;
+        if over {
+            queue.background = None;
         }
         drop(queue);
         drop(pass);
-        gather(shared);
-        let pass = gate::enter();
-        let mut queue = locked(&shared.queue);
-        if !queue.is_led() && queue.waiting() > 0 {
-            let connection = queue.lead();
-            drop(queue);
-            let mut watch = Watch::new(None, Some(shared.config.timeout));
-            let _ = shared.lead(None, connection, &mut watch, pass);
+        if !over {
+            thread::park();
         }
+        return !over;
     }
+    if queue.waiting() < 2 && queue.carried < 2 {
+        lead(shared, queue, pass);
+        return true;
+    }
+    drop(queue);
+    drop(pass);
+    gather(shared);
+    let pass = gate::enter();
+    let queue = locked(&shared.queue);
+    if !queue.is_led() && queue.waiting() > 0 {
+        lead(shared, queue, pass);
+    }
+    true
+}
+
+fn lead(shared: &Shared, mut queue: MutexGuard<'_, Queue>, pass: Pass) {
+    let connection = queue.lead();
+    drop(queue);
+    let mut watch = Watch::new(None, Some(shared.config.timeout));
+    // Whatever failed was said to those whom it concerns.
+    let _ = shared.lead(None, connection, &mut watch, pass);
 }
 
 /// Waits until a crowd has come together: many tasks that save at once then share one commit.
@@ -224,34 +244,33 @@ impl Crowd {
 
 /// The life of a reading thread.
 fn read(shared: &Shared) {
-    loop {
-        let pass = gate::enter();
-        let mut readers = locked(&shared.readers);
-        let own = thread::current().id();
-        readers.idle.retain(|thread| thread.id() != own);
-        let Some(entry) = readers.waiting.pop_front() else {
-            if shared.closed.load(Ordering::SeqCst) {
-                readers.alive -= 1;
-                return;
-            }
-            readers.idle.push(thread::current());
-            drop(readers);
-            drop(pass);
-            thread::park();
-            continue;
-        };
+    persist(|| while read_once(shared) {});
+}
+
+/// Waits for something to read, and reads it. False: the store is closed.
+fn read_once(shared: &Shared) -> bool {
+    let pass = gate::enter();
+    let mut readers = locked(&shared.readers);
+    let own = thread::current().id();
+    readers.idle.retain(|thread| thread.id() != own);
+    let Some((request, submission)) = readers.waiting.pop_front() else {
+        if readers.closed {
+            readers.alive -= 1;
+            return false;
+        }
+        readers.idle.push(thread::current());
         drop(readers);
         drop(pass);
-        if entry.take() {
-            let answer = shared.carry_out(&entry.request, &mintkey_store::store::Never);
-            let pass = gate::enter();
-            let delivery = entry.answer(answer);
-            drop(pass);
-            if let Some(delivery) = delivery {
-                delivery.deliver();
-            }
-        }
+        thread::park();
+        return true;
+    };
+    drop(readers);
+    drop(pass);
+    if submission.begin() {
+        let answer = shared.carry_out(&request, &Never);
+        submission.answer(answer).deliver();
     }
+    true
 }
 
 #[cfg(test)]

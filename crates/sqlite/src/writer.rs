@@ -52,6 +52,8 @@ impl<'a> Transaction<'a> {
 
     /// Carries one request out. A refused one has changed nothing.
     pub fn perform(&mut self, request: &Request) -> Attempt<Reply> {
+        #[cfg(test)]
+        crate::queue::tests::panic_if_wanted(request);
         let now = request.now;
         self.now = self.now.max(now);
         match &request.operation {

@@ -68,15 +68,12 @@ impl Submission {
 
 impl Drop for Submission {
     fn drop(&mut self) {
-        let (done, error) = match self.end() {
-            State::Waiting(done) => (
-                done,
-                lost("before it began the request", Outcome::NotApplied),
-            ),
-            State::Begun(done) => (done, lost("in the middle of the request", Outcome::Unknown)),
+        let (done, begun) = match self.end() {
+            State::Waiting(done) => (done, false),
+            State::Begun(done) => (done, true),
             State::Over => return,
         };
-        drop(Delivery(Some((done, Err(error)))));
+        drop(Delivery(Some((done, Err(lost(begun))))));
     }
 }
 
@@ -121,7 +118,14 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn lost(when: &str, outcome: Outcome) -> Error {
+/// The error of a request that an engine lost: by a panic, as a rule.
+#[must_use]
+pub fn lost(begun: bool) -> Error {
+    let (when, outcome) = if begun {
+        ("in the middle of the request", Outcome::Unknown)
+    } else {
+        ("before it began the request", Outcome::NotApplied)
+    };
     Error::new(
         ErrorKind::Unavailable(outcome),
         format!(

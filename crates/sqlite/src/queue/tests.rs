@@ -1,17 +1,41 @@
 //! How many commits a crowd needs, and what a failed one does.
 
-use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::channel;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use mintkey_store::store::Never;
-use mintkey_store::{Guard, Item, KeyAttribute, KeyKind, Operation, Put, Row, Store, Table, Value};
+use mintkey_store::{
+    Get, Guard, Item, Key, KeyAttribute, KeyKind, KeyValue, Operation, Put, Row, Store, Submission,
+    Table, Value,
+};
 
 use super::*;
 use crate::config::Config;
 use crate::store::SqliteStore;
 
-fn put(key: &str) -> Request {
-    let table = Table {
+/// A request that panics in the middle of its transaction, as a defect would.
+const DEFECT: &str = "defect";
+
+pub fn panic_if_wanted(request: &Request) {
+    assert!(request.operation.key() != Some(key(DEFECT)), "{DEFECT}");
+}
+
+/// Before a transaction can begin, if the database is called like that.
+pub fn panic_if_asked_to_begin(shared: &Shared) {
+    assert!(!shared.config.address.ends_with(DEFECT), "{DEFECT}");
+}
+
+fn key(id: &str) -> Key {
+    Key {
+        partition: KeyValue::String(id.into()),
+        sort: None,
+    }
+}
+
+fn things() -> Arc<Table> {
+    Arc::new(Table {
         name: "things".into(),
         model: "Thing".into(),
         partition: KeyAttribute {
@@ -22,14 +46,27 @@ fn put(key: &str) -> Request {
         ttl: None,
         indexes: Vec::new(),
         unique: Vec::new(),
-    };
+    })
+}
+
+fn put(key: &str) -> Request {
     let item = Item::from_pairs(vec![("id".into(), Value::from(key))]);
     let put = Put {
-        table: Arc::new(table),
+        table: things(),
         item: Arc::new(item),
         guard: Guard::default(),
     };
     Request::new(0, Operation::Put(put))
+}
+
+fn get(id: &str) -> Request {
+    let get = Get {
+        table: things(),
+        key: key(id),
+        attributes: None,
+        consistent: true,
+    };
+    Request::new(0, Operation::Get(get))
 }
 
 /// A store on a file that counts its commits, or refuses them.
@@ -173,7 +210,7 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     let connection = begin(shared, connection, &mut watch);
     let (sender, receiver) = channel();
     let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
-    let entry = Arc::new(Entry::of_task(Arc::new(put("other")), done));
+    let entry = Entry::of_task(Arc::new(put("other")), Submission::new(done));
     assert!(entry.take());
     let carried = shared.carry(&connection, Some(&put("slow")), &[entry], &watch);
     let (own, deliveries) = carried.unwrap();
@@ -202,6 +239,7 @@ fn a_panic_passes_the_lead_on() {
         let _lead = Lead {
             shared: store.shared(),
             connection: None,
+            took: false,
         };
         panic!("as a mistake in this crate would");
     }));
@@ -240,5 +278,136 @@ fn a_commit_whose_log_is_lost_counts_once_whether_it_was_copied_or_not() {
         assert_eq!(commits.load(Ordering::SeqCst), 1);
         let again = store.execute(&only, &Never).unwrap_err();
         assert_eq!(again.kind, ErrorKind::KeyCollision);
+    }
+}
+
+fn submit(store: &SqliteStore, request: Request) -> Receiver<Result<Reply>> {
+    let (sender, receiver) = channel();
+    let done = Box::new(move |answer: Result<Reply>| drop(sender.send(answer)));
+    store.submit(Arc::new(request), done);
+    receiver
+}
+
+/// What was answered; a request that nobody answers is a failure, not a wait without end.
+fn answer(receiver: &Receiver<Result<Reply>>) -> std::result::Result<(), ErrorKind> {
+    let answer = receiver.recv_timeout(Duration::from_secs(60)).unwrap();
+    answer.map(drop).map_err(|error| error.kind)
+}
+
+const UNKNOWN: std::result::Result<(), ErrorKind> = Err(ErrorKind::Unavailable(Outcome::Unknown));
+
+/// Closes the store, which must not wait for a thread that is gone.
+fn close(store: SqliteStore) {
+    let (sender, closed) = channel();
+    thread::spawn(move || {
+        store.close(&Never);
+        sender.send(store).unwrap();
+    });
+    let store = closed.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(
+        store.execute(&get("first"), &Never).unwrap_err().kind,
+        ErrorKind::Configuration
+    );
+}
+
+#[test]
+fn after_a_panic_of_the_writing_thread_all_are_answered_and_the_store_goes_on() {
+    let (_folder, store, _) = counting(false);
+    for _ in 0..3 {
+        let crowd: Vec<_> = (0..9)
+            .map(|number| submit(&store, put(if number == 4 { DEFECT } else { "other" })))
+            .collect();
+        let answers: Vec<_> = crowd.iter().map(answer).collect();
+        assert_eq!(answers[4], UNKNOWN);
+        // In one transaction with that one, or before or after it.
+        let is_fine = |answer| matches!(answer, Ok(()) | Err(ErrorKind::Unavailable(_)));
+        assert!(answers.iter().copied().all(is_fine), "{answers:?}");
+        assert_eq!(answer(&submit(&store, put("after"))), Ok(()));
+        store.execute(&put("after"), &Never).unwrap();
+    }
+    close(store);
+}
+
+#[test]
+fn a_panic_of_a_thread_that_leads_answers_those_whom_it_carries() {
+    let (_folder, store, _) = counting(false);
+    let store = &store;
+    // This thread leads, so that all others gather behind it.
+    let connection = locked(&store.shared().queue).lead();
+    thread::scope(|scope| {
+        let waiting = || locked(&store.shared().queue).waiting();
+        let defect = scope.spawn(|| {
+            let carried = catch_unwind(AssertUnwindSafe(|| store.execute(&put(DEFECT), &Never)));
+            carried.is_err()
+        });
+        while waiting() < 1 {
+            thread::yield_now();
+        }
+        let thread = scope.spawn(|| store.execute(&put("thread"), &Never));
+        while waiting() < 2 {
+            thread::yield_now();
+        }
+        let task = submit(store, put("task"));
+        // The lead goes to the thread that waits longest.
+        drop(Lead {
+            shared: store.shared(),
+            connection,
+            took: false,
+        });
+        assert!(defect.join().unwrap(), "the panic goes to its caller");
+        assert_eq!(answer(&task), UNKNOWN);
+        assert_eq!(
+            thread.join().unwrap().map_err(|error| error.kind).map(drop),
+            UNKNOWN
+        );
+    });
+    for id in ["thread", "task", "first"] {
+        let found = store.execute(&get(id), &Never).unwrap();
+        assert_eq!(matches!(found, Reply::Item(Some(_))), id == "first", "{id}");
+    }
+    store.execute(&put("after"), &Never).unwrap();
+}
+
+#[test]
+fn after_a_panic_of_reading_threads_all_are_answered_and_the_store_goes_on() {
+    let (_folder, store, _) = counting(false);
+    for _ in 0..3 {
+        let defects: Vec<_> = (0..8).map(|_| submit(&store, get(DEFECT))).collect();
+        for defect in &defects {
+            assert_eq!(answer(defect), UNKNOWN);
+        }
+        assert_eq!(answer(&submit(&store, get("first"))), Ok(()));
+    }
+    close(store);
+}
+
+#[test]
+fn requests_are_answered_even_if_no_transaction_can_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:///{}/{DEFECT}", folder.path().display());
+    let store = SqliteStore::new(Config::parse(&url).unwrap());
+    for _ in 0..3 {
+        let crowd: Vec<_> = (0..9).map(|_| submit(&store, put("a"))).collect();
+        for request in &crowd {
+            let never_begun = ErrorKind::Unavailable(Outcome::NotApplied);
+            assert_eq!(answer(request), Err(never_begun));
+        }
+    }
+    close(store);
+}
+
+#[test]
+fn an_answer_that_panics_stops_no_other_and_no_worker() {
+    for request in [put, get] {
+        let (_folder, store, _) = counting(false);
+        for _ in 0..3 {
+            let done = Box::new(|_: Result<Reply>| panic!("as a callback would"));
+            store.submit(Arc::new(request("first")), done);
+            let others: Vec<_> = (0..9).map(|_| submit(&store, request("first"))).collect();
+            for other in &others {
+                assert_eq!(answer(other), Ok(()));
+            }
+        }
+        close(store);
     }
 }

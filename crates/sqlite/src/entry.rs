@@ -1,0 +1,141 @@
+//! A request that waits for a leader: a thread's, which is parked meanwhile, or a submitted one.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, Thread, ThreadId};
+
+use mintkey_store::{Delivery, Reply, Request, Result, Submission, submission};
+
+use crate::gate::locked;
+
+/// Nobody has begun it.
+const WAITING: u8 = 0;
+/// A leader has it.
+const TAKEN: u8 = 1;
+/// It was given up before anybody began it.
+const WITHDRAWN: u8 = 2;
+/// Its thread is the next leader.
+pub const LEADING: u8 = 3;
+/// Its answer is there.
+pub const ANSWERED: u8 = 4;
+
+/// A request in the queue. Dropping it answers it, if it was not answered, withdrawn, or handed back to its thread.
+pub struct Entry {
+    pub request: Arc<Request>,
+    whose: Whose,
+}
+
+enum Whose {
+    /// A thread's that is parked until it is woken.
+    Thread(Arc<Parked>),
+    /// Submitted: the answer is passed on.
+    Task(Submission),
+}
+
+/// What a thread and its request in the queue share.
+pub struct Parked {
+    thread: Thread,
+    stage: AtomicU8,
+    answer: Mutex<Option<Result<Reply>>>,
+}
+
+impl Parked {
+    /// How far the request is.
+    pub fn stage(&self) -> u8 {
+        self.stage.load(Ordering::SeqCst)
+    }
+
+    /// Gives the request up, unless somebody has begun it.
+    pub fn withdraw(&self) -> bool {
+        self.step(WAITING, WITHDRAWN)
+    }
+
+    /// The answer, once it is there.
+    pub fn answer(&self) -> Result<Reply> {
+        let answer = locked(&self.answer).take();
+        answer.unwrap_or_else(|| Err(submission::lost(true)))
+    }
+
+    fn step(&self, from: u8, to: u8) -> bool {
+        self.stage
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+}
+
+impl Entry {
+    /// The request of the calling thread, and what that waits with.
+    pub fn of_thread(request: Arc<Request>) -> (Self, Arc<Parked>) {
+        let parked = Arc::new(Parked {
+            thread: thread::current(),
+            stage: AtomicU8::new(WAITING),
+            answer: Mutex::new(None),
+        });
+        let whose = Whose::Thread(Arc::clone(&parked));
+        (Self { request, whose }, parked)
+    }
+
+    /// A submitted request.
+    pub const fn of_task(request: Arc<Request>, submission: Submission) -> Self {
+        let whose = Whose::Task(submission);
+        Self { request, whose }
+    }
+
+    /// Whether a thread waits for it.
+    pub const fn is_of_thread(&self) -> bool {
+        matches!(self.whose, Whose::Thread(_))
+    }
+
+    /// Begins it, unless it was withdrawn.
+    pub fn take(&self) -> bool {
+        match &self.whose {
+            Whose::Thread(parked) => parked.step(WAITING, TAKEN),
+            Whose::Task(submission) => submission.begin(),
+        }
+    }
+
+    /// Makes its thread the next leader, if it has one that still waits.
+    pub fn is_to_lead(&self) -> bool {
+        matches!(&self.whose, Whose::Thread(parked) if parked.step(WAITING, LEADING))
+    }
+
+    /// The thread that waits for it.
+    pub fn thread(&self) -> Option<ThreadId> {
+        match &self.whose {
+            Whose::Thread(parked) => Some(parked.thread.id()),
+            Whose::Task(_) => None,
+        }
+    }
+
+    /// Wakes the thread that waits for it.
+    pub fn wake(&self) {
+        if let Whose::Thread(parked) = &self.whose {
+            parked.thread.unpark();
+        }
+    }
+
+    /// Answers a request that was begun. What has to be delivered, the caller delivers without a pass.
+    pub fn answer(&self, answer: Result<Reply>) -> Option<Delivery> {
+        match &self.whose {
+            Whose::Thread(parked) => {
+                *locked(&parked.answer) = Some(answer);
+                parked.stage.store(ANSWERED, Ordering::SeqCst);
+                parked.thread.unpark();
+                None
+            }
+            Whose::Task(submission) => Some(submission.answer(answer)),
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // A submission answers by itself.
+        if let Whose::Thread(parked) = &self.whose {
+            let begun = parked.step(TAKEN, TAKEN);
+            if begun || parked.step(WAITING, TAKEN) {
+                self.answer(Err(submission::lost(begun)));
+            }
+        }
+    }
+}
