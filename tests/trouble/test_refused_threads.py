@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from tests.behaviour.conftest import redis_prefix
@@ -121,3 +123,14 @@ def test_a_store_that_cannot_start_its_thread(port):
 
 def test_a_redis_store_that_cannot_start_its_thread():
     run(STARTING, redis_prefix("refused threads"))
+
+
+def test_sqlite_in_memory_that_cannot_start_its_thread():
+    run(STARTING, "sqlite://")
+
+
+def test_an_sqlite_file_whose_threads_cannot_start():
+    # Not below tmp_path, whose folders only their owner may enter: root becomes another user here.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        run(STARTING, f"sqlite:///{folder}/test.db")
