@@ -300,6 +300,11 @@ def store_named(name: str) -> Store:
     store = _named.get(name)
     if store is not None:
         return store
+    if "://" in name:
+        # Not shown: a URL may hold a password.
+        raise ConfigurationError(
+            "ModelConfig(store=…) takes a store or its name, not a URL: store = connect(url, name=…) first"
+        )
     if name != _DEFAULT:
         raise ConfigurationError(f"no store is connected under the name {name!r}: connect(url, name={name!r}) first")
     with _naming:

@@ -254,7 +254,13 @@ fn key_names(operation: &Operation) -> (String, Option<String>) {
 fn open(url: &str) -> Result<Arc<dyn mintkey_store::Store>, Error> {
     const KNOWN: &str = "sqlite:///file.db for a file, sqlite:// for memory, redis://host:6379/0 for a Redis \
                          server, redis-cluster://host:6379 for a Cluster, dynamodb://region for DynamoDB";
-    match url.split_once("://").map(|(scheme, _)| scheme) {
+    // Anything else before the "://" is no scheme, and may be a part of a password.
+    let is_scheme = |text: &&str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    match scheme.filter(is_scheme) {
         Some("sqlite") => mintkey_sqlite::open(url),
         Some("dynamodb") => mintkey_dynamodb::open(url),
         Some("redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "unix") => {

@@ -287,7 +287,7 @@ fn reports_agree_with_what_is_stored_in_a_cluster() {
                     acts,
                     0.3,
                     |_, _| (),
-                )
+                );
             });
         }
     });

@@ -37,9 +37,9 @@ impl Config {
     /// Reads an address.
     pub fn parse(url: &str) -> Result<Self> {
         let Some(rest) = url.strip_prefix(SCHEME) else {
-            return Err(Error::configuration(format!(
-                "{url:?} is no SQLite address: write sqlite:///shop.db for a file, sqlite:// for memory"
-            )));
+            return Err(Error::configuration(
+                "this is no SQLite address: write sqlite:///shop.db for a file, sqlite:// for memory",
+            ));
         };
         let (location, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let mut config = Self {
@@ -134,10 +134,11 @@ fn path(url: &str, location: &str) -> Result<Option<PathBuf>> {
         )));
     }
     let Some(file) = location.strip_prefix('/') else {
-        return Err(Error::configuration(format!(
-            "{url:?} names a host, and SQLite has none: write sqlite:///{location} for a file beside the \
-             working directory, sqlite:////{location} for an absolute path"
-        )));
+        // Not shown: only an address of this kind can hold a password.
+        return Err(Error::configuration(
+            "this SQLite address names a host, and SQLite has none: write sqlite:///shop.db for a file in the working \
+             directory, sqlite:////path/shop.db for an absolute path",
+        ));
     };
     let file = decode(url, file)?;
     if file.is_empty() || file.ends_with('/') || file.contains('\0') {
@@ -160,4 +161,28 @@ fn decode(url: &str, text: &str) -> Result<String> {
         Error::configuration(format!("{url:?}: {text:?} does not decode to UTF-8")).caused_by(error)
     })?;
     Ok(decoded.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// There is no place for a secret: an address with a login is refused, and not shown.
+        #[test]
+        fn a_login_is_refused_and_not_shown(
+            secret in "(64738|HUSH|[a-z]{0,2})[@/#:%?&=,+]{0,2}HUSH[!-~]{0,6}",
+            scheme in "sqlite|sqlite3",
+            user in "me:|:|me",
+            rest in "host/shop.db|/shop.db||host\\?sync=bad",
+        ) {
+            let url = format!("{scheme}://{user}{secret}@{rest}");
+            let error = Config::parse(&url).unwrap_err();
+            prop_assert_eq!(error.kind, mintkey_store::ErrorKind::Configuration);
+            let shown = error.message.contains("HUSH") || error.message.contains("64738");
+            prop_assert!(!shown, "{} of {}", error.message, url);
+        }
+    }
 }
