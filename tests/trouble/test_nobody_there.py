@@ -168,7 +168,7 @@ async def test_a_proxy_that_answers_instead(do, tmp_path):
         raised = await every_way(do)
         for error in raised:
             assert isinstance(error, StoreUnavailable)
-            assert "the answer is not DynamoDB's (status " in str(error) or "the server failed (status " in str(error)
+            assert "the response is not DynamoDB's (status " in str(error) or "the server failed (status " in str(error)
         # The sixth looks whether the table is there before it changes anything.
         unknown = [error.outcome == "unknown" for error in raised]
         assert unknown == [True, True, False, True, True, False, False, False, False]

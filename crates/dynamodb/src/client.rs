@@ -1,42 +1,33 @@
-//! Sends one call to the service: signed, in its time, again where that is right.
+//! Sends calls to the server: signed, within the deadline, and again where a retry is safe.
 
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::Write as _;
+use std::result;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use mintkey_store::{Error, Notes, Result};
+use mintkey_store::{Error, Key, Notes, Result, Table};
 
-use crate::aws::credentials::{self, Identity};
-use crate::aws::retry;
+use crate::aws::credentials::identity::Identity;
+use crate::aws::credentials::remote::Lookup;
 use crate::aws::signing::Signing;
-use crate::aws::time;
+use crate::aws::{retry, time};
 use crate::config::Config;
-use crate::store::Inner;
+use crate::shared::Shared;
+use crate::transport::Transport;
+use crate::transport::error::{Cause, TransportError};
 use crate::transport::http::{self, Response};
-use crate::transport::{Fault, Link, Why};
-use crate::wire::errors::{self, Class, Failure, Progress, Refusal};
+use crate::wire::errors::{self, Class, ErrorContext, Failure, Progress, Refusal};
 use crate::wire::json::Parser;
 
+/// The prefix of an operation in the header `x-amz-target`.
 const API: &str = "DynamoDB_20120810.";
-/// Clocks further apart than this make signatures invalid.
-const SKEW: i64 = 4 * 60;
+/// Signatures are not valid if the clocks differ by more, in seconds.
+const MAX_CLOCK_SKEW: i64 = 4 * 60;
 
-/// What may be done when nobody knows whether a call was carried out.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Repeat {
-    /// It changes nothing: again.
-    Read,
-    /// Twice is as good as once: again.
-    Write,
-    /// Not again.
-    Never,
-}
-
-/// The entries that answers of success have. An answer that has others, and a head that anybody may send, is another
-/// service's.
+/// The entries of successful responses. A response with another entry, and without headers of DynamoDB, is not its.
 const ENTRIES: [&str; 15] = [
     "Attributes",
     "ConsumedCapacity",
@@ -55,66 +46,88 @@ const ENTRIES: [&str; 15] = [
     "UnprocessedKeys",
 ];
 
-/// An answer of success.
-pub struct Answer<'a> {
+/// What a call does, which decides whether it is sent again when it may have been carried out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// It changes nothing: it is sent again.
+    None,
+    /// Twice has the same effect as once: it is sent again.
+    Idempotent,
+    /// Twice may have another effect: it is not sent again.
+    Once,
+}
+
+/// A successful response.
+pub struct Output<'a> {
     config: &'a Config,
     progress: &'a Cell<Progress>,
     identity: Arc<Identity>,
     response: Response,
-    repeat: Repeat,
+    effect: Effect,
 }
 
-/// One request to the store: its calls share a deadline, and what is known of their effect.
-pub struct Session<'a, L> {
-    pub inner: &'a Inner,
-    pub link: &'a L,
+/// Sends the calls of one request of the contract.
+pub struct Client<'a, T> {
+    pub shared: &'a Shared,
+    pub transport: &'a T,
     pub notes: &'a Notes,
+    /// When the next call must have ended.
     pub deadline: Cell<Instant>,
     /// What the request has done so far.
     pub progress: Cell<Progress>,
 }
 
-impl<'a, L: Link> Session<'a, L> {
-    /// A session that begins now.
-    pub fn new(inner: &'a Inner, link: &'a L, notes: &'a Notes) -> Self {
+impl<'a, T: Transport> Client<'a, T> {
+    /// A client for a request that begins now.
+    pub fn new(shared: &'a Shared, transport: &'a T, notes: &'a Notes) -> Self {
         Self {
-            inner,
-            link,
+            shared,
+            transport,
             notes,
-            deadline: Cell::new(Instant::now() + inner.config.timeout),
+            deadline: Cell::new(Instant::now() + shared.config.timeout),
             progress: Cell::new(Progress::Nothing),
         }
     }
 
-    /// A session for a part of the same request that begins now.
-    pub fn anew(&self) -> Self {
-        let session = Self::new(self.inner, self.link, self.notes);
-        session.progress.set(self.progress.get());
-        session
+    /// A client for a part of the same request that begins now.
+    pub fn part(&self) -> Self {
+        let part = Self::new(self.shared, self.transport, self.notes);
+        part.progress.set(self.progress.get());
+        part
     }
 
-    /// Gives the next call the whole time again.
-    pub fn restart(&self) {
+    /// Gives the next call the full timeout.
+    pub fn restart_deadline(&self) {
         self.deadline
-            .set(Instant::now() + self.inner.config.timeout);
+            .set(Instant::now() + self.shared.config.timeout);
     }
 
-    /// Sends a call until it is answered, refused, or must not be sent again.
+    /// Words errors about a table, or about one of its rows.
+    pub const fn errors<'b>(&'b self, table: &'b Table, key: Option<&'b Key>) -> ErrorContext<'b> {
+        ErrorContext {
+            config: &self.shared.config,
+            table,
+            key,
+            progress: &self.progress,
+        }
+    }
+
+    /// Sends a call until it succeeds, fails, or must not be sent again.
     pub async fn call(
         &self,
         operation: &str,
         body: &str,
-        repeat: Repeat,
-    ) -> std::result::Result<Answer<'_>, Failure> {
-        let config = &self.inner.config;
-        let metered = self.notes.is_metered() && tells_capacity(operation);
-        let asking;
+        effect: Effect,
+    ) -> result::Result<Output<'_>, Failure> {
+        let config = &self.shared.config;
+        let metered = self.notes.is_metered() && returns_capacity(operation);
+        let with_capacity;
         let body = if metered {
-            asking = format!(
+            with_capacity = format!(
                 "{},\"ReturnConsumedCapacity\":\"TOTAL\"}}",
                 body.strip_suffix('}').unwrap_or(body)
             );
-            &asking
+            &with_capacity
         } else {
             body
         };
@@ -122,58 +135,60 @@ impl<'a, L: Link> Session<'a, L> {
         let mut retries = 0;
         loop {
             let identity = self.identity().await?;
-            let now = time::now() + self.inner.skew.load(Ordering::Relaxed);
+            let now = time::now() + self.shared.clock_skew.load(Ordering::Relaxed);
             let request = self.request(&identity, operation, body, now)?;
-            let endpoint = &self.inner.credentials.place(config)?.endpoint;
-            let exchanged = self.link.exchange(endpoint, &request, self.deadline.get());
-            let failure = match exchanged.await {
-                Ok(response) if response.status == 200 && errors::is_own(&response) => {
-                    self.inner.bucket.refill(retries > 0);
-                    let answer = Answer {
+            let endpoint = &self.shared.credentials.destination(config)?.endpoint;
+            let exchange = self
+                .transport
+                .exchange(endpoint, &request, self.deadline.get());
+            let failure = match exchange.await {
+                Ok(response) if response.status == 200 && errors::may_be_dynamodb(&response) => {
+                    self.shared.retry_tokens.refill(retries > 0);
+                    let output = Output {
                         config,
                         progress: &self.progress,
                         identity,
                         response,
-                        repeat,
+                        effect,
                     };
                     if metered {
-                        answer.note_capacity(self.notes);
+                        output.note_capacity(self.notes);
                     }
-                    return Ok(answer);
+                    return Ok(output);
                 }
                 Ok(response) => {
-                    let refusal = Refusal::read(&response, &identity);
+                    let refusal = Refusal::parse(&response, &identity.secrets());
                     if !corrected && self.correct(&refusal, &identity, &response, now) {
                         corrected = true;
                         continue;
                     }
-                    let (again, failure) = self.refused(refusal, repeat);
-                    if !again {
+                    let (retry, failure) = self.refused(refusal, effect);
+                    if !retry {
                         return Err(failure);
                     }
                     failure
                 }
-                Err(fault) => {
-                    if fault.sent {
-                        self.doubt(repeat);
+                Err(error) => {
+                    if error.sent {
+                        self.doubt(effect);
                     }
-                    let again = !fault.why.is_final() && (!fault.sent || repeat != Repeat::Never);
-                    let failure = self.fault(&fault);
-                    if !again {
+                    let retry = !error.cause.is_final() && (!error.sent || effect != Effect::Once);
+                    let failure = self.broken(&error);
+                    if !retry {
                         return Err(failure);
                     }
                     failure
                 }
             };
-            if retries >= config.retries || !self.inner.bucket.pay() {
+            if retries >= config.retries || !self.shared.retry_tokens.take() {
                 return Err(failure);
             }
-            let pause = self.link.pause(retry::pause(retries), self.deadline.get());
-            if let Err(stop) = pause.await {
-                return Err(match (&failure, &stop.why) {
-                    // Why it had to wait says more than that the time is over.
-                    (Failure::Refused(_), Why::Late) => failure,
-                    _ => self.fault(&stop),
+            let delay = retry::delay(retries);
+            if let Err(stop) = self.transport.pause(delay, self.deadline.get()).await {
+                return Err(match (&failure, &stop.cause) {
+                    // The reason for the retry says more than that the time is over.
+                    (Failure::Refused(_), Cause::Timeout) => failure,
+                    _ => self.broken(&stop),
                 });
             }
             retries += 1;
@@ -182,47 +197,54 @@ impl<'a, L: Link> Session<'a, L> {
 
     /// The credentials for the next attempt.
     async fn identity(&self) -> Result<Arc<Identity>> {
-        let identity = credentials::identity(self).await;
+        let lookup = Lookup {
+            config: &self.shared.config,
+            transport: self.transport,
+            deadline: self.deadline.get(),
+            outcome: self.progress.get().outcome(),
+        };
+        let identity = self.shared.credentials.identity(&lookup).await;
         identity.map_err(|error| match self.progress.get() {
-            Progress::Unsure => errors::interrupted_by(&self.inner.config, error),
+            Progress::Unsure => errors::before_retry(&self.shared.config, error),
             Progress::Nothing | Progress::Earlier => error,
         })
     }
 
-    /// Notes that an attempt may have been carried out.
-    fn doubt(&self, repeat: Repeat) {
-        if repeat != Repeat::Read {
+    /// Records that an attempt may have been carried out.
+    fn doubt(&self, effect: Effect) {
+        if effect != Effect::None {
             self.progress.set(Progress::Unsure);
         }
     }
 
-    /// Notes what a refusal says of the request, and whether another attempt may be made.
-    fn refused(&self, mut refusal: Refusal, repeat: Repeat) -> (bool, Failure) {
-        let again = match refusal.class {
+    /// The failure of a call with an error response, and whether it may be sent again.
+    fn refused(&self, mut refusal: Refusal, effect: Effect) -> (bool, Failure) {
+        let retry = match refusal.class {
             Class::Throttled => {
                 self.notes.throttle();
                 true
             }
             Class::Failed => {
-                self.doubt(repeat);
-                repeat != Repeat::Never
+                self.doubt(effect);
+                effect != Effect::Once
             }
             Class::Foreign => {
-                self.doubt(repeat);
+                self.doubt(effect);
                 false
             }
             _ => false,
         };
         refusal.doubtful = self.progress.get() == Progress::Unsure;
-        (again, Failure::Refused(Box::new(refusal)))
+        (retry, Failure::Refused(Box::new(refusal)))
     }
 
-    fn fault(&self, fault: &Fault) -> Failure {
+    /// The failure of a call without a response.
+    fn broken(&self, error: &TransportError) -> Failure {
         let outcome = self.progress.get().outcome();
-        Failure::Failed(errors::fault(&self.inner.config, fault, outcome))
+        Failure::Failed(errors::transport_error(&self.shared.config, error, outcome))
     }
 
-    /// Mends what a refusal complains about: the credentials, or the clock. True: another attempt may succeed.
+    /// Removes the cause of an error response: expired credentials, or a wrong clock. True: a retry may succeed.
     fn correct(
         &self,
         refusal: &Refusal,
@@ -232,12 +254,26 @@ impl<'a, L: Link> Session<'a, L> {
     ) -> bool {
         match refusal.class {
             Class::Expired => {
-                self.inner.credentials.forget(identity);
+                self.shared.credentials.forget(identity);
                 true
             }
             Class::Signature | Class::Skewed => self.correct_clock(response, signed),
             _ => false,
         }
+    }
+
+    /// Takes over the server's clock, if it differs enough from the time of the signature.
+    fn correct_clock(&self, response: &Response, signed: i64) -> bool {
+        let Some(server) = response.date.as_deref().and_then(time::parse_http) else {
+            return false;
+        };
+        if (server - signed).abs() < MAX_CLOCK_SKEW {
+            return false;
+        }
+        self.shared
+            .clock_skew
+            .store(server - time::now(), Ordering::Relaxed);
+        true
     }
 
     fn request(
@@ -247,23 +283,23 @@ impl<'a, L: Link> Session<'a, L> {
         body: &str,
         now: i64,
     ) -> Result<Vec<u8>> {
-        let place = self.inner.credentials.place(&self.inner.config)?;
-        let stamp = time::basic(now);
+        let destination = self.shared.credentials.destination(&self.shared.config)?;
+        let timestamp = time::basic(now);
         let mut target = String::with_capacity(40);
         let _ = write!(target, "{API}{operation}");
         let mut authorization = String::with_capacity(256);
         let token = identity.token();
         let headers = [
-            ("host", place.authority.as_str()),
-            ("x-amz-date", &stamp),
+            ("host", destination.authority.as_str()),
+            ("x-amz-date", &timestamp),
             ("x-amz-security-token", token.unwrap_or("")),
             ("x-amz-target", &target),
         ];
-        let without = [headers[0], headers[1], headers[3]];
+        let without_token = [headers[0], headers[1], headers[3]];
         let signed = if token.is_some() {
             &headers[..]
         } else {
-            &without[..]
+            &without_token[..]
         };
         identity.authorize(
             &Signing {
@@ -272,8 +308,8 @@ impl<'a, L: Link> Session<'a, L> {
                 query: "",
                 headers: signed,
                 body: body.as_bytes(),
-                time: &stamp,
-                region: &place.region,
+                time: &timestamp,
+                region: &destination.region,
                 service: "dynamodb",
             },
             &mut authorization,
@@ -284,29 +320,15 @@ impl<'a, L: Link> Session<'a, L> {
         all.push(("authorization", &authorization));
         Ok(http::request("POST", "/", &all, body))
     }
-
-    /// Takes the server's clock, if that may be why it refused. True: try again.
-    fn correct_clock(&self, response: &Response, signed: i64) -> bool {
-        let Some(theirs) = response.date.as_deref().and_then(time::parse_http) else {
-            return false;
-        };
-        if (theirs - signed).abs() < SKEW {
-            return false;
-        }
-        self.inner
-            .skew
-            .store(theirs - time::now(), Ordering::Relaxed);
-        true
-    }
 }
 
-/// Whether an operation can tell the capacity units that it takes.
-fn tells_capacity(operation: &str) -> bool {
+/// Whether an operation returns the capacity units that it consumes.
+fn returns_capacity(operation: &str) -> bool {
     operation.ends_with("Item") || matches!(operation, "Query" | "Scan")
 }
 
-impl Answer<'_> {
-    /// Notes the capacity units that the service has counted.
+impl Output<'_> {
+    /// Notes the capacity units that the server has counted.
     fn note_capacity(&self, notes: &Notes) {
         let one = |parser: &mut Parser<'_>| {
             parser.object(|parser, name| {
@@ -318,41 +340,43 @@ impl Answer<'_> {
                 }
             })
         };
-        // What cannot be read is told by whoever reads the rest of the answer.
-        let _ = std::str::from_utf8(&self.response.body)
-            .ok()
-            .and_then(|text| {
-                Parser::new(text).object(|parser, name| match &*name {
-                    "ConsumedCapacity" if parser.is_list() => parser.list(one),
-                    "ConsumedCapacity" => one(parser),
-                    _ => parser.skip(),
-                })
-            });
+        // A body that is not valid is reported where the rest of it is parsed.
+        let text = std::str::from_utf8(&self.response.body).ok();
+        let _ = text.and_then(|text| {
+            Parser::new(text).object(|parser, name| match &*name {
+                "ConsumedCapacity" if parser.is_list() => parser.list(one),
+                "ConsumedCapacity" => one(parser),
+                _ => parser.skip(),
+            })
+        });
     }
 
-    /// Reads the body; `read` is given every entry.
-    pub fn read(
+    /// Parses the body; `parse` gets the name of each entry and parses its value.
+    pub fn parse(
         &self,
-        mut read: impl for<'p> FnMut(&mut Parser<'p>, Cow<'p, str>) -> Option<()>,
+        mut parse: impl for<'p> FnMut(&mut Parser<'p>, Cow<'p, str>) -> Option<()>,
     ) -> Result<()> {
-        let marked = errors::is_marked(&self.response);
+        let any_entry = errors::has_dynamodb_headers(&self.response);
         let text = std::str::from_utf8(&self.response.body).ok();
         text.and_then(|text| {
             Parser::new(text).object(|parser, name| {
-                let known = marked || ENTRIES.contains(&&*name);
-                known.then_some(())?;
-                read(parser, name)
+                if any_entry || ENTRIES.contains(&&*name) {
+                    parse(parser, name)
+                } else {
+                    None
+                }
             })
         })
         .ok_or_else(|| self.unreadable())
     }
 
-    /// The error for an answer that is not one to this call.
+    /// The error for a response that does not belong to the call.
     pub fn unreadable(&self) -> Error {
-        if self.repeat != Repeat::Read {
+        if self.effect != Effect::None {
             self.progress.set(Progress::Unsure);
         }
         let outcome = self.progress.get().outcome();
-        errors::unreadable(self.config, &self.response, &self.identity, outcome)
+        let secrets = self.identity.secrets();
+        errors::unreadable(self.config, &self.response, &secrets, outcome)
     }
 }

@@ -1,65 +1,64 @@
-//! Reads a store's address.
+//! The address of a store: region, endpoint and parameters.
 
+use std::fmt;
 use std::time::Duration;
 
 use mintkey_store::{Error, Result};
 use percent_encoding::percent_decode_str;
 
-use crate::transport::http::Endpoint;
-
 const SCHEME: &str = "dynamodb://";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A day: more is a mistake in the unit.
+/// A day: a longer timeout is a mistake in the unit.
 const LONGEST_TIMEOUT: f64 = 86_400.0;
 const DEFAULT_RETRIES: u32 = 3;
 const MOST_RETRIES: u32 = 100;
 const PARAMETERS: &str =
     "endpoint, profile, table_prefix, timeout, connect_timeout, retries and capacity";
 
-/// What an address says.
+/// The parsed address of a store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The address with the parameters that say which store it is, for messages.
+    /// The address for messages: with the parameters that tell stores apart, without all others.
     pub address: String,
-    /// The region; none: the environment's or the profile's.
+    /// The region; `None`: from the environment or the profile.
     pub region: Option<String>,
-    /// Another server than AWS's.
+    /// The server; `None`: from the environment, or AWS's server in the region.
     pub endpoint: Option<Endpoint>,
-    /// The profile of AWS's files.
+    /// The profile in AWS's files.
     pub profile: Option<String>,
-    /// What stands before every table's name.
+    /// The prefix of all table names.
     pub prefix: String,
-    /// How long a request may take, with all its attempts.
+    /// The time limit of a request with all its attempts.
     pub timeout: Duration,
-    /// How long a connection may take to stand.
+    /// The time limit of connecting.
     pub connect_timeout: Duration,
-    /// How often a request may be sent again.
+    /// The number of retries of a call.
     pub retries: u32,
-    /// Read and write units of new tables; none: on demand.
+    /// Read and write units of new tables; `None`: on demand.
     pub capacity: Option<(u32, u32)>,
 }
 
 impl Config {
-    /// Reads an address.
+    /// Parses an address.
     pub fn parse(url: &str) -> Result<Self> {
         let Some(rest) = url.strip_prefix(SCHEME) else {
             return Err(Error::configuration(
-                "this is no DynamoDB address: write dynamodb://eu-central-1, or \
+                "this is not a DynamoDB address: write dynamodb://eu-central-1, or \
                  dynamodb://us-east-1?endpoint=http://localhost:8000 for a local server",
             ));
         };
         let (region, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let region = region.trim_end_matches('/');
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        // Parts of an address with a login, which may hold a '?' or '&'. A profile may be named like this.
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        // An address with a login may have a '?' or '&' in its secret. The name of a profile may contain '@'.
         let mut parts = rest.split(['?', '&']);
-        let login = parts.any(|part| part.contains('@') && !part.starts_with("profile="));
-        if login || !region.bytes().all(plain) {
-            // Not shown: it may hold a secret.
+        let has_login = parts.any(|part| part.contains('@') && !part.starts_with("profile="));
+        if has_login || !region.bytes().all(allowed) {
+            // The address is not shown: it may contain a secret.
             return Err(Error::configuration(
-                "a DynamoDB address begins with a region, as in dynamodb://eu-central-1, and holds no keys: AWS's own \
-                 chain finds them (environment, profile, role); write ?profile=name for a profile",
+                "a DynamoDB address begins with a region, as in dynamodb://eu-central-1, and contains no credentials: \
+                 AWS's chain finds them (environment, profile, role); write ?profile=name for a profile",
             ));
         }
         let mut config = Self {
@@ -78,7 +77,7 @@ impl Config {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             if seen.contains(&name) {
                 return Err(Error::configuration(format!(
-                    "{}: {name:?} is given twice: leave one out",
+                    "{}: parameter {name:?} is given twice: remove one",
                     config.address
                 )));
             }
@@ -97,9 +96,9 @@ impl Config {
             .as_ref()
             .map(|endpoint| format!("endpoint={endpoint}"));
         let prefix = (!config.prefix.is_empty()).then(|| format!("table_prefix={}", config.prefix));
-        let which: Vec<String> = endpoint.into_iter().chain(prefix).collect();
-        if !which.is_empty() {
-            config.address = format!("{}?{}", config.address, which.join("&"));
+        let shown: Vec<String> = endpoint.into_iter().chain(prefix).collect();
+        if !shown.is_empty() {
+            config.address = format!("{}?{}", config.address, shown.join("&"));
         }
         Ok(config)
     }
@@ -108,7 +107,7 @@ impl Config {
         let address = self.address.clone();
         let wrong = |wanted: &str| {
             Error::configuration(format!(
-                "{address}: {name}={value} is not possible: {name} is {wanted}"
+                "{address}: {name}={value} is not valid: {name} is {wanted}"
             ))
         };
         let seconds = || {
@@ -126,8 +125,8 @@ impl Config {
             }
             "profile" => self.profile = Some(value.to_owned()),
             "table_prefix" => {
-                let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-                if !value.bytes().all(fits) {
+                let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+                if !value.bytes().all(allowed) {
                     return Err(wrong("made of letters, digits, _ . and -"));
                 }
                 value.clone_into(&mut self.prefix);
@@ -148,11 +147,110 @@ impl Config {
             }
             _ => {
                 return Err(Error::configuration(format!(
-                    "{address}: there is no parameter {name:?}: there are {PARAMETERS}"
+                    "{address}: parameter {name:?} is unknown: the parameters are {PARAMETERS}"
                 )));
             }
         }
         Ok(())
+    }
+}
+
+/// Scheme, host and port of a server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint {
+    /// Whether connections use TLS.
+    pub tls: bool,
+    /// The name or address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// An HTTPS server on its usual port.
+    pub fn https(host: impl Into<String>) -> Self {
+        Self {
+            tls: true,
+            host: host.into(),
+            port: 443,
+        }
+    }
+
+    /// Parses `http://host:port` or `https://host`.
+    pub fn parse(url: &str) -> Result<Self> {
+        Self::split(url).ok_or_else(|| {
+            // The URL is not shown: it may contain a secret.
+            Error::configuration(
+                "the endpoint is not valid: write endpoint=http://localhost:8000 for example, without user, path and \
+                 query",
+            )
+        })
+    }
+
+    fn split(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let tls = match scheme {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(bracketed) => {
+                let (host, port) = bracketed.split_once(']')?;
+                (
+                    host,
+                    port.strip_prefix(':')
+                        .or_else(|| port.is_empty().then_some("")),
+                )
+            }
+            None => match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, Some("")),
+            },
+        };
+        let port = match port? {
+            "" if authority.ends_with(':') => return None,
+            "" if tls => 443,
+            "" => 80,
+            port => port.parse().ok().filter(|port| *port > 0)?,
+        };
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
+        (!host.is_empty() && host.bytes().all(allowed)).then(|| Self {
+            tls,
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    /// The value of the header `host`.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        if self.port == if self.tls { 443 } else { 80 } {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
+    }
+
+    /// Whether the server runs on this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost"
+            || self
+                .host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
     }
 }
 
@@ -163,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_says_where_and_how() {
+    fn an_address_is_parsed() {
         let config = Config::parse(
             "dynamodb://eu-west-1?endpoint=http%3A%2F%2Flocalhost%3A8000&profile=me@dev&table_prefix=t_&timeout=2.5\
              &connect_timeout=1&retries=0&capacity=5,7",
@@ -201,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn an_invalid_address_is_refused() {
         for url in [
             "dynamodb://AKIA:hush@us-east-1",
             "dynamodb://us-east-1?endpoint=http://me:hush@localhost:8000",
@@ -219,5 +317,30 @@ mod tests {
             let error = Config::parse(url).unwrap_err();
             assert_eq!(error.kind, mintkey_store::ErrorKind::Configuration, "{url}");
         }
+    }
+
+    #[test]
+    fn endpoints_are_parsed_and_shown() {
+        for (url, shown) in [
+            ("http://localhost:8000", "http://localhost:8000"),
+            ("https://vpce-1.example/", "https://vpce-1.example"),
+            ("http://[::1]:8000", "http://[::1]:8000"),
+            ("http://127.0.0.1:80", "http://127.0.0.1"),
+        ] {
+            assert_eq!(Endpoint::parse(url).unwrap().to_string(), shown);
+        }
+        for url in [
+            "localhost:8000",
+            "http://",
+            "http://a/b",
+            "http://u:p@h:1",
+            "http://h:",
+            "http://h:0",
+            "http://h:x",
+        ] {
+            assert!(Endpoint::parse(url).is_err(), "{url}");
+        }
+        assert!(Endpoint::parse("http://[::1]").unwrap().is_loopback());
+        assert!(!Endpoint::parse("http://10.0.0.1").unwrap().is_loopback());
     }
 }

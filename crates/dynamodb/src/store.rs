@@ -1,7 +1,9 @@
-//! The store: ways in, what its threads share, closing and forking.
+//! The store: entry points, closing, forking.
 
+use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::result;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mintkey_store::store::Never;
@@ -10,154 +12,145 @@ use mintkey_store::{
     Submission, Ticket,
 };
 
-use crate::aws::credentials::Keeper;
-use crate::aws::retry::Bucket;
 use crate::config::Config;
-use crate::operations::write;
-use crate::transport::blocking::{self, Blocking, Connection};
+use crate::operations;
+use crate::shared::Shared;
+use crate::transport::blocking::Blocking;
 use crate::transport::join_all::join_all;
-use crate::transport::tls::Tls;
-use crate::worker::Background;
+use crate::worker::Worker;
+
+/// A store in `DynamoDB`.
+pub struct DynamoStore(Arc<Generation>);
 
 /// What one process has of a store.
 ///
-/// A child of a fork gets a new one and never touches its parent's, whose locks may be held by
-/// threads that the child does not have. So a fork has to wait for nobody.
-pub struct Inner {
-    pub config: Config,
-    pub credentials: Keeper,
-    pub tls: Tls,
-    pub bucket: Bucket,
-    /// How far the server's clock is ahead of this machine's, in seconds.
-    pub skew: AtomicI64,
-    /// The idle connections of blocking calls.
-    pub pool: Mutex<Vec<Connection>>,
-    background: Mutex<Option<Background>>,
+/// The child of a fork gets a new generation and never touches its parent's, whose locks may be held by threads that the
+/// child does not have. So a fork waits for no lock.
+struct Generation {
+    shared: Arc<Shared>,
+    worker: Mutex<Option<Worker>>,
     closed: AtomicBool,
-    /// The child's, after a fork.
-    next: OnceLock<Arc<Inner>>,
+    /// The generation of the child, after a fork.
+    next: OnceLock<Arc<Self>>,
 }
 
-/// A store in `DynamoDB`.
-pub struct DynamoStore(Arc<Inner>);
-
-/// A lock whose holder can have left nothing half done.
-pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Inner {
-    /// Nothing is open yet.
-    pub fn new(config: Config) -> Self {
+impl Generation {
+    fn new(shared: Shared) -> Self {
         Self {
-            credentials: Keeper::default(),
-            tls: Tls::default(),
-            bucket: Bucket::default(),
-            skew: AtomicI64::new(0),
-            pool: Mutex::default(),
-            background: Mutex::default(),
+            shared: Arc::new(shared),
+            worker: Mutex::default(),
             closed: AtomicBool::new(false),
             next: OnceLock::new(),
-            config,
         }
     }
 
-    /// Whether it is this process's.
-    pub fn is_current(&self) -> bool {
-        self.next.get().is_none()
+    fn address(&self) -> &str {
+        &self.shared.config.address
     }
 
-    /// Whether the store was closed.
-    pub fn is_closed(&self) -> bool {
+    fn worker(&self) -> MutexGuard<'_, Option<Worker>> {
+        // No holder of this lock leaves the worker in an invalid state.
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
 
     fn check_open(&self) -> Result<()> {
         if self.is_closed() {
-            return Err(Error::closed(&self.config.address));
+            return Err(Error::closed(self.address()));
         }
         Ok(())
     }
 
-    fn submit(self: &Arc<Self>, request: &Arc<Request>, done: Done) -> Box<dyn Ticket> {
+    /// The transport of a blocking call.
+    fn transport(&self, interrupt: &'static dyn Interrupt) -> Blocking<'_> {
+        let Shared {
+            config, tls, pool, ..
+        } = &*self.shared;
+        Blocking::new(config, tls, pool, interrupt)
+    }
+
+    fn submit(&self, request: &Arc<Request>, done: Done) -> Box<dyn Ticket> {
         let submission = Submission::new(done);
         let ticket = submission.ticket();
-        if let Err((submission, error)) = self.hand_over(request, submission) {
+        if let Err((submission, error)) = self.enqueue(request, submission) {
             submission.answer(Err(error)).deliver();
         }
         ticket
     }
 
-    /// Gives a request to the thread, which is started where there is none, or where it has ended by a panic.
-    fn hand_over(
-        self: &Arc<Self>,
+    /// Gives a request to the worker, which is started if there is none, or if a panic has ended it.
+    fn enqueue(
+        &self,
         request: &Arc<Request>,
         submission: Submission,
-    ) -> std::result::Result<(), (Submission, Error)> {
-        let mut background = locked(&self.background);
+    ) -> result::Result<(), (Submission, Error)> {
+        let mut worker = self.worker();
         if let Err(closed) = self.check_open() {
             return Err((submission, closed));
         }
-        let submission = match &*background {
+        let submission = match &*worker {
             None => submission,
             Some(running) => match running.submit(Arc::clone(request), submission) {
                 Ok(()) => return Ok(()),
-                Err(back) => back,
+                Err(submission) => submission,
             },
         };
-        let started = match Background::start(Arc::clone(self)) {
-            Ok(started) => background.insert(started),
+        let started = match Worker::start(Arc::clone(&self.shared)) {
+            Ok(started) => worker.insert(started),
             Err(error) => return Err((submission, self.no_thread(error))),
         };
-        // A thread that ends at once has panicked; dropping the submission says so.
+        // If the new thread has ended, dropping the submission reports it.
         drop(started.submit(Arc::clone(request), submission));
         Ok(())
     }
 
-    fn no_thread(&self, error: std::io::Error) -> Error {
+    fn no_thread(&self, error: io::Error) -> Error {
         Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),
             format!(
                 "{}: the thread for awaited requests cannot be started ({error}): {}; allow more threads (ulimit -u, \
                  or the pids limit of the container)",
-                self.config.address,
+                self.address(),
                 Outcome::NotApplied.words()
             ),
         )
         .caused_by(error)
     }
 
-    /// Ends the thread if it has nothing to do.
-    fn rest(&self) {
-        let mut background = locked(&self.background);
-        if background.as_ref().is_some_and(Background::is_idle)
-            && let Some(idle) = background.take()
+    /// Ends the worker if it is idle.
+    fn end_idle_worker(&self) {
+        let mut worker = self.worker();
+        if worker.as_ref().is_some_and(Worker::is_idle)
+            && let Some(idle) = worker.take()
         {
             idle.finish(&Never);
         }
     }
 
-    /// Lets nothing more begin, and gives back the thread that finishes what has.
-    fn shut(&self) -> Option<Background> {
+    /// Refuses new requests, and returns the worker that completes the others.
+    fn close(&self) -> Option<Worker> {
         self.closed.store(true, Ordering::SeqCst);
-        locked(&self.pool).clear();
-        locked(&self.background).take()
+        self.shared.pool.close();
+        self.worker().take()
     }
 }
 
 impl DynamoStore {
-    /// The store that the configuration describes.
+    /// The store of this configuration.
     pub fn new(config: Config) -> Self {
-        Self(Arc::new(Inner::new(config)))
+        Self(Arc::new(Generation::new(Shared::new(config))))
     }
 
-    /// What this process has of it.
-    fn inner(&self) -> &Arc<Inner> {
-        let mut inner = &self.0;
-        while let Some(next) = inner.next.get() {
-            inner = next;
+    /// The generation of this process.
+    fn generation(&self) -> &Arc<Generation> {
+        let mut generation = &self.0;
+        while let Some(next) = generation.next.get() {
+            generation = next;
         }
-        inner
+        generation
     }
 }
 
@@ -165,7 +158,7 @@ impl Store for DynamoStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             engine: "dynamodb",
-            address: self.0.config.address.clone(),
+            address: self.0.address().to_owned(),
             creates_tables: false,
             consistent_indexes: false,
             ordered_scans: false,
@@ -173,10 +166,10 @@ impl Store for DynamoStore {
     }
 
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
-        let inner = self.inner();
-        inner.check_open()?;
-        let link = Blocking::new(inner, interrupt);
-        blocking::run(&link, write::run(inner, &link, request))
+        let generation = self.generation();
+        generation.check_open()?;
+        let transport = generation.transport(interrupt);
+        transport.run(operations::run(&generation.shared, &transport, request))
     }
 
     fn execute_all(
@@ -184,52 +177,54 @@ impl Store for DynamoStore {
         requests: &[Arc<Request>],
         interrupt: &'static dyn Interrupt,
     ) -> Vec<Result<Reply>> {
-        let inner = self.inner();
-        let link = Blocking::new(inner, interrupt);
-        let calls = requests
+        let generation = self.generation();
+        let transport = generation.transport(interrupt);
+        let runs = requests
             .iter()
-            .map(|request| write::run(inner, &link, request));
-        let carried = match inner.check_open() {
-            Ok(()) => blocking::run(&link, async { Ok(join_all(&link, calls).await) }),
+            .map(|request| operations::run(&generation.shared, &transport, request));
+        let replies = match generation.check_open() {
+            Ok(()) => transport.run(async { Ok(join_all(&transport, runs).await) }),
             Err(closed) => Err(closed),
         };
-        carried.unwrap_or_else(|error| error.of_all(requests.len()))
+        replies.unwrap_or_else(|error| error.of_all(requests.len()))
     }
 
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-        self.inner().submit(&request, done)
+        self.generation().submit(&request, done)
     }
 
     fn close(&self, interrupt: &'static dyn Interrupt) {
-        if let Some(background) = self.inner().shut() {
-            background.finish(interrupt);
+        if let Some(worker) = self.generation().close() {
+            worker.finish(interrupt);
         }
     }
 
     fn before_fork(&self) {
-        self.inner().rest();
-        // The parent connects again; a child that held the sockets open would keep the server waiting.
-        locked(&self.inner().pool).clear();
+        let generation = self.generation();
+        generation.end_idle_worker();
+        // The parent connects again. Sockets that a child has open, too, would keep the server waiting.
+        generation.shared.pool.clear();
     }
 
     fn in_parent(&self) {}
 
     fn in_child(&self) {
-        let old = self.inner();
-        let fresh = Inner::new(old.config.clone());
-        fresh.closed.store(old.is_closed(), Ordering::SeqCst);
-        // What other threads of the parent were using is theirs: nothing of it may be touched, not even
-        // to free it.
-        mem::forget(Arc::clone(old));
-        // Nobody else is in this process yet who could have set it.
-        let _ = old.next.set(Arc::new(fresh));
+        let parents = self.generation();
+        let own = Generation::new(Shared::new(parents.shared.config.clone()));
+        if parents.is_closed() {
+            own.close();
+        }
+        // Other threads of the parent were using its generation, so nothing of it may be touched here, or freed.
+        mem::forget(Arc::clone(parents));
+        // The child has one thread, so nothing else can have set it.
+        let _ = parents.next.set(Arc::new(own));
     }
 }
 
 impl Drop for DynamoStore {
     fn drop(&mut self) {
-        // Not waited for: whoever drops the last handle may hold what the thread's answers need.
-        drop(self.inner().shut());
+        // Not waited for: the thread that drops the store may hold what the answers need.
+        drop(self.generation().close());
     }
 }
 
@@ -241,15 +236,16 @@ mod tests {
     use mintkey_store::{Get, Key, KeyAttribute, KeyKind, KeyValue, Operation, Table};
 
     use super::*;
-    use crate::aws::credentials::Sources;
+    use crate::aws::credentials::cache::CredentialsCache;
+    use crate::aws::credentials::sources::Sources;
 
-    /// A store whose server is not there, and whose environment is asked like this.
+    /// A store without a server, which looks up environment variables like this.
     fn store(var: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> DynamoStore {
-        // A port that nothing can listen on.
+        // Nothing listens on port 1.
         let url = "dynamodb://us-east-1?endpoint=http://127.0.0.1:1&retries=0";
-        let mut inner = Inner::new(Config::parse(url).unwrap());
-        inner.credentials = Keeper::of(Sources::asking(var));
-        DynamoStore(Arc::new(inner))
+        let mut shared = Shared::new(Config::parse(url).unwrap());
+        shared.credentials = CredentialsCache::of(Sources::asking(var));
+        DynamoStore(Arc::new(Generation::new(shared)))
     }
 
     fn submit(store: &DynamoStore) -> Receiver<Result<Reply>> {
@@ -285,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_panics_is_answered_and_stops_no_other() {
+    fn a_request_that_panics_is_answered_and_does_not_stop_others() {
         let asked = AtomicUsize::new(0);
         let store = store(move |_| {
             assert!(
@@ -299,8 +295,8 @@ mod tests {
         assert_eq!(failed(&first).kind, unknown);
         let second = failed(&submit(&store));
         assert!(second.message.contains("no connection"), "{second}");
-        // Nothing counts as unanswered for ever, which would keep the thread from ending before a fork.
-        while locked(&store.inner().background).is_some() {
+        // The request does not count as unanswered for ever: the worker ends before a fork.
+        while store.generation().worker().is_some() {
             store.before_fork();
             std::thread::yield_now();
         }
@@ -308,9 +304,9 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_panics_answers_all_and_is_started_anew() {
+    fn a_worker_that_panics_answers_all_and_is_started_again() {
         let store = store(|_| None);
-        let panicking = Background::start_with(|mut queue| async move {
+        let panicking = Worker::start_with(|mut queue| async move {
             let first = queue.recv().await;
             let second = queue.recv().await;
             drop(queue);
@@ -318,7 +314,7 @@ mod tests {
             drop(second);
             panic!("as a defect would");
         });
-        *locked(&store.inner().background) = Some(panicking.unwrap());
+        *store.generation().worker() = Some(panicking.unwrap());
         let (first, second) = (submit(&store), submit(&store));
         for answers in [first, second] {
             let not_applied = ErrorKind::Unavailable(Outcome::NotApplied);

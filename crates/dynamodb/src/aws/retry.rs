@@ -1,32 +1,32 @@
-//! How often and after what time a request is sent again: AWS's standard mode.
+//! Retries in the standard mode of AWS: token bucket and delays.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// What all retries of a store may cost until successes pay for more.
+/// The tokens of a full bucket.
 const CAPACITY: u32 = 500;
-/// What one costs.
+/// The tokens that a retry costs.
 const COST: u32 = 5;
-/// The longest first pause.
+/// The longest first delay.
 const BASE: Duration = Duration::from_millis(50);
-/// The longest pause.
+/// The longest delay.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// Tokens that retries are paid with: when a server fails for all, this ends the onslaught.
+/// The tokens for the retries of a store: a server that fails all calls is not flooded with retries.
 #[derive(Debug)]
-pub struct Bucket(AtomicU32);
+pub struct TokenBucket(AtomicU32);
 
-impl Default for Bucket {
+impl Default for TokenBucket {
     fn default() -> Self {
         Self(AtomicU32::new(CAPACITY))
     }
 }
 
-impl Bucket {
-    /// Pays for a retry; false: there is no more to pay with.
-    pub fn pay(&self) -> bool {
+impl TokenBucket {
+    /// Takes the tokens for a retry; false: there are not enough.
+    pub fn take(&self) -> bool {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 left.checked_sub(COST)
@@ -34,28 +34,28 @@ impl Bucket {
             .is_ok()
     }
 
-    /// A request has succeeded: after a retry its price comes back, else one token.
+    /// Adds tokens after a success: those of its retry, or one if there was none.
     pub fn refill(&self, retried: bool) {
         if !retried && self.0.load(Ordering::Relaxed) == CAPACITY {
             return;
         }
-        let more = if retried { COST } else { 1 };
+        let added = if retried { COST } else { 1 };
         let _ = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                Some(CAPACITY.min(left + more))
+                Some(CAPACITY.min(left + added))
             });
     }
 }
 
-/// The pause before a retry (from 0): anything up to twice the longest one before.
-pub fn pause(retry: u32) -> Duration {
+/// The delay before a retry, which counts from 0: random, up to a limit that doubles with each retry.
+pub fn delay(retry: u32) -> Duration {
     let longest = BASE.saturating_mul(1 << retry.min(16)).min(LONGEST);
-    // A new state is seeded at random; for spreading clients over time that is enough.
-    let chance = RandomState::new().build_hasher().finish();
-    #[allow(clippy::cast_precision_loss, reason = "a share, not a count")]
-    let share = (chance >> 11) as f64 / (1_u64 << 53) as f64;
-    longest.mul_f64(share)
+    // A new `RandomState` has a random seed, which is random enough to spread clients over time.
+    let random = RandomState::new().build_hasher().finish();
+    #[allow(clippy::cast_precision_loss, reason = "a fraction, not a count")]
+    let fraction = (random >> 11) as f64 / (1_u64 << 53) as f64;
+    longest.mul_f64(fraction)
 }
 
 #[cfg(test)]
@@ -63,26 +63,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retries_end_when_nothing_succeeds_and_come_back_with_successes() {
-        let bucket = Bucket::default();
+    fn retries_end_without_successes_and_come_back_with_them() {
+        let bucket = TokenBucket::default();
         for _ in 0..CAPACITY / COST {
-            assert!(bucket.pay());
+            assert!(bucket.take());
         }
-        assert!(!bucket.pay());
+        assert!(!bucket.take());
         bucket.refill(true);
-        assert!(bucket.pay());
+        assert!(bucket.take());
         for _ in 0..COST {
-            assert!(!bucket.pay());
+            assert!(!bucket.take());
             bucket.refill(false);
         }
-        assert!(bucket.pay());
+        assert!(bucket.take());
     }
 
     #[test]
-    fn pauses_grow_to_a_limit() {
+    fn delays_grow_to_a_limit() {
         for retry in 0..100 {
-            assert!(pause(retry) <= LONGEST);
+            assert!(delay(retry) <= LONGEST);
         }
-        assert!((0..50).all(|_| pause(0) <= BASE));
+        assert!((0..50).all(|_| delay(0) <= BASE));
     }
 }

@@ -8,7 +8,7 @@ use ring::{digest, hmac};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// What a signature is about.
+/// What is signed.
 pub struct Signing<'a> {
     /// The method.
     pub method: &'a str,
@@ -28,7 +28,7 @@ pub struct Signing<'a> {
     pub service: &'a str,
 }
 
-/// The key of one day, which every signature of that day shares.
+/// The signing key of one day, region and service.
 #[derive(Clone, Debug)]
 pub struct DayKey {
     day: String,
@@ -38,7 +38,7 @@ pub struct DayKey {
 }
 
 impl DayKey {
-    /// The key of the day that a time is in.
+    /// Derives the key for the day of a request.
     pub fn new(secret: &str, signing: &Signing<'_>) -> Self {
         let day = day(signing.time);
         let first = hmac::Key::new(hmac::HMAC_SHA256, format!("AWS4{secret}").as_bytes());
@@ -58,8 +58,8 @@ impl DayKey {
         }
     }
 
-    /// Whether it is the key for this request.
-    pub fn fits(&self, signing: &Signing<'_>) -> bool {
+    /// Whether it can sign this request.
+    pub fn is_for(&self, signing: &Signing<'_>) -> bool {
         self.day == day(signing.time)
             && self.region == signing.region
             && self.service == signing.service
@@ -114,15 +114,15 @@ fn day(time: &str) -> &str {
 }
 
 fn push_names(headers: &[(&str, &str)], to: &mut String) {
-    for (place, (name, _)) in headers.iter().enumerate() {
-        if place > 0 {
+    for (index, (name, _)) in headers.iter().enumerate() {
+        if index > 0 {
             to.push(';');
         }
         to.push_str(name);
     }
 }
 
-/// Appends bytes as hex digits.
+/// Appends bytes in hexadecimal.
 pub fn push_hex(bytes: &[u8], to: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
@@ -144,7 +144,7 @@ mod tests {
         U9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPPkUL64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvK\
         Tr4rvx3iSIlTJabIQwj2ICCR/oLxBA==";
 
-    /// Method, query, headers, body and the signature they give.
+    /// Method, query, headers, body and the expected signature.
     type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
 
     fn authorization(
@@ -170,7 +170,7 @@ mod tests {
     }
 
     /// The signature version 4 test suite of AWS, as its SDK for Rust (aws-sigv4 1.6, Apache 2.0)
-    /// carries it: the cases whose parts have to be neither sorted nor folded.
+    /// contains it: the cases whose parts need no sorting or folding.
     #[test]
     fn the_published_test_suite_passes() {
         let token = ("x-amz-security-token", LONG_TOKEN);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_good_for_its_day() {
+    fn a_key_signs_the_requests_of_its_day() {
         let signing = |time| Signing {
             method: "POST",
             path: "/",
@@ -290,7 +290,7 @@ mod tests {
             service: "s",
         };
         let key = DayKey::new(SECRET, &signing(TIME));
-        assert!(key.fits(&signing("20150830T235959Z")));
-        assert!(!key.fits(&signing("20150831T000000Z")));
+        assert!(key.is_for(&signing("20150830T235959Z")));
+        assert!(!key.is_for(&signing("20150831T000000Z")));
     }
 }

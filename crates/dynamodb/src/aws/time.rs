@@ -1,6 +1,6 @@
-//! The wall clock as AWS writes and reads it.
+//! The system's clock in AWS's formats.
 //!
-//! Signatures and credentials live by the real time: a test's frozen clock does not concern them.
+//! Signatures and credentials use the real time, also where a test has frozen the clock of mintkey.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ pub fn now() -> i64 {
         .map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// A time as signatures carry it, `20240101T000000Z`; its first eight bytes are the day.
+/// A time in the basic format of ISO 8601, `20240101T000000Z`; the first eight bytes are the day.
 pub fn basic(seconds: i64) -> String {
     let (year, month, day) = date(seconds.div_euclid(DAY));
     let second = seconds.rem_euclid(DAY);
@@ -25,7 +25,7 @@ pub fn basic(seconds: i64) -> String {
     )
 }
 
-/// Reads `2024-01-01T00:00:00Z`, with or without parts of a second.
+/// Parses `2024-01-01T00:00:00Z`, with or without fractions of a second.
 pub fn parse_iso(text: &str) -> Option<i64> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
     let days = days(number(0, 4)?, number(5, 7)?, number(8, 10)?)?;
@@ -35,7 +35,7 @@ pub fn parse_iso(text: &str) -> Option<i64> {
     matches!(zone, "Z" | "UTC" | "+00:00" | "+0000").then_some(days * DAY + seconds)
 }
 
-/// Reads the date of an HTTP answer, `Mon, 01 Jan 2024 00:00:00 GMT` (RFC 9110, 5.6.7).
+/// Parses the header `date`, `Mon, 01 Jan 2024 00:00:00 GMT` (RFC 9110, 5.6.7).
 pub fn parse_http(text: &str) -> Option<i64> {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let mut parts = text.split_once(", ")?.1.split(' ');
@@ -68,7 +68,7 @@ fn date(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
-/// The day since 1970 of a date, the other way round.
+/// The day since 1970 of a date, the inverse of `date`.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_and_read() {
+    fn times_are_formatted_and_parsed() {
         assert_eq!(basic(1_440_938_160), "20150830T123600Z");
         assert_eq!(basic(951_826_554), "20000229T121554Z");
         assert_eq!(parse_iso("2015-08-30T12:36:00Z"), Some(1_440_938_160));

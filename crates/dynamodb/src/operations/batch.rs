@@ -1,7 +1,7 @@
-//! Batches: many reads, or many writes that each stand for themselves.
+//! Batches: many reads, or many independent writes.
 //!
-//! The service takes 100 keys or 25 writes at a time, gives back what it had no room for, and knows
-//! no conditions there: what has one goes as a single write.
+//! DynamoDB takes 100 keys or 25 writes in a call, returns what it had no capacity for, and supports no conditions
+//! there: a write with a condition is sent as a single write.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,45 +14,46 @@ use mintkey_store::{
 };
 
 use crate::aws::retry;
-use crate::client::{Answer, Repeat, Session};
-use crate::operations::write::{self, keep};
+use crate::client::{Client, Effect, Output};
+use crate::operations::read::project;
+use crate::operations::write;
+use crate::transport::Transport;
+use crate::transport::error::{Cause, TransportError};
 use crate::transport::join_all::join_all;
-use crate::transport::{Fault, Link, Why};
-use crate::wire::errors::About;
 use crate::wire::json::Parser;
 use crate::wire::{body, errors};
 
-/// The keys that one call may ask for.
-const MOST_READ: usize = 100;
-/// The writes that one call may carry.
-const MOST_WRITTEN: usize = 25;
+/// The keys in one call.
+const MAX_KEYS: usize = 100;
+/// The writes in one call.
+const MAX_WRITES: usize = 25;
 
-/// What became of writes, by their places.
+/// Results of writes, by their indexes in the batch.
 type Outcomes = Vec<(usize, Result<()>)>;
 
-/// Answers a batch of reads.
-pub async fn get<L: Link>(session: &Session<'_, L>, batch: &BatchGet, now: i64) -> Result<Reply> {
+/// Reads many rows.
+pub async fn get<T: Transport>(
+    client: &Client<'_, T>,
+    batch: &BatchGet,
+    now: i64,
+) -> Result<Reply> {
     let table = &batch.table;
-    // Each key once: the service refuses one that comes twice.
+    // Each key once: DynamoDB refuses duplicates.
     let mut found: HashMap<&Key, Option<Item>> = HashMap::with_capacity(batch.keys.len());
     let mut wanted = Vec::with_capacity(batch.keys.len());
     for key in &batch.keys {
         table.check_key(key)?;
-        if let Entry::Vacant(place) = found.entry(key) {
-            place.insert(None);
+        if let Entry::Vacant(entry) = found.entry(key) {
+            entry.insert(None);
             wanted.push(key);
         }
     }
-    let calls = wanted.chunks(MOST_READ);
-    for items in join_all(
-        session.link,
-        calls.map(|keys| read_all(session, batch, keys)),
-    )
-    .await
-    {
+    let chunks = wanted.chunks(MAX_KEYS);
+    let reads = chunks.map(|keys| read_chunk(client, batch, keys));
+    for items in join_all(client.transport, reads).await {
         for (key, item) in items? {
-            if let Some(place) = found.get_mut(&key) {
-                *place = Some(item);
+            if let Some(entry) = found.get_mut(&key) {
+                *entry = Some(item);
             }
         }
     }
@@ -61,48 +62,48 @@ pub async fn get<L: Link>(session: &Session<'_, L>, batch: &BatchGet, now: i64) 
         let item = found.get(key).cloned().flatten();
         let mut item = item.filter(|item| !table.is_expired(item, now));
         if let (Some(item), Some(attributes)) = (&mut item, &batch.attributes) {
-            keep(item, table, attributes);
+            project(item, table, attributes);
         }
         items.push(item);
     }
     Ok(Reply::Items(items))
 }
 
-/// Reads keys, again as long as some are left.
-async fn read_all<L: Link>(
-    session: &Session<'_, L>,
+/// Reads keys, with more calls for those that the server returns unprocessed.
+async fn read_chunk<T: Transport>(
+    client: &Client<'_, T>,
     batch: &BatchGet,
     keys: &[&Key],
 ) -> Result<Vec<(Key, Item)>> {
-    let session = session.anew();
+    let client = client.part();
     let mut found = Vec::with_capacity(keys.len());
     let mut left = keys.to_vec();
     let mut rounds = 0;
     while !left.is_empty() {
         if rounds > 0 {
-            pause(&session, &batch.table, rounds).await?;
+            pause(&client, &batch.table, rounds).await?;
         }
         let before = left.len();
-        left = read_some(&session, batch, &left, &mut found).await?;
-        // Progress is no reason to wait longer each time.
+        left = read_once(&client, batch, &left, &mut found).await?;
+        // The delay grows only without progress.
         rounds = if left.len() < before { 1 } else { rounds + 1 };
     }
     Ok(found)
 }
 
-/// Reads keys and gives back those that the service had no room for.
-async fn read_some<'k, L: Link>(
-    session: &Session<'_, L>,
+/// Reads keys with one call, and returns those that are unprocessed.
+async fn read_once<'k, T: Transport>(
+    client: &Client<'_, T>,
     batch: &BatchGet,
     keys: &[&'k Key],
     found: &mut Vec<(Key, Item)>,
 ) -> Result<Vec<&'k Key>> {
     let table = &*batch.table;
-    let body = body::batch_get(session.inner, batch, keys);
-    let answer = session.call("BatchGetItem", &body, Repeat::Read).await;
-    let answer = answer.map_err(|failure| about(session, table).worded(failure))?;
-    let (mut items, mut refused) = (Vec::new(), Vec::new());
-    answer.read(|parser, name| match &*name {
+    let body = body::batch_get(&client.shared.config, batch, keys);
+    let output = client.call("BatchGetItem", &body, Effect::None).await;
+    let output = output.map_err(|failure| client.errors(table, None).failed(failure))?;
+    let (mut items, mut unprocessed) = (Vec::new(), Vec::new());
+    output.parse(|parser, name| match &*name {
         "Responses" => parser.object(|parser, _| {
             parser.list(|parser| {
                 items.push(parser.item()?);
@@ -112,7 +113,7 @@ async fn read_some<'k, L: Link>(
         "UnprocessedKeys" => parser.object(|parser, _| {
             parser.object(|parser, name| match &*name {
                 "Keys" => parser.list(|parser| {
-                    refused.push(parser.item()?);
+                    unprocessed.push(parser.item()?);
                     Some(())
                 }),
                 _ => parser.skip(),
@@ -124,42 +125,31 @@ async fn read_some<'k, L: Link>(
         let key = table.key_of(&item)?;
         found.push((key, body::unmark(table, item)));
     }
-    let mut left = Vec::with_capacity(refused.len());
-    for item in refused {
-        let key = table.key_of(&item)?;
-        left.extend(keys.iter().find(|own| ***own == key));
-    }
-    Ok(left)
+    let own = |item: &Item| {
+        let key = table.key_of(item).ok()?;
+        keys.iter().find(|own| ***own == key).copied()
+    };
+    let left = unprocessed.iter().map(own).collect::<Option<_>>();
+    left.ok_or_else(|| output.unreadable())
 }
 
-const fn about<'a, L>(session: &'a Session<'_, L>, table: &'a Table) -> About<'a> {
-    About {
-        config: &session.inner.config,
-        table,
-        key: None,
-        progress: &session.progress,
-    }
-}
-
-/// Waits before a part of a batch is sent again that the server had no capacity for.
-async fn pause<L: Link>(session: &Session<'_, L>, table: &Table, round: u32) -> Result<()> {
-    session.notes.throttle();
-    let paused = session
-        .link
-        .pause(retry::pause(round), session.deadline.get())
-        .await;
-    paused.map_err(|fault| {
-        if matches!(fault.why, Why::Late) {
-            return throttled(session, table);
+/// Waits before unprocessed parts of a batch are sent again.
+async fn pause<T: Transport>(client: &Client<'_, T>, table: &Table, round: u32) -> Result<()> {
+    client.notes.throttle();
+    let deadline = client.deadline.get();
+    let paused = client.transport.pause(retry::delay(round), deadline).await;
+    paused.map_err(|error| {
+        if matches!(error.cause, Cause::Timeout) {
+            return throttled(client, table);
         }
-        let outcome = session.progress.get().outcome();
-        errors::fault(&session.inner.config, &fault, outcome).of(table)
+        let outcome = client.progress.get().outcome();
+        errors::transport_error(&client.shared.config, &error, outcome).of(table)
     })
 }
 
-fn throttled<L>(session: &Session<'_, L>, table: &Table) -> Error {
-    let config = &session.inner.config;
-    let outcome = session.progress.get().outcome();
+fn throttled<T>(client: &Client<'_, T>, table: &Table) -> Error {
+    let config = &client.shared.config;
+    let outcome = client.progress.get().outcome();
     let kind = match outcome {
         Outcome::NotApplied => ErrorKind::Throttled,
         Outcome::Unknown => ErrorKind::Timeout(outcome),
@@ -178,65 +168,71 @@ fn throttled<L>(session: &Session<'_, L>, table: &Table) -> Error {
     .of(table)
 }
 
-/// Answers a batch of writes.
-pub async fn write<L: Link>(
-    session: &Session<'_, L>,
+/// Carries out many writes.
+pub async fn write<T: Transport>(
+    client: &Client<'_, T>,
     batch: &BatchWrite,
     now: i64,
 ) -> Result<Reply> {
-    let mut writing = Writing {
-        session,
+    let mut writer = BatchWriter {
+        client,
         batch,
         now,
         outcomes: batch.writes.iter().map(|_| None).collect(),
-        broken: RefCell::default(),
+        unavailable: RefCell::default(),
     };
-    for wave in writing.waves() {
-        writing.wave(&wave).await?;
+    for wave in writer.waves() {
+        writer.write_wave(&wave).await?;
     }
-    let Writing {
-        outcomes, broken, ..
-    } = writing;
+    let BatchWriter {
+        outcomes,
+        unavailable,
+        ..
+    } = writer;
     let outcomes = outcomes.into_iter().map(|outcome| match outcome {
         Some(outcome) => outcome,
-        None => Err(unbegun(session, &batch.table, broken.borrow().as_ref())),
+        None => Err(not_sent(
+            client,
+            &batch.table,
+            unavailable.borrow().as_ref(),
+        )),
     });
     Ok(Reply::Written(outcomes.collect()))
 }
 
-/// A write that was not begun, because the ones before it found nobody.
-fn unbegun<L>(session: &Session<'_, L>, table: &Table, broken: Option<&Error>) -> Error {
-    let why = broken.map_or("", |error| error.message.as_str());
+/// The error for a write that was not sent because an earlier one failed.
+fn not_sent<T>(client: &Client<'_, T>, table: &Table, unavailable: Option<&Error>) -> Error {
+    let reason = unavailable.map_or("", |error| error.message.as_str());
     Error::new(
         ErrorKind::Unavailable(Outcome::NotApplied),
         format!(
-            "{}: not sent, because the server is not there ({why})",
-            session.inner.config.address
+            "{}: not sent, because the server is not available ({reason})",
+            client.shared.config.address
         ),
     )
     .of(table)
 }
 
-struct Writing<'a, L> {
-    session: &'a Session<'a, L>,
+struct BatchWriter<'a, T> {
+    client: &'a Client<'a, T>,
     batch: &'a BatchWrite,
     now: i64,
     outcomes: Vec<Option<Result<()>>>,
     /// Why nothing more is sent.
-    broken: RefCell<Option<Error>>,
+    unavailable: RefCell<Option<Error>>,
 }
 
-impl<L: Link> Writing<'_, L> {
-    /// The places of the writes in groups without a key twice, so that two writes of a key happen in
-    /// their order. What cannot be written at all has its outcome here.
+impl<T: Transport> BatchWriter<'_, T> {
+    /// The indexes of the writes in groups that have each key once, so that two writes of a key are carried out in order.
+    /// Writes that are not valid get their outcome here.
     fn waves(&mut self) -> Vec<Vec<usize>> {
         let mut waves: Vec<Vec<usize>> = Vec::new();
         let mut seen: HashMap<Key, usize> = HashMap::with_capacity(self.batch.writes.len());
-        for (place, write) in self.batch.writes.iter().enumerate() {
+        for (index, write) in self.batch.writes.iter().enumerate() {
             let key = match checked_key(&self.batch.table, write) {
                 Ok(key) => key,
                 Err(error) => {
-                    self.outcomes[place] = Some(Err(error));
+                    self.outcomes[index] = Some(Err(error));
                     continue;
                 }
             };
@@ -244,53 +240,46 @@ impl<L: Link> Writing<'_, L> {
             if waves.len() <= *wave {
                 waves.push(Vec::new());
             }
-            waves[*wave].push(place);
+            waves[*wave].push(index);
         }
         waves
     }
 
-    /// Writes a group, several calls at a time. An interrupt ends the whole batch.
-    async fn wave(&mut self, places: &[usize]) -> Result<()> {
-        let (plain, guarded): (Vec<usize>, Vec<usize>) = places
+    /// Carries out one group, with several calls at once. An interrupt ends the whole batch.
+    async fn write_wave(&mut self, indexes: &[usize]) -> Result<()> {
+        let (plain, guarded): (Vec<usize>, Vec<usize>) = indexes
             .iter()
-            .partition(|place| is_plain(&self.batch.writes[**place]));
-        let calls: Vec<&[usize]> = plain
-            .chunks(MOST_WRITTEN)
-            .chain(guarded.chunks(1))
-            .collect();
-        let calls = calls.into_iter().map(|places| self.send(places));
-        for outcomes in join_all(self.session.link, calls).await {
-            for (place, outcome) in outcomes? {
-                self.outcomes[place] = Some(outcome);
+            .partition(|index| is_plain(&self.batch.writes[**index]));
+        let calls: Vec<&[usize]> = plain.chunks(MAX_WRITES).chain(guarded.chunks(1)).collect();
+        let calls = calls.into_iter().map(|indexes| self.write_chunk(indexes));
+        for outcomes in join_all(self.client.transport, calls).await {
+            for (index, outcome) in outcomes? {
+                self.outcomes[index] = Some(outcome);
             }
         }
         Ok(())
     }
 
-    /// Writes the items of one call, unless nobody was there for an earlier one.
-    async fn send(&self, places: &[usize]) -> Result<Outcomes> {
-        if self.broken.borrow().is_some() {
+    /// Carries out the writes of one call, unless the server was not available for an earlier one.
+    async fn write_chunk(&self, indexes: &[usize]) -> Result<Outcomes> {
+        if self.unavailable.borrow().is_some() {
             return Ok(Vec::new());
         }
-        let outcomes = match places {
-            [only] => vec![(*only, self.single(self.session.anew(), *only).await)],
-            places => self.joined(places).await,
+        let outcomes = match indexes {
+            [only] => vec![(*only, self.write_single(self.client.part(), *only).await)],
+            indexes => self.write_many(indexes).await,
         };
         for (_, outcome) in &outcomes {
             let Err(error) = outcome else { continue };
             match error.kind {
                 ErrorKind::Interrupted(_) => {
-                    // Of the batch as a whole: other writes of it may have been carried out.
-                    let fault = Fault {
-                        sent: true,
-                        why: Why::Interrupted,
-                    };
-                    let config = &self.session.inner.config;
-                    return Err(errors::fault(config, &fault, Outcome::Unknown));
+                    // The outcome of the whole batch: other writes may have been carried out.
+                    let error = Cause::Interrupted.sent();
+                    return Err(self.transport_error(&error, Outcome::Unknown));
                 }
                 ErrorKind::Unavailable(_) | ErrorKind::Timeout(_) => {
-                    let why = Error::new(error.kind, error.message.clone());
-                    self.broken.borrow_mut().get_or_insert(why);
+                    let reason = Error::new(error.kind, error.message.clone());
+                    self.unavailable.borrow_mut().get_or_insert(reason);
                 }
                 _ => {}
             }
@@ -298,42 +287,46 @@ impl<L: Link> Writing<'_, L> {
         Ok(outcomes)
     }
 
-    /// Writes one item by itself.
-    async fn single(&self, session: Session<'_, L>, place: usize) -> Result<()> {
-        let result = match &self.batch.writes[place] {
-            Write::Put(put) => write::put_item(&session, put, self.now).await,
-            Write::Update(update) => write::update_item(&session, update, self.now).await,
-            Write::Delete(delete) => write::delete_item(&session, delete, self.now).await,
+    fn transport_error(&self, error: &TransportError, outcome: Outcome) -> Error {
+        errors::transport_error(&self.client.shared.config, error, outcome)
+    }
+
+    /// Carries out one write as a single write.
+    async fn write_single(&self, client: Client<'_, T>, index: usize) -> Result<()> {
+        let result = match &self.batch.writes[index] {
+            Write::Put(put) => write::put(&client, put, self.now).await,
+            Write::Update(update) => write::update(&client, update, self.now).await,
+            Write::Delete(delete) => write::delete(&client, delete, self.now).await,
         };
         result.map(drop)
     }
 
-    /// Writes several items in one call, again as long as some are left. What is left keeps the session's doubt: an
-    /// attempt that was not answered may have written it.
-    async fn joined(&self, places: &[usize]) -> Outcomes {
-        let session = self.session.anew();
+    /// Carries out writes in one call, with more calls for those that the server returns unprocessed. What is returned
+    /// keeps the client's doubt: an attempt without a response may have written it.
+    async fn write_many(&self, indexes: &[usize]) -> Outcomes {
+        let client = self.client.part();
         let table = &*self.batch.table;
-        let mut outcomes = Vec::with_capacity(places.len());
-        let mut left = places.to_vec();
+        let mut outcomes = Vec::with_capacity(indexes.len());
+        let mut left = indexes.to_vec();
         let mut rounds = 0;
         while !left.is_empty() {
             if rounds > 0
-                && let Err(error) = pause(&session, table, rounds).await
+                && let Err(error) = pause(&client, table, rounds).await
             {
                 outcomes.extend(all_failed(left, error, table));
                 break;
             }
             let before = left.len();
-            match self.write_some(&session, &left).await {
-                Ok(again) => {
-                    let done = left.iter().filter(|place| !again.contains(place));
-                    outcomes.extend(done.map(|place| (*place, Ok(()))));
-                    left = again;
+            match self.write_once(&client, &left).await {
+                Ok(unprocessed) => {
+                    let done = left.iter().filter(|index| !unprocessed.contains(index));
+                    outcomes.extend(done.map(|index| (*index, Ok(()))));
+                    left = unprocessed;
                 }
-                // One item that cannot be is no reason for the others: each for itself then.
+                // One item that is not valid must not stop the others: each is sent as a single write.
                 Err(error) if error.kind == ErrorKind::InvalidValue => {
-                    for place in left {
-                        outcomes.push((place, self.single(session.anew(), place).await));
+                    for index in left {
+                        outcomes.push((index, self.write_single(client.part(), index).await));
                     }
                     break;
                 }
@@ -347,53 +340,55 @@ impl<L: Link> Writing<'_, L> {
         outcomes
     }
 
-    /// Sends writes in one call; gives back the places of those that the server had no capacity for.
-    async fn write_some(&self, session: &Session<'_, L>, places: &[usize]) -> Result<Vec<usize>> {
+    /// Sends writes in one call, and returns the indexes of those that are unprocessed.
+    async fn write_once(&self, client: &Client<'_, T>, indexes: &[usize]) -> Result<Vec<usize>> {
         let table = &*self.batch.table;
-        let writes = places.iter().map(|place| &self.batch.writes[*place]);
-        let body = body::batch_write(self.session.inner, table, writes);
-        let answer = session.call("BatchWriteItem", &body, Repeat::Write).await;
-        let answer = answer.map_err(|failure| about(session, table).worded(failure))?;
-        self.unprocessed(&answer, places)
+        let writes = indexes.iter().map(|index| &self.batch.writes[*index]);
+        let body = body::batch_write(&client.shared.config, table, writes);
+        let output = client
+            .call("BatchWriteItem", &body, Effect::Idempotent)
+            .await;
+        let output = output.map_err(|failure| client.errors(table, None).failed(failure))?;
+        self.unprocessed(&output, indexes)
     }
 
-    /// The places of the writes that the server had no capacity for.
-    fn unprocessed(&self, answer: &Answer<'_>, places: &[usize]) -> Result<Vec<usize>> {
+    /// The indexes of the writes that a response returns unprocessed.
+    fn unprocessed(&self, output: &Output<'_>, indexes: &[usize]) -> Result<Vec<usize>> {
         let mut items = Vec::new();
-        answer.read(|parser, name| {
+        output.parse(|parser, name| {
             if name != "UnprocessedItems" {
                 return parser.skip();
             }
             parser.object(|parser, _| {
                 parser.list(|parser| {
-                    items.push(read_write(parser)?);
+                    items.push(parse_write(parser)?);
                     Some(())
                 })
             })
         })?;
         let table = &*self.batch.table;
-        let place = |item: &Item| {
+        let index = |item: &Item| {
             let key = table.key_of(item).ok()?;
-            let own = |place: &&usize| {
-                checked_key(table, &self.batch.writes[**place]).is_ok_and(|own| own == key)
+            let own = |index: &&usize| {
+                checked_key(table, &self.batch.writes[**index]).is_ok_and(|own| own == key)
             };
-            places.iter().find(own).copied()
+            indexes.iter().find(own).copied()
         };
-        // A write that was not sent cannot come back: then this is the answer to something else.
-        let left = items.iter().map(place).collect::<Option<_>>();
-        left.ok_or_else(|| answer.unreadable())
+        // A write that was not sent cannot be returned: then the response belongs to another call.
+        let left = items.iter().map(index).collect::<Option<_>>();
+        left.ok_or_else(|| output.unreadable())
     }
 }
 
 /// One failure of several writes.
-fn all_failed(places: Vec<usize>, error: Error, table: &Table) -> Outcomes {
-    let errors = error.of_all(places.len()).into_iter();
+fn all_failed(indexes: Vec<usize>, error: Error, table: &Table) -> Outcomes {
+    let errors = error.of_all(indexes.len()).into_iter();
     let errors = errors.map(|own: Result<()>| own.map_err(|error| error.of(table)));
-    places.into_iter().zip(errors).collect()
+    indexes.into_iter().zip(errors).collect()
 }
 
-/// Reads a write that comes back, as an item that has its key.
-fn read_write(parser: &mut Parser<'_>) -> Option<Item> {
+/// Parses an unprocessed write, as an item that has its key.
+fn parse_write(parser: &mut Parser<'_>) -> Option<Item> {
     let mut found = None;
     parser.object(|parser, _| {
         parser.object(|parser, name| match &*name {
@@ -407,7 +402,7 @@ fn read_write(parser: &mut Parser<'_>) -> Option<Item> {
     found
 }
 
-/// The key of a write that can be sent.
+/// The key of a write that is valid.
 fn checked_key(table: &Table, write: &Write) -> Result<Key> {
     match write {
         Write::Put(put) => {
@@ -427,14 +422,14 @@ fn checked_key(table: &Table, write: &Write) -> Result<Key> {
     }
 }
 
-/// Whether a write needs no look at the stored row.
+/// Whether a write does not depend on the stored row.
 fn is_plain(write: &Write) -> bool {
-    let open = |guard: &Guard| {
-        let expected = guard.row == Row::Any || (guard.row == Row::Absent && guard.wide);
-        expected && guard.version.is_none() && guard.condition.is_none()
+    let is_open = |guard: &Guard| {
+        let any_row = guard.row == Row::Any || (guard.row == Row::Absent && guard.wide);
+        any_row && guard.version.is_none() && guard.condition.is_none()
     };
     match write {
-        Write::Put(Put { guard, .. }) => open(guard),
+        Write::Put(Put { guard, .. }) => is_open(guard),
         Write::Delete(Delete { guard, .. }) => guard.is_open(),
         Write::Update(_) => false,
     }

@@ -1,4 +1,4 @@
-//! Tables: what the service says of them, making them, changing them, dropping them.
+//! Tables: describe, create, add indexes, delete.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -7,144 +7,146 @@ use mintkey_store::{
     Error, ErrorKind, Index, KeyAttribute, KeyKind, Name, Outcome, Projection, Reply, Result, Table,
 };
 
-use crate::client::{Answer, Repeat, Session};
-use crate::store::Inner;
-use crate::transport::Link;
+use crate::client::{Client, Effect, Output};
+use crate::config::Config;
+use crate::transport::Transport;
 use crate::wire::body::{self, Body};
-use crate::wire::errors::{self, About, Class, Failure, Progress};
+use crate::wire::errors::{self, Class, Failure, Progress};
 use crate::wire::json::{self, Parser};
 
-/// The first pause between two looks at a table in the making; it doubles up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a table may take. An index over many rows may take longer: it goes on without us.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// The first delay between two descriptions of a table that is being created; it doubles up to the longest.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// The time limit for a table. An index over many rows may take longer; the server completes it all the same.
+const TIME_LIMIT: Duration = Duration::from_secs(600);
 
-/// What the service says of a table.
+/// The description of a table.
 #[derive(Debug, Default)]
-struct Described {
+struct TableDescription {
     status: String,
     keys: Vec<(String, String)>,
-    kinds: Vec<(String, String)>,
-    indexes: Vec<DescribedIndex>,
+    types: Vec<(String, String)>,
+    indexes: Vec<IndexDescription>,
 }
 
 #[derive(Debug, Default)]
-struct DescribedIndex {
+struct IndexDescription {
     name: String,
     status: String,
     keys: Vec<(String, String)>,
     local: bool,
 }
 
-impl Described {
+impl TableDescription {
     /// Whether table and indexes can be read and written.
     fn is_active(&self) -> bool {
         let active = |status: &str| status == "ACTIVE";
         active(&self.status) && self.indexes.iter().all(|index| active(&index.status))
     }
 
-    fn kind(&self, name: &str) -> &str {
-        let found = self.kinds.iter().find(|(own, _)| own == name);
-        found.map_or("", |(_, kind)| kind)
+    fn attribute_type(&self, name: &str) -> &str {
+        let found = self.types.iter().find(|(own, _)| own == name);
+        found.map_or("", |(_, own)| own)
     }
 
-    /// Whether these are the keys, in order.
-    fn has(&self, found: &[(String, String)], wanted: &[(&str, KeyKind)]) -> bool {
+    /// Whether a key of the table or an index is this one.
+    fn is_key(&self, found: &[(String, String)], wanted: &[(&str, KeyKind)]) -> bool {
         found.len() == wanted.len()
             && found.iter().zip(wanted).all(|((name, _), (own, kind))| {
-                name == own && self.kind(name) == kind.value_type().code()
+                name == own && self.attribute_type(name) == kind.value_type().code()
             })
     }
 
-    /// The keys as a message shows them.
-    fn shown(&self, keys: &[(String, String)]) -> String {
+    /// A key in a message.
+    fn describe_key(&self, keys: &[(String, String)]) -> String {
         let shown = keys
             .iter()
-            .map(|(name, _)| format!("{name} ({})", self.kind(name)));
+            .map(|(name, _)| format!("{name} ({})", self.attribute_type(name)));
         shown.collect::<Vec<_>>().join(", ")
     }
 }
 
-/// Answers whether the table is there.
-pub async fn exists<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<Reply> {
-    let found = describe(session, table).await?;
+/// Whether the table exists.
+pub async fn exists<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<Reply> {
+    let found = describe(client, table).await?;
     Ok(Reply::Exists(
         found.is_some_and(|found| found.status != "DELETING"),
     ))
 }
 
-/// Makes a table, or adds what it lacks, and waits until it can be used.
-pub async fn create<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<Reply> {
-    check_shape(table)?;
-    let inner = session.inner;
-    let mut wait = Wait::new(session);
-    let mut made = false;
+/// Creates a table, or adds the indexes that it lacks, and waits until it can be used.
+pub async fn create<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<Reply> {
+    check_indexes(table)?;
+    let config = &client.shared.config;
+    let mut wait = Wait::new(client);
+    let mut is_created = false;
     loop {
-        session.restart();
-        match describe(session, table).await? {
-            None if made => {}
+        client.restart_deadline();
+        match describe(client, table).await? {
+            None if is_created => {}
             None => {
-                let body = create_body(inner, table)?;
-                made = send(session, table, "CreateTable", &body, &[Class::TableBusy]).await?;
-                // Small tables of a local server are there at once.
-                continue;
+                let body = create_body(config, table)?;
+                is_created = send(client, table, "CreateTable", &body, &[Class::TableBusy]).await?;
+                if is_created {
+                    // A local server creates tables at once.
+                    continue;
+                }
             }
-            Some(found) if !found.is_active() => made = found.status != "DELETING",
+            Some(found) if !found.is_active() => is_created = found.status != "DELETING",
             Some(found) => {
                 check_keys(table, &found)?;
                 match missing_index(table, &found)? {
                     None => break,
                     Some(index) => {
-                        let body = index_body(inner, table, index);
-                        send(session, table, "UpdateTable", &body, &[Class::TableBusy]).await?;
+                        let body = index_body(config, table, index);
+                        send(client, table, "UpdateTable", &body, &[Class::TableBusy]).await?;
                     }
                 }
             }
         }
         wait.pause(table).await?;
     }
-    session.restart();
-    expire(session, table).await?;
+    client.restart_deadline();
+    enable_expiry(client, table).await?;
     Ok(Reply::Done)
 }
 
-/// Drops a table and waits until it is gone.
-pub async fn delete<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<Reply> {
-    let mut wait = Wait::new(session);
+/// Deletes a table and waits until it does not exist.
+pub async fn delete<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<Reply> {
+    let mut wait = Wait::new(client);
     loop {
-        session.restart();
-        let body = Body::new(session.inner, table).finish();
+        client.restart_deadline();
+        let body = Body::new(&client.shared.config, table).finish();
         send(
-            session,
+            client,
             table,
             "DeleteTable",
             &body,
             &[Class::TableBusy, Class::TableMissing],
         )
         .await?;
-        // It says so, and then takes its time.
-        session.restart();
-        if describe(session, table).await?.is_none() {
+        // The server deletes it after the response.
+        client.restart_deadline();
+        if describe(client, table).await?.is_none() {
             return Ok(Reply::Done);
         }
         wait.pause(table).await?;
     }
 }
 
-/// Waits between looks, for a limited time.
-struct Wait<'a, L> {
-    session: &'a Session<'a, L>,
+/// Waits until a table is ready, for a limited time.
+struct Wait<'a, T> {
+    client: &'a Client<'a, T>,
     until: Instant,
     next: Duration,
 }
 
-impl<'a, L: Link> Wait<'a, L> {
-    fn new(session: &'a Session<'a, L>) -> Self {
+impl<'a, T: Transport> Wait<'a, T> {
+    fn new(client: &'a Client<'a, T>) -> Self {
         Self {
-            session,
-            until: Instant::now() + PATIENCE,
-            next: FIRST_PAUSE,
+            client,
+            until: Instant::now() + TIME_LIMIT,
+            next: FIRST_DELAY,
         }
     }
 
@@ -153,54 +155,52 @@ impl<'a, L: Link> Wait<'a, L> {
             return Err(Error::new(
                 ErrorKind::Timeout(Outcome::Unknown),
                 format!(
-                    "table {:?} is not ready after {} s, but the work on it goes on: call create_table() again to \
-                     wait longer",
+                    "table {:?} is not ready after {} s, but the server continues: call create_table() again to wait longer",
                     table.name,
-                    PATIENCE.as_secs()
+                    TIME_LIMIT.as_secs()
                 ),
             )
             .of(table));
         }
-        let outcome = self.session.progress.get().outcome();
-        let paused = self.session.link.pause(self.next, self.until).await;
-        paused.map_err(|fault| {
-            errors::fault(&self.session.inner.config, &fault, outcome).of(table)
+        let outcome = self.client.progress.get().outcome();
+        let paused = self.client.transport.pause(self.next, self.until).await;
+        paused.map_err(|error| {
+            errors::transport_error(&self.client.shared.config, &error, outcome).of(table)
         })?;
-        self.next = (self.next * 2).min(LAST_PAUSE);
+        self.next = (self.next * 2).min(LONGEST_DELAY);
         Ok(())
     }
 }
 
-/// Refuses indexes that the service has no shape for.
-fn check_shape(table: &Table) -> Result<()> {
+/// Refuses indexes that DynamoDB does not support.
+fn check_indexes(table: &Table) -> Result<()> {
     for index in &table.indexes {
-        let unsupported = |why: &str| {
+        let unsupported = |reason: &str| {
             Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("index {:?} of {}: {why}", index.name, table.model),
+                format!("index {:?} of {}: {reason}", index.name, table.model),
             )
             .of(table))
         };
         if index.local && table.sort.is_none() {
             return unsupported(
-                "DynamoDB has local indexes only where the table has a sort key: leave local=True out",
+                "DynamoDB has local indexes only in tables with a sort key: remove local=True",
             );
         }
         if index.local && index.partition[..] != [table.partition.clone()] {
             return unsupported(
-                "a local index has the partition key of its table: leave local=True out, or leave the partition key to \
-                 the table",
+                "a local index has the partition key of its table: remove local=True, or the partition key of the index",
             );
         }
         if index.local && index.sort.is_none() {
-            return unsupported("a local index is there for another order: give it a sort key");
+            return unsupported("a local index needs a sort key: add one");
         }
     }
     Ok(())
 }
 
-/// The keys of an index as the service has them, partition then sort, with their kinds. Of several
-/// partition attributes it has the first; queries filter by the others.
+/// The key of an index in DynamoDB: partition key, then sort key. Of several partition attributes it has the first;
+/// queries filter by the others.
 fn index_keys(index: &Index) -> Vec<(Name, KeyKind)> {
     let kind = index
         .partition
@@ -211,20 +211,20 @@ fn index_keys(index: &Index) -> Vec<(Name, KeyKind)> {
     keys
 }
 
-fn check_keys(table: &Table, found: &Described) -> Result<()> {
+fn check_keys(table: &Table, found: &TableDescription) -> Result<()> {
     let own = |part: &KeyAttribute| (part.name.clone(), part.kind);
     let wanted: Vec<(Name, KeyKind)> = std::iter::once(&table.partition)
         .chain(&table.sort)
         .map(own)
         .collect();
     let borrowed: Vec<(&str, KeyKind)> = wanted.iter().map(|(n, k)| (&**n, *k)).collect();
-    if found.has(&found.keys, &borrowed) {
+    if found.is_key(&found.keys, &borrowed) {
         return Ok(());
     }
     Err(Error::configuration(format!(
-        "table {:?} has the key {}, but {} declares {}: keys of a table cannot change; use another table",
+        "table {:?} has the key {}, but {} declares {}: the key of a table cannot be changed; use another table",
         table.name,
-        found.shown(&found.keys),
+        found.describe_key(&found.keys),
         table.model,
         wanted
             .iter()
@@ -236,14 +236,14 @@ fn check_keys(table: &Table, found: &Described) -> Result<()> {
 }
 
 /// The first index that the table lacks.
-fn missing_index<'a>(table: &'a Table, found: &Described) -> Result<Option<&'a Index>> {
+fn missing_index<'a>(table: &'a Table, found: &TableDescription) -> Result<Option<&'a Index>> {
     for index in &table.indexes {
         let name = body::index_name(&index.name);
-        let Some(there) = found.indexes.iter().find(|there| there.name == name) else {
+        let Some(existing) = found.indexes.iter().find(|own| own.name == name) else {
             if index.local {
                 return Err(Error::configuration(format!(
-                    "table {:?} lacks the local index {name:?}, and DynamoDB makes those only with the table: leave \
-                     local=True out, or use another table",
+                    "table {:?} lacks the local index {name:?}, and DynamoDB creates those only with the table: remove \
+                     local=True, or use another table",
                     table.name
                 ))
                 .of(table));
@@ -252,12 +252,12 @@ fn missing_index<'a>(table: &'a Table, found: &Described) -> Result<Option<&'a I
         };
         let keys = index_keys(index);
         let wanted: Vec<(&str, KeyKind)> = keys.iter().map(|(n, k)| (&**n, *k)).collect();
-        if there.local != index.local || !found.has(&there.keys, &wanted) {
+        if existing.local != index.local || !found.is_key(&existing.keys, &wanted) {
             return Err(Error::configuration(format!(
-                "index {name:?} of table {:?} has the key {}, which {} declares otherwise: give the index another \
-                 name, or delete it first",
+                "index {name:?} of table {:?} has the key {}, but {} declares another one: give the index another name, or \
+                 delete it first",
                 table.name,
-                found.shown(&there.keys),
+                found.describe_key(&existing.keys),
                 table.model
             ))
             .of(table));
@@ -266,66 +266,61 @@ fn missing_index<'a>(table: &'a Table, found: &Described) -> Result<Option<&'a I
     Ok(None)
 }
 
-const fn about<'a, L>(session: &'a Session<'_, L>, table: &'a Table) -> About<'a> {
-    About {
-        config: &session.inner.config,
-        table,
-        key: None,
-        progress: &session.progress,
-    }
-}
-
-/// Sends a call that changes a table. False: it was refused with one of the meanings that are all right.
-async fn send<L: Link>(
-    session: &Session<'_, L>,
+/// Sends a call that changes a table. False: it was refused for one of the `accepted` reasons.
+async fn send<T: Transport>(
+    client: &Client<'_, T>,
     table: &Table,
     operation: &str,
     body: &str,
-    fine: &[Class],
+    accepted: &[Class],
 ) -> Result<bool> {
-    match session.call(operation, body, Repeat::Write).await {
-        Ok(answer) => {
-            answer.read(|parser, _| parser.skip())?;
-            // Until the table is ready, any failure leaves a table that is partly made.
-            session.progress.set(Progress::Earlier);
+    match client.call(operation, body, Effect::Idempotent).await {
+        Ok(output) => {
+            output.parse(|parser, _| parser.skip())?;
+            // A later failure leaves a table that is changed, but not ready.
+            client.progress.set(Progress::Earlier);
             Ok(true)
         }
-        Err(Failure::Refused(refusal)) if fine.contains(&refusal.class) => Ok(false),
-        Err(failure) => Err(about(session, table).worded(failure)),
+        Err(Failure::Refused(refusal)) if accepted.contains(&refusal.class) => Ok(false),
+        Err(failure) => Err(client.errors(table, None).failed(failure)),
     }
 }
 
-async fn look<'s, L: Link>(
-    session: &'s Session<'_, L>,
+/// Sends a call that describes a table; `None` if the table does not exist.
+async fn describe_with<'c, T: Transport>(
+    client: &'c Client<'_, T>,
     table: &Table,
     operation: &str,
-) -> Result<Option<Answer<'s>>> {
-    let body = Body::new(session.inner, table).finish();
-    match session.call(operation, &body, Repeat::Read).await {
-        Ok(answer) => Ok(Some(answer)),
+) -> Result<Option<Output<'c>>> {
+    let body = Body::new(&client.shared.config, table).finish();
+    match client.call(operation, &body, Effect::None).await {
+        Ok(output) => Ok(Some(output)),
         Err(Failure::Refused(refusal)) if refusal.class == Class::TableMissing => Ok(None),
-        Err(failure) => Err(about(session, table).worded(failure)),
+        Err(failure) => Err(client.errors(table, None).failed(failure)),
     }
 }
 
-async fn describe<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<Option<Described>> {
-    let Some(answer) = look(session, table, "DescribeTable").await? else {
+async fn describe<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Table,
+) -> Result<Option<TableDescription>> {
+    let Some(output) = describe_with(client, table, "DescribeTable").await? else {
         return Ok(None);
     };
-    let mut found = Described::default();
-    answer.read(|parser, name| {
+    let mut found = TableDescription::default();
+    output.parse(|parser, name| {
         if name != "Table" {
             return parser.skip();
         }
         parser.object(|parser, name| {
             match &*name {
                 "TableStatus" => found.status = parser.string()?.into_owned(),
-                "KeySchema" => found.keys = read_keys(parser)?,
+                "KeySchema" => found.keys = parse_keys(parser)?,
                 "AttributeDefinitions" => {
-                    found.kinds = read_pairs(parser, "AttributeName", "AttributeType")?;
+                    found.types = parse_pairs(parser, "AttributeName", "AttributeType")?;
                 }
-                "GlobalSecondaryIndexes" => read_indexes(parser, false, &mut found.indexes)?,
-                "LocalSecondaryIndexes" => read_indexes(parser, true, &mut found.indexes)?,
+                "GlobalSecondaryIndexes" => parse_indexes(parser, false, &mut found.indexes)?,
+                "LocalSecondaryIndexes" => parse_indexes(parser, true, &mut found.indexes)?,
                 _ => parser.skip()?,
             }
             Some(())
@@ -334,8 +329,12 @@ async fn describe<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<Op
     Ok(Some(found))
 }
 
-/// Reads a list of objects with two texts each.
-fn read_pairs(parser: &mut Parser<'_>, first: &str, second: &str) -> Option<Vec<(String, String)>> {
+/// Parses a list of objects with two strings each.
+fn parse_pairs(
+    parser: &mut Parser<'_>,
+    first: &str,
+    second: &str,
+) -> Option<Vec<(String, String)>> {
     let mut pairs = Vec::new();
     parser.list(|parser| {
         let mut pair = (String::new(), String::new());
@@ -355,30 +354,30 @@ fn read_pairs(parser: &mut Parser<'_>, first: &str, second: &str) -> Option<Vec<
     Some(pairs)
 }
 
-/// Reads a key, the partition first.
-fn read_keys(parser: &mut Parser<'_>) -> Option<Vec<(String, String)>> {
-    let mut keys = read_pairs(parser, "AttributeName", "KeyType")?;
+/// Parses a key: partition key, then sort key.
+fn parse_keys(parser: &mut Parser<'_>) -> Option<Vec<(String, String)>> {
+    let mut keys = parse_pairs(parser, "AttributeName", "KeyType")?;
     keys.sort_by_key(|(_, role)| role != "HASH");
     Some(keys)
 }
 
-fn read_indexes(
+fn parse_indexes(
     parser: &mut Parser<'_>,
     local: bool,
-    indexes: &mut Vec<DescribedIndex>,
+    indexes: &mut Vec<IndexDescription>,
 ) -> Option<()> {
     parser.list(|parser| {
-        let mut index = DescribedIndex {
+        let mut index = IndexDescription {
             local,
-            // Local ones are a part of the table, and say nothing.
+            // Local indexes have no status of their own.
             status: "ACTIVE".to_owned(),
-            ..DescribedIndex::default()
+            ..IndexDescription::default()
         };
         parser.object(|parser, name| {
             match &*name {
                 "IndexName" => index.name = parser.string()?.into_owned(),
                 "IndexStatus" => index.status = parser.string()?.into_owned(),
-                "KeySchema" => index.keys = read_keys(parser)?,
+                "KeySchema" => index.keys = parse_keys(parser)?,
                 _ => parser.skip()?,
             }
             Some(())
@@ -388,16 +387,16 @@ fn read_indexes(
     })
 }
 
-/// Has rows removed when they have expired.
-async fn expire<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<()> {
+/// Makes the server delete expired rows.
+async fn enable_expiry<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<()> {
     let Some(ttl) = &table.ttl else {
         return Ok(());
     };
-    let Some(answer) = look(session, table, "DescribeTimeToLive").await? else {
-        return Err(about(session, table).missing().of(table));
+    let Some(output) = describe_with(client, table, "DescribeTimeToLive").await? else {
+        return Err(client.errors(table, None).table_missing().of(table));
     };
     let (mut status, mut attribute) = (String::new(), String::new());
-    answer.read(|parser, name| {
+    output.parse(|parser, name| {
         if name != "TimeToLiveDescription" {
             return parser.skip();
         }
@@ -415,29 +414,29 @@ async fn expire<L: Link>(session: &Session<'_, L>, table: &Table) -> Result<()> 
             return Ok(());
         }
         return Err(Error::configuration(format!(
-            "rows of table {:?} expire by {attribute:?}, but {} declares {ttl:?}: declare that one, or switch the \
-             table's time to live off first",
+            "rows of table {:?} expire by {attribute:?}, but {} declares {ttl:?}: declare {attribute:?}, or disable the \
+             table's time to live first",
             table.name, table.model
         ))
         .of(table));
     }
-    let mut body = Body::new(session.inner, table);
+    let mut body = Body::new(&client.shared.config, table);
     body.entry("TimeToLiveSpecification", |to| {
         to.push_str("{\"Enabled\":true,\"AttributeName\":");
         json::push_text(ttl, to);
         to.push('}');
     });
-    send(session, table, "UpdateTimeToLive", &body.finish(), &[]).await?;
+    send(client, table, "UpdateTimeToLive", &body.finish(), &[]).await?;
     Ok(())
 }
 
 fn push_keys(keys: &[(Name, KeyKind)], to: &mut String) {
     to.push_str("\"KeySchema\":[");
-    for (place, (name, _)) in keys.iter().enumerate() {
-        to.push_str(if place > 0 { ",{" } else { "{" });
+    for (index, (name, _)) in keys.iter().enumerate() {
+        to.push_str(if index > 0 { ",{" } else { "{" });
         to.push_str("\"AttributeName\":");
         json::push_text(name, to);
-        let role = if place > 0 { "RANGE" } else { "HASH" };
+        let role = if index > 0 { "RANGE" } else { "HASH" };
         let _ = write!(to, ",\"KeyType\":\"{role}\"}}");
     }
     to.push(']');
@@ -445,8 +444,8 @@ fn push_keys(keys: &[(Name, KeyKind)], to: &mut String) {
 
 fn push_definitions(keys: &[(Name, KeyKind)], to: &mut String) {
     to.push('[');
-    for (place, (name, kind)) in keys.iter().enumerate() {
-        to.push_str(if place > 0 { ",{" } else { "{" });
+    for (index, (name, kind)) in keys.iter().enumerate() {
+        to.push_str(if index > 0 { ",{" } else { "{" });
         to.push_str("\"AttributeName\":");
         json::push_text(name, to);
         let _ = write!(to, ",\"AttributeType\":\"{}\"}}", kind.value_type().code());
@@ -454,8 +453,8 @@ fn push_definitions(keys: &[(Name, KeyKind)], to: &mut String) {
     to.push(']');
 }
 
-fn push_capacity(inner: &Inner, to: &mut String) -> bool {
-    let Some((read, write)) = inner.config.capacity else {
+fn push_capacity(config: &Config, to: &mut String) -> bool {
+    let Some((read, write)) = config.capacity else {
         return false;
     };
     let _ = write!(
@@ -465,14 +464,14 @@ fn push_capacity(inner: &Inner, to: &mut String) -> bool {
     true
 }
 
-/// Appends an index. What it shows includes what reads judge by: the time of expiry, and the
-/// partition attributes that are no key there.
-fn push_index(inner: &Inner, table: &Table, index: &Index, to: &mut String) {
+/// Appends an index. Its projection includes what reads need to filter: the time of expiry, and the partition attributes
+/// that are not its key.
+fn push_index(config: &Config, table: &Table, index: &Index, to: &mut String) {
     to.push_str("{\"IndexName\":");
     json::push_text(&body::index_name(&index.name), to);
     to.push(',');
     push_keys(&index_keys(index), to);
-    let mut shown: Vec<&Name> = match &index.projection {
+    let mut projected: Vec<&Name> = match &index.projection {
         Projection::Attributes(names) => names.iter().collect(),
         Projection::All | Projection::Keys => Vec::new(),
     };
@@ -480,20 +479,20 @@ fn push_index(inner: &Inner, table: &Table, index: &Index, to: &mut String) {
         let mut keys = std::iter::once(&table.partition).chain(&table.sort);
         keys.any(|key| key.name == *name) || index_keys(index).iter().any(|(key, _)| key == name)
     };
-    shown.extend(index.partition.iter().map(|part| &part.name));
-    shown.extend(&table.ttl);
-    shown.retain(|name| !is_key(name));
-    shown.sort();
-    shown.dedup();
+    projected.extend(index.partition.iter().map(|part| &part.name));
+    projected.extend(&table.ttl);
+    projected.retain(|name| !is_key(name));
+    projected.sort();
+    projected.dedup();
     to.push_str(",\"Projection\":{\"ProjectionType\":");
     if index.projection == Projection::All {
         to.push_str("\"ALL\"}");
-    } else if shown.is_empty() {
+    } else if projected.is_empty() {
         to.push_str("\"KEYS_ONLY\"}");
     } else {
         to.push_str("\"INCLUDE\",\"NonKeyAttributes\":[");
-        for (place, name) in shown.into_iter().enumerate() {
-            if place > 0 {
+        for (number, name) in projected.into_iter().enumerate() {
+            if number > 0 {
                 to.push(',');
             }
             json::push_text(name, to);
@@ -502,14 +501,14 @@ fn push_index(inner: &Inner, table: &Table, index: &Index, to: &mut String) {
     }
     if !index.local {
         let mut capacity = String::new();
-        if push_capacity(inner, &mut capacity) {
+        if push_capacity(config, &mut capacity) {
             let _ = write!(to, ",\"ProvisionedThroughput\":{capacity}");
         }
     }
     to.push('}');
 }
 
-fn create_body(inner: &Inner, table: &Table) -> Result<String> {
+fn create_body(config: &Config, table: &Table) -> Result<String> {
     let keys: Vec<(Name, KeyKind)> = std::iter::once(&table.partition)
         .chain(&table.sort)
         .map(|part| (part.name.clone(), part.kind))
@@ -521,7 +520,7 @@ fn create_body(inner: &Inner, table: &Table) -> Result<String> {
             Some((_, own)) if *own == kind => {}
             Some(_) => {
                 return Err(Error::configuration(format!(
-                    "{name} of {} is of two types in its indexes",
+                    "{name} of {} has two types in its indexes: declare one",
                     table.model
                 ))
                 .of(table)
@@ -529,11 +528,11 @@ fn create_body(inner: &Inner, table: &Table) -> Result<String> {
             }
         }
     }
-    let mut body = Body::new(inner, table);
+    let mut body = Body::new(config, table);
     body.entry("AttributeDefinitions", |to| push_definitions(&all, to));
     let mut schema = String::new();
     push_keys(&keys, &mut schema);
-    // The list without its name.
+    // The list without the name of its entry.
     let list = schema.split_once(':').map_or("[]", |(_, list)| list);
     body.entry("KeySchema", |to| to.push_str(list));
     for (name, local) in [
@@ -543,7 +542,7 @@ fn create_body(inner: &Inner, table: &Table) -> Result<String> {
         let mut text = String::new();
         for index in table.indexes.iter().filter(|index| index.local == local) {
             text.push_str(if text.is_empty() { "[" } else { "," });
-            push_index(inner, table, index, &mut text);
+            push_index(config, table, index, &mut text);
         }
         if !text.is_empty() {
             text.push(']');
@@ -551,7 +550,7 @@ fn create_body(inner: &Inner, table: &Table) -> Result<String> {
         }
     }
     let mut capacity = String::new();
-    if push_capacity(inner, &mut capacity) {
+    if push_capacity(config, &mut capacity) {
         body.text("BillingMode", "PROVISIONED");
         body.entry("ProvisionedThroughput", |to| to.push_str(&capacity));
     } else {
@@ -560,15 +559,15 @@ fn create_body(inner: &Inner, table: &Table) -> Result<String> {
     Ok(body.finish())
 }
 
-/// The body of the call that adds an index.
-fn index_body(inner: &Inner, table: &Table, index: &Index) -> String {
-    let mut body = Body::new(inner, table);
+/// The body of a call that adds an index.
+fn index_body(config: &Config, table: &Table, index: &Index) -> String {
+    let mut body = Body::new(config, table);
     body.entry("AttributeDefinitions", |to| {
         push_definitions(&index_keys(index), to);
     });
     body.entry("GlobalSecondaryIndexUpdates", |to| {
         to.push_str("[{\"Create\":");
-        push_index(inner, table, index, to);
+        push_index(config, table, index, to);
         to.push_str("}]");
     });
     body.finish()

@@ -1,7 +1,7 @@
-//! The link that works on the calling thread: one write, one read, and a look at the interrupt
-//! whenever a tenth of a second has passed or a signal has come.
+//! The transport of blocking calls: it works on the calling thread, and checks the interrupt every 100 ms and after a
+//! signal.
 //!
-//! Several calls at once share the thread: each is sent, then the thread waits for whichever answer is the first.
+//! Concurrent exchanges share the thread: each request is sent, then the thread waits for whichever response comes first.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -10,56 +10,47 @@ use std::mem;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
+use std::process;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use mintkey_store::{Error, ErrorKind, Interrupt, Outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use rustls::{ClientConnection, StreamOwned};
 
-use crate::store::{Inner, locked};
-use crate::transport::http::{Endpoint, Incoming, Response};
-use crate::transport::tls;
-use crate::transport::{Fault, Link, Why, closed};
+use crate::config::{Config, Endpoint};
+use crate::transport::Transport;
+use crate::transport::error::{Cause, TransportError};
+use crate::transport::http::{Response, ResponseParser};
+use crate::transport::pool::{Pool, Pooled, is_quiet};
+use crate::transport::tls::{self, Tls};
 
-/// How often an interrupt is looked for.
-const LOOK: Duration = Duration::from_millis(100);
-/// Connections kept open.
-const IDLE: usize = 16;
-
-/// Runs to its end what never waits for anything but this thread and the link's answers.
-pub fn run<T>(
-    link: &Blocking<'_>,
-    future: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    loop {
-        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
-            return result;
-        }
-        if link.awaited.borrow().is_empty() {
-            return Err(Error::new(
-                ErrorKind::Unavailable(Outcome::Unknown),
-                "a blocking request waited for another thread: please report this",
-            ));
-        }
-        link.wait_for_one();
-    }
-}
+/// The longest wait between two checks of the interrupt.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Idle connections that a store keeps.
+pub const IDLE_CONNECTIONS: usize = 16;
 
 /// A connection of a blocking call.
 pub struct Connection {
     endpoint: Endpoint,
     stream: Stream,
-    incoming: Incoming,
+    parser: ResponseParser,
 }
 
 enum Stream {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Pooled for Connection {
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn is_quiet(&self) -> bool {
+        is_quiet(self.socket())
+    }
 }
 
 impl Connection {
@@ -85,80 +76,110 @@ impl Connection {
     }
 
     fn read(&mut self) -> io::Result<usize> {
-        let room = self.incoming.room();
+        let free = self.parser.free();
         let count = match &mut self.stream {
-            Stream::Plain(socket) => socket.read(room)?,
-            Stream::Tls(stream) => stream.read(room)?,
+            Stream::Plain(socket) => socket.read(free)?,
+            Stream::Tls(stream) => stream.read(free)?,
         };
-        self.incoming.advance(count);
+        self.parser.advance(count);
         Ok(count)
     }
 }
 
-/// Whether the server has neither closed nor said anything while nobody asked.
-pub fn is_quiet(socket: impl AsFd) -> bool {
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    matches!(recv(socket, &mut [0_u8; 1], flags), Err(Errno::AGAIN))
-}
-
-/// The link of one blocking call.
+/// The transport of one blocking call.
 pub struct Blocking<'a> {
-    inner: &'a Inner,
+    config: &'a Config,
+    tls: &'a Tls,
+    pool: &'a Pool<Connection>,
     interrupt: &'static dyn Interrupt,
-    /// Whether the interrupt was raised, which it says only once.
+    /// Whether the interrupt was raised: it reports that once only.
     interrupted: Cell<bool>,
-    /// How many crowds of exchanges share the thread, one inside the other.
-    sharing: Cell<u32>,
-    /// The sockets of a crowd that have not answered yet.
+    /// The nesting depth of concurrent exchanges.
+    concurrent: Cell<u32>,
+    /// The sockets of concurrent exchanges without a response.
     awaited: RefCell<Vec<OwnedFd>>,
+    /// The process that began the call.
+    process: u32,
 }
 
 impl<'a> Blocking<'a> {
-    /// A link for a call that begins now.
-    pub fn new(inner: &'a Inner, interrupt: &'static dyn Interrupt) -> Self {
+    /// The transport of a call that begins now.
+    pub fn new(
+        config: &'a Config,
+        tls: &'a Tls,
+        pool: &'a Pool<Connection>,
+        interrupt: &'static dyn Interrupt,
+    ) -> Self {
         Self {
-            inner,
+            config,
+            tls,
+            pool,
             interrupt,
             interrupted: Cell::new(false),
-            sharing: Cell::new(0),
+            concurrent: Cell::new(0),
             awaited: RefCell::default(),
+            process: process::id(),
         }
     }
 
-    /// Looks at the clock and the interrupt when something did not go on.
-    fn look(&self, deadline: Instant) -> Result<(), Why> {
-        self.ask();
-        self.check(deadline)
+    /// Runs a future that waits for nothing but exchanges of this transport.
+    pub fn run<R>(&self, future: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
+        let mut future = pin!(future);
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+                return result;
+            }
+            if self.awaited.borrow().is_empty() {
+                return Err(Error::new(
+                    ErrorKind::Unavailable(Outcome::Unknown),
+                    "a blocking request waited for another thread: this is a defect of mintkey, report it",
+                ));
+            }
+            self.wait_for_any();
+        }
     }
 
-    /// Asks whether somebody wants out.
-    fn ask(&self) {
+    /// Checks interrupt, process and deadline.
+    fn check(&self, deadline: Instant) -> Result<(), Cause> {
+        self.check_interrupt();
+        self.check_known(deadline)
+    }
+
+    fn check_interrupt(&self) {
         if !self.interrupted.get() {
             self.interrupted.set(self.interrupt.raised());
         }
     }
 
-    /// What is known already of the interrupt, and the clock.
-    fn check(&self, deadline: Instant) -> Result<(), Why> {
+    /// Checks the same, but does not ask for the interrupt again.
+    fn check_known(&self, deadline: Instant) -> Result<(), Cause> {
         if self.interrupted.get() {
-            return Err(Why::Interrupted);
+            return Err(Cause::Interrupted);
         }
-        if !self.inner.is_current() {
-            // A signal handler forked: the connection is the parent's.
-            return Err(Why::Forked);
+        if self.is_child() {
+            // A signal handler forked: the connection belongs to the parent.
+            return Err(Cause::Forked);
         }
         if Instant::now() >= deadline {
-            return Err(Why::Late);
+            return Err(Cause::Timeout);
         }
         Ok(())
     }
 
-    /// Lets the others of a crowd go on until there is something to read.
-    async fn answered(&self, connection: &Connection, deadline: Instant) -> Result<(), Why> {
-        while is_quiet(connection.socket()) {
-            self.check(deadline)?;
+    /// Whether the process was forked since the call began, and this is the child.
+    fn is_child(&self) -> bool {
+        process::id() != self.process
+    }
+
+    /// Lets concurrent exchanges continue until there is something to read.
+    async fn readable(&self, connection: &Connection, deadline: Instant) -> Result<(), Cause> {
+        while connection.is_quiet() {
+            self.check_known(deadline)?;
             let socket = connection.socket().as_fd().try_clone_to_owned();
-            self.awaited.borrow_mut().push(socket.map_err(Why::Broken)?);
+            self.awaited
+                .borrow_mut()
+                .push(socket.map_err(Cause::Broken)?);
             let mut waited = false;
             poll_fn(|_| {
                 if mem::replace(&mut waited, true) {
@@ -172,113 +193,87 @@ impl<'a> Blocking<'a> {
         Ok(())
     }
 
-    /// Waits until a socket of the crowd has something to read, or it is time to look around.
-    fn wait_for_one(&self) {
+    /// Waits until one of the awaited sockets is readable, or it is time to check.
+    fn wait_for_any(&self) {
         let sockets = mem::take(&mut *self.awaited.borrow_mut());
-        let mut watched: Vec<_> = sockets
+        let mut polled: Vec<_> = sockets
             .iter()
             .map(|socket| PollFd::new(socket, PollFlags::IN))
             .collect();
-        if !matches!(poll(&mut watched, Some(&timespec(LOOK))), Ok(ready) if ready > 0) {
-            self.ask();
+        if !matches!(poll(&mut polled, Some(&timespec(CHECK_INTERVAL))), Ok(ready) if ready > 0) {
+            self.check_interrupt();
         }
     }
 
-    /// The same after an error that may only mean "not yet".
-    fn wait(&self, error: io::Error, deadline: Instant) -> Result<(), Why> {
+    /// Checks after an error of a socket that only means "not yet".
+    fn check_after(&self, error: io::Error, deadline: Instant) -> Result<(), Cause> {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {
-                self.look(deadline)
+                self.check(deadline)
             }
-            _ => Err(Why::Broken(error)),
+            _ => Err(Cause::Broken(error)),
         }
     }
 
-    fn idle(&self, endpoint: &Endpoint) -> Option<Connection> {
-        loop {
-            let connection = {
-                let mut pool = locked(&self.inner.pool);
-                let place = pool.iter().rposition(|idle| idle.endpoint == *endpoint)?;
-                pool.remove(place)
-            };
-            if is_quiet(connection.socket()) {
-                return Some(connection);
-            }
-        }
-    }
-
-    fn keep(&self, connection: Connection) {
-        if self.inner.is_closed() || !self.inner.is_current() {
-            return;
-        }
-        let mut pool = locked(&self.inner.pool);
-        if pool.len() < IDLE {
-            pool.push(connection);
-        }
-    }
-
-    fn connect(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, Why> {
-        let within = Instant::now() + self.inner.config.connect_timeout;
+    fn connect(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, Cause> {
+        let limit = Instant::now() + self.config.connect_timeout;
         let addresses = (endpoint.host.as_str(), endpoint.port)
             .to_socket_addrs()
-            .map_err(Why::Unknown)?;
-        let mut failed = Why::Unknown(io::Error::new(
-            io::ErrorKind::NotFound,
-            "the name has no address",
-        ));
+            .map_err(Cause::UnknownHost)?;
+        let mut failed = Cause::no_address();
         for address in addresses {
-            match self.dial(address, deadline.min(within)) {
-                Ok(socket) => return self.greet(endpoint, socket),
-                Err(Why::Late) if deadline > within => return Err(Why::ConnectTimeout),
-                Err(why) if why.is_final() => return Err(why),
-                Err(why) => failed = why,
+            match self.dial(address, deadline.min(limit)) {
+                Ok(socket) => return self.secure(endpoint, socket),
+                Err(Cause::Timeout) if deadline > limit => return Err(Cause::ConnectTimeout),
+                Err(cause) if cause.is_final() => return Err(cause),
+                Err(cause) => failed = cause,
             }
         }
         Err(failed)
     }
 
-    /// Connects without ever waiting longer than until the next look.
-    fn dial(&self, address: SocketAddr, deadline: Instant) -> Result<TcpStream, Why> {
+    /// Connects, and checks at least every `CHECK_INTERVAL`.
+    fn dial(&self, address: SocketAddr, deadline: Instant) -> Result<TcpStream, Cause> {
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(address),
             socket2::Type::STREAM,
             None,
         )
-        .map_err(Why::Unreachable)?;
-        socket.set_nonblocking(true).map_err(Why::Unreachable)?;
+        .map_err(Cause::Unreachable)?;
+        socket.set_nonblocking(true).map_err(Cause::Unreachable)?;
         match socket.connect(&address.into()) {
             Ok(()) => {}
             Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => loop {
                 let left = deadline.saturating_duration_since(Instant::now());
-                let mut watched = [PollFd::new(&socket, PollFlags::OUT)];
-                match poll(&mut watched, Some(&timespec(left.min(LOOK)))) {
-                    Ok(0) | Err(Errno::INTR) => self.look(deadline)?,
+                let mut polled = [PollFd::new(&socket, PollFlags::OUT)];
+                match poll(&mut polled, Some(&timespec(left.min(CHECK_INTERVAL)))) {
+                    Ok(0) | Err(Errno::INTR) => self.check(deadline)?,
                     Ok(_) => break,
-                    Err(error) => return Err(Why::Unreachable(error.into())),
+                    Err(error) => return Err(Cause::Unreachable(error.into())),
                 }
             },
-            Err(error) => return Err(Why::Unreachable(error)),
+            Err(error) => return Err(Cause::Unreachable(error)),
         }
-        if let Some(error) = socket.take_error().map_err(Why::Unreachable)? {
-            return Err(Why::Unreachable(error));
+        if let Some(error) = socket.take_error().map_err(Cause::Unreachable)? {
+            return Err(Cause::Unreachable(error));
         }
         let stream = TcpStream::from(socket);
-        let prepare = || {
-            let look = LOOK.min(self.inner.config.timeout);
+        let configure = || {
+            let interval = CHECK_INTERVAL.min(self.config.timeout);
             stream.set_nonblocking(false)?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(look))?;
-            stream.set_write_timeout(Some(look))
+            stream.set_read_timeout(Some(interval))?;
+            stream.set_write_timeout(Some(interval))
         };
-        prepare().map_err(Why::Unreachable)?;
+        configure().map_err(Cause::Unreachable)?;
         Ok(stream)
     }
 
-    fn greet(&self, endpoint: &Endpoint, socket: TcpStream) -> Result<Connection, Why> {
+    fn secure(&self, endpoint: &Endpoint, socket: TcpStream) -> Result<Connection, Cause> {
         let stream = if endpoint.tls {
-            let config = self.inner.tls.config()?;
+            let config = self.tls.config()?;
             let connection = ClientConnection::new(config, tls::server_name(&endpoint.host)?)
-                .map_err(|error| Why::Untrusted(error.to_string()))?;
+                .map_err(|error| Cause::Untrusted(error.to_string()))?;
             Stream::Tls(Box::new(StreamOwned::new(connection, socket)))
         } else {
             Stream::Plain(socket)
@@ -286,7 +281,7 @@ impl<'a> Blocking<'a> {
         Ok(Connection {
             endpoint: endpoint.clone(),
             stream,
-            incoming: Incoming::new(),
+            parser: ResponseParser::new(),
         })
     }
 
@@ -295,89 +290,89 @@ impl<'a> Blocking<'a> {
         connection: &mut Connection,
         request: &[u8],
         deadline: Instant,
-    ) -> Result<(), Why> {
+    ) -> Result<(), Cause> {
         let mut rest = request;
         while !rest.is_empty() {
             match connection.write(rest) {
-                Ok(0) => return Err(closed()),
+                Ok(0) => return Err(Cause::closed()),
                 Ok(count) => rest = &rest[count..],
-                Err(error) => self.wait(error, deadline)?,
+                Err(error) => self.check_after(error, deadline)?,
             }
         }
         Ok(())
     }
 
-    fn receive(&self, connection: &mut Connection, deadline: Instant) -> Result<Response, Why> {
-        // What TLS has taken in may still lie here.
+    fn receive(&self, connection: &mut Connection, deadline: Instant) -> Result<Response, Cause> {
+        // A part of the request may still be in the buffers of TLS.
         while let Err(error) = connection.flush() {
-            self.wait(error, deadline)?;
+            self.check_after(error, deadline)?;
         }
         loop {
             match connection.read() {
-                Ok(0) => return connection.incoming.end().ok_or_else(closed),
-                Ok(_) => match connection.incoming.response() {
+                Ok(0) => return connection.parser.end().ok_or_else(Cause::closed),
+                Ok(_) => match connection.parser.response() {
                     Ok(Some(response)) => return Ok(response),
-                    // A trickle keeps no deadline from coming.
+                    // A response that arrives slowly must not outlast the deadline.
                     Ok(None) if Instant::now() < deadline => {}
-                    Ok(None) => return Err(Why::Late),
-                    Err(_) => return Err(Why::Garbage),
+                    Ok(None) => return Err(Cause::Timeout),
+                    Err(_) => return Err(Cause::NotHttp),
                 },
-                Err(error) => self.wait(error, deadline)?,
+                Err(error) => self.check_after(error, deadline)?,
             }
         }
     }
 }
 
-impl Link for Blocking<'_> {
+impl Transport for Blocking<'_> {
     async fn exchange(
         &self,
         endpoint: &Endpoint,
         request: &[u8],
         deadline: Instant,
-    ) -> Result<Response, Fault> {
+    ) -> Result<Response, TransportError> {
         if self.interrupted.get() {
-            // It came while another call of the crowd was waiting.
-            return Err(Why::Interrupted.unsent());
+            // It was raised while the thread waited for a concurrent exchange.
+            return Err(Cause::Interrupted.unsent());
         }
-        let mut connection = match self.idle(endpoint) {
+        let mut connection = match self.pool.take(endpoint) {
             Some(connection) => connection,
-            None => self.connect(endpoint, deadline).map_err(Why::unsent)?,
+            None => self.connect(endpoint, deadline).map_err(Cause::unsent)?,
         };
         self.send(&mut connection, request, deadline)
-            .map_err(Why::unsent)?;
-        if self.sharing.get() > 0 {
-            let answered = self.answered(&connection, deadline).await;
-            answered.map_err(|why| Fault { sent: true, why })?;
+            .map_err(Cause::unsent)?;
+        if self.concurrent.get() > 0 {
+            let readable = self.readable(&connection, deadline).await;
+            readable.map_err(Cause::sent)?;
         }
         let response = self
             .receive(&mut connection, deadline)
-            .map_err(|why| Fault { sent: true, why })?;
-        if response.keep_alive {
-            self.keep(connection);
+            .map_err(Cause::sent)?;
+        if response.keep_alive && !self.is_child() {
+            self.pool.keep(connection);
         }
         Ok(response)
     }
 
-    async fn pause(&self, time: Duration, deadline: Instant) -> Result<(), Fault> {
+    async fn pause(&self, time: Duration, deadline: Instant) -> Result<(), TransportError> {
         let until = Instant::now() + time;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
             }
-            match poll(&mut [], Some(&timespec(left.min(LOOK)))) {
-                Ok(_) | Err(Errno::INTR) => self.look(deadline).map_err(Why::unsent)?,
-                Err(error) => return Err(Why::Broken(error.into()).unsent()),
+            match poll(&mut [], Some(&timespec(left.min(CHECK_INTERVAL)))) {
+                Ok(_) | Err(Errno::INTR) => self.check(deadline).map_err(Cause::unsent)?,
+                Err(error) => return Err(Cause::Broken(error.into()).unsent()),
             }
         }
     }
 
-    fn begin_sharing(&self) {
-        self.sharing.set(self.sharing.get() + 1);
+    fn begin_concurrent(&self) {
+        self.concurrent.set(self.concurrent.get() + 1);
     }
 
-    fn end_sharing(&self) {
-        self.sharing.set(self.sharing.get() - 1);
+    fn end_concurrent(&self) {
+        self.concurrent.set(self.concurrent.get() - 1);
     }
 }
 

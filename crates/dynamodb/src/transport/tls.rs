@@ -1,26 +1,26 @@
-//! TLS with the system's roots.
+//! TLS with the root certificates of the system.
 
 use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::transport::Why;
+use crate::transport::error::Cause;
 
-/// The settings, read at the first use.
+/// The TLS settings, loaded at first use.
 #[derive(Debug, Default)]
 pub struct Tls(OnceLock<Result<Arc<ClientConfig>, String>>);
 
 impl Tls {
-    /// The settings for a connection.
-    pub fn config(&self) -> Result<Arc<ClientConfig>, Why> {
-        self.0.get_or_init(load).clone().map_err(Why::Untrusted)
+    /// The settings of a connection.
+    pub fn config(&self) -> Result<Arc<ClientConfig>, Cause> {
+        self.0.get_or_init(load).clone().map_err(Cause::Untrusted)
     }
 }
 
-/// The name under which a server must prove itself.
-pub fn server_name(host: &str) -> Result<ServerName<'static>, Why> {
-    ServerName::try_from(host.to_owned()).map_err(|error| Why::Untrusted(error.to_string()))
+/// The name that must be in the server's certificate.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, Cause> {
+    ServerName::try_from(host.to_owned()).map_err(|error| Cause::Untrusted(error.to_string()))
 }
 
 fn load() -> Result<Arc<ClientConfig>, String> {
@@ -29,7 +29,7 @@ fn load() -> Result<Arc<ClientConfig>, String> {
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
         return Err(
-            "this system has no certificates to trust: install ca-certificates, or name a file in $SSL_CERT_FILE"
+            "this system has no root certificates: install ca-certificates, or set $SSL_CERT_FILE to a file of them"
                 .to_owned(),
         );
     }

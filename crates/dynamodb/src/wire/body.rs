@@ -1,4 +1,4 @@
-//! Turns requests into bodies.
+//! The bodies of calls.
 
 use std::fmt::Write as _;
 
@@ -7,30 +7,28 @@ use mintkey_store::{
     Name, Path, Row, Step, Table, Update, Value, Write,
 };
 
-use crate::store::Inner;
+use crate::config::Config;
 use crate::wire::expression::{self, Placeholders};
 use crate::wire::json;
 
-/// The attribute that every item of a table with an index over the whole table has: an index needs a
-/// partition key there, and this one is the same for all.
-pub const WHOLE: &str = "mintkey.all";
-/// What it holds.
-const WHOLE_VALUE: &str = "1";
+/// The partition key of indexes over a whole table, which is the same in all items: DynamoDB's indexes need one.
+const WHOLE_TABLE: &str = "mintkey.all";
+/// Its value.
+const WHOLE_TABLE_VALUE: &str = "1";
 
-/// A body in the making.
+/// Builds the body of a call.
 pub struct Body {
     text: String,
-    /// The placeholders of its expressions.
-    pub placeholders: Placeholders,
+    placeholders: Placeholders,
 }
 
 impl Body {
     /// The body of a call about a table.
-    pub fn new(inner: &Inner, table: &Table) -> Self {
+    pub fn new(config: &Config, table: &Table) -> Self {
         let mut text = String::with_capacity(512);
         text.push_str("{\"TableName\":\"");
-        // Names of tables need no escapes: they are checked where a class or a prefix is declared.
-        text.push_str(&inner.config.prefix);
+        // Table names need no escapes: they are checked where the model and the prefix are declared.
+        text.push_str(&config.prefix);
         text.push_str(&table.name);
         text.push('"');
         Self {
@@ -45,12 +43,12 @@ impl Body {
         write(&mut self.text);
     }
 
-    /// Appends an entry that is a text.
+    /// Appends an entry that is a string.
     pub fn text(&mut self, name: &str, value: &str) {
         self.entry(name, |to| json::push_text(value, to));
     }
 
-    /// Appends an entry that is an expression. Its placeholders are ASCII, so it needs no escapes.
+    /// Appends an entry that is an expression. Expressions need no escapes.
     pub fn expression(&mut self, name: &str, write: impl FnOnce(&mut Placeholders, &mut String)) {
         let _ = write!(self.text, ",\"{name}\":\"");
         write(&mut self.placeholders, &mut self.text);
@@ -64,7 +62,7 @@ impl Body {
         self.text
     }
 
-    /// Appends the condition of a write, and asks for the item that does not meet it.
+    /// Appends the condition of a write, and requests the item if it does not meet the condition.
     fn condition(&mut self, condition: Option<&Condition>) {
         let never;
         let condition = match condition {
@@ -73,8 +71,8 @@ impl Body {
                 Some(true) => return,
                 None => condition,
                 Some(false) => {
-                    // There is no word for "never", but there are contradictions.
-                    let path = Path::attribute(WHOLE);
+                    // An expression that is never true is a contradiction.
+                    let path = Path::attribute(WHOLE_TABLE);
                     never = Condition::And(vec![
                         Condition::Exists(path.clone()),
                         Condition::Missing(path),
@@ -90,33 +88,33 @@ impl Body {
     }
 }
 
-/// Whether items carry the mark of an index over the whole table.
-pub fn is_marked(table: &Table) -> bool {
+/// Whether the table has an index over the whole table, so that its items need that index's partition key.
+fn is_marked(table: &Table) -> bool {
     table.indexes.iter().any(|index| index.partition.is_empty())
 }
 
-/// Takes the mark off a stored item.
+/// Removes the partition key of indexes over the whole table from a stored item.
 pub fn unmark(table: &Table, mut item: Item) -> Item {
     if is_marked(table) {
-        item.remove(WHOLE);
+        item.remove(WHOLE_TABLE);
     }
     item
 }
 
-/// The key attributes of an index as `DynamoDB` has them.
+/// The partition key of an index in `DynamoDB`: the first partition attribute of the model's index.
 pub fn index_partition(index: &Index) -> Name {
     let first = index.partition.first();
-    first.map_or_else(|| WHOLE.into(), |part| part.name.clone())
+    first.map_or_else(|| WHOLE_TABLE.into(), |part| part.name.clone())
 }
 
-/// The value of an index's partition key in a query.
+/// The value of an index's partition key.
 pub fn index_partition_value(given: &[KeyValue]) -> Value {
     given
         .first()
-        .map_or_else(|| WHOLE_VALUE.into(), KeyValue::to_value)
+        .map_or_else(|| WHOLE_TABLE_VALUE.into(), KeyValue::to_value)
 }
 
-/// The name of an index in the store, where names have 3 to 255 of `[a-zA-Z0-9_.-]`.
+/// The name of an index in `DynamoDB`, where names have 3 to 255 characters of `[a-zA-Z0-9_.-]`.
 pub fn index_name(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for byte in name.bytes() {
@@ -133,7 +131,7 @@ pub fn index_name(name: &str) -> String {
 }
 
 /// Appends a key.
-pub fn push_key(table: &Table, key: &Key, to: &mut String) {
+fn push_key(table: &Table, key: &Key, to: &mut String) {
     to.push('{');
     push_part(&table.partition, &key.partition, to);
     if let (Some(attribute), Some(value)) = (&table.sort, &key.sort) {
@@ -144,23 +142,23 @@ pub fn push_key(table: &Table, key: &Key, to: &mut String) {
 }
 
 /// Appends one attribute of a key.
-pub fn push_part(attribute: &KeyAttribute, value: &KeyValue, to: &mut String) {
+fn push_part(attribute: &KeyAttribute, value: &KeyValue, to: &mut String) {
     json::push_text(&attribute.name, to);
     to.push(':');
     json::push_value(&value.to_value(), to);
 }
 
-/// Appends an item to be stored.
-pub fn push_stored(table: &Table, item: &Item, to: &mut String) {
+/// Appends an item to store.
+fn push_stored(table: &Table, item: &Item, to: &mut String) {
     json::push_item(item, to);
-    if is_marked(table) && item.get(WHOLE).is_none() {
-        // An item has a key at least.
+    if is_marked(table) && item.get(WHOLE_TABLE).is_none() {
+        // Opens the map again; it is not empty, because an item has a key.
         to.pop();
-        let _ = write!(to, ",\"{WHOLE}\":{{\"S\":\"{WHOLE_VALUE}\"}}}}");
+        let _ = write!(to, ",\"{WHOLE_TABLE}\":{{\"S\":\"{WHOLE_TABLE_VALUE}\"}}}}");
     }
 }
 
-/// The names that an item's key and expiry are judged by, and those wanted.
+/// The attributes to read: key, time of expiry, and the wanted ones.
 pub fn fetched<'a>(table: &'a Table, wanted: &'a [Name]) -> Vec<&'a Name> {
     let keys = std::iter::once(&table.partition).chain(&table.sort);
     let mut names: Vec<&Name> = Vec::with_capacity(wanted.len() + 3);
@@ -172,7 +170,7 @@ pub fn fetched<'a>(table: &'a Table, wanted: &'a [Name]) -> Vec<&'a Name> {
     names
 }
 
-/// Appends the names to read.
+/// Appends the attributes to read.
 pub fn project(body: &mut Body, names: &[&Name]) {
     body.expression("ProjectionExpression", |placeholders, to| {
         push_names(names, placeholders, to);
@@ -180,8 +178,8 @@ pub fn project(body: &mut Body, names: &[&Name]) {
 }
 
 fn push_names(names: &[&Name], placeholders: &mut Placeholders, to: &mut String) {
-    for (place, name) in names.iter().enumerate() {
-        if place > 0 {
+    for (index, name) in names.iter().enumerate() {
+        if index > 0 {
             to.push(',');
         }
         placeholders.name(name, to);
@@ -189,8 +187,8 @@ fn push_names(names: &[&Name], placeholders: &mut Placeholders, to: &mut String)
 }
 
 /// The body of a get.
-pub fn get(inner: &Inner, get: &Get) -> String {
-    let mut body = Body::new(inner, &get.table);
+pub fn get(config: &Config, get: &Get) -> String {
+    let mut body = Body::new(config, &get.table);
     body.entry("Key", |to| push_key(&get.table, &get.key, to));
     if get.consistent {
         body.entry("ConsistentRead", |to| to.push_str("true"));
@@ -202,29 +200,29 @@ pub fn get(inner: &Inner, get: &Get) -> String {
 }
 
 /// The body of a put.
-pub fn put(inner: &Inner, table: &Table, item: &Item, condition: Option<&Condition>) -> String {
-    let mut body = Body::new(inner, table);
+pub fn put(config: &Config, table: &Table, item: &Item, condition: Option<&Condition>) -> String {
+    let mut body = Body::new(config, table);
     body.entry("Item", |to| push_stored(table, item, to));
     body.condition(condition);
     body.finish()
 }
 
 /// The body of a delete.
-pub fn delete(inner: &Inner, table: &Table, key: &Key, condition: Option<&Condition>) -> String {
-    let mut body = Body::new(inner, table);
+pub fn delete(config: &Config, table: &Table, key: &Key, condition: Option<&Condition>) -> String {
+    let mut body = Body::new(config, table);
     body.entry("Key", |to| push_key(table, key, to));
     body.condition(condition);
     body.finish()
 }
 
 /// The body of an update.
-pub fn update(inner: &Inner, update: &Update, condition: Option<&Condition>) -> String {
+pub fn update(config: &Config, update: &Update, condition: Option<&Condition>) -> String {
     let table = &update.table;
-    let mut body = Body::new(inner, table);
+    let mut body = Body::new(config, table);
     body.entry("Key", |to| push_key(table, &update.key, to));
     let marked;
     let actions = if is_marked(table) {
-        let mark = Action::Set(Path::attribute(WHOLE), WHOLE_VALUE.into());
+        let mark = Action::Set(Path::attribute(WHOLE_TABLE), WHOLE_TABLE_VALUE.into());
         marked = update
             .actions
             .iter()
@@ -250,12 +248,12 @@ pub fn update(inner: &Inner, update: &Update, condition: Option<&Condition>) -> 
 }
 
 /// The body of a batch of reads.
-pub fn batch_get(inner: &Inner, batch: &BatchGet, keys: &[&Key]) -> String {
+pub fn batch_get(config: &Config, batch: &BatchGet, keys: &[&Key]) -> String {
     let table = &batch.table;
-    let mut body = batch_start(inner, table);
+    let mut body = batch_start(config, table);
     body.push_str("{\"Keys\":[");
-    for (place, key) in keys.iter().enumerate() {
-        if place > 0 {
+    for (index, key) in keys.iter().enumerate() {
+        if index > 0 {
             body.push(',');
         }
         push_key(table, key, &mut body);
@@ -277,11 +275,11 @@ pub fn batch_get(inner: &Inner, batch: &BatchGet, keys: &[&Key]) -> String {
 
 /// The body of a batch of puts and deletes.
 pub fn batch_write<'a>(
-    inner: &Inner,
+    config: &Config,
     table: &Table,
     writes: impl Iterator<Item = &'a Write>,
 ) -> String {
-    let mut body = batch_start(inner, table);
+    let mut body = batch_start(config, table);
     let mut open = '[';
     for write in writes {
         match write {
@@ -295,7 +293,7 @@ pub fn batch_write<'a>(
                 body.push_str("{\"DeleteRequest\":{\"Key\":");
                 push_key(table, &delete.key, &mut body);
             }
-            // The service has no room for these in a batch: they are sent one by one.
+            // A batch of DynamoDB has no updates: they are sent one by one.
             Write::Update(_) => continue,
         }
         body.push_str("}}");
@@ -305,17 +303,17 @@ pub fn batch_write<'a>(
     body
 }
 
-fn batch_start(inner: &Inner, table: &Table) -> String {
+fn batch_start(config: &Config, table: &Table) -> String {
     let mut body = String::with_capacity(4096);
     let _ = write!(
         body,
         "{{\"RequestItems\":{{\"{}{}\":",
-        inner.config.prefix, table.name
+        config.prefix, table.name
     );
     body
 }
 
-/// True of a row that has expired.
+/// The condition that a row has expired.
 pub fn expired(table: &Table, now: i64) -> Option<Condition> {
     table.ttl.as_ref().map(|ttl| Condition::Compare {
         path: Path::attribute(ttl.clone()),
@@ -335,14 +333,14 @@ fn or(condition: Condition, other: Option<Condition>) -> Condition {
     }
 }
 
-/// True where no live row is.
+/// The condition that there is no row, or an expired one.
 pub fn absent(table: &Table, now: i64) -> Condition {
     let missing = Condition::Missing(Path::attribute(table.partition.name.clone()));
     or(missing, expired(table, now))
 }
 
-/// A guard as one condition on the row as it lies there, expired or not. `live`: an expired row
-/// never meets it, even if an absent one would.
+/// A guard as a condition on the stored row, expired or not. With `live` an expired row never meets it, even if a
+/// missing row would.
 pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Option<Condition> {
     let expired = expired(table, now);
     let mut parts = Vec::new();
@@ -389,14 +387,14 @@ pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Option<Condi
     }
 }
 
-/// Whether doing an update twice is as good as doing it once.
+/// Whether an update that is applied twice has the same effect as once.
 pub fn is_idempotent(actions: &[Action]) -> bool {
     actions.iter().all(|action| {
         let counts = matches!(
             action,
             Action::Add(..) | Action::Append(..) | Action::Prepend(..)
         );
-        // Beyond a list's end a value is appended, and what is removed makes others move up.
+        // A value set beyond the end of a list is appended, and a removed element shifts those after it.
         let listed = action
             .path()
             .0
@@ -411,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_indexes_fit_and_differ() {
+    fn index_names_are_valid_and_distinct() {
         for (name, stored) in [
             ("by_status", "by_status"),
             ("id", "id.index"),
@@ -424,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_done_twice() {
+    fn idempotent_updates_are_recognised() {
         let path = Path::attribute("a");
         assert!(is_idempotent(&[
             Action::Set(path.clone(), true.into()),

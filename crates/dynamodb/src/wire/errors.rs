@@ -1,17 +1,18 @@
-//! What the service and the network say, in the words of the contract.
+//! Error responses of the server and failures of the transport, as errors of the contract.
 
 use std::cell::Cell;
 
 use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Table};
 
-use crate::aws::credentials::Identity;
 use crate::config::Config;
+use crate::transport::error::{Cause, TransportError};
 use crate::transport::http::Response;
-use crate::transport::{Fault, Why};
 use crate::wire::json::Parser;
 
-/// The characters of a foreign answer that a message shows.
+/// The characters that a message shows of a response that is not DynamoDB's.
 const SHOWN: usize = 80;
+/// The characters of a secret by which it is recognised.
+const SECRET_START: usize = 8;
 
 /// What a request may have done already when one of its calls fails.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,11 +35,11 @@ impl Progress {
     }
 }
 
-/// Why a call was not done.
+/// Why a call failed.
 pub enum Failure {
-    /// The server refused it, or something that is not the server answered.
+    /// There was an error response, of DynamoDB or of another server.
     Refused(Box<Refusal>),
-    /// Everything else, worded.
+    /// Everything else.
     Failed(Error),
 }
 
@@ -48,22 +49,22 @@ impl From<Error> for Failure {
     }
 }
 
-/// An answer other than success.
+/// An error response.
 #[derive(Debug)]
 pub struct Refusal {
     /// What it means.
     pub class: Class,
-    /// The exception's name; empty if the answer is not DynamoDB's.
+    /// The exception's name; empty if the response is not DynamoDB's.
     pub code: String,
-    /// The exception's message, or what was answered instead of one.
+    /// The exception's message, or a description of a response without one.
     pub message: String,
-    /// The stored item that a condition met.
+    /// The stored item that did not meet the condition.
     pub item: Option<Item>,
     /// Whether an attempt of the same write may have been carried out.
     pub doubtful: bool,
 }
 
-/// What a refusal means.
+/// What an error response means.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Class {
     /// The condition of a write was false.
@@ -88,19 +89,19 @@ pub enum Class {
     Skewed,
     /// The credentials have expired.
     Expired,
-    /// Too many requests: another attempt may succeed later.
+    /// Too many requests: a retry may succeed later.
     Throttled,
-    /// Another refusal of DynamoDB's.
+    /// Another exception of DynamoDB's.
     Other,
-    /// The server, or something before it, failed or is overloaded: whether the call was carried out is unknown, and
-    /// another attempt may succeed.
+    /// The server, or a proxy before it, failed or is overloaded: whether the call was carried out is unknown, and a
+    /// retry may succeed.
     Failed,
-    /// Not an answer of DynamoDB's: whether the call reached it is unknown.
+    /// Not a response of DynamoDB's: whether the call reached it is unknown.
     Foreign,
 }
 
 impl Class {
-    /// The meaning of an exception's name in an answer with this status. Only a name that DynamoDB uses says that the
+    /// The meaning of an exception's name in a response with this status. Only a name that DynamoDB uses proves that the
     /// call was not carried out.
     fn of(code: &str, status: u16) -> Self {
         let named = match code {
@@ -144,8 +145,8 @@ impl Class {
 }
 
 impl Refusal {
-    /// Reads an answer other than success.
-    pub fn read(response: &Response, identity: &Identity) -> Self {
+    /// Parses an error response. `secrets` are not shown, even if the response repeats them.
+    pub fn parse(response: &Response, secrets: &[&str]) -> Self {
         let mut refusal = Self {
             class: Class::Foreign,
             code: String::new(),
@@ -154,7 +155,7 @@ impl Refusal {
             doubtful: false,
         };
         let text = std::str::from_utf8(&response.body).unwrap_or_default();
-        let read = Parser::new(text).object(|parser, name| {
+        let parsed = Parser::new(text).object(|parser, name| {
             match &*name {
                 "__type" => {
                     let name = parser.string()?;
@@ -167,18 +168,18 @@ impl Refusal {
             }
             Some(())
         });
-        if read.is_none() {
+        if parsed.is_none() {
             refusal.code.clear();
         }
         refusal.class = Class::of(&refusal.code, response.status);
         if refusal.code.is_empty() {
-            refusal.message = shown(response, identity);
+            refusal.message = describe(response, secrets);
         }
         refusal
     }
 
-    /// What was answered, for messages.
-    fn said(&self) -> String {
+    /// The error response in a message.
+    fn description(&self) -> String {
         if self.code.is_empty() {
             self.message.clone()
         } else {
@@ -187,14 +188,14 @@ impl Refusal {
     }
 }
 
-/// Status and start of an answer that is not DynamoDB's.
-fn shown(response: &Response, identity: &Identity) -> String {
+/// Status and start of the body of a response that is not DynamoDB's.
+fn describe(response: &Response, secrets: &[&str]) -> String {
     let status = response.status;
     let body = String::from_utf8_lossy(&response.body);
     let words: Vec<&str> = body.split_whitespace().take(SHOWN).collect();
     let words = words.join(" ");
     let start: String = words.chars().take(SHOWN).collect();
-    if identity.is_part_of(&start) {
+    if repeats(&start, secrets) {
         return format!("status {status}, a body that repeats the credentials");
     }
     match start.as_str() {
@@ -204,44 +205,51 @@ fn shown(response: &Response, identity: &Identity) -> String {
     }
 }
 
-/// Whether an answer of success can be DynamoDB's: the head says so, or says nothing else.
-pub fn is_own(response: &Response) -> bool {
-    is_marked(response)
-        || (response.content_type.as_deref())
-            .is_none_or(|kind| kind.starts_with("application/json"))
+/// Whether a text contains a signature or the start of a secret: a server may send back what it received.
+fn repeats(text: &str, secrets: &[&str]) -> bool {
+    let start = |secret: &str| secret.get(..SECRET_START).unwrap_or(secret).to_owned();
+    text.contains("AWS4-HMAC-SHA256")
+        || secrets
+            .iter()
+            .any(|secret| !secret.is_empty() && text.contains(&start(secret)))
 }
 
-/// Whether the head of an answer is that of a service of AWS, or of one that speaks its protocol. Of these, AWS and
-/// DynamoDB Local send a request id; `ScyllaDB` Alternator sends the content type, or can be told not to.
-pub fn is_marked(response: &Response) -> bool {
+/// Whether a successful response can be DynamoDB's: its headers say so, or do not say otherwise.
+pub fn may_be_dynamodb(response: &Response) -> bool {
+    let kind = response.content_type.as_deref();
+    has_dynamodb_headers(response) || kind.is_none_or(|kind| kind.starts_with("application/json"))
+}
+
+/// Whether a response has headers of DynamoDB or a compatible server. AWS and DynamoDB Local send a request id;
+/// `ScyllaDB` Alternator sends the content type, unless it is configured not to.
+pub fn has_dynamodb_headers(response: &Response) -> bool {
     let kind = response.content_type.as_deref();
     response.is_aws || kind.is_some_and(|kind| kind.starts_with("application/x-amz-json"))
 }
 
-/// The error for an answer that is not DynamoDB's, or cannot be read.
-pub fn foreign(config: &Config, said: &str, outcome: Outcome) -> Error {
+fn foreign(config: &Config, description: &str, outcome: Outcome) -> Error {
     Error::new(
         ErrorKind::Unavailable(outcome),
         format!(
-            "{}: the answer is not DynamoDB's ({said}): {}; check ?endpoint=, and proxies or gateways on the way",
+            "{}: the response is not DynamoDB's ({description}): {}; check ?endpoint=, and proxies or gateways before it",
             config.address,
             outcome.words()
         ),
     )
 }
 
-/// The error for an answer of success that cannot be read.
+/// The error for a successful response that cannot be parsed.
 pub fn unreadable(
     config: &Config,
     response: &Response,
-    identity: &Identity,
+    secrets: &[&str],
     outcome: Outcome,
 ) -> Error {
-    foreign(config, &shown(response, identity), outcome)
+    foreign(config, &describe(response, secrets), outcome)
 }
 
-/// The error for a write of which an attempt may have been carried out, when something else fails before the next.
-pub fn interrupted_by(config: &Config, error: Error) -> Error {
+/// The error for a write of which an attempt may have been carried out, when something fails before the retry is sent.
+pub fn before_retry(config: &Config, error: Error) -> Error {
     let unknown = Outcome::Unknown;
     match error.kind {
         ErrorKind::Unavailable(Outcome::Unknown)
@@ -250,7 +258,7 @@ pub fn interrupted_by(config: &Config, error: Error) -> Error {
         _ => Error::new(
             ErrorKind::Unavailable(unknown),
             format!(
-                "{}: an attempt was not answered, and the next one failed ({}): {}",
+                "{}: an attempt had no response, and there was no retry ({}): {}",
                 config.address,
                 error.message,
                 unknown.words()
@@ -260,8 +268,8 @@ pub fn interrupted_by(config: &Config, error: Error) -> Error {
     }
 }
 
-/// The error for a missing answer.
-pub fn fault(config: &Config, fault: &Fault, outcome: Outcome) -> Error {
+/// The error for a failure of the transport.
+pub fn transport_error(config: &Config, error: &TransportError, outcome: Outcome) -> Error {
     let address = &config.address;
     let fate = outcome.words();
     let unavailable = |text: String| {
@@ -270,53 +278,53 @@ pub fn fault(config: &Config, fault: &Fault, outcome: Outcome) -> Error {
             format!("{address}: {text}: {fate}"),
         )
     };
-    match &fault.why {
-        Why::Unknown(error) => unavailable(format!(
-            "the host's name has no address ({error}); look at the region or ?endpoint="
+    match &error.cause {
+        Cause::UnknownHost(error) => unavailable(format!(
+            "the host name has no address ({error}); check the region or ?endpoint="
         )),
-        Why::NoThread(error) => Error::new(
+        Cause::NoThread(error) => Error::new(
             ErrorKind::Unavailable(outcome),
             format!(
-                "{address}: no thread can be started that looks up the host's name ({error}): {fate}; allow more \
-                 threads (ulimit -u, or the pids limit of the container), or give ?endpoint= an IP address"
+                "{address}: no thread can be started to look up the host name ({error}): {fate}; allow more threads \
+                 (ulimit -u, or the pids limit of the container), or give ?endpoint= an IP address"
             ),
         ),
-        Why::Unreachable(error) => {
+        Cause::Unreachable(error) => {
             unavailable(format!("no connection ({error}); is the server running?"))
         }
-        Why::Broken(error) => unavailable(format!("the connection broke ({error})")),
-        Why::Garbage => {
-            unavailable("the answer is not HTTP; does another service listen there?".to_owned())
+        Cause::Broken(error) => unavailable(format!("the connection broke ({error})")),
+        Cause::NotHttp => {
+            unavailable("the response is not HTTP; does another service listen there?".to_owned())
         }
-        Why::Untrusted(reason) => unavailable(format!("no secure connection ({reason})")),
-        Why::Forked => unavailable(
-            "this process was forked while it waited for an answer, which its parent gets"
+        Cause::Untrusted(reason) => unavailable(format!("no secure connection ({reason})")),
+        Cause::Forked => unavailable(
+            "this process was forked during the request, whose response goes to its parent"
                 .to_owned(),
         ),
-        Why::ConnectTimeout => Error::new(
+        Cause::ConnectTimeout => Error::new(
             ErrorKind::Timeout(outcome),
             format!(
                 "{address}: no connection within {} s: {fate}; is the server running? (?connect_timeout= is longer)",
                 config.connect_timeout.as_secs_f64()
             ),
         ),
-        Why::Late => Error::new(
+        Cause::Timeout => Error::new(
             ErrorKind::Timeout(outcome),
             format!(
-                "{address}: no answer within {} s: {fate}; try again, or raise ?timeout=",
+                "{address}: no response within {} s: {fate}; try again, or raise ?timeout=",
                 config.timeout.as_secs_f64()
             ),
         ),
-        Why::Interrupted => Error::new(
+        Cause::Interrupted => Error::new(
             ErrorKind::Interrupted(outcome),
-            format!("{address}: interrupted while waiting for an answer: {fate}"),
+            format!("{address}: interrupted while waiting for a response: {fate}"),
         ),
     }
 }
 
-/// What a refusal is about.
+/// What errors of a request are about.
 #[derive(Clone, Copy)]
-pub struct About<'a> {
+pub struct ErrorContext<'a> {
     pub config: &'a Config,
     pub table: &'a Table,
     pub key: Option<&'a Key>,
@@ -324,19 +332,19 @@ pub struct About<'a> {
     pub progress: &'a Cell<Progress>,
 }
 
-impl About<'_> {
-    /// The error for a missing answer, or for a refusal that means nothing special to the request.
-    pub fn worded(&self, failure: Failure) -> Error {
+impl ErrorContext<'_> {
+    /// The error for a failure that has no special meaning for the request.
+    pub fn failed(&self, failure: Failure) -> Error {
         match failure {
             Failure::Refused(refusal) => self.refused(&refusal),
-            // An error of the credentials is about no table.
+            // An error of the credentials concerns no table.
             Failure::Failed(error) if error.kind == ErrorKind::Configuration => error,
-            Failure::Failed(error) => self.placed(error),
+            Failure::Failed(error) => self.named(error),
         }
     }
 
-    /// Says what it is about.
-    fn placed(&self, error: Error) -> Error {
+    /// Adds table and key.
+    fn named(&self, error: Error) -> Error {
         let error = error.of(self.table);
         match self.key {
             Some(key) => error.at(key),
@@ -344,17 +352,17 @@ impl About<'_> {
         }
     }
 
-    /// The error for a refusal that means nothing special to the request.
+    /// The error for an error response that has no special meaning for the request.
     pub fn refused(&self, refusal: &Refusal) -> Error {
-        self.placed(self.explained(refusal))
+        self.named(self.explain(refusal))
     }
 
-    fn explained(&self, refusal: &Refusal) -> Error {
+    fn explain(&self, refusal: &Refusal) -> Error {
         let address = &self.config.address;
         let outcome = self.progress.get().outcome();
         let fate = outcome.words();
         let Refusal { code, message, .. } = refusal;
-        let said = refusal.said();
+        let description = refusal.description();
         let unavailable = |text: &str| {
             Error::new(
                 ErrorKind::Unavailable(outcome),
@@ -362,12 +370,12 @@ impl About<'_> {
             )
         };
         match refusal.class {
-            Class::Foreign => foreign(self.config, &said, outcome),
-            Class::Failed => unavailable(&format!("the server failed ({said})")),
+            Class::Foreign => foreign(self.config, &description, outcome),
+            Class::Failed => unavailable(&format!("the server failed ({description})")),
             _ if refusal.doubtful => unavailable(&format!(
-                "an attempt was not answered, and the next one was refused ({said})"
+                "an attempt had no response, and the retry was refused ({description})"
             )),
-            Class::TableMissing => self.missing(),
+            Class::TableMissing => self.table_missing(),
             Class::TableBusy | Class::TableLimit => unavailable(&format!(
                 "the table is being changed ({message}); try again later"
             )),
@@ -375,8 +383,8 @@ impl About<'_> {
             Class::CollectionFull => Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "{}: the items of one partition key may have 10 GB together where the table has local indexes \
-                     ({message}): spread them over more partition keys",
+                    "{}: in a table with local indexes, the items of one partition key may have 10 GB in total ({message}): \
+                     spread them over more partition keys",
                     self.table.model
                 ),
             ),
@@ -399,19 +407,19 @@ impl About<'_> {
                 ),
             ),
             Class::ConditionFailed | Class::Other => {
-                unavailable(&format!("the server refused the call ({said})"))
+                unavailable(&format!("the server refused the call ({description})"))
             }
         }
     }
 
-    /// The table is not there.
-    pub fn missing(&self) -> Error {
+    /// The error for a missing table.
+    pub fn table_missing(&self) -> Error {
         let Table { name, model, .. } = self.table;
         let shown = format!("{}{name}", self.config.prefix);
         Error::new(
             ErrorKind::TableMissing,
             format!(
-                "there is no table {shown:?} in {}: call {model}.create_table() once",
+                "table {shown:?} does not exist in {}: call {model}.create_table() once",
                 self.config.address
             ),
         )
@@ -423,8 +431,8 @@ impl About<'_> {
         if has("Item size") && has("exceeded") {
             return Error::new(
                 ErrorKind::ItemTooLarge,
-                "the item would have more than the 409600 bytes an item may have: compress or split its attributes, \
-                 or keep them elsewhere",
+                "the item would be larger than 409600 bytes, the limit for an item: compress or split its attributes, or \
+                 store them elsewhere",
             );
         }
         if has("does not have the specified index") {
@@ -444,37 +452,37 @@ impl About<'_> {
             || has("missed key schema element")
         {
             return Error::configuration(format!(
-                "the key of table {:?} is not the one that {model} declares ({message}): give the class the table's \
-                 keys, or another table",
+                "the key of table {:?} is not the one that {model} declares ({message}): give the model the table's key, \
+                 or another table",
                 self.table.name
             ));
         }
         if has("Type mismatch for Index Key") || has("type does not match schema type") {
             return Error::configuration(format!(
-                "a key of table {:?}, or of an index of it, is of another type than {model} declares ({message}): give \
-                 the attribute the table's type, or the class another table",
+                "a key of table {:?}, or of one of its indexes, has another type than {model} declares ({message}): give \
+                 the attribute the table's type, or the model another table",
                 self.table.name
             ));
         }
         if has("document path") {
             return Error::invalid(format!(
-                "a change of {model} leads through a value that is not there or is no list or map: set the outer \
-                 value first"
+                "the path of an update of {model} leads through a value that is missing or not a list or map: set the \
+                 outer value first"
             ));
         }
         if has("38 digits") || has("significant digits") || has("magnitude") {
             return Error::invalid(format!(
-                "a sum would be a number that cannot be stored ({message}): up to 38 digits below 1E+126 can; set a \
-                 rounded value"
+                "a sum of an update of {model} cannot be stored ({message}): numbers have up to 38 digits and are below \
+                 1E+126; set a rounded value"
             ));
         }
         if has("incorrect data type") {
             return Error::invalid(format!(
-                "a change of {model} needs a value of another type than the stored one ({message})"
+                "an update of {model} needs a stored value of another type ({message})"
             ));
         }
         Error::invalid(format!(
-            "DynamoDB refuses this request on {model}: {message}"
+            "DynamoDB refuses this request of {model}: {message}"
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! Conditions and changes in `DynamoDB`'s language. Names and values always stand behind placeholders.
+//! Conditions and updates as expressions of `DynamoDB`. Names and values are always replaced by placeholders.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,10 @@ use mintkey_store::{Action, Comparison, Condition, Name, Number, Path, Step, Val
 
 use crate::wire::json;
 
-/// The names and values that expressions of one request stand for.
+/// The longest expression, in bytes.
+const MAX_EXPRESSION: usize = 4096;
+
+/// The names and values that the placeholders of one call stand for.
 #[derive(Debug, Default)]
 pub struct Placeholders {
     names: Vec<Name>,
@@ -17,12 +20,12 @@ pub struct Placeholders {
 impl Placeholders {
     /// Appends the placeholder of a name.
     pub fn name(&mut self, name: &Name, to: &mut String) {
-        let place = self.names.iter().position(|own| own == name);
-        let place = place.unwrap_or_else(|| {
+        let position = self.names.iter().position(|own| own == name);
+        let position = position.unwrap_or_else(|| {
             self.names.push(name.clone());
             self.names.len() - 1
         });
-        let _ = write!(to, "#{place}");
+        let _ = write!(to, "#{position}");
     }
 
     /// Appends the placeholder of a value.
@@ -38,10 +41,10 @@ impl Placeholders {
 
     /// Appends the placeholders of a path.
     pub fn path(&mut self, path: &Path, to: &mut String) {
-        for (place, step) in path.0.iter().enumerate() {
+        for (depth, step) in path.0.iter().enumerate() {
             match step {
                 Step::Name(name) => {
-                    if place > 0 {
+                    if depth > 0 {
                         to.push('.');
                     }
                     self.name(name, to);
@@ -53,15 +56,15 @@ impl Placeholders {
         }
     }
 
-    /// Appends what a request's body says about them.
+    /// Appends the entries of a body that say what the placeholders stand for.
     pub fn push(&self, body: &mut String) {
         if !self.names.is_empty() {
             body.push_str(",\"ExpressionAttributeNames\":{");
-            for (place, name) in self.names.iter().enumerate() {
-                if place > 0 {
+            for (index, name) in self.names.iter().enumerate() {
+                if index > 0 {
                     body.push(',');
                 }
-                let _ = write!(body, "\"#{place}\":");
+                let _ = write!(body, "\"#{index}\":");
                 json::push_text(name, body);
             }
             body.push('}');
@@ -75,41 +78,41 @@ impl Placeholders {
 
     /// Appends a condition, which must not be a constant.
     pub fn condition(&mut self, condition: &Condition, to: &mut String) {
-        self.nested(condition, Around::Nothing, to);
+        self.nested(condition, Parent::Nothing, to);
     }
 
-    fn nested(&mut self, condition: &Condition, around: Around, to: &mut String) {
+    fn nested(&mut self, condition: &Condition, parent: Parent, to: &mut String) {
         match condition {
-            Condition::And(parts) => self.joined(parts, Around::And, around, to),
-            Condition::Or(parts) => self.joined(parts, Around::Or, around, to),
+            Condition::And(parts) => self.joined(parts, Parent::And, parent, to),
+            Condition::Or(parts) => self.joined(parts, Parent::Or, parent, to),
             Condition::Not(inner) => match &**inner {
-                Condition::Not(inner) => self.nested(inner, around, to),
+                Condition::Not(inner) => self.nested(inner, parent, to),
                 inner => {
                     to.push_str("NOT ");
-                    self.nested(inner, Around::Not, to);
+                    self.nested(inner, Parent::Not, to);
                 }
             },
             leaf => self.leaf(leaf, to),
         }
     }
 
-    /// Joins the parts that are no constants: the others decide nothing here.
-    fn joined(&mut self, parts: &[Condition], own: Around, around: Around, to: &mut String) {
-        let telling: Vec<&Condition> = parts
+    /// Joins the parts that are not constants: a constant part changes nothing here.
+    fn joined(&mut self, parts: &[Condition], own: Parent, parent: Parent, to: &mut String) {
+        let variable: Vec<&Condition> = parts
             .iter()
             .filter(|part| constant(part).is_none())
             .collect();
-        if let [only] = telling[..] {
-            return self.nested(only, around, to);
+        if let [only] = variable[..] {
+            return self.nested(only, parent, to);
         }
-        // Parentheses that change nothing are an error there.
-        let wrapped = around > own;
+        // DynamoDB refuses redundant parentheses.
+        let wrapped = parent > own;
         if wrapped {
             to.push('(');
         }
-        for (place, part) in telling.into_iter().enumerate() {
-            if place > 0 {
-                to.push_str(if own == Around::And { " AND " } else { " OR " });
+        for (index, part) in variable.into_iter().enumerate() {
+            if index > 0 {
+                to.push_str(if own == Parent::And { " AND " } else { " OR " });
             }
             self.nested(part, own, to);
         }
@@ -122,7 +125,7 @@ impl Placeholders {
         match leaf {
             Condition::Compare { path, op, value } => {
                 self.path(path, to);
-                to.push_str(sign(*op));
+                to.push_str(operator(*op));
                 self.value(value, to);
             }
             Condition::Between { path, low, high } => {
@@ -135,8 +138,8 @@ impl Placeholders {
             Condition::IsIn { path, values } => {
                 self.path(path, to);
                 to.push_str(" IN (");
-                for (place, value) in values.iter().enumerate() {
-                    if place > 0 {
+                for (index, value) in values.iter().enumerate() {
+                    if index > 0 {
                         to.push(',');
                     }
                     self.value(value, to);
@@ -155,7 +158,7 @@ impl Placeholders {
             }
             Condition::Size { path, op, value } => {
                 self.function("size", path, None, to);
-                to.push_str(sign(*op));
+                to.push_str(operator(*op));
                 self.value(&Value::Number(*value), to);
             }
             Condition::And(_) | Condition::Or(_) | Condition::Not(_) => {}
@@ -173,7 +176,7 @@ impl Placeholders {
         to.push(')');
     }
 
-    /// Appends the changes of an update; nothing if there are none.
+    /// Appends the actions of an update.
     pub fn update(&mut self, actions: &[Action], to: &mut String) {
         for word in ["SET ", "REMOVE ", "ADD ", "DELETE "] {
             let mut first = true;
@@ -237,16 +240,16 @@ impl Placeholders {
     }
 }
 
-/// What a part stands in, from what binds least.
+/// What a condition is a part of, in order of precedence.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
-enum Around {
+enum Parent {
     Nothing,
     Or,
     And,
     Not,
 }
 
-/// The clause that an action stands in.
+/// The clause of an update expression that an action belongs to.
 const fn clause(action: &Action) -> &'static str {
     match action {
         Action::Set(..)
@@ -260,8 +263,8 @@ const fn clause(action: &Action) -> &'static str {
     }
 }
 
-/// A comparison's sign.
-pub const fn sign(op: Comparison) -> &'static str {
+/// The operator of a comparison.
+const fn operator(op: Comparison) -> &'static str {
     match op {
         Comparison::Eq => " = ",
         Comparison::Ne => " <> ",
@@ -272,7 +275,7 @@ pub const fn sign(op: Comparison) -> &'static str {
     }
 }
 
-/// What a condition is of every item, if it is the same of all: the language has no word for that.
+/// The value of a condition, if it is the same for every item: an expression cannot say that.
 pub fn constant(condition: &Condition) -> Option<bool> {
     match condition {
         Condition::And(parts) => joined(parts, false),
@@ -282,7 +285,7 @@ pub fn constant(condition: &Condition) -> Option<bool> {
     }
 }
 
-/// One part that is `deciding` decides; else all have to be known.
+/// One part with the value `deciding` decides; otherwise all parts must be constant.
 fn joined(parts: &[Condition], deciding: bool) -> Option<bool> {
     let mut known = true;
     for part in parts {
@@ -293,6 +296,44 @@ fn joined(parts: &[Condition], deciding: bool) -> Option<bool> {
         }
     }
     known.then_some(!deciding)
+}
+
+/// The names of the attributes that a condition refers to.
+pub fn attributes(condition: &Condition) -> Vec<Name> {
+    let mut names = Vec::new();
+    collect(condition, &mut names);
+    names
+}
+
+fn collect(condition: &Condition, names: &mut Vec<Name>) {
+    match condition {
+        Condition::Compare { path, .. }
+        | Condition::Between { path, .. }
+        | Condition::IsIn { path, .. }
+        | Condition::BeginsWith { path, .. }
+        | Condition::Contains { path, .. }
+        | Condition::Exists(path)
+        | Condition::Missing(path)
+        | Condition::IsType(path, _)
+        | Condition::Size { path, .. } => names.extend(path.root().cloned()),
+        Condition::And(parts) | Condition::Or(parts) => {
+            for part in parts {
+                collect(part, names);
+            }
+        }
+        Condition::Not(inner) => collect(inner, names),
+    }
+}
+
+/// Whether the conjunction of these conditions is too long for an expression.
+pub fn is_too_long(parts: &[Condition]) -> bool {
+    let mut text = String::new();
+    let mut placeholders = Placeholders::default();
+    for part in parts {
+        placeholders.condition(part, &mut text);
+        text.push_str(" AND ");
+    }
+    text.len() > MAX_EXPRESSION - 64
 }
 
 #[cfg(test)]
@@ -310,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn parentheses_stand_only_where_they_change_something() {
+    fn parentheses_are_written_only_where_needed() {
         let (a, b, c) = (is("a"), is("b"), is("c"));
         let and = Condition::And(vec![a.clone(), b.clone()]);
         let or = Condition::Or(vec![a.clone(), b.clone()]);
@@ -331,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn constants_are_found_and_left_out() {
+    fn constants_are_left_out() {
         let all = Condition::And(Vec::new());
         let none = Condition::Or(Vec::new());
         assert_eq!(constant(&all), Some(true));
@@ -349,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_stand_in_their_groups() {
+    fn actions_are_grouped_by_clause() {
         let path = |name: &str| Path::attribute(name);
         let actions = [
             Action::Remove(path("a")),

@@ -1,4 +1,4 @@
-//! JSON as `DynamoDB` speaks it: values with their types, written and read without steps between.
+//! `DynamoDB`'s JSON: values with their types, written and parsed without an intermediate tree.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -8,12 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mintkey_store::{Item, Map, Name, Number, Value};
 
-/// How deep an answer may be nested: deeper than any item may be.
+/// The deepest nesting of a response: an item is nested less.
 const MAX_DEPTH: usize = 128;
-/// Names beyond this many are not shared: maps with keys of their own must not fill the memory.
+/// The number of names that are shared between items: maps whose keys all differ must not fill the memory.
 const SHARED_NAMES: usize = 64;
 
-/// Whether a byte stands for itself inside a JSON string.
+/// Whether a byte needs no escape in a JSON string.
 const PLAIN: [bool; 256] = {
     let mut plain = [true; 256];
     let mut control = 0;
@@ -30,17 +30,17 @@ const PLAIN: [bool; 256] = {
 pub fn push_text(string: &str, to: &mut String) {
     to.push('"');
     let mut rest = string;
-    // The bytes to escape are all ASCII, so that every cut is at a character's edge.
-    while let Some(place) = rest.bytes().position(|byte| !PLAIN[usize::from(byte)]) {
-        to.push_str(&rest[..place]);
-        match rest.as_bytes()[place] {
+    // All bytes that need an escape are ASCII, so each split is between two characters.
+    while let Some(end) = rest.bytes().position(|byte| !PLAIN[usize::from(byte)]) {
+        to.push_str(&rest[..end]);
+        match rest.as_bytes()[end] {
             b'"' => to.push_str("\\\""),
             b'\\' => to.push_str("\\\\"),
             control => {
                 let _ = write!(to, "\\u{control:04x}");
             }
         }
-        rest = &rest[place + 1..];
+        rest = &rest[end + 1..];
     }
     to.push_str(rest);
     to.push('"');
@@ -69,8 +69,8 @@ pub fn push_value(value: &Value, to: &mut String) {
 /// Appends an item or a map.
 pub fn push_item(item: &Item, to: &mut String) {
     to.push('{');
-    for (place, (name, value)) in item.iter().enumerate() {
-        if place > 0 {
+    for (index, (name, value)) in item.iter().enumerate() {
+        if index > 0 {
             to.push(',');
         }
         push_text(name, to);
@@ -96,8 +96,8 @@ fn push_list<T>(
     push: impl Fn(T, &mut String),
 ) {
     to.push('[');
-    for (place, member) in members.into_iter().enumerate() {
-        if place > 0 {
+    for (index, member) in members.into_iter().enumerate() {
+        if index > 0 {
             to.push(',');
         }
         push(member, to);
@@ -105,17 +105,17 @@ fn push_list<T>(
     to.push(']');
 }
 
-/// Reads an answer. Every step gives nothing where the text is not what it must be.
+/// Parses a response. Each method returns `None` if the text does not match.
 pub struct Parser<'a> {
     text: &'a str,
     at: usize,
     names: Vec<Name>,
-    /// Where in `names` the next name will be, if this item is like the one before.
+    /// The index in `names` of the next name, if this item has the same names as the one before.
     expected: usize,
 }
 
 impl<'a> Parser<'a> {
-    /// A reader at the start of a text.
+    /// A parser at the start of a text.
     pub fn new(text: &'a str) -> Self {
         Self {
             text,
@@ -147,7 +147,7 @@ impl<'a> Parser<'a> {
         Some(found)
     }
 
-    /// Reads an object; `each` reads the value of the entry it is told.
+    /// Parses an object; `each` gets the name of an entry and parses its value.
     pub fn object(
         &mut self,
         mut each: impl FnMut(&mut Self, Cow<'a, str>) -> Option<()>,
@@ -167,7 +167,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads a list; `each` reads a member.
+    /// Parses a list; `each` parses a member.
     pub fn list(&mut self, mut each: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.expect(b'[')?;
         if self.next_is(b']')? {
@@ -182,7 +182,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads a string.
+    /// Parses a string.
     pub fn string(&mut self) -> Option<Cow<'a, str>> {
         self.expect(b'"')?;
         let start = self.at;
@@ -210,12 +210,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads a number that counts something.
+    /// Parses a count.
     pub fn count(&mut self) -> Option<u64> {
         self.word()?.parse().ok()
     }
 
-    /// Reads a number of capacity units.
+    /// Parses a number of capacity units.
     pub fn units(&mut self) -> Option<f64> {
         self.word()?.parse().ok()
     }
@@ -226,8 +226,8 @@ impl<'a> Parser<'a> {
         self.text.as_bytes().get(self.at) == Some(&b'[')
     }
 
-    /// Reads true or false.
-    pub fn truth(&mut self) -> Option<bool> {
+    /// Parses true or false.
+    pub fn boolean(&mut self) -> Option<bool> {
         match self.word()? {
             "true" => Some(true),
             "false" => Some(false),
@@ -246,7 +246,7 @@ impl<'a> Parser<'a> {
         (self.at > start).then(|| &self.text[start..self.at])
     }
 
-    /// Reads over a value of any kind.
+    /// Skips any value.
     pub fn skip(&mut self) -> Option<()> {
         let mut depth = 0_usize;
         loop {
@@ -274,7 +274,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads an item.
+    /// Parses an item.
     pub fn item(&mut self) -> Option<Item> {
         self.map(0)
     }
@@ -289,7 +289,7 @@ impl<'a> Parser<'a> {
         Some(Map::from_pairs(pairs))
     }
 
-    /// Reads a value with its type.
+    /// Parses a value with its type.
     fn value(&mut self, depth: usize) -> Option<Value> {
         if depth > MAX_DEPTH {
             return None;
@@ -300,9 +300,9 @@ impl<'a> Parser<'a> {
         let value = match &*kind {
             "S" => Value::String(self.string()?.into_owned()),
             "N" => Value::Number(self.number()?),
-            "BOOL" => Value::Bool(self.truth()?),
+            "BOOL" => Value::Bool(self.boolean()?),
             "NULL" => {
-                self.truth()?;
+                self.boolean()?;
                 Value::Null
             }
             "B" => Value::Binary(self.bytes()?),
@@ -344,18 +344,18 @@ impl<'a> Parser<'a> {
         BASE64.decode(self.string()?.as_bytes()).ok()
     }
 
-    /// An attribute's name, shared with the items before if they had it.
+    /// An attribute's name, shared with the earlier items that have it.
     fn name(&mut self, name: &str) -> Name {
-        let places = self.names.len();
-        for offset in 0..places {
-            let place = (self.expected + offset) % places;
-            if &*self.names[place] == name {
-                self.expected = place + 1;
-                return self.names[place].clone();
+        let count = self.names.len();
+        for offset in 0..count {
+            let index = (self.expected + offset) % count;
+            if &*self.names[index] == name {
+                self.expected = index + 1;
+                return self.names[index].clone();
             }
         }
         let name = Name::from(name);
-        if places < SHARED_NAMES {
+        if count < SHARED_NAMES {
             self.names.push(name.clone());
         }
         self.expected = self.names.len();
@@ -366,10 +366,10 @@ impl<'a> Parser<'a> {
 fn unescape(raw: &str) -> Option<String> {
     let mut text = String::with_capacity(raw.len());
     let mut rest = raw;
-    while let Some(place) = rest.find('\\') {
-        text.push_str(&rest[..place]);
-        let escape = *rest.as_bytes().get(place + 1)?;
-        rest = rest.get(place + 2..)?;
+    while let Some(end) = rest.find('\\') {
+        text.push_str(&rest[..end]);
+        let escape = *rest.as_bytes().get(end + 1)?;
+        rest = rest.get(end + 2..)?;
         text.push(match escape {
             b'"' | b'\\' | b'/' => char::from(escape),
             b'b' => '\u{8}',
@@ -397,7 +397,7 @@ fn unescape(raw: &str) -> Option<String> {
     Some(text)
 }
 
-/// Reads the four hex digits of an escape.
+/// Parses the four hex digits of an escape.
 fn unit(rest: &mut &str) -> Option<u32> {
     let digits = rest.get(..4)?;
     if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -411,12 +411,12 @@ fn unit(rest: &mut &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Option<Item> {
+    fn parse(text: &str) -> Option<Item> {
         Parser::new(text).item()
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_items_are_parsed() {
         let item: Item = [
             ("s", Value::from("q\"\\\u{0}\u{1F}\n\u{10FFFF}ä")),
             (
@@ -442,13 +442,13 @@ mod tests {
         .collect();
         let mut text = String::new();
         push_item(&item, &mut text);
-        assert_eq!(read(&text), Some(item));
+        assert_eq!(parse(&text), Some(item));
     }
 
     #[test]
-    fn escapes_and_spaces_are_read() {
+    fn escapes_and_spaces_are_parsed() {
         assert_eq!(
-            read(r#" { "a" : { "S" : "\ud83d\ude00\/\b\f\t\u00e4" } } "#),
+            parse(r#" { "a" : { "S" : "\ud83d\ude00\/\b\f\t\u00e4" } } "#),
             Some(Map::from_pairs(vec![(
                 "a".into(),
                 "😀/\u{8}\u{c}\tä".into()
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_item_is_refused() {
+    fn text_that_is_not_an_item_is_refused() {
         for text in [
             "",
             "{",
@@ -477,16 +477,16 @@ mod tests {
             r#"{"a":{"BOOL":yes}}"#,
             "{\"a\":{\"S\":\"\n\"}}",
         ] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
         let deep = "{\"a\":{\"L\":[".repeat(MAX_DEPTH * 2);
-        assert_eq!(read(&deep), None);
+        assert_eq!(parse(&deep), None);
         let deep = format!("{{\"a\":{}", "{\"L\":[".repeat(MAX_DEPTH * 2));
-        assert_eq!(read(&deep), None);
+        assert_eq!(parse(&deep), None);
     }
 
     #[test]
-    fn anything_is_read_over() {
+    fn any_value_is_skipped() {
         let mut found = None;
         Parser::new(r#"{"x":[1,{"y":"]}"},[]],"z":-1.5e3,"w":null,"n":7}"#)
             .object(|parser, name| {

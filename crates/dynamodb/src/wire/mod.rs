@@ -1,8 +1,7 @@
-//! What goes over the wire: DynamoDB's JSON, expressions, bodies of calls, and answers that are errors.
+//! The format of calls and responses: JSON, expressions, bodies, error responses.
 
 pub mod body;
 pub mod errors;
 pub mod expression;
-pub mod filters;
 pub mod json;
 pub mod key_condition;

@@ -1,40 +1,39 @@
-//! The order in which credentials are looked for.
+//! The order of the sources of credentials.
 
 use std::process::Command;
 
 use mintkey_store::{Error, Result};
 
-use super::files::{Files, Profile};
-use super::remote::{self, Proof, Role};
-use super::{Credentials, Place, Sources};
-use crate::client::Session;
-use crate::config::Config;
-use crate::transport::Link;
+use crate::aws::credentials::files::{Files, Profile};
+use crate::aws::credentials::identity::Credentials;
+use crate::aws::credentials::region::Destination;
+use crate::aws::credentials::remote::{self, Lookup, Proof, Role};
+use crate::aws::credentials::sources::Sources;
+use crate::transport::Transport;
 
-/// How many roles may stand on each other.
+/// The longest chain of roles that are assumed one after the other.
 const LONGEST: usize = 8;
 
 /// Finds credentials.
-pub async fn find<L: Link>(
-    config: &Config,
-    place: &Place,
+pub async fn find<T: Transport>(
+    destination: &Destination,
     sources: &Sources,
-    session: &Session<'_, L>,
+    lookup: &Lookup<'_, T>,
 ) -> Result<Credentials> {
-    // A profile that the address names goes before the environment.
-    if config.profile.is_none()
+    // A profile in the address takes precedence over the environment.
+    if lookup.config.profile.is_none()
         && let Some(found) = environment(sources)
     {
         return Ok(found);
     }
-    if let Some(found) = of_profile(config, place, sources, session).await? {
+    if let Some(found) = of_profile(destination, sources, lookup).await? {
         return Ok(found);
     }
-    if let Some(found) = web_identity(place, sources, session).await? {
+    if let Some(found) = web_identity(destination, sources, lookup).await? {
         return Ok(found);
     }
-    if place.endpoint.is_loopback() {
-        // A server on this machine asks for none, but wants a signature.
+    if destination.endpoint.is_loopback() {
+        // A local server accepts any credentials, but needs a signature.
         return Ok(Credentials {
             access_key: "local".to_owned(),
             secret: "not secret".to_owned(),
@@ -42,16 +41,16 @@ pub async fn find<L: Link>(
             expires: None,
         });
     }
-    if let Some(found) = remote::container(session, sources).await? {
+    if let Some(found) = remote::container(lookup, sources).await? {
         return Ok(found);
     }
-    if let Some(found) = remote::instance(session, sources).await? {
+    if let Some(found) = remote::instance(lookup, sources).await? {
         return Ok(found);
     }
     Err(Error::configuration(format!(
         "{}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile of ~/.aws with ?profile=, \
-         or give this machine a role",
-        config.address
+         or attach a role to this machine",
+        lookup.config.address
     )))
 }
 
@@ -64,10 +63,10 @@ fn environment(sources: &Sources) -> Option<Credentials> {
     })
 }
 
-async fn web_identity<L: Link>(
-    place: &Place,
+async fn web_identity<T: Transport>(
+    destination: &Destination,
     sources: &Sources,
-    session: &Session<'_, L>,
+    lookup: &Lookup<'_, T>,
 ) -> Result<Option<Credentials>> {
     let both = (
         sources.var("AWS_WEB_IDENTITY_TOKEN_FILE"),
@@ -83,15 +82,17 @@ async fn web_identity<L: Link>(
         duration: None,
     };
     let token = token(sources, &file)?;
-    remote::assume(session, &place.region, &role, Proof::Token(token))
+    remote::assume(lookup, &destination.region, &role, Proof::Token(token))
         .await
         .map(Some)
 }
 
 fn token(sources: &Sources, file: &str) -> Result<String> {
-    sources
-        .file(file)?
-        .ok_or_else(|| Error::configuration(format!("there is no web identity token in {file:?}")))
+    sources.file(file)?.ok_or_else(|| {
+        Error::configuration(format!(
+            "the web identity token file {file:?} does not exist"
+        ))
+    })
 }
 
 fn static_keys(profile: &Profile) -> Option<Credentials> {
@@ -103,26 +104,25 @@ fn static_keys(profile: &Profile) -> Option<Credentials> {
     })
 }
 
-async fn of_profile<L: Link>(
-    config: &Config,
-    place: &Place,
+async fn of_profile<T: Transport>(
+    destination: &Destination,
     sources: &Sources,
-    session: &Session<'_, L>,
+    lookup: &Lookup<'_, T>,
 ) -> Result<Option<Credentials>> {
-    let mut profile = sources.profile(config.profile.as_deref())?;
+    let mut profile = sources.profile(lookup.config.profile.as_deref())?;
     let files = sources.files()?;
-    let mut name = sources.profile_name(config.profile.as_deref());
+    let mut name = sources.profile_name(lookup.config.profile.as_deref());
     let wrong = |name: &str, why: &str| Error::configuration(format!("profile {name:?} {why}"));
-    // Roles to take on, the last one first.
+    // The roles to assume, the last one first.
     let mut roles: Vec<Role> = Vec::new();
     let base = loop {
         let Some(arn) = profile.get("role_arn") else {
-            break plain(&files, &profile, &name, sources, session).await?;
+            break plain(&files, &profile, &name, sources, lookup).await?;
         };
         if profile.get("mfa_serial").is_some() {
             return Err(wrong(
                 &name,
-                "asks for a code (mfa_serial), and nobody is asked here: use aws sso login, or a session of \
+                "needs a code (mfa_serial), which is not supported: use aws sso login, or a session of \
                  aws sts get-session-token",
             ));
         }
@@ -134,18 +134,23 @@ async fn of_profile<L: Link>(
         };
         if let Some(file) = profile.get("web_identity_token_file") {
             let token = token(sources, &file)?;
-            break Some(remote::assume(session, &place.region, &role, Proof::Token(token)).await?);
+            break Some(
+                remote::assume(lookup, &destination.region, &role, Proof::Token(token)).await?,
+            );
         }
         roles.push(role);
         if roles.len() > LONGEST {
-            return Err(wrong(&name, "leads in a circle of roles (source_profile)"));
+            return Err(wrong(
+                &name,
+                "has a circular chain of roles (source_profile)",
+            ));
         }
         if let Some(source) = profile.get("credential_source") {
             break match source.as_str() {
                 "Environment" => environment(sources),
-                "EcsContainer" => remote::container(session, sources).await?,
-                "Ec2InstanceMetadata" => remote::instance(session, sources).await?,
-                _ => return Err(wrong(&name, "has a credential_source that does not exist")),
+                "EcsContainer" => remote::container(lookup, sources).await?,
+                "Ec2InstanceMetadata" => remote::instance(lookup, sources).await?,
+                _ => return Err(wrong(&name, "has an unknown credential_source")),
             };
         }
         let Some(source) = profile.get("source_profile") else {
@@ -159,32 +164,32 @@ async fn of_profile<L: Link>(
         }
         profile = files
             .profile(&source)
-            .ok_or_else(|| wrong(&source, "is a source_profile, but is not there"))?;
+            .ok_or_else(|| wrong(&source, "is a source_profile, but does not exist"))?;
         name = source;
     };
     let Some(mut credentials) = base else {
         if roles.is_empty() {
             return Ok(None);
         }
-        return Err(wrong(&name, "has no credentials to take on a role with"));
+        return Err(wrong(&name, "has no credentials to assume a role with"));
     };
     for role in roles.iter().rev() {
         credentials =
-            remote::assume(session, &place.region, role, Proof::Keys(credentials)).await?;
+            remote::assume(lookup, &destination.region, role, Proof::Keys(credentials)).await?;
     }
     Ok(Some(credentials))
 }
 
 /// A profile without a role.
-async fn plain<L: Link>(
+async fn plain<T: Transport>(
     files: &Files,
     profile: &Profile,
     name: &str,
     sources: &Sources,
-    session: &Session<'_, L>,
+    lookup: &Lookup<'_, T>,
 ) -> Result<Option<Credentials>> {
     if profile.get("sso_account_id").is_some() {
-        return remote::sign_on(session, sources, files, profile)
+        return remote::sign_on(lookup, sources, files, profile)
             .await
             .map(Some);
     }

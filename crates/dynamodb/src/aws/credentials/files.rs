@@ -1,8 +1,8 @@
-//! AWS's files, `~/.aws/config` and `~/.aws/credentials`.
+//! The files `~/.aws/config` and `~/.aws/credentials`.
 //!
 //! Source: "Shared config and credentials files", AWS SDKs and tools reference guide.
 
-/// What both files say.
+/// The content of both files.
 #[derive(Default)]
 pub struct Files {
     profiles: Vec<(String, Profile)>,
@@ -31,7 +31,7 @@ impl Profile {
 }
 
 impl Files {
-    /// Reads both files; where they disagree the one with credentials is right.
+    /// Parses both files; settings of the second take precedence.
     pub fn parse(config: &str, credentials: &str) -> Self {
         let mut files = Self::default();
         files.read(config, true);
@@ -52,7 +52,7 @@ impl Files {
     fn read(&mut self, text: &str, prefixed: bool) {
         let mut section: Option<&mut Profile> = None;
         for line in text.lines() {
-            // Settings inside a setting are indented: none of them concerns us.
+            // Nested settings are indented; none of them is needed here.
             let nested = line.starts_with([' ', '\t']);
             let line = line.trim();
             if line.is_empty() || line.starts_with(['#', ';']) {
@@ -85,12 +85,12 @@ impl Files {
             "sso-session" => &mut self.sessions,
             _ => return None,
         };
-        let place = list.iter().position(|(known, _)| known == own);
-        let place = place.unwrap_or_else(|| {
+        let position = list.iter().position(|(known, _)| known == own);
+        let position = position.unwrap_or_else(|| {
             list.push((own.to_owned(), Profile::default()));
             list.len() - 1
         });
-        Some(&mut list[place].1)
+        Some(&mut list[position].1)
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_files_are_read() {
+    fn both_files_are_parsed() {
         let files = Files::parse(
             "# all\n[default]\nregion = eu-west-1 # here\n[profile dev]\nrole_arn=arn:x\ns3 =\n  max = 7\n\
              [sso-session corp]\nsso_region = us-east-1\n[services x]\nregion = no\n[loose]\nregion=no\n",

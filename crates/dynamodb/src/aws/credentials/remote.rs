@@ -1,31 +1,43 @@
-//! Sources of credentials that are asked over HTTP.
+//! Sources of credentials that are requested over HTTP.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use mintkey_store::{Error, Result};
+use mintkey_store::{Error, Outcome, Result};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::digest;
 
-use super::files::{Files, Profile};
-use super::{Credentials, Identity, Sources, suffix};
+use crate::aws::credentials::files::{Files, Profile};
+use crate::aws::credentials::identity::{Credentials, Identity};
+use crate::aws::credentials::region::domain;
+use crate::aws::credentials::sources::Sources;
 use crate::aws::signing::{Signing, push_hex};
 use crate::aws::time;
-use crate::client::Session;
-use crate::transport::Link;
-use crate::transport::http::{self, Endpoint, Response};
+use crate::config::{Config, Endpoint};
+use crate::transport::Transport;
+use crate::transport::http::{self, Response};
+use crate::wire::errors;
 use crate::wire::json::Parser;
 
-/// The role of a task in a container.
+/// The address of the credentials of a container (ECS).
 const CONTAINER: &str = "169.254.170.2";
-/// The other addresses at which containers ask without TLS (EKS, IPv4 and IPv6).
+/// The other addresses that need no TLS (EKS, IPv4 and IPv6).
 const POD: [&str; 2] = ["169.254.170.23", "fd00:ec2::23"];
-/// An instance's own description.
+/// The address of the metadata of an instance.
 const INSTANCE: &str = "169.254.169.254";
-/// How long that may take: where it is missing, nobody answers at all.
-const INSTANCE_WAIT: Duration = Duration::from_secs(1);
+/// Its time limit: outside of AWS there is no response.
+const INSTANCE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A role to take on.
+/// How a source is requested.
+pub struct Lookup<'a, T> {
+    pub config: &'a Config,
+    pub transport: &'a T,
+    pub deadline: Instant,
+    /// The outcome of the request of the store, if no credentials are found.
+    pub outcome: Outcome,
+}
+
+/// A role to assume.
 pub struct Role {
     pub arn: String,
     pub session: Option<String>,
@@ -33,9 +45,9 @@ pub struct Role {
     pub duration: Option<String>,
 }
 
-/// What shows that one may.
+/// What permits it.
 pub enum Proof {
-    /// The keys of somebody who may.
+    /// Credentials that may assume the role.
     Keys(Credentials),
     /// A token of a provider that the role trusts.
     Token(String),
@@ -45,64 +57,52 @@ fn failed(source: &str, why: &str) -> Error {
     Error::configuration(format!("credentials from {source}: {why}"))
 }
 
-async fn ask<L: Link>(
-    session: &Session<'_, L>,
+async fn send<T: Transport>(
+    lookup: &Lookup<'_, T>,
     source: &str,
     endpoint: &Endpoint,
     request: Vec<u8>,
     deadline: Instant,
 ) -> Result<Response> {
-    let answer = session.link.exchange(endpoint, &request, deadline).await;
-    let response = answer.map_err(|fault| {
-        crate::wire::errors::fault(
-            &session.inner.config,
-            &fault,
-            session.progress.get().outcome(),
-        )
-        .because(&format!("credentials from {source} at {endpoint}"))
+    let response = lookup
+        .transport
+        .exchange(endpoint, &request, deadline)
+        .await;
+    let response = response.map_err(|error| {
+        let mut error = errors::transport_error(lookup.config, &error, lookup.outcome);
+        error.message = format!("credentials from {source} at {endpoint}: {}", error.message);
+        error
     })?;
     if response.status == 200 {
         Ok(response)
     } else {
-        // The body is not shown: it may hold what was sent.
+        // The body is not shown: it may repeat the request.
         Err(failed(
             source,
-            &format!("{endpoint} answered with status {}", response.status),
+            &format!("{endpoint} responded with status {}", response.status),
         ))
     }
 }
 
-/// Puts words before a message.
-trait Because {
-    fn because(self, words: &str) -> Self;
-}
-
-impl Because for Error {
-    fn because(mut self, words: &str) -> Self {
-        self.message = format!("{words}: {}", self.message);
-        self
-    }
-}
-
-/// Reads the answer of a container or an instance, and the output of a process.
+/// Parses the response of a container or an instance, and the output of a process.
 pub fn parse(text: &str, source: &str) -> Result<Credentials> {
     let mut found = [const { None }; 4];
-    let read = Parser::new(text).object(|parser, name| {
-        let place = match &*name {
+    let parsed = Parser::new(text).object(|parser, name| {
+        let index = match &*name {
             "AccessKeyId" => 0,
             "SecretAccessKey" => 1,
             "Token" | "SessionToken" => 2,
             "Expiration" => 3,
             _ => return parser.skip(),
         };
-        found[place] = Some(parser.string()?.into_owned());
+        found[index] = Some(parser.string()?.into_owned());
         Some(())
     });
     let [Some(access_key), Some(secret), token, expires] = found else {
-        return Err(failed(source, "the answer holds no keys"));
+        return Err(failed(source, "the response contains no credentials"));
     };
-    if read.is_none() {
-        return Err(failed(source, "the answer cannot be read"));
+    if parsed.is_none() {
+        return Err(failed(source, "the response is not valid"));
     }
     Ok(Credentials {
         access_key,
@@ -113,12 +113,12 @@ pub fn parse(text: &str, source: &str) -> Result<Credentials> {
 }
 
 fn text<'a>(response: &'a Response, source: &str) -> Result<&'a str> {
-    std::str::from_utf8(&response.body).map_err(|_| failed(source, "the answer is no text"))
+    std::str::from_utf8(&response.body).map_err(|_| failed(source, "the response is not text"))
 }
 
-/// Asks for the role of the container, if it has one.
-pub async fn container<L: Link>(
-    session: &Session<'_, L>,
+/// The credentials of the container, if it has a role.
+pub async fn container<T: Transport>(
+    lookup: &Lookup<'_, T>,
     sources: &Sources,
 ) -> Result<Option<Credentials>> {
     const SOURCE: &str = "the container";
@@ -126,15 +126,15 @@ pub async fn container<L: Link>(
     {
         (Endpoint::parse(&format!("http://{CONTAINER}"))?, path)
     } else if let Some(url) = sources.var("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
-        let start = url.find("://").map_or(0, |place| place + 3);
+        let start = url.find("://").map_or(0, |scheme| scheme + 3);
         let cut = url[start..]
             .find('/')
-            .map_or(url.len(), |place| start + place);
+            .map_or(url.len(), |path| start + path);
         let endpoint = Endpoint::parse(&url[..cut])?;
-        let near = endpoint.is_loopback()
+        let is_local = endpoint.is_loopback()
             || endpoint.host == CONTAINER
             || POD.contains(&endpoint.host.as_str());
-        if !endpoint.tls && !near {
+        if !endpoint.tls && !is_local {
             return Err(failed(
                 SOURCE,
                 "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this machine",
@@ -155,22 +155,22 @@ pub async fn container<L: Link>(
         headers.push(("authorization", one_line(token, SOURCE)?));
     }
     let request = http::request("GET", one_line(&path, SOURCE)?, &headers, "");
-    let response = ask(session, SOURCE, &endpoint, request, session.deadline.get()).await?;
+    let response = send(lookup, SOURCE, &endpoint, request, lookup.deadline).await?;
     parse(text(&response, SOURCE)?, SOURCE).map(Some)
 }
 
-/// What goes into a header or a first line must not end it.
+/// A text for a header or the request line.
 fn one_line<'a>(text: &'a str, source: &str) -> Result<&'a str> {
     let text = text.trim();
     if text.bytes().any(|byte| byte < b' ') || text.contains('\u{7f}') {
-        return Err(failed(source, "a setting holds a line end"));
+        return Err(failed(source, "a setting contains a line break"));
     }
     Ok(text)
 }
 
-/// Asks for the role of the instance; nothing if this is no instance, or one without a role.
-pub async fn instance<L: Link>(
-    session: &Session<'_, L>,
+/// The credentials of the instance; `None` if this is not an instance, or one without a role.
+pub async fn instance<T: Transport>(
+    lookup: &Lookup<'_, T>,
     sources: &Sources,
 ) -> Result<Option<Credentials>> {
     const SOURCE: &str = "the instance";
@@ -184,10 +184,14 @@ pub async fn instance<L: Link>(
         None => Endpoint::parse(&format!("http://{INSTANCE}"))?,
     };
     let authority = endpoint.authority();
-    let deadline = session.deadline.get().min(Instant::now() + INSTANCE_WAIT);
+    let deadline = lookup.deadline.min(Instant::now() + INSTANCE_TIMEOUT);
     let ttl = ("x-aws-ec2-metadata-token-ttl-seconds", "21600");
     let request = http::request("PUT", "/latest/api/token", &[("host", &authority), ttl], "");
-    let Ok(response) = session.link.exchange(&endpoint, &request, deadline).await else {
+    let Ok(response) = lookup
+        .transport
+        .exchange(&endpoint, &request, deadline)
+        .await
+    else {
         return Ok(None);
     };
     if response.status != 200 {
@@ -199,7 +203,11 @@ pub async fn instance<L: Link>(
         ("x-aws-ec2-metadata-token", &token),
     ];
     let request = http::request("GET", PATH, &headers, "");
-    let Ok(response) = session.link.exchange(&endpoint, &request, deadline).await else {
+    let Ok(response) = lookup
+        .transport
+        .exchange(&endpoint, &request, deadline)
+        .await
+    else {
         return Ok(None);
     };
     if response.status != 200 {
@@ -210,7 +218,7 @@ pub async fn instance<L: Link>(
         SOURCE,
     )?;
     let request = http::request("GET", &format!("{PATH}{role}"), &headers, "");
-    let response = ask(session, SOURCE, &endpoint, request, session.deadline.get()).await?;
+    let response = send(lookup, SOURCE, &endpoint, request, lookup.deadline).await?;
     parse(text(&response, SOURCE)?, SOURCE).map(Some)
 }
 
@@ -229,15 +237,15 @@ fn form(parameters: &[(&str, &str)]) -> String {
     body
 }
 
-/// Takes on a role.
-pub async fn assume<L: Link>(
-    session: &Session<'_, L>,
+/// Assumes a role.
+pub async fn assume<T: Transport>(
+    lookup: &Lookup<'_, T>,
     region: &str,
     role: &Role,
     proof: Proof,
 ) -> Result<Credentials> {
     let source = format!("role {}", role.arn);
-    let endpoint = Endpoint::https(format!("sts.{region}.{}", suffix(region)));
+    let endpoint = Endpoint::https(format!("sts.{region}.{}", domain(region)));
     let action = match &proof {
         Proof::Keys(_) => "AssumeRole",
         Proof::Token(_) => "AssumeRoleWithWebIdentity",
@@ -293,7 +301,7 @@ pub async fn assume<L: Link>(
         headers.push(("authorization", &authorization));
     }
     let request = http::request("POST", "/", &headers, &body);
-    let response = ask(session, &source, &endpoint, request, session.deadline.get()).await?;
+    let response = send(lookup, &source, &endpoint, request, lookup.deadline).await?;
     let text = text(&response, &source)?;
     let tag = |name: &str| {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;
@@ -301,7 +309,7 @@ pub async fn assume<L: Link>(
     };
     let keys = (tag("AccessKeyId"), tag("SecretAccessKey"));
     let (Some(access_key), Some(secret)) = keys else {
-        return Err(failed(&source, "the answer holds no keys"));
+        return Err(failed(&source, "the response contains no credentials"));
     };
     Ok(Credentials {
         access_key,
@@ -311,9 +319,9 @@ pub async fn assume<L: Link>(
     })
 }
 
-/// Asks single sign-on for the role of a profile, with the token that `aws sso login` left.
-pub async fn sign_on<L: Link>(
-    session: &Session<'_, L>,
+/// The credentials of a profile with single sign-on, by the token that `aws sso login` has stored.
+pub async fn sign_on<T: Transport>(
+    lookup: &Lookup<'_, T>,
     sources: &Sources,
     files: &Files,
     profile: &Profile,
@@ -334,7 +342,7 @@ pub async fn sign_on<L: Link>(
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, hashed.as_bytes());
     push_hex(hash.as_ref(), &mut file);
     file.push_str(".json");
-    let expired = || failed(SOURCE, "nobody is signed on (any more): run aws sso login");
+    let expired = || failed(SOURCE, "there is no valid login: run aws sso login");
     let cached = sources.file(&file)?.ok_or_else(expired)?;
     let (mut token, mut until) = (None, None);
     Parser::new(&cached)
@@ -353,7 +361,7 @@ pub async fn sign_on<L: Link>(
     if until <= time::now() {
         return Err(expired());
     }
-    let endpoint = Endpoint::https(format!("portal.sso.{region}.{}", suffix(&region)));
+    let endpoint = Endpoint::https(format!("portal.sso.{region}.{}", domain(&region)));
     let authority = endpoint.authority();
     let headers = [
         ("host", authority.as_str()),
@@ -362,9 +370,9 @@ pub async fn sign_on<L: Link>(
     let query = form(&[("account_id", &account), ("role_name", &role)]);
     let path = format!("/federation/credentials?{query}");
     let request = http::request("GET", &path, &headers, "");
-    let response = ask(session, SOURCE, &endpoint, request, session.deadline.get()).await?;
+    let response = send(lookup, SOURCE, &endpoint, request, lookup.deadline).await?;
     let (mut keys, mut end) = ([const { None }; 3], None);
-    let read = Parser::new(text(&response, SOURCE)?).object(|parser, name| {
+    let parsed = Parser::new(text(&response, SOURCE)?).object(|parser, name| {
         if name != "roleCredentials" {
             return parser.skip();
         }
@@ -373,15 +381,15 @@ pub async fn sign_on<L: Link>(
                 "accessKeyId" => keys[0] = Some(parser.string()?.into_owned()),
                 "secretAccessKey" => keys[1] = Some(parser.string()?.into_owned()),
                 "sessionToken" => keys[2] = Some(parser.string()?.into_owned()),
-                // In milliseconds, here alone.
+                // In milliseconds.
                 "expiration" => end = i64::try_from(parser.count()? / 1000).ok(),
                 _ => parser.skip()?,
             }
             Some(())
         })
     });
-    let ([Some(access_key), Some(secret), token], Some(())) = (keys, read) else {
-        return Err(failed(SOURCE, "the answer holds no keys"));
+    let ([Some(access_key), Some(secret), token], Some(())) = (keys, parsed) else {
+        return Err(failed(SOURCE, "the response contains no credentials"));
     };
     Ok(Credentials {
         access_key,

@@ -1,15 +1,15 @@
-//! Where the chain looks: environment variables and files.
+//! Sources of settings: environment variables and files.
 
 use std::path::PathBuf;
 
 use mintkey_store::{Error, Result};
 
-use super::files::{Files, Profile};
+use crate::aws::credentials::files::{Files, Profile};
 
-/// The value of an environment variable.
+/// Looks up an environment variable.
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// The environment, or a test's.
+/// The environment and the files that it names.
 pub struct Sources {
     var: Box<Lookup>,
 }
@@ -23,7 +23,7 @@ impl Default for Sources {
 }
 
 impl Sources {
-    /// Sources of which a test says what they hold.
+    /// Sources with these environment variables.
     #[cfg(test)]
     pub fn of(vars: &[(&str, &str)]) -> Self {
         let vars: Vec<(String, String)> = vars
@@ -36,18 +36,18 @@ impl Sources {
         })
     }
 
-    /// Sources whose environment is what a test does with a variable's name.
+    /// Sources that look up environment variables like this.
     #[cfg(test)]
     pub fn asking(var: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         Self { var: Box::new(var) }
     }
 
-    /// An environment variable; an empty one is none.
+    /// An environment variable that is set and not empty.
     pub fn var(&self, name: &str) -> Option<String> {
         (self.var)(name).filter(|value| !value.is_empty())
     }
 
-    /// The text of a file; none if it is not there.
+    /// The text of a file; `None` if it does not exist.
     pub fn file(&self, path: &str) -> Result<Option<String>> {
         let path = match path.strip_prefix("~/") {
             Some(rest) => match self.home() {
@@ -70,9 +70,9 @@ impl Sources {
         self.var("HOME").map(PathBuf::from)
     }
 
-    /// AWS's two files.
+    /// AWS's files.
     pub fn files(&self) -> Result<Files> {
-        let path = |name: &str, usual: &str| self.var(name).unwrap_or_else(|| usual.to_owned());
+        let path = |name: &str, default: &str| self.var(name).unwrap_or_else(|| default.to_owned());
         let config = self.file(&path("AWS_CONFIG_FILE", "~/.aws/config"))?;
         let secrets = self.file(&path("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))?;
         Ok(Files::parse(
@@ -89,18 +89,18 @@ impl Sources {
             .unwrap_or_else(|| "default".to_owned())
     }
 
-    /// A profile; an empty one if the usual one is not there.
+    /// A profile; an empty one if the default profile does not exist.
     ///
     /// # Errors
     ///
-    /// `Configuration` if a profile that was asked for is not there.
+    /// `Configuration` if a named profile does not exist.
     pub fn profile(&self, wanted: Option<&str>) -> Result<Profile> {
         let name = self.profile_name(wanted);
         match self.files()?.profile(&name) {
             Some(profile) => Ok(profile),
             None if wanted.is_none() && self.var("AWS_PROFILE").is_none() => Ok(Profile::default()),
             None => Err(Error::configuration(format!(
-                "there is no profile {name:?} in AWS's files: write it into ~/.aws/config, or name another"
+                "profile {name:?} does not exist in AWS's files: add it to ~/.aws/config, or name another"
             ))),
         }
     }

@@ -1,54 +1,63 @@
-//! The chain against files, an environment and servers of which the tests say what they hold.
+//! The chain with files, an environment and servers of the tests.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mintkey_store::store::Never;
-use mintkey_store::{ErrorKind, Notes, Outcome};
+use mintkey_store::{ErrorKind, Notes, Outcome, Result};
 
-use super::*;
-use crate::client::Repeat;
-use crate::store::Inner;
-use crate::transport::blocking::{Blocking, run};
+use crate::aws::credentials::cache::CredentialsCache;
+use crate::aws::credentials::identity::{Credentials, Identity};
+use crate::aws::credentials::region::Destination;
+use crate::aws::credentials::remote::Lookup;
+use crate::aws::credentials::sources::Sources;
+use crate::aws::time;
+use crate::client::{Client, Effect};
+use crate::config::{Config, Endpoint};
+use crate::shared::Shared;
+use crate::transport::Transport;
+use crate::transport::blocking::Blocking;
+use crate::transport::error::{Cause, TransportError};
 use crate::transport::http::Response;
-use crate::transport::{Fault, Why};
 use crate::wire::errors::{Failure, Refusal};
 
-/// Answers in order, and keeps what it was asked. A status of 0 is a connection that breaks behind the request.
+/// Responds in order, and keeps the requests. A status of 0 is a connection that breaks after the request.
 #[derive(Default)]
 struct Script {
-    answers: RefCell<VecDeque<(u16, String)>>,
-    asked: RefCell<Vec<String>>,
+    responses: RefCell<VecDeque<(u16, String)>>,
+    requests: RefCell<Vec<String>>,
 }
 
 impl Script {
-    fn of(answers: &[(u16, &str)]) -> Self {
-        let answers = answers
+    fn of(responses: &[(u16, &str)]) -> Self {
+        let responses = responses
             .iter()
             .map(|(status, body)| (*status, (*body).to_owned()));
         Self {
-            answers: RefCell::new(answers.collect()),
-            asked: RefCell::default(),
+            responses: RefCell::new(responses.collect()),
+            requests: RefCell::default(),
         }
     }
 }
 
-impl Link for Script {
+impl Transport for Script {
     async fn exchange(
         &self,
         endpoint: &Endpoint,
         request: &[u8],
         _: Instant,
-    ) -> std::result::Result<Response, Fault> {
+    ) -> std::result::Result<Response, TransportError> {
         let text = String::from_utf8_lossy(request);
-        self.asked.borrow_mut().push(format!("{endpoint} {text}"));
-        let Some((status, body)) = self.answers.borrow_mut().pop_front() else {
-            return Err(Why::ConnectTimeout.unsent());
+        self.requests
+            .borrow_mut()
+            .push(format!("{endpoint} {text}"));
+        let Some((status, body)) = self.responses.borrow_mut().pop_front() else {
+            return Err(Cause::ConnectTimeout.unsent());
         };
         if status == 0 {
-            let why = crate::transport::closed();
-            return Err(Fault { sent: true, why });
+            return Err(Cause::closed().sent());
         }
         Ok(Response {
             status,
@@ -57,7 +66,7 @@ impl Link for Script {
         })
     }
 
-    async fn pause(&self, _: Duration, _: Instant) -> std::result::Result<(), Fault> {
+    async fn pause(&self, _: Duration, _: Instant) -> std::result::Result<(), TransportError> {
         Ok(())
     }
 }
@@ -77,16 +86,30 @@ fn assumed(name: &str) -> String {
     )
 }
 
-/// The access key that is found, and what was asked on the way.
-fn found(url: &str, vars: &[(&str, &str)], script: &Script) -> Result<String> {
-    let mut inner = Inner::new(Config::parse(url)?);
-    inner.credentials = Keeper::of(Sources::of(vars));
-    let notes = Notes::default();
-    let session = Session::new(&inner, script, &notes);
-    let blocking = Blocking::new(&inner, &Never);
-    run(&blocking, async {
-        Ok(identity(&session).await?.credentials.access_key.clone())
+/// Runs a future to its end with the transport of a blocking call.
+fn run<R>(future: impl Future<Output = Result<R>>) -> Result<R> {
+    let shared = Shared::new(Config::parse("dynamodb://r").unwrap());
+    Blocking::new(&shared.config, &shared.tls, &shared.pool, &Never).run(future)
+}
+
+/// The access key that a cache returns.
+fn access_key(cache: &CredentialsCache, config: &Config, script: &Script) -> Result<String> {
+    let lookup = Lookup {
+        config,
+        transport: script,
+        deadline: Instant::now() + Duration::from_secs(60),
+        outcome: Outcome::NotApplied,
+    };
+    run(async {
+        let identity = cache.identity(&lookup).await?;
+        Ok(identity.credentials.access_key.clone())
     })
+}
+
+/// The access key that is found with these environment variables.
+fn found(url: &str, vars: &[(&str, &str)], script: &Script) -> Result<String> {
+    let cache = CredentialsCache::of(Sources::of(vars));
+    access_key(&cache, &Config::parse(url)?, script)
 }
 
 /// A folder with AWS's files, and the variables that name them.
@@ -122,7 +145,7 @@ const ENV: [(&str, &str); 2] = [
 ];
 
 #[test]
-fn the_environment_goes_before_the_usual_profile_and_a_named_one_before_both() {
+fn the_environment_precedes_the_default_profile_and_a_named_profile_precedes_both() {
     let home = Home::new(
         "",
         "[default]\naws_access_key_id=D\naws_secret_access_key=hush\n[dev]\naws_access_key_id=DEV\naws_secret_access_key=hush\n",
@@ -143,11 +166,11 @@ fn the_environment_goes_before_the_usual_profile_and_a_named_one_before_both() {
         home.with(&ENV, "dynamodb://r?profile=nobody", &none)
             .is_err()
     );
-    assert!(none.asked.borrow().is_empty());
+    assert!(none.requests.borrow().is_empty());
 }
 
 #[test]
-fn roles_are_taken_on_one_after_the_other() {
+fn roles_are_assumed_one_after_the_other() {
     let home = Home::new(
         "[profile top]\nrole_arn=arn:top\nsource_profile=mid\nexternal_id=x y\n[profile mid]\nrole_arn=arn:mid\n\
          source_profile=base\n[profile loop]\nrole_arn=a\nsource_profile=pool\n[profile pool]\nrole_arn=b\n\
@@ -160,15 +183,15 @@ fn roles_are_taken_on_one_after_the_other() {
             .unwrap(),
         "TOP"
     );
-    let asked = script.asked.borrow();
-    assert!(asked[0].starts_with("https://sts.eu-west-1.amazonaws.com POST / "));
-    assert!(asked[0].contains("Credential=BASE/") && asked[0].contains("RoleArn=arn%3Amid"));
-    assert!(asked[1].contains("Credential=MID/") && asked[1].contains("ExternalId=x%20y"));
-    assert!(asked[1].contains("x-amz-security-token: t"));
+    let requests = script.requests.borrow();
+    assert!(requests[0].starts_with("https://sts.eu-west-1.amazonaws.com POST / "));
+    assert!(requests[0].contains("Credential=BASE/") && requests[0].contains("RoleArn=arn%3Amid"));
+    assert!(requests[1].contains("Credential=MID/") && requests[1].contains("ExternalId=x%20y"));
+    assert!(requests[1].contains("x-amz-security-token: t"));
     for profile in ["loop", "code"] {
         let url = format!("dynamodb://eu-west-1?profile={profile}");
         let error = home.with(&[], &url, &Script::default()).unwrap_err();
-        assert_eq!(error.kind, mintkey_store::ErrorKind::Configuration);
+        assert_eq!(error.kind, ErrorKind::Configuration);
     }
     let refused = Script::of(&[(403, "hush")]);
     let error = home
@@ -181,7 +204,7 @@ fn roles_are_taken_on_one_after_the_other() {
 }
 
 #[test]
-fn single_sign_on_uses_the_token_that_its_login_left() {
+fn single_sign_on_uses_the_stored_token() {
     let home = Home::new(
         "[profile dev]\nsso_session=corp\nsso_account_id=12\nsso_role_name=reader\n\
          [sso-session corp]\nsso_region=us-east-1\nsso_start_url=https://corp.example\n",
@@ -206,14 +229,14 @@ fn single_sign_on_uses_the_token_that_its_login_left() {
                 \"expiration\":32472144000000}}";
     let script = Script::of(&[(200, body)]);
     assert_eq!(home.with(&[], url, &script).unwrap(), "SSO");
-    let asked = script.asked.borrow();
-    assert!(asked[0].starts_with("https://portal.sso.us-east-1.amazonaws.com GET /federation/"));
-    assert!(asked[0].contains("credentials?account_id=12&role_name=reader "));
-    assert!(asked[0].contains("x-amz-sso_bearer_token: tok"));
+    let requests = script.requests.borrow();
+    assert!(requests[0].starts_with("https://portal.sso.us-east-1.amazonaws.com GET /federation/"));
+    assert!(requests[0].contains("credentials?account_id=12&role_name=reader "));
+    assert!(requests[0].contains("x-amz-sso_bearer_token: tok"));
 }
 
 #[test]
-fn a_process_and_a_web_identity_are_asked() {
+fn a_process_and_a_web_identity_are_sources() {
     let home = Home::new(
         &format!(
             "[profile run]\ncredential_process=echo '{}'\n[profile bad]\ncredential_process=exit 3\n",
@@ -236,33 +259,34 @@ fn a_process_and_a_web_identity_are_asked() {
     ];
     let script = Script::of(&[(200, &assumed("WEB"))]);
     assert_eq!(home.with(&vars, "dynamodb://r", &script).unwrap(), "WEB");
-    let asked = script.asked.borrow();
+    let requests = script.requests.borrow();
     assert!(
-        asked[0].contains("Action=AssumeRoleWithWebIdentity")
-            && asked[0].contains("WebIdentityToken=jwt")
+        requests[0].contains("Action=AssumeRoleWithWebIdentity")
+            && requests[0].contains("WebIdentityToken=jwt")
     );
-    assert!(!asked[0].contains("authorization:"));
+    assert!(!requests[0].contains("authorization:"));
 }
 
 #[test]
-fn containers_and_instances_are_asked() {
+fn containers_and_instances_are_sources() {
     let script = Script::of(&[(200, &keys("ECS"))]);
     let vars = [("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x")];
     assert_eq!(found("dynamodb://r", &vars, &script).unwrap(), "ECS");
-    assert!(script.asked.borrow()[0].starts_with("http://169.254.170.2 GET /v2/x "));
+    assert!(script.requests.borrow()[0].starts_with("http://169.254.170.2 GET /v2/x "));
     let far = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.com/x")];
     assert!(found("dynamodb://r", &far, &Script::default()).is_err());
     let script = Script::of(&[(200, "tok"), (200, "role\n"), (200, &keys("EC2"))]);
     assert_eq!(found("dynamodb://r", &[], &script).unwrap(), "EC2");
-    let asked = script.asked.borrow();
-    assert!(asked[0].starts_with("http://169.254.169.254 PUT /latest/api/token "));
+    let requests = script.requests.borrow();
+    assert!(requests[0].starts_with("http://169.254.169.254 PUT /latest/api/token "));
     assert!(
-        asked[2].contains("security-credentials/role ") && asked[2].contains("metadata-token: tok")
+        requests[2].contains("security-credentials/role ")
+            && requests[2].contains("metadata-token: tok")
     );
 }
 
 #[test]
-fn nothing_found_says_what_to_do_and_asks_nobody_beside_a_local_server() {
+fn missing_credentials_are_an_error_except_for_a_local_server() {
     let error = found("dynamodb://r", &[], &Script::default()).unwrap_err();
     assert!(error.message.contains("AWS_ACCESS_KEY_ID"), "{error}");
     let none = Script::default();
@@ -270,11 +294,11 @@ fn nothing_found_says_what_to_do_and_asks_nobody_beside_a_local_server() {
         found("dynamodb://r?endpoint=http://localhost:1", &[], &none).unwrap(),
         "local"
     );
-    assert!(none.asked.borrow().is_empty());
+    assert!(none.requests.borrow().is_empty());
 }
 
 #[test]
-fn credentials_are_renewed_before_they_end() {
+fn credentials_are_renewed_before_they_expire() {
     let soon = time::now() + 60;
     let stamp = time::basic(soon);
     let soon = format!(
@@ -288,31 +312,23 @@ fn credentials_are_renewed_before_they_end() {
     );
     let ending = keys("OLD").replace(FAR, &soon);
     let script = Script::of(&[(200, &ending), (200, &keys("NEW"))]);
-    let mut inner = Inner::new(Config::parse("dynamodb://r").unwrap());
     let vars = [("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/x")];
-    inner.credentials = Keeper::of(Sources::of(&vars));
-    let notes = Notes::default();
-    let session = Session::new(&inner, &script, &notes);
-    let blocking = Blocking::new(&inner, &Never);
-    let next = || {
-        run(&blocking, async {
-            Ok(identity(&session).await?.credentials.access_key.clone())
-        })
-        .unwrap()
-    };
+    let cache = CredentialsCache::of(Sources::of(&vars));
+    let config = Config::parse("dynamodb://r").unwrap();
+    let next = || access_key(&cache, &config, &script).unwrap();
     assert_eq!([next(), next(), next()], ["OLD", "NEW", "NEW"]);
-    assert_eq!(script.asked.borrow().len(), 2);
+    assert_eq!(script.requests.borrow().len(), 2);
 }
 
-fn place(url: &str, vars: &[(&str, &str)]) -> Result<Place> {
-    find_place(&Config::parse(url)?, &Sources::of(vars))
+fn destination(url: &str, vars: &[(&str, &str)]) -> Result<Destination> {
+    Destination::find(&Config::parse(url)?, &Sources::of(vars))
 }
 
 #[test]
-fn a_place_is_found_where_aws_looks_for_it() {
+fn region_and_endpoint_are_found_in_awss_sources() {
     let shown = |url: &str, vars: &[(&str, &str)]| {
-        let place = place(url, vars).unwrap();
-        format!("{} {}", place.region, place.endpoint)
+        let destination = destination(url, vars).unwrap();
+        format!("{} {}", destination.region, destination.endpoint)
     };
     assert_eq!(
         shown("dynamodb://eu-west-1", &[("AWS_REGION", "us-east-1")]),
@@ -331,29 +347,26 @@ fn a_place_is_found_where_aws_looks_for_it() {
         shown("dynamodb://x?endpoint=http://[::1]:1", &[local]),
         "x http://[::1]:1"
     );
-    assert!(place("dynamodb://", &[]).is_err());
-    assert!(place("dynamodb://?profile=none", &[]).is_err());
+    assert!(destination("dynamodb://", &[]).is_err());
+    assert!(destination("dynamodb://?profile=none", &[]).is_err());
 }
 
 #[test]
-fn a_write_that_was_not_answered_stays_unknown_when_the_credentials_are_gone() {
-    let first = std::sync::atomic::AtomicBool::new(true);
+fn a_write_without_response_stays_unknown_when_there_are_no_credentials() {
+    let first = AtomicBool::new(true);
     let gone = Sources::asking(move |name| match name {
-        "AWS_ACCESS_KEY_ID" if first.swap(false, std::sync::atomic::Ordering::SeqCst) => {
-            Some("KEY".to_owned())
-        }
+        "AWS_ACCESS_KEY_ID" if first.swap(false, Ordering::SeqCst) => Some("KEY".to_owned()),
         "AWS_SECRET_ACCESS_KEY" => Some("hush".to_owned()),
         _ => None,
     });
-    let mut inner = Inner::new(Config::parse("dynamodb://us-east-1").unwrap());
-    inner.credentials = Keeper::of(gone);
+    let mut shared = Shared::new(Config::parse("dynamodb://us-east-1").unwrap());
+    shared.credentials = CredentialsCache::of(gone);
     let expired = "{\"__type\":\"x#ExpiredTokenException\",\"message\":\"no\"}";
     let script = Script::of(&[(0, ""), (400, expired)]);
     let notes = Notes::default();
-    let session = Session::new(&inner, &script, &notes);
-    let blocking = Blocking::new(&inner, &Never);
-    let error = run(&blocking, async {
-        match session.call("PutItem", "{}", Repeat::Write).await {
+    let client = Client::new(&shared, &script, &notes);
+    let error = run(async {
+        match client.call("PutItem", "{}", Effect::Idempotent).await {
             Err(Failure::Failed(error)) => Ok(error),
             _ => panic!("there are no credentials"),
         }
@@ -365,7 +378,7 @@ fn a_write_that_was_not_answered_stays_unknown_when_the_credentials_are_gone() {
 }
 
 #[test]
-fn a_page_that_repeats_what_it_was_sent_is_not_shown() {
+fn a_response_that_repeats_secrets_is_not_shown() {
     let identity = Identity::new(Credentials {
         access_key: "AKID".to_owned(),
         secret: "hush-this-secret".to_owned(),
@@ -378,7 +391,7 @@ fn a_page_that_repeats_what_it_was_sent_is_not_shown() {
             body: body.as_bytes().to_vec(),
             ..Response::default()
         };
-        Refusal::read(&response, &identity).message
+        Refusal::parse(&response, &identity.secrets()).message
     };
     assert_eq!(message("a page"), "status 400, body \"a page\"");
     for body in [

@@ -1,0 +1,79 @@
+//! Failures of a transport.
+
+use std::io;
+
+/// Why there is no response.
+#[derive(Debug)]
+pub struct TransportError {
+    /// Whether the server may have received the whole request.
+    pub sent: bool,
+    /// What happened.
+    pub cause: Cause,
+}
+
+/// What happened instead of a response.
+#[derive(Debug)]
+pub enum Cause {
+    /// The host name has no address.
+    UnknownHost(io::Error),
+    /// The system refused the thread that looks up the host name.
+    NoThread(io::Error),
+    /// No connection was established.
+    Unreachable(io::Error),
+    /// The connection broke, or the server closed it.
+    Broken(io::Error),
+    /// The server does not speak HTTP.
+    NotHttp,
+    /// No connection was established within the time limit for connecting.
+    ConnectTimeout,
+    /// The deadline has passed.
+    Timeout,
+    /// The caller was interrupted.
+    Interrupted,
+    /// The process was forked during the request, and this is the child: the connection belongs to the parent.
+    Forked,
+    /// The system has no usable root certificates, or the host name cannot be in a certificate.
+    Untrusted(String),
+}
+
+impl Cause {
+    /// The failure of an exchange whose request was not sent completely.
+    pub const fn unsent(self) -> TransportError {
+        TransportError {
+            sent: false,
+            cause: self,
+        }
+    }
+
+    /// The failure of an exchange whose request was sent.
+    pub const fn sent(self) -> TransportError {
+        TransportError {
+            sent: true,
+            cause: self,
+        }
+    }
+
+    /// The connection was closed by the server.
+    pub fn closed() -> Self {
+        Self::Broken(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the server closed the connection",
+        ))
+    }
+
+    /// The host name was looked up and has no address.
+    pub fn no_address() -> Self {
+        Self::UnknownHost(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        ))
+    }
+
+    /// Whether a retry is pointless.
+    pub const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout | Self::Interrupted | Self::Forked | Self::Untrusted(_)
+        )
+    }
+}

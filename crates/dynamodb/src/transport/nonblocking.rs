@@ -1,0 +1,207 @@
+//! The transport of the worker thread: many requests in flight, on a runtime of tokio.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{sleep_until, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::config::Endpoint;
+use crate::transport::Transport;
+use crate::transport::error::{Cause, TransportError};
+use crate::transport::http::{Response, ResponseParser};
+use crate::transport::pool::{Pool, Pooled, is_quiet};
+use crate::transport::tls::{self, Tls};
+
+/// Host names that are looked up at once.
+const LOOKUPS: usize = 2;
+
+/// A connection of the worker thread.
+struct Connection {
+    endpoint: Endpoint,
+    stream: Stream,
+    parser: ResponseParser,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Pooled for Connection {
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn is_quiet(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(socket) => is_quiet(socket),
+            Stream::Tls(stream) => is_quiet(stream.get_ref().0),
+        }
+    }
+}
+
+impl Connection {
+    async fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.write_all(request).await,
+            Stream::Tls(stream) => stream.write_all(request).await,
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Response, Cause> {
+        if let Stream::Tls(stream) = &mut self.stream {
+            stream.flush().await.map_err(Cause::Broken)?;
+        }
+        loop {
+            let free = self.parser.free();
+            let count = match &mut self.stream {
+                Stream::Plain(socket) => socket.read(free).await,
+                Stream::Tls(stream) => stream.read(free).await,
+            }
+            .map_err(Cause::Broken)?;
+            if count == 0 {
+                return self.parser.end().ok_or_else(Cause::closed);
+            }
+            self.parser.advance(count);
+            if let Some(response) = self.parser.response().map_err(|_| Cause::NotHttp)? {
+                return Ok(response);
+            }
+        }
+    }
+}
+
+/// The transport of all submitted requests of a store.
+pub struct Nonblocking {
+    connect_timeout: Duration,
+    tls: Arc<Tls>,
+    pool: Pool<Connection>,
+    /// Permits for the threads that look up host names.
+    lookups: Arc<Semaphore>,
+}
+
+impl Nonblocking {
+    /// A transport that keeps up to `idle` connections.
+    pub fn new(connect_timeout: Duration, tls: Arc<Tls>, idle: usize) -> Self {
+        Self {
+            connect_timeout,
+            tls,
+            pool: Pool::new(idle),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+        }
+    }
+
+    /// An idle connection, or a new one.
+    async fn connection(
+        &self,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<Connection, Cause> {
+        if let Some(connection) = self.pool.take(endpoint) {
+            return Ok(connection);
+        }
+        let limit = Instant::now() + self.connect_timeout;
+        match timeout_at(limit.min(deadline).into(), self.connect(endpoint)).await {
+            Ok(result) => result,
+            Err(_) if deadline > limit => Err(Cause::ConnectTimeout),
+            Err(_) => Err(Cause::Timeout),
+        }
+    }
+
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, Cause> {
+        let mut failed = Cause::no_address();
+        for address in self.look_up(endpoint).await? {
+            match TcpStream::connect(address).await {
+                Ok(socket) => return self.secure(endpoint, socket).await,
+                Err(error) => failed = Cause::Unreachable(error),
+            }
+        }
+        Err(failed)
+    }
+
+    /// The addresses of a host. The system's lookup blocks, so it runs on another thread. tokio's own lookup is not used:
+    /// it panics where the system refuses a thread.
+    async fn look_up(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Cause> {
+        if let Ok(address) = endpoint.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, endpoint.port)]);
+        }
+        let permit = Arc::clone(&self.lookups).acquire_owned().await;
+        let host = (endpoint.host.clone(), endpoint.port);
+        let (sender, addresses) = oneshot::channel();
+        thread::Builder::new()
+            .name("mintkey-dynamodb-lookup".to_owned())
+            .spawn(move || {
+                // Nobody receives it when the time limit for connecting has passed.
+                let _ = sender.send(host.to_socket_addrs().map(Iterator::collect));
+                drop(permit);
+            })
+            .map_err(Cause::NoThread)?;
+        let lost = |_| Err(io::Error::other("the thread that looked it up ended"));
+        addresses
+            .await
+            .unwrap_or_else(lost)
+            .map_err(Cause::UnknownHost)
+    }
+
+    async fn secure(&self, endpoint: &Endpoint, socket: TcpStream) -> Result<Connection, Cause> {
+        socket.set_nodelay(true).map_err(Cause::Unreachable)?;
+        let stream = if endpoint.tls {
+            let connector = TlsConnector::from(self.tls.config()?);
+            let name = tls::server_name(&endpoint.host)?;
+            let stream = connector
+                .connect(name, socket)
+                .await
+                .map_err(Cause::Broken)?;
+            Stream::Tls(Box::new(stream))
+        } else {
+            Stream::Plain(socket)
+        };
+        Ok(Connection {
+            endpoint: endpoint.clone(),
+            stream,
+            parser: ResponseParser::new(),
+        })
+    }
+}
+
+impl Transport for Nonblocking {
+    async fn exchange(
+        &self,
+        endpoint: &Endpoint,
+        request: &[u8],
+        deadline: Instant,
+    ) -> Result<Response, TransportError> {
+        let connected = self.connection(endpoint, deadline).await;
+        let mut connection = connected.map_err(Cause::unsent)?;
+        // The server cannot carry out an incomplete request.
+        match timeout_at(deadline.into(), connection.send(request)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Cause::Broken(error).unsent()),
+            Err(_) => return Err(Cause::Timeout.unsent()),
+        }
+        let received = timeout_at(deadline.into(), connection.receive()).await;
+        let response = received
+            .unwrap_or(Err(Cause::Timeout))
+            .map_err(Cause::sent)?;
+        if response.keep_alive {
+            self.pool.keep(connection);
+        }
+        Ok(response)
+    }
+
+    async fn pause(&self, time: Duration, deadline: Instant) -> Result<(), TransportError> {
+        let until = Instant::now() + time;
+        sleep_until(until.min(deadline).into()).await;
+        if until > deadline {
+            return Err(Cause::Timeout.unsent());
+        }
+        Ok(())
+    }
+}
