@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# What every store crate has at its top; what is next to these belongs to its engine.
+# What every store crate has at its top. The other files and folders are declared in test_rust_layers.py.
 STORE_FILES = {"config.rs", "lib.rs", "store.rs"}
 NO_STORES = {"ids", "python", "store"}
 
