@@ -232,6 +232,13 @@ struct Parser<'a> {
     expected: usize,
 }
 
+/// Whether no name comes twice.
+fn all_differ(map: &Map) -> bool {
+    let mut names: Vec<&str> = map.iter().map(|(name, _)| &**name).collect();
+    names.sort_unstable();
+    names.windows(2).all(|pair| pair[0] != pair[1])
+}
+
 /// What an object may turn out to be.
 enum Object {
     Map(Map),
@@ -340,6 +347,9 @@ impl<'a> Parser<'a> {
     /// Reads an object behind its brace.
     fn object(&mut self, depth: usize) -> Option<Object> {
         let mut map = Map::with_capacity(8);
+        // Shared names that come in their order all differ, and so they come as a rule.
+        let mut in_order = true;
+        let mut next = 0;
         self.space();
         if self.peek()? == b'}' {
             self.at += 1;
@@ -352,6 +362,7 @@ impl<'a> Parser<'a> {
             self.expect(b':')?;
             self.space();
             let name = if !plain {
+                in_order = false;
                 Name::from(unescape(raw)?.as_str())
             } else if raw.starts_with('$') && !raw.starts_with("$$") {
                 // A tag: the only entry of its object, and never an attribute of an item.
@@ -364,7 +375,10 @@ impl<'a> Parser<'a> {
                 self.expect(b'}')?;
                 return Some(Object::Tagged(value));
             } else {
-                self.name(raw)
+                let name = self.name(raw);
+                in_order &= self.expected > next;
+                next = self.expected;
+                name
             };
             let name = match name.strip_prefix("$$") {
                 Some(rest) => Name::from(format!("${rest}").as_str()),
@@ -373,7 +387,8 @@ impl<'a> Parser<'a> {
             let value = self.value(depth + 1)?;
             map.push(name, value);
             if !self.more(b'}')? {
-                return Some(Object::Map(map));
+                // Which of two values is meant would be a guess.
+                return (in_order || all_differ(&map)).then_some(Object::Map(map));
             }
         }
     }

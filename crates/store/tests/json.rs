@@ -52,6 +52,12 @@ fn what_other_writers_of_json_do_is_read_too() {
 
 #[test]
 fn damage_is_an_error() {
+    // More names than are shared between items, the last of them twice.
+    let many: Vec<String> = (0..100)
+        .chain([99])
+        .map(|n| format!("\"n{n}\":0"))
+        .collect();
+    let many = format!("{{{}}}", many.join(","));
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     for text in [
         "",
@@ -79,6 +85,10 @@ fn damage_is_an_error() {
         "{\"a\":{\"$B\":\"\",\"b\":1}}",
         "{\"a\":{\"b\":1,\"$B\":\"\"}}",
         "{\"$B\":\"\"}",
+        "{\"a\":1,\"a\":2}",
+        "{\"a\":1,\"b\":2,\"\\u0061\":3}",
+        "{\"a\":{\"$$b\":1,\"c\":{},\"$$b\":1}}",
+        &many,
         &deep,
     ] {
         let error = json::decode(text).unwrap_err();
