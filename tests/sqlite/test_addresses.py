@@ -40,8 +40,8 @@ class Row(Model):
         ("sqlite:///x.db?=5", ""),
         ("sqlite:///a%00b.db", ""),
         ("sqlite:///a%ffb.db", ""),
-        (5, "5"),
-        (None, "None"),
+        (5, "int"),
+        (None, "NoneType"),
     ],
 )
 def test_an_address_that_cannot_be_is_refused_at_once(url, named, tmp_path, monkeypatch):
@@ -50,6 +50,14 @@ def test_an_address_that_cannot_be_is_refused_at_once(url, named, tmp_path, monk
         connect(url, name="refused")
     assert named in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("password", ["HUSH", "6379?HUSH", "a/HUSH", "a@HUSH", "#HUSH"])
+@pytest.mark.parametrize("scheme", ["sqlite", "mysql"])
+def test_a_password_in_an_address_without_one_is_not_shown(scheme, password):
+    with pytest.raises(ConfigurationError) as caught:
+        connect(f"{scheme}://user:{password}@localhost/shop", name="refused")
+    assert "HUSH" not in repr(caught.value)
 
 
 @pytest.mark.parametrize(
