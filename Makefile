@@ -76,7 +76,7 @@ chaos: $(RELEASE)  ## kill servers and writers 20 times as often as `make test` 
 		$(BIN)/python -m pytest -o faulthandler_timeout=0 tests/chaos
 
 .PHONY: fuzz fuzz-short bench-ids
-fuzz:  ## try every reader of ids with a minute of random input each
+fuzz:  ## a minute of random input for each reader of ids, stored JSON, cursors and URLs
 	fuzz/run.sh 60
 
 fuzz-short:
