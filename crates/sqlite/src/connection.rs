@@ -1,5 +1,7 @@
 //! Opens connections, and turns what `SQLite` says into this project's errors.
 
+use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
@@ -51,8 +53,12 @@ pub enum Opened {
     Lost(FileId),
 }
 
-/// A connection and the place where its requests leave their watch.
-pub struct Connection {
+/// A connection. Dropping it closes it, but not in a child that was forked while it was in use: closed there, it would
+/// change what the parent still works with.
+pub struct Connection(Option<Open>);
+
+/// An open connection and the place where its requests leave their watch.
+pub struct Open {
     // The order matters: it is the order in which they are dropped.
     _before_close: Option<BeforeClose>,
     /// `SQLite`'s own.
@@ -63,6 +69,28 @@ pub struct Connection {
     pub post: Post,
     /// Whether every transaction on it looks at the version of the tables first.
     pub looks_first: bool,
+}
+
+impl Deref for Connection {
+    type Target = Open;
+
+    fn deref(&self) -> &Open {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut Open {
+        self.0.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if gate::is_torn() {
+            mem::forget(self.0.take());
+        }
+    }
 }
 
 impl Connection {
@@ -113,21 +141,21 @@ impl Connection {
         files: Option<FileGuard>,
         before_close: Option<BeforeClose>,
     ) -> Self {
-        Self {
+        Self(Some(Open {
             _before_close: before_close,
             raw,
             files,
             post: Post::new(),
             looks_first: false,
-        }
+        }))
     }
 
     fn prepare(&mut self, config: &Config, watch: &mut Watch) -> Result<()> {
-        let raw = &mut self.raw;
         let handler = {
             let post = self.post.clone();
             move || post.look().is_some()
         };
+        let raw = &mut self.raw;
         raw.set_prepared_statement_cache_capacity(STATEMENTS);
         // Waiting for locks is done here, where interrupts are looked for.
         let prepared = raw
@@ -203,7 +231,7 @@ impl Connection {
         let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         if self.raw.set_db_config(option, true).is_err() {
             // To close it would remove the others' log.
-            std::mem::forget(self);
+            mem::forget(self);
         }
     }
 
@@ -234,8 +262,8 @@ pub fn patiently<T>(
                     watch::pause(wait.min(watch.pause()));
                     wait = (wait * 2).min(LONGEST_PAUSE);
                 }
-                Some(Stop::Interrupted) => {
-                    return Err(Stop::Interrupted.error(
+                Some(stop @ (Stop::Interrupted | Stop::Forked)) => {
+                    return Err(stop.error(
                         "waiting for the database",
                         config.timeout,
                         Outcome::NotApplied,

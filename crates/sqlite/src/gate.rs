@@ -7,7 +7,7 @@
 //! does so without a pass. SQLite's mutexes are the process's, and so is the gate.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 thread_local! {
     /// How many passes this thread has; its address is the thread's name.
     static PASSES: Cell<usize> = const { Cell::new(0) };
+    /// How many of `POLLING` are this thread's: a signal handler that runs during one may fork.
+    static POLLS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A number no other thread has, and that a forked thread keeps; never 0.
@@ -37,7 +39,16 @@ static ACTIVE: AtomicUsize = AtomicUsize::new(0);
 static POLLING: AtomicUsize = AtomicUsize::new(0);
 /// The thread that is about to fork, or 0.
 static FORKING: AtomicUsize = AtomicUsize::new(0);
+/// Whether somebody is inside at the moment of the fork.
+static OCCUPIED: AtomicBool = AtomicBool::new(false);
 static TORN: AtomicBool = AtomicBool::new(false);
+/// Counts the forks that led to this process.
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// A number that changes in each child.
+pub fn forks() -> u64 {
+    FORKS.load(Ordering::Relaxed)
+}
 
 /// The right to be inside; dropping it gives it back.
 #[derive(Debug)]
@@ -84,7 +95,9 @@ pub fn poll(question: impl FnOnce() -> bool) -> bool {
         return false;
     }
     POLLING.fetch_add(1, Ordering::SeqCst);
+    POLLS.set(POLLS.get() + 1);
     let answer = question();
+    POLLS.set(POLLS.get() - 1);
     POLLING.fetch_sub(1, Ordering::SeqCst);
     answer
 }
@@ -115,7 +128,7 @@ pub fn freeze() -> Frozen {
         if others == 0 {
             break;
         }
-        if others > POLLING.load(Ordering::SeqCst) {
+        if others > POLLING.load(Ordering::SeqCst).saturating_sub(POLLS.get()) {
             stuck_since = None;
         } else if stuck_since.get_or_insert_with(Instant::now).elapsed() > POLL_PATIENCE {
             break;
@@ -123,8 +136,7 @@ pub fn freeze() -> Frozen {
         pause(PAUSE);
     }
     let empty = ACTIVE.load(Ordering::SeqCst) == 0;
-    // For the child only: the parent goes on with all its threads.
-    TORN.store(!empty, Ordering::SeqCst);
+    OCCUPIED.store(!empty, Ordering::SeqCst);
     if empty {
         Frozen::Empty
     } else {
@@ -135,7 +147,6 @@ pub fn freeze() -> Frozen {
 /// Opens again in the process that went on.
 pub fn thaw_parent() {
     if FORKING.load(Ordering::SeqCst) == myself() {
-        TORN.store(false, Ordering::SeqCst);
         FORKING.store(0, Ordering::SeqCst);
     }
 }
@@ -145,7 +156,10 @@ pub fn thaw_child() -> bool {
     let mine = FORKING.load(Ordering::SeqCst) == myself();
     if mine {
         ACTIVE.store(PASSES.get(), Ordering::SeqCst);
-        POLLING.store(0, Ordering::SeqCst);
+        POLLING.store(POLLS.get(), Ordering::SeqCst);
+        FORKS.fetch_add(1, Ordering::Relaxed);
+        // For good: what SQLite remembers of the process's locks, the parent holds.
+        TORN.fetch_or(OCCUPIED.load(Ordering::SeqCst), Ordering::SeqCst);
         FORKING.store(0, Ordering::SeqCst);
     }
     mine
@@ -175,5 +189,5 @@ pub fn alone(work: impl FnOnce()) -> bool {
 
 /// Whether this process was forked while somebody was inside: then no connection can be touched.
 pub fn is_torn() -> bool {
-    TORN.load(Ordering::SeqCst) && FORKING.load(Ordering::SeqCst) == 0
+    TORN.load(Ordering::SeqCst)
 }

@@ -383,7 +383,8 @@ impl Shared {
         watch: &Watch,
     ) -> Option<(Result<Reply>, Vec<Delivery>)> {
         // Who carries others' requests commits first; who is alone can stop at any time.
-        connection.post.set(group.is_empty().then(|| watch.clone()));
+        let watch = || watch.of_transaction(connection.files.is_some());
+        connection.post.set(group.is_empty().then(watch));
         let requests = own
             .into_iter()
             .chain(group.iter().map(|entry| &*entry.request));

@@ -84,7 +84,8 @@ impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let connection = self.connection.take();
         let mut pool = locked(&self.shared.pool);
-        pool.running -= 1;
+        // Zero already in a child that was forked during this read.
+        pool.running = pool.running.saturating_sub(1);
         // After a panic nobody knows what state it is in.
         let kept = !pool.closed && !thread::panicking() && pool.idle.len() < IDLE;
         let (kept, closing): (Option<_>, Option<_>) = match connection {

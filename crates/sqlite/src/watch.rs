@@ -26,6 +26,8 @@ pub enum Stop {
     Interrupted,
     /// The time is over.
     Late,
+    /// A signal handler forked, and this is the child.
+    Forked,
 }
 
 impl Stop {
@@ -44,6 +46,15 @@ impl Stop {
                     timeout.as_secs_f64()
                 ),
             ),
+            // The parent goes on with it.
+            Self::Forked => Error::new(
+                ErrorKind::Unavailable(Outcome::Unknown),
+                format!(
+                    "the process forked while {doing}, and the answer belongs to the other one: {}; do not fork in \
+                     signal handlers",
+                    Outcome::Unknown.words()
+                ),
+            ),
         }
     }
 }
@@ -56,23 +67,39 @@ pub struct Watch {
     started: Option<Instant>,
     polled: Option<Instant>,
     stop: Option<Stop>,
+    forks: u64,
+    /// Whether it watches over a transaction that writes to files.
+    writes_files: bool,
 }
 
 impl Watch {
     /// Watches for the interrupt, and for the end of the time if there is one.
-    pub const fn new(interrupt: Option<&'static dyn Interrupt>, timeout: Option<Duration>) -> Self {
+    pub fn new(interrupt: Option<&'static dyn Interrupt>, timeout: Option<Duration>) -> Self {
         Self {
             interrupt,
             timeout,
             started: None,
             polled: None,
             stop: None,
+            forks: gate::forks(),
+            writes_files: false,
+        }
+    }
+
+    /// The same for a transaction that writes to the store's files, if it has any.
+    pub fn of_transaction(&self, has_files: bool) -> Self {
+        Self {
+            writes_files: has_files,
+            ..self.clone()
         }
     }
 
     /// Looks, if it is time to. The clock starts at the first look, which costs a short request nothing.
     pub fn look(&mut self) -> Option<Stop> {
         if self.stop.is_some() {
+            return self.stop;
+        }
+        if self.is_forked() {
             return self.stop;
         }
         let now = Instant::now();
@@ -86,11 +113,30 @@ impl Watch {
             && now.duration_since(*self.polled.get_or_insert(now)) >= POLL
         {
             self.polled = Some(now);
-            if gate::poll(|| interrupt.raised()) {
+            let raised = gate::poll(|| interrupt.raised());
+            if !self.is_forked() && raised {
                 self.stop = Some(Stop::Interrupted);
             }
         }
         self.stop
+    }
+
+    /// Stops a child at what its parent goes on with. A transaction on files cannot be stopped there: `SQLite` would roll
+    /// it back, and remove from the log's index, which both processes share, what the parent has written. To go on with
+    /// it without the parent's locks would be worse. So the child ends.
+    fn is_forked(&mut self) -> bool {
+        let forked = self.forks != gate::forks();
+        if forked && self.writes_files {
+            eprintln!(
+                "mintkey: a signal handler forked in the middle of a write to SQLite and returned in the child, which \
+                 would damage the database: the child is ended. Do not fork in signal handlers, or end the child there"
+            );
+            std::process::abort();
+        }
+        if forked {
+            self.stop = Some(Stop::Forked);
+        }
+        forked
     }
 
     /// How long a wait may last until the next look.
