@@ -87,8 +87,11 @@ def number_text(value: Any) -> str:
 def compress(data: bytes, algorithm: str, level: int | None, min_size: int, threshold: float) -> bytes:
     """The stored form of `data`: compressed, unless it is too short or would not shrink enough."""
 
-def decompress(stored: bytes) -> bytes:
-    """What `compress` was given."""
+def decompress(stored: bytes, max_size: int) -> bytes:
+    """What `compress` was given; `ValueError` if that is longer than `max_size` bytes."""
+
+def decompressed() -> int:
+    """The bytes that this thread has decompressed so far."""
 
 @final
 class Item:

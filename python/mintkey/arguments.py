@@ -1,16 +1,16 @@
-"""Arguments: the keys and changes that callers give, checked against the schema."""
+"""Arguments: the keys and changes that callers give, checked against the schema; the key in what is raised."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core
 from mintkey.conditions import Action, Condition, not_a_condition
-from mintkey.errors import InvalidValue, shortened
+from mintkey.errors import InvalidValue, MintkeyError, NotLoaded, shortened
 from mintkey.schema import IMPLICIT_KEY
 
 if TYPE_CHECKING:
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 __all__ = [
     "Changes",
     "Key",
+    "about",
     "changes",
     "check_condition",
     "key",
+    "name_key",
     "named_key",
     "not_a_flag",
     "reserved",
 ]
+
+R = TypeVar("R")
 
 # Keywords that methods of a model take today or will take, beside the methods' own names.
 _KEYWORDS = frozenset(
@@ -115,6 +119,28 @@ def check_condition(schema: Schema, condition: object) -> None:
         raise not_a_condition(schema.model, condition)
     if isinstance(condition, Condition):
         schema.check_names(condition.roots())
+
+
+def about(schema: Schema, values: dict[str, Any], operation: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
+    """An operation on the item with these values, whose errors name the item's key as soon as it has one."""
+    try:
+        return (yield from operation)
+    except (InvalidValue, NotLoaded) as error:
+        name_key(schema, values, error)
+        raise
+
+
+def name_key(schema: Schema, values: dict[str, Any], error: MintkeyError) -> None:
+    """Name the key of the item with these values in an error that names none."""
+    if error.key is not None or error.model not in {None, schema.model} or error.attribute in schema.given_keys:
+        return
+    try:
+        key = schema.codec.key(schema.with_key(values))
+    except Exception:  # noqa: BLE001 - the key itself may be what is wrong
+        return
+    error.model = schema.model
+    error.key = schema.codec.key_dict(key)
+    error.args = (f"{schema.model} {key}: {error}", *error.args[1:])
 
 
 def not_a_flag(schema: Schema, name: str, value: object) -> TypeError:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, Ty
 
 from mintkey import _core
 from mintkey.conditions import Condition, Operand, Path, Steps
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, NotLoaded, shortened
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, NotLoaded, cause, shortened
 from mintkey.generators import Auto, AutoGenerate, as_auto, is_auto_generate, parse, span
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Attribute(Operand, Generic[T]):
             try:
                 stored = self.encode(value)
             except CONVERSION_ERRORS as error:
-                raise InvalidValue(f"{self._label}: {error}", model=self.model, attribute=self.name) from error
+                raise InvalidValue(f"{self._label}: {cause(error)}", model=self.model, attribute=self.name) from error
         return _core.checked(self.kind, self._label, stored)
 
     @property
@@ -204,7 +204,7 @@ class Attribute(Operand, Generic[T]):
             low, high = map(convert, span(auto, start, end, self.cut))
         except CONVERSION_ERRORS as error:
             raise InvalidValue(
-                f"{self._label}: minted_between(): {error}", model=self.model, attribute=self.name
+                f"{self._label}: minted_between(): {cause(error)}", model=self.model, attribute=self.name
             ) from error
         return self.between(low, high)
 
@@ -222,6 +222,11 @@ class Attribute(Operand, Generic[T]):
     def converts(self) -> bool:
         """Whether values pass through `encode` and `decode`, or the compiled core stores them alone."""
         return type(self).encode is not Attribute.encode
+
+    @property
+    def decompresses(self) -> bool:
+        """Whether a small stored value can become a large one when it is read."""
+        return False
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         """What makes a value of this type from what `auto` mints; `None` when it does not fit."""
@@ -444,6 +449,11 @@ class MapAttribute(Attribute[Any]):
     @property
     def converts(self) -> bool:
         return self.nested is not None
+
+    @property
+    def decompresses(self) -> bool:
+        schema = getattr(self.nested, "__mintkey_schema__", None)
+        return schema is not None and schema.decompresses
 
     def encode(self, value: Any) -> Any:
         nested = self.nested
@@ -744,6 +754,8 @@ class CompressedAttribute(Attribute[str]):
         level: the algorithm's own level; None is its usual one. lz4 has none.
         min_size: shorter texts (in UTF-8 bytes) are stored uncompressed.
         threshold: a text that would not shrink below this share of its size is stored uncompressed.
+        max_size: the bytes (in UTF-8) that a text may have, when it is saved and when it is read: a small stored value
+            can hold a very long text.
     """
 
     kind = "binary"
@@ -754,9 +766,12 @@ class CompressedAttribute(Attribute[str]):
         level: int | None = None,
         min_size: int = 100,
         threshold: float = 0.9,
+        *,
+        max_size: int = 16 << 20,
         **parameters: Any,
     ) -> None:
         super().__init__(**parameters)
+        self.max_size = max_size
         self.algorithm = algorithm
         self.level = level
         self.min_size = min_size
@@ -774,30 +789,44 @@ class CompressedAttribute(Attribute[str]):
             problem = f"min_size is a whole number of bytes, 0 to {_LONGEST_TEXT:,}, not {shortened(self.min_size)}"
         elif not (isinstance(self.threshold, (int, float)) and 0 < self.threshold <= 1):
             problem = f"threshold is above 0 and at most 1, not {shortened(self.threshold)}"
+        elif not (_is_whole(self.max_size) and 1 <= self.max_size <= _LONGEST_TEXT):
+            problem = f"max_size is a whole number of bytes, 1 to {_LONGEST_TEXT:,}, not {shortened(self.max_size)}"
         if problem:
             raise ConfigurationError(f"{self._label}: {problem}", model=self.model, attribute=self.name)
 
     def encode(self, value: Any) -> bytes:
         if not isinstance(value, str):
             raise TypeError(f"expected str, got {type(value).__name__}")
-        return _core.compress(str.encode(value), self.algorithm, self.level, self.min_size, self.threshold)
+        data = str.encode(value)
+        if len(data) > self.max_size:
+            raise ValueError(
+                f"the text has {len(data):,} bytes, and max_size={self.max_size}: split it, or give the attribute a "
+                "greater max_size="
+            )
+        return _core.compress(data, self.algorithm, self.level, self.min_size, self.threshold)
+
+    @property
+    def decompresses(self) -> bool:
+        return True
 
     def decode(self, stored: Any) -> str:
-        return _from_pydynox(stored) if isinstance(stored, str) else _core.decompress(stored).decode()
+        if isinstance(stored, str):
+            return _from_pydynox(stored, self.max_size)
+        return _core.decompress(stored, self.max_size).decode()
 
 
 #: What pydynox writes before the base64 of a compressed text, and the byte that stands before the same bytes here.
 _PYDYNOX = {"ZSTD": b"\1", "LZ4": b"\2", "GZIP": b"\3"}
 
 
-def _from_pydynox(stored: str) -> str:
+def _from_pydynox(stored: str, max_size: int) -> str:
     """A long text as pydynox stores it: as it is, or compressed behind the name of the algorithm."""
     algorithm, _, packed = stored.partition(":")
     if algorithm not in _PYDYNOX:
         return stored
     import base64
 
-    return _core.decompress(_PYDYNOX[algorithm] + base64.b64decode(packed, validate=True)).decode()
+    return _core.decompress(_PYDYNOX[algorithm] + base64.b64decode(packed, validate=True), max_size).decode()
 
 
 class ExpiresIn:

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, 
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, arguments, operations
-from mintkey.errors import BatchIncomplete, MintkeyError, StoreTimeout, StoreUnavailable, shortened
+from mintkey.errors import BatchIncomplete, MintkeyError, StoreTimeout, StoreUnavailable, cause, shortened
 from mintkey.stores import Begin
 
 if TYPE_CHECKING:
@@ -338,7 +338,7 @@ def _write(
 
 def _not_sent(schema: Schema, stopped: MintkeyError) -> StoreUnavailable:
     return StoreUnavailable(
-        f"not sent, because the store failed with the items before: {stopped}",
+        f"not sent, because the store failed with the items before: {cause(stopped)}",
         model=schema.model,
         store=stopped.store,
     )
@@ -407,7 +407,7 @@ def _incomplete(
     fate = f"failed, and whether {unknown} of them were written is unknown" if unknown else "were not written"
     return BatchIncomplete(
         f"{schema.model}: {len(failed)} of {written + len(failed)} items {fate} "
-        f"(the first: {failed[0][1] if failed else 'none'}){rest}. See `failed` for each item and its reason",
+        f"(the first: {cause(failed[0][1]) if failed else 'none'}){rest}. See `failed` for each item and its reason",
         written=written,
         failed=tuple(failed),
         stopped=stopped,
@@ -415,29 +415,27 @@ def _incomplete(
     )
 
 
-def read(
-    schema: Schema, keys: list[_core.Key], make: Callable[[_core.Item], M], *, consistent: bool
-) -> Operation[list[M | None]]:
-    """Read a chunk of keys: an instance or None for each, in order."""
+def read(schema: Schema, keys: Iterable[arguments.Key], *, consistent: bool) -> Operation[list[_core.Item | None]]:
+    """Read a chunk of keys: a stored item or None for each, in order."""
+    named = [arguments.key(schema, arguments.named_key(schema, key))[0] for key in keys]
     if type(consistent) is not bool:
         raise arguments.not_a_flag(schema, "consistent", consistent)
-    stored = yield schema.codec.batch_get(keys, consistent=consistent)
-    found: list[M | None] = []
-    for item in stored:
-        if item is None:
-            found.append(None)
-            continue
-        instance = make(item)
-        yield from operations.run_hooks(schema, instance, "after_load")
-        found.append(instance)
-    return found
+    stored: list[_core.Item | None] = yield schema.codec.batch_get(named, consistent=consistent)
+    return stored
 
 
-async def awaited(schema: Schema, items: Iterable[M] | AsyncIterable[M]) -> AsyncIterator[M]:
-    """The items of an iterable of either world."""
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in iterator(schema, items):
-            yield item
+async def chunks(schema: Schema, items: Iterable[M] | AsyncIterable[M]) -> AsyncIterator[list[M]]:
+    """The items of an iterable of either world, a chunk at a time."""
+    if not isinstance(items, AsyncIterable):
+        source = iterator(schema, items)
+        while chunk := list(itertools.islice(source, CHUNK)):
+            yield chunk
+        return
+    chunk = []
+    async for item in items:
+        chunk.append(item)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -182,7 +182,7 @@ class InternalError(MintkeyError, SystemError):
 #: What raising means that a value cannot be converted, where a value or an attribute type says so by an exception.
 CONVERSION_ERRORS = (TypeError, ValueError, ArithmeticError, RuntimeError)
 
-_SHOWN, _TOLD = 80, 200
+_SHOWN, _LONGEST_CAUSE = 80, 400
 _elements = reprlib.Repr()
 _elements.maxlevel = 3
 _elements.maxlist = _elements.maxtuple = _elements.maxdict = _elements.maxset = _elements.maxfrozenset = 8
@@ -210,10 +210,14 @@ def shortened(value: object) -> str:
 
 
 def _start(text: str, length: int, unit: str) -> str:
-    return text if length <= _SHOWN else f"{text[: _SHOWN + 1]}… ({length:,} {unit})"
+    # Escapes may make it longer than what they stand for.
+    return text if length <= _SHOWN and len(text) <= 2 * _SHOWN else f"{text[: _SHOWN + 1]}… ({length:,} {unit})"
 
 
-def cut(text: object) -> str:
-    """The text of a cause for a message: at most 200 characters of it."""
-    told = str(text)
-    return told if len(told) <= _TOLD else f"{told[:_TOLD]}… ({len(told):,} characters)"
+def cause(error: object) -> str:
+    """What caused an error, for its message: at most 400 characters of its text, which may repeat a whole value."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - whatever a foreign exception does
+        return f"<{type(error).__name__}>"
+    return text if len(text) <= _LONGEST_CAUSE else f"{text[:_LONGEST_CAUSE]}… ({len(text):,} characters)"

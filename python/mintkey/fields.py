@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 from mintkey import _core
 from mintkey.attributes import Attribute, StringAttribute
 from mintkey.conditions import Path
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, shortened
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, shortened
 from mintkey.field_forms import FORMS, UUID_DIGITS, check_parameters, form_of, form_problem, name_of, strategy_of
 from mintkey.generators import Auto, AutoGenerate, auto
 
@@ -228,7 +228,7 @@ class Field(Attribute[T]):
         except InvalidValue as error:
             return str(error)
         except CONVERSION_ERRORS as error:
-            return f"{self._label}: {error}"
+            return f"{self._label}: {cause(error)}"
         problem = self._length_problem(value)
         return None if problem is None else f"{self._label}: {problem}"
 

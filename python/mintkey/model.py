@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from mintkey import _core, arguments, batches, operations, plans, updates
+from mintkey import _core, arguments, batches, loading, operations, plans, updates
 from mintkey.attributes import Attribute, utc_now
 from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
@@ -622,7 +622,11 @@ class Model(Tabled):
         operations.refuse_async_hooks(schema, "after_load")
         source = batches.iterator(schema, keys)
         while chunk := list(itertools.islice(source, batches.CHUNK)):
-            yield from store.run(cls._reading(chunk, consistent))
+            items = store.run(batches.read(schema, chunk, consistent=consistent))
+            while items:
+                found, items = store.run(loading.load(schema, items, cls._loaded))
+                yield from found
+                del found  # before the next ones are made
 
     @classmethod
     async def abatch_get(
@@ -631,22 +635,13 @@ class Model(Tabled):
         """Like `batch_get()`, for `async for`; takes asynchronous iterables too."""
         schema = cls.__mintkey_schema__
         store = store_of(schema)
-        chunk: list[Key] = []
-        async for key in batches.awaited(schema, keys):
-            chunk.append(key)
-            if len(chunk) == batches.CHUNK:
-                for found in await store.arun(cls._reading(chunk, consistent)):
-                    yield found
-                chunk = []
-        if chunk:
-            for found in await store.arun(cls._reading(chunk, consistent)):
-                yield found
-
-    @classmethod
-    def _reading(cls, keys: Iterable[Key], consistent: bool) -> Operation[list[Self | None]]:
-        schema = cls.__mintkey_schema__
-        named = [arguments.key(schema, arguments.named_key(schema, key))[0] for key in keys]
-        return batches.read(schema, named, cls._loaded, consistent=consistent)
+        async for chunk in batches.chunks(schema, keys):
+            items = await store.arun(batches.read(schema, chunk, consistent=consistent))
+            while items:
+                found, items = await store.arun(loading.load(schema, items, cls._loaded))
+                for instance in found:
+                    yield instance
+                del found, instance  # before the next ones are made
 
     # Expiry.
 

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core, arguments, generators
-from mintkey.arguments import check_condition
+from mintkey.arguments import about, check_condition, name_key
 from mintkey.conditions import Condition
 from mintkey.errors import (
     ConditionFailed,
@@ -184,7 +184,7 @@ def save(
         plain = schema.unhooked_save if skip_hooks else schema.plain_save
         if plain is not None:
             return _save_plain(schema, plain, instance, insert)
-    return _save(
+    saving = _save(
         schema,
         instance,
         condition=condition,
@@ -194,6 +194,7 @@ def save(
         constructed=constructed,
         pipeline=pipeline,
     )
+    return about(schema, instance.__dict__, saving)
 
 
 def _save(
@@ -284,6 +285,8 @@ def failed_plain_save(
 ) -> Operation[None]:
     """Go on with a plain save that went wrong: when it was `prepared`, or when it was sent."""
     state = note_minted(schema, instance, minted)
+    if isinstance(prepared, InvalidValue):
+        name_key(schema, instance.__dict__, prepared)
     if isinstance(prepared, BaseException):
         raise prepared
     since = yield from _save_new(schema, instance, state, None, insert, _small_keys(schema, minted), minted, failure)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 if TYPE_CHECKING:
+    from mintkey import _core
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
@@ -20,8 +21,8 @@ _FIRST_PAGE, _LARGEST_PAGE = 64, 1024
 AT_ONCE = 8
 
 
-class Pass(Generic[M]):
-    """One pass over a result: what is left to skip and to read, and where it stands.
+class Pass:
+    """One pass over the stored items of a result: what is left to skip and to read, and where it stands.
 
     `read` is an operation that gives up to so many items from a place on, and the place behind them.
     """
@@ -38,29 +39,29 @@ class Pass(Generic[M]):
         self.after = after
         self.more = limit is None or limit > 0
 
-    def page(self) -> Operation[list[M]]:
+    def page(self) -> Operation[list[_core.Item | None]]:
         """Read the next page."""
         wanted = self._size if self._left is None else min(self._size, self._left + self._skip)
-        instances = yield from self._next(wanted)
+        items = yield from self._next(wanted)
         self._size = min(self._size * 2, _LARGEST_PAGE)
-        skipped = min(self._skip, len(instances))
+        skipped = min(self._skip, len(items))
         self._skip -= skipped
-        instances = instances[skipped:]
+        items = items[skipped:]
         if self._left is not None:
-            del instances[self._left :]
-            self._left -= len(instances)
+            del items[self._left :]
+            self._left -= len(items)
         self.more = self._is_open() and (self._left is None or self._left > 0)
-        return instances
+        return items
 
-    def _next(self, wanted: int) -> Operation[list[M]]:
-        instances, self.after = yield from self._read(wanted, self.after)
-        return cast("list[M]", instances)
+    def _next(self, wanted: int) -> Operation[list[_core.Item | None]]:
+        items, self.after = yield from self._read(wanted, self.after)
+        return cast("list[_core.Item | None]", items)
 
     def _is_open(self) -> bool:
         return self.after is not None
 
 
-class Divided(Pass[M]):
+class Divided(Pass):
     """One pass over a scan in segments: a page of each in one go, of as many as memory may hold pages of.
 
     `read` is an operation that gives up to so many items of each of these segments, and the places behind them.
@@ -73,14 +74,14 @@ class Divided(Pass[M]):
         self._unbegun = range(segments)
         self._begun: list[tuple[int, bytes | None]] = []
 
-    def _next(self, wanted: int) -> Operation[list[M]]:
+    def _next(self, wanted: int) -> Operation[list[_core.Item | None]]:
         room = AT_ONCE - len(self._begun)
         self._begun += [(segment, None) for segment in self._unbegun[:room]]
         self._unbegun = self._unbegun[room:]
-        instances, places = yield from self._read(wanted, self._begun)
+        items, places = yield from self._read(wanted, self._begun)
         reached = zip(self._begun, places, strict=True)
         self._begun = [(segment, after) for (segment, _), after in reached if after is not None]
-        return cast("list[M]", instances)
+        return cast("list[_core.Item | None]", items)
 
     def _is_open(self) -> bool:
         return bool(self._begun) or bool(self._unbegun)

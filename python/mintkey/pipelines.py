@@ -18,6 +18,7 @@ from mintkey.errors import (
     MintkeyError,
     StoreTimeout,
     StoreUnavailable,
+    cause,
     shortened,
 )
 
@@ -287,7 +288,9 @@ def _sending(writes: list[_Write], all_there: list[_Write]) -> Operation[None]:
                 raise answer
         for answer in answers:
             if isinstance(answer, (StoreUnavailable, StoreTimeout)):
-                return _withdraw(all_there, StoreUnavailable(f"not sent, because the store failed before: {answer}"))
+                return _withdraw(
+                    all_there, StoreUnavailable(f"not sent, because the store failed before: {cause(answer)}")
+                )
     return None
 
 
@@ -340,7 +343,7 @@ def _outcome(writes: list[_Write]) -> int:
     if failed:
         models = {write.schema.model for write in writes}
         raise BatchIncomplete(
-            f"{len(failed)} of {len(writes)} writes of a pipeline failed (the first: {failed[0][1]}). "
+            f"{len(failed)} of {len(writes)} writes of a pipeline failed (the first: {cause(failed[0][1])}). "
             "See `failed` for each item and its reason",
             written=written,
             failed=tuple(failed),

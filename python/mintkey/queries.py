@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from mintkey import _core, operations, plans
+from mintkey import _core, loading, operations, plans
 from mintkey.arguments import not_a_flag
 from mintkey.conditions import Condition, Every
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
@@ -155,30 +155,29 @@ class Result(Generic[M]):
             consistent=self._consistent,
         )
 
-    def _read(self, size: int, after: bytes | None) -> Operation[tuple[list[M], bytes | None]]:
-        """One page of instances, their `after_load` hooks run, and where the next one begins."""
+    def _read(self, size: int, after: bytes | None) -> Operation[tuple[list[_core.Item], bytes | None]]:
+        """One page of stored items, and where the next one begins."""
         page = yield self._request(size, after)
-        return (yield from self._instances(page.items)), page.next
+        return page.items, page.next
 
     def _read_together(
         self, size: int, places: list[tuple[int, bytes | None]]
-    ) -> Operation[tuple[list[M], list[bytes | None]]]:
+    ) -> Operation[tuple[list[_core.Item], list[bytes | None]]]:
         """A page of each of these segments, and where the next ones begin."""
         pages = yield [self._request(size, after, segment=segment) for segment, after in places]
-        instances: list[M] = []
-        for page in _all_well(pages):
-            instances.extend((yield from self._instances(page.items)))
-        return instances, [page.next for page in pages]
+        return [item for page in _all_well(pages) for item in page.items], [page.next for page in pages]
 
-    def _instances(self, items: list[_core.Item]) -> Operation[list[M]]:
+    def _instance(self, item: _core.Item) -> M:
         fetched = self._shown if self._attributes is None else self._attributes
-        instances = [self._make(item, None if fetched is None else set(fetched)) for item in items]
-        if self._schema.hooks.of("after_load"):
-            for instance in instances:
-                yield from operations.run_hooks(self._schema, instance, "after_load")
-        return instances
+        return self._make(item, None if fetched is None else set(fetched))
 
-    def _pass(self) -> Pass[M]:
+    def _load(self, items: list[_core.Item | None]) -> Operation[tuple[list[M], list[_core.Item | None]]]:
+        """The instances of stored items, and the items that are left to load."""
+        return cast(
+            "Operation[tuple[list[M], list[_core.Item | None]]]", loading.load(self._schema, items, self._instance)
+        )
+
+    def _pass(self) -> Pass:
         """A pass over all of it."""
         if self._segments > 1:
             return Divided(self._read_together, self._segments, self._limit, self._offset)
@@ -198,7 +197,11 @@ class Result(Generic[M]):
         store = store_of(self._schema)
         reading = self._pass()
         while reading.more:
-            yield from store.run(reading.page())
+            items = store.run(reading.page())
+            while items:
+                instances, items = store.run(self._load(items))
+                yield from instances
+                del instances  # before the next ones are made
 
     def __aiter__(self) -> AsyncIterator[M]:
         return _Awaited(self)
@@ -273,10 +276,17 @@ class Result(Generic[M]):
         if cursor is not None:
             (left, after), skip = self._opened(cursor), 0
         wanted = size if left is None else min(size, left)
-        reading: Pass[M] = Pass(self._read, wanted, skip, after)
-        instances: list[M] = []
-        while reading.more:
-            instances.extend((yield from reading.page()))
+        while True:
+            reading = Pass(self._read, wanted, skip, after)
+            items: list[_core.Item | None] = []
+            while reading.more:
+                items.extend((yield from reading.page()))
+            instances = cast("list[M]", loading.made(self._schema, items, self._instance))
+            if len(instances) == len(items):
+                break
+            # Long texts have filled the memory of a page: it is read again, shorter, for the place where it ends.
+            wanted = len(instances)
+        yield from loading.run_load_hooks(self._schema, instances)
         left = None if left is None else left - len(instances)
         return Page(instances, None if reading.after is None or left == 0 else self._cursor(left, reading.after))
 
@@ -340,13 +350,13 @@ class Result(Generic[M]):
     def _counting_together(self) -> Operation[int]:
         total = 0
 
-        def count(_: int, places: list[tuple[int, bytes | None]]) -> Operation[tuple[list[M], list[bytes | None]]]:
+        def count(_: int, places: list[tuple[int, bytes | None]]) -> Operation[tuple[list[Any], list[bytes | None]]]:
             nonlocal total
             pages = yield [self._request(0, after, count=True, segment=segment) for segment, after in places]
             total += sum(page.count for page in _all_well(pages))
             return [], [page.next for page in pages]
 
-        counting: Divided[M] = Divided(count, self._segments, None, 0)
+        counting = Divided(count, self._segments, None, 0)
         while counting.more:
             yield from counting.page()
         return total
@@ -475,11 +485,12 @@ def _told(name: str, sort: tuple[Any, ...]) -> str:
 class _Awaited(Generic[M]):
     """A pass over a result with `async for`. No generator, because one that is left half-way wants closing."""
 
-    __slots__ = ("_buffer", "_reading", "_result")
+    __slots__ = ("_buffer", "_items", "_reading", "_result")
 
     def __init__(self, result: Result[M]) -> None:
         self._result = result
-        self._reading: Pass[M] | None = None
+        self._reading: Pass | None = None
+        self._items: list[_core.Item | None] = []
         self._buffer: deque[M] | None = None if result._kept is None else deque(result._kept)
 
     def __aiter__(self) -> _Awaited[M]:
@@ -493,10 +504,14 @@ class _Awaited(Generic[M]):
                 self._buffer.extend(await result._aordered())
             else:
                 self._reading = result._pass()
+        store = store_of(result._schema)
         while not self._buffer:
-            if self._reading is None or not self._reading.more:
-                raise StopAsyncIteration
-            self._buffer.extend(await store_of(result._schema).arun(self._reading.page()))
+            if not self._items:
+                if self._reading is None or not self._reading.more:
+                    raise StopAsyncIteration
+                self._items = await store.arun(self._reading.page())
+            instances, self._items = await store.arun(result._load(self._items))
+            self._buffer.extend(instances)
         return self._buffer.popleft()
 
 

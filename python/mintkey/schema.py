@@ -224,6 +224,7 @@ class Schema:
         )
         self.minted_names = frozenset(mint.name for mint in self.minted)
         self.on_update_names = frozenset(mint.name for mint in self.on_update)
+        self.decompresses = any(attribute.decompresses for attribute in self.attributes.values())
         self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
         self.indexes = tuple(self._plan_indexes())
         self.codec = self._compile()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from mintkey.arguments import check_condition
+from mintkey.arguments import about, check_condition
 from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision
 from mintkey.minting import Saving, minted_now
 from mintkey.operations import (
@@ -43,6 +43,22 @@ def update(
     pipeline: object = None,
 ) -> Operation[None]:
     """Change attributes in the store without reading first, and take the stored result."""
+    updating = _update(
+        schema, instance, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
+    )
+    return about(schema, instance.__dict__, updating)
+
+
+def _update(
+    schema: Schema,
+    instance: Any,
+    changes: Changes,
+    *,
+    condition: Condition | None,
+    upsert: bool,
+    skip_hooks: bool,
+    pipeline: object,
+) -> Operation[None]:
     check_condition(schema, condition)
     state = state_of(instance)
     refuse_waiting(schema, state)
@@ -85,11 +101,15 @@ def update_by_key(
     upsert: bool = False,
 ) -> Operation[None]:
     """Like `update`, without an instance: hooks do not run, and a version counts on unchecked."""
-    check_condition(schema, condition)
-    _check_named(schema, None, changes)
-    yield from _update_or_insert(
-        schema, State(), key, known if upsert else None, changes, set(), versioned=False, condition=condition
-    )
+
+    def updating() -> Operation[None]:
+        check_condition(schema, condition)
+        _check_named(schema, None, changes)
+        yield from _update_or_insert(
+            schema, State(), key, known if upsert else None, changes, set(), versioned=False, condition=condition
+        )
+
+    return about(schema, known, updating())
 
 
 def _check_named(schema: Schema, instance: Any, changes: Changes, pipeline: object = None) -> None:

@@ -5,13 +5,15 @@
     reason = "pyo3 hands extracted arguments over by value"
 )]
 
+mod failures;
+
 use std::ops::Bound as Limit;
 use std::sync::Arc;
 
 use mintkey_store::{
     Action, BatchGet, BatchWrite, Condition, Delete, Get, Guard, Index, Item, Key, KeyAttribute,
     KeyKind, KeyValue, Map, Name, Number, Operation, Path, Position, Projection, Put, Query, Row,
-    Scan, SortCondition, Step, Table, Update, Value, Write,
+    Scan, SortCondition, Step, Table, Update, Value, Write, error::shortened,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -21,7 +23,7 @@ use crate::condition::{action, condition};
 use crate::convert::{
     Kind, Refusal, from_stored, from_value, listed_set, plain_error, refuses, to_stored,
 };
-use crate::errors::{from_store, key_dict, of_attribute};
+use crate::errors::{from_store, key_dict};
 use crate::item::{PyItem, PyKey};
 use crate::panics::caught;
 use crate::request::PyRequest;
@@ -686,49 +688,12 @@ impl Codec {
         })
     }
 
-    /// The exception for a failure of the contract's own checks, which know the stored name of an attribute at most.
-    fn raise(&self, py: Python<'_>, mut error: mintkey_store::Error) -> PyErr {
-        let attribute = error
-            .attribute
-            .as_ref()
-            .and_then(|alias| self.fields.iter().find(|field| field.alias == *alias));
-        if !error.message.contains(&self.model) {
-            let place = attribute.map_or_else(
-                || self.model.clone(),
-                |field| format!("{}.{}", self.model, field.label),
-            );
-            error.message = format!("{place}: {}", error.message);
-        }
-        error.attribute = attribute
-            .map(|field| field.label.as_str().into())
-            .or(error.attribute);
-        error.model = Some(self.model.as_str().into());
-        let label = |place: Option<usize>| place.map(|place| self.fields[place].label.as_str());
-        let names = label(self.partition).map(|partition| (partition, label(self.sort)));
-        from_store(py, error, names, None)
-    }
-
-    fn invalid(&self, py: Python<'_>, field: &Field, reason: &str) -> PyErr {
-        of_attribute(py, &self.model, &field.label, reason)
-    }
-
-    fn refused(&self, py: Python<'_>, refusal: Refusal) -> PyErr {
-        match refusal {
-            Refusal::Reason(reason) => self.raise(py, mintkey_store::Error::invalid(reason)),
-            Refusal::Raised(error) => error,
-        }
-    }
-
-    fn unknown(&self, name: &str) -> PyErr {
-        PyTypeError::new_err(format!("{} has no attribute {name:?}", self.model))
-    }
-
     fn stored(&self, field: &Field, object: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
         let py = object.py();
         field.encode(object).map_err(|refusal| match refusal {
             Refusal::Reason(reason) => self.invalid(py, field, &reason),
             Refusal::Raised(error) if refuses(&error, py) => {
-                let told = self.invalid(py, field, &error.value(py).to_string());
+                let told = self.invalid(py, field, &shortened(&error.value(py).to_string()));
                 told.set_cause(py, Some(error));
                 told
             }
@@ -751,7 +716,7 @@ impl Codec {
                 };
                 next = place + 1;
                 let field = &self.fields[place];
-                dict.set_item(&field.name, self.decoded(py, field, value)?)?;
+                dict.set_item(&field.name, self.decoded(py, field, value, item)?)?;
             }
             Ok(dict)
         })
@@ -762,22 +727,15 @@ impl Codec {
         py: Python<'py>,
         field: &Field,
         value: &Value,
+        item: &Item,
     ) -> PyResult<Bound<'py, PyAny>> {
         let plain = from_stored(py, field.kind, value)?;
         match &field.convert {
             None => Ok(plain),
-            Some((_, decode)) => decode.bind(py).call1((&plain,)).map_err(|error| {
-                let told = self.invalid(
-                    py,
-                    field,
-                    &format!(
-                        "the stored value {plain:?} cannot be read: {}",
-                        error.value(py)
-                    ),
-                );
-                told.set_cause(py, Some(error));
-                told
-            }),
+            Some((_, decode)) => decode
+                .bind(py)
+                .call1((&plain,))
+                .map_err(|error| self.unreadable(py, field, &plain, error, item)),
         }
     }
 
@@ -819,9 +777,9 @@ impl Codec {
         };
         match to_stored(kind, object) {
             Ok(Some(value)) => KeyValue::from_value(&value, attribute.kind)
-                .ok_or_else(|| of_attribute(py, &self.model, label, "this cannot be a key")),
-            Ok(None) => Err(of_attribute(py, &self.model, label, "a key needs a value")),
-            Err(Refusal::Reason(reason)) => Err(of_attribute(py, &self.model, label, &reason)),
+                .ok_or_else(|| self.invalid_at(py, label, None, "this cannot be a key")),
+            Ok(None) => Err(self.invalid_at(py, label, None, "a key needs a value")),
+            Err(Refusal::Reason(reason)) => Err(self.invalid_at(py, label, None, &reason)),
             Err(Refusal::Raised(error)) => Err(error),
         }
     }

@@ -3,6 +3,8 @@
 //! One byte says how the rest is stored: 0 as it is, 1 a zstd frame, 2 an lz4 block after its original length (four
 //! bytes, little endian), 3 a gzip stream. Reading goes by that byte, so a model may change its algorithm.
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::io::{Read, Write};
 
 use pyo3::exceptions::PyValueError;
@@ -13,8 +15,11 @@ const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
 const LZ4: u8 = 2;
 const GZIP: u8 = 3;
-/// More than this comes out of no honest item; it protects the reader's memory.
-const MOST_BYTES: usize = 1 << 28;
+
+thread_local! {
+    /// The bytes that this thread has decompressed.
+    static DECOMPRESSED: Cell<usize> = const { Cell::new(0) };
+}
 
 /// The stored form of `data`: compressed, unless it is shorter than `min_size` or would not shrink below `threshold`.
 #[pyfunction]
@@ -73,49 +78,63 @@ fn packed(tag: u8, data: &[u8], level: Option<i32>) -> std::io::Result<Vec<u8>> 
     Ok(out)
 }
 
-/// What `compress` was given.
+/// What `compress` was given, which may have at most `max_size` bytes.
 #[pyfunction]
-pub fn decompress<'py>(py: Python<'py>, stored: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+pub fn decompress<'py>(
+    py: Python<'py>,
+    stored: &[u8],
+    max_size: usize,
+) -> PyResult<Bound<'py, PyBytes>> {
     let Some((tag, rest)) = stored.split_first() else {
         return Err(PyValueError::new_err("compressed text cannot be empty"));
     };
-    if *tag == PLAIN {
-        return Ok(PyBytes::new(py, rest));
-    }
-    let data = py.detach(|| unpacked(*tag, rest));
-    data.map(|data| PyBytes::new(py, &data))
-        .map_err(PyValueError::new_err)
+    let data = py
+        .detach(|| unpacked(*tag, rest, max_size))
+        .map_err(PyValueError::new_err)?;
+    DECOMPRESSED.set(DECOMPRESSED.get().wrapping_add(data.len()));
+    Ok(PyBytes::new(py, &data))
 }
 
-fn unpacked(tag: u8, rest: &[u8]) -> Result<Vec<u8>, String> {
+/// The bytes that this thread has decompressed so far.
+#[pyfunction]
+pub fn decompressed() -> usize {
+    DECOMPRESSED.get()
+}
+
+fn unpacked(tag: u8, rest: &[u8], max_size: usize) -> Result<Cow<'_, [u8]>, String> {
+    let too_long = || {
+        format!(
+            "the text is longer than max_size={max_size} bytes: give the attribute a greater max_size= to read it"
+        )
+    };
     let bounded = |reader: &mut dyn Read| {
         let mut data = Vec::new();
         reader
-            .take(MOST_BYTES as u64 + 1)
+            .take((max_size as u64).saturating_add(1))
             .read_to_end(&mut data)
             .map_err(|error| error.to_string())?;
-        if data.len() > MOST_BYTES {
-            return Err(format!(
-                "the compressed text is longer than {MOST_BYTES} bytes"
-            ));
-        }
-        Ok(data)
+        Ok::<_, String>(data)
     };
-    match tag {
+    let data: Cow<'_, [u8]> = match tag {
+        PLAIN => rest.into(),
         ZSTD => {
-            bounded(&mut zstd::stream::read::Decoder::new(rest).map_err(|error| error.to_string())?)
+            let decoder = zstd::stream::read::Decoder::new(rest);
+            bounded(&mut decoder.map_err(|error| error.to_string())?)?.into()
         }
         LZ4 => {
             let (size, block) =
                 lz4_flex::block::uncompressed_size(rest).map_err(|error| error.to_string())?;
-            if size > MOST_BYTES {
-                return Err(format!(
-                    "the compressed text is longer than {MOST_BYTES} bytes"
-                ));
+            if size > max_size {
+                return Err(too_long());
             }
-            lz4_flex::block::decompress(block, size).map_err(|error| error.to_string())
+            let data = lz4_flex::block::decompress(block, size);
+            data.map_err(|error| error.to_string())?.into()
         }
-        GZIP => bounded(&mut flate2::read::GzDecoder::new(rest)),
-        other => Err(format!("{other} is no known form of compressed text")),
+        GZIP => bounded(&mut flate2::read::GzDecoder::new(rest))?.into(),
+        other => return Err(format!("{other} is no known form of compressed text")),
+    };
+    if data.len() > max_size {
+        return Err(too_long());
     }
+    Ok(data)
 }

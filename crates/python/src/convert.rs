@@ -1,5 +1,6 @@
 //! Python values to stored values and back, in one pass and without intermediate dicts.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use mintkey_store::size::MAX_DEPTH;
@@ -322,15 +323,31 @@ fn map(dict: &Bound<'_, PyDict>, level: usize) -> Converted<Value> {
     // Keys of a subclass of str may differ and yet hold the same text.
     let mut names = BTreeSet::new();
     if !plain && let Some((twice, _)) = pairs.iter().find(|(name, _)| !names.insert(name)) {
-        return refuse(format!("two keys of the map hold the same text {twice:?}"));
+        return refuse(format!(
+            "two keys of the map hold the same text {:?}",
+            brief(twice)
+        ));
     }
     Ok(Value::Map(Map::from_pairs(pairs)))
 }
 
+/// The refusal of an element, with the place where it is; in a deep structure the innermost places are enough.
 fn within(place: &str, refusal: Refusal) -> Refusal {
+    const LONGEST: usize = 400;
     match refusal {
-        Refusal::Reason(reason) => Refusal::Reason(format!("in [{place}]: {reason}")),
-        raised @ Refusal::Raised(_) => raised,
+        Refusal::Reason(reason) if reason.len() < LONGEST => {
+            Refusal::Reason(format!("in [{}]: {reason}", brief(place)))
+        }
+        other => other,
+    }
+}
+
+/// The start of a map's key, for messages.
+fn brief(name: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 40;
+    match name.char_indices().nth(SHOWN) {
+        None => name.into(),
+        Some((end, _)) => format!("{}…", &name[..end]).into(),
     }
 }
 

@@ -96,29 +96,10 @@ pub fn of_label(py: Python<'_>, label: &str, reason: &str) -> PyErr {
     let attribute = path
         .split_once('[')
         .map_or(path, |(attribute, _)| attribute);
-    invalid(py, model, attribute, &format!("{label}: {reason}"))
-}
-
-/// `InvalidValue` for a value of an attribute.
-pub fn of_attribute(py: Python<'_>, model: &str, attribute: &str, reason: &str) -> PyErr {
-    invalid(
-        py,
-        model,
-        attribute,
-        &format!("{model}.{attribute}: {reason}"),
-    )
-}
-
-fn invalid(py: Python<'_>, model: &str, attribute: &str, message: &str) -> PyErr {
-    let built = || -> PyResult<PyErr> {
-        let data = PyDict::new(py);
-        data.set_item("model", model)?;
-        data.set_item("attribute", attribute)?;
-        Ok(PyErr::from_value(
-            class(py, "InvalidValue")?.call((message,), Some(&data))?,
-        ))
-    };
-    built().unwrap_or_else(|failure| failure)
+    let mut error = Error::invalid(format!("{label}: {reason}"));
+    error.model = Some(model.into());
+    error.attribute = Some(attribute.into());
+    from_store(py, error, None, None)
 }
 
 /// The exception for a mistake in this package.

@@ -25,6 +25,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     use super::{Bound, PyAny, PyModule, PyResult, convert, errors, panics};
+    use mintkey_store::error::shortened;
     use pyo3::pyfunction;
 
     #[pymodule_export]
@@ -38,7 +39,7 @@ mod _core {
     #[pymodule_export]
     use super::codec::Codec;
     #[pymodule_export]
-    use super::compress::{compress, decompress};
+    use super::compress::{compress, decompress, decompressed};
     #[pymodule_export]
     use super::ids::{
         PyStrategy, bounds, candidates, freeze, from_bytes, mint, mint_many, mint_one, move_clock,
@@ -76,7 +77,7 @@ mod _core {
             Ok(_) => Ok(value),
             Err(convert::Refusal::Reason(reason)) => Err(refuse(&reason)),
             Err(convert::Refusal::Raised(error)) if convert::refuses(&error, py) => {
-                let told = refuse(&error.value(py).to_string());
+                let told = refuse(&shortened(&error.value(py).to_string()));
                 told.set_cause(py, Some(error));
                 Err(told)
             }

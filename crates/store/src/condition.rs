@@ -1,9 +1,9 @@
 //! Conditions and what they mean.
 
 use std::cmp::Ordering;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::number::Number;
 use crate::value::{Item, Name, Value, ValueType};
 
@@ -158,16 +158,18 @@ impl Path {
     }
 }
 
+/// As messages show it: cut, if it is long.
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
         for (place, step) in self.0.iter().enumerate() {
             match step {
-                Step::Name(name) if place == 0 => f.write_str(name)?,
-                Step::Name(name) => write!(f, ".{name}")?,
-                Step::Index(index) => write!(f, "[{index}]")?,
+                Step::Name(name) if place == 0 => text.push_str(name),
+                Step::Name(name) => write!(text, ".{name}")?,
+                Step::Index(index) => write!(text, "[{index}]")?,
             }
         }
-        Ok(())
+        f.write_str(&shortened(&text))
     }
 }
 

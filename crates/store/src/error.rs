@@ -9,6 +9,18 @@ use crate::request::Operation;
 use crate::table::{KeyAttribute, Table};
 use crate::value::{Item, Name, Value, ValueType};
 
+/// The characters of a text that a message repeats.
+const SHOWN: usize = 400;
+
+/// A text of somebody else's for a message: cut, if it is long, because it may repeat a whole value.
+#[must_use]
+pub fn shortened(text: &str) -> std::borrow::Cow<'_, str> {
+    match text.char_indices().nth(SHOWN) {
+        None => text.into(),
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()).into(),
+    }
+}
+
 /// The result of anything that can fail here.
 pub type Result<T> = std::result::Result<T, Error>;
 

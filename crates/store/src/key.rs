@@ -222,11 +222,18 @@ const SHOWN: usize = 60;
 impl fmt::Display for KeyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::String(text) if text.chars().count() > SHOWN => {
-                let start: String = text.chars().take(SHOWN).collect();
-                write!(f, "{start:?}…")
+            Self::String(text) => {
+                // Escapes make the text longer.
+                let mut length = 0;
+                let cut = text.char_indices().enumerate().find(|(place, (_, own))| {
+                    length += own.escape_debug().count();
+                    *place == SHOWN || length > 2 * SHOWN
+                });
+                match cut {
+                    None => write!(f, "{text:?}"),
+                    Some((_, (end, _))) => write!(f, "{:?}…", &text[..end]),
+                }
             }
-            Self::String(text) => write!(f, "{text:?}"),
             Self::Number(number) => write!(f, "{number}"),
             Self::Binary(bytes) => {
                 f.write_str("b\"")?;
