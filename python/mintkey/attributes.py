@@ -606,7 +606,10 @@ class EnumAttribute(Attribute[E]):
         return value.value
 
     def decode(self, stored: Any) -> E:
-        return self.enum_class(stored)
+        try:
+            return self.enum_class(stored)
+        except ValueError:
+            raise ValueError(f"{self.enum_class.__name__} has no member of this value") from None
 
 
 class DatetimeAttribute(Attribute[datetime]):

@@ -182,7 +182,8 @@ class InternalError(MintkeyError, SystemError):
 #: What raising means that a value cannot be converted, where a value or an attribute type says so by an exception.
 CONVERSION_ERRORS = (TypeError, ValueError, ArithmeticError, RuntimeError)
 
-_SHOWN, _LONGEST_CAUSE = 80, 400
+#: The characters of a value that a message shows; of the text of another exception; of one of this package.
+_SHOWN, _SHOWN_CAUSE, _SHOWN_ERROR = 80, 200, 400
 _elements = reprlib.Repr()
 _elements.maxlevel = 3
 _elements.maxlist = _elements.maxtuple = _elements.maxdict = _elements.maxset = _elements.maxfrozenset = 8
@@ -215,9 +216,10 @@ def _start(text: str, length: int, unit: str) -> str:
 
 
 def cause(error: object) -> str:
-    """What caused an error, for its message: at most 400 characters of its text, which may repeat a whole value."""
+    """What caused an error, for its message: the start of its text, which may repeat a whole value."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - whatever a foreign exception does
         return f"<{type(error).__name__}>"
-    return text if len(text) <= _LONGEST_CAUSE else f"{text[:_LONGEST_CAUSE]}… ({len(text):,} characters)"
+    most = _SHOWN_ERROR if isinstance(error, MintkeyError) else _SHOWN_CAUSE
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"

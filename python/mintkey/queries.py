@@ -89,7 +89,9 @@ class Result(Generic[M]):
 
     def _checked_attributes(self, attributes: Iterable[str]) -> tuple[str, ...]:
         if isinstance(attributes, str):
-            raise TypeError(f"attributes= takes a list of names, not the one text {shortened(attributes)}")
+            raise TypeError(
+                f"{self._schema.model}: attributes= takes a list of names, not the one text {shortened(attributes)}"
+            )
         asked = list(attributes) if isinstance(attributes, Iterable) else [attributes]
         if not all(isinstance(name, str) for name in asked):
             raise TypeError(f"{self._schema.model}: attributes= takes a list of names, not {shortened(attributes)}")

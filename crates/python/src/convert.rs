@@ -1,8 +1,8 @@
 //! Python values to stored values and back, in one pass and without intermediate dicts.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use mintkey_store::error::start;
 use mintkey_store::size::MAX_DEPTH;
 use mintkey_store::{Map, Name, Number, Value};
 use pyo3::exceptions::{
@@ -342,13 +342,10 @@ fn within(place: &str, refusal: Refusal) -> Refusal {
     }
 }
 
-/// The start of a map's key, for messages.
-fn brief(name: &str) -> Cow<'_, str> {
+/// What a message shows of a map's key.
+fn brief(name: &str) -> &str {
     const SHOWN: usize = 40;
-    match name.char_indices().nth(SHOWN) {
-        None => name.into(),
-        Some((end, _)) => format!("{}…", &name[..end]).into(),
-    }
+    start(name, SHOWN)
 }
 
 /// A set whose type its members decide; none for an empty one.

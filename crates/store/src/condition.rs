@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
-use crate::error::{Error, Result, shortened};
+use crate::error::{Error, Result, shortened, start};
 use crate::number::Number;
 use crate::value::{Item, Name, Value, ValueType};
 
@@ -161,11 +161,12 @@ impl Path {
 /// As messages show it: cut, if it is long.
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 40;
         let mut text = String::new();
         for (place, step) in self.0.iter().enumerate() {
             match step {
-                Step::Name(name) if place == 0 => text.push_str(name),
-                Step::Name(name) => write!(text, ".{name}")?,
+                Step::Name(name) if place == 0 => text.push_str(start(name, SHOWN)),
+                Step::Name(name) => write!(text, ".{}", start(name, SHOWN))?,
                 Step::Index(index) => write!(text, "[{index}]")?,
             }
         }

@@ -1,5 +1,6 @@
 //! What can go wrong, worded once for every store.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::condition::Path;
@@ -10,15 +11,22 @@ use crate::table::{KeyAttribute, Table};
 use crate::value::{Item, Name, Value, ValueType};
 
 /// The characters of a text that a message repeats.
-const SHOWN: usize = 400;
+const SHOWN: usize = 200;
 
 /// A text of somebody else's for a message: cut, if it is long, because it may repeat a whole value.
 #[must_use]
-pub fn shortened(text: &str) -> std::borrow::Cow<'_, str> {
-    match text.char_indices().nth(SHOWN) {
-        None => text.into(),
-        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()).into(),
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    match start(text, SHOWN) {
+        start if start.len() == text.len() => start.into(),
+        start => format!("{start}… ({} bytes)", text.len()).into(),
     }
+}
+
+/// The first characters of a text.
+#[must_use]
+pub fn start(text: &str, most: usize) -> &str {
+    let end = text.char_indices().nth(most);
+    &text[..end.map_or(text.len(), |(end, _)| end)]
 }
 
 /// The result of anything that can fail here.
