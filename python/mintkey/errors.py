@@ -6,6 +6,7 @@ Each one derives from `MintkeyError` and from the built-in class that fits, so b
     ├── ConfigurationError (ValueError)      a model, an attribute or a URL is declared wrongly
     ├── InvalidId (ValueError)               a text is no well-formed id
     ├── InvalidValue (ValueError)            a value cannot be stored
+    │   ├── InvalidCursor                    a cursor is damaged, or belongs to another query
     │   └── ItemTooLarge                     an item is over the size that a store takes
     ├── ItemGone (LookupError)               the row to change is not there any more
     ├── NotLoaded (LookupError)              an attribute that a projection left out was read
@@ -31,6 +32,7 @@ __all__ = [
     "ConditionFailed",
     "ConfigurationError",
     "InternalError",
+    "InvalidCursor",
     "InvalidId",
     "InvalidValue",
     "ItemGone",
@@ -83,6 +85,10 @@ class InvalidId(MintkeyError, ValueError):
 
 class InvalidValue(MintkeyError, ValueError):
     """A value cannot be stored: wrong type, missing, out of range, or a key that may not change."""
+
+
+class InvalidCursor(InvalidValue):
+    """A page cursor is damaged, or belongs to another query: start again without `cursor=`."""
 
 
 class ItemTooLarge(InvalidValue):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 from mintkey import _core, loading, operations, plans
 from mintkey.arguments import not_a_flag
 from mintkey.conditions import Condition, Every
-from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.errors import ConfigurationError, InvalidCursor, InvalidValue, shortened
 from mintkey.passes import AT_ONCE, Divided, Heap, Order, Pass
 from mintkey.schema import Schema
 from mintkey.stores import store_of
@@ -28,6 +28,7 @@ M = TypeVar("M")
 #: A cursor is a fingerprint of its query, the number of items left under its limit, and a position of the store.
 _FINGERPRINT, _LEFT = 8, 8
 _NO_LIMIT = (1 << 8 * _LEFT) - 1
+_START_AGAIN = "start again without cursor="
 #: More items than any table holds.
 _MOST_ITEMS = (1 << 63) - 1
 #: DynamoDB divides a scan into no more, and no other store has a use for more.
@@ -256,7 +257,7 @@ class Result(Generic[M]):
         """Up to `size` items from the cursor of the page before on.
 
         Raises:
-            InvalidValue: the cursor is none, or belongs to another query.
+            InvalidCursor: the cursor is damaged, or belongs to another query.
         """
         operations.refuse_async_hooks(self._schema, "after_load")
         return store_of(self._schema).run(self._one_page(size, cursor))
@@ -308,24 +309,24 @@ class Result(Generic[M]):
     def _opened(self, cursor: str) -> tuple[int | None, bytes]:
         """How many items are left to read, and where."""
         if cursor == "":
-            raise InvalidValue(
-                f"{self._schema.model}: the cursor is empty; leave cursor= away, or pass None, to begin at the start",
-                model=self._schema.model,
-            )
+            raise self._invalid_cursor("the cursor is empty; leave cursor= away, or pass None, to begin at the start")
         try:
             raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (AttributeError, UnicodeEncodeError, binascii.Error) as error:
-            raise InvalidValue(
-                f"{self._schema.model}: {shortened(cursor)} is no cursor", model=self._schema.model
-            ) from error
-        if raw[:_FINGERPRINT] != self._fingerprint(raw[_FINGERPRINT:]):
-            raise InvalidValue(
-                f"{self._schema.model}: this cursor belongs to another query, or is damaged; "
-                "pass it to the query that it came from, with the same conditions and direction",
-                model=self._schema.model,
+            raise self._invalid_cursor(f"{shortened(cursor)} is not a cursor; {_START_AGAIN}") from error
+        count = int.from_bytes(raw[_FINGERPRINT : _FINGERPRINT + _LEFT], "big")
+        left = None if count == _NO_LIMIT else count
+        # The fingerprint finds mistakes. It is no signature: a client can compute it, so what is left is checked too.
+        possible = left is None if self._limit is None else left is not None and 0 < left <= self._limit
+        if raw[:_FINGERPRINT] != self._fingerprint(raw[_FINGERPRINT:]) or not possible:
+            raise self._invalid_cursor(
+                "this cursor belongs to another query, or is damaged; pass it to the query that it came from, with the "
+                f"same conditions, direction and limit, or {_START_AGAIN}"
             )
-        left = int.from_bytes(raw[_FINGERPRINT : _FINGERPRINT + _LEFT], "big")
-        return None if left == _NO_LIMIT else left, raw[_FINGERPRINT + _LEFT :]
+        return left, raw[_FINGERPRINT + _LEFT :]
+
+    def _invalid_cursor(self, reason: str) -> InvalidCursor:
+        return InvalidCursor(f"{self._schema.model}: {reason}", model=self._schema.model)
 
     def count(self) -> int:
         """How many items there are, without loading them."""

@@ -18,7 +18,7 @@ from mintkey.attributes import (
     StringAttribute,
     StringSetAttribute,
 )
-from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, MintkeyError, NotLoaded
+from mintkey.errors import ConditionFailed, InvalidCursor, InvalidValue, ItemGone, MintkeyError, NotLoaded
 from mintkey.hooks import after_load
 
 LOADED: list[Any] = []
@@ -378,19 +378,19 @@ async def test_a_cursor_of_another_query_is_refused(do, events):
         do.query(Word, book="A"),
     ]
     for other in others:
-        with pytest.raises(InvalidValue, match="cursor"):
+        with pytest.raises(InvalidCursor, match="cursor"):
             await do.page(other, 2, cursor)
 
 
 @pytest.mark.parametrize("garbage", ["", "x", "AAAA", "é", "!!!", "A" * 500, "../..", "\0"])
 async def test_garbage_is_no_cursor(do, events, garbage):
-    with pytest.raises(InvalidValue, match="cursor"):
+    with pytest.raises(InvalidCursor, match="cursor"):
         await do.page(do.query(Event, stream="A"), 2, garbage)
 
 
 async def test_an_empty_cursor_names_the_way_to_begin(do, events):
     for result in (do.query(Event, stream="A"), do.scan(Event)):
-        with pytest.raises(InvalidValue, match="the cursor is empty; leave cursor= away") as caught:
+        with pytest.raises(InvalidCursor, match="the cursor is empty; leave cursor= away") as caught:
             await do.page(result, 2, "")
         assert caught.value.model == "Event"
 
@@ -398,7 +398,7 @@ async def test_an_empty_cursor_names_the_way_to_begin(do, events):
 async def test_a_damaged_cursor_is_refused(do, events):
     cursor = (await do.page(do.query(Event, stream="A"), 2)).cursor
     for damaged in (cursor[:-1], cursor[:-4], cursor + "AAAA", cursor[:12], cursor[:11]):
-        with pytest.raises(InvalidValue, match="cursor"):
+        with pytest.raises(InvalidCursor, match="cursor"):
             await do.page(do.query(Event, stream="A"), 2, damaged)
 
 

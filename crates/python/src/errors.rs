@@ -19,6 +19,7 @@ const fn class_name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Configuration => "ConfigurationError",
         ErrorKind::InvalidValue => "InvalidValue",
+        ErrorKind::InvalidCursor => "InvalidCursor",
         ErrorKind::ItemTooLarge => "ItemTooLarge",
         ErrorKind::ItemGone => "ItemGone",
         ErrorKind::TableMissing => "TableMissing",

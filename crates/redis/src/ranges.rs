@@ -6,14 +6,6 @@ use mintkey_store::{Error, Index, KeyAttribute, KeyValue, Query, Result, Scan, T
 
 use crate::layout::{self, Layout, Span};
 
-fn foreign_cursor(table: &Table) -> Error {
-    Error::invalid(format!(
-        "this cursor belongs to another query than the one on {}: start that query anew",
-        table.model
-    ))
-    .of(table)
-}
-
 /// The index a query names.
 pub fn index<'a>(layout: &'a Layout, query: &Query) -> Result<Option<&'a Index>> {
     let Some(name) = &query.index else {
@@ -70,18 +62,7 @@ pub fn of_query(layout: &Layout, index: Option<&Index>, query: &Query) -> Result
     let Some(after) = &query.after else {
         return Ok(range);
     };
-    let fits = layout.table.check_key(&after.key).is_ok()
-        && match index {
-            None => after.index.is_empty() && query.partition.first() == Some(&after.key.partition),
-            Some(index) => {
-                let kinds = index.attributes().map(|part| part.kind);
-                after.index.iter().map(KeyValue::kind).eq(kinds)
-                    && after.index.starts_with(&query.partition)
-            }
-        };
-    if !fits {
-        return Err(foreign_cursor(table));
-    }
+    after.check(table, index, &query.partition)?;
     let member = match index {
         None => Layout::member(&after.key),
         Some(_) => Layout::position_member(&after.index, &after.key),
@@ -102,9 +83,7 @@ pub fn of_scan(table: &Table, scan: &Scan) -> Result<Span> {
     let Some(after) = &scan.after else {
         return Ok(whole);
     };
-    if !after.index.is_empty() || table.check_key(&after.key).is_err() {
-        return Err(foreign_cursor(table));
-    }
+    after.check(table, None, &[])?;
     let member = Layout::member(&after.key);
     Ok(layout::resume(whole, member, scan.descending))
 }

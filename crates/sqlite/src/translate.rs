@@ -170,14 +170,6 @@ impl Select {
     }
 }
 
-fn foreign_cursor(layout: &Layout) -> Error {
-    Error::invalid(format!(
-        "this cursor belongs to another query than the one on {}: start that query anew",
-        layout.table.model
-    ))
-    .of(&layout.table)
-}
-
 /// The index a query names.
 pub fn query_index<'a>(layout: &'a Layout, query: &Query) -> Result<Option<&'a Index>> {
     let Some(name) = &query.index else {
@@ -242,27 +234,16 @@ pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
         let _ = write!(select.body, " AND {column} IS NOT NULL");
     }
     select.live(layout, now);
+    if let Some(after) = &query.after {
+        after.check(table, index, &query.partition)?;
+    }
+    let after = query.after.as_ref();
     let (columns, after) = match index {
-        None => {
-            let after = query
-                .after
-                .as_ref()
-                .map(|after| key_parts(layout, after))
-                .transpose()?;
-            if after.as_ref().is_some_and(|parts| {
-                [parts[0]] != query.partition[..1].iter().collect::<Vec<_>>()[..]
-            }) {
-                return Err(foreign_cursor(layout));
-            }
-            (layout.key_columns().collect::<Vec<_>>(), after)
-        }
-        Some(index) => {
-            let after = query.after.as_ref();
-            let after = after
-                .map(|after| index_parts(layout, index, query, after))
-                .transpose()?;
-            (layout.index_columns(index), after)
-        }
+        None => (layout.key_columns().collect(), after.map(key_parts)),
+        Some(index) => (
+            layout.index_columns(index),
+            after.map(|after| index_parts(layout, index, after)),
+        ),
     };
     select.order(&columns, after.as_deref(), query.descending);
     Ok(select)
@@ -279,40 +260,24 @@ pub fn scan(layout: &Layout, scan: &Scan, now: i64) -> Result<Select> {
     }
     let mut select = Select::begin(layout, None);
     select.live(layout, now);
-    let after = scan
-        .after
-        .as_ref()
-        .map(|after| key_parts(layout, after))
-        .transpose()?;
+    if let Some(after) = &scan.after {
+        after.check(&layout.table, None, &[])?;
+    }
+    let after = scan.after.as_ref().map(key_parts);
     let columns: Vec<&str> = layout.key_columns().collect();
     select.order(&columns, after.as_deref(), scan.descending);
     Ok(select)
 }
 
 /// The values of a position in the order of the table's key.
-fn key_parts<'a>(layout: &Layout, after: &'a Position) -> Result<Vec<&'a KeyValue>> {
-    if !after.index.is_empty() || layout.table.check_key(&after.key).is_err() {
-        return Err(foreign_cursor(layout));
-    }
-    Ok(std::iter::once(&after.key.partition)
+fn key_parts(after: &Position) -> Vec<&KeyValue> {
+    std::iter::once(&after.key.partition)
         .chain(&after.key.sort)
-        .collect())
+        .collect()
 }
 
 /// The values of a position in the order of an index's columns.
-fn index_parts<'a>(
-    layout: &Layout,
-    index: &Index,
-    query: &Query,
-    after: &'a Position,
-) -> Result<Vec<&'a KeyValue>> {
-    let kinds = index.attributes().map(|part| part.kind);
-    let fits = after.index.iter().map(KeyValue::kind).eq(kinds)
-        && after.index.starts_with(&query.partition)
-        && layout.table.check_key(&after.key).is_ok();
-    if !fits {
-        return Err(foreign_cursor(layout));
-    }
+fn index_parts<'a>(layout: &Layout, index: &Index, after: &'a Position) -> Vec<&'a KeyValue> {
     let own = index
         .attributes()
         .filter_map(|part| layout.column(&part.name))
@@ -328,7 +293,7 @@ fn index_parts<'a>(
             parts.push(value);
         }
     }
-    Ok(parts)
+    parts
 }
 
 /// The position that a row's columns, from the second on, make.

@@ -59,6 +59,8 @@ pub enum ErrorKind {
     Configuration,
     /// A value, key, condition or update that cannot be stored or meant.
     InvalidValue,
+    /// A page cursor that is damaged, or belongs to another query.
+    InvalidCursor,
     /// The item is over the limit.
     ItemTooLarge,
     /// The item to change is not there.
@@ -373,6 +375,17 @@ impl Error {
             attribute.name, table.model
         );
         Self::invalid(message).of(table).on(&attribute.name)
+    }
+
+    /// A page cursor that belongs to another query than the one on this table.
+    #[must_use]
+    pub fn foreign_cursor(table: &Table) -> Self {
+        let message = format!(
+            "{}: this cursor belongs to another query, or is damaged: pass it to the query that it came from, or start \
+             again without cursor=",
+            table.model
+        );
+        Self::new(ErrorKind::InvalidCursor, message).of(table)
     }
 
     /// The store was closed.

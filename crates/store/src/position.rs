@@ -1,7 +1,8 @@
 //! Where a page ended.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, KeyKind, KeyValue, MAX_PARTITION};
+use crate::table::{Index, Table};
 
 /// The first byte of a written position: its format.
 const FORMAT: u8 = 1;
@@ -49,11 +50,60 @@ impl Position {
     ///
     /// # Errors
     ///
-    /// `InvalidValue` if it was not written there.
+    /// `InvalidCursor` if it was not written there.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         Self::parse(bytes).ok_or_else(|| {
-            Error::invalid("this is no cursor of a page: pass on the text of Page.cursor unchanged")
+            Error::new(
+                ErrorKind::InvalidCursor,
+                "this cursor is damaged: pass on the text of Page.cursor unchanged, or start again without cursor=",
+            )
         })
+    }
+
+    /// Checks that a page can begin here: of a query by this index or by the table's key, with these values of the
+    /// partition attributes, or of a scan, which has none. A client may have written the position itself.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidCursor` if it lies in another table, index or partition.
+    pub fn check(
+        &self,
+        table: &Table,
+        index: Option<&Index>,
+        partition: &[KeyValue],
+    ) -> Result<()> {
+        let fits = table.check_key(&self.key).is_ok()
+            && match index {
+                None => {
+                    self.index.is_empty()
+                        && partition.iter().all(|value| *value == self.key.partition)
+                }
+                Some(index) => self.fits(table, index) && self.index.starts_with(partition),
+            };
+        if fits {
+            return Ok(());
+        }
+        Err(Error::foreign_cursor(table))
+    }
+
+    /// Whether the values can stand in this index, and those of key attributes are the key's.
+    fn fits(&self, table: &Table, index: &Index) -> bool {
+        let kinds = index.attributes().map(|part| part.kind);
+        let (partition, sort) = self
+            .index
+            .split_at(index.partition.len().min(self.index.len()));
+        let key = std::iter::once(&table.partition)
+            .chain(&table.sort)
+            .zip(std::iter::once(&self.key.partition).chain(&self.key.sort));
+        self.index.iter().map(KeyValue::kind).eq(kinds)
+            && partition
+                .iter()
+                .all(|value| value.check_partition().is_ok())
+            && sort.iter().all(|value| value.check_sort().is_ok())
+            && key.into_iter().all(|(attribute, own)| {
+                let mut twice = index.attributes().zip(&self.index);
+                twice.all(|(part, value)| part.name != attribute.name || value == own)
+            })
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {

@@ -232,6 +232,55 @@ fn any_key_value() -> impl Strategy<Value = KeyValue> {
     ]
 }
 
+#[test]
+fn a_position_elsewhere_is_no_start() {
+    let text = |text: &str| KeyValue::String(text.into());
+    let index = Index {
+        name: "by_x".into(),
+        partition: vec![KeyAttribute {
+            name: "x".into(),
+            kind: KeyKind::String,
+        }],
+        sort: table().sort,
+        projection: Projection::All,
+        local: false,
+    };
+    let one = KeyValue::Number(number("1"));
+    let in_index = Position {
+        key: key("p", "1"),
+        index: vec![text("v"), one.clone()],
+    };
+    in_index
+        .check(&table(), Some(&index), &[text("v")])
+        .unwrap();
+    let in_table = Position {
+        key: key("p", "1"),
+        index: vec![],
+    };
+    in_table.check(&table(), None, &[text("p")]).unwrap();
+    in_table.check(&table(), None, &[]).unwrap();
+    let with = |index: &[KeyValue]| Position {
+        index: index.to_vec(),
+        ..in_index.clone()
+    };
+    let two = KeyValue::Number(number("2"));
+    let long = KeyValue::String("v".repeat(2049));
+    for (position, index, partition) in [
+        (&in_table, None, text("q")),
+        (&in_table, Some(&index), text("v")),
+        (&in_index, None, text("p")),
+        (&in_index, Some(&index), text("w")),
+        (&with(&[text("v")]), Some(&index), text("v")),
+        (&with(&[text("v"), text("1")]), Some(&index), text("v")),
+        // The index's sort value is the key's as well.
+        (&with(&[text("v"), two]), Some(&index), text("v")),
+        (&with(&[long.clone(), one]), Some(&index), long),
+    ] {
+        let error = position.check(&table(), index, &[partition]).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InvalidCursor, "{position:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn positions_come_back(

@@ -91,7 +91,9 @@ impl<'a> QueryPlan<'a> {
             segment: None,
         };
         let key_condition = plan.key_condition(query)?;
-        plan.check_cursor(Some(&query.partition))?;
+        if let Some(after) = plan.after {
+            after.check(table, index, &query.partition)?;
+        }
         // DynamoDB's index has the first partition attribute as its key: the others are filters.
         let others = partition.iter().zip(&query.partition).skip(1);
         let others = others.map(|(attribute, value)| Condition::Compare {
@@ -132,7 +134,9 @@ impl<'a> QueryPlan<'a> {
             consistent: scan.consistent,
             segment: scan.segment,
         };
-        plan.check_cursor(None)?;
+        if let Some(after) = plan.after {
+            after.check(plan.table, None, &[])?;
+        }
         let can_match = plan.split_filter(scan.filter.as_ref(), Vec::new(), now)?;
         Ok(can_match.then_some(plan))
     }
@@ -232,31 +236,19 @@ impl<'a> QueryPlan<'a> {
             .collect()
     }
 
-    /// Refuses the cursor of another query.
-    fn check_cursor(&self, partition: Option<&[KeyValue]>) -> Result<()> {
-        let Some(after) = self.after else {
-            return Ok(());
-        };
-        let is_valid = self.table.check_key(&after.key).is_ok()
-            && match (self.index, partition) {
-                (Some(index), Some(partition)) => {
-                    let kinds = index.attributes().map(|part| part.kind);
-                    after.index.iter().map(KeyValue::kind).eq(kinds)
-                        && after.index.starts_with(partition)
-                }
-                (None, Some(partition)) => {
-                    after.index.is_empty() && partition.first() == Some(&after.key.partition)
-                }
-                (_, None) => after.index.is_empty(),
-            };
-        if is_valid {
-            return Ok(());
+    /// The error of a call whose start, a position from the caller, `DynamoDB` refuses: for example because it is
+    /// outside the range of the sort key.
+    pub fn refused_start(&self, error: Error) -> Error {
+        let is_refused = self.after.is_some()
+            && error.kind == ErrorKind::InvalidValue
+            && ["starting key", "Exclusive Start Key", "ExclusiveStartKey"]
+                .iter()
+                .any(|words| error.message.contains(words));
+        if is_refused {
+            Error::foreign_cursor(self.table).caused_by(error)
+        } else {
+            error
         }
-        Err(Error::invalid(format!(
-            "the cursor is not valid for this query of {}: start again without cursor=",
-            self.table.model
-        ))
-        .of(self.table))
     }
 
     /// Whether the result is filtered.

@@ -109,7 +109,8 @@ async fn page<T: Transport>(client: &Client<'_, T>, plan: &QueryPlan<'_>) -> Res
     let mut calls = 0;
     loop {
         let body = plan.body(&client.shared.config, projection, after.as_ref(), limit);
-        let batch = call(client, plan, &body).await?;
+        let batch = call(client, plan, &body).await;
+        let batch = batch.map_err(|error| plan.refused_start(error))?;
         let last = match &batch.last {
             Some(last) => Some(plan.position(last)?),
             None => None,

@@ -298,7 +298,7 @@ fn a_cursor_of_another_query_is_refused() {
         for query in elsewhere {
             assert_eq!(
                 kind(run(store, Operation::Query(query))),
-                ErrorKind::InvalidValue
+                ErrorKind::InvalidCursor
             );
         }
     });
