@@ -13,7 +13,7 @@ use pyo3::types::iterator::PySendResult;
 
 use crate::begun::{Begun, settle_first};
 use crate::errors::from_store;
-use crate::mailbox::{Flight, Mailboxes};
+use crate::mailbox::{Flight, Mailboxes, forget_closed};
 use crate::panics::caught;
 use crate::request::{PyRequest, answer};
 use crate::signals::{Signals, take_raised};
@@ -21,12 +21,47 @@ use crate::signals::{Signals, take_raised};
 /// What the binding keeps of an open store; the fork handlers know it too.
 pub struct Shared {
     engine: Arc<dyn mintkey_store::Store>,
+    /// The URL without its password.
+    address: String,
     pub mailboxes: Mutex<Mailboxes>,
 }
 
 impl Shared {
     pub fn engine(&self) -> &dyn mintkey_store::Store {
         &*self.engine
+    }
+
+    /// A store's answer as Python's: a value, or the exception.
+    pub fn answer<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+        result: Result<Reply, Error>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let operation = &request.operation;
+        let fail = |error: Error, key| {
+            let names = key_names(operation);
+            from_store(
+                py,
+                error.told(operation, key),
+                Some((&names.0, names.1.as_deref())),
+                Some(&self.address),
+            )
+        };
+        if let Some(warning) = self.engine.warning() {
+            py.import("mintkey.stores")?
+                .call_method1("_warn", (self.engine.capabilities().engine, warning))?;
+        }
+        match result {
+            Ok(reply) => answer(py, reply, |place, error| {
+                let key = match operation {
+                    Operation::BatchWrite(batch) => batch.writes.get(place).and_then(Write::key),
+                    _ => None,
+                };
+                fail(error, key)
+            }),
+            Err(error) => Err(fail(error, operation.key())),
+        }
     }
 
     /// Before a fork: the store gets ready, and no other thread is inside the mailboxes.
@@ -59,7 +94,6 @@ impl Shared {
 #[pyclass(frozen, module = "mintkey._core")]
 pub struct Store {
     shared: Arc<Shared>,
-    address: String,
 }
 
 #[pymethods]
@@ -71,16 +105,17 @@ impl Store {
         let address = engine.capabilities().address;
         let shared = Arc::new(Shared {
             engine,
+            address,
             mailboxes: Mutex::default(),
         });
         crate::fork::watch(&shared);
-        Ok(Self { shared, address })
+        Ok(Self { shared })
     }
 
     /// The URL without its password.
     #[getter]
     fn address(&self) -> &str {
-        &self.address
+        &self.shared.address
     }
 
     /// The engine's name.
@@ -108,7 +143,7 @@ impl Store {
             let result = py.detach(|| self.shared.engine.execute(&request.request, &Signals));
             // What a signal handler raised is told in any case, and does not live on into another call: the interrupted
             // part may be one of a batch, or none at all when the answer came in the same moment.
-            take_raised().map_or_else(|| self.answer(py, &request.request, result), Err)
+            take_raised().map_or_else(|| self.shared.answer(py, &request.request, result), Err)
         })
     }
 
@@ -139,7 +174,7 @@ impl Store {
                 matches!(&result, Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)));
             raised
                 .take_if(|_| interrupted)
-                .map_or_else(|| self.answer(py, request, result), Err)
+                .map_or_else(|| self.shared.answer(py, request, result), Err)
                 .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
         };
         let answers = requests.iter().zip(results).map(told).collect();
@@ -162,6 +197,7 @@ impl Store {
     /// Closes connections and ends threads, after what is running.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.shared.engine.close(&Signals));
+        forget_closed(py, &self.shared);
         take_raised().map_or(Ok(()), Err)
     }
 }
@@ -206,39 +242,6 @@ pub fn drive<'py>(
 impl Store {
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    /// A store's answer as Python's: a value, or the exception.
-    pub fn answer<'py>(
-        &self,
-        py: Python<'py>,
-        request: &Request,
-        result: Result<Reply, Error>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let operation = &request.operation;
-        let fail = |error: Error, key| {
-            let names = key_names(operation);
-            from_store(
-                py,
-                error.told(operation, key),
-                Some((&names.0, names.1.as_deref())),
-                Some(&self.address),
-            )
-        };
-        if let Some(warning) = self.shared.engine.warning() {
-            py.import("mintkey.stores")?
-                .call_method1("_warn", (self.engine(), warning))?;
-        }
-        match result {
-            Ok(reply) => answer(py, reply, |place, error| {
-                let key = match operation {
-                    Operation::BatchWrite(batch) => batch.writes.get(place).and_then(Write::key),
-                    _ => None,
-                };
-                fail(error, key)
-            }),
-            Err(error) => Err(fail(error, operation.key())),
-        }
     }
 }
 
