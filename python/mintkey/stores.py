@@ -246,14 +246,15 @@ class Store:
         await self.aclose()
 
 
-def _warn(engine: str, warning: str) -> None:
-    """Log what a store has to say; called by the engine."""
+def _log(engine: str, is_error: bool, text: str) -> None:
+    """Log what the engine of a store reports; called by the binding."""
     import logging
 
     root = logging.getLogger("mintkey")
-    if not root.handlers:
+    if not is_error and not root.handlers:
+        # A program that has not configured logging sees errors only.
         root.addHandler(logging.NullHandler())
-    logging.getLogger(f"mintkey.{engine}").warning("%s", warning)
+    logging.getLogger(f"mintkey.{engine}").log(logging.ERROR if is_error else logging.WARNING, "%s", text)
 
 
 def _refused(awaitable: Any) -> NoReturn:

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{Error, ErrorKind, Operation, Reply, Request, Write};
+use mintkey_store::{Error, ErrorKind, Operation, Reply, Request, Severity, Write};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
@@ -48,10 +48,7 @@ impl Shared {
                 Some(&self.address),
             )
         };
-        if let Some(warning) = self.engine.warning() {
-            py.import("mintkey.stores")?
-                .call_method1("_warn", (self.engine.capabilities().engine, warning))?;
-        }
+        self.log_notices(py)?;
         match result {
             Ok(reply) => answer(py, reply, |place, error| {
                 let key = match operation {
@@ -62,6 +59,17 @@ impl Shared {
             }),
             Err(error) => Err(fail(error, operation.key())),
         }
+    }
+
+    /// Logs what the engine has to report.
+    fn log_notices(&self, py: Python<'_>) -> PyResult<()> {
+        while let Some(notice) = self.engine.notice() {
+            let is_error = notice.severity == Severity::Error;
+            let engine = self.engine.capabilities().engine;
+            py.import("mintkey.stores")?
+                .call_method1("_log", (engine, is_error, notice.text))?;
+        }
+        Ok(())
     }
 
     /// Before a fork: the store gets ready, and no other thread is inside the mailboxes.
@@ -198,6 +206,7 @@ impl Store {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.shared.engine.close(&Signals));
         forget_closed(py, &self.shared);
+        self.shared.log_notices(py)?;
         take_raised().map_or(Ok(()), Err)
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mintkey_store::{
-    Begun, Capabilities, Done, Error, Interrupt, Reply, Request, Result, Store, Ticket,
+    Begun, Capabilities, Done, Error, Interrupt, Notice, Reply, Request, Result, Severity, Store,
+    Ticket,
 };
 
 use crate::beginning::Beginning;
@@ -80,8 +81,12 @@ impl Store for RedisStore {
         }
     }
 
-    fn warning(&self) -> Option<String> {
-        self.0.engine.config.eviction.tell()
+    fn notice(&self) -> Option<Notice> {
+        let text = self.0.engine.config.eviction.tell()?;
+        Some(Notice {
+            severity: Severity::Warning,
+            text,
+        })
     }
 
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {

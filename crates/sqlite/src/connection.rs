@@ -11,6 +11,7 @@ use rusqlite::{ErrorCode, OpenFlags};
 use crate::config::Config;
 use crate::file_guard::{self, BeforeClose, FileGuard, FileId, Joined};
 use crate::gate;
+use crate::guarded_file::Loss;
 use crate::watch::{self, Post, Stop, Watch};
 
 /// Steps of `SQLite`'s machine between two looks at the clock: about half a millisecond.
@@ -85,14 +86,6 @@ impl DerefMut for Connection {
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if gate::is_torn() {
-            mem::forget(self.0.take());
-        }
-    }
-}
-
 impl Connection {
     /// Opens the store's database.
     pub fn open(config: &Config, watch: &mut Watch) -> Result<Opened> {
@@ -130,7 +123,6 @@ impl Connection {
             .as_ref()
             .is_some_and(|files| !files.settle())
         {
-            connection.abandon();
             return Ok(Opened::Lost(id));
         }
         Ok(Opened::Ready(connection))
@@ -164,6 +156,8 @@ impl Connection {
             // Else a statement is prepared again whenever it is bound to other values, which would look as if the
             // tables had changed.
             .and_then(|()| raw.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))
+            // A file from elsewhere may hold views and triggers that call functions with side effects.
+            .and_then(|_| raw.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false))
             .map(drop);
         prepared.map_err(|error| failure(config, error, Outcome::NotApplied))?;
         if config.path.is_some() {
@@ -208,30 +202,48 @@ impl Connection {
         self.files.as_ref().map_or(FileId::MEMORY, FileGuard::id)
     }
 
-    /// Whether the database is in its place, and everything in the log has reached it: then the log's loss
-    /// is none.
-    pub fn is_saved(&self) -> bool {
-        if self
-            .files
-            .as_ref()
-            .is_some_and(|files| !files.has_database())
-        {
-            return false;
-        }
+    /// Whether a commit into a log that is lost counts all the same: because all that the log holds is in the database,
+    /// and the database in its place. What can be copied, is.
+    pub fn saves_commits(&self) -> bool {
+        self.files.as_ref().is_none_or(|files| {
+            let loss = files.file().loss();
+            files.has_database() && loss.is_some_and(|loss| self.has_saved_all(files, loss))
+        })
+    }
+
+    /// Whether others may find a commit that was not saved: in the log, if it is in its place and only the index is lost.
+    pub fn may_be_found(&self) -> bool {
+        let files = self.files.as_ref();
+        files.is_some_and(|files| files.has_database() && files.file().has_log())
+    }
+
+    /// Whether all that the log holds is in the database. What can be copied, is.
+    fn has_saved_all(&self, files: &FileGuard, loss: Loss) -> bool {
+        let mode = if loss.recoverable { "PASSIVE" } else { "NOOP" };
         let counts = self
             .raw
-            .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
                 Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
             });
+        if loss.recoverable {
+            files.file().note_written();
+        }
         counts.is_ok_and(|(written, saved)| written == saved)
     }
 
-    /// Closes it without a trace: what lies where its files lay belongs to others.
-    pub fn abandon(self) {
-        let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-        if self.raw.set_db_config(option, true).is_err() {
-            // To close it would remove the others' log.
-            mem::forget(self);
+    /// Saves what can be saved from files that are not in their place, before it is closed.
+    fn leave_lost_files(&self, files: &FileGuard) {
+        let loss = files.file().loss();
+        if !loss.is_some_and(|loss| loss.removable) {
+            // Else SQLite would remove the log of others.
+            let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            let set = self.raw.set_db_config(option, true);
+            debug_assert!(set.is_ok(), "the option is one of this SQLite");
+        }
+        if let Some(loss) = loss {
+            files
+                .file()
+                .note_close(true, self.has_saved_all(files, loss));
         }
     }
 
@@ -240,6 +252,20 @@ impl Connection {
         self.raw
             .prepare_cached("PRAGMA schema_version")?
             .query_row([], |row| row.get(0))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if gate::is_torn() {
+            mem::forget(self.0.take());
+            return;
+        }
+        match &self.files {
+            Some(files) if !files.file().is_in_place() => self.leave_lost_files(files),
+            Some(files) => files.file().note_close(false, true),
+            None => {}
+        }
     }
 }
 

@@ -15,15 +15,16 @@ use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mintkey_store::{Error, Outcome, Result};
 
 use crate::config::Config;
 use crate::gate::locked;
-use crate::guarded_file::{self, GuardedFile, Handle, Identity};
+use crate::guarded_file::{self, Fate, GuardedFile, Handle, Identity};
 use crate::location;
+use crate::notices;
 use crate::watch::{Watch, pause};
 
 /// How often the names are followed, which is not cheap.
@@ -37,6 +38,9 @@ static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     spare: Vec::new(),
     last: 0,
 });
+
+/// A connection has been closed.
+static CLOSED: Condvar = Condvar::new();
 
 /// The database files that connections of this process have open.
 struct Registry {
@@ -81,6 +85,8 @@ pub struct FileGuard {
     linked: Option<PathBuf>,
     /// When this connection last followed the names.
     looked: Cell<Option<Instant>>,
+    /// Whether it found that they lead elsewhere.
+    lost: Cell<bool>,
     after_close: AfterClose,
 }
 
@@ -146,6 +152,7 @@ impl Registry {
             linked: (path != file.path).then(|| path.to_owned()),
             file,
             looked: Cell::new(None),
+            lost: Cell::new(false),
             after_close: AfterClose(id),
         };
         Some(Joined::Guarded(guard, BeforeClose(id)))
@@ -231,10 +238,20 @@ pub fn is_mixed_up(id: FileId) -> bool {
 impl Drop for BeforeClose {
     fn drop(&mut self) {
         let mut registry = locked(&REGISTRY);
+        // One after the other: of two connections that close at once, SQLite takes neither for the last, and leaves the
+        // log behind.
+        while registry
+            .entry(self.0)
+            .is_some_and(|entry| entry.open < entry.connections)
+        {
+            registry = CLOSED
+                .wait(registry)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
         if let Some(entry) = registry.entry(self.0) {
             entry.open -= 1;
             if entry.open == 0 {
-                // Else SQLite would not find that it closes its last connection, and leave the log behind.
+                // Else SQLite would not find that it closes its last connection.
                 entry.file.release();
             }
         }
@@ -250,10 +267,18 @@ impl Drop for AfterClose {
         let closed = |entry: &mut Entry| entry.connections == 0;
         while let Some(place) = registry.entries.iter_mut().position(closed) {
             let Entry { file, .. } = registry.entries.swap_remove(place);
+            if let Some(fate) = file.fate() {
+                if matches!(fate, Fate::Removed | Fate::Renamed { saved: true }) {
+                    file.remove_log();
+                }
+                notices::report_loss(&file.path, fate);
+            }
             let handles = Arc::into_inner(file).map(GuardedFile::into_handles);
             registry.spare.extend(handles.into_iter().flatten());
         }
         registry.close_spare();
+        drop(registry);
+        CLOSED.notify_all();
     }
 }
 
@@ -285,10 +310,25 @@ impl FileGuard {
 
     /// Whether the names, the store's own included, still lead to the files that are open.
     pub fn is_in_place(&self) -> bool {
-        let linked = self.linked.as_ref().is_none_or(|path| {
+        let in_place = self.is_linked() && self.file.is_in_place();
+        self.lost.set(!in_place);
+        in_place
+    }
+
+    fn is_linked(&self) -> bool {
+        self.linked.as_ref().is_none_or(|path| {
             fs::metadata(path).is_ok_and(|found| Identity::of(&found) == self.file.identity())
-        });
-        linked && self.file.is_in_place()
+        })
+    }
+
+    /// Whether the names of the database, the store's own included, still lead to it.
+    pub fn has_database(&self) -> bool {
+        self.is_linked() && self.file.has_database()
+    }
+
+    /// Whether the latest look found that the names lead elsewhere.
+    pub fn is_lost(&self) -> bool {
+        self.lost.get()
     }
 
     /// The same, looked at now and then: for a reader, who may see what was there a moment ago.
@@ -307,12 +347,16 @@ impl FileGuard {
 
     /// What a writer looks at after each commit.
     pub fn keeps_commits(&self) -> bool {
-        self.file.have_names() && self.seems_in_place()
+        if self.file.have_names() {
+            self.seems_in_place()
+        } else {
+            self.is_in_place()
+        }
     }
 
-    /// Whether the database's name still leads to it.
-    pub fn has_database(&self) -> bool {
-        self.file.has_database()
+    /// The files, whatever path leads to them.
+    pub fn file(&self) -> &GuardedFile {
+        &self.file
     }
 
     /// Whether another database has taken the name.

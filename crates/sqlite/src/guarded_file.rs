@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use nix::libc;
 
@@ -60,8 +61,47 @@ impl Handle {
 
     /// Whether this name leads to the file.
     fn has_name(&self, path: &Path) -> bool {
-        fs::symlink_metadata(path).is_ok_and(|found| Identity::of(&found) == self.identity)
+        self.look(path) == Name::InPlace
     }
+
+    fn look(&self, path: &Path) -> Name {
+        match fs::symlink_metadata(path) {
+            Ok(found) if Identity::of(&found) == self.identity => Name::InPlace,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Name::Free,
+            _ => Name::Taken,
+        }
+    }
+}
+
+/// What a name leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Name {
+    /// The file that is open.
+    InPlace,
+    Free,
+    /// Another file.
+    Taken,
+}
+
+/// What can still be done for a database whose files are not in their place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Loss {
+    /// Nobody else has written to the database since, as far as can be seen: what only the log holds can be copied
+    /// into it.
+    pub recoverable: bool,
+    /// `SQLite` may remove the files that have the names of the log and its index: they are its own.
+    pub removable: bool,
+}
+
+/// How a loss ended, once the last connection has been closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// The database file was removed or replaced, and its rows with it.
+    Removed,
+    /// The log or its index is not in its place; whether all it held is in the database.
+    Log { saved: bool },
+    /// The database file has another name; whether it holds all that the log held.
+    Renamed { saved: bool },
 }
 
 /// The files that `SQLite` keeps next to a database while it is open.
@@ -79,6 +119,11 @@ pub struct GuardedFile {
     index_path: PathBuf,
     /// Known once the first connection has opened them.
     sidecars: OnceLock<Sidecars>,
+    /// When the database was last written, as seen while all files had names.
+    written: AtomicI64,
+    /// Whether the latest connection that was closed found the files lost, and could not save all that the log holds.
+    lost: AtomicBool,
+    unsaved: AtomicBool,
 }
 
 impl GuardedFile {
@@ -95,6 +140,9 @@ impl GuardedFile {
             path,
             database,
             sidecars: OnceLock::new(),
+            written: AtomicI64::new(i64::MIN),
+            lost: AtomicBool::new(false),
+            unsaved: AtomicBool::new(false),
         }
     }
 
@@ -156,7 +204,14 @@ impl GuardedFile {
         let sidecars = self.sidecars.get().is_none_or(|files| {
             files.log.has_name(&self.log_path) && files.index.has_name(&self.index_path)
         });
-        sidecars && self.has_database()
+        sidecars
+            && fs::symlink_metadata(&self.path).is_ok_and(|found| {
+                let in_place = Identity::of(&found) == self.identity();
+                if in_place {
+                    self.written.store(written(&found), Ordering::Relaxed);
+                }
+                in_place
+            })
     }
 
     /// Whether the name still leads to the database, and there is no link on the way.
@@ -169,22 +224,94 @@ impl GuardedFile {
         self.database.has_name(&self.path)
     }
 
+    /// Whether the log's name still leads to it.
+    pub fn has_log(&self) -> bool {
+        let files = self.sidecars.get();
+        files.is_some_and(|files| files.log.has_name(&self.log_path))
+    }
+
     /// Whether all files still have names, which is quick to tell.
     pub fn have_names(&self) -> bool {
         let sidecars = self
             .sidecars
             .get()
             .is_none_or(|files| files.log.has_any_name() && files.index.has_any_name());
-        sidecars && self.database.has_any_name()
+        sidecars
+            && self.database.file.metadata().is_ok_and(|found| {
+                self.written.store(written(&found), Ordering::Relaxed);
+                found.nlink() > 0
+            })
     }
 
     /// Whether another database has taken the name, next to which the log of this one still lies. `SQLite` would take it
     /// for the log of that one.
     pub fn is_mixed_up(&self) -> bool {
-        let log_in_place = self
-            .sidecars
-            .get()
-            .is_some_and(|files| files.log.has_name(&self.log_path));
-        log_in_place && fs::symlink_metadata(&self.path).is_ok() && !self.has_database()
+        self.has_log() && self.database.look(&self.path) == Name::Taken
     }
+
+    /// What can be done for files that are not in their place. `None`: they were never all open.
+    pub fn loss(&self) -> Option<Loss> {
+        let files = self.sidecars.get()?;
+        let found = self.database.file.metadata().ok()?;
+        let log = files.log.look(&self.log_path);
+        let taken = log == Name::Taken || files.index.look(&self.index_path) == Name::Taken;
+        let unchanged = written(&found) == self.written.load(Ordering::Relaxed);
+        Some(Loss {
+            recoverable: !taken && found.nlink() > 0 && unchanged,
+            removable: !taken && log == Name::InPlace,
+        })
+    }
+
+    /// Remembers that a connection of this process has just written to the database.
+    pub fn note_written(&self) {
+        if let Ok(found) = self.database.file.metadata() {
+            self.written.store(written(&found), Ordering::Relaxed);
+        }
+    }
+
+    /// Remembers what a connection found when it was closed: whether the files were lost, and all that the log held saved.
+    pub fn note_close(&self, lost: bool, saved: bool) {
+        self.lost.store(lost, Ordering::Relaxed);
+        self.unsaved.store(!saved, Ordering::Relaxed);
+    }
+
+    /// How a loss ended. To be called when the last connection has been closed.
+    pub fn fate(&self) -> Option<Fate> {
+        if !self.lost.load(Ordering::Relaxed) {
+            return None;
+        }
+        let saved = !self.unsaved.load(Ordering::Relaxed);
+        Some(if !self.database.has_any_name() {
+            Fate::Removed
+        } else if self.has_database() {
+            Fate::Log { saved }
+        } else {
+            Fate::Renamed { saved }
+        })
+    }
+
+    /// Removes the log, if its name still leads to it and nobody has it open, of a database that was removed or moved:
+    /// `SQLite` would take it for the log of the next database of that name.
+    pub fn remove_log(&self) {
+        let Some(files) = self.sidecars.get() else {
+            return;
+        };
+        let index = files.index.look(&self.index_path);
+        if self.has_log()
+            && index != Name::Taken
+            && ofd_lock::is_free(&files.index.file, ofd_lock::INDEX_OPEN)
+        {
+            // Whoever lets it lie is told of the loss all the same.
+            let _ = fs::remove_file(&self.log_path);
+            if index == Name::InPlace {
+                let _ = fs::remove_file(&self.index_path);
+            }
+        }
+    }
+}
+
+/// When a file was last written, in nanoseconds.
+fn written(found: &Metadata) -> i64 {
+    let seconds = found.mtime().wrapping_mul(1_000_000_000);
+    seconds.wrapping_add(found.mtime_nsec())
 }

@@ -15,6 +15,7 @@ mod gate;
 mod guarded_file;
 mod layout;
 mod location;
+mod notices;
 mod ofd_lock;
 mod queue;
 mod reader;

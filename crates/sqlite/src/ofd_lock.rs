@@ -30,15 +30,27 @@ mod linux {
         let _ = set(file, range, libc::F_UNLCK);
     }
 
-    fn set(file: &File, (start, length): (i64, i64), kind: libc::c_int) -> nix::Result<()> {
-        let lock = libc::flock {
-            l_type: i16::try_from(kind).map_err(|_| Errno::EINVAL)?,
+    /// Whether nobody, this process included, has a lock of these bytes.
+    pub fn is_free(file: &File, range: (i64, i64)) -> bool {
+        let mut lock = wanted(range, libc::F_WRLCK);
+        fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).is_ok()
+            && libc::c_int::from(lock.l_type) == libc::F_UNLCK
+    }
+
+    fn set(file: &File, range: (i64, i64), kind: libc::c_int) -> nix::Result<()> {
+        let lock = wanted(range, kind);
+        fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
+    }
+
+    fn wanted((start, length): (i64, i64), kind: libc::c_int) -> libc::flock {
+        libc::flock {
+            // One of three small numbers.
+            l_type: i16::try_from(kind).unwrap_or_default(),
             l_whence: 0,
             l_start: start,
             l_len: length,
             l_pid: 0,
-        };
-        fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
+        }
     }
 }
 
@@ -49,12 +61,17 @@ mod other {
     pub const fn share(_file: &File, _range: (i64, i64)) {}
 
     pub const fn release(_file: &File, _range: (i64, i64)) {}
+
+    /// Nobody can tell here.
+    pub const fn is_free(_file: &File, _range: (i64, i64)) -> bool {
+        false
+    }
 }
 
 #[cfg(target_os = "linux")]
-pub use linux::{release, share};
+pub use linux::{is_free, release, share};
 #[cfg(not(target_os = "linux"))]
-pub use other::{release, share};
+pub use other::{is_free, release, share};
 
 /// Bytes of the database file: every connection shares a lock of them, and the connection that removes the log locks
 /// them exclusively.

@@ -271,11 +271,7 @@ impl Shared {
                     lead.took = true;
                     let done = self.carry(&open, own, group, watch);
                     match &open.files {
-                        Some(files) if done.is_none() && !files.is_mixed_up() => {
-                            let id = files.id();
-                            open.abandon();
-                            Ok(id)
-                        }
+                        Some(files) if done.is_none() && !files.is_mixed_up() => Ok(files.id()),
                         _ => {
                             // What could not be rolled back ends with its connection.
                             lead.connection = Some(open).filter(|open| open.raw.is_autocommit());
@@ -365,9 +361,7 @@ impl Shared {
         });
         match (begun, &connection.files) {
             (Err(_), Some(files)) if !files.is_in_place() && !files.is_mixed_up() => {
-                let id = files.id();
-                connection.abandon();
-                Ok(Opened::Lost(id))
+                Ok(Opened::Lost(files.id()))
             }
             (begun, _) => begun.map(|_| Opened::Ready(connection)),
         }
@@ -458,15 +452,20 @@ impl Shared {
         });
         match ended {
             Ok(_) => {
-                // A commit into a log that was removed counts only if the log was copied into the database
-                // first, which its index tells. All of a transaction is copied or nothing, so nothing of
-                // this one is there when anything is missing, and it can be carried out again.
+                // A commit into a log that was removed counts only if the log is copied into the database,
+                // which its index tells. All of a transaction is copied or nothing, so nothing of this one is
+                // there when anything is missing, and it can be carried out again.
                 let counts = connection.keeps_commits()
-                    || (raw.total_changes() != changes && connection.is_saved());
-                counts.then(|| {
+                    || (raw.total_changes() != changes && connection.saves_commits());
+                if counts {
                     transaction.learned();
-                    answers
-                })
+                    Some(answers)
+                } else if connection.may_be_found() {
+                    let unknown = |_| Err(self.index_lost());
+                    Some(answers.into_iter().map(unknown).collect())
+                } else {
+                    None
+                }
             }
             Err(error) => {
                 let unknown =
@@ -496,6 +495,17 @@ impl Shared {
             }
             _ => connection::failure(&self.config, error, outcome),
         }
+    }
+
+    fn index_lost(&self) -> Error {
+        Error::new(
+            ErrorKind::Unavailable(Outcome::Unknown),
+            format!(
+                "{}: another program removed the file that ends in -shm while the store had it open: {}",
+                self.config.address,
+                Outcome::Unknown.words()
+            ),
+        )
     }
 
     fn restless(&self) -> Error {

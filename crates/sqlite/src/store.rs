@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use mintkey_store::store::Between;
 use mintkey_store::{
-    Capabilities, Done, Error, ErrorKind, Interrupt, Operation, Outcome, Reply, Request, Result,
-    Store, Table, Ticket,
+    Capabilities, Done, Error, ErrorKind, Interrupt, Notice, Operation, Outcome, Reply, Request,
+    Result, Store, Table, Ticket,
 };
 
 use crate::catalog::{self, Layouts};
 use crate::config::Config;
 use crate::connection::{self, Attempt, Connection, Fault, Opened};
-use crate::file_guard::{self, FileId};
+use crate::file_guard::{self, FileGuard, FileId};
 use crate::fork;
 use crate::gate::{self, locked};
 use crate::layout::Layout;
+use crate::notices;
 use crate::queue::{GROUP, Queue};
 use crate::reader;
 use crate::watch::{Watch, pause};
@@ -244,9 +245,7 @@ impl Shared {
         };
         let result = match &connection.files {
             Some(files) if !in_place && !files.is_mixed_up() => {
-                let id = files.id();
-                connection.abandon();
-                return Ok(Seen::Lost(id));
+                return Ok(Seen::Lost(files.id()));
             }
             Some(_) if !in_place => Err(self.mixed_up(Outcome::NotApplied)),
             _ => result,
@@ -369,9 +368,12 @@ impl Shared {
         }
     }
 
-    /// Whether a connection has the store's files open.
+    /// Whether a connection is worth keeping: it has the store's files open, and has not found them lost. While another
+    /// database lies next to their log, it keeps everybody from opening that one.
     pub fn is_current(&self, connection: &Connection) -> bool {
+        let is_lost = |files: &FileGuard| files.is_lost() && !files.is_mixed_up();
         connection.file_id() == FileId(self.files.load(Ordering::SeqCst))
+            && !connection.files.as_ref().is_some_and(is_lost)
     }
 
     /// Takes out connections that nobody uses.
@@ -391,8 +393,7 @@ impl Shared {
 
     /// Closes all connections to these lost files. To be called while nobody uses one.
     pub fn abandon(&self, lost: FileId) {
-        let unused = self.take_unused(|connection| connection.file_id() == lost);
-        unused.into_iter().for_each(Connection::abandon);
+        drop(self.take_unused(|connection| connection.file_id() == lost));
         self.layouts.forget();
     }
 
@@ -444,6 +445,10 @@ impl Store for SqliteStore {
             consistent_indexes: true,
             ordered_scans: true,
         }
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        notices::take()
     }
 
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {

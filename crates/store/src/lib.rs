@@ -34,7 +34,7 @@ pub use request::{
     BatchGet, BatchWrite, Delete, Get, Guard, Notes, Operation, Put, Query, Request, Row, Scan,
     SortCondition, Update, Write,
 };
-pub use store::{Begun, Capabilities, Done, Interrupt, Store, Ticket};
+pub use store::{Begun, Capabilities, Done, Interrupt, Notice, Severity, Store, Ticket};
 pub use submission::{Delivery, Submission};
 pub use table::{Index, KeyAttribute, Projection, Table};
 pub use update::Action;

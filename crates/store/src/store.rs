@@ -113,6 +113,24 @@ pub struct Capabilities {
     pub ordered_scans: bool,
 }
 
+/// How bad a notice is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// Something may go wrong.
+    Warning,
+    /// Something went wrong that no answer tells.
+    Error,
+}
+
+/// What the people who run a program should know of a store: it goes to their log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Notice {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, and what to do.
+    pub text: String,
+}
+
 /// A store. Opening one does no I/O; the first request does.
 pub trait Store: Send + Sync {
     /// What it is and can do.
@@ -120,7 +138,7 @@ pub trait Store: Send + Sync {
 
     /// What the people who run it should know of it, and have not been told yet. Asked after each answer, so it has to be
     /// quick.
-    fn warning(&self) -> Option<String> {
+    fn notice(&self) -> Option<Notice> {
         None
     }
 

@@ -1,0 +1,63 @@
+//! What the people who run a program have to know, until the binding asks for it.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mintkey_store::{Notice, Severity};
+
+use crate::gate::{self, locked};
+use crate::guarded_file::Fate;
+
+/// Of all stores of the process: the one that finds a loss may make no further request. Locked only inside the gate.
+static NOTICES: Mutex<Vec<Notice>> = Mutex::new(Vec::new());
+/// Whether there may be one, which is quick to tell.
+static ANY: AtomicBool = AtomicBool::new(false);
+
+/// The oldest notice that was not asked for yet.
+pub fn take() -> Option<Notice> {
+    if !ANY.load(Ordering::Relaxed) {
+        return None;
+    }
+    let _pass = gate::enter();
+    let mut notices = locked(&NOTICES);
+    let oldest = (!notices.is_empty()).then(|| notices.remove(0));
+    ANY.store(!notices.is_empty(), Ordering::Relaxed);
+    oldest
+}
+
+/// Reports that the files of a database were not in their place, and what became of the rows.
+pub fn report_loss(path: &Path, fate: Fate) {
+    let path = path.display();
+    let (what, rows) = match fate {
+        Fate::Removed => (
+            format!("{path} was removed or replaced"),
+            "its rows are lost",
+        ),
+        Fate::Log { saved } => (
+            format!("{path}-wal or {path}-shm was removed or replaced"),
+            if saved {
+                "no row is lost, all that were saved are in the database file"
+            } else {
+                "rows that were saved since the last checkpoint may be lost"
+            },
+        ),
+        Fate::Renamed { saved } => (
+            format!("{path} was renamed"),
+            if saved {
+                "all rows that were saved are in the renamed file"
+            } else {
+                "rows that were saved since the last checkpoint may be missing in the renamed file"
+            },
+        ),
+    };
+    let text = format!(
+        "{what} while a store had the database open: {rows}. No program may remove, rename or replace the database file \
+         and the files next to it that end in -wal and -shm while the database is open"
+    );
+    locked(&NOTICES).push(Notice {
+        severity: Severity::Error,
+        text,
+    });
+    ANY.store(true, Ordering::Relaxed);
+}
