@@ -14,7 +14,7 @@ import pytest
 from tests.behaviour.conftest import Do
 from tests.chaos.ledger import Ledger
 from tests.chaos.writers import MODELS, PATIENCE, Writer, stored_rows
-from tests.servers.killable import DynamoDB, Server
+from tests.servers.killable import DynamoDB, Redis, RedisCluster, Server
 
 from mintkey import connect
 
@@ -33,6 +33,8 @@ class Kind(NamedTuple):
 
 
 KINDS = {
+    "redis": Kind(Redis, 1_300, 8, (300, 5_000)),
+    "redis-cluster": Kind(RedisCluster, 1_300, 2, (300, 5_000)),
     "dynamodb": Kind(DynamoDB, 150, 2, (50, 300)),
 }
 
