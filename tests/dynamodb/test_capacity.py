@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.behaviour.conftest import Do
-from tests.trouble import between as proxy
-from tests.trouble.between import BetweenHttp
+from tests.failures import proxies as proxy
+from tests.failures.proxies import HttpProxy
 
 from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
@@ -31,9 +31,9 @@ def do(request) -> Do:
 
 
 @pytest.fixture
-def between(endpoint) -> Iterator[BetweenHttp]:
+def between(endpoint) -> Iterator[HttpProxy]:
     place = urlsplit(endpoint)
-    with BetweenHttp((str(place.hostname), int(place.port or 80))) as entered:
+    with HttpProxy((str(place.hostname), int(place.port or 80))) as entered:
         yield entered
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.failures import proxies as proxy
 from tests.redis.test_guides import END_OF_BLOCK, ROOT, RUN, blocks
-from tests.trouble import between as proxy
 
 from mintkey import AutoGenerate, ExpiresIn, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute, TTLAttribute
@@ -159,7 +159,7 @@ def test_a_call_needs_the_permissions_that_the_guide_tells(call, endpoint, prefi
         return head, body
 
     monkeypatch.setattr(proxy, "_message", noting)
-    between = proxy.BetweenHttp((str(place.hostname), int(place.port or 80)))
+    between = proxy.HttpProxy((str(place.hostname), int(place.port or 80)))
     with between, connect(f"dynamodb://us-east-1?endpoint=http://127.0.0.1:{between.port}&table_prefix={prefix}"):
         Allowed.create_table()
         prepare, run = CALLS[call]

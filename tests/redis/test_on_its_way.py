@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.trouble.test_faults import Minted, behind_bytes
+from tests.failures.test_broken_connections import Minted, behind_bytes
 
 from mintkey import connect
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.faults.faulty import seen
+from tests.peer_faults.faulty import seen
 
 from mintkey import Model
 from mintkey.attributes import (

@@ -53,7 +53,7 @@ REFUSALS = {
 }
 
 
-class Between:
+class Proxy:
     """A listener on a free port of this machine, for as long as it is entered.
 
     `calm` lets everything through; `only` replaces what chance would do. `still` keeps the next answer back until
@@ -154,8 +154,8 @@ class Between:
             return chosen
 
 
-class BetweenHttp(Between):
-    """Between a store and DynamoDB Local."""
+class HttpProxy(Proxy):
+    """A proxy between a store and DynamoDB Local."""
 
     def serve(self, client: socket.socket, server: socket.socket) -> None:
         while True:
@@ -227,8 +227,8 @@ class BetweenHttp(Between):
         return json.dumps(request).encode(), {table: left} if left else {}
 
 
-class BetweenBytes(Between):
-    """Between a store and a server that speaks any protocol: cuts and stalls after some bytes in one direction."""
+class ByteProxy(Proxy):
+    """A proxy between a store and a server of any protocol: cuts and stalls after some bytes in one direction."""
 
     def serve(self, client: socket.socket, server: socket.socket) -> None:
         fault = self.fault(("cut to", "cut from", "stall to", "stall from"))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.behaviour.conftest import PATIENCE, Do, dynamodb_address, dynamodb_prefix, redis_address, redis_prefix
-from tests.trouble.between import Between, BetweenBytes, BetweenHttp
+from tests.failures.proxies import ByteProxy, HttpProxy, Proxy
 
 from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
@@ -47,29 +47,29 @@ class Counted(Model):
 class Rough:
     """A store behind a proxy, and the way to the same server past it."""
 
-    def __init__(self, between: Between, rough: str, smooth: str) -> None:
+    def __init__(self, between: Proxy, rough: str, smooth: str) -> None:
         self.between = between
         self.rough = rough
         self.smooth = smooth
 
 
-def behind_http(folder: Any, seed: int) -> tuple[Between, str, str]:
+def behind_http(folder: Any, seed: int) -> tuple[Proxy, str, str]:
     place = urlsplit(dynamodb_address())
-    between = BetweenHttp((str(place.hostname), int(place.port or 80)), seed, often=0.25)
+    between = HttpProxy((str(place.hostname), int(place.port or 80)), seed, often=0.25)
     smooth = dynamodb_prefix(folder)
     rough = smooth.replace(f":{place.port}", f":{between.port}")
     return between, rough.replace(PATIENCE, "timeout=0.5"), smooth
 
 
-def behind_bytes(folder: Any, seed: int) -> tuple[Between, str, str]:
+def behind_bytes(folder: Any, seed: int) -> tuple[Proxy, str, str]:
     place = urlsplit(redis_address())
-    between = BetweenBytes((str(place.hostname), int(place.port or 6379)), seed, often=1.0)
+    between = ByteProxy((str(place.hostname), int(place.port or 6379)), seed, often=1.0)
     smooth = redis_prefix(folder)
     rough = smooth.replace(f":{place.port}", f":{between.port}")
     return between, rough.replace(PATIENCE, "timeout=0.5"), smooth
 
 
-BEHIND: dict[str, Callable[[Any, int], tuple[Between, str, str]]] = {"dynamodb": behind_http, "redis": behind_bytes}
+BEHIND: dict[str, Callable[[Any, int], tuple[Proxy, str, str]]] = {"dynamodb": behind_http, "redis": behind_bytes}
 
 
 @pytest.fixture(params=BEHIND)
@@ -78,7 +78,7 @@ def behind(request, tmp_path, monkeypatch) -> Iterator[Callable[[int], Rough]]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDSHOWN")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS[0])
     monkeypatch.setenv("AWS_SESSION_TOKEN", SECRETS[1])
-    entered: list[Between] = []
+    entered: list[Proxy] = []
 
     def make(seed: int) -> Rough:
         between, rough, smooth = BEHIND[request.param](tmp_path, seed)

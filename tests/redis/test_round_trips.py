@@ -17,7 +17,7 @@ from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
 
 
-class Between:
+class Proxy:
     """A server between a client and Redis that counts how often the client speaks after it was answered."""
 
     def __init__(self, address: str) -> None:
@@ -66,8 +66,8 @@ class Between:
 
 
 @pytest.fixture
-def between(server) -> Iterator[Between]:
-    between = Between(server)
+def between(server) -> Iterator[Proxy]:
+    between = Proxy(server)
     yield between
     between.close()
 

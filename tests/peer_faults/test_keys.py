@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.faults.faulty import seen, together
+from tests.peer_faults.faulty import seen, together
 
 from mintkey import Model, auto
 from mintkey.attributes import (

@@ -11,8 +11,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from tests.trouble.between import Between
-from tests.trouble.test_faults import BEHIND
+from tests.failures.proxies import Proxy
+from tests.failures.test_broken_connections import BEHIND
 
 import mintkey
 from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -38,7 +38,7 @@ class Plain(Model):
 
 
 @pytest.fixture(params=BEHIND)
-def between(request, tmp_path) -> Iterator[Between]:
+def between(request, tmp_path) -> Iterator[Proxy]:
     """A proxy that does nothing unless told; a store that would wait for minutes is connected through it."""
     proxy, rough, _ = BEHIND[request.param](tmp_path, 0)
     proxy.often = 0.0
@@ -61,7 +61,7 @@ def on_signal() -> Iterator[Callable[[Callable[[], None]], None]]:
     signal.signal(signal.SIGUSR1, before)
 
 
-def signal_when_stalled(between: Between, then: Callable[[], None] = lambda: None) -> threading.Thread:
+def signal_when_stalled(between: Proxy, then: Callable[[], None] = lambda: None) -> threading.Thread:
     """Keep the next answer back, and send the main thread a signal while it waits."""
     between.stalled.clear()
     between.resume.clear()
