@@ -1,8 +1,8 @@
 //! What lies in a Cluster, and what happens to it: scripts are forgotten, slots move, primaries change.
 //! All tests share one Cluster.
 
-mod members;
-mod ranked;
+mod cluster_servers;
+mod indexed_table;
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
 
@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-use members::{Fixture, Members, texts};
+use cluster_servers::{Fixture, Members, texts};
+use indexed_table::*;
 use mintkey_store::{
     ErrorKind, Guard, Item, Key, KeyKind, Operation, Outcome, Query, Reply, Scan, Store,
 };
-use ranked::*;
 use requests::*;
 
 /// The Cluster of most tests; one test at a time.

@@ -1,16 +1,16 @@
 //! Primaries of a Cluster that crash or fall silent, each in a Cluster of its own.
 
-mod members;
-mod ranked;
+mod cluster_servers;
+mod indexed_table;
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 
-use members::{Members, texts};
+use cluster_servers::{Members, texts};
+use indexed_table::*;
 use mintkey_store::{ErrorKind, Guard};
-use ranked::*;
 use requests::*;
 
 #[test]

@@ -1,7 +1,7 @@
 //! What every store must do, on a Cluster.
 
-mod members;
+mod cluster_servers;
 #[path = "../../store/tests/suite/mod.rs"]
 mod suite;
 
-use members::Fixture;
+use cluster_servers::Fixture;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mintkey_store::{Index, Item, KeyKind, Projection, Query, Store, Table};
 
-use crate::members::{Fixture, Members};
+use crate::cluster_servers::{Fixture, Members};
 use crate::requests::*;
 
 /// A store on these members.
