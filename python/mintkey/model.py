@@ -641,7 +641,8 @@ class Model(Tabled):
                 found, items = await store.arun(loading.load(schema, items, cls._loaded))
                 for instance in found:
                     yield instance
-                del found, instance  # before the next ones are made
+                    del instance  # before the next ones are made
+                del found
 
     # Expiry.
 
