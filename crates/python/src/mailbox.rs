@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use mintkey_store::{Done, Reply, Request, Ticket};
 use parking_lot::Mutex;
@@ -24,7 +24,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyCFunction;
-use pyo3::{PyTraverseError, PyVisit};
 
 use crate::store::{Shared, Store};
 
@@ -125,7 +124,7 @@ impl Mailboxes {
         let identity = event_loop.as_ptr() as usize;
         let shared = store.get().shared();
         if !shared.mailboxes.lock().by_loop.contains_key(&identity) {
-            let mailbox = open(shared, event_loop, identity)?;
+            let mailbox = open(store, event_loop, identity)?;
             forget_closed(store.py(), shared);
             let replaced = shared.mailboxes.lock().by_loop.insert(identity, mailbox);
             drop(replaced);
@@ -175,7 +174,7 @@ impl Mailboxes {
 }
 
 /// Takes out the mailboxes of loops that were closed with something in flight.
-pub fn forget_closed(py: Python<'_>, shared: &Shared) {
+fn forget_closed(py: Python<'_>, shared: &Shared) {
     let loops: Vec<(usize, Py<PyAny>)> = shared
         .mailboxes
         .lock()
@@ -195,27 +194,17 @@ pub fn forget_closed(py: Python<'_>, shared: &Shared) {
     }
 }
 
-/// A function of a mailbox for its loop to call. It does not keep the store, which keeps the mailbox: Python's garbage
-/// collector could not see that circle.
-fn callback(
-    py: Python<'_>,
-    shared: &Arc<Shared>,
-    identity: usize,
-    call: fn(Python<'_>, &Shared, usize) -> PyResult<()>,
-) -> PyResult<Py<PyAny>> {
-    let shared = Arc::downgrade(shared);
-    let call =
-        move |py: Python<'_>| Weak::upgrade(&shared).map(|shared| call(py, &shared, identity));
-    let function = PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<()> {
-        call(arguments.py()).unwrap_or(Ok(()))
-    })?;
-    Ok(function.into_any().unbind())
-}
-
 /// A new mailbox that wakes this loop.
-fn open(shared: &Arc<Shared>, event_loop: &Bound<'_, PyAny>, identity: usize) -> PyResult<Mailbox> {
-    let py = event_loop.py();
-    let deliver = callback(py, shared, identity, deliver)?;
+fn open<'py>(
+    store: &Bound<'py, Store>,
+    event_loop: &Bound<'py, PyAny>,
+    identity: usize,
+) -> PyResult<Mailbox> {
+    let py = store.py();
+    let owner: Py<Store> = store.clone().unbind();
+    let deliver = PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<()> {
+        deliver(owner.bind(arguments.py()), identity)
+    })?;
     let (read, write) = descriptors()?;
     let bell = match event_loop.call_method1("add_reader", (read.as_raw_fd(), &deliver)) {
         Ok(_) => Bell::Descriptor { read, write },
@@ -230,12 +219,22 @@ fn open(shared: &Arc<Shared>, event_loop: &Bound<'_, PyAny>, identity: usize) ->
         arrived: Mutex::default(),
         bell,
     });
+    let owner: Py<Store> = store.clone().unbind();
+    let post = PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<()> {
+        let py = arguments.py();
+        post(py, owner.bind(py).get().shared(), identity)
+    })?;
+    let owner: Py<Store> = store.clone().unbind();
+    let leave = PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<()> {
+        let py = arguments.py();
+        close_if_idle(py, owner.bind(py).get().shared(), identity)
+    })?;
     Ok(Mailbox {
         event_loop: event_loop.clone().unbind(),
         inbox,
-        leave: callback(py, shared, identity, close_if_idle)?,
+        leave: leave.into_any().unbind(),
         leaving: false,
-        post: callback(py, shared, identity, post)?,
+        post: post.into_any().unbind(),
         outgoing: Vec::new(),
         waiting: HashMap::new(),
     })
@@ -284,7 +283,9 @@ fn post(py: Python<'_>, shared: &Shared, identity: usize) -> PyResult<()> {
 }
 
 /// Hands the answers that have arrived to their futures; called by the loop.
-fn deliver(py: Python<'_>, shared: &Shared, identity: usize) -> PyResult<()> {
+fn deliver(store: &Bound<'_, Store>, identity: usize) -> PyResult<()> {
+    let py = store.py();
+    let shared = store.get().shared();
     let Some(inbox) = shared
         .mailboxes
         .lock()
@@ -308,7 +309,7 @@ fn deliver(py: Python<'_>, shared: &Shared, identity: usize) -> PyResult<()> {
             continue;
         };
         let future = future.bind(py);
-        let answer = shared.answer(py, &request, outcome);
+        let answer = store.get().answer(py, &request, outcome);
         let told = match answer {
             Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
             Err(error) => {
@@ -456,13 +457,6 @@ impl Flight {
     #[getter]
     fn future(&self, py: Python<'_>) -> Py<PyAny> {
         self.future.clone_ref(py)
-    }
-
-    /// The future leads back to here, through the task that awaits it: only the garbage collector ends that circle where
-    /// the loop was closed before the answer came.
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.store)?;
-        visit.call(&self.future)
     }
 
     /// Takes the request back; True if it was never begun.
