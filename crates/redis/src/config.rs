@@ -10,9 +10,9 @@ use mintkey_store::{Error, Result};
 use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 
-use crate::eviction::Eviction;
-use crate::layout::Space;
-use crate::tls::{self, Files};
+use crate::eviction_warning::Eviction;
+use crate::keyspace::layout::Space;
+use crate::transport::tls::{self, Files};
 
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);

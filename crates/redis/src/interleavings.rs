@@ -12,16 +12,16 @@ use std::task::{Context, Poll, Waker};
 
 use mintkey_store::{Item, Key, Operation, Reply, Result};
 
-use crate::bucket;
-use crate::catalog::Layouts;
 use crate::config::Config;
-use crate::connection::Connection;
-use crate::engine::{Engine, perform};
-use crate::layout::{Layout, Space};
-use crate::resp::{Call, Value};
-use crate::talk::{Answered, Talk};
-use crate::translate::stored;
-use crate::watch::Watch;
+use crate::keyspace::layout::{Layout, Space};
+use crate::keyspace::rows::stored;
+use crate::operations::catalog::Layouts;
+use crate::operations::context::{Engine, perform};
+use crate::protocol::channel::{Answered, Talk};
+use crate::protocol::resp::{Call, Value};
+use crate::protocol::slots;
+use crate::transport::connection::Connection;
+use crate::transport::deadline::Watch;
 
 mod questions;
 #[path = "../../store/tests/suite/requests.rs"]
@@ -177,7 +177,7 @@ impl Choices {
 }
 
 fn home() -> u8 {
-    bucket::of(&string("a"))
+    slots::of(&string("a"))
 }
 
 fn row_key() -> Key {

@@ -5,39 +5,17 @@
 
 #![forbid(unsafe_code)]
 
-mod abreast;
-mod background;
-mod batches;
-mod beginning;
-mod bucket;
-mod caller;
-mod catalog;
 mod config;
-mod connection;
-mod doubt;
-mod engine;
-mod eviction;
-mod gate;
+mod driver;
+mod eviction_warning;
+mod fork_gate;
 #[cfg(test)]
 mod interleavings;
-mod joining;
-mod layout;
-mod line;
-mod merge;
-mod nodes;
-mod patience;
-mod queue;
-mod ranges;
-mod reader;
-mod resp;
-mod script;
-mod shown;
+mod keyspace;
+mod operations;
+mod protocol;
 mod store;
-mod talk;
-mod tls;
-mod translate;
-mod watch;
-mod writer;
+mod transport;
 
 // The tests' own servers speak of this crate by its name.
 #[cfg(test)]

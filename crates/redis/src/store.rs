@@ -8,15 +8,15 @@ use mintkey_store::{
     Ticket,
 };
 
-use crate::beginning::Beginning;
-use crate::catalog::Layouts;
 use crate::config::Config;
-use crate::engine::Engine;
-use crate::gate::Gate;
-use crate::nodes::Nodes;
-use crate::queue::{self, Queue};
-use crate::script;
-use crate::watch::FORKS;
+use crate::driver::begun::Beginning;
+use crate::driver::queue::{self, Queue};
+use crate::fork_gate::Gate;
+use crate::operations::catalog::Layouts;
+use crate::operations::context::Engine;
+use crate::protocol::scripts;
+use crate::transport::deadline::FORKS;
+use crate::transport::topology::Nodes;
 
 /// What the store's threads share.
 pub struct Shared {
@@ -34,7 +34,7 @@ pub struct RedisStore(Arc<Shared>);
 impl RedisStore {
     /// The store that the configuration describes.
     pub fn new(config: Config) -> Self {
-        script::prepare();
+        scripts::prepare();
         let gate = Arc::default();
         Self(Arc::new(Shared {
             nodes: Nodes::new(&config, &gate),

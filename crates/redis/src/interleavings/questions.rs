@@ -11,8 +11,8 @@ use mintkey_store::{
 
 use super::requests::*;
 use super::{Server, World, answered};
-use crate::engine::{Engine, perform};
-use crate::talk::Talk;
+use crate::operations::context::{Engine, perform};
+use crate::protocol::channel::Talk;
 
 /// How often a request asks, and what comes of it.
 fn questions(engine: &Engine, request: &Request, server: &mut Server) -> (usize, Result<Reply>) {

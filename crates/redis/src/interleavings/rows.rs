@@ -11,8 +11,8 @@ use super::{
     Actor, Choices, Members, Victim, World, exhaust, home, interleave, items, most_steps, row,
     row_key, run, stored_row, trace,
 };
-use crate::layout::Layout;
-use crate::resp::Call;
+use crate::keyspace::layout::Layout;
+use crate::protocol::resp::Call;
 
 /// The table, the same for all: what an engine knows of it is known from the first step on.
 fn table() -> Arc<Table> {

@@ -11,9 +11,9 @@ use mintkey_store::{
 
 use super::requests::*;
 use super::{Server, World, answered};
-use crate::engine::{Engine, perform};
-use crate::resp::{Call, Value};
-use crate::talk::{Answer, Answered, Talk};
+use crate::operations::context::{Engine, perform};
+use crate::protocol::channel::{Answer, Answered, Talk};
+use crate::protocol::resp::{Call, Value};
 
 /// The row that each write is about. A call that names it is one of the write's own.
 const OWN: &str = "row under test";

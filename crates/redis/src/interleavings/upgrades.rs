@@ -10,8 +10,8 @@ use super::{
     Actor, World, exhaust, home, interleave, items, most_steps, row, row_key, run, stored_row,
     trace,
 };
-use crate::layout::Layout;
-use crate::resp::Call;
+use crate::keyspace::layout::Layout;
+use crate::protocol::resp::Call;
 
 fn by_amount() -> Index {
     Index {

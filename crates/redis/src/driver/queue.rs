@@ -13,10 +13,10 @@ use mintkey_store::{
     Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, Submission, Ticket,
 };
 
-use crate::background;
-use crate::gate::{Gate, Shielded};
+use crate::driver::event_loop;
+use crate::fork_gate::{Gate, Shielded};
 use crate::store::Shared;
-use crate::watch::pause;
+use crate::transport::deadline::pause;
 
 /// How often a closing store looks whether the thread has ended.
 const CLOSING: Duration = Duration::from_millis(1);
@@ -223,7 +223,7 @@ fn start(shared: &Arc<Shared>) -> io::Result<UnixStream> {
         IS_WORKER.set(true);
         // Dropped after the requests that the thread carries out.
         let _after_panic = AfterPanic(Arc::clone(&own));
-        background::work(own, its);
+        event_loop::work(own, its);
     })?;
     Ok(ours)
 }

@@ -2,7 +2,7 @@
 
 use mintkey_store::{Error, ErrorKind, Item, Name, Number, Outcome, Result, Table, Value, json};
 
-use crate::resp;
+use crate::protocol::resp;
 
 /// The hidden field that lists a row's index entries. An attribute cannot have this name.
 pub const ENTRIES: &[u8] = b"";

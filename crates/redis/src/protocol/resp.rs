@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use crate::script::Script;
+use crate::protocol::scripts::Script;
 
 /// The bytes asked of a socket at a time.
 const CHUNK: usize = 16 * 1024;

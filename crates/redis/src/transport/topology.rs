@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
-use crate::bucket::{self, BUCKETS};
 use crate::config::{Config, Place};
-use crate::connection::{Connection, is_busy, refused};
-use crate::gate::{Gate, Shielded};
-use crate::resp::{Call, Value};
-use crate::translate::is_passing;
-use crate::watch::{RESPITE, Stop, Watch, pause};
+use crate::fork_gate::{Gate, Shielded};
+use crate::keyspace::rows::is_passing;
+use crate::protocol::resp::{Call, Value};
+use crate::protocol::slots::{self, BUCKETS};
+use crate::transport::connection::{Connection, is_busy, refused};
+use crate::transport::deadline::{RESPITE, Stop, Watch, pause};
 
 /// Connections to a server that are kept open while nobody uses them.
 const IDLE: usize = 64;
@@ -465,7 +465,7 @@ fn routes(answer: &Value, teller: &Place) -> Option<Vec<Option<Place>>> {
         };
         let place = place(host, u16::try_from(*port).ok()?, teller);
         for bucket in 0..BUCKETS {
-            if (*first..=*last).contains(&i64::from(bucket::slot_of(bucket))) {
+            if (*first..=*last).contains(&i64::from(slots::slot_of(bucket))) {
                 routes[usize::from(bucket)].clone_from(&place);
             }
         }
@@ -476,7 +476,7 @@ fn routes(answer: &Value, teller: &Place) -> Option<Vec<Option<Place>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bucket::slot_of;
+    use crate::protocol::slots::slot_of;
 
     fn host(host: &str, port: u16) -> Place {
         Place::Host(host.to_owned(), port)

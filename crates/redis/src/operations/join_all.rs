@@ -5,8 +5,8 @@ use std::task::{Context, Poll, Waker};
 
 use mintkey_store::Result;
 
-use crate::resp::Call;
-use crate::talk::{Answer, Talk};
+use crate::protocol::channel::{Answer, Talk};
+use crate::protocol::resp::Call;
 
 /// A write on its way.
 struct Running<'a> {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use mintkey_store::{Outcome, Result};
 
-use crate::resp::{Call, Value};
+use crate::protocol::resp::{Call, Value};
 
 /// The final reply to a call.
 #[derive(Debug, Eq, PartialEq)]

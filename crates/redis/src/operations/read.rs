@@ -10,14 +10,14 @@ use mintkey_store::{
     Query, Reply, Result, Scan, Table, Value, json,
 };
 
-use crate::engine::Errand;
-use crate::layout::{self, Layout, Span, key_attributes};
-use crate::merge::{Merge, Source};
-use crate::ranges;
-use crate::resp::{self, Call};
-use crate::script::CLEAN;
-use crate::shown::Fields;
-use crate::translate::{accepted, item, unexpected};
+use crate::keyspace::layout::{self, Layout, Span, key_attributes};
+use crate::keyspace::projection::Fields;
+use crate::keyspace::ranges;
+use crate::keyspace::rows::{accepted, item, unexpected};
+use crate::operations::context::Errand;
+use crate::operations::slot_group_merge::{Merge, Source};
+use crate::protocol::resp::{self, Call};
+use crate::protocol::scripts::CLEAN;
 
 /// The bytes of rows that a page looks at before it ends, as on `DynamoDB`.
 const PAGE_BYTES: usize = 1024 * 1024;

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use mintkey_store::{Begun, Interrupt, Outcome, Reply, Request, Result};
 
-use crate::caller::{Dispatched, Held};
-use crate::engine::perform;
-use crate::resp::Call;
+use crate::driver::blocking::{Dispatched, Held};
+use crate::operations::context::perform;
+use crate::protocol::channel::Talk;
+use crate::protocol::resp::Call;
 use crate::store::Shared;
-use crate::talk::Talk;
-use crate::watch::Watch;
+use crate::transport::deadline::Watch;
 
 /// A request that was begun on the calling thread.
 pub struct Beginning {

@@ -6,13 +6,13 @@ use std::task::{Context, Poll, Waker};
 
 use mintkey_store::{Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result};
 
-use crate::connection::{Cause, Connection, is_busy};
-use crate::engine::perform;
-use crate::nodes::{Node, Verdict};
-use crate::resp::{Call, Value};
+use crate::operations::context::perform;
+use crate::protocol::channel::{Answer, Answered, Talk};
+use crate::protocol::resp::{Call, Value};
 use crate::store::Shared;
-use crate::talk::{Answer, Answered, Talk};
-use crate::watch::{RESPITE, Stop, Watch, pause};
+use crate::transport::connection::{Cause, Connection, is_busy};
+use crate::transport::deadline::{RESPITE, Stop, Watch, pause};
+use crate::transport::topology::{Node, Verdict};
 
 /// How often what may be repeated is sent to a server that stands alone, over a new connection each time.
 pub const TRIES: usize = 3;

@@ -5,12 +5,12 @@ use mintkey_store::{
     size, update,
 };
 
-use crate::doubt::Doubt;
-use crate::engine::Errand;
-use crate::layout::Layout;
-use crate::resp::{Call, Value};
-use crate::script::{PUT, REMOVE, WRITE};
-use crate::translate::{Stored, accepted, fields, lifetime, stored, unexpected};
+use crate::keyspace::layout::Layout;
+use crate::keyspace::rows::{Stored, accepted, fields, lifetime, stored, unexpected};
+use crate::operations::context::Errand;
+use crate::operations::uncertainty::Doubt;
+use crate::protocol::resp::{Call, Value};
+use crate::protocol::scripts::{PUT, REMOVE, WRITE};
 
 /// What must be there for a row to be written.
 #[derive(Clone, Copy, Debug)]

@@ -13,11 +13,11 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 
 use crate::config::{Config, Place};
-use crate::patience::Patience;
-use crate::resp::{Call, Garbage, Parser, Value};
-use crate::tls::{Encrypted, distrust, encrypt};
-use crate::translate::{is_passing, refusal};
-use crate::watch::{POLL, RESPITE, Stop, Watch, pause};
+use crate::keyspace::rows::{is_passing, refusal};
+use crate::protocol::resp::{Call, Garbage, Parser, Value};
+use crate::transport::adaptive_spin::Patience;
+use crate::transport::deadline::{POLL, RESPITE, Stop, Watch, pause};
+use crate::transport::tls::{Encrypted, distrust, encrypt};
 
 /// The oldest server with all that is needed here.
 const OLDEST: (u32, u32) = (6, 2);

@@ -8,13 +8,13 @@ use std::time::SystemTime;
 
 use mintkey_store::{Error, Key, KeyValue, Result, Table, description, json};
 
-use crate::engine::Errand;
-use crate::gate::{Gate, Shielded};
-use crate::layout::{Layout, MASTER};
-use crate::resp::{Call, Value};
-use crate::script::{DESCRIBE, DROP};
-use crate::translate::{accepted, bulks, pairs, stored, unexpected};
-use crate::writer::Mode;
+use crate::fork_gate::{Gate, Shielded};
+use crate::keyspace::layout::{Layout, MASTER};
+use crate::keyspace::rows::{accepted, bulks, pairs, stored, unexpected};
+use crate::operations::context::Errand;
+use crate::operations::write::Mode;
+use crate::protocol::resp::{Call, Value};
+use crate::protocol::scripts::{DESCRIBE, DROP};
 
 /// The layout this code writes. A higher one means that newer code wrote it.
 const LAYOUT: u32 = 1;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use mintkey_store::Result;
 
-use crate::engine::Errand;
-use crate::layout::{self, Layout, Span};
-use crate::resp::{Call, Value};
-use crate::translate::bulks;
+use crate::keyspace::layout::{self, Layout, Span};
+use crate::keyspace::rows::bulks;
+use crate::operations::context::Errand;
+use crate::protocol::resp::{Call, Value};
 
 /// What is read of one bucket.
 pub struct Source {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use mintkey_store::{BatchWrite, Guard, Operation, Put, Request, Write};
 
-use crate::batches::GROUP;
-use crate::layout::Space;
-use crate::queue::Entry;
-use crate::writer::one_step;
+use crate::driver::queue::Entry;
+use crate::keyspace::layout::Space;
+use crate::operations::batch::GROUP;
+use crate::operations::write::one_step;
 
 /// What was submitted, in order, with the request to carry out for it: neighbours that put rows of one
 /// table and bucket share one. Those of other buckets have nothing to do with each other: one may wait for

@@ -9,14 +9,14 @@ use mintkey_store::{
     BatchWrite, Error, ErrorKind, Key, Outcome, Put, Reply, Result, Table, Write, json,
 };
 
-use crate::abreast::Abreast;
-use crate::doubt::Doubt;
-use crate::engine::Errand;
-use crate::layout::{Layout, push_packed};
-use crate::resp::{Call, Value};
-use crate::script::PUT_NEW;
-use crate::translate::lifetime;
-use crate::writer::{Ended, Mode, ended, is_doubtful, one_step};
+use crate::keyspace::layout::{Layout, push_packed};
+use crate::keyspace::rows::lifetime;
+use crate::operations::context::Errand;
+use crate::operations::join_all::Abreast;
+use crate::operations::uncertainty::Doubt;
+use crate::operations::write::{Ended, Mode, ended, is_doubtful, one_step};
+use crate::protocol::resp::{Call, Value};
+use crate::protocol::scripts::PUT_NEW;
 
 impl Errand<'_> {
     /// Writes several items. Those of different rows go together; a row's own follow one another.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use mintkey_store::Result;
 
 use crate::config::Config;
-use crate::connection::{Cause, Connection};
-use crate::nodes::Node;
-use crate::resp::{Call, Value};
-use crate::watch::Watch;
+use crate::protocol::resp::{Call, Value};
+use crate::transport::connection::{Cause, Connection};
+use crate::transport::deadline::Watch;
+use crate::transport::topology::Node;
 
 /// A call on its way: whose it is, and where in the stream of bytes it begins.
 pub struct Sent {

@@ -2,10 +2,10 @@
 
 use mintkey_store::{Operation, Reply, Request, Result};
 
-use crate::catalog::Layouts;
 use crate::config::Config;
-use crate::doubt::Doubt;
-use crate::talk::Talk;
+use crate::operations::catalog::Layouts;
+use crate::operations::uncertainty::Doubt;
+use crate::protocol::channel::Talk;
 
 /// What the operations of one store share.
 pub struct Engine {

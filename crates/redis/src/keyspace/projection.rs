@@ -2,9 +2,9 @@
 
 use mintkey_store::{Item, Key, Name, Result, Table, json};
 
-use crate::layout::Layout;
-use crate::resp::{self, Call};
-use crate::translate::{item, part};
+use crate::keyspace::layout::Layout;
+use crate::keyspace::rows::{item, part};
+use crate::protocol::resp::{self, Call};
 
 /// What is read of rows.
 pub enum Fields {

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use mintkey_store::{Error, Index, KeyAttribute, KeyValue, Query, Result, Scan, Table};
 
-use crate::layout::{self, Layout, Span};
+use crate::keyspace::layout::{self, Layout, Span};
 
 /// The index a query names.
 pub fn index<'a>(layout: &'a Layout, query: &Query) -> Result<Option<&'a Index>> {

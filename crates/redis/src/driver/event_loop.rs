@@ -12,18 +12,18 @@ use std::time::{Duration, Instant};
 use mintkey_store::{Error, ErrorKind, Outcome, Reply, Request, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::caller::{DETOURS, Leg, TRIES, outcome, refused, unsent};
-use crate::connection::{Cause, is_busy};
-use crate::engine::perform;
-use crate::joining::joined;
-use crate::line::{Line, Sent};
-use crate::nodes::Node;
-use crate::patience::Patience;
-use crate::queue::Entry;
-use crate::resp::{Call, Value};
+use crate::driver::blocking::{DETOURS, Leg, TRIES, outcome, refused, unsent};
+use crate::driver::coalesce::joined;
+use crate::driver::multiplexed::{Line, Sent};
+use crate::driver::queue::Entry;
+use crate::operations::context::perform;
+use crate::protocol::channel::{Answer, Talk};
+use crate::protocol::resp::{Call, Value};
 use crate::store::Shared;
-use crate::talk::{Answer, Talk};
-use crate::watch::{RESPITE, Stop, Watch};
+use crate::transport::adaptive_spin::Patience;
+use crate::transport::connection::{Cause, is_busy};
+use crate::transport::deadline::{RESPITE, Stop, Watch};
+use crate::transport::topology::Node;
 
 /// How long a server may keep silent at most while something is late.
 const SILENCE: Duration = Duration::from_secs(1);

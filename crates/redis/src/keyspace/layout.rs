@@ -23,9 +23,9 @@ use std::sync::Arc;
 
 use mintkey_store::{Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Put, Table};
 
-use crate::bucket::{self, BUCKETS, TAGS};
-use crate::resp::Call;
-use crate::script::Script;
+use crate::protocol::resp::Call;
+use crate::protocol::scripts::Script;
+use crate::protocol::slots::{self, BUCKETS, TAGS};
 
 const ZERO: u8 = 0;
 const INNER_ZERO: u8 = 0xFF;
@@ -71,7 +71,7 @@ impl Space {
     /// The bucket of a partition.
     pub fn bucket(&self, partition: &KeyValue) -> u8 {
         if self.in_buckets {
-            bucket::of(partition)
+            slots::of(partition)
         } else {
             0
         }
@@ -85,7 +85,7 @@ impl Space {
         let attribute = &put.table.partition;
         let value = put.item.get(&attribute.name)?;
         let partition = KeyValue::from_value(value, attribute.kind)?;
-        Some(bucket::of(&partition))
+        Some(slots::of(&partition))
     }
 
     /// All buckets.
