@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use mintkey_store::{Error, Table, description, json};
 use rusqlite::OptionalExtension as _;
 
-use crate::connection::{Attempt, Connection};
-use crate::gate::locked;
 use crate::layout::{CATALOG, Layout, column_type};
-use crate::translate::Cell;
+use crate::reading::select::Cell;
+use crate::storage::connection::{Attempt, Connection};
+use crate::threads::fork_gate::locked;
 
 /// The layout this code writes. A higher one in a file means that newer code wrote it.
 const LAYOUT: i64 = 1;

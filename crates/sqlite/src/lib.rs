@@ -7,23 +7,13 @@
 
 mod catalog;
 mod config;
-mod connection;
-mod entry;
-mod file_guard;
-mod fork;
-mod gate;
-mod guarded_file;
 mod layout;
-mod location;
-mod notices;
-mod ofd_lock;
-mod queue;
-mod reader;
+mod reading;
+mod storage;
 mod store;
-mod translate;
-mod watch;
+mod threads;
 mod workers;
-mod writer;
+mod writing;
 
 use std::sync::Arc;
 

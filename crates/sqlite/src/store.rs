@@ -14,16 +14,16 @@ use mintkey_store::{
 
 use crate::catalog::{self, Layouts};
 use crate::config::Config;
-use crate::connection::{self, Attempt, Connection, Fault, Opened};
-use crate::file_guard::{self, FileGuard, FileId};
-use crate::fork;
-use crate::gate::{self, locked};
 use crate::layout::Layout;
-use crate::notices;
-use crate::queue::{GROUP, Queue};
-use crate::reader;
-use crate::watch::{Watch, pause};
+use crate::reading::rows;
+use crate::storage::connection::{self, Attempt, Connection, Fault, Opened};
+use crate::storage::file_guard::{self, FileGuard, FileId};
+use crate::storage::fork_registry;
+use crate::storage::notices;
+use crate::threads::deadline::{Watch, pause};
+use crate::threads::fork_gate::{self, locked};
 use crate::workers::{self, Readers};
+use crate::writing::queue::{GROUP, Queue};
 
 /// How often a closing store looks whether its threads have ended.
 const CLOSING: Duration = Duration::from_millis(1);
@@ -113,7 +113,7 @@ impl SqliteStore {
             pool: Mutex::default(),
             files: AtomicU64::new(FileId::MEMORY.0),
         });
-        fork::register(&shared);
+        fork_registry::register(&shared);
         Self(shared)
     }
 
@@ -136,7 +136,7 @@ impl Shared {
 
     /// Refuses in a child that inherited half a statement.
     pub fn check_whole(&self) -> Result<()> {
-        if gate::is_torn() {
+        if fork_gate::is_torn() {
             return Err(Error::new(
                 ErrorKind::Unavailable(Outcome::NotApplied),
                 format!(
@@ -209,10 +209,10 @@ impl Shared {
     /// Reads on a connection of its own.
     fn read(&self, request: &Request, watch: &mut Watch) -> Result<Seen> {
         loop {
-            let _pass = gate::enter();
+            let _pass = fork_gate::enter();
             match self.read_inside(request, watch) {
                 // It waited for a lock, and its connection is closed: nothing keeps a fork waiting.
-                Err(error) if gate::is_wanted() && watch.look().is_none() => drop(error),
+                Err(error) if fork_gate::is_wanted() && watch.look().is_none() => drop(error),
                 seen => return seen,
             }
         }
@@ -292,7 +292,7 @@ impl Shared {
 
     fn attempt(&self, connection: &Connection, request: &Request) -> Attempt<Seen> {
         #[cfg(test)]
-        crate::queue::tests::panic_if_wanted(request);
+        crate::writing::queue::tests::panic_if_wanted(request);
         let now = request.now;
         let table = request.operation.table();
         if let Operation::TableExists(table) = &request.operation {
@@ -304,10 +304,10 @@ impl Shared {
             return Ok(Seen::Missing);
         };
         match &request.operation {
-            Operation::Get(get) => reader::get(connection, &layout, get, now),
-            Operation::Query(query) => reader::query(connection, &layout, query, now),
-            Operation::Scan(scan) => reader::scan(connection, &layout, scan, now),
-            Operation::BatchGet(batch) => reader::batch(connection, &layout, batch, now),
+            Operation::Get(get) => rows::get(connection, &layout, get, now),
+            Operation::Query(query) => rows::query(connection, &layout, query, now),
+            Operation::Scan(scan) => rows::scan(connection, &layout, scan, now),
+            Operation::BatchGet(batch) => rows::batch(connection, &layout, batch, now),
             _ => Ok(Reply::Done),
         }
         .map(Seen::Reply)
@@ -327,13 +327,13 @@ impl Shared {
 
     /// Makes way for connections to the files that are there now. To be called without a pass.
     pub fn renew(&self, lost: FileId) -> Result<()> {
-        let pass = gate::enter();
+        let pass = fork_gate::enter();
         let mixed_up = file_guard::is_mixed_up(lost);
         drop(pass);
         if mixed_up {
             return Err(self.mixed_up(Outcome::NotApplied));
         }
-        if fork::abandon(lost) {
+        if fork_registry::abandon(lost) {
             return Ok(());
         }
         Err(Error::new(
@@ -399,7 +399,7 @@ impl Shared {
 
     /// Starts anew in a child, where only the forking thread is left.
     pub fn start_anew(&self) {
-        if gate::is_torn() {
+        if fork_gate::is_torn() {
             // Closing what another thread was using would take its locks from the parent.
             mem::forget(mem::take(&mut locked(&self.pool).idle));
             mem::forget(locked(&self.queue).writer.take());
@@ -416,7 +416,7 @@ impl Shared {
 
     /// Whether all is done that was asked before the store was closed.
     fn is_over(&self) -> bool {
-        let _pass = gate::enter();
+        let _pass = fork_gate::enter();
         locked(&self.queue).is_over()
             && locked(&self.readers).is_over()
             && locked(&self.pool).running == 0
@@ -425,7 +425,7 @@ impl Shared {
     /// Lets the threads end when their work is done, and closes the connections that nobody uses. Those in use are closed
     /// by who uses them.
     fn shut(&self) {
-        let _pass = gate::enter();
+        let _pass = fork_gate::enter();
         locked(&self.readers).close();
         let mut pool = locked(&self.pool);
         pool.closed = true;
@@ -474,7 +474,7 @@ impl Store for SqliteStore {
     fn close(&self, interrupt: &'static dyn Interrupt) {
         self.0.shut();
         // A thread of the store cannot wait for its own end, nor one inside a statement for that.
-        if workers::is_worker() || gate::is_inside() {
+        if workers::is_worker() || fork_gate::is_inside() {
             return;
         }
         let mut between = Between::new(interrupt);
@@ -487,21 +487,21 @@ impl Store for SqliteStore {
     }
 
     fn before_fork(&self) {
-        fork::before();
+        fork_registry::before();
     }
 
     fn in_parent(&self) {
-        fork::in_parent();
+        fork_registry::in_parent();
     }
 
     fn in_child(&self) {
-        fork::in_child();
+        fork_registry::in_child();
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let _pass = gate::enter();
+        let _pass = fork_gate::enter();
         self.let_go();
     }
 }

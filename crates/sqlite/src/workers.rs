@@ -11,11 +11,11 @@ use std::time::Duration;
 use mintkey_store::store::Never;
 use mintkey_store::{Delivery, Done, Error, ErrorKind, Outcome, Request, Submission, Ticket};
 
-use crate::entry::Entry;
-use crate::gate::{self, Pass, locked};
-use crate::queue::{GROUP, Queue};
 use crate::store::Shared;
-use crate::watch::{Watch, pause};
+use crate::threads::deadline::{Watch, pause};
+use crate::threads::fork_gate::{self, Pass, locked};
+use crate::writing::entry::Entry;
+use crate::writing::queue::{GROUP, Queue};
 
 /// The threads that read at once.
 const READERS: usize = 4;
@@ -86,7 +86,7 @@ fn submit_write(
     request: Arc<Request>,
     submission: Submission,
 ) -> Option<Delivery> {
-    let _pass = gate::enter();
+    let _pass = fork_gate::enter();
     let mut queue = locked(&shared.queue);
     if queue.closed {
         return Some(submission.answer(Err(Error::closed(&shared.config.address))));
@@ -109,7 +109,7 @@ fn submit_read(
     request: Arc<Request>,
     submission: Submission,
 ) -> Option<Delivery> {
-    let _pass = gate::enter();
+    let _pass = fork_gate::enter();
     let mut readers = locked(&shared.readers);
     if readers.closed {
         return Some(submission.answer(Err(Error::closed(&shared.config.address))));
@@ -160,7 +160,7 @@ fn write(shared: &Shared) {
 
 /// Waits for something to write, and writes it. False: the store is closed.
 fn write_once(shared: &Shared) -> bool {
-    let pass = gate::enter();
+    let pass = fork_gate::enter();
     let mut queue = locked(&shared.queue);
     if queue.is_led() || queue.waiting() == 0 {
         let over = queue.closed && queue.waiting() == 0;
@@ -181,7 +181,7 @@ fn write_once(shared: &Shared) -> bool {
     drop(queue);
     drop(pass);
     gather(shared);
-    let pass = gate::enter();
+    let pass = fork_gate::enter();
     let queue = locked(&shared.queue);
     if !queue.is_led() && queue.waiting() > 0 {
         lead(shared, queue, pass);
@@ -201,7 +201,7 @@ fn lead(shared: &Shared, mut queue: MutexGuard<'_, Queue>, pass: Pass) {
 fn gather(shared: &Shared) {
     let mut crowd = Crowd::default();
     for _ in 0..LOOKS {
-        let pass = gate::enter();
+        let pass = fork_gate::enter();
         let queue = locked(&shared.queue);
         let (waiting, before) = (queue.waiting(), queue.carried);
         drop(queue);
@@ -249,7 +249,7 @@ fn read(shared: &Shared) {
 
 /// Waits for something to read, and reads it. False: the store is closed.
 fn read_once(shared: &Shared) -> bool {
-    let pass = gate::enter();
+    let pass = fork_gate::enter();
     let mut readers = locked(&shared.readers);
     let own = thread::current().id();
     readers.idle.retain(|thread| thread.id() != own);

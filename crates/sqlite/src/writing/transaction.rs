@@ -8,10 +8,10 @@ use mintkey_store::{
 };
 
 use crate::catalog::{self, Layouts};
-use crate::connection::{Attempt, Connection, Fault};
 use crate::layout::Layout;
-use crate::reader;
-use crate::translate::Cell;
+use crate::reading::rows;
+use crate::reading::select::Cell;
+use crate::storage::connection::{Attempt, Connection, Fault};
 
 /// One transaction, and what it learns about the tables.
 pub struct Transaction<'a> {
@@ -53,7 +53,7 @@ impl<'a> Transaction<'a> {
     /// Carries one request out. A refused one has changed nothing.
     pub fn perform(&mut self, request: &Request) -> Attempt<Reply> {
         #[cfg(test)]
-        crate::queue::tests::panic_if_wanted(request);
+        crate::writing::queue::tests::panic_if_wanted(request);
         let now = request.now;
         self.now = self.now.max(now);
         match &request.operation {
@@ -74,22 +74,22 @@ impl<'a> Transaction<'a> {
             }
             Operation::Get(get) => {
                 let layout = self.layout(&get.table)?;
-                reader::get(self.connection, &layout, get, now)
+                rows::get(self.connection, &layout, get, now)
             }
             Operation::Query(query) => {
                 let layout = self.layout(&query.table)?;
-                reader::query(self.connection, &layout, query, now)
+                rows::query(self.connection, &layout, query, now)
             }
             Operation::Scan(scan) => {
                 let layout = self.layout(&scan.table)?;
-                reader::scan(self.connection, &layout, scan, now)
+                rows::scan(self.connection, &layout, scan, now)
             }
             Operation::Put(put) => self.put(put, now),
             Operation::Update(update) => self.update(update, now),
             Operation::Delete(delete) => self.delete(delete, now),
             Operation::BatchGet(batch) => {
                 let layout = self.layout(&batch.table)?;
-                reader::batch(self.connection, &layout, batch, now)
+                rows::batch(self.connection, &layout, batch, now)
             }
             // As a step, so that what SQLite itself refuses midway leaves nothing of the batch behind.
             Operation::BatchWrite(batch) => self.guarded(|own| own.batch(batch, now)),
@@ -265,7 +265,7 @@ impl<'a> Transaction<'a> {
 
     /// The stored row, unless it has expired.
     fn live(&self, layout: &Layout, key: &Key, now: i64) -> Attempt<Option<Item>> {
-        let stored = reader::stored(self.connection, layout, key)?;
+        let stored = rows::stored(self.connection, layout, key)?;
         Ok(stored.filter(|item| !layout.table.is_expired(item, now)))
     }
 

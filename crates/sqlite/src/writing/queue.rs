@@ -12,13 +12,13 @@ use mintkey_store::{
     Delivery, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, submission,
 };
 
-use crate::connection::{self, Connection, Fault, Opened};
-use crate::entry::{ANSWERED, Entry, LEADING, Parked};
-use crate::gate::{self, Pass, locked};
+use crate::storage::connection::{self, Connection, Fault, Opened};
 use crate::store::Shared;
-use crate::watch::{Stop, Watch};
+use crate::threads::deadline::{Stop, Watch};
+use crate::threads::fork_gate::{self, Pass, locked};
 use crate::workers;
-use crate::writer::Transaction;
+use crate::writing::entry::{ANSWERED, Entry, LEADING, Parked};
+use crate::writing::transaction::Transaction;
 
 /// The requests one commit carries at most.
 pub const GROUP: usize = 512;
@@ -127,7 +127,7 @@ struct Lead<'a> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        let pass = gate::enter();
+        let pass = fork_gate::enter();
         let mut queue = locked(&self.shared.queue);
         // The background thread would lead, and panic, again and again without ever taking one of them.
         let defect = thread::panicking() && !self.took && workers::is_worker();
@@ -150,7 +150,7 @@ impl Shared {
     /// Carries out a write on the calling thread, or lets the one that writes do so.
     pub fn write(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
         let mut watch = Watch::new(Some(interrupt), Some(self.config.timeout));
-        let pass = gate::enter();
+        let pass = fork_gate::enter();
         let mut queue = locked(&self.queue);
         self.check_open(&queue)?;
         if !queue.is_led() {
@@ -174,7 +174,7 @@ impl Shared {
         let mut watch = Watch::new(Some(interrupt), Some(self.config.timeout));
         let (entries, parked): (Vec<_>, Vec<_>) =
             requests.iter().cloned().map(Entry::of_thread).unzip();
-        let pass = gate::enter();
+        let pass = fork_gate::enter();
         let mut queue = locked(&self.queue);
         if let Err(error) = self.check_open(&queue) {
             return error.of_all(requests.len());
@@ -211,11 +211,11 @@ impl Shared {
         loop {
             match parked.stage() {
                 ANSWERED => {
-                    let _pass = gate::enter();
+                    let _pass = fork_gate::enter();
                     return parked.answer();
                 }
                 LEADING => {
-                    let pass = gate::enter();
+                    let pass = fork_gate::enter();
                     let connection = locked(&self.queue).lead();
                     return self.lead(Some(request), connection, watch, pass);
                 }
@@ -234,7 +234,7 @@ impl Shared {
         if parked.withdraw() {
             return Err(error(Outcome::NotApplied));
         }
-        let _pass = gate::enter();
+        let _pass = fork_gate::enter();
         match parked.stage() {
             // The turn to lead came at this very moment.
             LEADING => {
@@ -284,9 +284,9 @@ impl Shared {
                 }
                 Ok(Opened::Lost(id)) => Ok(id),
                 // It waited for another program's lock, and its connection is closed: nothing keeps a fork waiting.
-                Err(_) if gate::is_wanted() => {
+                Err(_) if fork_gate::is_wanted() => {
                     drop(pass);
-                    pass = gate::enter();
+                    pass = fork_gate::enter();
                     continue;
                 }
                 Err(error) => Err(error),
@@ -299,7 +299,7 @@ impl Shared {
                     // Only without a pass can this thread wait for the others to bring theirs back.
                     drop(pass);
                     let renewed = self.renew(id);
-                    pass = gate::enter();
+                    pass = fork_gate::enter();
                     renewed
                 }
             };

@@ -6,9 +6,9 @@ use mintkey_store::{
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, StatementStatus};
 
-use crate::connection::{Attempt, Connection, Fault};
 use crate::layout::Layout;
-use crate::translate::{self, Cell, Select};
+use crate::reading::select::{self, Cell, Select};
+use crate::storage::connection::{Attempt, Connection, Fault};
 
 /// The bytes of rows that a page looks at before it ends, as on `DynamoDB`.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -70,13 +70,13 @@ pub fn batch(
 
 /// Answers a query.
 pub fn query(connection: &Connection, layout: &Layout, query: &Query, now: i64) -> Attempt<Reply> {
-    let index = translate::query_index(layout, query)?;
-    let select = translate::query(layout, query, now)?;
+    let index = select::query_index(layout, query)?;
+    let select = select::query(layout, query, now)?;
     Reading {
         connection,
         layout,
         select: &select,
-        shown: index.and_then(|index| translate::shown(layout, index)),
+        shown: index.and_then(|index| select::shown(layout, index)),
         filter: query.filter.as_ref(),
         attributes: query.attributes.as_deref(),
         limit: query.limit,
@@ -89,7 +89,7 @@ pub fn query(connection: &Connection, layout: &Layout, query: &Query, now: i64) 
 
 /// Answers a scan.
 pub fn scan(connection: &Connection, layout: &Layout, scan: &Scan, now: i64) -> Attempt<Reply> {
-    let select = translate::scan(layout, scan, now)?;
+    let select = select::scan(layout, scan, now)?;
     Reading {
         connection,
         layout,
@@ -149,9 +149,7 @@ impl Reading<'_> {
             }
             let mine = match self.segment {
                 None => true,
-                Some((segment, segments)) => {
-                    translate::segment(row.get_ref(1)?, segments) == segment
-                }
+                Some((segment, segments)) => select::segment(row.get_ref(1)?, segments) == segment,
             };
             if mine {
                 if self.count && self.filter.is_none() {
@@ -162,7 +160,7 @@ impl Reading<'_> {
                         decoder.decode(text)
                     });
                     let item = item.map_err(|why| {
-                        let place = translate::position(self.layout, self.select, row).ok();
+                        let place = select::position(self.layout, self.select, row).ok();
                         let key = place.as_ref().map(|place| &place.key);
                         Error::damaged(&self.layout.table, key, why)
                     })?;
@@ -171,7 +169,7 @@ impl Reading<'_> {
             }
             let full = self.limit.is_some_and(|limit| page.count >= limit as u64);
             if full || bytes >= PAGE_BYTES || seen >= PAGE_ROWS {
-                let position = translate::position(self.layout, self.select, row)?;
+                let position = select::position(self.layout, self.select, row)?;
                 // Only a page with something behind it says where to go on.
                 page.next = rows.next()?.is_some().then_some(position);
                 break;

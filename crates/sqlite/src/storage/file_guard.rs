@@ -21,11 +21,11 @@ use std::time::{Duration, Instant};
 use mintkey_store::{Error, Outcome, Result};
 
 use crate::config::Config;
-use crate::gate::locked;
-use crate::guarded_file::{self, Fate, GuardedFile, Handle, Identity};
-use crate::location;
-use crate::notices;
-use crate::watch::{Watch, pause};
+use crate::storage::guarded_file::{self, Fate, GuardedFile, Handle, Identity};
+use crate::storage::location;
+use crate::storage::notices;
+use crate::threads::deadline::{Watch, pause};
+use crate::threads::fork_gate::locked;
 
 /// How often the names are followed, which is not cheap.
 const LOOKS: Duration = Duration::from_millis(10);

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mintkey_store::{Notice, Severity};
 
-use crate::gate::{self, locked};
-use crate::guarded_file::Fate;
+use crate::storage::guarded_file::Fate;
+use crate::threads::fork_gate::{self, locked};
 
 /// Of all stores of the process: the one that finds a loss may make no further request. Locked only inside the gate.
 static NOTICES: Mutex<Vec<Notice>> = Mutex::new(Vec::new());
@@ -19,7 +19,7 @@ pub fn take() -> Option<Notice> {
     if !ANY.load(Ordering::Relaxed) {
         return None;
     }
-    let _pass = gate::enter();
+    let _pass = fork_gate::enter();
     let mut notices = locked(&NOTICES);
     let oldest = (!notices.is_empty()).then(|| notices.remove(0));
     ANY.store(!notices.is_empty(), Ordering::Relaxed);

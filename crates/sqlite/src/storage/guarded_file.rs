@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use nix::libc;
 
-use crate::ofd_lock;
+use crate::storage::ofd_lock;
 
 /// A file, whatever its name is: its device and its number there. An open file keeps its number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

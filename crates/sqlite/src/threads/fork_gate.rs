@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::watch::pause;
+use crate::threads::deadline::pause;
 
 const PAUSE: Duration = Duration::from_micros(200);
 /// A thread may ask about an interrupt while it holds a pass, and the answer may wait for a lock that

@@ -6,7 +6,7 @@ use std::thread::{self, Thread, ThreadId};
 
 use mintkey_store::{Delivery, Reply, Request, Result, Submission, submission};
 
-use crate::gate::locked;
+use crate::threads::fork_gate::locked;
 
 /// Nobody has begun it.
 const WAITING: u8 = 0;

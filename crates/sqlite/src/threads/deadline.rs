@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mintkey_store::{Error, ErrorKind, Interrupt, Outcome};
 
-use crate::gate::{self, locked};
+use crate::threads::fork_gate::{self, locked};
 
 /// How often an interrupt is looked for.
 pub const POLL: Duration = Duration::from_millis(100);
@@ -81,7 +81,7 @@ impl Watch {
             started: None,
             polled: None,
             stop: None,
-            forks: gate::forks(),
+            forks: fork_gate::forks(),
             writes_files: false,
         }
     }
@@ -113,7 +113,7 @@ impl Watch {
             && now.duration_since(*self.polled.get_or_insert(now)) >= POLL
         {
             self.polled = Some(now);
-            let raised = gate::poll(|| interrupt.raised());
+            let raised = fork_gate::poll(|| interrupt.raised());
             if !self.is_forked() && raised {
                 self.stop = Some(Stop::Interrupted);
             }
@@ -125,7 +125,7 @@ impl Watch {
     /// it back, and remove from the log's index, which both processes share, what the parent has written. To go on with
     /// it without the parent's locks would be worse. So the child ends.
     fn is_forked(&mut self) -> bool {
-        let forked = self.forks != gate::forks();
+        let forked = self.forks != fork_gate::forks();
         if forked && self.writes_files {
             eprintln!(
                 "mintkey: a signal handler forked in the middle of a write to SQLite and returned in the child, which \

@@ -9,10 +9,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{ErrorCode, OpenFlags};
 
 use crate::config::Config;
-use crate::file_guard::{self, BeforeClose, FileGuard, FileId, Joined};
-use crate::gate;
-use crate::guarded_file::Loss;
-use crate::watch::{self, Post, Stop, Watch};
+use crate::storage::file_guard::{self, BeforeClose, FileGuard, FileId, Joined};
+use crate::storage::guarded_file::Loss;
+use crate::threads::deadline::{self, Post, Stop, Watch};
+use crate::threads::fork_gate;
 
 /// Steps of `SQLite`'s machine between two looks at the clock: about half a millisecond.
 const STEPS: i32 = 20_000;
@@ -257,7 +257,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if gate::is_torn() {
+        if fork_gate::is_torn() {
             mem::forget(self.0.take());
             return;
         }
@@ -281,11 +281,11 @@ pub fn patiently<T>(
         match attempt() {
             Ok(value) => return Ok(value),
             Err(error) if is_busy(&error) => match watch.look() {
-                None if gate::is_wanted() => {
+                None if fork_gate::is_wanted() => {
                     return Err(failure(config, error, Outcome::NotApplied));
                 }
                 None => {
-                    watch::pause(wait.min(watch.pause()));
+                    deadline::pause(wait.min(watch.pause()));
                     wait = (wait * 2).min(LONGEST_PAUSE);
                 }
                 Some(stop @ (Stop::Interrupted | Stop::Forked)) => {

@@ -11,8 +11,8 @@ use mintkey_store::{
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
-use crate::connection::Attempt;
 use crate::layout::{Layout, index_name};
+use crate::storage::connection::Attempt;
 
 /// What a column holds.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -6,9 +6,9 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::file_guard::FileId;
-use crate::gate::{self, Frozen, locked};
+use crate::storage::file_guard::FileId;
 use crate::store::Shared;
+use crate::threads::fork_gate::{self, Frozen, locked};
 
 /// All stores, also those that were let go while their threads still finish. Locked only inside the
 /// gate, so that it is free whenever a fork happens.
@@ -16,7 +16,7 @@ static STORES: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
 /// Adds a store.
 pub fn register(shared: &Arc<Shared>) {
-    let _pass = gate::enter();
+    let _pass = fork_gate::enter();
     let mut stores = locked(&STORES);
     stores.retain(|store| store.strong_count() > 0);
     stores.push(Arc::downgrade(shared));
@@ -25,7 +25,7 @@ pub fn register(shared: &Arc<Shared>) {
 /// Closes all connections of the process to a database whose files are lost. To be called without a
 /// pass. False: somebody keeps one.
 pub fn abandon(id: FileId) -> bool {
-    gate::alone(|| {
+    fork_gate::alone(|| {
         for store in stores() {
             store.abandon(id);
         }
@@ -38,7 +38,7 @@ fn stores() -> Vec<Arc<Shared>> {
 
 /// Waits for what is running, and closes the connections. The first call of a fork does it for all.
 pub fn before() {
-    if gate::freeze() == Frozen::Empty {
+    if fork_gate::freeze() == Frozen::Empty {
         for store in stores().iter().filter(|store| !store.in_memory()) {
             store.let_go();
         }
@@ -47,12 +47,12 @@ pub fn before() {
 
 /// Lets the parent go on.
 pub fn in_parent() {
-    gate::thaw_parent();
+    fork_gate::thaw_parent();
 }
 
 /// Puts the child's stores in order.
 pub fn in_child() {
-    if gate::thaw_child() {
+    if fork_gate::thaw_child() {
         for store in stores() {
             store.start_anew();
         }

@@ -10,7 +10,7 @@ mod linux {
     use nix::fcntl::{FcntlArg, fcntl};
     use nix::libc;
 
-    use crate::watch::pause;
+    use crate::threads::deadline::pause;
 
     /// How long, and how often, a lock is tried that a second copy of `SQLite` holds while it closes.
     const PAUSE: Duration = Duration::from_millis(1);

@@ -1,0 +1,5 @@
+//! Writes: who leads, and what a transaction does.
+
+pub mod entry;
+pub mod queue;
+mod transaction;
