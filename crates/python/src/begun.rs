@@ -106,6 +106,6 @@ impl Begun {
             answer.ok_or_else(|| PyRuntimeError::new_err("this request has been finished"))?;
         // As in `Store.execute`.
         let store = self.store.get();
-        take_raised().map_or_else(|| store.answer(py, &self.request, answer), Err)
+        take_raised().map_or_else(|| store.shared().answer(py, &self.request, answer), Err)
     }
 }

@@ -8,13 +8,16 @@
 //! flight, so an idle store holds nothing; it goes one turn of the loop after the last answer, for whoever was answered
 //! often asks again at once. A loop that cannot watch descriptors is called with `call_soon_threadsafe`.
 //!
+//! The function that the loop calls owns the descriptor. A loop that still watches a descriptor that was closed does not
+//! watch the next one of the same number, which could be that of another store.
+//!
 //! Nothing of Python's runs while the lock of the mailboxes is held, not even the end of an object: another thread could
 //! get the GIL there and wait for the lock with it.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use mintkey_store::{Done, Reply, Request, Ticket};
@@ -24,6 +27,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyCFunction;
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::store::{Shared, Store};
 
@@ -52,9 +56,13 @@ impl Inbox {
             arrived.push((number, outcome));
             arrived.len() == 1
         };
-        if !first {
-            return;
+        if first {
+            self.ring();
         }
+    }
+
+    /// Makes the loop call `deliver`.
+    fn ring(&self) {
         match &self.bell {
             // A failed write means a full pipe: the loop has been woken already.
             Bell::Descriptor { write, .. } => drop((&**write).write(&1_u64.to_ne_bytes())),
@@ -87,6 +95,16 @@ struct Mailbox {
     /// What has come together, by number.
     outgoing: Vec<u64>,
     waiting: HashMap<u64, Awaited>,
+}
+
+impl Drop for Mailbox {
+    /// The loop, which knows the mailbox's descriptor, is told to look: it stops watching it. Only the loop may do that,
+    /// and a store can end in any thread.
+    fn drop(&mut self) {
+        if matches!(self.inbox.bell, Bell::Descriptor { .. }) {
+            self.inbox.ring();
+        }
+    }
 }
 
 /// A request whose answer is awaited.
@@ -124,7 +142,7 @@ impl Mailboxes {
         let identity = event_loop.as_ptr() as usize;
         let shared = store.get().shared();
         if !shared.mailboxes.lock().by_loop.contains_key(&identity) {
-            let mailbox = open(store, event_loop, identity)?;
+            let mailbox = open(shared, event_loop, identity)?;
             forget_closed(store.py(), shared);
             let replaced = shared.mailboxes.lock().by_loop.insert(identity, mailbox);
             drop(replaced);
@@ -167,6 +185,17 @@ impl Mailboxes {
         })
     }
 
+    /// Visits what the garbage collector can free only together with the store.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for mailbox in self.by_loop.values() {
+            visit.call(&mailbox.event_loop)?;
+            for awaited in mailbox.waiting.values() {
+                visit.call(&awaited.future)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets everything, in a child: its loops are other loops, and the objects belong to the parent's past.
     pub fn abandon(&mut self) {
         std::mem::forget(std::mem::take(&mut self.by_loop));
@@ -174,7 +203,7 @@ impl Mailboxes {
 }
 
 /// Takes out the mailboxes of loops that were closed with something in flight.
-fn forget_closed(py: Python<'_>, shared: &Shared) {
+pub fn forget_closed(py: Python<'_>, shared: &Shared) {
     let loops: Vec<(usize, Py<PyAny>)> = shared
         .mailboxes
         .lock()
@@ -194,50 +223,102 @@ fn forget_closed(py: Python<'_>, shared: &Shared) {
     }
 }
 
-/// A new mailbox that wakes this loop.
-fn open<'py>(
-    store: &Bound<'py, Store>,
-    event_loop: &Bound<'py, PyAny>,
+/// A function of a mailbox for its loop to call. It does not keep the store, which keeps the mailbox: Python's garbage
+/// collector could not see that circle.
+fn callback(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
     identity: usize,
-) -> PyResult<Mailbox> {
-    let py = store.py();
-    let owner: Py<Store> = store.clone().unbind();
-    let deliver = PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<()> {
-        deliver(owner.bind(arguments.py()), identity)
-    })?;
-    let (read, write) = descriptors()?;
-    let bell = match event_loop.call_method1("add_reader", (read.as_raw_fd(), &deliver)) {
-        Ok(_) => Bell::Descriptor { read, write },
-        Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
-            let ring = event_loop.getattr("call_soon_threadsafe")?;
-            let partial = py.import("functools")?.getattr("partial")?;
-            Bell::Call(partial.call1((ring, &deliver))?.unbind())
-        }
-        Err(error) => return Err(error),
-    };
-    let inbox = Arc::new(Inbox {
-        arrived: Mutex::default(),
-        bell,
-    });
-    let owner: Py<Store> = store.clone().unbind();
-    let post = PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<()> {
-        let py = arguments.py();
-        post(py, owner.bind(py).get().shared(), identity)
-    })?;
-    let owner: Py<Store> = store.clone().unbind();
-    let leave = PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<()> {
-        let py = arguments.py();
-        close_if_idle(py, owner.bind(py).get().shared(), identity)
-    })?;
+    call: fn(Python<'_>, &Shared, usize) -> PyResult<()>,
+) -> PyResult<Py<PyAny>> {
+    let shared = Arc::downgrade(shared);
+    function(py, move |py| {
+        shared
+            .upgrade()
+            .map_or(Ok(()), |shared| call(py, &shared, identity))
+    })
+}
+
+fn function(
+    py: Python<'_>,
+    call: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync + 'static,
+) -> PyResult<Py<PyAny>> {
+    let function =
+        PyCFunction::new_closure(py, None, None, move |arguments, _| call(arguments.py()))?;
+    Ok(function.into_any().unbind())
+}
+
+/// A new mailbox that wakes this loop.
+fn open(shared: &Arc<Shared>, event_loop: &Bound<'_, PyAny>, identity: usize) -> PyResult<Mailbox> {
+    let py = event_loop.py();
     Ok(Mailbox {
         event_loop: event_loop.clone().unbind(),
-        inbox,
-        leave: leave.into_any().unbind(),
+        inbox: watched_inbox(shared, event_loop, identity)?,
+        leave: callback(py, shared, identity, close_if_idle)?,
         leaving: false,
-        post: post.into_any().unbind(),
+        post: callback(py, shared, identity, post)?,
         outgoing: Vec::new(),
         waiting: HashMap::new(),
     })
+}
+
+/// An inbox whose descriptor the loop watches, if it can.
+fn watched_inbox(
+    shared: &Arc<Shared>,
+    event_loop: &Bound<'_, PyAny>,
+    identity: usize,
+) -> PyResult<Arc<Inbox>> {
+    let py = event_loop.py();
+    let (read, write) = descriptors()?;
+    let descriptor = read.as_raw_fd();
+    let inbox = Arc::new(Inbox {
+        arrived: Mutex::default(),
+        bell: Bell::Descriptor { read, write },
+    });
+    let watched = {
+        let (shared, inbox) = (Arc::downgrade(shared), inbox.clone());
+        function(py, move |py| {
+            let mailbox = shared.upgrade();
+            match mailbox.filter(|shared| holds(shared, identity, &inbox)) {
+                Some(shared) => deliver(py, &shared, identity, &inbox),
+                None => stop_watching(py, descriptor),
+            }
+        })?
+    };
+    match event_loop.call_method1("add_reader", (descriptor, watched)) {
+        Ok(_) => return Ok(inbox),
+        Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {}
+        Err(error) => return Err(error),
+    }
+    let called = callback(py, shared, identity, |py, shared, identity| {
+        let inbox = inbox_of(shared, identity);
+        inbox.map_or(Ok(()), |inbox| deliver(py, shared, identity, &inbox))
+    })?;
+    let ring = event_loop.getattr("call_soon_threadsafe")?;
+    let partial = py.import("functools")?.getattr("partial")?;
+    Ok(Arc::new(Inbox {
+        arrived: Mutex::default(),
+        bell: Bell::Call(partial.call1((ring, called))?.unbind()),
+    }))
+}
+
+/// The inbox of the mailbox of a loop.
+fn inbox_of(shared: &Shared, identity: usize) -> Option<Arc<Inbox>> {
+    let mailboxes = shared.mailboxes.lock();
+    let mailbox = mailboxes.by_loop.get(&identity)?;
+    Some(mailbox.inbox.clone())
+}
+
+/// Whether the store's mailbox of this loop still has this inbox.
+fn holds(shared: &Shared, identity: usize, inbox: &Arc<Inbox>) -> bool {
+    inbox_of(shared, identity).is_some_and(|current| Arc::ptr_eq(&current, inbox))
+}
+
+/// Lets the running loop forget the descriptor of a mailbox that is gone.
+fn stop_watching(py: Python<'_>, descriptor: RawFd) -> PyResult<()> {
+    running_loop(py)?
+        .call_method1("remove_reader", (descriptor,))
+        .map(drop)
 }
 
 /// Hands the store what was submitted since the last turn of the loop.
@@ -283,18 +364,7 @@ fn post(py: Python<'_>, shared: &Shared, identity: usize) -> PyResult<()> {
 }
 
 /// Hands the answers that have arrived to their futures; called by the loop.
-fn deliver(store: &Bound<'_, Store>, identity: usize) -> PyResult<()> {
-    let py = store.py();
-    let shared = store.get().shared();
-    let Some(inbox) = shared
-        .mailboxes
-        .lock()
-        .by_loop
-        .get(&identity)
-        .map(|mailbox| mailbox.inbox.clone())
-    else {
-        return Ok(());
-    };
+fn deliver(py: Python<'_>, shared: &Shared, identity: usize, inbox: &Inbox) -> PyResult<()> {
     for (number, outcome) in inbox.take() {
         let waiting = shared
             .mailboxes
@@ -309,7 +379,7 @@ fn deliver(store: &Bound<'_, Store>, identity: usize) -> PyResult<()> {
             continue;
         };
         let future = future.bind(py);
-        let answer = store.get().answer(py, &request, outcome);
+        let answer = shared.answer(py, &request, outcome);
         let told = match answer {
             Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
             Err(error) => {
@@ -457,6 +527,13 @@ impl Flight {
     #[getter]
     fn future(&self, py: Python<'_>) -> Py<PyAny> {
         self.future.clone_ref(py)
+    }
+
+    /// The future leads back to here, through the task that awaits it: only the garbage collector ends that circle where
+    /// the loop was closed before the answer came.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.store)?;
+        visit.call(&self.future)
     }
 
     /// Takes the request back; True if it was never begun.

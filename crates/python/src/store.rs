@@ -10,10 +10,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use pyo3::types::PyList;
 use pyo3::types::iterator::PySendResult;
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::begun::{Begun, settle_first};
 use crate::errors::from_store;
-use crate::mailbox::{Flight, Mailboxes};
+use crate::mailbox::{Flight, Mailboxes, forget_closed};
 use crate::panics::caught;
 use crate::request::{PyRequest, answer};
 use crate::signals::{Signals, take_raised};
@@ -21,12 +22,55 @@ use crate::signals::{Signals, take_raised};
 /// What the binding keeps of an open store; the fork handlers know it too.
 pub struct Shared {
     engine: Arc<dyn mintkey_store::Store>,
+    /// The URL without its password.
+    address: String,
     pub mailboxes: Mutex<Mailboxes>,
 }
 
 impl Shared {
     pub fn engine(&self) -> &dyn mintkey_store::Store {
         &*self.engine
+    }
+
+    /// A store's answer as Python's: a value, or the exception.
+    pub fn answer<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+        result: Result<Reply, Error>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let operation = &request.operation;
+        let fail = |error: Error, key| {
+            let names = key_names(operation);
+            from_store(
+                py,
+                error.told(operation, key),
+                Some((&names.0, names.1.as_deref())),
+                Some(&self.address),
+            )
+        };
+        self.log_notices(py)?;
+        match result {
+            Ok(reply) => answer(py, reply, |place, error| {
+                let key = match operation {
+                    Operation::BatchWrite(batch) => batch.writes.get(place).and_then(Write::key),
+                    _ => None,
+                };
+                fail(error, key)
+            }),
+            Err(error) => Err(fail(error, operation.key())),
+        }
+    }
+
+    /// Logs what the engine has to report.
+    fn log_notices(&self, py: Python<'_>) -> PyResult<()> {
+        while let Some(notice) = self.engine.notice() {
+            let is_error = notice.severity == Severity::Error;
+            let engine = self.engine.capabilities().engine;
+            py.import("mintkey.stores")?
+                .call_method1("_log", (engine, is_error, notice.text))?;
+        }
+        Ok(())
     }
 
     /// Before a fork: the store gets ready, and no other thread is inside the mailboxes.
@@ -59,7 +103,6 @@ impl Shared {
 #[pyclass(frozen, module = "mintkey._core")]
 pub struct Store {
     shared: Arc<Shared>,
-    address: String,
 }
 
 #[pymethods]
@@ -71,16 +114,29 @@ impl Store {
         let address = engine.capabilities().address;
         let shared = Arc::new(Shared {
             engine,
+            address,
             mailboxes: Mutex::default(),
         });
         crate::fork::watch(&shared);
-        Ok(Self { shared, address })
+        Ok(Self { shared })
+    }
+
+    /// A store leads to the futures of its requests, these to their tasks, and the tasks back to the store.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A mailbox in use belongs to something that lives.
+        let mailboxes = self.shared.mailboxes.try_lock();
+        mailboxes.map_or(Ok(()), |mailboxes| mailboxes.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        let gone = std::mem::take(&mut *self.shared.mailboxes.lock());
+        drop(gone);
     }
 
     /// The URL without its password.
     #[getter]
     fn address(&self) -> &str {
-        &self.address
+        &self.shared.address
     }
 
     /// The engine's name.
@@ -108,7 +164,7 @@ impl Store {
             let result = py.detach(|| self.shared.engine.execute(&request.request, &Signals));
             // What a signal handler raised is told in any case, and does not live on into another call: the interrupted
             // part may be one of a batch, or none at all when the answer came in the same moment.
-            take_raised().map_or_else(|| self.answer(py, &request.request, result), Err)
+            take_raised().map_or_else(|| self.shared.answer(py, &request.request, result), Err)
         })
     }
 
@@ -139,7 +195,7 @@ impl Store {
                 matches!(&result, Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)));
             raised
                 .take_if(|_| interrupted)
-                .map_or_else(|| self.answer(py, request, result), Err)
+                .map_or_else(|| self.shared.answer(py, request, result), Err)
                 .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
         };
         let answers = requests.iter().zip(results).map(told).collect();
@@ -162,7 +218,8 @@ impl Store {
     /// Closes connections and ends threads, after what is running.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.shared.engine.close(&Signals));
-        self.log_notices(py)?;
+        forget_closed(py, &self.shared);
+        self.shared.log_notices(py)?;
         take_raised().map_or(Ok(()), Err)
     }
 }
@@ -207,46 +264,6 @@ pub fn drive<'py>(
 impl Store {
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    /// Logs what the engine has to report.
-    fn log_notices(&self, py: Python<'_>) -> PyResult<()> {
-        while let Some(notice) = self.shared.engine.notice() {
-            let is_error = notice.severity == Severity::Error;
-            py.import("mintkey.stores")?
-                .call_method1("_log", (self.engine(), is_error, notice.text))?;
-        }
-        Ok(())
-    }
-
-    /// A store's answer as Python's: a value, or the exception.
-    pub fn answer<'py>(
-        &self,
-        py: Python<'py>,
-        request: &Request,
-        result: Result<Reply, Error>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let operation = &request.operation;
-        let fail = |error: Error, key| {
-            let names = key_names(operation);
-            from_store(
-                py,
-                error.told(operation, key),
-                Some((&names.0, names.1.as_deref())),
-                Some(&self.address),
-            )
-        };
-        self.log_notices(py)?;
-        match result {
-            Ok(reply) => answer(py, reply, |place, error| {
-                let key = match operation {
-                    Operation::BatchWrite(batch) => batch.writes.get(place).and_then(Write::key),
-                    _ => None,
-                };
-                fail(error, key)
-            }),
-            Err(error) => Err(fail(error, operation.key())),
-        }
     }
 }
 
