@@ -13,16 +13,19 @@ import pytest
 
 from mintkey import Store, connect
 
-#: What every program of these tests begins with; `sys.argv[1]` is the store's address.
-#: Those are errors, but for what Python says of any fork beside a thread.
+#: Warnings are errors, except Python's warning about any fork of a process with threads.
 WARNINGS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
 
+#: What every program of these tests begins with; `sys.argv[1]` is the store's URL.
 PREAMBLE = """
-import asyncio, ctypes, multiprocessing, os, signal, sqlite3, sys, threading
+import asyncio, ctypes, logging, multiprocessing, os, signal, sqlite3, sys, threading
 import mintkey
 from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import *
+
+# `-X dev` reports each callback of an event loop that takes 100 ms. On a busy machine any callback may.
+logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing %s took"))
 
 # A shell starts what runs in the background with Ctrl-C ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
