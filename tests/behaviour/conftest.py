@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from mintkey import Store, connect, operations
+from mintkey import Model, ModelConfig, Store, connect, operations
+from mintkey.attributes import Attribute
 from mintkey.errors import ConfigurationError
 from mintkey.testing import FrozenClock, frozen
 
@@ -166,6 +167,21 @@ class Do:
 def do(request, store) -> Do:
     """The two worlds, on a fresh store."""
     return Do(blocking=request.param == "blocking")
+
+
+@pytest.fixture
+def raw() -> Callable[..., Any]:
+    """Makes a second model of a table, with other attributes than its model: it writes rows as another program does."""
+
+    def make(model: Any, **attributes: Attribute[Any]) -> Any:
+        schema = model.__mintkey_schema__
+        keys = {
+            name: type(schema.attributes[name])(partition_key=name == schema.partition, sort_key=name == schema.sort)
+            for name in schema.keys
+        }
+        return type("Raw", (Model,), {"model_config": ModelConfig(table=schema.table), **keys, **attributes})
+
+    return make
 
 
 @pytest.fixture

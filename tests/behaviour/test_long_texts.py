@@ -34,20 +34,6 @@ class Large(Model):
     text = CompressedAttribute(max_size=2_000)
 
 
-class Raw(Model):
-    model_config = ModelConfig(table="texts")
-    pk = StringAttribute(partition_key=True)
-    sk = NumberAttribute(sort_key=True)
-    text = BinaryAttribute()
-
-
-class Written(Model):
-    model_config = ModelConfig(table="texts")
-    pk = StringAttribute(partition_key=True)
-    sk = NumberAttribute(sort_key=True)
-    text = StringAttribute()
-
-
 class Inside(Model):
     model_config = ModelConfig(abstract=True)
     text = CompressedAttribute()
@@ -130,16 +116,24 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("stored", BOMBS.values(), ids=BOMBS)
-async def test_forged_bytes_are_refused(do, stored):
-    await do.save(Raw(pk="a", sk=1, text=stored))
+async def test_forged_bytes_are_refused(do, raw, stored):
+    await do.save(raw(Large, text=BinaryAttribute())(pk="a", sk=1, text=stored))
     with pytest.raises(InvalidValue, match=r'Small \("a", 1\): Small\.text'):
         await do.get(Small, pk="a", sk=1)
 
 
-async def test_the_limit_holds_for_what_pydynox_stored(do):
-    await do.save(Written(pk="a", sk=1, text="GZIP:" + base64.b64encode(gzip.compress(b"x" * 1_000)).decode()))
+async def test_the_limit_holds_for_what_pydynox_stored(do, raw):
+    await do.save(
+        raw(Large, text=StringAttribute())(
+            pk="a", sk=1, text="GZIP:" + base64.b64encode(gzip.compress(b"x" * 1_000)).decode()
+        )
+    )
     assert (await do.get(Small, pk="a", sk=1)).text == "x" * 1_000
-    await do.save(Written(pk="a", sk=1, text="GZIP:" + base64.b64encode(gzip.compress(b"x" * 1_001)).decode()))
+    await do.save(
+        raw(Large, text=StringAttribute())(
+            pk="a", sk=1, text="GZIP:" + base64.b64encode(gzip.compress(b"x" * 1_001)).decode()
+        )
+    )
     with pytest.raises(InvalidValue, match="max_size=1000"):
         await do.get(Small, pk="a", sk=1)
 
