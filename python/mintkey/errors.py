@@ -190,6 +190,8 @@ CONVERSION_ERRORS = (TypeError, ValueError, ArithmeticError, RuntimeError)
 
 #: The characters of a value that a message shows; of the text of another exception; of one of this package.
 _SHOWN, _SHOWN_CAUSE, _SHOWN_ERROR = 80, 200, 400
+#: Python refuses to write longer integers in decimal.
+_SHOWN_BITS = 1024
 _elements = reprlib.Repr()
 _elements.maxlevel = 3
 _elements.maxlist = _elements.maxtuple = _elements.maxdict = _elements.maxset = _elements.maxfrozenset = 8
@@ -207,6 +209,8 @@ def shortened(value: object) -> str:
             return _start(repr(str.__getitem__(value, slice(_SHOWN))), str.__len__(value), "characters")
         if isinstance(value, bytes):
             return _start(repr(bytes.__getitem__(value, slice(_SHOWN))), bytes.__len__(value), "bytes")
+        if isinstance(value, int) and int.bit_length(value) > _SHOWN_BITS:
+            return f"<an int of {int.bit_length(value):,} bits>"
         text = _elements.repr(value)
         if len(text) <= _SHOWN:
             return text

@@ -146,7 +146,7 @@ def name_of(strategy: str | AutoGenerate | Auto) -> str:
     if isinstance(strategy, AutoGenerate):
         return strategy.value
     if not isinstance(strategy, Auto):
-        return str(strategy)
+        return strategy if isinstance(strategy, str) else shortened(strategy)
     if strategy.strategy is None:
         raise ConfigurationError(
             f"strategy={shortened(strategy)} is a function, and a field's strategy has a name: "

@@ -82,6 +82,11 @@ def _overridden(field: type, method: str) -> bool:
     return any(method in vars(base) for base in field.__mro__ if base.__module__ != __name__)
 
 
+def _type_name(kind: Any) -> str:
+    """The name of a type for a message; the caller may have passed something that is not a type."""
+    return kind.__name__ if isinstance(kind, type) else shortened(kind)
+
+
 class Field(Attribute[T]):
     """A named value of a model.
 
@@ -162,7 +167,7 @@ class Field(Attribute[T]):
         role = role or (None if self.sorted_within is None else "sorted")
         if role is not None and self.key_kind is None:
             raise self._refuse(
-                f"values of type {self.type.__name__} cannot be {role}; "
+                f"values of type {_type_name(self.type)} cannot be {role}; "
                 "those of type str, int, float, Decimal, bytes, datetime, date, time and uuid.UUID can"
             )
         most = self.max_length
@@ -170,7 +175,7 @@ class Field(Attribute[T]):
             if isinstance(most, bool) or not isinstance(most, int) or most < 1:
                 raise self._refuse(f"max_length={shortened(most)} is no whole number of at least 1")
             if self.type not in _MEASURED:
-                raise self._refuse(f"values of type {self.type.__name__} have no length for max_length= to limit")
+                raise self._refuse(f"values of type {_type_name(self.type)} have no length for max_length= to limit")
         for method in ("is_valid", "on_save", "get_new_auto_key_value"):
             if inspect.iscoroutinefunction(getattr(self, method, None)):
                 raise self._refuse(f"{method}() is called while a value is made or saved, and cannot be `async def`")
@@ -199,7 +204,7 @@ class Field(Attribute[T]):
 
     def __getitem__(self, step: str | int) -> Path:
         if self.type not in {list, tuple, dict}:
-            raise TypeError(f"{self._label} is of type {self.type.__name__}, which has no elements to name")
+            raise TypeError(f"{self._label} is of type {_type_name(self.type)}, which has no elements to name")
         return self._inside(step)
 
     # Validation and the news of a write.
@@ -423,7 +428,7 @@ class AutoFieldMixin(Field[T]):
             )
         if self.type is not str and not self._made:
             raise self._refuse(
-                f"the strategy {name_of(self.strategy)!r} makes text, which type={self.type.__name__} does not hold"
+                f"the strategy {name_of(self.strategy)!r} makes text, which type={_type_name(self.type)} does not hold"
             )
         super().check_declaration()
 

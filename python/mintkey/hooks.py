@@ -1,4 +1,4 @@
-"""Hooks: methods of a model that run around its operations.
+"""Hooks: methods of a model that run before or after its operations.
 
 ::
 
@@ -9,8 +9,9 @@
         def build_key(self) -> None:
             self.sk = f"LOG#{self.created_at}"
 
-Several hooks of a kind run in the order of their definition, those of a base class first; a method that a
-subclass overrides runs once, in its place. A hook may be `async def`; a blocking call then refuses to start.
+Several hooks of one kind run in the order of their definition, those of a base class first. If a subclass overrides
+a hook, the override runs once, in the position of the original. A hook can be `async def`; blocking calls of the model
+then raise `ConfigurationError` before any hook runs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from mintkey.errors import ConfigurationError
+from mintkey.errors import ConfigurationError, shortened
 
 __all__ = [
     "after_delete",
@@ -44,9 +45,13 @@ def _hook(kind: HookKind) -> Callable[[F], F]:
     def mark(method: F) -> F:
         function: object = method
         if not inspect.isfunction(function):
-            raise ConfigurationError(f"@{kind} goes directly on a method, without parentheses, not on {method!r}")
+            raise ConfigurationError(
+                f"@{kind} decorates a method, without parentheses, and directly: it cannot decorate {shortened(method)}"
+            )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise ConfigurationError(f"@{kind}: {function.__qualname__} yields, so it would never run; drop the yield")
+            raise ConfigurationError(
+                f"@{kind}: {function.__qualname__} is a generator, which would never run: remove the yield"
+            )
         setattr(method, _MARK, (*getattr(method, _MARK, ()), kind))
         return method
 
@@ -56,24 +61,24 @@ def _hook(kind: HookKind) -> Callable[[F], F]:
 
 before_save = _hook("before_save")
 before_save.__doc__ = (
-    """Run before an item is saved; reading an unminted attribute mints it. An exception stops the save."""
+    """Run before an item is saved. Reading an attribute without a value generates it. An exception cancels the save."""
 )
 after_save = _hook("after_save")
-after_save.__doc__ = """Run after an item was saved."""
+after_save.__doc__ = """Run after an item is saved."""
 before_delete = _hook("before_delete")
-before_delete.__doc__ = """Run before an item is deleted. An exception stops the delete."""
+before_delete.__doc__ = """Run before an item is deleted. An exception cancels the delete."""
 after_delete = _hook("after_delete")
-after_delete.__doc__ = """Run after an item was deleted."""
+after_delete.__doc__ = """Run after an item is deleted."""
 before_update = _hook("before_update")
-before_update.__doc__ = """Run before `update()`. An exception stops the update."""
+before_update.__doc__ = """Run before `update()`. An exception cancels the update."""
 after_update = _hook("after_update")
 after_update.__doc__ = """Run after `update()`."""
 after_load = _hook("after_load")
-after_load.__doc__ = """Run after an item was read: by get, query, scan or refresh."""
+after_load.__doc__ = """Run after an item is loaded by get, batch_get, query, scan or refresh."""
 
 
 class Hooks:
-    """The hooks of one model: for each kind the names of its methods, in the order they run."""
+    """The hooks of one model: the names of the methods of each kind, in the order in which they run."""
 
     __slots__ = ("_asynchronous", "_names", "any_asynchronous")
 
@@ -89,13 +94,13 @@ class Hooks:
             kind: next((name for name in found if inspect.iscoroutinefunction(getattr(model, name))), None)
             for kind, found in names.items()
         }
-        #: Whether any hook at all is an `async def`.
+        #: Whether any hook is `async def`.
         self.any_asynchronous = any(self._asynchronous.values())
 
     def of(self, kind: HookKind) -> tuple[str, ...]:
-        """The names of the methods that are hooks of this kind."""
+        """Return the names of the hooks of this kind."""
         return self._names[kind]
 
     def asynchronous(self, *kinds: HookKind) -> str | None:
-        """The name of an `async def` hook of one of these kinds, if there is one."""
+        """Return the name of an `async def` hook of one of these kinds, or None."""
         return next((name for kind in kinds if (name := self._asynchronous[kind]) is not None), None)

@@ -1,4 +1,4 @@
-"""Indexes: other orders in which a model's items can be read.
+"""Indexes: queries of a model by other attributes than its key.
 
 ::
 
@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from mintkey.conditions import Condition
+from mintkey.errors import ConfigurationError, shortened
 
 if TYPE_CHECKING:
     from mintkey.queries import Result
@@ -26,7 +27,7 @@ M = TypeVar("M")
 
 
 class IndexAccess(Generic[M]):
-    """What `Order.by_status` is: the queries of a model by one index."""
+    """The value of `Order.by_status`: queries of a model by one index."""
 
     __slots__ = ("_model", "name")
 
@@ -43,7 +44,7 @@ class IndexAccess(Generic[M]):
         consistent: bool = False,
         **equal: Any,
     ) -> Result[M]:
-        """The items under a key of the index, like `Model.query(…, index=name)`, whose arguments are told there."""
+        """Return the items with one key of the index. Same parameters as `Model.query(…, index=name)`."""
         found: Result[M] = self._model.query(
             *conditions,
             index=self.name,
@@ -64,7 +65,7 @@ class IndexAccess(Generic[M]):
         consistent: bool = False,
         **equal: Any,
     ) -> Result[M]:
-        """Like `query()`, for `async for`."""
+        """Async version of `query()`, for `async for`."""
         found: Result[M] = self._model.aquery(
             *conditions,
             index=self.name,
@@ -77,11 +78,11 @@ class IndexAccess(Generic[M]):
         return found
 
     def count(self, *conditions: Condition, consistent: bool = False, **equal: Any) -> int:
-        """How many items there are under a key of the index."""
+        """Return the number of items with one key of the index."""
         return self.query(*conditions, consistent=consistent, **equal).count()
 
     async def acount(self, *conditions: Condition, consistent: bool = False, **equal: Any) -> int:
-        """Like `count()`, awaited."""
+        """Async version of `count()`."""
         return await self.query(*conditions, consistent=consistent, **equal).acount()
 
     def __repr__(self) -> str:
@@ -89,14 +90,18 @@ class IndexAccess(Generic[M]):
 
 
 class Index:
-    """An index of a model. Items without one of its attributes are not in it.
+    """An index of a model. It does not contain items that have no value for one of its key attributes.
 
     Args:
-        partition_key: the attribute that is looked up for equality.
-        sort_key: the attribute that orders the items; among equal ones the order is unspecified.
-        projection: what a read by the index gives: `"all"`, the `"keys"` alone, or these attributes and the keys.
-        local: shares the table's partition key; on DynamoDB the only kind that reads consistently, and one that is
-            made together with the table.
+        partition_key: the name of the attribute that queries compare for equality.
+        sort_key: the name of the attribute that orders the items. The order among equal values is unspecified.
+        projection: the attributes that the index contains: `"all"`, only the `"keys"`, or the keys and these names.
+        local: the index has the partition key of the table. On DynamoDB (a local secondary index), only such an index
+            supports consistent reads, and it is created together with the table.
+
+    Raises:
+        ConfigurationError: a name is not text, or `projection=` is not a list. Names that the model does not have are
+            reported when the class is defined.
     """
 
     def __init__(
@@ -107,6 +112,11 @@ class Index:
         *,
         local: bool = False,
     ) -> None:
+        for parameter, value in (("partition_key", partition_key), ("sort_key", sort_key)):
+            if not isinstance(value, str) and not (value is None and parameter == "sort_key"):
+                raise ConfigurationError(f"Index: {parameter}= takes the name of an attribute, not {shortened(value)}")
+        if not isinstance(projection, Iterable):
+            raise ConfigurationError(f"Index: projection= takes 'all', 'keys' or names, not {shortened(projection)}")
         self.partition_key = partition_key
         self.sort_key = sort_key
         self.projection = projection if isinstance(projection, str) else tuple(projection)
@@ -120,7 +130,7 @@ class Index:
         return IndexAccess(owner, self.name)
 
     def projected(self) -> tuple[str, ...] | None:
-        """The attributes beside the keys; None for all."""
+        """Return the projected attributes except the keys; None for all."""
         if self.projection == "all":
             return None
         return () if self.projection == "keys" else tuple(self.projection)

@@ -1,4 +1,4 @@
-"""Loading: instances out of stored items, without holding more decompressed text than a page may."""
+"""Loading: instances of stored items, with a limit on the memory of decompressed texts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["load", "made", "run_load_hooks"]
 
 M = TypeVar("M")
 
-#: The bytes of decompressed texts that the instances of one page hold together, but for the last of them.
+#: The maximum size of the decompressed texts of one page in bytes, not counting its last instance.
 _MOST_DECOMPRESSED = 64 << 20
 
 
 def load(
     schema: Schema, items: list[_core.Item | None], make: Callable[[_core.Item], M]
 ) -> Operation[tuple[list[M | None], list[_core.Item | None]]]:
-    """Make instances of stored items, with their `after_load` hooks; gives them, and the items that are left to make.
+    """Load stored items and run their `after_load` hooks; return the instances and the items that are left.
 
-    Some are left where long texts would take more memory than a page may.
+    Items are left when the decompressed texts of the page reach the limit.
     """
     instances = made(schema, items, make)
     yield from run_load_hooks(schema, instances)
@@ -33,7 +33,7 @@ def load(
 
 
 def run_load_hooks(schema: Schema, instances: Iterable[Any]) -> Operation[None]:
-    """Run the hooks of instances that were read; None stands for an item that is not there."""
+    """Run the `after_load` hooks of loaded instances. None stands for a missing item."""
     if schema.hooks.of("after_load"):
         for instance in instances:
             if instance is not None:
@@ -41,7 +41,7 @@ def run_load_hooks(schema: Schema, instances: Iterable[Any]) -> Operation[None]:
 
 
 def made(schema: Schema, items: list[_core.Item | None], make: Callable[[_core.Item], M]) -> list[M | None]:
-    """Instances of the first of these items: of all, unless their decompressed texts fill the memory of a page."""
+    """Load the items, or only the first of them if their decompressed texts reach the limit of a page."""
     if not schema.decompresses:
         return [None if item is None else make(item) for item in items]
     instances: list[M | None] = []

@@ -1,4 +1,4 @@
-"""Minting: when values come into being, and from which instant."""
+"""Minting: generating the values of one save, all from one clock reading."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mintkey.schema import Mint, Schema
 
 
 class Saving:
-    """One save while its hooks run: mints all that is unminted, at once, the first time one of it is needed."""
+    """One save while its hooks run. The first read of an attribute without a value generates all such values."""
 
     __slots__ = ("_minted", "at", "exposed", "schema", "unminted", "values")
 
@@ -18,13 +18,13 @@ class Saving:
         self.schema = schema
         self.values = values
         self.unminted = {name for name in schema.minted_names if values.get(name) is None}
-        #: Whether a hook has seen a minted value, so that minting it again would tear the item apart.
+        #: Whether a hook has read a generated value. Generating it again could contradict values built from it.
         self.exposed = False
         self._minted: dict[str, Any] | None = None if new else {}
         self.at: int | None = None
 
     def read(self, name: str) -> Any:
-        """The value of an absent attribute that a hook reads."""
+        """Return the value of an absent attribute that a hook reads."""
         if name not in self.schema.minted_names or self._minted == {}:
             return None
         self.exposed = True
@@ -32,7 +32,7 @@ class Saving:
         return self.values.get(name)
 
     def instant(self) -> int:
-        """The moment of this save, in ms since 1970; the first need of it mints."""
+        """Return the instant of this save in ms since 1970. The first call generates the missing values."""
         if self.at is None:
             self.mint()
         if self.at is None:
@@ -40,7 +40,7 @@ class Saving:
         return self.at
 
     def mint(self) -> dict[str, Any]:
-        """Mint what is absent, from one clock reading; gives what was minted in this save so far."""
+        """Generate the missing values from one clock reading; return all values generated in this save."""
         values = self.values
         if self._minted is None:
             wanted = [mint for mint in self.schema.minted if values.get(mint.name) is None]
@@ -57,7 +57,7 @@ class Saving:
                     if value is not None:
                         minted[mint.name] = values[mint.name] = value
         else:
-            # A hook that took a minted value away gets the same one again: one save has one instant.
+            # A hook removed a generated value: it gets the same value again, because one save has one instant.
             for name, value in self._minted.items():
                 if values.get(name) is None:
                     values[name] = value
@@ -65,7 +65,7 @@ class Saving:
 
 
 def minted_now(mints: Iterable[Mint], at: int | None) -> dict[str, Any]:
-    """Values of `on_update` strategies, all from one clock reading; timestamps tell the instant `at` if it is given."""
+    """Generate the values of `on_update` strategies from one clock reading, timestamps from `at` (ms) if given."""
     mints = tuple(mints)
     strategies = tuple(mint.auto.strategy for mint in mints if mint.auto.strategy is not None)
     minted: dict[str, Any] = {}

@@ -146,7 +146,7 @@ class Model(Tabled):
             object.__delattr__(self, name)
 
     def __repr__(self) -> str:
-        shown = (f"{name}={value!r}" for name, value in self.to_dict().items())
+        shown = (f"{name}={_shown(value)}" for name, value in self.to_dict().items())
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:
@@ -682,6 +682,13 @@ class Model(Tabled):
     async def aextend_ttl(self, until: datetime) -> None:
         """Like `extend_ttl()`, awaited."""
         await self.aupdate(skip_hooks=True, **self._extension(until))
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a value's own `repr`, or an integer that Python does not write in decimal
+        return shortened(value)
 
 
 def _check_sync(schema: Schema, skip_hooks: bool, *kinds: Any) -> None:

@@ -444,13 +444,13 @@ class Result(Generic[M]):
             return self._slice(*(None if part is None else self._place(part) for part in (at.start, at.stop, at.step)))
         at = self._place(at)
         if at < 0:
-            raise ValueError("a result is not indexed from its end; read it in the other direction")
+            raise InvalidValue(f"{self._schema.model}: a result has no negative indexes: use descending=True instead")
         if self._kept is not None:
             return self._kept[at]
         if self._limit is None or at < self._limit:
             for instance in self._but(offset=self._offset + at, limit=1):
                 return instance
-        raise IndexError(f"the result has no item {at}")
+        raise IndexError(f"{self._schema.model}: the result has no item {shortened(at)}")
 
     def _place(self, at: object) -> int:
         try:
@@ -463,7 +463,7 @@ class Result(Generic[M]):
     def _slice(self, start: int | None, stop: int | None, step: int | None) -> Result[M]:
         start = start or 0
         if start < 0 or (stop is not None and stop < 0) or step not in {None, 1}:
-            raise ValueError("a result is sliced from its beginning, without a step")
+            raise InvalidValue(f"{self._schema.model}: a slice of a result has no negative index and no step")
         limit = self._limit
         if limit is not None:
             limit = max(0, limit - start)

@@ -1,4 +1,4 @@
-"""Tables: what a model does with the table that it keeps its items in."""
+"""Tables: methods of a model that create, check and delete its table."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ __all__ = ["Tabled"]
 
 
 class Tabled:
-    """A class whose items lie in a table of a store."""
+    """The table methods of a model."""
 
     __mintkey_schema__: ClassVar[Schema] = cast("Schema", NoSchema())
 
     @classmethod
     def create_table(cls) -> None:
-        """Make the table and its indexes, or add what they lack. SQLite and Redis do so at the first use, too."""
+        """Create the table and its indexes, or add missing indexes. SQLite and Redis also do so on first use."""
         schema = cls.__mintkey_schema__
         store_of(schema).run(operations.create_table(schema))
 
     @classmethod
     async def acreate_table(cls) -> None:
-        """Like `create_table()`, awaited."""
+        """Async version of `create_table()`."""
         schema = cls.__mintkey_schema__
         await store_of(schema).arun(operations.create_table(schema))
 
     @classmethod
     def table_exists(cls) -> bool:
-        """Whether the table is there."""
+        """Return whether the table exists."""
         schema = cls.__mintkey_schema__
         return store_of(schema).run(operations.table_exists(schema))
 
     @classmethod
     async def atable_exists(cls) -> bool:
-        """Like `table_exists()`, awaited."""
+        """Async version of `table_exists()`."""
         schema = cls.__mintkey_schema__
         return await store_of(schema).arun(operations.table_exists(schema))
 
     @classmethod
     def delete_table(cls) -> None:
-        """Drop the table with all its items; one that is not there counts as dropped."""
+        """Delete the table and all its items. A missing table is not an error."""
         schema = cls.__mintkey_schema__
         store_of(schema).run(operations.delete_table(schema))
 
     @classmethod
     async def adelete_table(cls) -> None:
-        """Like `delete_table()`, awaited."""
+        """Async version of `delete_table()`."""
         schema = cls.__mintkey_schema__
         await store_of(schema).arun(operations.delete_table(schema))

@@ -1,4 +1,4 @@
-"""For tests: a clock that stands still, and ids that repeat.
+"""For tests: a frozen clock, and IDs that repeat from run to run.
 
 >>> from mintkey.generators import iso8601, ulid
 >>> with frozen("2024-01-01T00:00:00Z", seed=1) as clock:
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mintkey._core import freeze, move_clock, now_ms, thaw
 from mintkey.attributes import parse_iso
-from mintkey.errors import shortened
+from mintkey.errors import InvalidValue, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,12 +29,14 @@ __all__ = ["FrozenClock", "frozen"]
 _F = TypeVar("_F", bound="Callable[..., Any]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
-#: About as many days as there are from the year 1 to 9999.
+#: Larger seeds are hashed in hexadecimal.
+_DECIMAL_BITS = 1024
+#: The longest time range between two dates in the years 1 to 9999, approximately.
 _LONGEST = timedelta(days=3_652_058)
 
 
 def _span(name: str, span: timedelta | float) -> int:
-    """Return a span in microseconds."""
+    """Return a time range in microseconds."""
     if isinstance(span, bool) or not isinstance(span, (timedelta, int, float)):
         raise TypeError(f"{name}={shortened(span)} is neither a timedelta nor seconds")
     try:
@@ -42,12 +44,12 @@ def _span(name: str, span: timedelta | float) -> int:
     except (OverflowError, ValueError):  # NaN is a ValueError
         made = timedelta.max
     if abs(made) > _LONGEST:
-        raise ValueError(f"{name}={shortened(span)} leads beyond the years 1 to 9999")
+        raise InvalidValue(f"{name}={shortened(span)} leads beyond the years 1 to 9999")
     return made // _MICROSECOND
 
 
 def _microseconds(time: datetime | str | float) -> int:
-    """Return a time in microseconds since the Unix epoch; a naive one is taken as UTC."""
+    """Return a time in microseconds since the Unix epoch. A naive datetime is UTC."""
     if isinstance(time, str):
         time = parse_iso(time)
     if isinstance(time, datetime):
@@ -59,7 +61,7 @@ def _microseconds(time: datetime | str | float) -> int:
 
 
 class FrozenClock:
-    """The clock of a :class:`frozen` block; it moves only when told."""
+    """The clock of a :class:`frozen` block. It moves only by `advance()` and `set()`."""
 
     __slots__ = ("_block",)
 
@@ -67,58 +69,59 @@ class FrozenClock:
         self._block = block
 
     def advance(self, by: float | timedelta) -> None:
-        """Let time pass: seconds or a timedelta. A negative span steps the clock back.
+        """Move the clock by seconds or a timedelta. A negative value steps the clock back.
 
         Raises:
-            TypeError: it is neither of them.
-            ValueError: the block has ended, or the span is longer than any between two dates.
+            TypeError: `by` is neither a number nor a timedelta.
+            InvalidValue: no date in the years 1 to 9999 is that far from another.
+            ValueError: the block has ended.
         """
         move_clock(self._block, _span("by", by))
 
     def set(self, time: datetime | str | float) -> None:
-        """Set the clock: a datetime (naive is UTC), ISO 8601 text or seconds since the Unix epoch.
+        """Set the clock to a datetime (a naive one is UTC), ISO 8601 text or seconds since the Unix epoch.
 
         Raises:
-            TypeError: it is none of them.
-            ValueError: the block has ended, or the text or the number is no time.
+            TypeError: `time` is none of these.
+            ValueError: the block has ended, or the text or the number is not a valid time.
         """
         move_clock(self._block, 0, _microseconds(time))
 
     @property
     def time(self) -> datetime:
-        """Where the clock stands, in UTC."""
+        """The current time of the clock, in UTC."""
         return _EPOCH + timedelta(microseconds=move_clock(self._block, 0))
 
 
 def _seed_bytes(seed: int | str | bytes) -> bytes:
-    from hashlib import sha256  # only blocks with a seed pay for it
+    from hashlib import sha256  # loaded only for blocks with a seed
 
     if isinstance(seed, bool) or not isinstance(seed, (int, str, bytes)):
-        raise TypeError(f"seed={shortened(seed)} is no int, str or bytes, and may not repeat")
-    # The type is part of what is hashed, so that 1 and "1" differ.
-    return sha256(repr(seed).encode()).digest()
+        raise TypeError(f"seed={shortened(seed)} is not an int, str or bytes")
+    # `repr` keeps 1 and "1" apart. Python does not write very large integers in decimal.
+    text = f"{seed:#x}" if isinstance(seed, int) and seed.bit_length() > _DECIMAL_BITS else repr(seed)
+    return sha256(text.encode()).digest()
 
 
 class frozen:  # noqa: N801  used like a function
-    """Stop the clock that mints ids and timestamps and expires items, for the whole process.
+    """Freeze the clock of IDs, timestamps and expiry for the whole process.
 
-    A context manager (also around ``await``) and a decorator of functions, sync or async, but not of
-    generators, which would leave the clock stopped between their values, nor of classes. Blocks nest:
-    the innermost one rules; when it ends, the outer clock stands where it stood. Ids made in a block
-    are ordered among themselves only.
+    It is a context manager (use ``async with`` around ``await``, or ``with``) and a decorator of functions and
+    coroutine functions. It does not decorate generators, because the clock would stay frozen between their values, nor
+    classes. Blocks can be nested: the innermost block sets the clock, and the outer clock continues at its own time.
+    IDs of one block are in order among themselves only.
 
     Args:
-        time: where the clock stands: a datetime (naive is UTC), ISO 8601 text, or seconds since
-            the Unix epoch; now, by default.
-        seed: makes randomness repeat: the same seed and the same calls give the same ids.
-            A forked child goes on with a stream of its own, derived from the seed and the number
-            of the fork.
+        time: the time of the clock: a datetime (a naive one is UTC), ISO 8601 text, or seconds since
+            the Unix epoch; by default the current time.
+        seed: makes random values repeat: the same seed and the same calls generate the same IDs. The random values
+            of a forked child depend on the seed and the number of the fork.
 
     Raises:
-        TypeError: a time or a seed that is none of these, or something to decorate that is no function.
-        ValueError: a text or a number that is no time.
-        ConfigurationError: within the block, when SNOWFLAKE or XID run out of values instead of
-            waiting for a clock that stands still.
+        TypeError: a time or a seed has none of these types, or the decorated object is not a function.
+        ValueError: a text or a number is not a valid time.
+        ConfigurationError: in the block, if all SNOWFLAKE or XID values of the frozen time are used. Outside of a
+            block such a call waits for the clock.
     """
 
     __slots__ = ("_blocks", "_seed", "_time")
@@ -164,13 +167,13 @@ class frozen:  # noqa: N801  used like a function
         if isinstance(function, type):
             raise TypeError(f"frozen() does not decorate the class {function.__name__}: decorate its methods")
         if not callable(function):
-            raise TypeError(f"frozen() decorates functions, not {function!r}; @classmethod goes above it")
-        # An object may be called like a function.
+            raise TypeError(f"frozen() decorates functions, not {shortened(function)}: put @classmethod above it")
+        # An object with `__call__` can be decorated like a function.
         bodies = (function, type(function).__call__)
         if any(isgeneratorfunction(body) or isasyncgenfunction(body) for body in bodies):
             raise TypeError(
-                f"frozen() does not decorate the generator {function!r}, which would leave the clock stopped between "
-                "its values: write `with frozen(…):` inside it"
+                f"frozen() does not decorate the generator {shortened(function)}: the clock would stay frozen between "
+                "its values. Write `with frozen(…):` in its body"
             )
         if any(map(iscoroutinefunction, bodies)):
 

@@ -123,7 +123,7 @@ async def test_times_have_spans_by_when_they_were_minted(do, clock):
     half = tuple(time - timedelta(milliseconds=500) for time in span)
     found = await do.all(do.query(Ticket, Ticket.until.minted_between(*half), pk="a"))
     assert [ticket.number for ticket in found] == [1, 2]
-    with pytest.raises(InvalidValue, match=r"Ticket\.until: minted_between\(\): no second begins"):
+    with pytest.raises(InvalidValue, match=r"Ticket\.until: minted_between\(\): no second starts"):
         Ticket.until.minted_between(START, START + timedelta(milliseconds=400))
 
 
@@ -148,7 +148,7 @@ async def test_a_day_belongs_to_the_span_in_which_it_begins(do, clock):
     assert await found(Visit.day, 24, 49) == [24, 47, 48]
     assert await found(Visit.due, -1, 23) == [0, 15]
     assert await found(Visit.due, 23, 47) == [23, 24]
-    with pytest.raises(InvalidValue, match=r"Visit\.day: minted_between\(\): no day begins between .* whole days"):
+    with pytest.raises(InvalidValue, match=r"Visit\.day: minted_between\(\): no day starts between .* whole days"):
         await found(Visit.day, 10, 11)
 
 
@@ -157,10 +157,10 @@ async def test_a_day_belongs_to_the_span_in_which_it_begins(do, clock):
     [
         (START, START, "no ulid can be minted in this span"),
         (START, START - timedelta(1), "it ends before it begins"),
-        ("2024-01-01", START, "start='2024-01-01' is no datetime; datetime.fromisoformat"),
-        (START, None, "end=None is no datetime"),
-        (date(2024, 1, 1), START, "is no datetime"),
-        (0, 1, "start=0 is no datetime"),
+        ("2024-01-01", START, "start='2024-01-01' is not a datetime: use datetime.fromisoformat"),
+        (START, None, "end=None is not a datetime"),
+        (date(2024, 1, 1), START, "is not a datetime"),
+        (0, 1, "start=0 is not a datetime"),
     ],
 )
 def test_what_is_no_span_is_refused_by_name(start, end, match):

@@ -140,11 +140,11 @@ def test_what_would_not_be_frozen_is_refused() -> None:
             yield epoch_ms()
 
     for generator in (values, later, Values(), partial(values)):
-        with pytest.raises(TypeError, match=r"generator .* write `with frozen\(…\):` inside it"):
+        with pytest.raises(TypeError, match=r"generator .* Write `with frozen\(…\):` in its body"):
             frozen(START)(generator)
     with pytest.raises(TypeError, match="the class Values: decorate its methods"):
         frozen(START)(Values)
-    with pytest.raises(TypeError, match="@classmethod goes above it"):
+    with pytest.raises(TypeError, match="put @classmethod above it"):
         frozen(START)(classmethod(epoch_ms))  # type: ignore[type-var,arg-type]
     with pytest.raises(TypeError, match="time=<function"):
         frozen(test_time_stands_still_until_it_is_moved)  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def test_what_is_no_time_is_told() -> None:
                 clock.advance(text)  # type: ignore[arg-type]
         assert epoch_ms() == START_MS
     for seed in (1.5, object(), True):
-        with pytest.raises(TypeError, match=r"seed=.* is no int, str or bytes"):
+        with pytest.raises(TypeError, match=r"seed=.* is not an int, str or bytes"):
             frozen(START, seed=seed)  # type: ignore[arg-type]
 
 

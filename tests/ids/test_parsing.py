@@ -105,9 +105,9 @@ def test_what_is_none_is_refused_with_position_and_reason(text: str | int, kind:
 def test_what_is_no_text_is_a_type_error() -> None:
     wrongs: tuple[Any, ...] = (None, 1.5, b"01ARZ3NDEKTSV4RRFFQ69G5FAV", True, [], Decimal(1704067200))
     for wrong in wrongs:
-        with pytest.raises(TypeError, match="an id is a str"):
+        with pytest.raises(TypeError, match=r"an (ID|id) is a str"):
             parse(wrong)
-        with pytest.raises(TypeError, match="reads a text"):
+        with pytest.raises(TypeError, match="takes text"):
             candidates(wrong)
 
 
@@ -209,9 +209,9 @@ def test_a_span_without_a_tick_is_refused() -> None:
     with pytest.raises(ValueError, match="function"):
         bounds(auto(list), start, start + timedelta(days=1))
     for wrong in ("2024-01-01", None, 0, start.date()):
-        with pytest.raises(TypeError, match=r"start=.* is no datetime"):
+        with pytest.raises(TypeError, match=r"start=.* is not a datetime"):
             bounds("ulid", wrong, start)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match=r"end=.* is no datetime"):
+        with pytest.raises(TypeError, match=r"end=.* is not a datetime"):
             bounds("ulid", start, wrong)  # type: ignore[arg-type]
 
 

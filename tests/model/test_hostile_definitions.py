@@ -6,23 +6,28 @@ import enum
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from mintkey import Model, ModelConfig, auto, connect
+from mintkey import Model, ModelConfig, auto, connect, generators
 from mintkey.attributes import (
     CompressedAttribute,
     EnumAttribute,
     ExpiresIn,
+    ListAttribute,
     NumberAttribute,
     StringAttribute,
     VersionAttribute,
 )
-from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.errors import ConfigurationError, InvalidId, InvalidValue
 from mintkey.fields import AutoKeyField, Field, KeyField, SortedField
+from mintkey.hooks import before_save
 from mintkey.indexes import Index
+from mintkey.rate_limit import AdaptiveRate, FixedRate
+from mintkey.testing import frozen
 
 HALF = "a\ud800"
 HUGE = 10**30
@@ -131,6 +136,95 @@ def test_a_version_is_a_count():
             with pytest.raises(InvalidValue, match=r"Counted\.version"):
                 Counted(pk="a", version=wrong).save()
         assert Counted.count() == 0
+
+
+class Huge(Model):
+    pk = StringAttribute(partition_key=True)
+    n = NumberAttribute()
+    things = ListAttribute()
+
+
+TOO_LARGE: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
+    "auto size": (ConfigurationError, lambda huge: auto("nanoid", size=huge)),
+    "auto length": (ConfigurationError, lambda huge: auto("cuid2", length=huge)),
+    "auto digits": (ConfigurationError, lambda huge: auto("uuid4", length=huge)),
+    "auto node": (ConfigurationError, lambda huge: auto("snowflake", node=huge)),
+    "auto epoch": (ConfigurationError, lambda huge: auto("snowflake", epoch=huge)),
+    "auto prefix": (ConfigurationError, lambda huge: auto("ulid", prefix=huge)),
+    "auto alphabet": (ConfigurationError, lambda huge: auto("nanoid", alphabet=huge)),
+    "auto size in a list": (TypeError, lambda huge: auto("nanoid", size=[huge])),
+    "auto plus": (TypeError, lambda huge: auto("epoch", plus=huge)),
+    "auto when": (ConfigurationError, lambda huge: auto("ulid", when=huge)),
+    "auto": (TypeError, auto),
+    "generate_value": (ConfigurationError, generators.generate_value),
+    "generate_many n": (InvalidValue, lambda huge: generators.generate_many("ulid", huge)),
+    "generate_many": (ConfigurationError, lambda huge: generators.generate_many(huge, 1)),
+    "parse": (InvalidId, generators.parse),
+    "parse as": (InvalidId, lambda huge: generators.parse(huge, "epoch_ms")),
+    "parse kind": (ConfigurationError, lambda huge: generators.parse("x", huge)),
+    "candidates": (TypeError, generators.candidates),
+    "bounds": (TypeError, lambda huge: generators.bounds("ulid", huge, huge)),
+    "bounds of": (ConfigurationError, lambda huge: generators.bounds(huge, huge, huge)),
+    "ulid_from_uuid": (TypeError, generators.ulid_from_uuid),
+    "typeid_from_uuid": (TypeError, generators.typeid_from_uuid),
+    "typeid_from_uuid prefix": (ConfigurationError, lambda huge: generators.typeid_from_uuid(bytes(16), huge)),
+    "key strategy": (ConfigurationError, lambda huge: AutoKeyField(strategy=huge)),
+    "key length": (ConfigurationError, lambda huge: AutoKeyField(auto_uuid_length=huge)),
+    "key type": (ConfigurationError, lambda huge: model(x=AutoKeyField(type=huge))),
+    "field type": (ConfigurationError, lambda huge: model(x=Field(type=huge))),
+    "index partition_key": (ConfigurationError, Index),
+    "index sort_key": (ConfigurationError, lambda huge: Index("x", huge)),
+    "index projection": (ConfigurationError, lambda huge: Index("x", projection=huge)),
+    "max_size": (ConfigurationError, lambda huge: model(x=CompressedAttribute(max_size=huge))),
+    "table": (ConfigurationError, lambda huge: model(model_config=ModelConfig(table=huge))),
+    "rcu": (ConfigurationError, lambda huge: FixedRate(rcu=huge)),
+    "burst": (ConfigurationError, lambda huge: FixedRate(burst=huge)),
+    "max_rcu": (ConfigurationError, lambda huge: AdaptiveRate(max_rcu=huge)),
+    "min_rcu": (ConfigurationError, lambda huge: AdaptiveRate(max_rcu=1, min_rcu=huge)),
+    "store": (ConfigurationError, connect),
+    "hook": (ConfigurationError, before_save),
+    "time": (InvalidValue, lambda huge: frozen(time=huge)),
+    "limit": (InvalidValue, lambda huge: Huge.query(pk="a", limit=huge)),
+    "scan limit": (InvalidValue, lambda huge: Huge.scan(limit=huge)),
+    "segments": (InvalidValue, lambda huge: Huge.scan(segments=huge)),
+    "count segments": (InvalidValue, lambda huge: Huge.count(segments=huge)),
+    "page": (InvalidValue, lambda huge: Huge.scan().page(huge)),
+    "cursor": (InvalidValue, lambda huge: Huge.scan().page(1, huge)),
+    "consistent": (TypeError, lambda huge: Huge.get(pk="a", consistent=huge)),
+    "condition": (InvalidValue, lambda huge: Huge.n == huge),
+    "size": (InvalidValue, lambda huge: Huge.things.size() > huge),
+    "add": (InvalidValue, Huge.n.add),
+    "save": (InvalidValue, lambda huge: Huge(pk="a", n=huge).save()),
+    "save in a list": (InvalidValue, lambda huge: Huge(pk="a", things=[huge]).save()),
+    "update": (InvalidValue, lambda huge: Huge.update_by_key("a", n=huge)),
+    "key": (InvalidValue, lambda huge: Huge.get(pk=huge)),
+    "keys": (TypeError, lambda huge: list(Huge.batch_get(huge))),
+}
+
+
+@pytest.mark.parametrize("huge", [LARGEST, -LARGEST], ids=["positive", "negative"])
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_a_number_too_large_to_print_is_a_typed_error(name, huge):
+    kind, call = TOO_LARGE[name]
+    with connect("sqlite://"), pytest.raises(kind) as caught:
+        call(huge)
+    assert len(str(caught.value)) < 1_000
+
+
+def test_numbers_too_large_to_print_where_no_store_is_asked():
+    assert "an int of 16,610 bits" in repr(Huge(pk="a", n=LARGEST))
+    with connect("sqlite://"):
+        with pytest.raises(IndexError, match="an int of 16,610 bits"):
+            Huge.scan()[LARGEST]
+        with pytest.raises(InvalidValue):
+            Huge.scan()[-LARGEST]
+        assert Huge.scan()[:LARGEST].all() == []
+    with frozen(seed=LARGEST):
+        first = generators.uuid4()
+    with frozen(seed=LARGEST):
+        assert generators.uuid4() == first
+    with frozen(seed=-LARGEST):
+        assert generators.uuid4() != first
 
 
 def in_a_small_thread(body: str) -> str:

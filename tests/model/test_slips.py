@@ -37,13 +37,13 @@ def test_no_attribute_takes_the_name_of_a_member(name):
 
 
 def test_a_hook_that_yields_would_never_run():
-    with pytest.raises(ConfigurationError, match="yields, so it would never run"):
+    with pytest.raises(ConfigurationError, match="is a generator, which would never run"):
 
         @before_save
         def hook(self):
             yield
 
-    with pytest.raises(ConfigurationError, match="goes directly on a method"):
+    with pytest.raises(ConfigurationError, match="decorates a method"):
         before_save(property(lambda self: None))  # type: ignore[type-var]
 
 
