@@ -1,25 +1,26 @@
-"""Every exception that mintkey raises.
+"""All exceptions of mintkey.
 
-Each one derives from `MintkeyError` and from the built-in class that fits, so both habits work::
+Each exception derives from `MintkeyError` and from the built-in exception of the same kind, so a caller can catch
+either::
 
     MintkeyError
-    ├── ConfigurationError (ValueError)      a model, an attribute or a URL is declared wrongly
-    ├── InvalidId (ValueError)               a text is no well-formed id
-    ├── InvalidValue (ValueError)            a value cannot be stored
+    ├── ConfigurationError (ValueError)      a declaration, a URL or a setting is wrong
+    ├── InvalidId (ValueError)               a text is not a well-formed ID
+    ├── InvalidValue (ValueError)            a value cannot be stored, or an argument is out of range
     │   ├── InvalidCursor                    a cursor is damaged, or belongs to another query
-    │   └── ItemTooLarge                     an item is over the size that a store takes
-    ├── ItemGone (LookupError)               the row to change is not there any more
-    ├── NotLoaded (LookupError)              an attribute that a projection left out was read
-    ├── TableMissing (LookupError)           the table was never created
-    ├── ConditionFailed                      a condition on a write did not hold
-    │   ├── KeyCollision                     an insert met a row with its key
-    │   └── VersionConflict                  somebody else wrote the row first
+    │   └── ItemTooLarge                     an item exceeds the size limit of the store
+    ├── ItemGone (LookupError)               the row no longer exists
+    ├── NotLoaded (LookupError)              an attribute that the query did not load was read
+    ├── TableMissing (LookupError)           the table does not exist
+    ├── ConditionFailed                      the condition of a write is false
+    │   ├── KeyCollision                     an insert found a row with the same key
+    │   └── VersionConflict                  another writer changed the row first
     ├── BatchIncomplete                      some items of a batch failed
     ├── StoreUnavailable (ConnectionError)   the store cannot be reached or cannot work
     ├── StoreTimeout (TimeoutError)          the store took longer than `?timeout=`
-    ├── Throttled                            the store asks for fewer requests
-    ├── UnsupportedOperation (NotImplementedError)   this store cannot do that
-    └── InternalError (SystemError)          a mistake in mintkey itself
+    ├── Throttled                            the store rejected a request because of its rate
+    ├── UnsupportedOperation (NotImplementedError)   the store does not support the operation
+    └── InternalError (SystemError)          a bug in mintkey
 """
 
 from __future__ import annotations
@@ -50,13 +51,13 @@ __all__ = [
 
 
 class MintkeyError(Exception):
-    """The base of every exception of this package.
+    """The base class of all exceptions of this package. Attributes that do not apply are None.
 
     Attributes:
-        model: the name of the model class, where one is concerned.
-        attribute: the name of the attribute, where one is concerned.
-        key: the item's key as it is stored, a dict of stored names to stored values, where one is concerned.
-        store: the store's URL without its password, where one is concerned.
+        model: the name of the model class.
+        attribute: the name of the attribute.
+        key: the stored key of the item: a dict of stored names to stored values.
+        store: the URL of the store, without its password.
     """
 
     def __init__(
@@ -76,57 +77,57 @@ class MintkeyError(Exception):
 
 
 class ConfigurationError(MintkeyError, ValueError):
-    """A model, an attribute, a URL or a setting is declared wrongly."""
+    """A model, an attribute, a URL or a setting is wrong."""
 
 
 class InvalidId(MintkeyError, ValueError):
-    """A text is no well-formed id of its kind."""
+    """A text or an integer is not a well-formed ID."""
 
 
 class InvalidValue(MintkeyError, ValueError):
-    """A value cannot be stored: wrong type, missing, out of range, or a key that may not change."""
+    """A value cannot be stored (wrong type, missing, out of range, a changed key), or an argument is out of range."""
 
 
 class InvalidCursor(InvalidValue):
-    """A page cursor is damaged, or belongs to another query: start again without `cursor=`."""
+    """A page cursor is damaged, or belongs to another query. Start again without `cursor=`."""
 
 
 class ItemTooLarge(InvalidValue):
-    """An item is over the size that a store takes; the message names its largest attributes."""
+    """An item exceeds the size limit of the store. The message names the largest attributes."""
 
 
 class ItemGone(MintkeyError, LookupError):
-    """The row that was to be changed or read again is not there any more."""
+    """The row to update or refresh no longer exists: it was deleted or has expired."""
 
 
 class NotLoaded(MintkeyError, LookupError):
-    """An attribute was read that the query's `attributes=` left out."""
+    """An attribute was read that the query did not load. Add it to `attributes=`, or call `refresh()`."""
 
 
 class TableMissing(MintkeyError, LookupError):
-    """The table does not exist in the store; `Model.create_table()` makes it."""
+    """The table does not exist in the store. Call `Model.create_table()`."""
 
 
 class ConditionFailed(MintkeyError):
-    """The condition of a write did not hold; nothing was written."""
+    """The condition of a write is false for the stored row. Nothing was written."""
 
 
 class KeyCollision(ConditionFailed):
-    """An insert met a row that has its key already; nothing was overwritten."""
+    """An insert found a row with the same key. Nothing was overwritten."""
 
 
 class VersionConflict(ConditionFailed):
-    """The stored version is not the one that was loaded: somebody else wrote first."""
+    """The stored version differs from the loaded one: another writer changed the row first. Nothing was written."""
 
 
 class BatchIncomplete(MintkeyError):
-    """Some items of a batch failed; all others were written.
+    """Some items of a batch or writes of a pipeline failed. All others were written.
 
     Attributes:
-        written: how many items were written.
-        failed: pairs of an item (or key) and the exception that says why, in order. An item was not written unless the
-            `outcome` of its exception is `"unknown"`.
-        stopped: whether the batch ended there, because the store itself failed; what came after was not tried.
+        written: the number of items that were written.
+        failed: pairs of an item (or key) and its exception, in order. The item was not written, unless the `outcome`
+            of the exception is `"unknown"`.
+        stopped: whether the batch ended early because the store failed. Later items were not tried.
     """
 
     def __init__(
@@ -146,10 +147,10 @@ class BatchIncomplete(MintkeyError):
 
 
 class StoreUnavailable(MintkeyError, ConnectionError):
-    """The store cannot be reached or cannot do its work.
+    """The store cannot be reached or cannot work.
 
-    `outcome` is `"not_applied"` when nothing was written for certain, and `"unknown"` when the write may
-    have arrived; the next `save()` of the same instance then takes the row for its own if it is there.
+    `outcome` is `"not_applied"` if nothing was written, and `"unknown"` if the write may have been applied. After an
+    unknown outcome, the next `save()` of the same instance accepts the row that the failed save may have written.
     """
 
     outcome: Literal["not_applied", "unknown"] = "not_applied"
@@ -158,37 +159,36 @@ class StoreUnavailable(MintkeyError, ConnectionError):
 class StoreTimeout(MintkeyError, TimeoutError):
     """The store took longer than the URL's `?timeout=` (seconds).
 
-    `outcome` is `"not_applied"` when nothing was written for certain, and `"unknown"` when the write may
-    have arrived.
+    `outcome` is `"not_applied"` if nothing was written, and `"unknown"` if the write may have been applied.
     """
 
     outcome: Literal["not_applied", "unknown"] = "not_applied"
 
 
 class Throttled(MintkeyError):
-    """The store turned a request away because there are too many; nothing was written.
+    """The store rejected a request because there were too many. Nothing was written.
 
-    Try again later, or keep below its limits with `connect(url, rate_limit=…)`.
+    Call again later, or limit the rate with `connect(url, rate_limit=…)`.
     """
 
 
 class UnsupportedOperation(MintkeyError, NotImplementedError):
-    """This store cannot do what was asked; the message says what, why and the way out."""
+    """The store does not support the operation. The message says why and what to do instead."""
 
 
 class InternalError(MintkeyError, SystemError):
-    """A mistake in mintkey itself, which had no answer to what happened: please report it.
+    """A bug in mintkey: please report it.
 
-    `outcome` is `"unknown"`: a write that failed so may have arrived.
+    `outcome` is `"unknown"`: the write may have been applied.
     """
 
     outcome: Literal["unknown"] = "unknown"
 
 
-#: What raising means that a value cannot be converted, where a value or an attribute type says so by an exception.
+#: The exceptions by which an attribute type or a value reports that the value cannot be converted.
 CONVERSION_ERRORS = (TypeError, ValueError, ArithmeticError, RuntimeError)
 
-#: The characters of a value that a message shows; of the text of another exception; of one of this package.
+#: The maximum length in a message: of a value, of the text of another exception, of one of this package.
 _SHOWN, _SHOWN_CAUSE, _SHOWN_ERROR = 80, 200, 400
 #: Python refuses to write longer integers in decimal.
 _SHOWN_BITS = 1024
@@ -199,12 +199,12 @@ _elements.maxstring = _elements.maxother = _SHOWN
 
 
 def shortened(value: object) -> str:
-    """`repr(value)` for a message: at most 80 characters of it, and the length of what was cut.
+    """Return at most 80 characters of `repr(value)` for a message, and the length of the value if it was cut.
 
-    A value may be long, deep or personal, and its `repr` may raise.
+    A value may be long, deeply nested or personal, and its `repr` may raise.
     """
     try:
-        # By the methods of the built-in types: those of a subclass may do anything.
+        # Call the methods of the built-in types: a subclass may override them with anything.
         if isinstance(value, str):
             return _start(repr(str.__getitem__(value, slice(_SHOWN))), str.__len__(value), "characters")
         if isinstance(value, bytes):
@@ -214,22 +214,30 @@ def shortened(value: object) -> str:
         text = _elements.repr(value)
         if len(text) <= _SHOWN:
             return text
-        length_told = f" ({len(value):,} elements)" if isinstance(value, (list, tuple, dict, set, frozenset)) else ""
-        return f"{text[:_SHOWN]}…{length_told}"
-    except Exception:  # noqa: BLE001 - whatever the value's own methods raise
+        length = f" ({len(value):,} elements)" if isinstance(value, (list, tuple, dict, set, frozenset)) else ""
+        return f"{text[:_SHOWN]}…{length}"
+    except Exception:  # noqa: BLE001 - the value's own methods may raise anything
         return f"<{type(value).__name__}>"
 
 
+def safe_repr(value: object) -> str:
+    """Return `repr(value)`, or a short description of a value whose `repr` raises."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - the value's own method, or an integer that Python does not write in decimal
+        return shortened(value)
+
+
 def _start(text: str, length: int, unit: str) -> str:
-    # Escapes may make it longer than what they stand for.
+    # An escape sequence is longer than the character that it represents.
     return text if length <= _SHOWN and len(text) <= 2 * _SHOWN else f"{text[: _SHOWN + 1]}… ({length:,} {unit})"
 
 
 def cause(error: object) -> str:
-    """What caused an error, for its message: the start of its text, which may repeat a whole value."""
+    """Return the start of an exception's text for the message of another one. The text may contain a whole value."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - whatever a foreign exception does
+    except Exception:  # noqa: BLE001 - an exception of other code may raise anything
         return f"<{type(error).__name__}>"
     most = _SHOWN_ERROR if isinstance(error, MintkeyError) else _SHOWN_CAUSE
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"

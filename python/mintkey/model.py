@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from mintkey import _core, arguments, batches, loading, operations, plans, updates
 from mintkey.attributes import Attribute, utc_now
 from mintkey.conditions import Action, Condition
-from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.errors import ConfigurationError, InvalidValue, safe_repr, shortened
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import QueryAccess, QueryAccessor, Result
 from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema, State, StateWhenAsked, constructor
@@ -146,7 +146,7 @@ class Model(Tabled):
             object.__delattr__(self, name)
 
     def __repr__(self) -> str:
-        shown = (f"{name}={_shown(value)}" for name, value in self.to_dict().items())
+        shown = (f"{name}={safe_repr(value)}" for name, value in self.to_dict().items())
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:
@@ -682,13 +682,6 @@ class Model(Tabled):
     async def aextend_ttl(self, until: datetime) -> None:
         """Like `extend_ttl()`, awaited."""
         await self.aupdate(skip_hooks=True, **self._extension(until))
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - a value's own `repr`, or an integer that Python does not write in decimal
-        return shortened(value)
 
 
 def _check_sync(schema: Schema, skip_hooks: bool, *kinds: Any) -> None:
