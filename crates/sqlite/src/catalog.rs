@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use mintkey_store::{Error, Table, description, json};
 use rusqlite::OptionalExtension as _;
 
-use crate::layout::{CATALOG, Layout, column_type};
-use crate::reading::select::Cell;
+use crate::layout::{CATALOG, Cell, Layout, column_type};
 use crate::storage::connection::{Attempt, Connection};
 use crate::threads::fork_gate::locked;
 

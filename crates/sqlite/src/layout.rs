@@ -1,9 +1,12 @@
 //! How a model's table lies in `SQLite`: its names, columns and statements.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use mintkey_store::{Index, KeyKind, Name, Table};
+use mintkey_store::{Index, Item, KeyKind, KeyValue, Name, Number, Result, Table, Value};
+use rusqlite::ToSql;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 
 /// The catalog's table. A colon never occurs in an escaped name, so that no model's table can be it.
 pub const CATALOG: &str = "\"mintkey:catalog\"";
@@ -17,6 +20,70 @@ pub struct Column {
     pub kind: KeyKind,
     /// The column's name, quoted.
     pub sql: String,
+}
+
+/// What a column holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Cell<'a> {
+    /// Text.
+    Text(Cow<'a, str>),
+    /// Bytes.
+    Blob(Cow<'a, [u8]>),
+    /// Nothing.
+    Null,
+}
+
+impl<'a> Cell<'a> {
+    /// The cell of a key.
+    pub fn key(value: &'a KeyValue) -> Self {
+        match value {
+            KeyValue::String(text) => Self::Text(Cow::Borrowed(text)),
+            other => Self::Blob(other.encode()),
+        }
+    }
+
+    /// The cell of an indexed attribute; nothing if it is absent or of another type.
+    pub fn indexed(item: &'a Item, attribute: &str, kind: KeyKind) -> Self {
+        match (item.get(attribute), kind) {
+            (Some(Value::String(text)), KeyKind::String) => Self::Text(Cow::Borrowed(text)),
+            (Some(Value::Binary(bytes)), KeyKind::Binary) => Self::Blob(Cow::Borrowed(bytes)),
+            (Some(Value::Number(number)), KeyKind::Number) => Self::number(*number),
+            _ => Self::Null,
+        }
+    }
+
+    /// The cell of a number.
+    pub fn number(number: Number) -> Self {
+        Self::Blob(Cow::Owned(KeyValue::Number(number).encode().into_owned()))
+    }
+
+    /// The same cell with its own copy of the value.
+    pub fn into_owned(self) -> Cell<'static> {
+        match self {
+            Self::Text(text) => Cell::Text(Cow::Owned(text.into_owned())),
+            Self::Blob(bytes) => Cell::Blob(Cow::Owned(bytes.into_owned())),
+            Self::Null => Cell::Null,
+        }
+    }
+}
+
+impl ToSql for Cell<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+            Self::Null => ValueRef::Null,
+        }))
+    }
+}
+
+/// The key that a column holds.
+pub fn key_value(kind: KeyKind, cell: ValueRef<'_>) -> Result<KeyValue> {
+    let bytes = match cell {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        _ => &[],
+    };
+    KeyValue::decode(kind, bytes)
 }
 
 /// A table and its statements, ready to be prepared.

@@ -1,14 +1,21 @@
-//! The embedded store of mintkey: a file, or memory, through `SQLite`.
+//! The embedded store of mintkey: a database in a file, or in memory, through `SQLite`.
 //!
-//! One connection writes, several read. A writer that is alone works on its own thread; when several
-//! come at once, one of them carries all waiting requests into one transaction.
+//! From the bottom: `config` (the address), `threads` (deadlines, the fork gate), `layout` (tables and their statements),
+//! `storage` (files and connections), `catalog` (the stored descriptions of tables), `shared` (the state of a store),
+//! `reading` and `writing` (one request, or one transaction), `operations` (the requests of the contract), `workers` (the
+//! threads of submitted requests), `store` (entry points, closing, forking).
+//!
+//! One connection writes, several read. Blocking calls run on their own thread. When several threads write at the same time,
+//! one of them carries out all waiting writes in one transaction.
 
 #![forbid(unsafe_code)]
 
 mod catalog;
 mod config;
 mod layout;
+mod operations;
 mod reading;
+mod shared;
 mod storage;
 mod store;
 mod threads;
@@ -21,7 +28,7 @@ use mintkey_store::{Result, Store};
 
 /// Opens the store at an address. Nothing is read or written before the first request.
 ///
-/// `sqlite:///shop.db` is a file beside the working directory, `sqlite:////srv/shop.db` one with an
+/// `sqlite:///shop.db` is a file in the working directory, `sqlite:////srv/shop.db` one with an
 /// absolute path, `sqlite://` a database in memory that ends with the store. Parameters:
 /// `sync=full` (default: a commit survives a power cut) or `sync=normal` (a commit survives a crash of
 /// the process), `timeout=` in seconds (5), `max_item=` in bytes (400 KB), `mode=`, the permissions of a
@@ -29,7 +36,7 @@ use mintkey_store::{Result, Store};
 ///
 /// # Errors
 ///
-/// `Configuration` if the address is no such address.
+/// `Configuration` if the address is not valid.
 pub fn open(url: &str) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(store::SqliteStore::new(config::Config::parse(
         url,

@@ -6,8 +6,8 @@ use mintkey_store::{
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, StatementStatus};
 
-use crate::layout::Layout;
-use crate::reading::select::{self, Cell, Select};
+use crate::layout::{Cell, Layout};
+use crate::reading::select::{self, Select};
 use crate::storage::connection::{Attempt, Connection, Fault};
 
 /// The bytes of rows that a page looks at before it ends, as on `DynamoDB`.

@@ -1,81 +1,15 @@
 //! Turns requests into statements and values into cells.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Bound;
 
 use mintkey_store::{
-    Error, Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Name, Number, Position, Query,
-    Result, Scan, Value,
+    Error, Index, Key, KeyAttribute, KeyKind, KeyValue, Name, Number, Position, Query, Result, Scan,
 };
-use rusqlite::ToSql;
-use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::types::ValueRef;
 
-use crate::layout::{Layout, index_name};
+use crate::layout::{Cell, Layout, index_name, key_value};
 use crate::storage::connection::Attempt;
-
-/// What a column holds.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Cell<'a> {
-    /// Text.
-    Text(Cow<'a, str>),
-    /// Bytes.
-    Blob(Cow<'a, [u8]>),
-    /// Nothing.
-    Null,
-}
-
-impl<'a> Cell<'a> {
-    /// The cell of a key.
-    pub fn key(value: &'a KeyValue) -> Self {
-        match value {
-            KeyValue::String(text) => Self::Text(Cow::Borrowed(text)),
-            other => Self::Blob(other.encode()),
-        }
-    }
-
-    /// The cell of an indexed attribute; nothing if it is absent or of another type.
-    pub fn indexed(item: &'a Item, attribute: &str, kind: KeyKind) -> Self {
-        match (item.get(attribute), kind) {
-            (Some(Value::String(text)), KeyKind::String) => Self::Text(Cow::Borrowed(text)),
-            (Some(Value::Binary(bytes)), KeyKind::Binary) => Self::Blob(Cow::Borrowed(bytes)),
-            (Some(Value::Number(number)), KeyKind::Number) => Self::number(*number),
-            _ => Self::Null,
-        }
-    }
-
-    /// The cell of a number.
-    pub fn number(number: Number) -> Self {
-        Self::Blob(Cow::Owned(KeyValue::Number(number).encode().into_owned()))
-    }
-
-    fn into_owned(self) -> Cell<'static> {
-        match self {
-            Self::Text(text) => Cell::Text(Cow::Owned(text.into_owned())),
-            Self::Blob(bytes) => Cell::Blob(Cow::Owned(bytes.into_owned())),
-            Self::Null => Cell::Null,
-        }
-    }
-}
-
-impl ToSql for Cell<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self {
-            Self::Text(text) => ValueRef::Text(text.as_bytes()),
-            Self::Blob(bytes) => ValueRef::Blob(bytes),
-            Self::Null => ValueRef::Null,
-        }))
-    }
-}
-
-/// The key that a column holds.
-pub fn key_value(kind: KeyKind, cell: ValueRef<'_>) -> Result<KeyValue> {
-    let bytes = match cell {
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
-        _ => &[],
-    };
-    KeyValue::decode(kind, bytes)
-}
 
 /// A statement that reads rows in order: the item first, then the columns that make a position.
 #[derive(Debug)]

@@ -11,8 +11,9 @@ use rusqlite::{ErrorCode, OpenFlags};
 use crate::config::Config;
 use crate::storage::file_guard::{self, BeforeClose, FileGuard, FileId, Joined};
 use crate::storage::guarded_file::Loss;
-use crate::threads::deadline::{self, Post, Stop, Watch};
+use crate::threads::deadline::{Post, Stop, Watch};
 use crate::threads::fork_gate;
+use crate::threads::sleep::sleep;
 
 /// Steps of `SQLite`'s machine between two looks at the clock: about half a millisecond.
 const STEPS: i32 = 20_000;
@@ -285,7 +286,7 @@ pub fn patiently<T>(
                     return Err(failure(config, error, Outcome::NotApplied));
                 }
                 None => {
-                    deadline::pause(wait.min(watch.pause()));
+                    sleep(wait.min(watch.pause()));
                     wait = (wait * 2).min(LONGEST_PAUSE);
                 }
                 Some(stop @ (Stop::Interrupted | Stop::Forked)) => {

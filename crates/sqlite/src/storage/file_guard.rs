@@ -24,8 +24,9 @@ use crate::config::Config;
 use crate::storage::guarded_file::{self, Fate, GuardedFile, Handle, Identity};
 use crate::storage::location;
 use crate::storage::notices;
-use crate::threads::deadline::{Watch, pause};
+use crate::threads::deadline::Watch;
 use crate::threads::fork_gate::locked;
+use crate::threads::sleep::sleep;
 
 /// How often the names are followed, which is not cheap.
 const LOOKS: Duration = Duration::from_millis(10);
@@ -178,7 +179,7 @@ pub fn join(config: &Config, path: &Path, watch: &mut Watch) -> Result<Joined> {
         if let Some(stop) = watch.look() {
             return Err(stop.error("opening the database", config.timeout, Outcome::NotApplied));
         }
-        pause(PAUSE);
+        sleep(PAUSE);
     }
 }
 

@@ -1,60 +1,71 @@
-//! What a fork asks of all stores of the process at once.
+//! All stores of the process, so that a fork can prepare them at once.
 //!
-//! File connections are closed before it, and both sides open new ones: POSIX locks are not
-//! inherited, and a parent that closes would take the log away under a child that believes itself
-//! connected. Databases in memory are kept by both.
+//! Connections to files are closed before a fork, and both sides open new ones: a child does not inherit POSIX locks, and
+//! a parent that closes its connections would remove the log while the child still uses it. Both sides keep databases in
+//! memory.
 
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::storage::file_guard::FileId;
-use crate::store::Shared;
 use crate::threads::fork_gate::{self, Frozen, locked};
 
-/// All stores, also those that were let go while their threads still finish. Locked only inside the
-/// gate, so that it is free whenever a fork happens.
-static STORES: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+/// What a fork, or the loss of files, requires of a store. All methods are called while no thread is inside the fork gate.
+pub trait Member: Send + Sync {
+    /// Closes all connections to files.
+    fn release(&self);
+
+    /// Closes all connections to these lost files.
+    fn abandon(&self, lost: FileId);
+
+    /// Resets the store in a child, where only the forking thread exists.
+    fn reset_in_child(&self);
+}
+
+/// All stores, including dropped ones whose threads still complete requests. Locked only inside the gate, so that it is
+/// free whenever a fork happens.
+static STORES: Mutex<Vec<Weak<dyn Member>>> = Mutex::new(Vec::new());
 
 /// Adds a store.
-pub fn register(shared: &Arc<Shared>) {
+pub fn register(store: Weak<dyn Member>) {
     let _pass = fork_gate::enter();
     let mut stores = locked(&STORES);
     stores.retain(|store| store.strong_count() > 0);
-    stores.push(Arc::downgrade(shared));
+    stores.push(store);
 }
 
-/// Closes all connections of the process to a database whose files are lost. To be called without a
-/// pass. False: somebody keeps one.
-pub fn abandon(id: FileId) -> bool {
+/// Closes all connections of the process to a database whose files are lost. Must be called without a pass. False: a
+/// connection is still in use.
+pub fn abandon(lost: FileId) -> bool {
     fork_gate::alone(|| {
         for store in stores() {
-            store.abandon(id);
+            store.abandon(lost);
         }
     })
 }
 
-fn stores() -> Vec<Arc<Shared>> {
+fn stores() -> Vec<Arc<dyn Member>> {
     locked(&STORES).iter().filter_map(Weak::upgrade).collect()
 }
 
-/// Waits for what is running, and closes the connections. The first call of a fork does it for all.
+/// Waits for requests in progress, and closes the connections to files. The first call of a fork does so for all stores.
 pub fn before() {
     if fork_gate::freeze() == Frozen::Empty {
-        for store in stores().iter().filter(|store| !store.in_memory()) {
-            store.let_go();
+        for store in stores() {
+            store.release();
         }
     }
 }
 
-/// Lets the parent go on.
+/// Opens the gate in the parent.
 pub fn in_parent() {
     fork_gate::thaw_parent();
 }
 
-/// Puts the child's stores in order.
+/// Opens the gate in the child, and resets its stores.
 pub fn in_child() {
     if fork_gate::thaw_child() {
         for store in stores() {
-            store.start_anew();
+            store.reset_in_child();
         }
     }
 }

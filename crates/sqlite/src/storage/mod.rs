@@ -7,3 +7,4 @@ pub mod guarded_file;
 mod location;
 pub mod notices;
 mod ofd_lock;
+pub mod pool;

@@ -10,15 +10,6 @@ use crate::threads::fork_gate::{self, locked};
 /// How often an interrupt is looked for.
 pub const POLL: Duration = Duration::from_millis(100);
 
-/// Waits for what gives no sign: another process's lock, or the end of other threads' work.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "no clock of a test moves what is waited for here"
-)]
-pub fn pause(time: Duration) {
-    std::thread::sleep(time);
-}
-
 /// Why work was given up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stop {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::threads::deadline::pause;
+use crate::threads::sleep::sleep;
 
 const PAUSE: Duration = Duration::from_micros(200);
 /// A thread may ask about an interrupt while it holds a pass, and the answer may wait for a lock that
@@ -66,7 +66,7 @@ pub fn enter() -> Pass {
             return Pass(());
         }
         ACTIVE.fetch_sub(1, Ordering::SeqCst);
-        pause(PAUSE);
+        sleep(PAUSE);
     }
 }
 
@@ -120,7 +120,7 @@ pub fn freeze() -> Frozen {
         if other == myself {
             return Frozen::Already;
         }
-        pause(PAUSE);
+        sleep(PAUSE);
     }
     let mut stuck_since: Option<Instant> = None;
     loop {
@@ -133,7 +133,7 @@ pub fn freeze() -> Frozen {
         } else if stuck_since.get_or_insert_with(Instant::now).elapsed() > POLL_PATIENCE {
             break;
         }
-        pause(PAUSE);
+        sleep(PAUSE);
     }
     let empty = ACTIVE.load(Ordering::SeqCst) == 0;
     OCCUPIED.store(!empty, Ordering::SeqCst);

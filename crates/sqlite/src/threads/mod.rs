@@ -1,4 +1,6 @@
-//! The threads of a process: what a fork waits for, and how long a call may wait.
+//! Threads: those of a store, the time they may wait, and the gate that a fork closes.
 
 pub mod deadline;
 pub mod fork_gate;
+pub mod sleep;
+pub mod worker;

@@ -1,5 +1,12 @@
-//! Writes: who leads, and what a transaction does.
+//! Writes: `writer` (who writes, who waits), `queue` (what waits), `pending` (one waiting write), `group_delay` (how long to
+//! wait for more writes), `group_commit` (one transaction for several writes), `transaction` (what each write changes).
 
-pub mod entry;
+mod group_commit;
+mod group_delay;
+mod pending;
 pub mod queue;
 mod transaction;
+pub mod writer;
+
+#[cfg(test)]
+pub mod tests;

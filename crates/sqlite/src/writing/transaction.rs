@@ -8,9 +8,8 @@ use mintkey_store::{
 };
 
 use crate::catalog::{self, Layouts};
-use crate::layout::Layout;
+use crate::layout::{Cell, Layout};
 use crate::reading::rows;
-use crate::reading::select::Cell;
 use crate::storage::connection::{Attempt, Connection, Fault};
 
 /// One transaction, and what it learns about the tables.
@@ -53,7 +52,7 @@ impl<'a> Transaction<'a> {
     /// Carries one request out. A refused one has changed nothing.
     pub fn perform(&mut self, request: &Request) -> Attempt<Reply> {
         #[cfg(test)]
-        crate::writing::queue::tests::panic_if_wanted(request);
+        crate::writing::tests::panic_if_wanted(request);
         let now = request.now;
         self.now = self.now.max(now);
         match &request.operation {

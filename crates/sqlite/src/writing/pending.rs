@@ -20,7 +20,7 @@ pub const LEADING: u8 = 3;
 pub const ANSWERED: u8 = 4;
 
 /// A request in the queue. Dropping it answers it, if it was not answered, withdrawn, or handed back to its thread.
-pub struct Entry {
+pub struct PendingWrite {
     pub request: Arc<Request>,
     whose: Whose,
 }
@@ -63,9 +63,9 @@ impl Parked {
     }
 }
 
-impl Entry {
+impl PendingWrite {
     /// The request of the calling thread, and what that waits with.
-    pub fn of_thread(request: Arc<Request>) -> (Self, Arc<Parked>) {
+    pub fn blocking(request: Arc<Request>) -> (Self, Arc<Parked>) {
         let parked = Arc::new(Parked {
             thread: thread::current(),
             stage: AtomicU8::new(WAITING),
@@ -76,18 +76,18 @@ impl Entry {
     }
 
     /// A submitted request.
-    pub const fn of_task(request: Arc<Request>, submission: Submission) -> Self {
+    pub const fn submitted(request: Arc<Request>, submission: Submission) -> Self {
         let whose = Whose::Task(submission);
         Self { request, whose }
     }
 
     /// Whether a thread waits for it.
-    pub const fn is_of_thread(&self) -> bool {
+    pub const fn is_blocking(&self) -> bool {
         matches!(self.whose, Whose::Thread(_))
     }
 
     /// Begins it, unless it was withdrawn.
-    pub fn take(&self) -> bool {
+    pub fn begin(&self) -> bool {
         match &self.whose {
             Whose::Thread(parked) => parked.step(WAITING, TAKEN),
             Whose::Task(submission) => submission.begin(),
@@ -95,7 +95,7 @@ impl Entry {
     }
 
     /// Makes its thread the next leader, if it has one that still waits.
-    pub fn is_to_lead(&self) -> bool {
+    pub fn make_leader(&self) -> bool {
         matches!(&self.whose, Whose::Thread(parked) if parked.step(WAITING, LEADING))
     }
 
@@ -128,7 +128,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for PendingWrite {
     fn drop(&mut self) {
         // A submission answers by itself.
         if let Whose::Thread(parked) = &self.whose {

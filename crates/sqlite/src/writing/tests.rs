@@ -1,19 +1,28 @@
 //! How many commits a crowd needs, and what a failed one does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::Duration;
 
 use mintkey_store::store::Never;
 use mintkey_store::{
-    Get, Guard, Item, Key, KeyAttribute, KeyKind, KeyValue, Operation, Put, Row, Store, Submission,
-    Table, Value,
+    Delivery, ErrorKind, Get, Guard, Interrupt, Item, Key, KeyAttribute, KeyKind, KeyValue,
+    Operation, Outcome, Put, Reply, Request, Result, Row, Store, Submission, Table, Value,
 };
 
-use super::*;
+use super::group_commit;
+use super::pending::PendingWrite;
+use super::queue::GROUP;
+use super::writer::{Lead, Writer};
 use crate::config::Config;
+use crate::shared::Shared;
+use crate::storage::connection::{Connection, Opened};
 use crate::store::SqliteStore;
+use crate::threads::deadline::Watch;
+use crate::threads::fork_gate::locked;
 
 /// A request that panics in the middle of its transaction, as a defect would.
 const DEFECT: &str = "defect";
@@ -83,13 +92,10 @@ fn counting(refuse: bool) -> (tempfile::TempDir, SqliteStore, Arc<AtomicUsize>) 
             refuse
         }
     };
-    locked(&store.shared().queue)
-        .writer
-        .as_mut()
-        .unwrap()
-        .raw
-        .commit_hook(Some(hook))
-        .unwrap();
+    let pool = &store.operations().shared.pool;
+    let mut connection = pool.take_writer().unwrap();
+    connection.raw.commit_hook(Some(hook)).unwrap();
+    pool.put_writer(Some(connection));
     (folder, store, commits)
 }
 
@@ -138,7 +144,7 @@ fn writes_of_one_call_share_a_commit_and_are_refused_one_by_one() {
     let answers = store.execute_all(&again, &Never);
     assert_eq!(answers.iter().flatten().count(), 2 * GROUP - 2);
     assert_eq!(receiver.iter().flatten().count(), GROUP);
-    assert!(locked(&store.shared().queue).waiting.is_empty());
+    assert_eq!(locked(&writer(&store).queue).waiting(), 0);
 }
 
 #[test]
@@ -170,15 +176,22 @@ fn a_failed_commit_fails_every_member_and_keeps_nothing() {
         );
     }
     assert!(commits.load(Ordering::SeqCst) > 0);
-    let shared = store.shared();
-    let rows: i64 = locked(&shared.queue)
-        .writer
-        .as_ref()
-        .unwrap()
+    let connection = store.operations().shared.pool.take_writer().unwrap();
+    let rows: i64 = connection
         .raw
         .query_row("SELECT count(*) FROM things", [], |row| row.get(0))
         .unwrap();
     assert_eq!(rows, 1);
+}
+
+fn writer(store: &SqliteStore) -> &Writer {
+    &store.operations().writer
+}
+
+/// Makes this thread the leader.
+fn lead(store: &SqliteStore) -> Option<Connection> {
+    locked(&writer(store).queue).lead();
+    store.operations().shared.pool.take_writer()
 }
 
 /// Always wants out.
@@ -191,7 +204,7 @@ impl Interrupt for Pressed {
 }
 
 fn begin(shared: &Shared, connection: Connection, watch: &mut Watch) -> Connection {
-    match shared.begin(Some(connection), watch).unwrap() {
+    match group_commit::begin(shared, Some(connection), watch).unwrap() {
         Opened::Ready(connection) => connection,
         Opened::Lost(_) => panic!("the files are where they were"),
     }
@@ -200,8 +213,8 @@ fn begin(shared: &Shared, connection: Connection, watch: &mut Watch) -> Connecti
 #[test]
 fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     let (_folder, store, _) = counting(false);
-    let shared = store.shared();
-    let connection = locked(&shared.queue).lead().unwrap();
+    let shared = &*store.operations().shared;
+    let connection = lead(&store).unwrap();
     // Long enough for several looks at the keyboard, if anybody looked.
     let slow = "CREATE TRIGGER slow BEFORE INSERT ON things WHEN NEW.pk LIKE 'slow%' BEGIN SELECT max(x) FROM \
         (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 3000000) SELECT x FROM c); END";
@@ -210,37 +223,32 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     let connection = begin(shared, connection, &mut watch);
     let (sender, receiver) = channel();
     let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
-    let entry = Entry::of_task(Arc::new(put("other")), Submission::new(done));
-    assert!(entry.take());
-    let carried = shared.carry(&connection, Some(&put("slow")), &[entry], &watch);
+    let write = PendingWrite::submitted(Arc::new(put("other")), Submission::new(done));
+    assert!(write.begin());
+    let carried = group_commit::carry(shared, &connection, Some(&put("slow")), &[write], &watch);
     let (own, deliveries) = carried.unwrap();
     deliveries.into_iter().for_each(Delivery::deliver);
     own.unwrap();
     receiver.recv().unwrap().unwrap();
     // Alone it would have stopped.
     let connection = begin(shared, connection, &mut watch);
-    let (own, _) = shared
-        .carry(&connection, Some(&put("slow too")), &[], &watch)
-        .unwrap();
+    let slow_too = put("slow too");
+    let carried = group_commit::carry(shared, &connection, Some(&slow_too), &[], &watch);
+    let (own, _) = carried.unwrap();
     assert_eq!(
         own.unwrap_err().kind,
         ErrorKind::Interrupted(Outcome::NotApplied)
     );
-    let mut queue = locked(&shared.queue);
-    queue.writer = Some(connection);
-    queue.pass_on();
+    shared.pool.put_writer(Some(connection));
+    locked(&writer(&store).queue).pass_on();
 }
 
 #[test]
 fn a_panic_passes_the_lead_on() {
     let (_folder, store, _) = counting(false);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _connection = locked(&store.shared().queue).lead();
-        let _lead = Lead {
-            shared: store.shared(),
-            connection: None,
-            took: false,
-        };
+        let _connection = lead(&store);
+        let _lead = Lead::new(writer(&store), None);
         panic!("as a mistake in this crate would");
     }));
     assert!(panicked.is_err());
@@ -249,9 +257,9 @@ fn a_panic_passes_the_lead_on() {
 
 /// Lets somebody remove the log after each commit, before anybody can look.
 fn remove_after_commit(store: &SqliteStore, copied: bool) {
-    let path = store.shared().config.path.clone().unwrap();
-    let mut queue = locked(&store.shared().queue);
-    let raw = &mut queue.writer.as_mut().unwrap().raw;
+    let shared = &store.operations().shared;
+    let path = shared.config.path.clone().unwrap();
+    let mut connection = shared.pool.take_writer().unwrap();
     let hook = move |log: &mut rusqlite::hooks::Wal, _pages: i32| {
         if copied {
             log.checkpoint()?;
@@ -261,7 +269,8 @@ fn remove_after_commit(store: &SqliteStore, copied: bool) {
         }
         Ok(())
     };
-    raw.wal_hook(Some(hook)).unwrap();
+    connection.raw.wal_hook(Some(hook)).unwrap();
+    shared.pool.put_writer(Some(connection));
 }
 
 #[test]
@@ -333,9 +342,9 @@ fn a_panic_of_a_thread_that_leads_answers_those_whom_it_carries() {
     let (_folder, store, _) = counting(false);
     let store = &store;
     // This thread leads, so that all others gather behind it.
-    let connection = locked(&store.shared().queue).lead();
+    let connection = lead(store);
     thread::scope(|scope| {
-        let waiting = || locked(&store.shared().queue).waiting();
+        let waiting = || locked(&writer(store).queue).waiting();
         let defect = scope.spawn(|| {
             let carried = catch_unwind(AssertUnwindSafe(|| store.execute(&put(DEFECT), &Never)));
             carried.is_err()
@@ -349,11 +358,7 @@ fn a_panic_of_a_thread_that_leads_answers_those_whom_it_carries() {
         }
         let task = submit(store, put("task"));
         // The lead goes to the thread that waits longest.
-        drop(Lead {
-            shared: store.shared(),
-            connection,
-            took: false,
-        });
+        drop(Lead::new(writer(store), connection));
         assert!(defect.join().unwrap(), "the panic goes to its caller");
         assert_eq!(answer(&task), UNKNOWN);
         assert_eq!(

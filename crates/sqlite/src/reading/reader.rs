@@ -1,0 +1,152 @@
+//! Carries out one read, on a connection of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mintkey_store::{Error, Operation, Outcome, Reply, Request, Result, Table};
+
+use crate::catalog;
+use crate::layout::Layout;
+use crate::reading::rows;
+use crate::shared::Shared;
+use crate::storage::connection::{self, Attempt, Connection, Fault, Opened};
+use crate::storage::file_guard::FileId;
+use crate::threads::deadline::Watch;
+use crate::threads::fork_gate;
+use crate::threads::sleep::sleep;
+
+/// How often a read starts again when the tables change meanwhile.
+const ATTEMPTS: usize = 5;
+/// Between two attempts while another connection recovers or closes the log.
+const BUSY_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The result of a read.
+pub enum ReadResult {
+    Reply(Reply),
+    /// The table must be created or extended first.
+    TableMissing,
+    /// These files are no longer in their place.
+    FilesLost(FileId),
+}
+
+/// Carries out a read.
+pub fn read(shared: &Shared, request: &Request, watch: &mut Watch) -> Result<ReadResult> {
+    loop {
+        let _pass = fork_gate::enter();
+        match read_inside(shared, request, watch) {
+            // The read waited for a lock, and its connection is closed: a fork need not wait for this thread.
+            Err(error) if fork_gate::is_wanted() && watch.look().is_none() => drop(error),
+            result => return result,
+        }
+    }
+}
+
+fn read_inside(shared: &Shared, request: &Request, watch: &mut Watch) -> Result<ReadResult> {
+    shared.check_usable()?;
+    let closed = || Error::closed(&shared.config.address);
+    let mut read = shared.pool.begin_read().ok_or_else(closed)?;
+    let connection = match read.connection.take() {
+        Some(connection) => connection,
+        None => match shared.open(watch)? {
+            Opened::Ready(connection) => {
+                let version =
+                    connection::patiently(&shared.config, watch, || connection.schema_version())?;
+                // The known layouts may be older than the tables that this connection sees.
+                shared.layouts.reach(version);
+                connection
+            }
+            Opened::Lost(id) => return Ok(ReadResult::FilesLost(id)),
+        },
+    };
+    connection.post.set(Some(watch.clone()));
+    let result = attempts(shared, &connection, request, watch);
+    connection.post.set(None);
+    // Lost files may have caused an error, so they are checked at once then.
+    let in_place = match &result {
+        Ok(_) => connection.seems_in_place(),
+        Err(_) => connection.is_in_place(),
+    };
+    let result = match &connection.files {
+        Some(files) if !in_place && !files.is_mixed_up() => {
+            return Ok(ReadResult::FilesLost(files.id()));
+        }
+        Some(_) if !in_place => Err(shared.mixed_up(Outcome::NotApplied)),
+        _ => result,
+    };
+    read.connection = Some(connection);
+    result
+}
+
+fn attempts(
+    shared: &Shared,
+    connection: &Connection,
+    request: &Request,
+    watch: &mut Watch,
+) -> Result<ReadResult> {
+    let mut stale = 0;
+    loop {
+        match attempt(shared, connection, request) {
+            Ok(reply) => return Ok(reply),
+            Err(Fault::Refused(error)) => return Err(error),
+            Err(Fault::Stale) if stale < ATTEMPTS => {}
+            Err(Fault::Sqlite(error))
+                if stale < ATTEMPTS && connection::is_unknown_name(&error) => {}
+            Err(Fault::Stale) => return Ok(ReadResult::TableMissing),
+            Err(Fault::Sqlite(error)) if connection::is_busy(&error) => {
+                // Rare for reads: another connection recovers or closes the log.
+                if let Some(stop) = watch.look() {
+                    return Err(stop.error(
+                        "waiting to read",
+                        shared.config.timeout,
+                        Outcome::NotApplied,
+                    ));
+                }
+                sleep(BUSY_INTERVAL);
+                continue;
+            }
+            Err(Fault::Sqlite(error)) => {
+                return Err(shared.explain(connection, error, Outcome::NotApplied));
+            }
+        }
+        stale += 1;
+        shared.layouts.forget();
+    }
+}
+
+fn attempt(shared: &Shared, connection: &Connection, request: &Request) -> Attempt<ReadResult> {
+    #[cfg(test)]
+    crate::writing::tests::panic_if_wanted(request);
+    let now = request.now;
+    let table = request.operation.table();
+    if let Operation::TableExists(table) = &request.operation {
+        let exists = catalog::exists(connection, table)?;
+        return Ok(ReadResult::Reply(Reply::Exists(exists)));
+    }
+    let Some(layout) = layout(shared, connection, table)? else {
+        return Ok(ReadResult::TableMissing);
+    };
+    match &request.operation {
+        Operation::Get(get) => rows::get(connection, &layout, get, now),
+        Operation::Query(query) => rows::query(connection, &layout, query, now),
+        Operation::Scan(scan) => rows::scan(connection, &layout, scan, now),
+        Operation::BatchGet(batch) => rows::batch(connection, &layout, batch, now),
+        _ => Ok(Reply::Done),
+    }
+    .map(ReadResult::Reply)
+}
+
+fn layout(
+    shared: &Shared,
+    connection: &Connection,
+    table: &Arc<Table>,
+) -> Attempt<Option<Arc<Layout>>> {
+    if let Some(layout) = shared.layouts.find(table, None) {
+        return Ok(Some(layout));
+    }
+    let version = connection.schema_version()?;
+    let layout = catalog::look(connection, table)?;
+    if let Some(layout) = &layout {
+        shared.layouts.remember(version, table, layout);
+    }
+    Ok(layout)
+}

@@ -1,0 +1,117 @@
+//! What reads and writes of a store share.
+
+use mintkey_store::{Error, ErrorKind, Outcome, Result};
+
+use crate::catalog::Layouts;
+use crate::config::Config;
+use crate::storage::connection::{self, Connection, Opened};
+use crate::storage::file_guard::{self, FileId};
+use crate::storage::fork_registry;
+use crate::storage::pool::Pool;
+use crate::threads::deadline::Watch;
+use crate::threads::fork_gate;
+
+/// The shared state of one store.
+pub struct Shared {
+    pub config: Config,
+    pub layouts: Layouts,
+    pub pool: Pool,
+}
+
+impl Shared {
+    /// The state of a store that has opened nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            layouts: Layouts::default(),
+            pool: Pool::new(),
+        }
+    }
+
+    /// Whether the database is in memory.
+    pub const fn in_memory(&self) -> bool {
+        self.config.path.is_none()
+    }
+
+    /// Refuses requests in a child that was forked in the middle of a statement.
+    pub fn check_usable(&self) -> Result<()> {
+        if fork_gate::is_torn() {
+            return Err(Error::new(
+                ErrorKind::Unavailable(Outcome::NotApplied),
+                format!(
+                    "{}: this process was forked in the middle of a statement, and cannot use the store: do not \
+                     fork in signal handlers, or start processes by spawning",
+                    self.config.address
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Opens a connection, whose files become the store's.
+    pub fn open(&self, watch: &mut Watch) -> Result<Opened> {
+        let opened = Connection::open(&self.config, watch)?;
+        if let Opened::Ready(connection) = &opened
+            && self.pool.adopt(connection)
+        {
+            self.layouts.forget();
+        }
+        Ok(opened)
+    }
+
+    /// Closes all idle connections to these lost files.
+    pub fn abandon(&self, lost: FileId) {
+        self.pool.abandon(lost);
+        self.layouts.forget();
+    }
+
+    /// Makes all stores of the process close their connections to lost files, so that the present ones can be opened. Must
+    /// be called without a pass.
+    pub fn leave_lost_files(&self, lost: FileId) -> Result<()> {
+        let pass = fork_gate::enter();
+        let mixed_up = file_guard::is_mixed_up(lost);
+        drop(pass);
+        if mixed_up {
+            return Err(self.mixed_up(Outcome::NotApplied));
+        }
+        if fork_registry::abandon(lost) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!(
+                "{}: another program removed the database's files, and they cannot be opened anew while a \
+                 statement runs: try again",
+                self.config.address
+            ),
+        ))
+    }
+
+    /// The error when another file has taken the database's name.
+    pub fn mixed_up(&self, outcome: Outcome) -> Error {
+        Error::new(
+            ErrorKind::Unavailable(outcome),
+            format!(
+                "{}: another file has taken the database's name while the store had it open, and the log of the \
+                 old one lies beside it: remove the files that end in -wal and -shm if the new one shall count, or \
+                 put the old one back",
+                self.config.address
+            ),
+        )
+    }
+
+    /// The error for a failed statement, which says why if the deadline stopped the statement.
+    pub fn explain(
+        &self,
+        connection: &Connection,
+        error: rusqlite::Error,
+        outcome: Outcome,
+    ) -> Error {
+        match connection.post.stopped() {
+            Some(stop) if connection::is_stopped(&error) => {
+                stop.error("running a statement", self.config.timeout, outcome)
+            }
+            _ => connection::failure(&self.config, error, outcome),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! One transaction for a group of writes, and what became of it.
+
+use mintkey_store::{Delivery, Error, ErrorKind, Outcome, Reply, Request, Result, submission};
+
+use crate::shared::Shared;
+use crate::storage::connection::{self, Connection, Fault, Opened};
+use crate::threads::deadline::Watch;
+use crate::writing::pending::PendingWrite;
+use crate::writing::transaction::Transaction;
+
+/// Opens the connection if need be, and begins a transaction.
+pub fn begin(shared: &Shared, connection: Option<Connection>, watch: &mut Watch) -> Result<Opened> {
+    #[cfg(test)]
+    crate::writing::tests::panic_if_asked_to_begin(shared);
+    shared.check_usable()?;
+    let mut connection = match connection {
+        Some(connection) => connection,
+        None => match shared.open(watch)? {
+            Opened::Ready(connection) => connection,
+            lost @ Opened::Lost(_) => return Ok(lost),
+        },
+    };
+    connection.looks_first = true;
+    let begun = connection::patiently(&shared.config, watch, || {
+        connection
+            .raw
+            .prepare_cached("BEGIN IMMEDIATE")?
+            .raw_execute()
+    });
+    match (begun, &connection.files) {
+        (Err(_), Some(files)) if !files.is_in_place() && !files.is_mixed_up() => {
+            Ok(Opened::Lost(files.id()))
+        }
+        (begun, _) => begun.map(|_| Opened::Ready(connection)),
+    }
+}
+
+/// Carries out a group in the transaction that was begun, commits, and hands out the answers.
+/// `None`: nothing was done, for the files are lost.
+pub fn carry(
+    shared: &Shared,
+    connection: &Connection,
+    own: Option<&Request>,
+    group: &[PendingWrite],
+    watch: &Watch,
+) -> Option<(Result<Reply>, Vec<Delivery>)> {
+    // Who carries others' requests commits first; who is alone can stop at any time.
+    let watch = || watch.of_transaction(connection.files.is_some());
+    connection.post.set(group.is_empty().then(watch));
+    let requests = own
+        .into_iter()
+        .chain(group.iter().map(|entry| &*entry.request));
+    let answers = transact(shared, connection, &requests);
+    connection.post.set(None);
+    let mut answers = answers?.into_iter();
+    let reply = match own {
+        Some(_) => answers
+            .next()
+            .unwrap_or_else(|| Err(submission::lost(true))),
+        None => Ok(Reply::Done),
+    };
+    let deliveries = group
+        .iter()
+        .zip(answers)
+        .filter_map(|(entry, answer)| entry.answer(answer));
+    let deliveries = deliveries.collect();
+    Some((reply, deliveries))
+}
+
+/// One transaction: an answer for each request, in order. `None`: it left nothing behind, for the
+/// files are lost.
+fn transact<'a>(
+    shared: &Shared,
+    connection: &Connection,
+    requests: &(impl Iterator<Item = &'a Request> + Clone),
+) -> Option<Vec<Result<Reply>>> {
+    let raw = &connection.raw;
+    let fail_all = |error: rusqlite::Error, outcome: Outcome| -> Option<Vec<Result<Reply>>> {
+        if !raw.is_autocommit() {
+            // If this fails too, the connection is given up.
+            let _ = raw.execute_batch("ROLLBACK");
+        }
+        if outcome == Outcome::NotApplied && !connection.is_in_place() {
+            return None;
+        }
+        let first = shared.explain(connection, error, outcome);
+        let mut answers: Vec<Result<Reply>> = requests
+            .clone()
+            .skip(1)
+            .map(|_| Err(again(&first)))
+            .collect();
+        answers.insert(0, Err(first));
+        Some(answers)
+    };
+    let changes = raw.total_changes();
+    let begun = Transaction::begin(connection, &shared.layouts, shared.config.max_item);
+    let mut transaction = match begun {
+        Ok(transaction) => transaction,
+        Err(error) => return fail_all(error, Outcome::NotApplied),
+    };
+    let mut answers = Vec::new();
+    for request in requests.clone() {
+        match transaction.perform(request) {
+            Ok(reply) => answers.push(Ok(reply)),
+            Err(Fault::Refused(error)) => answers.push(Err(error)),
+            Err(Fault::Stale) => answers.push(Err(submission::lost(true))),
+            Err(Fault::Sqlite(error)) => {
+                if raw.is_autocommit() || connection::is_stopped(&error) {
+                    return fail_all(error, Outcome::NotApplied);
+                }
+                answers.push(Err(shared.explain(connection, error, Outcome::NotApplied)));
+            }
+        }
+    }
+    let ended = transaction.sweep().and_then(|()| {
+        // From here on the outcome is the disk's to say.
+        connection.post.set(None);
+        raw.prepare_cached("COMMIT")?.raw_execute()
+    });
+    match ended {
+        Ok(_) => {
+            // A commit into a log that was removed counts only if the log is copied into the database,
+            // which its index tells. All of a transaction is copied or nothing, so nothing of this one is
+            // there when anything is missing, and it can be carried out again.
+            let counts = connection.keeps_commits()
+                || (raw.total_changes() != changes && connection.saves_commits());
+            if counts {
+                transaction.learned();
+                Some(answers)
+            } else if connection.may_be_found() {
+                let unknown = |_| Err(index_lost(shared));
+                Some(answers.into_iter().map(unknown).collect())
+            } else {
+                None
+            }
+        }
+        Err(error) => {
+            let unknown = error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure);
+            fail_all(
+                error,
+                if unknown {
+                    Outcome::Unknown
+                } else {
+                    Outcome::NotApplied
+                },
+            )
+        }
+    }
+}
+
+fn index_lost(shared: &Shared) -> Error {
+    Error::new(
+        ErrorKind::Unavailable(Outcome::Unknown),
+        format!(
+            "{}: another program removed the file that ends in -shm while the store had it open: {}",
+            shared.config.address,
+            Outcome::Unknown.words()
+        ),
+    )
+}
+
+/// The same error for another request that failed with it.
+pub fn again(error: &Error) -> Error {
+    Error::new(error.kind, error.message.clone())
+}
