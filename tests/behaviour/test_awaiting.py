@@ -46,6 +46,16 @@ async def test_of_many_at_once_each_has_an_outcome_of_its_own(store):
     assert await Row.acount() == 21
 
 
+async def test_awaiting_a_blocking_save_saves_and_raises(store):
+    row = Row(pk="a", n=1)
+    with pytest.raises(TypeError, match="await"):
+        await row.save()  # type: ignore[misc]
+    assert (await Row.aget(pk="a")) == row
+    with pytest.warns(RuntimeWarning, match="was never awaited"):
+        Row(pk="b", n=1).asave()  # type: ignore[unused-coroutine]
+    assert await Row.aget(pk="b") is None
+
+
 async def test_two_tasks_that_save_one_instance(store):
     row = Row(pk="a", n=1)
     outcomes = await asyncio.gather(*(row.asave() for _ in range(4)), return_exceptions=True)

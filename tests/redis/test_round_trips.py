@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ import redis
 
 import mintkey
 from mintkey import AutoGenerate, Model, ModelConfig, connect
-from mintkey.attributes import NumberAttribute, StringAttribute
+from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
 
 
 class Proxy:
@@ -105,6 +105,39 @@ def test_a_pipeline_of_several_models_is_one_trip(between, url):
         assert between.trips == begin + 3
         assert [account.n for account in accounts] == [3, 2, 2]
         assert (Order.count(), Line.count()) == (42, 40)
+
+
+def test_plain_writes_take_one_trip_and_checked_writes_two(between, url):
+    class Account(Model):
+        pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+        n = NumberAttribute()
+        status = StringAttribute(index=True)
+
+    class Counted(Model):
+        pk = StringAttribute(partition_key=True)
+        n = NumberAttribute()
+        version = VersionAttribute()
+
+    def trips(call: Callable[[], object]) -> int:
+        begin = between.trips
+        call()
+        return int(between.trips - begin)
+
+    with connect(f"{between.address}?{urlsplit(url).query}"):
+        account, counted = Account.create(pk="a", n=0, status="new"), Counted.create(pk="a", n=0)
+        account.update(Account.n.add(1), condition=Account.n == 0)
+        Account(pk="b").save()
+        Account().save()
+        # Scripts and tables are there from now on.
+        assert trips(lambda: Account(pk="c", n=1, status="new").save()) == 1
+        assert trips(lambda: Account(n=1, status="new").save()) == 1
+        assert trips(lambda: Account.create(pk="d", n=1)) == 1
+        assert trips(lambda: Account.get(pk="d")) == 1
+        assert trips(lambda: account.update(Account.n.add(1))) == 2
+        assert trips(lambda: account.update(n=5, condition=Account.n == 2)) == 2
+        counted.n = 7
+        assert trips(counted.save) == 2
+        assert Counted.count() == 1
 
 
 def test_calls_in_turn_share_a_connection_and_awaited_ones_another(start):
