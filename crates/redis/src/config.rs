@@ -12,7 +12,10 @@ use rustls::ClientConfig;
 
 use crate::eviction_warning::Eviction;
 use crate::keyspace::layout::Space;
-use crate::transport::tls::{self, Files};
+
+pub mod tls;
+
+use self::tls::Files;
 
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);

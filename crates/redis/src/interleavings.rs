@@ -14,9 +14,9 @@ use mintkey_store::{Item, Key, Operation, Reply, Result};
 
 use crate::config::Config;
 use crate::keyspace::layout::{Layout, Space};
+use crate::keyspace::layout_cache::LayoutCache;
 use crate::keyspace::rows::stored;
-use crate::operations::catalog::Layouts;
-use crate::operations::context::{Engine, perform};
+use crate::operations::{self, context::Engine};
 use crate::protocol::channel::{Answered, Talk};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::slots;
@@ -94,7 +94,7 @@ impl Actor {
         let own = talk.clone();
         let request = request(operation);
         let mut actor = Self {
-            operation: Box::pin(async move { perform(&engine, &own, &request).await }),
+            operation: Box::pin(async move { operations::run(&engine, &own, &request).await }),
             talk,
             waiting: VecDeque::new(),
             values: Vec::new(),
@@ -215,7 +215,7 @@ impl World {
         let engine = |_| {
             Arc::new(Engine {
                 config: config.clone(),
-                layouts: Layouts::new(&Arc::default()),
+                layouts: LayoutCache::new(&Arc::default()),
             })
         };
         Self {

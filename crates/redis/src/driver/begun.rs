@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use mintkey_store::{Begun, Interrupt, Outcome, Reply, Request, Result};
 
-use crate::driver::blocking::{Dispatched, Held};
-use crate::operations::context::perform;
+use crate::driver::exchange::{Dispatched, Held, collect, dispatch, exchange, keep};
+use crate::driver::shared::Shared;
+use crate::operations;
 use crate::protocol::channel::Talk;
 use crate::protocol::resp::Call;
-use crate::store::Shared;
 use crate::transport::deadline::Watch;
 
 /// A request that was begun on the calling thread.
@@ -47,7 +47,7 @@ impl Beginning {
         let operation = {
             let (shared, talk) = (Arc::clone(shared), talk.clone());
             let request = Arc::clone(request);
-            Box::pin(async move { perform(&shared.engine, &talk, &request).await })
+            Box::pin(async move { operations::run(&shared.engine, &talk, &request).await })
         };
         let mut beginning = Self {
             shared: Arc::clone(shared),
@@ -97,10 +97,7 @@ impl Begun for Beginning {
         }
         self.stage = match std::mem::replace(&mut self.stage, Stage::Open) {
             Stage::Ready(calls) => {
-                match self
-                    .shared
-                    .dispatch(&calls, &mut self.held, &mut self.watch)
-                {
+                match dispatch(&self.shared, &calls, &mut self.held, &mut self.watch) {
                     Ok(sent) => Stage::Sent(calls, sent),
                     Err(error) => {
                         self.talk.answer(Err(error));
@@ -129,17 +126,15 @@ impl Begun for Beginning {
                     continue;
                 }
                 Stage::Ready(calls) => {
-                    self.shared
-                        .exchange(&calls, &mut self.held, &mut self.watch)
+                    exchange(&self.shared, &calls, &mut self.held, &mut self.watch)
                 }
                 Stage::Sent(calls, sent) => {
-                    self.shared
-                        .collect(&calls, sent, &mut self.held, &mut self.watch)
+                    collect(&self.shared, &calls, sent, &mut self.held, &mut self.watch)
                 }
             };
             self.talk.answer(answer);
         };
-        self.shared.keep(std::mem::take(&mut self.held));
+        keep(&self.shared, std::mem::take(&mut self.held));
         result
     }
 }

@@ -4,510 +4,97 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use mintkey_store::{Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result};
+use mintkey_store::{Interrupt, Reply, Request, Result};
 
-use crate::operations::context::perform;
-use crate::protocol::channel::{Answer, Answered, Talk};
-use crate::protocol::resp::{Call, Value};
-use crate::store::Shared;
-use crate::transport::connection::{Cause, Connection, is_busy};
-use crate::transport::deadline::{RESPITE, Stop, Watch, pause};
-use crate::transport::topology::{Node, Verdict};
+use crate::driver::exchange::{Held, exchange, keep};
+use crate::driver::shared::Shared;
+use crate::operations;
+use crate::protocol::channel::Talk;
+use crate::transport::deadline::Watch;
 
-/// How often what may be repeated is sent to a server that stands alone, over a new connection each time.
-pub const TRIES: usize = 3;
-/// How often calls may be sent on to other servers without a respite.
-pub const DETOURS: usize = 5;
-
-/// The connections that one request uses.
-pub type Held = Vec<(Arc<Node>, Connection)>;
-
-/// How far a call has come.
-#[derive(Default)]
-pub struct Leg {
-    /// The answer.
-    pub value: Option<Value>,
-    /// What a server said that could not do it at the moment.
-    pub refusal: Option<Value>,
-    /// Whether the script is sent itself.
-    pub whole: bool,
-    /// The server that is asked this once, because the bucket is on its way there.
-    pub asking: Option<Arc<Node>>,
-    /// Whether a server may carry it out, and no reply has come.
-    pub sent: bool,
-    /// Whether it was sent before over a connection that broke, and may have been carried out then. No reply to
-    /// another attempt says anything of that one.
-    pub doubt: bool,
-}
-
-impl Leg {
-    /// The connection that it was sent over is gone; `reached` says whether its bytes may have got to the server.
-    pub fn lose(&mut self, reached: bool) {
-        self.doubt |= self.sent && reached;
-        (self.sent, self.asking) = (false, None);
-    }
-
-    /// The final reply.
-    pub fn answered(self) -> Option<Answered> {
-        let sent_before = self.doubt;
-        self.value.map(|value| Answered { value, sent_before })
-    }
-
-    /// Whether its server does not know whose the bucket is.
-    pub fn is_down(&self) -> bool {
-        matches!(&self.refusal, Some(Value::Error(text)) if text.starts_with("CLUSTERDOWN"))
-    }
-
-    /// Takes in what is to be done about an answer; true if it is to be done at once.
-    pub fn take_in(&mut self, verdict: Verdict) -> bool {
-        (self.sent, self.asking) = (false, None);
-        match verdict {
-            Verdict::Final(value) => self.value = Some(value),
-            Verdict::Whole(asking) => (self.whole, self.asking) = (true, asking),
-            Verdict::Ask(node) => self.asking = Some(node),
-            Verdict::Moved => {}
-            Verdict::Later(value) => {
-                self.refusal = Some(value);
-                return false;
+/// Carries a request out on this thread.
+pub fn execute(
+    shared: &Shared,
+    request: &Request,
+    interrupt: &'static dyn Interrupt,
+) -> Result<Reply> {
+    let mut watch = Watch::new(Some(interrupt), shared.engine.config.timeout);
+    let talk = Talk::default();
+    let mut held = Held::new();
+    let mut operation = pin!(operations::run(&shared.engine, &talk, request));
+    let mut context = Context::from_waker(Waker::noop());
+    let result = loop {
+        match operation.as_mut().poll(&mut context) {
+            Poll::Ready(result) => break result,
+            Poll::Pending => {
+                let (calls, anew) = talk.asked();
+                if anew {
+                    watch.start_anew();
+                }
+                talk.answer(exchange(shared, &calls, &mut held, &mut watch));
             }
         }
-        true
-    }
+    };
+    keep(shared, held);
+    result
 }
 
-/// Takes what servers said that could not do it for the answer, when there is no more time; false if one
-/// said nothing.
-pub fn refused(legs: &mut [Leg]) -> bool {
-    for leg in &mut *legs {
-        if leg.value.is_none() {
-            leg.value = leg.refusal.take();
-        }
-    }
-    legs.iter().all(|leg| leg.value.is_some())
-}
-
-/// What is known of calls together, if some get no reply: one may have been carried out.
-pub fn outcome(calls: &[Call], legs: &[Leg]) -> Outcome {
-    let mut legs = calls.iter().zip(legs);
-    if legs.any(|(call, leg)| call.writes && (leg.sent || leg.doubt || leg.value.is_some())) {
-        Outcome::Unknown
-    } else {
-        Outcome::NotApplied
-    }
-}
-
-/// The error of calls that could not be sent, or not again.
-pub fn unsent(error: Error, outcome: Outcome) -> Error {
-    match outcome {
-        Outcome::NotApplied => error,
-        Outcome::Unknown => error.in_doubt(),
-    }
-}
-
-impl Shared {
-    /// Carries a request out on this thread.
-    pub fn carry_out(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
-        let mut watch = Watch::new(Some(interrupt), self.engine.config.timeout);
-        let talk = Talk::default();
-        let mut held = Held::new();
-        let mut operation = pin!(perform(&self.engine, &talk, request));
-        let mut context = Context::from_waker(Waker::noop());
-        let result = loop {
-            match operation.as_mut().poll(&mut context) {
-                Poll::Ready(result) => break result,
+/// Carries requests out on this thread, whatever they ask at the same time in the same trip.
+pub fn execute_all(
+    shared: &Shared,
+    requests: &[Arc<Request>],
+    interrupt: &'static dyn Interrupt,
+) -> Vec<Result<Reply>> {
+    let mut watch = Watch::new(Some(interrupt), shared.engine.config.timeout);
+    let talks: Vec<Talk> = requests.iter().map(|_| Talk::default()).collect();
+    let mut held = Held::new();
+    let operations = requests.iter().zip(&talks).enumerate();
+    let mut running: Vec<_> = operations
+        .map(|(place, (request, talk))| {
+            (
+                place,
+                Box::pin(operations::run(&shared.engine, talk, request)),
+            )
+        })
+        .collect();
+    let mut results: Vec<Option<Result<Reply>>> = requests.iter().map(|_| None).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        let (mut calls, mut counts) = (Vec::new(), Vec::new());
+        running.retain_mut(
+            |(place, operation)| match operation.as_mut().poll(&mut context) {
+                Poll::Ready(result) => {
+                    results[*place] = Some(result);
+                    false
+                }
                 Poll::Pending => {
-                    let (calls, anew) = talk.asked();
+                    let (asked, anew) = talks[*place].asked();
                     if anew {
                         watch.start_anew();
                     }
-                    talk.answer(self.exchange(&calls, &mut held, &mut watch));
+                    counts.push((*place, asked.len()));
+                    calls.extend(asked);
+                    true
                 }
-            }
-        };
-        self.keep(held);
-        result
-    }
-
-    /// Carries requests out on this thread, whatever they ask at the same time in the same trip.
-    pub fn carry_out_all(
-        &self,
-        requests: &[Arc<Request>],
-        interrupt: &'static dyn Interrupt,
-    ) -> Vec<Result<Reply>> {
-        let mut watch = Watch::new(Some(interrupt), self.engine.config.timeout);
-        let talks: Vec<Talk> = requests.iter().map(|_| Talk::default()).collect();
-        let mut held = Held::new();
-        let operations = requests.iter().zip(&talks).enumerate();
-        let mut running: Vec<_> = operations
-            .map(|(place, (request, talk))| (place, Box::pin(perform(&self.engine, talk, request))))
-            .collect();
-        let mut results: Vec<Option<Result<Reply>>> = requests.iter().map(|_| None).collect();
-        let mut context = Context::from_waker(Waker::noop());
-        loop {
-            let (mut calls, mut shares) = (Vec::new(), Vec::new());
-            running.retain_mut(
-                |(place, operation)| match operation.as_mut().poll(&mut context) {
-                    Poll::Ready(result) => {
-                        results[*place] = Some(result);
-                        false
-                    }
-                    Poll::Pending => {
-                        let (asked, anew) = talks[*place].asked();
-                        if anew {
-                            watch.start_anew();
-                        }
-                        shares.push((*place, asked.len()));
-                        calls.extend(asked);
-                        true
-                    }
-                },
-            );
-            if running.is_empty() {
-                break;
-            }
-            match self.exchange(&calls, &mut held, &mut watch) {
-                Ok(values) => {
-                    let mut values = values.into_iter();
-                    for (place, share) in shares {
-                        talks[place].answer(Ok(values.by_ref().take(share).collect()));
-                    }
-                }
-                Err(error) => {
-                    for ((place, _), error) in shares.iter().zip(error.of_all(shares.len())) {
-                        talks[*place].answer(error);
-                    }
-                }
-            }
-        }
-        self.keep(held);
-        results.into_iter().flatten().collect()
-    }
-
-    /// Sends calls and waits for their answers.
-    pub fn exchange(&self, calls: &[Call], held: &mut Held, watch: &mut Watch) -> Answer {
-        Exchange::new(self, calls, held, watch).run()
-    }
-
-    /// Sends calls for the first time, and waits for nothing; gives what waits for their answers.
-    pub fn dispatch(
-        &self,
-        calls: &[Call],
-        held: &mut Held,
-        watch: &mut Watch,
-    ) -> Result<Dispatched> {
-        let mut exchange = Exchange::new(self, calls, held, watch);
-        exchange.look()?;
-        let groups = exchange.send_all()?;
-        Ok(Dispatched {
-            groups,
-            progress: exchange.progress,
-        })
-    }
-
-    /// Waits for the answers to calls that were sent.
-    pub fn collect(
-        &self,
-        calls: &[Call],
-        sent: Dispatched,
-        held: &mut Held,
-        watch: &mut Watch,
-    ) -> Answer {
-        let mut exchange = Exchange::new(self, calls, held, watch);
-        exchange.progress = sent.progress;
-        exchange.run_from(Some(sent.groups))
-    }
-
-    /// Keeps connections for the next call.
-    pub fn keep(&self, held: Held) {
-        if !self.is_closed() {
-            for (node, connection) in held {
-                self.nodes.keep(&node, connection);
-            }
-        }
-    }
-}
-
-/// The calls that go to one server together.
-struct Group {
-    node: Arc<Node>,
-    /// Their places.
-    calls: Vec<usize>,
-    /// The connection that waits for their answers.
-    connection: Option<Connection>,
-}
-
-/// Calls that were sent, and wait for their answers.
-pub struct Dispatched {
-    groups: Vec<Group>,
-    progress: Progress,
-}
-
-/// Calls of an operation on their way to servers and back.
-struct Exchange<'a> {
-    shared: &'a Shared,
-    held: &'a mut Held,
-    calls: &'a [Call],
-    watch: &'a mut Watch,
-    progress: Progress,
-}
-
-/// How far calls have come.
-#[derive(Default)]
-struct Progress {
-    legs: Vec<Leg>,
-    /// What was known of the Cluster's routes when they were sent.
-    version: u64,
-    /// How a connection failed in this round, and whose it was.
-    failure: Option<(Cause, Arc<Node>)>,
-    /// What is told if a server of the Cluster stays away: the Cluster may know another.
-    trouble: Option<Error>,
-    /// Whether the next round comes after a respite.
-    waits: bool,
-}
-
-impl<'a> Exchange<'a> {
-    fn new(
-        shared: &'a Shared,
-        calls: &'a [Call],
-        held: &'a mut Held,
-        watch: &'a mut Watch,
-    ) -> Self {
-        Self {
-            shared,
-            held,
-            calls,
-            watch,
-            progress: Progress {
-                legs: calls.iter().map(|_| Leg::default()).collect(),
-                ..Progress::default()
             },
+        );
+        if running.is_empty() {
+            break;
         }
-    }
-
-    /// Sends the calls until all are answered, or until it cannot be known whether they were carried out.
-    fn run(mut self) -> Answer {
-        self.look()?;
-        self.run_from(None)
-    }
-
-    /// Looks whether to begin at all: answers that come soon would never let it be looked at.
-    fn look(&mut self) -> Result<()> {
-        self.watch
-            .look()
-            .map_err(|stop| stop.error(Outcome::NotApplied))
-    }
-
-    /// As `run`; those of the first round may have been sent before.
-    fn run_from(mut self, mut sent: Option<Vec<Group>>) -> Answer {
-        let nodes = &self.shared.nodes;
-        let (mut round, mut tries) = (0, 0);
-        loop {
-            let groups = match sent.take() {
-                Some(groups) => groups,
-                None => self.send_all()?,
-            };
-            if groups.is_empty() && !self.progress.waits {
-                let legs = self.progress.legs.into_iter();
-                return Ok(legs.filter_map(Leg::answered).collect());
-            }
-            for group in groups {
-                self.receive(group);
-            }
-            if let Some((cause, node)) = self.progress.failure.take() {
-                tries += 1;
-                let error = self.failed(cause, &node, tries)?;
-                self.progress.waits |= nodes.are_cluster() && tries > 1;
-                self.progress.trouble = Some(error);
-            }
-            round += 1;
-            if self.progress.waits || round > DETOURS {
-                self.wait()?;
-            }
-        }
-    }
-
-    /// Sends the calls that have no answer yet, and does not wait for any.
-    fn send_all(&mut self) -> Result<Vec<Group>> {
-        let nodes = &self.shared.nodes;
-        nodes
-            .prepare(&self.shared.engine.config, self.watch, true)
-            .map_err(|error| self.unsent(error))?;
-        self.progress.version = nodes.version();
-        (self.progress.trouble, self.progress.waits) = (None, false);
-        let mut groups = self.groups();
-        for group in &mut groups {
-            self.send(group)?;
-        }
-        Ok(groups)
-    }
-
-    /// The calls without an answer, by server.
-    fn groups(&mut self) -> Vec<Group> {
-        let mut groups: Vec<Group> = Vec::new();
-        for (place, leg) in self.progress.legs.iter().enumerate() {
-            if leg.value.is_some() {
-                continue;
-            }
-            let nodes = &self.shared.nodes;
-            let node = leg.asking.clone();
-            let Some(node) = node.or_else(|| nodes.of(self.calls[place].bucket)) else {
-                self.progress.trouble = Some(nodes.nobody());
-                self.progress.waits = true;
-                continue;
-            };
-            match groups
-                .iter_mut()
-                .find(|group| Arc::ptr_eq(&group.node, &node))
-            {
-                Some(group) => group.calls.push(place),
-                None => groups.push(Group {
-                    node,
-                    calls: vec![place],
-                    connection: None,
-                }),
-            }
-        }
-        groups
-    }
-
-    /// Sends a group's calls, and does not wait for the answers.
-    fn send(&mut self, group: &mut Group) -> Result<()> {
-        if self.progress.failure.is_some() {
-            return Ok(());
-        }
-        let own = self
-            .held
-            .iter()
-            .position(|(node, _)| Arc::ptr_eq(node, &group.node));
-        let config = &self.shared.engine.config;
-        let connection = match own {
-            Some(place) => Ok(self.held.swap_remove(place).1),
-            None => group.node.connect(config, self.watch, true),
-        };
-        let mut connection = match connection {
-            Ok(connection) => connection,
-            Err(error) => {
-                let passes = matches!(error.kind, ErrorKind::Unavailable(_));
-                let error = self.unsent(error);
-                if passes && self.shared.nodes.are_cluster() {
-                    self.progress.trouble = Some(error);
-                    self.progress.waits = true;
-                    return Ok(());
+        match exchange(shared, &calls, &mut held, &mut watch) {
+            Ok(values) => {
+                let mut values = values.into_iter();
+                for (place, count) in counts {
+                    talks[place].answer(Ok(values.by_ref().take(count).collect()));
                 }
-                return Err(error);
             }
-        };
-        let out = connection.fresh_out();
-        for place in &group.calls {
-            let leg = &self.progress.legs[*place];
-            if leg.asking.is_some() {
-                Call::new("ASKING").write(false, out);
+            Err(error) => {
+                for ((place, _), error) in counts.iter().zip(error.of_all(counts.len())) {
+                    talks[*place].answer(error);
+                }
             }
-            self.calls[*place].write(leg.whole, out);
-        }
-        let sent = connection.send(self.watch);
-        for place in &group.calls {
-            self.progress.legs[*place].sent = true;
-        }
-        match sent {
-            Ok(()) => group.connection = Some(connection),
-            Err(failure) => {
-                self.lose(group, failure.sent);
-                self.progress.failure = Some((failure.cause, Arc::clone(&group.node)));
-            }
-        }
-        Ok(())
-    }
-
-    /// The connection of a group is gone.
-    fn lose(&mut self, group: &Group, reached: bool) {
-        for place in &group.calls {
-            self.progress.legs[*place].lose(reached);
         }
     }
-
-    fn unsent(&self, error: Error) -> Error {
-        unsent(error, outcome(self.calls, &self.progress.legs))
-    }
-
-    /// Takes in the answers to a group's calls. A connection whose answers nobody waits for is dropped.
-    fn receive(&mut self, mut group: Group) {
-        let Some(mut connection) = group.connection.take() else {
-            return;
-        };
-        if matches!(&self.progress.failure, Some((Cause::Stopped(_), _))) {
-            return;
-        }
-        let legs = &self.progress.legs;
-        let asking = group
-            .calls
-            .iter()
-            .filter(|place| legs[**place].asking.is_some());
-        let many = group.calls.len() + asking.count();
-        let values = match connection.receive(many, self.watch) {
-            Ok(values) => values,
-            Err(failure) => {
-                self.lose(&group, failure.sent);
-                self.progress.failure = Some((failure.cause, group.node));
-                return;
-            }
-        };
-        let mut values = values.into_iter();
-        for place in group.calls {
-            let leg = &mut self.progress.legs[place];
-            let asking = leg.asking.is_some().then(|| Arc::clone(&group.node));
-            if asking.is_some() {
-                values.next();
-            }
-            let value = values.next().unwrap_or(Value::Nil);
-            let nodes = &self.shared.nodes;
-            let verdict = nodes.judge(&self.calls[place], value, &group.node, asking);
-            self.progress.waits |= !leg.take_in(verdict);
-        }
-        self.held.push((group.node, connection));
-    }
-
-    /// What is told of a connection that failed if the calls are sent again in vain; an error if they
-    /// must not be.
-    fn failed(&self, cause: Cause, node: &Node, tries: usize) -> Result<Error> {
-        if matches!(cause, Cause::Stopped(Stop::Late(_))) {
-            self.shared.nodes.doubt(node);
-        }
-        let mut calls = self.calls.iter().zip(&self.progress.legs);
-        let doubtful =
-            calls.any(|(call, leg)| leg.doubt && leg.value.is_none() && !call.repeatable);
-        let again = matches!(cause, Cause::Broken(_))
-            && !doubtful
-            && (self.shared.nodes.are_cluster() || tries < TRIES);
-        let error = cause.error(&node.address, outcome(self.calls, &self.progress.legs));
-        if again { Ok(error) } else { Err(error) }
-    }
-
-    /// Waits a little, and asks the Cluster anew where its slots are.
-    fn wait(&mut self) -> Result<()> {
-        if let Err(stop) = self.watch.look() {
-            if !matches!(stop, Stop::Late(_)) {
-                return Err(stop.error(outcome(self.calls, &self.progress.legs)));
-            }
-            if let Some(error) = self.progress.trouble.take() {
-                return Err(self.unsent(error));
-            }
-            return if refused(&mut self.progress.legs) {
-                Ok(())
-            } else {
-                Err(stop.error(outcome(self.calls, &self.progress.legs)))
-            };
-        }
-        pause(RESPITE);
-        let nodes = &self.shared.nodes;
-        let down = self.progress.legs.iter().any(Leg::is_down);
-        if nodes.are_cluster() && (self.progress.trouble.is_some() || down) {
-            let config = &self.shared.engine.config;
-            match nodes.learn(config, self.progress.version, self.watch) {
-                Err(error) if !is_busy(&error) => return Err(self.unsent(error)),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
+    keep(shared, held);
+    results.into_iter().flatten().collect()
 }

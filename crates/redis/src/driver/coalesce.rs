@@ -6,9 +6,8 @@ use std::sync::Arc;
 use mintkey_store::{BatchWrite, Guard, Operation, Put, Request, Write};
 
 use crate::driver::queue::Entry;
+use crate::keyspace::commands::{GROUP, one_step};
 use crate::keyspace::layout::Space;
-use crate::operations::batch::GROUP;
-use crate::operations::write::one_step;
 
 /// What was submitted, in order, with the request to carry out for it: neighbours that put rows of one
 /// table and bucket share one. Those of other buckets have nothing to do with each other: one may wait for

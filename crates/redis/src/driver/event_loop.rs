@@ -12,16 +12,17 @@ use std::time::{Duration, Instant};
 use mintkey_store::{Error, ErrorKind, Outcome, Reply, Request, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::driver::blocking::{DETOURS, Leg, TRIES, outcome, refused, unsent};
+use crate::driver::call_state::{DETOURS, Leg, TRIES, outcome, refused, unsent};
 use crate::driver::coalesce::joined;
 use crate::driver::multiplexed::{Line, Sent};
 use crate::driver::queue::Entry;
-use crate::operations::context::perform;
+use crate::driver::shared::Shared;
+use crate::operations;
 use crate::protocol::channel::{Answer, Talk};
+use crate::protocol::replies::is_busy;
 use crate::protocol::resp::{Call, Value};
-use crate::store::Shared;
 use crate::transport::adaptive_spin::Patience;
-use crate::transport::connection::{Cause, is_busy};
+use crate::transport::connection::Cause;
 use crate::transport::deadline::{RESPITE, Stop, Watch};
 use crate::transport::topology::Node;
 
@@ -186,7 +187,7 @@ impl Worker {
         let talk = Talk::default();
         let operation = {
             let (shared, talk) = (Arc::clone(&self.shared), talk.clone());
-            Box::pin(async move { perform(&shared.engine, &talk, &request).await })
+            Box::pin(async move { operations::run(&shared.engine, &talk, &request).await })
         };
         self.number += 1;
         let watch = Watch::new(None, self.shared.engine.config.timeout);

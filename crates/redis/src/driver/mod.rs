@@ -2,7 +2,11 @@
 
 pub mod begun;
 pub mod blocking;
+pub mod call_state;
 pub mod coalesce;
 pub mod event_loop;
+pub mod exchange;
 pub mod multiplexed;
 pub mod queue;
+pub mod shared;
+pub mod worker;

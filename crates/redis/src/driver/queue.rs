@@ -1,29 +1,14 @@
-//! Submitted requests on their way to the store's thread, and the thread's start and end.
+//! Submitted requests on their way to the thread of the store.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use mintkey_store::store::Between;
-use mintkey_store::{
-    Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, Submission, Ticket,
-};
+use mintkey_store::{Done, Reply, Request, Result, Submission, Ticket};
 
-use crate::driver::event_loop;
 use crate::fork_gate::{Gate, Shielded};
-use crate::store::Shared;
-use crate::transport::deadline::pause;
-
-/// How often a closing store looks whether the thread has ended.
-const CLOSING: Duration = Duration::from_millis(1);
-
-thread_local! {
-    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
-}
 
 /// A submitted request. Dropping it answers the caller, whatever becomes of the thread.
 pub struct Entry {
@@ -35,12 +20,18 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn new(request: Arc<Request>, done: Done) -> Self {
+    /// A request that nobody has begun.
+    pub fn new(request: Arc<Request>, done: Done) -> Self {
         Self {
             request,
             submitted: Instant::now(),
             submission: Submission::new(done),
         }
+    }
+
+    /// What withdraws it.
+    pub fn ticket(&self) -> Box<dyn Ticket> {
+        self.submission.ticket()
     }
 
     /// Begins it; false if it was withdrawn.
@@ -88,6 +79,28 @@ impl Queue {
         self.0.with(Waiting::ring);
     }
 
+    /// Adds requests. If no thread serves them, `spawn` starts one with this end of a socket, which is readable
+    /// when requests wait.
+    pub fn push(
+        &self,
+        entries: &mut Vec<Entry>,
+        spawn: impl FnOnce(UnixStream) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.0.with(|waiting| {
+            if !waiting.alive {
+                let (ours, its) = UnixStream::pair()?;
+                ours.set_nonblocking(true)?;
+                its.set_nonblocking(true)?;
+                spawn(its)?;
+                waiting.bell = Some(ours);
+                waiting.alive = true;
+            }
+            waiting.entries.extend(entries.drain(..));
+            waiting.ring();
+            Ok(())
+        })
+    }
+
     /// Takes up to so many requests; without any the thread may end.
     pub fn take(&self, room: usize, ends: bool) -> Vec<Entry> {
         self.0.with(|waiting| {
@@ -119,16 +132,15 @@ impl Queue {
         self.0.with(|waiting| waiting.asleep = false);
     }
 
-    /// Waits until the thread has finished what was submitted, unless this is that thread.
-    pub fn wait_for_end(&self, interrupt: &'static dyn Interrupt) {
-        let mut between = Between::new(interrupt);
-        // A thread of the store cannot wait for its own end.
-        while !IS_WORKER.get()
-            && self.0.with(|waiting| waiting.alive)
-            && between.refusal().is_none()
-        {
-            pause(CLOSING);
-        }
+    /// Whether a thread serves the requests.
+    pub fn is_served(&self) -> bool {
+        self.0.with(|waiting| waiting.alive)
+    }
+
+    /// Answers what waits for a thread that panicked. The next request starts another.
+    pub fn reset(&self) {
+        // Dropped here and not inside: answering takes locks.
+        drop(self.0.with(std::mem::take));
     }
 
     /// Starts anew in a child: whoever submitted something did so in the parent.
@@ -137,93 +149,4 @@ impl Queue {
         // to an interpreter whose locks are not free at this moment.
         std::mem::forget(self.0.with(std::mem::take));
     }
-}
-
-/// Takes a request and returns at once.
-pub fn submit(shared: &Arc<Shared>, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-    let entry = Entry::new(request, done);
-    let ticket = entry.submission.ticket();
-    hand_over(shared, vec![entry]);
-    ticket
-}
-
-/// Takes requests that came together, and returns at once.
-pub fn submit_all(
-    shared: &Arc<Shared>,
-    requests: Vec<(Arc<Request>, Done)>,
-) -> Vec<Box<dyn Ticket>> {
-    let entries: Vec<Entry> = requests
-        .into_iter()
-        .map(|(request, done)| Entry::new(request, done))
-        .collect();
-    let tickets = entries.iter().map(|entry| entry.submission.ticket());
-    let tickets = tickets.collect();
-    hand_over(shared, entries);
-    tickets
-}
-
-fn hand_over(shared: &Arc<Shared>, mut entries: Vec<Entry>) {
-    let refused = shared
-        .check_open()
-        .and_then(|()| queue(shared, &mut entries));
-    if let Err(error) = refused {
-        for (entry, refusal) in entries.iter().zip(error.of_all(entries.len())) {
-            entry.deliver(refusal);
-        }
-    }
-}
-
-/// Moves requests into the queue, and starts the thread if there is none.
-fn queue(shared: &Arc<Shared>, entries: &mut Vec<Entry>) -> Result<()> {
-    shared.queue.0.with(|waiting| {
-        if !waiting.alive {
-            waiting.bell = Some(start(shared).map_err(|error| no_thread(shared, error))?);
-            waiting.alive = true;
-        }
-        waiting.entries.extend(entries.drain(..));
-        waiting.ring();
-        Ok(())
-    })
-}
-
-fn no_thread(shared: &Shared, error: io::Error) -> Error {
-    let address = &shared.engine.config.address;
-    Error::new(
-        ErrorKind::Unavailable(Outcome::NotApplied),
-        format!(
-            "{address}: the thread for awaited requests cannot be started ({error}): {}; allow more threads \
-             (ulimit -u, or the pids limit of the container)",
-            Outcome::NotApplied.words()
-        ),
-    )
-    .caused_by(error)
-}
-
-/// Answers what waits for a thread that panicked. The next request starts another.
-struct AfterPanic(Arc<Shared>);
-
-impl Drop for AfterPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            // Dropped here and not inside: answering takes locks.
-            drop(self.0.queue.0.with(std::mem::take));
-        }
-    }
-}
-
-/// Starts the thread, and gives what wakes it. Its handle is let go: a child could neither wait for it
-/// nor drop it safely.
-fn start(shared: &Arc<Shared>) -> io::Result<UnixStream> {
-    let (ours, its) = UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    its.set_nonblocking(true)?;
-    let own = Arc::clone(shared);
-    let named = thread::Builder::new().name("mintkey-redis".to_owned());
-    named.spawn(move || {
-        IS_WORKER.set(true);
-        // Dropped after the requests that the thread carries out.
-        let _after_panic = AfterPanic(Arc::clone(&own));
-        event_loop::work(own, its);
-    })?;
-    Ok(ours)
 }

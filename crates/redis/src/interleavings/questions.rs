@@ -11,7 +11,7 @@ use mintkey_store::{
 
 use super::requests::*;
 use super::{Server, World, answered};
-use crate::operations::context::{Engine, perform};
+use crate::operations::{self, context::Engine};
 use crate::protocol::channel::Talk;
 
 /// How often a request asks, and what comes of it.
@@ -27,7 +27,7 @@ fn questions_until(
     fails: impl Fn(usize) -> Option<ErrorKind>,
 ) -> (usize, Result<Reply>) {
     let talk = Talk::default();
-    let mut operation = pin!(perform(engine, &talk, request));
+    let mut operation = pin!(operations::run(engine, &talk, request));
     let mut context = Context::from_waker(Waker::noop());
     let mut asked = 0;
     loop {
@@ -180,7 +180,7 @@ fn what_has_expired_behind_a_page_is_skipped_in_long_strides() {
             ..query_of(&table, &[string("a")])
         }));
         let talk = Talk::default();
-        let mut operation = pin!(perform(engine, &talk, &page));
+        let mut operation = pin!(operations::run(engine, &talk, &page));
         let mut context = Context::from_waker(Waker::noop());
         let (mut asked, mut anew) = (0, 0);
         let reply = loop {
@@ -266,7 +266,7 @@ fn an_own_insert_that_comes_late_is_no_collision() {
             let doubtful = ErrorKind::Unavailable(Outcome::Unknown);
             // The first is lost on its way; nothing is there yet. It comes before the second.
             let talk = Talk::default();
-            let mut operation = pin!(perform(engine, &talk, &insert));
+            let mut operation = pin!(operations::run(engine, &talk, &insert));
             let mut context = Context::from_waker(Waker::noop());
             let mut first = Vec::new();
             let mut asked = 0;

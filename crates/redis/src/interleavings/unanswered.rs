@@ -11,7 +11,7 @@ use mintkey_store::{
 
 use super::requests::*;
 use super::{Server, World, answered};
-use crate::operations::context::{Engine, perform};
+use crate::operations::{self, context::Engine};
 use crate::protocol::channel::{Answer, Answered, Talk};
 use crate::protocol::resp::{Call, Value};
 
@@ -144,7 +144,7 @@ fn carry_out(
     mut other: impl FnMut(&mut Server),
 ) -> Result<Reply> {
     let talk = Talk::default();
-    let mut operation = pin!(perform(engine, &talk, request));
+    let mut operation = pin!(operations::run(engine, &talk, request));
     let mut context = Context::from_waker(Waker::noop());
     let mut fates = fates.iter();
     let mut steps = 0;

@@ -2,21 +2,20 @@
 //! bucket.
 
 use std::collections::{BTreeSet, HashSet};
-use std::mem::{discriminant, take};
+use std::mem::take;
 use std::sync::Arc;
 
-use mintkey_store::{
-    BatchWrite, Error, ErrorKind, Key, Outcome, Put, Reply, Result, Table, Write, json,
-};
+use mintkey_store::{BatchWrite, Error, ErrorKind, Key, Outcome, Reply, Result, Table, Write};
 
-use crate::keyspace::layout::{Layout, push_packed};
-use crate::keyspace::rows::lifetime;
+use crate::keyspace::commands::{
+    Ended, GROUP, Mode, RowPut, ended, one_step, puts_call, remove_call, write_call,
+};
+use crate::keyspace::layout::Layout;
 use crate::operations::context::Errand;
 use crate::operations::join_all::Abreast;
 use crate::operations::uncertainty::Doubt;
-use crate::operations::write::{Ended, Mode, ended, is_doubtful, one_step};
+use crate::operations::write::is_doubtful;
 use crate::protocol::resp::{Call, Value};
-use crate::protocol::scripts::PUT_NEW;
 
 impl Errand<'_> {
     /// Writes several items. Those of different rows go together; a row's own follow one another.
@@ -181,72 +180,25 @@ impl Errand<'_> {
                     group.puts.push((key, put, mode));
                     group.places.push(place);
                     if group.puts.len() == GROUP {
-                        together.push(self.puts_call(layout, &group.puts), take(&mut group.places));
+                        together.push(
+                            puts_call(layout, &group.puts, self.now),
+                            take(&mut group.places),
+                        );
                         group.puts.clear();
                     }
                     continue;
                 }
-                (Write::Put(put), Some(mode)) => self.write_call(layout, key, &put.item, mode),
-                _ => Self::remove_call(layout, key, None),
+                (Write::Put(put), Some(mode)) => write_call(layout, key, &put.item, mode, self.now),
+                _ => remove_call(layout, key, None),
             };
             together.push(call, vec![place]);
         }
         for (layout, group) in layouts.iter().zip(groups) {
             if !group.puts.is_empty() {
-                together.push(self.puts_call(layout, &group.puts), group.places);
+                together.push(puts_call(layout, &group.puts, self.now), group.places);
             }
         }
         together
-    }
-
-    /// The call that puts items of a table without indexes.
-    fn puts_call(&self, layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)]) -> Call {
-        match puts {
-            [(_, _, mode @ (Mode::New | Mode::Absent)), _, ..] if self.are_plain(layout, puts) => {
-                let looks = matches!(mode, Mode::Absent);
-                Self::put_new_call(layout, puts, looks)
-            }
-            _ => self.put_call(layout, puts),
-        }
-    }
-
-    /// Whether items have no end, not too many fields, and the same mode.
-    fn are_plain(&self, layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)]) -> bool {
-        let first = &puts[0].2;
-        puts.iter().all(|(_, put, mode)| {
-            discriminant(mode) == discriminant(first)
-                && put.item.len() <= MOST_PACKED
-                && lifetime(&layout.table, &put.item, self.now).is_none()
-        })
-    }
-
-    /// The call that puts such items, if they are new.
-    fn put_new_call(layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)], looks: bool) -> Call {
-        let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row(key)).collect();
-        let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
-        keys.extend(rows.iter().map(Vec::as_slice));
-        let mut call = layout
-            .script(&PUT_NEW, &keys, 256 * puts.len())
-            .arg(&layout.epoch)
-            .arg(if looks { "absent" } else { "new" });
-        let mut packed = Vec::with_capacity(64 * puts.len());
-        for (key, _, _) in puts {
-            push_packed(&mut packed, b"0");
-            push_packed(&mut packed, &Layout::member(key));
-        }
-        call.push(&packed);
-        let mut text = String::new();
-        for (_, put, _) in puts {
-            packed.clear();
-            for (name, value) in &*put.item {
-                text.clear();
-                json::encode_value(value, &mut text);
-                push_packed(&mut packed, name.as_bytes());
-                push_packed(&mut packed, text.as_bytes());
-            }
-            call.push(&packed);
-        }
-        call
     }
 
     /// Which of the layouts a write that needs no look before goes to, and the mode of a put;
@@ -274,16 +226,10 @@ impl Errand<'_> {
 /// A write that needs no look before: its layout's place, the mode of a put.
 type OneStep = (usize, Option<Mode<'static>>);
 
-/// Rows put in one step: the server answers nobody else meanwhile.
-pub const GROUP: usize = 128;
-
-/// So many fields a script can hand on at once.
-const MOST_PACKED: usize = 500;
-
 /// Rows of one bucket that are put in one step, and the places of their writes.
 #[derive(Default)]
 struct Group<'a> {
-    puts: Vec<(&'a Key, &'a Put, Mode<'a>)>,
+    puts: Vec<RowPut<'a>>,
     places: Vec<usize>,
 }
 

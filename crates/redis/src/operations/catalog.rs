@@ -1,6 +1,5 @@
 //! The catalog: what each table of the store is like, whatever the classes of today say.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
@@ -8,11 +7,11 @@ use std::time::SystemTime;
 
 use mintkey_store::{Error, Key, KeyValue, Result, Table, description, json};
 
-use crate::fork_gate::{Gate, Shielded};
+use crate::keyspace::commands::{Mode, write_call};
 use crate::keyspace::layout::{Layout, MASTER};
-use crate::keyspace::rows::{accepted, bulks, pairs, stored, unexpected};
+use crate::keyspace::rows::stored;
 use crate::operations::context::Errand;
-use crate::operations::write::Mode;
+use crate::protocol::replies::{accepted, bulks, pairs, unexpected};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::scripts::{DESCRIBE, DROP};
 
@@ -22,44 +21,6 @@ const LAYOUT: u32 = 1;
 const CHUNK: usize = 500;
 /// Rows that are held here at once to be indexed.
 const ROWS: usize = 64;
-/// Layouts remembered; a program that makes up classes without end starts anew now and then.
-const REMEMBERED: usize = 20_000;
-
-/// The layouts found so far, by the address of the table, which stays taken as long as the entry
-/// keeps it alive, and by bucket.
-pub struct Layouts(Shielded<Known>);
-
-/// Tables and their layouts.
-type Known = HashMap<(usize, u8), (Arc<Table>, Arc<Layout>)>;
-
-impl Layouts {
-    /// Nothing is known yet.
-    pub fn new(gate: &Arc<Gate>) -> Self {
-        Self(Shielded::new(gate))
-    }
-
-    fn find(&self, table: &Arc<Table>, bucket: u8) -> Option<Arc<Layout>> {
-        let place = (Arc::as_ptr(table).addr(), bucket);
-        self.0
-            .with(|known| known.get(&place).map(|(_, layout)| Arc::clone(layout)))
-    }
-
-    fn remember(&self, table: &Arc<Table>, layout: &Arc<Layout>) {
-        let place = (Arc::as_ptr(table).addr(), layout.bucket);
-        self.0.with(|known| {
-            if known.len() >= REMEMBERED {
-                known.clear();
-            }
-            known.insert(place, (Arc::clone(table), Arc::clone(layout)));
-        });
-    }
-
-    /// Forgets everything: a catalog is not what it was.
-    pub fn forget(&self) {
-        self.0.with(HashMap::clear);
-    }
-}
-
 /// A table's entry as it is stored.
 struct Entry {
     epoch: String,
@@ -231,7 +192,13 @@ impl Errand<'_> {
         let mut calls = Vec::with_capacity(keys.len());
         for (key, row) in keys.iter().zip(rows) {
             if let Some(row) = stored(row, table).map_err(|error| error.at(key))? {
-                calls.push(self.write_call(layout, key, &row.item, Mode::Same(Some(&row))));
+                calls.push(write_call(
+                    layout,
+                    key,
+                    &row.item,
+                    Mode::Same(Some(&row)),
+                    self.now,
+                ));
             }
         }
         for reply in self.talk.ask(calls).await? {

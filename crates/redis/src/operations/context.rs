@@ -1,18 +1,22 @@
-//! What every operation works with, and the way from a request to its operation.
+//! What every operation works with.
 
-use mintkey_store::{Operation, Reply, Request, Result};
+use std::sync::Arc;
+
+use mintkey_store::Result;
 
 use crate::config::Config;
-use crate::operations::catalog::Layouts;
-use crate::operations::uncertainty::Doubt;
+use crate::keyspace::layout::Layout;
+use crate::keyspace::layout_cache::LayoutCache;
 use crate::protocol::channel::Talk;
+use crate::protocol::replies::accepted;
+use crate::protocol::resp::{Call, Value};
 
 /// What the operations of one store share.
 pub struct Engine {
     /// What the address says.
     pub config: Config,
     /// What is known of the tables.
-    pub layouts: Layouts,
+    pub layouts: LayoutCache,
 }
 
 /// One request on its way.
@@ -25,38 +29,28 @@ pub struct Errand<'a> {
     pub now: i64,
 }
 
-/// Carries a request out; whoever polls this looks after the talk.
-pub async fn perform(engine: &Engine, talk: &Talk, request: &Request) -> Result<Reply> {
-    let errand = Errand {
-        engine,
-        talk,
-        now: request.now,
-    };
-    // These take several steps: when one fails, those before it have been done.
-    let in_steps = |result: Result<()>| match result {
-        Err(error) if talk.wrote() && error.kind.outcome().is_some() => Err(error.in_doubt()),
-        other => other.map(|()| Reply::Done),
-    };
-    match &request.operation {
-        Operation::CreateTable(table) => {
-            engine.layouts.forget();
-            in_steps(errand.all_layouts(table).await.map(drop))
+impl Errand<'_> {
+    /// Asks something of these buckets of a table; nothing if a catalog is not what is known here.
+    pub async fn ask(
+        &self,
+        layouts: &[Arc<Layout>],
+        mut calls: Vec<Call>,
+    ) -> Result<Option<Vec<Value>>> {
+        let epochs = layouts
+            .iter()
+            .map(|layout| layout.call("HGET").arg(&layout.catalog).arg("epoch"));
+        calls.extend(epochs);
+        let mut replies = self.talk.ask(calls).await?;
+        let epochs = replies.split_off(replies.len() - layouts.len());
+        for (layout, epoch) in layouts.iter().zip(epochs) {
+            match accepted(epoch, &layout.table)? {
+                Value::Bulk(epoch) if epoch == layout.epoch.as_bytes() => {}
+                _ => {
+                    self.engine.layouts.forget();
+                    return Ok(None);
+                }
+            }
         }
-        Operation::TableExists(table) => Ok(Reply::Exists(errand.table_exists(table).await?)),
-        Operation::DeleteTable(table) => in_steps(errand.drop_table(table).await),
-        Operation::Get(get) => errand.get(get).await,
-        Operation::BatchGet(batch) => errand.batch_get(batch).await,
-        Operation::Put(put) => errand
-            .put(put, Doubt::default())
-            .await
-            .map(|()| Reply::Done),
-        Operation::Update(update) => errand.update(update).await,
-        Operation::Delete(delete) => errand
-            .delete(delete, Doubt::default())
-            .await
-            .map(|()| Reply::Done),
-        Operation::BatchWrite(batch) => errand.batch_write(batch).await,
-        Operation::Query(query) => errand.query(query).await,
-        Operation::Scan(scan) => errand.scan(scan).await,
+        Ok(Some(replies))
     }
 }

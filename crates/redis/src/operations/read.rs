@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use mintkey_store::{
     BatchGet, Condition, Error, Get, Index, Item, Key, KeyValue, Name, Page, Position, Projection,
-    Query, Reply, Result, Scan, Table, Value, json,
+    Query, Reply, Result, Scan, Table, json,
 };
 
+use crate::keyspace::commands::clean_call;
 use crate::keyspace::layout::{self, Layout, Span, key_attributes};
 use crate::keyspace::projection::Fields;
 use crate::keyspace::ranges;
-use crate::keyspace::rows::{accepted, item, unexpected};
+use crate::keyspace::rows::item;
 use crate::operations::context::Errand;
 use crate::operations::slot_group_merge::{Merge, Source};
+use crate::protocol::replies::{accepted, unexpected};
 use crate::protocol::resp::{self, Call};
-use crate::protocol::scripts::CLEAN;
 
 /// The bytes of rows that a page looks at before it ends, as on `DynamoDB`.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -87,35 +88,11 @@ impl Errand<'_> {
         Ok(Reply::Items(items))
     }
 
-    /// Asks something of these buckets of a table; nothing if a catalog is not what is known here.
-    pub async fn ask(
-        &self,
-        layouts: &[Arc<Layout>],
-        mut calls: Vec<Call>,
-    ) -> Result<Option<Vec<resp::Value>>> {
-        let epochs = layouts
-            .iter()
-            .map(|layout| layout.call("HGET").arg(&layout.catalog).arg("epoch"));
-        calls.extend(epochs);
-        let mut replies = self.talk.ask(calls).await?;
-        let epochs = replies.split_off(replies.len() - layouts.len());
-        for (layout, epoch) in layouts.iter().zip(epochs) {
-            match accepted(epoch, &layout.table)? {
-                resp::Value::Bulk(epoch) if epoch == layout.epoch.as_bytes() => {}
-                _ => {
-                    self.engine.layouts.forget();
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Some(replies))
-    }
-
     /// The item unless it has expired; then it is cleared away.
     async fn living(&self, layout: &Layout, key: &Key, item: Option<Item>) -> Result<Option<Item>> {
         match item {
             Some(item) if layout.table.is_expired(&item, self.now) => {
-                let call = clean(layout, key, &Layout::member(key), None, Some(&item));
+                let call = clean_call(layout, key, &Layout::member(key), None, Some(&item));
                 self.talk.ask(vec![call]).await?;
                 Ok(None)
             }
@@ -278,7 +255,7 @@ impl Reading<'_> {
                 let expired = |item: &&Item| table.is_expired(item, self.errand.now);
                 let gone = row.item.as_ref().filter(expired);
                 if gone.is_some() || row.item.is_none() || row.moved.is_some() {
-                    stale.push(clean(layout, &row.key, member, self.index, gone));
+                    stale.push(clean_call(layout, &row.key, member, self.index, gone));
                 }
                 let Found {
                     key,
@@ -512,41 +489,6 @@ fn keep(item: &mut Item, table: &Table, attributes: Option<&[Name]>) {
             key_attributes(table).any(|part| part.name == *name) || attributes.contains(name)
         });
     }
-}
-
-/// The call that clears away what a row left behind: one that is not there, that has expired, or that
-/// the index's member does not fit.
-fn clean(
-    layout: &Layout,
-    key: &Key,
-    member: &[u8],
-    index: Option<&Index>,
-    expired: Option<&Item>,
-) -> Call {
-    let row = layout.row(key);
-    let own = Layout::member(key);
-    let keys: [&[u8]; 2] = [&row, &layout.order];
-    let mut call = layout
-        .script(&CLEAN, &keys, 256)
-        .arg(own)
-        .arg(&layout.indexes)
-        .arg(index.map_or("", |index| &index.name))
-        .arg(member)
-        .repeatable()
-        .impatient();
-    let expiry = layout.table.ttl.as_ref().zip(expired);
-    if let Some((ttl, item)) = expiry
-        && let Some(value @ Value::Number(_)) = item.get(ttl)
-    {
-        let mut text = String::new();
-        json::encode_value(value, &mut text);
-        call.push(ttl.as_bytes());
-        call.push(text.as_bytes());
-    } else {
-        call.push(b"");
-        call.push(b"");
-    }
-    call
 }
 
 fn size(value: &resp::Value) -> usize {

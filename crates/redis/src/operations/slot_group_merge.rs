@@ -8,8 +8,8 @@ use std::sync::Arc;
 use mintkey_store::Result;
 
 use crate::keyspace::layout::{self, Layout, Span};
-use crate::keyspace::rows::bulks;
 use crate::operations::context::Errand;
+use crate::protocol::replies::bulks;
 use crate::protocol::resp::{Call, Value};
 
 /// What is read of one bucket.

@@ -1,54 +1,17 @@
 //! Writes: a row with its place in the order and in the indexes, in one step.
 
 use mintkey_store::{
-    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, Update, json,
-    size, update,
+    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, Update, size,
+    update,
 };
 
+use crate::keyspace::commands::{Ended, Mode, ended, one_step, puts_call, remove_call, write_call};
 use crate::keyspace::layout::Layout;
-use crate::keyspace::rows::{Stored, accepted, fields, lifetime, stored, unexpected};
+use crate::keyspace::rows::{Stored, stored};
 use crate::operations::context::Errand;
 use crate::operations::uncertainty::Doubt;
+use crate::protocol::replies::unexpected;
 use crate::protocol::resp::{Call, Value};
-use crate::protocol::scripts::{PUT, REMOVE, WRITE};
-
-/// What must be there for a row to be written.
-#[derive(Clone, Copy, Debug)]
-pub enum Mode<'a> {
-    /// Anything.
-    Any,
-    /// Nothing.
-    Absent,
-    /// Nothing, which is as good as certain: nobody looks.
-    New,
-    /// What was read before, or nothing.
-    Same(Option<&'a Stored>),
-}
-
-/// How a script ended.
-pub enum Ended {
-    /// It is done.
-    Done,
-    /// The catalog is another than the one known here.
-    Stale,
-    /// The row is not what it was.
-    Moved,
-    /// A row is in the way.
-    Met(Value),
-    /// It was sent, and no reply came. The row has to be read.
-    Unknown,
-}
-
-/// Reads how a script ended.
-pub fn ended(value: Value, table: &Table) -> Result<Ended> {
-    Ok(match accepted(value, table)? {
-        Value::Status(word) if word == "OK" => Ended::Done,
-        Value::Status(word) if word == "STALE" => Ended::Stale,
-        Value::Status(word) if word == "MOVED" => Ended::Moved,
-        row @ Value::Array(_) => Ended::Met(row),
-        _ => return Err(unexpected(table)),
-    })
-}
 
 /// Whether a write may have happened, and there may be time to read the row.
 pub fn is_doubtful(error: &Error) -> bool {
@@ -56,75 +19,6 @@ pub fn is_doubtful(error: &Error) -> bool {
 }
 
 impl Errand<'_> {
-    /// The call that writes an item.
-    pub fn write_call(&self, layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>) -> Call {
-        let mut new = fields(item);
-        let entries = if layout.table.indexes.is_empty() {
-            Vec::new()
-        } else {
-            layout.entries(item, key)
-        };
-        let lifetime = lifetime(&layout.table, item, self.now);
-        let room = 256
-            + new
-                .iter()
-                .map(|(n, v)| n.len() + v.len() + 24)
-                .sum::<usize>();
-        let row = layout.row(key);
-        let keys: [&[u8]; 3] = [&row, &layout.order, &layout.catalog];
-        let mut call = layout.script(&WRITE, &keys, room).arg(&layout.epoch);
-        call.push(match mode {
-            Mode::Any => b"any",
-            Mode::Absent | Mode::New => b"absent",
-            Mode::Same(_) => b"same",
-        });
-        call.push(&Layout::member(key));
-        match lifetime {
-            Some(milliseconds) => call.push(milliseconds.to_string().as_bytes()),
-            None => call.push(b""),
-        }
-        call.push(&layout.indexes);
-        call.push(&entries);
-        let mut gone: Vec<&[u8]> = Vec::new();
-        if let Mode::Same(Some(old)) = mode {
-            push_expected(&mut call, Some(old));
-            for (name, value) in &old.fields {
-                match new.iter().position(|(own, _)| own == name) {
-                    Some(place) if new[place].1 == *value => drop(new.swap_remove(place)),
-                    Some(_) => {}
-                    None if name.is_empty() => {}
-                    None => gone.push(name),
-                }
-            }
-        } else {
-            push_expected(&mut call, None);
-        }
-        call.push(gone.len().to_string().as_bytes());
-        for name in gone {
-            call.push(name);
-        }
-        for (name, value) in &new {
-            call.push(name);
-            call.push(value);
-        }
-        call.repeatable = matches!(mode, Mode::Any);
-        call
-    }
-
-    pub fn remove_call(layout: &Layout, key: &Key, expected: Option<&Stored>) -> Call {
-        let row = layout.row(key);
-        let keys: [&[u8]; 3] = [&row, &layout.order, &layout.catalog];
-        let mut call = layout
-            .script(&REMOVE, &keys, 256)
-            .arg(&layout.epoch)
-            .arg(if expected.is_some() { "same" } else { "any" })
-            .arg(Layout::member(key))
-            .arg(&layout.indexes);
-        push_expected(&mut call, expected);
-        call.repeatable = expected.is_none();
-        call
-    }
-
     /// The stored row, expired or not.
     pub async fn read(&self, layout: &Layout, key: &Key) -> Result<Option<Stored>> {
         let call = layout.call("HGETALL").arg(layout.row(key));
@@ -135,38 +29,6 @@ impl Errand<'_> {
         stored
             .map(|stored| &stored.item)
             .filter(|item| !table.is_expired(item, self.now))
-    }
-
-    /// The call that puts items of a table without indexes, each in its own mode.
-    pub fn put_call(&self, layout: &Layout, puts: &[(&Key, &Put, Mode<'_>)]) -> Call {
-        let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row(key)).collect();
-        let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
-        keys.extend(rows.iter().map(Vec::as_slice));
-        let mut call = layout
-            .script(&PUT, &keys, 512 * puts.len())
-            .arg(&layout.epoch);
-        call.repeatable = puts.iter().all(|(_, _, mode)| matches!(mode, Mode::Any));
-        let mut text = String::new();
-        for (key, put, mode) in puts {
-            call.push(match mode {
-                Mode::Any => b"any",
-                Mode::New => b"new",
-                _ => b"absent",
-            });
-            call.push(&Layout::member(key));
-            match lifetime(&layout.table, &put.item, self.now) {
-                Some(milliseconds) => call.push(milliseconds.to_string().as_bytes()),
-                None => call.push(b""),
-            }
-            call.push((2 * put.item.len()).to_string().as_bytes());
-            for (name, value) in &*put.item {
-                text.clear();
-                json::encode_value(value, &mut text);
-                call.push(name.as_bytes());
-                call.push(text.as_bytes());
-            }
-        }
-        call
     }
 
     /// Sends a call of a write, and adds the doubt that it leaves. Gives how it ended; that it is unknown is an error
@@ -221,9 +83,9 @@ impl Errand<'_> {
             let mode = one_step(put).filter(|_| !doubt.is_there());
             let before = if let Some(mode) = mode {
                 let call = if layout.table.indexes.is_empty() {
-                    self.put_call(&layout, &[(&key, put, mode)])
+                    puts_call(&layout, &[(&key, put, mode)], self.now)
                 } else {
-                    self.write_call(&layout, &key, &put.item, mode)
+                    write_call(&layout, &key, &put.item, mode, self.now)
                 };
                 let ended = self.step(call, table, true, doubt).await;
                 match ended.map_err(|error| error.at(&key))? {
@@ -244,7 +106,13 @@ impl Errand<'_> {
                 }
             }
             guard.check(table, &key, self.live(&layout.table, before.as_ref()))?;
-            let call = self.write_call(&layout, &key, &put.item, Mode::Same(before.as_ref()));
+            let call = write_call(
+                &layout,
+                &key,
+                &put.item,
+                Mode::Same(before.as_ref()),
+                self.now,
+            );
             let ended = self.step(call, table, resolvable, doubt).await;
             match ended.map_err(|error| error.at(&key))? {
                 Ended::Done => return Ok(()),
@@ -300,7 +168,7 @@ impl Errand<'_> {
             let live = self.live(&layout.table, before.as_ref());
             let item = self.changed(update, live)?;
             layout.table.check_indexed(&item)?;
-            let call = self.write_call(&layout, key, &item, Mode::Same(before.as_ref()));
+            let call = write_call(&layout, key, &item, Mode::Same(before.as_ref()), self.now);
             let ended = self.step(call, table, resolvable, doubt).await;
             match ended.map_err(|error| error.at(key))? {
                 Ended::Done => return Ok(item),
@@ -358,7 +226,7 @@ impl Errand<'_> {
                     return Ok(());
                 }
             }
-            let call = Self::remove_call(&layout, key, before.as_ref());
+            let call = remove_call(&layout, key, before.as_ref());
             let ended = self.step(call, table, resolvable, doubt).await;
             match ended.map_err(|error| error.at(key))? {
                 Ended::Done => return Ok(()),
@@ -374,25 +242,6 @@ fn only(value: Value) -> Value {
     match value {
         Value::Array(mut answers) if answers.len() == 1 => answers.remove(0),
         other => other,
-    }
-}
-
-/// How a put goes that needs no look at the row before.
-pub const fn one_step(put: &Put) -> Option<Mode<'static>> {
-    match (&put.guard.row, &put.guard.version, &put.guard.condition) {
-        (Row::Any, None, None) => Some(Mode::Any),
-        (Row::Absent, None, None) => Some(Mode::Absent),
-        _ => None,
-    }
-}
-
-/// Adds the number of fields that must be there, and these.
-fn push_expected(call: &mut Call, expected: Option<&Stored>) {
-    let fields = expected.map_or(&[][..], |stored| &stored.fields);
-    call.push(fields.len().to_string().as_bytes());
-    for (name, value) in fields {
-        call.push(name);
-        call.push(value);
     }
 }
 

@@ -1,6 +1,5 @@
 //! One connection to a server: sockets, signing in, bytes.
 
-use std::fmt;
 use std::io::{self, ErrorKind as Io, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 
 use crate::config::{Config, Place};
-use crate::keyspace::rows::{is_passing, refusal};
+use crate::protocol::replies::{is_busy, refused};
 use crate::protocol::resp::{Call, Garbage, Parser, Value};
 use crate::transport::adaptive_spin::Patience;
 use crate::transport::deadline::{POLL, RESPITE, Stop, Watch, pause};
@@ -181,7 +180,9 @@ impl Connection {
                 let socket = connect(address, host, *port, watch)?;
                 match &config.encryption {
                     None => Stream::Tcp(socket),
-                    Some(client) => Stream::Encrypted(encrypt(config, client, host, socket)?),
+                    Some(client) => {
+                        Stream::Encrypted(encrypt(&config.address, client, host, socket)?)
+                    }
                 }
             }
             Place::Socket(path) => {
@@ -424,39 +425,6 @@ fn unreachable_server(address: &str, cause: io::Error) -> Error {
         ),
     )
     .caused_by(cause)
-}
-
-/// A refusal while signing in, or of what has to be known first: nothing was asked of the server yet.
-pub fn refused(address: &str, text: &str) -> Error {
-    let mut error = refusal(text);
-    if let ErrorKind::Unavailable(_) = error.kind {
-        error.kind = ErrorKind::Unavailable(Outcome::NotApplied);
-    }
-    error.message = format!("{address}: {}", error.message);
-    if is_passing(text) {
-        return error.caused_by(Busy(text.to_owned()));
-    }
-    error
-}
-
-/// What a server replied that cannot answer at the moment.
-#[derive(Debug)]
-struct Busy(String);
-
-impl fmt::Display for Busy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Busy {}
-
-/// Whether a connection came to nothing only because its server cannot answer at the moment.
-pub fn is_busy(error: &Error) -> bool {
-    error
-        .source
-        .as_ref()
-        .is_some_and(|source| source.is::<Busy>())
 }
 
 fn check_version(address: &str, info: &str) -> Result<()> {

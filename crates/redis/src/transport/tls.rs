@@ -1,89 +1,15 @@
-//! Encrypted connections: whom to trust, and whom to be.
+//! Encrypted streams.
 
 use std::io;
 use std::net::TcpStream;
-use std::path::Path;
 use std::sync::Arc;
 
 use mintkey_store::{Error, Result};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-
-use crate::config::Config;
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, ClientConnection, StreamOwned};
 
 /// An encrypted stream.
 pub type Encrypted = Box<StreamOwned<ClientConnection, TcpStream>>;
-
-/// The files that an address names.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Files {
-    /// Those who may vouch for the server; none: whom the system trusts.
-    pub ca: Option<String>,
-    /// What this side shows of itself.
-    pub certificate: Option<String>,
-    /// The key that goes with it.
-    pub key: Option<String>,
-}
-
-fn unreadable(path: &str, error: &rustls::pki_types::pem::Error) -> Error {
-    Error::configuration(format!(
-        "{path:?} cannot be read as PEM ({error}): give the path of a readable PEM file"
-    ))
-}
-
-fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let found = CertificateDer::pem_file_iter(Path::new(path))
-        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
-        .map_err(|error| unreadable(path, &error))?;
-    if found.is_empty() {
-        return Err(Error::configuration(format!(
-            "{path:?} holds no certificate: give a PEM file with one"
-        )));
-    }
-    Ok(found)
-}
-
-/// Reads the files, and says how to encrypt.
-pub fn client(files: &Files) -> Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    let trusted = match &files.ca {
-        Some(path) => certificates(path)?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    let (added, _) = roots.add_parsable_certificates(trusted);
-    if added == 0 {
-        return Err(Error::configuration(
-            "no authority is known that could vouch for the server: name one with ?ca=/path/of/ca.pem",
-        ));
-    }
-    let wrong = |error: rustls::Error| {
-        Error::configuration(format!(
-            "the certificate or its key cannot be used: {error}"
-        ))
-    };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(wrong)?
-        .with_root_certificates(roots);
-    let client = match (&files.certificate, &files.key) {
-        (Some(certificate), Some(key)) => {
-            let own = PrivateKeyDer::from_pem_file(Path::new(key))
-                .map_err(|error| unreadable(key, &error))?;
-            builder
-                .with_client_auth_cert(certificates(certificate)?, own)
-                .map_err(wrong)?
-        }
-        (None, None) => builder.with_no_client_auth(),
-        _ => {
-            return Err(Error::configuration(
-                "a client certificate needs its key: give both ?cert= and &key=, or neither",
-            ));
-        }
-    };
-    Ok(Arc::new(client))
-}
 
 /// Why the server is not trusted, if that is what broke the connection.
 pub fn distrust(cause: &io::Error) -> Option<String> {
@@ -107,14 +33,13 @@ pub fn distrust(cause: &io::Error) -> Option<String> {
 
 /// Encrypts a connection; the two sides greet each other with the first bytes.
 pub fn encrypt(
-    config: &Config,
+    address: &str,
     client: &Arc<ClientConfig>,
     host: &str,
     socket: TcpStream,
 ) -> Result<Encrypted> {
-    let wrong = |reason: String| {
-        Error::configuration(format!("{} cannot be encrypted: {reason}", config.address))
-    };
+    let wrong =
+        |reason: String| Error::configuration(format!("{address} cannot be encrypted: {reason}"));
     let name = ServerName::try_from(host.to_owned()).map_err(|error| wrong(error.to_string()))?;
     let connection = ClientConnection::new(Arc::clone(client), name)
         .map_err(|error| wrong(error.to_string()))?;

@@ -11,10 +11,10 @@ use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
 use crate::config::{Config, Place};
 use crate::fork_gate::{Gate, Shielded};
-use crate::keyspace::rows::is_passing;
+use crate::protocol::replies::{is_busy, is_passing, refused};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::slots::{self, BUCKETS};
-use crate::transport::connection::{Connection, is_busy, refused};
+use crate::transport::connection::Connection;
 use crate::transport::deadline::{RESPITE, Stop, Watch, pause};
 
 /// Connections to a server that are kept open while nobody uses them.
