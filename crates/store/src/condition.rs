@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
+use memchr::memmem;
+
 use crate::error::{Error, Result, shortened, start};
 use crate::number::Number;
 use crate::value::{Item, Name, Value, ValueType};
@@ -218,10 +220,10 @@ fn begins_with(value: &Value, prefix: &Value) -> bool {
 
 fn contains(value: &Value, part: &Value) -> bool {
     match (value, part) {
-        (Value::String(text), Value::String(part)) => text.contains(part.as_str()),
-        (Value::Binary(bytes), Value::Binary(part)) => {
-            part.is_empty() || bytes.windows(part.len()).any(|window| window == part)
+        (Value::String(text), Value::String(part)) => {
+            memmem::find(text.as_bytes(), part.as_bytes()).is_some()
         }
+        (Value::Binary(bytes), Value::Binary(part)) => memmem::find(bytes, part).is_some(),
         (Value::List(list), part) => list.contains(part),
         (Value::StringSet(set), Value::String(part)) => set.contains(part),
         (Value::NumberSet(set), Value::Number(part)) => set.contains(part),

@@ -6,7 +6,7 @@ use crate::condition::{Path, Step};
 use crate::error::{Error, Result};
 use crate::number::Number;
 use crate::table::Table;
-use crate::value::{Item, Value};
+use crate::value::{Item, Map, Value, remove_all};
 
 /// One change to an item in the store.
 ///
@@ -100,66 +100,101 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Carries actions out. After an error the item may be half changed: work on a copy.
+/// Carries actions out, whose paths do not overlap. After an error the item may be half changed: work on a copy.
 ///
 /// # Errors
 ///
 /// `InvalidValue` if a path leads through a value that is not there or is no container, if the stored
 /// value is of a type that the action does not fit, or if a sum cannot be stored.
 pub fn apply(actions: &[Action], item: &mut Item) -> Result<()> {
+    // In the order of paths, the actions inside one container stand together, and several values set beyond a list's
+    // end are appended in the order of their indexes.
     let mut ordered: Vec<&Action> = actions.iter().collect();
-    // In the order of paths several values set beyond a list's end are appended in the order of their
-    // indexes. Removals come last and from behind, so that no index moves before its turn.
     ordered.sort_by(|left, right| left.path().cmp(right.path()));
-    let (removals, changes): (Vec<&Action>, Vec<&Action>) = ordered
-        .into_iter()
-        .partition(|action| matches!(action, Action::Remove(_)));
-    let mut emptied = Vec::new();
-    for action in changes {
-        change(action, item, &mut emptied).map_err(|error| error.within(action.path()))?;
-    }
-    let mut removed: Vec<&Path> = removals
-        .into_iter()
-        .map(Action::path)
-        .chain(emptied)
-        .collect();
-    removed.sort();
-    for path in removed.into_iter().rev() {
-        match (parent(path, item)?, path.0.last()) {
-            (Parent::Map(map), Some(Step::Name(name))) => {
-                map.remove(name);
-            }
-            (Parent::List(list), Some(Step::Index(index))) if *index < list.len() => {
-                list.remove(*index);
-            }
-            (Parent::List(_), Some(Step::Index(_))) => {}
-            _ => return Err(no_parent(path)),
+    change_map(&ordered, 0, item)
+}
+
+/// What an action makes of a value inside a container.
+enum Change {
+    /// It is changed in place, or not at all.
+    InPlace,
+    /// There was none, and now it is this.
+    New(Value),
+    /// It is to be removed from its container.
+    Gone,
+}
+
+/// The actions on each entry of a container, which is at this depth of their paths.
+fn by_entry<'a, 'b>(
+    actions: &'b [&'a Action],
+    depth: usize,
+) -> impl Iterator<Item = (&'a Step, &'b [&'a Action])> {
+    let step = move |action: &&'a Action| action.path().0.get(depth);
+    let groups = actions.chunk_by(move |left, right| step(left) == step(right));
+    groups.filter_map(move |group| Some((step(&group[0])?, group)))
+}
+
+fn change_map(actions: &[&Action], depth: usize, map: &mut Map) -> Result<()> {
+    let mut names = Vec::new();
+    for (step, group) in by_entry(actions, depth) {
+        match step {
+            Step::Name(name) => names.push(name),
+            Step::Index(_) => return Err(no_parent(group[0].path())),
         }
     }
+    // Found before anything changes, all in one pass over a large map.
+    let positions = map.positions(&names);
+    let mut gone = Vec::new();
+    for ((_, group), (name, position)) in by_entry(actions, depth).zip(names.iter().zip(positions))
+    {
+        let stored = position.map(|position| map.value_at(position));
+        match change_entry(group, depth, stored)? {
+            Change::InPlace => {}
+            Change::New(value) => map.push((*name).clone(), value),
+            Change::Gone => gone.extend(position),
+        }
+    }
+    gone.sort_unstable();
+    map.remove_all(&gone);
     Ok(())
 }
 
-enum Parent<'a> {
-    Map(&'a mut Item),
-    List(&'a mut Vec<Value>),
+fn change_list(actions: &[&Action], depth: usize, list: &mut Vec<Value>) -> Result<()> {
+    // Indexes count as stored: what is appended has none yet, and removals come last.
+    let stored = list.len();
+    let mut gone = Vec::new();
+    for (step, group) in by_entry(actions, depth) {
+        let Step::Index(index) = step else {
+            return Err(no_parent(group[0].path()));
+        };
+        let value = list[..stored].get_mut(*index);
+        match change_entry(group, depth, value)? {
+            Change::InPlace => {}
+            Change::New(value) => list.push(value),
+            Change::Gone => gone.push(*index),
+        }
+    }
+    remove_all(list, &gone);
+    Ok(())
 }
 
-/// The container of the value at the end of a path.
-fn parent<'a>(path: &Path, item: &'a mut Item) -> Result<Parent<'a>> {
-    let mut place = Parent::Map(item);
-    for step in path.0.iter().take(path.0.len().saturating_sub(1)) {
-        let inner = match (place, step) {
-            (Parent::Map(map), Step::Name(name)) => map.get_mut(name),
-            (Parent::List(list), Step::Index(index)) => list.get_mut(*index),
-            _ => None,
-        };
-        place = match inner {
-            Some(Value::Map(map)) => Parent::Map(map),
-            Some(Value::List(list)) => Parent::List(list),
-            _ => return Err(no_parent(path)),
+/// Carries out the actions on one entry of a container, or inside of it.
+fn change_entry(actions: &[&Action], depth: usize, stored: Option<&mut Value>) -> Result<Change> {
+    let path = actions[0].path();
+    if let [action] = actions
+        && path.0.len() == depth + 1
+    {
+        return match stored {
+            Some(stored) => change(action, stored).map_err(|error| error.within(path)),
+            None => Ok(create(action)),
         };
     }
-    Ok(place)
+    match stored {
+        Some(Value::Map(map)) => change_map(actions, depth + 1, map)?,
+        Some(Value::List(list)) => change_list(actions, depth + 1, list)?,
+        _ => return Err(no_parent(path)),
+    }
+    Ok(Change::InPlace)
 }
 
 fn no_parent(path: &Path) -> Error {
@@ -169,47 +204,28 @@ fn no_parent(path: &Path) -> Error {
     .within(path)
 }
 
-/// Carries out anything but a removal. A set that loses its last member is added to `emptied`.
-fn change<'a>(action: &'a Action, item: &mut Item, emptied: &mut Vec<&'a Path>) -> Result<()> {
-    let path = action.path();
-    let place = parent(path, item)?;
-    let present = match (&place, path.0.last()) {
-        (Parent::Map(map), Some(Step::Name(name))) => map.get(name).is_some(),
-        (Parent::List(list), Some(Step::Index(index))) => *index < list.len(),
-        _ => return Err(no_parent(path)),
-    };
-    if !present {
-        let fresh = match action {
-            Action::Set(_, value) | Action::SetIfAbsent(_, value) | Action::AddToSet(_, value) => {
-                value.clone()
-            }
-            Action::Add(_, number) => Value::Number(*number),
-            Action::Append(_, values) | Action::Prepend(_, values) => Value::List(values.clone()),
-            Action::Remove(_) | Action::DeleteFromSet(..) => return Ok(()),
-        };
-        match (place, path.0.last()) {
-            (Parent::Map(map), Some(Step::Name(name))) => {
-                map.insert(name.clone(), fresh);
-            }
-            (Parent::List(list), _) => list.push(fresh),
-            (Parent::Map(_), _) => return Err(no_parent(path)),
+/// Carries an action out where no value is.
+fn create(action: &Action) -> Change {
+    Change::New(match action {
+        Action::Set(_, value) | Action::SetIfAbsent(_, value) | Action::AddToSet(_, value) => {
+            value.clone()
         }
-        return Ok(());
-    }
-    let stored = match (place, path.0.last()) {
-        (Parent::Map(map), Some(Step::Name(name))) => map.get_mut(name),
-        (Parent::List(list), Some(Step::Index(index))) => list.get_mut(*index),
-        _ => None,
-    };
-    let Some(stored) = stored else {
-        return Err(no_parent(path));
-    };
+        Action::Add(_, number) => Value::Number(*number),
+        Action::Append(_, values) | Action::Prepend(_, values) => Value::List(values.clone()),
+        Action::Remove(_) | Action::DeleteFromSet(..) => return Change::InPlace,
+    })
+}
+
+/// Carries an action out on a value. A set that loses its last member is gone.
+fn change(action: &Action, stored: &mut Value) -> Result<Change> {
+    let path = action.path();
     let fits = match (action, &mut *stored) {
         (Action::Set(_, value), stored) => {
             *stored = value.clone();
             true
         }
         (Action::SetIfAbsent(..), _) => true,
+        (Action::Remove(_), _) => return Ok(Change::Gone),
         (Action::Add(_, number), Value::Number(stored)) => {
             *stored = stored.add(number).map_err(|reason| {
                 Error::invalid(format!("{path} + {number} cannot be stored: {reason}"))
@@ -240,10 +256,12 @@ fn change<'a>(action: &'a Action, item: &mut Item, emptied: &mut Vec<&'a Path>) 
             stored.value_type()
         )));
     }
-    if matches!(action, Action::DeleteFromSet(..)) && members(stored) == Some(0) {
-        emptied.push(path);
-    }
-    Ok(())
+    let emptied = matches!(action, Action::DeleteFromSet(..)) && members(stored) == Some(0);
+    Ok(if emptied {
+        Change::Gone
+    } else {
+        Change::InPlace
+    })
 }
 
 /// How many members a set has; `None` if it is none.

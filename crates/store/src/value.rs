@@ -1,10 +1,13 @@
 //! Values as `DynamoDB` knows them, and items made of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
 use crate::number::Number;
+
+/// Up to so many names are found faster by a walk for each than through an index.
+const FEW: usize = 16;
 
 /// The name of an attribute, shared between the items that carry it.
 pub type Name = Arc<str>;
@@ -168,6 +171,20 @@ impl From<bool> for Value {
     }
 }
 
+/// Removes what is at these positions, which ascend, in one pass.
+pub(crate) fn remove_all<T>(from: &mut Vec<T>, positions: &[usize]) {
+    if positions.is_empty() {
+        return;
+    }
+    let mut positions = positions.iter().peekable();
+    let mut position = 0;
+    from.retain(|_| {
+        let gone = positions.next_if_eq(&&position).is_some();
+        position += 1;
+        !gone
+    });
+}
+
 /// Names to values, in the order written.
 ///
 /// A vector inside: items are small, and a walk over a few names beats hashing them. Equality
@@ -248,6 +265,32 @@ impl Map {
         self.0.is_empty()
     }
 
+    /// The positions of the entries with these names, which must differ.
+    pub(crate) fn positions(&self, names: &[&Name]) -> Vec<Option<usize>> {
+        if names.len() <= FEW {
+            let position = |name: &&Name| self.0.iter().position(|(own, _)| own == *name);
+            return names.iter().map(position).collect();
+        }
+        let wanted: HashMap<&Name, usize> = names.iter().copied().zip(0..).collect();
+        let mut positions = vec![None; names.len()];
+        for (position, (name, _)) in self.0.iter().enumerate() {
+            if let Some(place) = wanted.get(name) {
+                positions[*place] = Some(position);
+            }
+        }
+        positions
+    }
+
+    /// The value at a position, to change it.
+    pub(crate) fn value_at(&mut self, position: usize) -> &mut Value {
+        &mut self.0[position].1
+    }
+
+    /// Removes the entries at these positions, which ascend; the others keep their order.
+    pub(crate) fn remove_all(&mut self, positions: &[usize]) {
+        remove_all(&mut self.0, positions);
+    }
+
     /// Appends an entry whose name is known to be new, without looking for it.
     pub(crate) fn push(&mut self, name: Name, value: Value) {
         self.0.push((name, value));
@@ -256,11 +299,30 @@ impl Map {
 
 impl PartialEq for Map {
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len()
-            && self
-                .0
+        if self.len() != other.len() {
+            return false;
+        }
+        // Mostly the entries have the same order. From the first that differs on, names are looked up.
+        let same_name = |(own, other): &(&(Name, Value), &(Name, Value))| own.0 == other.0;
+        let alike = self.0.iter().zip(&other.0).take_while(same_name).count();
+        let (own, rest) = self.0.split_at(alike);
+        let (others, other_rest) = other.0.split_at(alike);
+        let equal = |(own, other): (&(Name, Value), &(Name, Value))| own.1 == other.1;
+        if !own.iter().zip(others).all(equal) {
+            return false;
+        }
+        if rest.len() <= FEW {
+            let find = |name: &Name| other_rest.iter().find(|(other, _)| other == name);
+            return rest
                 .iter()
-                .all(|(name, value)| other.get(name) == Some(value))
+                .all(|own| find(&own.0).is_some_and(|other| own.1 == other.1));
+        }
+        let by_name: HashMap<&Name, &Value> = other_rest
+            .iter()
+            .map(|(name, value)| (name, value))
+            .collect();
+        rest.iter()
+            .all(|(name, value)| by_name.get(name) == Some(&value))
     }
 }
 

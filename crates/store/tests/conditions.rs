@@ -4,7 +4,7 @@ mod common;
 
 use common::{any_item, any_value, item, list, map, number, numbers, strings};
 use mintkey_store::value::ValueType;
-use mintkey_store::{Comparison, Condition, ErrorKind, Item, Number, Path, Step, Value};
+use mintkey_store::{Comparison, Condition, ErrorKind, Item, Map, Number, Path, Step, Value};
 use proptest::prelude::*;
 
 fn path(name: &str) -> Path {
@@ -231,6 +231,53 @@ fn any_comparison() -> impl Strategy<Value = Comparison> {
     ])
 }
 
+/// A map of so many entries, from the last to the first if it is reversed.
+fn large_map(entries: i64, reversed: bool) -> Map {
+    let entry = |number: i64| (format!("name {number}").into(), Value::from(number));
+    if reversed {
+        (0..entries).rev().map(entry).collect()
+    } else {
+        (0..entries).map(entry).collect()
+    }
+}
+
+#[test]
+fn large_maps_are_compared_in_one_pass() {
+    // Each entry with each other would be many minutes of work.
+    const ENTRIES: i64 = 400_000;
+    let map = large_map(ENTRIES, false);
+    let mut reversed = large_map(ENTRIES, true);
+    assert_eq!(map, reversed);
+    assert_eq!(
+        Value::List(vec![Value::Map(map.clone())]),
+        list(&[Value::Map(reversed.clone())])
+    );
+    reversed.insert("name 5".into(), Value::Null);
+    assert_ne!(map, reversed);
+    reversed.remove("name 5");
+    assert_ne!(map, reversed);
+    reversed.insert("another".into(), Value::from(5));
+    assert_ne!(map, reversed);
+}
+
+#[test]
+fn parts_of_long_values_are_found_in_one_pass() {
+    // The part, tried at each position, would be hours of work.
+    let whole = vec![b'a'; 8_000_000];
+    let mut part = vec![b'a'; 4_000_000];
+    let text = |bytes: &[u8]| Value::String(String::from_utf8(bytes.to_vec()).unwrap());
+    let stored = item(&[("text", text(&whole)), ("raw", Value::Binary(whole))]);
+    let contains = |name: &str, value: Value| Condition::Contains {
+        path: path(name),
+        value,
+    };
+    assert!(contains("text", text(&part)).evaluate(&stored));
+    assert!(contains("raw", Value::Binary(part.clone())).evaluate(&stored));
+    part.push(b'b');
+    assert!(!contains("text", text(&part)).evaluate(&stored));
+    assert!(!contains("raw", Value::Binary(part)).evaluate(&stored));
+}
+
 proptest! {
     #[test]
     fn comparisons_agree_with_the_slow_reading(
@@ -264,5 +311,41 @@ proptest! {
         prop_assert_eq!(Condition::Not(Box::new(a)).evaluate(&stored), !is_a);
         let (exists, missing) = (Condition::Exists(path(&name)), Condition::Missing(path(&name)));
         prop_assert_ne!(exists.evaluate(&stored), missing.evaluate(&stored));
+    }
+
+    #[test]
+    fn parts_are_found_as_by_trying_each_position(
+        whole in proptest::collection::vec(b'a'..=b'c', 0..60),
+        part in proptest::collection::vec(b'a'..=b'c', 0..5),
+    ) {
+        let expected = (0..=whole.len()).any(|start| whole[start..].starts_with(&part));
+        let text = |bytes: &[u8]| Value::String(String::from_utf8(bytes.to_vec()).unwrap());
+        let stored = item(&[("raw", Value::Binary(whole.clone())), ("text", text(&whole))]);
+        let contains = |name: &str, value: Value| Condition::Contains { path: path(name), value };
+        prop_assert_eq!(contains("text", text(&part)).evaluate(&stored), expected);
+        prop_assert_eq!(contains("raw", Value::Binary(part)).evaluate(&stored), expected);
+    }
+
+    #[test]
+    fn maps_are_equal_whatever_their_order(
+        values in proptest::collection::vec(any_value(), 1..60),
+        rotation in any::<prop::sample::Index>(),
+        place in any::<prop::sample::Index>(),
+    ) {
+        let named = values.into_iter().enumerate();
+        let pairs: Vec<_> = named.map(|(place, value)| (place.to_string().into(), value)).collect();
+        let map = Map::from_pairs(pairs.clone());
+        let mut rotated = pairs;
+        let places = rotation.index(rotated.len());
+        rotated.rotate_left(places);
+        prop_assert_eq!(&Map::from_pairs(rotated.clone()), &map);
+        let place = place.index(rotated.len());
+        let mut renamed = rotated.clone();
+        renamed[place].0 = "another".into();
+        prop_assert_ne!(&Map::from_pairs(renamed), &map);
+        rotated[place].1 = list(&[rotated[place].1.clone()]);
+        prop_assert_ne!(&Map::from_pairs(rotated.clone()), &map);
+        rotated.pop();
+        prop_assert_ne!(&Map::from_pairs(rotated), &map);
     }
 }

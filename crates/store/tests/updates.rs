@@ -3,7 +3,7 @@
 mod common;
 
 use common::{any_item, item, list, map, number, numbers, strings, table};
-use mintkey_store::{Action, ErrorKind, Item, Path, Step, Value, update};
+use mintkey_store::{Action, ErrorKind, Item, Map, Path, Step, Value, update};
 use proptest::prelude::*;
 
 fn at(name: &str) -> Path {
@@ -235,7 +235,89 @@ fn nested_values_change_in_place() {
     assert_eq!(applied(&stored, &actions), Ok(item(&[("m", expected)])));
 }
 
+#[test]
+fn a_value_set_beyond_the_end_is_not_the_one_removed_there() {
+    let stored = [("l", list(&[0.into()]))];
+    let actions = [
+        Action::Remove(inner("l", &[place(1)])),
+        Action::Set(inner("l", &[place(5)]), "new".into()),
+    ];
+    let expected = list(&[0.into(), "new".into()]);
+    assert_eq!(applied(&stored, &actions), Ok(item(&[("l", expected)])));
+}
+
+/// Changes to so many entries of a map or list, in no order; every third is a removal.
+fn many_changes(count: usize, step: impl Fn(usize) -> Step) -> Vec<Action> {
+    let positions = (0..count).map(|number| number * 7919 % count);
+    let change = |position: usize| {
+        let path = inner("c", &[step(position)]);
+        match position % 3 {
+            0 => Action::Remove(path),
+            1 => Action::Set(path, "changed".into()),
+            _ => Action::Add(path, number("1")),
+        }
+    };
+    positions.map(change).collect()
+}
+
+#[test]
+fn many_changes_to_one_large_value_are_made_in_one_pass() {
+    // Looked up or moved one by one, the entries would take many minutes.
+    const COUNT: usize = 300_000;
+    let numbers = || (0..COUNT).map(|number| Value::from(i64::try_from(number).unwrap()));
+    let named = |number: usize| name(&format!("n{number}"));
+    let entries = numbers().enumerate();
+    let entries = entries.map(|(number, value)| (format!("n{number}").into(), value));
+    for (value, actions) in [
+        (
+            Value::Map(entries.collect::<Map>()),
+            many_changes(COUNT, named),
+        ),
+        (Value::List(numbers().collect()), many_changes(COUNT, place)),
+    ] {
+        let changed = applied(&[("c", value)], &actions).unwrap();
+        let members: Vec<&Value> = match changed.get("c") {
+            Some(Value::Map(map)) => map.iter().map(|(_, value)| value).collect(),
+            Some(Value::List(list)) => list.iter().collect(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(members.len(), COUNT / 3 * 2);
+        for (pair, number) in members.chunks(2).zip((0..).step_by(3)) {
+            assert_eq!(pair, [&"changed".into(), &Value::from(number + 3)]);
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn many_changes_to_a_map_are_as_one_after_the_other(
+        stored in proptest::collection::btree_set(0_usize..80, 0..60),
+        changed in proptest::collection::btree_map(0_usize..80, 0_u8..4, 0..60),
+        rotation in any::<prop::sample::Index>(),
+    ) {
+        let entry = |key: usize| (format!("n{key}").into(), Value::from(i64::try_from(key).unwrap()));
+        let mut together = item(&[("m", Value::Map(stored.into_iter().rev().map(entry).collect()))]);
+        let mut one_by_one = together.clone();
+        let mut actions: Vec<Action> = changed.into_iter().map(|(key, kind)| {
+            let path = inner("m", &[name(&format!("n{key}"))]);
+            match kind {
+                0 => Action::Set(path, list(&[])),
+                1 => Action::Remove(path),
+                2 => Action::Add(path, number("0.5")),
+                _ => Action::SetIfAbsent(path, "absent".into()),
+            }
+        }).collect();
+        if !actions.is_empty() {
+            let places = rotation.index(actions.len());
+            actions.rotate_left(places);
+        }
+        update::apply(&actions, &mut together).unwrap();
+        for action in &actions {
+            update::apply(std::slice::from_ref(action), &mut one_by_one).unwrap();
+        }
+        prop_assert_eq!(together, one_by_one);
+    }
+
     #[test]
     fn what_is_set_is_there_and_the_rest_stays(stored in any_item(), value in common::any_value(), name in "[a-c]{1,2}") {
         let mut changed = stored.clone();

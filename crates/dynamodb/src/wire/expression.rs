@@ -1,5 +1,6 @@
 //! Conditions and updates as expressions of `DynamoDB`. Names and values are always replaced by placeholders.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use mintkey_store::{Action, Comparison, Condition, Name, Number, Path, Step, Value};
@@ -13,6 +14,8 @@ const MAX_EXPRESSION: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Placeholders {
     names: Vec<Name>,
+    /// Where each name is in `names`.
+    positions: HashMap<Name, usize>,
     values: String,
     count: usize,
 }
@@ -20,8 +23,7 @@ pub struct Placeholders {
 impl Placeholders {
     /// Appends the placeholder of a name.
     pub fn name(&mut self, name: &Name, to: &mut String) {
-        let position = self.names.iter().position(|own| own == name);
-        let position = position.unwrap_or_else(|| {
+        let position = *self.positions.entry(name.clone()).or_insert_with(|| {
             self.names.push(name.clone());
             self.names.len() - 1
         });
