@@ -1,0 +1,29 @@
+//! What the stores share below the contract: reading a URL, deadlines, threads, forks, and TLS.
+//!
+//! A store crate adds what is special to its engine. Queues and the ways to wake a thread stay with each engine.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod deadline;
+mod generation;
+mod generations;
+mod lock;
+mod parameters;
+mod pause;
+mod stop;
+#[cfg(feature = "net")]
+mod tls;
+mod worker;
+
+pub use address::{Address, Host};
+pub use deadline::{Deadline, POLL};
+pub use generation::Generation;
+pub use generations::Generations;
+pub use lock::locked;
+pub use parameters::Parameters;
+pub use pause::pause;
+pub use stop::Stop;
+#[cfg(feature = "net")]
+pub use tls::{Tls, distrust};
+pub use worker::Worker;
