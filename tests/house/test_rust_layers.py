@@ -23,6 +23,12 @@ LAYERS = {
         {"transport"},
         {"config"},
     ],
+    "runtime": [
+        {"lib"},
+        {"worker", "address", "tls"},
+        {"deadline", "generations", "parameters"},
+        {"generation", "lock", "pause", "stop"},
+    ],
     "sqlite": [
         {"lib"},
         {"store"},

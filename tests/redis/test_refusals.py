@@ -113,12 +113,12 @@ async def test_a_database_that_is_not_there_is_said(do, server):
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("redis://:6379", "names no host: write redis://localhost:6379/0"),
-        ("redis://127.0.0.1:99999", "no number from 1 to 65535"),
-        ("redis://127.0.0.1:port", "no number from 1 to 65535"),
+        ("redis://:6379", "a host without a name: write redis://localhost:6379/0"),
+        ("redis://127.0.0.1:99999", "not a number from 1 to 65535"),
+        ("redis://127.0.0.1:port", "not a number from 1 to 65535"),
         ("redis://::1", "stands in brackets"),
-        ("redis://127.0.0.1:6379/0#cache", "has a '#', which means nothing here"),
-        ("redis-cluster://a:7000,", "names no host: write redis-cluster://host:7000,host:7001"),
+        ("redis://127.0.0.1:6379/0#cache", "has a '#' in its path, where it has no meaning: name a database as in redis://localhost:6379/0"),
+        ("redis-cluster://a:7000,", "a host without a name: write redis-cluster://host:7000,host:7001"),
     ],
 )
 def test_an_address_that_cannot_be_is_told_why(url, why):

@@ -3,18 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use mintkey_runtime::{Address, Parameters};
 use mintkey_store::{Error, Result};
-use percent_encoding::percent_decode_str;
 
-const SCHEME: &str = "dynamodb://";
+const EXAMPLE: &str = "dynamodb://eu-central-1, or dynamodb://us-east-1?endpoint=http://localhost:8000 for a local \
+                       server, always without credentials: AWS's chain finds them (environment, profile, role)";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A day: a longer timeout is a mistake in the unit.
-const LONGEST_TIMEOUT: f64 = 86_400.0;
 const DEFAULT_RETRIES: u32 = 3;
-const MOST_RETRIES: u32 = 100;
-const PARAMETERS: &str =
-    "endpoint, profile, table_prefix, timeout, connect_timeout, retries and capacity";
+const MOST_RETRIES: usize = 100;
 
 /// The parsed address of a store.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,117 +39,96 @@ pub struct Config {
 impl Config {
     /// Parses an address.
     pub fn parse(url: &str) -> Result<Self> {
-        let Some(rest) = url.strip_prefix(SCHEME) else {
-            return Err(Error::configuration(
-                "this is not a DynamoDB address: write dynamodb://eu-central-1, or \
-                 dynamodb://us-east-1?endpoint=http://localhost:8000 for a local server",
-            ));
-        };
-        let (region, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-        let region = region.trim_end_matches('/');
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        // An address with a login may have a '?' or '&' in its secret. The name of a profile may contain '@'.
-        let mut parts = rest.split(['?', '&']);
-        let has_login = parts.any(|part| part.contains('@') && !part.starts_with("profile="));
-        if has_login || !region.bytes().all(allowed) {
-            // The address is not shown: it may contain a secret.
-            return Err(Error::configuration(
-                "a DynamoDB address begins with a region, as in dynamodb://eu-central-1, and contains no credentials: \
-                 AWS's chain finds them (environment, profile, role); write ?profile=name for a profile",
-            ));
-        }
-        let mut config = Self {
-            address: format!("{SCHEME}{region}"),
-            region: (!region.is_empty()).then(|| region.to_owned()),
-            endpoint: None,
-            profile: None,
-            prefix: String::new(),
-            timeout: DEFAULT_TIMEOUT,
-            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
-            retries: DEFAULT_RETRIES,
-            capacity: None,
-        };
-        let mut seen: Vec<&str> = Vec::new();
-        for parameter in parameters.split('&').filter(|part| !part.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if seen.contains(&name) {
-                return Err(Error::configuration(format!(
-                    "{}: parameter {name:?} is given twice: remove one",
-                    config.address
-                )));
-            }
-            seen.push(name);
-            let value = percent_decode_str(value).decode_utf8().map_err(|error| {
-                Error::configuration(format!(
-                    "{}: the value of {name:?} does not decode to UTF-8",
-                    config.address
-                ))
-                .caused_by(error)
-            })?;
-            config.set(name, &value)?;
-        }
-        let endpoint = config
-            .endpoint
+        let (address, mut parameters) =
+            Address::parse(&with_encoded_profile(url), &["dynamodb"], EXAMPLE)?;
+        let region = region(&address)?;
+        let endpoint = parameters.take("endpoint");
+        let endpoint = endpoint.map(|url| Endpoint::parse(&url)).transpose()?;
+        let profile = parameters.take_as(
+            "profile",
+            "the name of a profile in ~/.aws/config",
+            |value| (!value.is_empty()).then(|| value.to_owned()),
+        )?;
+        let prefix = prefix(&mut parameters)?.unwrap_or_default();
+        let timeout = parameters.take_seconds("timeout")?;
+        let connect_timeout = parameters.take_seconds("connect_timeout")?;
+        let retries = parameters.take_number("retries", 0..=MOST_RETRIES)?;
+        let capacity = capacity(&mut parameters)?;
+        parameters.end()?;
+        let server = endpoint
             .as_ref()
-            .map(|endpoint| format!("endpoint={endpoint}"));
-        let prefix = (!config.prefix.is_empty()).then(|| format!("table_prefix={}", config.prefix));
-        let shown: Vec<String> = endpoint.into_iter().chain(prefix).collect();
-        if !shown.is_empty() {
-            config.address = format!("{}?{}", config.address, shown.join("&"));
-        }
-        Ok(config)
+            .map(|endpoint| ("endpoint", endpoint.to_string()));
+        let tables = (!prefix.is_empty()).then(|| ("table_prefix", prefix.clone()));
+        Ok(Self {
+            address: address.with_parameters(server.into_iter().chain(tables)),
+            region,
+            endpoint,
+            profile,
+            prefix,
+            timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
+            connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+            retries: retries
+                .and_then(|count| count.try_into().ok())
+                .unwrap_or(DEFAULT_RETRIES),
+            capacity,
+        })
     }
+}
 
-    fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let address = self.address.clone();
-        let wrong = |wanted: &str| {
-            Error::configuration(format!(
-                "{address}: {name}={value} is not valid: {name} is {wanted}"
-            ))
-        };
-        let seconds = || {
-            value
-                .parse()
-                .ok()
-                .filter(|seconds| *seconds > 0.0 && *seconds <= LONGEST_TIMEOUT)
-                .map(Duration::from_secs_f64)
-                .ok_or_else(|| wrong("a number of seconds above 0, up to 86400"))
-        };
-        match name {
-            "endpoint" => self.endpoint = Some(Endpoint::parse(value)?),
-            "profile" if value.is_empty() => {
-                return Err(wrong("the name of a profile in ~/.aws/config"));
-            }
-            "profile" => self.profile = Some(value.to_owned()),
-            "table_prefix" => {
-                let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-                if !value.bytes().all(allowed) {
-                    return Err(wrong("made of letters, digits, _ . and -"));
-                }
-                value.clone_into(&mut self.prefix);
-            }
-            "timeout" => self.timeout = seconds()?,
-            "connect_timeout" => self.connect_timeout = seconds()?,
-            "retries" => {
-                let retries = value.parse().ok().filter(|count| *count <= MOST_RETRIES);
-                self.retries = retries.ok_or_else(|| wrong("a whole number from 0 to 100"))?;
-            }
-            "capacity" => {
-                let units = |text: &str| text.parse().ok().filter(|units| *units > 0);
-                let both = value
-                    .split_once(',')
-                    .and_then(|(read, write)| Some((units(read)?, units(write)?)));
-                self.capacity =
-                    Some(both.ok_or_else(|| wrong("read and write units, 5,5 for example"))?);
-            }
-            _ => {
-                return Err(Error::configuration(format!(
-                    "{address}: parameter {name:?} is unknown: the parameters are {PARAMETERS}"
-                )));
-            }
+/// The URL with each '@' in the name of a profile encoded: unlike other parameters, profiles have such names.
+fn with_encoded_profile(url: &str) -> String {
+    let Some((location, query)) = url.split_once('?') else {
+        return url.to_owned();
+    };
+    let parameters = query.split('&').map(|parameter| {
+        if parameter.starts_with("profile=") {
+            parameter.replace('@', "%40")
+        } else {
+            parameter.to_owned()
         }
-        Ok(())
+    });
+    format!("{location}?{}", parameters.collect::<Vec<_>>().join("&"))
+}
+
+/// The region: a host without a port.
+fn region(address: &Address) -> Result<Option<String>> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let has_login = address.user.is_some() || address.password.is_some();
+    let has_path = !address.path.trim_end_matches('/').is_empty();
+    match address.hosts.as_slice() {
+        [] if !has_login && !has_path => Ok(None),
+        [host]
+            if !has_login && !has_path && host.port.is_none() && host.name.bytes().all(allowed) =>
+        {
+            Ok(Some(host.name.clone()))
+        }
+        // The address is not shown: it may contain a secret.
+        _ => Err(Error::configuration(format!(
+            "the store's URL is not a region with parameters: write {EXAMPLE}"
+        ))),
     }
+}
+
+fn prefix(parameters: &mut Parameters) -> Result<Option<String>> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    parameters.take_as(
+        "table_prefix",
+        "letters, digits, '_', '.' and '-'",
+        |value| value.bytes().all(allowed).then(|| value.to_owned()),
+    )
+}
+
+/// Read and write units.
+fn capacity(parameters: &mut Parameters) -> Result<Option<(u32, u32)>> {
+    let units = |text: &str| text.parse().ok().filter(|units| *units > 0);
+    parameters.take_as(
+        "capacity",
+        "read and write units, 5,5 for example",
+        |value| {
+            let (read, write) = value.split_once(',')?;
+            Some((units(read)?, units(write)?))
+        },
+    )
 }
 
 /// Scheme, host and port of a server.
@@ -188,38 +164,19 @@ impl Endpoint {
     }
 
     fn split(url: &str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        let tls = match scheme {
-            "http" => false,
-            "https" => true,
-            _ => return None,
+        let (address, parameters) = Address::parse(url, &["http", "https"], "").ok()?;
+        parameters.end().ok()?;
+        let tls = address.scheme == "https";
+        let [host] = address.hosts.as_slice() else {
+            return None;
         };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(bracketed) => {
-                let (host, port) = bracketed.split_once(']')?;
-                (
-                    host,
-                    port.strip_prefix(':')
-                        .or_else(|| port.is_empty().then_some("")),
-                )
-            }
-            None => match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, Some("")),
-            },
-        };
-        let port = match port? {
-            "" if authority.ends_with(':') => return None,
-            "" if tls => 443,
-            "" => 80,
-            port => port.parse().ok().filter(|port| *port > 0)?,
-        };
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
-        (!host.is_empty() && host.bytes().all(allowed)).then(|| Self {
+        let is_plain = matches!(address.path.as_str(), "" | "/")
+            && address.user.is_none()
+            && address.password.is_none();
+        is_plain.then(|| Self {
             tls,
-            host: host.to_owned(),
-            port,
+            host: host.name.clone(),
+            port: host.port.unwrap_or(if tls { 443 } else { 80 }),
         })
     }
 

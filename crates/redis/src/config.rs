@@ -1,13 +1,13 @@
-//! Reads a store's address.
+//! Reads the URL of a store.
 
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mintkey_runtime::{Address, Host, Parameters};
 use mintkey_store::size::MAX_ITEM;
 use mintkey_store::{Error, Result};
-use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 
 use crate::eviction_warning::Eviction;
@@ -17,23 +17,25 @@ pub mod tls;
 
 use self::tls::Files;
 
+const SCHEMES: [&str; 5] = ["redis", "rediss", "redis-cluster", "rediss-cluster", "unix"];
+const SERVER: &str = "redis://localhost:6379/0";
+const CLUSTER: &str = "redis-cluster://host:7000,host:7001";
+const SOCKET: &str = "unix:///run/redis/redis.sock";
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A day: more is a mistake in the unit.
-const LONGEST_TIMEOUT: f64 = 86_400.0;
-/// Redis itself ends at 512 MB a value; JSON takes up to six bytes for one.
+/// A value in Redis has at most 512 MB, and JSON takes up to six bytes for one.
 const LARGEST_ITEM: usize = 64 * 1024 * 1024;
 
-/// What an address says.
+/// What a URL says.
 #[derive(Clone)]
 pub struct Config {
-    /// The address without its password, and of the parameters those that say which store it is, for messages.
+    /// The address without user and password, and the parameters that identify the store, for messages.
     pub address: String,
-    /// Where the server listens, or where servers of the Cluster do.
+    /// The server, or servers of the Cluster.
     pub places: Vec<Place>,
-    /// How to encrypt, if at all.
+    /// The TLS configuration; none: connections are not encrypted.
     pub encryption: Option<Arc<ClientConfig>>,
-    /// The user to sign in as; none: the default one.
+    /// The user; none: the default user.
     pub user: Option<String>,
     /// The password.
     pub password: Option<String>,
@@ -41,11 +43,11 @@ pub struct Config {
     pub database: u32,
     /// How keys are named.
     pub space: Space,
-    /// How long a request may take.
+    /// The time limit of a request.
     pub timeout: Duration,
-    /// The bytes an item may have.
+    /// The largest size of an item, in bytes.
     pub max_item: usize,
-    /// What there is to say about servers that drop rows.
+    /// What is known about servers that evict rows.
     pub eviction: Arc<Eviction>,
 }
 
@@ -58,243 +60,134 @@ pub enum Place {
     Socket(PathBuf),
 }
 
+impl From<&Host> for Place {
+    fn from(host: &Host) -> Self {
+        Self::Host(host.name.clone(), host.port.unwrap_or(DEFAULT_PORT))
+    }
+}
+
 impl Config {
-    /// Reads an address. Messages never show what may hold a password.
+    /// Reads a URL.
     pub fn parse(url: &str) -> Result<Self> {
-        let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
-        let (location, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-        if parameters.contains('@') {
-            // A password with a '?': what stands around that is a part of it.
+        let example = match url.split_once("://") {
+            Some(("unix", _)) => SOCKET,
+            Some(("redis-cluster" | "rediss-cluster", _)) => CLUSTER,
+            _ => SERVER,
+        };
+        let (address, mut parameters) = Address::parse(url, &SCHEMES, example)?;
+        if address.user.is_some() && address.password.is_none() {
             return Err(wrong(
-                "has an '@' after a '?': write %3F for a '?' in the user or password, and %40 for an '@' in a parameter",
+                "has a user but no password: write redis://user:password@host, or redis://:password@host \
+                 for the default user",
             ));
         }
-        let (login, location) = match location.rsplit_once('@') {
-            Some((login, location)) => (Some(login), location),
-            None => (None, location),
-        };
-        let mut config = Self {
-            address: format!("{scheme}://{location}"),
-            places: Vec::new(),
-            encryption: None,
-            user: None,
-            password: None,
-            database: 0,
+        let places = places(&address)?;
+        let prefix = prefix(&mut parameters)?.unwrap_or_default();
+        let timeout = parameters.take_seconds("timeout")?;
+        let max_item = parameters.take_number("max_item", MAX_ITEM..=LARGEST_ITEM)?;
+        let database = database(&address, &mut parameters)?;
+        let encryption = encryption(&address, &mut parameters)?;
+        parameters.end()?;
+        let db = (address.scheme == "unix" && database != 0).then(|| ("db", database.to_string()));
+        let which = (!prefix.is_empty()).then(|| ("prefix", prefix.clone()));
+        Ok(Self {
+            address: address.with_parameters(db.into_iter().chain(which)),
+            places,
+            encryption: encryption.map(|files| tls::client(&files)).transpose()?,
+            user: address.user,
+            password: address.password,
+            database,
             space: Space {
-                prefix: String::new(),
-                in_buckets: scheme.ends_with("-cluster"),
+                prefix,
+                in_buckets: address.scheme.ends_with("-cluster"),
             },
-            timeout: DEFAULT_TIMEOUT,
-            max_item: MAX_ITEM,
+            timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
+            max_item: max_item.unwrap_or(MAX_ITEM),
             eviction: Arc::default(),
-        };
-        if let Some(login) = login {
-            let (user, password) = login.split_once(':').unwrap_or((login, ""));
-            let decoded = |text: &str| -> Result<Option<String>> {
-                let text = percent_decode_str(text)
-                    .decode_utf8()
-                    .map_err(|_| wrong("has a user or password that does not decode to UTF-8"))?;
-                Ok((!text.is_empty()).then(|| text.into_owned()))
-            };
-            (config.user, config.password) = (decoded(user)?, decoded(password)?);
-            if config.password.is_none() {
-                return Err(wrong(
-                    "has a user but no password: write redis://user:password@host, or redis://:password@host \
-                     for the default user",
-                ));
-            }
-        }
-        config.locate(scheme, location)?;
-        let encrypted = scheme.starts_with("rediss");
-        let mut files = Files::default();
-        let mut seen: Vec<&str> = Vec::new();
-        for parameter in parameters
-            .split('&')
-            .filter(|parameter| !parameter.is_empty())
-        {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if seen.contains(&name) {
-                return Err(wrong(format!("gives {name:?} twice: leave one out")));
-            }
-            seen.push(name);
-            let value = decode(value)?;
-            match name {
-                "ca" if encrypted => files.ca = Some(value),
-                "cert" if encrypted => files.certificate = Some(value),
-                "key" if encrypted => files.key = Some(value),
-                _ => config.set(scheme, name, &value)?,
-            }
-        }
-        if encrypted {
-            config.encryption = Some(tls::client(&files)?);
-        }
-        let database =
-            (scheme == "unix" && config.database != 0).then(|| format!("db={}", config.database));
-        let prefix =
-            (!config.space.prefix.is_empty()).then(|| format!("prefix={}", config.space.prefix));
-        let which: Vec<String> = database.into_iter().chain(prefix).collect();
-        if !which.is_empty() {
-            config.address = format!("{}?{}", config.address, which.join("&"));
-        }
-        Ok(config)
+        })
     }
+}
 
-    /// Takes in where the servers listen.
-    fn locate(&mut self, scheme: &str, location: &str) -> Result<()> {
-        // What is in the wrong place may be a part of a password, and is not shown.
-        let named = |server: &str, example: &str| {
-            host(server).map_err(|what| wrong(format!("{what}: write {example}")))
-        };
-        if location.contains('#') && scheme != "unix" {
-            return Err(wrong(
-                "has a '#', which means nothing here: leave it and what is behind it out, or name a database as in \
-                 redis://localhost:6379/0",
-            ));
+/// Where the servers listen.
+fn places(address: &Address) -> Result<Vec<Place>> {
+    match (address.scheme, address.hosts.as_slice()) {
+        ("unix", []) if address.path.starts_with('/') => {
+            Ok(vec![Place::Socket(PathBuf::from(&address.path))])
         }
-        let (servers, database) = location.split_once('/').unwrap_or((location, ""));
-        match scheme {
-            "redis" | "rediss" => {
-                self.places
-                    .push(named(servers, "redis://localhost:6379/0")?);
-                if !database.is_empty() {
-                    self.database = database.parse().map_err(|_| {
-                        wrong(
-                            "names a database that is not a number: write redis://localhost:6379/0",
-                        )
-                    })?;
-                }
-            }
-            "redis-cluster" | "rediss-cluster" => {
-                if !matches!(database, "" | "0") {
-                    return Err(wrong(
-                        "names a database: a Cluster has database 0 only; use ?prefix= to keep things apart",
-                    ));
-                }
-                for server in servers.split(',') {
-                    let place = named(server, "redis-cluster://host:7000,host:7001")?;
-                    self.places.push(place);
-                }
-            }
-            "unix" => {
-                let path = decode(location)?;
-                if !path.starts_with('/') || path.contains('\0') {
-                    return Err(wrong("names no socket: write unix:///run/redis/redis.sock"));
-                }
-                self.places.push(Place::Socket(PathBuf::from(path)));
-            }
-            _ => {
-                return Err(wrong(
-                    "has a scheme that Redis does not have: write redis://localhost:6379/0, or \
-                     unix:///run/redis/redis.sock",
-                ));
-            }
+        ("unix", _) => Err(wrong(format!("names no socket: write {SOCKET}"))),
+        ("redis-cluster" | "rediss-cluster", []) => {
+            Err(wrong(format!("names no host: write {CLUSTER}")))
         }
-        Ok(())
+        (_, []) => Err(wrong(format!("names no host: write {SERVER}"))),
+        ("redis" | "rediss", [_, _, ..]) => Err(wrong(format!(
+            "names more than one host: write {SERVER}, or for a Cluster {CLUSTER}"
+        ))),
+        (_, hosts) => Ok(hosts.iter().map(Place::from).collect()),
     }
+}
 
-    fn set(&mut self, scheme: &str, name: &str, value: &str) -> Result<()> {
-        let address = self.address.clone();
-        let wrong = |wanted: &str| {
-            Error::configuration(format!(
-                "{address}: {name}={value} is not possible: {name} is {wanted}"
+/// The number of the database: the path, or for a socket the parameter `db`.
+fn database(address: &Address, parameters: &mut Parameters) -> Result<u32> {
+    const NUMBER: &str = "the number of a database";
+    if address.scheme == "unix" {
+        let number = parameters.take_as("db", NUMBER, |value| value.parse().ok())?;
+        return Ok(number.unwrap_or(0));
+    }
+    if let Some(value) = parameters.take("db") {
+        let wanted = format!("the database in the path, as in {SERVER}");
+        return Err(parameters.invalid("db", &value, wanted));
+    }
+    if address.path.contains('#') {
+        return Err(wrong(format!(
+            "has a '#' in its path, where it has no meaning: name a database as in {SERVER}"
+        )));
+    }
+    let database = address.path.strip_prefix('/').unwrap_or("");
+    match (address.scheme, database) {
+        (_, "" | "0") => Ok(0),
+        ("redis" | "rediss", database) => database.parse().map_err(|_| {
+            wrong(format!(
+                "names a database that is not a number: write {SERVER}"
             ))
-        };
-        match name {
-            "prefix" => {
-                let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-                if value.is_empty() || !value.chars().all(plain) {
-                    return Err(wrong(
-                        "made of letters, digits, '_', '.' and '-'; a '/' is set behind it",
-                    ));
-                }
-                value.clone_into(&mut self.space.prefix);
-            }
-            "db" if scheme == "unix" => {
-                self.database = value
-                    .parse()
-                    .map_err(|_| wrong("the number of a database"))?;
-            }
-            "timeout" => {
-                let seconds = value
-                    .parse()
-                    .ok()
-                    .filter(|s| *s > 0.0 && *s <= LONGEST_TIMEOUT);
-                self.timeout = Duration::from_secs_f64(
-                    seconds.ok_or_else(|| wrong("a number of seconds above 0, up to 86400"))?,
-                );
-            }
-            "max_item" => {
-                let bytes = value
-                    .parse()
-                    .ok()
-                    .filter(|b| (MAX_ITEM..=LARGEST_ITEM).contains(b));
-                self.max_item = bytes.ok_or_else(|| {
-                    wrong(&format!(
-                        "a number of bytes from {MAX_ITEM} to {LARGEST_ITEM}"
-                    ))
-                })?;
-            }
-            _ => {
-                return Err(Error::configuration(format!(
-                    "{address} has an unknown parameter {name:?}: there are prefix, timeout and max_item, \
-                     db for unix://, and ca, cert and key for rediss:// and rediss-cluster://"
-                )));
-            }
-        }
-        Ok(())
+        }),
+        _ => Err(wrong(
+            "names a database, and a Cluster has database 0 only: use ?prefix= to keep stores apart",
+        )),
     }
+}
+
+fn prefix(parameters: &mut Parameters) -> Result<Option<String>> {
+    let wanted = "letters, digits, '_', '.' and '-'; a '/' is added behind them";
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    parameters.take_as("prefix", wanted, |value| {
+        (!value.is_empty() && value.chars().all(allowed)).then(|| value.to_owned())
+    })
+}
+
+/// The files for TLS, if the scheme encrypts.
+fn encryption(address: &Address, parameters: &mut Parameters) -> Result<Option<Files>> {
+    let encrypted = address.scheme.starts_with("rediss");
+    let mut file = |name| match parameters.take(name) {
+        Some(_) if !encrypted => Err(Error::configuration(format!(
+            "{address}: {name}= is for encrypted connections: write rediss:// or rediss-cluster://"
+        ))),
+        path => Ok(path),
+    };
+    let files = Files {
+        ca: file("ca")?,
+        certificate: file("cert")?,
+        key: file("key")?,
+    };
+    Ok(encrypted.then_some(files))
 }
 
 fn wrong(what: impl Display) -> Error {
-    Error::configuration(format!("this Redis address {what}"))
-}
-
-/// The place that a part of an address names, or what is wrong with it.
-fn host(authority: &str) -> std::result::Result<Place, &'static str> {
-    const WRONG_PORT: &str = "has a port that is no number from 1 to 65535";
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (host, behind) = rest
-                .split_once(']')
-                .ok_or("opens a '[' that it does not close")?;
-            match behind.strip_prefix(':') {
-                None if !behind.is_empty() => return Err(WRONG_PORT),
-                port => (host, port),
-            }
-        }
-        None if authority.matches(':').count() > 1 => {
-            return Err(
-                "has more than one ':' (an IPv6 address stands in brackets, as in redis://[::1]:6379)",
-            );
-        }
-        None => match authority.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        },
-    };
-    if host.is_empty() {
-        return Err("names no host");
-    }
-    let port = match port {
-        None => DEFAULT_PORT,
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or(WRONG_PORT)?,
-    };
-    Ok(Place::Host(host.to_owned(), port))
-}
-
-fn decode(text: &str) -> Result<String> {
-    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| {
-        Error::configuration("a part of this Redis address does not decode to UTF-8")
-    })?;
-    Ok(decoded.into_owned())
+    Error::configuration(format!("the store's URL {what}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
 
     use super::*;

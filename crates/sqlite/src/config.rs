@@ -1,166 +1,105 @@
-//! Reads a store's address.
+//! Reads the URL of a store.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mintkey_runtime::{Address, Parameters};
 use mintkey_store::size::MAX_ITEM;
 use mintkey_store::{Error, Result};
-use percent_encoding::percent_decode_str;
 
-const SCHEME: &str = "sqlite://";
+const EXAMPLE: &str = "sqlite:///shop.db for a file in the working directory, sqlite:////path/shop.db for an absolute \
+                       path, sqlite:// for a database in memory";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A day: more is a mistake in the unit.
-const LONGEST_TIMEOUT: f64 = 86_400.0;
-/// `SQLite` itself ends at a billion bytes a value; JSON takes up to six bytes for one.
+/// A value in `SQLite` has at most a billion bytes, and JSON takes up to six bytes for one.
 const LARGEST_ITEM: usize = 128 * 1024 * 1024;
 /// The owner of a file reads and writes it.
 const OWNER: u32 = 0o600;
 
-/// What an address says.
+/// What a URL says.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// The address without parameters, for messages.
     pub address: String,
-    /// The file, absolute but not yet without links; none: a database in memory.
+    /// The file, absolute but with links not yet resolved; none: a database in memory.
     pub path: Option<PathBuf>,
     /// Whether every commit waits for the disk.
     pub full_sync: bool,
-    /// How long a request may take.
+    /// The time limit of a request.
     pub timeout: Duration,
-    /// The bytes an item may have.
+    /// The largest size of an item, in bytes.
     pub max_item: usize,
-    /// The permissions of a new file, if the address says which.
+    /// The permissions of a new file, if the URL says which.
     pub mode: Option<u32>,
 }
 
 impl Config {
-    /// Reads an address.
+    /// Reads a URL.
     pub fn parse(url: &str) -> Result<Self> {
-        let Some(rest) = url.strip_prefix(SCHEME) else {
-            return Err(Error::configuration(
-                "this is no SQLite address: write sqlite:///shop.db for a file, sqlite:// for memory",
-            ));
-        };
-        let (location, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut config = Self {
-            address: format!("{SCHEME}{location}"),
-            path: path(url, location)?,
-            full_sync: true,
-            timeout: DEFAULT_TIMEOUT,
-            max_item: MAX_ITEM,
-            mode: None,
-        };
-        let mut seen: Vec<&str> = Vec::new();
-        for parameter in parameters
-            .split('&')
-            .filter(|parameter| !parameter.is_empty())
-        {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if seen.contains(&name) {
-                return Err(Error::configuration(format!(
-                    "{url:?} gives {name:?} twice: leave one out"
-                )));
-            }
-            seen.push(name);
-            config.set(url, name, &decode(url, value)?)?;
+        let (address, mut parameters) = Address::parse_path(url, "sqlite", EXAMPLE)?;
+        let path = path(&address)?;
+        let full_sync =
+            parameters.take_as("sync", "\"full\" or \"normal\"", |value| match value {
+                "full" => Some(true),
+                "normal" => Some(false),
+                _ => None,
+            })?;
+        let timeout = parameters.take_seconds("timeout")?;
+        let max_item = parameters.take_number("max_item", MAX_ITEM..=LARGEST_ITEM)?;
+        let mode = mode(&mut parameters)?;
+        parameters.end()?;
+        if path.is_none() && mode.is_some() {
+            return Err(Error::configuration(format!(
+                "{address} is a database in memory, and mode= is for files: remove it"
+            )));
         }
-        Ok(config)
-    }
-
-    fn set(&mut self, url: &str, name: &str, value: &str) -> Result<()> {
-        let wrong = |wanted: &str| {
-            Error::configuration(format!(
-                "{url:?}: {name}={value} is not possible: {name} is {wanted}"
-            ))
-        };
-        match name {
-            "sync" => {
-                self.full_sync = match value {
-                    "full" => true,
-                    "normal" => false,
-                    _ => return Err(wrong("\"full\" or \"normal\"")),
-                };
-            }
-            "timeout" => {
-                let seconds = value
-                    .parse()
-                    .ok()
-                    .filter(|s| *s > 0.0 && *s <= LONGEST_TIMEOUT);
-                self.timeout = Duration::from_secs_f64(
-                    seconds.ok_or_else(|| wrong("a number of seconds above 0, up to 86400"))?,
-                );
-            }
-            "max_item" => {
-                let bytes = value
-                    .parse()
-                    .ok()
-                    .filter(|b| (MAX_ITEM..=LARGEST_ITEM).contains(b));
-                self.max_item = bytes.ok_or_else(|| {
-                    wrong(&format!(
-                        "a number of bytes from {MAX_ITEM} to {LARGEST_ITEM}"
-                    ))
-                })?;
-            }
-            "mode" => {
-                if self.path.is_none() {
-                    return Err(Error::configuration(format!(
-                        "{url:?}: a database in memory has no file that mode={value} could be for: leave it out"
-                    )));
-                }
-                let mode = u32::from_str_radix(value, 8)
-                    .ok()
-                    .filter(|mode| *mode <= 0o777 && mode & OWNER == OWNER);
-                self.mode = Some(mode.ok_or_else(|| {
-                    wrong("the permissions of a new file in octal, such as 600 or 660; its owner reads and writes it")
-                })?);
-            }
-            _ => {
-                return Err(Error::configuration(format!(
-                    "{url:?} has an unknown parameter {name:?}: there are sync, timeout, max_item and mode"
-                )));
-            }
-        }
-        Ok(())
+        Ok(Self {
+            address: address.to_string(),
+            path,
+            full_sync: full_sync.unwrap_or(true),
+            timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
+            max_item: max_item.unwrap_or(MAX_ITEM),
+            mode,
+        })
     }
 }
 
-fn path(url: &str, location: &str) -> Result<Option<PathBuf>> {
-    if location.is_empty() {
+fn path(address: &Address) -> Result<Option<PathBuf>> {
+    let text = address.to_string();
+    if matches!(text.as_str(), "sqlite://:memory:" | "sqlite:///:memory:") {
+        return Err(Error::configuration(format!(
+            "{text:?} is not valid: write sqlite:// for a database in memory"
+        )));
+    }
+    if address.path.is_empty() {
         return Ok(None);
     }
-    if matches!(location, ":memory:" | "/:memory:") {
+    let Some(file) = address.path.strip_prefix('/') else {
+        // Not shown: only an address of this kind can contain a password.
         return Err(Error::configuration(format!(
-            "{url:?}: a database in memory is written sqlite:// without anything behind"
+            "the store's URL names a host, and SQLite has none: write {EXAMPLE}"
         )));
-    }
-    let Some(file) = location.strip_prefix('/') else {
-        // Not shown: only an address of this kind can hold a password.
-        return Err(Error::configuration(
-            "this SQLite address names a host, and SQLite has none: write sqlite:///shop.db for a file in the working \
-             directory, sqlite:////path/shop.db for an absolute path",
-        ));
     };
-    let file = decode(url, file)?;
-    if file.is_empty() || file.ends_with('/') || file.contains('\0') {
+    if file.is_empty() || file.ends_with('/') {
         return Err(Error::configuration(format!(
-            "{url:?} names no file: write sqlite:///shop.db"
+            "{text:?} names no file: write sqlite:///shop.db"
         )));
     }
-    // Absolute from the start: connections open later, and again after a fork, wherever the process
-    // works by then.
-    std::path::absolute(&file).map(Some).map_err(|error| {
+    // Absolute from the start: the process may change its working directory, and connections open later and again after
+    // a fork.
+    std::path::absolute(file).map(Some).map_err(|error| {
         Error::configuration(format!(
-            "{url:?}: no working directory to find the file from"
+            "{text:?} is relative to the working directory, which cannot be read: write an absolute path"
         ))
         .caused_by(error)
     })
 }
 
-fn decode(url: &str, text: &str) -> Result<String> {
-    let decoded = percent_decode_str(text).decode_utf8().map_err(|error| {
-        Error::configuration(format!("{url:?}: {text:?} does not decode to UTF-8")).caused_by(error)
-    })?;
-    Ok(decoded.into_owned())
+fn mode(parameters: &mut Parameters) -> Result<Option<u32>> {
+    let wanted = "the permissions of a new file in octal, such as 600 or 660; its owner must be able to read and write it";
+    parameters.take_as("mode", wanted, |value| {
+        let mode = u32::from_str_radix(value, 8).ok()?;
+        (mode <= 0o777 && mode & OWNER == OWNER).then_some(mode)
+    })
 }
 
 #[cfg(test)]
