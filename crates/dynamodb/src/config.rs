@@ -75,9 +75,15 @@ impl Config {
     }
 }
 
-/// The URL with each '@' in the name of a profile encoded: unlike other parameters, profiles have such names.
+/// The URL with each '@' in the name of a profile encoded: profiles have such names, and other parameters have not.
+///
+/// An address with a ':' is left alone: what follows it may be a password with a '?', which ends at the '@'.
 fn with_encoded_profile(url: &str) -> String {
-    let Some((location, query)) = url.split_once('?') else {
+    let is_region = |location: &str| location.matches(':').count() == 1;
+    let Some((location, query)) = url
+        .split_once('?')
+        .filter(|(location, _)| is_region(location))
+    else {
         return url.to_owned();
     };
     let parameters = query.split('&').map(|parameter| {
@@ -260,6 +266,7 @@ mod tests {
         for url in [
             "dynamodb://AKIA:hush@us-east-1",
             "dynamodb://us-east-1?endpoint=http://me:hush@localhost:8000",
+            "dynamodb://AKIA:80?hush=%ff&profile=@us-east-1",
             "dynamodb://us_east",
             "dynamodb://us-east-1?endpoint=ftp://x",
             "dynamodb://us-east-1?timeout=0",
@@ -273,6 +280,7 @@ mod tests {
         ] {
             let error = Config::parse(url).unwrap_err();
             assert_eq!(error.kind, mintkey_store::ErrorKind::Configuration, "{url}");
+            assert!(!error.message.contains("hush"), "{error}");
         }
     }
 
