@@ -117,7 +117,10 @@ async def test_a_database_that_is_not_there_is_said(do, server):
         ("redis://127.0.0.1:99999", "not a number from 1 to 65535"),
         ("redis://127.0.0.1:port", "not a number from 1 to 65535"),
         ("redis://::1", "stands in brackets"),
-        ("redis://127.0.0.1:6379/0#cache", "has a '#' in its path, where it has no meaning: name a database as in redis://localhost:6379/0"),
+        (
+            "redis://127.0.0.1:6379/0#cache",
+            "has a '#' in its path, where it has no meaning: name a database as in redis://localhost:6379/0",
+        ),
         ("redis-cluster://a:7000,", "a host without a name: write redis-cluster://host:7000,host:7001"),
     ],
 )
