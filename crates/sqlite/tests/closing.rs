@@ -6,14 +6,14 @@ mod requests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use common::Fixture;
 use mintkey_store::store::Never;
-use mintkey_store::{ErrorKind, Guard, Operation, Store};
+use mintkey_store::{ErrorKind, Guard, Interrupt, Operation, Outcome, Store};
 use requests::*;
 
 /// Far more than any of this takes.
@@ -146,4 +146,58 @@ fn a_store_that_is_dropped_without_closing_leaves_nothing_open() {
         query(&*store, query_of(&orders(), &[string("b")])).len(),
         45
     );
+}
+
+/// Interrupts the leader once the write behind it has given up.
+struct Leader {
+    waits: AtomicBool,
+    over: AtomicBool,
+}
+
+impl Interrupt for Leader {
+    fn raised(&self) -> bool {
+        self.waits.store(true, Ordering::SeqCst);
+        self.over.load(Ordering::SeqCst)
+    }
+}
+
+struct Interrupted;
+
+impl Interrupt for Interrupted {
+    fn raised(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn closing_ends_after_writes_that_gave_up_waiting_for_each_other() {
+    static LEADER: Leader = Leader {
+        waits: AtomicBool::new(false),
+        over: AtomicBool::new(false),
+    };
+    let fixture = Fixture::with("?timeout=60");
+    let write = |sort| put_of(&orders(), order("a", sort, &[]), Guard::default());
+    fixture.store.execute(&request(write("1")), &Never).unwrap();
+    let other = fixture.inside();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let interrupted = ErrorKind::Interrupted(Outcome::NotApplied);
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| fixture.store.execute(&request(write("2")), &LEADER));
+        while !LEADER.waits.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        let behind = fixture.store.execute(&request(write("3")), &Interrupted);
+        assert_eq!(behind.unwrap_err().kind, interrupted);
+        LEADER.over.store(true, Ordering::SeqCst);
+        assert_eq!(leader.join().unwrap().unwrap_err().kind, interrupted);
+    });
+    drop(other);
+    let (sender, closed) = channel();
+    let closing = Arc::clone(&fixture.store);
+    thread::spawn(move || {
+        closing.close(&Never);
+        sender.send(()).unwrap();
+    });
+    closed.recv_timeout(LONG).expect("closing ends");
+    assert_eq!(files(&fixture), [fixture.file()]);
 }

@@ -94,11 +94,13 @@ pub fn poll(question: impl FnOnce() -> bool) -> bool {
     if FORKING.load(Ordering::SeqCst) != 0 {
         return false;
     }
-    POLLING.fetch_add(1, Ordering::SeqCst);
-    POLLS.set(POLLS.get() + 1);
+    // A fork does not wait for a thread outside, so that one must not stand for another thread, which works inside.
+    let counted = usize::from(is_inside());
+    POLLING.fetch_add(counted, Ordering::SeqCst);
+    POLLS.set(POLLS.get() + counted);
     let answer = question();
-    POLLS.set(POLLS.get() - 1);
-    POLLING.fetch_sub(1, Ordering::SeqCst);
+    POLLS.set(POLLS.get() - counted);
+    POLLING.fetch_sub(counted, Ordering::SeqCst);
     answer
 }
 
@@ -190,4 +192,29 @@ pub fn alone(work: impl FnOnce()) -> bool {
 /// Whether this process was forked while somebody was inside: then no connection can be touched.
 pub fn is_torn() -> bool {
     TORN.load(Ordering::SeqCst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many polls of this thread a fork takes into account during a poll.
+    fn counted(is_inside: bool) -> usize {
+        let counted = Cell::new(None);
+        // A poll asks no question while another test closes the gate.
+        while counted.get().is_none() {
+            let _pass = is_inside.then(enter);
+            poll(|| {
+                counted.set(Some(POLLS.get()));
+                false
+            });
+        }
+        counted.get().unwrap()
+    }
+
+    #[test]
+    fn only_a_poll_inside_the_gate_lets_a_fork_give_up_waiting() {
+        assert_eq!(counted(false), 0);
+        assert_eq!(counted(true), 1);
+    }
 }

@@ -86,6 +86,11 @@ impl PendingWrite {
         matches!(self.whose, Whose::Thread(_))
     }
 
+    /// Whether its thread gave up waiting.
+    pub fn is_withdrawn(&self) -> bool {
+        matches!(&self.whose, Whose::Thread(parked) if parked.stage() == WITHDRAWN)
+    }
+
     /// Begins it, unless it was withdrawn.
     pub fn begin(&self) -> bool {
         match &self.whose {

@@ -103,6 +103,8 @@ impl WriteQueue {
     /// woken. It is also woken to end with a closed store.
     pub fn pass_on(&mut self) {
         self.leader = None;
+        // A thread that gave up waiting left its write here. Without a later leader, closing would wait for it for ever.
+        self.waiting.retain(|write| !write.is_withdrawn());
         let next = self.waiting.iter().position(PendingWrite::make_leader);
         if let Some(write) = next.and_then(|index| self.waiting.remove(index)) {
             self.leader = write.thread();

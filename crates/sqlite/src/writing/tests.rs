@@ -1,9 +1,9 @@
 //! How many commits a crowd needs, and what a failed one does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -415,4 +415,44 @@ fn an_answer_that_panics_stops_no_other_and_no_worker() {
         }
         close(store);
     }
+}
+
+/// A signal handler that writes to the store, when it runs for the first time.
+struct Handler {
+    store: OnceLock<SqliteStore>,
+    answer: OnceLock<Result<Reply>>,
+}
+
+impl Interrupt for Handler {
+    fn raised(&self) -> bool {
+        if self.answer.get().is_none() {
+            let store = self.store.get().unwrap();
+            let answer = store.execute(&put("handler"), &Never);
+            self.answer.set(answer).unwrap();
+        }
+        false
+    }
+}
+
+#[test]
+fn a_signal_handler_does_not_wait_for_the_write_that_it_interrupted() {
+    static HANDLER: Handler = Handler {
+        store: OnceLock::new(),
+        answer: OnceLock::new(),
+    };
+    let (_folder, store, _) = counting(false);
+    let store = HANDLER.store.get_or_init(|| store);
+    // This thread leads, so that the write waits, and then the write of the handler behind it.
+    let connection = lead(store);
+    thread::scope(|scope| {
+        let interrupted = scope.spawn(|| store.execute(&put("interrupted"), &HANDLER));
+        while locked(&writer(store).queue).waiting() < 2 {
+            thread::yield_now();
+        }
+        drop(Lead::new(writer(store), connection));
+        interrupted.join().unwrap().unwrap();
+    });
+    let refused = HANDLER.answer.get().unwrap().as_ref().unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unavailable(Outcome::NotApplied));
+    assert!(refused.message.contains("signal handler"), "{refused}");
 }

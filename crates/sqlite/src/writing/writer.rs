@@ -238,7 +238,17 @@ impl Writer {
                 return self.leave(parked, stop);
             }
             thread::park_timeout(watch.pause());
+            if self.is_behind_itself() && parked.withdraw() {
+                return Err(reentered());
+            }
         }
+    }
+
+    /// Whether this thread leads, although it waits: a signal handler waits for the write that it has interrupted, which can
+    /// only go on after the handler.
+    fn is_behind_itself(&self) -> bool {
+        let _pass = fork_gate::enter();
+        locked(&self.queue).is_leader()
     }
 
     /// Gives up waiting.
