@@ -1,13 +1,13 @@
-"""Rate limits: how fast a program reads and writes, in DynamoDB's capacity units, on every store.
+"""Rate limits: a maximum rate of reads and writes in DynamoDB's capacity units, on every store.
 
 >>> FixedRate(rcu=100, wcu=25)
 FixedRate(rcu=100, wcu=25, burst=None)
 
-A limit is a bucket of units that fills at the rate, up to the burst. A request takes its units when it arrives, also
-those that are not there yet, and then waits until the bucket has filled for it and for all that came before it. So
-requests go in the order of their arrival, one that is larger than the burst goes after a longer wait, and nobody has
-to wake anybody: a wait is a sleep, with no lock held. What a request really took is known when it is answered; the
-difference is taken from the bucket, or put back, then.
+A limit is a token bucket with debt. It fills at the rate, up to the burst. A request takes its units when it arrives,
+even if the bucket becomes negative, and then waits until the bucket has filled for it and for all requests before it.
+So requests are sent in the order of their arrival, a request that is larger than the burst only waits longer, and no
+request has to wake another: a wait is a sleep without a lock. The real units of a request are known when it returns;
+the difference is then taken from the bucket or returned to it.
 """
 
 from __future__ import annotations
@@ -27,125 +27,125 @@ if TYPE_CHECKING:
 
 __all__ = ["AdaptiveRate", "FixedRate", "RateLimit"]
 
-#: What an adaptive rate does: where it begins, what throttling leaves of it, what quiet makes of it and how often.
-_START, _CUT, _GROWTH, _QUIET = 0.5, 0.8, 1.1, 10.0
-#: Who waits looks again after so many seconds: what others gave back, or a new rate, may have brought the turn nearer.
-_GLANCE = 0.5
-#: A shorter rest of a wait is none: clocks do not tell such times apart.
-_NO_TIME = 1e-6
+#: An adaptive rate: the initial share of the maximum, the factors of throttling and of a raise, the seconds to a raise.
+_INITIAL_SHARE, _CUT_FACTOR, _RAISE_FACTOR, _RAISE_INTERVAL = 0.5, 0.8, 1.1, 10.0
+#: A waiting request checks again after this many seconds: returned units or a new rate may have shortened the wait.
+_RECHECK = 0.5
+#: A wait shorter than this many seconds is over: clocks do not measure such times.
+_NEGLIGIBLE = 1e-6
 
-# One for all limits: a request takes its units from several at one moment, and one handler of forks serves all. It is
-# held for a few lines of arithmetic. Reentrant, because a signal handler may run between any two of them, and save.
+# One lock for all limits: a request takes its units from several limits at once, and one fork handler serves them all.
+# It is held for a few lines of arithmetic. It is reentrant, because a signal handler may save at any of these lines.
 _lock = threading.RLock()
 _limits: weakref.WeakSet[RateLimit] = weakref.WeakSet()
 
 
-async def _asleep(seconds: float) -> None:
-    import asyncio  # costs more than all the rest of the import, and is there when this runs
+async def _async_sleep(seconds: float) -> None:
+    import asyncio  # slow to import, and always loaded when this runs
 
     await asyncio.sleep(seconds)
 
 
 class Time(NamedTuple):
-    """What a limit knows of time; tests give it another."""
+    """The clock and the sleep functions of a limit. Tests replace them."""
 
     now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep  # noqa: TID251 - the one sleep there is, and tests replace it
-    asleep: Callable[[float], Awaitable[None]] = _asleep
+    sleep: Callable[[float], None] = time.sleep  # noqa: TID251 - the only sleep, and tests replace it
+    asleep: Callable[[float], Awaitable[None]] = _async_sleep
 
 
-class _Place:
-    """One request's place in a bucket: the units it took, and where they end among all that were taken."""
+class _Reservation:
+    """The units that one request has taken from a bucket, and the total taken from the bucket up to this request."""
 
     __slots__ = ("cuts", "end", "seen", "units")
 
     def __init__(self, units: float, end: float) -> None:
         self.units = units
         self.end = end
-        #: When it was last looked at, so that the time since is time waited.
+        #: The time of the last check. The time since then counts as waited.
         self.seen: float | None = None
-        #: How often the rate had been cut when its turn came.
+        #: How often the rate had been lowered when the request was admitted.
         self.cuts = 0
 
 
 class _Bucket:
-    """The units of one kind, read or written. Every method wants the lock held."""
+    """The token bucket of the read or the write units. The caller of each method holds the lock."""
 
     __slots__ = ("_burst", "_filled_at", "_level", "_taken", "_waiting", "consumed", "cuts", "rate")
 
     def __init__(self, rate: float | None, burst: float | None, now: float) -> None:
         self.rate = rate
         self._burst = burst
-        #: What is there; less than nothing while somebody waits, or took more than anybody could know.
-        self._level = self._most()
+        #: The available units; negative while requests wait, or after a request that took more than it had reserved.
+        self._level = self._capacity()
         self._filled_at = now
-        #: All that was ever taken, so that each place knows how much was taken behind it.
+        #: The sum of all units ever taken, from which a reservation computes the units taken after it.
         self._taken = 0.0
-        self._waiting: dict[_Place, None] = {}
+        self._waiting: dict[_Reservation, None] = {}
         self.consumed = 0.0
         self.cuts = 0
 
-    def _most(self) -> float:
+    def _capacity(self) -> float:
         return (self.rate or 0.0) if self._burst is None else self._burst
 
     def fill(self, now: float) -> None:
-        """Take note of the time that has passed."""
-        self._level = min(self._most(), self._level + (now - self._filled_at) * (self.rate or 0.0))
+        """Add the units of the time since the last call."""
+        self._level = min(self._capacity(), self._level + (now - self._filled_at) * (self.rate or 0.0))
         self._filled_at = now
 
-    def take(self, units: float, now: float) -> _Place:
-        """Take units, whether they are there or not, and a place in the queue."""
+    def reserve(self, units: float, now: float) -> _Reservation:
+        """Take units, even if they are not available yet; return the reservation."""
         self.fill(now)
         self._taken += units
         self._level -= units
-        place = _Place(units, self._taken)
-        self._waiting[place] = None
-        return place
+        reservation = _Reservation(units, self._taken)
+        self._waiting[reservation] = None
+        return reservation
 
-    def left(self, place: _Place, now: float) -> float:
-        """How many seconds it is until a place's turn."""
+    def seconds_left(self, reservation: _Reservation, now: float) -> float:
+        """Return the seconds until a request may be sent."""
         if self.rate is None:
             return 0.0
         self.fill(now)
-        behind = self._taken - place.end
+        behind = self._taken - reservation.end
         return max(0.0, -(self._level + behind) / self.rate)
 
-    def leave(self, place: _Place) -> None:
-        """It is this place's turn."""
-        self._waiting.pop(place, None)
-        self.consumed += place.units
-        place.cuts = self.cuts
+    def admit(self, reservation: _Reservation) -> None:
+        """Mark a request as sent: it no longer waits."""
+        self._waiting.pop(reservation, None)
+        self.consumed += reservation.units
+        reservation.cuts = self.cuts
 
-    def give_back(self, place: _Place) -> None:
-        """Undo the taking."""
-        self._level += place.units
-        if place not in self._waiting:
-            self.consumed = max(0.0, self.consumed - place.units)
+    def return_units(self, reservation: _Reservation) -> None:
+        """Undo a reservation."""
+        self._level += reservation.units
+        if reservation not in self._waiting:
+            self.consumed = max(0.0, self.consumed - reservation.units)
             return
-        del self._waiting[place]
-        self._taken -= place.units
+        del self._waiting[reservation]
+        self._taken -= reservation.units
         for other in reversed(self._waiting):
-            if other.end < place.end:
+            if other.end < reservation.end:
                 break
-            other.end -= place.units
+            other.end -= reservation.units
 
-    def settle(self, place: _Place, units: float) -> None:
-        """The request took so many units in truth."""
-        self._level -= units - place.units
-        self.consumed = max(0.0, self.consumed + units - place.units)
+    def settle(self, reservation: _Reservation, units: float) -> None:
+        """Charge the difference to the units that the request really took."""
+        self._level -= units - reservation.units
+        self.consumed = max(0.0, self.consumed + units - reservation.units)
 
-    def forget_waiting(self) -> None:
-        """Give back what those took who wait in another process."""
-        for place in list(self._waiting):
-            self.give_back(place)
+    def release_waiting(self) -> None:
+        """Return the units of requests that wait in another process."""
+        for reservation in list(self._waiting):
+            self.return_units(reservation)
 
 
 class RateLimit:
-    """What `FixedRate` and `AdaptiveRate` have in common. One may serve several stores and models, which then share it.
+    """The base class of `FixedRate` and `AdaptiveRate`. Stores and models that use the same object share its rate.
 
     Attributes:
-        throttle_count: how many requests the store turned away because there were too many.
-        waited: the seconds that requests have waited for their turns, all added up.
+        throttle_count: the number of requests that the store throttled.
+        waited: the total seconds that requests have waited.
     """
 
     def __init__(self, rcu: float | None, wcu: float | None, burst: float | None, clock: Time) -> None:
@@ -159,26 +159,26 @@ class RateLimit:
 
     @property
     def consumed_rcu(self) -> float:
-        """The units read since the beginning, or since `reset()`."""
+        """The read units consumed since the start, or since `reset()`."""
         return self._read.consumed
 
     @property
     def consumed_wcu(self) -> float:
-        """The units written since the beginning, or since `reset()`."""
+        """The write units consumed since the start, or since `reset()`."""
         return self._write.consumed
 
     @property
     def current_rcu(self) -> float | None:
-        """The units that may be read in a second now; None is without limit."""
+        """The current read units per second; None means no limit."""
         return self._rate(self._read)
 
     @property
     def current_wcu(self) -> float | None:
-        """The units that may be written in a second now; None is without limit."""
+        """The current write units per second; None means no limit."""
         return self._rate(self._write)
 
     def reset(self) -> None:
-        """Count from zero again. What was taken stays taken, and an adaptive rate keeps what it has learned."""
+        """Set the counters to zero. Taken units are not returned, and an adaptive rate keeps its current rate."""
         with _lock:
             self._read.consumed = self._write.consumed = 0.0
             self.throttle_count = 0
@@ -190,49 +190,49 @@ class RateLimit:
             return bucket.rate
 
     def _adapt(self, bucket: _Bucket, now: float) -> None:
-        """Bring a bucket's rate up to date."""
+        """Update the rate of a bucket."""
 
-    def _slow_down(self, bucket: _Bucket, now: float) -> None:
-        """The store turned a request away."""
+    def _lower_rate(self, bucket: _Bucket, now: float) -> None:
+        """Lower the rate, because the store throttled a request."""
 
-    def _take(self, bucket: _Bucket, units: float) -> _Place:
-        """Take units and a place in the queue."""
+    def _reserve(self, bucket: _Bucket, units: float) -> _Reservation:
+        """Update the rate, then reserve units."""
         now = self._time.now()
         self._adapt(bucket, now)
-        return bucket.take(units, now)
+        return bucket.reserve(units, now)
 
-    def _left(self, bucket: _Bucket, place: _Place) -> float:
-        """How many seconds it is until a place's turn; when there is nothing left, the place leaves the queue."""
+    def _seconds_left(self, bucket: _Bucket, reservation: _Reservation) -> float:
+        """Return the seconds until a request may be sent. At 0 the request counts as sent."""
         with _lock:
             now = self._time.now()
             self._adapt(bucket, now)
-            if place.seen is not None:
-                self.waited += now - place.seen
-            place.seen = now
-            left = bucket.left(place, now)
-            if left < _NO_TIME:
-                bucket.leave(place)
+            if reservation.seen is not None:
+                self.waited += now - reservation.seen
+            reservation.seen = now
+            left = bucket.seconds_left(reservation, now)
+            if left < _NEGLIGIBLE:
+                bucket.admit(reservation)
                 return 0.0
             return left
 
-    def _throttled(self, bucket: _Bucket, place: _Place) -> None:
+    def _throttled(self, bucket: _Bucket, reservation: _Reservation) -> None:
         with _lock:
             self.throttle_count += 1
-            # A crowd that was sent at one rate and turned away together says once that it was too high.
-            if place.cuts == bucket.cuts:
-                self._slow_down(bucket, self._time.now())
+            # Requests that were sent at one rate and throttled together lower it only once.
+            if reservation.cuts == bucket.cuts:
+                self._lower_rate(bucket, self._time.now())
 
 
 class FixedRate(RateLimit):
-    """So many units a second, and no more.
+    """A fixed maximum rate in capacity units per second.
 
     Args:
-        rcu: units to read in a second; None is without limit.
-        wcu: units to write in a second; None is without limit.
-        burst: units that may be taken at once after a time of rest; by default those of one second.
+        rcu: read units per second; None means no limit.
+        wcu: write units per second; None means no limit.
+        burst: units that may be used at once after an idle time; by default the units of one second.
 
     Raises:
-        ConfigurationError: one of them is no positive number.
+        ConfigurationError: a parameter is not a positive number.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ class FixedRate(RateLimit):
         rcu: float | None = None,
         wcu: float | None = None,
         burst: float | None = None,
-        _time: Time = Time(),  # noqa: B008 - unchanging
+        _time: Time = Time(),  # noqa: B008 - immutable
     ) -> None:
         for name, value in (("rcu", rcu), ("wcu", wcu), ("burst", burst)):
             _check(name, value)
@@ -254,19 +254,18 @@ class FixedRate(RateLimit):
 
 
 class AdaptiveRate(RateLimit):
-    """A rate that finds its level: it falls by a fifth when the store throttles, and rises by a tenth in quiet times.
+    """A rate that adapts to the store: throttling lowers it by 20%, each 10 seconds without throttling raise it by 10%.
 
-    It begins at half of the greatest rate. Every 10 seconds without throttling raise it. Reading and writing have each
-    their own rate, and the bucket of each holds what one second brings.
+    It starts at half of the maximum. Reads and writes have separate rates. The burst is the units of one second.
 
     Args:
-        max_rcu: the most units to read in a second.
-        max_wcu: the most units to write in a second; None is without limit.
-        min_rcu: the rate of reading does not fall below it.
-        min_wcu: the rate of writing does not fall below it.
+        max_rcu: the maximum of read units per second.
+        max_wcu: the maximum of write units per second; None means no limit.
+        min_rcu: the minimum of read units per second.
+        min_wcu: the minimum of write units per second.
 
     Raises:
-        ConfigurationError: one of them is no positive number, or a least rate is above the greatest.
+        ConfigurationError: a parameter is not a positive number, or a minimum exceeds its maximum.
     """
 
     def __init__(
@@ -276,7 +275,7 @@ class AdaptiveRate(RateLimit):
         max_wcu: float | None = None,
         min_rcu: float = 1,
         min_wcu: float = 1,
-        _time: Time = Time(),  # noqa: B008 - unchanging
+        _time: Time = Time(),  # noqa: B008 - immutable
     ) -> None:
         _check("max_wcu", max_wcu)
         for name, value in (("max_rcu", max_rcu), ("min_rcu", min_rcu), ("min_wcu", min_wcu)):
@@ -285,13 +284,13 @@ class AdaptiveRate(RateLimit):
             _check(name, value)
         for kind, least, most in (("rcu", min_rcu, max_rcu), ("wcu", min_wcu, max_wcu)):
             if most is not None and least > most:
-                raise ConfigurationError(f"min_{kind}={least} is above max_{kind}={most}: give a smaller min_{kind}=")
-        begin_rcu = max(max_rcu * _START, min_rcu)
-        begin_wcu = None if max_wcu is None else max(max_wcu * _START, min_wcu)
+                raise ConfigurationError(f"min_{kind}={least} exceeds max_{kind}={most}: pass a smaller min_{kind}=")
+        begin_rcu = max(max_rcu * _INITIAL_SHARE, min_rcu)
+        begin_wcu = None if max_wcu is None else max(max_wcu * _INITIAL_SHARE, min_wcu)
         super().__init__(begin_rcu, begin_wcu, None, _time)
         self._bounds = {self._read: (min_rcu, max_rcu), self._write: (min_wcu, max_wcu)}
-        #: Since when nothing was throttled; quiet before the first request says nothing.
-        self._quiet_since: dict[_Bucket, float] = {}
+        #: The time of the last throttling or raise, or else of the first request: idle time before it does not count.
+        self._unthrottled_since: dict[_Bucket, float] = {}
 
     def __repr__(self) -> str:
         (min_rcu, max_rcu), (min_wcu, max_wcu) = self._bounds.values()
@@ -300,24 +299,24 @@ class AdaptiveRate(RateLimit):
     def _adapt(self, bucket: _Bucket, now: float) -> None:
         most = self._bounds[bucket][1]
         while bucket.rate is not None and most is not None and bucket.rate < most:
-            raised_at = self._quiet_since.get(bucket, math.inf) + _QUIET
+            raised_at = self._unthrottled_since.get(bucket, math.inf) + _RAISE_INTERVAL
             if raised_at > now:
                 return
             bucket.fill(raised_at)
-            bucket.rate = min(most, bucket.rate * _GROWTH)
-            self._quiet_since[bucket] = raised_at
+            bucket.rate = min(most, bucket.rate * _RAISE_FACTOR)
+            self._unthrottled_since[bucket] = raised_at
 
-    def _take(self, bucket: _Bucket, units: float) -> _Place:
-        place = super()._take(bucket, units)
-        self._quiet_since.setdefault(bucket, self._time.now())
-        return place
+    def _reserve(self, bucket: _Bucket, units: float) -> _Reservation:
+        reservation = super()._reserve(bucket, units)
+        self._unthrottled_since.setdefault(bucket, self._time.now())
+        return reservation
 
-    def _slow_down(self, bucket: _Bucket, now: float) -> None:
+    def _lower_rate(self, bucket: _Bucket, now: float) -> None:
         self._adapt(bucket, now)
-        self._quiet_since[bucket] = now
+        self._unthrottled_since[bucket] = now
         if bucket.rate is not None:
             bucket.fill(now)
-            bucket.rate = max(self._bounds[bucket][0], bucket.rate * _CUT)
+            bucket.rate = max(self._bounds[bucket][0], bucket.rate * _CUT_FACTOR)
             bucket.cuts += 1
 
 
@@ -328,24 +327,24 @@ def _check(name: str, value: Any) -> None:
         raise ConfigurationError(f"{name}= takes a number of capacity units, not {shortened(value)}")
     try:
         fits = value > 0 and math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an integer larger than any float
         fits = False
     if not fits:
         raise ConfigurationError(f"{name}= takes a positive number of capacity units, not {shortened(value)}")
 
 
 class Turn:
-    """One request's way through its limits: `come` or `acome`, then `done`, `failed` or `give_back`.
+    """The passage of one request through its limits: `wait` or `wait_async`, then `done`, `failed` or `return_units`.
 
-    Its units are taken from all limits at once, here, so that its place in each queue is that of its arrival.
+    The constructor reserves the units of all limits at once, so requests are sent in the order of their arrival.
     """
 
-    __slots__ = ("_places", "_request")
+    __slots__ = ("_request", "_reservations")
 
     def __init__(self, limits: Iterable[RateLimit], request: _core.Request) -> None:
         units = request.units
         self._request = request
-        self._places: list[tuple[RateLimit, _Bucket, _Place]] = []
+        self._reservations: list[tuple[RateLimit, _Bucket, _Reservation]] = []
         if not units:
             return
         request.meter()
@@ -353,69 +352,69 @@ class Turn:
         with _lock:
             for limit in limits:
                 bucket = limit._write if writes else limit._read
-                self._places.append((limit, bucket, limit._take(bucket, units)))
+                self._reservations.append((limit, bucket, limit._reserve(bucket, units)))
 
-    def come(self) -> None:
-        """Wait until it is this request's turn; when that is cut short, the units go back."""
+    def wait(self) -> None:
+        """Wait until the request may be sent. If the wait is interrupted, return the units."""
         try:
-            for limit, bucket, place in self._places:
-                while left := limit._left(bucket, place):
-                    limit._time.sleep(min(left, _GLANCE))
+            for limit, bucket, reservation in self._reservations:
+                while left := limit._seconds_left(bucket, reservation):
+                    limit._time.sleep(min(left, _RECHECK))
         except BaseException:
-            self.give_back()
+            self.return_units()
             raise
 
-    async def acome(self) -> None:
-        """Like `come()`, awaited."""
+    async def wait_async(self) -> None:
+        """Async version of `wait()`."""
         try:
-            for limit, bucket, place in self._places:
-                while left := limit._left(bucket, place):
-                    await limit._time.asleep(min(left, _GLANCE))
+            for limit, bucket, reservation in self._reservations:
+                while left := limit._seconds_left(bucket, reservation):
+                    await limit._time.asleep(min(left, _RECHECK))
         except BaseException:
-            self.give_back()
+            self.return_units()
             raise
 
-    def give_back(self) -> None:
-        """The request was never sent; saying so twice is saying so once."""
+    def return_units(self) -> None:
+        """Return the units of a request that was not sent. A second call does nothing."""
         with _lock:
-            for _, bucket, place in self._places:
-                bucket.give_back(place)
-            self._places = []
+            for _, bucket, reservation in self._reservations:
+                bucket.return_units(reservation)
+            self._reservations = []
 
     def done(self, answer: Any) -> None:
-        """The request was answered."""
-        if not self._places:
+        """Charge the real units of a request that returned."""
+        if not self._reservations:
             return
         counted = self._request.consumed
         units = self._request.units_of(answer) if counted is None else counted
         with _lock:
-            for _, bucket, place in self._places:
-                bucket.settle(place, units)
+            for _, bucket, reservation in self._reservations:
+                bucket.settle(reservation, units)
         if type(answer) is list and any(isinstance(outcome, Throttled) for outcome in answer):
             self._throttled()
         else:
-            self._listen()
+            self._report_retries()
 
     def failed(self, error: BaseException) -> None:
-        """The request failed; what it took is spent."""
+        """Keep the reserved units of a request that failed as spent."""
         if isinstance(error, Throttled):
             self._throttled()
         else:
-            self._listen()
+            self._report_retries()
 
-    def _listen(self) -> None:
-        # The store may have turned it away at first, waited, and sent it again.
+    def _report_retries(self) -> None:
+        # The store may have throttled the request and retried it internally.
         if self._request.throttled:
             self._throttled()
 
     def _throttled(self) -> None:
-        """The store turned the request away, or a part of it."""
-        for limit, bucket, place in self._places:
-            limit._throttled(bucket, place)
+        """Report to all limits that the store throttled the request, or a part of it."""
+        for limit, bucket, reservation in self._reservations:
+            limit._throttled(bucket, reservation)
 
 
 def checked(limit: object) -> RateLimit | None:
-    """`limit`, if it is one, or None."""
+    """Return `limit` if it is a rate limit or None; raise `ConfigurationError` otherwise."""
     if limit is None or isinstance(limit, RateLimit):
         return limit
     raise ConfigurationError(
@@ -426,8 +425,8 @@ def checked(limit: object) -> RateLimit | None:
 def _in_child() -> None:
     try:
         for limit in _limits:
-            limit._read.forget_waiting()
-            limit._write.forget_waiting()
+            limit._read.release_waiting()
+            limit._write.release_waiting()
     finally:
         _lock.release()
 

@@ -170,11 +170,11 @@ class Store:
         turns = [Turn(self._limits or (), request) for request in requests]
         try:
             for turn in turns:
-                turn.come()
+                turn.wait()
         except BaseException:
-            # Those that have come already are not sent either.
+            # Requests that may be sent already are not sent either.
             for turn in turns:
-                turn.give_back()
+                turn.return_units()
             raise
         replies = self._core.execute_all(requests)
         for turn, reply in zip(turns, replies, strict=True):
@@ -193,7 +193,7 @@ class Store:
 
     def _execute_in_turn(self, request: _core.Request) -> Any:
         turn = Turn(self._limits or (), request)
-        turn.come()
+        turn.wait()
         try:
             reply = self._core.execute(request)
         except BaseException as error:
@@ -204,13 +204,13 @@ class Store:
 
     async def _submit_in_turn(self, request: _core.Request, event_loop: asyncio.AbstractEventLoop) -> Any:
         turn = Turn(self._limits or (), request)
-        await turn.acome()
+        await turn.wait_async()
         flight = self._core.submit(request, event_loop)
         try:
             reply = await flight.future
         except BaseException as error:
             if flight.future.cancelled() and flight.withdraw():
-                turn.give_back()
+                turn.return_units()
             else:
                 turn.failed(error)
             raise

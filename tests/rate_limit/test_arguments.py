@@ -45,7 +45,7 @@ def test_an_adaptive_rate_needs_its_greatest():
 
 @pytest.mark.parametrize("kind", ["rcu", "wcu"])
 def test_the_least_rate_is_not_above_the_greatest(kind):
-    with pytest.raises(ConfigurationError, match=f"min_{kind}=11 is above max_{kind}=10: give a smaller"):
+    with pytest.raises(ConfigurationError, match=f"min_{kind}=11 exceeds max_{kind}=10: pass a smaller"):
         AdaptiveRate(**{**GOOD, f"min_{kind}": 11})
 
 
