@@ -1,4 +1,4 @@
-"""Passes: one walk over what a query or scan finds, page by page, and the order that no index gives."""
+"""Passes: reading the results of a query or scan page by page, and sorting in memory."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ if TYPE_CHECKING:
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["AT_ONCE", "Divided", "Heap", "Order", "Pass"]
+__all__ = ["AT_ONCE", "Order", "Pass", "SegmentedPass", "TopN"]
 
 M = TypeVar("M")
 
-#: How many items the first page of a pass holds, and how many the largest: few for who stops early.
-_FIRST_PAGE, _LARGEST_PAGE = 64, 1024
-#: How many segments are read at once: each holds a page in memory.
+#: The sizes of the first and of the largest page. The first is small, because the caller may stop early.
+_FIRST_PAGE, _MAX_PAGE = 64, 1024
+#: The maximum number of segments that are read concurrently. Each holds a page in memory.
 AT_ONCE = 8
 
 
 class Pass:
-    """One pass over the stored items of a result: what is left to skip and to read, and where it stands.
+    """A page cursor: reads the stored items of a result page by page.
 
-    `read` is an operation that gives up to so many items from a place on, and the place behind them.
+    `read` is an operation that takes a number of items and a position, and returns at most that many items from the
+    position, with the next position (None at the end).
     """
 
     __slots__ = ("_left", "_read", "_size", "_skip", "after", "more")
@@ -43,7 +44,7 @@ class Pass:
         """Read the next page."""
         wanted = self._size if self._left is None else min(self._size, self._left + self._skip)
         items = yield from self._next(wanted)
-        self._size = min(self._size * 2, _LARGEST_PAGE)
+        self._size = min(self._size * 2, _MAX_PAGE)
         skipped = min(self._skip, len(items))
         self._skip -= skipped
         items = items[skipped:]
@@ -61,41 +62,42 @@ class Pass:
         return self.after is not None
 
 
-class Divided(Pass):
-    """One pass over a scan in segments: a page of each in one go, of as many as memory may hold pages of.
+class SegmentedPass(Pass):
+    """A page cursor of a parallel scan: reads a page of each of up to `AT_ONCE` segments at once.
 
-    `read` is an operation that gives up to so many items of each of these segments, and the places behind them.
+    `read` is an operation that takes a number of items and segments with their positions, and returns at most that many
+    items of each segment, with their next positions.
     """
 
-    __slots__ = ("_begun", "_unbegun")
+    __slots__ = ("_started", "_unstarted")
 
     def __init__(self, read: Callable[[int, Any], Any], segments: int, limit: int | None, offset: int) -> None:
         super().__init__(read, limit, offset)
-        self._unbegun = range(segments)
-        self._begun: list[tuple[int, bytes | None]] = []
+        self._unstarted = range(segments)
+        self._started: list[tuple[int, bytes | None]] = []
 
     def _next(self, wanted: int) -> Operation[list[_core.Item | None]]:
-        room = AT_ONCE - len(self._begun)
-        self._begun += [(segment, None) for segment in self._unbegun[:room]]
-        self._unbegun = self._unbegun[room:]
-        items, places = yield from self._read(wanted, self._begun)
-        reached = zip(self._begun, places, strict=True)
-        self._begun = [(segment, after) for (segment, _), after in reached if after is not None]
+        room = AT_ONCE - len(self._started)
+        self._started += [(segment, None) for segment in self._unstarted[:room]]
+        self._unstarted = self._unstarted[room:]
+        items, positions = yield from self._read(wanted, self._started)
+        reached = zip(self._started, positions, strict=True)
+        self._started = [(segment, after) for (segment, _), after in reached if after is not None]
         return cast("list[_core.Item | None]", items)
 
     def _is_open(self) -> bool:
-        return bool(self._begun) or bool(self._unbegun)
+        return bool(self._started) or bool(self._unstarted)
 
 
 class Order(NamedTuple):
-    """An order asked for, where the plan itself does not give it: by one attribute, in memory."""
+    """An order by one attribute that no index has, so that the items are sorted in memory."""
 
     name: str
     descending: bool
 
 
-class Heap(Generic[M]):
-    """Items in the order of one attribute; with a limit, never more of them than that."""
+class TopN(Generic[M]):
+    """Sorts items by one attribute. With a limit it keeps only that many items (top n)."""
 
     def __init__(self, schema: Schema, order: Order, most: int | None) -> None:
         self._attribute = schema.attributes[order.name]
@@ -106,7 +108,7 @@ class Heap(Generic[M]):
         self._seen = 0
 
     def add(self, instance: M) -> None:
-        """Take one more item."""
+        """Add one item."""
         value = getattr(instance, self._order.name)
         if value is None:
             if self._most is None or len(self._without) < self._most:
@@ -122,18 +124,18 @@ class Heap(Generic[M]):
             heapq.heappushpop(self._with, ranked)
 
     def sorted(self, offset: int) -> list[M]:
-        """The items in order."""
+        """Return the items in order."""
         ordered = [ranked.instance for ranked in sorted(self._with, reverse=True)]
         return (ordered + self._without)[offset : self._most]
 
 
 class _Ranked(Generic[M]):
-    """An item with its place; the *last* in order compares as the least, so that a heap drops it first."""
+    """An item with its sort value. The *last* item compares as the smallest, so that a heap drops it first."""
 
     __slots__ = ("_descending", "_seen", "_value", "instance")
 
     def __init__(self, value: Any, seen: int, instance: M, descending: bool) -> None:
-        # Python orders text by code points, which is the order of UTF-8 bytes that every store keeps.
+        # Python sorts text by code points, which is the order of the UTF-8 bytes that all stores use.
         self._value = value
         self._seen = seen
         self._descending = descending

@@ -1,4 +1,4 @@
-"""Queries: the lazy result that reads page by page, and what `Order.query` is."""
+"""Queries: lazy results that are read page by page, and the object behind `Order.query`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mintkey import _core, loading, operations, plans
 from mintkey.arguments import not_a_flag
 from mintkey.conditions import Condition, Every
 from mintkey.errors import ConfigurationError, InvalidCursor, InvalidValue, shortened
-from mintkey.passes import AT_ONCE, Divided, Heap, Order, Pass
+from mintkey.passes import AT_ONCE, Order, Pass, SegmentedPass, TopN
 from mintkey.schema import Schema
 from mintkey.stores import store_of
 
@@ -25,19 +25,19 @@ __all__ = ["Page", "QueryAccess", "QueryAccessor", "Result"]
 
 M = TypeVar("M")
 
-#: A cursor is a fingerprint of its query, the number of items left under its limit, and a position of the store.
+#: The bytes of a cursor: a fingerprint of the query, the number of items left under its limit, a position of the store.
 _FINGERPRINT, _LEFT = 8, 8
 _NO_LIMIT = (1 << 8 * _LEFT) - 1
 _START_AGAIN = "start again without cursor="
-#: More items than any table holds.
-_MOST_ITEMS = (1 << 63) - 1
-#: DynamoDB divides a scan into no more, and no other store has a use for more.
-_MOST_SEGMENTS = 1_000_000
+#: More items than any table has.
+_MAX_ITEMS = (1 << 63) - 1
+#: The maximum of DynamoDB. Other stores have no use for more.
+_MAX_SEGMENTS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Page(Generic[M]):
-    """Some items, and the cursor of the next page: an opaque, URL-safe text, None after the last."""
+    """One page of items, and the cursor of the next page: an opaque, URL-safe text; None on the last page."""
 
     items: list[M]
     cursor: str | None
@@ -50,10 +50,10 @@ class Page(Generic[M]):
 
 
 class Result(Generic[M]):
-    """The items of a query or scan: lazy, read page by page, iterable with `for` and with `async for`.
+    """The lazy result of a query or scan: iterate over it with `for` or `async for`; it is read page by page.
 
-    `len()` reads and keeps all items, `bool()` reads one, `[i]` the first `i + 1`; a slice is another lazy result.
-    Iterating keeps nothing, so a million items take no more memory than a page.
+    `len()` reads and keeps all items, `bool()` reads one item, `[i]` reads `i + 1` items, and a slice is another lazy
+    result. Iterating keeps no items, so a million items take no more memory than one page.
     """
 
     def __init__(
@@ -77,44 +77,46 @@ class Result(Generic[M]):
         self._make = make
         self._plan = how
         self._descending = descending
-        self._limit = _whole(limit, "limit", least=0, most=_MOST_ITEMS)
-        self._shown = schema.fetched_by(how.index)
-        self._attributes = None if attributes is None else self._checked_attributes(attributes)
+        self._limit = _checked_integer(limit, "limit", least=0, most=_MAX_ITEMS)
+        self._projected = schema.fetched_by(how.index)
+        self._attributes = None if attributes is None else self._attribute_names(attributes)
         self._consistent = consistent
         self._order = order
         self._offset = offset
-        self._segments = cast("int", _whole(segments, "segments", least=1, most=_MOST_SEGMENTS))
+        self._segments = cast("int", _checked_integer(segments, "segments", least=1, most=_MAX_SEGMENTS))
         if self._segments > 1 and how.partition is not None:
-            raise TypeError(f"{schema.model}: segments= divides a scan, and this is a {self.explain()}; leave it out")
-        self._kept: list[M] | None = None
+            raise TypeError(
+                f"{schema.model}: segments= applies to scans only, and this is a {self.explain()}: leave segments= out"
+            )
+        self._all_items: list[M] | None = None
 
-    def _checked_attributes(self, attributes: Iterable[str]) -> tuple[str, ...]:
+    def _attribute_names(self, attributes: Iterable[str]) -> tuple[str, ...]:
         if isinstance(attributes, str):
             raise TypeError(
-                f"{self._schema.model}: attributes= takes a list of names, not the one text {shortened(attributes)}"
+                f"{self._schema.model}: attributes= takes a list of names, not the text {shortened(attributes)}"
             )
         asked = list(attributes) if isinstance(attributes, Iterable) else [attributes]
         if not all(isinstance(name, str) for name in asked):
             raise TypeError(f"{self._schema.model}: attributes= takes a list of names, not {shortened(attributes)}")
-        # Without its version an item could not be written again.
+        # An item cannot be written again without its version.
         version = () if self._schema.version is None else (self._schema.version,)
-        shown = version if self._shown is None or self._shown.issuperset(version) else ()
+        shown = version if self._projected is None or self._projected.issuperset(version) else ()
         names = dict.fromkeys((*self._schema.given_keys, *shown, *asked))
         unknown = [name for name in names if name not in self._schema.attributes]
         if unknown:
             raise self._schema.unexpected(unknown)
-        hidden = [name for name in names if self._shown is not None and name not in self._shown]
+        hidden = [name for name in names if self._projected is not None and name not in self._projected]
         if hidden:
             raise ConfigurationError(
-                f"{self._schema.model}: the index {self._plan.index!r} does not hold {hidden[0]!r}; "
-                "add it to the index's projection=, or leave it out of attributes=",
+                f"{self._schema.model}: the index {self._plan.index!r} does not contain {hidden[0]!r}: "
+                "add it to projection= of the index, or leave it out of attributes=",
                 model=self._schema.model,
                 attribute=hidden[0],
             )
         return tuple(names)
 
-    def _but(self, **changes: Any) -> Result[M]:
-        """This result with something changed, unread."""
+    def _with_options(self, **changes: Any) -> Result[M]:
+        """Return a copy of this result with other options; nothing is read."""
         parts: dict[str, Any] = {
             "descending": self._descending,
             "limit": self._limit,
@@ -127,7 +129,7 @@ class Result(Generic[M]):
         }
         return Result(self._schema, self._make, self._plan, **parts)
 
-    # Reading pages.
+    # Read pages.
 
     def _request(
         self, size: int, after: bytes | None, *, count: bool = False, segment: int | None = None
@@ -159,168 +161,175 @@ class Result(Generic[M]):
         )
 
     def _read(self, size: int, after: bytes | None) -> Operation[tuple[list[_core.Item], bytes | None]]:
-        """One page of stored items, and where the next one begins."""
+        """Read one page of stored items; return them and the position of the next page."""
         page = yield self._request(size, after)
         return page.items, page.next
 
-    def _read_together(
-        self, size: int, places: list[tuple[int, bytes | None]]
+    def _read_segments(
+        self, size: int, positions: list[tuple[int, bytes | None]]
     ) -> Operation[tuple[list[_core.Item], list[bytes | None]]]:
-        """A page of each of these segments, and where the next ones begin."""
-        pages = yield [self._request(size, after, segment=segment) for segment, after in places]
-        return [item for page in _all_well(pages) for item in page.items], [page.next for page in pages]
+        """Read one page of each segment; return the items and the positions of the next pages."""
+        pages = yield [self._request(size, after, segment=segment) for segment, after in positions]
+        return [item for page in _raise_first_failure(pages) for item in page.items], [page.next for page in pages]
 
-    def _instance(self, item: _core.Item) -> M:
-        fetched = self._shown if self._attributes is None else self._attributes
+    def _make_instance(self, item: _core.Item) -> M:
+        fetched = self._projected if self._attributes is None else self._attributes
         return self._make(item, None if fetched is None else set(fetched))
 
     def _load(self, items: list[_core.Item | None]) -> Operation[tuple[list[M], list[_core.Item | None]]]:
-        """The instances of stored items, and the items that are left to load."""
+        """Load stored items; return the instances and the items that are left to load."""
         return cast(
-            "Operation[tuple[list[M], list[_core.Item | None]]]", loading.load(self._schema, items, self._instance)
+            "Operation[tuple[list[M], list[_core.Item | None]]]", loading.load(self._schema, items, self._make_instance)
         )
 
-    def _pass(self) -> Pass:
-        """A pass over all of it."""
+    def _page_cursor(self) -> Pass:
+        """Return a page cursor over the whole result."""
         if self._segments > 1:
-            return Divided(self._read_together, self._segments, self._limit, self._offset)
+            return SegmentedPass(self._read_segments, self._segments, self._limit, self._offset)
         return Pass(self._read, self._limit, self._offset)
 
     def __iter__(self) -> Iterator[M]:
-        if self._kept is not None:
-            return iter(self._kept)
+        if self._all_items is not None:
+            return iter(self._all_items)
         operations.refuse_async_hooks(self._schema, "after_load")
-        return self._ordered() if self._order is not None else self._stream()
+        return self._sorted() if self._order is not None else self._stream()
 
     def _stream(self) -> Iterator[M]:
-        if self._kept is not None:
-            # `list(result)` asks for the length, which reads and keeps everything, before it asks for the first item.
-            yield from self._kept
+        if self._all_items is not None:
+            # `list(result)` calls `len()`, which reads and keeps all items, before it reads the first item.
+            yield from self._all_items
             return
         store = store_of(self._schema)
-        reading = self._pass()
+        reading = self._page_cursor()
         while reading.more:
             items = store.run(reading.page())
             while items:
                 instances, items = store.run(self._load(items))
                 yield from instances
-                del instances  # before the next ones are made
+                del instances  # free them before the next ones are loaded
 
     def __aiter__(self) -> AsyncIterator[M]:
-        return _Awaited(self)
+        return _AsyncIterator(self)
 
-    # An order that no index gives.
+    # Sort in memory.
 
-    def _ordered(self) -> Iterator[M]:
-        if self._kept is not None:
-            yield from self._kept
+    def _sorted(self) -> Iterator[M]:
+        if self._all_items is not None:
+            yield from self._all_items
             return
-        heap = self._heap()
+        sorter = self._sorter()
         for instance in self._unordered()._stream():
-            heap.add(instance)
-        yield from heap.sorted(self._offset)
+            sorter.add(instance)
+        yield from sorter.sorted(self._offset)
 
-    async def _aordered(self) -> list[M]:
-        heap = self._heap()
+    async def _asorted(self) -> list[M]:
+        sorter = self._sorter()
         async for instance in self._unordered():
-            heap.add(instance)
-        return heap.sorted(self._offset)
+            sorter.add(instance)
+        return sorter.sorted(self._offset)
 
     def _unordered(self) -> Result[M]:
-        return self._but(order=None, limit=None, offset=0)
+        return self._with_options(order=None, limit=None, offset=0)
 
-    def _heap(self) -> Heap[M]:
+    def _sorter(self) -> TopN[M]:
         order = cast("Order", self._order)
-        plans.log().info("%s: no index orders by %r; the items are sorted in memory", self._schema.model, order.name)
+        plans.log().info(
+            "%s: no index has the order of %r; the items are sorted in memory", self._schema.model, order.name
+        )
         most = None if self._limit is None else self._limit + self._offset
-        return Heap(self._schema, order, most)
+        return TopN(self._schema, order, most)
 
-    # What people ask of a result.
+    # Public methods.
 
     def first(self) -> M | None:
-        """The first item, or None; reads one."""
-        return next(iter(self._but(limit=1 if self._limit is None else min(self._limit, 1))), None)
+        """Return the first item, or None. Reads one item."""
+        return next(iter(self._with_options(limit=1 if self._limit is None else min(self._limit, 1))), None)
 
     async def afirst(self) -> M | None:
-        """Like `first()`, awaited."""
-        return await anext(aiter(self._but(limit=1 if self._limit is None else min(self._limit, 1))), None)
+        """Async version of `first()`."""
+        return await anext(aiter(self._with_options(limit=1 if self._limit is None else min(self._limit, 1))), None)
 
     def all(self) -> list[M]:
-        """All items in a list."""
+        """Return all items as a list."""
         return list(iter(self))
 
     async def aall(self) -> list[M]:
-        """Like `all()`, awaited."""
+        """Async version of `all()`."""
         return [instance async for instance in self]
 
     def page(self, size: int, cursor: str | None = None) -> Page[M]:
-        """Up to `size` items from the cursor of the page before on.
+        """Return a page of at most `size` items, which starts at the `cursor` of the previous page.
 
         Raises:
             InvalidCursor: the cursor is damaged, or belongs to another query.
+            InvalidValue: `size` is not a positive integer.
         """
         operations.refuse_async_hooks(self._schema, "after_load")
-        return store_of(self._schema).run(self._one_page(size, cursor))
+        return store_of(self._schema).run(self._read_page(size, cursor))
 
     async def apage(self, size: int, cursor: str | None = None) -> Page[M]:
-        """Like `page()`, awaited."""
-        return await store_of(self._schema).arun(self._one_page(size, cursor))
+        """Async version of `page()`."""
+        return await store_of(self._schema).arun(self._read_page(size, cursor))
 
-    def _one_page(self, size: int, cursor: str | None) -> Operation[Page[M]]:
-        size = cast("int", _whole(size, "size", least=1, most=_MOST_ITEMS))
+    def _read_page(self, size: int, cursor: str | None) -> Operation[Page[M]]:
+        size = cast("int", _checked_integer(size, "size", least=1, most=_MAX_ITEMS))
         if self._order is not None:
-            raise TypeError(f"a result sorted in memory by {self._order.name!r} has no pages; take a slice of it")
+            raise TypeError(
+                f"{self._schema.model}: a result sorted in memory by {self._order.name!r} has no pages: use a slice"
+            )
         if self._segments > 1:
             raise TypeError(
-                f"{self._schema.model}: a scan in {self._segments} segments stands at as many places, which no cursor "
-                "can hold; iterate over it, or read pages without segments="
+                f"{self._schema.model}: a scan in {self._segments} segments has no pages, because a cursor is a single "
+                "position: iterate over it, or read pages without segments="
             )
         left, skip, after = self._limit, self._offset, None
         if cursor is not None:
-            (left, after), skip = self._opened(cursor), 0
+            (left, after), skip = self._decode_cursor(cursor), 0
         wanted = size if left is None else min(size, left)
         while True:
             reading = Pass(self._read, wanted, skip, after)
             items: list[_core.Item | None] = []
             while reading.more:
                 items.extend((yield from reading.page()))
-            instances = cast("list[M]", loading.made(self._schema, items, self._instance))
+            instances = cast("list[M]", loading.made(self._schema, items, self._make_instance))
             if len(instances) == len(items):
                 break
-            # Long texts have filled the memory of a page: it is read again, shorter, for the place where it ends.
+            # Long texts reached the memory limit of a page. Read a shorter page to get the position of its end.
             wanted = len(instances)
         yield from loading.run_load_hooks(self._schema, instances)
         left = None if left is None else left - len(instances)
-        return Page(instances, None if reading.after is None or left == 0 else self._cursor(left, reading.after))
+        return Page(instances, None if reading.after is None or left == 0 else self._encode_cursor(left, reading.after))
 
     def _fingerprint(self, rest: bytes) -> bytes:
-        """Of this query and of the rest of a cursor, so that neither another query nor a damaged cursor passes."""
+        """Return a hash of this query and of the rest of a cursor, to detect damage and cursors of other queries."""
         how = self._plan
         asked = (how.index, how.partition, how.sort, how.filter(), self._descending, self._limit, self._offset)
-        text = f"{self._schema.table} {_settled(asked)!r}"
-        from hashlib import blake2b  # loads the system's library, for cursors alone
+        text = f"{self._schema.table} {_with_sorted_sets(asked)!r}"
+        from hashlib import blake2b  # loads OpenSSL, which only cursors need
 
         return blake2b(text.encode("utf-8", "surrogatepass") + rest, digest_size=_FINGERPRINT).digest()
 
-    def _cursor(self, left: int | None, after: bytes) -> str:
+    def _encode_cursor(self, left: int | None, after: bytes) -> str:
         rest = (_NO_LIMIT if left is None else left).to_bytes(_LEFT, "big") + after
         return base64.urlsafe_b64encode(self._fingerprint(rest) + rest).rstrip(b"=").decode()
 
-    def _opened(self, cursor: str) -> tuple[int | None, bytes]:
-        """How many items are left to read, and where."""
+    def _decode_cursor(self, cursor: str) -> tuple[int | None, bytes]:
+        """Decode a cursor; return the number of items left under the limit, and the position."""
         if cursor == "":
-            raise self._invalid_cursor("the cursor is empty; leave cursor= away, or pass None, to begin at the start")
+            raise self._invalid_cursor(
+                "the cursor is empty: leave cursor= out, or pass None, to start with the first page"
+            )
         try:
             raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (AttributeError, UnicodeEncodeError, binascii.Error) as error:
-            raise self._invalid_cursor(f"{shortened(cursor)} is not a cursor; {_START_AGAIN}") from error
+            raise self._invalid_cursor(f"{shortened(cursor)} is not a cursor: {_START_AGAIN}") from error
         count = int.from_bytes(raw[_FINGERPRINT : _FINGERPRINT + _LEFT], "big")
         left = None if count == _NO_LIMIT else count
-        # The fingerprint finds mistakes. It is no signature: a client can compute it, so what is left is checked too.
+        # The fingerprint detects mistakes. It is not a signature: a client can forge it, so `left` is checked too.
         possible = left is None if self._limit is None else left is not None and 0 < left <= self._limit
         if raw[:_FINGERPRINT] != self._fingerprint(raw[_FINGERPRINT:]) or not possible:
             raise self._invalid_cursor(
-                "this cursor belongs to another query, or is damaged; pass it to the query that it came from, with the "
+                "the cursor belongs to another query, or is damaged: pass it to the query that returned it, with the "
                 f"same conditions, direction and limit, or {_START_AGAIN}"
             )
         return left, raw[_FINGERPRINT + _LEFT :]
@@ -329,14 +338,14 @@ class Result(Generic[M]):
         return InvalidCursor(f"{self._schema.model}: {reason}", model=self._schema.model)
 
     def count(self) -> int:
-        """How many items there are, without loading them."""
-        return store_of(self._schema).run(self._counting())
+        """Return the number of items, without loading them."""
+        return store_of(self._schema).run(self._count())
 
     async def acount(self) -> int:
-        """Like `count()`, awaited."""
-        return await store_of(self._schema).arun(self._counting())
+        """Async version of `count()`."""
+        return await store_of(self._schema).arun(self._count())
 
-    def _counting(self) -> Operation[int]:
+    def _count(self) -> Operation[int]:
         total = 0
         after: bytes | None = None
         while self._segments == 1:
@@ -346,33 +355,36 @@ class Result(Generic[M]):
             if after is None:
                 break
         else:
-            total = yield from self._counting_together()
+            total = yield from self._count_segments()
         total = max(0, int(total) - self._offset)
         return total if self._limit is None else min(total, self._limit)
 
-    def _counting_together(self) -> Operation[int]:
+    def _count_segments(self) -> Operation[int]:
         total = 0
 
-        def count(_: int, places: list[tuple[int, bytes | None]]) -> Operation[tuple[list[Any], list[bytes | None]]]:
+        def count(_: int, positions: list[tuple[int, bytes | None]]) -> Operation[tuple[list[Any], list[bytes | None]]]:
             nonlocal total
-            pages = yield [self._request(0, after, count=True, segment=segment) for segment, after in places]
-            total += sum(page.count for page in _all_well(pages))
+            pages = yield [self._request(0, after, count=True, segment=segment) for segment, after in positions]
+            total += sum(page.count for page in _raise_first_failure(pages))
             return [], [page.next for page in pages]
 
-        counting = Divided(count, self._segments, None, 0)
+        counting = SegmentedPass(count, self._segments, None, 0)
         while counting.more:
             yield from counting.page()
         return total
 
     def order_by(self, name: str) -> Result[M]:
-        """The same items in the order of an attribute, `"-name"` for the reverse.
+        """Return the same items in the order of an attribute; `"-name"` reverses the order.
 
-        A sort key, or an index that serves the lookup, gives the order as it reads; else the items are sorted in
-        memory (with a limit, no more of them are kept), which is logged. Items without the attribute come last.
+        If the sort key or a matching index has this order, the items are read in it. Otherwise they are sorted in
+        memory (with a limit, only that many are kept), and this is logged at INFO. Items without a value come last.
+
+        Raises:
+            TypeError: the attribute does not exist, or values of its type have no order.
         """
         if not isinstance(name, str):
             raise TypeError(
-                f"{self._schema.model}: order_by() takes the name of an attribute, with '-' before it for the reverse, "
+                f"{self._schema.model}: order_by() takes the name of an attribute, or '-' and the name, "
                 f"not {shortened(name)}"
             )
         descending = name.startswith("-")
@@ -401,10 +413,10 @@ class Result(Generic[M]):
             )
         if schema.attributes[name].key_kind is None:
             raise TypeError(f"{schema.model}.{name}: a {type(schema.attributes[name]).__name__} has no order")
-        return self._but(order=Order(name, descending), descending=False)
+        return self._with_options(order=Order(name, descending), descending=False)
 
     def explain(self) -> str:
-        """How the items are found: by which table or index and key condition, and what is judged item by item."""
+        """Return a description of the query plan: the table or index, the key condition and the filter."""
         how = self._plan
         if how.partition is None:
             parts = [f"scan of table {self._schema.table!r}"]
@@ -416,24 +428,24 @@ class Result(Generic[M]):
             if how.partition:
                 parts.append(f"partition {', '.join(map(shortened, how.partition))}")
             if how.sort:
-                parts.append(_told(str(how.sorted_by), how.sort))
+                parts.append(_key_condition_text(str(how.sorted_by), how.sort))
         if how.rest:
-            parts.append(f"judged item by item: {Every(how.rest)!r}")
+            parts.append(f"filter: {Every(how.rest)!r}")
         if self._order is not None:
             parts.append(f"sorted in memory by {self._order.name!r}")
         return "; ".join(parts)
 
-    def _keep(self) -> list[M]:
-        if self._kept is None:
-            self._kept = list(self._ordered() if self._order is not None else self._stream())
-        return self._kept
+    def _read_all(self) -> list[M]:
+        if self._all_items is None:
+            self._all_items = list(self._sorted() if self._order is not None else self._stream())
+        return self._all_items
 
     def __len__(self) -> int:
         operations.refuse_async_hooks(self._schema, "after_load")
-        return len(self._keep())
+        return len(self._read_all())
 
     def __bool__(self) -> bool:
-        return bool(self._kept) if self._kept is not None else self.first() is not None
+        return bool(self._all_items) if self._all_items is not None else self.first() is not None
 
     @overload
     def __getitem__(self, at: int) -> M: ...
@@ -441,23 +453,25 @@ class Result(Generic[M]):
     def __getitem__(self, at: slice) -> Result[M]: ...
     def __getitem__(self, at: int | slice) -> M | Result[M]:
         if isinstance(at, slice):
-            return self._slice(*(None if part is None else self._place(part) for part in (at.start, at.stop, at.step)))
-        at = self._place(at)
+            return self._slice(
+                *(None if part is None else self._integer_index(part) for part in (at.start, at.stop, at.step))
+            )
+        at = self._integer_index(at)
         if at < 0:
             raise InvalidValue(f"{self._schema.model}: a result has no negative indexes: use descending=True instead")
-        if self._kept is not None:
-            return self._kept[at]
+        if self._all_items is not None:
+            return self._all_items[at]
         if self._limit is None or at < self._limit:
-            for instance in self._but(offset=self._offset + at, limit=1):
+            for instance in self._with_options(offset=self._offset + at, limit=1):
                 return instance
         raise IndexError(f"{self._schema.model}: the result has no item {shortened(at)}")
 
-    def _place(self, at: object) -> int:
+    def _integer_index(self, at: object) -> int:
         try:
-            return operator.index(at)  # type: ignore[arg-type]  # else it is told
+            return operator.index(at)  # type: ignore[arg-type]  # a wrong type raises
         except TypeError:
             raise TypeError(
-                f"{self._schema.model}: a result is indexed by a whole number, or sliced by two, not by {shortened(at)}"
+                f"{self._schema.model}: the index of a result is an integer or a slice of integers, not {shortened(at)}"
             ) from None
 
     def _slice(self, start: int | None, stop: int | None, step: int | None) -> Result[M]:
@@ -468,25 +482,25 @@ class Result(Generic[M]):
         if limit is not None:
             limit = max(0, limit - start)
         if stop is not None:
-            wanted = min(max(0, stop - start), _MOST_ITEMS)
+            wanted = min(max(0, stop - start), _MAX_ITEMS)
             limit = wanted if limit is None else min(limit, wanted)
-        return self._but(offset=self._offset + start, limit=limit)
+        return self._with_options(offset=self._offset + start, limit=limit)
 
     def __repr__(self) -> str:
         return f"<Result of {self._schema.model}: {self.explain()}>"
 
 
-def _told(name: str, sort: tuple[Any, ...]) -> str:
-    """A key condition for people."""
+def _key_condition_text(name: str, sort: tuple[Any, ...]) -> str:
+    """Return a key condition as readable text."""
     if sort[0] != "range":
         return f"{name} {sort[0]} {', '.join(map(shortened, sort[1:]))}"
     bounds = ((">", *sort[1:3]), ("<", *sort[3:5]))
-    told = (f"{name} {sign}{'=' * closed} {shortened(value)}" for sign, value, closed in bounds if value is not None)
-    return " and ".join(told)
+    parts = (f"{name} {sign}{'=' * closed} {shortened(value)}" for sign, value, closed in bounds if value is not None)
+    return " and ".join(parts)
 
 
-class _Awaited(Generic[M]):
-    """A pass over a result with `async for`. No generator, because one that is left half-way wants closing."""
+class _AsyncIterator(Generic[M]):
+    """Iterates with `async for`. Unlike an async generator, it need not be closed if a loop ends early."""
 
     __slots__ = ("_buffer", "_items", "_reading", "_result")
 
@@ -494,9 +508,9 @@ class _Awaited(Generic[M]):
         self._result = result
         self._reading: Pass | None = None
         self._items: list[_core.Item | None] = []
-        self._buffer: deque[M] | None = None if result._kept is None else deque(result._kept)
+        self._buffer: deque[M] | None = None if result._all_items is None else deque(result._all_items)
 
-    def __aiter__(self) -> _Awaited[M]:
+    def __aiter__(self) -> _AsyncIterator[M]:
         return self
 
     async def __anext__(self) -> M:
@@ -504,9 +518,9 @@ class _Awaited(Generic[M]):
         if self._buffer is None:
             self._buffer = deque()
             if result._order is not None:
-                self._buffer.extend(await result._aordered())
+                self._buffer.extend(await result._asorted())
             else:
-                self._reading = result._pass()
+                self._reading = result._page_cursor()
         store = store_of(result._schema)
         while not self._buffer:
             if not self._items:
@@ -518,27 +532,27 @@ class _Awaited(Generic[M]):
         return self._buffer.popleft()
 
 
-def _settled(asked: Any) -> Any:
-    """`asked` with its sets in order, so that it prints alike in every process."""
+def _with_sorted_sets(asked: Any) -> Any:
+    """Sort the sets in `asked`, so that its `repr` is the same in every process."""
     if isinstance(asked, (set, frozenset)):
         return sorted(map(repr, asked))
     if isinstance(asked, (tuple, list)):
-        return [_settled(part) for part in asked]
-    return {name: _settled(part) for name, part in asked.items()} if isinstance(asked, dict) else asked
+        return [_with_sorted_sets(part) for part in asked]
+    return {name: _with_sorted_sets(part) for name, part in asked.items()} if isinstance(asked, dict) else asked
 
 
-def _whole(number: int | None, name: str, *, least: int, most: int) -> int | None:
+def _checked_integer(number: int | None, name: str, *, least: int, most: int) -> int | None:
     if number is None and least == 0:
         return None
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise InvalidValue(f"{name}= takes a whole number of at least {least}, not {shortened(number)}")
+        raise InvalidValue(f"{name}= takes an integer of at least {least}, not {shortened(number)}")
     if number > most:
-        raise InvalidValue(f"{name}= takes a whole number of at most {most:,}, not {shortened(number)}")
+        raise InvalidValue(f"{name}= takes an integer of at most {most:,}, not {shortened(number)}")
     return number
 
 
-def _all_well(pages: list[_core.Page | BaseException]) -> Iterator[_core.Page]:
-    """Pages that were read together; the first failure among them is raised before any is given."""
+def _raise_first_failure(pages: list[_core.Page | BaseException]) -> Iterator[_core.Page]:
+    """Return pages that were read concurrently, or raise the first failure among them."""
     for page in pages:
         if isinstance(page, BaseException):
             raise page
@@ -546,7 +560,7 @@ def _all_well(pages: list[_core.Page | BaseException]) -> Iterator[_core.Page]:
 
 
 class QueryAccess(Generic[M]):
-    """What `Order.query` is: a query when it is called, and the methods that Django and Redis mappers have."""
+    """The value of `Order.query`: call it to query a partition, or use the methods of Django and Redis mappers."""
 
     __slots__ = ("_model",)
 
@@ -563,20 +577,21 @@ class QueryAccess(Generic[M]):
         consistent: bool = False,
         **equal: Any,
     ) -> Result[M]:
-        """The items of a partition, in the order of the sort key.
+        """Return the items of one partition, in the order of the sort key.
 
         Args:
-            conditions: conditions that must all hold.
-            index: the name of the index to read by, where several fit.
-            descending: in the reverse order.
-            limit: at most so many items.
-            attributes: load only these attributes (keys always); another one raises `NotLoaded` when it is read.
-            consistent: see every write that was acknowledged before.
-            equal: equalities by attribute name; one of them on the partition key of the table or of an index.
+            conditions: conditions that must all be true.
+            index: the name of an index, if several match.
+            descending: return the items in reverse order.
+            limit: the maximum number of items.
+            attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`.
+            consistent: include all writes that were acknowledged before the call.
+            equal: `==` conditions by attribute name; one must be on the partition key of the table or of an index.
 
         Raises:
-            TypeError: no partition key is given (`scan()` reads whole tables), or a name is no attribute.
-            ConfigurationError: two indexes fit.
+            TypeError: no partition key is passed (use `scan()` to read the whole table), or a name is unknown.
+            ConfigurationError: two indexes match.
+            InvalidValue: a value has the wrong type, or `limit` is not a positive integer or 0.
         """
         schema = self._model.__mintkey_schema__
         gathered = plans.gather(schema, conditions, equal, self)
@@ -599,32 +614,36 @@ class QueryAccess(Generic[M]):
         )
 
     def filter(self, *conditions: Condition, **lookups: Any) -> Result[M]:
-        """The items for which all lookups hold: `filter(country="DE", age__gte=18)`.
+        """Return the items that match all lookups: `filter(country="DE", age__gte=18)`.
 
-        Lookups: `__gt __gte __lt __lte __ne __in __between __startswith __contains __isnull`. An index is used where
-        one serves; else the table is read, which is logged. Values are never patterns.
+        Lookups: `__gt __gte __lt __lte __ne __in __between __startswith __contains __isnull`. If no key or index can be
+        used, the whole table is read, and this is logged at INFO. Values are never patterns.
+
+        Raises:
+            TypeError: an attribute or a lookup does not exist.
+            InvalidValue: a value has the wrong type, or is None.
         """
         schema = self._model.__mintkey_schema__
         gathered = [*plans.gather(schema, conditions, {}), *plans.lookups(schema, lookups)]
         return Result(schema, self._model._loaded, plans.plan_or_scan(schema, gathered))
 
     def all(self) -> Result[M]:
-        """All items of the table."""
+        """Return all items of the table."""
         return self.filter()
 
     def order_by(self, name: str) -> Result[M]:
-        """All items in the order of an attribute; `"-name"` for the reverse."""
+        """Return all items in the order of an attribute; `"-name"` reverses the order."""
         return self.filter().order_by(name)
 
     def get(self, **lookups: Any) -> M | None:
-        """The one item for which all lookups hold, or None; `InvalidValue` when there are several."""
+        """Return the only item that matches all lookups, or None. Several matches raise `InvalidValue`."""
         if self._names_key(lookups):
             found: M | None = self._model.get(**lookups)
             return found
         return self._only(self.filter(**lookups)[:2].all(), lookups)
 
     async def aget(self, **lookups: Any) -> M | None:
-        """Like `get()`, awaited."""
+        """Async version of `get()`."""
         if self._names_key(lookups):
             found: M | None = await self._model.aget(**lookups)
             return found
@@ -637,30 +656,30 @@ class QueryAccess(Generic[M]):
     def _only(self, found: list[M], lookups: Mapping[str, Any]) -> M | None:
         if len(found) > 1:
             raise InvalidValue(
-                f"{self._model.__name__}.query.get({', '.join(lookups)}) found several items; use filter()",
+                f"{self._model.__name__}.query.get({', '.join(lookups)}) found several items: use filter()",
                 model=self._model.__name__,
             )
         return found[0] if found else None
 
     def count(self, **lookups: Any) -> int:
-        """How many items there are for which all lookups hold."""
+        """Return the number of items that match all lookups."""
         return self.filter(**lookups).count()
 
     async def acount(self, **lookups: Any) -> int:
-        """Like `count()`, awaited."""
+        """Async version of `count()`."""
         return await self.filter(**lookups).acount()
 
     def first(self, **lookups: Any) -> M | None:
-        """An item for which all lookups hold, or None; reads one."""
+        """Return an item that matches all lookups, or None. Reads one item."""
         return self.filter(**lookups).first()
 
     async def afirst(self, **lookups: Any) -> M | None:
-        """Like `first()`, awaited."""
+        """Async version of `first()`."""
         return await self.filter(**lookups).afirst()
 
 
 class QueryAccessor:
-    """Gives each model its `QueryAccess`."""
+    """A descriptor that returns the `QueryAccess` of a model."""
 
     def __get__(self, instance: object | None, owner: type[M]) -> QueryAccess[M]:
         return QueryAccess(owner)

@@ -1,8 +1,8 @@
-"""Stores: where items are kept, and the two drivers that run operations on them.
+"""Stores: connections to a database, and the two drivers that run operations on them.
 
-An operation is a generator that yields requests to the store, one or a list of reads at once (and coroutines of
-`async def` hooks). `Store.run` carries them out on the calling thread, `Store.arun` awaits them; nothing else differs
-between the two worlds.
+An operation is a generator. It yields requests to the store (one request, or a list of independent requests) and the
+coroutines of `async def` hooks. `Store.run` executes them on the calling thread; `Store.arun` awaits them. Blocking and
+async calls differ in nothing else.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Store", "connect"]
 
 R = TypeVar("R")
-#: What asks for things one after another, and gives something at its end. Several requests that do not depend on each
-#: other may be asked for at once: then a failure is an answer among the others, not raised.
+#: A generator of requests with a result. If it yields a list of requests, it receives a list of replies, in which
+#: failures are exceptions that are not raised.
 Operation: TypeAlias = Generator["_core.Request | list[_core.Request] | Begin | _core.Begun | Awaitable[Any]", Any, R]
 
 _DEFAULT = "default"
@@ -39,9 +39,9 @@ _naming = threading.Lock()
 
 
 class Begin:
-    """Asks to make a request ready, which the operation sends, and asks the answer of when it has done something else.
+    """Yielded to prepare a request that the operation sends itself, so that it can work before it waits for the reply.
 
-    Answered with None where nothing would be gained: then the request itself is to be asked for.
+    The reply is None if that would gain nothing. Then the operation yields the request itself.
     """
 
     __slots__ = ("request",)
@@ -51,20 +51,20 @@ class Begin:
 
 
 class Store:
-    """An open store; `connect()` makes one.
+    """An open store; `connect()` returns one.
 
-    Use it in a `with` or `async with` block to close it at the end. Connections open at the first request, and are
-    safe to use from several threads, from asyncio tasks, and after a fork.
+    A `with` or `async with` block closes it at the end. Connections are opened at the first request. A store can be
+    used by several threads and asyncio tasks, and after a fork.
     """
 
     def __init__(self, url: str, rate_limit: RateLimit | None = None) -> None:
         if not isinstance(url, str):
-            raise ConfigurationError(f"a store's URL is text, not {type(url).__name__}")
+            raise ConfigurationError(f"the URL of a store is text, not {type(url).__name__}")
         half = next((place for place, letter in enumerate(url) if "\ud800" <= letter <= "\udfff"), None)
         if half is not None:
-            # Without the rest, which may hold a password.
+            # The rest of the URL is not shown: it may contain a password.
             raise ConfigurationError(
-                f"a store's URL is text that UTF-8 can hold, and {url[half]!r} at position {half} is half a character"
+                f"the URL of a store is not valid UTF-8: {url[half]!r} at position {half} is a lone surrogate"
             )
         limit = checked(rate_limit)
         self._core = _core.Store(url)
@@ -74,55 +74,55 @@ class Store:
 
     @property
     def url(self) -> str:
-        """The store's address without its password, and of the parameters those that say which store it is."""
+        """The URL without its password, with only those parameters that identify the store."""
         return self._core.address
 
     @property
     def creates_tables(self) -> bool:
-        """Whether a missing table is made at its first use; else `Model.create_table()` has to be called."""
+        """Whether a missing table is created on first use. Otherwise call `Model.create_table()`."""
         return self._core.creates_tables
 
     @property
     def ordered_scans(self) -> bool:
-        """Whether a scan comes in the order of the keys."""
+        """Whether a scan returns the items in the order of their keys."""
         return self._core.ordered_scans
 
     def __repr__(self) -> str:
         return f"<Store {self.url}>"
 
     def claim(self, schema: Schema) -> None:
-        """Note that a model uses its table here; two models may share one only if both name it with `table=`."""
+        """Register a model's table. Two models can share a table only if both name it with `table=`."""
         named = schema.config.table is not None
         known, known_named = self._tables.setdefault(schema.table, (schema.identity, named))
         if known != schema.identity and not (named and known_named):
             raise ConfigurationError(
-                f"{'.'.join(schema.identity)} and {'.'.join(known)} would both keep their items in the table "
-                f"{schema.table!r} of {self.url}, because it is named after the class. "
-                "Give one of them ModelConfig(table=…), or both the same one to share it",
+                f"{'.'.join(schema.identity)} and {'.'.join(known)} have the same table {schema.table!r} in "
+                f"{self.url}, because a table is named after its class by default. Set ModelConfig(table=…) in one of "
+                "them, or the same one in both to share the table",
                 model=schema.model,
                 store=self.url,
             )
 
     def limited(self, limit: RateLimit) -> Store:
-        """This store under one limit more: a view, which shares all else."""
+        """Return a view of this store with one more rate limit."""
         if self._limits is not None and limit in self._limits:
             return self
         view = self._views.get(limit)
         if view is None:
             view = copy.copy(self)
             view._limits = (*(self._limits or ()), limit)
-            # Its own, so that a view does not keep the store that it is of.
+            # A dict of its own: the view must not refer to the original store.
             view._views = {}
             view = self._views.setdefault(limit, view)
         return view
 
     def run(self, operation: Operation[R]) -> R:
-        """Drive an operation on this thread."""
+        """Run an operation on the calling thread."""
         execute = self._core if self._limits is None else self._execute_in_turn
         return _core.drive(operation, execute, self._answer)
 
     async def arun(self, operation: Operation[R]) -> R:
-        """Drive an operation as part of an asyncio task."""
+        """Run an operation in the current asyncio task."""
         submit = self._core.submit
         limited = self._limits is not None
         event_loop = _core.running_loop()
@@ -133,7 +133,7 @@ class Store:
                     if type(request) is list:
                         reply = await self._submit_all(request, event_loop)
                     elif type(request) is Begin:
-                        # An event loop has other things to do meanwhile.
+                        # An event loop runs other tasks meanwhile.
                         reply = None
                     elif type(request) is not _core.Request:
                         reply = await cast("Awaitable[Any]", request)
@@ -144,11 +144,11 @@ class Store:
                         try:
                             reply = await flight.future
                         except BaseException:
-                            # Cancelled and not begun: it never happens. Begun: it is finished in the background.
+                            # A cancelled request that has not started is dropped; otherwise it is completed.
                             if flight.future.cancelled():
                                 flight.withdraw()
                             raise
-                except BaseException as error:  # noqa: BLE001 - the operation decides, cancellation included
+                except BaseException as error:  # noqa: BLE001 - the operation handles it, also a cancellation
                     request = operation.throw(error)
                 else:
                     request = operation.send(reply)
@@ -160,7 +160,7 @@ class Store:
         if type(asked) is list:
             return self._execute_all(asked)
         if type(asked) is Begin:
-            # Under a limit it may have to wait for its turn.
+            # With a rate limit the request may have to wait.
             return None if self._limits else self._core.begin(asked.request)
         if type(asked) is _core.Begun:
             return asked.finish()
@@ -185,10 +185,10 @@ class Store:
         return replies
 
     async def _submit_all(self, requests: list[_core.Request], event_loop: asyncio.AbstractEventLoop) -> list[Any]:
-        import asyncio  # costs more than all the rest of the import, and is there when this runs
+        import asyncio  # slow to import, and always loaded when this runs
 
         submitted = (self._submit_in_turn(request, event_loop) for request in requests)
-        # Failures are answers here, so that all have ended and none is left behind.
+        # Failures are returned, not raised, so that no request is still in flight when this returns.
         return await asyncio.gather(*submitted, return_exceptions=True)
 
     def _execute_in_turn(self, request: _core.Request) -> Any:
@@ -218,15 +218,15 @@ class Store:
         return reply
 
     def close(self) -> None:
-        """Finish what is running, close connections and end threads. Closing twice is closing once.
+        """Complete running requests, close connections and end threads. A second call does nothing.
 
-        Ctrl-C ends the wait; what was running is finished all the same. The store keeps its name: what is asked of it
-        later is a `ConfigurationError`, not a silent change of place.
+        Ctrl-C ends the wait; running requests are completed anyway. The store keeps its name, so later requests of its
+        models raise `ConfigurationError` and do not silently use another store.
         """
         self._core.close()
 
     async def aclose(self) -> None:
-        """Like `close()`, without holding up the event loop."""
+        """Async version of `close()`. Does not block the event loop."""
         await _core.running_loop().run_in_executor(None, self.close)
 
     def __enter__(self) -> Self:
@@ -247,12 +247,12 @@ class Store:
 
 
 def _log(engine: str, is_error: bool, text: str) -> None:
-    """Log what the engine of a store reports; called by the binding."""
+    """Log a report of a store. Called by the compiled core."""
     import logging
 
     root = logging.getLogger("mintkey")
     if not is_error and not root.handlers:
-        # A program that has not configured logging sees errors only.
+        # Python prints errors to stderr if the program has not configured logging, but no warnings.
         root.addHandler(logging.NullHandler())
     logging.getLogger(f"mintkey.{engine}").log(logging.ERROR if is_error else logging.WARNING, "%s", text)
 
@@ -262,28 +262,28 @@ def _refused(awaitable: Any) -> NoReturn:
     if close is not None:
         close()
     raise ConfigurationError(
-        "a hook gave back something to await in a blocking call: declare the hook with `async def` "
-        "and call the twin that begins with `a`, such as asave()"
+        "a hook returned an awaitable in a blocking call: declare the hook with `async def`, "
+        "and use the async version of the call, such as asave()"
     )
 
 
 def connect(url: str, name: str = _DEFAULT, rate_limit: RateLimit | None = None) -> Store:
-    """Open the store at `url` and make it the one that models without a store of their own use.
+    """Connect the store at `url`, and make it the default store of all models.
 
     Args:
-        url: where items are kept; what else it may say is in the guide to each store.
+        url: the store. The guide to each store describes all parameters.
 
             - `sqlite:///shop.db`, `sqlite:////absolute/shop.db`, or `sqlite://` in memory
             - `redis://user:password@host:6379/0?prefix=shop`, `rediss://…` (TLS), `unix:///run/redis.sock`
             - `redis-cluster://a:7000,b:7001?prefix=shop`, `rediss-cluster://…`
             - `dynamodb://eu-west-1?table_prefix=shop-`, also with `endpoint=` and `profile=`
 
-            All take `?timeout=5` (seconds).
-        name: what `ModelConfig(store=…)` calls it; connecting a name again replaces the store of that name.
-        rate_limit: how fast the store is read and written: a `FixedRate` or an `AdaptiveRate` of `mintkey.rate_limit`.
+            All stores take `?timeout=5` (seconds).
+        name: a name for `ModelConfig(store=…)`, instead of the default store; replaces a store of that name.
+        rate_limit: the maximum rate of reads and writes: a `FixedRate` or an `AdaptiveRate` of `mintkey.rate_limit`.
 
     Raises:
-        ConfigurationError: the URL is wrong, or the limit is none. Nothing is opened yet, so a missing server shows at
+        ConfigurationError: the URL or the rate limit is invalid. Nothing is opened yet: a missing server is reported by
             the first request.
 
     >>> with connect("sqlite://") as store:
@@ -297,17 +297,19 @@ def connect(url: str, name: str = _DEFAULT, rate_limit: RateLimit | None = None)
 
 
 def store_named(name: str) -> Store:
-    """The connected store of this name; the default one is connected at first need."""
+    """Return the connected store of this name. The default store is connected on first use."""
     store = _named.get(name)
     if store is not None:
         return store
     if "://" in name:
-        # Not shown: a URL may hold a password.
+        # The URL is not shown: it may contain a password.
         raise ConfigurationError(
-            "ModelConfig(store=…) takes a store or its name, not a URL: store = connect(url, name=…) first"
+            "ModelConfig(store=…) takes a store or its name, not a URL: call store = connect(url, name=…) first"
         )
     if name != _DEFAULT:
-        raise ConfigurationError(f"no store is connected under the name {name!r}: connect(url, name={name!r}) first")
+        raise ConfigurationError(
+            f"no store with the name {name!r} is connected: call connect(url, name={name!r}) first"
+        )
     with _naming:
         if name not in _named:
             _named[name] = Store(os.environ.get("MINTKEY_URL") or _DEFAULT_URL)
@@ -315,7 +317,7 @@ def store_named(name: str) -> Store:
 
 
 def store_of(schema: Schema) -> Store:
-    """The store that holds a model's table, under the model's own rate limit beside the store's."""
+    """Return the store of a model, with the rate limits of both the store and the model."""
     where = schema.config.store
     if where is None:
         store = _named.get(_DEFAULT) or store_named(_DEFAULT)
@@ -324,7 +326,7 @@ def store_of(schema: Schema) -> Store:
     elif isinstance(where, str):
         store = store_named(where)
     else:
-        raise ConfigurationError(f"{schema.model}: store= is a connected store or its name, not {shortened(where)}")
+        raise ConfigurationError(f"{schema.model}: store= takes a connected store or its name, not {shortened(where)}")
     if schema.claimed_in is not store:
         store.claim(schema)
         schema.claimed_in = store

@@ -1,4 +1,4 @@
-"""Updates: changes that the store makes without reading first, and the rows that they insert where none is."""
+"""Updates: changes that the store computes, and upserts that insert a missing row."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mintkey.conditions import Condition
     from mintkey.stores import Operation
 
-#: How often a row that comes and goes is tried to be changed or inserted.
-_MOST_TRIES = 16
+#: The maximum number of attempts to change or insert a row that other writers insert and delete meanwhile.
+_MAX_TRIES = 16
 
 
 def update(
@@ -42,7 +42,7 @@ def update(
     skip_hooks: bool = False,
     pipeline: object = None,
 ) -> Operation[None]:
-    """Change attributes in the store without reading first, and take the stored result."""
+    """Change attributes in the store without reading first, and set the stored result on the instance."""
     updating = _update(
         schema, instance, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
     )
@@ -84,7 +84,7 @@ def _update(
         versioned=True,
         condition=condition,
     )
-    # What changed inside a list or a map meanwhile was not assigned.
+    # Changes inside a list or a map during the request are not assignments.
     grown = frozenset(codec.changed(values, loaded)) - changed
     take(schema, instance, state, stored, keep=((changed | cleared) - changes.names) | since | grown)
     if not skip_hooks:
@@ -100,7 +100,7 @@ def update_by_key(
     condition: Condition | None = None,
     upsert: bool = False,
 ) -> Operation[None]:
-    """Like `update`, without an instance: hooks do not run, and a version counts on unchecked."""
+    """Like `update`, without an instance: no hooks run, and a version is incremented without a check."""
 
     def updating() -> Operation[None]:
         check_condition(schema, condition)
@@ -113,7 +113,7 @@ def update_by_key(
 
 
 def _check_named(schema: Schema, instance: Any, changes: Changes, pipeline: object = None) -> None:
-    """Let fields check the values that an update names."""
+    """Let fields check the values of an update."""
     for attribute in schema.checked:
         if attribute.name in changes.values:
             attribute.check_write(instance, changes.values[attribute.name], changed=True, pipeline=pipeline)
@@ -130,13 +130,13 @@ def _update_or_insert(
     versioned: bool,
     condition: Condition | None,
 ) -> Operation[_core.Item]:
-    """Change a stored row; where there is none and values for a new one are `known`, insert that."""
+    """Change a stored row. If it is missing and `known` has the values of a new row, insert that row."""
     compiled = [action.compile() for action in changes.actions]
     minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
     sent = {**minted, **changes.values}
     if schema.version is not None and not versioned:
         compiled.append(("add", (schema.stored_version(),), 1))
-    for _ in range(_MOST_TRIES):
+    for _ in range(_MAX_TRIES):
         version = None
         if schema.version is not None and versioned:
             current = loaded_version(schema, state)
@@ -152,7 +152,7 @@ def _update_or_insert(
                     raise
                 raise ItemGone(
                     f'{schema.model} {key} is not in table "{schema.table}" '
-                    "(never saved, deleted or expired): upsert=True inserts it, with the changes that are named",
+                    "(never saved, deleted or expired): pass upsert=True to insert it",
                     model=schema.model,
                     key=schema.codec.key_dict(key),
                     store=error.store,
@@ -162,48 +162,48 @@ def _update_or_insert(
             if own is None:
                 raise
             state.loaded, state.sent = own, ()
-            if expected is not None and _alike(schema, own, expected, minted):
+            if expected is not None and _is_same_write(schema, own, expected, minted):
                 return own
             continue
         else:
             return stored
         item = _inserted(schema, known, changes)
         request = schema.codec.put(item, row="absent", version=None, condition=compiled_guard(condition))
-        # A collision: somebody inserted the row in between, so it can be changed now.
+        # After a collision, another writer has inserted the row, so it can be changed now.
         with contextlib.suppress(KeyCollision):
             yield from send_write(state, request, item, since)
             return item
     raise ItemGone(
-        f"{schema.model}: the row came and went {_MOST_TRIES} times while it was to be changed or inserted; try again",
+        f"{schema.model}: other writers inserted and deleted the row {_MAX_TRIES} times during this update; retry it",
         model=schema.model,
         key=schema.codec.key_dict(key),
     )
 
 
 def _expected(schema: Schema, state: State, sent: dict[str, Any], compiled: list[tuple[Any, ...]]) -> _core.Item | None:
-    """What an update makes of the row as it was loaded, so that it can be known again; None if that is not known."""
+    """Return the expected result of an update, to recognize it after an unknown outcome; None if it is not known."""
     if state.loaded is None or state.fetched is not None:
         return None
     try:
         return schema.codec.updated(state.loaded, sent, compiled)
     except InvalidValue:
-        # The stored row may have come to be one that the actions fit.
+        # The row may have changed in the store, so that the actions apply to it.
         return None
 
 
-def _alike(schema: Schema, own: _core.Item, expected: _core.Item, minted: dict[str, Any]) -> bool:
-    """Whether two items differ in nothing but what each try mints anew."""
+def _is_same_write(schema: Schema, own: _core.Item, expected: _core.Item, minted: dict[str, Any]) -> bool:
+    """Return whether two items differ only in values that each attempt generates again."""
     patch = schema.codec.patch(own, expected, removed=[], ignored=list(minted), version=None)
     return patch is None
 
 
 def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.Item:
-    """The new row of an upsert: the key, defaults and minted values of what is not named, and the changes."""
+    """Return the new row of an upsert: its key, defaults, generated values and the changes."""
     values = {name: value for name, value in known.items() if name not in changes.names}
     for name, attribute in schema.attributes.items():
         if name not in values and name not in changes.names and attribute.default is not None:
             values[name] = attribute.new_default()
-    # What is named counts as given, so that it is not minted.
+    # Named attributes count as set, so no value is generated for them.
     values.update(Saving(schema, {**values, **dict.fromkeys(changes.names, True)}, new=True).mint())
     if schema.version is not None:
         values[schema.version] = 1
@@ -212,7 +212,7 @@ def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.
     for name, attribute in schema.attributes.items():
         if attribute.required and item.get(attribute.stored_name) is None:
             raise InvalidValue(
-                f"{schema.model}.{name}: required, but the new row of this upsert would have no value",
+                f"{schema.model}.{name}: required, but the new row of this upsert has no value",
                 model=schema.model,
                 attribute=name,
             )

@@ -88,7 +88,7 @@ async def test_what_an_index_does_not_show_is_not_loaded(do, orders):
     assert (order.pk, order.sk, order.note, order.status) == ("p1", "4", "n4", "paid")
     with pytest.raises(NotLoaded):
         _ = order.total
-    with pytest.raises(ConfigurationError, match="the index 'by_total' does not hold 'status'"):
+    with pytest.raises(ConfigurationError, match="the index 'by_total' does not contain 'status'"):
         Order.query(total=7, index="by_total", attributes=["status"])
     assert (await do.all(Order.query.filter(total=7)))[0].status == "open"
 

@@ -52,7 +52,7 @@ async def test_a_span_finds_what_was_minted_in_it(do, clock, strategy):
         await do.save(Entry(stream="s", second=second))
     asked = Entry.id.minted_between(START + timedelta(seconds=1), START + timedelta(seconds=3))
     assert [entry.second for entry in await do.all(do.query(Entry, asked, stream="s"))] == [1, 2]
-    assert "judged item by item" not in do.query(Entry, asked, stream="s").explain()
+    assert "filter:" not in do.query(Entry, asked, stream="s").explain()
     assert [entry.second for entry in await do.all(do.query(Entry, asked, stream="s", descending=True))] == [2, 1]
     assert {entry.second for entry in await do.all(do.scan(Entry, asked))} == {1, 2}
 
@@ -102,7 +102,7 @@ async def test_on_a_partition_key_a_span_is_a_filter(do, clock):
         await do.save(Note(hour=hour))
     asked = do.scan(Note, Note.id.minted_between(START + timedelta(hours=1), START + timedelta(hours=3)))
     assert sorted([note.hour for note in await do.all(asked)]) == [1, 2]
-    assert "judged item by item" in asked.explain()
+    assert "filter:" in asked.explain()
 
 
 async def test_times_have_spans_by_when_they_were_minted(do, clock):
@@ -118,7 +118,7 @@ async def test_times_have_spans_by_when_they_were_minted(do, clock):
     span = START + timedelta(seconds=1), START + timedelta(seconds=3)
     found = await do.all(do.query(Ticket, Ticket.at.minted_between(*span), pk="a"))
     assert [ticket.number for ticket in found] == [1, 2]
-    assert "judged item by item" not in do.query(Ticket, Ticket.at.minted_between(*span), pk="a").explain()
+    assert "filter:" not in do.query(Ticket, Ticket.at.minted_between(*span), pk="a").explain()
     # Its seconds begin half a second late.
     half = tuple(time - timedelta(milliseconds=500) for time in span)
     found = await do.all(do.query(Ticket, Ticket.until.minted_between(*half), pk="a"))

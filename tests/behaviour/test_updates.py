@@ -177,7 +177,9 @@ async def test_an_upsert_inserts_what_is_missing_with_all_that_mints(do, clock):
 async def test_without_upsert_a_missing_row_stays_missing(do):
     with pytest.raises(ItemGone):
         await do.update(Order(pk="p", sk="s"), Order.n.add(1))
-    with pytest.raises(ItemGone, match=r'Order \("p", "s"\) is not in table .* upsert=True inserts it') as caught:
+    with pytest.raises(
+        ItemGone, match=r'Order \("p", "s"\) is not in table .* pass upsert=True to insert it'
+    ) as caught:
         await do.update_by_key(Order, ("p", "s"), Order.n.add(1))
     assert (caught.value.model, caught.value.key) == ("Order", {"pk": "p", "sk": "s"})
     assert "replace=True" not in str(caught.value)

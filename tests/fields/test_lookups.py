@@ -221,7 +221,7 @@ async def test_query_get(do, rows):
     assert await do.get(Product.query, name="oak") == rows[5]
     assert await do.get(Product.query, name="nothing") is None
     assert await do.get(Product.query, price__gt=8.0) == rows[3]
-    with pytest.raises(InvalidValue, match="found several items; use filter"):
+    with pytest.raises(InvalidValue, match="found several items: use filter"):
         await do.get(Product.query, country="DE")
 
 
@@ -305,7 +305,7 @@ async def test_the_index_that_orders_is_taken_where_several_serve(do, logged):
 
 async def test_an_order_that_no_index_gives_is_sorted_in_memory_and_logged(do, rows, logged):
     assert names(await do.all(Product.query.order_by("name"))) == ["ash", "beech", "birch", "cedar", "fir", "oak"]
-    assert logged() == ["Product: no index orders by 'name'; the items are sorted in memory"]
+    assert logged() == ["Product: no index has the order of 'name'; the items are sorted in memory"]
     assert names(await do.iterate(Product.query.order_by("-name")[:2])) == ["oak", "fir"]
     by_weight = await do.all(Product.query.order_by("weight"))
     assert [item.weight for item in by_weight] == [1, 2, 4, 9, None, None]

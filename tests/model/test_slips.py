@@ -64,7 +64,7 @@ def test_a_required_attribute_cannot_be_removed_by_an_action():
     ],
 )
 def test_a_url_that_utf_8_cannot_hold(url):
-    with pytest.raises(ConfigurationError, match=r"'\\ud(800|cff)' at position \d+ is half a character") as caught:
+    with pytest.raises(ConfigurationError, match=r"'\\ud(800|cff)' at position \d+ is a lone surrogate") as caught:
         connect(url, name="half")
     assert "secret" not in str(caught.value)
     assert caught.value.__context__ is None
