@@ -1,4 +1,4 @@
-//! The catalog: what each table of the database is like, whatever the classes of today say.
+//! The catalog: the stored description of each table, which may differ from the class that uses the table now.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,24 +8,24 @@ use rusqlite::OptionalExtension as _;
 
 use crate::layout::{CATALOG, Cell, Layout, column_type};
 use crate::storage::connection::{Attempt, Connection};
-use crate::threads::fork_gate::locked;
+use crate::threads::fork_gate::lock;
 
-/// The layout this code writes. A higher one in a file means that newer code wrote it.
-const LAYOUT: i64 = 1;
-/// Rows whose new columns are filled in one go.
-const FILLED: usize = 1_000;
-/// Tables remembered; a program that makes up classes without end starts anew now and then.
-const REMEMBERED: usize = 1_000;
+/// The version of the layout that this code writes. A file with a higher one was written by newer code.
+const LAYOUT_VERSION: i64 = 1;
+/// The rows whose new columns are filled at a time.
+const BACKFILL_ROWS: usize = 1_000;
+/// The most layouts kept. A program that defines classes without end loads them again now and then.
+const MAX_KNOWN: usize = 1_000;
 
-/// The layouts found so far, true for one version of the database's tables.
+/// The layouts loaded so far, which are valid for one schema version of the database.
 #[derive(Default)]
-pub struct Layouts(Mutex<Remembered>);
+pub struct Layouts(Mutex<Known>);
 
 #[derive(Default)]
-struct Remembered {
+struct Known {
     version: i64,
-    /// By the address of the table, which stays taken as long as the entry keeps it alive.
-    known: HashMap<usize, (Arc<Table>, Arc<Layout>)>,
+    /// By the address of the table, which is unique as long as this map keeps the table alive.
+    tables: HashMap<usize, (Arc<Table>, Arc<Layout>)>,
 }
 
 fn address(table: &Arc<Table>) -> usize {
@@ -33,52 +33,52 @@ fn address(table: &Arc<Table>) -> usize {
 }
 
 impl Layouts {
-    /// What is remembered of a table, at this version or at any.
+    /// The known layout of a table, at this version or at any.
     pub fn find(&self, table: &Arc<Table>, version: Option<i64>) -> Option<Arc<Layout>> {
-        let remembered = locked(&self.0);
-        if version.is_some_and(|version| version != remembered.version) {
+        let known = lock(&self.0);
+        if version.is_some_and(|version| version != known.version) {
             return None;
         }
-        remembered
-            .known
+        known
+            .tables
             .get(&address(table))
             .map(|(_, layout)| Arc::clone(layout))
     }
 
-    /// Remembers what was found at a version, and forgets what is of another.
-    pub fn remember(&self, version: i64, table: &Arc<Table>, layout: &Arc<Layout>) {
-        self.reach(version);
-        let mut remembered = locked(&self.0);
-        if remembered.known.len() >= REMEMBERED {
-            remembered.known.clear();
+    /// Adds a layout that was loaded at a version, and removes those of other versions.
+    pub fn insert(&self, version: i64, table: &Arc<Table>, layout: &Arc<Layout>) {
+        self.set_version(version);
+        let mut known = lock(&self.0);
+        if known.tables.len() >= MAX_KNOWN {
+            known.tables.clear();
         }
-        remembered
-            .known
+        known
+            .tables
             .insert(address(table), (Arc::clone(table), Arc::clone(layout)));
     }
 
-    /// Forgets everything.
-    pub fn forget(&self) {
-        locked(&self.0).known.clear();
+    /// Removes all layouts.
+    pub fn clear(&self) {
+        lock(&self.0).tables.clear();
     }
 
-    /// Forgets everything that is not of this version.
-    pub fn reach(&self, version: i64) {
-        let mut remembered = locked(&self.0);
-        if remembered.version != version {
-            remembered.version = version;
-            remembered.known.clear();
+    /// Removes all layouts of other versions.
+    pub fn set_version(&self, version: i64) {
+        let mut known = lock(&self.0);
+        if known.version != version {
+            known.version = version;
+            known.tables.clear();
         }
     }
 }
 
-/// Whether the database has a catalog with this table in it.
+/// Whether the catalog of the database contains a table.
 pub fn exists(connection: &Connection, table: &Table) -> Attempt<bool> {
     Ok(read(connection, table)?.is_some())
 }
 
-/// The layout of a table, if it is there and lacks nothing that the class has.
-pub fn look(connection: &Connection, table: &Arc<Table>) -> Attempt<Option<Arc<Layout>>> {
+/// The layout of a table, if the table exists and lacks nothing that the class declares.
+pub fn load(connection: &Connection, table: &Arc<Table>) -> Attempt<Option<Arc<Layout>>> {
     let Some(stored) = read(connection, table)? else {
         return Ok(None);
     };
@@ -86,9 +86,8 @@ pub fn look(connection: &Connection, table: &Arc<Table>) -> Attempt<Option<Arc<L
     Ok((merged == stored).then(|| Arc::new(Layout::new(Arc::new(merged)))))
 }
 
-/// The layout of a table, after making what is missing. The transaction must be rolled back if this
-/// fails midway.
-pub fn ensure(connection: &Connection, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
+/// The layout of a table, after creating all that is missing. If this fails, the transaction must be rolled back.
+pub fn create_or_extend(connection: &Connection, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
     let raw = &connection.raw;
     raw.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS {CATALOG} (name TEXT PRIMARY KEY NOT NULL, layout INTEGER NOT NULL, \
@@ -104,14 +103,14 @@ pub fn ensure(connection: &Connection, table: &Arc<Table>) -> Attempt<Arc<Layout
         Some(stored) if *stored == *layout.table => return Ok(layout),
         Some(stored) => extend(connection, &layout, stored)?,
         None => {
-            let taken: Option<i64> = raw
+            let existing: Option<i64> = raw
                 .query_row(
                     "SELECT 1 FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE",
                     [layout.name.trim_matches('"')],
                     |row| row.get(0),
                 )
                 .optional()?;
-            if taken.is_some() {
+            if existing.is_some() {
                 return Err(Error::configuration(format!(
                     "the database has a table {} that mintkey did not make: use another file, or give {} \
                      another table name",
@@ -120,7 +119,7 @@ pub fn ensure(connection: &Connection, table: &Arc<Table>) -> Attempt<Arc<Layout
                 .of(table)
                 .into());
             }
-            raw.execute_batch(&layout.create())?;
+            raw.execute_batch(&layout.create_table())?;
             for index in &layout.table.indexes {
                 raw.execute_batch(&layout.create_index(index))?;
             }
@@ -135,14 +134,14 @@ pub fn ensure(connection: &Connection, table: &Arc<Table>) -> Attempt<Arc<Layout
         ),
         rusqlite::params![
             table.name,
-            LAYOUT,
+            LAYOUT_VERSION,
             json::encode(&description::describe(&layout.table))
         ],
     )?;
     Ok(layout)
 }
 
-/// Drops a table and its entry.
+/// Drops a table and removes it from the catalog.
 pub fn drop_table(connection: &Connection, table: &Table) -> Attempt<()> {
     if read(connection, table)?.is_some() {
         let name = crate::layout::table_name(&table.name);
@@ -157,7 +156,7 @@ pub fn drop_table(connection: &Connection, table: &Table) -> Attempt<()> {
     Ok(())
 }
 
-/// Adds the columns and indexes that a stored table lacks, and fills them from its rows.
+/// Adds the columns and indexes that a stored table lacks, and fills them from the existing rows.
 fn extend(connection: &Connection, layout: &Layout, stored: &Table) -> Attempt<()> {
     let raw = &connection.raw;
     let before = Layout::new(Arc::new(stored.clone()));
@@ -174,18 +173,18 @@ fn extend(connection: &Connection, layout: &Layout, stored: &Table) -> Attempt<(
     }
     if !added.is_empty() {
         let select = format!(
-            "SELECT rowid, item FROM {} WHERE rowid > ?1 ORDER BY rowid LIMIT {FILLED}",
+            "SELECT rowid, item FROM {} WHERE rowid > ?1 ORDER BY rowid LIMIT {BACKFILL_ROWS}",
             layout.name
         );
-        let places: Vec<String> = added
+        let assignments: Vec<String> = added
             .iter()
             .zip(2..)
-            .map(|(column, place)| format!("{} = ?{place}", column.sql))
+            .map(|(column, index)| format!("{} = ?{index}", column.sql))
             .collect();
         let update = format!(
             "UPDATE {} SET {} WHERE rowid = ?1",
             layout.name,
-            places.join(", ")
+            assignments.join(", ")
         );
         let (mut select, mut update) = (raw.prepare(&select)?, raw.prepare(&update)?);
         let mut decoder = json::Decoder::default();
@@ -201,9 +200,9 @@ fn extend(connection: &Connection, layout: &Layout, stored: &Table) -> Attempt<(
                     .decode(text)
                     .map_err(|why| Error::damaged(&layout.table, None, why))?;
                 update.raw_bind_parameter(1, rowid)?;
-                for (column, place) in added.iter().zip(2..) {
+                for (column, index) in added.iter().zip(2..) {
                     update.raw_bind_parameter(
-                        place,
+                        index,
                         Cell::indexed(&item, &column.attribute, column.kind),
                     )?;
                 }
@@ -242,9 +241,9 @@ fn read(connection: &Connection, table: &Table) -> Attempt<Option<Table>> {
     let Some((layout, text)) = entry else {
         return Ok(None);
     };
-    if layout > LAYOUT {
+    if layout > LAYOUT_VERSION {
         return Err(Error::configuration(format!(
-            "table {:?} was written by a newer mintkey (layout {layout}, this one knows up to {LAYOUT}): \
+            "table {:?} was written by a newer mintkey (layout {layout}, this one knows up to {LAYOUT_VERSION}): \
              upgrade mintkey",
             table.name
         ))

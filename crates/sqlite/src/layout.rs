@@ -1,4 +1,4 @@
-//! How a model's table lies in `SQLite`: its names, columns and statements.
+//! The table of a model in `SQLite`: its names, columns and statements.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use mintkey_store::{Index, Item, KeyKind, KeyValue, Name, Number, Result, Table,
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
-/// The catalog's table. A colon never occurs in an escaped name, so that no model's table can be it.
+/// The catalog's table. An escaped name contains no colon, so that no table of a model has this name.
 pub const CATALOG: &str = "\"mintkey:catalog\"";
 
 /// A column that copies an attribute for an index, in key encoding.
@@ -16,20 +16,20 @@ pub const CATALOG: &str = "\"mintkey:catalog\"";
 pub struct Column {
     /// The attribute.
     pub attribute: Name,
-    /// What it holds.
+    /// The type of the attribute.
     pub kind: KeyKind,
     /// The column's name, quoted.
     pub sql: String,
 }
 
-/// What a column holds.
+/// The value of a column.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Cell<'a> {
     /// Text.
     Text(Cow<'a, str>),
     /// Bytes.
     Blob(Cow<'a, [u8]>),
-    /// Nothing.
+    /// No value.
     Null,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// The cell of an indexed attribute; nothing if it is absent or of another type.
+    /// The cell of an indexed attribute; null if it is absent or of another type.
     pub fn indexed(item: &'a Item, attribute: &str, kind: KeyKind) -> Self {
         match (item.get(attribute), kind) {
             (Some(Value::String(text)), KeyKind::String) => Self::Text(Cow::Borrowed(text)),
@@ -77,7 +77,7 @@ impl ToSql for Cell<'_> {
     }
 }
 
-/// The key that a column holds.
+/// The key in a column.
 pub fn key_value(kind: KeyKind, cell: ValueRef<'_>) -> Result<KeyValue> {
     let bytes = match cell {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
@@ -89,31 +89,31 @@ pub fn key_value(kind: KeyKind, cell: ValueRef<'_>) -> Result<KeyValue> {
 /// A table and its statements, ready to be prepared.
 #[derive(Debug)]
 pub struct Layout {
-    /// The table as the class and the catalog together describe it.
+    /// The table that the class and the catalog describe together.
     pub table: Arc<Table>,
     /// Its name, quoted.
     pub name: String,
-    /// The columns beside keys and item.
+    /// The columns other than the keys and the item.
     pub columns: Vec<Column>,
     /// Reads the item of a key.
     pub get: String,
-    /// Writes a row whether there is one or not.
+    /// Inserts or replaces a row.
     pub upsert: String,
-    /// Writes a row if there is none.
+    /// Inserts a row, unless the key exists.
     pub insert: String,
-    /// Removes the row of a key.
+    /// Deletes the row of a key.
     pub delete: String,
-    /// Removes some expired rows.
-    pub sweep: Option<String>,
+    /// Deletes some expired rows.
+    pub delete_expired: Option<String>,
 }
 
-/// How many expired rows a transaction removes.
-pub const SWEPT: usize = 100;
+/// The most expired rows that a transaction deletes.
+pub const DELETED_AT_ONCE: usize = 100;
 
-/// A name that `SQLite` keeps apart from others in lower or upper case, and never takes for its own.
+/// Escapes a name, because `SQLite` ignores case in names, and reserves some of them.
 fn escape(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len() + 2);
-    // SQLite refuses to make tables whose names start like this, whatever the case.
+    // SQLite refuses tables whose names start with this, in any case.
     if name
         .get(..7)
         .is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"))
@@ -149,18 +149,18 @@ pub fn index_name(table: &str, index: &str) -> String {
     quote(&format!("{}:{}", escape(table), escape(index)))
 }
 
-/// The quoted name of the index on the time of expiry.
+/// The quoted name of the index on the expiry time.
 pub fn expiry_index_name(table: &str) -> String {
     quote(&format!("{}::expiry", escape(table)))
 }
 
-/// The quoted name of the column of an attribute; the prefix keeps it apart from `pk`, `sk`, `item`
-/// and `SQLite`'s `rowid`.
+/// The quoted name of the column of an attribute. The prefix distinguishes it from `pk`, `sk`, `item` and `SQLite`'s
+/// `rowid`.
 fn attribute_column(name: &str) -> String {
     quote(&format!("@{}", escape(name)))
 }
 
-/// The column's type: it must not convert what is stored.
+/// The type of a column, which must not convert the values.
 pub const fn column_type(kind: KeyKind) -> &'static str {
     match kind {
         KeyKind::String => "TEXT",
@@ -187,7 +187,7 @@ impl Layout {
         }
         let name = table_name(&table.name);
         let sorted = table.sort.is_some();
-        let (keys, given, matched) = if sorted {
+        let (keys, parameters, matched) = if sorted {
             ("pk, sk", "?1, ?2, ?3", "pk = ?1 AND sk = ?2")
         } else {
             ("pk", "?1, ?2", "pk = ?1")
@@ -196,10 +196,10 @@ impl Layout {
         for column in &columns {
             let _ = write!(insert, ", {}", column.sql);
         }
-        let _ = write!(insert, ") VALUES ({given}");
+        let _ = write!(insert, ") VALUES ({parameters}");
         let first = if sorted { 4 } else { 3 };
-        for place in 0..columns.len() {
-            let _ = write!(insert, ", ?{}", first + place);
+        for index in 0..columns.len() {
+            let _ = write!(insert, ", ?{}", first + index);
         }
         let _ = write!(insert, ") ON CONFLICT ({keys}) DO ");
         let mut upsert = format!("{insert}UPDATE SET item = excluded.item");
@@ -212,21 +212,21 @@ impl Layout {
             delete: format!("DELETE FROM {name} WHERE {matched}"),
             upsert,
             insert,
-            sweep: None,
+            delete_expired: None,
             columns,
             name,
             table,
         };
-        layout.sweep = layout.expiry().map(|expiry| {
+        layout.delete_expired = layout.expiry().map(|expiry| {
             format!(
-                "DELETE FROM {0} WHERE rowid IN (SELECT rowid FROM {0} WHERE {expiry} <= ?1 LIMIT {SWEPT})",
+                "DELETE FROM {0} WHERE rowid IN (SELECT rowid FROM {0} WHERE {expiry} <= ?1 LIMIT {DELETED_AT_ONCE})",
                 layout.name
             )
         });
         layout
     }
 
-    /// The column of an attribute: a key's, or one beside them.
+    /// The column of an attribute.
     pub fn column(&self, attribute: &str) -> Option<&str> {
         if *self.table.partition.name == *attribute {
             return Some("pk");
@@ -246,13 +246,13 @@ impl Layout {
         Some(&column.sql)
     }
 
-    /// The column of the time of expiry.
+    /// The column of the expiry time.
     pub fn expiry(&self) -> Option<&str> {
         self.column(self.table.ttl.as_ref()?)
     }
 
-    /// The statement that makes the table, without its indexes.
-    pub fn create(&self) -> String {
+    /// The statement that creates the table, without its indexes.
+    pub fn create_table(&self) -> String {
         let table = &self.table;
         let mut sql = format!(
             "CREATE TABLE {} (pk {} NOT NULL",
@@ -274,7 +274,7 @@ impl Layout {
         sql
     }
 
-    /// The columns of an index in order, those of the table's key last, each once.
+    /// The columns of an index in order, then those of the table's key, each once.
     pub fn index_columns(&self, index: &Index) -> Vec<&str> {
         let own = index
             .attributes()
@@ -293,9 +293,9 @@ impl Layout {
         std::iter::once("pk").chain(self.table.sort.is_some().then_some("sk"))
     }
 
-    /// The statement that makes an index.
+    /// The statement that creates an index.
     pub fn create_index(&self, index: &Index) -> String {
-        // A key is always there, and SQLite takes no such condition on a column that cannot be null for granted.
+        // A key is never null. SQLite would not use an index with this condition on a column that cannot be null.
         let key = |name: &Name| {
             *name == self.table.partition.name
                 || self
@@ -323,7 +323,7 @@ impl Layout {
         sql
     }
 
-    /// The statement that makes the index on the time of expiry.
+    /// The statement that creates the index on the expiry time.
     pub fn create_expiry_index(&self) -> Option<String> {
         let column = self.expiry()?;
         let index = expiry_index_name(&self.table.name);

@@ -11,8 +11,8 @@ use crate::reading::reader::{self, ReadResult};
 use crate::shared::Shared;
 use crate::storage::file_guard::FileId;
 use crate::storage::fork_registry::Member;
-use crate::threads::deadline::Watch;
-use crate::threads::fork_gate::{self, locked};
+use crate::threads::deadline::Deadline;
+use crate::threads::fork_gate::{self, lock};
 use crate::writing::queue::GROUP;
 use crate::writing::writer::Writer;
 
@@ -46,9 +46,9 @@ impl Operations {
         if self.is_write(request) {
             return self.writer.write(request, interrupt);
         }
-        let mut watch = Watch::new(Some(interrupt), Some(self.shared.config.timeout));
+        let mut deadline = Deadline::new(Some(interrupt), Some(self.shared.config.timeout));
         for _ in 0..ATTEMPTS {
-            match reader::read(&self.shared, request, &mut watch)? {
+            match reader::read(&self.shared, request, &mut deadline)? {
                 ReadResult::Reply(reply) => return Ok(reply),
                 ReadResult::FilesLost(id) => self.shared.leave_lost_files(id)?,
                 ReadResult::TableMissing => {
@@ -99,14 +99,14 @@ impl Operations {
     /// Whether everything is complete that was requested before the store was closed.
     pub fn is_over(&self) -> bool {
         let _pass = fork_gate::enter();
-        self.writer.is_over() && locked(&self.reads).is_over() && self.shared.pool.is_unused()
+        self.writer.is_over() && lock(&self.reads).is_over() && self.shared.pool.is_unused()
     }
 
     /// Refuses new requests, lets the threads end when their work is done, and closes the idle connections. Connections in
     /// use are closed after their requests.
     pub fn close(&self) {
         let _pass = fork_gate::enter();
-        locked(&self.reads).close();
+        lock(&self.reads).close();
         self.shared.pool.close();
         self.writer.close();
     }
@@ -126,6 +126,6 @@ impl Member for Operations {
     fn reset_in_child(&self) {
         self.shared.pool.reset_in_child();
         self.writer.reset_in_child();
-        locked(&self.reads).reset_in_child();
+        lock(&self.reads).reset_in_child();
     }
 }

@@ -8,7 +8,7 @@ use crate::storage::connection::{self, Connection, Opened};
 use crate::storage::file_guard::{self, FileId};
 use crate::storage::fork_registry;
 use crate::storage::pool::Pool;
-use crate::threads::deadline::Watch;
+use crate::threads::deadline::Deadline;
 use crate::threads::fork_gate;
 
 /// The shared state of one store.
@@ -35,7 +35,7 @@ impl Shared {
 
     /// Refuses requests in a child that was forked in the middle of a statement.
     pub fn check_usable(&self) -> Result<()> {
-        if fork_gate::is_torn() {
+        if fork_gate::was_forked_inside() {
             return Err(Error::new(
                 ErrorKind::Unavailable(Outcome::NotApplied),
                 format!(
@@ -49,12 +49,12 @@ impl Shared {
     }
 
     /// Opens a connection, whose files become the store's.
-    pub fn open(&self, watch: &mut Watch) -> Result<Opened> {
-        let opened = Connection::open(&self.config, watch)?;
+    pub fn open(&self, deadline: &mut Deadline) -> Result<Opened> {
+        let opened = Connection::open(&self.config, deadline)?;
         if let Opened::Ready(connection) = &opened
             && self.pool.adopt(connection)
         {
-            self.layouts.forget();
+            self.layouts.clear();
         }
         Ok(opened)
     }
@@ -62,7 +62,7 @@ impl Shared {
     /// Closes all idle connections to these lost files.
     pub fn abandon(&self, lost: FileId) {
         self.pool.abandon(lost);
-        self.layouts.forget();
+        self.layouts.clear();
     }
 
     /// Makes all stores of the process close their connections to lost files, so that the present ones can be opened. Must
@@ -107,7 +107,7 @@ impl Shared {
         error: rusqlite::Error,
         outcome: Outcome,
     ) -> Error {
-        match connection.post.stopped() {
+        match connection.deadline.stopped() {
             Some(stop) if connection::is_stopped(&error) => {
                 stop.error("running a statement", self.config.timeout, outcome)
             }

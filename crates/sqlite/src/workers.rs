@@ -9,7 +9,7 @@ use mintkey_store::{Delivery, Done, Error, Request, Submission, Ticket};
 
 use crate::operations::Operations;
 use crate::reading::queue::Next;
-use crate::threads::fork_gate::{self, locked};
+use crate::threads::fork_gate::{self, lock};
 use crate::threads::worker;
 
 /// The most threads that read.
@@ -39,7 +39,7 @@ fn submit_read(
     submission: Submission,
 ) -> Option<Delivery> {
     let _pass = fork_gate::enter();
-    let mut reads = locked(&operations.reads);
+    let mut reads = lock(&operations.reads);
     if reads.is_closed() {
         let closed = Error::closed(&operations.shared.config.address);
         return Some(submission.answer(Err(closed)));
@@ -60,7 +60,7 @@ fn submit_read(
 /// Waits for a submitted read, and carries it out. False: the store is closed.
 fn read(operations: &Operations) -> bool {
     let pass = fork_gate::enter();
-    let next = locked(&operations.reads).next();
+    let next = lock(&operations.reads).next();
     drop(pass);
     match next {
         Next::Read(request, submission) => {

@@ -11,7 +11,7 @@ use crate::reading::rows;
 use crate::shared::Shared;
 use crate::storage::connection::{self, Attempt, Connection, Fault, Opened};
 use crate::storage::file_guard::FileId;
-use crate::threads::deadline::Watch;
+use crate::threads::deadline::Deadline;
 use crate::threads::fork_gate;
 use crate::threads::sleep::sleep;
 
@@ -30,40 +30,41 @@ pub enum ReadResult {
 }
 
 /// Carries out a read.
-pub fn read(shared: &Shared, request: &Request, watch: &mut Watch) -> Result<ReadResult> {
+pub fn read(shared: &Shared, request: &Request, deadline: &mut Deadline) -> Result<ReadResult> {
     loop {
         let _pass = fork_gate::enter();
-        match read_inside(shared, request, watch) {
+        match read_inside(shared, request, deadline) {
             // The read waited for a lock, and its connection is closed: a fork need not wait for this thread.
-            Err(error) if fork_gate::is_wanted() && watch.look().is_none() => drop(error),
+            Err(error) if fork_gate::is_pass_wanted() && deadline.check().is_none() => drop(error),
             result => return result,
         }
     }
 }
 
-fn read_inside(shared: &Shared, request: &Request, watch: &mut Watch) -> Result<ReadResult> {
+fn read_inside(shared: &Shared, request: &Request, deadline: &mut Deadline) -> Result<ReadResult> {
     shared.check_usable()?;
     let closed = || Error::closed(&shared.config.address);
     let mut read = shared.pool.begin_read().ok_or_else(closed)?;
     let connection = match read.connection.take() {
         Some(connection) => connection,
-        None => match shared.open(watch)? {
+        None => match shared.open(deadline)? {
             Opened::Ready(connection) => {
-                let version =
-                    connection::patiently(&shared.config, watch, || connection.schema_version())?;
+                let version = connection::retry_while_busy(&shared.config, deadline, || {
+                    connection.schema_version()
+                })?;
                 // The known layouts may be older than the tables that this connection sees.
-                shared.layouts.reach(version);
+                shared.layouts.set_version(version);
                 connection
             }
             Opened::Lost(id) => return Ok(ReadResult::FilesLost(id)),
         },
     };
-    connection.post.set(Some(watch.clone()));
-    let result = attempts(shared, &connection, request, watch);
-    connection.post.set(None);
+    connection.deadline.set(Some(deadline.clone()));
+    let result = attempts(shared, &connection, request, deadline);
+    connection.deadline.set(None);
     // Lost files may have caused an error, so they are checked at once then.
     let in_place = match &result {
-        Ok(_) => connection.seems_in_place(),
+        Ok(_) => connection.was_in_place(),
         Err(_) => connection.is_in_place(),
     };
     let result = match &connection.files {
@@ -81,7 +82,7 @@ fn attempts(
     shared: &Shared,
     connection: &Connection,
     request: &Request,
-    watch: &mut Watch,
+    deadline: &mut Deadline,
 ) -> Result<ReadResult> {
     let mut stale = 0;
     loop {
@@ -94,7 +95,7 @@ fn attempts(
             Err(Fault::Stale) => return Ok(ReadResult::TableMissing),
             Err(Fault::Sqlite(error)) if connection::is_busy(&error) => {
                 // Rare for reads: another connection recovers or closes the log.
-                if let Some(stop) = watch.look() {
+                if let Some(stop) = deadline.check() {
                     return Err(stop.error(
                         "waiting to read",
                         shared.config.timeout,
@@ -109,7 +110,7 @@ fn attempts(
             }
         }
         stale += 1;
-        shared.layouts.forget();
+        shared.layouts.clear();
     }
 }
 
@@ -144,9 +145,9 @@ fn layout(
         return Ok(Some(layout));
     }
     let version = connection.schema_version()?;
-    let layout = catalog::look(connection, table)?;
+    let layout = catalog::load(connection, table)?;
     if let Some(layout) = &layout {
-        shared.layouts.remember(version, table, layout);
+        shared.layouts.insert(version, table, layout);
     }
     Ok(layout)
 }

@@ -1,4 +1,4 @@
-//! Reads: one item, or a page of them. Every statement ends with its request.
+//! Reads items and pages. No statement stays open after its request.
 
 use mintkey_store::{
     BatchGet, Condition, Error, Get, Item, Key, Name, Page, Query, Reply, Result, Scan, json,
@@ -10,12 +10,12 @@ use crate::layout::{Cell, Layout};
 use crate::reading::select::{self, Select};
 use crate::storage::connection::{Attempt, Connection, Fault};
 
-/// The bytes of rows that a page looks at before it ends, as on `DynamoDB`.
+/// The most bytes of rows that a page reads, as on `DynamoDB`.
 const PAGE_BYTES: usize = 1024 * 1024;
-/// The rows it looks at, when they are only counted.
+/// The most rows that a page reads, if it only counts them.
 const PAGE_ROWS: u64 = 100_000;
-/// Rows judged here between two looks at the clock.
-const ROWS_PER_LOOK: u64 = 512;
+/// The rows between two checks of the deadline.
+const ROWS_PER_CHECK: u64 = 512;
 
 /// The stored row of a key, expired or not.
 pub fn stored(connection: &Connection, layout: &Layout, key: &Key) -> Attempt<Option<Item>> {
@@ -28,27 +28,27 @@ pub fn stored(connection: &Connection, layout: &Layout, key: &Key) -> Attempt<Op
     let item = match rows.next()? {
         Some(row) => {
             let item = text(row.get_ref(0)?).and_then(json::decode);
-            Some(item.map_err(|why| Error::damaged(&layout.table, Some(key), why))?)
+            Some(item.map_err(|error| Error::damaged(&layout.table, Some(key), error))?)
         }
         None => None,
     };
     drop(rows);
-    fresh(connection, &statement)?;
+    check_fresh(connection, &statement)?;
     Ok(item)
 }
 
-/// Answers a get.
+/// Carries out a get.
 pub fn get(connection: &Connection, layout: &Layout, get: &Get, now: i64) -> Attempt<Reply> {
     layout.table.check_key(&get.key)?;
     let item = stored(connection, layout, &get.key)?;
     let mut item = item.filter(|item| !layout.table.is_expired(item, now));
     if let (Some(item), Some(attributes)) = (&mut item, &get.attributes) {
-        keep(item, layout, attributes);
+        project(item, layout, attributes);
     }
     Ok(Reply::Item(item))
 }
 
-/// Answers several gets.
+/// Carries out several gets.
 pub fn batch(
     connection: &Connection,
     layout: &Layout,
@@ -61,22 +61,22 @@ pub fn batch(
         let item = stored(connection, layout, key)?;
         let mut item = item.filter(|item| !layout.table.is_expired(item, now));
         if let (Some(item), Some(attributes)) = (&mut item, &batch.attributes) {
-            keep(item, layout, attributes);
+            project(item, layout, attributes);
         }
         items.push(item);
     }
     Ok(Reply::Items(items))
 }
 
-/// Answers a query.
+/// Carries out a query.
 pub fn query(connection: &Connection, layout: &Layout, query: &Query, now: i64) -> Attempt<Reply> {
     let index = select::query_index(layout, query)?;
     let select = select::query(layout, query, now)?;
-    Reading {
+    PageRead {
         connection,
         layout,
         select: &select,
-        shown: index.and_then(|index| select::shown(layout, index)),
+        projected: index.and_then(|index| select::projection(layout, index)),
         filter: query.filter.as_ref(),
         attributes: query.attributes.as_deref(),
         limit: query.limit,
@@ -87,14 +87,14 @@ pub fn query(connection: &Connection, layout: &Layout, query: &Query, now: i64) 
     .page()
 }
 
-/// Answers a scan.
+/// Carries out a scan.
 pub fn scan(connection: &Connection, layout: &Layout, scan: &Scan, now: i64) -> Attempt<Reply> {
     let select = select::scan(layout, scan, now)?;
-    Reading {
+    PageRead {
         connection,
         layout,
         select: &select,
-        shown: None,
+        projected: None,
         filter: scan.filter.as_ref(),
         attributes: scan.attributes.as_deref(),
         limit: scan.limit,
@@ -105,12 +105,12 @@ pub fn scan(connection: &Connection, layout: &Layout, scan: &Scan, now: i64) -> 
     .page()
 }
 
-/// One page being read.
-struct Reading<'a> {
+/// A page that is being read.
+struct PageRead<'a> {
     connection: &'a Connection,
     layout: &'a Layout,
     select: &'a Select,
-    shown: Option<Vec<&'a Name>>,
+    projected: Option<Vec<&'a Name>>,
     filter: Option<&'a Condition>,
     attributes: Option<&'a [Name]>,
     limit: Option<usize>,
@@ -119,12 +119,13 @@ struct Reading<'a> {
     whole: bool,
 }
 
-impl Reading<'_> {
+impl PageRead<'_> {
     fn page(&self) -> Attempt<Reply> {
         if self.limit == Some(0) {
-            return Err(
-                Error::invalid("a page of 0 items leads nowhere: the limit is at least 1").into(),
-            );
+            return Err(Error::invalid(
+                "a page of 0 items has no next page: the limit is at least 1",
+            )
+            .into());
         }
         if let Some(filter) = self.filter {
             filter.check()?;
@@ -135,16 +136,16 @@ impl Reading<'_> {
             && self.limit.is_none()
             && self.segment.is_none()
         {
-            return self.counted();
+            return self.count_all();
         }
         let mut statement = self.statement(&self.select.rows())?;
         let mut page = Page::default();
         let mut decoder = json::Decoder::default();
-        let (mut bytes, mut seen) = (0, 0);
+        let (mut bytes, mut rows_read) = (0, 0);
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next()? {
-            seen += 1;
-            if seen % ROWS_PER_LOOK == 0 && self.connection.post.look().is_some() {
+            rows_read += 1;
+            if rows_read % ROWS_PER_CHECK == 0 && self.connection.deadline.check().is_some() {
                 return Err(Fault::Sqlite(stopped()));
             }
             let mine = match self.segment {
@@ -159,28 +160,28 @@ impl Reading<'_> {
                         bytes += text.len();
                         decoder.decode(text)
                     });
-                    let item = item.map_err(|why| {
-                        let place = select::position(self.layout, self.select, row).ok();
-                        let key = place.as_ref().map(|place| &place.key);
-                        Error::damaged(&self.layout.table, key, why)
+                    let item = item.map_err(|error| {
+                        let position = select::position(self.layout, self.select, row).ok();
+                        let key = position.as_ref().map(|position| &position.key);
+                        Error::damaged(&self.layout.table, key, error)
                     })?;
-                    self.judge(item, &mut page);
+                    self.add(item, &mut page);
                 }
             }
             let full = self.limit.is_some_and(|limit| page.count >= limit as u64);
-            if full || bytes >= PAGE_BYTES || seen >= PAGE_ROWS {
+            if full || bytes >= PAGE_BYTES || rows_read >= PAGE_ROWS {
                 let position = select::position(self.layout, self.select, row)?;
-                // Only a page with something behind it says where to go on.
+                // Only a page that is followed by more rows has a position to continue from.
                 page.next = rows.next()?.is_some().then_some(position);
                 break;
             }
         }
         drop(rows);
-        fresh(self.connection, &statement)?;
+        check_fresh(self.connection, &statement)?;
         Ok(Reply::Page(page))
     }
 
-    fn counted(&self) -> Attempt<Reply> {
+    fn count_all(&self) -> Attempt<Reply> {
         let mut statement = self.statement(&self.select.count())?;
         let mut rows = statement.raw_query();
         let count: i64 = match rows.next()? {
@@ -188,7 +189,7 @@ impl Reading<'_> {
             None => 0,
         };
         drop(rows);
-        fresh(self.connection, &statement)?;
+        check_fresh(self.connection, &statement)?;
         Ok(Reply::Page(Page {
             count: count.unsigned_abs(),
             ..Page::default()
@@ -197,15 +198,15 @@ impl Reading<'_> {
 
     fn statement(&self, sql: &str) -> Attempt<CachedStatement<'_>> {
         let mut statement = self.connection.raw.prepare_cached(sql)?;
-        for (place, cell) in self.select.cells.iter().enumerate() {
-            statement.raw_bind_parameter(place + 1, cell)?;
+        for (index, cell) in self.select.cells.iter().enumerate() {
+            statement.raw_bind_parameter(index + 1, cell)?;
         }
         Ok(statement)
     }
 
-    fn judge(&self, mut item: Item, page: &mut Page) {
-        if let Some(shown) = &self.shown {
-            item.retain(|name, _| shown.contains(&name));
+    fn add(&self, mut item: Item, page: &mut Page) {
+        if let Some(projected) = &self.projected {
+            item.retain(|name, _| projected.contains(&name));
         }
         if self.filter.is_some_and(|filter| !filter.evaluate(&item)) {
             return;
@@ -213,15 +214,15 @@ impl Reading<'_> {
         page.count += 1;
         if !self.count {
             if let Some(attributes) = self.attributes {
-                keep(&mut item, self.layout, attributes);
+                project(&mut item, self.layout, attributes);
             }
             page.items.push(item);
         }
     }
 }
 
-/// Leaves an item its keys and the named attributes.
-fn keep(item: &mut Item, layout: &Layout, attributes: &[Name]) {
+/// Removes all attributes of an item except the keys and the named ones.
+fn project(item: &mut Item, layout: &Layout, attributes: &[Name]) {
     let table = &layout.table;
     item.retain(|name, _| {
         *name == table.partition.name
@@ -237,17 +238,17 @@ fn text(cell: ValueRef<'_>) -> Result<&str> {
     })
 }
 
-/// Refuses the result of a statement that `SQLite` had to prepare again: the tables have changed since
-/// its text was made.
-fn fresh(connection: &Connection, statement: &CachedStatement<'_>) -> Attempt<()> {
-    if statement.reset_status(StatementStatus::RePrepare) > 0 && !connection.looks_first {
+/// Refuses the result of a statement that `SQLite` had to prepare again: the tables have changed since its text was
+/// generated.
+fn check_fresh(connection: &Connection, statement: &CachedStatement<'_>) -> Attempt<()> {
+    if statement.reset_status(StatementStatus::RePrepare) > 0 && !connection.checks_schema_first {
         Err(Fault::Stale)
     } else {
         Ok(())
     }
 }
 
-/// What `SQLite` itself says when the watch stops it.
+/// The error that `SQLite` returns when the deadline stops a statement.
 fn stopped() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(
         rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERRUPT),

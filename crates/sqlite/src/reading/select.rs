@@ -1,4 +1,4 @@
-//! Turns requests into statements and values into cells.
+//! The statements of queries and scans.
 
 use std::fmt::Write as _;
 use std::ops::Bound;
@@ -11,10 +11,10 @@ use rusqlite::types::ValueRef;
 use crate::layout::{Cell, Layout, index_name, key_value};
 use crate::storage::connection::Attempt;
 
-/// A statement that reads rows in order: the item first, then the columns that make a position.
+/// A statement that reads rows in order. Its columns are the item and those of a position.
 #[derive(Debug)]
 pub struct Select {
-    /// Everything behind the columns, without the order.
+    /// The text after the columns, without the order.
     body: String,
     order: String,
     columns: String,
@@ -38,7 +38,7 @@ impl Select {
         format!("SELECT count(*){}", self.body)
     }
 
-    fn begin(layout: &Layout, index: Option<&Index>) -> Self {
+    fn new(layout: &Layout, index: Option<&Index>) -> Self {
         let mut columns: Vec<&str> = layout.key_columns().collect();
         let mut kinds = vec![layout.table.partition.kind];
         kinds.extend(layout.table.sort.as_ref().map(|sort| sort.kind));
@@ -72,28 +72,28 @@ impl Select {
     }
 
     fn compare(&mut self, column: &str, operator: &str, value: &KeyValue) {
-        let place = self.bind(Cell::key(value));
-        let _ = write!(self.body, " AND {column} {operator} ?{place}");
+        let index = self.bind(Cell::key(value));
+        let _ = write!(self.body, " AND {column} {operator} ?{index}");
     }
 
-    /// Leaves out what has expired.
-    fn live(&mut self, layout: &Layout, now: i64) {
+    /// Excludes expired rows.
+    fn exclude_expired(&mut self, layout: &Layout, now: i64) {
         if let Some(column) = layout.expiry() {
-            let place = self.bind(Cell::number(Number::from(now)));
-            let _ = write!(self.body, " AND ({column} IS NULL OR {column} > ?{place})");
+            let index = self.bind(Cell::number(Number::from(now)));
+            let _ = write!(self.body, " AND ({column} IS NULL OR {column} > ?{index})");
         }
     }
 
-    /// Goes on behind a position, and fixes the order.
-    fn order(&mut self, columns: &[&str], after: Option<&[&KeyValue]>, descending: bool) {
+    /// Starts after a position, and sets the order.
+    fn order_after(&mut self, columns: &[&str], after: Option<&[&KeyValue]>, descending: bool) {
         if let Some(values) = after {
-            let places: Vec<String> = values
+            let parameters: Vec<String> = values
                 .iter()
                 .map(|value| format!("?{}", self.bind(Cell::key(value))))
                 .collect();
             let operator = if descending { "<" } else { ">" };
-            let (columns, places) = (columns.join(", "), places.join(", "));
-            let _ = write!(self.body, " AND ({columns}) {operator} ({places})");
+            let (columns, parameters) = (columns.join(", "), parameters.join(", "));
+            let _ = write!(self.body, " AND ({columns}) {operator} ({parameters})");
         }
         let direction = if descending { " DESC" } else { "" };
         let ordered: Vec<String> = columns
@@ -104,7 +104,7 @@ impl Select {
     }
 }
 
-/// The index a query names.
+/// The index that a query names.
 pub fn query_index<'a>(layout: &'a Layout, query: &Query) -> Result<Option<&'a Index>> {
     let Some(name) = &query.index else {
         return Ok(None);
@@ -134,7 +134,7 @@ pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
         ))
         .of(table));
     }
-    let mut select = Select::begin(layout, index);
+    let mut select = Select::new(layout, index);
     for (attribute, value) in partition.iter().zip(&query.partition) {
         table.check_kind(attribute, value)?;
         select.compare(layout.column(&attribute.name).unwrap_or("pk"), "=", value);
@@ -164,10 +164,10 @@ pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
         }
     }
     if let (Some(_), Some(column)) = (index, sort_column) {
-        // What lacks the attribute is not in the index, which SQLite uses only when told so.
+        // A row without the attribute is not in the index. SQLite only uses the index if the statement excludes such rows.
         let _ = write!(select.body, " AND {column} IS NOT NULL");
     }
-    select.live(layout, now);
+    select.exclude_expired(layout, now);
     if let Some(after) = &query.after {
         after.check(table, index, &query.partition)?;
     }
@@ -179,7 +179,7 @@ pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
             after.map(|after| index_parts(layout, index, after)),
         ),
     };
-    select.order(&columns, after.as_deref(), query.descending);
+    select.order_after(&columns, after.as_deref(), query.descending);
     Ok(select)
 }
 
@@ -192,14 +192,14 @@ pub fn scan(layout: &Layout, scan: &Scan, now: i64) -> Result<Select> {
             "segment {segment} of {segments}: segments count from 0"
         )));
     }
-    let mut select = Select::begin(layout, None);
-    select.live(layout, now);
+    let mut select = Select::new(layout, None);
+    select.exclude_expired(layout, now);
     if let Some(after) = &scan.after {
         after.check(&layout.table, None, &[])?;
     }
     let after = scan.after.as_ref().map(key_parts);
     let columns: Vec<&str> = layout.key_columns().collect();
-    select.order(&columns, after.as_deref(), scan.descending);
+    select.order_after(&columns, after.as_deref(), scan.descending);
     Ok(select)
 }
 
@@ -230,11 +230,11 @@ fn index_parts<'a>(layout: &Layout, index: &Index, after: &'a Position) -> Vec<&
     parts
 }
 
-/// The position that a row's columns, from the second on, make.
+/// The position of a row, from its second column on.
 pub fn position(layout: &Layout, select: &Select, row: &rusqlite::Row<'_>) -> Attempt<Position> {
     let mut values = Vec::with_capacity(select.kinds.len());
-    for (place, kind) in select.kinds.iter().enumerate() {
-        values.push(key_value(*kind, row.get_ref(place + 1)?)?);
+    for (index, kind) in select.kinds.iter().enumerate() {
+        values.push(key_value(*kind, row.get_ref(index + 1)?)?);
     }
     let index = values.split_off(if layout.table.sort.is_some() { 2 } else { 1 });
     let mut own = values.into_iter();
@@ -250,21 +250,21 @@ pub fn position(layout: &Layout, select: &Select, row: &rusqlite::Row<'_>) -> At
     })
 }
 
-/// Which of so many segments a row belongs to, by the bytes of its partition key.
+/// The segment of a row, by the bytes of its partition key.
 pub fn segment(cell: ValueRef<'_>, segments: u32) -> u32 {
     let bytes = match cell {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
         _ => &[],
     };
-    // FNV-1a: the same in every process and version, so that a cursor stays good.
+    // FNV-1a, because the segment must be the same in every process and version for cursors to stay valid.
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
     u32::try_from(hash % u64::from(segments)).unwrap_or(0)
 }
 
-/// The names of the attributes that a query by index shows; `None`: all.
-pub fn shown<'a>(layout: &'a Layout, index: &'a Index) -> Option<Vec<&'a Name>> {
+/// The names of the attributes that an index projects; `None`: all.
+pub fn projection<'a>(layout: &'a Layout, index: &'a Index) -> Option<Vec<&'a Name>> {
     let others: &[Name] = match &index.projection {
         mintkey_store::Projection::All => return None,
         mintkey_store::Projection::Keys => &[],

@@ -1,4 +1,4 @@
-//! Opens connections, and turns what `SQLite` says into this project's errors.
+//! Opens and closes connections, and maps the errors of `SQLite`.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -11,25 +11,25 @@ use rusqlite::{ErrorCode, OpenFlags};
 use crate::config::Config;
 use crate::storage::file_guard::{self, BeforeClose, FileGuard, FileId, Joined};
 use crate::storage::guarded_file::Loss;
-use crate::threads::deadline::{Post, Stop, Watch};
+use crate::threads::deadline::{Deadline, DeadlineSlot, Stop};
 use crate::threads::fork_gate;
 use crate::threads::sleep::sleep;
 
-/// Steps of `SQLite`'s machine between two looks at the clock: about half a millisecond.
-const STEPS: i32 = 20_000;
-/// Statements kept ready: a handful for each table.
+/// The instructions of `SQLite`'s virtual machine between two checks of the deadline: about half a millisecond.
+const INSTRUCTIONS: i32 = 20_000;
+/// The most prepared statements of a connection: a few for each table.
 const STATEMENTS: usize = 128;
-/// Waits for somebody else's lock grow up to this.
+/// The longest pause between two attempts to get a lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// What can go wrong inside a transaction.
+/// Why a step inside a transaction failed.
 #[derive(Debug)]
 pub enum Fault {
-    /// `SQLite` says so.
+    /// `SQLite` returned an error.
     Sqlite(rusqlite::Error),
     /// The request is refused; the transaction can go on.
     Refused(Error),
-    /// The tables are not as this store remembers them.
+    /// The known layout of the table is out of date.
     Stale,
 }
 
@@ -48,64 +48,64 @@ impl From<Error> for Fault {
     }
 }
 
-/// What comes of opening a connection.
+/// The result of opening a connection.
 pub enum Opened {
     Ready(Connection),
     /// Connections of this process have files open that are no longer in their place, and must be closed first.
     Lost(FileId),
 }
 
-/// A connection. Dropping it closes it, but not in a child that was forked while it was in use: closed there, it would
-/// change what the parent still works with.
-pub struct Connection(Option<Open>);
+/// A connection. Dropping it closes it, except in a child that was forked while a thread was inside the fork gate: there,
+/// closing would change files that the parent still uses.
+pub struct Connection(Option<OpenConnection>);
 
-/// An open connection and the place where its requests leave their watch.
-pub struct Open {
-    // The order matters: it is the order in which they are dropped.
+/// An open connection, and the deadline of its request.
+pub struct OpenConnection {
+    // The fields are dropped in this order.
     _before_close: Option<BeforeClose>,
     /// `SQLite`'s own.
     pub raw: rusqlite::Connection,
-    /// The files it has open; in memory there are none.
+    /// The files that it has open; none for a database in memory.
     pub files: Option<FileGuard>,
-    /// Where the watch of the running request lies.
-    pub post: Post,
-    /// Whether every transaction on it looks at the version of the tables first.
-    pub looks_first: bool,
+    /// The deadline of the running request.
+    pub deadline: DeadlineSlot,
+    /// Whether each transaction on it reads the schema version first.
+    pub checks_schema_first: bool,
 }
 
 impl Deref for Connection {
-    type Target = Open;
+    type Target = OpenConnection;
 
-    fn deref(&self) -> &Open {
-        self.0.as_ref().expect("it is there until it is dropped")
+    fn deref(&self) -> &OpenConnection {
+        self.0.as_ref().expect("it is set until it is dropped")
     }
 }
 
 impl DerefMut for Connection {
-    fn deref_mut(&mut self) -> &mut Open {
-        self.0.as_mut().expect("it is there until it is dropped")
+    fn deref_mut(&mut self) -> &mut OpenConnection {
+        self.0.as_mut().expect("it is set until it is dropped")
     }
 }
 
 impl Connection {
     /// Opens the store's database.
-    pub fn open(config: &Config, watch: &mut Watch) -> Result<Opened> {
+    pub fn open(config: &Config, deadline: &mut Deadline) -> Result<Opened> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let Some(path) = &config.path else {
             let raw = rusqlite::Connection::open_in_memory_with_flags(flags)
                 .map_err(|error| failure(config, error, Outcome::NotApplied))?;
-            let mut connection = Self::around(raw, None, None);
-            connection.prepare(config, watch)?;
+            let mut connection = Self::wrap(raw, None, None);
+            connection.prepare(config, deadline)?;
             return Ok(Opened::Ready(connection));
         };
-        let (files, before_close) = match file_guard::join(config, path, watch)? {
+        let (files, before_close) = match file_guard::join(config, path, deadline)? {
             Joined::Guarded(files, before_close) => (files, before_close),
             Joined::Lost(id) => return Ok(Opened::Lost(id)),
         };
         let id = files.id();
         let flags = flags | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let raw = match rusqlite::Connection::open_with_flags(files.path(), flags) {
-            // Else SQLite may have opened another file. It has taken no lock of it yet.
+            // Otherwise SQLite may have opened another file. It has not locked that file yet.
             Ok(raw) if files.is_named() => raw,
             Err(error) if files.is_named() => {
                 drop(before_close);
@@ -117,52 +117,52 @@ impl Connection {
                 return Ok(Opened::Lost(id));
             }
         };
-        let mut connection = Self::around(raw, Some(files), Some(before_close));
-        connection.prepare(config, watch)?;
+        let mut connection = Self::wrap(raw, Some(files), Some(before_close));
+        connection.prepare(config, deadline)?;
         if connection
             .files
             .as_ref()
-            .is_some_and(|files| !files.settle())
+            .is_some_and(|files| !files.open_sidecars())
         {
             return Ok(Opened::Lost(id));
         }
         Ok(Opened::Ready(connection))
     }
 
-    fn around(
+    fn wrap(
         raw: rusqlite::Connection,
         files: Option<FileGuard>,
         before_close: Option<BeforeClose>,
     ) -> Self {
-        Self(Some(Open {
+        Self(Some(OpenConnection {
             _before_close: before_close,
             raw,
             files,
-            post: Post::new(),
-            looks_first: false,
+            deadline: DeadlineSlot::new(),
+            checks_schema_first: false,
         }))
     }
 
-    fn prepare(&mut self, config: &Config, watch: &mut Watch) -> Result<()> {
+    fn prepare(&mut self, config: &Config, deadline: &mut Deadline) -> Result<()> {
         let handler = {
-            let post = self.post.clone();
-            move || post.look().is_some()
+            let slot = self.deadline.clone();
+            move || slot.check().is_some()
         };
         let raw = &mut self.raw;
         raw.set_prepared_statement_cache_capacity(STATEMENTS);
-        // Waiting for locks is done here, where interrupts are looked for.
+        // Without a busy timeout, because the store waits for locks itself and checks for interrupts meanwhile.
         let prepared = raw
-            .progress_handler(STEPS, Some(handler))
+            .progress_handler(INSTRUCTIONS, Some(handler))
             .and_then(|()| raw.busy_timeout(Duration::ZERO))
-            // Else a statement is prepared again whenever it is bound to other values, which would look as if the
+            // Otherwise SQLite prepares a statement again when it is bound to other values, which would look as if the
             // tables had changed.
             .and_then(|()| raw.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))
-            // A file from elsewhere may hold views and triggers that call functions with side effects.
+            // A file of unknown origin may contain views and triggers that call functions with side effects.
             .and_then(|_| raw.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false))
             .map(drop);
         prepared.map_err(|error| failure(config, error, Outcome::NotApplied))?;
         if config.path.is_some() {
-            let mode: String = patiently(config, watch, || {
+            let mode: String = retry_while_busy(config, deadline, || {
                 raw.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))
             })?;
             if !mode.eq_ignore_ascii_case("wal") {
@@ -177,49 +177,50 @@ impl Connection {
             let sync = if config.full_sync { "FULL" } else { "NORMAL" };
             raw.execute_batch(&format!("PRAGMA synchronous={sync}"))
                 .map_err(|error| failure(config, error, Outcome::NotApplied))?;
-            // The log and its index are there once something was read.
-            patiently(config, watch, || self.schema_version())?;
+            // The first read creates the log and its index.
+            retry_while_busy(config, deadline, || self.schema_version())?;
         }
         Ok(())
     }
 
-    /// Whether what it finds in its files, or does not, is the database's.
+    /// Whether its files still have their names.
     pub fn is_in_place(&self) -> bool {
         self.files.as_ref().is_none_or(FileGuard::is_in_place)
     }
 
-    /// The same, looked at now and then: for a reader, who may see what was there a moment ago.
-    pub fn seems_in_place(&self) -> bool {
-        self.files.as_ref().is_none_or(FileGuard::seems_in_place)
+    /// Whether they had them a moment ago, which is enough for a read.
+    pub fn was_in_place(&self) -> bool {
+        self.files.as_ref().is_none_or(FileGuard::was_in_place)
     }
 
-    /// The same for what a writer has just committed.
+    /// Whether its files keep what was just committed.
     pub fn keeps_commits(&self) -> bool {
         self.files.as_ref().is_none_or(FileGuard::keeps_commits)
     }
 
-    /// Which files it has open.
+    /// The id of the files that it has open.
     pub fn file_id(&self) -> FileId {
         self.files.as_ref().map_or(FileId::MEMORY, FileGuard::id)
     }
 
-    /// Whether a commit into a log that is lost counts all the same: because all that the log holds is in the database,
-    /// and the database in its place. What can be copied, is.
-    pub fn saves_commits(&self) -> bool {
+    /// Whether a commit into a lost log is durable all the same, because the database is in its place and holds all of the
+    /// log. Copies the log into the database if that is safe.
+    pub fn rescues_commits(&self) -> bool {
         self.files.as_ref().is_none_or(|files| {
             let loss = files.file().loss();
-            files.has_database() && loss.is_some_and(|loss| self.has_saved_all(files, loss))
+            files.has_database() && loss.is_some_and(|loss| self.has_copied_log(files, loss))
         })
     }
 
-    /// Whether others may find a commit that was not saved: in the log, if it is in its place and only the index is lost.
-    pub fn may_be_found(&self) -> bool {
+    /// Whether other processes may still find a commit that was not copied: if only the index is lost, and the log is in its
+    /// place.
+    pub fn commit_may_be_found(&self) -> bool {
         let files = self.files.as_ref();
         files.is_some_and(|files| files.has_database() && files.file().has_log())
     }
 
-    /// Whether all that the log holds is in the database. What can be copied, is.
-    fn has_saved_all(&self, files: &FileGuard, loss: Loss) -> bool {
+    /// Whether the database holds all of the log. Copies the log into the database if that is safe.
+    fn has_copied_log(&self, files: &FileGuard, loss: Loss) -> bool {
         let mode = if loss.recoverable { "PASSIVE" } else { "NOOP" };
         let counts = self
             .raw
@@ -227,16 +228,16 @@ impl Connection {
                 Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
             });
         if loss.recoverable {
-            files.file().note_written();
+            files.file().record_write();
         }
-        counts.is_ok_and(|(written, saved)| written == saved)
+        counts.is_ok_and(|(logged, copied)| logged == copied)
     }
 
-    /// Saves what can be saved from files that are not in their place, before it is closed.
-    fn leave_lost_files(&self, files: &FileGuard) {
+    /// Copies the log of files that are not in their place, if that is safe, before the connection is closed.
+    fn prepare_close_of_lost_files(&self, files: &FileGuard) {
         let loss = files.file().loss();
         if !loss.is_some_and(|loss| loss.removable) {
-            // Else SQLite would remove the log of others.
+            // Otherwise SQLite would remove the log of another database.
             let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
             let set = self.raw.set_db_config(option, true);
             debug_assert!(set.is_ok(), "the option is one of this SQLite");
@@ -244,11 +245,11 @@ impl Connection {
         if let Some(loss) = loss {
             files
                 .file()
-                .note_close(true, self.has_saved_all(files, loss));
+                .record_close(true, self.has_copied_log(files, loss));
         }
     }
 
-    /// The number that changes with every change to the tables.
+    /// A number that changes with every change to the tables.
     pub fn schema_version(&self) -> rusqlite::Result<i64> {
         self.raw
             .prepare_cached("PRAGMA schema_version")?
@@ -258,35 +259,35 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if fork_gate::is_torn() {
+        if fork_gate::was_forked_inside() {
             mem::forget(self.0.take());
             return;
         }
         match &self.files {
-            Some(files) if !files.file().is_in_place() => self.leave_lost_files(files),
-            Some(files) => files.file().note_close(false, true),
+            Some(files) if !files.file().is_in_place() => self.prepare_close_of_lost_files(files),
+            Some(files) => files.file().record_close(false, true),
             None => {}
         }
     }
 }
 
-/// Tries again while another connection holds the lock. It gives up when a fork waits for this thread, which then tries
-/// again itself.
-pub fn patiently<T>(
+/// Tries again while another connection holds the lock. Gives up when a fork waits for this thread; then the caller closes
+/// the connection, leaves the fork gate, and tries again.
+pub fn retry_while_busy<T>(
     config: &Config,
-    watch: &mut Watch,
+    deadline: &mut Deadline,
     mut attempt: impl FnMut() -> rusqlite::Result<T>,
 ) -> Result<T> {
     let mut wait = Duration::from_micros(100);
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
-            Err(error) if is_busy(&error) => match watch.look() {
-                None if fork_gate::is_wanted() => {
+            Err(error) if is_busy(&error) => match deadline.check() {
+                None if fork_gate::is_pass_wanted() => {
                     return Err(failure(config, error, Outcome::NotApplied));
                 }
                 None => {
-                    sleep(wait.min(watch.pause()));
+                    sleep(wait.min(deadline.wait_time()));
                     wait = (wait * 2).min(LONGEST_PAUSE);
                 }
                 Some(stop @ (Stop::Interrupted | Stop::Forked)) => {
@@ -296,7 +297,7 @@ pub fn patiently<T>(
                         Outcome::NotApplied,
                     ));
                 }
-                Some(Stop::Late) => {
+                Some(Stop::TimedOut) => {
                     return Err(Error::new(
                         ErrorKind::Timeout(Outcome::NotApplied),
                         format!(
@@ -326,14 +327,14 @@ pub fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Whether the statement was stopped by the watch.
+/// Whether the deadline stopped the statement.
 pub fn is_stopped(error: &rusqlite::Error) -> bool {
     code(error) == Some(ErrorCode::OperationInterrupted)
 }
 
-/// Whether a statement names a table or column that is not there.
+/// Whether a statement names a table or column that does not exist.
 pub fn is_unknown_name(error: &rusqlite::Error) -> bool {
-    // Both the plain SQLITE_ERROR of preparing; nothing else here gives it.
+    // Both are the plain SQLITE_ERROR of preparing a statement, which nothing else here returns.
     matches!(
         error,
         rusqlite::Error::SqlInputError { .. }
@@ -347,7 +348,7 @@ pub fn is_unknown_name(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// The typed error for what `SQLite` says.
+/// The typed error for an error of `SQLite`.
 pub fn failure(config: &Config, error: rusqlite::Error, outcome: Outcome) -> Error {
     let address = &config.address;
     let unavailable = ErrorKind::Unavailable(outcome);

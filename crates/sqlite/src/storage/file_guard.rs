@@ -1,15 +1,15 @@
-//! Keeps the locks of database files while connections are open, and notices when their files are lost.
+//! Holds locks of database files while connections are open, and detects lost files.
 //!
-//! POSIX locks belong to a process and a file, not to a connection. That has two consequences.
+//! POSIX locks belong to a process and a file, not to a connection. This has two consequences.
 //!
-//! A second copy of `SQLite` in the same process, such as Python's `sqlite3`, never meets the locks of this one: when it
-//! closes, it takes itself for the last one and removes the log, and what is committed afterwards goes into a file
-//! without a name. Locks of an open file description do count inside a process. Two of them, held next to `SQLite`'s
-//! own, tell every copy that somebody else is there.
+//! A second copy of `SQLite` in the same process, such as Python's `sqlite3`, does not see the locks of this one. When its
+//! connection closes, it takes that for the last one and removes the log; later commits go into a file without a name.
+//! Locks of an open file description do count inside a process. Two of them, next to the locks of `SQLite`, show every copy
+//! that another connection exists.
 //!
-//! And closing any handle of a file drops all locks of the process on it, those of `SQLite` in the middle of a write
-//! included. So the handles of a file are closed after its last connection, whichever store and whichever path it was
-//! opened by. Files are therefore known by device and inode.
+//! And closing any handle of a file releases all POSIX locks of the process on it, also those of a `SQLite` connection in
+//! the middle of a write. So the handles of a file are closed after its last connection, whichever store opened it under
+//! whichever path. Files are therefore identified by device and inode.
 
 use std::cell::Cell;
 use std::fs;
@@ -21,55 +21,55 @@ use std::time::{Duration, Instant};
 use mintkey_store::{Error, Outcome, Result};
 
 use crate::config::Config;
-use crate::storage::guarded_file::{self, Fate, GuardedFile, Handle, Identity};
+use crate::storage::guarded_file::{self, GuardedFile, Handle, Identity, LossOutcome};
 use crate::storage::location;
 use crate::storage::notices;
-use crate::threads::deadline::Watch;
-use crate::threads::fork_gate::locked;
+use crate::threads::deadline::Deadline;
+use crate::threads::fork_gate::lock;
 use crate::threads::sleep::sleep;
 
-/// How often the names are followed, which is not cheap.
-const LOOKS: Duration = Duration::from_millis(10);
-/// Between two looks whether a last connection has been closed.
-const PAUSE: Duration = Duration::from_millis(1);
+/// The shortest time between two checks of the names, which cost several system calls.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
+/// The time between two checks whether a last connection has been closed.
+const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Locked only inside the gate, so that it is free whenever a fork happens.
+/// Locked only inside the fork gate, so that it is free whenever a fork happens.
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
-    entries: Vec::new(),
+    open: Vec::new(),
     spare: Vec::new(),
     last: 0,
 });
 
-/// A connection has been closed.
+/// Notified when a connection has been closed.
 static CLOSED: Condvar = Condvar::new();
 
 /// The database files that connections of this process have open.
 struct Registry {
-    entries: Vec<Entry>,
-    /// Handles that cannot be closed yet, because connections may hold locks of the same file.
+    open: Vec<OpenFile>,
+    /// Handles that cannot be closed yet, because connections may hold locks of the same files.
     spare: Vec<Handle>,
     last: u64,
 }
 
-struct Entry {
+struct OpenFile {
     id: FileId,
     file: Arc<GuardedFile>,
-    /// The connections that nobody has begun to close. When there is none left, newcomers wait until the entry is gone.
+    /// The connections that are not being closed. At zero, new connections wait until the file has left the registry.
     open: usize,
-    /// Those, and the ones that are being closed.
+    /// All connections, including those that are being closed.
     connections: usize,
 }
 
-/// Names one entry; no two of a process have the same.
+/// Identifies one file in the registry; ids are never used again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FileId(pub u64);
 
 impl FileId {
-    /// Where there is no file.
+    /// The id of databases in memory.
     pub const MEMORY: Self = Self(0);
 }
 
-/// What a store finds that wants a connection.
+/// What a store gets that opens a connection.
 pub enum Joined {
     /// The file, and what to drop before `SQLite`'s connection.
     Guarded(FileGuard, BeforeClose),
@@ -78,63 +78,61 @@ pub enum Joined {
     Lost(FileId),
 }
 
-/// A connection's share of an entry, to be dropped after `SQLite`'s connection.
+/// A connection's share of an open file, to be dropped after `SQLite`'s connection.
 pub struct FileGuard {
-    // The order matters: it is the order in which they are dropped.
+    // The fields are dropped in this order.
     file: Arc<GuardedFile>,
     /// The store's own path, if links lead from it to the file.
     linked: Option<PathBuf>,
-    /// When this connection last followed the names.
-    looked: Cell<Option<Instant>>,
-    /// Whether it found that they lead elsewhere.
+    /// When this connection last found all names in place.
+    checked: Cell<Option<Instant>>,
+    /// Whether the last check found that a name leads elsewhere.
     lost: Cell<bool>,
     after_close: AfterClose,
 }
 
-/// Announces that a connection is about to be closed. To be dropped before `SQLite`'s connection.
+/// Records that a connection is being closed. To be dropped before `SQLite`'s connection.
 pub struct BeforeClose(FileId);
 
-/// Announces that a connection has been closed.
+/// Records that a connection has been closed.
 struct AfterClose(FileId);
 
-/// What the registry says about a file that was found, or not, under a canonical path.
-enum Known {
+/// What the registry knows about a canonical path, and about the file that was found there, if any.
+enum Lookup {
     Join(FileId),
     Lost(FileId),
     /// The last connection is being closed.
     Closing,
-    /// The same file under another path.
+    /// The same file is open under another path.
     Elsewhere(PathBuf),
     New,
 }
 
 impl Registry {
-    fn entry(&mut self, id: FileId) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|entry| entry.id == id)
+    fn get(&mut self, id: FileId) -> Option<&mut OpenFile> {
+        self.open.iter_mut().find(|open| open.id == id)
     }
 
-    fn look_up(&self, path: &Path, found: Option<Identity>) -> Known {
-        let named = self.entries.iter().find(|entry| entry.file.path == path);
+    fn look_up(&self, path: &Path, found: Option<Identity>) -> Lookup {
+        let named = self.open.iter().find(|open| open.file.path == path);
         let same = self
-            .entries
+            .open
             .iter()
-            .find(|entry| Some(entry.file.identity()) == found);
+            .find(|open| Some(open.file.identity()) == found);
         match (named, same) {
-            (Some(entry), _) | (_, Some(entry)) if entry.open == 0 => Known::Closing,
-            (Some(entry), _) if entry.file.is_in_place() => Known::Join(entry.id),
-            (None, Some(entry)) if entry.file.is_named() => {
-                Known::Elsewhere(entry.file.path.clone())
-            }
-            // It was replaced or moved.
-            (Some(entry), _) | (None, Some(entry)) => Known::Lost(entry.id),
-            (None, None) => Known::New,
+            (Some(open), _) | (_, Some(open)) if open.open == 0 => Lookup::Closing,
+            (Some(open), _) if open.file.is_in_place() => Lookup::Join(open.id),
+            (None, Some(open)) if open.file.is_named() => Lookup::Elsewhere(open.file.path.clone()),
+            // The file was replaced or renamed.
+            (Some(open), _) | (None, Some(open)) => Lookup::Lost(open.id),
+            (None, None) => Lookup::New,
         }
     }
 
     fn add(&mut self, file: GuardedFile) -> FileId {
         self.last += 1;
         let id = FileId(self.last);
-        self.entries.push(Entry {
+        self.open.push(OpenFile {
             id,
             file: Arc::new(file),
             open: 0,
@@ -143,16 +141,16 @@ impl Registry {
         id
     }
 
-    /// Announces a connection.
+    /// Records a new connection.
     fn connect(&mut self, id: FileId, path: &Path) -> Option<Joined> {
-        let entry = self.entry(id)?;
-        entry.open += 1;
-        entry.connections += 1;
-        let file = Arc::clone(&entry.file);
+        let open = self.get(id)?;
+        open.open += 1;
+        open.connections += 1;
+        let file = Arc::clone(&open.file);
         let guard = FileGuard {
             linked: (path != file.path).then(|| path.to_owned()),
             file,
-            looked: Cell::new(None),
+            checked: Cell::new(None),
             lost: Cell::new(false),
             after_close: AfterClose(id),
         };
@@ -161,44 +159,43 @@ impl Registry {
 
     /// Closes the handles of files that no connection has open.
     fn close_spare(&mut self) {
-        let entries = &self.entries;
-        self.spare.retain(|handle| {
-            entries
-                .iter()
-                .any(|entry| entry.file.may_use(handle.identity))
-        });
+        let files = &self.open;
+        self.spare
+            .retain(|handle| files.iter().any(|open| open.file.may_use(handle.identity)));
     }
 }
 
-/// Announces a connection to the store's file, which is created if it is not there.
-pub fn join(config: &Config, path: &Path, watch: &mut Watch) -> Result<Joined> {
+/// Records a new connection to the store's file, which is created if it does not exist.
+pub fn join(config: &Config, path: &Path, deadline: &mut Deadline) -> Result<Joined> {
     loop {
         if let Some(joined) = try_to_join(config, path)? {
             return Ok(joined);
         }
-        if let Some(stop) = watch.look() {
+        if let Some(stop) = deadline.check() {
             return Err(stop.error("opening the database", config.timeout, Outcome::NotApplied));
         }
-        sleep(PAUSE);
+        sleep(RETRY_INTERVAL);
     }
 }
 
-/// `None`: the last connection is being closed, or the name was moved in this moment.
+/// `None`: the last connection is being closed, or the file was renamed or created at this moment.
 fn try_to_join(config: &Config, path: &Path) -> Result<Option<Joined>> {
     let canonical = location::canonical(config, path)?;
-    let mut registry = locked(&REGISTRY);
+    let mut registry = lock(&REGISTRY);
     let found = match fs::symlink_metadata(&canonical) {
         Ok(found) if found.is_symlink() => return Ok(None),
-        Ok(found) => Some(Identity::of(location::regular(config, &canonical, &found)?)),
+        Ok(found) => Some(Identity::of(location::check_regular(
+            config, &canonical, &found,
+        )?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(location::failure(config, error)),
     };
     match registry.look_up(&canonical, found) {
-        Known::Join(id) => return Ok(registry.connect(id, path)),
-        Known::Lost(id) => return Ok(Some(Joined::Lost(id))),
-        Known::Closing => return Ok(None),
-        Known::Elsewhere(other) => return Err(two_names(config, &canonical, &other)),
-        Known::New => {}
+        Lookup::Join(id) => return Ok(registry.connect(id, path)),
+        Lookup::Lost(id) => return Ok(Some(Joined::Lost(id))),
+        Lookup::Closing => return Ok(None),
+        Lookup::Elsewhere(other) => return Err(two_names(config, &canonical, &other)),
+        Lookup::New => {}
     }
     let opened = match found {
         Some(_) => guarded_file::open(&canonical),
@@ -229,31 +226,31 @@ fn two_names(config: &Config, path: &Path, other: &Path) -> Error {
     ))
 }
 
-/// Whether another database lies where the connections of this entry have one open.
+/// Whether the name of this open file leads to another database now.
 pub fn is_mixed_up(id: FileId) -> bool {
-    locked(&REGISTRY)
-        .entry(id)
-        .is_some_and(|entry| entry.file.is_mixed_up())
+    lock(&REGISTRY)
+        .get(id)
+        .is_some_and(|open| open.file.is_mixed_up())
 }
 
 impl Drop for BeforeClose {
     fn drop(&mut self) {
-        let mut registry = locked(&REGISTRY);
-        // One after the other: of two connections that close at once, SQLite takes neither for the last, and leaves the
-        // log behind.
+        let mut registry = lock(&REGISTRY);
+        // Connections close one after the other: if two closed at once, SQLite would take neither for the last, and would
+        // leave the log behind. This wait ends, because closing waits for no lock and no other thread.
         while registry
-            .entry(self.0)
-            .is_some_and(|entry| entry.open < entry.connections)
+            .get(self.0)
+            .is_some_and(|open| open.open < open.connections)
         {
             registry = CLOSED
                 .wait(registry)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if let Some(entry) = registry.entry(self.0) {
-            entry.open -= 1;
-            if entry.open == 0 {
-                // Else SQLite would not find that it closes its last connection.
-                entry.file.release();
+        if let Some(open) = registry.get(self.0) {
+            open.open -= 1;
+            if open.open == 0 {
+                // With these locks, SQLite would not see that its last connection closes.
+                open.file.release();
             }
         }
     }
@@ -261,18 +258,21 @@ impl Drop for BeforeClose {
 
 impl Drop for AfterClose {
     fn drop(&mut self) {
-        let mut registry = locked(&REGISTRY);
-        if let Some(entry) = registry.entry(self.0) {
-            entry.connections -= 1;
+        let mut registry = lock(&REGISTRY);
+        if let Some(open) = registry.get(self.0) {
+            open.connections -= 1;
         }
-        let closed = |entry: &mut Entry| entry.connections == 0;
-        while let Some(place) = registry.entries.iter_mut().position(closed) {
-            let Entry { file, .. } = registry.entries.swap_remove(place);
-            if let Some(fate) = file.fate() {
-                if matches!(fate, Fate::Removed | Fate::Renamed { saved: true }) {
+        let is_closed = |open: &mut OpenFile| open.connections == 0;
+        while let Some(index) = registry.open.iter_mut().position(is_closed) {
+            let OpenFile { file, .. } = registry.open.swap_remove(index);
+            if let Some(outcome) = file.loss_outcome() {
+                if matches!(
+                    outcome,
+                    LossOutcome::Removed | LossOutcome::Renamed { saved: true }
+                ) {
                     file.remove_log();
                 }
-                notices::report_loss(&file.path, fate);
+                notices::report_loss(&file.path, outcome);
             }
             let handles = Arc::into_inner(file).map(GuardedFile::into_handles);
             registry.spare.extend(handles.into_iter().flatten());
@@ -284,7 +284,7 @@ impl Drop for AfterClose {
 }
 
 impl FileGuard {
-    /// Which entry it belongs to.
+    /// The id of the file.
     pub const fn id(&self) -> FileId {
         self.after_close.0
     }
@@ -299,17 +299,17 @@ impl FileGuard {
         self.file.is_named()
     }
 
-    /// Opens and locks the files next to the database, once `SQLite` has made them. False: the files are not in their
+    /// Opens and locks the files next to the database, once `SQLite` has created them. False: the files are not in their
     /// place.
-    pub fn settle(&self) -> bool {
-        let mut registry = locked(&REGISTRY);
+    pub fn open_sidecars(&self) -> bool {
+        let mut registry = lock(&REGISTRY);
         let opened = self.file.open_sidecars(&mut registry.spare);
         registry.close_spare();
         drop(registry);
         opened && self.is_in_place()
     }
 
-    /// Whether the names, the store's own included, still lead to the files that are open.
+    /// Whether the names, including the store's own path, still lead to the files that are open.
     pub fn is_in_place(&self) -> bool {
         let in_place = self.is_linked() && self.file.is_in_place();
         self.lost.set(!in_place);
@@ -322,34 +322,35 @@ impl FileGuard {
         })
     }
 
-    /// Whether the names of the database, the store's own included, still lead to it.
+    /// Whether the names of the database, including the store's own path, still lead to it.
     pub fn has_database(&self) -> bool {
         self.is_linked() && self.file.has_database()
     }
 
-    /// Whether the latest look found that the names lead elsewhere.
+    /// Whether the last check found that a name leads elsewhere.
     pub fn is_lost(&self) -> bool {
         self.lost.get()
     }
 
-    /// The same, looked at now and then: for a reader, who may see what was there a moment ago.
-    pub fn seems_in_place(&self) -> bool {
+    /// Whether the files were in place within the last `CHECK_INTERVAL`. This is enough for a read, which may return rows of
+    /// a moment ago.
+    pub fn was_in_place(&self) -> bool {
         let now = Instant::now();
-        let looked = self.looked.get();
-        if looked.is_some_and(|looked| now.duration_since(looked) < LOOKS) {
+        let checked = self.checked.get();
+        if checked.is_some_and(|checked| now.duration_since(checked) < CHECK_INTERVAL) {
             return true;
         }
         let in_place = self.is_in_place();
         if in_place {
-            self.looked.set(Some(now));
+            self.checked.set(Some(now));
         }
         in_place
     }
 
-    /// What a writer looks at after each commit.
+    /// Whether the files keep what was just committed: the check after each commit.
     pub fn keeps_commits(&self) -> bool {
         if self.file.have_names() {
-            self.seems_in_place()
+            self.was_in_place()
         } else {
             self.is_in_place()
         }
@@ -360,7 +361,7 @@ impl FileGuard {
         &self.file
     }
 
-    /// Whether another database has taken the name.
+    /// Whether the name leads to another database now.
     pub fn is_mixed_up(&self) -> bool {
         self.file.is_mixed_up()
     }

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::storage::file_guard::FileId;
-use crate::threads::fork_gate::{self, Frozen, locked};
+use crate::threads::fork_gate::{self, Closed, lock};
 
 /// What a fork, or the loss of files, requires of a store. All methods are called while no thread is inside the fork gate.
 pub trait Member: Send + Sync {
@@ -28,7 +28,7 @@ static STORES: Mutex<Vec<Weak<dyn Member>>> = Mutex::new(Vec::new());
 /// Adds a store.
 pub fn register(store: Weak<dyn Member>) {
     let _pass = fork_gate::enter();
-    let mut stores = locked(&STORES);
+    let mut stores = lock(&STORES);
     stores.retain(|store| store.strong_count() > 0);
     stores.push(store);
 }
@@ -36,7 +36,7 @@ pub fn register(store: Weak<dyn Member>) {
 /// Closes all connections of the process to a database whose files are lost. Must be called without a pass. False: a
 /// connection is still in use.
 pub fn abandon(lost: FileId) -> bool {
-    fork_gate::alone(|| {
+    fork_gate::run_alone(|| {
         for store in stores() {
             store.abandon(lost);
         }
@@ -44,12 +44,12 @@ pub fn abandon(lost: FileId) -> bool {
 }
 
 fn stores() -> Vec<Arc<dyn Member>> {
-    locked(&STORES).iter().filter_map(Weak::upgrade).collect()
+    lock(&STORES).iter().filter_map(Weak::upgrade).collect()
 }
 
 /// Waits for requests in progress, and closes the connections to files. The first call of a fork does so for all stores.
 pub fn before() {
-    if fork_gate::freeze() == Frozen::Empty {
+    if fork_gate::close() == Closed::Empty {
         for store in stores() {
             store.release();
         }
@@ -58,12 +58,12 @@ pub fn before() {
 
 /// Opens the gate in the parent.
 pub fn in_parent() {
-    fork_gate::thaw_parent();
+    fork_gate::open_in_parent();
 }
 
 /// Opens the gate in the child, and resets its stores.
 pub fn in_child() {
-    if fork_gate::thaw_child() {
+    if fork_gate::open_in_child() {
         for store in stores() {
             store.reset_in_child();
         }

@@ -11,7 +11,7 @@ use nix::libc;
 
 use crate::storage::ofd_lock;
 
-/// A file, whatever its name is: its device and its number there. An open file keeps its number.
+/// Identifies a file by device and inode, whatever its name is. An open file keeps its inode.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Identity(u64, u64);
 
@@ -21,27 +21,27 @@ impl Identity {
     }
 }
 
-/// Opens an existing file for a handle next to `SQLite`'s own, as `SQLite` does: without following a link.
+/// Opens an existing file for a handle next to `SQLite`'s own. Like `SQLite`, it follows no link.
 pub fn open(path: &Path) -> io::Result<Handle> {
     let mut options = OpenOptions::new();
-    // A pipe in its place would be waited for.
+    // Without O_NONBLOCK, opening a pipe would wait for its other end.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     Handle::new(options.read(true).custom_flags(flags).open(path)?)
 }
 
-/// Creates a file that is not there, for its owner alone unless there is a mode.
+/// Creates a file that does not exist. Without a mode, only its owner may use it.
 pub fn create(path: &Path, mode: Option<u32>) -> io::Result<Handle> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create_new(true);
     let file = options.mode(mode.unwrap_or(0o600)).open(path)?;
     if let Some(mode) = mode {
-        // The umask has taken away what it does not allow by default.
+        // The umask has removed permissions from the mode.
         file.set_permissions(Permissions::from_mode(mode))?;
     }
     Handle::new(file)
 }
 
-/// A handle of a file next to `SQLite`'s own. Closing it drops all POSIX locks of the process on the file.
+/// A handle of a file next to `SQLite`'s own. Closing it releases all POSIX locks of the process on the file.
 pub struct Handle {
     file: File,
     pub identity: Identity,
@@ -53,54 +53,53 @@ impl Handle {
         Ok(Self { file, identity })
     }
 
-    /// Whether any name leads to the file. This costs a third of a microsecond, following a name three times as much
-    /// and more.
+    /// Whether any name leads to the file. This costs 0.3 µs; resolving a name costs at least three times as much.
     fn has_any_name(&self) -> bool {
         self.file.metadata().is_ok_and(|found| found.nlink() > 0)
     }
 
     /// Whether this name leads to the file.
     fn has_name(&self, path: &Path) -> bool {
-        self.look(path) == Name::InPlace
+        self.state_of(path) == NameState::InPlace
     }
 
-    fn look(&self, path: &Path) -> Name {
+    fn state_of(&self, path: &Path) -> NameState {
         match fs::symlink_metadata(path) {
-            Ok(found) if Identity::of(&found) == self.identity => Name::InPlace,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Name::Free,
-            _ => Name::Taken,
+            Ok(found) if Identity::of(&found) == self.identity => NameState::InPlace,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => NameState::Free,
+            _ => NameState::Taken,
         }
     }
 }
 
-/// What a name leads to.
+/// Where a name leads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Name {
-    /// The file that is open.
+enum NameState {
+    /// To the open file.
     InPlace,
+    /// Nowhere.
     Free,
-    /// Another file.
+    /// To another file.
     Taken,
 }
 
 /// What can still be done for a database whose files are not in their place.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Loss {
-    /// Nobody else has written to the database since, as far as can be seen: what only the log holds can be copied
-    /// into it.
+    /// As far as can be seen, no other process has written to the database since. So the log can be copied into it.
     pub recoverable: bool,
-    /// `SQLite` may remove the files that have the names of the log and its index: they are its own.
+    /// `SQLite` may remove the files with the names of the log and its index, because they are the open ones.
     pub removable: bool,
 }
 
-/// How a loss ended, once the last connection has been closed.
+/// What was lost, known once the last connection has been closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fate {
-    /// The database file was removed or replaced, and its rows with it.
+pub enum LossOutcome {
+    /// The database file was removed or replaced, with all its rows.
     Removed,
-    /// The log or its index is not in its place; whether all it held is in the database.
+    /// The log or its index is not in its place. `saved`: the database holds all that the log held.
     Log { saved: bool },
-    /// The database file has another name; whether it holds all that the log held.
+    /// The database file has another name. `saved`: it holds all that the log held.
     Renamed { saved: bool },
 }
 
@@ -110,19 +109,20 @@ struct Sidecars {
     index: Handle,
 }
 
-/// A database file, and handles of it, its log and the log's index next to `SQLite`'s own.
+/// A database file, with handles of it, of its log and of the log's index, next to `SQLite`'s own.
 pub struct GuardedFile {
-    /// Without symbolic links: `SQLite` names the log after it.
+    /// The path without symbolic links, after which `SQLite` names the log.
     pub path: PathBuf,
     database: Handle,
     log_path: PathBuf,
     index_path: PathBuf,
-    /// Known once the first connection has opened them.
+    /// Set once the first connection has opened them.
     sidecars: OnceLock<Sidecars>,
-    /// When the database was last written, as seen while all files had names.
+    /// The modification time of the database, as last seen while all files had names.
     written: AtomicI64,
-    /// Whether the latest connection that was closed found the files lost, and could not save all that the log holds.
+    /// Whether the connection that was closed last found the files lost.
     lost: AtomicBool,
+    /// Whether it could not copy all of the log into the database.
     unsaved: AtomicBool,
 }
 
@@ -150,7 +150,7 @@ impl GuardedFile {
         self.database.identity
     }
 
-    /// Whether connections may have this file open; of an index that is not known yet nobody can tell.
+    /// Whether connections may have this file open. As long as the index is unknown, it may be any file.
     pub fn may_use(&self, identity: Identity) -> bool {
         identity == self.database.identity
             || self
@@ -159,8 +159,8 @@ impl GuardedFile {
                 .is_none_or(|files| identity == files.index.identity)
     }
 
-    /// Opens and locks the files that the first connection has just made or found. False: they are gone already. Handles
-    /// that are of no use go to `spare`.
+    /// Opens and locks the files that the first connection has just created or found. False: they are gone already. Unused
+    /// handles go to `spare`.
     pub fn open_sidecars(&self, spare: &mut Vec<Handle>) -> bool {
         if self.sidecars.get().is_some() {
             return true;
@@ -170,7 +170,7 @@ impl GuardedFile {
         };
         ofd_lock::share(&self.database.file, ofd_lock::CONNECTED);
         ofd_lock::share(&index.file, ofd_lock::INDEX_OPEN);
-        // From here on no other copy of SQLite in this process removes the log.
+        // From here on, no other copy of SQLite in this process removes the log.
         let Ok(log) = open(&self.log_path) else {
             ofd_lock::release(&self.database.file, ofd_lock::CONNECTED);
             spare.push(index);
@@ -182,7 +182,7 @@ impl GuardedFile {
         true
     }
 
-    /// Releases the locks, so that `SQLite` sees when its last connection closes.
+    /// Releases the locks, so that `SQLite` sees that its last connection closes.
     pub fn release(&self) {
         ofd_lock::release(&self.database.file, ofd_lock::CONNECTED);
         if let Some(files) = self.sidecars.get() {
@@ -190,7 +190,7 @@ impl GuardedFile {
         }
     }
 
-    /// The handles, to be closed where that drops no lock of a connection.
+    /// The handles, to be closed when this releases no lock of a connection.
     pub fn into_handles(self) -> Vec<Handle> {
         let mut handles = vec![self.database];
         if let Some(files) = self.sidecars.into_inner() {
@@ -214,7 +214,7 @@ impl GuardedFile {
             })
     }
 
-    /// Whether the name still leads to the database, and there is no link on the way.
+    /// Whether the name still leads to the database, through no symbolic link.
     pub fn is_named(&self) -> bool {
         self.has_database() && fs::canonicalize(&self.path).is_ok_and(|found| found == self.path)
     }
@@ -230,7 +230,7 @@ impl GuardedFile {
         files.is_some_and(|files| files.log.has_name(&self.log_path))
     }
 
-    /// Whether all files still have names, which is quick to tell.
+    /// Whether all files still have names. This is quick to check.
     pub fn have_names(&self) -> bool {
         let sidecars = self
             .sidecars
@@ -243,74 +243,76 @@ impl GuardedFile {
             })
     }
 
-    /// Whether another database has taken the name, next to which the log of this one still lies. `SQLite` would take it
-    /// for the log of that one.
+    /// Whether the name leads to another database, while the log of this one still has its name. `SQLite` would use that log
+    /// for the other database.
     pub fn is_mixed_up(&self) -> bool {
-        self.has_log() && self.database.look(&self.path) == Name::Taken
+        self.has_log() && self.database.state_of(&self.path) == NameState::Taken
     }
 
-    /// What can be done for files that are not in their place. `None`: they were never all open.
+    /// What can be done for files that are not in their place. `None`: not all of them were ever open.
     pub fn loss(&self) -> Option<Loss> {
         let files = self.sidecars.get()?;
         let found = self.database.file.metadata().ok()?;
-        let log = files.log.look(&self.log_path);
-        let taken = log == Name::Taken || files.index.look(&self.index_path) == Name::Taken;
+        let log = files.log.state_of(&self.log_path);
+        let taken =
+            log == NameState::Taken || files.index.state_of(&self.index_path) == NameState::Taken;
         let unchanged = written(&found) == self.written.load(Ordering::Relaxed);
         Some(Loss {
             recoverable: !taken && found.nlink() > 0 && unchanged,
-            removable: !taken && log == Name::InPlace,
+            removable: !taken && log == NameState::InPlace,
         })
     }
 
-    /// Remembers that a connection of this process has just written to the database.
-    pub fn note_written(&self) {
+    /// Records that a connection of this process has just written to the database.
+    pub fn record_write(&self) {
         if let Ok(found) = self.database.file.metadata() {
             self.written.store(written(&found), Ordering::Relaxed);
         }
     }
 
-    /// Remembers what a connection found when it was closed: whether the files were lost, and all that the log held saved.
-    pub fn note_close(&self, lost: bool, saved: bool) {
+    /// Records what a connection found when it was closed: whether the files were lost, and whether the database holds all
+    /// that the log held.
+    pub fn record_close(&self, lost: bool, saved: bool) {
         self.lost.store(lost, Ordering::Relaxed);
         self.unsaved.store(!saved, Ordering::Relaxed);
     }
 
-    /// How a loss ended. To be called when the last connection has been closed.
-    pub fn fate(&self) -> Option<Fate> {
+    /// What was lost, if anything. To be called when the last connection has been closed.
+    pub fn loss_outcome(&self) -> Option<LossOutcome> {
         if !self.lost.load(Ordering::Relaxed) {
             return None;
         }
         let saved = !self.unsaved.load(Ordering::Relaxed);
         Some(if !self.database.has_any_name() {
-            Fate::Removed
+            LossOutcome::Removed
         } else if self.has_database() {
-            Fate::Log { saved }
+            LossOutcome::Log { saved }
         } else {
-            Fate::Renamed { saved }
+            LossOutcome::Renamed { saved }
         })
     }
 
-    /// Removes the log, if its name still leads to it and nobody has it open, of a database that was removed or moved:
-    /// `SQLite` would take it for the log of the next database of that name.
+    /// Removes the log of a database that was removed or renamed, if the log still has its name and no process has it open.
+    /// `SQLite` would use it for the next database of that name.
     pub fn remove_log(&self) {
         let Some(files) = self.sidecars.get() else {
             return;
         };
-        let index = files.index.look(&self.index_path);
+        let index = files.index.state_of(&self.index_path);
         if self.has_log()
-            && index != Name::Taken
+            && index != NameState::Taken
             && ofd_lock::is_free(&files.index.file, ofd_lock::INDEX_OPEN)
         {
-            // Whoever lets it lie is told of the loss all the same.
+            // If this fails, the loss is reported all the same.
             let _ = fs::remove_file(&self.log_path);
-            if index == Name::InPlace {
+            if index == NameState::InPlace {
                 let _ = fs::remove_file(&self.index_path);
             }
         }
     }
 }
 
-/// When a file was last written, in nanoseconds.
+/// The modification time of a file, in nanoseconds.
 fn written(found: &Metadata) -> i64 {
     let seconds = found.mtime().wrapping_mul(1_000_000_000);
     seconds.wrapping_add(found.mtime_nsec())

@@ -1,4 +1,4 @@
-//! Finds where a database file is, and says why it cannot be there.
+//! Resolves the path of a database file, with an error message for each reason why it cannot be used.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -8,10 +8,10 @@ use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
 use crate::config::Config;
 
-/// Links that lead to links, at most; as many as Linux follows.
+/// The most links that are followed one after the other, as on Linux.
 const LINKS: usize = 40;
 
-/// The path without symbolic links of a file that may not be there yet. `SQLite` names the log after this path.
+/// The path of a file without symbolic links. The file may not exist yet. `SQLite` names the log after this path.
 pub fn canonical(config: &Config, path: &Path) -> Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINKS {
@@ -24,7 +24,7 @@ pub fn canonical(config: &Config, path: &Path) -> Result<PathBuf> {
         let folder = fs::canonicalize(folder).map_err(|error| no_folder(config, &path, error))?;
         let file = folder.join(path.file_name().unwrap_or_default());
         match fs::read_link(&file) {
-            // A link to a file that is not there yet.
+            // A link to a file that does not exist yet.
             Ok(target) => path = folder.join(target),
             Err(_) => return Ok(file),
         }
@@ -36,8 +36,12 @@ pub fn canonical(config: &Config, path: &Path) -> Result<PathBuf> {
     )))
 }
 
-/// Refuses what is no regular file.
-pub fn regular<'a>(config: &Config, path: &Path, found: &'a Metadata) -> Result<&'a Metadata> {
+/// Refuses anything but a regular file.
+pub fn check_regular<'a>(
+    config: &Config,
+    path: &Path,
+    found: &'a Metadata,
+) -> Result<&'a Metadata> {
     if found.is_file() {
         return Ok(found);
     }
@@ -53,14 +57,12 @@ pub fn regular<'a>(config: &Config, path: &Path, found: &'a Metadata) -> Result<
     )))
 }
 
-/// Whether an error of opening a file that was there, or of creating one, means that its name has just been moved.
-pub fn was_moved(error: &io::Error, path: &Path, was_there: bool) -> bool {
+/// Whether an error means that the name has just changed: of opening a file that existed, or of creating a file.
+pub fn was_moved(error: &io::Error, path: &Path, existed: bool) -> bool {
     match error.kind() {
         io::ErrorKind::AlreadyExists => true,
         // Some file systems refuse to create a file with this error.
-        io::ErrorKind::NotFound => {
-            was_there || path.parent().is_some_and(|folder| !folder.is_dir())
-        }
+        io::ErrorKind::NotFound => existed || path.parent().is_some_and(|folder| !folder.is_dir()),
         _ => fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()),
     }
 }

@@ -1,4 +1,4 @@
-//! What the people who run a program have to know, until the binding asks for it.
+//! Reports for the log of the program, kept until the binding asks for them.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -6,35 +6,36 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mintkey_store::{Notice, Severity};
 
-use crate::storage::guarded_file::Fate;
-use crate::threads::fork_gate::{self, locked};
+use crate::storage::guarded_file::LossOutcome;
+use crate::threads::fork_gate::{self, lock};
 
-/// Of all stores of the process: the one that finds a loss may make no further request. Locked only inside the gate.
+/// The reports of all stores of the process, because the store that detects a loss may serve no further request. Locked only
+/// inside the fork gate.
 static NOTICES: Mutex<Vec<Notice>> = Mutex::new(Vec::new());
-/// Whether there may be one, which is quick to tell.
+/// Whether there may be a report. This is quick to check.
 static ANY: AtomicBool = AtomicBool::new(false);
 
-/// The oldest notice that was not asked for yet.
+/// Takes out the oldest report.
 pub fn take() -> Option<Notice> {
     if !ANY.load(Ordering::Relaxed) {
         return None;
     }
     let _pass = fork_gate::enter();
-    let mut notices = locked(&NOTICES);
+    let mut notices = lock(&NOTICES);
     let oldest = (!notices.is_empty()).then(|| notices.remove(0));
     ANY.store(!notices.is_empty(), Ordering::Relaxed);
     oldest
 }
 
-/// Reports that the files of a database were not in their place, and what became of the rows.
-pub fn report_loss(path: &Path, fate: Fate) {
+/// Reports that the files of a database were not in their place, and what was lost.
+pub fn report_loss(path: &Path, outcome: LossOutcome) {
     let path = path.display();
-    let (what, rows) = match fate {
-        Fate::Removed => (
+    let (what, rows) = match outcome {
+        LossOutcome::Removed => (
             format!("{path} was removed or replaced"),
             "its rows are lost",
         ),
-        Fate::Log { saved } => (
+        LossOutcome::Log { saved } => (
             format!("{path}-wal or {path}-shm was removed or replaced"),
             if saved {
                 "no row is lost, all that were saved are in the database file"
@@ -42,7 +43,7 @@ pub fn report_loss(path: &Path, fate: Fate) {
                 "rows that were saved since the last checkpoint may be lost"
             },
         ),
-        Fate::Renamed { saved } => (
+        LossOutcome::Renamed { saved } => (
             format!("{path} was renamed"),
             if saved {
                 "all rows that were saved are in the renamed file"
@@ -55,7 +56,7 @@ pub fn report_loss(path: &Path, fate: Fate) {
         "{what} while a store had the database open: {rows}. No program may remove, rename or replace the database file \
          and the files next to it that end in -wal and -shm while the database is open"
     );
-    locked(&NOTICES).push(Notice {
+    lock(&NOTICES).push(Notice {
         severity: Severity::Error,
         text,
     });

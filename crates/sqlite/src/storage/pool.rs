@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::storage::connection::Connection;
 use crate::storage::file_guard::{FileGuard, FileId};
-use crate::threads::fork_gate::{self, locked};
+use crate::threads::fork_gate::{self, lock};
 use crate::threads::worker;
 
 /// The most idle connections for reads.
@@ -48,7 +48,7 @@ impl Pool {
     /// Begins a read, with an idle connection if there is one. `None`: the store is closed. Only its own threads still
     /// read then, to complete what was submitted before.
     pub fn begin_read(&self) -> Option<Read<'_>> {
-        let mut idle = locked(&self.idle);
+        let mut idle = lock(&self.idle);
         if idle.closed && !worker::is_worker() {
             return None;
         }
@@ -62,15 +62,15 @@ impl Pool {
 
     /// Whether no read is in progress.
     pub fn is_unused(&self) -> bool {
-        locked(&self.idle).reads == 0
+        lock(&self.idle).reads == 0
     }
 
     pub fn take_writer(&self) -> Option<Connection> {
-        locked(&self.idle).writer.take()
+        lock(&self.idle).writer.take()
     }
 
     pub fn put_writer(&self, connection: Option<Connection>) {
-        locked(&self.idle).writer = connection;
+        lock(&self.idle).writer = connection;
     }
 
     /// Records the files of a new connection as the store's: a link may lead to other files than before. True: they are
@@ -94,7 +94,7 @@ impl Pool {
     }
 
     fn take_idle(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Connection> {
-        let mut idle = locked(&self.idle);
+        let mut idle = lock(&self.idle);
         let writer = idle.writer.take_if(|connection| wanted(connection));
         let readers = idle.readers.extract_if(.., |connection| wanted(connection));
         readers.chain(writer).collect()
@@ -112,7 +112,7 @@ impl Pool {
 
     /// Closes the idle connections for reads, and keeps no other. Those in use are closed after their request.
     pub fn close(&self) {
-        let mut idle = locked(&self.idle);
+        let mut idle = lock(&self.idle);
         idle.closed = true;
         let readers = mem::take(&mut idle.readers);
         drop(idle);
@@ -121,9 +121,9 @@ impl Pool {
 
     /// Resets the pool in the child of a fork, where only the forking thread exists.
     pub fn reset_in_child(&self) {
-        let mut idle = locked(&self.idle);
+        let mut idle = lock(&self.idle);
         idle.reads = 0;
-        if fork_gate::is_torn() {
+        if fork_gate::was_forked_inside() {
             // Closing a connection that another thread was using would release locks of the parent.
             mem::forget(mem::take(&mut idle.readers));
             mem::forget(idle.writer.take());
@@ -141,7 +141,7 @@ impl Drop for Pool {
 impl Drop for Read<'_> {
     fn drop(&mut self) {
         let connection = self.connection.take();
-        let mut idle = locked(&self.pool.idle);
+        let mut idle = lock(&self.pool.idle);
         // It is zero already in a child that was forked during this read.
         idle.reads = idle.reads.saturating_sub(1);
         // After a panic the state of the connection is unknown.

@@ -1,28 +1,28 @@
-//! Looks at the clock and at the keyboard while `SQLite` works or a thread waits.
+//! Checks for timeouts and interrupts while `SQLite` works or a thread waits.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mintkey_store::{Error, ErrorKind, Interrupt, Outcome};
 
-use crate::threads::fork_gate::{self, locked};
+use crate::threads::fork_gate::{self, lock};
 
-/// How often an interrupt is looked for.
+/// The time between two checks for an interrupt.
 pub const POLL: Duration = Duration::from_millis(100);
 
-/// Why work was given up.
+/// Why a request was stopped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stop {
     /// The interrupt was raised.
     Interrupted,
-    /// The time is over.
-    Late,
-    /// A signal handler forked, and this is the child.
+    /// The timeout has passed.
+    TimedOut,
+    /// This is the child of a fork in a signal handler.
     Forked,
 }
 
 impl Stop {
-    /// The error it gives.
+    /// The error of the stopped request.
     pub fn error(self, doing: &str, timeout: Duration, outcome: Outcome) -> Error {
         let fate = outcome.words();
         match self {
@@ -30,19 +30,19 @@ impl Stop {
                 ErrorKind::Interrupted(outcome),
                 format!("interrupted while {doing}: {fate}"),
             ),
-            Self::Late => Error::new(
+            Self::TimedOut => Error::new(
                 ErrorKind::Timeout(outcome),
                 format!(
                     "{doing} took longer than {} s: {fate}; try again, or raise ?timeout=",
                     timeout.as_secs_f64()
                 ),
             ),
-            // The parent goes on with it.
+            // The parent continues the request.
             Self::Forked => Error::new(
                 ErrorKind::Unavailable(Outcome::Unknown),
                 format!(
-                    "the process forked while {doing}, and the answer belongs to the other one: {}; do not fork in \
-                     signal handlers",
+                    "the process forked while {doing}, and the parent gets the answer: {}; do not fork in signal \
+                     handlers",
                     Outcome::Unknown.words()
                 ),
             ),
@@ -50,21 +50,21 @@ impl Stop {
     }
 }
 
-/// Watches over one request.
+/// When to stop one request: after a timeout, or by an interrupt.
 #[derive(Clone)]
-pub struct Watch {
+pub struct Deadline {
     interrupt: Option<&'static dyn Interrupt>,
     timeout: Option<Duration>,
     started: Option<Instant>,
     polled: Option<Instant>,
     stop: Option<Stop>,
     forks: u64,
-    /// Whether it watches over a transaction that writes to files.
+    /// Whether the request is a transaction that writes to files.
     writes_files: bool,
 }
 
-impl Watch {
-    /// Watches for the interrupt, and for the end of the time if there is one.
+impl Deadline {
+    /// The deadline of a new request, which may have no interrupt or no timeout.
     pub fn new(interrupt: Option<&'static dyn Interrupt>, timeout: Option<Duration>) -> Self {
         Self {
             interrupt,
@@ -72,21 +72,22 @@ impl Watch {
             started: None,
             polled: None,
             stop: None,
-            forks: fork_gate::forks(),
+            forks: fork_gate::fork_count(),
             writes_files: false,
         }
     }
 
-    /// The same for a transaction that writes to the store's files, if it has any.
-    pub fn of_transaction(&self, has_files: bool) -> Self {
+    /// The same deadline for a transaction, which writes to the store's files if there are any.
+    pub fn for_transaction(&self, has_files: bool) -> Self {
         Self {
             writes_files: has_files,
             ..self.clone()
         }
     }
 
-    /// Looks, if it is time to. The clock starts at the first look, which costs a short request nothing.
-    pub fn look(&mut self) -> Option<Stop> {
+    /// Checks the timeout and, every 100 ms, the interrupt. The time counts from the first check, so that a short request
+    /// reads no clock.
+    pub fn check(&mut self) -> Option<Stop> {
         if self.stop.is_some() {
             return self.stop;
         }
@@ -99,7 +100,7 @@ impl Watch {
             .timeout
             .is_some_and(|timeout| now.duration_since(started) >= timeout)
         {
-            self.stop = Some(Stop::Late);
+            self.stop = Some(Stop::TimedOut);
         } else if let Some(interrupt) = self.interrupt
             && now.duration_since(*self.polled.get_or_insert(now)) >= POLL
         {
@@ -112,11 +113,11 @@ impl Watch {
         self.stop
     }
 
-    /// Stops a child at what its parent goes on with. A transaction on files cannot be stopped there: `SQLite` would roll
-    /// it back, and remove from the log's index, which both processes share, what the parent has written. To go on with
-    /// it without the parent's locks would be worse. So the child ends.
+    /// Stops the request in a child, because the parent continues it. A transaction on files cannot be stopped: `SQLite`
+    /// would roll it back, and would remove the parent's writes from the log's index, which both processes share. To
+    /// continue it without the parent's locks would be worse. So the child is aborted.
     fn is_forked(&mut self) -> bool {
-        let forked = self.forks != fork_gate::forks();
+        let forked = self.forks != fork_gate::fork_count();
         if forked && self.writes_files {
             eprintln!(
                 "mintkey: a signal handler forked in the middle of a write to SQLite and returned in the child, which \
@@ -130,8 +131,8 @@ impl Watch {
         forked
     }
 
-    /// How long a wait may last until the next look.
-    pub fn pause(&self) -> Duration {
+    /// How long to wait until the next check.
+    pub fn wait_time(&self) -> Duration {
         let left = match (self.timeout, self.started) {
             (Some(timeout), Some(started)) => timeout.saturating_sub(started.elapsed()),
             _ => POLL,
@@ -139,43 +140,43 @@ impl Watch {
         left.clamp(Duration::from_millis(1), POLL)
     }
 
-    /// Why it stopped, if it did.
+    /// Why the request was stopped, if it was.
     pub const fn stopped(&self) -> Option<Stop> {
         self.stop
     }
 }
 
-/// The place where a connection's handler finds the watch of the request that runs on it.
+/// The deadline of the request that runs on a connection, where the connection's progress handler finds it.
 #[derive(Clone)]
-pub struct Post(Arc<Mutex<Option<Watch>>>);
+pub struct DeadlineSlot(Arc<Mutex<Option<Deadline>>>);
 
-impl Post {
-    /// A place without a watch.
+impl DeadlineSlot {
+    /// A slot without a deadline.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(None)))
     }
 
-    /// Puts a watch there, or none.
-    pub fn set(&self, watch: Option<Watch>) {
-        *locked(&self.0) = watch;
+    /// Sets or removes the deadline.
+    pub fn set(&self, deadline: Option<Deadline>) {
+        *lock(&self.0) = deadline;
     }
 
-    /// Gives the request all the time it needs, but lets it be interrupted still.
-    pub fn give_time(&self) {
-        if let Some(watch) = &mut *locked(&self.0) {
-            watch.timeout = None;
+    /// Removes the timeout of the request, which can still be interrupted.
+    pub fn remove_timeout(&self) {
+        if let Some(deadline) = &mut *lock(&self.0) {
+            deadline.timeout = None;
         }
     }
 
-    /// Looks, if there is a watch.
-    pub fn look(&self) -> Option<Stop> {
-        let mut slot = locked(&self.0);
-        // A signal handler may come back to this store, on another connection with another post.
-        slot.as_mut()?.look()
+    /// Checks the deadline, if there is one.
+    pub fn check(&self) -> Option<Stop> {
+        let mut slot = lock(&self.0);
+        // A signal handler may call the store again, which uses another connection with another slot.
+        slot.as_mut()?.check()
     }
 
-    /// Why the watch stopped the work, if it did.
+    /// Why the request was stopped, if it was.
     pub fn stopped(&self) -> Option<Stop> {
-        locked(&self.0).as_ref()?.stopped()
+        lock(&self.0).as_ref()?.stopped()
     }
 }

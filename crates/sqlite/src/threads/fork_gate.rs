@@ -1,10 +1,10 @@
-//! Lets a fork happen only while nobody is inside SQLite.
+//! Lets a fork happen only while no thread uses `SQLite`.
 //!
-//! A child inherits the memory of its parent but none of its other threads, and none of its file
-//! locks. A mutex that another thread holds stays locked for ever there, SQLite's own among them; a
-//! connection that is open believes in locks it has not. So every thread takes a pass before it
-//! touches a mutex or a connection, and a fork first waits until all passes are back. Whoever waits
-//! does so without a pass. SQLite's mutexes are the process's, and so is the gate.
+//! A child inherits the memory of its parent, but none of its other threads and none of its file locks. There, a mutex that
+//! another thread held stays locked for ever, including those of `SQLite`; an open connection relies on locks that it does
+//! not hold. So each thread takes a pass before it uses a mutex or a connection, and a fork first waits until all passes are
+//! returned. A thread that waits for others returns its pass first. There is one gate for the process, because the mutexes
+//! of `SQLite` belong to the process.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -13,60 +13,64 @@ use std::time::{Duration, Instant};
 
 use crate::threads::sleep::sleep;
 
-const PAUSE: Duration = Duration::from_micros(200);
-/// A thread may ask about an interrupt while it holds a pass, and the answer may wait for a lock that
-/// the forking thread holds. Then waiting longer changes nothing.
-const POLL_PATIENCE: Duration = Duration::from_secs(1);
+/// The time between two checks of the gate.
+const INTERVAL: Duration = Duration::from_micros(200);
+/// How long to wait for threads that only poll for an interrupt. The poll may wait for a lock that the forking thread holds
+/// (the GIL); then it never ends.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Locks a mutex, also after a panic elsewhere: what is kept here is whole between any two steps.
-pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks a mutex, even if a thread that held it panicked: no thread leaves the data of this crate in an invalid state.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 thread_local! {
-    /// How many passes this thread has; its address is the thread's name.
+    /// How many passes this thread holds. The address of this variable identifies the thread.
     static PASSES: Cell<usize> = const { Cell::new(0) };
-    /// How many of `POLLING` are this thread's: a signal handler that runs during one may fork.
+    /// How many of `POLLING` belong to this thread: a signal handler that runs during a poll may fork.
     static POLLS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// A number no other thread has, and that a forked thread keeps; never 0.
+/// A number that identifies this thread, also in the child of a fork; never 0.
 fn myself() -> usize {
     PASSES.with(|passes| std::ptr::from_ref(passes).addr())
 }
 
+/// The passes of all threads.
 static ACTIVE: AtomicUsize = AtomicUsize::new(0);
+/// The polls of threads that hold a pass.
 static POLLING: AtomicUsize = AtomicUsize::new(0);
-/// The thread that is about to fork, or 0.
-static FORKING: AtomicUsize = AtomicUsize::new(0);
-/// Whether somebody is inside at the moment of the fork.
+/// The thread that has closed the gate, or 0.
+static CLOSED_BY: AtomicUsize = AtomicUsize::new(0);
+/// Whether a thread is inside at the moment of the fork.
 static OCCUPIED: AtomicBool = AtomicBool::new(false);
-static TORN: AtomicBool = AtomicBool::new(false);
-/// Counts the forks that led to this process.
+/// Whether this process was forked while a thread was inside.
+static FORKED_INSIDE: AtomicBool = AtomicBool::new(false);
+/// The number of forks between the first process and this one.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
-/// A number that changes in each child.
-pub fn forks() -> u64 {
+/// A number that is different in each child.
+pub fn fork_count() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// The right to be inside; dropping it gives it back.
+/// The right to be inside the gate. Dropping it returns it.
 #[derive(Debug)]
 pub struct Pass(());
 
-/// Waits while another thread forks, then lets this one in.
+/// Waits while another thread has closed the gate, then takes a pass.
 pub fn enter() -> Pass {
     loop {
         ACTIVE.fetch_add(1, Ordering::SeqCst);
-        let forking = FORKING.load(Ordering::SeqCst);
-        // A thread that is inside already (a signal handler of its own came back here) must not wait
-        // for a fork that waits for it.
-        if forking == 0 || is_inside() || forking == myself() {
+        let closed_by = CLOSED_BY.load(Ordering::SeqCst);
+        // A thread that is already inside (a signal handler calls the store) must not wait for a fork, which waits for this
+        // thread.
+        if closed_by == 0 || is_inside() || closed_by == myself() {
             PASSES.set(PASSES.get() + 1);
             return Pass(());
         }
         ACTIVE.fetch_sub(1, Ordering::SeqCst);
-        sleep(PAUSE);
+        sleep(INTERVAL);
     }
 }
 
@@ -82,19 +86,19 @@ pub fn is_inside() -> bool {
     PASSES.get() > 0
 }
 
-/// Whether another thread waits for this one's pass. Whoever only waits for somebody else's lock then closes his
-/// connection, gives the pass back, and begins anew.
-pub fn is_wanted() -> bool {
-    let forking = FORKING.load(Ordering::SeqCst);
-    forking != 0 && forking != myself()
+/// Whether another thread waits for the pass of this one. A thread that only waits for a lock of `SQLite` then closes its
+/// connection, returns the pass, and starts again.
+pub fn is_pass_wanted() -> bool {
+    let closed_by = CLOSED_BY.load(Ordering::SeqCst);
+    closed_by != 0 && closed_by != myself()
 }
 
-/// Asks a question that may wait for a lock of a forking thread, unless a fork is under way.
+/// Asks a question that may wait for a lock of a forking thread. Returns false without asking while the gate is closed.
 pub fn poll(question: impl FnOnce() -> bool) -> bool {
-    if FORKING.load(Ordering::SeqCst) != 0 {
+    if CLOSED_BY.load(Ordering::SeqCst) != 0 {
         return false;
     }
-    // A fork does not wait for a thread outside, so that one must not stand for another thread, which works inside.
+    // Only polls inside the gate count: a fork does not wait for the others, and would take one for a thread that works.
     let counted = usize::from(is_inside());
     POLLING.fetch_add(counted, Ordering::SeqCst);
     POLLS.set(POLLS.get() + counted);
@@ -104,25 +108,26 @@ pub fn poll(question: impl FnOnce() -> bool) -> bool {
     answer
 }
 
-/// What a thread that is about to fork finds.
+/// What a thread finds that closes the gate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Frozen {
-    /// Nobody is inside, and nobody comes in.
+pub enum Closed {
+    /// No thread is inside.
     Empty,
-    /// Somebody cannot come out.
+    /// A thread is inside and cannot leave.
     Occupied,
-    /// This thread has asked before.
+    /// This thread has closed the gate before.
     Already,
 }
 
-/// Waits until nobody else is inside, and keeps everybody out.
-pub fn freeze() -> Frozen {
+/// Closes the gate, and waits until no other thread is inside.
+pub fn close() -> Closed {
     let myself = myself();
-    while let Err(other) = FORKING.compare_exchange(0, myself, Ordering::SeqCst, Ordering::SeqCst) {
+    while let Err(other) = CLOSED_BY.compare_exchange(0, myself, Ordering::SeqCst, Ordering::SeqCst)
+    {
         if other == myself {
-            return Frozen::Already;
+            return Closed::Already;
         }
-        sleep(PAUSE);
+        sleep(INTERVAL);
     }
     let mut stuck_since: Option<Instant> = None;
     loop {
@@ -132,66 +137,66 @@ pub fn freeze() -> Frozen {
         }
         if others > POLLING.load(Ordering::SeqCst).saturating_sub(POLLS.get()) {
             stuck_since = None;
-        } else if stuck_since.get_or_insert_with(Instant::now).elapsed() > POLL_PATIENCE {
+        } else if stuck_since.get_or_insert_with(Instant::now).elapsed() > POLL_TIMEOUT {
             break;
         }
-        sleep(PAUSE);
+        sleep(INTERVAL);
     }
     let empty = ACTIVE.load(Ordering::SeqCst) == 0;
     OCCUPIED.store(!empty, Ordering::SeqCst);
     if empty {
-        Frozen::Empty
+        Closed::Empty
     } else {
-        Frozen::Occupied
+        Closed::Occupied
     }
 }
 
-/// Opens again in the process that went on.
-pub fn thaw_parent() {
-    if FORKING.load(Ordering::SeqCst) == myself() {
-        FORKING.store(0, Ordering::SeqCst);
+/// Opens the gate, in the parent if there was a fork.
+pub fn open_in_parent() {
+    if CLOSED_BY.load(Ordering::SeqCst) == myself() {
+        CLOSED_BY.store(0, Ordering::SeqCst);
     }
 }
 
-/// Opens again in the child, where only the forking thread is left. False: it is open already.
-pub fn thaw_child() -> bool {
-    let mine = FORKING.load(Ordering::SeqCst) == myself();
+/// Opens the gate in the child, where only the forking thread exists. False: it is open already.
+pub fn open_in_child() -> bool {
+    let mine = CLOSED_BY.load(Ordering::SeqCst) == myself();
     if mine {
         ACTIVE.store(PASSES.get(), Ordering::SeqCst);
         POLLING.store(POLLS.get(), Ordering::SeqCst);
         FORKS.fetch_add(1, Ordering::Relaxed);
-        // For good: what SQLite remembers of the process's locks, the parent holds.
-        TORN.fetch_or(OCCUPIED.load(Ordering::SeqCst), Ordering::SeqCst);
-        FORKING.store(0, Ordering::SeqCst);
+        // For ever: SQLite in this process relies on locks that the parent holds.
+        FORKED_INSIDE.fetch_or(OCCUPIED.load(Ordering::SeqCst), Ordering::SeqCst);
+        CLOSED_BY.store(0, Ordering::SeqCst);
     }
     mine
 }
 
-/// Does something while nobody is inside, unless this thread itself is, or somebody cannot come out.
-pub fn alone(work: impl FnOnce()) -> bool {
-    struct Thaw;
-    impl Drop for Thaw {
+/// Does some work while no thread is inside. False: this thread is inside, or another one cannot leave.
+pub fn run_alone(work: impl FnOnce()) -> bool {
+    struct Open;
+    impl Drop for Open {
         fn drop(&mut self) {
-            thaw_parent();
+            open_in_parent();
         }
     }
     if is_inside() {
         return false;
     }
-    let frozen = freeze();
-    if frozen == Frozen::Already {
+    let closed = close();
+    if closed == Closed::Already {
         return false;
     }
-    let _thaw = Thaw;
-    if frozen == Frozen::Empty {
+    let _open = Open;
+    if closed == Closed::Empty {
         work();
     }
-    frozen == Frozen::Empty
+    closed == Closed::Empty
 }
 
-/// Whether this process was forked while somebody was inside: then no connection can be touched.
-pub fn is_torn() -> bool {
-    TORN.load(Ordering::SeqCst)
+/// Whether this process was forked while a thread was inside. Then no connection may be used.
+pub fn was_forked_inside() -> bool {
+    FORKED_INSIDE.load(Ordering::SeqCst)
 }
 
 #[cfg(test)]

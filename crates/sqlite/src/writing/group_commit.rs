@@ -4,24 +4,28 @@ use mintkey_store::{Delivery, Error, ErrorKind, Outcome, Reply, Request, Result,
 
 use crate::shared::Shared;
 use crate::storage::connection::{self, Connection, Fault, Opened};
-use crate::threads::deadline::Watch;
+use crate::threads::deadline::Deadline;
 use crate::writing::pending::PendingWrite;
 use crate::writing::transaction::Transaction;
 
 /// Opens the connection if need be, and begins a transaction.
-pub fn begin(shared: &Shared, connection: Option<Connection>, watch: &mut Watch) -> Result<Opened> {
+pub fn begin(
+    shared: &Shared,
+    connection: Option<Connection>,
+    deadline: &mut Deadline,
+) -> Result<Opened> {
     #[cfg(test)]
     crate::writing::tests::panic_if_asked_to_begin(shared);
     shared.check_usable()?;
     let mut connection = match connection {
         Some(connection) => connection,
-        None => match shared.open(watch)? {
+        None => match shared.open(deadline)? {
             Opened::Ready(connection) => connection,
             lost @ Opened::Lost(_) => return Ok(lost),
         },
     };
-    connection.looks_first = true;
-    let begun = connection::patiently(&shared.config, watch, || {
+    connection.checks_schema_first = true;
+    let begun = connection::retry_while_busy(&shared.config, deadline, || {
         connection
             .raw
             .prepare_cached("BEGIN IMMEDIATE")?
@@ -42,16 +46,16 @@ pub fn carry(
     connection: &Connection,
     own: Option<&Request>,
     group: &[PendingWrite],
-    watch: &Watch,
+    deadline: &Deadline,
 ) -> Option<(Result<Reply>, Vec<Delivery>)> {
     // Who carries others' requests commits first; who is alone can stop at any time.
-    let watch = || watch.of_transaction(connection.files.is_some());
-    connection.post.set(group.is_empty().then(watch));
+    let deadline = || deadline.for_transaction(connection.files.is_some());
+    connection.deadline.set(group.is_empty().then(deadline));
     let requests = own
         .into_iter()
         .chain(group.iter().map(|entry| &*entry.request));
     let answers = transact(shared, connection, &requests);
-    connection.post.set(None);
+    connection.deadline.set(None);
     let mut answers = answers?.into_iter();
     let reply = match own {
         Some(_) => answers
@@ -87,7 +91,7 @@ fn transact<'a>(
         let mut answers: Vec<Result<Reply>> = requests
             .clone()
             .skip(1)
-            .map(|_| Err(again(&first)))
+            .map(|_| Err(copy_of(&first)))
             .collect();
         answers.insert(0, Err(first));
         Some(answers)
@@ -100,7 +104,7 @@ fn transact<'a>(
     };
     let mut answers = Vec::new();
     for request in requests.clone() {
-        match transaction.perform(request) {
+        match transaction.apply(request) {
             Ok(reply) => answers.push(Ok(reply)),
             Err(Fault::Refused(error)) => answers.push(Err(error)),
             Err(Fault::Stale) => answers.push(Err(submission::lost(true))),
@@ -112,9 +116,9 @@ fn transact<'a>(
             }
         }
     }
-    let ended = transaction.sweep().and_then(|()| {
+    let ended = transaction.delete_expired().and_then(|()| {
         // From here on the outcome is the disk's to say.
-        connection.post.set(None);
+        connection.deadline.set(None);
         raw.prepare_cached("COMMIT")?.raw_execute()
     });
     match ended {
@@ -123,11 +127,11 @@ fn transact<'a>(
             // which its index tells. All of a transaction is copied or nothing, so nothing of this one is
             // there when anything is missing, and it can be carried out again.
             let counts = connection.keeps_commits()
-                || (raw.total_changes() != changes && connection.saves_commits());
+                || (raw.total_changes() != changes && connection.rescues_commits());
             if counts {
-                transaction.learned();
+                transaction.publish_layouts();
                 Some(answers)
-            } else if connection.may_be_found() {
+            } else if connection.commit_may_be_found() {
                 let unknown = |_| Err(index_lost(shared));
                 Some(answers.into_iter().map(unknown).collect())
             } else {
@@ -160,6 +164,6 @@ fn index_lost(shared: &Shared) -> Error {
 }
 
 /// The same error for another request that failed with it.
-pub fn again(error: &Error) -> Error {
+pub fn copy_of(error: &Error) -> Error {
     Error::new(error.kind, error.message.clone())
 }

@@ -6,7 +6,7 @@ use std::thread::{self, Thread, ThreadId};
 
 use mintkey_store::{Delivery, Reply, Request, Result, Submission, submission};
 
-use crate::threads::fork_gate::locked;
+use crate::threads::fork_gate::lock;
 
 /// Nobody has begun it.
 const WAITING: u8 = 0;
@@ -22,14 +22,14 @@ pub const ANSWERED: u8 = 4;
 /// A request in the queue. Dropping it answers it, if it was not answered, withdrawn, or handed back to its thread.
 pub struct PendingWrite {
     pub request: Arc<Request>,
-    whose: Whose,
+    owner: Owner,
 }
 
-enum Whose {
+enum Owner {
     /// A thread's that is parked until it is woken.
     Thread(Arc<Parked>),
     /// Submitted: the answer is passed on.
-    Task(Submission),
+    Submission(Submission),
 }
 
 /// What a thread and its request in the queue share.
@@ -52,7 +52,7 @@ impl Parked {
 
     /// The answer, once it is there.
     pub fn answer(&self) -> Result<Reply> {
-        let answer = locked(&self.answer).take();
+        let answer = lock(&self.answer).take();
         answer.unwrap_or_else(|| Err(submission::lost(true)))
     }
 
@@ -71,64 +71,64 @@ impl PendingWrite {
             stage: AtomicU8::new(WAITING),
             answer: Mutex::new(None),
         });
-        let whose = Whose::Thread(Arc::clone(&parked));
-        (Self { request, whose }, parked)
+        let owner = Owner::Thread(Arc::clone(&parked));
+        (Self { request, owner }, parked)
     }
 
     /// A submitted request.
     pub const fn submitted(request: Arc<Request>, submission: Submission) -> Self {
-        let whose = Whose::Task(submission);
-        Self { request, whose }
+        let owner = Owner::Submission(submission);
+        Self { request, owner }
     }
 
     /// Whether a thread waits for it.
     pub const fn is_blocking(&self) -> bool {
-        matches!(self.whose, Whose::Thread(_))
+        matches!(self.owner, Owner::Thread(_))
     }
 
     /// Whether its thread gave up waiting.
     pub fn is_withdrawn(&self) -> bool {
-        matches!(&self.whose, Whose::Thread(parked) if parked.stage() == WITHDRAWN)
+        matches!(&self.owner, Owner::Thread(parked) if parked.stage() == WITHDRAWN)
     }
 
     /// Begins it, unless it was withdrawn.
     pub fn begin(&self) -> bool {
-        match &self.whose {
-            Whose::Thread(parked) => parked.step(WAITING, TAKEN),
-            Whose::Task(submission) => submission.begin(),
+        match &self.owner {
+            Owner::Thread(parked) => parked.step(WAITING, TAKEN),
+            Owner::Submission(submission) => submission.begin(),
         }
     }
 
     /// Makes its thread the next leader, if it has one that still waits.
     pub fn make_leader(&self) -> bool {
-        matches!(&self.whose, Whose::Thread(parked) if parked.step(WAITING, LEADING))
+        matches!(&self.owner, Owner::Thread(parked) if parked.step(WAITING, LEADING))
     }
 
     /// The thread that waits for it.
     pub fn thread(&self) -> Option<ThreadId> {
-        match &self.whose {
-            Whose::Thread(parked) => Some(parked.thread.id()),
-            Whose::Task(_) => None,
+        match &self.owner {
+            Owner::Thread(parked) => Some(parked.thread.id()),
+            Owner::Submission(_) => None,
         }
     }
 
     /// Wakes the thread that waits for it.
     pub fn wake(&self) {
-        if let Whose::Thread(parked) = &self.whose {
+        if let Owner::Thread(parked) = &self.owner {
             parked.thread.unpark();
         }
     }
 
     /// Answers a request that was begun. What has to be delivered, the caller delivers without a pass.
     pub fn answer(&self, answer: Result<Reply>) -> Option<Delivery> {
-        match &self.whose {
-            Whose::Thread(parked) => {
-                *locked(&parked.answer) = Some(answer);
+        match &self.owner {
+            Owner::Thread(parked) => {
+                *lock(&parked.answer) = Some(answer);
                 parked.stage.store(ANSWERED, Ordering::SeqCst);
                 parked.thread.unpark();
                 None
             }
-            Whose::Task(submission) => Some(submission.answer(answer)),
+            Owner::Submission(submission) => Some(submission.answer(answer)),
         }
     }
 }
@@ -136,7 +136,7 @@ impl PendingWrite {
 impl Drop for PendingWrite {
     fn drop(&mut self) {
         // A submission answers by itself.
-        if let Whose::Thread(parked) = &self.whose {
+        if let Owner::Thread(parked) = &self.owner {
             let begun = parked.step(TAKEN, TAKEN);
             if begun || parked.step(WAITING, TAKEN) {
                 self.answer(Err(submission::lost(begun)));

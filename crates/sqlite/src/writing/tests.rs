@@ -21,8 +21,8 @@ use crate::config::Config;
 use crate::shared::Shared;
 use crate::storage::connection::{Connection, Opened};
 use crate::store::SqliteStore;
-use crate::threads::deadline::Watch;
-use crate::threads::fork_gate::locked;
+use crate::threads::deadline::Deadline;
+use crate::threads::fork_gate::lock;
 
 /// A request that panics in the middle of its transaction, as a defect would.
 const DEFECT: &str = "defect";
@@ -144,7 +144,7 @@ fn writes_of_one_call_share_a_commit_and_are_refused_one_by_one() {
     let answers = store.execute_all(&again, &Never);
     assert_eq!(answers.iter().flatten().count(), 2 * GROUP - 2);
     assert_eq!(receiver.iter().flatten().count(), GROUP);
-    assert_eq!(locked(&writer(&store).queue).waiting(), 0);
+    assert_eq!(lock(&writer(&store).queue).waiting(), 0);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn writer(store: &SqliteStore) -> &Writer {
 
 /// Makes this thread the leader.
 fn lead(store: &SqliteStore) -> Option<Connection> {
-    locked(&writer(store).queue).lead();
+    lock(&writer(store).queue).lead();
     store.operations().shared.pool.take_writer()
 }
 
@@ -203,8 +203,8 @@ impl Interrupt for Pressed {
     }
 }
 
-fn begin(shared: &Shared, connection: Connection, watch: &mut Watch) -> Connection {
-    match group_commit::begin(shared, Some(connection), watch).unwrap() {
+fn begin(shared: &Shared, connection: Connection, deadline: &mut Deadline) -> Connection {
+    match group_commit::begin(shared, Some(connection), deadline).unwrap() {
         Opened::Ready(connection) => connection,
         Opened::Lost(_) => panic!("the files are where they were"),
     }
@@ -219,28 +219,28 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     let slow = "CREATE TRIGGER slow BEFORE INSERT ON things WHEN NEW.pk LIKE 'slow%' BEGIN SELECT max(x) FROM \
         (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 3000000) SELECT x FROM c); END";
     connection.raw.execute_batch(slow).unwrap();
-    let mut watch = Watch::new(Some(&Pressed), None);
-    let connection = begin(shared, connection, &mut watch);
+    let mut deadline = Deadline::new(Some(&Pressed), None);
+    let connection = begin(shared, connection, &mut deadline);
     let (sender, receiver) = channel();
     let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
     let write = PendingWrite::submitted(Arc::new(put("other")), Submission::new(done));
     assert!(write.begin());
-    let carried = group_commit::carry(shared, &connection, Some(&put("slow")), &[write], &watch);
+    let carried = group_commit::carry(shared, &connection, Some(&put("slow")), &[write], &deadline);
     let (own, deliveries) = carried.unwrap();
     deliveries.into_iter().for_each(Delivery::deliver);
     own.unwrap();
     receiver.recv().unwrap().unwrap();
     // Alone it would have stopped.
-    let connection = begin(shared, connection, &mut watch);
+    let connection = begin(shared, connection, &mut deadline);
     let slow_too = put("slow too");
-    let carried = group_commit::carry(shared, &connection, Some(&slow_too), &[], &watch);
+    let carried = group_commit::carry(shared, &connection, Some(&slow_too), &[], &deadline);
     let (own, _) = carried.unwrap();
     assert_eq!(
         own.unwrap_err().kind,
         ErrorKind::Interrupted(Outcome::NotApplied)
     );
     shared.pool.put_writer(Some(connection));
-    locked(&writer(&store).queue).pass_on();
+    lock(&writer(&store).queue).pass_on();
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn a_panic_of_a_thread_that_leads_answers_those_whom_it_carries() {
     // This thread leads, so that all others gather behind it.
     let connection = lead(store);
     thread::scope(|scope| {
-        let waiting = || locked(&writer(store).queue).waiting();
+        let waiting = || lock(&writer(store).queue).waiting();
         let defect = scope.spawn(|| {
             let carried = catch_unwind(AssertUnwindSafe(|| store.execute(&put(DEFECT), &Never)));
             carried.is_err()
@@ -446,7 +446,7 @@ fn a_signal_handler_does_not_wait_for_the_write_that_it_interrupted() {
     let connection = lead(store);
     thread::scope(|scope| {
         let interrupted = scope.spawn(|| store.execute(&put("interrupted"), &HANDLER));
-        while locked(&writer(store).queue).waiting() < 2 {
+        while lock(&writer(store).queue).waiting() < 2 {
             thread::yield_now();
         }
         drop(Lead::new(writer(store), connection));

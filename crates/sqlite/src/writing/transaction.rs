@@ -20,9 +20,9 @@ pub struct Transaction<'a> {
     /// The version of the tables when it began.
     version: i64,
     /// What it found or made, to be remembered once it is committed.
-    found: Vec<(Arc<Table>, Arc<Layout>)>,
-    /// Whether it changed the tables: nothing remembered before counts any more.
-    changed: bool,
+    layouts_used: Vec<(Arc<Table>, Arc<Layout>)>,
+    /// Whether it changed the schema. Then the known layouts are no longer valid.
+    schema_changed: bool,
     /// The tables with expiry that it wrote to, and the latest time.
     written: Vec<Arc<Layout>>,
     now: i64,
@@ -41,16 +41,16 @@ impl<'a> Transaction<'a> {
             layouts,
             max_item,
             version: connection.schema_version()?,
-            found: Vec::new(),
-            changed: false,
+            layouts_used: Vec::new(),
+            schema_changed: false,
             written: Vec::new(),
             now: i64::MIN,
             text: String::new(),
         })
     }
 
-    /// Carries one request out. A refused one has changed nothing.
-    pub fn perform(&mut self, request: &Request) -> Attempt<Reply> {
+    /// Carries out one request. A refused one has changed nothing.
+    pub fn apply(&mut self, request: &Request) -> Attempt<Reply> {
         #[cfg(test)]
         crate::writing::tests::panic_if_wanted(request);
         let now = request.now;
@@ -64,11 +64,11 @@ impl<'a> Transaction<'a> {
                 Ok(Reply::Exists(catalog::exists(self.connection, table)?))
             }
             Operation::DeleteTable(table) => {
-                self.changed = true;
-                self.found.clear();
+                self.schema_changed = true;
+                self.layouts_used.clear();
                 self.written
                     .retain(|layout| layout.table.name != table.name);
-                self.guarded(|own| catalog::drop_table(own.connection, table))?;
+                self.in_savepoint(|own| catalog::drop_table(own.connection, table))?;
                 Ok(Reply::Done)
             }
             Operation::Get(get) => {
@@ -91,15 +91,15 @@ impl<'a> Transaction<'a> {
                 rows::batch(self.connection, &layout, batch, now)
             }
             // As a step, so that what SQLite itself refuses midway leaves nothing of the batch behind.
-            Operation::BatchWrite(batch) => self.guarded(|own| own.batch(batch, now)),
+            Operation::BatchWrite(batch) => self.in_savepoint(|own| own.batch(batch, now)),
         }
     }
 
     /// Removes some expired rows from the tables written to, before the commit.
-    pub fn sweep(&self) -> rusqlite::Result<()> {
+    pub fn delete_expired(&self) -> rusqlite::Result<()> {
         for layout in &self.written {
-            if let Some(sweep) = &layout.sweep {
-                let mut statement = self.connection.raw.prepare_cached(sweep)?;
+            if let Some(delete_expired) = &layout.delete_expired {
+                let mut statement = self.connection.raw.prepare_cached(delete_expired)?;
                 statement.raw_bind_parameter(1, Cell::number(Number::from(self.now)))?;
                 statement.raw_execute()?;
             }
@@ -107,44 +107,49 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Passes on what was learned, after the commit.
-    pub fn learned(&self) {
-        if self.changed {
+    /// Makes the layouts known to the store, after the commit.
+    pub fn publish_layouts(&self) {
+        if self.schema_changed {
             // What is true now is found out at the next look.
-            self.layouts.forget();
+            self.layouts.clear();
         } else {
-            for (table, layout) in &self.found {
-                self.layouts.remember(self.version, table, layout);
+            for (table, layout) in &self.layouts_used {
+                self.layouts.insert(self.version, table, layout);
             }
         }
     }
 
     /// The layout of a table, which is made or extended if need be.
     fn layout(&mut self, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
-        if let Some((_, layout)) = self.found.iter().find(|(own, _)| Arc::ptr_eq(own, table)) {
+        if let Some((_, layout)) = self
+            .layouts_used
+            .iter()
+            .find(|(own, _)| Arc::ptr_eq(own, table))
+        {
             return Ok(Arc::clone(layout));
         }
-        if !self.changed
+        if !self.schema_changed
             && let Some(layout) = self.layouts.find(table, Some(self.version))
         {
             return Ok(layout);
         }
-        let layout = if let Some(layout) = catalog::look(self.connection, table)? {
+        let layout = if let Some(layout) = catalog::load(self.connection, table)? {
             layout
         } else {
-            self.changed = true;
-            self.found.clear();
+            self.schema_changed = true;
+            self.layouts_used.clear();
             // A new index on a large table takes as long as it takes; stopped by the clock it would never
             // come to be.
-            self.connection.post.give_time();
-            self.guarded(|own| catalog::ensure(own.connection, table))?
+            self.connection.deadline.remove_timeout();
+            self.in_savepoint(|own| catalog::create_or_extend(own.connection, table))?
         };
-        self.found.push((Arc::clone(table), Arc::clone(&layout)));
+        self.layouts_used
+            .push((Arc::clone(table), Arc::clone(&layout)));
         Ok(layout)
     }
 
     /// Runs something of several statements so that it happens whole or not at all.
-    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Attempt<T>) -> Attempt<T> {
+    fn in_savepoint<T>(&mut self, work: impl FnOnce(&mut Self) -> Attempt<T>) -> Attempt<T> {
         let raw = &self.connection.raw;
         raw.execute_batch("SAVEPOINT step")?;
         match work(self) {
@@ -162,8 +167,10 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    fn note(&mut self, layout: &Arc<Layout>) {
-        if layout.sweep.is_some() && !self.written.iter().any(|own| own.name == layout.name) {
+    fn note_write(&mut self, layout: &Arc<Layout>) {
+        if layout.delete_expired.is_some()
+            && !self.written.iter().any(|own| own.name == layout.name)
+        {
             self.written.push(Arc::clone(layout));
         }
     }
@@ -200,14 +207,14 @@ impl<'a> Transaction<'a> {
         } else if plain && guard.row == Row::Absent {
             // One look at the index is enough, as long as no row is in the way.
             if self.write(&layout, &layout.insert, &key, &put.item)? == 0 {
-                self.judge(&layout, guard, &key, now)?;
+                self.check_guard(&layout, guard, &key, now)?;
                 self.write(&layout, &layout.upsert, &key, &put.item)?;
             }
         } else {
-            self.judge(&layout, guard, &key, now)?;
+            self.check_guard(&layout, guard, &key, now)?;
             self.write(&layout, &layout.upsert, &key, &put.item)?;
         }
-        self.note(&layout);
+        self.note_write(&layout);
         Ok(Reply::Done)
     }
 
@@ -219,7 +226,7 @@ impl<'a> Transaction<'a> {
         if let Some(condition) = &update.guard.condition {
             condition.check()?;
         }
-        let stored = self.live(&layout, &update.key, now)?;
+        let stored = self.live_item(&layout, &update.key, now)?;
         if stored.is_none() && !update.upsert && update.guard.version.is_none() {
             return Err(Error::gone(table, &update.key, false).into());
         }
@@ -234,7 +241,7 @@ impl<'a> Transaction<'a> {
         size::check_item(&item, table, self.max_item)?;
         layout.table.check_indexed(&item)?;
         self.write(&layout, &layout.upsert, &update.key, &item)?;
-        self.note(&layout);
+        self.note_write(&layout);
         Ok(if update.returning {
             Reply::Item(Some(item))
         } else {
@@ -249,7 +256,7 @@ impl<'a> Transaction<'a> {
             condition.check()?;
         }
         if !delete.guard.is_open() {
-            self.judge(&layout, &delete.guard, &delete.key, now)?;
+            self.check_guard(&layout, &delete.guard, &delete.key, now)?;
         }
         let mut statement = self.connection.raw.prepare_cached(&layout.delete)?;
         statement.raw_bind_parameter(1, Cell::key(&delete.key.partition))?;
@@ -258,42 +265,42 @@ impl<'a> Transaction<'a> {
         }
         statement.raw_execute()?;
         drop(statement);
-        self.note(&layout);
+        self.note_write(&layout);
         Ok(Reply::Done)
     }
 
     /// The stored row, unless it has expired.
-    fn live(&self, layout: &Layout, key: &Key, now: i64) -> Attempt<Option<Item>> {
+    fn live_item(&self, layout: &Layout, key: &Key, now: i64) -> Attempt<Option<Item>> {
         let stored = rows::stored(self.connection, layout, key)?;
         Ok(stored.filter(|item| !layout.table.is_expired(item, now)))
     }
 
-    fn judge(
+    fn check_guard(
         &self,
         layout: &Layout,
         guard: &mintkey_store::Guard,
         key: &Key,
         now: i64,
     ) -> Attempt<()> {
-        let stored = self.live(layout, key, now)?;
+        let stored = self.live_item(layout, key, now)?;
         Ok(guard.check(&layout.table, key, stored.as_ref())?)
     }
 
-    /// Writes a row and says how many were changed.
+    /// Writes a row, and returns the number of changed rows.
     fn write(&mut self, layout: &Layout, sql: &str, key: &Key, item: &Item) -> Attempt<usize> {
         self.text.clear();
         json::encode_into(item, &mut self.text);
         let mut statement = self.connection.raw.prepare_cached(sql)?;
         statement.raw_bind_parameter(1, Cell::key(&key.partition))?;
-        let mut place = 2;
+        let mut index = 2;
         if let Some(sort) = &key.sort {
-            statement.raw_bind_parameter(place, Cell::key(sort))?;
-            place += 1;
+            statement.raw_bind_parameter(index, Cell::key(sort))?;
+            index += 1;
         }
-        statement.raw_bind_parameter(place, self.text.as_str())?;
-        for (column, place) in layout.columns.iter().zip(place + 1..) {
+        statement.raw_bind_parameter(index, self.text.as_str())?;
+        for (column, index) in layout.columns.iter().zip(index + 1..) {
             statement
-                .raw_bind_parameter(place, Cell::indexed(item, &column.attribute, column.kind))?;
+                .raw_bind_parameter(index, Cell::indexed(item, &column.attribute, column.kind))?;
         }
         Ok(statement.raw_execute()?)
     }

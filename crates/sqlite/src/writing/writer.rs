@@ -13,17 +13,17 @@ use mintkey_store::{
 
 use crate::shared::Shared;
 use crate::storage::connection::{Connection, Opened};
-use crate::threads::deadline::{Stop, Watch};
-use crate::threads::fork_gate::{self, Pass, locked};
+use crate::threads::deadline::{Deadline, Stop};
+use crate::threads::fork_gate::{self, Pass, lock};
 use crate::threads::sleep::sleep;
 use crate::threads::worker;
-use crate::writing::group_commit::{self, again};
+use crate::writing::group_commit::{self, copy_of};
 use crate::writing::group_delay::{self, GroupDelay};
 use crate::writing::pending::{ANSWERED, LEADING, Parked, PendingWrite};
 use crate::writing::queue::WriteQueue;
 
 /// How often a group is carried out whose files are lost each time.
-const RENEWALS: usize = 5;
+const ATTEMPTS: usize = 5;
 
 /// The writer of one store.
 pub struct Writer {
@@ -44,7 +44,7 @@ impl Drop for Lead<'_> {
     fn drop(&mut self) {
         let pass = fork_gate::enter();
         let pool = &self.writer.shared.pool;
-        let mut queue = locked(&self.writer.queue);
+        let mut queue = lock(&self.writer.queue);
         // The background thread would lead, and panic, again and again without ever taking one of them.
         let defect = thread::panicking() && !self.took && worker::is_worker();
         let unanswered = defect.then(|| queue.take_submitted());
@@ -82,18 +82,18 @@ impl Writer {
 
     /// Carries out a write on the calling thread, or lets the leader do so.
     pub fn write(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
-        let mut watch = self.watch(Some(interrupt));
+        let mut deadline = self.deadline(Some(interrupt));
         let pass = fork_gate::enter();
-        let mut queue = locked(&self.queue);
+        let mut queue = lock(&self.queue);
         self.check_open(&queue)?;
         if !queue.is_led() {
-            return self.lead(queue, Some(request), &mut watch, pass);
+            return self.lead(queue, Some(request), &mut deadline, pass);
         }
         let (write, parked) = PendingWrite::blocking(Arc::new(request.clone()));
         queue.push(write);
         drop(queue);
         drop(pass);
-        self.wait(request, &parked, &mut watch)
+        self.wait(request, &parked, &mut deadline)
     }
 
     /// Carries out several writes in one transaction, together with all that wait at that moment.
@@ -102,11 +102,11 @@ impl Writer {
         requests: &[Arc<Request>],
         interrupt: &'static dyn Interrupt,
     ) -> Vec<Result<Reply>> {
-        let mut watch = self.watch(Some(interrupt));
+        let mut deadline = self.deadline(Some(interrupt));
         let (writes, parked): (Vec<_>, Vec<_>) =
             requests.iter().cloned().map(PendingWrite::blocking).unzip();
         let pass = fork_gate::enter();
-        let mut queue = locked(&self.queue);
+        let mut queue = lock(&self.queue);
         if let Err(error) = self.check_open(&queue) {
             return error.of_all(requests.len());
         }
@@ -119,10 +119,10 @@ impl Writer {
         }
         drop(queue);
         drop(pass);
-        let answer = |(request, parked): (&Arc<Request>, &Arc<Parked>)| match watch.stopped() {
+        let answer = |(request, parked): (&Arc<Request>, &Arc<Parked>)| match deadline.stopped() {
             // A write before this one reported it, so that an answer to this one can be returned all the same.
-            Some(stop) if parked.stage() != ANSWERED => self.leave(parked, stop),
-            _ => self.wait(request, parked, &mut watch),
+            Some(stop) if parked.stage() != ANSWERED => self.give_up(parked, stop),
+            _ => self.wait(request, parked, &mut deadline),
         };
         requests.iter().zip(&parked).map(answer).collect()
     }
@@ -135,7 +135,7 @@ impl Writer {
         start: impl FnOnce() -> Result<Thread>,
     ) -> Option<Delivery> {
         let _pass = fork_gate::enter();
-        let mut queue = locked(&self.queue);
+        let mut queue = lock(&self.queue);
         if queue.is_closed() {
             let closed = Error::closed(&self.shared.config.address);
             return Some(submission.answer(Err(closed)));
@@ -155,7 +155,7 @@ impl Writer {
     /// One step of the background thread: waits for something to write, and writes it. False: the store is closed.
     pub fn work(&self) -> bool {
         let pass = fork_gate::enter();
-        let mut queue = locked(&self.queue);
+        let mut queue = lock(&self.queue);
         if queue.is_led() || queue.waiting() == 0 {
             let over = queue.is_closed() && queue.waiting() == 0;
             if over {
@@ -176,7 +176,7 @@ impl Writer {
         drop(pass);
         self.wait_for_group();
         let pass = fork_gate::enter();
-        let queue = locked(&self.queue);
+        let queue = lock(&self.queue);
         if !queue.is_led() && queue.waiting() > 0 {
             self.lead_for_others(queue, pass);
         }
@@ -187,7 +187,7 @@ impl Writer {
         let mut delay = GroupDelay::default();
         for _ in 0..group_delay::CHECKS {
             let pass = fork_gate::enter();
-            let queue = locked(&self.queue);
+            let queue = lock(&self.queue);
             let (waiting, before) = (queue.waiting(), queue.carried);
             drop(queue);
             drop(pass);
@@ -199,13 +199,13 @@ impl Writer {
     }
 
     fn lead_for_others(&self, queue: MutexGuard<'_, WriteQueue>, pass: Pass) {
-        let mut watch = self.watch(None);
+        let mut deadline = self.deadline(None);
         // Errors were delivered to the requests that they concern.
-        let _ = self.lead(queue, None, &mut watch, pass);
+        let _ = self.lead(queue, None, &mut deadline, pass);
     }
 
-    fn watch(&self, interrupt: Option<&'static dyn Interrupt>) -> Watch {
-        Watch::new(interrupt, Some(self.shared.config.timeout))
+    fn deadline(&self, interrupt: Option<&'static dyn Interrupt>) -> Deadline {
+        Deadline::new(interrupt, Some(self.shared.config.timeout))
     }
 
     /// Refuses a write of this thread after the store was closed, or in the middle of another write of the thread. What was
@@ -221,7 +221,7 @@ impl Writer {
     }
 
     /// Waits, without a pass, until the request is answered or this thread is the next leader.
-    fn wait(&self, request: &Request, parked: &Parked, watch: &mut Watch) -> Result<Reply> {
+    fn wait(&self, request: &Request, parked: &Parked, deadline: &mut Deadline) -> Result<Reply> {
         loop {
             match parked.stage() {
                 ANSWERED => {
@@ -230,14 +230,14 @@ impl Writer {
                 }
                 LEADING => {
                     let pass = fork_gate::enter();
-                    return self.lead(locked(&self.queue), Some(request), watch, pass);
+                    return self.lead(lock(&self.queue), Some(request), deadline, pass);
                 }
                 _ => {}
             }
-            if let Some(stop) = watch.look() {
-                return self.leave(parked, stop);
+            if let Some(stop) = deadline.check() {
+                return self.give_up(parked, stop);
             }
-            thread::park_timeout(watch.pause());
+            thread::park_timeout(deadline.wait_time());
             if self.is_behind_itself() && parked.withdraw() {
                 return Err(reentered());
             }
@@ -248,11 +248,11 @@ impl Writer {
     /// only go on after the handler.
     fn is_behind_itself(&self) -> bool {
         let _pass = fork_gate::enter();
-        locked(&self.queue).is_leader()
+        lock(&self.queue).is_leader()
     }
 
     /// Gives up waiting.
-    fn leave(&self, parked: &Parked, stop: Stop) -> Result<Reply> {
+    fn give_up(&self, parked: &Parked, stop: Stop) -> Result<Reply> {
         let error = |outcome| stop.error("waiting to write", self.shared.config.timeout, outcome);
         if parked.withdraw() {
             return Err(error(Outcome::NotApplied));
@@ -261,11 +261,11 @@ impl Writer {
         match parked.stage() {
             // This thread has just become the leader.
             LEADING => {
-                locked(&self.queue).pass_on();
+                lock(&self.queue).pass_on();
                 Err(error(Outcome::NotApplied))
             }
             // The answer has just come. An interrupt, however, is reported only once, and must not be lost.
-            ANSWERED if stop == Stop::Late => parked.answer(),
+            ANSWERED if stop == Stop::TimedOut => parked.answer(),
             _ => Err(error(Outcome::Unknown)),
         }
     }
@@ -275,7 +275,7 @@ impl Writer {
         &self,
         mut queue: MutexGuard<'_, WriteQueue>,
         own: Option<&Request>,
-        watch: &mut Watch,
+        deadline: &mut Deadline,
         pass: Pass,
     ) -> Result<Reply> {
         queue.lead();
@@ -285,13 +285,13 @@ impl Writer {
         let mut group: Option<Vec<PendingWrite>> = None;
         // The last variable: a panic drops it first, so that the group is answered without a pass.
         let mut pass = pass;
-        let mut times = 0;
+        let mut attempts = 0;
         let (result, deliveries) = loop {
-            let lost = match group_commit::begin(&self.shared, connection.take(), watch) {
+            let lost = match group_commit::begin(&self.shared, connection.take(), deadline) {
                 Ok(Opened::Ready(open)) => {
-                    let group = group.get_or_insert_with(|| locked(&self.queue).take_group());
+                    let group = group.get_or_insert_with(|| lock(&self.queue).take_group());
                     lead.took = true;
-                    let done = group_commit::carry(&self.shared, &open, own, group, watch);
+                    let done = group_commit::carry(&self.shared, &open, own, group, deadline);
                     match &open.files {
                         Some(files) if done.is_none() && !files.is_mixed_up() => Ok(files.id()),
                         _ => {
@@ -300,7 +300,7 @@ impl Writer {
                             match done {
                                 Some(done) => {
                                     let carried = group.len() + usize::from(own.is_some());
-                                    locked(&self.queue).carried = carried;
+                                    lock(&self.queue).carried = carried;
                                     break done;
                                 }
                                 None => Err(self.shared.mixed_up(Outcome::Unknown)),
@@ -310,26 +310,26 @@ impl Writer {
                 }
                 Ok(Opened::Lost(id)) => Ok(id),
                 // It waited for a lock of another program, and its connection is closed: a fork need not wait for it.
-                Err(_) if fork_gate::is_wanted() => {
+                Err(_) if fork_gate::is_pass_wanted() => {
                     drop(pass);
                     pass = fork_gate::enter();
                     continue;
                 }
                 Err(error) => Err(error),
             };
-            times += 1;
-            let renewed = match lost {
+            attempts += 1;
+            let reopened = match lost {
                 Err(error) => Err(error),
-                Ok(_) if times == RENEWALS => Err(self.restless()),
+                Ok(_) if attempts == ATTEMPTS => Err(self.files_keep_vanishing()),
                 Ok(id) => {
                     // Only without a pass can this thread wait for other threads to return theirs.
                     drop(pass);
-                    let renewed = self.shared.leave_lost_files(id);
+                    let reopened = self.shared.leave_lost_files(id);
                     pass = fork_gate::enter();
-                    renewed
+                    reopened
                 }
             };
-            if let Err(error) = renewed {
+            if let Err(error) = reopened {
                 break self.fail(own, group.as_deref(), error);
             }
         };
@@ -350,10 +350,10 @@ impl Writer {
     ) -> (Result<Reply>, Vec<Delivery>) {
         // Waiting threads try again themselves; submitted requests have no other thread.
         let waiting = match group {
-            None if own.is_none() => locked(&self.queue).take_group(),
+            None if own.is_none() => lock(&self.queue).take_group(),
             _ => Vec::new(),
         };
-        let failed = |write: &PendingWrite| write.answer(Err(again(&error)));
+        let failed = |write: &PendingWrite| write.answer(Err(copy_of(&error)));
         let group = group.unwrap_or(&waiting);
         let deliveries = group.iter().filter_map(failed).collect();
         let own = match own {
@@ -365,13 +365,13 @@ impl Writer {
 
     /// Whether everything is complete that was requested before the store was closed.
     pub fn is_over(&self) -> bool {
-        locked(&self.queue).is_over()
+        lock(&self.queue).is_over()
     }
 
     /// Refuses new writes, lets the background thread end when its work is done, and closes the connection once no write
     /// needs it.
     pub fn close(&self) {
-        let mut queue = locked(&self.queue);
+        let mut queue = lock(&self.queue);
         queue.close();
         let connection = queue.is_finished().then(|| self.shared.pool.take_writer());
         drop(queue);
@@ -380,10 +380,10 @@ impl Writer {
 
     /// Resets the writer in the child of a fork.
     pub fn reset_in_child(&self) {
-        locked(&self.queue).reset_in_child();
+        lock(&self.queue).reset_in_child();
     }
 
-    fn restless(&self) -> Error {
+    fn files_keep_vanishing(&self) -> Error {
         Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),
             format!(

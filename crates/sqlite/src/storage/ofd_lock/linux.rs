@@ -9,25 +9,26 @@ use nix::libc;
 
 use crate::threads::sleep::sleep;
 
-/// How long, and how often, a lock is tried that a second copy of `SQLite` holds while it closes.
-const PAUSE: Duration = Duration::from_millis(1);
-const TRIES: usize = 50;
+/// How long to wait for a lock that a second copy of `SQLite` holds while it closes a connection.
+const RETRY_INTERVAL: Duration = Duration::from_millis(1);
+const ATTEMPTS: usize = 50;
 
+/// Locks a range of bytes together with others that share it.
 pub fn share(file: &File, range: (i64, i64)) {
-    for _ in 0..TRIES {
+    for _ in 0..ATTEMPTS {
         match set(file, range, libc::F_RDLCK) {
-            Err(Errno::EAGAIN | Errno::EACCES) => sleep(PAUSE),
+            Err(Errno::EAGAIN | Errno::EACCES) => sleep(RETRY_INTERVAL),
             _ => return,
         }
     }
 }
 
 pub fn release(file: &File, range: (i64, i64)) {
-    // It fails only where there are no such locks.
+    // This fails only where such locks do not exist.
     let _ = set(file, range, libc::F_UNLCK);
 }
 
-/// Whether nobody, this process included, has a lock of these bytes.
+/// Whether no process, including this one, holds a lock of these bytes.
 pub fn is_free(file: &File, range: (i64, i64)) -> bool {
     let mut lock = wanted(range, libc::F_WRLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).is_ok()

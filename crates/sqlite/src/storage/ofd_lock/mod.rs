@@ -11,9 +11,7 @@ pub use linux::{is_free, release, share};
 #[cfg(not(target_os = "linux"))]
 pub use other::{is_free, release, share};
 
-/// Bytes of the database file: every connection shares a lock of them, and the connection that removes the log locks
-/// them exclusively.
+/// The bytes of the database file that every connection locks shared, and that `SQLite` locks exclusively to remove the log.
 pub const CONNECTED: (i64, i64) = (0x4000_0002, 510);
-/// A byte of the log's index: everybody who has the index open shares a lock of it; a connection that finds it free
-/// empties the index.
+/// The byte of the log's index that every connection locks shared. A connection that finds it unlocked empties the index.
 pub const INDEX_OPEN: (i64, i64) = (128, 1);

@@ -6,7 +6,7 @@ pub const fn share(_file: &File, _range: (i64, i64)) {}
 
 pub const fn release(_file: &File, _range: (i64, i64)) {}
 
-/// Nobody can tell here.
+/// Unknown on these systems.
 pub const fn is_free(_file: &File, _range: (i64, i64)) -> bool {
     false
 }
