@@ -130,19 +130,19 @@ pub fn close() -> Closed {
         sleep(INTERVAL);
     }
     let mut stuck_since: Option<Instant> = None;
-    loop {
+    let empty = loop {
         let others = ACTIVE.load(Ordering::SeqCst).saturating_sub(PASSES.get());
         if others == 0 {
-            break;
+            // Not counted a second time: a thread that is refused at this moment counts, although it is not inside.
+            break !is_inside();
         }
         if others > POLLING.load(Ordering::SeqCst).saturating_sub(POLLS.get()) {
             stuck_since = None;
         } else if stuck_since.get_or_insert_with(Instant::now).elapsed() > POLL_TIMEOUT {
-            break;
+            break false;
         }
         sleep(INTERVAL);
-    }
-    let empty = ACTIVE.load(Ordering::SeqCst) == 0;
+    };
     OCCUPIED.store(!empty, Ordering::SeqCst);
     if empty {
         Closed::Empty
@@ -201,7 +201,34 @@ pub fn was_forked_inside() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn the_gate_is_empty_although_other_threads_try_to_enter() {
+        let (over, entered) = (AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::SeqCst) {
+                        drop(enter());
+                        entered.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            let failed = (0..1_000).filter(|_| {
+                let before = entered.load(Ordering::SeqCst);
+                while entered.load(Ordering::SeqCst) == before {
+                    thread::yield_now();
+                }
+                !run_alone(|| ())
+            });
+            let failed = failed.count();
+            over.store(true, Ordering::SeqCst);
+            assert_eq!(failed, 0);
+        });
+    }
 
     /// How many polls of this thread a fork takes into account during a poll.
     fn counted(is_inside: bool) -> usize {
