@@ -1,4 +1,4 @@
-"""Arguments: the keys and changes that callers give, checked against the schema; the key in what is raised."""
+"""Arguments: checks keys and changes of callers against the schema, and adds the key to error messages."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ __all__ = [
 
 R = TypeVar("R")
 
-# Keywords that methods of a model take today or will take, beside the methods' own names.
+# Keywords that methods of a model take now or will take. Attributes cannot have these names.
 _KEYWORDS = frozenset(
     {"index", "condition", "upsert", "limit", "descending", "attributes", "consistent", "segments", "pipeline"}
     | {"skip_hooks", "replace", "self", "cls"}
 )
 
-#: A key of an item: a dict, a tuple of its parts, or its only part.
+#: A key of an item: a dict, a tuple of its parts, or the value of its only part.
 Key: TypeAlias = "Mapping[str, Any] | Sequence[Any] | str | float | bytes"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Changes:
-    """What an update names: values to set (None removes), and actions."""
+    """The checked arguments of an update: values to set (None removes) and actions."""
 
     values: dict[str, Any]
     actions: tuple[Action, ...]
@@ -53,7 +53,7 @@ class Changes:
 def changes(
     schema: Schema, actions: tuple[Action, ...], values: dict[str, Any], call: Callable[..., object]
 ) -> Changes:
-    """What the `call`, an update, names, checked."""
+    """Check the arguments of an update. `call` is the method that the caller used."""
     unknown = [name for name in values if name not in schema.attributes]
     if unknown:
         raise schema.unexpected(unknown, call)
@@ -73,37 +73,41 @@ def changes(
     for name in names:
         if name in schema.keys or name in schema.given_keys:
             raise InvalidValue(
-                f"{schema.model}.{name}: a key cannot be updated; save a new {schema.model} with the new key, "
+                f"{schema.model}.{name}: a key cannot be updated: save a new {schema.model} with the new key, "
                 "then delete() this one",
                 model=schema.model,
                 attribute=name,
             )
         if name == schema.version:
-            raise InvalidValue(f"{schema.model}.{name}: a version counts by itself", model=schema.model, attribute=name)
+            raise InvalidValue(
+                f"{schema.model}.{name}: the version is counted automatically and cannot be set",
+                model=schema.model,
+                attribute=name,
+            )
     if not names:
-        raise TypeError(f"{schema.model}: an update names at least one attribute")
+        raise TypeError(f"{schema.model}: an update needs at least one value or action")
     return Changes(values, actions, names)
 
 
 def key(
     schema: Schema, values: Mapping[str, Any], call: Callable[..., object] | None = None
 ) -> tuple[_core.Key, dict[str, Any]]:
-    """The key among `values`, and the other equalities, which only a `call` of `get` takes."""
+    """Return the key in `values`, and the other equalities, which only `get` (the `call`) takes."""
     unknown = [name for name in values if name not in schema.attributes]
     if unknown:
         raise schema.unexpected(unknown, call)
     missing = [name for name in schema.given_keys if name not in values]
     if missing:
         wanted = ", ".join(f"{name}=…" for name in schema.given_keys)
-        raise TypeError(f"{schema.model}: a key is {wanted}; {', '.join(missing)} is missing")
+        raise TypeError(f"{schema.model}: the key is {wanted}: {', '.join(missing)} is missing")
     further = {name: value for name, value in values.items() if name not in schema.given_keys}
     if further and call is None:
-        raise TypeError(f"{schema.model}: {', '.join(further)} is no part of the key")
+        raise TypeError(f"{schema.model}: {', '.join(further)} is not part of the key")
     return schema.codec.key(schema.with_key(dict(values))), further
 
 
 def named_key(schema: Schema, key: object) -> dict[str, Any]:
-    """A key as batches take it, a dict, a tuple in the order of the key's parts, or the one part, as a dict."""
+    """Convert a key (a dict, a tuple in the order of the parts, or the value of the only part) to a dict."""
     if isinstance(key, Mapping):
         return dict(key)
     parts = tuple(key) if isinstance(key, (tuple, list)) else (key,)
@@ -114,7 +118,7 @@ def named_key(schema: Schema, key: object) -> dict[str, Any]:
 
 
 def check_condition(schema: Schema, condition: object) -> None:
-    """Refuse what is no condition, before any hook runs."""
+    """Raise `TypeError` if the argument is not a condition. Called before any hook runs."""
     if condition is not None and not isinstance(condition, Condition):
         raise not_a_condition(schema.model, condition)
     if isinstance(condition, Condition):
@@ -122,7 +126,7 @@ def check_condition(schema: Schema, condition: object) -> None:
 
 
 def about(schema: Schema, values: dict[str, Any], operation: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
-    """An operation on the item with these values, whose errors name the item's key as soon as it has one."""
+    """Wrap an operation so that its errors name the key of the item with these values."""
     try:
         return (yield from operation)
     except (InvalidValue, NotLoaded) as error:
@@ -131,12 +135,12 @@ def about(schema: Schema, values: dict[str, Any], operation: Generator[Any, Any,
 
 
 def name_key(schema: Schema, values: dict[str, Any], error: MintkeyError) -> None:
-    """Name the key of the item with these values in an error that names none."""
+    """Add the key of the item with these values to an error without a key."""
     if error.key is not None or error.model not in {None, schema.model} or error.attribute in schema.given_keys:
         return
     try:
         key = schema.codec.key(schema.with_key(values))
-    except Exception:  # noqa: BLE001 - the key itself may be what is wrong
+    except Exception:  # noqa: BLE001 - the key itself may be invalid
         return
     error.model = schema.model
     error.key = schema.codec.key_dict(key)
@@ -144,15 +148,15 @@ def name_key(schema: Schema, values: dict[str, Any], error: MintkeyError) -> Non
 
 
 def not_a_flag(schema: Schema, name: str, value: object) -> TypeError:
-    """What is raised for a value that says neither yes nor no."""
+    """Return the error for a value that is not a bool."""
     return TypeError(f"{schema.model}: {name}= takes True or False, not {shortened(value)}")
 
 
 @functools.cache
 def reserved(*models: type) -> frozenset[str]:
-    """The names that attributes cannot have: public members of a model, and keywords that meet attributes in a call.
+    """Return the names that attributes cannot have: public members of a model, and keywords of its methods.
 
-    `models` are what a model inherits, and last what its `query` is, of which the keywords alone count.
+    `models` are the base classes of a model, and last the class of its `query`, whose member names are allowed.
     """
     *own, query = models
     names = {name for model in own for name in vars(model)} - {IMPLICIT_KEY}

@@ -1,11 +1,11 @@
-"""Batches: many operations of one kind, sent a chunk at a time.
+"""Batches: many operations of one kind, sent in chunks.
 
-A batch runs the very operation that `save()` or `delete()` runs, once for each item, and joins the writes that the
-operations of a chunk ask for into one request. So minting, hooks, guards and versions mean the same in a batch, and
-an operation that asks again (a short key that collided) is simply in the next request.
+A batch runs the operation of `save()` or `delete()` for each item, and joins the writes of a chunk into one request. So
+generated values, hooks, checks and versions work as in single calls. An operation that needs another request (after a
+collision of a short key) takes part in the next joined request.
 
-A chunk of new instances in whose save nothing but the values has a say is prepared in one step, as `save()` prepares
-one such instance. An operation is begun only for those with which something goes wrong.
+A chunk of plain new instances (without hooks, versions or field checks) is prepared in one step by the compiled core.
+An operation is started only for the items that fail.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ __all__ = ["Progress", "sized"]
 
 M = TypeVar("M")
 
-#: Called after each chunk, on the caller's thread, with the number of items done and of all, if that is known.
+#: Called after each chunk, on the caller's thread, with the number of processed items and the total (None if unknown).
 Progress: TypeAlias = "Callable[[int, int | None], object]"
 
-#: Makes the joined request of instances in one step, unless one of them needs a save of its own, such as one that is
-#: among the others, which are on their way. The last list takes what it made: the request, each instance's item or what
-#: went wrong, what was minted for each, and an interrupt that came meanwhile.
+#: Prepares the joined request of instances in one step, unless one of them needs its own operation, such as an instance
+#: that is also in the second list, whose request is in flight. It fills the last list with the request, the item or
+#: exception of each instance, the generated values of each, and an interrupt that arrived meanwhile.
 Prepare: TypeAlias = "Callable[[list[Any], list[Any], list[Any]], object]"
 
-#: How many items one request joins.
+#: The number of items of one joined request.
 CHUNK = 500
 
 
 def sized(items: object) -> int | None:
-    """How many items there are, if they can tell without being read: a query cannot."""
+    """Return the number of items if it is known without reading them. A query does not know it."""
     try:
         return len(items) if isinstance(items, Collection) else None
-    except (TypeError, ValueError, OverflowError):  # what it told is no length
+    except (TypeError, ValueError, OverflowError):  # `len()` returned something that is not a length
         return None
 
 
 class _Running:
-    """The operation on one item, as far as it has come."""
+    """The suspended operation of one item."""
 
     __slots__ = ("ended", "error", "item", "operation", "request")
 
@@ -61,17 +61,17 @@ class _Running:
         self.ended = False
 
     def failure(self, stopped: BaseException | None) -> BaseException | None:
-        """Why it did not come to its end, which may be that all was `stopped` before it began."""
+        """Return the exception of an operation that did not end, or `stopped` if it was never started."""
         return None if self.ended else self.error or stopped
 
-    def begin(self, told: BaseException | None = None) -> Operation[None]:
+    def begin(self, shared: BaseException | None = None) -> Operation[None]:
         """Advance to the first request."""
-        return self.go_on(lambda: next(self.operation), told)
+        return self.go_on(lambda: next(self.operation), shared)
 
-    def go_on(self, step: Callable[[], Any], told: BaseException | None = None) -> Operation[None]:
-        """Advance to the next request or the end; what the operation awaits is passed on.
+    def go_on(self, step: Callable[[], Any], shared: BaseException | None = None) -> Operation[None]:
+        """Advance to the next request or to the end; yield what the operation awaits.
 
-        `told` is a failure of the whole request that the operation hears of, which may be an interrupt.
+        `shared` is a failure of the whole joined request that the operation receives. It may be an interrupt.
         """
         while True:
             try:
@@ -81,8 +81,8 @@ class _Running:
                 return
             except BaseException as error:
                 self.request, self.error = None, error
-                if error is told or isinstance(error, Exception):
-                    # A batch goes on after a failed item, whatever its hooks raise.
+                if error is shared or isinstance(error, Exception):
+                    # A batch continues after a failed item, whatever its hooks raise.
                     return
                 raise
             if type(asked) is _core.Request:
@@ -90,7 +90,7 @@ class _Running:
                 return
             try:
                 answer = yield asked
-            except BaseException as error:  # noqa: BLE001 - the hook's own failure, which its operation passes on
+            except BaseException as error:  # noqa: BLE001 - the failure of a hook, which its operation handles
                 failure = error
                 step = lambda: self.operation.throw(failure)  # noqa: E731, B023 - used at once
             else:
@@ -98,14 +98,14 @@ class _Running:
 
 
 def _run(schema: Schema, running: list[_Running]) -> Operation[None]:
-    """Run operations to their ends, their writes joined."""
+    """Run operations to their ends, with joined writes."""
     for one in running:
         yield from one.begin()
     yield from _finish(schema, running)
 
 
 def _finish(schema: Schema, running: list[_Running]) -> Operation[None]:
-    """Run operations that have asked for something to their ends."""
+    """Run suspended operations to their ends."""
     while waiting := [one for one in running if one.request is not None]:
         joined = schema.codec.batch_write([one.request for one in waiting if one.request is not None])
         try:
@@ -113,7 +113,7 @@ def _finish(schema: Schema, running: list[_Running]) -> Operation[None]:
         except BaseException as error:
             failure = error
             for one in waiting:
-                # Each learns of it, and remembers what it sent; an interrupt itself goes on from here.
+                # Each operation records what it sent. An interrupt is raised again below.
                 yield from one.go_on(lambda: one.operation.throw(failure), failure)  # noqa: B023 - used at once
             raise
         for one, outcome in zip(waiting, outcomes, strict=True):
@@ -124,14 +124,14 @@ def _finish(schema: Schema, running: list[_Running]) -> Operation[None]:
 
 
 class _Chunk:
-    """Items that are written together, as far as they have come.
+    """Items that are written together, and the state of their writes.
 
     Attributes:
-        prepared: what was prepared in one step, see `Prepare`; empty when each needs an operation of its own.
-        begun: the joined request, if it can be on its way while the next chunk is prepared.
+        prepared: the result of `Prepare`; empty if each item needs its own operation.
+        begun: the joined request, if it can be in flight while the next chunk is prepared.
         sent: whether the joined request may have been sent.
-        outcomes: what the store said of each write of the joined request.
-        running: the operations that were begun.
+        outcomes: the store's reply to each write of the joined request.
+        running: the operations that were started.
     """
 
     __slots__ = ("begun", "items", "outcomes", "prepared", "running", "sent")
@@ -146,19 +146,19 @@ class _Chunk:
 
 
 def _put_plainly(schema: Schema, chunk: _Chunk) -> Operation[None]:
-    """Save a chunk of new instances that were prepared in one step."""
+    """Save a chunk of instances that was prepared in one step."""
     request, items, names, failure = chunk.prepared
     trace = None
     outcomes: Iterator[BaseException | None] = iter(())
     if failure is not None:
-        # An interrupt: nothing has been sent.
+        # An interrupt arrived before anything was sent.
         items = [failure] * len(items)
     elif request is not None:
         try:
             chunk.sent = True
-            chunk.outcomes = told = yield request if chunk.begun is None else chunk.begun
-            outcomes = iter(told)
-        except BaseException as error:  # noqa: BLE001 - raised again when all have heard of it
+            chunk.outcomes = replies = yield request if chunk.begun is None else chunk.begun
+            outcomes = iter(replies)
+        except BaseException as error:  # noqa: BLE001 - raised again after all operations have received it
             failure, trace = error, error.__traceback__
             outcomes = itertools.repeat(error)
     for instance, item, minted in zip(chunk.items, items, names, strict=False):
@@ -176,13 +176,13 @@ def _put_plainly(schema: Schema, chunk: _Chunk) -> Operation[None]:
         chunk.running.append(one)
         yield from one.begin(failure)
     if failure is not None:
-        # Each that heard of it has left a trace.
+        # Each operation that received it has extended its traceback.
         raise failure.with_traceback(trace)
     yield from _finish(schema, chunk.running)
 
 
 def _leave(schema: Schema, chunk: _Chunk | None) -> None:
-    """Note in the instances of a chunk that nobody goes on with what is known of them, where it is not noted yet."""
+    """Record in the instances of an abandoned chunk what is known of their writes."""
     if chunk is None or not chunk.prepared:
         return
     _, items, names, _ = chunk.prepared
@@ -200,20 +200,20 @@ def _leave(schema: Schema, chunk: _Chunk | None) -> None:
 
 
 class _Chunks:
-    """The chunks of a batch, in order; the next one is made while one is on its way, where that gains something."""
+    """The chunks of a batch, in order. If that saves time, the next chunk is prepared while one is in flight."""
 
     def __init__(self, schema: Schema, source: Iterator[Any] | AsyncIterator[Any], prepare: Prepare | None) -> None:
         self.source = source
         self.prepare = prepare
-        # What the source assigns to an item that is on its way would have to be noted.
+        # Assignments that the source makes to an item in flight would have to be tracked.
         self.overlap = not schema.on_update
         self.now: _Chunk | None = None
         self.ahead: _Chunk | None = None
-        #: Why there is no next one, when the source failed, or an interrupt came, while one was on its way.
+        #: The failure of the source, or the interrupt, that ended the batch while a chunk was in flight.
         self.failure: BaseException | None = None
 
     def next(self) -> Operation[_Chunk | None]:
-        """The next chunk, on its way already if it can be; None at the end."""
+        """Return the next chunk, whose request may be in flight already; None at the end."""
         if self.failure is not None:
             raise self.failure
         self.now, self.ahead = self.ahead, None
@@ -233,7 +233,7 @@ class _Chunks:
                 if items:
                     self.ahead = _Chunk(items)
                     yield from self._prepare(self.ahead, chunk.items)
-            except BaseException as error:  # noqa: BLE001 - raised again when this chunk is done
+            except BaseException as error:  # noqa: BLE001 - raised again after this chunk
                 self.failure = error
             else:
                 if self.ahead is not None and self.ahead.prepared:
@@ -242,24 +242,24 @@ class _Chunks:
                 chunk.begun.hurry()
         return chunk
 
-    def _prepare(self, chunk: _Chunk, on_its_way: list[Any]) -> Operation[None]:
+    def _prepare(self, chunk: _Chunk, in_flight: list[Any]) -> Operation[None]:
         if self.prepare is None:
             return
-        # What is on its way is not known to be stored yet, and would be taken for new.
-        self.prepare(chunk.items, on_its_way, chunk.prepared)
-        # One that is not full is the last: nothing is left to be made meanwhile.
+        # An instance whose request is in flight is not marked as stored yet, and would count as new.
+        self.prepare(chunk.items, in_flight, chunk.prepared)
+        # A chunk that is not full is the last one: there is no next chunk to prepare.
         if self.overlap and len(chunk.items) == CHUNK and chunk.prepared and chunk.prepared[0] is not None:
             chunk.begun = yield Begin(chunk.prepared[0])
 
 
 def iterator(schema: Schema, items: Iterable[M] | AsyncIterable[M]) -> Iterator[M]:
-    """What a batch reads; one key is refused, of which the characters or the names would be taken for keys."""
+    """Return an iterator of the items. Text, bytes and dicts are refused: they are one key, not several."""
     if isinstance(items, (str, bytes, Mapping)):
-        way_out = f": for one key write [{shortened(items)}]"
+        way_out = f": for one key pass [{shortened(items)}]"
     elif isinstance(items, Iterable):
         return iter(items)
     else:
-        way_out = ": await the twin that begins with `a`" if isinstance(items, AsyncIterable) else ""
+        way_out = ": use the async version of the method" if isinstance(items, AsyncIterable) else ""
     raise TypeError(f"{schema.model}: a batch takes an iterable of items, not {shortened(items)}{way_out}")
 
 
@@ -272,15 +272,14 @@ def write(
     prepare: Prepare | None = None,
     awaiting: bool = False,
 ) -> Operation[int]:
-    """Run an operation on each item; give the number written, or raise `BatchIncomplete` at the end.
+    """Run an operation on each item; return the number of written items, or raise `BatchIncomplete` at the end.
 
-    `prepare` makes the writes of a whole chunk in one step, if it can. `awaiting` says that what iterates in both ways,
-    such as a query, shall be awaited.
+    `prepare` prepares the writes of a chunk in one step if it can. `awaiting` selects `async for` for iterables that
+    support both `for` and `async for`, such as a query.
     """
     if on_progress is not None and (not callable(on_progress) or inspect.iscoroutinefunction(on_progress)):
         raise TypeError(
-            f"{schema.model}: on_progress= takes a plain function, called with the number of items done and of all, "
-            f"not {shortened(on_progress)}"
+            f"{schema.model}: on_progress= takes a plain function of (done, total), not {shortened(on_progress)}"
         )
     source = items.__aiter__() if awaiting and isinstance(items, AsyncIterable) else iterator(schema, items)
     chunks = _Chunks(schema, source, prepare)
@@ -291,11 +290,11 @@ def write(
         _leave(schema, chunks.ahead)
         failure = chunks.failure
         if failure is not None and failure is not error:
-            # It is not lost because the store failed as well.
+            # Report the interrupt or the failure of the source too, although the store failed as well.
             if not isinstance(failure, Exception):
                 raise failure from None
-            told = error.__cause__ or error
-            told.__context__ = told.__context__ or failure
+            cause_or_error = error.__cause__ or error
+            cause_or_error.__context__ = cause_or_error.__context__ or failure
         raise
 
 
@@ -326,7 +325,7 @@ def _write(
         done += len(chunk.items)
         if stopped is not None:
             if chunks.ahead is not None:
-                # They are in the iterable no more.
+                # These items were read from the iterable already.
                 failed.extend((item, _not_sent(schema, stopped)) for item in chunks.ahead.items)
             raise _incomplete(schema, written, failed, stopped=True) from stopped
         if on_progress is not None:
@@ -338,7 +337,7 @@ def _write(
 
 def _not_sent(schema: Schema, stopped: MintkeyError) -> StoreUnavailable:
     return StoreUnavailable(
-        f"not sent, because the store failed with the items before: {cause(stopped)}",
+        f"not sent, because the store failed with earlier items: {cause(stopped)}",
         model=schema.model,
         store=stopped.store,
     )
@@ -369,13 +368,13 @@ def save(
 
 
 def _refuse_stranger(schema: Schema, item: object) -> Operation[None]:
-    """What is run for an item that is no instance of the model: it fails as others do, and stops none of them."""
+    """The operation of an item that is not an instance of the model: it fails like other items."""
     yield from ()
     raise TypeError(f"{schema.model}.batch_save() saves {schema.model}s, not {shortened(item)}")
 
 
 def _waves(running: list[_Running]) -> Iterator[list[_Running]]:
-    """The operations of a chunk, those on an instance that comes again after those on its first coming."""
+    """Split the operations of a chunk, so that no group contains an instance twice."""
     while running:
         seen: set[int] = set()
         now: list[_Running] = []
@@ -402,12 +401,12 @@ def _next_chunk(source: Iterator[M] | AsyncIterator[M]) -> Operation[list[M]]:
 def _incomplete(
     schema: Schema, written: int, failed: list[tuple[Any, BaseException]], *, stopped: bool
 ) -> BatchIncomplete:
-    rest = "; the store failed, so what came after was not tried" if stopped else ""
+    rest = "; the store failed, so later items were not tried" if stopped else ""
     unknown = sum(getattr(why, "outcome", None) == "unknown" for _, why in failed)
     fate = f"failed, and whether {unknown} of them were written is unknown" if unknown else "were not written"
     return BatchIncomplete(
         f"{schema.model}: {len(failed)} of {written + len(failed)} items {fate} "
-        f"(the first: {cause(failed[0][1]) if failed else 'none'}){rest}. See `failed` for each item and its reason",
+        f"(the first: {cause(failed[0][1]) if failed else 'none'}){rest}. `failed` lists each item with its exception",
         written=written,
         failed=tuple(failed),
         stopped=stopped,
@@ -416,7 +415,7 @@ def _incomplete(
 
 
 def read(schema: Schema, keys: Iterable[arguments.Key], *, consistent: bool) -> Operation[list[_core.Item | None]]:
-    """Read a chunk of keys: a stored item or None for each, in order."""
+    """Read a chunk of keys; return the stored item or None for each, in order."""
     named = [arguments.key(schema, arguments.named_key(schema, key))[0] for key in keys]
     if type(consistent) is not bool:
         raise arguments.not_a_flag(schema, "consistent", consistent)
@@ -425,7 +424,7 @@ def read(schema: Schema, keys: Iterable[arguments.Key], *, consistent: bool) -> 
 
 
 async def chunks(schema: Schema, items: Iterable[M] | AsyncIterable[M]) -> AsyncIterator[list[M]]:
-    """The items of an iterable of either world, a chunk at a time."""
+    """Yield the items of an iterable or async iterable in chunks."""
     if not isinstance(items, AsyncIterable):
         source = iterator(schema, items)
         while chunk := list(itertools.islice(source, CHUNK)):

@@ -1,9 +1,8 @@
-"""Conditions: what `Order.total > 5` builds.
+"""Conditions, such as `Order.total > 5`, and actions of updates, such as `Order.n.add(1)`.
 
-A condition is a small tree of plain values, already in their stored form, so that it means the same on every
-store; `compile()` gives the nested tuples that the compiled core reads. What each one *means* is written once,
-in the core's evaluator, and follows DynamoDB: an absent attribute or one of another type fails every comparison
-but `!=` and `does_not_exist()`.
+A condition is a tree of encoded values. `compile()` converts it to the nested tuples of the compiled core, whose
+evaluator gives conditions the same meaning on every store. The meaning follows DynamoDB: every comparison with an
+absent attribute, or with a value of another type, is false, except `!=` and `does_not_exist()`.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ TypeName: TypeAlias = Literal[
 
 _TYPE_NAMES = frozenset(TypeName.__args__)  # type: ignore[attr-defined]
 _MOST_VALUES = 100
-#: No list is longer on any store.
+#: The maximum index of a list on any store.
 _LAST_INDEX = (1 << 31) - 1
 _LONGEST_LABEL = 200
 _SETS = ("string_set", "number_set", "binary_set")
 
 
 class Condition:
-    """A condition on an item; join them with `&`, `|` and `~`.
+    """A condition on an item. Combine conditions with `&`, `|` and `~`.
 
     >>> from mintkey import Model
     >>> from mintkey.attributes import NumberAttribute, StringAttribute
@@ -46,7 +45,7 @@ class Condition:
 
     __slots__ = ()
 
-    #: How deep it nests: 1 for a single test.
+    #: The levels of nesting: 1 for a single test.
     levels: int
 
     def __and__(self, other: Condition) -> Condition:
@@ -60,30 +59,30 @@ class Condition:
 
     def __bool__(self) -> NoReturn:
         raise TypeError(
-            f"the condition {shortened(self)} has no truth value of its own: it is judged in the store. "
-            "Join conditions with & | ~ (each in parentheses) instead of `and`, `or`, `not`, chained comparisons"
+            f"the condition {shortened(self)} has no truth value: it is evaluated in the store. "
+            "Combine conditions with & | ~ (each in parentheses) instead of `and`, `or`, `not`, chained comparisons"
         )
 
     def compile(self) -> tuple[Any, ...]:
-        """The nested tuples that the compiled core reads."""
+        """Return the nested tuples that the compiled core reads."""
         raise NotImplementedError
 
     def conjuncts(self) -> Iterator[Condition]:
-        """The conditions that are joined by AND at the top."""
+        """Yield the conditions that are joined by AND at the top level."""
         yield self
 
     def roots(self) -> Iterator[str | int]:
-        """The stored names of the attributes that it asks about."""
+        """Yield the stored names of the attributes in the condition."""
         raise NotImplementedError
 
 
 def not_a_condition(model: str, given: object) -> TypeError:
-    """What is raised for something else than a condition."""
+    """Return the error for an argument that is not a condition."""
     return TypeError(f"{model}: expected a condition such as {model}.x == 1, got {shortened(given)}")
 
 
 def _joined(kind: type[Every | Some], left: Condition, right: Condition) -> Condition:
-    """Both conditions joined: what is joined in the same way already gets no level more."""
+    """Join two conditions. A chain of the same operator counts as one level."""
     parts: list[Condition] = []
     levels = 0
     for side in (left, right):
@@ -99,7 +98,7 @@ def _joined(kind: type[Every | Some], left: Condition, right: Condition) -> Cond
 def _checked_levels(levels: int) -> int:
     if levels > _core.MAX_CONDITION_LEVELS:
         raise InvalidValue(
-            f"a condition may nest {_core.MAX_CONDITION_LEVELS} levels of & | ~ and no more: "
+            f"a condition may nest at most {_core.MAX_CONDITION_LEVELS} levels of & | ~: "
             "join conditions in a row, as in a & b & c, or filter in several steps"
         )
     return levels
@@ -107,9 +106,9 @@ def _checked_levels(levels: int) -> int:
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Test(Condition):
-    """One test of one path: a comparison or a function, with its stored operands."""
+    """A test of one path: a comparison or a function, with its encoded operands."""
 
-    __test__ = False  # not a test case, whatever pytest thinks of the name
+    __test__ = False  # pytest must not collect it
 
     label: str
     steps: Steps
@@ -133,7 +132,7 @@ class Test(Condition):
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Every(Condition):
-    """All of several conditions."""
+    """All of these conditions are true."""
 
     conditions: tuple[Condition, ...]
     levels: int = dataclasses.field(default=1, compare=False)
@@ -155,7 +154,7 @@ class Every(Condition):
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Some(Condition):
-    """At least one of several conditions."""
+    """At least one of these conditions is true."""
 
     conditions: tuple[Condition, ...]
     levels: int = dataclasses.field(default=1, compare=False)
@@ -173,7 +172,7 @@ class Some(Condition):
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Not(Condition):
-    """The opposite of a condition."""
+    """The condition is false."""
 
     condition: Condition
     levels: int = dataclasses.field(default=1, compare=False)
@@ -191,7 +190,7 @@ class Not(Condition):
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Action:
-    """One change that the store makes to an item: what `Order.n.add(1)` builds, for `update()`."""
+    """A change that the store computes, such as `Order.n.add(1)`, for `update()`."""
 
     label: str
     steps: Steps
@@ -199,7 +198,7 @@ class Action:
     operands: tuple[Any, ...]
 
     def compile(self) -> tuple[Any, ...]:
-        """The tuple that the compiled core reads."""
+        """Return the tuple that the compiled core reads."""
         return (self.name, self.steps, *self.operands)
 
     def __repr__(self) -> str:
@@ -207,7 +206,7 @@ class Action:
 
 
 class Operand:
-    """What a condition or an update can be built from: an attribute, or a path into one."""
+    """The left side of conditions and actions: an attribute, or a path into one."""
 
     __slots__ = ()
 
@@ -220,41 +219,39 @@ class Operand:
         raise NotImplementedError
 
     def _operand(self, value: Any) -> Any:
-        """`value` in its stored form, checked against the attribute's type."""
+        """Return the encoded value, checked against the type of the attribute."""
         raise NotImplementedError
 
     def _element(self, value: Any) -> Any:
-        """`value` as something that the attribute may contain."""
+        """Return `value` encoded as an element of the attribute."""
         return value
 
     @property
     def _kind(self) -> str:
-        """What is stored there, `"any"` where that is not known."""
+        """The stored type; `"any"` if it is not known."""
         return "any"
 
     def _inside(self, step: object) -> Path:
-        """The path one step further: to a map's key, or to a list's index from 0."""
+        """Return the path to a key of a map, or to an index of a list."""
         label = f"{self._label}[{shortened(step)}]"
         if len(label) > _LONGEST_LABEL:
             label = f"{label[: _LONGEST_LABEL // 2]}…{label[-_LONGEST_LABEL // 2 :]}"
         steps = self._steps
         if len(steps) >= _core.MAX_VALUE_LEVELS:
-            raise InvalidValue(
-                f"{label}: a path leads through at most {_core.MAX_VALUE_LEVELS} levels (DynamoDB's limit)"
-            )
+            raise InvalidValue(f"{label}: a path has at most {_core.MAX_VALUE_LEVELS} levels (the limit of DynamoDB)")
         if isinstance(step, str):
             return Path(label, (*steps, _core.checked("string", label, step)))
         if isinstance(step, int) and not isinstance(step, bool) and step >= 0:
             if step > _LAST_INDEX:
-                raise InvalidValue(f"{label}: the last index of a list is {_LAST_INDEX:,}")
+                raise InvalidValue(f"{label}: the maximum index of a list is {_LAST_INDEX:,}")
             return Path(label, (*steps, operator.index(step)))
-        raise TypeError(f"{label}: a step is a map's key or a list's index from 0")
+        raise TypeError(f"{label}: a path element is a key of a map or an index of a list from 0")
 
     def _works_on(self, name: str, kinds: Iterable[str]) -> None:
         if self._kind not in {"any", *kinds}:
             raise InvalidValue(
                 f"{self._label}.{name}() works on {' or '.join(kinds).replace('_', ' ')} attributes, "
-                f"and this one holds a {self._kind.replace('_', ' ')}"
+                f"and the type of this one is {self._kind.replace('_', ' ')}"
             )
 
     def _action(self, name: str, *operands: Any) -> Action:
@@ -266,16 +263,14 @@ class Operand:
     def _given(self, value: Any) -> Any:
         if value is None:
             raise InvalidValue(
-                f"{self._label}: a condition cannot compare with None, because None means absent; "
+                f"{self._label}: a condition cannot compare with None, because None means absent: "
                 "use .does_not_exist() or .exists()"
             )
         return self._operand(value)
 
     def _put(self, name: str, value: Any) -> Any:
         if value is None:
-            raise InvalidValue(
-                f"{self._label}.{name}() cannot put None there, because None means absent; use .remove()"
-            )
+            raise InvalidValue(f"{self._label}.{name}() does not take None, because None means absent: use .remove()")
         return self._operand(value)
 
     def __eq__(self, value: object) -> Condition:  # type: ignore[override]
@@ -298,22 +293,22 @@ class Operand:
 
     __hash__ = object.__hash__
 
-    # A path has steps without end, so Python must not try them one by one.
+    # Without these methods Python would iterate with `[0]`, `[1]`, … without end.
 
     def __iter__(self) -> NoReturn:
-        raise TypeError(f"{self._label} is judged in the store: there is nothing to iterate")
+        raise TypeError(f"{self._label} is evaluated in the store and cannot be iterated")
 
     def __contains__(self, value: object) -> NoReturn:
-        raise TypeError(f"{self._label} is judged in the store: write {self._label}.contains({shortened(value)})")
+        raise TypeError(f"{self._label} is evaluated in the store: use {self._label}.contains({shortened(value)})")
 
     def between(self, low: Any, high: Any) -> Condition:
-        """At least `low` and at most `high`; `InvalidValue` at the store when `low` is above `high`."""
+        """True if `low` <= value <= `high`. The store raises `InvalidValue` if `low` exceeds `high`."""
         return self._test("between", self._given(low), self._given(high))
 
     def is_in(self, *values: Any) -> Condition:
-        """One of `values`, at most 100 of them (DynamoDB's limit, kept on every store).
+        """True if the value is one of `values`: `is_in("a", "b")` or `is_in(["a", "b"])`.
 
-        They are given one by one or as one list: `is_in("a", "b")`, `is_in(["a", "b"])`.
+        Takes at most 100 values, the limit of DynamoDB, on every store.
         """
         if len(values) == 1 and isinstance(values[0], Iterable) and not isinstance(values[0], (str, bytes)):
             values = tuple(values[0])
@@ -325,12 +320,12 @@ class Operand:
         return self._test("is_in", list(operands))
 
     def begins_with(self, prefix: Any) -> Condition:
-        """The text, or the bytes, begin with `prefix`."""
+        """True if the text or the bytes begin with `prefix`."""
         self._works_on("begins_with", ("string", "binary"))
         return self._test("begins_with", self._given(prefix))
 
     def contains(self, value: Any) -> Condition:
-        """The text has `value` in it, or the list or set holds it."""
+        """True if the text, list or set contains `value`."""
         self._works_on("contains", ("string", "binary", "list", *_SETS))
         if value is None:
             return self._test("contains", self._given(value))
@@ -339,15 +334,15 @@ class Operand:
         return self._test("contains", self._element(value))
 
     def exists(self) -> Condition:
-        """The attribute has a value."""
+        """True if the attribute has a value."""
         return self._test("exists")
 
     def does_not_exist(self) -> Condition:
-        """The attribute is absent."""
+        """True if the attribute is absent."""
         return self._test("does_not_exist")
 
     def is_type(self, name: TypeName) -> Condition:
-        """The stored value is of this type: `"string"`, `"number"`, `"map"` and so on."""
+        """True if the stored value has this type, such as `"string"`, `"number"` or `"map"`."""
         if not isinstance(name, str) or name not in _TYPE_NAMES:
             raise InvalidValue(
                 f"{self._label}.is_type({shortened(name)}): the types are {', '.join(sorted(_TYPE_NAMES))}"
@@ -355,30 +350,30 @@ class Operand:
         return self._test("is_type", name)
 
     def size(self) -> Size:
-        """The size: UTF-16 units of text, bytes of binary, elements of others; compare it with a number."""
+        """The size, to compare with an integer: UTF-16 code units of text, bytes of binary, otherwise elements."""
         return Size(self)
 
-    # Changes that the store makes, for `update()`. All of one update start from the stored item.
+    # Changes that the store computes, for `update()`. All changes of one update apply to the same stored item.
 
     def set(self, value: Any) -> Action:
-        """Put a value there."""
+        """Set the value."""
         return self._action("set", self._put("set", value))
 
     def remove(self) -> Action:
-        """Take the value away; nothing happens if there is none."""
+        """Remove the value, if there is one."""
         return self._action("remove")
 
     def add(self, number: Any) -> Action:
-        """Add to a number; an absent one counts as 0. A negative number subtracts."""
+        """Add to a number; an absent number counts as 0. A negative number subtracts."""
         self._works_on("add", ("number", "decimal"))
         return self._action("add", _core.checked("number", self._label, number))
 
     def append(self, values: Iterable[Any]) -> Action:
-        """Put values at the end of a list; an absent list counts as empty."""
+        """Append values to a list; an absent list counts as empty."""
         return self._listed("append", values)
 
     def prepend(self, values: Iterable[Any]) -> Action:
-        """Put values at the start of a list; an absent list counts as empty."""
+        """Insert values at the start of a list; an absent list counts as empty."""
         return self._listed("prepend", values)
 
     def _listed(self, name: str, values: Iterable[Any]) -> Action:
@@ -389,7 +384,7 @@ class Operand:
         return self._action(name, _core.checked("list", self._label, listed))
 
     def set_if_absent(self, value: Any) -> Action:
-        """Put a value there unless there is one."""
+        """Set the value if there is none."""
         return self._action("set_if_absent", self._put("set_if_absent", value))
 
     def add_to_set(self, members: Iterable[Any]) -> Action:
@@ -397,7 +392,7 @@ class Operand:
         return self._members("add_to_set", members)
 
     def delete_from_set(self, members: Iterable[Any]) -> Action:
-        """Take members out of a set; an emptied set is absent."""
+        """Remove members from a set. A set without members becomes absent."""
         return self._members("delete_from_set", members)
 
     def _members(self, name: str, members: Iterable[Any]) -> Action:
@@ -411,7 +406,7 @@ class Operand:
 
 
 class Size:
-    """The size of an operand, to be compared with a number."""
+    """The size of an attribute or path, to compare with an integer."""
 
     __slots__ = ("_of",)
 
@@ -420,7 +415,7 @@ class Size:
 
     def _compare(self, operator: Operator, value: int) -> Condition:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidValue(f"{self._of._label}.size() compares with a whole number, not {shortened(value)}")
+            raise InvalidValue(f"{self._of._label}.size() compares with an integer, not {shortened(value)}")
         return self._of._test("size", operator, _core.checked("number", self._of._label, value))
 
     def __eq__(self, value: int) -> Condition:  # type: ignore[override]
@@ -445,7 +440,7 @@ class Size:
 
 
 class Path(Operand):
-    """A place inside a list or map attribute: `Order.data["a"][0]`."""
+    """A path into a list or map attribute: `Order.data["a"][0]`."""
 
     __slots__ = ("_path_label", "_path_steps")
 

@@ -1,7 +1,7 @@
-"""The model: a class whose instances save themselves.
+"""The base class of all models.
 
-Its methods are thin: each names an operation and the driver that runs it. What begins with `a` is the awaited twin
-of the method without it, with the same parameters.
+Each method runs one operation with one driver of a store. A method whose name begins with `a` is the async version of
+the method without it, with the same parameters.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ __all__ = ["Attr", "Model", "TypedModel"]
 
 M = TypeVar("M", bound="Model")
 
-#: An attribute of values of a type, for annotations: `total: Attr[float] = NumberAttribute()`.
+#: The type of attributes, for annotations: `total: Attr[float] = NumberAttribute()`.
 Attr = Attribute
 
 
 class Model(Tabled):
-    """An item of a table; declare a class of attributes, or of fields.
+    """The base class of models. A subclass declares attributes or fields; its instances are the items of a table.
 
     >>> from mintkey import AutoGenerate, Model, ModelConfig, connect
     >>> from mintkey.attributes import NumberAttribute, StringAttribute
@@ -65,8 +65,8 @@ class Model(Tabled):
     model_config: ClassVar[ModelConfig] = ModelConfig(abstract=True)
     query: ClassVar[QueryAccessor] = QueryAccessor()
 
-    # What an instance knows of itself beside its values: the stored item as it was last read or written, and no more
-    # than that before there is more to know.
+    # The state of an instance, apart from its values. Most instances have only `_stored`, the item as it was last read
+    # or written; `_state` is created when more has to be recorded.
     _stored: _core.Item | None = None
     _state: StateWhenAsked | State | None = StateWhenAsked()
 
@@ -74,10 +74,10 @@ class Model(Tabled):
         _auto_key: Attribute[str]
 
     def __init__(self, **values: Any) -> None:
-        # A subclass has the generated constructor instead, unless it or a base of it writes its own, which calls this.
+        # Subclasses have a generated constructor. This one runs if a subclass defines `__init__` and calls `super()`.
         made = getattr(type(self), "__mintkey_init__", None)
         if made is None:
-            raise TypeError("Model itself has no attributes: derive a class from it")
+            raise TypeError("Model itself has no attributes: define a subclass")
         made(self, **values)
 
     def __init_subclass__(cls, **parameters: Any) -> None:
@@ -90,7 +90,7 @@ class Model(Tabled):
         own = vars(cls).get("model_config", ModelConfig())
         if not isinstance(own, ModelConfig):
             raise ConfigurationError(
-                f"{cls.__name__}.model_config is a ModelConfig(…), not {shortened(own)}", model=cls.__name__
+                f"{cls.__name__}.model_config must be a ModelConfig(…), not {shortened(own)}", model=cls.__name__
             )
         schema = Schema(cls, own.over(inherited), arguments.reserved(Model, Tabled, QueryAccess))
         cls.__mintkey_schema__ = schema
@@ -102,7 +102,7 @@ class Model(Tabled):
 
     @classmethod
     def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self:
-        """An instance of a stored item: nothing is minted, no default applied, no constructor called."""
+        """Return an instance of a stored item, without generated values, defaults or a constructor call."""
         instance = cls.__new__(cls)
         values = cls.__mintkey_schema__.codec.decode(item)
         if fetched is None:
@@ -136,7 +136,7 @@ class Model(Tabled):
                 return
         object.__setattr__(self, name, value)
 
-    if not TYPE_CHECKING:  # type checkers would take every misspelt name for one that can be assigned
+    if not TYPE_CHECKING:  # with `__setattr__`, type checkers would accept every misspelt name
         __setattr__ = _assign
 
     def __delattr__(self, name: str) -> None:
@@ -163,15 +163,17 @@ class Model(Tabled):
         try:
             return codec.encode(self.__dict__, partial=True) == codec.encode(other.__dict__, partial=True)
         except InvalidValue:
-            # A value that cannot be stored has no stored form to compare.
+            # A value that cannot be stored has no encoded value to compare.
             return self.to_dict() == other.to_dict()
 
     def __hash__(self) -> int:
         state = self._state
         if self.__mintkey_schema__.config.abstract:
-            raise TypeError(f"a {type(self).__name__} has no hash: it is compared by its values, which may change")
+            raise TypeError(
+                f"{type(self).__name__} is not hashable: nested instances are compared by values, which may change"
+            )
         if state is None or state.loaded is None:
-            raise TypeError(f"an unsaved {type(self).__name__} has no hash: its key is not settled before it is saved")
+            raise TypeError(f"an unsaved {type(self).__name__} is not hashable: its key may change before it is saved")
         return hash((type(self), self.__mintkey_schema__.codec.key_of(state.loaded)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -184,7 +186,7 @@ class Model(Tabled):
         self.__dict__.update(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The values by attribute name; absent ones are left out."""
+        """Return the values by attribute name, without absent ones."""
         values = self.__dict__
         return {
             name: value
@@ -194,12 +196,12 @@ class Model(Tabled):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """A new instance of these values, as the constructor makes one."""
+        """Return a new instance with these values. Same as calling the constructor with them."""
         return cls(**values)
 
     @property
     def changed(self) -> frozenset[str]:
-        """The names of the attributes that differ from what was last read or written, inside lists and maps too."""
+        """The names of the attributes that differ from the stored item, also inside lists and maps."""
         state = self._state
         names = self.__mintkey_schema__.codec.changed(self.__dict__, None if state is None else state.loaded)
         cleared = frozenset() if state is None else state.cleared
@@ -207,15 +209,15 @@ class Model(Tabled):
 
     @property
     def is_dirty(self) -> bool:
-        """Whether `save()` has something to write."""
+        """Whether `save()` would write something."""
         return self._state is None or self._state.loaded is None or bool(self.changed)
 
     @property
     def unminted(self) -> frozenset[str]:
-        """The names of the strategy attributes without a value.
+        """The names of the attributes that have a strategy and no value.
 
-        While a `before_save` hook runs: those that had none when this save began and have not been assigned since.
-        Reading one there mints it, but leaves it in this set, so ask `"created_at" in self.unminted`.
+        While a `before_save` hook runs: the names that had no value when the save began and have not been assigned
+        since. Reading such an attribute generates its value, but does not remove its name from this set.
         """
         state = self._state
         if state is not None and state.saving is not None:
@@ -232,18 +234,19 @@ class Model(Tabled):
         skip_hooks: bool = False,
         pipeline: Pipeline | None = None,
     ) -> Pipeline | None:
-        """Write the item: whole when it is new, else only what changed.
+        """Write the item: the whole item if it is new, otherwise only the changes.
 
         Args:
-            condition: must hold for the stored row; else `ConditionFailed` and nothing is written.
-            replace: write a loaded item whole, whatever is stored.
-            skip_hooks: run no hooks; keys and timestamps are minted all the same.
-            pipeline: what the write shall wait in, to be sent later; it is given back.
+            condition: a condition on the stored row.
+            replace: write the whole item over any existing row.
+            skip_hooks: run no hooks. Values are generated anyway.
+            pipeline: add the write to this pipeline, and return the pipeline.
 
         Raises:
-            KeyCollision: the item is new, its key was minted, and a row has it already.
-            ItemGone: the item was loaded, and its row is not there any more.
-            VersionConflict: somebody else wrote first.
+            ConditionFailed: `condition` is false; nothing was written.
+            KeyCollision: the item is new, its key was generated, and a row with this key exists.
+            ItemGone: the item was loaded, and its row no longer exists.
+            VersionConflict: another writer changed the row first.
             InvalidValue: a value cannot be stored.
         """
         schema = self.__mintkey_schema__
@@ -266,7 +269,7 @@ class Model(Tabled):
         skip_hooks: bool = False,
         pipeline: Pipeline | None = None,
     ) -> Pipeline | None:
-        """Like `save()`, awaited."""
+        """Async version of `save()`."""
         schema = self.__mintkey_schema__
         store = store_of(schema)
         writing = operations.save(
@@ -277,7 +280,7 @@ class Model(Tabled):
 
     @classmethod
     def create(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:
-        """Make and save a new item, which must not exist yet (`KeyCollision`)."""
+        """Construct and save a new item. Raises `KeyCollision` if its row exists."""
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         _check_sync(schema, skip_hooks, "before_save", "after_save")
@@ -290,7 +293,7 @@ class Model(Tabled):
 
     @classmethod
     async def acreate(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:
-        """Like `create()`, awaited."""
+        """Async version of `create()`."""
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         instance = cls(**values)
@@ -309,21 +312,21 @@ class Model(Tabled):
         pipeline: Pipeline | None = None,
         **values: Any,
     ) -> Pipeline | None:
-        """Change attributes in the store, without reading first: `order.update(Order.n.add(1), status="paid")`.
+        """Change attributes in the store without reading first: `order.update(Order.n.add(1), status="paid")`.
 
-        The instance takes the stored result; attributes that were changed here and not named stay changed.
+        The stored result is set on the instance. Local changes of other attributes are kept.
 
         Args:
             actions: changes that the store computes, such as `Order.tags.append(["x"])`.
-            condition: must hold for the stored row; else `ConditionFailed` and nothing is written.
-            upsert: insert the row if it is not there, of the key, defaults, minted values and these changes.
+            condition: a condition on the stored row.
+            upsert: if the row is missing, insert it with the key, defaults, generated values and these changes.
             skip_hooks: run no hooks.
-            pipeline: what the write shall wait in, to be sent later; it is given back.
-            values: attributes to set; None removes one.
+            pipeline: add the write to this pipeline, and return the pipeline.
+            values: attributes to set; None removes an attribute.
 
         Raises:
-            ItemGone: there is no such row, and `upsert` was not asked for.
-            ConditionFailed, VersionConflict, InvalidValue: as `save()`.
+            ItemGone: the row does not exist, and `upsert` is false.
+            ConditionFailed, VersionConflict, InvalidValue: see `save()`.
         """
         schema = self.__mintkey_schema__
         store = store_of(schema)
@@ -344,7 +347,7 @@ class Model(Tabled):
         pipeline: Pipeline | None = None,
         **values: Any,
     ) -> Pipeline | None:
-        """Like `update()`, awaited."""
+        """Async version of `update()`."""
         schema = self.__mintkey_schema__
         store = store_of(schema)
         changes = arguments.changes(schema, actions, values, self.update)
@@ -365,9 +368,9 @@ class Model(Tabled):
         pipeline: Pipeline | None = None,
         **values: Any,
     ) -> Pipeline | None:
-        """Like `update()`, for an item that is not at hand: `Order.update_by_key({"pk": "A", "sk": "B"}, total=5)`.
+        """Like `update()`, without an instance: `Order.update_by_key({"pk": "A", "sk": "B"}, total=5)`.
 
-        Hooks do not run; a version counts on, unchecked.
+        No hooks run. A version is incremented without a check.
         """
         store = store_of(cls.__mintkey_schema__)
         store.run(cls._updating(store, key, actions, condition, upsert, pipeline, values))
@@ -384,7 +387,7 @@ class Model(Tabled):
         pipeline: Pipeline | None = None,
         **values: Any,
     ) -> Pipeline | None:
-        """Like `update_by_key()`, awaited."""
+        """Async version of `update_by_key()`."""
         store = store_of(cls.__mintkey_schema__)
         await store.arun(cls._updating(store, key, actions, condition, upsert, pipeline, values))
         return pipeline
@@ -410,9 +413,9 @@ class Model(Tabled):
     def delete(
         self, condition: Condition | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
     ) -> Pipeline | None:
-        """Remove the item's row; one that is not there counts as removed, unless the model has a version.
+        """Delete the row. A missing row is not an error, unless the model has a version (`VersionConflict`).
 
-        The instance is new again afterwards, with its values.
+        Afterwards the instance keeps its values and counts as new.
         """
         schema = self.__mintkey_schema__
         store = store_of(schema)
@@ -424,7 +427,7 @@ class Model(Tabled):
     async def adelete(
         self, condition: Condition | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
     ) -> Pipeline | None:
-        """Like `delete()`, awaited."""
+        """Async version of `delete()`."""
         schema = self.__mintkey_schema__
         store = store_of(schema)
         writing = operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks)
@@ -435,10 +438,11 @@ class Model(Tabled):
 
     @classmethod
     def get(cls, *, consistent: bool = False, **key: Any) -> Self | None:
-        """The item of a key, or None: `Order.get(pk="A", sk="B")`. Further equalities must hold too.
+        """Return the item with this key, or None: `Order.get(pk="A", sk="B")`.
 
         Args:
-            consistent: see every write that was acknowledged before.
+            consistent: include all writes that were acknowledged before the call.
+            key: the values of the key. Other attributes must have the passed values too.
         """
         schema = cls.__mintkey_schema__
         store = store_of(schema)
@@ -448,7 +452,7 @@ class Model(Tabled):
 
     @classmethod
     async def aget(cls, *, consistent: bool = False, **key: Any) -> Self | None:
-        """Like `get()`, awaited."""
+        """Async version of `get()`."""
         found: Self | None = await store_of(cls.__mintkey_schema__).arun(cls._getting(key, consistent))
         return found
 
@@ -462,14 +466,14 @@ class Model(Tabled):
         return operations.get(schema, named, cls._loaded, must, consistent=consistent)
 
     def refresh(self, *, consistent: bool = True) -> None:
-        """Read the row again and take its values; what was changed here is lost. `ItemGone` when it is not there."""
+        """Read the row again and discard local changes. Raises `ItemGone` if the row no longer exists."""
         schema = self.__mintkey_schema__
         store = store_of(schema)
         _check_sync(schema, False, "after_load")
         store.run(operations.refresh(schema, self, consistent=consistent))
 
     async def arefresh(self, *, consistent: bool = True) -> None:
-        """Like `refresh()`, awaited."""
+        """Async version of `refresh()`."""
         schema = self.__mintkey_schema__
         await store_of(schema).arun(operations.refresh(schema, self, consistent=consistent))
 
@@ -484,7 +488,7 @@ class Model(Tabled):
         consistent: bool = False,
         **equal: Any,
     ) -> Result[Self]:
-        """Like `query()`, for `async for`: the result is the same, and reads nothing before it is iterated."""
+        """Async version of `query()`: returns the same lazy result, for `async for`."""
         return QueryAccess(cls)(
             *conditions,
             index=index,
@@ -504,7 +508,7 @@ class Model(Tabled):
         consistent: bool = False,
         segments: int = 1,
     ) -> Result[Self]:
-        """All items for which the conditions hold. Every item of the table is read, in `segments` parts at once."""
+        """Return all items that match the conditions. Reads every item of the table, in `segments` concurrent parts."""
         schema = cls.__mintkey_schema__
         how = plans.scan_plan(plans.gather(schema, conditions, {}))
         return Result(
@@ -520,17 +524,17 @@ class Model(Tabled):
         consistent: bool = False,
         segments: int = 1,
     ) -> Result[Self]:
-        """Like `scan()`, for `async for`."""
+        """Async version of `scan()`, for `async for`."""
         return cls.scan(*conditions, limit=limit, attributes=attributes, consistent=consistent, segments=segments)
 
     @classmethod
     def count(cls, *conditions: Condition, segments: int = 1, **equal: Any) -> int:
-        """How many items there are for which the conditions and equalities hold; all of the table without any."""
+        """Return the number of items that match the conditions and keywords; without any, of the whole table."""
         return cls._counted(conditions, equal, segments).count()
 
     @classmethod
     async def acount(cls, *conditions: Condition, segments: int = 1, **equal: Any) -> int:
-        """Like `count()`, awaited."""
+        """Async version of `count()`."""
         return await cls._counted(conditions, equal, segments).acount()
 
     @classmethod
@@ -539,22 +543,21 @@ class Model(Tabled):
         how = plans.plan_or_scan(schema, plans.gather(schema, conditions, equal, cls.count))
         return Result(schema, cls._loaded, how, segments=segments)
 
-    # Many at once.
+    # Batches.
 
     @classmethod
     def batch_save(cls, items: Iterable[Self], *, skip_hooks: bool = False, on_progress: Progress | None = None) -> int:
-        """Save many items, with the minting, hooks and guards of `save()`; gives their number.
+        """Save many items, each as `save()` does; return their number.
 
-        Any iterable of any length is read a chunk at a time. A failed item, such as no instance of the model, does not
-        stop the others.
+        The iterable may have any length; it is read in chunks. A failing item does not stop the batch.
 
         Args:
             items: instances of this model.
             skip_hooks: run no hooks.
-            on_progress: called after each chunk with the number of items done and of all (None if unknown).
+            on_progress: called after each chunk with the number of processed items and the total (None if unknown).
 
         Raises:
-            BatchIncomplete: some were not written; `failed` tells which and why.
+            BatchIncomplete: some items failed; `failed` lists them with their exceptions.
         """
         schema = cls.__mintkey_schema__
         store = store_of(schema)
@@ -569,7 +572,7 @@ class Model(Tabled):
         skip_hooks: bool = False,
         on_progress: Progress | None = None,
     ) -> int:
-        """Like `batch_save()`, awaited; takes asynchronous iterables too."""
+        """Async version of `batch_save()`. Also takes async iterables."""
         schema = cls.__mintkey_schema__
         return await store_of(schema).arun(
             batches.save(schema, cls, items, on_progress, skip_hooks=skip_hooks, awaiting=True)
@@ -579,10 +582,10 @@ class Model(Tabled):
     def batch_delete(
         cls, items: Iterable[Self | Key], *, skip_hooks: bool = False, on_progress: Progress | None = None
     ) -> int:
-        """Delete many items, given as instances or keys; gives their number. Like `batch_save()` otherwise.
+        """Delete many items, passed as instances or keys; return their number. Otherwise like `batch_save()`.
 
-        A key is a dict, a tuple in the order of partition and sort key, or the partition key alone where it is all.
-        Hooks run for instances only. A key that is none fails as an item does, and stops no other.
+        A key is a dict, a tuple of partition key and sort key, or the partition key if the table has no sort key. Hooks
+        run for instances only. An invalid key does not stop the batch.
         """
         schema = cls.__mintkey_schema__
         store = store_of(schema)
@@ -597,7 +600,7 @@ class Model(Tabled):
         skip_hooks: bool = False,
         on_progress: Progress | None = None,
     ) -> int:
-        """Like `batch_delete()`, awaited; takes asynchronous iterables too."""
+        """Async version of `batch_delete()`. Also takes async iterables."""
         schema = cls.__mintkey_schema__
         return await store_of(schema).arun(
             batches.write(schema, items, cls._deleter(skip_hooks), on_progress, awaiting=True)
@@ -616,7 +619,7 @@ class Model(Tabled):
 
     @classmethod
     def batch_get(cls, keys: Iterable[Key], *, consistent: bool = False) -> Iterator[Self | None]:
-        """Read many items by key: one instance or None for each key, in order, a chunk at a time."""
+        """Yield one instance or None for each key, in order. Reads the keys in chunks."""
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         operations.refuse_async_hooks(schema, "after_load")
@@ -626,13 +629,13 @@ class Model(Tabled):
             while items:
                 found, items = store.run(loading.load(schema, items, cls._loaded))
                 yield from found
-                del found  # before the next ones are made
+                del found  # free them before the next ones are loaded
 
     @classmethod
     async def abatch_get(
         cls, keys: Iterable[Key] | AsyncIterable[Key], *, consistent: bool = False
     ) -> AsyncIterator[Self | None]:
-        """Like `batch_get()`, for `async for`; takes asynchronous iterables too."""
+        """Async version of `batch_get()`, for `async for`. Also takes async iterables."""
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         async for chunk in batches.chunks(schema, keys):
@@ -641,7 +644,7 @@ class Model(Tabled):
                 found, items = await store.arun(loading.load(schema, items, cls._loaded))
                 for instance in found:
                     yield instance
-                    del instance  # before the next ones are made
+                    del instance  # free it before the next ones are loaded
                 del found
 
     # Expiry.
@@ -654,13 +657,13 @@ class Model(Tabled):
 
     @property
     def is_expired(self) -> bool:
-        """Whether the time of the `TTLAttribute` has come; False without a value."""
+        """Whether the item has expired; False without a value of the `TTLAttribute`."""
         until: datetime | None = getattr(self, self._ttl_name("is_expired"))
         return until is not None and until <= utc_now()
 
     @property
     def expires_in(self) -> timedelta | None:
-        """How long until the item expires; None when it has expired, or never does."""
+        """The time until the item expires; None if it has expired or never expires."""
         until: datetime | None = getattr(self, self._ttl_name("expires_in"))
         if until is None or until <= utc_now():
             return None
@@ -670,17 +673,17 @@ class Model(Tabled):
         name = self._ttl_name("extend_ttl")
         if not isinstance(until, datetime):
             raise TypeError(
-                f"{type(self).__name__}.extend_ttl() takes a datetime, not {shortened(until)}; "
-                f"update({name}=None) ends it"
+                f"{type(self).__name__}.extend_ttl() takes a datetime, not {shortened(until)}: "
+                f"use update({name}=None) to remove the expiry"
             )
         return {name: until}
 
     def extend_ttl(self, until: datetime) -> None:
-        """Set the time of expiry here and in the store at once; `ItemGone` when the row is not there any more."""
+        """Set the expiry in the instance and the store. Raises `ItemGone` if the row no longer exists."""
         self.update(skip_hooks=True, **self._extension(until))
 
     async def aextend_ttl(self, until: datetime) -> None:
-        """Like `extend_ttl()`, awaited."""
+        """Async version of `extend_ttl()`."""
         await self.aupdate(skip_hooks=True, **self._extension(until))
 
 
@@ -691,6 +694,6 @@ def _check_sync(schema: Schema, skip_hooks: bool, *kinds: Any) -> None:
 
 @dataclass_transform(kw_only_default=True)
 class TypedModel(Model):
-    """A model whose constructor type checkers know, from annotations: `total: Attr[float] = NumberAttribute()`."""
+    """A model whose constructor is typed by its annotations: `total: Attr[float] = NumberAttribute()`."""
 
     model_config = ModelConfig(abstract=True)

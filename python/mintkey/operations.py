@@ -1,8 +1,8 @@
-"""Operations: what `save()` and its like do, each written once.
+"""Operations: save, delete, refresh and get, each written once for blocking and async calls.
 
-An operation is a generator that yields requests and is driven by a store, blocking or awaited. It sees the schema and
-the instance's values, never the model class. The order of a save: `before_save` hooks, minting of what is still
-absent, keys built from parts, validation, the write, `after_save` hooks.
+An operation is a generator that yields requests; a store runs it. It uses the schema and the values of the instance,
+never the model class. The steps of a save: `before_save` hooks, generated values, compound keys, validation, the write,
+`after_save` hooks.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from mintkey.errors import (
     shortened,
 )
 from mintkey.minting import Saving, minted_now
-from mintkey.schema import WIDE, Mint, Schema, State
+from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema, State
 
 if TYPE_CHECKING:
     from mintkey.arguments import Key
     from mintkey.hooks import HookKind
     from mintkey.stores import Operation
 
-#: A key from a small space is minted again this often before a collision is reported.
-_MOST_MINTS = 16
-#: The parameters that give a strategy's keys more room.
+#: The maximum number of keys that are generated for an item before a collision of short keys is reported.
+_MAX_KEYS = 16
+#: The parameters that make the keys of a strategy longer.
 _LONGER = {"nanoid": "a greater size=", "uuid4": "a greater length=", "cuid2": "a greater length="}
-#: A version beyond this has not been counted.
-_MOST_WRITES = 1 << 62
+#: No version counts as many writes.
+_MAX_VERSION = 1 << 62
 
 
 def state_of(instance: Any) -> State:
-    """What the instance knows of itself, which begins here if it knew nothing."""
+    """Return the state of an instance; create it if the instance has none."""
     state: State | None = instance._state
     if state is None:
         state = instance.__dict__["_state"] = State()
@@ -51,34 +51,34 @@ def state_of(instance: Any) -> State:
 
 
 def is_untouched(values: dict[str, Any]) -> bool:
-    """Whether the instance with these values is new and nothing is known of it."""
+    """Return whether the instance with these values is new and has no state."""
     return "_state" not in values and "_stored" not in values
 
 
 def waits_already(schema: Schema) -> ConfigurationError:
-    """What is raised for a second write of an instance that waits in a pipeline."""
+    """Return the error for a second write of an instance that has a pending write in a pipeline."""
     return ConfigurationError(
-        f"{schema.model}: this instance waits in a pipeline already, and what it will be is not known before that is "
-        "sent: execute() the pipeline first, or put the instance in once, after its last change",
+        f"{schema.model}: this instance has a pending write in a pipeline: execute() that pipeline first, or add the "
+        "instance only once, after its last change",
         model=schema.model,
     )
 
 
 def refuse_waiting(schema: Schema, state: State) -> None:
-    """Called at the start of a write: one that waits would undo it."""
+    """Refuse a write of an instance with a pending write, which would later overwrite it."""
     if state.waiting is not None and state.waiting() is not None:
         raise waits_already(schema)
 
 
 def refuse_async_hooks(schema: Schema, *kinds: HookKind) -> None:
-    """Called at the start of a blocking operation: an `async def` hook cannot run in it."""
+    """Refuse a blocking operation of a model with an `async def` hook, which cannot run in it."""
     if not schema.hooks.any_asynchronous or schema.skip_hooks:
         return
     name = schema.hooks.asynchronous(*kinds)
     if name is not None:
         raise ConfigurationError(
-            f"{schema.model}.{name} is an async hook, which a blocking call cannot run. "
-            "Await the twin that begins with `a`, such as asave(), or pass skip_hooks=True",
+            f"{schema.model}.{name} is an async hook, which a blocking call cannot run: "
+            "use the async version of the method, such as asave(), or pass skip_hooks=True",
             model=schema.model,
             attribute=name,
         )
@@ -101,15 +101,15 @@ def send_write(
     since: set[str],
     failure: BaseException | None = None,
 ) -> Operation[Any]:
-    """Send a write, and remember what was sent while nobody knows whether it arrived.
+    """Send a write, and record the sent item in the state if the outcome is unknown.
 
-    `since` takes in the names that are assigned before the answer comes. With `failure` the write has been sent before,
-    and that is what came of it.
+    `since` receives the names that are assigned before the reply arrives. With `failure` the write was sent before, and
+    this is its result.
     """
     state.noting = (*state.noting, since)
     try:
         if failure is not None:
-            raise failure  # noqa: TRY301 - told here as if it had come just now
+            raise failure  # noqa: TRY301 - handled like a failure of this call
         return (yield request)
     except BaseException as error:
         unknown = not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown"
@@ -121,35 +121,35 @@ def send_write(
 
 
 def own_row(state: State, error: MintkeyError) -> _core.Item | None:
-    """The row that a write met, if it is what this instance sent before without learning the outcome."""
+    """Return the conflicting row if this instance has written it, in a write with an unknown outcome."""
     stored = getattr(error, "_stored", None)
     return next((item for item in state.sent if item == stored), None)
 
 
 def version_guard(schema: Schema, stored: int | None) -> tuple[str, int | None] | None:
-    """The version that a write expects in the store, if the model has one."""
+    """Return the version that a write expects in the store, or None for a model without a version."""
     return None if schema.version is None else (schema.stored_version(), stored)
 
 
 def loaded_version(schema: Schema, state: State) -> int | None:
-    """The version of the row as it was loaded, which a write expects to find again."""
+    """Return the version of the loaded row, which a write expects in the store."""
     if schema.version is None or state.loaded is None:
         return None
     if state.fetched is not None and schema.version not in state.fetched:
         raise NotLoaded(
-            f"{schema.model}.{schema.version} was not loaded: the index does not hold it, so a write could not tell "
-            "whether somebody else wrote first. refresh() the item before",
+            f"{schema.model}.{schema.version} was not loaded, because the index does not contain it, so a write cannot "
+            "check the version: call refresh() first",
             model=schema.model,
             attribute=schema.version,
         )
     version = state.loaded.get(schema.stored_version())
-    if version is None or (isinstance(version, int) and 0 <= version < _MOST_WRITES):
+    if version is None or (isinstance(version, int) and 0 <= version < _MAX_VERSION):
         return version
     key = schema.codec.key_of(state.loaded)
     raise InvalidValue(
         f"{schema.model}.{schema.version}: the stored version {shortened(version)} of "
-        f"{schema.model} {key} is no count of writes; "
-        "set it to a whole number with the program that wrote it",
+        f"{schema.model} {key} is not a count of writes: "
+        "set it to an integer with the program that wrote it",
         model=schema.model,
         attribute=schema.version,
         key=schema.codec.key_dict(key),
@@ -157,7 +157,7 @@ def loaded_version(schema: Schema, state: State) -> int | None:
 
 
 def compiled_guard(condition: Condition | None) -> tuple[Any, ...] | None:
-    """The condition of a write, if there is one, as the engine takes it."""
+    """Return the condition of a write in the form of the compiled core, or None."""
     return None if condition is None else condition.compile()
 
 
@@ -175,10 +175,10 @@ def save(
     constructed: bool = False,
     pipeline: object = None,
 ) -> Operation[None]:
-    """Write an instance: whole when it is new, else what changed.
+    """Write an instance: the whole item if it is new, otherwise the changes.
 
-    `insert` refuses to overwrite; `constructed` says that the instance was made by this very call, so that nobody has
-    seen the keys it was constructed with. `pipeline` is what the write waits in.
+    With `insert` the row must not exist. With `constructed` the instance was constructed by this call, so the caller
+    has not seen its generated keys. `pipeline` is the pipeline that will send the write.
     """
     if condition is None and pipeline is None and is_untouched(instance.__dict__):
         plain = schema.unhooked_save if skip_hooks else schema.plain_save
@@ -230,13 +230,13 @@ def _save(
             state.saving = None
             _reset(token)
             for name in absent_keys:
-                # Whoever filled it, the caller did not choose it, so it must not overwrite: now or in a later try.
+                # The caller did not supply this key part, so it must not overwrite a row, now or in a later attempt.
                 if values.get(name) is not None:
                     state.made = {**state.made, name: values[name]}
         exposed, at = saving.exposed, saving.at
     if new:
-        # A hook, or a constructor of the model's own, may have built other values from a key that it saw. Whoever put
-        # the instance into a pipeline sees it before it is sent.
+        # A hook, or the model's own constructor, may have built other values from a generated key. The caller of a
+        # pipeline can read the key before it is sent. In these cases a key is not generated again.
         exposed = exposed or pipeline is not None
         unseen = constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
         again = [] if exposed else _small_keys(schema, {*minted, *(state.made if unseen else ())})
@@ -249,7 +249,7 @@ def _save(
 
 
 def _save_plain(schema: Schema, plain: _core.PlainSave, instance: Any, insert: bool) -> Operation[None]:
-    """Save a new instance of which nothing but the values has a say, in one step."""
+    """Save a plain new instance (without hooks, versions or field checks) in one step."""
     values = instance.__dict__
     request, item, minted = plain.one(values, insert)
     failure: BaseException | None = None
@@ -257,11 +257,11 @@ def _save_plain(schema: Schema, plain: _core.PlainSave, instance: Any, insert: b
         since: set[str] = set()
         try:
             if schema.on_update:
-                # Something has to note what is assigned before the answer comes.
+                # Assignments that are made before the reply arrives must be tracked.
                 yield from send_write(state_of(instance), request, None, since)
             else:
                 yield request
-        except BaseException as error:  # noqa: BLE001 - raised again by what comes next
+        except BaseException as error:  # noqa: BLE001 - raised again below
             failure = error
         else:
             if schema.on_update:
@@ -283,7 +283,7 @@ def failed_plain_save(
     *,
     insert: bool = False,
 ) -> Operation[None]:
-    """Go on with a plain save that went wrong: when it was `prepared`, or when it was sent."""
+    """Handle the failure of a plain save: `prepared` is an exception, or sending it raised `failure`."""
     state = note_minted(schema, instance, minted)
     if isinstance(prepared, InvalidValue):
         name_key(schema, instance.__dict__, prepared)
@@ -294,7 +294,7 @@ def failed_plain_save(
 
 
 def note_minted(schema: Schema, instance: Any, minted: Collection[str], sent: _core.Item | None = None) -> State:
-    """Remember which key parts of an instance were minted, and what was sent with an outcome that nobody knows."""
+    """Record which key parts of an instance were generated, and an item that was sent with an unknown outcome."""
     state, values = state_of(instance), instance.__dict__
     state.made = {name: values[name] for name in schema.given_keys if name in minted}
     if sent is not None:
@@ -303,7 +303,7 @@ def note_minted(schema: Schema, instance: Any, minted: Collection[str], sent: _c
 
 
 def settle_late(values: dict[str, Any], item: _core.Item) -> None:
-    """Take in that a new instance with these values is stored, of which somebody wanted to know more meanwhile."""
+    """Mark a new instance as stored whose state was created during its request."""
     values.pop("_stored", None)
     state: State = values["_state"]
     if state.loaded is None and not state.deleted:
@@ -311,7 +311,7 @@ def settle_late(values: dict[str, Any], item: _core.Item) -> None:
 
 
 def _reset(token: Any) -> None:
-    # A ValueError: the operation was given up in another context than it began in, and that context ends with it.
+    # A ValueError means that the operation was abandoned in another context than it started in.
     with contextlib.suppress(ValueError):
         generators.instant.reset(token)
 
@@ -321,14 +321,14 @@ def _key_was_made(schema: Schema, state: State, values: dict[str, Any]) -> bool:
 
 
 def _small_keys(schema: Schema, minted: Collection[str]) -> list[Mint]:
-    """The key parts that this call minted from so small a space that a collision is to be expected."""
+    """Return the key parts that this call generated with so few random bits that collisions are likely."""
     return [
         mint
         for mint in schema.minted
         if mint.name in schema.given_keys
         and mint.name in minted
         and mint.auto.strategy is not None
-        and mint.auto.strategy.random_bits < WIDE
+        and mint.auto.strategy.random_bits < COLLISION_FREE_BITS
     ]
 
 
@@ -343,18 +343,18 @@ def _save_new(
     failure: BaseException | None = None,
     pipeline: object = None,
 ) -> Operation[set[str]]:
-    """Put a new instance whole; gives the names that were assigned between sending and the answer.
+    """Write a new item; return the names that were assigned between the request and its reply.
 
-    `failure` is what the first try came to, if that has been sent before.
+    `failure` is the result of the first attempt, if it was sent before.
     """
     values = instance.__dict__
     insert = insert or schema.insert_only or _key_was_made(schema, state, values)
     wide = not schema.insert_only and any(
-        mint.name in minted and mint.auto.strategy is not None and mint.auto.strategy.random_bits >= WIDE
+        mint.name in minted and mint.auto.strategy is not None and mint.auto.strategy.random_bits >= COLLISION_FREE_BITS
         for mint in schema.minted
         if mint.name in schema.given_keys
     )
-    tries = _MOST_MINTS if again else 1
+    tries = _MAX_KEYS if again else 1
     while True:
         overrides = _key_overrides(schema, values)
         version = None
@@ -377,10 +377,10 @@ def _save_new(
             tries -= 1
             own = own_row(state, error)
             if own is not None:
-                return (yield from _take_own(schema, instance, state, own))
+                return (yield from _accept_own_row(schema, instance, state, own))
             if not tries:
                 if again:
-                    raise _no_room(schema, again, item, error) from error
+                    raise _key_space_exhausted(schema, again, item, error) from error
                 raise
             fresh = {mint.name: schema.attributes[mint.name].another(values[mint.name]) for mint in again}
             if None in fresh.values():
@@ -393,7 +393,7 @@ def _save_new(
             own = own_row(state, error)
             if own is None:
                 raise
-            return (yield from _take_own(schema, instance, state, own))
+            return (yield from _accept_own_row(schema, instance, state, own))
         else:
             state.loaded = item
             if schema.version is not None:
@@ -401,19 +401,19 @@ def _save_new(
             return since
 
 
-def _no_room(schema: Schema, again: list[Mint], item: _core.Item, error: KeyCollision) -> KeyCollision:
-    """What is raised when one minted key after the other is taken."""
-    spaces, ways_out = [], []
+def _key_space_exhausted(schema: Schema, again: list[Mint], item: _core.Item, error: KeyCollision) -> KeyCollision:
+    """Return the error for several generated keys in a row that exist already."""
+    spaces, remedies = [], []
     for mint in again:
         strategy = mint.auto.strategy
         if strategy is not None:
-            spaces.append(f"{schema.model}.{mint.name} has room for about {1 << strategy.random_bits:,} keys")
-            ways_out.append(_LONGER.get(strategy.name, "another strategy, such as AutoGenerate.ULID"))
+            spaces.append(f"{schema.model}.{mint.name} has about {1 << strategy.random_bits:,} possible keys")
+            remedies.append(_LONGER.get(strategy.name, "another strategy, such as AutoGenerate.ULID"))
     return KeyCollision(
-        f"{schema.model}: {_MOST_MINTS} keys that were minted one after the other are all taken in table "
-        f'"{schema.table}", the last {schema.codec.key_of(item)}: '
-        f"{' and '.join(spaces)}, too few for the items there are. "
-        f"Mint longer keys, with {' and '.join(ways_out)}",
+        f"{schema.model}: {_MAX_KEYS} generated keys in a row exist already in table "
+        f'"{schema.table}", the last one is {schema.codec.key_of(item)}: '
+        f"{' and '.join(spaces)}, too few for this table. "
+        f"Generate longer keys, with {' and '.join(remedies)}",
         model=schema.model,
         attribute=again[0].name,
         key=error.key,
@@ -422,20 +422,20 @@ def _no_room(schema: Schema, again: list[Mint], item: _core.Item, error: KeyColl
 
 
 def _counted(schema: Schema, version: Any) -> int:
-    """The writes that the version of a new instance has counted before."""
+    """Return the number of writes that the version of a new instance starts from."""
     if not isinstance(version, int) or isinstance(version, bool) or version < 0:
         return 0
-    if version >= _MOST_WRITES:
+    if version >= _MAX_VERSION:
         raise InvalidValue(
-            f"{schema.model}.{schema.version}: {shortened(version)} is no count of writes; leave the version out",
+            f"{schema.model}.{schema.version}: {shortened(version)} is not a count of writes: leave the version out",
             model=schema.model,
             attribute=schema.version,
         )
     return version
 
 
-def _take_own(schema: Schema, instance: Any, state: State, own: _core.Item) -> Operation[set[str]]:
-    """Go on from a row that turned out to be what this instance sent: write what has changed since."""
+def _accept_own_row(schema: Schema, instance: Any, state: State, own: _core.Item) -> Operation[set[str]]:
+    """Accept a row that this instance has written before, and write what has changed since."""
     state.loaded, state.sent = own, ()
     stored = schema.codec.decode(state.loaded)
     for name in (*schema.on_update_names, *((schema.version,) if schema.version else ())):
@@ -452,7 +452,7 @@ def _key_overrides(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_fields(schema: Schema, instance: Any, loaded: _core.Item | None, pipeline: object) -> None:
-    """Let fields check their new or changed values, and hear of the write."""
+    """Let fields check new or changed values, and notify them of the write."""
     if not schema.checked:
         return
     values = instance.__dict__
@@ -472,7 +472,7 @@ def _save_loaded(
     at: int | None,
     pipeline: object = None,
 ) -> Operation[set[str]]:
-    """Write what changed of a stored instance; gives the names that were assigned between sending and the answer."""
+    """Write the changes of a stored item; return the names assigned between the request and its reply."""
     loaded = state.loaded
     since: set[str] = set()
     if loaded is None:
@@ -484,7 +484,7 @@ def _save_loaded(
     if schema.version is not None:
         if values.get(schema.version) != current:
             raise InvalidValue(
-                f"{schema.model}.{schema.version}: a version counts by itself, so it stays {current!r} until the save",
+                f"{schema.model}.{schema.version}: the version is counted automatically, so leave it at {current!r}",
                 model=schema.model,
                 attribute=schema.version,
             )
@@ -519,16 +519,16 @@ def _save_loaded(
         own = own_row(state, error)
         if own is None:
             raise
-        return (yield from _take_own(schema, instance, state, own))
+        return (yield from _accept_own_row(schema, instance, state, own))
     state.loaded = merged
     if written:
-        # A version counts by itself, whatever it was set to.
+        # The version is always counted, also if it was assigned meanwhile.
         values.update({name: value for name, value in changing.items() if name not in since or name == schema.version})
     return since
 
 
 def refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> None:
-    """Raise `InvalidValue` if the key is not the one that was loaded."""
+    """Raise `InvalidValue` if the key differs from the loaded one."""
     if schema.codec.key_of(loaded) != schema.codec.key_of(item):
         raise InvalidValue(
             f"{schema.model}: the key of a stored item cannot change: "
@@ -541,8 +541,8 @@ def refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> No
 def _check_partial(schema: Schema, state: State, replace: bool) -> None:
     if replace:
         raise NotLoaded(
-            f"{schema.model}: an instance that was loaded with attributes= cannot replace the stored item, "
-            "whose other attributes it does not know; refresh() it first",
+            f"{schema.model}: replace=True needs all attributes, and this instance was loaded with attributes=: "
+            "call refresh() first",
             model=schema.model,
         )
     for name in state.cleared:
@@ -552,11 +552,11 @@ def _check_partial(schema: Schema, state: State, replace: bool) -> None:
             )
 
 
-# Delete, reading one.
+# Delete, and read one item.
 
 
 def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: AbstractSet[str] = frozenset()) -> None:
-    """Make the instance what the store says, but for the attributes to keep."""
+    """Set the stored values on the instance, except the attributes in `keep`."""
     values = instance.__dict__
     fresh = schema.codec.decode(stored)
     for name in schema.attributes:
@@ -567,14 +567,14 @@ def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: 
         else:
             values.pop(name, None)
     state.settle(stored, keep)
-    # All is known now, so that what was set to None shows as a change without being named.
+    # All attributes are loaded now, so an attribute set to None is detected as a change.
     state.fetched, state.cleared = None, frozenset()
 
 
 def delete(
     schema: Schema, instance: Any, *, condition: Condition | None = None, skip_hooks: bool = False
 ) -> Operation[None]:
-    """Remove the instance's row; the instance is new again."""
+    """Delete the row of an instance. The instance counts as new afterwards."""
     check_condition(schema, condition)
     state = state_of(instance)
     refuse_waiting(schema, state)
@@ -593,13 +593,13 @@ def delete(
 
 
 def delete_by_key(schema: Schema, given: Key) -> Operation[None]:
-    """Remove the row of a key, whatever its version; hooks do not run."""
+    """Delete the row of a key without checking its version. No hooks run."""
     key, _ = arguments.key(schema, arguments.named_key(schema, given))
     yield schema.codec.delete(key, version=None)
 
 
 def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operation[None]:
-    """Read the row again and take it."""
+    """Read the row again and set its values on the instance."""
     if type(consistent) is not bool:
         raise arguments.not_a_flag(schema, "consistent", consistent)
     state = state_of(instance)
@@ -609,7 +609,7 @@ def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operat
     if stored is None:
         raise ItemGone(
             f'{schema.model} {key} is not in table "{schema.table}" any more (deleted or expired), '
-            "so there is nothing to refresh from",
+            "so it cannot be refreshed",
             model=schema.model,
             key=codec.key_dict(key),
         )
@@ -625,7 +625,7 @@ def get(
     *,
     consistent: bool = False,
 ) -> Operation[Any]:
-    """Read one item by key: an instance, or None; also None when one of the conditions `must` does not hold."""
+    """Read one item by key; return an instance, or None if it is missing or a condition in `must` is false."""
     if type(consistent) is not bool:
         raise arguments.not_a_flag(schema, "consistent", consistent)
     stored = yield schema.codec.get(key, consistent=consistent)
@@ -641,16 +641,16 @@ def get(
 
 
 def create_table(schema: Schema) -> Operation[None]:
-    """Make the table, or add what it lacks."""
+    """Create the table, or add missing indexes."""
     yield schema.codec.create_table()
 
 
 def table_exists(schema: Schema) -> Operation[bool]:
-    """Ask whether the table is there."""
+    """Return whether the table exists."""
     exists: bool = yield schema.codec.table_exists()
     return exists
 
 
 def delete_table(schema: Schema) -> Operation[None]:
-    """Drop the table with everything in it."""
+    """Delete the table and all its items."""
     yield schema.codec.delete_table()

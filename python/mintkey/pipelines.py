@@ -1,7 +1,7 @@
-"""Pipelines: writes of any models that are collected, and sent together.
+"""Pipelines: writes of any models that are collected and sent together.
 
-A write is prepared when it is put in: its operation advances to the request that it sends. So hooks before it have run,
-keys are minted, and values are checked. The rest of the operation, from the answer on, runs when the pipeline is sent.
+Adding a write runs its operation up to its request: `before_` hooks run, values are generated and checked. Sending the
+pipeline runs the rest of the operation.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["Pipeline", "pipeline"]
 
 
-#: How many writes go in one trip: more would wait long for their answers, and fill the memory on both sides.
-_MOST = 4 * batches.CHUNK
+#: The maximum number of writes in one round trip. More would take long and use much memory on both sides.
+_MAX_WRITES = 4 * batches.CHUNK
 
 
 class _Write(NamedTuple):
-    """A write that waits: where it goes, and its operation as far as it has come."""
+    """A pending write: its store and its suspended operation."""
 
     store: Store
     schema: Schema
@@ -48,10 +48,10 @@ class _Write(NamedTuple):
 
 
 class Pipeline:
-    """Writes that wait to be sent together; `mintkey.pipeline()` makes one.
+    """Pending writes that are sent together; `mintkey.pipeline()` returns one.
 
-    It is no transaction: each write is guarded for itself, and one that fails undoes no other. `len()` is the number of
-    writes that wait.
+    A pipeline is not a transaction: each write has its own checks, and failures do not roll back other writes. `len()`
+    is the number of pending writes.
     """
 
     def __init__(self) -> None:
@@ -62,25 +62,25 @@ class Pipeline:
         return len(self._ready())
 
     def __bool__(self) -> bool:
-        # An empty one is there all the same: `if pipeline:` asks whether there is one.
+        # `if pipeline:` tests whether a pipeline was passed, also an empty one.
         return True
 
     def __repr__(self) -> str:
         return f"<Pipeline of {len(self)} writes>"
 
     def execute(self) -> int:
-        """Send what waits, and go on empty; gives the number of writes.
+        """Send the pending writes and return their number. The pipeline can be used again.
 
         Raises:
-            BatchIncomplete: some were not written; `failed` tells which and why. All others were.
-            ConfigurationError: the pipeline has ended, or an `async def` hook is to run after one of the writes; await
-                `aexecute()` then. Nothing is sent.
+            BatchIncomplete: some writes failed; `failed` lists them with their exceptions. All others were written.
+            ConfigurationError: the pipeline has ended, or a write has an `async def` hook (use `aexecute()`). Nothing
+                was sent.
         """
         self._check_open()
         return self._send()
 
     async def aexecute(self) -> int:
-        """Like `execute()`, awaited."""
+        """Async version of `execute()`."""
         self._check_open()
         return await self._asend()
 
@@ -112,10 +112,12 @@ class Pipeline:
 
     def _check_open(self) -> None:
         if self._ended:
-            raise ConfigurationError("this pipeline has ended with its `with` block; make another: mintkey.pipeline()")
+            raise ConfigurationError(
+                "this pipeline ended with its `with` block: call mintkey.pipeline() for another one"
+            )
 
     def _prepare(self, instance: Any, write: _Write) -> Operation[None]:
-        """Put a write in, as far as its request; what is wrong until then is raised here."""
+        """Add a write: run its operation up to its request, and raise what is wrong before that."""
         self._check_open()
         if id(instance) in self._waiting:
             raise operations.waits_already(write.schema)
@@ -128,7 +130,7 @@ class Pipeline:
             if write.running.request is not None:
                 _note_waiting(write.running, ref(self))
         finally:
-            # With nothing to write it has come to its end; prepared after the end, while others awaited, it is late.
+            # There was nothing to write, or the pipeline ended while the operation awaited something.
             if write.running.request is None or self._ended:
                 del self._waiting[id(instance)]
                 _withdraw([write])
@@ -165,10 +167,10 @@ class Pipeline:
 
 
 def pipeline() -> Pipeline:
-    """A pipeline: collects writes, and sends them when its block is left, or when it is told to.
+    """Return a pipeline, which collects writes and sends them at the end of its `with` block or by `execute()`.
 
-    Give it to `save`, `create`, `update`, `update_by_key` and `delete`, or their awaited twins. A block that is left by
-    an exception sends nothing.
+    Pass it as `pipeline=` to `save`, `create`, `update`, `update_by_key` and `delete`, or to their async versions. If
+    an exception leaves the block, nothing is sent.
 
     >>> from mintkey import Model, connect
     >>> from mintkey.fields import AutoKeyField, Field
@@ -197,24 +199,26 @@ def through(
     *,
     skip_hooks: bool,
 ) -> Operation[None]:
-    """What has to be run now of a write: all of it, or its way into a pipeline."""
+    """Return the operation to run now: the write itself, or adding it to a pipeline."""
     if pipeline is None:
         return writing
     if not isinstance(pipeline, Pipeline):
-        raise TypeError(f"{schema.model}: pipeline= takes what mintkey.pipeline() gives, not {shortened(pipeline)}")
+        raise TypeError(
+            f"{schema.model}: pipeline= takes a pipeline from mintkey.pipeline(), not {shortened(pipeline)}"
+        )
     write = _Write(store, schema, batches._Running(instance, writing), after, not skip_hooks)
     return pipeline._prepare(instance, write)
 
 
 def _note_waiting(running: batches._Running, where: ReferenceType[Pipeline] | None) -> None:
-    """Let the instance know where it waits, or that it waits no more; an update by key has none."""
+    """Record in an instance the pipeline of its pending write, or None. An update by key has no instance."""
     state = getattr(running.item, "_state", None)
     if state is not None:
         state.waiting = where
 
 
 def _by_store(writes: list[_Write]) -> Iterator[tuple[list[_Write], list[_Write]]]:
-    """The writes that go together, and all that go to the same store."""
+    """Group writes: yield each group that is sent together, and all writes to the same store."""
     own: dict[int, list[_Write]] = {}
     for write in writes:
         own.setdefault(id(write.store._core), []).append(write)
@@ -224,9 +228,9 @@ def _by_store(writes: list[_Write]) -> Iterator[tuple[list[_Write], list[_Write]
 
 
 def _by_limit(writes: list[_Write]) -> Iterator[list[_Write]]:
-    """The writes under each of a store's limits, which are sent one after the other.
+    """Group the writes of a store by their rate limits. Groups are sent one after the other.
 
-    Where a row that stands in one group comes in another, the groups end, so that its writes keep their order.
+    If a row of one group appears in another, the groups end there, so that the writes of a row keep their order.
     """
     groups: dict[int, list[_Write]] = {}
     place: dict[tuple[str, _core.Key | None], int] = {}
@@ -246,7 +250,7 @@ def _row(write: _Write) -> tuple[str, _core.Key | None]:
 
 
 class _Part(NamedTuple):
-    """Writes that one request carries: joined ones of a model, or an update, which is answered with a row."""
+    """The writes of one request: a batch of writes of one model, or one update, whose reply is a row."""
 
     schema: Schema
     running: list[batches._Running]
@@ -257,29 +261,29 @@ class _Part(NamedTuple):
         return self.schema.codec.batch_write(asked) if self.joined else asked[0]
 
     def answer(self, answer: Any) -> Operation[None]:
-        """Give each write its answer, or tell it why there is none."""
-        told: BaseException | None = None
+        """Pass the reply, or the failure of the whole request, to each write."""
+        shared: BaseException | None = None
         answers: list[Any] = [answer] * len(self.running)
         if isinstance(answer, BaseException):
-            told = answer
+            shared = answer
         elif self.joined:
             answers = answer
         for one, own in zip(self.running, answers, strict=True):
             _note_waiting(one, None)
             if isinstance(own, BaseException):
-                yield from one.go_on(lambda: one.operation.throw(own), told)  # noqa: B023 - used at once
+                yield from one.go_on(lambda: one.operation.throw(own), shared)  # noqa: B023 - used at once
             else:
                 yield from one.go_on(lambda: one.operation.send(own))  # noqa: B023 - used at once
 
 
 def _sending(writes: list[_Write], all_there: list[_Write]) -> Operation[None]:
-    """Send writes in as few trips as there may be; when their store fails, nothing more goes there."""
+    """Send writes in as few round trips as possible. If the store fails, send nothing more to it."""
     while waiting := [write for write in writes if write.running.request is not None]:
-        parts = _trip(waiting)
+        parts = _next_round_trip(waiting)
         requests = [part.request() for part in parts]
         try:
             answers = (yield requests) if len(requests) > 1 else [(yield requests[0])]
-        except BaseException as error:  # noqa: BLE001 - raised again when all have heard of it
+        except BaseException as error:  # noqa: BLE001 - raised again after all writes have received it
             answers = [error] * len(parts)
         for part, answer in zip(parts, answers, strict=True):
             yield from part.answer(answer)
@@ -289,21 +293,21 @@ def _sending(writes: list[_Write], all_there: list[_Write]) -> Operation[None]:
         for answer in answers:
             if isinstance(answer, (StoreUnavailable, StoreTimeout)):
                 return _withdraw(
-                    all_there, StoreUnavailable(f"not sent, because the store failed before: {cause(answer)}")
+                    all_there, StoreUnavailable(f"not sent, because the store failed earlier: {cause(answer)}")
                 )
     return None
 
 
-def _trip(waiting: list[_Write]) -> list[_Part]:
-    """The parts of the next trip.
+def _next_round_trip(waiting: list[_Write]) -> list[_Part]:
+    """Return the requests of the next round trip.
 
-    They are under way at the same time, so two of them never write one row: a write of a row that stands in another
-    part waits for the next trip, and so do those of it that come after.
+    They are in flight at the same time, so two of them never write the same row: a write of a row that another request
+    contains waits for the next round trip, and so do later writes of that row.
     """
     parts: list[_Part] = []
     filling: dict[int, _Part] = {}
     place: dict[tuple[str, _core.Key | None], _Part | None] = {}
-    for write in waiting[:_MOST]:
+    for write in waiting[:_MAX_WRITES]:
         row = _row(write)
         model = id(write.schema)
         joined = write.after != "after_update"
@@ -324,8 +328,8 @@ def _trip(waiting: list[_Write]) -> list[_Part]:
 
 
 def _withdraw(writes: Iterable[_Write], why: MintkeyError | None = None) -> None:
-    """Give up what has not been sent: its instances are as after a save that failed."""
-    why = why or MintkeyError("not sent: the pipeline was left by an exception")
+    """Cancel pending writes. Their instances are in the same state as after a failed save."""
+    why = why or MintkeyError("not sent: an exception left the block of the pipeline")
     for write in list(writes):
         running = write.running
         if running.request is not None:
@@ -344,7 +348,7 @@ def _outcome(writes: list[_Write]) -> int:
         models = {write.schema.model for write in writes}
         raise BatchIncomplete(
             f"{len(failed)} of {len(writes)} writes of a pipeline failed (the first: {cause(failed[0][1])}). "
-            "See `failed` for each item and its reason",
+            "`failed` lists each item with its exception",
             written=written,
             failed=tuple(failed),
             stopped=any(isinstance(why, (StoreUnavailable, StoreTimeout)) for _, why in failed),

@@ -1,4 +1,4 @@
-"""Plans: which table or index answers a question, and what is judged item by item."""
+"""Query plans: the table or index of a query, its key condition and its filter."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["Plan", "best_plan", "gather", "lookups", "plan", "plan_or_scan", "sc
 
 
 def log() -> logging.Logger:
-    """Where it is told what no index serves."""
-    import logging  # costs a tenth of the package's import, and most programs have nothing told here
+    """Return the logger that reports scans and sorts in memory."""
+    import logging  # a tenth of the package's import time, and most programs do not log here
 
     return logging.getLogger("mintkey.queries")
 
@@ -29,20 +29,20 @@ _LOWER, _UPPER = {">": False, ">=": True}, {"<": False, "<=": True}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """How a question is answered: by which table or index and key condition, and what is judged item by item."""
+    """A query plan: the table or index, the key condition and the filter."""
 
     index: str | None
     partition: tuple[Any, ...] | None
     """The values of the partition attributes; None for a scan."""
     sort: tuple[Any, ...] | None
     sorted_by: str | None
-    """The attribute in whose order items come."""
+    """The attribute that orders the items."""
     rest: tuple[Condition, ...]
     asked: tuple[Condition, ...] | None
-    """All conditions, from which another plan can be made; None where the index was named."""
+    """All conditions, to make another plan; None if the caller named the index."""
 
     def filter(self) -> tuple[Any, ...] | None:
-        """The conditions that are judged item by item."""
+        """Return the conditions that are evaluated for each item."""
         if not self.rest:
             return None
         return self.rest[0].compile() if len(self.rest) == 1 else Every(self.rest).compile()
@@ -54,9 +54,9 @@ def gather(
     equal: dict[str, Any],
     call: Callable[..., object] | None = None,
 ) -> list[Condition]:
-    """All conditions of the question that a `call` asks, those of keywords included, as one list joined by AND."""
+    """Return the conditions and keywords of a `call` as one list of conditions joined by AND."""
     if schema.config.abstract:
-        raise ConfigurationError(f"{schema.model} is abstract: it has no table to read", model=schema.model)
+        raise ConfigurationError(f"{schema.model} is abstract and has no table to read", model=schema.model)
     unknown = [name for name in equal if name not in schema.attributes]
     if unknown:
         raise schema.unexpected(unknown, call)
@@ -71,9 +71,9 @@ def gather(
 
 
 def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = None) -> Plan | None:
-    """The plan for conditions joined by AND: the table if its partition key is given, else the one index that fits.
+    """Return the plan for conditions joined by AND: the table if its partition key is among them, else the index.
 
-    None when neither fits; `ConfigurationError` when several indexes do.
+    Return None if neither matches. Raise `ConfigurationError` if several indexes match.
     """
     conditions = _with_compound(schema, conditions)
     equal = _equalities(conditions)
@@ -100,23 +100,23 @@ def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = No
     if len(fitting) > 1:
         names = ", ".join(repr(plan.name) for plan in fitting)
         raise ConfigurationError(
-            f"{schema.model}: the indexes {names} all fit; say which with index=", model=schema.model
+            f"{schema.model}: the indexes {names} all match: pass index= to select one", model=schema.model
         )
     return _planned(schema, fitting[0].name, fitting[0].partition, fitting[0].sort, conditions) if fitting else None
 
 
 def plan_or_scan(schema: Schema, conditions: Sequence[Condition]) -> Plan:
-    """The plan of the index that narrows most, else a scan, which is logged."""
+    """Return the most selective plan, or else a scan, which is logged at INFO."""
     best = best_plan(schema, conditions)
     if best is not None:
         return best
     if conditions:
-        log().info("%s: no index serves %s; the whole table is read", schema.model, Every(tuple(conditions)))
+        log().info("%s: no index can be used for %s; the whole table is read", schema.model, Every(tuple(conditions)))
     return scan_plan(conditions)
 
 
 def best_plan(schema: Schema, conditions: Sequence[Condition], order: str | None = None) -> Plan | None:
-    """The plan of the index that narrows most, and among such ones of the one that gives the order."""
+    """Return the plan with the most selective index; among equal ones, prefer an index with this order."""
     conditions = _with_compound(schema, conditions)
     equal = _equalities(conditions)
     if schema.partition is not None and _stored(schema, schema.partition) in equal:
@@ -129,7 +129,7 @@ def best_plan(schema: Schema, conditions: Sequence[Condition], order: str | None
     best, most = None, (0, False)
     for candidate in schema.indexes:
         narrows = candidate.sort is not None and _stored(schema, candidate.sort) in bounded
-        # An index lacks the items without its sort attribute, which a question that leaves it open asks for, too.
+        # An index lacks the items without its sort attribute. A query without a condition on it needs them too.
         whole = candidate.sort is None or narrows or schema.attributes[candidate.sort].required
         if (
             not whole
@@ -144,7 +144,7 @@ def best_plan(schema: Schema, conditions: Sequence[Condition], order: str | None
 
 
 def scan_plan(conditions: Iterable[Condition]) -> Plan:
-    """A plan that reads the whole table."""
+    """Return a plan that reads the whole table."""
     conditions = tuple(conditions)
     return Plan(None, None, None, None, conditions, conditions)
 
@@ -154,7 +154,7 @@ def _stored(schema: Schema, name: str) -> str:
 
 
 def _equalities(conditions: Iterable[Condition]) -> dict[str, Test]:
-    """The first equality of each attribute."""
+    """Return the first equality of each attribute."""
     found: dict[str, Test] = {}
     for test in conditions:
         if isinstance(test, Test) and test.name == "==" and len(test.steps) == 1:
@@ -163,7 +163,7 @@ def _equalities(conditions: Iterable[Condition]) -> dict[str, Test]:
 
 
 def _with_compound(schema: Schema, conditions: Sequence[Condition]) -> Sequence[Condition]:
-    """Replace equalities of all parts of a compound key by the equality of the key that they form."""
+    """Replace equalities on all parts of a compound key by one equality on the compound key."""
     if not schema.parts:
         return conditions
     equal = _equalities(conditions)
@@ -191,7 +191,7 @@ def _planned(
 
 
 def _sort_condition(stored: str, conditions: Iterable[Condition]) -> tuple[tuple[Any, ...] | None, list[Test]]:
-    """The key condition on a sort key: one equality, prefix or range, or one lower and one upper bound merged."""
+    """Return the key condition on a sort key: an equality, a prefix, a range, or a lower and an upper bound merged."""
     tests = [
         test for test in conditions if isinstance(test, Test) and test.steps == (stored,) and test.name in _KEY_TESTS
     ]
@@ -225,7 +225,7 @@ _LOOKUPS: dict[str, Callable[[Any, Any], Condition]] = {
 
 
 def lookups(schema: Schema, asked: dict[str, Any]) -> list[Condition]:
-    """The conditions that `name=value` and `name__lookup=value` keywords stand for."""
+    """Return the conditions of `name=value` and `name__lookup=value` keywords."""
     conditions: list[Condition] = []
     for keyword, value in asked.items():
         name, _, lookup = keyword.rpartition("__")
@@ -235,9 +235,9 @@ def lookups(schema: Schema, asked: dict[str, Any]) -> list[Condition]:
         elif name in schema.attributes:
             if lookup not in _LOOKUPS:
                 known = ", ".join(f"__{one}" for one in _LOOKUPS)
-                raise TypeError(f"{schema.model}.{name} has no lookup {shortened(lookup)}; there are {known}")
+                raise TypeError(f"{schema.model}.{name} has no lookup {shortened(lookup)}; the lookups are {known}")
             if lookup == "between" and not (isinstance(value, (tuple, list)) and len(value) == 2):  # noqa: PLR2004
-                raise TypeError(f"{schema.model}: {keyword}= takes a pair of bounds, not {shortened(value)}")
+                raise TypeError(f"{schema.model}: {keyword}= takes two bounds, not {shortened(value)}")
             if lookup == "isnull" and not isinstance(value, bool):
                 raise TypeError(f"{schema.model}: {keyword}= takes True or False, not {shortened(value)}")
             _refuse_none(schema, name, value)
@@ -251,7 +251,7 @@ def _refuse_none(schema: Schema, name: str, value: object) -> None:
     if value is None:
         raise InvalidValue(
             f"{schema.model}.{name}: a lookup cannot compare with None, because None means absent; "
-            f"{name}__isnull=True finds the items without a value, {name}__isnull=False those with one",
+            f"use {name}__isnull=True for items without a value, {name}__isnull=False for items with one",
             model=schema.model,
             attribute=name,
         )

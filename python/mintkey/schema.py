@@ -1,7 +1,7 @@
-"""A model's schema: what its class declares, checked once and compiled.
+"""The schema of a model: the declarations of its class, checked and compiled once.
 
-Everything that can be known when the class is defined is worked out here, so that an operation on an instance
-only walks prepared tuples: which attributes mint, which are the key, which indexes serve a lookup.
+It computes everything that is known when the class is defined (the keys, the strategies, the indexes), so that
+operations on instances only read prepared tuples.
 """
 
 from __future__ import annotations
@@ -40,25 +40,28 @@ COMPOUND_KEY = "_key"
 #: The hidden key of a class made only of fields that declares none.
 IMPLICIT_KEY = "_auto_key"
 
-#: From this many random bits on, a collision means something else than bad luck.
-WIDE = 64
+#: Keys with at least this many random bits do not collide by chance.
+COLLISION_FREE_BITS = 64
 
 _TABLE_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _SHORTEST_TABLE, _LONGEST_TABLE = 3, 255
-_KEY_TYPES = "keys and indexed values are text, numbers or bytes: hold it in a StringAttribute, or another of those"
+_KEY_TYPES = "keys and indexed values are text, numbers or bytes: use a StringAttribute, for example"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The configuration of a model, as its class attribute `model_config`. What is None is inherited.
+    """The configuration of a model: assign it to the class attribute `model_config`. Unset options are inherited.
 
     Args:
-        table: the table's name, 3 to 255 of `A-Z a-z 0-9 _ . -`; the class's name without it. Not inherited.
-        store: the store, or the name of the connected store, that holds the table.
-        skip_hooks: run no hooks, whatever a call says.
-        rate_limit: how fast the table is read and written, beside the limit that its store may have: a `FixedRate` or
-            an `AdaptiveRate` of `mintkey.rate_limit`. Classes that inherit it, or are given the same one, share it.
-        abstract: a base without table or key, or a class whose instances nest in a map. Not inherited.
+        table: the table name, 3 to 255 characters of `A-Z a-z 0-9 _ . -`; by default the class name. Not inherited.
+        store: a connected store, or its name; by default the default store.
+        skip_hooks: run no hooks.
+        rate_limit: the maximum rate of reads and writes of the table, in addition to the limit of the store: a
+            `FixedRate` or an `AdaptiveRate` of `mintkey.rate_limit`. Models with the same object share its rate.
+        abstract: a base class without table and key, or a class whose instances are nested in maps. Not inherited.
+
+    Raises:
+        ConfigurationError: `rate_limit` is not a rate limit. Other options are checked when the class is defined.
     """
 
     table: str | None = None
@@ -71,7 +74,7 @@ class ModelConfig:
         checked(self.rate_limit)
 
     def over(self, inherited: ModelConfig) -> ModelConfig:
-        """This configuration, with what it leaves open taken from `inherited`."""
+        """Return this configuration with its unset options taken from `inherited`."""
         return ModelConfig(
             table=self.table,
             store=inherited.store if self.store is None else self.store,
@@ -86,19 +89,19 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class State:
-    """What an instance knows of itself beside its values; one that is new and untouched has none.
+    """The state of an instance, apart from its values. A new instance has none until it is needed.
 
     Attributes:
-        loaded: the stored item as this instance last read or wrote it; None while it is new.
-        sent: the items of writes whose outcomes nobody knows; any of them may be what is stored.
-        saving: the save that is running, which mints what a hook reads.
-        fetched: the names of the loaded attributes, when a query's `attributes=` left some out.
-        cleared: the names that were set to None without having been loaded.
+        loaded: the stored item as this instance last read or wrote it; None while the instance is new.
+        sent: the items of writes with unknown outcomes. Any of them may be stored.
+        saving: the running save, which generates the values that a hook reads.
+        fetched: the names of the loaded attributes, if a query loaded only some.
+        cleared: the names of attributes that were set to None without being loaded.
         assigned: the names of `on_update` attributes that were assigned since the load.
-        made: key parts that were minted, or made by a hook, with the value they got: such a key never overwrites.
-        noting: a set for each write under way, to which the names of attributes are added that are assigned meanwhile.
-        waiting: the pipeline in which a write of the instance waits.
-        deleted: whether the row was deleted by this instance, and not written since.
+        made: the key parts that were generated, or set by a hook, with their values. Such a key never overwrites a row.
+        noting: for each write in flight, a set that receives the names of attributes that are assigned meanwhile.
+        waiting: the pipeline with a pending write of the instance.
+        deleted: whether this instance deleted its row and has not written it since.
     """
 
     __slots__ = ("assigned", "cleared", "deleted", "fetched", "loaded", "made", "noting", "saving", "sent", "waiting")
@@ -108,17 +111,17 @@ class State:
         self.sent: tuple[_core.Item, ...] = ()
         self.saving: Any = None
         self.fetched = fetched
-        # Replaced, never changed in place: most instances share the empty ones.
+        # These are replaced and never changed in place: most instances share the empty ones.
         self.cleared: frozenset[str] = _NO_NAMES
         self.assigned: frozenset[str] = _NO_NAMES
         self.made: Mapping[str, Any] = _NOTHING
         self.noting: tuple[set[str], ...] = ()
-        # Weak, so that a pipeline that nobody can send any more holds nothing back.
+        # A weak reference: a pipeline that was dropped unsent does not block further writes.
         self.waiting: ReferenceType[Any] | None = None
         self.deleted = False
 
     def settle(self, loaded: _core.Item | None, since: AbstractSet[str] = _NO_NAMES) -> None:
-        """Begin anew from what is stored now, None when nothing is; what was assigned `since` it was sent stays."""
+        """Reset the state to a stored item, or to None; keep assignments made `since` the write was sent."""
         self.loaded = loaded
         self.sent = ()
         self.deleted = False
@@ -126,19 +129,19 @@ class State:
         self.made = _NOTHING
 
     def copy(self) -> State:
-        """A state of its own for a copy of the instance."""
-        twin = State(self.loaded, None if self.fetched is None else set(self.fetched))
-        twin.sent = self.sent
-        twin.cleared, twin.assigned, twin.made = self.cleared, self.assigned, self.made
-        twin.deleted = self.deleted
-        return twin
+        """Return a state for a copy of the instance."""
+        copied = State(self.loaded, None if self.fetched is None else set(self.fetched))
+        copied.sent = self.sent
+        copied.cleared, copied.assigned, copied.made = self.cleared, self.assigned, self.made
+        copied.deleted = self.deleted
+        return copied
 
 
 class StateWhenAsked:
-    """Makes the `State` of an instance that has only its stored item, when somebody asks for it.
+    """A descriptor that creates the `State` of an instance with a stored item on first access.
 
-    Most rows that are read or written are never asked, and an item costs less than a state. Python finds a state in
-    the instance's `__dict__` before it comes here.
+    Most loaded and saved instances never need a state, and the item alone is cheaper. Python finds an existing state in
+    the instance's `__dict__` before it calls this descriptor.
     """
 
     def __get__(self, instance: Any, owner: type) -> State | None:
@@ -147,7 +150,7 @@ class StateWhenAsked:
         values = instance.__dict__
         item = values.get("_stored")
         if item is None:
-            # Another thread may have come first.
+            # Another thread may have created the state.
             return values.get("_state")  # type: ignore[no-any-return]
         state: State = values.setdefault("_state", State(item))
         values.pop("_stored", None)
@@ -156,7 +159,7 @@ class StateWhenAsked:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mint:
-    """An attribute that mints, with its strategy and what makes the attribute's value of the minted one."""
+    """An attribute with a strategy, and the function that converts a generated value to the attribute's type."""
 
     name: str
     auto: Auto
@@ -165,18 +168,18 @@ class Mint:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class IndexPlan:
-    """An index: the attributes looked up for equality, then the one that orders."""
+    """An index: its partition attributes, its sort attribute and its projection."""
 
     name: str
     partition: tuple[str, ...]
     sort: str | None
     projected: tuple[str, ...] | None = None
-    """What it gives beside the keys; None for everything."""
+    """The projected attributes except the keys; None for all."""
     local: bool = False
 
 
 class Schema:
-    """One model's schema."""
+    """The schema of one model."""
 
     def __init__(self, model: type, config: ModelConfig, reserved: frozenset[str]) -> None:
         self.model = model.__name__
@@ -197,12 +200,12 @@ class Schema:
         self.hooks = Hooks(model)
         self.shown = tuple(name for name in self.attributes if name != COMPOUND_KEY)
         self.keys = tuple(name for name in (self.partition, self.sort) if name is not None)
-        #: The attributes that a caller gives to name an item.
+        #: The attributes by which a caller identifies an item.
         self.given_keys = (*(self.parts or ((self.partition,) if self.partition else ())), *self._sort_names())
         self.stored_names = frozenset(attribute.stored_name for attribute in self.attributes.values())
-        #: The same as a set, where they are the stored key as they stand.
+        #: The same as a set, if they are the stored key without conversion.
         self.plain_key = frozenset() if self.parts else frozenset(self.given_keys)
-        #: The store in which the table was last claimed for this model.
+        #: The store in which this model last registered its table.
         self.claimed_in: Any = None
         self.ttl = self._single(TTLAttribute)
         self.version = self._single(VersionAttribute)
@@ -216,7 +219,7 @@ class Schema:
             for name, attribute in self.attributes.items()
             if attribute.on_update is not None
         )
-        #: The attributes that only a save mints, which a nested instance never sees.
+        #: The attributes that only a save generates. Nested instances are never saved by themselves.
         self.saved_strategies = tuple(
             name
             for name, attribute in self.attributes.items()
@@ -228,13 +231,13 @@ class Schema:
         self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
         self.indexes = tuple(self._plan_indexes())
         self.codec = self._compile()
-        #: What saves new instances in one step, where nothing but their values has a say in it: when hooks are skipped,
-        #: and always.
+        #: Saves a new instance in one step: if hooks are skipped, and in general. None if versions, field checks and
+        #: the like need the steps of an operation.
         self.unhooked_save = self._compile_plain_save()
         hooked = not self.skip_hooks and (self.hooks.of("before_save") or self.hooks.of("after_save"))
         self.plain_save = None if hooked else self.unhooked_save
 
-    # What the class declares.
+    # Declarations of the class.
 
     def _label(self, name: str) -> str:
         return f"{self.model}.{name}"
@@ -245,7 +248,7 @@ class Schema:
     def _check_members(self, model: type) -> None:
         for name, member in vars(model).items():
             if isinstance(member, tuple) and len(member) == 1 and isinstance(member[0], Attribute):
-                raise self._refuse(f"{self._label(name)}: the comma behind it makes it a tuple; drop it", name)
+                raise self._refuse(f"{self._label(name)}: the comma after it makes it a tuple: remove it", name)
             if isinstance(member, type) and issubclass(member, Attribute) and member.__name__ != name:
                 raise self._refuse(f"{self._label(name)}: write {member.__name__}(), with parentheses", name)
 
@@ -254,26 +257,27 @@ class Schema:
         for name, attribute in self.attributes.items():
             if not name.isidentifier() or iskeyword(name):
                 raise self._refuse(
-                    f"{self.model}: {shortened(name)} is no name of an attribute: "
-                    "give it one that Python can write, and the name in the store as alias=",
+                    f"{self.model}: {shortened(name)} is not a valid attribute name: "
+                    "use a Python identifier, and pass the name in the store as alias=",
                     name,
                 )
             if name in reserved or name.startswith("_mk_"):
                 raise self._refuse(
-                    f"{self._label(name)}: the name {name!r} is taken by Model itself. "
+                    f"{self._label(name)}: the name {name!r} is used by Model itself. "
                     f'Write {name}_ = {type(attribute).__name__}(…, alias="{name}"): '
                     f"the alias is the name in the store",
                     name,
                 )
             if attribute.name != name:
                 raise self._refuse(
-                    f"{self._label(name)}: the same attribute object is {attribute.name!r} too; declare two", name
+                    f"{self._label(name)}: the same attribute object is also {attribute.name!r}: declare two objects",
+                    name,
                 )
             attribute.check_declaration()
-            twin = stored.setdefault(attribute.stored_name, name)
-            if twin != name:
+            other = stored.setdefault(attribute.stored_name, name)
+            if other != name:
                 raise self._refuse(
-                    f"{self._label(name)} and {self._label(twin)} are both stored as {attribute.stored_name!r}; "
+                    f"{self._label(name)} and {self._label(other)} are both stored as {attribute.stored_name!r}: "
                     "give one of them another alias",
                     name,
                 )
@@ -285,18 +289,16 @@ class Schema:
         whole = [name for name, attribute in attributes.items() if attribute.field_key == "whole"]
         parts = [name for name, attribute in attributes.items() if attribute.field_key == "part"]
         if IMPLICIT_KEY in whole and len(partitions) + len(whole) + len(parts) > 1:
-            # A base class had no key of its own and was given one; this class declares a key, so that one goes.
+            # The base class has a hidden key; this class declares its own key, which replaces it.
             whole.remove(IMPLICIT_KEY)
             del attributes[IMPLICIT_KEY]
         for kind, names in (("partition", partitions + whole), ("sort", sorts)):
             if len(names) > 1:
                 raise self._refuse(
-                    f"{self.model} has two {kind} keys, {names[0]!r} and {names[1]!r}; keep one", names[1]
+                    f"{self.model} has two {kind} keys, {names[0]!r} and {names[1]!r}: keep one", names[1]
                 )
         if set(partitions) & set(sorts):
-            raise self._refuse(
-                f"{self._label(partitions[0])} cannot be partition key and sort key at once", partitions[0]
-            )
+            raise self._refuse(f"{self._label(partitions[0])} cannot be both partition key and sort key", partitions[0])
         if partitions or whole:
             self.partition = (partitions or whole)[0]
             self.insert_only = bool(whole)
@@ -333,20 +335,20 @@ class Schema:
         names = [name for name, attribute in self.attributes.items() if isinstance(attribute, kind)]
         if len(names) > 1:
             raise self._refuse(
-                f"{self.model} has two {kind.__name__}s, {names[0]!r} and {names[1]!r}; keep one", names[1]
+                f"{self.model} has two {kind.__name__}s, {names[0]!r} and {names[1]!r}: keep one", names[1]
             )
         return names[0] if names else None
 
     def _table_name(self) -> str:
         name = self.model if self.config.table is None else self.config.table
         if not isinstance(name, str):
-            raise self._refuse(f"{self.model}: a table's name is text, not {shortened(name)}")
+            raise self._refuse(f"{self.model}: table= takes text, not {shortened(name)}")
         if self.config.abstract and self.config.table is None:
             return name
         if not _SHORTEST_TABLE <= len(name) <= _LONGEST_TABLE or not _TABLE_NAME.issuperset(name):
             raise self._refuse(
-                f"{self.model}: the table name {shortened(name)} is not "
-                f"{_SHORTEST_TABLE} to {_LONGEST_TABLE} of A-Z a-z 0-9 _ . -; give one with ModelConfig(table=…)"
+                f"{self.model}: the table name {shortened(name)} does not have {_SHORTEST_TABLE} to {_LONGEST_TABLE} "
+                "characters of A-Z a-z 0-9 _ . -: set another one with ModelConfig(table=…)"
             )
         return name
 
@@ -364,29 +366,29 @@ class Schema:
     def _plan_declared(self, index: Index) -> IndexPlan:
         label = self._label(index.name)
         if not is_utf8_text(index.name):
-            raise self._refuse(f"{self.model}: {shortened(index.name)} is no name of an index, which UTF-8 has to hold")
+            raise self._refuse(f"{self.model}: the index name {shortened(index.name)} is not valid UTF-8")
         projected = index.projected()
         if isinstance(index.projection, str) and index.projection not in {"all", "keys"}:
             raise self._refuse(
-                f"{label}: projection= is 'all', 'keys' or a list of names, not {shortened(index.projection)}"
+                f"{label}: projection= takes 'all', 'keys' or a list of names, not {shortened(index.projection)}"
             )
         for name in (index.partition_key, index.sort_key, *(projected or ())):
             if name is not None and name not in self.attributes:
                 raise self._refuse(f"{label} names {name!r}, which {self.model} does not have", index.name)
         if index.local and (index.partition_key != self.partition or index.sort_key is None or self.sort is None):
             raise self._refuse(
-                f"{label}: a local index has the table's partition key ({self.partition!r}) and a sort key of its own, "
-                "and its table has a sort key",
+                f"{label}: a local index needs the table's partition key ({self.partition!r}) and its own sort key, "
+                "in a table that has a sort key",
                 index.name,
             )
         return IndexPlan(index.name, (index.partition_key,), index.sort_key, projected, index.local)
 
     def index(self, name: str | None) -> IndexPlan | None:
-        """The index of this name."""
+        """Return the index of this name, or None."""
         return next((plan for plan in self.indexes if plan.name == name), None)
 
     def fetched_by(self, name: str | None) -> frozenset[str] | None:
-        """The attributes that a read by this index gives; None for all."""
+        """Return the attributes that a read of this index loads; None for all."""
         plan = self.index(name)
         if plan is None or plan.projected is None:
             return None
@@ -445,29 +447,29 @@ class Schema:
                 return None
             is_key = mint.name in self.given_keys
             convert = None if mint.convert is unconverted else mint.convert
-            mints.append((mint.name, strategy, convert, is_key, is_key and strategy.random_bits >= WIDE))
+            mints.append((mint.name, strategy, convert, is_key, is_key and strategy.random_bits >= COLLISION_FREE_BITS))
         return _core.PlainSave(self.codec, mints, self.insert_only)
 
-    # What operations ask.
+    # Used by operations.
 
     def stored_version(self) -> str:
-        """The version attribute's name in the store."""
+        """Return the stored name of the version attribute."""
         return self.attributes[self.version].stored_name if self.version else ""
 
     def with_key(self, values: dict[str, Any]) -> dict[str, Any]:
-        """`values` with the compound key that its parts form, if the model has one."""
+        """Return `values` with the compound key, if the model has one."""
         if not self.parts:
             return values
         return {**values, COMPOUND_KEY: self.compound(values)}
 
     def compound(self, values: Mapping[str, Any]) -> str:
-        """The compound key: the parts in their stored form, percent-escaped and joined by `:`."""
+        """Return the compound key: the encoded parts, percent-escaped and joined by `:`."""
         stored = {}
         for name in self.parts:
             value = values.get(name)
             if value is None:
                 raise InvalidValue(
-                    f"{self._label(name)}: a key needs a value: give one, or mint it with an AutoFieldMixin",
+                    f"{self._label(name)}: a key needs a value: pass one, or generate it with an AutoFieldMixin",
                     model=self.model,
                     attribute=name,
                 )
@@ -475,7 +477,7 @@ class Schema:
         return self.compound_of_stored(stored)
 
     def compound_of_stored(self, values: Mapping[str, Any]) -> str:
-        """The compound key of parts that are in their stored form already."""
+        """Return the compound key of encoded parts."""
         escaped = []
         for name in self.parts:
             stored = values[name]
@@ -487,63 +489,65 @@ class Schema:
         return ":".join(escaped)
 
     def named(self, stored_name: str | int) -> str:
-        """The attribute that is stored under a name."""
+        """Return the name of the attribute with a stored name."""
         for name, attribute in self.attributes.items():
             if attribute.stored_name == stored_name:
                 return name
         raise self.unexpected([str(stored_name)])
 
     def check_names(self, stored_names: Iterable[str | int]) -> None:
-        """Refuse a condition on attributes that the model does not have."""
+        """Raise `TypeError` for conditions on attributes that the model does not have."""
         for stored_name in stored_names:
             if stored_name not in self.stored_names:
                 raise self.unexpected([str(stored_name)])
 
     def unexpected(self, names: Iterable[str], call: Callable[..., object] | None = None) -> TypeError:
-        """The error for names that are no attributes, with the nearest ones that are, or options of the `call`."""
+        """Return the error for unknown names, with the most similar attributes or options of the `call`."""
         import difflib
         import inspect
 
         parameters = () if call is None else inspect.signature(call).parameters.values()
         named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
         options = {one.name: f"{one.name}=" for one in parameters if one.kind in named}
-        told = []
+        problems = []
         for name in names:
             near = difflib.get_close_matches(name, (*self.shown, *options), n=1)
-            told.append(shortened(name) + (f" (did you mean {options.get(near[0], repr(near[0]))}?)" if near else ""))
+            problems.append(
+                shortened(name) + (f" (did you mean {options.get(near[0], repr(near[0]))}?)" if near else "")
+            )
         taken = f". This call takes: {', '.join(options.values())}" if options else ""
-        return TypeError(f"{self.model} has no attribute {', '.join(told)}. It has: {', '.join(self.shown)}{taken}")
+        return TypeError(f"{self.model} has no attribute {', '.join(problems)}. It has: {', '.join(self.shown)}{taken}")
 
     def nested_instance(self, nested: type[M], stored: dict[str, Any]) -> M:
-        """An instance of an abstract model out of the plain stored form of a map."""
+        """Return an instance of an abstract model from the stored form of a map."""
         instance = nested.__new__(nested)
         instance.__dict__.update(self.codec.decode_plain(stored))
         return instance
 
 
 class NoSchema:
-    """Stands where a derived class has its schema."""
+    """A descriptor in place of the schema of a class that has none."""
 
     def __get__(self, instance: object | None, owner: type) -> Any:
-        raise ConfigurationError(f"{owner.__name__} itself has no attributes: derive a class from it")
+        raise ConfigurationError(f"{owner.__name__} itself has no attributes: define a subclass")
 
 
 def key_text(stored: Any) -> str:
-    """A stored key value as text: itself, a number's canonical digits, or hexadecimal bytes."""
+    """Return an encoded key part as text: the text, the canonical digits of a number, or bytes in hexadecimal."""
     if isinstance(stored, str):
         return stored
     return stored.hex() if isinstance(stored, bytes) else _core.number_text(stored)
 
 
 def hidden(model: type, attribute: Attribute[Any], name: str) -> Attribute[Any]:
-    """An attribute that the schema itself adds to the class."""
+    """Add a hidden attribute to a class."""
     attribute.__set_name__(model, name)
     setattr(model, name, attribute)
     return attribute
 
 
 def _collect(model: type) -> dict[str, Attribute[Any]]:
-    """The attributes in the order of declaration, base class first; a subclass may replace or remove one."""
+    """Return the attributes in the order of declaration, base class first. A subclass may replace or remove one."""
     attributes: dict[str, Attribute[Any]] = {}
     for base in reversed(model.__mro__):
         for name, member in vars(base).items():
@@ -556,7 +560,7 @@ def _collect(model: type) -> dict[str, Attribute[Any]]:
 
 
 def _collect_indexes(model: type) -> tuple[Index, ...]:
-    """The declared indexes, those of base classes first; a subclass may replace or remove one."""
+    """Return the declared indexes, base class first. A subclass may replace or remove one."""
     found: dict[str, Index] = {}
     for base in reversed(model.__mro__):
         for name, member in vars(base).items():
@@ -573,7 +577,7 @@ _ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "…", "__slots__": ()}
 
 
 def constructor(model: type, schema: Schema) -> Callable[..., None]:
-    """The model's `__init__`, generated once for its attributes: two to three times quicker than a loop over them."""
+    """Generate the `__init__` of a model: two to three times faster than a loop over its attributes."""
     names: dict[str, Any] = {
         "_mk_absent": _ABSENT,
         "_mk_model": model,
@@ -614,7 +618,7 @@ def constructor(model: type, schema: Schema) -> Callable[..., None]:
     source = "\n    ".join(
         [
             f"def __init__({', '.join(['self', *(['*', *parameters] if parameters else []), '**_mk_unknown'])}):",
-            # A subclass with an `__init__` of its own calls this one; the values are for its attributes then.
+            # A subclass with its own `__init__` calls this one with values for the attributes of the subclass.
             "if _mk_type(self) is not _mk_model:",
             f"    return _mk_type(self).__mintkey_init__({passed})",
             "if _mk_unknown: raise _mk_unexpected(_mk_unknown)",
@@ -630,7 +634,7 @@ def constructor(model: type, schema: Schema) -> Callable[..., None]:
 
 
 def _begin(instance: Any, given: tuple[tuple[str, Any], ...]) -> None:
-    """Remember the key parts that the constructor minted."""
+    """Record the key parts that the constructor generated."""
     values = instance.__dict__
     made = {name: values[name] for name, value in given if value is None and name in values}
     if made:

@@ -75,7 +75,7 @@ async def test_one_key_is_not_taken_for_many(do, one):
         TypeError, match=re.escape(f"Named: a batch takes an iterable of items, not {one!r}: for one key")
     ):
         await do.batch_delete(Named, one)
-    with pytest.raises(TypeError, match=re.escape(f"write [{one!r}]")):
+    with pytest.raises(TypeError, match=re.escape(f"pass [{one!r}]")):
         _ = list(Named.batch_get(one)) if do.blocking else [item async for item in Named.abatch_get(one)]
     with pytest.raises(TypeError, match=re.escape(f"not {one!r}")):
         await do.batch_save(Named, one)
@@ -282,7 +282,7 @@ async def test_a_source_may_write_what_it_gave(do, model):
     # What was deleted is new again.
     await do.save(given[10])
     assert (await do.get(model, pk=given[10].pk)).n == 10
-    with pytest.raises(ConfigurationError, match="waits in a pipeline already"):
+    with pytest.raises(ConfigurationError, match="has a pending write in a pipeline"):
         await do.save(given[20])
     await do.execute(pipeline)
     given[20].n = -21
@@ -552,7 +552,7 @@ async def test_progress_is_told_to_a_plain_function(do, model, progress):
 
 
 def test_what_only_iterates_asynchronously_is_refused_by_a_blocking_call(store):
-    with pytest.raises(TypeError, match="await the twin"):
+    with pytest.raises(TypeError, match="use the async version"):
         Item.batch_save(numbered(3))
     assert Item.count() == 0
 

@@ -187,11 +187,11 @@ async def test_a_waiting_instance_is_written_by_its_pipeline_alone(do, model):
     for instance in (new, old):
         instance.text = "later"
         for write in (do.save, do.delete):
-            with pytest.raises(ConfigurationError, match="waits in a pipeline"):
+            with pytest.raises(ConfigurationError, match="has a pending write in a pipeline"):
                 await write(instance)
-            with pytest.raises(ConfigurationError, match="waits in a pipeline"):
+            with pytest.raises(ConfigurationError, match="has a pending write in a pipeline"):
                 await write(instance, pipeline=mintkey.pipeline())
-        with pytest.raises(ConfigurationError, match="waits in a pipeline"):
+        with pytest.raises(ConfigurationError, match="has a pending write in a pipeline"):
             await do.update(instance, n=7)
     with pytest.raises(BatchIncomplete) as caught:
         await do.batch_save(model, [new, old])

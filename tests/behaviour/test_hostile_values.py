@@ -445,7 +445,7 @@ async def test_paths_end_where_values_do(do):
     for step, start in (("a", Thing.data), (0, Thing.things)):
         path = deepest(lambda path: path[step], start)  # noqa: B023 - used at once
         assert await do.count(Thing, path.exists()) == 0
-    with pytest.raises(InvalidValue, match="last index"):
+    with pytest.raises(InvalidValue, match="maximum index"):
         Thing.things[10**30]
 
 

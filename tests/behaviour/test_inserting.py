@@ -116,7 +116,7 @@ async def test_minting_again_is_bounded(do):
         await do.save(Short(pk=f"{digit:x}", n=-1))
     item = Short(n=1)
     with pytest.raises(
-        KeyCollision, match=r"Short: 16 keys .* Short\.pk has room for about 16 keys.* a greater length="
+        KeyCollision, match=r"Short: 16 generated keys .* Short\.pk has about 16 possible keys.* a greater length="
     ) as caught:
         await do.save(item)
     assert (caught.value.model, caught.value.attribute) == ("Short", "pk")
@@ -289,5 +289,5 @@ class Digit(Model):
 async def test_a_space_that_is_full_is_told_of_with_the_parameter_that_widens_it(do):
     for key in "ab":
         await do.save(Digit(pk=key))
-    with pytest.raises(KeyCollision, match=r"Digit\.pk has room for about 2 keys.* a greater size="):
+    with pytest.raises(KeyCollision, match=r"Digit\.pk has about 2 possible keys.* a greater size="):
         await do.create(Digit)

@@ -429,7 +429,7 @@ async def test_the_same_instance_waits_once(do):
         await do.save(order, pipeline=pipeline)
         order.n = 2
         for write in (do.save, do.delete):
-            with pytest.raises(ConfigurationError, match="already"):
+            with pytest.raises(ConfigurationError, match="has a pending write"):
                 await write(order, pipeline=pipeline)
         await do.execute(pipeline)
         await do.save(order, pipeline=pipeline)

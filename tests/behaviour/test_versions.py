@@ -242,7 +242,7 @@ async def test_a_stored_version_that_is_no_count_is_refused_in_words(do, stored)
 
 async def test_a_version_cannot_be_assigned(do, account):
     account.version = 77
-    with pytest.raises(InvalidValue, match=r"Account\.version: a version counts by itself, so it stays 1"):
+    with pytest.raises(InvalidValue, match=r"Account\.version: the version is counted automatically, so leave it at 1"):
         await do.save(account)
     assert (await do.get(Account, pk="a")).version == 1
     await do.refresh(account)

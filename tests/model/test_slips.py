@@ -17,7 +17,7 @@ class Order(Model):
 
 
 def test_a_comma_or_missing_parentheses_are_seen_at_definition():
-    with pytest.raises(ConfigurationError, match=r"Comma\.total: the comma behind it makes it a tuple"):
+    with pytest.raises(ConfigurationError, match=r"Comma\.total: the comma after it makes it a tuple"):
 
         class Comma(Model):
             pk = StringAttribute(partition_key=True)
@@ -32,7 +32,7 @@ def test_a_comma_or_missing_parentheses_are_seen_at_definition():
 
 @pytest.mark.parametrize("name", ["_loaded", "_state", "save", "_getting"])
 def test_no_attribute_takes_the_name_of_a_member(name):
-    with pytest.raises(ConfigurationError, match=f"the name '{name}' is taken by Model itself"):
+    with pytest.raises(ConfigurationError, match=f"the name '{name}' is used by Model itself"):
         type("Taken", (Model,), {"pk": StringAttribute(partition_key=True), name: BooleanAttribute()})
 
 
