@@ -334,7 +334,7 @@ def _check(name: str, value: Any) -> None:
 
 
 class Turn:
-    """The passage of one request through its limits: `wait` or `wait_async`, then `done`, `failed` or `return_units`.
+    """The passage of one request through its limits: `wait_turn` or `await_turn`, then `done`, `failed` or `return_units`.
 
     The constructor reserves the units of all limits at once, so requests are sent in the order of their arrival.
     """
@@ -354,7 +354,7 @@ class Turn:
                 bucket = limit._write if writes else limit._read
                 self._reservations.append((limit, bucket, limit._reserve(bucket, units)))
 
-    def wait(self) -> None:
+    def wait_turn(self) -> None:
         """Wait until the request may be sent. If the wait is interrupted, return the units."""
         try:
             for limit, bucket, reservation in self._reservations:
@@ -364,8 +364,8 @@ class Turn:
             self.return_units()
             raise
 
-    async def wait_async(self) -> None:
-        """Async version of `wait()`."""
+    async def await_turn(self) -> None:
+        """Async version of `wait_turn()`."""
         try:
             for limit, bucket, reservation in self._reservations:
                 while left := limit._seconds_left(bucket, reservation):

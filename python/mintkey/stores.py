@@ -170,7 +170,7 @@ class Store:
         turns = [Turn(self._limits or (), request) for request in requests]
         try:
             for turn in turns:
-                turn.wait()
+                turn.wait_turn()
         except BaseException:
             # Requests that may be sent already are not sent either.
             for turn in turns:
@@ -193,7 +193,7 @@ class Store:
 
     def _execute_in_turn(self, request: _core.Request) -> Any:
         turn = Turn(self._limits or (), request)
-        turn.wait()
+        turn.wait_turn()
         try:
             reply = self._core.execute(request)
         except BaseException as error:
@@ -204,7 +204,7 @@ class Store:
 
     async def _submit_in_turn(self, request: _core.Request, event_loop: asyncio.AbstractEventLoop) -> Any:
         turn = Turn(self._limits or (), request)
-        await turn.wait_async()
+        await turn.await_turn()
         flight = self._core.submit(request, event_loop)
         try:
             reply = await flight.future

@@ -243,5 +243,5 @@ def test_an_attribute_is_neither_iterated_nor_searched_in_python():
     for operand in (Listed.items_, Listed.items_["a"], Listed.pk):
         with pytest.raises(TypeError, match="cannot be iterated"):
             list(operand)
-        with pytest.raises(TypeError, match=r"write Listed\..*\.contains\(5\)"):
+        with pytest.raises(TypeError, match=r"use Listed\..*\.contains\(5\)"):
             _ = 5 in operand
