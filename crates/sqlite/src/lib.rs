@@ -1,12 +1,12 @@
 //! The embedded store of mintkey: a database in a file, or in memory, through `SQLite`.
 //!
-//! From the bottom: `config` (the address), `threads` (deadlines, the fork gate), `layout` (tables and their statements),
-//! `storage` (files and connections), `catalog` (the stored descriptions of tables), `shared` (the state of a store),
-//! `reading` and `writing` (one request, or one transaction), `operations` (the requests of the contract), `workers` (the
-//! threads of submitted requests), `store` (entry points, closing, forking).
+//! From the bottom: `config` (the address), `threads` (deadlines, the fork gate), `layout` (tables and their
+//! statements), `storage` (files and connections), `catalog` (the stored descriptions of tables), `shared` (the state
+//! of a store), `reading` and `writing` (one request, or one transaction), `operations` (the requests of the contract),
+//! `workers` (the threads of submitted requests), `store` (entry points, closing, forking).
 //!
-//! One connection writes, several read. Blocking calls run on their own thread. When several threads write at the same time,
-//! one of them carries out all waiting writes in one transaction.
+//! One connection writes, several read. Blocking calls run on their own thread. When several threads write at the same
+//! time, one of them carries out all waiting writes in one transaction.
 
 #![forbid(unsafe_code)]
 

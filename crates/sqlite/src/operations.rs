@@ -102,8 +102,8 @@ impl Operations {
         self.writer.is_over() && lock(&self.reads).is_over() && self.shared.pool.is_unused()
     }
 
-    /// Refuses new requests, lets the threads end when their work is done, and closes the idle connections. Connections in
-    /// use are closed after their requests.
+    /// Refuses new requests, lets the threads end when their work is done, and closes the idle connections. Connections
+    /// in use are closed after their requests.
     pub fn close(&self) {
         let _pass = fork_gate::enter();
         lock(&self.reads).close();

@@ -65,8 +65,8 @@ impl Shared {
         self.layouts.clear();
     }
 
-    /// Makes all stores of the process close their connections to lost files, so that the present ones can be opened. Must
-    /// be called without a pass.
+    /// Makes all stores of the process close their connections to lost files, so that the present ones can be opened.
+    /// Must be called without a pass.
     pub fn leave_lost_files(&self, lost: FileId) -> Result<()> {
         let pass = fork_gate::enter();
         let mixed_up = file_guard::is_mixed_up(lost);
@@ -80,7 +80,7 @@ impl Shared {
         Err(Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),
             format!(
-                "{}: another program removed the database's files, and they cannot be opened anew while a \
+                "{}: another program removed the database's files, and they cannot be opened again while a \
                  statement runs: try again",
                 self.config.address
             ),
@@ -93,8 +93,8 @@ impl Shared {
             ErrorKind::Unavailable(outcome),
             format!(
                 "{}: another file has taken the database's name while the store had it open, and the log of the \
-                 old one lies beside it: remove the files that end in -wal and -shm if the new one shall count, or \
-                 put the old one back",
+                 old one is next to it: remove the files that end in -wal and -shm to use the new one, or put the old \
+                 one back",
                 self.config.address
             ),
         )

@@ -73,7 +73,8 @@ impl Store for SqliteStore {
 
     fn close(&self, interrupt: &'static dyn Interrupt) {
         self.0.close();
-        // A thread of the store cannot wait for its own end, nor a thread that is inside a statement for that statement.
+        // A thread of the store cannot wait for its own end, nor a thread that is inside a statement for that
+        // statement.
         if worker::is_worker() || fork_gate::is_inside() {
             return;
         }

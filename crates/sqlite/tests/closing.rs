@@ -19,7 +19,7 @@ use requests::*;
 /// Far more than any of this takes.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What threads and tasks do with a store until it refuses: one kind each.
+/// Uses a store until it refuses, in one of four ways.
 fn use_until_closed(store: &dyn Store, kind: usize, done: &AtomicUsize) -> ErrorKind {
     let sort = |number: usize| format!("{kind}-{number}");
     let write = |number| put_of(&orders(), order("a", &sort(number), &[]), Guard::default());
@@ -83,7 +83,7 @@ fn closing_a_file_that_is_in_use_ends_and_leaves_nothing_open() {
     for _ in 0..10 {
         let fixture = Fixture::with("?sync=normal&timeout=60");
         close_amid(&fixture.store);
-        // The log went with the last connection.
+        // The last connection has removed the log.
         assert_eq!(files(&fixture), [fixture.file()]);
     }
 }
@@ -116,7 +116,7 @@ fn closing_several_times_at_once_ends() {
     assert_eq!(files(&fixture), [fixture.file()]);
 }
 
-/// What was submitted is finished, then the threads end and close what they have open.
+/// Submitted requests are completed, then the threads end and close their connections.
 #[test]
 fn a_store_that_is_dropped_without_closing_leaves_nothing_open() {
     let fixture = Fixture::with("?timeout=60");
@@ -136,7 +136,7 @@ fn a_store_that_is_dropped_without_closing_leaves_nothing_open() {
             write.recv_timeout(LONG).unwrap().unwrap();
             read.recv_timeout(LONG).unwrap().unwrap();
         }
-        // The last thread closes after its last answer.
+        // The last thread closes its connection after its last answer.
         while files(&fixture).len() > 1 {
             thread::yield_now();
         }

@@ -22,7 +22,7 @@ fn add_one(table: &Arc<mintkey_store::Table>) -> Operation {
     })
 }
 
-fn crowd(stores: &[Arc<dyn Store>]) {
+fn run_threads(stores: &[Arc<dyn Store>]) {
     let table = orders();
     let taken: usize = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
@@ -38,7 +38,7 @@ fn crowd(stores: &[Arc<dyn Store>]) {
                             order("b", &format!("{thread}-{number}"), &[]),
                         )
                         .unwrap();
-                        // Everybody wants this one; exactly one gets it.
+                        // All threads insert this key; exactly one succeeds.
                         match insert(&**store, table, order("c", &number.to_string(), &[])) {
                             Ok(_) => taken += 1,
                             Err(error) => {
@@ -73,15 +73,15 @@ fn crowd(stores: &[Arc<dyn Store>]) {
 #[test]
 fn threads_of_one_store_lose_nothing() {
     let fixture = Fixture::with("?sync=normal&timeout=60");
-    crowd(std::slice::from_ref(&fixture.store));
-    crowd(&[mintkey_sqlite::open("sqlite://").unwrap()]);
+    run_threads(std::slice::from_ref(&fixture.store));
+    run_threads(&[mintkey_sqlite::open("sqlite://").unwrap()]);
 }
 
 #[test]
 fn stores_on_one_file_lose_nothing() {
     let fixture = Fixture::with("?timeout=60");
-    // They share nothing but the file, as processes do.
-    crowd(&[fixture.store.clone(), fixture.reopen(), fixture.reopen()]);
+    // Like processes, these stores share only the file.
+    run_threads(&[fixture.store.clone(), fixture.reopen(), fixture.reopen()]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Addresses that mean nothing, files that cannot be used, locks, interrupts, closing.
+//! Invalid URLs, files that cannot be used, locks, interrupts, closing.
 
 mod common;
 #[path = "../../store/tests/suite/requests.rs"]
@@ -118,7 +118,7 @@ fn folders_are_named() {
     let (kind, message) = attempt(&fixture);
     assert_eq!(kind, ErrorKind::Configuration);
     assert!(message.contains("does not exist"), "{message}");
-    // Once the folder is there, the same store works.
+    // Once the folder exists, the same store works.
     std::fs::create_dir(fixture.folder.path()).unwrap();
     put(&*fixture.store, &orders(), order("a", "1", &[])).unwrap();
 }
@@ -134,7 +134,7 @@ fn a_file_in_the_place_of_the_folder_is_told() {
     assert!(message(&error).contains("is not a folder"), "{error}");
 }
 
-/// Raised when its flag is set; counts how often it was asked.
+/// Raised when its flag is set; counts the checks.
 #[derive(Default)]
 struct Keyboard {
     pressed: AtomicBool,
@@ -165,7 +165,7 @@ fn put_with(
     store.execute(&request(operation), interrupt)
 }
 
-/// Makes every write of the partition "slow" run on and on.
+/// Makes each write of the partition "slow" run without end.
 fn slow_down(fixture: &Fixture) {
     put(&*fixture.store, &orders(), order("a", "1", &[])).unwrap();
     fixture.slow_down();
@@ -183,7 +183,7 @@ fn a_locked_database_is_a_typed_timeout() {
         message(&error).contains("locked by another process"),
         "{error}"
     );
-    // Readers are not in the way of a writer.
+    // Readers do not block a writer.
     assert_eq!(scan(&*fixture.store, scan_of(&orders())).len(), 1);
     other.execute_batch("ROLLBACK").unwrap();
     put(&*fixture.store, &orders(), order("a", "2", &[])).unwrap();
@@ -236,7 +236,7 @@ fn an_interrupt_withdraws_a_waiting_write() {
     let leader = Keyboard::new(false);
     thread::scope(|scope| {
         let leading = scope.spawn(|| put_with(&*fixture.store, "slow", leader));
-        // It asks only once its statement runs.
+        // The first check comes once its statement runs.
         while leader.asked.load(Ordering::SeqCst) == 0 {
             thread::yield_now();
         }
@@ -297,7 +297,7 @@ fn an_interrupt_that_comes_back_to_the_store_is_refused_and_does_not_hang() {
         fn raised(&self) -> bool {
             let error = put_with(self.0, "b", &Never).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Unavailable(Outcome::NotApplied));
-            // Reading is possible.
+            // Reads work.
             assert_eq!(scan(self.0, scan_of(&orders())).len(), 1);
             self.1.store(true, Ordering::SeqCst);
             true
@@ -347,7 +347,7 @@ fn closing_finishes_what_was_submitted_and_refuses_the_rest() {
         );
         assert_eq!(kind(late.recv().unwrap()), ErrorKind::Configuration);
         if url.is_none() {
-            // The last connection has taken the log with it.
+            // The last connection has removed the log.
             assert!(!fixture.folder.path().join("test.db-wal").exists());
             assert_eq!(scan(&*fixture.reopen(), scan_of(&orders())).len(), 50);
         }

@@ -1,4 +1,4 @@
-//! Forking: the parent closes, the child goes on, and nothing that was acknowledged is lost.
+//! Forks: the parent closes, the child continues, and no acknowledged row is lost.
 #![cfg(unix)]
 #![allow(unsafe_code, reason = "fork() is what is tested")]
 
@@ -14,11 +14,11 @@ use common::Fixture;
 use mintkey_store::Store;
 use requests::*;
 
-/// Forks with the handlers around it, and runs the work in the child, which then ends.
+/// Forks with the handlers before and after, and does the work in the child, which then ends.
 fn fork(store: &dyn Store, work: impl FnOnce()) -> libc::pid_t {
     store.before_fork();
-    // SAFETY: the child runs only `work`, whose locks the handlers have put in order, and ends
-    // without running anything of the parent's.
+    // SAFETY: the child only does `work`, whose locks the handlers have reset, and ends without running
+    // code of the parent.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child > 0 {

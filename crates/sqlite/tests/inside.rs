@@ -1,4 +1,4 @@
-//! The file past the code under test: what is refused there, and what SQLite makes of it.
+//! The database file read without the code under test: what the store refuses, and which plans SQLite uses.
 
 mod common;
 #[path = "../../store/tests/suite/requests.rs"]

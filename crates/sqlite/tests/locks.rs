@@ -1,6 +1,6 @@
-//! Closing a store must not drop the locks of another one on the same file: another process would write at once.
+//! Closing a store must not release the locks of another one on the same file: another process could write at once.
 //!
-//! Alone in its program, because the others of a process wait for a statement that runs on and on.
+//! This is the only test of its program, because other tests would wait for the statement that runs without end.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -23,7 +23,7 @@ use requests::*;
 /// The byte of the log's index that a writer locks.
 const WRITER: i64 = 120;
 
-/// Counts as running once it was asked.
+/// Counts as running after its first check.
 #[derive(Default)]
 struct Running {
     asked: AtomicBool,
@@ -37,7 +37,7 @@ impl Interrupt for Running {
     }
 }
 
-/// Whether anybody, this process included, has a lock of this byte.
+/// Whether any process, including this one, holds a lock of this byte.
 fn is_locked(file: &File, byte: i64) -> bool {
     let mut lock = libc::flock {
         l_type: i16::try_from(libc::F_WRLCK).unwrap(),
@@ -64,7 +64,7 @@ fn locks_of_a_running_write_are_kept_when_a_store_by_another_path_closes() {
     std::fs::create_dir(folder.join("sub")).unwrap();
     std::os::unix::fs::symlink(folder, folder.join("folder")).unwrap();
     std::os::unix::fs::symlink("test.db", folder.join("link.db")).unwrap();
-    // Closed after the store, because that drops the locks of the process too.
+    // Closed after the store, because this releases the locks of the process too.
     let index = File::open(folder.join("test.db-shm")).unwrap();
     for path in ["test.db", "sub/../test.db", "folder/test.db", "link.db"] {
         let running: &'static Running = Box::leak(Box::default());

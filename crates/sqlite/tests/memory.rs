@@ -1,4 +1,4 @@
-//! What every store must do, in memory; but for what needs a second store at the same place.
+//! The tests of all stores, in memory, except those that need a second store at the same URL.
 
 #[path = "../../store/tests/suite/batches.rs"]
 mod batches;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use mintkey_store::Store;
 
-/// A store that is gone with its last use.
+/// A store that ends with its last use.
 struct Fixture {
     store: Arc<dyn Store>,
 }

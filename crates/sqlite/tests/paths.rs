@@ -1,4 +1,4 @@
-//! One file by several paths: links, folders that lead back, files that move.
+//! One file under several paths: links, folders with `..`, renamed files.
 #![cfg(unix)]
 
 mod common;
@@ -14,7 +14,7 @@ use mintkey_store::store::Never;
 use mintkey_store::{ErrorKind, Store};
 use requests::*;
 
-/// A folder with `real`, where the database is, and what leads to it.
+/// A folder with `real`, which contains the database, and links to it.
 struct Paths {
     folder: tempfile::TempDir,
 }
@@ -68,7 +68,7 @@ fn count(store: &dyn Store) -> usize {
 fn stores_of_every_spelling_share_a_file() {
     for first in SPELLINGS {
         let paths = Paths::new();
-        // A link to a file that is not there yet creates it where it leads to.
+        // Opening a link to a file that does not exist creates its target.
         let opened = paths.open(first);
         save(&*opened, first);
         assert!(paths.at("real/test.db-wal").exists(), "{first}");
@@ -99,7 +99,7 @@ fn a_new_file_belongs_to_its_owner_alone() {
             assert_eq!(mode(paths.at(name)), expected, "{name}");
         }
         store.close(&Never);
-        // One that is there keeps what it has.
+        // An existing file keeps its permissions.
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         save(&*paths.open("link.db"), "2");
         assert_eq!(mode(file), 0o644);
@@ -123,7 +123,7 @@ fn two_names_of_one_file_are_refused_while_one_is_open() {
     save(&*store, "2");
     store.close(&Never);
     assert_eq!(count(&*other), 2);
-    // Now it is the first name's turn to be refused.
+    // Now the first name is refused.
     let error = put(&*paths.open("link.db"), &orders(), order("a", "3", &[]));
     assert_eq!(kind(error), ErrorKind::Configuration);
 }
@@ -166,7 +166,7 @@ fn a_link_that_leads_elsewhere_is_followed() {
     }
     fs::remove_file(paths.at("link.db")).unwrap();
     symlink("new/test.db", paths.at("link.db")).unwrap();
-    // A reader may see what was there a moment ago, but not for long.
+    // A read may return rows of a moment ago, but not for long.
     while count(&*store) == 3 {}
     save(&*store, "2");
     assert_eq!((count(&*store), count(&*new), count(&*old)), (2, 2, 3));
@@ -180,7 +180,7 @@ fn a_file_that_moves_behind_a_link_stays_one_file() {
     store.close(&Never);
     let store = paths.open("real/test.db");
     save(&*store, "2");
-    // The folder moves, with all that is in it, and leaves a link behind.
+    // The folder is renamed, with all files in it, and a link takes its name.
     fs::rename(paths.at("real"), paths.at("moved")).unwrap();
     symlink("moved", paths.at("real")).unwrap();
     let other = paths.open("moved/test.db");
@@ -189,8 +189,8 @@ fn a_file_that_moves_behind_a_link_stays_one_file() {
     assert_eq!((count(&*store), count(&*other)), (4, 4));
 }
 
-/// Two stores by different paths, and their files are lost: both have to close what they have open before either opens
-/// the new ones.
+/// Two stores with different paths, and their files are lost: both must close their connections before either opens the
+/// new files.
 #[test]
 fn lost_files_are_lost_to_all_spellings() {
     let paths = Paths::new();

@@ -1,5 +1,5 @@
-//! Files that are removed or replaced under an open store, as a second copy of `SQLite` in the process
-//! does when it closes, or a person at a shell.
+//! Files that are removed or replaced while a store has them open: by a second copy of `SQLite` in the process, or by
+//! hand.
 
 mod common;
 #[path = "../../store/tests/suite/requests.rs"]
@@ -17,7 +17,7 @@ fn beside(fixture: &Fixture, suffix: &str) -> PathBuf {
     fixture.folder.path().join(format!("test.db{suffix}"))
 }
 
-/// Copies the log into the database and removes it, which is what a last connection does.
+/// Copies the log into the database and removes it, as a last connection does.
 fn remove_log(fixture: &Fixture) {
     let inside = fixture.inside();
     let counts: (i64, i64, i64) = inside
@@ -38,7 +38,7 @@ fn add_one(table: &std::sync::Arc<mintkey_store::Table>) -> mintkey_store::Opera
     })
 }
 
-/// The number of the one row, as it stands in the file when nobody has it open.
+/// The number of the only row in the file, when no connection has it open.
 fn stored(fixture: &Fixture) -> Option<mintkey_store::Value> {
     fixture.store.close(&mintkey_store::store::Never);
     assert!(!beside(fixture, "-wal").exists());
@@ -55,7 +55,7 @@ fn what_is_written_after_the_log_was_removed_is_kept_and_counts_once() {
         remove_log(&fixture);
         run(&*fixture.store, add_one(&table)).unwrap();
         remove_log(&fixture);
-        // Readers find their way too.
+        // Reads see it too.
         assert!(get(&*fixture.store, &table, key("a", "1")).is_some());
         assert_eq!(scan(&*fixture.store, scan_of(&table)).len(), 1);
     }
@@ -101,7 +101,7 @@ fn several_stores_on_the_file_go_on_together() {
         get(&*second, &table, key("a", "1")).unwrap();
         remove_log(&fixture);
     }
-    // A store that opens only now must not take the lost log's index for the new one's.
+    // A store that opens only now must not use the index of the lost log for the new one.
     let third = fixture.reopen();
     run(&*third, add_one(&table)).unwrap();
     get(&*second, &table, key("a", "1")).unwrap();
@@ -154,7 +154,7 @@ fn a_database_that_was_deleted_begins_anew() {
     run(&*fixture.store, add_one(&table)).unwrap();
     assert_eq!(stored(&fixture), Some(1.into()));
 
-    // Its log alone is of no use.
+    // The log alone is useless.
     let fixture = Fixture::new();
     run(&*fixture.store, add_one(&table)).unwrap();
     fs::remove_file(fixture.file()).unwrap();
@@ -172,7 +172,7 @@ fn a_database_that_was_replaced_is_the_one_that_counts() {
     new.store.close(&mintkey_store::store::Never);
     run(&*old.store, add_one(&table)).unwrap();
 
-    // The old log lies beside the new database: nothing is done to either.
+    // The old log is next to the new database: neither is changed.
     fs::copy(new.file(), beside(&old, ".new")).unwrap();
     fs::rename(beside(&old, ".new"), old.file()).unwrap();
     let before = fs::read(old.file()).unwrap();
@@ -187,8 +187,8 @@ fn a_database_that_was_replaced_is_the_one_that_counts() {
     assert_eq!(stored(&old), Some(4.into()));
 }
 
-/// A second copy of `SQLite` asks for these locks: for one before it empties the log's index, for the
-/// other before it removes the log. `SQLite`'s own locks are the process's, and would not answer here.
+/// A second copy of `SQLite` requests these locks: one before it empties the log's index, the other before it removes
+/// the log. The locks of `SQLite` itself belong to the process, and would not stop it.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_second_copy_in_the_process_meets_the_locks() {
@@ -212,7 +212,7 @@ fn a_second_copy_in_the_process_meets_the_locks() {
         assert!(!is_free("", 0x4000_0002, 510));
         assert!(!is_free("-shm", 128, 1));
     }
-    // Nothing of them is left when the store is closed.
+    // No lock is left when the store is closed.
     assert_eq!(stored(&fixture), Some(2.into()));
     assert!(is_free("", 0x4000_0002, 510));
 }

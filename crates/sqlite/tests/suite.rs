@@ -1,4 +1,4 @@
-//! What every store must do, in a file.
+//! The tests of all stores, in a file.
 
 mod common;
 #[path = "../../store/tests/suite/mod.rs"]

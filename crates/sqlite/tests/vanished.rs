@@ -1,5 +1,5 @@
-//! Files that vanish or move under an open store while rows are in the log alone: they are saved where that is
-//! possible, and reported in any case.
+//! Files that are removed or renamed while only the log contains some rows: the rows are saved where possible, and the
+//! loss is always reported.
 #![cfg(unix)]
 
 mod common;
@@ -15,7 +15,7 @@ use mintkey_store::store::Never;
 use mintkey_store::{Severity, Store};
 use requests::*;
 
-/// Notices are the process's: one test after the other.
+/// Notices belong to the process, so these tests run one after the other.
 static ALONE: Mutex<()> = Mutex::new(());
 
 struct Open {
@@ -24,7 +24,7 @@ struct Open {
 }
 
 impl Open {
-    /// A store with rows of which no checkpoint has copied any.
+    /// A store with rows that no checkpoint has copied.
     fn new(rows: usize) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let fixture = Fixture::with("?timeout=60");
@@ -32,7 +32,7 @@ impl Open {
             fixture,
             _alone: alone,
         };
-        // What the end of another test left behind.
+        // Removes the notices of earlier tests.
         open.notices();
         for row in 0..rows {
             open.save(row);
@@ -58,7 +58,7 @@ impl Open {
         scan(&**self.store(), scan_of(&orders())).len()
     }
 
-    /// Reads until the store has noticed, and gives what it reported.
+    /// Reads until the store has detected the loss, and returns the notices.
     fn noticed(&self) -> String {
         loop {
             self.count();
@@ -88,7 +88,7 @@ impl Open {
         }
     }
 
-    /// The rows that are in a file after the store is closed.
+    /// The rows in a file after the store is closed.
     fn stored(&self, name: &str) -> usize {
         self.store().close(&Never);
         let url = format!("sqlite:///{}", self.at(name).display());
@@ -179,7 +179,7 @@ fn rows_of_a_renamed_database_are_in_the_renamed_file() {
             open.store().close(&Never);
             open.notices().join("")
         } else {
-            // The store goes on with a new file.
+            // The store continues with a new file.
             let notice = open.noticed();
             assert_eq!(open.count(), 0);
             open.save(1);
@@ -201,7 +201,7 @@ fn a_database_that_is_renamed_and_back_keeps_its_rows() {
     open.save(5);
     assert_eq!(open.count(), 6);
     assert_eq!(open.notices(), [""; 0]);
-    // With a store on the other name in between.
+    // Meanwhile a store has the other name open.
     fs::rename(open.at("test.db"), open.at("renamed.db")).unwrap();
     let url = format!("sqlite:///{}", open.at("renamed.db").display());
     let renamed = mintkey_sqlite::open(&url).unwrap();
@@ -229,7 +229,7 @@ fn a_removed_database_is_reported() {
     assert_eq!(open.stored("test.db"), 1);
 }
 
-/// `SQLite` would take the old log for that of the new database.
+/// `SQLite` would use the old log for the new database.
 #[test]
 fn the_log_of_a_replaced_database_is_gone_when_the_store_is_closed() {
     let open = Open::new(5);
@@ -243,7 +243,7 @@ fn the_log_of_a_replaced_database_is_gone_when_the_store_is_closed() {
     assert_eq!(open.stored("test.db"), 1);
 }
 
-/// What others have written since must not be overwritten by what an old log holds.
+/// An old log must not overwrite what other processes have written since.
 #[test]
 fn rows_that_others_wrote_since_are_kept_and_the_loss_is_reported() {
     for closed in [true, false] {

@@ -164,7 +164,8 @@ pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
         }
     }
     if let (Some(_), Some(column)) = (index, sort_column) {
-        // A row without the attribute is not in the index. SQLite only uses the index if the statement excludes such rows.
+        // A row without the attribute is not in the index. SQLite only uses the index if the statement excludes such
+        // rows.
         let _ = write!(select.body, " AND {column} IS NOT NULL");
     }
     select.exclude_expired(layout, now);

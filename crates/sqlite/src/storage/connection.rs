@@ -55,8 +55,8 @@ pub enum Opened {
     Lost(FileId),
 }
 
-/// A connection. Dropping it closes it, except in a child that was forked while a thread was inside the fork gate: there,
-/// closing would change files that the parent still uses.
+/// A connection. Dropping it closes it, except in a child that was forked while a thread was inside the fork gate:
+/// there, closing would change files that the parent still uses.
 pub struct Connection(Option<OpenConnection>);
 
 /// An open connection, and the deadline of its request.
@@ -203,8 +203,8 @@ impl Connection {
         self.files.as_ref().map_or(FileId::MEMORY, FileGuard::id)
     }
 
-    /// Whether a commit into a lost log is durable all the same, because the database is in its place and holds all of the
-    /// log. Copies the log into the database if that is safe.
+    /// Whether a commit into a lost log is durable all the same, because the database is in its place and holds all of
+    /// the log. Copies the log into the database if that is safe.
     pub fn rescues_commits(&self) -> bool {
         self.files.as_ref().is_none_or(|files| {
             let loss = files.file().loss();
@@ -212,8 +212,8 @@ impl Connection {
         })
     }
 
-    /// Whether other processes may still find a commit that was not copied: if only the index is lost, and the log is in its
-    /// place.
+    /// Whether other processes may still find a commit that was not copied: if only the index is lost, and the log is
+    /// in its place.
     pub fn commit_may_be_found(&self) -> bool {
         let files = self.files.as_ref();
         files.is_some_and(|files| files.has_database() && files.file().has_log())
@@ -271,8 +271,8 @@ impl Drop for Connection {
     }
 }
 
-/// Tries again while another connection holds the lock. Gives up when a fork waits for this thread; then the caller closes
-/// the connection, leaves the fork gate, and tries again.
+/// Tries again while another connection holds the lock. Gives up when a fork waits for this thread; then the caller
+/// closes the connection, leaves the fork gate, and tries again.
 pub fn retry_while_busy<T>(
     config: &Config,
     deadline: &mut Deadline,

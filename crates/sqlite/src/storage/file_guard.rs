@@ -2,14 +2,14 @@
 //!
 //! POSIX locks belong to a process and a file, not to a connection. This has two consequences.
 //!
-//! A second copy of `SQLite` in the same process, such as Python's `sqlite3`, does not see the locks of this one. When its
-//! connection closes, it takes that for the last one and removes the log; later commits go into a file without a name.
-//! Locks of an open file description do count inside a process. Two of them, next to the locks of `SQLite`, show every copy
-//! that another connection exists.
+//! A second copy of `SQLite` in the same process, such as Python's `sqlite3`, does not see the locks of this one. When
+//! its connection closes, it takes that for the last one and removes the log; later commits go into a file without a
+//! name. Locks of an open file description do count inside a process. Two of them, next to the locks of `SQLite`, show
+//! every copy that another connection exists.
 //!
-//! And closing any handle of a file releases all POSIX locks of the process on it, also those of a `SQLite` connection in
-//! the middle of a write. So the handles of a file are closed after its last connection, whichever store opened it under
-//! whichever path. Files are therefore identified by device and inode.
+//! And closing any handle of a file releases all POSIX locks of the process on it, also those of a `SQLite` connection
+//! in the middle of a write. So the handles of a file are closed after its last connection, whichever store opened it
+//! under whichever path. Files are therefore identified by device and inode.
 
 use std::cell::Cell;
 use std::fs;
@@ -73,8 +73,8 @@ impl FileId {
 pub enum Joined {
     /// The file, and what to drop before `SQLite`'s connection.
     Guarded(FileGuard, BeforeClose),
-    /// Connections of this process have files open that are no longer in their place. They must be closed first, because
-    /// `SQLite` would give a new connection the index of the lost log.
+    /// Connections of this process have files open that are no longer in their place. They must be closed first,
+    /// because `SQLite` would give a new connection the index of the lost log.
     Lost(FileId),
 }
 
@@ -236,8 +236,8 @@ pub fn is_mixed_up(id: FileId) -> bool {
 impl Drop for BeforeClose {
     fn drop(&mut self) {
         let mut registry = lock(&REGISTRY);
-        // Connections close one after the other: if two closed at once, SQLite would take neither for the last, and would
-        // leave the log behind. This wait ends, because closing waits for no lock and no other thread.
+        // Connections close one after the other: if two closed at once, SQLite would take neither for the last, and
+        // would leave the log behind. This wait ends, because closing waits for no lock and no other thread.
         while registry
             .get(self.0)
             .is_some_and(|open| open.open < open.connections)
@@ -299,8 +299,8 @@ impl FileGuard {
         self.file.is_named()
     }
 
-    /// Opens and locks the files next to the database, once `SQLite` has created them. False: the files are not in their
-    /// place.
+    /// Opens and locks the files next to the database, once `SQLite` has created them. False: the files are not in
+    /// their place.
     pub fn open_sidecars(&self) -> bool {
         let mut registry = lock(&REGISTRY);
         let opened = self.file.open_sidecars(&mut registry.spare);
@@ -332,8 +332,8 @@ impl FileGuard {
         self.lost.get()
     }
 
-    /// Whether the files were in place within the last `CHECK_INTERVAL`. This is enough for a read, which may return rows of
-    /// a moment ago.
+    /// Whether the files were in place within the last `CHECK_INTERVAL`. This is enough for a read, which may return
+    /// rows of a moment ago.
     pub fn was_in_place(&self) -> bool {
         let now = Instant::now();
         let checked = self.checked.get();

@@ -1,15 +1,16 @@
 //! All stores of the process, so that a fork can prepare them at once.
 //!
-//! Connections to files are closed before a fork, and both sides open new ones: a child does not inherit POSIX locks, and
-//! a parent that closes its connections would remove the log while the child still uses it. Both sides keep databases in
-//! memory.
+//! Connections to files are closed before a fork, and both sides open new ones: a child does not inherit POSIX locks,
+//! and a parent that closes its connections would remove the log while the child still uses it. Both sides keep
+//! databases in memory.
 
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::storage::file_guard::FileId;
 use crate::threads::fork_gate::{self, Closed, lock};
 
-/// What a fork, or the loss of files, requires of a store. All methods are called while no thread is inside the fork gate.
+/// What a fork, or the loss of files, requires of a store. All methods are called while no thread is inside the fork
+/// gate.
 pub trait Member: Send + Sync {
     /// Closes all connections to files.
     fn release(&self);
@@ -47,7 +48,8 @@ fn stores() -> Vec<Arc<dyn Member>> {
     lock(&STORES).iter().filter_map(Weak::upgrade).collect()
 }
 
-/// Waits for requests in progress, and closes the connections to files. The first call of a fork does so for all stores.
+/// Waits for requests in progress, and closes the connections to files. The first call of a fork does so for all
+/// stores.
 pub fn before() {
     if fork_gate::close() == Closed::Empty {
         for store in stores() {

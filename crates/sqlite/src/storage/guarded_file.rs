@@ -159,8 +159,8 @@ impl GuardedFile {
                 .is_none_or(|files| identity == files.index.identity)
     }
 
-    /// Opens and locks the files that the first connection has just created or found. False: they are gone already. Unused
-    /// handles go to `spare`.
+    /// Opens and locks the files that the first connection has just created or found. False: they are gone already.
+    /// Unused handles go to `spare`.
     pub fn open_sidecars(&self, spare: &mut Vec<Handle>) -> bool {
         if self.sidecars.get().is_some() {
             return true;
@@ -243,8 +243,8 @@ impl GuardedFile {
             })
     }
 
-    /// Whether the name leads to another database, while the log of this one still has its name. `SQLite` would use that log
-    /// for the other database.
+    /// Whether the name leads to another database, while the log of this one still has its name. `SQLite` would use
+    /// that log for the other database.
     pub fn is_mixed_up(&self) -> bool {
         self.has_log() && self.database.state_of(&self.path) == NameState::Taken
     }
@@ -270,8 +270,8 @@ impl GuardedFile {
         }
     }
 
-    /// Records what a connection found when it was closed: whether the files were lost, and whether the database holds all
-    /// that the log held.
+    /// Records what a connection found when it was closed: whether the files were lost, and whether the database holds
+    /// all that the log held.
     pub fn record_close(&self, lost: bool, saved: bool) {
         self.lost.store(lost, Ordering::Relaxed);
         self.unsaved.store(!saved, Ordering::Relaxed);
@@ -292,8 +292,8 @@ impl GuardedFile {
         })
     }
 
-    /// Removes the log of a database that was removed or renamed, if the log still has its name and no process has it open.
-    /// `SQLite` would use it for the next database of that name.
+    /// Removes the log of a database that was removed or renamed, if the log still has its name and no process has it
+    /// open. `SQLite` would use it for the next database of that name.
     pub fn remove_log(&self) {
         let Some(files) = self.sidecars.get() else {
             return;

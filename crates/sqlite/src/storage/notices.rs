@@ -9,8 +9,8 @@ use mintkey_store::{Notice, Severity};
 use crate::storage::guarded_file::LossOutcome;
 use crate::threads::fork_gate::{self, lock};
 
-/// The reports of all stores of the process, because the store that detects a loss may serve no further request. Locked only
-/// inside the fork gate.
+/// The reports of all stores of the process, because the store that detects a loss may serve no further request. Locked
+/// only inside the fork gate.
 static NOTICES: Mutex<Vec<Notice>> = Mutex::new(Vec::new());
 /// Whether there may be a report. This is quick to check.
 static ANY: AtomicBool = AtomicBool::new(false);

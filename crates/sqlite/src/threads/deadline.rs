@@ -85,8 +85,8 @@ impl Deadline {
         }
     }
 
-    /// Checks the timeout and, every 100 ms, the interrupt. The time counts from the first check, so that a short request
-    /// reads no clock.
+    /// Checks the timeout and, every 100 ms, the interrupt. The time counts from the first check, so that a short
+    /// request reads no clock.
     pub fn check(&mut self) -> Option<Stop> {
         if self.stop.is_some() {
             return self.stop;
@@ -113,9 +113,9 @@ impl Deadline {
         self.stop
     }
 
-    /// Stops the request in a child, because the parent continues it. A transaction on files cannot be stopped: `SQLite`
-    /// would roll it back, and would remove the parent's writes from the log's index, which both processes share. To
-    /// continue it without the parent's locks would be worse. So the child is aborted.
+    /// Stops the request in a child, because the parent continues it. A transaction on files cannot be stopped:
+    /// `SQLite` would roll it back, and would remove the parent's writes from the log's index, which both processes
+    /// share. To continue it without the parent's locks would be worse. So the child is aborted.
     fn is_forked(&mut self) -> bool {
         let forked = self.forks != fork_gate::fork_count();
         if forked && self.writes_files {

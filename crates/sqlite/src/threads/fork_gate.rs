@@ -1,10 +1,10 @@
 //! Lets a fork happen only while no thread uses `SQLite`.
 //!
-//! A child inherits the memory of its parent, but none of its other threads and none of its file locks. There, a mutex that
-//! another thread held stays locked for ever, including those of `SQLite`; an open connection relies on locks that it does
-//! not hold. So each thread takes a pass before it uses a mutex or a connection, and a fork first waits until all passes are
-//! returned. A thread that waits for others returns its pass first. There is one gate for the process, because the mutexes
-//! of `SQLite` belong to the process.
+//! A child inherits the memory of its parent, but none of its other threads and none of its file locks. There, a mutex
+//! that another thread held stays locked for ever, including those of `SQLite`; an open connection relies on locks that
+//! it does not hold. So each thread takes a pass before it uses a mutex or a connection, and a fork first waits until
+//! all passes are returned. A thread that waits for others returns its pass first. There is one gate for the process,
+//! because the mutexes of `SQLite` belong to the process.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -15,8 +15,8 @@ use crate::threads::sleep::sleep;
 
 /// The time between two checks of the gate.
 const INTERVAL: Duration = Duration::from_micros(200);
-/// How long to wait for threads that only poll for an interrupt. The poll may wait for a lock that the forking thread holds
-/// (the GIL); then it never ends.
+/// How long to wait for threads that only poll for an interrupt. The poll may wait for a lock that the forking thread
+/// holds (the GIL); then it never ends.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Locks a mutex, even if a thread that held it panicked: no thread leaves the data of this crate in an invalid state.
@@ -63,8 +63,8 @@ pub fn enter() -> Pass {
     loop {
         ACTIVE.fetch_add(1, Ordering::SeqCst);
         let closed_by = CLOSED_BY.load(Ordering::SeqCst);
-        // A thread that is already inside (a signal handler calls the store) must not wait for a fork, which waits for this
-        // thread.
+        // A thread that is already inside (a signal handler calls the store) must not wait for a fork, which waits for
+        // this thread.
         if closed_by == 0 || is_inside() || closed_by == myself() {
             PASSES.set(PASSES.get() + 1);
             return Pass(());
@@ -86,8 +86,8 @@ pub fn is_inside() -> bool {
     PASSES.get() > 0
 }
 
-/// Whether another thread waits for the pass of this one. A thread that only waits for a lock of `SQLite` then closes its
-/// connection, returns the pass, and starts again.
+/// Whether another thread waits for the pass of this one. A thread that only waits for a lock of `SQLite` then closes
+/// its connection, returns the pass, and starts again.
 pub fn is_pass_wanted() -> bool {
     let closed_by = CLOSED_BY.load(Ordering::SeqCst);
     closed_by != 0 && closed_by != myself()
@@ -98,7 +98,8 @@ pub fn poll(question: impl FnOnce() -> bool) -> bool {
     if CLOSED_BY.load(Ordering::SeqCst) != 0 {
         return false;
     }
-    // Only polls inside the gate count: a fork does not wait for the others, and would take one for a thread that works.
+    // Only polls inside the gate count: a fork does not wait for the others, and would take one for a thread that
+    // works.
     let counted = usize::from(is_inside());
     POLLING.fetch_add(counted, Ordering::SeqCst);
     POLLS.set(POLLS.get() + counted);

@@ -1,4 +1,4 @@
-//! One transaction for a group of writes, and what became of it.
+//! One transaction for a group of writes.
 
 use mintkey_store::{Delivery, Error, ErrorKind, Outcome, Reply, Request, Result, submission};
 
@@ -8,7 +8,7 @@ use crate::threads::deadline::Deadline;
 use crate::writing::pending::PendingWrite;
 use crate::writing::transaction::Transaction;
 
-/// Opens the connection if need be, and begins a transaction.
+/// Opens a connection if there is none, and begins a transaction.
 pub fn begin(
     shared: &Shared,
     connection: Option<Connection>,
@@ -39,8 +39,8 @@ pub fn begin(
     }
 }
 
-/// Carries out a group in the transaction that was begun, commits, and hands out the answers.
-/// `None`: nothing was done, for the files are lost.
+/// Carries out a group of requests in the transaction that has begun, commits, and answers them. `None`: nothing was
+/// done, because the files are lost.
 pub fn carry(
     shared: &Shared,
     connection: &Connection,
@@ -48,12 +48,12 @@ pub fn carry(
     group: &[PendingWrite],
     deadline: &Deadline,
 ) -> Option<(Result<Reply>, Vec<Delivery>)> {
-    // Who carries others' requests commits first; who is alone can stop at any time.
+    // A leader with requests of others cannot be stopped before the commit; a single request can.
     let deadline = || deadline.for_transaction(connection.files.is_some());
     connection.deadline.set(group.is_empty().then(deadline));
     let requests = own
         .into_iter()
-        .chain(group.iter().map(|entry| &*entry.request));
+        .chain(group.iter().map(|write| &*write.request));
     let answers = transact(shared, connection, &requests);
     connection.deadline.set(None);
     let mut answers = answers?.into_iter();
@@ -66,13 +66,13 @@ pub fn carry(
     let deliveries = group
         .iter()
         .zip(answers)
-        .filter_map(|(entry, answer)| entry.answer(answer));
+        .filter_map(|(write, answer)| write.answer(answer));
     let deliveries = deliveries.collect();
     Some((reply, deliveries))
 }
 
-/// One transaction: an answer for each request, in order. `None`: it left nothing behind, for the
-/// files are lost.
+/// Carries out requests and commits. Returns an answer for each request, in order. `None`: nothing was applied, because
+/// the files are lost.
 fn transact<'a>(
     shared: &Shared,
     connection: &Connection,
@@ -81,7 +81,7 @@ fn transact<'a>(
     let raw = &connection.raw;
     let fail_all = |error: rusqlite::Error, outcome: Outcome| -> Option<Vec<Result<Reply>>> {
         if !raw.is_autocommit() {
-            // If this fails too, the connection is given up.
+            // If this fails too, the connection is closed.
             let _ = raw.execute_batch("ROLLBACK");
         }
         if outcome == Outcome::NotApplied && !connection.is_in_place() {
@@ -117,18 +117,18 @@ fn transact<'a>(
         }
     }
     let ended = transaction.delete_expired().and_then(|()| {
-        // From here on the outcome is the disk's to say.
+        // A commit is not stopped: afterwards its outcome would be unknown.
         connection.deadline.set(None);
         raw.prepare_cached("COMMIT")?.raw_execute()
     });
     match ended {
         Ok(_) => {
-            // A commit into a log that was removed counts only if the log is copied into the database,
-            // which its index tells. All of a transaction is copied or nothing, so nothing of this one is
-            // there when anything is missing, and it can be carried out again.
-            let counts = connection.keeps_commits()
+            // A commit into a removed log is durable only if the log was copied into the database, as its index says. A
+            // transaction is copied completely or not at all. So if anything is missing, nothing of this one was
+            // applied, and it can be carried out again.
+            let durable = connection.keeps_commits()
                 || (raw.total_changes() != changes && connection.rescues_commits());
-            if counts {
+            if durable {
                 transaction.publish_layouts();
                 Some(answers)
             } else if connection.commit_may_be_found() {

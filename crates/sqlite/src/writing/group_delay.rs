@@ -8,8 +8,8 @@ use crate::writing::queue::GROUP;
 pub const INTERVAL: Duration = Duration::from_micros(100);
 /// The most checks before a commit.
 pub const CHECKS: usize = 20;
-/// How many checks in a row must find no new write. One is enough when as many wait as the last commit carried; fewer may
-/// only mean that the other tasks had no processor so far.
+/// How many checks in a row must find no new write. One is enough when as many wait as the last commit carried; fewer
+/// may only mean that the other tasks had no processor so far.
 const QUIET: usize = 1;
 const QUIET_IF_FEWER: usize = 4;
 

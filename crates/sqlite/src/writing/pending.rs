@@ -1,4 +1,4 @@
-//! A request that waits for a leader: a thread's, which is parked meanwhile, or a submitted one.
+//! A write that waits for a leader. Either a thread is parked meanwhile, or the write was submitted.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,31 +8,31 @@ use mintkey_store::{Delivery, Reply, Request, Result, Submission, submission};
 
 use crate::threads::fork_gate::lock;
 
-/// Nobody has begun it.
+/// No leader has begun it.
 const WAITING: u8 = 0;
-/// A leader has it.
-const TAKEN: u8 = 1;
-/// It was given up before anybody began it.
+/// A leader carries it out.
+const BEGUN: u8 = 1;
+/// Its thread gave up waiting before a leader began it.
 const WITHDRAWN: u8 = 2;
 /// Its thread is the next leader.
 pub const LEADING: u8 = 3;
-/// Its answer is there.
+/// It has an answer.
 pub const ANSWERED: u8 = 4;
 
-/// A request in the queue. Dropping it answers it, if it was not answered, withdrawn, or handed back to its thread.
+/// A write in the queue. Dropping it answers it, unless it was answered or withdrawn, or its thread is the next leader.
 pub struct PendingWrite {
     pub request: Arc<Request>,
     owner: Owner,
 }
 
 enum Owner {
-    /// A thread's that is parked until it is woken.
+    /// The thread that waits for it.
     Thread(Arc<Parked>),
-    /// Submitted: the answer is passed on.
+    /// The submitted request, whose callback gets the answer.
     Submission(Submission),
 }
 
-/// What a thread and its request in the queue share.
+/// What a parked thread and its write in the queue share.
 pub struct Parked {
     thread: Thread,
     stage: AtomicU8,
@@ -40,17 +40,17 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// How far the request is.
+    /// How far the write is.
     pub fn stage(&self) -> u8 {
         self.stage.load(Ordering::SeqCst)
     }
 
-    /// Gives the request up, unless somebody has begun it.
+    /// Withdraws the write, unless a leader has begun it. False: it was begun.
     pub fn withdraw(&self) -> bool {
         self.step(WAITING, WITHDRAWN)
     }
 
-    /// The answer, once it is there.
+    /// Takes the answer, once there is one.
     pub fn answer(&self) -> Result<Reply> {
         let answer = lock(&self.answer).take();
         answer.unwrap_or_else(|| Err(submission::lost(true)))
@@ -64,7 +64,7 @@ impl Parked {
 }
 
 impl PendingWrite {
-    /// The request of the calling thread, and what that waits with.
+    /// The write of the calling thread, and what the thread waits with.
     pub fn blocking(request: Arc<Request>) -> (Self, Arc<Parked>) {
         let parked = Arc::new(Parked {
             thread: thread::current(),
@@ -75,7 +75,7 @@ impl PendingWrite {
         (Self { request, owner }, parked)
     }
 
-    /// A submitted request.
+    /// A submitted write.
     pub const fn submitted(request: Arc<Request>, submission: Submission) -> Self {
         let owner = Owner::Submission(submission);
         Self { request, owner }
@@ -91,15 +91,15 @@ impl PendingWrite {
         matches!(&self.owner, Owner::Thread(parked) if parked.stage() == WITHDRAWN)
     }
 
-    /// Begins it, unless it was withdrawn.
+    /// Begins it. False: it was withdrawn.
     pub fn begin(&self) -> bool {
         match &self.owner {
-            Owner::Thread(parked) => parked.step(WAITING, TAKEN),
+            Owner::Thread(parked) => parked.step(WAITING, BEGUN),
             Owner::Submission(submission) => submission.begin(),
         }
     }
 
-    /// Makes its thread the next leader, if it has one that still waits.
+    /// Makes its thread the next leader. False: no thread waits for it any longer.
     pub fn make_leader(&self) -> bool {
         matches!(&self.owner, Owner::Thread(parked) if parked.step(WAITING, LEADING))
     }
@@ -119,7 +119,7 @@ impl PendingWrite {
         }
     }
 
-    /// Answers a request that was begun. What has to be delivered, the caller delivers without a pass.
+    /// Answers it. The caller drops the delivery of a submitted write where it holds no pass.
     pub fn answer(&self, answer: Result<Reply>) -> Option<Delivery> {
         match &self.owner {
             Owner::Thread(parked) => {
@@ -135,10 +135,10 @@ impl PendingWrite {
 
 impl Drop for PendingWrite {
     fn drop(&mut self) {
-        // A submission answers by itself.
+        // Dropping a submission answers it.
         if let Owner::Thread(parked) = &self.owner {
-            let begun = parked.step(TAKEN, TAKEN);
-            if begun || parked.step(WAITING, TAKEN) {
+            let begun = parked.step(BEGUN, BEGUN);
+            if begun || parked.step(WAITING, BEGUN) {
                 self.answer(Err(submission::lost(begun)));
             }
         }

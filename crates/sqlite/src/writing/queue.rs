@@ -99,11 +99,12 @@ impl WriteQueue {
         submitted
     }
 
-    /// Ends the lead of the calling thread. The longest waiting thread leads next; if there is none, the background thread is
-    /// woken. It is also woken to end with a closed store.
+    /// Ends the lead of the calling thread. The longest waiting thread leads next; if there is none, the background
+    /// thread is woken. It is also woken to end with a closed store.
     pub fn pass_on(&mut self) {
         self.leader = None;
-        // A thread that gave up waiting left its write here. Without a later leader, closing would wait for it for ever.
+        // A thread that gave up waiting left its write here. Without a later leader, closing would wait for it for
+        // ever.
         self.waiting.retain(|write| !write.is_withdrawn());
         let next = self.waiting.iter().position(PendingWrite::make_leader);
         if let Some(write) = next.and_then(|index| self.waiting.remove(index)) {
@@ -116,8 +117,8 @@ impl WriteQueue {
 
     /// Resets the queue in the child of a fork: all requests that wait belong to the parent.
     pub fn reset_in_child(&mut self) {
-        // Nothing that a callback would wake exists here. It must not be dropped either: it may belong to an interpreter
-        // whose locks are held at this moment.
+        // Nothing that a callback would wake exists here. It must not be dropped either: it may belong to an
+        // interpreter whose locks are held at this moment.
         mem::forget(mem::take(&mut self.waiting));
         self.leader = None;
         self.background = None;

@@ -1,4 +1,4 @@
-//! How many commits a crowd needs, and what a failed one does.
+//! How many commits a group needs, failed commits, panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,14 +24,14 @@ use crate::store::SqliteStore;
 use crate::threads::deadline::Deadline;
 use crate::threads::fork_gate::lock;
 
-/// A request that panics in the middle of its transaction, as a defect would.
+/// The key of a request that panics in the middle of its transaction, as a defect would.
 const DEFECT: &str = "defect";
 
 pub fn panic_if_wanted(request: &Request) {
     assert!(request.operation.key() != Some(key(DEFECT)), "{DEFECT}");
 }
 
-/// Before a transaction can begin, if the database is called like that.
+/// Panics before a transaction begins, if the database has this name.
 pub fn panic_if_asked_to_begin(shared: &Shared) {
     assert!(!shared.config.address.ends_with(DEFECT), "{DEFECT}");
 }
@@ -194,10 +194,10 @@ fn lead(store: &SqliteStore) -> Option<Connection> {
     store.operations().shared.pool.take_writer()
 }
 
-/// Always wants out.
-struct Pressed;
+/// Always raised.
+struct Raised;
 
-impl Interrupt for Pressed {
+impl Interrupt for Raised {
     fn raised(&self) -> bool {
         true
     }
@@ -215,11 +215,11 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     let (_folder, store, _) = counting(false);
     let shared = &*store.operations().shared;
     let connection = lead(&store).unwrap();
-    // Long enough for several looks at the keyboard, if anybody looked.
+    // Long enough for several checks of the interrupt, if there were any.
     let slow = "CREATE TRIGGER slow BEFORE INSERT ON things WHEN NEW.pk LIKE 'slow%' BEGIN SELECT max(x) FROM \
         (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 3000000) SELECT x FROM c); END";
     connection.raw.execute_batch(slow).unwrap();
-    let mut deadline = Deadline::new(Some(&Pressed), None);
+    let mut deadline = Deadline::new(Some(&Raised), None);
     let connection = begin(shared, connection, &mut deadline);
     let (sender, receiver) = channel();
     let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
@@ -230,7 +230,7 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     deliveries.into_iter().for_each(Delivery::deliver);
     own.unwrap();
     receiver.recv().unwrap().unwrap();
-    // Alone it would have stopped.
+    // A single request would have been stopped.
     let connection = begin(shared, connection, &mut deadline);
     let slow_too = put("slow too");
     let carried = group_commit::carry(shared, &connection, Some(&slow_too), &[], &deadline);
@@ -249,13 +249,13 @@ fn a_panic_passes_the_lead_on() {
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let _connection = lead(&store);
         let _lead = Lead::new(writer(&store), None);
-        panic!("as a mistake in this crate would");
+        panic!("as a defect would");
     }));
     assert!(panicked.is_err());
     store.execute(&put("after"), &Never).unwrap();
 }
 
-/// Lets somebody remove the log after each commit, before anybody can look.
+/// Removes the log after each commit, before the store can check it.
 fn remove_after_commit(store: &SqliteStore, copied: bool) {
     let shared = &store.operations().shared;
     let path = shared.config.path.clone().unwrap();
@@ -282,7 +282,7 @@ fn a_commit_whose_log_is_lost_counts_once_whether_it_was_copied_or_not() {
         if let Operation::Put(put) = &mut only.operation {
             put.guard.row = Row::Absent;
         }
-        // Carried out a second time although it was copied, it would meet itself.
+        // Carried out a second time although it was copied, it would find its own row.
         store.execute(&only, &Never).unwrap();
         assert_eq!(commits.load(Ordering::SeqCst), 1);
         let again = store.execute(&only, &Never).unwrap_err();
@@ -297,7 +297,7 @@ fn submit(store: &SqliteStore, request: Request) -> Receiver<Result<Reply>> {
     receiver
 }
 
-/// What was answered; a request that nobody answers is a failure, not a wait without end.
+/// The answer. A request without an answer fails the test.
 fn answer(receiver: &Receiver<Result<Reply>>) -> std::result::Result<(), ErrorKind> {
     let answer = receiver.recv_timeout(Duration::from_secs(60)).unwrap();
     answer.map(drop).map_err(|error| error.kind)
@@ -305,7 +305,7 @@ fn answer(receiver: &Receiver<Result<Reply>>) -> std::result::Result<(), ErrorKi
 
 const UNKNOWN: std::result::Result<(), ErrorKind> = Err(ErrorKind::Unavailable(Outcome::Unknown));
 
-/// Closes the store, which must not wait for a thread that is gone.
+/// Closes the store, which must not wait for a thread that does not exist.
 fn close(store: SqliteStore) {
     let (sender, closed) = channel();
     thread::spawn(move || {
@@ -323,12 +323,12 @@ fn close(store: SqliteStore) {
 fn after_a_panic_of_the_writing_thread_all_are_answered_and_the_store_goes_on() {
     let (_folder, store, _) = counting(false);
     for _ in 0..3 {
-        let crowd: Vec<_> = (0..9)
+        let group: Vec<_> = (0..9)
             .map(|number| submit(&store, put(if number == 4 { DEFECT } else { "other" })))
             .collect();
-        let answers: Vec<_> = crowd.iter().map(answer).collect();
+        let answers: Vec<_> = group.iter().map(answer).collect();
         assert_eq!(answers[4], UNKNOWN);
-        // In one transaction with that one, or before or after it.
+        // In one transaction with the defect, or before or after it.
         let is_fine = |answer| matches!(answer, Ok(()) | Err(ErrorKind::Unavailable(_)));
         assert!(answers.iter().copied().all(is_fine), "{answers:?}");
         assert_eq!(answer(&submit(&store, put("after"))), Ok(()));
@@ -341,7 +341,7 @@ fn after_a_panic_of_the_writing_thread_all_are_answered_and_the_store_goes_on() 
 fn a_panic_of_a_thread_that_leads_answers_those_whom_it_carries() {
     let (_folder, store, _) = counting(false);
     let store = &store;
-    // This thread leads, so that all others gather behind it.
+    // This thread leads, so that all others wait.
     let connection = lead(store);
     thread::scope(|scope| {
         let waiting = || lock(&writer(store).queue).waiting();
@@ -392,8 +392,8 @@ fn requests_are_answered_even_if_no_transaction_can_begin() {
     let url = format!("sqlite:///{}/{DEFECT}", folder.path().display());
     let store = SqliteStore::new(Config::parse(&url).unwrap());
     for _ in 0..3 {
-        let crowd: Vec<_> = (0..9).map(|_| submit(&store, put("a"))).collect();
-        for request in &crowd {
+        let group: Vec<_> = (0..9).map(|_| submit(&store, put("a"))).collect();
+        for request in &group {
             let never_begun = ErrorKind::Unavailable(Outcome::NotApplied);
             assert_eq!(answer(request), Err(never_begun));
         }

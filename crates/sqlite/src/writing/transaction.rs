@@ -1,4 +1,4 @@
-//! Writes: what one request changes inside a transaction.
+//! Carries out requests inside a transaction.
 
 use std::sync::Arc;
 
@@ -12,25 +12,27 @@ use crate::layout::{Cell, Layout};
 use crate::reading::rows;
 use crate::storage::connection::{Attempt, Connection, Fault};
 
-/// One transaction, and what it learns about the tables.
+/// A transaction, and the tables that it uses.
 pub struct Transaction<'a> {
     connection: &'a Connection,
     layouts: &'a Layouts,
     max_item: usize,
-    /// The version of the tables when it began.
+    /// The schema version at its begin.
     version: i64,
-    /// What it found or made, to be remembered once it is committed.
+    /// The layouts that it loaded or created, to be kept by the store after the commit.
     layouts_used: Vec<(Arc<Table>, Arc<Layout>)>,
     /// Whether it changed the schema. Then the known layouts are no longer valid.
     schema_changed: bool,
-    /// The tables with expiry that it wrote to, and the latest time.
+    /// The tables with expiry that it wrote to.
     written: Vec<Arc<Layout>>,
+    /// The latest time of its requests.
     now: i64,
+    /// A buffer for encoded items.
     text: String,
 }
 
 impl<'a> Transaction<'a> {
-    /// Looks at the tables at the begin of a transaction.
+    /// For a transaction that has begun; reads the schema version.
     pub fn begin(
         connection: &'a Connection,
         layouts: &'a Layouts,
@@ -90,16 +92,16 @@ impl<'a> Transaction<'a> {
                 let layout = self.layout(&batch.table)?;
                 rows::batch(self.connection, &layout, batch, now)
             }
-            // As a step, so that what SQLite itself refuses midway leaves nothing of the batch behind.
+            // In a savepoint: if SQLite fails in the middle, nothing of the batch stays.
             Operation::BatchWrite(batch) => self.in_savepoint(|own| own.batch(batch, now)),
         }
     }
 
-    /// Removes some expired rows from the tables written to, before the commit.
+    /// Deletes some expired rows of the tables that it wrote to. To be called before the commit.
     pub fn delete_expired(&self) -> rusqlite::Result<()> {
         for layout in &self.written {
-            if let Some(delete_expired) = &layout.delete_expired {
-                let mut statement = self.connection.raw.prepare_cached(delete_expired)?;
+            if let Some(sql) = &layout.delete_expired {
+                let mut statement = self.connection.raw.prepare_cached(sql)?;
                 statement.raw_bind_parameter(1, Cell::number(Number::from(self.now)))?;
                 statement.raw_execute()?;
             }
@@ -107,10 +109,10 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Makes the layouts known to the store, after the commit.
+    /// Adds the layouts to those of the store. To be called after the commit.
     pub fn publish_layouts(&self) {
         if self.schema_changed {
-            // What is true now is found out at the next look.
+            // The next request loads them at the new schema version.
             self.layouts.clear();
         } else {
             for (table, layout) in &self.layouts_used {
@@ -119,7 +121,7 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// The layout of a table, which is made or extended if need be.
+    /// The layout of a table, which is created or extended if necessary.
     fn layout(&mut self, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
         if let Some((_, layout)) = self
             .layouts_used
@@ -138,8 +140,7 @@ impl<'a> Transaction<'a> {
         } else {
             self.schema_changed = true;
             self.layouts_used.clear();
-            // A new index on a large table takes as long as it takes; stopped by the clock it would never
-            // come to be.
+            // Without a timeout: an index on a large table takes long, and would time out again and again.
             self.connection.deadline.remove_timeout();
             self.in_savepoint(|own| catalog::create_or_extend(own.connection, table))?
         };
@@ -148,7 +149,7 @@ impl<'a> Transaction<'a> {
         Ok(layout)
     }
 
-    /// Runs something of several statements so that it happens whole or not at all.
+    /// Does some work completely or not at all.
     fn in_savepoint<T>(&mut self, work: impl FnOnce(&mut Self) -> Attempt<T>) -> Attempt<T> {
         let raw = &self.connection.raw;
         raw.execute_batch("SAVEPOINT step")?;
@@ -158,7 +159,7 @@ impl<'a> Transaction<'a> {
                 Ok(value)
             }
             Err(fault) => {
-                // Some failures have ended the whole transaction already.
+                // Some errors have rolled back the whole transaction already.
                 if !raw.is_autocommit() {
                     raw.execute_batch("ROLLBACK TO step; RELEASE step")?;
                 }
@@ -167,6 +168,7 @@ impl<'a> Transaction<'a> {
         }
     }
 
+    /// Records a table whose expired rows are deleted before the commit.
     fn note_write(&mut self, layout: &Arc<Layout>) {
         if layout.delete_expired.is_some()
             && !self.written.iter().any(|own| own.name == layout.name)
@@ -205,7 +207,7 @@ impl<'a> Transaction<'a> {
         if plain && guard.row == Row::Any {
             self.write(&layout, &layout.upsert, &key, &put.item)?;
         } else if plain && guard.row == Row::Absent {
-            // One look at the index is enough, as long as no row is in the way.
+            // If no row has the key, one lookup in the index is enough.
             if self.write(&layout, &layout.insert, &key, &put.item)? == 0 {
                 self.check_guard(&layout, guard, &key, now)?;
                 self.write(&layout, &layout.upsert, &key, &put.item)?;
@@ -269,7 +271,7 @@ impl<'a> Transaction<'a> {
         Ok(Reply::Done)
     }
 
-    /// The stored row, unless it has expired.
+    /// The stored item, unless it has expired.
     fn live_item(&self, layout: &Layout, key: &Key, now: i64) -> Attempt<Option<Item>> {
         let stored = rows::stored(self.connection, layout, key)?;
         Ok(stored.filter(|item| !layout.table.is_expired(item, now)))
@@ -306,7 +308,7 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// An item of a key alone.
+/// An item that only contains its key.
 fn key_item(table: &Table, key: &Key) -> Item {
     let mut item = Item::with_capacity(8);
     item.insert(table.partition.name.clone(), key.partition.to_value());

@@ -1,8 +1,8 @@
 //! The one writer of a store: a thread that finds no leader leads, the others wait.
 //!
-//! A leader takes the connection, begins a transaction, and only then takes in all writes that have come meanwhile, so that
-//! one commit serves them all. Then the longest waiting thread leads, or the background thread if only submitted requests
-//! wait.
+//! A leader takes the connection, begins a transaction, and only then takes in all writes that have come meanwhile, so
+//! that one commit serves them all. Then the longest waiting thread leads, or the background thread if only submitted
+//! requests wait.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, Thread};
@@ -208,8 +208,8 @@ impl Writer {
         Deadline::new(interrupt, Some(self.shared.config.timeout))
     }
 
-    /// Refuses a write of this thread after the store was closed, or in the middle of another write of the thread. What was
-    /// submitted before is completed, with the writes that it needs.
+    /// Refuses a write of this thread after the store was closed, or in the middle of another write of the thread. What
+    /// was submitted before is completed, with the writes that it needs.
     fn check_open(&self, queue: &WriteQueue) -> Result<()> {
         if queue.is_closed() && !worker::is_worker() {
             return Err(Error::closed(&self.shared.config.address));
@@ -244,8 +244,8 @@ impl Writer {
         }
     }
 
-    /// Whether this thread leads, although it waits: a signal handler waits for the write that it has interrupted, which can
-    /// only go on after the handler.
+    /// Whether this thread leads, although it waits: a signal handler waits for the write that it has interrupted,
+    /// which can only go on after the handler.
     fn is_behind_itself(&self) -> bool {
         let _pass = fork_gate::enter();
         lock(&self.queue).is_leader()
@@ -368,8 +368,8 @@ impl Writer {
         lock(&self.queue).is_over()
     }
 
-    /// Refuses new writes, lets the background thread end when its work is done, and closes the connection once no write
-    /// needs it.
+    /// Refuses new writes, lets the background thread end when its work is done, and closes the connection once no
+    /// write needs it.
     pub fn close(&self) {
         let mut queue = lock(&self.queue);
         queue.close();
@@ -388,7 +388,7 @@ impl Writer {
             ErrorKind::Unavailable(Outcome::NotApplied),
             format!(
                 "{}: another program removes the database's files again and again; nothing was written: end it, or \
-                 look into the file from another process, never with a second SQLite in this one",
+                 inspect the file from another process, never with a second SQLite in this one",
                 self.shared.config.address
             ),
         )
@@ -398,7 +398,7 @@ impl Writer {
 fn reentered() -> Error {
     Error::new(
         ErrorKind::Unavailable(Outcome::NotApplied),
-        "a signal handler came back to the store in the middle of a write of the same thread: nothing was done; \
-         let the handler set a flag instead",
+        "a signal handler called the store in the middle of a write of the same thread: nothing was done; let the \
+         handler set a flag instead",
     )
 }

@@ -1,11 +1,11 @@
-//! What the tests of the store share: a store in a file that goes away.
+//! A store in a temporary file, for the tests.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::Arc;
 
 use mintkey_store::Store;
 
-/// A store in a folder that goes away with it.
+/// A store in a temporary folder.
 pub struct Fixture {
     pub folder: tempfile::TempDir,
     pub store: Arc<dyn Store>,
@@ -30,14 +30,14 @@ impl Fixture {
         self.folder.path().join("test.db")
     }
 
-    /// Makes every write of the partition "slow" of orders, which there have to be already, run on and on.
+    /// Makes each write of the partition "slow" of orders run without end. The table must exist.
     pub fn slow_down(&self) {
         let trigger = "CREATE TRIGGER slow BEFORE INSERT ON orders WHEN NEW.pk = 'slow' BEGIN \
             SELECT max(x) FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c); END";
         self.inside().execute_batch(trigger).unwrap();
     }
 
-    /// Looks into the file past the code under test.
+    /// A connection to the file without the code under test.
     pub fn inside(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.file()).unwrap()
     }

@@ -1,5 +1,5 @@
-//! Locks of an open file description. They also count between connections of one process, unlike the locks that `SQLite`
-//! takes. Where the system or the file system has no such locks, a lost log is only detected.
+//! Locks of an open file description. They also count between connections of one process, unlike the locks that
+//! `SQLite` takes. Where the system or the file system has no such locks, a lost log is only detected.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -11,7 +11,9 @@ pub use linux::{is_free, release, share};
 #[cfg(not(target_os = "linux"))]
 pub use other::{is_free, release, share};
 
-/// The bytes of the database file that every connection locks shared, and that `SQLite` locks exclusively to remove the log.
+/// The bytes of the database file that every connection locks shared, and that `SQLite` locks exclusively to remove the
+/// log.
 pub const CONNECTED: (i64, i64) = (0x4000_0002, 510);
-/// The byte of the log's index that every connection locks shared. A connection that finds it unlocked empties the index.
+/// The byte of the log's index that every connection locks shared. A connection that finds it unlocked empties the
+/// index.
 pub const INDEX_OPEN: (i64, i64) = (128, 1);
