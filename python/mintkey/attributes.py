@@ -1,8 +1,8 @@
-"""Attributes: what a model is declared with.
+"""Attributes: the declarations of the values of a model.
 
-An attribute is a *non-data* descriptor. On the class it builds conditions (`Order.total > 5`); on an instance
-Python finds the value in `__dict__` first and never comes here, so reading costs what a plain attribute costs.
-Only an absent value reaches `__get__`, which answers `None`, or mints while a `before_save` hook runs.
+An attribute is a *non-data* descriptor. On the class it builds conditions (`Order.total > 5`). On an instance Python
+finds the value in `__dict__` first, so reading it is as fast as reading a plain attribute. Only an absent value reaches
+`__get__`, which returns `None`, or generates the value while a `before_save` hook runs.
 """
 
 from __future__ import annotations
@@ -52,45 +52,48 @@ T = TypeVar("T")
 E = TypeVar("E", bound=enum.Enum)
 
 _UTC = timezone.utc
-_UNCHANGING = (str, int, float, bool, bytes, Decimal, datetime, date, uuid.UUID, enum.Enum, frozenset, type(None))
+_IMMUTABLE = (str, int, float, bool, bytes, Decimal, datetime, date, uuid.UUID, enum.Enum, frozenset, type(None))
 
 
 class Attribute(Operand, Generic[T]):
-    """A named value of a model; the base of every attribute type.
+    """A named value of a model. The base class of all attribute types.
 
     Args:
         partition_key: the attribute is the table's partition key.
         sort_key: the attribute is the table's sort key.
-        default: a plain value (copied for each instance) or a callable, both applied at construction;
-            or a strategy (`AutoGenerate.ULID`, `auto(…)`), minted on the first save where the value is absent.
-        on_update: a strategy minted on each write that changes a stored item.
+        default: a plain value (copied for each instance) or a callable, which apply at construction; or a strategy
+            (`AutoGenerate.ULID`, `auto(…)`), which generates an absent value at the first save.
+        on_update: a strategy that generates a new value on each write that changes a stored item.
         required: refuse to save an item without a value.
-        alias: the name in the store, where it differs from the attribute's.
-        index: look items up by the value: `query(status="paid")` then reads an index.
-        description: a sentence for people and schema tools.
+        alias: the name in the store, if it differs from the attribute's name.
+        index: create an index on the attribute, for queries such as `query(status="paid")`.
+        description: a description for people and schema tools.
+
+    Raises:
+        ConfigurationError: a parameter is invalid. It is raised when the class is defined.
     """
 
-    #: How the compiled core stores the value; see `crates/python/src/codec.rs`.
+    #: The encoding of the value in the compiled core; see `crates/python/src/codec.rs`.
     kind: str = "any"
-    #: What a partition or sort key may be.
+    #: The type as a key; None if the attribute cannot be a key.
     key_kind: Literal["string", "number", "binary"] | None = None
-    #: What a minted time is cut to; None: it is kept as it was minted.
+    #: The unit to which a generated time is cut; None to keep it unchanged.
     cut: timedelta | None = None
 
     name: str = ""
     model: str = ""
 
-    # What the fields vocabulary adds; here so that a schema asks every attribute alike.
+    # Properties of fields. They are declared here, so that a schema can read them from every attribute.
 
-    #: Whether it is a field: a class made only of fields gets a key of its own.
+    #: Whether it is a field. A class of fields without a key gets a hidden key.
     is_field: ClassVar[bool] = False
-    #: The field is the partition key by itself ("whole"), or alone or together with others ("part").
+    #: "whole" for a field that is the partition key, "part" for one that can be a part of a compound key.
     field_key: Literal["whole", "part"] | None = None
-    #: Whether items are looked up by the value.
+    #: Whether the attribute has an index.
     value_indexed: bool = False
-    #: The attributes within whose equal values the items are kept in order of this one; None: no order is kept.
+    #: The partition attributes of a sorted index on this attribute; None for no sorted index.
     sorted_within: tuple[str, ...] | None = None
-    #: Whether `check_write` wants to see each new or changed value.
+    #: Whether `check_write` must be called for each new or changed value.
     checks_writes: bool = False
 
     def __init__(
@@ -118,7 +121,7 @@ class Attribute(Operand, Generic[T]):
         self.description = description
 
     def __set_name__(self, owner: type, name: str) -> None:
-        # Checks wait for the model's `__init_subclass__`: before Python 3.12 an error here becomes a RuntimeError.
+        # Checks are made in the model's `__init_subclass__`: Python before 3.12 turns errors here into RuntimeError.
         self.name = name
         self.model = owner.__name__
 
@@ -140,11 +143,11 @@ class Attribute(Operand, Generic[T]):
             return None if state is None else self._absent(instance, state)
 
     def _absent(self, instance: Any, state: Any) -> Any:
-        """The answer for a value that is not in the instance's `__dict__`."""
+        """Return the value of an attribute that is not in the instance's `__dict__`."""
         if state.fetched is not None and self.name not in state.fetched:
             raise NotLoaded(
-                f"{type(instance).__name__}.{self.name} was not loaded: the query's attributes= left it out. "
-                "Name it there, or call refresh()",
+                f"{type(instance).__name__}.{self.name} was not loaded: add it to attributes= of the query, "
+                "or call refresh()",
                 model=type(instance).__name__,
                 attribute=self.name,
             )
@@ -182,14 +185,14 @@ class Attribute(Operand, Generic[T]):
         return self.kind
 
     def minted_between(self, start: datetime, end: datetime) -> Condition:
-        """Minted from `start` on and before `end` (a naive time is UTC), by this attribute's `default=` strategy.
+        """True if the `default=` strategy generated the value from `start` (included) to `end` (excluded).
 
-        On a sort key it is the key condition of `query()`; else a filter. A value counts as minted at the start of the
-        second or millisecond that it tells, of the day in a `DateAttribute`.
+        A naive datetime is UTC. On a sort key it is the key condition of `query()`, otherwise a filter. A value counts
+        as generated at the start of the second or millisecond that it contains; in a `DateAttribute`, of the day.
 
         Raises:
             ConfigurationError: the attribute has no strategy that sorts by time.
-            InvalidValue: a time is no datetime, or nothing can be minted between the two.
+            InvalidValue: a time is not a datetime, or no value can be generated in the time range.
         """
         auto = self.minted
         if auto is None or auto.strategy is None or not (auto.strategy.sortable or not auto.strategy.is_id):
@@ -208,32 +211,32 @@ class Attribute(Operand, Generic[T]):
             ) from error
         return self.between(low, high)
 
-    # What a type overrides: the stored form, and which strategies fit.
+    # Overridden by attribute types: the encoding, and the strategies that match.
 
     def encode(self, value: Any) -> Any:
-        """The plain stored form of `value`; raises `ValueError` or `TypeError` saying what is wrong."""
+        """Return the encoded value. Raises `ValueError` or `TypeError` with the reason if it is invalid."""
         return value
 
     def decode(self, stored: Any) -> Any:
-        """The value of a plain stored form."""
+        """Return the value of an encoded value."""
         return stored
 
     @property
     def converts(self) -> bool:
-        """Whether values pass through `encode` and `decode`, or the compiled core stores them alone."""
+        """Whether values are converted by `encode` and `decode`, and not only by the compiled core."""
         return type(self).encode is not Attribute.encode
 
     @property
     def decompresses(self) -> bool:
-        """Whether a small stored value can become a large one when it is read."""
+        """Whether a small stored value can become much larger when it is read."""
         return False
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
-        """What makes a value of this type from what `auto` mints; `None` when it does not fit."""
+        """Return the conversion of generated values to this type, or None if the strategy does not match."""
         return None
 
     def minted_converter(self, auto: Auto) -> Callable[[Any], Any]:
-        """Like `from_minted`, but raises `ConfigurationError` when the strategy does not fit."""
+        """Like `from_minted`, but raises `ConfigurationError` if the strategy does not match."""
         if auto.strategy is None:
             return unconverted
         converter = self.from_minted(auto)
@@ -242,17 +245,17 @@ class Attribute(Operand, Generic[T]):
         return converter
 
     def _misfit(self, auto: Auto) -> str:
-        """Why what `auto` mints does not fit, and the way out."""
+        """Return why a strategy does not match, and what to do instead."""
         strategy = cast("_core.Strategy", auto.strategy)
         what, kind = f"the strategy {strategy.name!r}", type(self).__name__
         if self.from_minted(as_auto(AutoGenerate(strategy.name))) is not None:
             given = "=, ".join(name for name in ("prefix", "length") if name in strategy.parameters)
-            return f"{what} fits a {kind} only without {given}=. Leave it out, or use an attribute that holds text"
-        makes = "whole numbers" if strategy.output == "int" else "text"
-        return f"{what} makes {makes}, which a {kind} does not hold. Use another strategy or another attribute type"
+            return f"{what} works with a {kind} only without {given}=: leave it out, or use a StringAttribute"
+        output = "integers" if strategy.output == "int" else "text"
+        return f"{what} generates {output}, which a {kind} cannot store: use another strategy or attribute type"
 
     def check_declaration(self) -> None:
-        """Refuse a declaration that cannot work; called when the model class is defined."""
+        """Raise `ConfigurationError` for an invalid declaration. Called when the model class is defined."""
         if self._misplaced_on_update is not None:
             raise ConfigurationError(
                 f"{self._label}: on_update= takes a strategy such as AutoGenerate.ISO8601 or auto(my_callable), "
@@ -262,7 +265,7 @@ class Attribute(Operand, Generic[T]):
             )
         if self.alias is not None and not is_utf8_text(self.alias):
             raise ConfigurationError(
-                f"{self._label}: alias= takes text that UTF-8 can hold, not {shortened(self.alias)}",
+                f"{self._label}: alias= takes valid UTF-8 text, not {shortened(self.alias)}",
                 model=self.model,
                 attribute=self.name,
             )
@@ -271,21 +274,21 @@ class Attribute(Operand, Generic[T]):
                 self.minted_converter(auto)
         is_key = self.partition_key or self.sort_key or self.field_key is not None
         if is_key and isinstance(self.default, str) and self.default in {strategy.value for strategy in AutoGenerate}:
-            # Every item would have this very text as its key, and each save replace the one before.
+            # Every item would have this text as its key, and each save would overwrite the previous item.
             raise ConfigurationError(
-                f"{self._label}: default={self.default!r} is a plain text, the same for every item: "
-                f"auto({self.default!r}) or AutoGenerate.{self.default.upper()} mints one for each",
+                f"{self._label}: default={self.default!r} is plain text, the same for every item: "
+                f"use auto({self.default!r}) or AutoGenerate.{self.default.upper()} to generate a value for each item",
                 model=self.model,
                 attribute=self.name,
             )
 
     @property
     def mints_at_init(self) -> bool:
-        """Whether a missing value is minted at construction."""
+        """Whether an absent value is generated at construction."""
         return self.minted is not None and self.minted.when == "init"
 
     def initial(self) -> Any:
-        """A value minted now, for one instance."""
+        """Generate a value for one instance."""
         auto = self.minted
         if auto is None:
             return None
@@ -294,26 +297,26 @@ class Attribute(Operand, Generic[T]):
         return self.minted_converter(auto)(_core.mint((auto.strategy,))[0][0])
 
     def another(self, refused: Any) -> Any:
-        """A value in place of one that an insert met a row with; None when `refused` has to stay."""
+        """Return another key after a collision; None if `refused` must not be replaced."""
         return self.initial()
 
     def check_write(self, instance: Any, value: Any, *, changed: bool, pipeline: object) -> None:
-        """Hear of a write, maybe into a `pipeline`; refuse a value that is new or `changed` with `InvalidValue`."""
+        """Called before a write or its adding to a `pipeline`. May refuse a `changed` value with `InvalidValue`."""
 
     def implicit_key(self) -> Attribute[Any]:
-        """The key of a class that is made of such fields and declares none."""
+        """Return the hidden key of a class of fields without a key."""
         raise NotImplementedError
 
     def new_default(self) -> Any:
-        """The plain default for one more instance: called when callable, copied when it could change."""
+        """Return the plain default for one instance: a callable is called, a mutable value is copied."""
         default = self.default
         if callable(default):
             return default()
-        return default if isinstance(default, _UNCHANGING) else copy.deepcopy(default)
+        return default if isinstance(default, _IMMUTABLE) else copy.deepcopy(default)
 
 
 def is_utf8_text(value: object) -> bool:
-    """Whether a name can be stored: text without lone surrogates."""
+    """Return whether a value is text without lone surrogates."""
     try:
         return isinstance(value, str) and str.encode(value) is not None
     except UnicodeEncodeError:
@@ -337,7 +340,7 @@ def _int_only(auto: Auto) -> Callable[[Any], Any] | None:
 
 
 class StringAttribute(Attribute[str]):
-    """Text. Keys may hold any text, NUL included, but no lone surrogates."""
+    """Text in UTF-8. Lone surrogates are refused; NUL is allowed, also in keys."""
 
     kind = "string"
     key_kind = "string"
@@ -349,8 +352,8 @@ class StringAttribute(Attribute[str]):
 class NumberAttribute(Attribute[float]):
     """A number, exact to 38 digits: `int`, `float` or `Decimal`.
 
-    Reads back `int` when integral, `float` when its shortest text is the stored number, else `Decimal`.
-    NaN, infinity and `bool` are refused.
+    It is read as `int` if the number is whole, as `float` if the `repr()` of that float is the stored number, and
+    otherwise as `Decimal`. NaN, infinity and `bool` are refused.
     """
 
     kind = "number"
@@ -361,7 +364,7 @@ class NumberAttribute(Attribute[float]):
 
 
 class DecimalAttribute(Attribute[Decimal]):
-    """A decimal number, exact to 38 digits; reads back `Decimal` always. Takes `Decimal` and `int`."""
+    """A decimal number, exact to 38 digits. Takes `Decimal` and `int`; it is read as `Decimal`."""
 
     kind = "decimal"
     key_kind = "number"
@@ -377,9 +380,9 @@ class BooleanAttribute(Attribute[bool]):
 
 
 def _uuid_from(auto: Auto) -> Callable[[Any], uuid.UUID] | None:
-    """What turns a minted id of 16 bytes into a UUID; neither a prefix nor a cut one can be told by it."""
+    """Return the conversion of a generated ID of 16 bytes to a UUID; None with a prefix or for a cut UUID."""
     strategy = auto.strategy
-    if strategy is None or strategy.prefix or strategy.parameters.get("length", 32) != 32:  # noqa: PLR2004  all digits
+    if strategy is None or strategy.prefix or strategy.parameters.get("length", 32) != 32:  # noqa: PLR2004 - all digits of a UUID
         return None
     name = strategy.name
     if name in {"ulid", "typeid"}:
@@ -388,7 +391,7 @@ def _uuid_from(auto: Auto) -> Callable[[Any], uuid.UUID] | None:
 
 
 class BinaryAttribute(Attribute[bytes]):
-    """Bytes. UUID4, UUID7, ULID and TYPEID give their 16 bytes."""
+    """Bytes. The strategies UUID4, UUID7, ULID and TYPEID store their 16 bytes."""
 
     kind = "binary"
     key_kind = "binary"
@@ -399,7 +402,7 @@ class BinaryAttribute(Attribute[bytes]):
 
 
 class ListAttribute(Attribute["list[Any]"]):
-    """A list of any stored values; changes inside it are seen at save."""
+    """A list. Changes inside it are detected at save."""
 
     kind = "list"
 
@@ -411,10 +414,10 @@ class ListAttribute(Attribute["list[Any]"]):
 
 
 class MapAttribute(Attribute[Any]):
-    """A map with text keys: a plain `dict`, or the instances of a nested class.
+    """A map with text keys: a `dict`, or an instance of a nested class.
 
     Args:
-        nested: an abstract model (`ModelConfig(abstract=True)`) or a dataclass whose instances are the values.
+        nested: an abstract model (`ModelConfig(abstract=True)`) or a dataclass; values are its instances.
     """
 
     kind = "map"
@@ -429,7 +432,7 @@ class MapAttribute(Attribute[Any]):
             dataclasses.is_dataclass(self.nested) or hasattr(self.nested, "__mintkey_schema__")
         ):
             raise ConfigurationError(
-                f"{self._label}: MapAttribute nests an abstract model or a dataclass, not {shortened(self.nested)}",
+                f"{self._label}: MapAttribute takes an abstract model or a dataclass, not {shortened(self.nested)}",
                 model=self.model,
                 attribute=self.name,
             )
@@ -437,8 +440,8 @@ class MapAttribute(Attribute[Any]):
         if schema is not None and schema.saved_strategies:
             late = schema.saved_strategies
             raise ConfigurationError(
-                f"{self._label}: {schema.model}.{late[0]} would never be minted, because only whole items are saved. "
-                'Mint it at construction, with auto(…, when="init")',
+                f"{self._label}: {schema.model}.{late[0]} would never be generated, because only whole items are "
+                'saved: generate it at construction with auto(…, when="init")',
                 model=self.model,
                 attribute=self.name,
             )
@@ -481,7 +484,7 @@ class MapAttribute(Attribute[Any]):
 
 
 class _SetAttribute(Attribute[T]):
-    """A set without order; an empty one is stored as nothing, and an absent one reads as an empty set."""
+    """A set. An empty set is not stored, and an absent one is read as an empty set."""
 
     def _absent(self, instance: Any, state: Any) -> Any:
         super()._absent(instance, state)
@@ -501,7 +504,7 @@ class _SetAttribute(Attribute[T]):
             if instance is None:
                 return self
             state = instance._state
-            # Kept in the instance, so that what is added to it is saved.
+            # The empty set is kept in the instance, so that members added to it are saved.
             return instance.__dict__.setdefault(self.name, set()) if state is None else self._absent(instance, state)
 
     def _element(self, value: Any) -> Any:
@@ -509,7 +512,7 @@ class _SetAttribute(Attribute[T]):
 
 
 class StringSetAttribute(_SetAttribute["set[str]"]):
-    """A set of texts."""
+    """A set of text values."""
 
     kind = "string_set"
 
@@ -527,10 +530,10 @@ class BinarySetAttribute(_SetAttribute["set[bytes]"]):
 
 
 class JSONAttribute(Attribute[Any]):
-    """Any JSON value, stored as text.
+    """Any JSON value (RFC 8259), stored as text.
 
     Args:
-        model_class: a pydantic model or a dataclass whose instances are the values.
+        model_class: a pydantic model or a dataclass; values are its instances.
     """
 
     kind = "string"
@@ -544,7 +547,7 @@ class JSONAttribute(Attribute[Any]):
         if model_class is not None and isinstance(value, model_class):
             dump = getattr(value, "model_dump", None)
             value = dump(mode="json") if dump is not None else dataclasses.asdict(cast("Any", value))
-        # Lone surrogates stay escaped: they are JSON, but no UTF-8.
+        # Lone surrogates stay escaped: they are valid in JSON, but not in UTF-8.
         import json
 
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
@@ -561,9 +564,9 @@ class JSONAttribute(Attribute[Any]):
 
 
 class EnumAttribute(Attribute[E]):
-    """A member of `enum_class`, stored by its value, which must be text, a number or bytes.
+    """A member of `enum_class`. It is stored as the value of the member: text, a number or bytes.
 
-    It can be a key and be indexed if all values are text, all whole numbers or all bytes.
+    It can be a key or indexed if the values are all text, all integers or all bytes.
     """
 
     kind = "any"
@@ -576,7 +579,7 @@ class EnumAttribute(Attribute[E]):
     def __init__(self, enum_class: type[E], **parameters: Any) -> None:
         super().__init__(**parameters)
         self.enum_class = enum_class
-        # What is no Enum class is refused in words by `check_declaration`.
+        # `check_declaration` refuses an `enum_class` that is not an Enum class.
         kinds = {type(member.value) for member in enum_class} if isinstance(enum_class, enum.EnumMeta) else set()
         if len(kinds) == 1:
             self.key_kind = self._KEY_KINDS.get(kinds.pop())
@@ -594,7 +597,7 @@ class EnumAttribute(Attribute[E]):
                 _core.checked(self.kind, self._label, member.value)
             except InvalidValue as error:
                 raise ConfigurationError(
-                    f"{self._label}: {self.enum_class.__name__}.{member.name} holds what cannot be stored: {error}",
+                    f"{self._label}: the value of {self.enum_class.__name__}.{member.name} cannot be stored: {error}",
                     model=self.model,
                     attribute=self.name,
                 ) from error
@@ -613,9 +616,9 @@ class EnumAttribute(Attribute[E]):
 
 
 class DatetimeAttribute(Attribute[datetime]):
-    """A point in time, stored as ISO 8601 in UTC with six decimals, which sorts as text.
+    """A point in time. It is stored as ISO 8601 text in UTC with six decimals, which sorts by time.
 
-    A naive datetime is taken as UTC; reads back an aware one in UTC, from any ISO 8601 form.
+    A naive datetime is UTC. It is read as an aware datetime in UTC, also from other forms of ISO 8601.
     """
 
     kind = "string"
@@ -634,7 +637,7 @@ class DatetimeAttribute(Attribute[datetime]):
 
 
 class DateAttribute(Attribute[date]):
-    """A calendar day, stored as ISO 8601: `2024-01-31`."""
+    """A calendar day, stored as ISO 8601 text: `2024-01-31`."""
 
     kind = "string"
     key_kind = "string"
@@ -672,9 +675,9 @@ class UUIDAttribute(Attribute[uuid.UUID]):
 
 
 class TTLAttribute(Attribute[datetime]):
-    """When the item expires: an aware UTC datetime of whole seconds, stored as epoch seconds.
+    """The time of expiry: an aware datetime in UTC of whole seconds, stored as seconds since the Unix epoch.
 
-    Fractions are cut when a value is assigned, so that a reload is equal. An expired item is absent for every
+    Fractions of a second are cut at assignment, so that the loaded value is equal. An expired item is absent from every
     read, count and condition, on every store.
     """
 
@@ -684,7 +687,7 @@ class TTLAttribute(Attribute[datetime]):
     if not TYPE_CHECKING:
 
         def __get__(self, instance: Any, owner: type) -> Any:
-            # A data descriptor (it truncates), so Python asks here even when there is a value.
+            # This is a data descriptor (`__set__` truncates), so Python calls it also if there is a value.
             if instance is None:
                 return self
             value = instance.__dict__.get(self.name)
@@ -697,7 +700,7 @@ class TTLAttribute(Attribute[datetime]):
             instance.__dict__[self.name] = self.normal(value)
 
     def normal(self, value: Any) -> Any:
-        """`value` in UTC and cut to whole seconds; what is no datetime is left for the save to refuse."""
+        """Return `value` in UTC, cut to whole seconds. Other types are returned unchanged; the save refuses them."""
         if not isinstance(value, datetime):
             return value
         try:
@@ -709,8 +712,8 @@ class TTLAttribute(Attribute[datetime]):
         super().check_declaration()
         if isinstance(self.default, datetime):
             raise ConfigurationError(
-                f"{self._label}: a fixed time as default= would expire every item at once. "
-                "Use default=lambda: ExpiresIn.hours(24)",
+                f"{self._label}: with a fixed time as default= all items would expire together: "
+                "use default=lambda: ExpiresIn.hours(24)",
                 model=self.model,
                 attribute=self.name,
             )
@@ -729,7 +732,7 @@ class TTLAttribute(Attribute[datetime]):
 
 
 class VersionAttribute(Attribute[int]):
-    """Counts the writes of an item, and refuses a write when somebody else wrote first (`VersionConflict`)."""
+    """Counts the writes of an item, for optimistic locking: a write of a changed row raises `VersionConflict`."""
 
     kind = "number"
 
@@ -737,7 +740,7 @@ class VersionAttribute(Attribute[int]):
         super().check_declaration()
         if self.minted or self.on_update or self.default is not None:
             raise ConfigurationError(
-                f"{self._label}: a version counts by itself and takes no default= or on_update=",
+                f"{self._label}: a version is counted automatically and takes no default= or on_update=",
                 model=self.model,
                 attribute=self.name,
             )
@@ -745,7 +748,7 @@ class VersionAttribute(Attribute[int]):
 
 Algorithm: TypeAlias = Literal["zstd", "lz4", "gzip"]
 _LEVELS = {"zstd": range(1, 23), "gzip": range(1, 10), "lz4": range(0)}
-#: The bytes of the longest text that a program may ask for.
+#: The maximum of `max_size=` and `min_size=` in bytes.
 _LONGEST_TEXT = (1 << 31) - 1
 
 
@@ -753,12 +756,12 @@ class CompressedAttribute(Attribute[str]):
     """Long text, stored as compressed bytes.
 
     Args:
-        algorithm: `"zstd"`, `"lz4"` or `"gzip"`. Reading knows each of them, so it can be changed later.
-        level: the algorithm's own level; None is its usual one. lz4 has none.
-        min_size: shorter texts (in UTF-8 bytes) are stored uncompressed.
-        threshold: a text that would not shrink below this share of its size is stored uncompressed.
-        max_size: the bytes (in UTF-8) that a text may have, when it is saved and when it is read: a small stored value
-            can hold a very long text.
+        algorithm: `"zstd"` (RFC 8878), `"lz4"` or `"gzip"` (RFC 1952). It can be changed later: all three can be read.
+        level: the compression level: 1 to 22 for zstd, 1 to 9 for gzip, none for lz4; None is the default level.
+        min_size: texts of fewer bytes (in UTF-8) are stored uncompressed.
+        threshold: a text that does not shrink below this fraction of its size is stored uncompressed.
+        max_size: the maximum size of a text in bytes (in UTF-8), when it is saved and when it is read. A small stored
+            value can contain a very long text.
     """
 
     kind = "binary"
@@ -785,15 +788,15 @@ class CompressedAttribute(Attribute[str]):
         levels = _LEVELS.get(self.algorithm) if isinstance(self.algorithm, str) else None
         problem = None
         if levels is None:
-            problem = f"algorithm {shortened(self.algorithm)} is none of 'zstd', 'lz4', 'gzip'"
+            problem = f"algorithm= takes 'zstd', 'lz4' or 'gzip', not {shortened(self.algorithm)}"
         elif self.level is not None and not (_is_whole(self.level) and self.level in levels):
             problem = f"{self.algorithm} has " + (f"levels 1 to {levels[-1]}" if levels else "no levels")
         elif not (_is_whole(self.min_size) and 0 <= self.min_size <= _LONGEST_TEXT):
-            problem = f"min_size is a whole number of bytes, 0 to {_LONGEST_TEXT:,}, not {shortened(self.min_size)}"
+            problem = f"min_size= takes 0 to {_LONGEST_TEXT:,} bytes, not {shortened(self.min_size)}"
         elif not (isinstance(self.threshold, (int, float)) and 0 < self.threshold <= 1):
-            problem = f"threshold is above 0 and at most 1, not {shortened(self.threshold)}"
+            problem = f"threshold= takes a number above 0 and at most 1, not {shortened(self.threshold)}"
         elif not (_is_whole(self.max_size) and 1 <= self.max_size <= _LONGEST_TEXT):
-            problem = f"max_size is a whole number of bytes, 1 to {_LONGEST_TEXT:,}, not {shortened(self.max_size)}"
+            problem = f"max_size= takes 1 to {_LONGEST_TEXT:,} bytes, not {shortened(self.max_size)}"
         if problem:
             raise ConfigurationError(f"{self._label}: {problem}", model=self.model, attribute=self.name)
 
@@ -803,8 +806,7 @@ class CompressedAttribute(Attribute[str]):
         data = str.encode(value)
         if len(data) > self.max_size:
             raise ValueError(
-                f"the text has {len(data):,} bytes, and max_size={self.max_size}: split it, or give the attribute a "
-                "greater max_size="
+                f"the text has {len(data):,} bytes, and max_size={self.max_size}: split the text, or raise max_size="
             )
         return _core.compress(data, self.algorithm, self.level, self.min_size, self.threshold)
 
@@ -818,12 +820,12 @@ class CompressedAttribute(Attribute[str]):
         return _core.decompress(stored, self.max_size).decode()
 
 
-#: What pydynox writes before the base64 of a compressed text, and the byte that stands before the same bytes here.
+#: The prefix of a compressed text in pydynox (followed by base64), and the first byte of the same data in mintkey.
 _PYDYNOX = {"ZSTD": b"\1", "LZ4": b"\2", "GZIP": b"\3"}
 
 
 def _from_pydynox(stored: str, max_size: int) -> str:
-    """A long text as pydynox stores it: as it is, or compressed behind the name of the algorithm."""
+    """Decode a text of pydynox: plain text, or the name of an algorithm and compressed text in base64."""
     algorithm, _, packed = stored.partition(":")
     if algorithm not in _PYDYNOX:
         return stored
@@ -833,7 +835,9 @@ def _from_pydynox(stored: str, max_size: int) -> str:
 
 
 class ExpiresIn:
-    """Times from now, for a `TTLAttribute`: aware UTC datetimes of whole seconds.
+    """Times relative to now, for a `TTLAttribute`: aware datetimes in UTC of whole seconds.
+
+    Each method raises `InvalidValue` if the result is not in the years 1 to 9999.
 
     >>> from mintkey.testing import frozen
     >>> with frozen(time="2024-01-01T00:00:00Z"):
@@ -843,27 +847,27 @@ class ExpiresIn:
 
     @staticmethod
     def seconds(n: float) -> datetime:
-        """`n` seconds from now."""
+        """Return the time `n` seconds from now."""
         return _from_now(seconds=n)
 
     @staticmethod
     def minutes(n: float) -> datetime:
-        """`n` minutes from now."""
+        """Return the time `n` minutes from now."""
         return _from_now(minutes=n)
 
     @staticmethod
     def hours(n: float) -> datetime:
-        """`n` hours from now."""
+        """Return the time `n` hours from now."""
         return _from_now(hours=n)
 
     @staticmethod
     def days(n: float) -> datetime:
-        """`n` days of 24 hours from now."""
+        """Return the time `n` days of 24 hours from now."""
         return _from_now(days=n)
 
     @staticmethod
     def weeks(n: float) -> datetime:
-        """`n` weeks from now."""
+        """Return the time `n` weeks from now."""
         return _from_now(weeks=n)
 
 
@@ -871,7 +875,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=_UTC)
 
 
 def utc_now() -> datetime:
-    """This moment by the clock that mints, which tests can freeze."""
+    """Return the current time of the clock of IDs and timestamps, which tests can freeze."""
     return _EPOCH + timedelta(milliseconds=_core.now_ms())
 
 
@@ -900,13 +904,13 @@ _ISO = re.compile(
 
 
 def parse_iso(text: str) -> datetime:
-    """Read any form of ISO 8601, extended or basic, by calendar or week, with `Z` or an offset or neither.
+    """Parse ISO 8601: extended or basic format, calendar or week dates, with `Z`, an offset or neither.
 
-    `datetime.fromisoformat` reads them only since Python 3.11. Digits below the microsecond are cut.
+    Digits below the microsecond are cut. `datetime.fromisoformat` supports these formats only since Python 3.11.
     """
     found = _ISO.fullmatch(text)
     if found is None:
-        raise ValueError(f"{shortened(text)} is no ISO 8601 time")
+        raise ValueError(f"{shortened(text)} is not an ISO 8601 time")
     year, week, weekday, month, day, hour, minute, second, fraction, zone = found.groups()
     start = (
         date.fromisocalendar(int(year), int(week), int(weekday or 1)) if week else date(int(year), int(month), int(day))
@@ -923,7 +927,7 @@ def parse_iso(text: str) -> datetime:
 
 
 def _time_from(auto: Auto) -> Callable[[Any], datetime] | None:
-    """What turns a minted timestamp into a datetime; with a prefix it is no time."""
+    """Return the conversion of a generated timestamp to a datetime; None with a prefix."""
     match auto.strategy.name if auto.strategy is not None and not auto.strategy.prefix else None:
         case "epoch":
             return lambda minted: _EPOCH + timedelta(seconds=minted)

@@ -334,7 +334,7 @@ def _check(name: str, value: Any) -> None:
 
 
 class Turn:
-    """The passage of one request through its limits: `wait_turn` or `await_turn`, then `done`, `failed` or `return_units`.
+    """One request under its limits: call `wait_turn` or `await_turn`, then `done`, `failed` or `return_units`.
 
     The constructor reserves the units of all limits at once, so requests are sent in the order of their arrival.
     """

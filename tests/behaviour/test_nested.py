@@ -72,7 +72,7 @@ def test_what_only_a_save_would_mint_is_refused():
         model_config = ModelConfig(abstract=True)
         at = StringAttribute(default=AutoGenerate.ISO8601)
 
-    with pytest.raises(ConfigurationError, match=r"Late\.at would never be minted"):
+    with pytest.raises(ConfigurationError, match=r"Late\.at would never be generated"):
 
         class Wrong(Model):
             pk = StringAttribute(partition_key=True)

@@ -109,7 +109,7 @@ def test_on_update_takes_a_strategy_only():
 @pytest.mark.parametrize("length", [8, 26, 31])
 def test_a_cut_uuid_is_no_uuid(length):
     refused(
-        r"Order\.ident: the strategy 'uuid4' fits a UUIDAttribute only without length=",
+        r"Order\.ident: the strategy 'uuid4' works with a UUIDAttribute only without length=",
         ident=UUIDAttribute(default=auto("uuid4", length=length)),
     )
 
@@ -130,7 +130,7 @@ def test_a_cut_uuid_is_no_uuid(length):
 def test_a_prefix_is_for_text_only(kind, strategy, parameter):
     name = strategy.strategy.name
     error = refused(
-        rf"^Order\.value: the strategy '{name}' fits a {kind.__name__} only without prefix=\. Leave it out",
+        rf"^Order\.value: the strategy '{name}' works with a {kind.__name__} only without prefix=: leave it out",
         value=kind(**{parameter: strategy}),
     )
     assert error.attribute == "value"
@@ -218,7 +218,7 @@ def test_compression_that_does_not_exist(parameters):
 
 
 def test_the_name_of_a_strategy_is_no_default_of_a_key():
-    told = r"Order\.sk: default='ulid' is a plain text, .*: auto\('ulid'\) or AutoGenerate\.ULID mints one for each"
+    told = r"Order\.sk: default='ulid' is plain text, .*: use auto\('ulid'\) or AutoGenerate\.ULID to generate"
     refused(told, sk=StringAttribute(sort_key=True, default="ulid"))
     define(kind=StringAttribute(default="ulid"))
     for key in (StringAttribute(partition_key=True, default="iso8601_ms"), KeyField(default="iso8601_ms")):

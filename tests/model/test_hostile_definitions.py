@@ -73,9 +73,9 @@ def test_the_name_of_a_table_is_checked(table):
 def test_the_values_of_an_enum_can_be_stored():
     for value in (HALF, object(), LARGEST, float("nan"), Decimal("1E+999")):
         Wrong: Any = enum.Enum("Wrong", {"GOOD": "good", "BAD": value})  # noqa: N806 - a class
-        with pytest.raises(ConfigurationError, match=r"Made\.x: Wrong\.BAD"):
+        with pytest.raises(ConfigurationError, match=r"Made\.x: the value of Wrong\.BAD"):
             model(x=EnumAttribute(Wrong))
-        with pytest.raises(ConfigurationError, match=r"Made\.x: Wrong\.BAD"):
+        with pytest.raises(ConfigurationError, match=r"Made\.x: the value of Wrong\.BAD"):
             model(x=Field(type=Wrong))
 
 
