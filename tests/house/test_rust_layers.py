@@ -43,13 +43,13 @@ LAYERS = {
     ],
     "redis": [
         {"lib"},
-        {"store"},
+        {"store", "internals"},
         {"driver"},
         {"operations"},
         {"transport"},
         {"config"},
         {"keyspace"},
-        {"protocol", "fork_gate", "eviction_warning"},
+        {"protocol", "threads", "eviction_warning"},
     ],
 }
 # Crates without declared layers. This set only shrinks.

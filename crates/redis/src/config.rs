@@ -10,12 +10,12 @@ use mintkey_store::size::MAX_ITEM;
 use mintkey_store::{Error, Result};
 use rustls::ClientConfig;
 
-use crate::eviction_warning::Eviction;
-use crate::keyspace::layout::Space;
+use crate::eviction_warning::EvictionWarning;
+use crate::keyspace::layout::Keyspace;
 
 pub mod tls;
 
-use self::tls::Files;
+use self::tls::TlsFiles;
 
 const SCHEMES: [&str; 5] = ["redis", "rediss", "redis-cluster", "rediss-cluster", "unix"];
 const SERVER: &str = "redis://localhost:6379/0";
@@ -24,43 +24,43 @@ const SOCKET: &str = "unix:///run/redis/redis.sock";
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A value in Redis has at most 512 MB, and JSON takes up to six bytes for one.
-const LARGEST_ITEM: usize = 64 * 1024 * 1024;
+const LARGEST_MAX_ITEM: usize = 64 * 1024 * 1024;
 
-/// What a URL says.
+/// The configuration in a URL.
 #[derive(Clone)]
 pub struct Config {
     /// The address without user and password, and the parameters that identify the store, for messages.
     pub address: String,
     /// The server, or servers of the Cluster.
-    pub places: Vec<Place>,
+    pub endpoints: Vec<Endpoint>,
     /// The TLS configuration; none: connections are not encrypted.
-    pub encryption: Option<Arc<ClientConfig>>,
+    pub tls: Option<Arc<ClientConfig>>,
     /// The user; none: the default user.
     pub user: Option<String>,
     /// The password.
     pub password: Option<String>,
     /// The number of the database.
     pub database: u32,
-    /// How keys are named.
-    pub space: Space,
+    /// The names of keys.
+    pub keyspace: Keyspace,
     /// The time limit of a request.
     pub timeout: Duration,
     /// The largest size of an item, in bytes.
     pub max_item: usize,
-    /// What is known about servers that evict rows.
-    pub eviction: Arc<Eviction>,
+    /// The warning about servers that evict rows.
+    pub eviction: Arc<EvictionWarning>,
 }
 
-/// Where a server listens.
+/// The endpoint of a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Place {
-    /// At a host's port.
+pub enum Endpoint {
+    /// A host and port.
     Host(String, u16),
-    /// At a socket in the file system.
+    /// A Unix domain socket.
     Socket(PathBuf),
 }
 
-impl From<&Host> for Place {
+impl From<&Host> for Endpoint {
     fn from(host: &Host) -> Self {
         Self::Host(host.name.clone(), host.port.unwrap_or(DEFAULT_PORT))
     }
@@ -81,25 +81,27 @@ impl Config {
                  for the default user",
             ));
         }
-        let places = places(&address)?;
+        let endpoints = endpoints(&address)?;
         let prefix = prefix(&mut parameters)?.unwrap_or_default();
         let timeout = parameters.take_seconds("timeout")?;
-        let max_item = parameters.take_number("max_item", MAX_ITEM..=LARGEST_ITEM)?;
+        let max_item = parameters.take_number("max_item", MAX_ITEM..=LARGEST_MAX_ITEM)?;
         let database = database(&address, &mut parameters)?;
-        let encryption = encryption(&address, &mut parameters)?;
+        let tls_files = tls_files(&address, &mut parameters)?;
         parameters.end()?;
         let db = (address.scheme == "unix" && database != 0).then(|| ("db", database.to_string()));
         let which = (!prefix.is_empty()).then(|| ("prefix", prefix.clone()));
         Ok(Self {
             address: address.with_parameters(db.into_iter().chain(which)),
-            places,
-            encryption: encryption.map(|files| tls::client(&files)).transpose()?,
+            endpoints,
+            tls: tls_files
+                .map(|files| tls::client_config(&files))
+                .transpose()?,
             user: address.user,
             password: address.password,
             database,
-            space: Space {
+            keyspace: Keyspace {
                 prefix,
-                in_buckets: address.scheme.ends_with("-cluster"),
+                clustered: address.scheme.ends_with("-cluster"),
             },
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
             max_item: max_item.unwrap_or(MAX_ITEM),
@@ -108,11 +110,11 @@ impl Config {
     }
 }
 
-/// Where the servers listen.
-fn places(address: &Address) -> Result<Vec<Place>> {
+/// The endpoints of the servers.
+fn endpoints(address: &Address) -> Result<Vec<Endpoint>> {
     match (address.scheme, address.hosts.as_slice()) {
         ("unix", []) if address.path.starts_with('/') => {
-            Ok(vec![Place::Socket(PathBuf::from(&address.path))])
+            Ok(vec![Endpoint::Socket(PathBuf::from(&address.path))])
         }
         ("unix", _) => Err(wrong(format!("names no socket: write {SOCKET}"))),
         ("redis-cluster" | "rediss-cluster", []) => {
@@ -122,7 +124,7 @@ fn places(address: &Address) -> Result<Vec<Place>> {
         ("redis" | "rediss", [_, _, ..]) => Err(wrong(format!(
             "names more than one host: write {SERVER}, or for a Cluster {CLUSTER}"
         ))),
-        (_, hosts) => Ok(hosts.iter().map(Place::from).collect()),
+        (_, hosts) => Ok(hosts.iter().map(Endpoint::from).collect()),
     }
 }
 
@@ -165,7 +167,7 @@ fn prefix(parameters: &mut Parameters) -> Result<Option<String>> {
 }
 
 /// The files for TLS, if the scheme encrypts.
-fn encryption(address: &Address, parameters: &mut Parameters) -> Result<Option<Files>> {
+fn tls_files(address: &Address, parameters: &mut Parameters) -> Result<Option<TlsFiles>> {
     let encrypted = address.scheme.starts_with("rediss");
     let mut file = |name| match parameters.take(name) {
         Some(_) if !encrypted => Err(Error::configuration(format!(
@@ -173,7 +175,7 @@ fn encryption(address: &Address, parameters: &mut Parameters) -> Result<Option<F
         ))),
         path => Ok(path),
     };
-    let files = Files {
+    let files = TlsFiles {
         ca: file("ca")?,
         certificate: file("cert")?,
         key: file("key")?,
@@ -193,31 +195,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_addresses() {
+    fn urls_are_parsed() {
         let config =
             Config::parse("redis://me:s%40crt@db.example:7000/3?prefix=shop&timeout=0.5").unwrap();
-        assert_eq!(config.places, [Place::Host("db.example".to_owned(), 7000)]);
+        assert_eq!(
+            config.endpoints,
+            [Endpoint::Host("db.example".to_owned(), 7000)]
+        );
         assert_eq!(config.user.as_deref(), Some("me"));
         assert_eq!(config.password.as_deref(), Some("s@crt"));
-        assert_eq!((config.database, config.space.prefix.as_str()), (3, "shop"));
+        assert_eq!(
+            (config.database, config.keyspace.prefix.as_str()),
+            (3, "shop")
+        );
         assert_eq!(config.timeout, Duration::from_millis(500));
         assert_eq!(config.address, "redis://db.example:7000/3?prefix=shop");
         let config = Config::parse("redis://[::1]").unwrap();
-        assert_eq!(config.places, [Place::Host("::1".to_owned(), 6379)]);
+        assert_eq!(config.endpoints, [Endpoint::Host("::1".to_owned(), 6379)]);
         let config = Config::parse("unix:///run/r%20s.sock?db=2").unwrap();
-        assert_eq!(config.places, [Place::Socket("/run/r s.sock".into())]);
+        assert_eq!(config.endpoints, [Endpoint::Socket("/run/r s.sock".into())]);
         assert_eq!(config.database, 2);
         assert_eq!(config.address, "unix:///run/r%20s.sock?db=2");
     }
 
     #[test]
-    fn reads_addresses_of_a_cluster() {
+    fn urls_of_a_cluster_are_parsed() {
         let config =
             Config::parse("redis-cluster://:pw@a:7000,b,[::1]:7002/0?prefix=shop").unwrap();
         let wanted = [("a", 7000), ("b", 6379), ("::1", 7002)];
-        let wanted = wanted.map(|(host, port)| Place::Host(host.to_owned(), port));
-        assert_eq!(config.places, wanted);
-        assert!(config.space.in_buckets && config.encryption.is_none());
+        let wanted = wanted.map(|(host, port)| Endpoint::Host(host.to_owned(), port));
+        assert_eq!(config.endpoints, wanted);
+        assert!(config.keyspace.clustered && config.tls.is_none());
         assert_eq!(
             config.address,
             "redis-cluster://a:7000,b,[::1]:7002/0?prefix=shop"
@@ -226,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_address() {
+    fn invalid_urls_are_refused() {
         for url in [
             "redis://",
             "redis://host:0",
@@ -268,7 +276,7 @@ mod tests {
     proptest! {
         /// A password is read whole or refused, and never shown.
         #[test]
-        fn shows_no_password(
+        fn a_password_is_never_shown(
             secret in "(64738|HUSH|[a-z]{0,2})[@/#:%?&=,+\\[\\] ]{0,2}HUSH[!-~]{0,6}",
             scheme in "redis|rediss|redis-cluster|rediss-cluster|unix|bad|",
             user in "|me",

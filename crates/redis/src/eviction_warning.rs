@@ -1,57 +1,58 @@
-//! Whether a full server drops rows by itself: said once for each store.
+//! The warning about servers that evict rows. Each store gives it once.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What was heard of it when signing in.
+/// The eviction policy that a server reported at sign-in.
 ///
-/// Nothing here waits for a lock: another thread may have held it in a process that forked.
+/// Nothing here waits for a lock: another thread may have held it when the process forked.
 #[derive(Debug, Default)]
-pub struct Eviction {
-    heard: AtomicBool,
-    untold: AtomicBool,
-    warning: Mutex<Option<String>>,
+pub struct EvictionWarning {
+    is_known: AtomicBool,
+    is_pending: AtomicBool,
+    text: Mutex<Option<String>>,
 }
 
-impl Eviction {
-    /// Takes note of what a server says about itself.
-    pub fn hear(&self, address: &str, info: &str) {
-        let said = |name: &str| {
+impl EvictionWarning {
+    /// Notes the policy in the `INFO` of a server.
+    pub fn read_info(&self, address: &str, info: &str) {
+        let setting = |name: &str| {
             let mut lines = info.lines();
             lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         };
-        let Some(policy) = said("maxmemory_policy").filter(|policy| *policy != "noeviction") else {
+        let Some(policy) = setting("maxmemory_policy").filter(|policy| *policy != "noeviction")
+        else {
             return;
         };
-        if self.heard.swap(true, Ordering::SeqCst) {
+        if self.is_known.swap(true, Ordering::SeqCst) {
             return;
         }
         let victims = if policy.starts_with("volatile") {
             "rows that have an expiry, before their time"
         } else {
-            "rows, and with them whole orders and indexes"
+            "rows, and with them whole row sets and indexes"
         };
-        let room = match said("maxmemory") {
-            Some("0") | None => "no maxmemory is set now".to_owned(),
+        let limit = match setting("maxmemory") {
+            Some("0") | None => "maxmemory is not set now".to_owned(),
             Some(bytes) => format!("maxmemory is {bytes} bytes"),
         };
-        if let Ok(mut warning) = self.warning.try_lock() {
-            *warning = Some(format!(
-                "{address} has maxmemory-policy {policy}: when it is full it drops {victims}, without a word \
-                 ({room}). Set maxmemory-policy noeviction; then it refuses writes instead"
+        if let Ok(mut text) = self.text.try_lock() {
+            *text = Some(format!(
+                "{address} has maxmemory-policy {policy}: when its memory is full, it silently deletes {victims} \
+                 ({limit}). Set maxmemory-policy noeviction; then it refuses writes instead"
             ));
-            self.untold.store(true, Ordering::SeqCst);
+            self.is_pending.store(true, Ordering::SeqCst);
         }
     }
 
-    /// The warning, the first time that it is asked for.
-    pub fn tell(&self) -> Option<String> {
-        if !self.untold.load(Ordering::Relaxed) {
+    /// The warning, at the first call after it is known.
+    pub fn take(&self) -> Option<String> {
+        if !self.is_pending.load(Ordering::Relaxed) {
             return None;
         }
-        let warning = self.warning.try_lock().ok()?.take();
-        self.untold.store(false, Ordering::SeqCst);
-        warning
+        let text = self.text.try_lock().ok()?.take();
+        self.is_pending.store(false, Ordering::SeqCst);
+        text
     }
 }
 
@@ -59,36 +60,36 @@ impl Eviction {
 mod tests {
     use super::*;
 
-    fn told(info: &str) -> Option<String> {
-        let eviction = Eviction::default();
-        eviction.hear("redis://here", info);
-        eviction.tell()
+    fn warning_for(info: &str) -> Option<String> {
+        let warning = EvictionWarning::default();
+        warning.read_info("redis://here", info);
+        warning.take()
     }
 
     #[test]
-    fn only_a_policy_that_drops_rows_is_worth_a_word() {
-        assert_eq!(told("redis_version:7.0.0\r\n"), None);
+    fn only_a_policy_that_evicts_rows_gives_a_warning() {
+        assert_eq!(warning_for("redis_version:7.0.0\r\n"), None);
         assert_eq!(
-            told("maxmemory:100\r\nmaxmemory_policy:noeviction\r\n"),
+            warning_for("maxmemory:100\r\nmaxmemory_policy:noeviction\r\n"),
             None
         );
-        let warning = told("maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n").unwrap();
+        let warning = warning_for("maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n").unwrap();
         assert!(warning.contains("redis://here"), "{warning}");
         assert!(warning.contains("allkeys-lru"), "{warning}");
         assert!(warning.contains("100 bytes"), "{warning}");
-        let warning = told("maxmemory_policy:volatile-ttl\r\n").unwrap();
+        let warning = warning_for("maxmemory_policy:volatile-ttl\r\n").unwrap();
         assert!(warning.contains("before their time"), "{warning}");
     }
 
     #[test]
-    fn it_is_said_once() {
-        let eviction = Eviction::default();
+    fn the_warning_is_given_once() {
+        let warning = EvictionWarning::default();
         for address in ["redis://one", "redis://two"] {
-            eviction.hear(address, "maxmemory_policy:allkeys-random\r\n");
+            warning.read_info(address, "maxmemory_policy:allkeys-random\r\n");
         }
-        assert!(eviction.tell().unwrap().contains("one"));
-        assert_eq!(eviction.tell(), None);
-        eviction.hear("redis://one", "maxmemory_policy:allkeys-random\r\n");
-        assert_eq!(eviction.tell(), None);
+        assert!(warning.take().unwrap().contains("one"));
+        assert_eq!(warning.take(), None);
+        warning.read_info("redis://one", "maxmemory_policy:allkeys-random\r\n");
+        assert_eq!(warning.take(), None);
     }
 }

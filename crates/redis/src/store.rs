@@ -1,4 +1,4 @@
-//! The store: ways in, closing and forking.
+//! The store: entry points, closing, forking.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,19 +8,19 @@ use mintkey_store::{
 };
 
 use crate::config::Config;
-use crate::driver::begun::Beginning;
+use crate::driver::begun::BegunRequest;
 use crate::driver::shared::Shared;
 use crate::driver::{blocking, worker};
 use crate::protocol::scripts;
-use crate::transport::deadline::FORKS;
+use crate::threads::deadline::FORK_COUNT;
 
-/// A store on a server.
+/// A store on a Redis server or Cluster.
 pub struct RedisStore(Arc<Shared>);
 
 impl RedisStore {
     /// The store that the configuration describes.
     pub fn new(config: Config) -> Self {
-        scripts::prepare();
+        scripts::compute_digests();
         Self(Arc::new(Shared::new(config)))
     }
 }
@@ -29,7 +29,7 @@ impl Store for RedisStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             engine: "redis",
-            address: self.0.engine.config.address.clone(),
+            address: self.0.context.config.address.clone(),
             creates_tables: true,
             consistent_indexes: true,
             ordered_scans: true,
@@ -37,7 +37,7 @@ impl Store for RedisStore {
     }
 
     fn notice(&self) -> Option<Notice> {
-        let text = self.0.engine.config.eviction.tell()?;
+        let text = self.0.context.config.eviction.take()?;
         Some(Notice {
             severity: Severity::Warning,
             text,
@@ -54,9 +54,9 @@ impl Store for RedisStore {
         request: &Arc<Request>,
         interrupt: &'static dyn Interrupt,
     ) -> Option<Box<dyn Begun>> {
-        // Closed: it is told where it is executed.
+        // If it is closed, executing the request reports that.
         self.0.check_open().ok()?;
-        Some(Box::new(Beginning::new(&self.0, request, interrupt)))
+        Some(Box::new(BegunRequest::new(&self.0, request, interrupt)))
     }
 
     fn execute_all(
@@ -79,7 +79,7 @@ impl Store for RedisStore {
     }
 
     fn close(&self, interrupt: &'static dyn Interrupt) {
-        self.0.shut();
+        self.0.shut_down();
         worker::wait_for_end(&self.0, interrupt);
     }
 
@@ -93,15 +93,15 @@ impl Store for RedisStore {
 
     fn in_child(&self) {
         self.0.gate.open_in_child();
-        FORKS.fetch_add(1, Ordering::SeqCst);
-        // The sockets are the parent's too; closing them here says nothing to the server.
-        self.0.nodes.let_go();
-        self.0.queue.forget_others();
+        FORK_COUNT.fetch_add(1, Ordering::SeqCst);
+        // The parent has the same sockets open: closing them here sends nothing to the server.
+        self.0.topology.close_idle();
+        self.0.queue.forget_in_child();
     }
 }
 
 impl Drop for RedisStore {
     fn drop(&mut self) {
-        self.0.shut();
+        self.0.shut_down();
     }
 }

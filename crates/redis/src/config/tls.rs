@@ -1,4 +1,4 @@
-//! The configuration of TLS, from the files that an address names.
+//! The TLS configuration, from the files that an address names.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use rustls::{ClientConfig, RootCertStore};
 
 /// The files that an address names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Files {
-    /// Those who may vouch for the server; none: whom the system trusts.
+pub struct TlsFiles {
+    /// The certificate authorities that sign server certificates; none: those of the system.
     pub ca: Option<String>,
-    /// What this side shows of itself.
+    /// The client certificate.
     pub certificate: Option<String>,
-    /// The key that goes with it.
+    /// The key of the client certificate.
     pub key: Option<String>,
 }
 
@@ -37,8 +37,8 @@ fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-/// Reads the files, and says how to encrypt.
-pub fn client(files: &Files) -> Result<Arc<ClientConfig>> {
+/// Reads the files.
+pub fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     let trusted = match &files.ca {
         Some(path) => certificates(path)?,
@@ -47,7 +47,7 @@ pub fn client(files: &Files) -> Result<Arc<ClientConfig>> {
     let (added, _) = roots.add_parsable_certificates(trusted);
     if added == 0 {
         return Err(Error::configuration(
-            "no authority is known that could vouch for the server: name one with ?ca=/path/of/ca.pem",
+            "the system has no certificate authorities: name one with ?ca=/path/to/ca.pem",
         ));
     }
     let wrong = |error: rustls::Error| {

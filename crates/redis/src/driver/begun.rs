@@ -1,4 +1,4 @@
-//! A blocking call in two halves: what it sends first is on its way while the caller prepares what comes next.
+//! A blocking request in two halves: the caller prepares the next request while the first calls of this one are in flight.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,101 +7,101 @@ use std::time::Duration;
 
 use mintkey_store::{Begun, Interrupt, Outcome, Reply, Request, Result};
 
-use crate::driver::exchange::{Dispatched, Held, collect, dispatch, exchange, keep};
+use crate::driver::exchange::{HeldConnections, SentCalls, collect, exchange, release, send};
 use crate::driver::shared::Shared;
 use crate::operations;
-use crate::protocol::channel::Talk;
+use crate::protocol::channel::Channel;
 use crate::protocol::resp::Call;
-use crate::transport::deadline::Watch;
+use crate::threads::deadline::Deadline;
 
 /// A request that was begun on the calling thread.
-pub struct Beginning {
+pub struct BegunRequest {
     shared: Arc<Shared>,
     operation: Pin<Box<dyn Future<Output = Result<Reply>> + Send>>,
-    talk: Talk,
-    watch: Watch,
-    held: Held,
+    channel: Channel,
+    deadline: Deadline,
+    held: HeldConnections,
     stage: Stage,
 }
 
-/// How far it has come.
+/// The stage of the operation.
 enum Stage {
-    /// The operation has something to say.
-    Open,
-    /// It asks this.
+    /// It must be polled.
+    Poll,
+    /// It sends these calls.
     Ready(Vec<Call>),
-    /// It has asked this.
-    Sent(Vec<Call>, Dispatched),
-    /// It needed nobody.
+    /// These calls are sent, and have no replies yet.
+    Sent(Vec<Call>, SentCalls),
+    /// It has ended.
     Ended(Result<Reply>),
 }
 
-impl Beginning {
-    /// Makes ready what the request sends first.
+impl BegunRequest {
+    /// Prepares the first calls of the request.
     pub fn new(
         shared: &Arc<Shared>,
         request: &Arc<Request>,
         interrupt: &'static dyn Interrupt,
     ) -> Self {
-        let talk = Talk::default();
+        let channel = Channel::default();
         let operation = {
-            let (shared, talk) = (Arc::clone(shared), talk.clone());
+            let (shared, channel) = (Arc::clone(shared), channel.clone());
             let request = Arc::clone(request);
-            Box::pin(async move { operations::run(&shared.engine, &talk, &request).await })
+            Box::pin(async move { operations::run(&shared.context, &channel, &request).await })
         };
-        let mut beginning = Self {
+        let mut begun = Self {
             shared: Arc::clone(shared),
             operation,
-            talk,
-            watch: Watch::new(Some(interrupt), shared.engine.config.timeout),
-            held: Held::new(),
-            stage: Stage::Open,
+            channel,
+            deadline: Deadline::new(Some(interrupt), shared.context.config.timeout),
+            held: HeldConnections::new(),
+            stage: Stage::Poll,
         };
-        beginning.advance();
-        beginning
+        begun.advance();
+        begun
     }
 
-    /// Lets the operation go on to what it asks next.
+    /// Polls the operation until it sends calls or ends.
     fn advance(&mut self) {
-        let mut context = Context::from_waker(Waker::noop());
-        self.stage = match self.operation.as_mut().poll(&mut context) {
+        let mut waker_context = Context::from_waker(Waker::noop());
+        self.stage = match self.operation.as_mut().poll(&mut waker_context) {
             Poll::Ready(result) => Stage::Ended(result),
             Poll::Pending => {
-                let (calls, anew) = self.talk.asked();
-                if anew {
-                    self.watch.start_anew();
+                let (calls, restarts) = self.channel.take_calls();
+                if restarts {
+                    self.deadline.restart();
                 }
                 Stage::Ready(calls)
             }
         };
     }
 
-    /// Looks whether the lines and the answers are still this process's own.
-    fn is_ours(&mut self) -> Result<()> {
+    /// Fails if the calls were sent by the parent of this forked process.
+    fn check_process(&mut self) -> Result<()> {
         if !matches!(self.stage, Stage::Sent(..)) {
-            // Nothing has left yet: whoever is there may send it.
-            self.watch.take_over();
+            // Nothing has been sent yet: this process may send it.
+            self.deadline.adopt_process();
         }
-        self.watch
-            .look_for_forks()
+        self.deadline
+            .check_fork()
             .map_err(|stop| stop.error(Outcome::Unknown))
     }
 }
 
-impl Begun for Beginning {
+impl Begun for BegunRequest {
     fn send(&mut self) {
-        self.watch.start_anew();
-        if self.is_ours().is_err() || self.shared.check_open().is_err() {
-            // It is told by whoever waits for the answer.
+        self.deadline.restart();
+        if self.check_process().is_err() || self.shared.check_open().is_err() {
+            // `finish` reports the error.
             return;
         }
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Open) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Poll) {
             Stage::Ready(calls) => {
-                match dispatch(&self.shared, &calls, &mut self.held, &mut self.watch) {
+                match send(&self.shared, &calls, &mut self.held, &mut self.deadline) {
                     Ok(sent) => Stage::Sent(calls, sent),
                     Err(error) => {
-                        self.talk.answer(Err(error));
-                        Stage::Open
+                        self.channel.resume(Err(error));
+                        Stage::Poll
                     }
                 }
             }
@@ -110,31 +110,35 @@ impl Begun for Beginning {
     }
 
     fn finish(mut self: Box<Self>, within: Option<Duration>) -> Result<Reply> {
-        self.watch.start_anew();
-        self.is_ours()?;
+        self.deadline.restart();
+        self.check_process()?;
         if let Stage::Ready(_) = self.stage {
             self.shared.check_open()?;
         }
         if let Some(time) = within {
-            self.watch = self.watch.shorter(time);
+            self.deadline = self.deadline.shorter(time);
         }
         let result = loop {
-            let answer = match std::mem::replace(&mut self.stage, Stage::Open) {
+            let replies = match std::mem::replace(&mut self.stage, Stage::Poll) {
                 Stage::Ended(result) => break result,
-                Stage::Open => {
+                Stage::Poll => {
                     self.advance();
                     continue;
                 }
                 Stage::Ready(calls) => {
-                    exchange(&self.shared, &calls, &mut self.held, &mut self.watch)
+                    exchange(&self.shared, &calls, &mut self.held, &mut self.deadline)
                 }
-                Stage::Sent(calls, sent) => {
-                    collect(&self.shared, &calls, sent, &mut self.held, &mut self.watch)
-                }
+                Stage::Sent(calls, sent) => collect(
+                    &self.shared,
+                    &calls,
+                    sent,
+                    &mut self.held,
+                    &mut self.deadline,
+                ),
             };
-            self.talk.answer(answer);
+            self.channel.resume(replies);
         };
-        keep(&self.shared, std::mem::take(&mut self.held));
+        release(&self.shared, std::mem::take(&mut self.held));
         result
     }
 }

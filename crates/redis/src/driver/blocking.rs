@@ -1,4 +1,4 @@
-//! Blocking calls: an operation driven on the calling thread, over connections of its own.
+//! Blocking requests: drives operations on the calling thread, over connections of its own.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -6,95 +6,93 @@ use std::task::{Context, Poll, Waker};
 
 use mintkey_store::{Interrupt, Reply, Request, Result};
 
-use crate::driver::exchange::{Held, exchange, keep};
+use crate::driver::exchange::{HeldConnections, exchange, release};
 use crate::driver::shared::Shared;
 use crate::operations;
-use crate::protocol::channel::Talk;
-use crate::transport::deadline::Watch;
+use crate::protocol::channel::Channel;
+use crate::threads::deadline::Deadline;
 
-/// Carries a request out on this thread.
+/// Carries out a request.
 pub fn execute(
     shared: &Shared,
     request: &Request,
     interrupt: &'static dyn Interrupt,
 ) -> Result<Reply> {
-    let mut watch = Watch::new(Some(interrupt), shared.engine.config.timeout);
-    let talk = Talk::default();
-    let mut held = Held::new();
-    let mut operation = pin!(operations::run(&shared.engine, &talk, request));
-    let mut context = Context::from_waker(Waker::noop());
+    let mut deadline = Deadline::new(Some(interrupt), shared.context.config.timeout);
+    let channel = Channel::default();
+    let mut held = HeldConnections::new();
+    let mut operation = pin!(operations::run(&shared.context, &channel, request));
+    let mut waker_context = Context::from_waker(Waker::noop());
     let result = loop {
-        match operation.as_mut().poll(&mut context) {
+        match operation.as_mut().poll(&mut waker_context) {
             Poll::Ready(result) => break result,
             Poll::Pending => {
-                let (calls, anew) = talk.asked();
-                if anew {
-                    watch.start_anew();
+                let (calls, restarts) = channel.take_calls();
+                if restarts {
+                    deadline.restart();
                 }
-                talk.answer(exchange(shared, &calls, &mut held, &mut watch));
+                channel.resume(exchange(shared, &calls, &mut held, &mut deadline));
             }
         }
     };
-    keep(shared, held);
+    release(shared, held);
     result
 }
 
-/// Carries requests out on this thread, whatever they ask at the same time in the same trip.
+/// Carries out requests. The calls that they send at the same time share round trips.
 pub fn execute_all(
     shared: &Shared,
     requests: &[Arc<Request>],
     interrupt: &'static dyn Interrupt,
 ) -> Vec<Result<Reply>> {
-    let mut watch = Watch::new(Some(interrupt), shared.engine.config.timeout);
-    let talks: Vec<Talk> = requests.iter().map(|_| Talk::default()).collect();
-    let mut held = Held::new();
-    let operations = requests.iter().zip(&talks).enumerate();
+    let mut deadline = Deadline::new(Some(interrupt), shared.context.config.timeout);
+    let channels: Vec<Channel> = requests.iter().map(|_| Channel::default()).collect();
+    let mut held = HeldConnections::new();
+    let operations = requests.iter().zip(&channels).enumerate();
     let mut running: Vec<_> = operations
-        .map(|(place, (request, talk))| {
-            (
-                place,
-                Box::pin(operations::run(&shared.engine, talk, request)),
-            )
+        .map(|(index, (request, channel))| {
+            let operation = operations::run(&shared.context, channel, request);
+            (index, Box::pin(operation))
         })
         .collect();
     let mut results: Vec<Option<Result<Reply>>> = requests.iter().map(|_| None).collect();
-    let mut context = Context::from_waker(Waker::noop());
+    let mut waker_context = Context::from_waker(Waker::noop());
     loop {
         let (mut calls, mut counts) = (Vec::new(), Vec::new());
-        running.retain_mut(
-            |(place, operation)| match operation.as_mut().poll(&mut context) {
+        running.retain_mut(|(index, operation)| {
+            match operation.as_mut().poll(&mut waker_context) {
                 Poll::Ready(result) => {
-                    results[*place] = Some(result);
+                    results[*index] = Some(result);
                     false
                 }
                 Poll::Pending => {
-                    let (asked, anew) = talks[*place].asked();
-                    if anew {
-                        watch.start_anew();
+                    let (own_calls, restarts) = channels[*index].take_calls();
+                    if restarts {
+                        deadline.restart();
                     }
-                    counts.push((*place, asked.len()));
-                    calls.extend(asked);
+                    counts.push((*index, own_calls.len()));
+                    calls.extend(own_calls);
                     true
                 }
-            },
-        );
+            }
+        });
         if running.is_empty() {
             break;
         }
-        match exchange(shared, &calls, &mut held, &mut watch) {
-            Ok(values) => {
-                let mut values = values.into_iter();
-                for (place, count) in counts {
-                    talks[place].answer(Ok(values.by_ref().take(count).collect()));
+        match exchange(shared, &calls, &mut held, &mut deadline) {
+            Ok(replies) => {
+                let mut replies = replies.into_iter();
+                for (index, count) in counts {
+                    channels[index].resume(Ok(replies.by_ref().take(count).collect()));
                 }
             }
             Err(error) => {
-                for ((place, _), error) in counts.iter().zip(error.of_all(counts.len())) {
-                    talks[*place].answer(error);
+                for ((index, _), error) in counts.iter().zip(error.of_all(counts.len())) {
+                    channels[*index].resume(error);
                 }
             }
         }
     }
-    keep(shared, held);
+    release(shared, held);
     results.into_iter().flatten().collect()
 }

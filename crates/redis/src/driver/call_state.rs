@@ -1,64 +1,64 @@
-//! How far a call has come, and what is known of its outcome.
+//! The state of a call that is sent to servers, and what is known of its outcome.
 
 use std::sync::Arc;
 
 use mintkey_store::{Error, Outcome};
 
-use crate::protocol::channel::Answered;
+use crate::protocol::channel::FinalReply;
 use crate::protocol::resp::{Call, Value};
-use crate::transport::topology::{Node, Verdict};
+use crate::transport::topology::{Node, ReplyAction};
 
-/// How often what may be repeated is sent to a server that stands alone, over a new connection each time.
-pub const TRIES: usize = 3;
-/// How often calls may be sent on to other servers without a respite.
-pub const DETOURS: usize = 5;
+/// The attempts to send repeatable calls to a single server, each over a new connection.
+pub const MAX_TRIES: usize = 3;
+/// The redirects that are followed without a delay.
+pub const MAX_REDIRECTS: usize = 5;
 
-/// How far a call has come.
+/// The state of a call.
 #[derive(Default)]
-pub struct Leg {
-    /// The answer.
+pub struct CallState {
+    /// The final reply.
     pub value: Option<Value>,
-    /// What a server said that could not do it at the moment.
-    pub refusal: Option<Value>,
-    /// Whether the script is sent itself.
-    pub whole: bool,
-    /// The server that is asked this once, because the bucket is on its way there.
+    /// The last reply of a server that could not carry it out at the moment.
+    pub busy_reply: Option<Value>,
+    /// Whether to send the source of the script.
+    pub send_source: bool,
+    /// The server to send it to once, after ASKING, because the slot group is migrating there.
     pub asking: Option<Arc<Node>>,
-    /// Whether a server may carry it out, and no reply has come.
+    /// Whether it was sent, and no reply has come.
     pub sent: bool,
-    /// Whether it was sent before over a connection that broke, and may have been carried out then. No reply to
-    /// another attempt says anything of that one.
-    pub doubt: bool,
+    /// Whether it was sent before over a connection that broke. It may have been carried out then. The reply to another
+    /// attempt says nothing about that one.
+    pub uncertain: bool,
 }
 
-impl Leg {
-    /// The connection that it was sent over is gone; `reached` says whether its bytes may have got to the server.
-    pub fn lose(&mut self, reached: bool) {
-        self.doubt |= self.sent && reached;
+impl CallState {
+    /// The connection that it was sent over broke. `reached` says whether the server may have received it.
+    pub fn connection_lost(&mut self, reached: bool) {
+        self.uncertain |= self.sent && reached;
         (self.sent, self.asking) = (false, None);
     }
 
     /// The final reply.
-    pub fn answered(self) -> Option<Answered> {
-        let sent_before = self.doubt;
-        self.value.map(|value| Answered { value, sent_before })
+    pub fn into_final_reply(self) -> Option<FinalReply> {
+        let sent_before = self.uncertain;
+        self.value.map(|value| FinalReply { value, sent_before })
     }
 
-    /// Whether its server does not know whose the bucket is.
-    pub fn is_down(&self) -> bool {
-        matches!(&self.refusal, Some(Value::Error(text)) if text.starts_with("CLUSTERDOWN"))
+    /// Whether the server does not know which server has the slot group.
+    pub fn is_cluster_down(&self) -> bool {
+        matches!(&self.busy_reply, Some(Value::Error(text)) if text.starts_with("CLUSTERDOWN"))
     }
 
-    /// Takes in what is to be done about an answer; true if it is to be done at once.
-    pub fn take_in(&mut self, verdict: Verdict) -> bool {
+    /// Applies the action for a reply. Returns whether to go on at once, without a delay.
+    pub fn apply(&mut self, action: ReplyAction) -> bool {
         (self.sent, self.asking) = (false, None);
-        match verdict {
-            Verdict::Final(value) => self.value = Some(value),
-            Verdict::Whole(asking) => (self.whole, self.asking) = (true, asking),
-            Verdict::Ask(node) => self.asking = Some(node),
-            Verdict::Moved => {}
-            Verdict::Later(value) => {
-                self.refusal = Some(value);
+        match action {
+            ReplyAction::Final(value) => self.value = Some(value),
+            ReplyAction::SendSource(asking) => (self.send_source, self.asking) = (true, asking),
+            ReplyAction::Ask(node) => self.asking = Some(node),
+            ReplyAction::Moved => {}
+            ReplyAction::RetryLater(value) => {
+                self.busy_reply = Some(value);
                 return false;
             }
         }
@@ -66,28 +66,30 @@ impl Leg {
     }
 }
 
-/// Takes what servers said that could not do it for the answer, when there is no more time; false if one
-/// said nothing.
-pub fn refused(legs: &mut [Leg]) -> bool {
-    for leg in &mut *legs {
-        if leg.value.is_none() {
-            leg.value = leg.refusal.take();
+/// When there is no more time, uses the last TRYAGAIN, CLUSTERDOWN or like reply as the final one. Returns whether each
+/// call has a reply then.
+pub fn use_busy_replies(states: &mut [CallState]) -> bool {
+    for state in &mut *states {
+        if state.value.is_none() {
+            state.value = state.busy_reply.take();
         }
     }
-    legs.iter().all(|leg| leg.value.is_some())
+    states.iter().all(|state| state.value.is_some())
 }
 
-/// What is known of calls together, if some get no reply: one may have been carried out.
-pub fn outcome(calls: &[Call], legs: &[Leg]) -> Outcome {
-    let mut legs = calls.iter().zip(legs);
-    if legs.any(|(call, leg)| call.writes && (leg.sent || leg.doubt || leg.value.is_some())) {
+/// The outcome of calls if some get no reply: unknown if one may have been carried out.
+pub fn outcome(calls: &[Call], states: &[CallState]) -> Outcome {
+    let mut states = calls.iter().zip(states);
+    if states.any(|(call, state)| {
+        call.writes && (state.sent || state.uncertain || state.value.is_some())
+    }) {
         Outcome::Unknown
     } else {
         Outcome::NotApplied
     }
 }
 
-/// The error of calls that could not be sent, or not again.
+/// The error of calls that could not be sent, or not sent again.
 pub fn unsent(error: Error, outcome: Outcome) -> Error {
     match outcome {
         Outcome::NotApplied => error,

@@ -1,64 +1,65 @@
-//! Puts that were submitted at the same time, as one request: many rows in one step of the server cost
-//! little more than one.
+//! Coalesces puts that were submitted together into one batch. Many rows in one call of a script cost little more than one.
 
 use std::sync::Arc;
 
-use mintkey_store::{BatchWrite, Guard, Operation, Put, Request, Write};
+use mintkey_store::{BatchWrite, Error, Guard, Operation, Put, Reply, Request, Result, Write};
 
-use crate::driver::queue::Entry;
-use crate::keyspace::commands::{GROUP, one_step};
-use crate::keyspace::layout::Space;
+use crate::driver::queue::Job;
+use crate::keyspace::commands::{MAX_PUTS_PER_CALL, single_step_mode};
+use crate::keyspace::layout::Keyspace;
 
-/// What was submitted, in order, with the request to carry out for it: neighbours that put rows of one
-/// table and bucket share one. Those of other buckets have nothing to do with each other: one may wait for
-/// a server of the Cluster that the other does not need.
-pub fn joined(
-    space: &Space,
-    entries: impl Iterator<Item = Entry>,
-) -> impl Iterator<Item = (Vec<Entry>, Arc<Request>)> {
-    let mut entries = entries.peekable();
+/// The jobs in order, with the request to carry out for each group of them. Consecutive puts of one table and slot group
+/// share a request. Those of other slot groups do not: one must not wait for a server of the Cluster that only another one
+/// needs.
+pub fn coalesce(
+    keyspace: &Keyspace,
+    jobs: impl Iterator<Item = Job>,
+) -> impl Iterator<Item = (Vec<Job>, Arc<Request>)> {
+    let mut jobs = jobs.peekable();
     std::iter::from_fn(move || {
-        let mut own = vec![entries.next()?];
-        while own.len() < GROUP
+        let mut group = vec![jobs.next()?];
+        while group.len() < MAX_PUTS_PER_CALL
             && let Some(next) =
-                entries.next_if(|next| go_together(space, &own[0].request, &next.request))
+                jobs.next_if(|next| can_share(keyspace, &group[0].request, &next.request))
         {
-            own.push(next);
+            group.push(next);
         }
-        let request = if own.len() == 1 {
-            Arc::clone(&own[0].request)
+        let request = if group.len() == 1 {
+            Arc::clone(&group[0].request)
         } else {
-            Arc::new(join(&own))
+            Arc::new(batch_of(&group))
         };
-        Some((own, request))
+        Some((group, request))
     })
 }
 
-/// The put of a request that needs no look before, of a table without indexes.
+/// The put of a request that need not read the row before, of a table without indexes.
 fn plain_put(request: &Request) -> Option<&Put> {
     match &request.operation {
-        Operation::Put(put) if put.table.indexes.is_empty() && one_step(put).is_some() => Some(put),
+        Operation::Put(put) if put.table.indexes.is_empty() && single_step_mode(put).is_some() => {
+            Some(put)
+        }
         _ => None,
     }
 }
 
-fn go_together(space: &Space, one: &Request, other: &Request) -> bool {
+fn can_share(keyspace: &Keyspace, one: &Request, other: &Request) -> bool {
     match (plain_put(one), plain_put(other)) {
         (Some(put), Some(next)) => {
             one.now == other.now
                 && Arc::ptr_eq(&put.table, &next.table)
-                && space.bucket_of(put) == space.bucket_of(next)
+                && keyspace.slot_group_of(put) == keyspace.slot_group_of(next)
         }
         _ => false,
     }
 }
 
-fn join(entries: &[Entry]) -> Request {
-    let puts = entries
+fn batch_of(jobs: &[Job]) -> Request {
+    let puts = jobs
         .iter()
-        .filter_map(|entry| plain_put(&entry.request))
+        .filter_map(|job| plain_put(&job.request))
         .map(|put| {
-            // What a batch may leave out for a wide key, a save of its own may not.
+            // A batch may skip the check for an existing row if keys are collision-free, a single save may not.
             let guard = Guard {
                 wide: false,
                 ..put.guard.clone()
@@ -69,8 +70,35 @@ fn join(entries: &[Entry]) -> Request {
             }
         });
     let operation = Operation::BatchWrite(BatchWrite {
-        table: Arc::clone(entries[0].request.operation.table()),
+        table: Arc::clone(jobs[0].request.operation.table()),
         writes: puts.map(Write::Put).collect(),
     });
-    Request::new(entries[0].request.now, operation)
+    Request::new(jobs[0].request.now, operation)
+}
+
+/// Answers the jobs that shared a request.
+pub fn answer_all(jobs: &[Job], result: Result<Reply>) {
+    match (jobs, result) {
+        ([job], result) => job.answer(result),
+        (jobs, Ok(Reply::Written(results))) => {
+            for (job, result) in jobs.iter().zip(results) {
+                job.answer(result.map(|()| Reply::Done));
+            }
+        }
+        (jobs, Ok(_)) => {
+            for job in jobs {
+                job.answer(Ok(Reply::Done));
+            }
+        }
+        (jobs, Err(error)) => {
+            for job in jobs {
+                job.answer(Err(copy(&error)));
+            }
+        }
+    }
+}
+
+/// A copy of an error, without its source.
+pub fn copy(error: &Error) -> Error {
+    Error::new(error.kind, error.message.clone())
 }

@@ -1,610 +1,590 @@
-//! The store's thread: it drives all submitted requests over one connection to each server, and sends
-//! whatever has come together at once.
+//! The event loop of the worker. It drives all submitted requests over one connection to each server, and sends together
+//! the calls that are ready at the same time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use mintkey_store::{Error, ErrorKind, Outcome, Reply, Request, Result};
+use mintkey_store::{Error, ErrorKind, Outcome, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::driver::call_state::{DETOURS, Leg, TRIES, outcome, refused, unsent};
-use crate::driver::coalesce::joined;
-use crate::driver::multiplexed::{Line, Sent};
-use crate::driver::queue::Entry;
+use crate::driver::call_state::{
+    CallState, MAX_REDIRECTS, MAX_TRIES, outcome, unsent, use_busy_replies,
+};
+use crate::driver::coalesce::{answer_all, coalesce, copy};
+use crate::driver::in_flight::InFlight;
+use crate::driver::multiplexed::{CallId, MultiplexedConnection, SentCall};
+use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
-use crate::operations;
-use crate::protocol::channel::{Answer, Talk};
+use crate::protocol::channel::Replies;
 use crate::protocol::replies::is_busy;
 use crate::protocol::resp::{Call, Value};
-use crate::transport::adaptive_spin::Patience;
-use crate::transport::connection::Cause;
-use crate::transport::deadline::{RESPITE, Stop, Watch};
+use crate::threads::deadline::{Deadline, RETRY_DELAY, Stop};
+use crate::transport::adaptive_spin::AdaptiveSpin;
+use crate::transport::connection::TransportError;
 use crate::transport::topology::Node;
 
-/// How long a server may keep silent at most while something is late.
-const SILENCE: Duration = Duration::from_secs(1);
+/// A connection on which a request timed out is closed if its server has sent nothing for this time.
+const MAX_SILENCE: Duration = Duration::from_secs(1);
 
-/// How long a server that refuses connections at the moment is left alone.
-const BUSY: Duration = Duration::from_millis(100);
+/// The delay before another connection to a server that cannot answer at the moment.
+const BUSY_DELAY: Duration = Duration::from_millis(100);
 
-/// Requests in flight at most; those behind them wait, and can be withdrawn.
-const FLIGHTS: usize = 1024;
+/// The most requests in flight. The others wait in the queue, and can be withdrawn.
+const MAX_IN_FLIGHT: usize = 1024;
 
-/// Carries out what is submitted until the store is closed.
-pub fn work(shared: Arc<Shared>, bell: UnixStream) {
-    Worker {
+/// Carries out jobs until the store is closed. `wakeup` is readable when jobs were submitted.
+pub fn run(shared: Arc<Shared>, wakeup: UnixStream) {
+    EventLoop {
         shared,
-        bell,
-        flights: HashMap::new(),
-        number: 0,
-        lines: Vec::new(),
-        later: Vec::new(),
-        away: Vec::new(),
-        unable: None,
-        unreached: None,
-        astray: None,
-        changes: 0,
-        answers: Patience::default(),
-        requests: Patience::default(),
+        wakeup,
+        in_flight: HashMap::new(),
+        last_request: 0,
+        connections: Vec::new(),
+        retries: Vec::new(),
+        unreachable: Vec::new(),
+        slots_error: None,
+        connect_error: None,
+        stale_routes: None,
+        route_changes: 0,
+        reply_spin: AdaptiveSpin::default(),
+        queue_spin: AdaptiveSpin::default(),
     }
-    .work();
+    .run();
 }
 
-/// A request in flight.
-struct Flight {
-    /// What was submitted: one request, or several that are carried out together.
-    entries: Vec<Entry>,
-    operation: Pin<Box<dyn Future<Output = Result<Reply>> + Send>>,
-    talk: Talk,
-    watch: Watch,
-    /// Counts what was asked: an answer to something older concerns nobody.
-    round: u64,
-    calls: Vec<Call>,
-    legs: Vec<Leg>,
-    missing: usize,
-    tries: usize,
-    detours: usize,
-    /// What is told if a server of the Cluster stays away.
-    trouble: Option<Error>,
+/// A call that is sent again later.
+struct Retry {
+    at: Instant,
+    id: CallId,
 }
 
-/// Gives all who wait for it the answer to their joined request.
-fn deliver(entries: &[Entry], answer: Result<Reply>) {
-    match (entries, answer) {
-        ([entry], answer) => entry.deliver(answer),
-        (entries, Ok(Reply::Written(outcomes))) => {
-            for (entry, outcome) in entries.iter().zip(outcomes) {
-                entry.deliver(outcome.map(|()| Reply::Done));
-            }
-        }
-        (entries, Ok(_)) => {
-            for entry in entries {
-                entry.deliver(Ok(Reply::Done));
-            }
-        }
-        (entries, Err(error)) => {
-            for entry in entries {
-                entry.deliver(Err(copy(&error)));
-            }
-        }
-    }
+/// A server that no connection could be opened to.
+struct Unreachable {
+    /// No other attempt is made until then.
+    until: Instant,
+    node: Arc<Node>,
+    error: Error,
 }
 
-fn copy(error: &Error) -> Error {
-    Error::new(error.kind, error.message.clone())
-}
-
-/// What to wait for at the lines.
-fn sockets(lines: &[Line]) -> Vec<PollFd<'_>> {
-    let sockets = lines.iter().map(|line| {
+/// The events to wait for.
+fn poll_sockets(connections: &[MultiplexedConnection]) -> Vec<PollFd<'_>> {
+    let sockets = connections.iter().map(|connection| {
         let mut flags = PollFlags::IN;
-        if line.is_full() {
+        if connection.has_output() {
             flags |= PollFlags::OUT;
         }
-        PollFd::new(&line.connection.stream, flags)
+        PollFd::new(&connection.connection.stream, flags)
     });
     sockets.collect()
 }
 
-/// The thread's own things.
-struct Worker {
+struct EventLoop {
     shared: Arc<Shared>,
-    bell: UnixStream,
-    flights: HashMap<u64, Flight>,
-    number: u64,
-    lines: Vec<Line>,
-    /// Calls that are sent again after a respite: flight, round, place.
-    later: Vec<(Instant, u64, u64, usize)>,
-    /// Servers to which no connection could be made, why, and until when they are left alone.
-    away: Vec<(Instant, Arc<Node>, Error)>,
-    /// Why no server of the Cluster can tell where its slots are, and until when none is asked again.
-    unable: Option<(Instant, Error)>,
-    /// Why no connection could be made, and when that was known.
-    unreached: Option<(Instant, Error)>,
-    /// Set when the Cluster must be asked where its slots are: what it had told by then.
-    astray: Option<u64>,
-    /// The changes of the Cluster's routes that its lines are in accord with.
-    changes: u64,
-    /// With servers.
-    answers: Patience,
-    /// With those who submit.
-    requests: Patience,
+    wakeup: UnixStream,
+    in_flight: HashMap<u64, InFlight>,
+    /// The number of the last request.
+    last_request: u64,
+    connections: Vec<MultiplexedConnection>,
+    retries: Vec<Retry>,
+    unreachable: Vec<Unreachable>,
+    /// Why no server of the Cluster could return the slots. No other attempt is made until this time.
+    slots_error: Option<(Instant, Error)>,
+    /// The last failure to connect, and when it happened. It answers all requests that were submitted before.
+    connect_error: Option<(Instant, Error)>,
+    /// Set if the slots must be refreshed: the version of the routes at that time.
+    stale_routes: Option<u64>,
+    /// The changes of routes after which connections were last closed.
+    route_changes: u64,
+    /// Spins while waiting for replies.
+    reply_spin: AdaptiveSpin,
+    /// Spins while waiting for jobs.
+    queue_spin: AdaptiveSpin,
 }
 
-impl Worker {
-    fn work(mut self) {
+impl EventLoop {
+    fn run(mut self) {
         loop {
-            if !self.take_in() {
+            if !self.begin_jobs() {
                 return;
             }
-            self.repeat();
+            self.send_retries();
             self.write();
             self.wait();
             self.read();
-            self.look_at_the_clock();
-            self.let_lines_go();
+            self.check_deadlines();
+            self.close_unused();
         }
     }
 
-    /// Closes the lines to servers that have no bucket any more, when all on them is answered.
-    fn let_lines_go(&mut self) {
-        let nodes = &self.shared.nodes;
-        if !nodes.are_cluster() || nodes.changes() == self.changes {
+    /// Closes idle connections to servers that have no slot group any more.
+    fn close_unused(&mut self) {
+        let topology = &self.shared.topology;
+        if !topology.is_cluster() || topology.changes() == self.route_changes {
             return;
         }
-        let changes = nodes.changes();
-        let idle = |line: &Line| line.sent.is_empty() && !line.is_full();
-        self.lines
-            .retain(|line| nodes.serves(&line.node) || !idle(line));
-        if self.lines.iter().all(|line| nodes.serves(&line.node)) {
-            self.changes = changes;
+        let changes = topology.changes();
+        let is_idle = |connection: &MultiplexedConnection| {
+            connection.pending.is_empty() && !connection.has_output()
+        };
+        self.connections
+            .retain(|connection| topology.serves(&connection.node) || !is_idle(connection));
+        let mut connections = self.connections.iter();
+        if connections.all(|connection| topology.serves(&connection.node)) {
+            self.route_changes = changes;
         }
     }
 
-    /// Begins what was submitted; false if it is time to end.
-    fn take_in(&mut self) -> bool {
+    /// Begins jobs of the queue. Returns false if the worker must end.
+    fn begin_jobs(&mut self) -> bool {
         loop {
-            let room = FLIGHTS.saturating_sub(self.flights.len());
-            let ends = self.flights.is_empty() && self.shared.is_closed();
-            let entries = self.shared.queue.take(room, ends);
-            if entries.is_empty() {
-                return !ends;
+            let room = MAX_IN_FLIGHT.saturating_sub(self.in_flight.len());
+            let may_end = self.in_flight.is_empty() && self.shared.is_closed();
+            let jobs = self.shared.queue.take(room, may_end);
+            if jobs.is_empty() {
+                return !may_end;
             }
-            let taken = entries.into_iter().filter(Entry::begin);
+            let begun = jobs.into_iter().filter(Job::begin);
             let shared = Arc::clone(&self.shared);
-            for (entries, request) in joined(&shared.engine.config.space, taken) {
-                self.begin(entries, request);
+            for (jobs, request) in coalesce(&shared.context.config.keyspace, begun) {
+                self.begin(jobs, request);
             }
         }
     }
 
-    fn begin(&mut self, entries: Vec<Entry>, request: Arc<Request>) {
-        let talk = Talk::default();
-        let operation = {
-            let (shared, talk) = (Arc::clone(&self.shared), talk.clone());
-            Box::pin(async move { operations::run(&shared.engine, &talk, &request).await })
-        };
-        self.number += 1;
-        let watch = Watch::new(None, self.shared.engine.config.timeout);
-        let flight = Flight {
-            entries,
-            operation,
-            talk,
-            watch,
-            round: 0,
-            calls: Vec::new(),
-            legs: Vec::new(),
-            missing: 0,
-            tries: 0,
-            detours: 0,
-            trouble: None,
-        };
-        self.flights.insert(self.number, flight);
-        self.go_on(self.number);
+    fn begin(&mut self, jobs: Vec<Job>, request: Arc<Request>) {
+        self.last_request += 1;
+        let in_flight = InFlight::new(&self.shared, jobs, request);
+        self.in_flight.insert(self.last_request, in_flight);
+        self.advance(self.last_request);
     }
 
-    /// Lets an operation go on until it asks or ends.
-    fn go_on(&mut self, number: u64) {
-        let Some(flight) = self.flights.get_mut(&number) else {
+    /// Polls the operation of a request, and sends its calls.
+    fn advance(&mut self, request: u64) {
+        let Some(in_flight) = self.in_flight.get_mut(&request) else {
             return;
         };
-        let mut context = Context::from_waker(Waker::noop());
-        match flight.operation.as_mut().poll(&mut context) {
-            Poll::Ready(answer) => {
-                if let Some(flight) = self.flights.remove(&number) {
-                    deliver(&flight.entries, answer);
+        let mut waker_context = Context::from_waker(Waker::noop());
+        match in_flight.operation.as_mut().poll(&mut waker_context) {
+            Poll::Ready(result) => {
+                if let Some(in_flight) = self.in_flight.remove(&request) {
+                    answer_all(&in_flight.jobs, result);
                 }
             }
             Poll::Pending => {
-                let (calls, anew) = flight.talk.asked();
-                if anew {
-                    flight.watch.start_anew();
+                let (calls, restarts) = in_flight.channel.take_calls();
+                if restarts {
+                    in_flight.deadline.restart();
                 }
-                if flight.watch.end() <= Instant::now() {
-                    let stop = Stop::Late(self.shared.engine.config.timeout);
-                    self.answer(number, Err(stop.error(Outcome::NotApplied)));
+                if in_flight.deadline.end() <= Instant::now() {
+                    let stop = Stop::TimedOut(self.shared.context.config.timeout);
+                    self.resume(request, Err(stop.error(Outcome::NotApplied)));
                     return;
                 }
-                flight.round += 1;
-                flight.missing = calls.len();
-                flight.legs = calls.iter().map(|_| Leg::default()).collect();
-                flight.calls = calls;
-                (flight.tries, flight.detours, flight.trouble) = (0, 0, None);
-                if flight.missing == 0 {
-                    self.answer(number, Ok(Vec::new()));
+                in_flight.begin_round(calls);
+                if in_flight.missing == 0 {
+                    self.resume(request, Ok(Vec::new()));
                     return;
                 }
-                let (round, many) = (flight.round, flight.missing);
-                for place in 0..many {
-                    self.send(number, round, place);
+                let (round, count) = (in_flight.round, in_flight.missing);
+                for index in 0..count {
+                    self.send(CallId {
+                        request,
+                        round,
+                        index,
+                    });
                 }
             }
         }
     }
 
-    fn answer(&mut self, number: u64, answer: Answer) {
-        if let Some(flight) = self.flights.get_mut(&number) {
-            // What else comes in for this question is too late.
-            flight.round += 1;
-            flight.talk.answer(answer);
-            self.go_on(number);
+    /// Resumes the operation of a request.
+    fn resume(&mut self, request: u64, replies: Replies) {
+        if let Some(in_flight) = self.in_flight.get_mut(&request) {
+            // Other replies to calls of this round are ignored from now on.
+            in_flight.round += 1;
+            in_flight.channel.resume(replies);
+            self.advance(request);
         }
     }
 
-    fn refuse(&mut self, number: u64, error: Error) {
-        if let Some(flight) = self.flights.get(&number) {
-            let outcome = outcome(&flight.calls, &flight.legs);
-            self.answer(number, Err(unsent(error, outcome)));
+    /// Resumes the operation of a request with the replies to its calls.
+    fn resume_with_replies(&mut self, request: u64) {
+        if let Some(in_flight) = self.in_flight.get_mut(&request) {
+            let states = std::mem::take(&mut in_flight.states).into_iter();
+            let replies = states.filter_map(CallState::into_final_reply).collect();
+            self.resume(request, Ok(replies));
         }
     }
 
-    /// Refuses a request for a reason that is one for all that have been submitted by now.
-    fn refuse_all(&mut self, number: u64, error: Error) {
-        self.unreached = Some((Instant::now(), copy(&error)));
-        self.refuse(number, error);
+    /// Resumes the operation of a request with an error of calls that could not be sent.
+    fn fail(&mut self, request: u64, error: Error) {
+        if let Some(in_flight) = self.in_flight.get(&request) {
+            let outcome = outcome(&in_flight.calls, &in_flight.states);
+            self.resume(request, Err(unsent(error, outcome)));
+        }
     }
 
-    /// Puts a call on the line to its server, unless its question has been answered.
-    fn send(&mut self, number: u64, round: u64, place: usize) {
-        let nodes = &self.shared.nodes;
-        let Some(flight) = self.flights.get_mut(&number) else {
+    /// Fails a request because no connection could be opened. All requests submitted before fail for the same reason.
+    fn fail_to_connect(&mut self, request: u64, error: Error) {
+        self.connect_error = Some((Instant::now(), copy(&error)));
+        self.fail(request, error);
+    }
+
+    /// Sends a call, unless its round is over.
+    fn send(&mut self, id: CallId) {
+        let topology = &self.shared.topology;
+        let Some(in_flight) = self.in_flight.get_mut(&id.request) else {
             return;
         };
-        if flight.round != round {
+        if in_flight.round != id.round {
             return;
         }
-        let config = &self.shared.engine.config;
-        // What waited while others tried in vain must not wait for the same again, one after the other.
-        let vain = self.unreached.as_ref().filter(|(when, _)| {
-            let mut entries = flight.entries.iter();
-            entries.all(|entry| entry.submitted <= *when)
+        let config = &self.shared.context.config;
+        // A request that waited while others failed to connect does not wait for another attempt.
+        let connect_error = self.connect_error.as_ref().filter(|(when, _)| {
+            let mut jobs = in_flight.jobs.iter();
+            jobs.all(|job| job.submitted <= *when)
         });
-        let vain = vain.map(|(_, error)| copy(error));
-        let in_cluster = nodes.are_cluster();
-        if in_cluster {
-            if nodes.version() == 0
-                && let Some(error) = vain
+        let connect_error = connect_error.map(|(_, error)| copy(error));
+        let is_cluster = topology.is_cluster();
+        if is_cluster {
+            if topology.version() == 0
+                && let Some(error) = connect_error
             {
-                return self.refuse(number, error);
+                return self.fail(id.request, error);
             }
-            if nodes.version() == 0
-                && let Some((_, error)) = &self.unable
+            if topology.version() == 0
+                && let Some((_, error)) = &self.slots_error
             {
-                flight.trouble = Some(copy(error));
-                return self.postpone(number, round, place, false);
+                in_flight.last_error = Some(copy(error));
+                return self.retry_later(id, false);
             }
-            match nodes.prepare(config, &mut flight.watch, false) {
+            match topology.ensure_slots(config, &mut in_flight.deadline, false) {
                 Ok(()) => {}
                 Err(error) if is_busy(&error) => {
-                    flight.trouble = Some(copy(&error));
-                    self.unable = Some((Instant::now() + BUSY, error));
-                    return self.postpone(number, round, place, false);
+                    in_flight.last_error = Some(copy(&error));
+                    self.slots_error = Some((Instant::now() + BUSY_DELAY, error));
+                    return self.retry_later(id, false);
                 }
-                Err(error) => return self.refuse_all(number, error),
+                Err(error) => return self.fail_to_connect(id.request, error),
             }
         }
-        let leg = &flight.legs[place];
-        let node = leg.asking.clone();
-        let Some(node) = node.or_else(|| nodes.of(flight.calls[place].bucket)) else {
-            flight.trouble = Some(nodes.nobody());
-            return self.postpone(number, round, place, true);
+        let state = &in_flight.states[id.index];
+        let node = state.asking.clone();
+        let slot_group = in_flight.calls[id.index].slot_group;
+        let Some(node) = node.or_else(|| topology.node_of(slot_group)) else {
+            in_flight.last_error = Some(topology.no_server_error());
+            return self.retry_later(id, true);
         };
-        let mut lines = self.lines.iter_mut();
-        let line = lines.position(|line| Arc::ptr_eq(&line.node, &node));
-        if let (None, Some(error), false) = (line, vain, in_cluster) {
-            return self.refuse(number, error);
+        let mut connections = self.connections.iter_mut();
+        let open = connections.position(|connection| Arc::ptr_eq(&connection.node, &node));
+        if let (None, Some(error), false) = (open, connect_error, is_cluster) {
+            return self.fail(id.request, error);
         }
-        let away = self
-            .away
-            .iter()
-            .find(|(_, away, _)| Arc::ptr_eq(away, &node));
-        if let (None, Some((.., error))) = (line, away) {
-            flight.trouble = Some(copy(error));
-            return self.postpone(number, round, place, in_cluster);
+        let mut unreachable = self.unreachable.iter();
+        let unreachable = unreachable.find(|other| Arc::ptr_eq(&other.node, &node));
+        if let (None, Some(unreachable)) = (open, unreachable) {
+            in_flight.last_error = Some(copy(&unreachable.error));
+            return self.retry_later(id, is_cluster);
         }
-        let began = Instant::now();
-        let line = match line {
-            Some(line) => line,
-            None => match Line::open(config, &node, &mut flight.watch) {
-                Ok(line) => {
-                    self.lines.push(line);
-                    self.lines.len() - 1
+        let started = Instant::now();
+        let connection = match open {
+            Some(connection) => connection,
+            None => match MultiplexedConnection::open(config, &node, &mut in_flight.deadline) {
+                Ok(connection) => {
+                    self.connections.push(connection);
+                    self.connections.len() - 1
                 }
                 Err(error)
                     if is_busy(&error)
-                        || in_cluster && matches!(error.kind, ErrorKind::Unavailable(_)) =>
+                        || is_cluster && matches!(error.kind, ErrorKind::Unavailable(_)) =>
                 {
-                    flight.trouble = Some(copy(&error));
-                    // While this thread waits for one, it does nothing for the others.
-                    let least = if is_busy(&error) { BUSY } else { RESPITE };
-                    let until = Instant::now() + least.max(2 * began.elapsed());
-                    self.away.push((until, node, error));
-                    return self.postpone(number, round, place, in_cluster);
+                    in_flight.last_error = Some(copy(&error));
+                    // While the event loop connects, it serves no other request: the delay is at least twice that time.
+                    let least = if is_busy(&error) {
+                        BUSY_DELAY
+                    } else {
+                        RETRY_DELAY
+                    };
+                    let until = Instant::now() + least.max(2 * started.elapsed());
+                    self.unreachable.push(Unreachable { until, node, error });
+                    return self.retry_later(id, is_cluster);
                 }
-                Err(error) if in_cluster => return self.refuse(number, error),
-                Err(error) => return self.refuse_all(number, error),
+                Err(error) if is_cluster => return self.fail(id.request, error),
+                Err(error) => return self.fail_to_connect(id.request, error),
             },
         };
-        let (line, leg) = (&mut self.lines[line], &mut flight.legs[place]);
-        if leg.asking.is_some() {
-            line.push(0, 0, 0, &Call::new("ASKING"), false);
+        let connection = &mut self.connections[connection];
+        let state = &mut in_flight.states[id.index];
+        if state.asking.is_some() {
+            connection.push(CallId::NONE, &Call::new("ASKING"), false);
         }
-        line.push(number, round, place, &flight.calls[place], leg.whole);
-        leg.sent = true;
+        connection.push(id, &in_flight.calls[id.index], state.send_source);
+        state.sent = true;
     }
 
-    /// Lets a call wait a little.
-    fn postpone(&mut self, number: u64, round: u64, place: usize, astray: bool) {
-        if astray {
-            self.astray.get_or_insert(self.shared.nodes.version());
+    /// Sends a call again after a delay.
+    fn retry_later(&mut self, id: CallId, needs_slot_refresh: bool) {
+        if needs_slot_refresh {
+            self.stale_routes
+                .get_or_insert(self.shared.topology.version());
         }
-        let then = Instant::now() + RESPITE;
-        self.later.push((then, number, round, place));
+        let at = Instant::now() + RETRY_DELAY;
+        self.retries.push(Retry { at, id });
     }
 
-    /// Sends again what could not be answered a moment ago.
-    fn repeat(&mut self) {
+    /// Sends the calls again whose delay is over.
+    fn send_retries(&mut self) {
         let now = Instant::now();
-        if !self.later.iter().any(|(then, ..)| *then <= now) {
+        if !self.retries.iter().any(|retry| retry.at <= now) {
             return;
         }
-        self.away.retain(|(until, ..)| *until > now);
-        self.unable.take_if(|(until, _)| *until <= now);
-        if let Some(version) = self.astray.take() {
-            let config = &self.shared.engine.config;
-            let mut watch = Watch::new(None, config.timeout);
-            match self.shared.nodes.learn(config, version, &mut watch) {
-                Err(error) if !is_busy(&error) => return self.abandon(&error),
+        self.unreachable.retain(|other| other.until > now);
+        self.slots_error.take_if(|(until, _)| *until <= now);
+        if let Some(version) = self.stale_routes.take() {
+            let config = &self.shared.context.config;
+            let mut deadline = Deadline::new(None, config.timeout);
+            let topology = &self.shared.topology;
+            match topology.refresh_slots(config, version, &mut deadline) {
+                Err(error) if !is_busy(&error) => return self.fail_retries(&error),
                 _ => {}
             }
         }
-        let (due, later) = std::mem::take(&mut self.later)
+        let (due, others): (Vec<Retry>, Vec<Retry>) = std::mem::take(&mut self.retries)
             .into_iter()
-            .partition(|(then, ..)| *then <= now);
-        self.later = later;
-        let due: Vec<_> = due;
-        for (_, number, round, place) in due {
-            self.send(number, round, place);
+            .partition(|retry| retry.at <= now);
+        self.retries = others;
+        for retry in due {
+            self.send(retry.id);
         }
     }
 
-    /// Gives up all that waits for servers of a Cluster of which none can be reached.
-    fn abandon(&mut self, error: &Error) {
-        for (_, number, round, _) in std::mem::take(&mut self.later) {
+    /// Fails all calls that wait for a Cluster of which no server can be reached.
+    fn fail_retries(&mut self, error: &Error) {
+        for Retry { id, .. } in std::mem::take(&mut self.retries) {
             if self
-                .flights
-                .get(&number)
-                .is_some_and(|own| own.round == round)
+                .in_flight
+                .get(&id.request)
+                .is_some_and(|in_flight| in_flight.round == id.round)
             {
-                self.refuse(number, copy(error));
+                self.fail(id.request, copy(error));
             }
         }
     }
 
     fn write(&mut self) {
-        let mut place = 0;
-        while place < self.lines.len() {
-            match self.lines[place].write() {
-                Ok(()) => place += 1,
-                Err(error) => self.break_off(place, &Cause::Broken(error)),
+        let mut index = 0;
+        while index < self.connections.len() {
+            match self.connections[index].write() {
+                Ok(()) => index += 1,
+                Err(error) => self.close_connection(index, &TransportError::Broken(error)),
             }
         }
     }
 
-    /// Waits until a server or somebody with a request calls, or until it is time to look at the clock.
+    /// Waits until a server sends something, a job is submitted, or a deadline or delay ends.
     fn wait(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let has_room = self.flights.len() < FLIGHTS;
-        if self.looks(has_room) || has_room && !shared.queue.falls_asleep() {
+        let has_room = self.in_flight.len() < MAX_IN_FLIGHT;
+        if self.spin(has_room) || has_room && !shared.queue.begin_sleep() {
             return;
         }
-        // Who closes the store rings only for a thread that sleeps already.
-        if !(self.flights.is_empty() && shared.is_closed()) {
+        // Closing the store wakes only a thread that sleeps already.
+        if !(self.in_flight.is_empty() && shared.is_closed()) {
             self.sleep();
         }
-        shared.queue.is_awake();
+        shared.queue.end_sleep();
     }
 
-    /// Waits awake for a moment; whether something came.
-    fn looks(&mut self, has_room: bool) -> bool {
+    /// Spins briefly. Returns whether there is something to do.
+    fn spin(&mut self, has_room: bool) -> bool {
         let queue = &self.shared.queue;
-        if self.flights.is_empty() {
-            let come = self.requests.look_for(|| queue.has_some().then_some(()));
-            return come.is_some();
+        if self.in_flight.is_empty() {
+            let ready = self
+                .queue_spin
+                .spin_until(|| queue.has_jobs().then_some(()));
+            return ready.is_some();
         }
-        if self.lines.iter().all(|line| line.sent.is_empty()) {
+        let mut connections = self.connections.iter();
+        if connections.all(|connection| connection.pending.is_empty()) {
             return false;
         }
-        let mut sockets = sockets(&self.lines);
-        let come = self.answers.look_for(|| {
-            let come = has_room && queue.has_some();
-            (come || poll(&mut sockets, Some(&Timespec::default())) != Ok(0)).then_some(())
+        let mut sockets = poll_sockets(&self.connections);
+        let ready = self.reply_spin.spin_until(|| {
+            let has_jobs = has_room && queue.has_jobs();
+            (has_jobs || poll(&mut sockets, Some(&Timespec::default())) != Ok(0)).then_some(())
         });
-        come.is_some()
+        ready.is_some()
     }
 
+    /// Blocks in the kernel.
     fn sleep(&mut self) {
-        let ends = self.flights.values().map(|flight| flight.watch.end());
-        let ends = ends.chain(self.later.iter().map(|(time, ..)| *time));
+        let deadlines = self
+            .in_flight
+            .values()
+            .map(|in_flight| in_flight.deadline.end());
+        let ends = deadlines.chain(self.retries.iter().map(|retry| retry.at));
         let left = ends
             .min()
             .map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
-        let time = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut sockets = sockets(&self.lines);
-        sockets.push(PollFd::new(&self.bell, PollFlags::IN));
-        // An interrupted wait is one that ends early.
-        let _ = poll(&mut sockets, time.as_ref());
-        let rung = sockets
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut sockets = poll_sockets(&self.connections);
+        sockets.push(PollFd::new(&self.wakeup, PollFlags::IN));
+        // An interrupted wait ends early, which does no harm.
+        let _ = poll(&mut sockets, timeout.as_ref());
+        let is_woken = sockets
             .last()
-            .is_some_and(|bell| !bell.revents().is_empty());
-        if rung {
+            .is_some_and(|wakeup| !wakeup.revents().is_empty());
+        if is_woken {
             let mut bytes = [0; 64];
-            while matches!(self.bell.read(&mut bytes), Ok(64)) {}
+            while matches!(self.wakeup.read(&mut bytes), Ok(64)) {}
         }
     }
 
-    /// Takes in what the servers said, and lets the operations go on.
+    /// Reads the replies of all servers, and resumes operations.
     fn read(&mut self) {
-        let mut place = 0;
-        while place < self.lines.len() {
-            match self.lines[place].read() {
-                Ok(Some((sent, value))) => self.arrived(place, &sent, value),
-                Ok(None) => place += 1,
-                Err(cause) => self.break_off(place, &cause),
+        let mut index = 0;
+        while index < self.connections.len() {
+            match self.connections[index].read() {
+                Ok(Some((call, value))) => self.receive(index, &call, value),
+                Ok(None) => index += 1,
+                Err(cause) => self.close_connection(index, &cause),
             }
         }
     }
 
-    fn arrived(&mut self, line: usize, sent: &Sent, value: Value) {
-        let (number, place) = (sent.flight, sent.place);
-        let Some(flight) = self.flights.get_mut(&number) else {
+    fn receive(&mut self, connection: usize, call: &SentCall, value: Value) {
+        let id = call.id;
+        let Some(in_flight) = self.in_flight.get_mut(&id.request) else {
             return;
         };
-        if flight.round != sent.round {
+        if in_flight.round != id.round {
             return;
         }
-        let (nodes, node) = (&self.shared.nodes, &self.lines[line].node);
-        let (call, leg) = (&flight.calls[place], &mut flight.legs[place]);
-        let asking = leg.asking.take();
-        let at_once = leg.take_in(nodes.judge(call, value, node, asking));
-        if !at_once && Instant::now() + RESPITE >= flight.watch.end() {
-            leg.value = leg.refusal.take();
+        let topology = &self.shared.topology;
+        let node = &self.connections[connection].node;
+        let call = &in_flight.calls[id.index];
+        let state = &mut in_flight.states[id.index];
+        let asking = state.asking.take();
+        let at_once = state.apply(topology.classify_reply(call, value, node, asking));
+        if !at_once && Instant::now() + RETRY_DELAY >= in_flight.deadline.end() {
+            state.value = state.busy_reply.take();
         }
-        if leg.value.is_some() {
-            flight.missing -= 1;
-            if flight.missing == 0 {
-                let legs = std::mem::take(&mut flight.legs);
-                let values = legs.into_iter().filter_map(Leg::answered);
-                self.answer(number, Ok(values.collect()));
+        if state.value.is_some() {
+            in_flight.missing -= 1;
+            if in_flight.missing == 0 {
+                self.resume_with_replies(id.request);
             }
             return;
         }
-        flight.detours += usize::from(at_once);
-        let down = leg.is_down();
-        if at_once && flight.detours <= DETOURS * flight.calls.len() {
-            self.send(number, sent.round, place);
+        in_flight.redirects += usize::from(at_once);
+        let is_cluster_down = state.is_cluster_down();
+        if at_once && in_flight.redirects <= MAX_REDIRECTS * in_flight.calls.len() {
+            self.send(id);
         } else {
-            self.postpone(number, sent.round, place, down);
+            self.retry_later(id, is_cluster_down);
         }
     }
 
-    /// Gives a connection up. What may be sent again is; of the rest nobody knows.
-    fn break_off(&mut self, place: usize, cause: &Cause) {
-        let line = self.lines.swap_remove(place);
-        if let Cause::Stopped(_) = cause {
-            self.shared.nodes.doubt(&line.node);
+    /// Closes a connection. Sends its calls again if they may be, and fails the others.
+    fn close_connection(&mut self, index: usize, cause: &TransportError) {
+        let connection = self.connections.swap_remove(index);
+        if let TransportError::Stopped(_) = cause {
+            self.shared.topology.suspect(&connection.node);
         }
-        let mut lost: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-        for sent in &line.sent {
-            if let Some(flight) = self.flights.get_mut(&sent.flight)
-                && flight.round == sent.round
+        let mut lost: BTreeMap<u64, Vec<CallId>> = BTreeMap::new();
+        for call in &connection.pending {
+            if let Some(in_flight) = self.in_flight.get_mut(&call.id.request)
+                && in_flight.round == call.id.round
             {
-                flight.legs[sent.place].lose(line.reached(sent));
-                lost.entry(sent.flight).or_default().push(sent.place);
+                let reached = connection.may_have_received(call);
+                in_flight.states[call.id.index].connection_lost(reached);
+                lost.entry(call.id.request).or_default().push(call.id);
             }
         }
-        let in_cluster = self.shared.nodes.are_cluster();
-        for (number, places) in lost {
-            let Some(flight) = self.flights.get_mut(&number) else {
+        let is_cluster = self.shared.topology.is_cluster();
+        for (request, calls) in lost {
+            let Some(in_flight) = self.in_flight.get_mut(&request) else {
                 continue;
             };
-            // A server that keeps silent has not failed those who asked it last.
-            flight.tries += usize::from(matches!(cause, Cause::Broken(_)));
-            let doubtful =
-                |place: &usize| flight.legs[*place].doubt && !flight.calls[*place].repeatable;
-            let doubtful = places.iter().any(doubtful);
-            let in_time = flight.watch.look();
-            let again = !doubtful && in_time.is_ok() && (in_cluster || flight.tries < TRIES);
-            let repeated = match (in_time, cause) {
-                (Err(stop), _) => Cause::Stopped(stop),
-                (Ok(()), Cause::Stopped(_)) => Cause::Broken(io::ErrorKind::TimedOut.into()),
-                (Ok(()), Cause::Broken(error)) => {
-                    Cause::Broken(io::Error::new(error.kind(), error.to_string()))
+            // A silent server has not failed the requests that were sent last.
+            in_flight.tries += usize::from(matches!(cause, TransportError::Broken(_)));
+            let is_uncertain = |id: &CallId| {
+                in_flight.states[id.index].uncertain && !in_flight.calls[id.index].repeatable
+            };
+            let uncertain = calls.iter().any(is_uncertain);
+            let in_time = in_flight.deadline.check();
+            let send_again =
+                !uncertain && in_time.is_ok() && (is_cluster || in_flight.tries < MAX_TRIES);
+            let own_cause = match (in_time, cause) {
+                (Err(stop), _) => TransportError::Stopped(stop),
+                (Ok(()), TransportError::Stopped(_)) => {
+                    TransportError::Broken(io::ErrorKind::TimedOut.into())
+                }
+                (Ok(()), TransportError::Broken(error)) => {
+                    TransportError::Broken(io::Error::new(error.kind(), error.to_string()))
                 }
             };
-            let outcome = outcome(&flight.calls, &flight.legs);
-            let error = repeated.error(&line.node.address, outcome);
-            if !again {
-                self.answer(number, Err(error));
+            let outcome = outcome(&in_flight.calls, &in_flight.states);
+            let error = own_cause.error(&connection.node.address, outcome);
+            if !send_again {
+                self.resume(request, Err(error));
                 continue;
             }
-            flight.trouble = Some(error);
-            let (round, at_once) = (flight.round, !in_cluster || flight.tries <= 1);
-            for place in places {
+            in_flight.last_error = Some(error);
+            let at_once = !is_cluster || in_flight.tries <= 1;
+            for id in calls {
                 if at_once {
-                    self.send(number, round, place);
+                    self.send(id);
                 } else {
-                    self.postpone(number, round, place, true);
+                    self.retry_later(id, true);
                 }
             }
         }
     }
 
-    /// Gives up what took too long, and the connections whose servers keep silent: one that answers others
-    /// need not answer them anew.
-    fn look_at_the_clock(&mut self) {
+    /// Fails the requests that have timed out, and closes the connections whose servers are silent. A connection whose
+    /// server answers other requests stays open.
+    fn check_deadlines(&mut self) {
         let now = Instant::now();
         let late: Vec<(u64, u64)> = self
-            .flights
+            .in_flight
             .iter()
-            .filter(|(_, flight)| flight.watch.end() <= now)
-            .map(|(number, flight)| (*number, flight.round))
+            .filter(|(_, in_flight)| in_flight.deadline.end() <= now)
+            .map(|(request, in_flight)| (*request, in_flight.round))
             .collect();
         if late.is_empty() {
             return;
         }
-        let timeout = self.shared.engine.config.timeout;
-        let stop = Stop::Late(timeout);
-        let mut place = 0;
-        while place < self.lines.len() {
-            let line = &self.lines[place];
-            let mut sent = line.sent.iter();
-            if line.is_silent(SILENCE.min(timeout / 2))
-                && sent.any(|sent| late.contains(&(sent.flight, sent.round)))
+        let timeout = self.shared.context.config.timeout;
+        let stop = Stop::TimedOut(timeout);
+        let mut index = 0;
+        while index < self.connections.len() {
+            let connection = &self.connections[index];
+            let mut pending = connection.pending.iter();
+            if connection.is_silent(MAX_SILENCE.min(timeout / 2))
+                && pending.any(|call| late.contains(&(call.id.request, call.id.round)))
             {
-                self.break_off(place, &Cause::Stopped(stop));
+                self.close_connection(index, &TransportError::Stopped(stop));
             } else {
-                place += 1;
+                index += 1;
             }
         }
-        for (number, round) in late {
-            if let Some(flight) = self.flights.get_mut(&number)
-                && flight.round == round
+        for (request, round) in late {
+            if let Some(in_flight) = self.in_flight.get_mut(&request)
+                && in_flight.round == round
             {
-                let trouble = flight.trouble.take();
-                if trouble.is_none() && refused(&mut flight.legs) {
-                    let legs = std::mem::take(&mut flight.legs);
-                    let values = legs.into_iter().filter_map(Leg::answered);
-                    self.answer(number, Ok(values.collect()));
+                let last_error = in_flight.last_error.take();
+                if last_error.is_none() && use_busy_replies(&mut in_flight.states) {
+                    self.resume_with_replies(request);
                     continue;
                 }
-                let outcome = outcome(&flight.calls, &flight.legs);
-                self.refuse(number, trouble.unwrap_or_else(|| stop.error(outcome)));
+                let outcome = outcome(&in_flight.calls, &in_flight.states);
+                self.fail(request, last_error.unwrap_or_else(|| stop.error(outcome)));
             }
         }
     }

@@ -4,143 +4,150 @@ use std::sync::Arc;
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
-use crate::driver::call_state::{DETOURS, Leg, TRIES, outcome, refused, unsent};
+use crate::driver::call_state::{
+    CallState, MAX_REDIRECTS, MAX_TRIES, outcome, unsent, use_busy_replies,
+};
 use crate::driver::shared::Shared;
-use crate::protocol::channel::Answer;
+use crate::protocol::channel::Replies;
 use crate::protocol::replies::is_busy;
 use crate::protocol::resp::{Call, Value};
-use crate::transport::connection::{Cause, Connection};
-use crate::transport::deadline::{RESPITE, Stop, Watch, pause};
+use crate::threads::deadline::{Deadline, RETRY_DELAY, Stop, sleep};
+use crate::transport::connection::{Connection, TransportError};
 use crate::transport::topology::Node;
 
 /// The connections that one request uses.
-pub type Held = Vec<(Arc<Node>, Connection)>;
+pub type HeldConnections = Vec<(Arc<Node>, Connection)>;
 
-/// Sends calls and waits for their answers.
-pub fn exchange(shared: &Shared, calls: &[Call], held: &mut Held, watch: &mut Watch) -> Answer {
-    Exchange::new(shared, calls, held, watch).run()
-}
-
-/// Sends calls for the first time, and waits for nothing; gives what waits for their answers.
-pub fn dispatch(
+/// Sends calls and waits for the replies.
+pub fn exchange(
     shared: &Shared,
     calls: &[Call],
-    held: &mut Held,
-    watch: &mut Watch,
-) -> Result<Dispatched> {
-    let mut exchange = Exchange::new(shared, calls, held, watch);
-    exchange.look()?;
+    held: &mut HeldConnections,
+    deadline: &mut Deadline,
+) -> Replies {
+    Exchange::new(shared, calls, held, deadline).run()
+}
+
+/// Sends calls, and does not wait for the replies. `collect` does.
+pub fn send(
+    shared: &Shared,
+    calls: &[Call],
+    held: &mut HeldConnections,
+    deadline: &mut Deadline,
+) -> Result<SentCalls> {
+    let mut exchange = Exchange::new(shared, calls, held, deadline);
+    exchange.check()?;
     let groups = exchange.send_all()?;
-    Ok(Dispatched {
+    Ok(SentCalls {
         groups,
         progress: exchange.progress,
     })
 }
 
-/// Waits for the answers to calls that were sent.
+/// Waits for the replies to calls that were sent.
 pub fn collect(
     shared: &Shared,
     calls: &[Call],
-    sent: Dispatched,
-    held: &mut Held,
-    watch: &mut Watch,
-) -> Answer {
-    let mut exchange = Exchange::new(shared, calls, held, watch);
+    sent: SentCalls,
+    held: &mut HeldConnections,
+    deadline: &mut Deadline,
+) -> Replies {
+    let mut exchange = Exchange::new(shared, calls, held, deadline);
     exchange.progress = sent.progress;
     exchange.run_from(Some(sent.groups))
 }
 
-/// Keeps connections for the next call.
-pub fn keep(shared: &Shared, held: Held) {
+/// Keeps connections for the next request.
+pub fn release(shared: &Shared, held: HeldConnections) {
     if !shared.is_closed() {
         for (node, connection) in held {
-            shared.nodes.keep(&node, connection);
+            shared.topology.keep(&node, connection);
         }
     }
 }
 
-/// The calls that go to one server together.
-struct Group {
+/// The calls for one server.
+struct NodeCalls {
     node: Arc<Node>,
-    /// Their places.
+    /// Their indexes.
     calls: Vec<usize>,
-    /// The connection that waits for their answers.
+    /// The connection that they were sent over.
     connection: Option<Connection>,
 }
 
-/// Calls that were sent, and wait for their answers.
-pub struct Dispatched {
-    groups: Vec<Group>,
+/// Calls that were sent, and that have no replies yet.
+pub struct SentCalls {
+    groups: Vec<NodeCalls>,
     progress: Progress,
 }
 
-/// Calls of an operation on their way to servers and back.
+/// One exchange of calls for replies.
 struct Exchange<'a> {
     shared: &'a Shared,
-    held: &'a mut Held,
+    held: &'a mut HeldConnections,
     calls: &'a [Call],
-    watch: &'a mut Watch,
+    deadline: &'a mut Deadline,
     progress: Progress,
 }
 
-/// How far calls have come.
+/// The state of an exchange.
 #[derive(Default)]
 struct Progress {
-    legs: Vec<Leg>,
-    /// What was known of the Cluster's routes when they were sent.
-    version: u64,
-    /// How a connection failed in this round, and whose it was.
-    failure: Option<(Cause, Arc<Node>)>,
-    /// What is told if a server of the Cluster stays away: the Cluster may know another.
-    trouble: Option<Error>,
-    /// Whether the next round comes after a respite.
-    waits: bool,
+    states: Vec<CallState>,
+    /// The version of the routes when the calls were sent.
+    routes_version: u64,
+    /// The failure of a connection in this round, and its server.
+    failure: Option<(TransportError, Arc<Node>)>,
+    /// The error to report if no server of the Cluster can be reached in time.
+    last_error: Option<Error>,
+    /// Whether to wait before the next round.
+    must_wait: bool,
 }
 
 impl<'a> Exchange<'a> {
     fn new(
         shared: &'a Shared,
         calls: &'a [Call],
-        held: &'a mut Held,
-        watch: &'a mut Watch,
+        held: &'a mut HeldConnections,
+        deadline: &'a mut Deadline,
     ) -> Self {
         Self {
             shared,
             held,
             calls,
-            watch,
+            deadline,
             progress: Progress {
-                legs: calls.iter().map(|_| Leg::default()).collect(),
+                states: calls.iter().map(|_| CallState::default()).collect(),
                 ..Progress::default()
             },
         }
     }
 
-    /// Sends the calls until all are answered, or until it cannot be known whether they were carried out.
-    fn run(mut self) -> Answer {
-        self.look()?;
+    /// Sends the calls until each has a final reply, or until one has an unknown outcome and may not be sent again.
+    fn run(mut self) -> Replies {
+        self.check()?;
         self.run_from(None)
     }
 
-    /// Looks whether to begin at all: answers that come soon would never let it be looked at.
-    fn look(&mut self) -> Result<()> {
-        self.watch
-            .look()
+    /// Checks the deadline before the first call: if all replies come soon, nothing else checks it.
+    fn check(&mut self) -> Result<()> {
+        self.deadline
+            .check()
             .map_err(|stop| stop.error(Outcome::NotApplied))
     }
 
-    /// As `run`; those of the first round may have been sent before.
-    fn run_from(mut self, mut sent: Option<Vec<Group>>) -> Answer {
-        let nodes = &self.shared.nodes;
+    /// Like `run`, for calls whose first round was sent before.
+    fn run_from(mut self, mut sent: Option<Vec<NodeCalls>>) -> Replies {
+        let topology = &self.shared.topology;
         let (mut round, mut tries) = (0, 0);
         loop {
             let groups = match sent.take() {
                 Some(groups) => groups,
                 None => self.send_all()?,
             };
-            if groups.is_empty() && !self.progress.waits {
-                let legs = self.progress.legs.into_iter();
-                return Ok(legs.filter_map(Leg::answered).collect());
+            if groups.is_empty() && !self.progress.must_wait {
+                let states = self.progress.states.into_iter();
+                return Ok(states.filter_map(CallState::into_final_reply).collect());
             }
             for group in groups {
                 self.receive(group);
@@ -148,24 +155,24 @@ impl<'a> Exchange<'a> {
             if let Some((cause, node)) = self.progress.failure.take() {
                 tries += 1;
                 let error = self.failed(cause, &node, tries)?;
-                self.progress.waits |= nodes.are_cluster() && tries > 1;
-                self.progress.trouble = Some(error);
+                self.progress.must_wait |= topology.is_cluster() && tries > 1;
+                self.progress.last_error = Some(error);
             }
             round += 1;
-            if self.progress.waits || round > DETOURS {
+            if self.progress.must_wait || round > MAX_REDIRECTS {
                 self.wait()?;
             }
         }
     }
 
-    /// Sends the calls that have no answer yet, and does not wait for any.
-    fn send_all(&mut self) -> Result<Vec<Group>> {
-        let nodes = &self.shared.nodes;
-        nodes
-            .prepare(&self.shared.engine.config, self.watch, true)
+    /// Sends the calls that have no final reply, without waiting for replies.
+    fn send_all(&mut self) -> Result<Vec<NodeCalls>> {
+        let topology = &self.shared.topology;
+        topology
+            .ensure_slots(&self.shared.context.config, self.deadline, true)
             .map_err(|error| self.unsent(error))?;
-        self.progress.version = nodes.version();
-        (self.progress.trouble, self.progress.waits) = (None, false);
+        self.progress.routes_version = topology.version();
+        (self.progress.last_error, self.progress.must_wait) = (None, false);
         let mut groups = self.groups();
         for group in &mut groups {
             self.send(group)?;
@@ -173,28 +180,28 @@ impl<'a> Exchange<'a> {
         Ok(groups)
     }
 
-    /// The calls without an answer, by server.
-    fn groups(&mut self) -> Vec<Group> {
-        let mut groups: Vec<Group> = Vec::new();
-        for (place, leg) in self.progress.legs.iter().enumerate() {
-            if leg.value.is_some() {
+    /// The calls without a final reply, by server.
+    fn groups(&mut self) -> Vec<NodeCalls> {
+        let mut groups: Vec<NodeCalls> = Vec::new();
+        for (index, state) in self.progress.states.iter().enumerate() {
+            if state.value.is_some() {
                 continue;
             }
-            let nodes = &self.shared.nodes;
-            let node = leg.asking.clone();
-            let Some(node) = node.or_else(|| nodes.of(self.calls[place].bucket)) else {
-                self.progress.trouble = Some(nodes.nobody());
-                self.progress.waits = true;
+            let topology = &self.shared.topology;
+            let node = state.asking.clone();
+            let Some(node) = node.or_else(|| topology.node_of(self.calls[index].slot_group)) else {
+                self.progress.last_error = Some(topology.no_server_error());
+                self.progress.must_wait = true;
                 continue;
             };
             match groups
                 .iter_mut()
                 .find(|group| Arc::ptr_eq(&group.node, &node))
             {
-                Some(group) => group.calls.push(place),
-                None => groups.push(Group {
+                Some(group) => group.calls.push(index),
+                None => groups.push(NodeCalls {
                     node,
-                    calls: vec![place],
+                    calls: vec![index],
                     connection: None,
                 }),
             }
@@ -202,140 +209,143 @@ impl<'a> Exchange<'a> {
         groups
     }
 
-    /// Sends a group's calls, and does not wait for the answers.
-    fn send(&mut self, group: &mut Group) -> Result<()> {
+    /// Sends the calls for one server, without waiting for replies.
+    fn send(&mut self, group: &mut NodeCalls) -> Result<()> {
         if self.progress.failure.is_some() {
             return Ok(());
         }
-        let own = self
+        let held = self
             .held
             .iter()
             .position(|(node, _)| Arc::ptr_eq(node, &group.node));
-        let config = &self.shared.engine.config;
-        let connection = match own {
-            Some(place) => Ok(self.held.swap_remove(place).1),
-            None => group.node.connect(config, self.watch, true),
+        let config = &self.shared.context.config;
+        let connection = match held {
+            Some(index) => Ok(self.held.swap_remove(index).1),
+            None => group.node.connect(config, self.deadline, true),
         };
         let mut connection = match connection {
             Ok(connection) => connection,
             Err(error) => {
-                let passes = matches!(error.kind, ErrorKind::Unavailable(_));
+                let is_unavailable = matches!(error.kind, ErrorKind::Unavailable(_));
                 let error = self.unsent(error);
-                if passes && self.shared.nodes.are_cluster() {
-                    self.progress.trouble = Some(error);
-                    self.progress.waits = true;
+                if is_unavailable && self.shared.topology.is_cluster() {
+                    self.progress.last_error = Some(error);
+                    self.progress.must_wait = true;
                     return Ok(());
                 }
                 return Err(error);
             }
         };
-        let out = connection.fresh_out();
-        for place in &group.calls {
-            let leg = &self.progress.legs[*place];
-            if leg.asking.is_some() {
-                Call::new("ASKING").write(false, out);
+        let output = connection.clear_output();
+        for index in &group.calls {
+            let state = &self.progress.states[*index];
+            if state.asking.is_some() {
+                Call::new("ASKING").write(false, output);
             }
-            self.calls[*place].write(leg.whole, out);
+            self.calls[*index].write(state.send_source, output);
         }
-        let sent = connection.send(self.watch);
-        for place in &group.calls {
-            self.progress.legs[*place].sent = true;
+        let sent = connection.send(self.deadline);
+        for index in &group.calls {
+            self.progress.states[*index].sent = true;
         }
         match sent {
             Ok(()) => group.connection = Some(connection),
             Err(failure) => {
-                self.lose(group, failure.sent);
+                self.connection_lost(group, failure.sent);
                 self.progress.failure = Some((failure.cause, Arc::clone(&group.node)));
             }
         }
         Ok(())
     }
 
-    /// The connection of a group is gone.
-    fn lose(&mut self, group: &Group, reached: bool) {
-        for place in &group.calls {
-            self.progress.legs[*place].lose(reached);
+    /// The connection to one server broke.
+    fn connection_lost(&mut self, group: &NodeCalls, reached: bool) {
+        for index in &group.calls {
+            self.progress.states[*index].connection_lost(reached);
         }
     }
 
     fn unsent(&self, error: Error) -> Error {
-        unsent(error, outcome(self.calls, &self.progress.legs))
+        unsent(error, outcome(self.calls, &self.progress.states))
     }
 
-    /// Takes in the answers to a group's calls. A connection whose answers nobody waits for is dropped.
-    fn receive(&mut self, mut group: Group) {
+    /// Receives the replies of one server. A connection with replies that are no longer wanted is dropped.
+    fn receive(&mut self, mut group: NodeCalls) {
         let Some(mut connection) = group.connection.take() else {
             return;
         };
-        if matches!(&self.progress.failure, Some((Cause::Stopped(_), _))) {
+        if matches!(
+            &self.progress.failure,
+            Some((TransportError::Stopped(_), _))
+        ) {
             return;
         }
-        let legs = &self.progress.legs;
+        let states = &self.progress.states;
         let asking = group
             .calls
             .iter()
-            .filter(|place| legs[**place].asking.is_some());
-        let many = group.calls.len() + asking.count();
-        let values = match connection.receive(many, self.watch) {
+            .filter(|index| states[**index].asking.is_some());
+        let count = group.calls.len() + asking.count();
+        let values = match connection.receive(count, self.deadline) {
             Ok(values) => values,
             Err(failure) => {
-                self.lose(&group, failure.sent);
+                self.connection_lost(&group, failure.sent);
                 self.progress.failure = Some((failure.cause, group.node));
                 return;
             }
         };
         let mut values = values.into_iter();
-        for place in group.calls {
-            let leg = &mut self.progress.legs[place];
-            let asking = leg.asking.is_some().then(|| Arc::clone(&group.node));
+        for index in group.calls {
+            let state = &mut self.progress.states[index];
+            let asking = state.asking.is_some().then(|| Arc::clone(&group.node));
             if asking.is_some() {
                 values.next();
             }
             let value = values.next().unwrap_or(Value::Nil);
-            let nodes = &self.shared.nodes;
-            let verdict = nodes.judge(&self.calls[place], value, &group.node, asking);
-            self.progress.waits |= !leg.take_in(verdict);
+            let topology = &self.shared.topology;
+            let action = topology.classify_reply(&self.calls[index], value, &group.node, asking);
+            self.progress.must_wait |= !state.apply(action);
         }
         self.held.push((group.node, connection));
     }
 
-    /// What is told of a connection that failed if the calls are sent again in vain; an error if they
-    /// must not be.
-    fn failed(&self, cause: Cause, node: &Node, tries: usize) -> Result<Error> {
-        if matches!(cause, Cause::Stopped(Stop::Late(_))) {
-            self.shared.nodes.doubt(node);
+    /// Handles a failed connection. Returns the error to report if sending the calls again fails too. Fails if they may not
+    /// be sent again.
+    fn failed(&self, cause: TransportError, node: &Node, tries: usize) -> Result<Error> {
+        if matches!(cause, TransportError::Stopped(Stop::TimedOut(_))) {
+            self.shared.topology.suspect(node);
         }
-        let mut calls = self.calls.iter().zip(&self.progress.legs);
-        let doubtful =
-            calls.any(|(call, leg)| leg.doubt && leg.value.is_none() && !call.repeatable);
-        let again = matches!(cause, Cause::Broken(_))
-            && !doubtful
-            && (self.shared.nodes.are_cluster() || tries < TRIES);
-        let error = cause.error(&node.address, outcome(self.calls, &self.progress.legs));
-        if again { Ok(error) } else { Err(error) }
+        let mut calls = self.calls.iter().zip(&self.progress.states);
+        let uncertain =
+            calls.any(|(call, state)| state.uncertain && state.value.is_none() && !call.repeatable);
+        let send_again = matches!(cause, TransportError::Broken(_))
+            && !uncertain
+            && (self.shared.topology.is_cluster() || tries < MAX_TRIES);
+        let error = cause.error(&node.address, outcome(self.calls, &self.progress.states));
+        if send_again { Ok(error) } else { Err(error) }
     }
 
-    /// Waits a little, and asks the Cluster anew where its slots are.
+    /// Waits before the next round, and refreshes the slots of a Cluster if needed.
     fn wait(&mut self) -> Result<()> {
-        if let Err(stop) = self.watch.look() {
-            if !matches!(stop, Stop::Late(_)) {
-                return Err(stop.error(outcome(self.calls, &self.progress.legs)));
+        if let Err(stop) = self.deadline.check() {
+            if !matches!(stop, Stop::TimedOut(_)) {
+                return Err(stop.error(outcome(self.calls, &self.progress.states)));
             }
-            if let Some(error) = self.progress.trouble.take() {
+            if let Some(error) = self.progress.last_error.take() {
                 return Err(self.unsent(error));
             }
-            return if refused(&mut self.progress.legs) {
+            return if use_busy_replies(&mut self.progress.states) {
                 Ok(())
             } else {
-                Err(stop.error(outcome(self.calls, &self.progress.legs)))
+                Err(stop.error(outcome(self.calls, &self.progress.states)))
             };
         }
-        pause(RESPITE);
-        let nodes = &self.shared.nodes;
-        let down = self.progress.legs.iter().any(Leg::is_down);
-        if nodes.are_cluster() && (self.progress.trouble.is_some() || down) {
-            let config = &self.shared.engine.config;
-            match nodes.learn(config, self.progress.version, self.watch) {
+        sleep(RETRY_DELAY);
+        let topology = &self.shared.topology;
+        let is_down = self.progress.states.iter().any(CallState::is_cluster_down);
+        if topology.is_cluster() && (self.progress.last_error.is_some() || is_down) {
+            let config = &self.shared.context.config;
+            match topology.refresh_slots(config, self.progress.routes_version, self.deadline) {
                 Err(error) if !is_busy(&error) => return Err(self.unsent(error)),
                 _ => {}
             }

@@ -1,4 +1,4 @@
-//! Drives operations: on the calling thread, or on the thread of the store.
+//! Drives operations: on the calling thread, or in the event loop of the worker.
 
 pub mod begun;
 pub mod blocking;
@@ -6,6 +6,7 @@ pub mod call_state;
 pub mod coalesce;
 pub mod event_loop;
 pub mod exchange;
+pub mod in_flight;
 pub mod multiplexed;
 pub mod queue;
 pub mod shared;

@@ -1,4 +1,4 @@
-//! A connection of the store's thread, and what is under way on it.
+//! A connection of the event loop, which carries the calls of many requests.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -9,118 +9,136 @@ use mintkey_store::Result;
 
 use crate::config::Config;
 use crate::protocol::resp::{Call, Value};
-use crate::transport::connection::{Cause, Connection};
-use crate::transport::deadline::Watch;
+use crate::threads::deadline::Deadline;
+use crate::transport::connection::{Connection, TransportError};
 use crate::transport::topology::Node;
 
-/// A call on its way: whose it is, and where in the stream of bytes it begins.
-pub struct Sent {
-    /// The request it belongs to; 0: to none.
-    pub flight: u64,
-    /// Which of the request's questions it belongs to.
+/// Identifies a call of a request in flight.
+#[derive(Clone, Copy)]
+pub struct CallId {
+    /// The number of the request; 0: none.
+    pub request: u64,
+    /// The round of calls of the request.
     pub round: u64,
-    /// The call's place in the question.
-    pub place: usize,
-    begins: u64,
-    /// When it was put on the line.
-    when: Instant,
+    /// The index of the call in the round.
+    pub index: usize,
 }
 
-/// The connection to a server.
-pub struct Line {
+impl CallId {
+    /// The id of calls that belong to no request.
+    pub const NONE: Self = Self {
+        request: 0,
+        round: 0,
+        index: 0,
+    };
+}
+
+/// A call that was sent.
+pub struct SentCall {
+    /// Which one.
+    pub id: CallId,
+    /// The position of its first byte in the stream.
+    start: u64,
+    sent_at: Instant,
+}
+
+/// A connection to a server.
+pub struct MultiplexedConnection {
     /// The server.
     pub node: Arc<Node>,
     /// The connection.
     pub connection: Connection,
-    out: Vec<u8>,
+    output: Vec<u8>,
+    /// The bytes of `output` that are written.
     written: usize,
-    /// The bytes that were written before `out` begins.
-    before: u64,
-    /// What waits for an answer.
-    pub sent: VecDeque<Sent>,
-    /// When the server last said something.
-    heard: Instant,
+    /// The bytes of the stream before `output`.
+    flushed: u64,
+    /// The calls without a reply, in order.
+    pub pending: VecDeque<SentCall>,
+    /// When the server last sent something.
+    last_received: Instant,
 }
 
-impl Line {
+impl MultiplexedConnection {
     /// Connects.
-    pub fn open(config: &Config, node: &Arc<Node>, watch: &mut Watch) -> Result<Self> {
-        // Others are served meanwhile: nobody waits here for a server that cannot answer at the moment.
-        let connection = node.open(config, watch, false)?;
-        connection.unblock(&node.address)?;
+    pub fn open(config: &Config, node: &Arc<Node>, deadline: &mut Deadline) -> Result<Self> {
+        // The event loop serves other requests too, and must not wait for a server that cannot answer at the moment.
+        let connection = node.open(config, deadline, false)?;
+        connection.set_nonblocking(&node.address)?;
         Ok(Self {
             node: Arc::clone(node),
             connection,
-            out: Vec::new(),
+            output: Vec::new(),
             written: 0,
-            before: 0,
-            sent: VecDeque::new(),
-            heard: Instant::now(),
+            flushed: 0,
+            pending: VecDeque::new(),
+            last_received: Instant::now(),
         })
     }
 
-    /// Whether something waits to be written.
-    pub fn is_full(&self) -> bool {
-        !self.out.is_empty() || self.connection.stream.holds_back()
+    /// Whether there are bytes to write.
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty() || self.connection.stream.has_buffered_writes()
     }
 
-    /// Whether the server has said nothing for so long, though it was asked all the time.
+    /// Whether the server has sent nothing for this time, although a call was pending all the time.
     pub fn is_silent(&self, time: Duration) -> bool {
-        let asked = self.sent.front().map(|sent| sent.when.max(self.heard));
-        asked.is_some_and(|since| since.elapsed() >= time)
+        let since = self
+            .pending
+            .front()
+            .map(|call| call.sent_at.max(self.last_received));
+        since.is_some_and(|since| since.elapsed() >= time)
     }
 
-    /// Whether the server may have got a call.
-    pub const fn reached(&self, sent: &Sent) -> bool {
-        sent.begins < self.before + self.written as u64
+    /// Whether the server may have received a call.
+    pub const fn may_have_received(&self, call: &SentCall) -> bool {
+        call.start < self.flushed + self.written as u64
     }
 
-    /// Puts a call behind the others.
-    pub fn push(&mut self, flight: u64, round: u64, place: usize, call: &Call, whole: bool) {
-        self.sent.push_back(Sent {
-            flight,
-            round,
-            place,
-            begins: self.before + self.out.len() as u64,
-            when: Instant::now(),
+    /// Adds a call to the output.
+    pub fn push(&mut self, id: CallId, call: &Call, send_source: bool) {
+        self.pending.push_back(SentCall {
+            id,
+            start: self.flushed + self.output.len() as u64,
+            sent_at: Instant::now(),
         });
-        call.write(whole, &mut self.out);
+        call.write(send_source, &mut self.output);
     }
 
-    /// Writes what waits, as far as it goes without waiting.
+    /// Writes as much output as possible without blocking.
     pub fn write(&mut self) -> io::Result<()> {
-        while self.written < self.out.len() {
-            match self.connection.stream.write(&self.out[self.written..]) {
+        while self.written < self.output.len() {
+            match self.connection.stream.write(&self.output[self.written..]) {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
-        self.before += self.out.len() as u64;
-        self.out.clear();
+        self.flushed += self.output.len() as u64;
+        self.output.clear();
         self.written = 0;
         Ok(())
     }
 
-    /// The next answer, if it has come whole.
-    pub fn read(&mut self) -> std::result::Result<Option<(Sent, Value)>, Cause> {
+    /// The next reply, if it is complete.
+    pub fn read(&mut self) -> std::result::Result<Option<(SentCall, Value)>, TransportError> {
         loop {
             if let Some(value) = self.connection.parser.next()? {
-                let surplus = "the server answered what nobody asked";
-                let sent = self.sent.pop_front();
-                let sent = sent.ok_or_else(|| Cause::Broken(io::Error::other(surplus)))?;
-                return Ok(Some((sent, value)));
+                let surplus = "the server sent a reply to no call";
+                let call = self.pending.pop_front();
+                let call = call.ok_or_else(|| TransportError::Broken(io::Error::other(surplus)))?;
+                return Ok(Some((call, value)));
             }
             match self.connection.parser.fill(&mut self.connection.stream) {
                 Ok(0) => {
                     let ended = io::Error::from(io::ErrorKind::UnexpectedEof);
-                    return Err(Cause::Broken(ended));
+                    return Err(TransportError::Broken(ended));
                 }
-                Ok(_) => self.heard = Instant::now(),
+                Ok(_) => self.last_received = Instant::now(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) => return Err(Cause::Broken(error)),
+                Err(error) => return Err(TransportError::Broken(error)),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Submitted requests on their way to the thread of the store.
+//! The queue of submitted requests.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -8,19 +8,19 @@ use std::time::Instant;
 
 use mintkey_store::{Done, Reply, Request, Result, Submission, Ticket};
 
-use crate::fork_gate::{Gate, Shielded};
+use crate::threads::fork_gate::{ForkGate, ForkGated};
 
-/// A submitted request. Dropping it answers the caller, whatever becomes of the thread.
-pub struct Entry {
-    /// What is asked.
+/// A submitted request. Dropping it answers the caller, even if the worker panics.
+pub struct Job {
+    /// The request.
     pub request: Arc<Request>,
-    /// When.
+    /// When it was submitted.
     pub submitted: Instant,
     submission: Submission,
 }
 
-impl Entry {
-    /// A request that nobody has begun.
+impl Job {
+    /// A request that is submitted now.
     pub fn new(request: Arc<Request>, done: Done) -> Self {
         Self {
             request,
@@ -29,124 +29,125 @@ impl Entry {
         }
     }
 
-    /// What withdraws it.
+    /// The ticket of the caller.
     pub fn ticket(&self) -> Box<dyn Ticket> {
         self.submission.ticket()
     }
 
-    /// Begins it; false if it was withdrawn.
+    /// Marks it as begun. Returns false if it was withdrawn.
     pub fn begin(&self) -> bool {
         self.submission.begin()
     }
 
-    /// Gives the answer.
-    pub fn deliver(&self, answer: Result<Reply>) {
-        self.submission.answer(answer).deliver();
+    /// Answers the caller.
+    pub fn answer(&self, result: Result<Reply>) {
+        self.submission.answer(result).deliver();
     }
 }
 
-/// What waits for the thread.
-pub struct Queue(Shielded<Waiting>);
+/// The jobs that wait for the worker.
+pub struct Queue(ForkGated<QueueState>);
 
-/// The requests that wait, and how to wake the thread.
 #[derive(Default)]
-pub struct Waiting {
-    entries: VecDeque<Entry>,
-    bell: Option<UnixStream>,
-    alive: bool,
-    asleep: bool,
+struct QueueState {
+    jobs: VecDeque<Job>,
+    /// Wakes the worker.
+    wakeup: Option<UnixStream>,
+    has_worker: bool,
+    is_worker_asleep: bool,
 }
 
-impl Waiting {
-    fn ring(&mut self) {
-        if std::mem::take(&mut self.asleep)
-            && let Some(bell) = &self.bell
+impl QueueState {
+    fn wake(&mut self) {
+        if std::mem::take(&mut self.is_worker_asleep)
+            && let Some(wakeup) = &self.wakeup
         {
-            // A full pipe has woken it already.
-            let _ = (&*bell).write(&[1]);
+            // If the socket is full, the worker is awake.
+            let _ = (&*wakeup).write(&[1]);
         }
     }
 }
 
 impl Queue {
-    /// Nothing waits yet.
-    pub fn new(gate: &Arc<Gate>) -> Self {
-        Self(Shielded::new(gate))
+    /// An empty queue.
+    pub fn new(gate: &Arc<ForkGate>) -> Self {
+        Self(ForkGated::new(gate))
     }
 
-    /// Wakes the thread, if there is one.
+    /// Wakes the worker, if there is one.
     pub fn wake(&self) {
-        self.0.with(Waiting::ring);
+        self.0.with(QueueState::wake);
     }
 
-    /// Adds requests. If no thread serves them, `spawn` starts one with this end of a socket, which is readable
-    /// when requests wait.
+    /// Adds jobs. If there is no worker, `spawn` starts one. Its argument is the end of a socket that becomes readable when
+    /// the worker must wake up.
     pub fn push(
         &self,
-        entries: &mut Vec<Entry>,
+        jobs: &mut Vec<Job>,
         spawn: impl FnOnce(UnixStream) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.0.with(|waiting| {
-            if !waiting.alive {
-                let (ours, its) = UnixStream::pair()?;
-                ours.set_nonblocking(true)?;
-                its.set_nonblocking(true)?;
-                spawn(its)?;
-                waiting.bell = Some(ours);
-                waiting.alive = true;
+        self.0.with(|queue| {
+            if !queue.has_worker {
+                let (own_end, worker_end) = UnixStream::pair()?;
+                own_end.set_nonblocking(true)?;
+                worker_end.set_nonblocking(true)?;
+                spawn(worker_end)?;
+                queue.wakeup = Some(own_end);
+                queue.has_worker = true;
             }
-            waiting.entries.extend(entries.drain(..));
-            waiting.ring();
+            queue.jobs.extend(jobs.drain(..));
+            queue.wake();
             Ok(())
         })
     }
 
-    /// Takes up to so many requests; without any the thread may end.
-    pub fn take(&self, room: usize, ends: bool) -> Vec<Entry> {
-        self.0.with(|waiting| {
-            let many = waiting.entries.len().min(room);
-            if many == 0 && ends {
-                // Never set: a thread that a fork left behind must not pass for the one to come.
-                waiting.alive = false;
-                waiting.bell = None;
+    /// Takes up to `room` jobs. If there are none and `may_end` is set, the calling worker must end.
+    pub fn take(&self, room: usize, may_end: bool) -> Vec<Job> {
+        self.0.with(|queue| {
+            let count = queue.jobs.len().min(room);
+            if count == 0 && may_end {
+                // The fields are cleared and never set to true here: after a fork, a thread of the parent must not pass for
+                // the next worker.
+                queue.has_worker = false;
+                queue.wakeup = None;
             }
-            waiting.entries.drain(..many).collect()
+            queue.jobs.drain(..count).collect()
         })
     }
 
-    /// Whether requests wait.
-    pub fn has_some(&self) -> bool {
-        self.0.with(|waiting| !waiting.entries.is_empty())
+    /// Whether jobs wait.
+    pub fn has_jobs(&self) -> bool {
+        self.0.with(|queue| !queue.jobs.is_empty())
     }
 
-    /// From now on whoever submits something rings; false if something waits already.
-    pub fn falls_asleep(&self) -> bool {
-        self.0.with(|waiting| {
-            waiting.asleep = waiting.entries.is_empty();
-            waiting.asleep
+    /// Notes that the worker blocks, so that the next push wakes it. Returns false if jobs wait already.
+    pub fn begin_sleep(&self) -> bool {
+        self.0.with(|queue| {
+            queue.is_worker_asleep = queue.jobs.is_empty();
+            queue.is_worker_asleep
         })
     }
 
-    /// Says that the thread is awake.
-    pub fn is_awake(&self) {
-        self.0.with(|waiting| waiting.asleep = false);
+    /// Notes that the worker is awake.
+    pub fn end_sleep(&self) {
+        self.0.with(|queue| queue.is_worker_asleep = false);
     }
 
-    /// Whether a thread serves the requests.
-    pub fn is_served(&self) -> bool {
-        self.0.with(|waiting| waiting.alive)
+    /// Whether there is a worker.
+    pub fn has_worker(&self) -> bool {
+        self.0.with(|queue| queue.has_worker)
     }
 
-    /// Answers what waits for a thread that panicked. The next request starts another.
+    /// Answers the jobs of a worker that panicked. The next push starts another one.
     pub fn reset(&self) {
-        // Dropped here and not inside: answering takes locks.
+        // Dropped outside of the gate, because answers take locks.
         drop(self.0.with(std::mem::take));
     }
 
-    /// Starts anew in a child: whoever submitted something did so in the parent.
-    pub fn forget_others(&self) {
-        // What the answers would wake does not exist here, and must not be dropped either: it may belong
-        // to an interpreter whose locks are not free at this moment.
+    /// Empties the queue in a forked child. All jobs belong to the parent.
+    pub fn forget_in_child(&self) {
+        // The jobs must not be dropped. Their answers would wake threads that do not exist here, and may need locks of an
+        // interpreter that are not free at this moment.
         std::mem::forget(self.0.with(std::mem::take));
     }
 }

@@ -1,4 +1,4 @@
-//! What the threads of a store share.
+//! The state that the threads of a store share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,18 +7,21 @@ use mintkey_store::{Error, Result};
 
 use crate::config::Config;
 use crate::driver::queue::Queue;
-use crate::fork_gate::Gate;
 use crate::keyspace::layout_cache::LayoutCache;
-use crate::operations::context::Engine;
-use crate::transport::topology::Nodes;
+use crate::operations::context::StoreContext;
+use crate::threads::fork_gate::ForkGate;
+use crate::transport::topology::Topology;
 
-/// What the store's threads share.
+/// The shared state of one store.
 pub struct Shared {
-    pub engine: Engine,
-    /// The servers, with connections that wait for the next blocking call.
-    pub nodes: Nodes,
+    /// What the operations share.
+    pub context: StoreContext,
+    /// The servers, with idle connections for blocking requests.
+    pub topology: Topology,
+    /// The requests for the worker.
     pub queue: Queue,
-    pub gate: Arc<Gate>,
+    /// Keeps locks free while the process forks.
+    pub gate: Arc<ForkGate>,
     closed: AtomicBool,
 }
 
@@ -27,8 +30,8 @@ impl Shared {
     pub fn new(config: Config) -> Self {
         let gate = Arc::default();
         Self {
-            nodes: Nodes::new(&config, &gate),
-            engine: Engine {
+            topology: Topology::new(&config, &gate),
+            context: StoreContext {
                 config,
                 layouts: LayoutCache::new(&gate),
             },
@@ -38,23 +41,23 @@ impl Shared {
         }
     }
 
-    /// Whether it was closed.
+    /// Whether the store is closed.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Refuses after closing.
+    /// Fails if the store is closed.
     pub fn check_open(&self) -> Result<()> {
         if self.is_closed() {
-            return Err(Error::closed(&self.engine.config.address));
+            return Err(Error::closed(&self.context.config.address));
         }
         Ok(())
     }
 
-    /// Refuses requests from now on.
-    pub fn shut(&self) {
+    /// Refuses requests from now on. The worker completes what was submitted.
+    pub fn shut_down(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.queue.wake();
-        self.nodes.let_go();
+        self.topology.close_idle();
     }
 }

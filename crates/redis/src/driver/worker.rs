@@ -11,59 +11,55 @@ use mintkey_store::store::Between;
 use mintkey_store::{Done, Error, ErrorKind, Interrupt, Outcome, Request, Result, Ticket};
 
 use crate::driver::event_loop;
-use crate::driver::queue::Entry;
+use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
-use crate::transport::deadline::pause;
+use crate::threads::deadline::sleep;
 
-/// How often a closing store looks whether the thread has ended.
-const CLOSING: Duration = Duration::from_millis(1);
+/// How often closing checks whether the worker has ended.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(1);
 
 thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Takes a request and returns at once.
+/// Submits a request. Returns at once.
 pub fn submit(shared: &Arc<Shared>, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-    let entry = Entry::new(request, done);
-    let ticket = entry.ticket();
-    hand_over(shared, vec![entry]);
+    let job = Job::new(request, done);
+    let ticket = job.ticket();
+    submit_jobs(shared, vec![job]);
     ticket
 }
 
-/// Takes requests that came together, and returns at once.
+/// Submits requests together. Returns at once.
 pub fn submit_all(
     shared: &Arc<Shared>,
     requests: Vec<(Arc<Request>, Done)>,
 ) -> Vec<Box<dyn Ticket>> {
-    let entries: Vec<Entry> = requests
+    let jobs: Vec<Job> = requests
         .into_iter()
-        .map(|(request, done)| Entry::new(request, done))
+        .map(|(request, done)| Job::new(request, done))
         .collect();
-    let tickets = entries.iter().map(Entry::ticket);
-    let tickets = tickets.collect();
-    hand_over(shared, entries);
+    let tickets = jobs.iter().map(Job::ticket).collect();
+    submit_jobs(shared, jobs);
     tickets
 }
 
-fn hand_over(shared: &Arc<Shared>, mut entries: Vec<Entry>) {
-    let refused = shared
-        .check_open()
-        .and_then(|()| queue(shared, &mut entries));
-    if let Err(error) = refused {
-        for (entry, refusal) in entries.iter().zip(error.of_all(entries.len())) {
-            entry.deliver(refusal);
+fn submit_jobs(shared: &Arc<Shared>, mut jobs: Vec<Job>) {
+    let pushed = shared.check_open().and_then(|()| push(shared, &mut jobs));
+    if let Err(error) = pushed {
+        for (job, error) in jobs.iter().zip(error.of_all(jobs.len())) {
+            job.answer(error);
         }
     }
 }
 
-/// Moves requests into the queue, and starts the thread if there is none.
-fn queue(shared: &Arc<Shared>, entries: &mut Vec<Entry>) -> Result<()> {
-    let pushed = shared.queue.push(entries, |bell| spawn(shared, bell));
+fn push(shared: &Arc<Shared>, jobs: &mut Vec<Job>) -> Result<()> {
+    let pushed = shared.queue.push(jobs, |wakeup| spawn(shared, wakeup));
     pushed.map_err(|error| no_thread(shared, error))
 }
 
 fn no_thread(shared: &Shared, error: io::Error) -> Error {
-    let address = &shared.engine.config.address;
+    let address = &shared.context.config.address;
     Error::new(
         ErrorKind::Unavailable(Outcome::NotApplied),
         format!(
@@ -75,10 +71,10 @@ fn no_thread(shared: &Shared, error: io::Error) -> Error {
     .caused_by(error)
 }
 
-/// Answers what waits for a thread that panicked.
-struct AfterPanic(Arc<Shared>);
+/// Answers the jobs in the queue if the worker panics.
+struct ResetAfterPanic(Arc<Shared>);
 
-impl Drop for AfterPanic {
+impl Drop for ResetAfterPanic {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.queue.reset();
@@ -86,24 +82,23 @@ impl Drop for AfterPanic {
     }
 }
 
-/// Starts the thread. Its handle is dropped: a child of a fork could neither wait for it nor drop it safely.
-fn spawn(shared: &Arc<Shared>, bell: UnixStream) -> io::Result<()> {
+/// Starts the worker. Its handle is dropped: a forked child could neither join it nor drop it safely.
+fn spawn(shared: &Arc<Shared>, wakeup: UnixStream) -> io::Result<()> {
     let own = Arc::clone(shared);
-    let named = thread::Builder::new().name("mintkey-redis".to_owned());
-    named.spawn(move || {
+    let builder = thread::Builder::new().name("mintkey-redis".to_owned());
+    builder.spawn(move || {
         IS_WORKER.set(true);
-        // Dropped after the requests that the thread carries out.
-        let _after_panic = AfterPanic(Arc::clone(&own));
-        event_loop::work(own, bell);
+        // Dropped after the requests that the event loop carries out.
+        let _reset = ResetAfterPanic(Arc::clone(&own));
+        event_loop::run(own, wakeup);
     })?;
     Ok(())
 }
 
-/// Waits until the thread has finished what was submitted, unless this is that thread.
+/// Waits until the worker has completed what was submitted, unless the calling thread is the worker.
 pub fn wait_for_end(shared: &Shared, interrupt: &'static dyn Interrupt) {
     let mut between = Between::new(interrupt);
-    // A thread of the store cannot wait for its own end.
-    while !IS_WORKER.get() && shared.queue.is_served() && between.refusal().is_none() {
-        pause(CLOSING);
+    while !IS_WORKER.get() && shared.queue.has_worker() && between.refusal().is_none() {
+        sleep(CLOSE_INTERVAL);
     }
 }

@@ -5,60 +5,60 @@ use std::mem::discriminant;
 use mintkey_store::{Index, Item, Key, Put, Result, Row, Table, Value as Attribute, json};
 
 use crate::keyspace::layout::{Layout, push_packed};
-use crate::keyspace::rows::{Stored, fields, lifetime};
-use crate::protocol::replies::{accepted, unexpected};
+use crate::keyspace::rows::{StoredRow, encode_fields, time_to_live};
+use crate::protocol::replies::{checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::scripts::{CLEAN, PUT, PUT_NEW, REMOVE, WRITE};
 
-/// Rows put in one step: the server answers nobody else meanwhile.
-pub const GROUP: usize = 128;
+/// The rows that one call puts. The server serves no other client meanwhile.
+pub const MAX_PUTS_PER_CALL: usize = 128;
 
-/// So many fields a script can hand on at once.
-const MOST_PACKED: usize = 500;
+/// The fields that a script can pass to one command.
+const MAX_FIELDS: usize = 500;
 
-/// What must be there for a row to be written.
+/// The condition on the stored row under which a row is written.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode<'a> {
-    /// Anything.
+    /// None: the write is unconditional.
     Any,
-    /// Nothing.
+    /// There is no row.
     Absent,
-    /// Nothing, which is as good as certain: nobody looks.
+    /// There is no row, which is certain enough to skip the check.
     New,
-    /// What was read before, or nothing.
-    Same(Option<&'a Stored>),
+    /// It is the row that was read before, or there was none.
+    Same(Option<&'a StoredRow>),
 }
 
-/// How a script ended.
-pub enum Ended {
-    /// It is done.
+/// The result of a script.
+pub enum ScriptResult {
+    /// The row was written or deleted.
     Done,
-    /// The catalog is another than the one known here.
-    Stale,
-    /// The row is not what it was.
-    Moved,
-    /// A row is in the way.
-    Met(Value),
-    /// It was sent, and no reply came. The row has to be read.
+    /// The catalog entry has changed.
+    StaleCatalog,
+    /// The row has changed.
+    RowChanged,
+    /// There is a row already: this one.
+    RowPresent(Value),
+    /// The call was sent, and no reply came. The row must be read.
     Unknown,
 }
 
-/// Reads how a script ended.
-pub fn ended(value: Value, table: &Table) -> Result<Ended> {
-    Ok(match accepted(value, table)? {
-        Value::Status(word) if word == "OK" => Ended::Done,
-        Value::Status(word) if word == "STALE" => Ended::Stale,
-        Value::Status(word) if word == "MOVED" => Ended::Moved,
-        row @ Value::Array(_) => Ended::Met(row),
-        _ => return Err(unexpected(table)),
+/// The result of a script, from its reply.
+pub fn script_result(value: Value, table: &Table) -> Result<ScriptResult> {
+    Ok(match checked(value, table)? {
+        Value::Status(word) if word == "OK" => ScriptResult::Done,
+        Value::Status(word) if word == "STALE" => ScriptResult::StaleCatalog,
+        Value::Status(word) if word == "MOVED" => ScriptResult::RowChanged,
+        row @ Value::Array(_) => ScriptResult::RowPresent(row),
+        _ => return Err(unexpected_reply(table)),
     })
 }
 
 /// A put of a row of a table without indexes.
 pub type RowPut<'a> = (&'a Key, &'a Put, Mode<'a>);
 
-/// How a put goes that needs no look at the row before.
-pub const fn one_step(put: &Put) -> Option<Mode<'static>> {
+/// The mode of a put that need not read the row before; `None` if it must.
+pub const fn single_step_mode(put: &Put) -> Option<Mode<'static>> {
     match (&put.guard.row, &put.guard.version, &put.guard.condition) {
         (Row::Any, None, None) => Some(Mode::Any),
         (Row::Absent, None, None) => Some(Mode::Absent),
@@ -66,8 +66,8 @@ pub const fn one_step(put: &Put) -> Option<Mode<'static>> {
     }
 }
 
-/// Adds the number of fields that must be there, and these.
-fn push_expected(call: &mut Call, expected: Option<&Stored>) {
+/// Adds the number of fields that the stored row must have, and these.
+fn push_expected(call: &mut Call, expected: Option<&StoredRow>) {
     let fields = expected.map_or(&[][..], |stored| &stored.fields);
     call.push(fields.len().to_string().as_bytes());
     for (name, value) in fields {
@@ -78,20 +78,20 @@ fn push_expected(call: &mut Call, expected: Option<&Stored>) {
 
 /// The call that writes an item.
 pub fn write_call(layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>, now: i64) -> Call {
-    let mut new = fields(item);
-    let entries = if layout.table.indexes.is_empty() {
+    let mut new = encode_fields(item);
+    let index_entries = if layout.table.indexes.is_empty() {
         Vec::new()
     } else {
-        layout.entries(item, key)
+        layout.index_entries(item, key)
     };
-    let lifetime = lifetime(&layout.table, item, now);
+    let time_to_live = time_to_live(&layout.table, item, now);
     let room = 256
         + new
             .iter()
             .map(|(n, v)| n.len() + v.len() + 24)
             .sum::<usize>();
-    let row = layout.row(key);
-    let keys: [&[u8]; 3] = [&row, &layout.order, &layout.catalog];
+    let row_key = layout.row_key(key);
+    let keys: [&[u8]; 3] = [&row_key, &layout.row_set, &layout.catalog_key];
     let mut call = layout.script(&WRITE, &keys, room).arg(&layout.epoch);
     call.push(match mode {
         Mode::Any => b"any",
@@ -99,28 +99,28 @@ pub fn write_call(layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>, now: 
         Mode::Same(_) => b"same",
     });
     call.push(&Layout::member(key));
-    match lifetime {
+    match time_to_live {
         Some(milliseconds) => call.push(milliseconds.to_string().as_bytes()),
         None => call.push(b""),
     }
-    call.push(&layout.indexes);
-    call.push(&entries);
-    let mut gone: Vec<&[u8]> = Vec::new();
+    call.push(&layout.index_prefix);
+    call.push(&index_entries);
+    let mut removed: Vec<&[u8]> = Vec::new();
     if let Mode::Same(Some(old)) = mode {
         push_expected(&mut call, Some(old));
         for (name, value) in &old.fields {
             match new.iter().position(|(own, _)| own == name) {
-                Some(place) if new[place].1 == *value => drop(new.swap_remove(place)),
+                Some(index) if new[index].1 == *value => drop(new.swap_remove(index)),
                 Some(_) => {}
                 None if name.is_empty() => {}
-                None => gone.push(name),
+                None => removed.push(name),
             }
         }
     } else {
         push_expected(&mut call, None);
     }
-    call.push(gone.len().to_string().as_bytes());
-    for name in gone {
+    call.push(removed.len().to_string().as_bytes());
+    for name in removed {
         call.push(name);
     }
     for (name, value) in &new {
@@ -131,24 +131,25 @@ pub fn write_call(layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>, now: 
     call
 }
 
-pub fn remove_call(layout: &Layout, key: &Key, expected: Option<&Stored>) -> Call {
-    let row = layout.row(key);
-    let keys: [&[u8]; 3] = [&row, &layout.order, &layout.catalog];
+/// The call that deletes a row: unconditionally, or if it is still the expected one.
+pub fn remove_call(layout: &Layout, key: &Key, expected: Option<&StoredRow>) -> Call {
+    let row_key = layout.row_key(key);
+    let keys: [&[u8]; 3] = [&row_key, &layout.row_set, &layout.catalog_key];
     let mut call = layout
         .script(&REMOVE, &keys, 256)
         .arg(&layout.epoch)
         .arg(if expected.is_some() { "same" } else { "any" })
         .arg(Layout::member(key))
-        .arg(&layout.indexes);
+        .arg(&layout.index_prefix);
     push_expected(&mut call, expected);
     call.repeatable = expected.is_none();
     call
 }
 
-/// The call that puts items of a table without indexes, each in its own mode.
+/// The call that puts rows, each in its own mode.
 fn put_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
-    let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row(key)).collect();
-    let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
+    let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row_key(key)).collect();
+    let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
     keys.extend(rows.iter().map(Vec::as_slice));
     let mut call = layout
         .script(&PUT, &keys, 512 * puts.len())
@@ -162,7 +163,7 @@ fn put_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
             _ => b"absent",
         });
         call.push(&Layout::member(key));
-        match lifetime(&layout.table, &put.item, now) {
+        match time_to_live(&layout.table, &put.item, now) {
             Some(milliseconds) => call.push(milliseconds.to_string().as_bytes()),
             None => call.push(b""),
         }
@@ -177,36 +178,36 @@ fn put_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
     call
 }
 
-/// The call that puts items of a table without indexes.
+/// The call that puts rows of a table without indexes.
 pub fn puts_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
     match puts {
         [(_, _, mode @ (Mode::New | Mode::Absent)), _, ..] if are_plain(layout, puts, now) => {
-            let looks = matches!(mode, Mode::Absent);
-            put_new_call(layout, puts, looks)
+            let check = matches!(mode, Mode::Absent);
+            put_new_call(layout, puts, check)
         }
         _ => put_call(layout, puts, now),
     }
 }
 
-/// Whether items have no end, not too many fields, and the same mode.
+/// Whether `PUT_NEW` can put these rows: they do not expire, have few enough fields and the same mode.
 fn are_plain(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> bool {
     let first = &puts[0].2;
     puts.iter().all(|(_, put, mode)| {
         discriminant(mode) == discriminant(first)
-            && put.item.len() <= MOST_PACKED
-            && lifetime(&layout.table, &put.item, now).is_none()
+            && put.item.len() <= MAX_FIELDS
+            && time_to_live(&layout.table, &put.item, now).is_none()
     })
 }
 
-/// The call that puts such items, if they are new.
-fn put_new_call(layout: &Layout, puts: &[RowPut<'_>], looks: bool) -> Call {
-    let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row(key)).collect();
-    let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
+/// The call that puts such rows, if they are new.
+fn put_new_call(layout: &Layout, puts: &[RowPut<'_>], check: bool) -> Call {
+    let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row_key(key)).collect();
+    let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
     keys.extend(rows.iter().map(Vec::as_slice));
     let mut call = layout
         .script(&PUT_NEW, &keys, 256 * puts.len())
         .arg(&layout.epoch)
-        .arg(if looks { "absent" } else { "new" });
+        .arg(if check { "absent" } else { "new" });
     let mut packed = Vec::with_capacity(64 * puts.len());
     for (key, _, _) in puts {
         push_packed(&mut packed, b"0");
@@ -227,8 +228,8 @@ fn put_new_call(layout: &Layout, puts: &[RowPut<'_>], looks: bool) -> Call {
     call
 }
 
-/// The call that clears away what a row left behind: one that is not there, that has expired, or that
-/// the index's member does not fit.
+/// The call that removes what a row has left behind: a row that is deleted or expired, or that no longer has this member
+/// of an index.
 pub fn clean_call(
     layout: &Layout,
     key: &Key,
@@ -236,17 +237,17 @@ pub fn clean_call(
     index: Option<&Index>,
     expired: Option<&Item>,
 ) -> Call {
-    let row = layout.row(key);
+    let row_key = layout.row_key(key);
     let own = Layout::member(key);
-    let keys: [&[u8]; 2] = [&row, &layout.order];
+    let keys: [&[u8]; 2] = [&row_key, &layout.row_set];
     let mut call = layout
         .script(&CLEAN, &keys, 256)
         .arg(own)
-        .arg(&layout.indexes)
+        .arg(&layout.index_prefix)
         .arg(index.map_or("", |index| &index.name))
         .arg(member)
         .repeatable()
-        .impatient();
+        .fail_when_busy();
     let expiry = layout.table.ttl.as_ref().zip(expired);
     if let Some((ttl, item)) = expiry
         && let Some(value @ Attribute::Number(_)) = item.get(ttl)

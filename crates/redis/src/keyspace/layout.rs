@@ -1,22 +1,23 @@
-//! Where everything lies: the names of keys, and the members that keep the order.
+//! The names of keys, and the members of sorted sets.
 //!
 //! With the prefix `shop`, table `Order` and index `by_status` the keys are
 //!
 //! - `shop/Order:KEY`: a row, a hash of its attributes. In a table with a sort key it is
 //!   `shop/Order:{PARTITION}:SORT`, where `%`, `{` and `}` of the partition are percent-escaped.
-//! - `shop/@Order`: the catalog's entry, a hash.
-//! - `shop/@Order:rows`: the table's order, a sorted set with a member for each row.
-//! - `shop/@Order:index:by_status`: an index, a sorted set with a member for each row that is in it.
+//! - `shop/@Order`: the catalog entry, a hash.
+//! - `shop/@Order:rows`: the row set, a sorted set with a member for each row.
+//! - `shop/@Order:index:by_status`: an index set, a sorted set with a member for each row that is in the index.
 //!
-//! Without a prefix the slash is missing too. In a Cluster each bucket has all of these keys for itself,
-//! with its hash tag behind the slash: `shop/{6h}Order:KEY`, `shop/{6h}@Order`; and the first bucket has
-//! `shop/{10}@Order:master`, the catalog's entry for the table as a whole. Numbers in keys are written in decimal, in members in an
-//! encoding that keeps their order. All scores are 0, so that Redis orders by the bytes of members. A
-//! member is a sequence of values, each but the last closed by the bytes 0 1; a byte 0 inside is
-//! written as 0 255. So the bytes are in the order of the values, and no value runs into the next.
+//! Without a prefix there is no slash. In a Cluster each slot group has all of these keys for itself, with its hash tag
+//! after the slash: `shop/{6h}Order:KEY`, `shop/{6h}@Order`. The first group also has `shop/{10}@Order:master`, the
+//! catalog entry of the whole table.
 //!
-//! A table's member is the partition, then the sort value. An index's member is the index's partition
-//! values, then its sort value, all closed, then the row's member of the table.
+//! Numbers are written in decimal in keys, and in an order-preserving encoding in members. All scores are 0, so that Redis
+//! orders by the bytes of members. A member is a sequence of values. Each value except the last is terminated by the bytes
+//! 0 1, and a byte 0 inside a value is written as 0 255. So bytes compare like values, and no value runs into the next.
+//!
+//! A member of the row set is the partition, then the sort value. A member of an index set is the index's partition values,
+//! then its sort value, all terminated, then the row's member of the row set.
 
 use std::ops::{Bound, Range};
 use std::sync::Arc;
@@ -25,194 +26,196 @@ use mintkey_store::{Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Put, Tabl
 
 use crate::protocol::resp::Call;
 use crate::protocol::scripts::Script;
-use crate::protocol::slots::{self, BUCKETS, TAGS};
+use crate::protocol::slots::{self, HASH_TAGS, SLOT_GROUPS};
 
 const ZERO: u8 = 0;
-const INNER_ZERO: u8 = 0xFF;
-const END: u8 = 1;
-/// One above `END`: behind everything that goes on from a closed value.
-const BEHIND: u8 = 2;
+/// Follows a byte 0 inside a value.
+const ESCAPED: u8 = 0xFF;
+/// Follows the byte 0 that ends a value.
+const TERMINATOR: u8 = 1;
+/// One above `TERMINATOR`: greater than everything that starts with a terminated value.
+const AFTER_TERMINATOR: u8 = 2;
 
 /// A range of members.
-pub type Span = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+pub type MemberRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
-/// A table with the names of its keys.
+/// A table with the names of its keys in a slot group.
 #[derive(Debug)]
 pub struct Layout {
-    /// The table as the catalog has it.
+    /// The table that the catalog describes.
     pub table: Arc<Table>,
-    /// What changes whenever the catalog's entry does.
+    /// Changes with each change of the catalog entry.
     pub epoch: String,
-    /// The names of the indexes that are not built up yet.
+    /// The names of the indexes that are not built yet.
     pub unbuilt: Vec<String>,
-    /// The catalog's key.
-    pub catalog: Vec<u8>,
-    /// The key of the table's order.
-    pub order: Vec<u8>,
-    /// The start of the keys of the indexes.
-    pub indexes: Vec<u8>,
-    /// The bucket it is for, in a Cluster; else 0.
-    pub bucket: u8,
-    /// The keys of the indexes, if scripts must name all keys that they touch.
-    pub named: Vec<Vec<u8>>,
-    start: String,
+    /// The key of the catalog entry.
+    pub catalog_key: Vec<u8>,
+    /// The key of the row set.
+    pub row_set: Vec<u8>,
+    /// The prefix of the keys of the index sets.
+    pub index_prefix: Vec<u8>,
+    /// The slot group in a Cluster; otherwise 0.
+    pub slot_group: u8,
+    /// In a Cluster, the keys of the index sets: scripts must name all keys that they use.
+    pub index_sets: Vec<Vec<u8>>,
+    row_prefix: String,
 }
 
-/// Where the tables of a store lie.
+/// The keys of a store.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Space {
-    /// What the names of all keys begin with.
+pub struct Keyspace {
+    /// The prefix of all keys.
     pub prefix: String,
-    /// Whether they are cut into the buckets of a Cluster.
-    pub in_buckets: bool,
+    /// Whether tables are split into the slot groups of a Cluster.
+    pub clustered: bool,
 }
 
-impl Space {
-    /// The bucket of a partition.
-    pub fn bucket(&self, partition: &KeyValue) -> u8 {
-        if self.in_buckets {
-            slots::of(partition)
+impl Keyspace {
+    /// The slot group of a partition.
+    pub fn slot_group(&self, partition: &KeyValue) -> u8 {
+        if self.clustered {
+            slots::group_of(partition)
         } else {
             0
         }
     }
 
-    /// The bucket of an item; nothing if it has no partition key.
-    pub fn bucket_of(&self, put: &Put) -> Option<u8> {
-        if !self.in_buckets {
+    /// The slot group of an item; `None` if it has no valid partition key.
+    pub fn slot_group_of(&self, put: &Put) -> Option<u8> {
+        if !self.clustered {
             return Some(0);
         }
         let attribute = &put.table.partition;
         let value = put.item.get(&attribute.name)?;
         let partition = KeyValue::from_value(value, attribute.kind)?;
-        Some(slots::of(&partition))
+        Some(slots::group_of(&partition))
     }
 
-    /// All buckets.
-    pub fn buckets(&self) -> Range<u8> {
-        0..if self.in_buckets { BUCKETS } else { 1 }
+    /// All slot groups.
+    pub fn slot_groups(&self) -> Range<u8> {
+        0..if self.clustered { SLOT_GROUPS } else { 1 }
     }
 
-    /// What all keys of a bucket begin with.
-    fn start(&self, bucket: u8) -> String {
+    /// The prefix of all keys of a slot group.
+    fn group_prefix(&self, slot_group: u8) -> String {
         let prefix = &self.prefix;
         let slash = if prefix.is_empty() { "" } else { "/" };
-        if self.in_buckets {
-            format!("{prefix}{slash}{{{}}}", TAGS[usize::from(bucket)])
+        if self.clustered {
+            format!("{prefix}{slash}{{{}}}", HASH_TAGS[usize::from(slot_group)])
         } else {
             format!("{prefix}{slash}")
         }
     }
 
-    /// The key of a table's entry in a bucket's catalog.
-    pub fn catalog(&self, table: &str, bucket: u8) -> Vec<u8> {
-        format!("{}@{table}", self.start(bucket)).into_bytes()
+    /// The key of a table's catalog entry in a slot group.
+    pub fn catalog_key(&self, table: &str, slot_group: u8) -> Vec<u8> {
+        format!("{}@{table}", self.group_prefix(slot_group)).into_bytes()
     }
 
-    /// The key of a table's entry for all buckets.
-    pub fn master(&self, table: &str) -> Vec<u8> {
-        let mut key = self.catalog(table, MASTER);
-        if self.in_buckets {
+    /// The key of the catalog entry of a whole table.
+    pub fn table_key(&self, table: &str) -> Vec<u8> {
+        let mut key = self.catalog_key(table, TABLE_KEY_GROUP);
+        if self.clustered {
             key.extend_from_slice(b":master");
         }
         key
     }
 }
 
-/// The bucket with the entries for all buckets.
-pub const MASTER: u8 = 0;
+/// The slot group with the catalog entries of whole tables.
+pub const TABLE_KEY_GROUP: u8 = 0;
 
 impl Layout {
-    /// The layout of a table.
+    /// The layout of a table in a slot group.
     pub fn new(
-        space: &Space,
-        bucket: u8,
+        keyspace: &Keyspace,
+        slot_group: u8,
         table: Arc<Table>,
         epoch: String,
         unbuilt: Vec<String>,
     ) -> Self {
-        let start = space.start(bucket);
+        let prefix = keyspace.group_prefix(slot_group);
         let name = &table.name;
         let mut layout = Self {
-            catalog: space.catalog(name, bucket),
-            order: format!("{start}@{name}:rows").into_bytes(),
-            indexes: format!("{start}@{name}:index:").into_bytes(),
-            bucket,
-            named: Vec::new(),
-            start: format!("{start}{name}:"),
+            catalog_key: keyspace.catalog_key(name, slot_group),
+            row_set: format!("{prefix}@{name}:rows").into_bytes(),
+            index_prefix: format!("{prefix}@{name}:index:").into_bytes(),
+            slot_group,
+            index_sets: Vec::new(),
+            row_prefix: format!("{prefix}{name}:"),
             table,
             epoch,
             unbuilt,
         };
-        if space.in_buckets {
-            // While a slot moves, the server looks whether all keys that a script names are on its side.
+        if keyspace.clustered {
+            // While a slot migrates, the server checks that it has all keys that a script names.
             let indexes = layout.table.indexes.iter();
-            layout.named = indexes.map(|index| layout.index(&index.name)).collect();
+            layout.index_sets = indexes.map(|index| layout.index_set(&index.name)).collect();
         }
         layout
     }
 
-    /// A command for this bucket.
+    /// A command on keys of this slot group.
     pub fn call(&self, name: &str) -> Call {
-        Call::on(self.bucket, name)
+        Call::on(self.slot_group, name)
     }
 
-    /// A script for this bucket, on these keys and those of the indexes.
+    /// A call of a script on these keys of the slot group, and in a Cluster on the index sets.
     pub fn script(&self, script: &'static Script, keys: &[&[u8]], room: usize) -> Call {
-        Call::script(self.bucket, script, keys, &self.named, room)
+        Call::script(self.slot_group, script, keys, &self.index_sets, room)
     }
 
     /// The key of a row.
-    pub fn row(&self, key: &Key) -> Vec<u8> {
-        let mut name = Vec::with_capacity(self.start.len() + 64);
-        name.extend_from_slice(self.start.as_bytes());
+    pub fn row_key(&self, key: &Key) -> Vec<u8> {
+        let mut name = Vec::with_capacity(self.row_prefix.len() + 64);
+        name.extend_from_slice(self.row_prefix.as_bytes());
         match &key.sort {
-            None => push_readable(&mut name, &key.partition),
+            None => push_plain(&mut name, &key.partition),
             Some(sort) => {
                 let mut partition = Vec::new();
-                push_readable(&mut partition, &key.partition);
+                push_plain(&mut partition, &key.partition);
                 name.push(b'{');
                 push_escaped(&mut name, &partition);
                 name.extend_from_slice(b"}:");
-                push_readable(&mut name, sort);
+                push_plain(&mut name, sort);
             }
         }
         name
     }
 
-    /// The key of an index.
-    pub fn index(&self, index: &str) -> Vec<u8> {
-        [&self.indexes, index.as_bytes()].concat()
+    /// The key of an index set.
+    pub fn index_set(&self, index: &str) -> Vec<u8> {
+        [&self.index_prefix, index.as_bytes()].concat()
     }
 
-    /// A row's member of the table's order.
+    /// A row's member of the row set.
     pub fn member(key: &Key) -> Vec<u8> {
         let mut member = Vec::with_capacity(64);
         push_key(&mut member, key);
         member
     }
 
-    /// The key that a member of the table's order stands for.
-    pub fn key(&self, member: &[u8]) -> Option<Key> {
+    /// The key of the row of a member of the row set.
+    pub fn key_of(&self, member: &[u8]) -> Option<Key> {
         let Some(sort) = &self.table.sort else {
             return Some(Key {
                 partition: KeyValue::decode(self.table.partition.kind, member).ok()?,
                 sort: None,
             });
         };
-        let (partition, rest) = closed(self.table.partition.kind, member)?;
+        let (partition, rest) = read_terminated(self.table.partition.kind, member)?;
         Some(Key {
             partition,
             sort: Some(KeyValue::decode(sort.kind, rest).ok()?),
         })
     }
 
-    /// An item's member of an index; nothing if it is not in it.
+    /// An item's member of an index set; `None` if the item is not in the index.
     pub fn index_member(index: &Index, item: &Item, key: &Key) -> Option<Vec<u8>> {
         let mut member = Vec::with_capacity(64);
         for attribute in index.attributes() {
             let value = item.get(&attribute.name)?;
-            push_closed(
+            push_terminated(
                 &mut member,
                 &KeyValue::from_value(value, attribute.kind)?.encode(),
             );
@@ -221,27 +224,27 @@ impl Layout {
         Some(member)
     }
 
-    /// The member of an index that a position stands for.
+    /// The member of an index set at the position of a cursor.
     pub fn position_member(index: &[KeyValue], key: &Key) -> Vec<u8> {
         let mut member = Vec::with_capacity(64);
         for value in index {
-            push_closed(&mut member, &value.encode());
+            push_terminated(&mut member, &value.encode());
         }
         push_key(&mut member, key);
         member
     }
 
-    /// The key of the row that a member of an index stands for.
-    pub fn index_key(&self, index: &Index, member: &[u8]) -> Option<Key> {
+    /// The key of the row of a member of an index set.
+    pub fn key_of_index_member(&self, index: &Index, member: &[u8]) -> Option<Key> {
         let mut rest = member;
         for attribute in index.attributes() {
-            (_, rest) = closed(attribute.kind, rest)?;
+            (_, rest) = read_terminated(attribute.kind, rest)?;
         }
-        self.key(rest)
+        self.key_of(rest)
     }
 
     /// An item's entries in all indexes, packed for the scripts: index, member, index, member.
-    pub fn entries(&self, item: &Item, key: &Key) -> Vec<u8> {
+    pub fn index_entries(&self, item: &Item, key: &Key) -> Vec<u8> {
         let entries: Vec<(&str, Vec<u8>)> = self
             .table
             .indexes
@@ -261,14 +264,18 @@ impl Layout {
         packed
     }
 
-    /// The range of members of a partition, narrowed to sort values.
-    pub fn range(&self, partition: &KeyValue, sort: (Bound<KeyValue>, Bound<KeyValue>)) -> Span {
+    /// The members of a partition in the row set, limited to a range of sort values.
+    pub fn partition_range(
+        &self,
+        partition: &KeyValue,
+        sort: (Bound<KeyValue>, Bound<KeyValue>),
+    ) -> MemberRange {
         let mut start = Vec::new();
         if self.table.sort.is_none() {
             start.extend_from_slice(&partition.encode());
             return (Bound::Included(start.clone()), Bound::Included(start));
         }
-        push_closed(&mut start, &partition.encode());
+        push_terminated(&mut start, &partition.encode());
         let with = |value: KeyValue| [&start[..], &value.encode()].concat();
         let low = match sort.0 {
             Bound::Included(value) => Bound::Included(with(value)),
@@ -278,61 +285,64 @@ impl Layout {
         let high = match sort.1 {
             Bound::Included(value) => Bound::Included(with(value)),
             Bound::Excluded(value) => Bound::Excluded(with(value)),
-            Bound::Unbounded => Bound::Excluded(behind(&start)),
+            Bound::Unbounded => Bound::Excluded(after_all(&start)),
         };
         (low, high)
     }
 
-    /// The range of members of an index with these partition values, narrowed to sort values.
-    pub fn index_range(partition: &[KeyValue], sort: (Bound<KeyValue>, Bound<KeyValue>)) -> Span {
+    /// The members of an index set with these partition values, limited to a range of sort values.
+    pub fn index_range(
+        partition: &[KeyValue],
+        sort: (Bound<KeyValue>, Bound<KeyValue>),
+    ) -> MemberRange {
         let mut start = Vec::new();
         for value in partition {
-            push_closed(&mut start, &value.encode());
+            push_terminated(&mut start, &value.encode());
         }
         let with = |value: &KeyValue| {
             let mut member = start.clone();
-            push_closed(&mut member, &value.encode());
+            push_terminated(&mut member, &value.encode());
             member
         };
         let low = match &sort.0 {
             Bound::Included(value) => Bound::Included(with(value)),
-            Bound::Excluded(value) => Bound::Included(behind(&with(value))),
+            Bound::Excluded(value) => Bound::Included(after_all(&with(value))),
             Bound::Unbounded => Bound::Included(start.clone()),
         };
         let high = match &sort.1 {
-            Bound::Included(value) => Bound::Excluded(behind(&with(value))),
+            Bound::Included(value) => Bound::Excluded(after_all(&with(value))),
             Bound::Excluded(value) => Bound::Excluded(with(value)),
             Bound::Unbounded if start.is_empty() => Bound::Unbounded,
-            Bound::Unbounded => Bound::Excluded(behind(&start)),
+            Bound::Unbounded => Bound::Excluded(after_all(&start)),
         };
         (low, high)
     }
 }
 
-/// Opens a packed list; its length follows in four bytes (`MessagePack`'s array 32).
+/// Starts a packed list. Its length follows in four bytes (`array 32` of `MessagePack`).
 const PACKED_LIST: u8 = 0xDD;
-/// Opens a packed text; its length follows in four bytes (`MessagePack`'s raw 32).
-const PACKED_TEXT: u8 = 0xDB;
-/// Opens a packed text of less than 32 bytes, and holds its length.
+/// Starts a packed string. Its length follows in four bytes (`str 32` of `MessagePack`).
+const PACKED_STRING: u8 = 0xDB;
+/// Starts a packed string of less than 32 bytes. It includes the length.
 const PACKED_SHORT: u8 = 0xA0;
 
-/// Lengths of names and keys fit: all are limited.
+/// A length of a name or key. All of them are limited, so that it fits.
 fn length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// Adds a text to what the scripts unpack (`MessagePack`).
+/// Adds a string for the scripts to unpack (`MessagePack`).
 pub fn push_packed(packed: &mut Vec<u8>, text: &[u8]) {
     if let Ok(length @ ..32) = u8::try_from(text.len()) {
         packed.push(PACKED_SHORT | length);
     } else {
-        packed.push(PACKED_TEXT);
+        packed.push(PACKED_STRING);
         packed.extend_from_slice(&length(text.len()).to_be_bytes());
     }
     packed.extend_from_slice(text);
 }
 
-fn push_readable(name: &mut Vec<u8>, value: &KeyValue) {
+fn push_plain(name: &mut Vec<u8>, value: &KeyValue) {
     match value {
         KeyValue::String(text) => name.extend_from_slice(text.as_bytes()),
         KeyValue::Binary(bytes) => name.extend_from_slice(bytes),
@@ -355,50 +365,50 @@ fn push_key(member: &mut Vec<u8>, key: &Key) {
     match &key.sort {
         None => member.extend_from_slice(&key.partition.encode()),
         Some(sort) => {
-            push_closed(member, &key.partition.encode());
+            push_terminated(member, &key.partition.encode());
             member.extend_from_slice(&sort.encode());
         }
     }
 }
 
-fn push_closed(member: &mut Vec<u8>, bytes: &[u8]) {
+fn push_terminated(member: &mut Vec<u8>, bytes: &[u8]) {
     for byte in bytes {
         member.push(*byte);
         if *byte == ZERO {
-            member.push(INNER_ZERO);
+            member.push(ESCAPED);
         }
     }
-    member.extend_from_slice(&[ZERO, END]);
+    member.extend_from_slice(&[ZERO, TERMINATOR]);
 }
 
-/// The least bytes behind all that begin with a closed value.
-fn behind(closed: &[u8]) -> Vec<u8> {
-    let mut bytes = closed.to_vec();
+/// The least bytes that are greater than all that start with this terminated value.
+fn after_all(terminated: &[u8]) -> Vec<u8> {
+    let mut bytes = terminated.to_vec();
     if let Some(last) = bytes.last_mut() {
-        *last = BEHIND;
+        *last = AFTER_TERMINATOR;
     }
     bytes
 }
 
-/// Reads a closed value, and gives it with what follows.
-fn closed(kind: KeyKind, member: &[u8]) -> Option<(KeyValue, &[u8])> {
+/// Reads a terminated value. Returns it with the rest.
+fn read_terminated(kind: KeyKind, member: &[u8]) -> Option<(KeyValue, &[u8])> {
     let mut bytes = Vec::new();
     let mut rest = member;
     loop {
-        let place = rest.iter().position(|byte| *byte == ZERO)?;
-        bytes.extend_from_slice(&rest[..place]);
-        let next = *rest.get(place + 1)?;
-        rest = &rest[place + 2..];
+        let zero = rest.iter().position(|byte| *byte == ZERO)?;
+        bytes.extend_from_slice(&rest[..zero]);
+        let next = *rest.get(zero + 1)?;
+        rest = &rest[zero + 2..];
         match next {
-            INNER_ZERO => bytes.push(ZERO),
-            END => return Some((KeyValue::decode(kind, &bytes).ok()?, rest)),
+            ESCAPED => bytes.push(ZERO),
+            TERMINATOR => return Some((KeyValue::decode(kind, &bytes).ok()?, rest)),
             _ => return None,
         }
     }
 }
 
-/// A range without what lies before a member, or behind it in the other direction.
-pub fn resume(range: Span, after: Vec<u8>, descending: bool) -> Span {
+/// The rest of a range after this member, in the direction of the read.
+pub fn resume_after(range: MemberRange, after: Vec<u8>, descending: bool) -> MemberRange {
     let (low, high) = range;
     if descending {
         let narrower = match &high {
@@ -429,7 +439,7 @@ pub fn resume(range: Span, after: Vec<u8>, descending: bool) -> Span {
     }
 }
 
-/// The attributes of a table's own key.
+/// The attributes of a table's key.
 pub fn key_attributes(table: &Table) -> impl Iterator<Item = &KeyAttribute> {
     std::iter::once(&table.partition).chain(&table.sort)
 }

@@ -5,45 +5,43 @@ use std::sync::Arc;
 
 use mintkey_store::Table;
 
-use crate::fork_gate::{Gate, Shielded};
 use crate::keyspace::layout::Layout;
+use crate::threads::fork_gate::{ForkGate, ForkGated};
 
-/// Layouts remembered; a program that makes up classes without end starts anew now and then.
-const REMEMBERED: usize = 20_000;
+/// The entries that are kept. A program that creates models without end empties the cache now and then.
+const MAX_ENTRIES: usize = 20_000;
 
-/// The layouts found so far, by the address of the table, which stays taken as long as the entry
-/// keeps it alive, and by bucket.
-pub struct LayoutCache(Shielded<Known>);
+/// Layouts by slot group and the address of the table. An entry keeps its table alive, so that the address stays unique.
+pub struct LayoutCache(ForkGated<Entries>);
 
-/// Tables and their layouts.
-type Known = HashMap<(usize, u8), (Arc<Table>, Arc<Layout>)>;
+type Entries = HashMap<(usize, u8), (Arc<Table>, Arc<Layout>)>;
 
 impl LayoutCache {
-    /// Nothing is known yet.
-    pub fn new(gate: &Arc<Gate>) -> Self {
-        Self(Shielded::new(gate))
+    /// An empty cache.
+    pub fn new(gate: &Arc<ForkGate>) -> Self {
+        Self(ForkGated::new(gate))
     }
 
-    /// The layout of a table in a bucket.
-    pub fn find(&self, table: &Arc<Table>, bucket: u8) -> Option<Arc<Layout>> {
-        let place = (Arc::as_ptr(table).addr(), bucket);
+    /// The layout of a table in a slot group.
+    pub fn find(&self, table: &Arc<Table>, slot_group: u8) -> Option<Arc<Layout>> {
+        let key = (Arc::as_ptr(table).addr(), slot_group);
         self.0
-            .with(|known| known.get(&place).map(|(_, layout)| Arc::clone(layout)))
+            .with(|entries| entries.get(&key).map(|(_, layout)| Arc::clone(layout)))
     }
 
-    /// Keeps a layout.
-    pub fn remember(&self, table: &Arc<Table>, layout: &Arc<Layout>) {
-        let place = (Arc::as_ptr(table).addr(), layout.bucket);
-        self.0.with(|known| {
-            if known.len() >= REMEMBERED {
-                known.clear();
+    /// Adds a layout.
+    pub fn insert(&self, table: &Arc<Table>, layout: &Arc<Layout>) {
+        let key = (Arc::as_ptr(table).addr(), layout.slot_group);
+        self.0.with(|entries| {
+            if entries.len() >= MAX_ENTRIES {
+                entries.clear();
             }
-            known.insert(place, (Arc::clone(table), Arc::clone(layout)));
+            entries.insert(key, (Arc::clone(table), Arc::clone(layout)));
         });
     }
 
-    /// Forgets everything: a catalog is not what it was.
-    pub fn forget(&self) {
+    /// Removes everything: a catalog entry has changed.
+    pub fn clear(&self) {
         self.0.with(HashMap::clear);
     }
 }

@@ -1,4 +1,4 @@
-//! What is stored: the names of keys, the encoding of rows, and the ranges of sorted sets.
+//! How tables are stored: the names of keys, the fields of rows, the members of sorted sets, and the calls on them.
 
 pub mod commands;
 pub mod layout;

@@ -1,23 +1,23 @@
-//! What is read of rows: everything, or some attributes.
+//! Which attributes of rows are read.
 
 use mintkey_store::{Item, Key, Name, Result, Table, json};
 
-use crate::keyspace::layout::Layout;
-use crate::keyspace::rows::{item, part};
+use crate::keyspace::layout::{Layout, key_attributes};
+use crate::keyspace::rows::{decode_attributes, decode_item};
 use crate::protocol::resp::{self, Call};
 
-/// What is read of rows.
-pub enum Fields {
-    /// Everything.
+/// The attributes of rows that are read.
+pub enum RowProjection {
+    /// All.
     All,
-    /// These attributes; the first is one that every row has.
+    /// These. Every row has the first one.
     Some(Vec<Name>),
 }
 
-impl Fields {
+impl RowProjection {
     /// The call that reads a row.
     pub fn call(&self, layout: &Layout, key: &Key) -> Call {
-        let row = layout.row(key);
+        let row = layout.row_key(key);
         match self {
             Self::All => layout.call("HGETALL").arg(row),
             Self::Some(names) => {
@@ -29,7 +29,7 @@ impl Fields {
         }
     }
 
-    /// The item of such a call's answer.
+    /// Decodes the reply to this call.
     pub fn item(
         &self,
         value: resp::Value,
@@ -37,8 +37,17 @@ impl Fields {
         decoder: &mut json::Decoder,
     ) -> Result<Option<Item>> {
         match self {
-            Self::All => item(value, table, decoder),
-            Self::Some(names) => part(value, names, table, decoder),
+            Self::All => decode_item(value, table, decoder),
+            Self::Some(names) => decode_attributes(value, names, table, decoder),
         }
+    }
+}
+
+/// Removes all attributes except the keys and the named ones.
+pub fn project(item: &mut Item, table: &Table, attributes: Option<&[Name]>) {
+    if let Some(attributes) = attributes {
+        item.retain(|name, _| {
+            key_attributes(table).any(|part| part.name == *name) || attributes.contains(name)
+        });
     }
 }

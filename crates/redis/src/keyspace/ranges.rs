@@ -1,12 +1,12 @@
-//! Which members of an order a request is about.
+//! The ranges of members that queries and scans read.
 
 use std::ops::Bound;
 
 use mintkey_store::{Error, Index, KeyAttribute, KeyValue, Query, Result, Scan, Table};
 
-use crate::keyspace::layout::{self, Layout, Span};
+use crate::keyspace::layout::{self, Layout, MemberRange};
 
-/// The index a query names.
+/// The index of a query.
 pub fn index<'a>(layout: &'a Layout, query: &Query) -> Result<Option<&'a Index>> {
     let Some(name) = &query.index else {
         return Ok(None);
@@ -17,8 +17,8 @@ pub fn index<'a>(layout: &'a Layout, query: &Query) -> Result<Option<&'a Index>>
     })
 }
 
-/// The range of members that a query walks.
-pub fn of_query(layout: &Layout, index: Option<&Index>, query: &Query) -> Result<Span> {
+/// The range of members that a query reads.
+pub fn of_query(layout: &Layout, index: Option<&Index>, query: &Query) -> Result<MemberRange> {
     let table = &layout.table;
     let own = [table.partition.clone()];
     let (partition, sort): (&[KeyAttribute], _) = match index {
@@ -38,12 +38,12 @@ pub fn of_query(layout: &Layout, index: Option<&Index>, query: &Query) -> Result
     for (attribute, value) in partition.iter().zip(&query.partition) {
         table.check_kind(attribute, value)?;
     }
-    let sorts = match &query.sort {
+    let sort_range = match &query.sort {
         None => (Bound::Unbounded, Bound::Unbounded),
         Some(condition) => {
             let Some(sort) = sort else {
                 return Err(Error::invalid(format!(
-                    "{} has no sort key to compare with: filter instead",
+                    "{} has no sort key to compare: use a filter instead",
                     index.map_or(table.model.as_str(), |index| &index.name)
                 ))
                 .of(table));
@@ -55,8 +55,8 @@ pub fn of_query(layout: &Layout, index: Option<&Index>, query: &Query) -> Result
         }
     };
     let range = match (index, query.partition.first()) {
-        (Some(_), _) => Layout::index_range(&query.partition, sorts),
-        (None, Some(partition)) => layout.range(partition, sorts),
+        (Some(_), _) => Layout::index_range(&query.partition, sort_range),
+        (None, Some(partition)) => layout.partition_range(partition, sort_range),
         (None, None) => (Bound::Unbounded, Bound::Unbounded),
     };
     let Some(after) = &query.after else {
@@ -67,44 +67,44 @@ pub fn of_query(layout: &Layout, index: Option<&Index>, query: &Query) -> Result
         None => Layout::member(&after.key),
         Some(_) => Layout::position_member(&after.index, &after.key),
     };
-    Ok(layout::resume(range, member, query.descending))
+    Ok(layout::resume_after(range, member, query.descending))
 }
 
-/// The range of members that a scan walks.
-pub fn of_scan(table: &Table, scan: &Scan) -> Result<Span> {
+/// The range of members that a scan reads.
+pub fn of_scan(table: &Table, scan: &Scan) -> Result<MemberRange> {
     if let Some((segment, segments)) = scan.segment
         && segment >= segments
     {
         return Err(Error::invalid(format!(
-            "segment {segment} of {segments}: segments count from 0"
+            "segment {segment} of {segments} does not exist: segments are numbered from 0"
         )));
     }
-    let whole = (Bound::Unbounded, Bound::Unbounded);
+    let everything = (Bound::Unbounded, Bound::Unbounded);
     let Some(after) = &scan.after else {
-        return Ok(whole);
+        return Ok(everything);
     };
     after.check(table, None, &[])?;
     let member = Layout::member(&after.key);
-    Ok(layout::resume(whole, member, scan.descending))
+    Ok(layout::resume_after(everything, member, scan.descending))
 }
 
-/// The partition that a query is about, as far as its rows all lie in one; nothing if they may lie in
-/// several, or if it does not fit its table.
+/// The partition of the table that all rows of a query are in; `None` if they may be in several, or if the query has a
+/// value of the wrong kind.
 pub fn partition<'a>(table: &Table, query: &'a Query) -> Option<&'a KeyValue> {
     let value = match &query.index {
         None => query.partition.first()?,
         Some(name) => {
             let mut parts = table.index(name)?.partition.iter();
-            let place = parts.position(|part| part.name == table.partition.name)?;
-            query.partition.get(place)?
+            let index = parts.position(|part| part.name == table.partition.name)?;
+            query.partition.get(index)?
         }
     };
     (value.kind() == table.partition.kind).then_some(value)
 }
 
-/// Which of so many segments a row belongs to, by the bytes of its partition key.
+/// The segment of a row, by the bytes of its partition key.
 pub fn segment_of(partition: &KeyValue, segments: u32) -> u32 {
-    // FNV-1a: the same in every process and version, so that a cursor stays good.
+    // FNV-1a: the same in every process and version, so that cursors stay valid.
     let hash = partition
         .encode()
         .iter()

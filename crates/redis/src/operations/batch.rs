@@ -1,5 +1,5 @@
-//! Batches: what they write goes together, and what needs no look before in a call for the rows of each
-//! bucket.
+//! Batch writes. Different rows are written concurrently. Writes that need not read the row before share calls, one or
+//! more for each slot group.
 
 use std::collections::{BTreeSet, HashSet};
 use std::mem::take;
@@ -8,43 +8,46 @@ use std::sync::Arc;
 use mintkey_store::{BatchWrite, Error, ErrorKind, Key, Outcome, Reply, Result, Table, Write};
 
 use crate::keyspace::commands::{
-    Ended, GROUP, Mode, RowPut, ended, one_step, puts_call, remove_call, write_call,
+    MAX_PUTS_PER_CALL, Mode, RowPut, ScriptResult, puts_call, remove_call, script_result,
+    single_step_mode, write_call,
 };
 use crate::keyspace::layout::Layout;
-use crate::operations::context::Errand;
-use crate::operations::join_all::Abreast;
-use crate::operations::uncertainty::Doubt;
-use crate::operations::write::is_doubtful;
+use crate::operations::context::OperationContext;
+use crate::operations::join_all::JoinAll;
+use crate::operations::uncertainty::Uncertainty;
+use crate::operations::write::is_uncertain;
 use crate::protocol::resp::{Call, Value};
 
-impl Errand<'_> {
-    /// Writes several items. Those of different rows go together; a row's own follow one another.
+impl OperationContext<'_> {
+    /// Writes several items: different rows concurrently, the same row in order.
     pub async fn batch_write(&self, batch: &BatchWrite) -> Result<Reply> {
         let mut written: Vec<Result<()>> = Vec::with_capacity(batch.writes.len());
         let keys: Vec<Option<Key>> = batch.writes.iter().map(Write::key).collect();
         let (mut rest, mut rest_keys) = (&batch.writes[..], &keys[..]);
         while !rest.is_empty() {
-            let many = once_each(rest_keys);
+            let count = distinct_rows(rest_keys);
             let (writes, keys);
-            (writes, rest) = rest.split_at(many);
-            (keys, rest_keys) = rest_keys.split_at(many);
-            match self.write_together(&batch.table, writes, keys).await {
-                Ok(answers) => written.extend(answers),
+            (writes, rest) = rest.split_at(count);
+            (keys, rest_keys) = rest_keys.split_at(count);
+            match self.write_distinct(&batch.table, writes, keys).await {
+                Ok(results) => written.extend(results),
                 Err(error) if written.is_empty() => return Err(error),
                 Err(error) => written.extend(error.of_all(writes.len())),
             }
             let failed = written.iter().filter_map(|result| result.as_ref().err());
-            match failed.map(|error| error.kind).find(|kind| ends_all(*kind)) {
-                // Whoever is interrupted hears of nothing else.
+            match failed
+                .map(|error| error.kind)
+                .find(|kind| ends_batch(*kind))
+            {
+                // An interrupt is the result of the whole batch.
                 Some(ErrorKind::Interrupted(_)) => {
                     let kind = ErrorKind::Interrupted(Outcome::Unknown);
-                    let message =
-                        "interrupted while waiting for Redis: some of it may have been written";
+                    let message = "interrupted while waiting for Redis: some of the items may have been written";
                     return Err(Error::new(kind, message));
                 }
                 Some(_) => {
                     let kind = ErrorKind::Timeout(Outcome::NotApplied);
-                    let message = "not begun, because Redis took too long for what came before";
+                    let message = "not sent, because Redis took too long for the items before it";
                     written.extend(Error::new(kind, message).of_all(rest.len()));
                     break;
                 }
@@ -54,43 +57,51 @@ impl Errand<'_> {
         Ok(Reply::Written(written))
     }
 
-    /// Writes items of different rows: all that can be asked at once is.
-    async fn write_together(
+    /// Writes different rows, concurrently.
+    async fn write_distinct(
         &self,
         table: &Arc<Table>,
         writes: &[Write],
         keys: &[Option<Key>],
     ) -> Result<Vec<Result<()>>> {
         let layouts = self.layouts_of(table, writes).await?;
-        let together = self.together(&layouts, writes, keys);
-        let mut abreast = Abreast::default();
-        for place in &together.others {
-            self.begin(&mut abreast, *place, &writes[*place], Doubt::default());
+        let plan = self.plan(&layouts, writes, keys);
+        let mut join_all = JoinAll::default();
+        for index in &plan.others {
+            self.add_write(
+                &mut join_all,
+                *index,
+                &writes[*index],
+                Uncertainty::default(),
+            );
         }
-        let answer = abreast.ask(self.talk, together.calls).await;
+        let replies = join_all.exchange(self.channel, plan.calls).await;
         let mut written: Vec<(usize, Result<()>)> = Vec::with_capacity(writes.len());
-        match answer {
-            Ok(answered) => {
-                for (answered, places) in answered.into_iter().zip(&together.places) {
-                    if matches!(&answered.value, Value::Status(word) if word == "OK") {
-                        written.extend(places.iter().map(|place| (*place, Ok(()))));
+        match replies {
+            Ok(replies) => {
+                for (reply, indexes) in replies.into_iter().zip(&plan.indexes) {
+                    if matches!(&reply.value, Value::Status(word) if word == "OK") {
+                        written.extend(indexes.iter().map(|index| (*index, Ok(()))));
                         continue;
                     }
-                    let sent_before = answered.sent_before;
-                    for (place, value) in places.iter().zip(each(answered.value, places.len())) {
-                        let doubt = Doubt::after(sent_before);
-                        let write = &writes[*place];
-                        match ended(value, table) {
-                            Ok(Ended::Done) => written.push((*place, Ok(()))),
+                    let sent_before = reply.sent_before;
+                    for (index, value) in indexes
+                        .iter()
+                        .zip(reply_for_each(reply.value, indexes.len()))
+                    {
+                        let uncertainty = Uncertainty::after(sent_before);
+                        let write = &writes[*index];
+                        match script_result(value, table) {
+                            Ok(ScriptResult::Done) => written.push((*index, Ok(()))),
                             Ok(other) => {
-                                if matches!(other, Ended::Stale) {
-                                    self.engine.layouts.forget();
+                                if matches!(other, ScriptResult::StaleCatalog) {
+                                    self.store.layouts.clear();
                                 }
-                                self.begin(&mut abreast, *place, write, doubt);
+                                self.add_write(&mut join_all, *index, write, uncertainty);
                             }
                             Err(error) => written.push((
-                                *place,
-                                doubt.settle(Err(match &keys[*place] {
+                                *index,
+                                uncertainty.settle(Err(match &keys[*index] {
                                     Some(key) => error.at(key),
                                     None => error,
                                 })),
@@ -99,90 +110,100 @@ impl Errand<'_> {
                     }
                 }
             }
-            Err(error) if is_doubtful(&error) => {
-                // The others had only looked: they begin anew.
-                abreast = Abreast::default();
-                for place in &together.others {
-                    self.begin(&mut abreast, *place, &writes[*place], Doubt::default());
+            Err(error) if is_uncertain(&error) => {
+                // The other writes have only read: they begin again.
+                join_all = JoinAll::default();
+                for index in &plan.others {
+                    self.add_write(
+                        &mut join_all,
+                        *index,
+                        &writes[*index],
+                        Uncertainty::default(),
+                    );
                 }
-                for place in together.places.iter().flatten() {
-                    self.begin(&mut abreast, *place, &writes[*place], Doubt::of(&error));
+                for index in plan.indexes.iter().flatten() {
+                    self.add_write(
+                        &mut join_all,
+                        *index,
+                        &writes[*index],
+                        Uncertainty::of(&error),
+                    );
                 }
             }
             Err(error) => return Err(error),
         }
-        written.extend(abreast.finish(self.talk).await);
-        written.sort_by_key(|(place, _)| *place);
+        written.extend(join_all.finish(self.channel).await);
+        written.sort_by_key(|(index, _)| *index);
         Ok(written.into_iter().map(|(_, result)| result).collect())
     }
 
-    /// Begins a write that needs a look before, or that was sent before and may have been carried out.
-    fn begin<'a>(&self, abreast: &mut Abreast<'a>, place: usize, write: &'a Write, doubt: Doubt)
-    where
+    /// Adds a write that must read the row before, or that is uncertain.
+    fn add_write<'a>(
+        &self,
+        join_all: &mut JoinAll<'a>,
+        index: usize,
+        write: &'a Write,
+        uncertainty: Uncertainty,
+    ) where
         Self: 'a,
     {
-        let (engine, now) = (self.engine, self.now);
-        abreast.begin(place, |talk| async move {
-            let errand = Errand {
-                engine,
-                talk: &talk,
+        let (store, now) = (self.store, self.now);
+        join_all.add(index, |channel| async move {
+            let context = OperationContext {
+                store,
+                channel: &channel,
                 now,
             };
             match write {
-                Write::Put(put) => errand.put(put, doubt).await,
-                Write::Update(update) => errand.update(update).await.map(drop),
-                Write::Delete(delete) => errand.delete(delete, doubt).await,
+                Write::Put(put) => context.put(put, uncertainty).await,
+                Write::Update(update) => context.update(update).await.map(drop),
+                Write::Delete(delete) => context.delete(delete, uncertainty).await,
             }
         });
     }
 
-    /// The layouts of the buckets that these writes go to, in order.
+    /// The layouts in the slot groups of these writes, in order.
     async fn layouts_of(&self, table: &Arc<Table>, writes: &[Write]) -> Result<Vec<Arc<Layout>>> {
-        let space = &self.engine.config.space;
-        if !space.in_buckets {
+        let keyspace = &self.store.config.keyspace;
+        if !keyspace.clustered {
             return self.all_layouts(table).await;
         }
-        let buckets: BTreeSet<u8> = writes
+        let slot_groups: BTreeSet<u8> = writes
             .iter()
             .filter_map(|write| match write {
-                Write::Put(put) => space.bucket_of(put),
-                Write::Update(update) => Some(space.bucket(&update.key.partition)),
-                Write::Delete(delete) => Some(space.bucket(&delete.key.partition)),
+                Write::Put(put) => keyspace.slot_group_of(put),
+                Write::Update(update) => Some(keyspace.slot_group(&update.key.partition)),
+                Write::Delete(delete) => Some(keyspace.slot_group(&delete.key.partition)),
             })
             .collect();
-        let buckets: Vec<u8> = buckets.into_iter().collect();
-        self.layouts(table, &buckets).await
+        let slot_groups: Vec<u8> = slot_groups.into_iter().collect();
+        self.layouts(table, &slot_groups).await
     }
 
-    /// Those of these writes that need no look before, as few calls.
-    fn together(
-        &self,
-        layouts: &[Arc<Layout>],
-        writes: &[Write],
-        keys: &[Option<Key>],
-    ) -> Together {
-        let mut together = Together::default();
-        let mut groups: Vec<Group<'_>> = layouts.iter().map(|_| Group::default()).collect();
-        for (place, (write, key)) in writes.iter().zip(keys).enumerate() {
-            let step = key
+    /// Plans as few calls as possible for the writes that need not read the row before.
+    fn plan(&self, layouts: &[Arc<Layout>], writes: &[Write], keys: &[Option<Key>]) -> CallPlan {
+        let mut plan = CallPlan::default();
+        let mut groups: Vec<PutGroup<'_>> = layouts.iter().map(|_| PutGroup::default()).collect();
+        for (index, (write, key)) in writes.iter().zip(keys).enumerate() {
+            let single_step = key
                 .as_ref()
-                .and_then(|key| Some((key, self.one_step_of(layouts, write, key)?)));
-            let Some((key, (number, mode))) = step else {
-                together.others.push(place);
+                .and_then(|key| Some((key, self.single_step_of(layouts, write, key)?)));
+            let Some((key, (layout_index, mode))) = single_step else {
+                plan.others.push(index);
                 continue;
             };
-            let layout = &layouts[number];
+            let layout = &layouts[layout_index];
             let call = match (write, mode) {
                 (Write::Put(put), Some(mode)) if layout.table.indexes.is_empty() => {
-                    let group = &mut groups[number];
-                    let certain = put.guard.wide && matches!(mode, Mode::Absent);
-                    let mode = if certain { Mode::New } else { mode };
+                    let group = &mut groups[layout_index];
+                    let is_certain = put.guard.wide && matches!(mode, Mode::Absent);
+                    let mode = if is_certain { Mode::New } else { mode };
                     group.puts.push((key, put, mode));
-                    group.places.push(place);
-                    if group.puts.len() == GROUP {
-                        together.push(
+                    group.indexes.push(index);
+                    if group.puts.len() == MAX_PUTS_PER_CALL {
+                        plan.push(
                             puts_call(layout, &group.puts, self.now),
-                            take(&mut group.places),
+                            take(&mut group.indexes),
                         );
                         group.puts.clear();
                     }
@@ -191,85 +212,90 @@ impl Errand<'_> {
                 (Write::Put(put), Some(mode)) => write_call(layout, key, &put.item, mode, self.now),
                 _ => remove_call(layout, key, None),
             };
-            together.push(call, vec![place]);
+            plan.push(call, vec![index]);
         }
         for (layout, group) in layouts.iter().zip(groups) {
             if !group.puts.is_empty() {
-                together.push(puts_call(layout, &group.puts, self.now), group.places);
+                plan.push(puts_call(layout, &group.puts, self.now), group.indexes);
             }
         }
-        together
+        plan
     }
 
-    /// Which of the layouts a write that needs no look before goes to, and the mode of a put;
-    /// nothing if it needs one, or is refused.
-    fn one_step_of(&self, layouts: &[Arc<Layout>], write: &Write, key: &Key) -> Option<OneStep> {
-        let bucket = self.engine.config.space.bucket(&key.partition);
-        let number = layouts
-            .binary_search_by_key(&bucket, |layout| layout.bucket)
+    /// The index of the layout and the mode of a put, for a write that need not read the row before. `None` if it must, or
+    /// is refused.
+    fn single_step_of(
+        &self,
+        layouts: &[Arc<Layout>],
+        write: &Write,
+        key: &Key,
+    ) -> Option<SingleStep> {
+        let slot_group = self.store.config.keyspace.slot_group(&key.partition);
+        let layout_index = layouts
+            .binary_search_by_key(&slot_group, |layout| layout.slot_group)
             .ok()?;
         match write {
             Write::Put(put) => {
-                let mode = one_step(put)?;
-                self.check_put(&layouts[number], put).ok()?;
-                Some((number, Some(mode)))
+                let mode = single_step_mode(put)?;
+                self.check_put(&layouts[layout_index], put).ok()?;
+                Some((layout_index, Some(mode)))
             }
             Write::Delete(delete) if delete.guard.is_open() => {
                 delete.table.check_key(key).ok()?;
-                Some((number, None))
+                Some((layout_index, None))
             }
             _ => None,
         }
     }
 }
 
-/// A write that needs no look before: its layout's place, the mode of a put.
-type OneStep = (usize, Option<Mode<'static>>);
+/// A write that need not read the row before: the index of its layout, and the mode of a put.
+type SingleStep = (usize, Option<Mode<'static>>);
 
-/// Rows of one bucket that are put in one step, and the places of their writes.
+/// Rows of one slot group that one call puts, and the indexes of their writes.
 #[derive(Default)]
-struct Group<'a> {
+struct PutGroup<'a> {
     puts: Vec<RowPut<'a>>,
-    places: Vec<usize>,
+    indexes: Vec<usize>,
 }
 
-/// Writes that go together.
+/// The calls of a batch.
 #[derive(Default)]
-struct Together {
+struct CallPlan {
     calls: Vec<Call>,
-    /// The places of the writes that each call carries.
-    places: Vec<Vec<usize>>,
-    /// The places of those that need a look, or are refused.
+    /// The indexes of the writes in each call.
+    indexes: Vec<Vec<usize>>,
+    /// The indexes of the writes that must read the row before, or are refused.
     others: Vec<usize>,
 }
 
-impl Together {
-    fn push(&mut self, call: Call, places: Vec<usize>) {
+impl CallPlan {
+    fn push(&mut self, call: Call, indexes: Vec<usize>) {
         self.calls.push(call);
-        self.places.push(places);
+        self.indexes.push(indexes);
     }
 }
 
-/// What a call says to each of its writes.
-fn each(value: Value, writes: usize) -> Vec<Value> {
+/// The reply to each write of a call.
+fn reply_for_each(value: Value, writes: usize) -> Vec<Value> {
     match value {
-        Value::Array(answers) if answers.len() == writes => answers,
+        Value::Array(replies) if replies.len() == writes => replies,
         other => vec![other; writes],
     }
 }
 
-/// How many writes of rows with these keys, from the first on, write no row twice: a write that must be done again must
-/// not come behind another of the same row.
-fn once_each(keys: &[Option<Key>]) -> usize {
-    let mut met = HashSet::with_capacity(keys.len());
-    // What has no key is refused, and gets in nobody's way.
-    let mut known = keys.iter().map(Option::as_ref);
-    known
-        .position(|key| key.is_some_and(|key| !met.insert(key)))
+/// The number of writes, from the first on, that write no row twice. A write that is sent again must not come after another
+/// one of the same row.
+fn distinct_rows(keys: &[Option<Key>]) -> usize {
+    let mut seen = HashSet::with_capacity(keys.len());
+    // A write without a key is refused, and conflicts with no other.
+    let mut keys_or_none = keys.iter().map(Option::as_ref);
+    keys_or_none
+        .position(|key| key.is_some_and(|key| !seen.insert(key)))
         .unwrap_or(keys.len())
 }
 
-/// Whether an error leaves no time for what comes behind it.
-const fn ends_all(kind: ErrorKind) -> bool {
+/// Whether an error leaves no time for the writes after it.
+const fn ends_batch(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Interrupted(_) | ErrorKind::Timeout(_))
 }

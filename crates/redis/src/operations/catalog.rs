@@ -1,4 +1,4 @@
-//! The catalog: what each table of the store is like, whatever the classes of today say.
+//! The catalog: the stored description of each table. It may differ from the models of this program.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -8,131 +8,153 @@ use std::time::SystemTime;
 use mintkey_store::{Error, Key, KeyValue, Result, Table, description, json};
 
 use crate::keyspace::commands::{Mode, write_call};
-use crate::keyspace::layout::{Layout, MASTER};
-use crate::keyspace::rows::stored;
-use crate::operations::context::Errand;
-use crate::protocol::replies::{accepted, bulks, pairs, unexpected};
+use crate::keyspace::layout::{Layout, TABLE_KEY_GROUP};
+use crate::keyspace::rows::decode_row;
+use crate::operations::context::OperationContext;
+use crate::protocol::replies::{bulks, checked, pairs, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::scripts::{DESCRIBE, DROP};
 
-/// The layout this code writes. A higher one means that newer code wrote it.
-const LAYOUT: u32 = 1;
-/// Rows that are looked for or dropped in one go.
-const CHUNK: usize = 500;
-/// Rows that are held here at once to be indexed.
-const ROWS: usize = 64;
-/// A table's entry as it is stored.
-struct Entry {
+/// The version of the layout. A newer mintkey may write a higher one.
+const LAYOUT_VERSION: u32 = 1;
+/// The members that one call reads or deletes.
+const MEMBERS_PER_CALL: usize = 500;
+/// The rows that are read and indexed at once.
+const ROWS_PER_CALL: usize = 64;
+
+/// A stored catalog entry.
+struct CatalogEntry {
     epoch: String,
     table: Table,
     unbuilt: Vec<String>,
 }
 
-/// An entry to be written: its bucket and key, the table, the epoch it follows, what is not built up.
-struct Draft {
-    bucket: u8,
+/// A catalog entry to write.
+struct EntryDraft {
+    slot_group: u8,
     key: Vec<u8>,
     table: Table,
-    before: String,
+    /// The epoch of the entry that it replaces.
+    old_epoch: String,
+    /// The indexes that are not built yet.
     unbuilt: Vec<String>,
 }
 
-impl Errand<'_> {
-    /// The layout of the bucket with this partition; the table is made or extended there if need be.
+impl OperationContext<'_> {
+    /// The layout of a table in the slot group of a partition. Creates or extends the table there if needed.
     pub async fn layout(&self, table: &Arc<Table>, partition: &KeyValue) -> Result<Arc<Layout>> {
-        let bucket = self.engine.config.space.bucket(partition);
+        let slot_group = self.store.config.keyspace.slot_group(partition);
         loop {
-            if let Some(layout) = self.engine.layouts.find(table, bucket) {
+            if let Some(layout) = self.store.layouts.find(table, slot_group) {
                 return Ok(layout);
             }
-            if let Some(layout) = self.layouts(table, &[bucket]).await?.pop() {
+            if let Some(layout) = self.layouts(table, &[slot_group]).await?.pop() {
                 return Ok(layout);
             }
         }
     }
 
-    /// The layouts of all buckets, in order.
+    /// The layouts of a table in all slot groups, in order.
     pub async fn all_layouts(&self, table: &Arc<Table>) -> Result<Vec<Arc<Layout>>> {
-        let buckets: Vec<u8> = self.engine.config.space.buckets().collect();
-        self.layouts(table, &buckets).await
+        let slot_groups: Vec<u8> = self.store.config.keyspace.slot_groups().collect();
+        self.layouts(table, &slot_groups).await
     }
 
-    /// The layouts of these buckets. What the class has and the catalog lacks is added, in a Cluster to
-    /// the entry for all buckets first; a bucket follows when it is first used.
-    pub async fn layouts(&self, table: &Arc<Table>, buckets: &[u8]) -> Result<Vec<Arc<Layout>>> {
-        let space = &self.engine.config.space;
-        let mut found: Vec<Option<Arc<Layout>>> = buckets
+    /// The layouts of a table in these slot groups. Adds to the catalog what it lacks of the model. In a Cluster, the entry
+    /// of the whole table comes first. The entry of a slot group follows when the group is first used.
+    pub async fn layouts(
+        &self,
+        table: &Arc<Table>,
+        slot_groups: &[u8],
+    ) -> Result<Vec<Arc<Layout>>> {
+        let keyspace = &self.store.config.keyspace;
+        let mut found: Vec<Option<Arc<Layout>>> = slot_groups
             .iter()
-            .map(|bucket| self.engine.layouts.find(table, *bucket))
+            .map(|slot_group| self.store.layouts.find(table, *slot_group))
             .collect();
         loop {
-            let missing: Vec<usize> = (0..found.len()).filter(|at| found[*at].is_none()).collect();
+            let missing: Vec<usize> = (0..found.len())
+                .filter(|index| found[*index].is_none())
+                .collect();
             if missing.is_empty() {
                 return Ok(found.into_iter().flatten().collect());
             }
             let mut calls: Vec<Call> = missing
                 .iter()
-                .map(|at| {
-                    let key = space.catalog(&table.name, buckets[*at]);
-                    Call::on(buckets[*at], "HGETALL").arg(key)
+                .map(|index| {
+                    let key = keyspace.catalog_key(&table.name, slot_groups[*index]);
+                    Call::on(slot_groups[*index], "HGETALL").arg(key)
                 })
                 .collect();
-            if space.in_buckets {
-                calls.push(Call::on(MASTER, "HGETALL").arg(space.master(&table.name)));
+            if keyspace.clustered {
+                calls.push(
+                    Call::on(TABLE_KEY_GROUP, "HGETALL").arg(keyspace.table_key(&table.name)),
+                );
             }
-            let mut replies = self.talk.ask(calls).await?;
+            let mut replies = self.channel.send(calls).await?;
             let mut drafts = Vec::new();
-            let mut whole = (**table).clone();
-            if space.in_buckets {
-                let stored = entry(replies.pop().unwrap_or(Value::Nil), table)?;
-                match compare(stored, &whole, MASTER, space.master(&table.name))? {
-                    Stand::Fits(entry) => whole = entry.table,
-                    // Nothing is built up there.
-                    Stand::Lacks(draft) => drafts.push(Draft {
+            let mut whole_table = (**table).clone();
+            if keyspace.clustered {
+                let stored = decode_entry(replies.pop().unwrap_or(Value::Nil), table)?;
+                match compare(
+                    stored,
+                    &whole_table,
+                    TABLE_KEY_GROUP,
+                    keyspace.table_key(&table.name),
+                )? {
+                    Comparison::Current(entry) => whole_table = entry.table,
+                    // The entry of the whole table has no indexes to build.
+                    Comparison::Outdated(draft) => drafts.push(EntryDraft {
                         unbuilt: Vec::new(),
                         ..draft
                     }),
                 }
             }
             let mut unbuilt = Vec::new();
-            // The entry for all comes first: a bucket is never ahead of it.
+            // The entry of the whole table comes first: a slot group is never ahead of it.
             if drafts.is_empty() {
-                for (at, reply) in missing.into_iter().zip(replies) {
-                    let (bucket, stored) = (buckets[at], entry(reply, table)?);
-                    let key = space.catalog(&table.name, bucket);
-                    let entry = match compare(stored, &whole, bucket, key)? {
-                        Stand::Fits(entry) => entry,
-                        Stand::Lacks(draft) => {
+                for (index, reply) in missing.into_iter().zip(replies) {
+                    let (slot_group, stored) = (slot_groups[index], decode_entry(reply, table)?);
+                    let key = keyspace.catalog_key(&table.name, slot_group);
+                    let entry = match compare(stored, &whole_table, slot_group, key)? {
+                        Comparison::Current(entry) => entry,
+                        Comparison::Outdated(draft) => {
                             drafts.push(draft);
                             continue;
                         }
                     };
-                    let (own, left) = (Arc::new(entry.table), entry.unbuilt);
-                    let layout = Arc::new(Layout::new(space, bucket, own, entry.epoch, left));
+                    let (stored_table, stored_unbuilt) = (Arc::new(entry.table), entry.unbuilt);
+                    let layout = Arc::new(Layout::new(
+                        keyspace,
+                        slot_group,
+                        stored_table,
+                        entry.epoch,
+                        stored_unbuilt,
+                    ));
                     if layout.unbuilt.is_empty() {
-                        self.engine.layouts.remember(table, &layout);
-                        found[at] = Some(layout);
+                        self.store.layouts.insert(table, &layout);
+                        found[index] = Some(layout);
                     } else {
                         unbuilt.push(layout);
                     }
                 }
             }
-            self.describe(drafts, table).await?;
+            self.write_entries(drafts, table).await?;
             for layout in unbuilt {
-                self.build(&layout).await?;
+                self.build_indexes(&layout).await?;
             }
         }
     }
 
-    /// Writes entries, unless somebody has changed them meanwhile.
-    async fn describe(&self, drafts: Vec<Draft>, table: &Table) -> Result<()> {
+    /// Writes catalog entries, unless another process has changed them.
+    async fn write_entries(&self, drafts: Vec<EntryDraft>, table: &Table) -> Result<()> {
         let calls = drafts.into_iter().map(|draft| {
-            Call::script(draft.bucket, &DESCRIBE, &[&draft.key], &[], 1024)
-                .arg(draft.before)
+            Call::script(draft.slot_group, &DESCRIBE, &[&draft.key], &[], 1024)
+                .arg(draft.old_epoch)
                 .arg("layout")
-                .arg(LAYOUT.to_string())
+                .arg(LAYOUT_VERSION.to_string())
                 .arg("epoch")
-                .arg(token())
+                .arg(new_epoch())
                 .arg("description")
                 .arg(json::encode(&description::describe(&draft.table)))
                 .arg("unbuilt")
@@ -141,57 +163,59 @@ impl Errand<'_> {
         });
         let calls: Vec<Call> = calls.collect();
         if !calls.is_empty() {
-            for reply in self.talk.ask(calls).await? {
-                accepted(reply, table)?;
+            for reply in self.channel.send(calls).await? {
+                checked(reply, table)?;
             }
         }
         Ok(())
     }
 
-    /// Adds the rows that were there before an index to it. Whoever needs the index does it; several at
-    /// once do no harm.
-    async fn build(&self, layout: &Layout) -> Result<()> {
+    /// Adds the existing rows to new indexes. Each process that needs the index does it. Several at once do no harm.
+    async fn build_indexes(&self, layout: &Layout) -> Result<()> {
         let table = &layout.table;
         let mut low = b"-".to_vec();
         loop {
-            self.talk.start_anew();
+            self.channel.restart_deadline();
             let range = layout
                 .call("ZRANGEBYLEX")
-                .arg(&layout.order)
+                .arg(&layout.row_set)
                 .arg(&low)
                 .arg("+")
                 .arg("LIMIT")
                 .arg("0")
-                .arg(CHUNK.to_string());
-            let members = bulks(self.talk.ask_one(range).await?, table)?;
+                .arg(MEMBERS_PER_CALL.to_string());
+            let members = bulks(self.channel.send_one(range).await?, table)?;
             let Some(last) = members.last() else { break };
             low = [b"(", &last[..]].concat();
-            for members in members.chunks(ROWS) {
-                self.talk.start_anew();
-                let keys: Vec<_> = members.iter().filter_map(|own| layout.key(own)).collect();
+            for members in members.chunks(ROWS_PER_CALL) {
+                self.channel.restart_deadline();
+                let keys: Vec<_> = members
+                    .iter()
+                    .filter_map(|own| layout.key_of(own))
+                    .collect();
                 if !self.index_rows(layout, &keys).await? {
                     return Ok(());
                 }
             }
         }
-        let draft = Draft {
-            bucket: layout.bucket,
-            key: layout.catalog.clone(),
+        let draft = EntryDraft {
+            slot_group: layout.slot_group,
+            key: layout.catalog_key.clone(),
             table: (**table).clone(),
-            before: layout.epoch.clone(),
+            old_epoch: layout.epoch.clone(),
             unbuilt: Vec::new(),
         };
-        self.describe(vec![draft], table).await
+        self.write_entries(vec![draft], table).await
     }
 
-    /// Adds rows to the indexes; false if the catalog is another by now.
+    /// Adds rows to the indexes. Returns false if the catalog entry has changed.
     async fn index_rows(&self, layout: &Layout, keys: &[Key]) -> Result<bool> {
         let table = &layout.table;
-        let row = |key| layout.call("HGETALL").arg(layout.row(key));
-        let rows = self.talk.ask(keys.iter().map(row).collect()).await?;
+        let row = |key| layout.call("HGETALL").arg(layout.row_key(key));
+        let rows = self.channel.send(keys.iter().map(row).collect()).await?;
         let mut calls = Vec::with_capacity(keys.len());
         for (key, row) in keys.iter().zip(rows) {
-            if let Some(row) = stored(row, table).map_err(|error| error.at(key))? {
+            if let Some(row) = decode_row(row, table).map_err(|error| error.at(key))? {
                 calls.push(write_call(
                     layout,
                     key,
@@ -201,112 +225,112 @@ impl Errand<'_> {
                 ));
             }
         }
-        for reply in self.talk.ask(calls).await? {
-            // A row that has moved was written by somebody who knows the index.
-            if accepted(reply, table)? == Value::Status("STALE".to_owned()) {
+        for reply in self.channel.send(calls).await? {
+            // A row that has changed was written by a process that knows the index.
+            if checked(reply, table)? == Value::Status("STALE".to_owned()) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Drops a table with everything in it.
-    pub async fn drop_table(&self, table: &Arc<Table>) -> Result<()> {
-        let space = &self.engine.config.space;
-        self.drop_buckets(table).await?;
-        if space.in_buckets {
-            let call = Call::on(MASTER, "DEL")
-                .arg(space.master(&table.name))
+    /// Deletes a table with all its rows.
+    pub async fn delete_table(&self, table: &Arc<Table>) -> Result<()> {
+        let keyspace = &self.store.config.keyspace;
+        self.delete_slot_groups(table).await?;
+        if keyspace.clustered {
+            let call = Call::on(TABLE_KEY_GROUP, "DEL")
+                .arg(keyspace.table_key(&table.name))
                 .writing();
-            accepted(self.talk.ask_one(call).await?, table)?;
-            // Whoever makes a bucket looks at the entry for all afterwards: either it is made before this,
-            // and dropped here, or he sees that the table is gone, and makes it anew.
-            self.drop_buckets(table).await?;
+            checked(self.channel.send_one(call).await?, table)?;
+            // A process that creates a slot group checks the entry of the whole table afterwards. Either the group was created
+            // before, and is deleted here, or that process sees that the table is gone, and creates it again.
+            self.delete_slot_groups(table).await?;
         }
         Ok(())
     }
 
-    /// Drops what the buckets have of a table.
-    async fn drop_buckets(&self, table: &Arc<Table>) -> Result<()> {
-        let space = &self.engine.config.space;
-        let entries = space
-            .buckets()
-            .map(|bucket| Call::on(bucket, "HGETALL").arg(space.catalog(&table.name, bucket)));
-        let replies = self.talk.ask(entries.collect()).await?;
-        for (bucket, reply) in space.buckets().zip(replies) {
-            if let Some(Entry {
+    /// Deletes a table in all slot groups.
+    async fn delete_slot_groups(&self, table: &Arc<Table>) -> Result<()> {
+        let keyspace = &self.store.config.keyspace;
+        let entries = keyspace.slot_groups().map(|slot_group| {
+            Call::on(slot_group, "HGETALL").arg(keyspace.catalog_key(&table.name, slot_group))
+        });
+        let replies = self.channel.send(entries.collect()).await?;
+        for (slot_group, reply) in keyspace.slot_groups().zip(replies) {
+            if let Some(CatalogEntry {
                 epoch,
                 table: stored,
                 unbuilt,
-            }) = entry(reply, table)?
+            }) = decode_entry(reply, table)?
             {
-                let layout = Layout::new(space, bucket, Arc::new(stored), epoch, unbuilt);
-                self.drop_bucket(&layout).await?;
+                let layout = Layout::new(keyspace, slot_group, Arc::new(stored), epoch, unbuilt);
+                self.delete_slot_group(&layout).await?;
             }
         }
         Ok(())
     }
 
-    async fn drop_bucket(&self, layout: &Layout) -> Result<()> {
+    async fn delete_slot_group(&self, layout: &Layout) -> Result<()> {
         let table = &layout.table;
-        let indexes: Vec<Vec<u8>> = table
+        let index_sets: Vec<Vec<u8>> = table
             .indexes
             .iter()
-            .map(|index| layout.index(&index.name))
+            .map(|index| layout.index_set(&index.name))
             .collect();
         loop {
-            self.talk.start_anew();
+            self.channel.restart_deadline();
             let range = layout
                 .call("ZRANGEBYLEX")
-                .arg(&layout.order)
+                .arg(&layout.row_set)
                 .arg("-")
                 .arg("+")
                 .arg("LIMIT")
                 .arg("0")
-                .arg(CHUNK.to_string());
-            let members = bulks(self.talk.ask_one(range).await?, table)?;
+                .arg(MEMBERS_PER_CALL.to_string());
+            let members = bulks(self.channel.send_one(range).await?, table)?;
             let rows: Vec<Vec<u8>> = members
                 .iter()
-                .filter_map(|member| layout.key(member))
-                .map(|key| layout.row(&key))
+                .filter_map(|member| layout.key_of(member))
+                .map(|key| layout.row_key(&key))
                 .collect();
             if rows.len() != members.len() {
                 return Err(Error::configuration(format!(
-                    "the order of table {:?} holds what is no key: something else wrote to it, or it is damaged",
+                    "the row set of table {:?} has a member that is not a key: another program wrote to it, or it is damaged",
                     table.name
                 ))
                 .of(table));
             }
-            let mut keys: Vec<&[u8]> = vec![&layout.order, &layout.catalog];
-            keys.extend(indexes.iter().chain(&rows).map(Vec::as_slice));
-            let mut call = Call::script(layout.bucket, &DROP, &keys, &[], 64 * keys.len())
-                .arg(indexes.len().to_string())
+            let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
+            keys.extend(index_sets.iter().chain(&rows).map(Vec::as_slice));
+            let mut call = Call::script(layout.slot_group, &DROP, &keys, &[], 64 * keys.len())
+                .arg(index_sets.len().to_string())
                 .repeatable();
             for member in &members {
                 call.push(member);
             }
-            let reply = accepted(self.talk.ask_one(call).await?, table)?;
-            self.engine.layouts.forget();
+            let reply = checked(self.channel.send_one(call).await?, table)?;
+            self.store.layouts.clear();
             if reply == Value::Int(1) {
                 return Ok(());
             }
         }
     }
 
-    /// Whether the catalog has a table.
+    /// Whether a table exists.
     pub async fn table_exists(&self, table: &Table) -> Result<bool> {
-        let key = self.engine.config.space.master(&table.name);
+        let key = self.store.config.keyspace.table_key(&table.name);
         let reply = self
-            .talk
-            .ask_one(Call::on(MASTER, "EXISTS").arg(key))
+            .channel
+            .send_one(Call::on(TABLE_KEY_GROUP, "EXISTS").arg(key))
             .await?;
-        Ok(accepted(reply, table)? == Value::Int(1))
+        Ok(checked(reply, table)? == Value::Int(1))
     }
 }
 
-/// Reads an entry.
-fn entry(reply: Value, table: &Arc<Table>) -> Result<Option<Entry>> {
-    let fields = pairs(accepted(reply, table)?).ok_or_else(|| unexpected(table))?;
+/// Decodes a catalog entry; `None` if there is none.
+fn decode_entry(reply: Value, table: &Arc<Table>) -> Result<Option<CatalogEntry>> {
+    let fields = pairs(checked(reply, table)?).ok_or_else(|| unexpected_reply(table))?;
     if fields.is_empty() {
         return Ok(None);
     }
@@ -315,9 +339,9 @@ fn entry(reply: Value, table: &Arc<Table>) -> Result<Option<Entry>> {
         field.and_then(|(_, value)| std::str::from_utf8(value).ok())
     };
     let layout = text("layout").and_then(|text| text.parse::<u32>().ok());
-    if let Some(newer) = layout.filter(|layout| *layout > LAYOUT) {
+    if let Some(newer) = layout.filter(|layout| *layout > LAYOUT_VERSION) {
         return Err(Error::configuration(format!(
-            "table {:?} was written by a newer mintkey (layout {newer}, this one knows up to {LAYOUT}): \
+            "table {:?} was written by a newer mintkey (layout {newer}, this one knows up to {LAYOUT_VERSION}): \
              upgrade mintkey",
             table.name
         ))
@@ -327,7 +351,7 @@ fn entry(reply: Value, table: &Arc<Table>) -> Result<Option<Entry>> {
         layout?;
         let description = json::decode(text("description")?).ok()?;
         let unbuilt = text("unbuilt")?.split('\0').filter(|name| !name.is_empty());
-        Some(Entry {
+        Some(CatalogEntry {
             epoch: text("epoch")?.to_owned(),
             table: description::parse(table, &description)?,
             unbuilt: unbuilt.map(str::to_owned).collect(),
@@ -335,28 +359,33 @@ fn entry(reply: Value, table: &Arc<Table>) -> Result<Option<Entry>> {
     };
     read().map(Some).ok_or_else(|| {
         Error::configuration(format!(
-            "the catalog's entry of table {:?} cannot be read: something else wrote to it, or it is damaged",
+            "the catalog entry of table {:?} cannot be read: another program wrote to it, or it is damaged",
             table.name
         ))
         .of(table)
     })
 }
 
-/// How an entry stands to what is wanted of it.
-enum Stand {
-    /// It has everything.
-    Fits(Entry),
-    /// It is to be written anew.
-    Lacks(Draft),
+/// A catalog entry, compared with the model.
+enum Comparison {
+    /// It has everything that the model needs.
+    Current(CatalogEntry),
+    /// It must be written.
+    Outdated(EntryDraft),
 }
 
-fn compare(stored: Option<Entry>, wanted: &Table, bucket: u8, key: Vec<u8>) -> Result<Stand> {
-    let (table, before, unbuilt) = match stored {
+fn compare(
+    stored: Option<CatalogEntry>,
+    wanted: &Table,
+    slot_group: u8,
+    key: Vec<u8>,
+) -> Result<Comparison> {
+    let (table, old_epoch, unbuilt) = match stored {
         None => (wanted.clone(), String::new(), Vec::new()),
         Some(entry) => {
             let merged = description::merge(&entry.table, wanted)?;
             if merged == entry.table {
-                return Ok(Stand::Fits(entry));
+                return Ok(Comparison::Current(entry));
             }
             let old = entry.table.indexes.len();
             let mut unbuilt = entry.unbuilt;
@@ -364,17 +393,17 @@ fn compare(stored: Option<Entry>, wanted: &Table, bucket: u8, key: Vec<u8>) -> R
             (merged, entry.epoch, unbuilt)
         }
     };
-    Ok(Stand::Lacks(Draft {
-        bucket,
+    Ok(Comparison::Outdated(EntryDraft {
+        slot_group,
         key,
         table,
-        before,
+        old_epoch,
         unbuilt,
     }))
 }
 
-/// A word that no two entries of a catalog share, in whatever process.
-fn token() -> String {
+/// A unique epoch: no two catalog entries share one, in any process.
+fn new_epoch() -> String {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
     if let Ok(time) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {

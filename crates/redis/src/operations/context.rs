@@ -1,4 +1,4 @@
-//! What every operation works with.
+//! The context of operations.
 
 use std::sync::Arc;
 
@@ -7,46 +7,47 @@ use mintkey_store::Result;
 use crate::config::Config;
 use crate::keyspace::layout::Layout;
 use crate::keyspace::layout_cache::LayoutCache;
-use crate::protocol::channel::Talk;
-use crate::protocol::replies::accepted;
+use crate::protocol::channel::Channel;
+use crate::protocol::replies::checked;
 use crate::protocol::resp::{Call, Value};
 
-/// What the operations of one store share.
-pub struct Engine {
-    /// What the address says.
+/// What all operations of a store share.
+pub struct StoreContext {
+    /// The configuration.
     pub config: Config,
-    /// What is known of the tables.
+    /// The layouts of tables.
     pub layouts: LayoutCache,
 }
 
-/// One request on its way.
-pub struct Errand<'a> {
-    /// What all share.
-    pub engine: &'a Engine,
-    /// Where it asks the server.
-    pub talk: &'a Talk,
-    /// The time by which expiry is judged.
+/// The context of one operation.
+pub struct OperationContext<'a> {
+    /// What all operations share.
+    pub store: &'a StoreContext,
+    /// Where it sends calls.
+    pub channel: &'a Channel,
+    /// The time of the request, which decides about expiry.
     pub now: i64,
 }
 
-impl Errand<'_> {
-    /// Asks something of these buckets of a table; nothing if a catalog is not what is known here.
-    pub async fn ask(
+impl OperationContext<'_> {
+    /// Sends calls on a table in these slot groups, and checks the epochs of its catalog entries. Returns `None` if one has
+    /// changed.
+    pub async fn send_with_epochs(
         &self,
         layouts: &[Arc<Layout>],
         mut calls: Vec<Call>,
     ) -> Result<Option<Vec<Value>>> {
         let epochs = layouts
             .iter()
-            .map(|layout| layout.call("HGET").arg(&layout.catalog).arg("epoch"));
+            .map(|layout| layout.call("HGET").arg(&layout.catalog_key).arg("epoch"));
         calls.extend(epochs);
-        let mut replies = self.talk.ask(calls).await?;
+        let mut replies = self.channel.send(calls).await?;
         let epochs = replies.split_off(replies.len() - layouts.len());
         for (layout, epoch) in layouts.iter().zip(epochs) {
-            match accepted(epoch, &layout.table)? {
+            match checked(epoch, &layout.table)? {
                 Value::Bulk(epoch) if epoch == layout.epoch.as_bytes() => {}
                 _ => {
-                    self.engine.layouts.forget();
+                    self.store.layouts.clear();
                     return Ok(None);
                 }
             }

@@ -1,99 +1,100 @@
-//! Writes of one request that go on at the same time: what they ask goes to the servers together.
+//! Concurrent writes of one request. The calls that they send at the same time share round trips.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use mintkey_store::Result;
 
-use crate::protocol::channel::{Answer, Talk};
+use crate::protocol::channel::{Channel, Replies};
 use crate::protocol::resp::Call;
 
-/// A write on its way.
-struct Running<'a> {
-    /// Its place in the batch.
-    place: usize,
-    talk: Talk,
+/// A write that has not ended.
+struct Pending<'a> {
+    /// Its index in the batch.
+    index: usize,
+    channel: Channel,
     operation: Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>,
 }
 
-/// Writes that go on at the same time.
+/// Concurrent writes.
 #[derive(Default)]
-pub struct Abreast<'a> {
-    running: Vec<Running<'a>>,
-    ended: Vec<(usize, Result<()>)>,
+pub struct JoinAll<'a> {
+    pending: Vec<Pending<'a>>,
+    results: Vec<(usize, Result<()>)>,
 }
 
-impl<'a> Abreast<'a> {
-    /// Adds a write, which asks at a place of its own.
-    pub fn begin<F>(&mut self, place: usize, write: impl FnOnce(Talk) -> F)
+impl<'a> JoinAll<'a> {
+    /// Adds a write, with a channel of its own.
+    pub fn add<F>(&mut self, index: usize, write: impl FnOnce(Channel) -> F)
     where
         F: Future<Output = Result<()>> + Send + 'a,
     {
-        let talk = Talk::default();
-        let operation = Box::pin(write(talk.clone()));
-        self.running.push(Running {
-            place,
-            talk,
+        let channel = Channel::default();
+        let operation = Box::pin(write(channel.clone()));
+        self.pending.push(Pending {
+            index,
+            channel,
             operation,
         });
     }
 
-    /// Asks for all what they want to know next, behind some other calls; gives the answers to those.
-    /// If there are none, every write hears of it too.
-    pub async fn ask(&mut self, talk: &Talk, beside: Vec<Call>) -> Answer {
-        let many = beside.len();
-        let (calls, shares) = self.go_on(talk, beside);
-        if calls.is_empty() && shares.is_empty() {
+    /// Sends other calls, together with the next calls of all writes. Returns the replies to the other calls. If the
+    /// exchange fails, all writes get the error too.
+    pub async fn exchange(&mut self, channel: &Channel, others: Vec<Call>) -> Replies {
+        let other_count = others.len();
+        let (calls, counts) = self.poll_all(channel, others);
+        if calls.is_empty() && counts.is_empty() {
             return Ok(Vec::new());
         }
-        match talk.exchange(calls).await {
-            Ok(mut values) => {
-                let mut own = values.split_off(many).into_iter();
-                for (one, share) in self.running.iter().zip(shares) {
-                    one.talk.answer(Ok(own.by_ref().take(share).collect()));
+        match channel.exchange(calls).await {
+            Ok(mut replies) => {
+                let mut own = replies.split_off(other_count).into_iter();
+                for (write, count) in self.pending.iter().zip(counts) {
+                    write.channel.resume(Ok(own.by_ref().take(count).collect()));
                 }
-                Ok(values)
+                Ok(replies)
             }
             Err(error) => {
-                let mut errors = error.of_all(shares.len() + 1);
-                for (one, error) in self.running.iter().zip(errors.drain(1..)) {
-                    one.talk.answer(error);
+                let mut errors = error.of_all(counts.len() + 1);
+                for (write, error) in self.pending.iter().zip(errors.drain(1..)) {
+                    write.channel.resume(error);
                 }
                 errors.remove(0)
             }
         }
     }
 
-    /// Lets each go on until it asks or ends; gives all calls, and how many are whose.
-    fn go_on(&mut self, talk: &Talk, mut calls: Vec<Call>) -> (Vec<Call>, Vec<usize>) {
-        let mut shares = Vec::with_capacity(self.running.len());
-        let mut context = Context::from_waker(Waker::noop());
-        let ended = &mut self.ended;
-        self.running
-            .retain_mut(|one| match one.operation.as_mut().poll(&mut context) {
+    /// Polls each write until it sends calls or ends. Returns all calls, and how many each write has sent.
+    fn poll_all(&mut self, channel: &Channel, mut calls: Vec<Call>) -> (Vec<Call>, Vec<usize>) {
+        let mut counts = Vec::with_capacity(self.pending.len());
+        let mut waker_context = Context::from_waker(Waker::noop());
+        let results = &mut self.results;
+        self.pending.retain_mut(
+            |write| match write.operation.as_mut().poll(&mut waker_context) {
                 Poll::Ready(result) => {
-                    ended.push((one.place, result));
+                    results.push((write.index, result));
                     false
                 }
                 Poll::Pending => {
-                    let (asked, anew) = one.talk.asked();
-                    if anew {
-                        talk.start_anew();
+                    let (own_calls, restarts) = write.channel.take_calls();
+                    if restarts {
+                        channel.restart_deadline();
                     }
-                    shares.push(asked.len());
-                    calls.extend(asked);
+                    counts.push(own_calls.len());
+                    calls.extend(own_calls);
                     true
                 }
-            });
-        (calls, shares)
+            },
+        );
+        (calls, counts)
     }
 
-    /// Carries all out; gives how each ended, with its place.
-    pub async fn finish(mut self, talk: &Talk) -> Vec<(usize, Result<()>)> {
-        while !self.running.is_empty() {
-            // Whatever came to nothing, the writes have heard of it, and end with it.
-            let _ = self.ask(talk, Vec::new()).await;
+    /// Completes all writes. Returns their results with their indexes.
+    pub async fn finish(mut self, channel: &Channel) -> Vec<(usize, Result<()>)> {
+        while !self.pending.is_empty() {
+            // If it fails, the writes have got the error, and end with it.
+            let _ = self.exchange(channel, Vec::new()).await;
         }
-        self.ended
+        self.results
     }
 }

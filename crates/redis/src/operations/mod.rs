@@ -4,6 +4,7 @@ mod batch;
 mod catalog;
 pub mod context;
 mod join_all;
+mod page;
 mod read;
 mod slot_group_merge;
 mod uncertainty;
@@ -11,42 +12,44 @@ mod write;
 
 use mintkey_store::{Operation, Reply, Request, Result};
 
-use crate::operations::context::{Engine, Errand};
-use crate::operations::uncertainty::Doubt;
-use crate::protocol::channel::Talk;
+use crate::operations::context::{OperationContext, StoreContext};
+use crate::operations::uncertainty::Uncertainty;
+use crate::protocol::channel::Channel;
 
-/// Carries a request out; whoever polls this looks after the talk.
-pub async fn run(engine: &Engine, talk: &Talk, request: &Request) -> Result<Reply> {
-    let errand = Errand {
-        engine,
-        talk,
+/// Carries out a request. The driver that polls this serves the channel.
+pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> Result<Reply> {
+    let context = OperationContext {
+        store,
+        channel,
         now: request.now,
     };
-    // These take several steps: when one fails, those before it have been done.
+    // These operations send several calls. If one fails, those before it were carried out.
     let in_steps = |result: Result<()>| match result {
-        Err(error) if talk.wrote() && error.kind.outcome().is_some() => Err(error.in_doubt()),
+        Err(error) if channel.may_have_written() && error.kind.outcome().is_some() => {
+            Err(error.in_doubt())
+        }
         other => other.map(|()| Reply::Done),
     };
     match &request.operation {
         Operation::CreateTable(table) => {
-            engine.layouts.forget();
-            in_steps(errand.all_layouts(table).await.map(drop))
+            store.layouts.clear();
+            in_steps(context.all_layouts(table).await.map(drop))
         }
-        Operation::TableExists(table) => Ok(Reply::Exists(errand.table_exists(table).await?)),
-        Operation::DeleteTable(table) => in_steps(errand.drop_table(table).await),
-        Operation::Get(get) => errand.get(get).await,
-        Operation::BatchGet(batch) => errand.batch_get(batch).await,
-        Operation::Put(put) => errand
-            .put(put, Doubt::default())
+        Operation::TableExists(table) => Ok(Reply::Exists(context.table_exists(table).await?)),
+        Operation::DeleteTable(table) => in_steps(context.delete_table(table).await),
+        Operation::Get(get) => context.get(get).await,
+        Operation::BatchGet(batch) => context.batch_get(batch).await,
+        Operation::Put(put) => context
+            .put(put, Uncertainty::default())
             .await
             .map(|()| Reply::Done),
-        Operation::Update(update) => errand.update(update).await,
-        Operation::Delete(delete) => errand
-            .delete(delete, Doubt::default())
+        Operation::Update(update) => context.update(update).await,
+        Operation::Delete(delete) => context
+            .delete(delete, Uncertainty::default())
             .await
             .map(|()| Reply::Done),
-        Operation::BatchWrite(batch) => errand.batch_write(batch).await,
-        Operation::Query(query) => errand.query(query).await,
-        Operation::Scan(scan) => errand.scan(scan).await,
+        Operation::BatchWrite(batch) => context.batch_write(batch).await,
+        Operation::Query(query) => context.query(query).await,
+        Operation::Scan(scan) => context.scan(scan).await,
     }
 }

@@ -1,4 +1,4 @@
-//! Members of one order that lies in several buckets: read from all at once, and merged.
+//! Reads a sorted set that is split into slot groups: from all groups at once, merged into one order.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -7,46 +7,47 @@ use std::sync::Arc;
 
 use mintkey_store::Result;
 
-use crate::keyspace::layout::{self, Layout, Span};
-use crate::operations::context::Errand;
+use crate::keyspace::layout::{self, Layout, MemberRange};
+use crate::operations::context::OperationContext;
 use crate::protocol::replies::bulks;
 use crate::protocol::resp::{Call, Value};
 
-/// What is read of one bucket.
+/// The members in one slot group.
 pub struct Source {
-    /// The bucket's layout.
+    /// The layout in the slot group.
     pub layout: Arc<Layout>,
     set: Vec<u8>,
-    /// What is left to be asked for.
-    span: Span,
+    /// The members that are not read yet.
+    range: MemberRange,
+    /// The members that are read and not taken.
     read: VecDeque<Vec<u8>>,
-    /// Whether one more member is among the heads.
+    /// Whether one of its members is among the heads.
     has_head: bool,
-    /// How many members the next question asks for; nothing before the first.
-    many: usize,
+    /// The limit of the last call; 0 before the first.
+    limit: usize,
     ended: bool,
 }
 
 impl Source {
-    /// The members of a set of this bucket.
-    pub const fn new(layout: Arc<Layout>, set: Vec<u8>, span: Span) -> Self {
+    /// A range of members of a set in a slot group.
+    pub const fn new(layout: Arc<Layout>, set: Vec<u8>, range: MemberRange) -> Self {
         Self {
             layout,
             set,
-            span,
+            range,
             read: VecDeque::new(),
             has_head: false,
-            many: 0,
+            limit: 0,
             ended: false,
         }
     }
 
-    fn is_dry(&self) -> bool {
+    fn is_exhausted(&self) -> bool {
         self.read.is_empty() && !self.has_head && !self.ended
     }
 
     fn call(&self, descending: bool) -> Call {
-        let (low, high) = bounds(&self.span);
+        let (low, high) = bounds(&self.range);
         let call = if descending {
             let call = self.layout.call("ZREVRANGEBYLEX").arg(&self.set);
             call.arg(high).arg(low)
@@ -54,27 +55,27 @@ impl Source {
             let call = self.layout.call("ZRANGEBYLEX").arg(&self.set);
             call.arg(low).arg(high)
         };
-        call.arg("LIMIT").arg("0").arg(self.many.to_string())
+        call.arg("LIMIT").arg("0").arg(self.limit.to_string())
     }
 
     fn count_call(&self) -> Call {
-        let (low, high) = bounds(&self.span);
+        let (low, high) = bounds(&self.range);
         let call = self.layout.call("ZLEXCOUNT").arg(&self.set);
         call.arg(low).arg(high)
     }
 }
 
-/// The sources of one read, in one order.
+/// The merged members of all slot groups.
 pub struct Merge {
-    /// The buckets.
+    /// The slot groups.
     pub sources: Vec<Source>,
     descending: bool,
-    /// The next member of each source that has been read, the first of all on top.
+    /// The next member of each source, the first of all at the top.
     heads: BinaryHeap<Head>,
 }
 
 impl Merge {
-    /// Nothing is read yet.
+    /// Merges these sources. Nothing is read yet.
     pub const fn new(sources: Vec<Source>, descending: bool) -> Self {
         Self {
             sources,
@@ -83,26 +84,25 @@ impl Merge {
         }
     }
 
-    /// The next members with their sources, as many as wanted unless there are no more; nothing if a
-    /// catalog is not what is known here.
+    /// The next members with their sources: as many as wanted, or all that are left. `None` if a catalog entry has changed.
     pub async fn take(
         &mut self,
-        errand: &Errand<'_>,
+        context: &OperationContext<'_>,
         wanted: usize,
     ) -> Result<Option<Vec<(usize, Vec<u8>)>>> {
         let mut taken = Vec::with_capacity(wanted.min(64));
         while taken.len() < wanted {
-            if self.sources.iter().any(Source::is_dry)
-                && !self.refill(errand, wanted - taken.len()).await?
+            if self.sources.iter().any(Source::is_exhausted)
+                && !self.refill(context, wanted - taken.len()).await?
             {
                 return Ok(None);
             }
             if let [source] = &mut self.sources[..] {
-                let many = source.read.len().min(wanted - taken.len());
-                if many == 0 {
+                let count = source.read.len().min(wanted - taken.len());
+                if count == 0 {
                     break;
                 }
-                taken.extend(source.read.drain(..many).map(|member| (0, member)));
+                taken.extend(source.read.drain(..count).map(|member| (0, member)));
                 continue;
             }
             let Some(Head { member, source }) = self.heads.pop() else {
@@ -124,58 +124,57 @@ impl Merge {
         }
     }
 
-    /// Reads on where nothing is left, and at once where little is; false if a catalog is not what is
-    /// known here.
-    async fn refill(&mut self, errand: &Errand<'_>, wanted: usize) -> Result<bool> {
-        let first = first_share(wanted, self.sources.len());
-        let alone = self.sources.len() == 1;
-        let (mut asked, mut calls) = (Vec::new(), Vec::new());
+    /// Reads more members of the sources that have few left. Returns false if a catalog entry has changed.
+    async fn refill(&mut self, context: &OperationContext<'_>, wanted: usize) -> Result<bool> {
+        let first = first_limit(wanted, self.sources.len());
+        let is_single = self.sources.len() == 1;
+        let (mut indexes, mut calls) = (Vec::new(), Vec::new());
         let mut layouts = Vec::new();
-        for (number, source) in self.sources.iter_mut().enumerate() {
-            if source.ended || source.read.len() > source.many / 2 {
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            if source.ended || source.read.len() > source.limit / 2 {
                 continue;
             }
-            let most = wanted.max(first).max(source.many);
-            source.many = if alone {
+            let most = wanted.max(first).max(source.limit);
+            source.limit = if is_single {
                 wanted
             } else {
-                (source.many * 2).clamp(first, most)
+                (source.limit * 2).clamp(first, most)
             };
             calls.push(source.call(self.descending));
             layouts.push(Arc::clone(&source.layout));
-            asked.push(number);
+            indexes.push(index);
         }
-        let Some(replies) = errand.ask(&layouts, calls).await? else {
+        let Some(replies) = context.send_with_epochs(&layouts, calls).await? else {
             return Ok(false);
         };
-        for (number, reply) in asked.into_iter().zip(replies) {
+        for (index, reply) in indexes.into_iter().zip(replies) {
             let descending = self.descending;
-            let source = &mut self.sources[number];
-            let needs_head = !alone && source.is_dry();
+            let source = &mut self.sources[index];
+            let needs_head = !is_single && source.is_exhausted();
             let members = bulks(reply, &source.layout.table)?;
-            source.ended = members.len() < source.many;
+            source.ended = members.len() < source.limit;
             if let Some(last) = members.last() {
-                let whole = (Bound::Unbounded, Bound::Unbounded);
-                let span = std::mem::replace(&mut source.span, whole);
-                source.span = layout::resume(span, last.clone(), descending);
+                let everything = (Bound::Unbounded, Bound::Unbounded);
+                let range = std::mem::replace(&mut source.range, everything);
+                source.range = layout::resume_after(range, last.clone(), descending);
             }
             source.read.extend(members);
             if needs_head {
-                self.push_head(number);
+                self.push_head(index);
             }
         }
         Ok(true)
     }
 
-    /// How many members there are in all; nothing if a catalog is not what is known here.
-    pub async fn count(&self, errand: &Errand<'_>) -> Result<Option<Vec<Value>>> {
+    /// The replies with the numbers of members in each slot group. `None` if a catalog entry has changed.
+    pub async fn count(&self, context: &OperationContext<'_>) -> Result<Option<Vec<Value>>> {
         let layouts: Vec<Arc<Layout>> = self
             .sources
             .iter()
             .map(|source| Arc::clone(&source.layout))
             .collect();
         let calls = self.sources.iter().map(Source::count_call).collect();
-        errand.ask(&layouts, calls).await
+        context.send_with_epochs(&layouts, calls).await
     }
 }
 
@@ -186,46 +185,46 @@ struct Head {
     source: usize,
 }
 
-/// A member that is the greater the earlier it comes.
+/// A member. The one that comes first in the order of the read is the greatest.
 #[derive(Eq, Ord, PartialEq, PartialOrd)]
 enum Member {
-    Up(Reverse<Vec<u8>>),
-    Down(Vec<u8>),
+    Ascending(Reverse<Vec<u8>>),
+    Descending(Vec<u8>),
 }
 
 impl Member {
     const fn new(bytes: Vec<u8>, descending: bool) -> Self {
         if descending {
-            Self::Down(bytes)
+            Self::Descending(bytes)
         } else {
-            Self::Up(Reverse(bytes))
+            Self::Ascending(Reverse(bytes))
         }
     }
 
     fn into_bytes(self) -> Vec<u8> {
         match self {
-            Self::Up(Reverse(bytes)) | Self::Down(bytes) => bytes,
+            Self::Ascending(Reverse(bytes)) | Self::Descending(bytes) => bytes,
         }
     }
 }
 
-/// How many members each of so many sources is asked for at first, so that one question is mostly enough
-/// when the wanted ones lie anywhere: their mean and twice its deviation.
-const fn first_share(wanted: usize, sources: usize) -> usize {
-    let share = wanted / sources + (4 * wanted / sources).isqrt() + 3;
-    if sources == 1 || share > wanted {
+/// The limit of the first call to each source: the mean and twice its deviation. So one call is usually enough if the
+/// wanted members are spread evenly.
+const fn first_limit(wanted: usize, sources: usize) -> usize {
+    let limit = wanted / sources + (4 * wanted / sources).isqrt() + 3;
+    if sources == 1 || limit > wanted {
         wanted
     } else {
-        share
+        limit
     }
 }
 
-/// A range as Redis reads it.
-fn bounds((low, high): &Span) -> (Vec<u8>, Vec<u8>) {
-    let written = |bound: &Bound<Vec<u8>>, open: &[u8]| match bound {
+/// The bounds of a range in the syntax of Redis.
+fn bounds((low, high): &MemberRange) -> (Vec<u8>, Vec<u8>) {
+    let encode = |bound: &Bound<Vec<u8>>, open: &[u8]| match bound {
         Bound::Included(bytes) => [b"[", &bytes[..]].concat(),
         Bound::Excluded(bytes) => [b"(", &bytes[..]].concat(),
         Bound::Unbounded => open.to_vec(),
     };
-    (written(low, b"-"), written(high, b"+"))
+    (encode(low, b"-"), encode(high, b"+"))
 }

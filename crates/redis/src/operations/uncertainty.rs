@@ -1,39 +1,39 @@
-//! Doubt about a write: it was sent, and no reply to it came.
+//! Uncertain writes: a call was sent, and no reply came.
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
-/// Whether a write may have happened though no reply says so.
+/// Whether a write may have happened although no reply confirms it.
 ///
-/// Doubt, once there, stays until the write has succeeded: a later attempt that is refused, or that cannot be sent,
-/// says nothing of what became of the first one.
+/// An uncertain write stays uncertain until it succeeds. A later attempt that is refused, or that cannot be sent, says
+/// nothing about the first one.
 #[derive(Debug, Default)]
-pub struct Doubt(Option<Error>);
+pub struct Uncertainty(Option<Error>);
 
-impl Doubt {
-    /// The doubt that a final reply leaves: some, if the call was sent before as well and not answered then.
+impl Uncertainty {
+    /// After a final reply: uncertain if an earlier attempt of the call got no reply.
     pub fn after(sent_before: bool) -> Self {
         Self(sent_before.then(unanswered))
     }
 
-    /// The doubt that a failed attempt leaves.
+    /// After a failed attempt.
     pub fn of(error: &Error) -> Self {
         let unknown = error.kind.outcome() == Some(Outcome::Unknown);
         Self(unknown.then(|| Error::new(error.kind, error.message.clone())))
     }
 
-    /// Adds what another attempt leaves.
+    /// Adds the uncertainty of another attempt.
     pub fn add(&mut self, other: Self) {
         if self.0.is_none() {
             self.0 = other.0;
         }
     }
 
-    /// Whether there is any.
-    pub const fn is_there(&self) -> bool {
+    /// Whether the write is uncertain.
+    pub const fn exists(&self) -> bool {
         self.0.is_some()
     }
 
-    /// The error of a write that nothing can resolve.
+    /// The error of a write whose outcome cannot be found out.
     pub fn error(&self) -> Error {
         match &self.0 {
             Some(error) => Error::new(error.kind, error.message.clone()),
@@ -41,16 +41,16 @@ impl Doubt {
         }
     }
 
-    /// How the write ends, when its last attempt has ended like this.
+    /// The result of the write, from the result of its last attempt.
     pub fn settle<T>(self, result: Result<T>) -> Result<T> {
         match (self.0, result) {
-            (Some(doubt), Err(error)) => Err(match error.kind {
+            (Some(uncertain), Err(error)) => Err(match error.kind {
                 ErrorKind::Unavailable(_)
                 | ErrorKind::Timeout(_)
                 | ErrorKind::Interrupted(_)
                 | ErrorKind::Configuration => error.in_doubt(),
-                // What stands in the way may be what this write has written.
-                _ => doubt,
+                // The conflicting row may have been written by this write.
+                _ => uncertain,
             }),
             (_, result) => result,
         }

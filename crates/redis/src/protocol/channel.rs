@@ -1,8 +1,8 @@
-//! The seam between what is asked of a server and how the bytes travel.
+//! The channel between an operation and its driver.
 //!
-//! An operation is written once, as an async function that asks and awaits. Whoever drives it looks
-//! at what it asked, carries that to the server in its own way (blocking on the calling thread, or on
-//! the store's background thread), and lets it go on.
+//! An operation is written once, as an async function that sends calls and awaits the replies. It does no I/O. A driver
+//! polls it, takes the calls from the channel, exchanges them with the servers in its own way (blocking the calling
+//! thread, or on the store's thread), and resumes the operation with the replies.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,104 +14,108 @@ use crate::protocol::resp::{Call, Value};
 
 /// The final reply to a call.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Answered {
+pub struct FinalReply {
     /// The reply.
     pub value: Value,
-    /// Whether the call was sent before as well, and may have been carried out then: no reply came.
+    /// Whether an earlier attempt got no reply. The server may have carried out the call then.
     pub sent_before: bool,
 }
 
-/// The final reply to each call, or the reason why there is none.
-pub type Answer = Result<Vec<Answered>>;
+/// The final reply to each call, or the error that left them without one.
+pub type Replies = Result<Vec<FinalReply>>;
 
-/// Where one operation's questions and answers are exchanged.
+/// Where an operation and its driver exchange calls and replies.
 #[derive(Clone, Default)]
-pub struct Talk(Arc<Mutex<Desk>>);
+pub struct Channel(Arc<Mutex<ChannelState>>);
 
 #[derive(Default)]
-struct Desk {
-    exchange: Exchange,
-    anew: bool,
-    wrote: bool,
+struct ChannelState {
+    message: Message,
+    restarts_deadline: bool,
+    may_have_written: bool,
 }
 
+/// What is in the channel.
 #[derive(Default)]
-enum Exchange {
+enum Message {
     #[default]
-    Quiet,
-    Asked(Vec<Call>),
-    Answered(Answer),
+    Nothing,
+    Calls(Vec<Call>),
+    Replies(Replies),
 }
 
-impl Talk {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
+impl Channel {
+    fn lock(&self) -> MutexGuard<'_, ChannelState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the time of the request begin anew: this one is long, but it gets on.
-    pub fn start_anew(&self) {
-        self.desk().anew = true;
+    /// Restarts the deadline of the request: it takes long, but it makes progress.
+    pub fn restart_deadline(&self) {
+        self.lock().restarts_deadline = true;
     }
 
-    /// Sends several calls at once. The answers are as many, in the same order.
-    pub async fn exchange(&self, calls: Vec<Call>) -> Answer {
+    /// Sends calls at once. There are as many replies, in the same order.
+    pub async fn exchange(&self, calls: Vec<Call>) -> Replies {
         let writes = calls.iter().any(|call| call.writes);
-        self.desk().exchange = Exchange::Asked(calls);
-        let answer = Turn(self).await;
+        self.lock().message = Message::Calls(calls);
+        let replies = NextReplies(self).await;
         if writes
-            && answer.as_ref().err().and_then(|error| error.kind.outcome())
+            && replies
+                .as_ref()
+                .err()
+                .and_then(|error| error.kind.outcome())
                 != Some(Outcome::NotApplied)
         {
-            self.desk().wrote = true;
+            self.lock().may_have_written = true;
         }
-        answer
+        replies
     }
 
-    /// Whether something may have been written by what was sent so far.
-    pub fn wrote(&self) -> bool {
-        self.desk().wrote
+    /// Whether one of the calls so far may have written something.
+    pub fn may_have_written(&self) -> bool {
+        self.lock().may_have_written
     }
 
-    /// Asks several things at once; the answers are as many, in the same order.
-    pub async fn ask(&self, calls: Vec<Call>) -> Result<Vec<Value>> {
-        let answered = self.exchange(calls).await?;
-        Ok(answered.into_iter().map(|own| own.value).collect())
+    /// Sends calls at once. There are as many replies, in the same order.
+    pub async fn send(&self, calls: Vec<Call>) -> Result<Vec<Value>> {
+        let replies = self.exchange(calls).await?;
+        Ok(replies.into_iter().map(|reply| reply.value).collect())
     }
 
-    /// Asks one thing.
-    pub async fn ask_one(&self, call: Call) -> Result<Value> {
-        let mut values = self.ask(vec![call]).await?;
+    /// Sends one call.
+    pub async fn send_one(&self, call: Call) -> Result<Value> {
+        let mut values = self.send(vec![call]).await?;
         Ok(values.pop().unwrap_or(Value::Nil))
     }
 
-    /// What the operation asked, and whether its time begins anew; for the one who drives it.
-    pub fn asked(&self) -> (Vec<Call>, bool) {
-        let mut desk = self.desk();
-        let anew = std::mem::take(&mut desk.anew);
-        match std::mem::take(&mut desk.exchange) {
-            Exchange::Asked(calls) => (calls, anew),
-            _ => (Vec::new(), anew),
+    /// For the driver: the calls that the operation sends, and whether to restart its deadline.
+    pub fn take_calls(&self) -> (Vec<Call>, bool) {
+        let mut state = self.lock();
+        let restarts = std::mem::take(&mut state.restarts_deadline);
+        match std::mem::take(&mut state.message) {
+            Message::Calls(calls) => (calls, restarts),
+            _ => (Vec::new(), restarts),
         }
     }
 
-    /// Gives the answer; the operation can go on.
-    pub fn answer(&self, answer: Answer) {
-        self.desk().exchange = Exchange::Answered(answer);
+    /// For the driver: hands over the replies. The operation can be polled again.
+    pub fn resume(&self, replies: Replies) {
+        self.lock().message = Message::Replies(replies);
     }
 }
 
-/// The driver's turn.
-struct Turn<'a>(&'a Talk);
+/// Waits for the replies of the driver.
+struct NextReplies<'a>(&'a Channel);
 
-impl Future for Turn<'_> {
-    type Output = Answer;
+impl Future for NextReplies<'_> {
+    type Output = Replies;
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Answer> {
-        let exchange = &mut self.0.desk().exchange;
-        match std::mem::take(exchange) {
-            Exchange::Answered(answer) => Poll::Ready(answer),
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Replies> {
+        let message = &mut self.0.lock().message;
+        match std::mem::take(message) {
+            Message::Replies(replies) => Poll::Ready(replies),
             other => {
-                *exchange = other;
+                *message = other;
                 Poll::Pending
             }
         }

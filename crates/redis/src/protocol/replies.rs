@@ -6,27 +6,27 @@ use mintkey_store::{Error, ErrorKind, Outcome, Result, Table};
 
 use crate::protocol::resp::Value;
 
-/// Names and values.
+/// Names and values of fields.
 pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Refuses what the server refused.
-pub fn accepted(value: Value, table: &Table) -> Result<Value> {
+/// The reply, unless it is an error.
+pub fn checked(value: Value, table: &Table) -> Result<Value> {
     match value {
-        Value::Error(text) => Err(refusal(&text).of(table)),
+        Value::Error(text) => Err(server_error(&text).of(table)),
         other => Ok(other),
     }
 }
 
-/// A reply of another shape than the command gives.
-pub fn unexpected(table: &Table) -> Error {
+/// The error for a reply that has not the shape of the command's replies.
+pub fn unexpected_reply(table: &Table) -> Error {
     Error::new(
         ErrorKind::Unavailable(Outcome::Unknown),
-        "the server answers as no Redis does: is something else listening there?",
+        "the server sent a reply that Redis does not send: does something else listen at this address?",
     )
     .of(table)
 }
 
-/// The names and values of a reply with all fields.
+/// The names and values in a reply with all fields of a hash.
 pub fn pairs(value: Value) -> Option<Pairs> {
     let Value::Array(members) = value else {
         return None;
@@ -42,77 +42,80 @@ pub fn pairs(value: Value) -> Option<Pairs> {
     Some(pairs)
 }
 
-/// The byte strings of a reply.
+/// The bulk strings of a reply.
 pub fn bulks(value: Value, table: &Table) -> Result<Vec<Vec<u8>>> {
-    let Value::Array(members) = accepted(value, table)? else {
-        return Err(unexpected(table));
+    let Value::Array(members) = checked(value, table)? else {
+        return Err(unexpected_reply(table));
     };
     members
         .into_iter()
         .map(|member| match member {
             Value::Bulk(bytes) => Ok(bytes),
-            _ => Err(unexpected(table)),
+            _ => Err(unexpected_reply(table)),
         })
         .collect()
 }
 
-/// The error that a server's refusal means.
-pub fn refusal(text: &str) -> Error {
-    let not_done =
+/// The error that an error reply means.
+pub fn server_error(text: &str) -> Error {
+    let not_applied =
         |message: String| Error::new(ErrorKind::Unavailable(Outcome::NotApplied), message);
-    // Inside a script old servers put their own words before the code.
-    let says = |code: &str| {
+    // For an error in a script, old servers put other words before the code.
+    let has_code = |code: &str| {
         let within = [format!(" {code} "), format!(" -{code} ")];
         text.starts_with(code) || within.iter().any(|code| text.contains(code))
     };
-    if says("WRONGTYPE") {
+    if has_code("WRONGTYPE") {
         Error::configuration(
-            "Redis holds a value of another type under a name that mintkey uses: something else writes to \
-             this database; choose a ?prefix= or another database",
+            "Redis holds a value of another type at a key that mintkey uses: another program writes to this database. \
+             Choose a ?prefix=, or another database",
         )
-    } else if says("OOM") {
-        not_done("Redis has reached its maxmemory and takes no more: nothing was written; delete something, or raise maxmemory".to_owned())
-    } else if says("READONLY") {
-        not_done("this Redis is a replica and takes no writes: nothing was written; connect to its primary".to_owned())
-    } else if says("MISCONF") {
-        not_done("Redis cannot save to its disk and takes no writes: nothing was written; look into its log".to_owned())
-    } else if says("NOREPLICAS") {
-        not_done("Redis has too few replicas (min-replicas-to-write) and takes no writes: nothing was written".to_owned())
-    } else if says("NOAUTH") || says("WRONGPASS") || text.contains("AUTH") {
+    } else if has_code("OOM") {
+        not_applied(
+            "Redis has reached its maxmemory: nothing was written; delete data, or raise maxmemory"
+                .to_owned(),
+        )
+    } else if has_code("READONLY") {
+        not_applied("this Redis is a replica, which refuses writes: nothing was written; connect to its primary".to_owned())
+    } else if has_code("MISCONF") {
+        not_applied("Redis cannot save to disk, and refuses writes: nothing was written; see the log of the server".to_owned())
+    } else if has_code("NOREPLICAS") {
+        not_applied("Redis has fewer replicas than min-replicas-to-write, and refuses writes: nothing was written".to_owned())
+    } else if has_code("NOAUTH") || has_code("WRONGPASS") || text.contains("AUTH") {
         Error::configuration(
-            "Redis asks for another user or password: write redis://user:password@host, or redis://:password@host for the default user",
+            "Redis refuses this user or password: write redis://user:password@host, or redis://:password@host for the default user",
         )
     } else if text.contains("DB index is out of range") {
         Error::configuration(
-            "this Redis has no database of that number: name a lower one, as in redis://localhost:6379/0, or raise \
+            "this Redis has no database of that number: use a lower one, as in redis://localhost:6379/0, or raise \
              `databases` in its configuration",
         )
-    } else if says("NOPERM") {
+    } else if has_code("NOPERM") {
         Error::configuration(format!(
-            "this Redis user may not do that: {text}. The guide to Redis lists the commands that a user needs"
+            "this Redis user lacks a permission: {text}. The guide to Redis lists the commands that a user needs"
         ))
-    } else if is_passing(text) {
-        not_done(format!(
+    } else if is_transient(text) {
+        not_applied(format!(
             "Redis cannot answer at the moment ({text}): nothing was written"
         ))
-    } else if says("MOVED") || says("ASK") {
+    } else if has_code("MOVED") || has_code("ASK") {
         Error::configuration(
-            "this is a server of a Redis Cluster: write redis-cluster://host:6379 instead of redis://host:6379",
+            "this server belongs to a Redis Cluster: write redis-cluster://host:6379 instead of redis://host:6379",
         )
     } else if text.contains("max number of clients") {
-        not_done(
-            "Redis has as many clients as it takes (maxclients): nothing was written".to_owned(),
+        not_applied(
+            "Redis has reached its maxclients: nothing was written; close connections, or raise maxclients".to_owned(),
         )
     } else {
         Error::new(
             ErrorKind::Unavailable(Outcome::Unknown),
-            format!("Redis refused: {text}"),
+            format!("Redis returned an error: {text}"),
         )
     }
 }
 
-/// Whether a refusal passes by itself, and nothing was carried out.
-pub fn is_passing(text: &str) -> bool {
+/// Whether an error reply says that the server cannot answer at the moment. Nothing was carried out.
+pub fn is_transient(text: &str) -> bool {
     [
         "LOADING ",
         "BUSY ",
@@ -124,20 +127,20 @@ pub fn is_passing(text: &str) -> bool {
     .any(|code| text.starts_with(code))
 }
 
-/// A refusal while signing in, or of what has to be known first: nothing was asked of the server yet.
-pub fn refused(address: &str, text: &str) -> Error {
-    let mut error = refusal(text);
+/// The error for an error reply before the first call of a request: nothing was carried out.
+pub fn handshake_error(address: &str, text: &str) -> Error {
+    let mut error = server_error(text);
     if let ErrorKind::Unavailable(_) = error.kind {
         error.kind = ErrorKind::Unavailable(Outcome::NotApplied);
     }
     error.message = format!("{address}: {}", error.message);
-    if is_passing(text) {
+    if is_transient(text) {
         return error.caused_by(Busy(text.to_owned()));
     }
     error
 }
 
-/// What a server replied that cannot answer at the moment.
+/// The reply of a server that cannot answer at the moment.
 #[derive(Debug)]
 struct Busy(String);
 
@@ -149,7 +152,7 @@ impl fmt::Display for Busy {
 
 impl std::error::Error for Busy {}
 
-/// Whether a connection came to nothing only because its server cannot answer at the moment.
+/// Whether a connection failed only because the server cannot answer at the moment.
 pub fn is_busy(error: &Error) -> bool {
     error
         .source
@@ -161,16 +164,16 @@ pub fn is_busy(error: &Error) -> bool {
 mod tests {
     use super::*;
 
-    /// What servers say of a script that may not write: 6.2 wraps the reason up, later ones do not.
+    /// The replies to a script that may not write. Redis 6.2 wraps the error of the command, later versions do not.
     #[test]
-    fn a_refused_write_is_known_not_to_have_happened() {
+    fn a_refused_write_is_reported_as_not_applied() {
         for text in [
             "ERR Error running script (call to f_acb2): @user_script:2: @user_script: 2: -OOM command not allowed when used memory > 'maxmemory'.",
             "OOM command not allowed when used memory > 'maxmemory'. script: acb2, on @user_script:2.",
             "ERR Error running script (call to f_0a9f): @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica.",
             "READONLY You can't write against a read only replica.",
         ] {
-            let error = refusal(text);
+            let error = server_error(text);
             assert_eq!(
                 error.kind,
                 ErrorKind::Unavailable(Outcome::NotApplied),
@@ -178,7 +181,8 @@ mod tests {
             );
             assert!(error.message.contains("nothing was written"), "{text}");
         }
-        let other = refusal("ERR Error running script (call to f_acb2): a BOOM in READONLYNESS");
+        let other =
+            server_error("ERR Error running script (call to f_acb2): a BOOM in READONLYNESS");
         assert_eq!(other.kind, ErrorKind::Unavailable(Outcome::Unknown));
     }
 }

@@ -1,86 +1,87 @@
-//! The wire format: commands out, replies in.
+//! RESP, the protocol of Redis: writes commands and parses replies.
 
 use std::io::{self, Read};
 
 use crate::protocol::scripts::Script;
 
-/// The bytes asked of a socket at a time.
-const CHUNK: usize = 16 * 1024;
-/// Replies nest two or three levels; more is no Redis.
-const DEEPEST: usize = 32;
-/// Room kept between replies; a buffer that a large reply has blown up is given back.
-const KEPT: usize = 1024 * 1024;
+/// The bytes that one read of a socket asks for.
+const READ_SIZE: usize = 16 * 1024;
+/// The deepest nesting of arrays. The replies that are used here have two or three levels.
+const MAX_DEPTH: usize = 32;
+/// The largest buffer that is kept between replies. A large reply makes it larger; it is freed after that.
+const MAX_IDLE_BUFFER: usize = 1024 * 1024;
 
-/// What a server answers.
+/// A reply, or a part of one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Value {
-    /// Nothing.
+    /// Null.
     Nil,
-    /// A number.
+    /// An integer.
     Int(i64),
-    /// A word, such as `OK`.
+    /// A simple string, such as `OK`.
     Status(String),
-    /// A refusal: its code, then its text.
+    /// An error: its code, then its text.
     Error(String),
-    /// Bytes.
+    /// A bulk string.
     Bulk(Vec<u8>),
-    /// Several.
+    /// An array.
     Array(Vec<Value>),
 }
 
-/// A command on its way to a server.
+/// A command to send, or a script to call.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The bucket it is about.
-    pub bucket: u8,
+    /// The slot group of its keys.
+    pub slot_group: u8,
     script: Option<&'static Script>,
     arguments: usize,
     body: Vec<u8>,
-    /// Whether it may be sent again when nobody knows if it was carried out.
+    /// Whether it may be sent again when it is unknown whether the server carried it out.
     pub repeatable: bool,
     /// Whether it may change what is stored.
     pub writes: bool,
-    /// Whether it is worth waiting for a server that cannot do it at the moment.
-    pub patient: bool,
+    /// Whether it is sent again when the server replies that it cannot carry it out at the moment.
+    pub retry_when_busy: bool,
 }
 
 impl Call {
-    /// A command for a server itself, without arguments yet.
+    /// A command without keys, without arguments yet.
     pub fn new(name: &str) -> Self {
         Self::on(0, name)
     }
 
-    /// A command for a bucket, without arguments yet.
-    pub fn on(bucket: u8, name: &str) -> Self {
+    /// A command on keys of a slot group, without arguments yet.
+    pub fn on(slot_group: u8, name: &str) -> Self {
         let mut call = Self {
-            bucket,
+            slot_group,
             script: None,
             arguments: 0,
             body: Vec::with_capacity(128),
             repeatable: true,
             writes: false,
-            patient: true,
+            retry_when_busy: true,
         };
         call.push(name.as_bytes());
         call
     }
 
-    /// A script on these keys of a bucket and some more, without arguments yet.
+    /// A call of a script on keys of a slot group, without arguments yet. `more` are keys too. `room` is the capacity of
+    /// the buffer.
     pub fn script(
-        bucket: u8,
+        slot_group: u8,
         script: &'static Script,
         keys: &[&[u8]],
         more: &[Vec<u8>],
         room: usize,
     ) -> Self {
         let mut call = Self {
-            bucket,
+            slot_group,
             script: Some(script),
             arguments: 0,
             body: Vec::with_capacity(room),
             repeatable: false,
             writes: true,
-            patient: true,
+            retry_when_busy: true,
         };
         call.push((keys.len() + more.len()).to_string().as_bytes());
         for key in keys {
@@ -98,41 +99,41 @@ impl Call {
         push_bulk(&mut self.body, argument);
     }
 
-    /// Adds an argument, and gives the call back.
+    /// Adds an argument, and returns the call.
     pub fn arg(mut self, argument: impl AsRef<[u8]>) -> Self {
         self.push(argument.as_ref());
         self
     }
 
-    /// Says that it may be sent again.
+    /// Marks it as one that may be sent again.
     pub const fn repeatable(mut self) -> Self {
         self.repeatable = true;
         self
     }
 
-    /// Says that it changes what is stored.
+    /// Marks it as one that changes stored data.
     pub const fn writing(mut self) -> Self {
         self.writes = true;
         self
     }
 
-    /// Says that it is left undone if the server cannot do it at the moment.
-    pub const fn impatient(mut self) -> Self {
-        self.patient = false;
+    /// Marks it as one that is dropped if the server cannot carry it out at the moment.
+    pub const fn fail_when_busy(mut self) -> Self {
+        self.retry_when_busy = false;
         self
     }
 
-    /// Writes it out; with `whole` a script is sent itself, not its name.
-    pub fn write(&self, whole: bool, out: &mut Vec<u8>) {
+    /// Appends its bytes. A script is sent as source (`EVAL`), or by its digest (`EVALSHA`).
+    pub fn write(&self, send_source: bool, out: &mut Vec<u8>) {
         let Some(script) = self.script else {
             push_header(out, b'*', self.arguments);
             out.extend_from_slice(&self.body);
             return;
         };
         push_header(out, b'*', self.arguments + 2);
-        if whole {
+        if send_source {
             push_bulk(out, b"EVAL");
-            push_bulk(out, script.text().as_bytes());
+            push_bulk(out, script.source().as_bytes());
         } else {
             push_bulk(out, b"EVALSHA");
             push_bulk(out, script.digest().as_bytes());
@@ -143,17 +144,17 @@ impl Call {
 
 fn push_header(out: &mut Vec<u8>, kind: u8, mut number: usize) {
     let mut digits = [0_u8; 20];
-    let mut place = digits.len();
+    let mut start = digits.len();
     loop {
-        place -= 1;
-        digits[place] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        start -= 1;
+        digits[start] = b'0' + u8::try_from(number % 10).unwrap_or(0);
         number /= 10;
         if number == 0 {
             break;
         }
     }
     out.push(kind);
-    out.extend_from_slice(&digits[place..]);
+    out.extend_from_slice(&digits[start..]);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -163,34 +164,34 @@ fn push_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Reads replies as their bytes come in, and never looks at a byte of a value twice.
+/// An incremental parser of replies. It scans each byte of a bulk string once.
 #[derive(Debug, Default)]
 pub struct Parser {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// The arrays that are not complete, with the number of members each shall have.
-    open: Vec<(usize, Vec<Value>)>,
+    /// The arrays that are not complete, with the number of members that each will have.
+    open_arrays: Vec<(usize, Vec<Value>)>,
 }
 
-/// The other side does not speak this protocol.
+/// The bytes are not a reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Garbage;
+pub struct ProtocolError;
 
 impl Parser {
-    /// Takes in what a socket has; 0 at its end.
+    /// Reads what a socket has. Returns 0 at its end.
     pub fn fill(&mut self, from: &mut impl Read) -> io::Result<usize> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-            if self.buffer.len() > KEPT {
+            if self.buffer.len() > MAX_IDLE_BUFFER {
                 self.buffer = Vec::new();
             }
-        } else if self.start > 0 && self.buffer.len() - self.end < CHUNK {
+        } else if self.start > 0 && self.buffer.len() - self.end < READ_SIZE {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        if self.buffer.len() - self.end < CHUNK {
-            let room = (self.buffer.len() * 2).max(CHUNK * 2);
+        if self.buffer.len() - self.end < READ_SIZE {
+            let room = (self.buffer.len() * 2).max(READ_SIZE * 2);
             self.buffer.resize(room, 0);
         }
         let count = from.read(&mut self.buffer[self.end..])?;
@@ -198,20 +199,20 @@ impl Parser {
         Ok(count)
     }
 
-    /// Whether nothing of a reply is left.
+    /// Whether no part of a reply is left.
     pub fn is_empty(&self) -> bool {
-        self.start == self.end && self.open.is_empty()
+        self.start == self.end && self.open_arrays.is_empty()
     }
 
-    /// The next reply, once it is there whole.
-    pub fn next(&mut self) -> Result<Option<Value>, Garbage> {
+    /// The next reply, if it is complete.
+    pub fn next(&mut self) -> Result<Option<Value>, ProtocolError> {
         loop {
             let Some(value) = self.scalar()? else {
                 return Ok(None);
             };
             let Some(mut value) = value else { continue };
             loop {
-                let Some((wanted, members)) = self.open.last_mut() else {
+                let Some((wanted, members)) = self.open_arrays.last_mut() else {
                     return Ok(Some(value));
                 };
                 members.push(value);
@@ -219,20 +220,23 @@ impl Parser {
                     break;
                 }
                 value = Value::Array(std::mem::take(members));
-                self.open.pop();
+                self.open_arrays.pop();
             }
         }
     }
 
-    /// One value that holds no others; `Some(None)` after the opening of an array.
-    #[allow(clippy::option_option, reason = "incomplete, an opening, or a value")]
-    fn scalar(&mut self) -> Result<Option<Option<Value>>, Garbage> {
+    /// The next value without members. `Some(None)` is the header of an array.
+    #[allow(
+        clippy::option_option,
+        reason = "incomplete, the header of an array, or a value"
+    )]
+    fn scalar(&mut self) -> Result<Option<Option<Value>>, ProtocolError> {
         let bytes = &self.buffer[self.start..self.end];
         let Some(length) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
             return Ok(None);
         };
         let after = length + 2;
-        let (kind, line) = bytes[..length].split_first().ok_or(Garbage)?;
+        let (kind, line) = bytes[..length].split_first().ok_or(ProtocolError)?;
         let text = || String::from_utf8_lossy(line).into_owned();
         let value = match kind {
             b'+' => Value::Status(text()),
@@ -242,7 +246,7 @@ impl Parser {
             b'$' => match usize::try_from(number(line)?) {
                 Err(_) => Value::Nil,
                 Ok(size) => {
-                    let end = after.checked_add(size).ok_or(Garbage)?;
+                    let end = after.checked_add(size).ok_or(ProtocolError)?;
                     match bytes.get(end..end + 2) {
                         None => return Ok(None),
                         Some(b"\r\n") => {
@@ -250,40 +254,40 @@ impl Parser {
                             self.start += end + 2;
                             return Ok(Some(Some(value)));
                         }
-                        Some(_) => return Err(Garbage),
+                        Some(_) => return Err(ProtocolError),
                     }
                 }
             },
             b'*' => match usize::try_from(number(line)?) {
                 Err(_) => Value::Nil,
                 Ok(0) => Value::Array(Vec::new()),
-                Ok(_) if self.open.len() >= DEEPEST => return Err(Garbage),
+                Ok(_) if self.open_arrays.len() >= MAX_DEPTH => return Err(ProtocolError),
                 Ok(members) => {
-                    self.open
+                    self.open_arrays
                         .push((members, Vec::with_capacity(members.min(1024))));
                     self.start += after;
                     return Ok(Some(None));
                 }
             },
-            _ => return Err(Garbage),
+            _ => return Err(ProtocolError),
         };
         self.start += after;
         Ok(Some(Some(value)))
     }
 }
 
-fn number(line: &[u8]) -> Result<i64, Garbage> {
+fn number(line: &[u8]) -> Result<i64, ProtocolError> {
     std::str::from_utf8(line)
         .ok()
         .and_then(|text| text.parse().ok())
-        .ok_or(Garbage)
+        .ok_or(ProtocolError)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn all(bytes: &[u8], step: usize) -> Result<Vec<Value>, Garbage> {
+    fn parse_all(bytes: &[u8], step: usize) -> Result<Vec<Value>, ProtocolError> {
         let mut parser = Parser::default();
         let mut values = Vec::new();
         for mut part in bytes.chunks(step) {
@@ -299,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_replies_however_they_are_cut() {
+    fn replies_are_parsed_in_pieces_of_any_size() {
         let bytes = b"+OK\r\n-ERR no\r\n:-7\r\n$-1\r\n$0\r\n\r\n$4\r\na\r\nb\r\n*-1\r\n*0\r\n*2\r\n*1\r\n:1\r\n$1\r\nx\r\n";
         let wanted = vec![
             Value::Status("OK".into()),
@@ -316,35 +320,35 @@ mod tests {
             ]),
         ];
         for step in 1..bytes.len() {
-            assert_eq!(all(bytes, step).unwrap(), wanted);
+            assert_eq!(parse_all(bytes, step).unwrap(), wanted);
         }
     }
 
     #[test]
-    fn reads_large_values() {
+    fn large_values_are_parsed() {
         let large = vec![b'\n'; 300_000];
         let mut bytes = b"$300000\r\n".to_vec();
         bytes.extend_from_slice(&large);
         bytes.extend_from_slice(b"\r\n:1\r\n");
         let wanted = vec![Value::Bulk(large), Value::Int(1)];
-        assert_eq!(all(&bytes, 7_000).unwrap(), wanted);
+        assert_eq!(parse_all(&bytes, 7_000).unwrap(), wanted);
     }
 
     #[test]
-    fn refuses_what_is_no_reply() {
+    fn bytes_that_are_not_a_reply_are_refused() {
         for bytes in [
             &b"HTTP/1.1 400\r\n"[..],
             b":x\r\n",
             b"$1\r\nabc\r\n",
             b"\r\n",
         ] {
-            assert_eq!(all(bytes, 1), Err(Garbage), "{bytes:?}");
+            assert_eq!(parse_all(bytes, 1), Err(ProtocolError), "{bytes:?}");
         }
-        assert_eq!(all(&b"*1\r\n".repeat(40), 4), Err(Garbage));
+        assert_eq!(parse_all(&b"*1\r\n".repeat(40), 4), Err(ProtocolError));
     }
 
     #[test]
-    fn writes_commands() {
+    fn commands_are_written() {
         let mut out = Vec::new();
         Call::new("GET").arg("a\r\n").write(false, &mut out);
         assert_eq!(out, b"*2\r\n$3\r\nGET\r\n$3\r\na\r\n\r\n");

@@ -1,57 +1,56 @@
-//! The scripts that change several keys in one atomic step.
+//! The Lua scripts that change several keys atomically.
 //!
-//! Every one first looks whether the table's catalog is still the one that the caller knows, and
-//! whether all it will write to is of the right type, so that it either fails before its first write
-//! or not at all. No value of an item is ever turned into a number here, and no number handed to a command:
-//! a text costs the server less than a number that it has to format.
+//! Each script first checks that the table's catalog entry is the one that the caller knows, and that all keys that it
+//! will write have the right type. So it fails before its first write, or not at all. A script never converts the value of
+//! an attribute to a number. It passes strings to commands, never numbers, because the server would have to format them.
 //!
-//! No script looks at a key again that it may have emptied: while a slot of a Cluster moves, the server
-//! takes a key that is not there for one that has moved already, and would break the script off halfway.
-//! So a row that is put over another is never deleted in between, and entries are added before old ones go.
+//! No script reads a key again that it may have deleted. While a slot of a Cluster migrates, the server treats a missing
+//! key as one that has migrated already, and would stop the script halfway. So a row that replaces another is never
+//! deleted in between, and index entries are added before old ones are removed.
 
 use std::sync::OnceLock;
 
-/// A script and its name on the server.
+/// A script, with the digest that servers know it by.
 #[derive(Debug)]
 pub struct Script {
-    text: &'static str,
+    source: &'static str,
     digest: OnceLock<String>,
 }
 
 impl Script {
-    const fn new(text: &'static str) -> Self {
+    const fn new(source: &'static str) -> Self {
         Self {
-            text,
+            source,
             digest: OnceLock::new(),
         }
     }
 
-    /// The script itself.
-    pub const fn text(&self) -> &'static str {
-        self.text
+    /// The source.
+    pub const fn source(&self) -> &'static str {
+        self.source
     }
 
-    /// What the server knows it by.
+    /// The digest that servers know it by.
     pub fn digest(&self) -> &str {
         self.digest
-            .get_or_init(|| sha1_smol::Sha1::from(self.text).digest().to_string())
+            .get_or_init(|| sha1_smol::Sha1::from(self.source).digest().to_string())
     }
 }
 
-/// Puts a row whole, over another or only if there is none, or swaps one that has not changed.
+/// Writes a row: unconditionally, only if there is none, or only if the stored row has not changed.
 ///
-/// Keys: the row, the table's order, the catalog. Arguments: the catalog's epoch; `any`, `absent` or
-/// `same`; the row's member of the order; milliseconds to live or nothing; the start of the names of
-/// the index sets; the row's index entries, packed (index, member, …), or nothing; the number of
-/// fields the stored row must have, and these with their values; the number of fields to remove, and
-/// these; the fields to set with their values.
+/// Keys: the row, the table's row set, the catalog entry. Arguments: the epoch of the catalog entry; `any`, `absent` or
+/// `same`; the row's member of the row set; milliseconds to live, or an empty string; the prefix of the keys of the index
+/// sets; the row's index entries, packed (index, member, …), or an empty string; the number of fields that the stored row
+/// must have, and these with their values; the number of fields to remove, and these; the fields to set, with their
+/// values.
 ///
-/// Answers `OK`, `STALE` (another catalog), `MOVED` (the row is not the same), or the row in the way.
+/// Returns `OK`, `STALE` (the catalog entry has changed), `MOVED` (the row has changed), or the existing row.
 pub static WRITE: Script = Script::new(
     r"
 local row, order, mode, base = KEYS[1], KEYS[2], ARGV[2], ARGV[5]
 if redis.call('HGET', KEYS[3], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
-local place = 8
+local pos = 8
 local kind = redis.call('TYPE', row).ok
 if kind ~= 'none' and kind ~= 'hash' then return redis.call('HLEN', row) end
 if mode == 'absent' then
@@ -59,10 +58,10 @@ if mode == 'absent' then
 elseif mode == 'same' then
   local count = tonumber(ARGV[7])
   if redis.call('HLEN', row) ~= count then return redis.status_reply('MOVED') end
-  for i = place, place + 2 * count - 1, 2 do
+  for i = pos, pos + 2 * count - 1, 2 do
     if redis.call('HGET', row, ARGV[i]) ~= ARGV[i + 1] then return redis.status_reply('MOVED') end
   end
-  place = place + 2 * count
+  pos = pos + 2 * count
 end
 local new = ARGV[6] ~= '' and cmsgpack.unpack(ARGV[6]) or {}
 for i = 1, #new, 2 do
@@ -71,10 +70,10 @@ for i = 1, #new, 2 do
 end
 redis.call('ZADD', order, '0', ARGV[3])
 local old = kind == 'hash' and redis.call('HGET', row, '')
-local gone = tonumber(ARGV[place])
-for i = place + 1, place + gone do redis.call('HDEL', row, ARGV[i]) end
-place = place + gone + 1
-for from = place, #ARGV, 1000 do
+local removed = tonumber(ARGV[pos])
+for i = pos + 1, pos + removed do redis.call('HDEL', row, ARGV[i]) end
+pos = pos + removed + 1
+for from = pos, #ARGV, 1000 do
   redis.call('HSET', row, unpack(ARGV, from, math.min(from + 999, #ARGV)))
 end
 local kept = {}
@@ -94,11 +93,11 @@ if old and old ~= ARGV[6] then
   end
 end
 if mode == 'any' and kind == 'hash' then
-  local wanted = (#ARGV - place + 1) / 2
+  local wanted = (#ARGV - pos + 1) / 2
   if ARGV[6] ~= '' then wanted = wanted + 1 end
   if redis.call('HLEN', row) ~= wanted then
     local known = { [''] = ARGV[6] ~= '' }
-    for i = place, #ARGV, 2 do known[ARGV[i]] = true end
+    for i = pos, #ARGV, 2 do known[ARGV[i]] = true end
     for _, name in ipairs(redis.call('HKEYS', row)) do
       if not known[name] then redis.call('HDEL', row, name) end
     end
@@ -110,14 +109,14 @@ return redis.status_reply('OK')
 ",
 );
 
-/// Puts rows whole, of a table without indexes: several in one step cost little more than one.
+/// Puts rows of a table without indexes. Several in one call cost little more than one.
 ///
-/// Keys: the table's order, the catalog, the rows. Arguments: the catalog's epoch; then for each row
-/// `any`, `absent` or `new` (it cannot be there, so nobody looks), its member of the order, milliseconds
-/// to live or nothing, the number of arguments that follow, and these: its fields with their values.
+/// Keys: the table's row set, the catalog entry, the rows. Arguments: the epoch of the catalog entry; then for each row
+/// `any`, `absent` or `new` (its key is certain to be unused: no check), its member of the row set, milliseconds to live
+/// or an empty string, the number of arguments that follow, and these: its fields with their values.
 ///
-/// Answers `STALE` (another catalog), or for each row `OK`, an error, or the row in the way; for a lone
-/// row that is new, which is the most frequent, `OK` itself.
+/// Returns `STALE` (the catalog entry has changed), or for each row `OK`, an error, or the existing row. For a single row
+/// that is new, the most frequent case, it returns `OK` itself.
 pub static PUT: Script = Script::new(
     r"
 local call, ok = redis.call, redis.status_reply('OK')
@@ -128,86 +127,85 @@ if #KEYS == 3 and #ARGV < 1000 and call('EXISTS', KEYS[3]) == 0 then
   if ARGV[4] ~= '' then call('PEXPIRE', KEYS[3], ARGV[4]) end
   return ok
 end
-local answers, places, stood, members, place = {}, {}, {}, {}, 2
+local results, positions, existing, members, pos = {}, {}, {}, {}, 2
 for i = 3, #KEYS do
-  local row, mode = KEYS[i], ARGV[place]
-  local met = mode ~= 'new' and call('EXISTS', row) == 1
+  local row, mode = KEYS[i], ARGV[pos]
+  local found = mode ~= 'new' and call('EXISTS', row) == 1
     and redis.pcall(mode == 'absent' and 'HGETALL' or 'HLEN', row)
-  if type(met) == 'table' then
-    answers[i - 2] = met
+  if type(found) == 'table' then
+    results[i - 2] = found
   else
-    answers[i - 2], places[i], stood[i] = ok, place, met
+    results[i - 2], positions[i], existing[i] = ok, pos, found
     members[#members + 1] = '0'
-    members[#members + 1] = ARGV[place + 1]
+    members[#members + 1] = ARGV[pos + 1]
   end
-  place = place + 4 + ARGV[place + 3]
+  pos = pos + 4 + ARGV[pos + 3]
 end
 if #members > 0 then call('ZADD', KEYS[1], unpack(members)) end
 for i = 3, #KEYS do
-  place = places[i]
-  if place then
-    local row, life, met = KEYS[i], ARGV[place + 2], stood[i]
-    local first = place + 4
-    local last = first + ARGV[place + 3] - 1
+  pos = positions[i]
+  if pos then
+    local row, ttl, found = KEYS[i], ARGV[pos + 2], existing[i]
+    local first = pos + 4
+    local last = first + ARGV[pos + 3] - 1
     for from = first, last, 1000 do
       call('HSET', row, unpack(ARGV, from, math.min(from + 999, last)))
     end
-    if met and call('HLEN', row) ~= (last - first + 1) / 2 then
+    if found and call('HLEN', row) ~= (last - first + 1) / 2 then
       local known = {}
       for j = first, last, 2 do known[ARGV[j]] = true end
       for _, name in ipairs(call('HKEYS', row)) do
         if not known[name] then call('HDEL', row, name) end
       end
     end
-    if life ~= '' then call('PEXPIRE', row, life) elseif met then call('PERSIST', row) end
+    if ttl ~= '' then call('PEXPIRE', row, ttl) elseif found then call('PERSIST', row) end
   end
 end
-return answers
+return results
 ",
 );
 
-/// Puts new rows without an end, of a table without indexes: what belongs to a row comes packed, which costs
-/// the server less than arguments of their own.
+/// Puts new rows that do not expire, of a table without indexes. The fields of a row are one packed argument, which costs
+/// the server less than an argument for each.
 ///
-/// Keys: the table's order, the catalog, the rows. Arguments: the catalog's epoch; `absent` or `new` (it
-/// cannot be there, so nobody looks); the score 0 and the member of the order of every row, packed; then for each
-/// row its fields with their values, packed. Answers as the script above, or one `OK` if that is the answer for
-/// every row.
+/// Keys: the table's row set, the catalog entry, the rows. Arguments: the epoch of the catalog entry; `absent` or `new`
+/// (the keys are certain to be unused: no check); the score 0 and the member of the row set of every row, packed; then for
+/// each row its fields with their values, packed. Returns what `PUT` returns, or a single `OK` for all rows.
 pub static PUT_NEW: Script = Script::new(
     r"
-local call, ok, open, met = redis.call, redis.status_reply('OK'), cmsgpack.unpack, {}
+local call, ok, open, found = redis.call, redis.status_reply('OK'), cmsgpack.unpack, {}
 if call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
 if ARGV[2] ~= 'new' then
   for i = 3, #KEYS do
-    if call('EXISTS', KEYS[i]) == 1 then met[i] = redis.pcall('HGETALL', KEYS[i]) end
+    if call('EXISTS', KEYS[i]) == 1 then found[i] = redis.pcall('HGETALL', KEYS[i]) end
   end
 end
-if next(met) == nil then
+if next(found) == nil then
   call('ZADD', KEYS[1], open(ARGV[3]))
   for i = 3, #KEYS do call('HSET', KEYS[i], open(ARGV[i + 1])) end
   return ok
 end
-local all, members, answers = { open(ARGV[3]) }, {}, {}
+local all, members, results = { open(ARGV[3]) }, {}, {}
 for i = 3, #KEYS do
-  answers[i - 2] = met[i] or ok
-  if not met[i] then
+  results[i - 2] = found[i] or ok
+  if not found[i] then
     members[#members + 1] = '0'
     members[#members + 1] = all[2 * (i - 2)]
   end
 end
 if #members > 0 then call('ZADD', KEYS[1], unpack(members)) end
 for i = 3, #KEYS do
-  if not met[i] then call('HSET', KEYS[i], open(ARGV[i + 1])) end
+  if not found[i] then call('HSET', KEYS[i], open(ARGV[i + 1])) end
 end
-return answers
+return results
 ",
 );
 
-/// Removes a row with all its entries, whatever it is or only if it has not changed.
+/// Deletes a row with its index entries: unconditionally, or only if the stored row has not changed.
 ///
-/// Keys: the row, the table's order, the catalog. Arguments: the catalog's epoch; `any` or `same`;
-/// the row's member of the order; the start of the names of the index sets; the number of fields the
-/// stored row must have, and these with their values. Answers `OK`, `STALE` or `MOVED`.
+/// Keys: the row, the table's row set, the catalog entry. Arguments: the epoch of the catalog entry; `any` or `same`; the
+/// row's member of the row set; the prefix of the keys of the index sets; the number of fields that the stored row must
+/// have, and these with their values. Returns `OK`, `STALE` or `MOVED`.
 pub static REMOVE: Script = Script::new(
     r"
 local row, base = KEYS[1], ARGV[4]
@@ -230,11 +228,11 @@ return redis.status_reply('OK')
 ",
 );
 
-/// Clears what a row that is gone or has expired left in the orders.
+/// Removes what a deleted or expired row has left in the row set and in the index sets.
 ///
-/// Keys: the row, the table's order. Arguments: the row's member of the order; the start of the names
-/// of the index sets; an index or nothing, and the member found there; the attribute of expiry or
-/// nothing, and the value that was judged as expired.
+/// Keys: the row, the table's row set. Arguments: the row's member of the row set; the prefix of the keys of the index
+/// sets; an index or an empty string, and the member that was found there; the attribute with the expiry or an empty
+/// string, and the value that has expired.
 pub static CLEAN: Script = Script::new(
     r"
 local row, base, index, member = KEYS[1], ARGV[2], ARGV[3], ARGV[4]
@@ -258,10 +256,10 @@ return 1
 ",
 );
 
-/// Puts a catalog in the place of the one that the caller knows.
+/// Replaces the catalog entry that the caller knows.
 ///
-/// Keys: the catalog. Arguments: the epoch it must have, or nothing if there must be none; the fields
-/// to set with their values. Answers `OK` or `MOVED`.
+/// Keys: the catalog entry. Arguments: the epoch that it must have, or an empty string if there must be none; the fields
+/// to set, with their values. Returns `OK` or `MOVED`.
 pub static DESCRIBE: Script = Script::new(
     r"
 if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return redis.status_reply('MOVED') end
@@ -270,10 +268,10 @@ return redis.status_reply('OK')
 ",
 );
 
-/// Removes some rows of a table that is dropped, and all that is left once no row is there.
+/// Deletes some rows of a table that is deleted, and everything else once there are no more rows.
 ///
-/// Keys: the table's order, the catalog, the index sets, then rows. Arguments: the number of index
-/// sets; the members of the rows. Answers 1 when the table is gone.
+/// Keys: the table's row set, the catalog entry, the index sets, then rows. Arguments: the number of index sets; the
+/// members of the rows. Returns 1 when the table is gone.
 pub static DROP: Script = Script::new(
     r"
 local sets = tonumber(ARGV[1])
@@ -287,8 +285,8 @@ return 1
 ",
 );
 
-/// Computes all names now: a child of a fork must not find one half computed.
-pub fn prepare() {
+/// Computes all digests now: a forked child must not find one half computed.
+pub fn compute_digests() {
     for script in [&WRITE, &PUT, &PUT_NEW, &REMOVE, &CLEAN, &DESCRIBE, &DROP] {
         script.digest();
     }

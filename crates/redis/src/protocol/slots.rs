@@ -1,38 +1,38 @@
-//! The buckets of a Cluster: which one a partition belongs to, and the hash tag that all its keys share.
+//! Hash slots and slot groups of a Cluster.
 //!
-//! A Cluster puts each key into one of 16,384 slots, and a script may only touch keys of one. So the
-//! tables of a Cluster are cut into 64 buckets, each of which is in one slot and has what a table on a
-//! server of its own has. Bucket `i` stands for the slots from `256 i` on: a row is in the bucket of the
-//! slot that its partition key, encoded as in a member, would be in by itself (CRC-16/XMODEM modulo
-//! 16,384). The tag of a bucket is the smallest number that, in base 36, is in one of its slots.
+//! A Cluster maps each key to one of 16,384 slots, and a script may only use keys of one slot. So the tables of a Cluster
+//! are split into 64 slot groups. All keys of a group share a hash tag and are in one slot. A group has the same keys as a
+//! table on a single server. Group `i` stands for the slots from `256 i` to `256 i + 255`: a row is in the group of the
+//! slot of its partition key, encoded as in a member of the row set (CRC-16/XMODEM modulo 16,384). The hash tag of a group
+//! is the smallest number that, in base 36, is in one of its slots.
 //!
-//! None of this may ever change: rows would not be found any more.
+//! None of this may ever change: stored rows would not be found any more.
 
 use mintkey_store::KeyValue;
 
-/// How many there are.
-pub const BUCKETS: u8 = 64;
+/// The number of slot groups.
+pub const SLOT_GROUPS: u8 = 64;
 
-/// The slots of a Cluster.
+/// The number of slots of a Cluster.
 const SLOTS: u16 = 16_384;
-const SLOTS_OF_A_BUCKET: u16 = SLOTS / BUCKETS as u16;
+const SLOTS_PER_GROUP: u16 = SLOTS / SLOT_GROUPS as u16;
 
-/// The hash tag of each bucket.
-pub const TAGS: [&str; BUCKETS as usize] = [
+/// The hash tag of each slot group.
+pub const HASH_TAGS: [&str; SLOT_GROUPS as usize] = [
     "10", "18", "6h", "6d", "29", "21", "3", "4s", "1p", "1x", "1a", "1i", "b", "j", "s", "2d",
     "11", "19", "6i", "6a", "28", "20", "2", "4r", "1q", "1y", "1d", "1h", "c", "k", "r", "z",
     "12", "6s", "6j", "6b", "4h", "23", "1", "9", "1r", "1z", "1c", "1k", "d", "h", "q", "y", "13",
     "6r", "6k", "6c", "4i", "22", "0", "8", "1s", "62", "1b", "1j", "a", "i", "p", "x",
 ];
 
-/// The bucket of a partition.
-pub fn of(partition: &KeyValue) -> u8 {
-    u8::try_from(slot(&partition.encode()) / SLOTS_OF_A_BUCKET).unwrap_or(0)
+/// The slot group of a partition.
+pub fn group_of(partition: &KeyValue) -> u8 {
+    u8::try_from(slot(&partition.encode()) / SLOTS_PER_GROUP).unwrap_or(0)
 }
 
-/// The slot that a bucket's keys are in.
-pub fn slot_of(bucket: u8) -> u16 {
-    slot(TAGS[usize::from(bucket)].as_bytes())
+/// The slot of the keys of a group.
+pub fn slot_of_group(slot_group: u8) -> u16 {
+    slot(HASH_TAGS[usize::from(slot_group)].as_bytes())
 }
 
 /// The slot of bytes without a hash tag.
@@ -49,31 +49,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_those_of_the_cluster() {
-        // The first as the specification of the Cluster gives it, the others as CLUSTER KEYSLOT does.
+    fn slots_match_redis_cluster() {
+        // The first is from the specification of Redis Cluster, the others from CLUSTER KEYSLOT.
         assert_eq!(slot(b"123456789"), 0x31C3);
         assert_eq!(slot(b"foo"), 12_182);
         assert_eq!(slot(b""), 0);
     }
 
     #[test]
-    fn a_tag_is_the_smallest_number_in_the_slots_of_its_bucket() {
-        let mut found = [const { None }; BUCKETS as usize];
+    fn a_hash_tag_is_the_smallest_number_in_the_slots_of_its_group() {
+        let mut found = [const { None }; SLOT_GROUPS as usize];
         for number in 0..1_000 {
             let text = base36(number);
-            let bucket = slot(text.as_bytes()) / SLOTS_OF_A_BUCKET;
-            found[usize::from(bucket)].get_or_insert(text);
+            let slot_group = slot(text.as_bytes()) / SLOTS_PER_GROUP;
+            found[usize::from(slot_group)].get_or_insert(text);
         }
-        assert_eq!(found.map(Option::unwrap), TAGS);
+        assert_eq!(found.map(Option::unwrap), HASH_TAGS);
     }
 
     #[test]
-    fn buckets_stay_what_they_are() {
-        let text = |text: &str| of(&KeyValue::String(text.to_owned()));
+    fn slot_groups_never_change() {
+        let text = |text: &str| group_of(&KeyValue::String(text.to_owned()));
         assert_eq!(text("foo"), 47);
         assert_eq!(text("01ARZ3NDEKTSV4RRFFQ69G5FAV"), 43);
-        assert_eq!(of(&KeyValue::Number(7_i64.into())), 35);
-        assert_eq!(of(&KeyValue::Binary(vec![0, 255])), 30);
+        assert_eq!(group_of(&KeyValue::Number(7_i64.into())), 35);
+        assert_eq!(group_of(&KeyValue::Binary(vec![0, 255])), 30);
     }
 
     fn base36(mut number: u32) -> String {

@@ -1,60 +1,60 @@
-//! Waits awake for a moment before it sleeps: a server nearby answers in less time than falling asleep
-//! and waking up take.
+//! Spins briefly before a wait blocks in the kernel. A server nearby replies in less time than it takes to block and to
+//! wake up.
 
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
-/// About what a sleep costs, with the way into it and out of it.
+/// About the cost of blocking and waking up.
 ///
-/// Who waits awake for that long and only then sleeps has waited at most twice as long as who knew the
-/// future (Karlin, Li, Manasse, Owicki, "Empirical Studies of Competitive Spinning for a Shared-Memory
-/// Multiprocessor", 1991).
-const MOMENT: Duration = Duration::from_micros(50);
+/// A wait that spins for this time and then blocks costs at most twice as much as one that knew the future (Karlin, Li,
+/// Manasse, Owicki, "Empirical Studies of Competitive Spinning for a Shared-Memory Multiprocessor", 1991).
+const SPIN_TIME: Duration = Duration::from_micros(50);
 
-/// Where a moment is never enough, every 32nd wait still begins awake: the server may have come nearer.
-const MOST: u32 = 31;
+/// The most waits that block at once after a spin in vain. Every 32nd wait still spins: the server may have become faster.
+const MAX_PENALTY: u32 = 31;
 
-/// A neighbour with work without end keeps a processor that it is given for some milliseconds: not more moments than
-/// these are held against it.
-const LONGEST: u32 = 100;
+/// A busy process keeps a processor for some milliseconds when the thread yields. A spin counts as this many spin times at
+/// most.
+const MAX_SPIN_TIMES: u32 = 100;
 
-/// Learns whether it is worth it.
+/// Decides for each wait whether to spin, from the success of the waits before.
 #[derive(Debug, Default)]
-pub struct Patience {
-    /// How many waits are still to begin asleep.
-    tired: u32,
-    /// How many it was tired for after the last wait in vain.
-    vain: u32,
+pub struct AdaptiveSpin {
+    /// The next waits, which block at once.
+    blocking_waits: u32,
+    /// The waits that block at once after a spin in vain. It grows with each one.
+    penalty: u32,
 }
 
-impl Patience {
-    /// Looks until something has come or the moment is over. Whoever else has work for this processor goes first.
-    pub fn look_for<T>(&mut self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-        if self.tired > 0 {
-            self.tired -= 1;
+impl AdaptiveSpin {
+    /// Calls `look` until it returns something or the spin time is over. It yields the processor in between.
+    pub fn spin_until<T>(&mut self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        if self.blocking_waits > 0 {
+            self.blocking_waits -= 1;
             return None;
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             yield_now();
             let found = look();
-            if self.ends(found.is_some(), begun.elapsed()) {
+            if self.ends(found.is_some(), started.elapsed()) {
                 return found;
             }
         }
     }
 
-    /// Whether a wait that has taken so long is over. What was found late would have been found sooner asleep: whoever
-    /// sleeps goes first when it is woken, and whoever gave way has to wait until the other has done.
+    /// Whether a spin that has taken this time is over. A late success counts as a failure: a blocked thread would have been
+    /// scheduled first when it woke up, while a thread that yielded waits until the other one has finished.
     fn ends(&mut self, found: bool, took: Duration) -> bool {
-        if took >= MOMENT {
-            let moments = u32::try_from(took.as_nanos() / MOMENT.as_nanos());
-            self.vain = (2 * self.vain + 1).min(MOST);
-            self.tired = self.vain * moments.unwrap_or(LONGEST).min(LONGEST);
+        if took >= SPIN_TIME {
+            let spin_times = u32::try_from(took.as_nanos() / SPIN_TIME.as_nanos());
+            self.penalty = (2 * self.penalty + 1).min(MAX_PENALTY);
+            self.blocking_waits =
+                self.penalty * spin_times.unwrap_or(MAX_SPIN_TIMES).min(MAX_SPIN_TIMES);
         } else if found {
-            self.vain = 0;
+            self.penalty = 0;
         }
-        found || took >= MOMENT
+        found || took >= SPIN_TIME
     }
 }
 
@@ -62,60 +62,63 @@ impl Patience {
 mod tests {
     use super::*;
 
-    /// How many waits begin asleep before one looks again.
-    fn naps(patience: &mut Patience) -> u32 {
-        let mut naps = 0;
-        while patience.tired > 0 {
-            assert_eq!(patience.look_for(|| Some(())), None);
-            naps += 1;
+    /// The number of waits that block at once before one spins again.
+    fn blocking_waits(spin: &mut AdaptiveSpin) -> u32 {
+        let mut waits = 0;
+        while spin.blocking_waits > 0 {
+            assert_eq!(spin.spin_until(|| Some(())), None);
+            waits += 1;
         }
-        naps
+        waits
     }
 
     #[test]
-    fn it_finds_what_comes_while_it_looks() {
-        let mut patience = Patience::default();
+    fn a_result_during_the_spin_is_returned() {
+        let mut spin = AdaptiveSpin::default();
         let mut looks = 0..;
-        let found = patience.look_for(|| looks.next().filter(|n| *n == 0));
+        let found = spin.spin_until(|| looks.next().filter(|n| *n == 0));
         assert_eq!(found, Some(0));
-        assert!(!patience.ends(false, MOMENT / 2));
-        assert!(patience.ends(true, MOMENT / 2));
+        assert!(!spin.ends(false, SPIN_TIME / 2));
+        assert!(spin.ends(true, SPIN_TIME / 2));
     }
 
     #[test]
-    fn it_tires_of_looking_in_vain_and_never_gives_up() {
-        let mut patience = Patience::default();
-        let tired: Vec<u32> = (0..7)
+    fn waits_spin_less_often_after_failures_but_never_stop_spinning() {
+        let mut spin = AdaptiveSpin::default();
+        let waits: Vec<u32> = (0..7)
             .map(|_| {
-                assert!(patience.ends(false, MOMENT));
-                naps(&mut patience)
+                assert!(spin.ends(false, SPIN_TIME));
+                blocking_waits(&mut spin)
             })
             .collect();
-        assert_eq!(tired, [1, 3, 7, 15, 31, 31, 31]);
+        assert_eq!(waits, [1, 3, 7, 15, 31, 31, 31]);
     }
 
     #[test]
-    fn it_tires_the_longer_the_longer_others_keep_the_processor() {
-        for (took, least, most) in [(4 * MOMENT, 4, 124), (4 * MOMENT * MOST, 100, 3100)] {
-            let mut patience = Patience::default();
-            assert!(patience.ends(true, took));
-            assert_eq!(naps(&mut patience), least);
+    fn the_penalty_grows_with_the_time_that_others_keep_the_processor() {
+        for (took, least, most) in [
+            (4 * SPIN_TIME, 4, 124),
+            (4 * SPIN_TIME * MAX_PENALTY, 100, 3100),
+        ] {
+            let mut spin = AdaptiveSpin::default();
+            assert!(spin.ends(true, took));
+            assert_eq!(blocking_waits(&mut spin), least);
             for _ in 0..5 {
-                assert!(patience.ends(true, took));
+                assert!(spin.ends(true, took));
             }
-            assert_eq!(naps(&mut patience), most);
+            assert_eq!(blocking_waits(&mut spin), most);
         }
     }
 
     #[test]
-    fn one_success_makes_up_for_it() {
-        let mut patience = Patience::default();
+    fn a_success_resets_the_penalty() {
+        let mut spin = AdaptiveSpin::default();
         for _ in 0..3 {
-            assert!(patience.ends(false, MOMENT));
+            assert!(spin.ends(false, SPIN_TIME));
         }
-        naps(&mut patience);
-        assert!(patience.ends(true, MOMENT / 2));
-        assert!(patience.ends(false, MOMENT));
-        assert_eq!(naps(&mut patience), 1);
+        blocking_waits(&mut spin);
+        assert!(spin.ends(true, SPIN_TIME / 2));
+        assert!(spin.ends(false, SPIN_TIME));
+        assert_eq!(blocking_waits(&mut spin), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! One connection to a server: sockets, signing in, bytes.
+//! A connection to a server: connecting, signing in, sending and receiving.
 
 use std::io::{self, ErrorKind as Io, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -11,32 +11,32 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 
-use crate::config::{Config, Place};
-use crate::protocol::replies::{is_busy, refused};
-use crate::protocol::resp::{Call, Garbage, Parser, Value};
-use crate::transport::adaptive_spin::Patience;
-use crate::transport::deadline::{POLL, RESPITE, Stop, Watch, pause};
-use crate::transport::tls::{Encrypted, distrust, encrypt};
+use crate::config::{Config, Endpoint};
+use crate::protocol::replies::{handshake_error, is_busy};
+use crate::protocol::resp::{Call, Parser, ProtocolError, Value};
+use crate::threads::deadline::{Deadline, INTERRUPT_INTERVAL, RETRY_DELAY, Stop, sleep};
+use crate::transport::adaptive_spin::AdaptiveSpin;
+use crate::transport::tls::{Encrypted, encrypt, untrusted_reason};
 
-/// The oldest server with all that is needed here.
-const OLDEST: (u32, u32) = (6, 2);
+/// The oldest version with all commands that are used.
+const MIN_VERSION: (u32, u32) = (6, 2);
 
-/// What happens to a connection so soon after its last use might as well have happened during it.
-const MOMENT: Duration = Duration::from_micros(100);
+/// A connection is not checked so soon after its last use: it might as well have been closed during that use.
+const UNCHECKED_TIME: Duration = Duration::from_micros(100);
 
-/// A socket of either kind.
+/// A stream to a server.
 pub enum Stream {
-    /// To a host's port.
+    /// TCP.
     Tcp(TcpStream),
-    /// To a host's port, encrypted.
+    /// TCP with TLS.
     Encrypted(Encrypted),
-    /// To a socket in the file system.
+    /// A Unix domain socket.
     Unix(UnixStream),
 }
 
 impl Stream {
-    /// Whether bytes that were taken already still wait to be sent.
-    pub fn holds_back(&self) -> bool {
+    /// Whether it has buffered bytes that must be sent.
+    pub fn has_buffered_writes(&self) -> bool {
         matches!(self, Self::Encrypted(stream) if stream.conn.wants_write())
     }
 }
@@ -51,24 +51,24 @@ impl Read for Stream {
     }
 }
 
-/// Reads from a socket, for a moment awake.
-struct Awake<'a>(&'a mut Stream, &'a mut Patience);
+/// Spins briefly before a read blocks.
+struct SpinningRead<'a>(&'a mut Stream, &'a mut AdaptiveSpin);
 
-impl Read for Awake<'_> {
+impl Read for SpinningRead<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Self(stream, patience) = self;
+        let Self(stream, spin) = self;
         if let Stream::Encrypted(stream) = stream {
-            // What its socket has need not be an answer yet.
+            // A readable socket does not mean that a reply can be decrypted.
             return stream.read(buffer);
         }
-        let come = patience.look_for(|| {
+        let received = spin.spin_until(|| {
             match rustix::net::recv(stream.as_fd(), &mut *buffer, RecvFlags::DONTWAIT) {
                 Err(Errno::AGAIN | Errno::INTR) => None,
-                told => Some(told),
+                result => Some(result),
             }
         });
-        match come {
-            Some(told) => Ok(told?.1),
+        match received {
+            Some(result) => Ok(result?.1),
             None => stream.read(buffer),
         }
     }
@@ -101,42 +101,42 @@ impl AsFd for Stream {
     }
 }
 
-/// Why an exchange came to nothing.
+/// Why an exchange failed.
 #[derive(Debug)]
-pub enum Cause {
-    /// It was given up.
+pub enum TransportError {
+    /// It was stopped.
     Stopped(Stop),
     /// The connection broke.
     Broken(io::Error),
 }
 
-impl From<Garbage> for Cause {
-    fn from(_: Garbage) -> Self {
+impl From<ProtocolError> for TransportError {
+    fn from(_: ProtocolError) -> Self {
         Self::Broken(io::Error::new(
             Io::InvalidData,
-            "the other side does not speak the protocol of Redis",
+            "the server sent bytes that are not a reply of Redis",
         ))
     }
 }
 
-impl Cause {
-    /// The error it gives, for whoever sent something.
+impl TransportError {
+    /// The error for the caller.
     pub fn error(self, address: &str, outcome: Outcome) -> Error {
         match self {
             Self::Stopped(stop) => stop.error(outcome),
             Self::Broken(cause) => {
-                if let Some(why) = distrust(&cause) {
-                    return Error::configuration(format!("{address} is not trusted: {why}"))
+                if let Some(reason) = untrusted_reason(&cause) {
+                    return Error::configuration(format!("{address} is not trusted: {reason}"))
                         .caused_by(cause);
                 }
-                let fate = outcome.words();
-                let way_out = match outcome {
+                let outcome_words = outcome.words();
+                let remedy = match outcome {
                     Outcome::NotApplied => "; try again",
                     Outcome::Unknown => "",
                 };
                 Error::new(
                     ErrorKind::Unavailable(outcome),
-                    format!("the connection to {address} broke ({cause}): {fate}{way_out}"),
+                    format!("the connection to {address} broke ({cause}): {outcome_words}{remedy}"),
                 )
                 .caused_by(cause)
             }
@@ -146,68 +146,68 @@ impl Cause {
 
 /// An exchange that failed.
 #[derive(Debug)]
-pub struct Failure {
-    /// Why.
-    pub cause: Cause,
-    /// Whether the server may have got some of it.
+pub struct ExchangeFailure {
+    /// The reason.
+    pub cause: TransportError,
+    /// Whether the server may have received some of it.
     pub sent: bool,
 }
 
 /// A connection that is signed in.
 pub struct Connection {
-    /// The socket.
+    /// The stream.
     pub stream: Stream,
-    /// What came in.
+    /// The bytes received.
     pub parser: Parser,
-    out: Vec<u8>,
+    output: Vec<u8>,
     /// When it was last used.
-    used: Instant,
-    patience: Patience,
+    last_used: Instant,
+    spin: AdaptiveSpin,
 }
 
 impl Connection {
-    /// Connects and signs in. With `patient` it waits for a server that cannot answer at the moment, as calls on a
-    /// connection that stands do.
+    /// Connects and signs in. With `wait_while_busy` it waits for a server that cannot answer at the moment, as calls on an
+    /// open connection do.
     pub fn open(
         config: &Config,
-        place: &Place,
+        endpoint: &Endpoint,
         address: &str,
-        watch: &mut Watch,
-        patient: bool,
+        deadline: &mut Deadline,
+        wait_while_busy: bool,
     ) -> Result<Self> {
-        let stream = match place {
-            Place::Host(host, port) => {
-                let socket = connect(address, host, *port, watch)?;
-                match &config.encryption {
+        let stream = match endpoint {
+            Endpoint::Host(host, port) => {
+                let socket = connect(address, host, *port, deadline)?;
+                match &config.tls {
                     None => Stream::Tcp(socket),
                     Some(client) => {
                         Stream::Encrypted(encrypt(&config.address, client, host, socket)?)
                     }
                 }
             }
-            Place::Socket(path) => {
+            Endpoint::Socket(path) => {
                 let stream = UnixStream::connect(path)
                     .map_err(|error| unreachable_server(address, error))?;
-                let timed = stream
-                    .set_read_timeout(Some(POLL))
-                    .and_then(|()| stream.set_write_timeout(Some(POLL)));
-                timed.map_err(|error| unreachable_server(address, error))?;
+                let result = stream
+                    .set_read_timeout(Some(INTERRUPT_INTERVAL))
+                    .and_then(|()| stream.set_write_timeout(Some(INTERRUPT_INTERVAL)));
+                result.map_err(|error| unreachable_server(address, error))?;
                 Stream::Unix(stream)
             }
         };
         let mut connection = Self {
             stream,
             parser: Parser::default(),
-            out: Vec::new(),
-            used: Instant::now(),
-            patience: Patience::default(),
+            output: Vec::new(),
+            last_used: Instant::now(),
+            spin: AdaptiveSpin::default(),
         };
         loop {
-            match connection.sign_in(config, address, watch) {
+            match connection.sign_in(config, address, deadline) {
                 Ok(()) => return Ok(connection),
-                Err(error) if patient && is_busy(&error) => match watch.look() {
-                    Ok(()) => pause(RESPITE),
-                    Err(Stop::Late(_)) => return Err(error),
+                Err(error) if wait_while_busy && is_busy(&error) => match deadline.check() {
+                    Ok(()) => sleep(RETRY_DELAY),
+                    Err(Stop::TimedOut(_)) => return Err(error),
                     Err(stop) => return Err(stop.error(Outcome::NotApplied)),
                 },
                 Err(error) => return Err(error),
@@ -215,7 +215,7 @@ impl Connection {
         }
     }
 
-    fn sign_in(&mut self, config: &Config, address: &str, watch: &mut Watch) -> Result<()> {
+    fn sign_in(&mut self, config: &Config, address: &str, deadline: &mut Deadline) -> Result<()> {
         let mut calls = Vec::new();
         if let Some(password) = &config.password {
             let call = Call::new("AUTH");
@@ -227,22 +227,22 @@ impl Connection {
         if config.database != 0 {
             calls.push(Call::new("SELECT").arg(config.database.to_string()));
         }
-        // All of it in one answer: servers before 7.0 take no list of what is wanted.
+        // All sections in one reply: servers before 7.0 do not accept a list of sections.
         calls.push(Call::new("INFO"));
-        let (mut values, failure) = self.exchange_until_broken(&calls, watch);
+        let (mut values, failure) = self.exchange_until_broken(&calls, deadline);
         let info = (values.len() == calls.len())
             .then(|| values.pop())
             .flatten();
-        // Before the connection: a server with too many clients says so, and closes it.
+        // Errors come before the failure: a server with too many clients sends one, and closes the connection.
         for value in values {
             if let Value::Error(text) = value {
-                return Err(refused(address, &text));
+                return Err(handshake_error(address, &text));
             }
         }
         if let Some(failure) = failure {
-            let way_out = self.other_scheme(&failure.cause);
+            let hint = self.other_scheme_hint(&failure.cause);
             let mut error = failure.cause.error(address, Outcome::NotApplied);
-            error.message.push_str(way_out);
+            error.message.push_str(hint);
             return Err(error);
         }
         match info {
@@ -250,169 +250,182 @@ impl Connection {
                 let info = String::from_utf8_lossy(&info);
                 check_version(address, &info)?;
                 check_mode(config, &info)?;
-                config.eviction.hear(address, &info);
+                config.eviction.read_info(address, &info);
                 Ok(())
             }
-            // A user that may not ask for the version may do all else.
+            // A user without permission for INFO may have all others.
             Some(Value::Error(text)) if text.starts_with("NOPERM") => Ok(()),
-            Some(Value::Error(text)) => Err(refused(address, &text)),
+            Some(Value::Error(text)) => Err(handshake_error(address, &text)),
             _ => Err(Error::new(
                 ErrorKind::Unavailable(Outcome::NotApplied),
-                format!("{address} answers as no Redis does"),
+                format!("{address} sent a reply that Redis does not send"),
             )),
         }
     }
 
-    /// Sends calls. Gives the replies, and the failure if it comes before the last one.
+    /// Sends calls. Returns the replies, and the failure if there is one before the last reply.
     fn exchange_until_broken(
         &mut self,
         calls: &[Call],
-        watch: &mut Watch,
-    ) -> (Vec<Value>, Option<Failure>) {
-        let out = self.fresh_out();
+        deadline: &mut Deadline,
+    ) -> (Vec<Value>, Option<ExchangeFailure>) {
+        let out = self.clear_output();
         for call in calls {
             call.write(false, out);
         }
         let mut values = Vec::with_capacity(calls.len());
-        let mut sent = self.send(watch);
+        let mut sent = self.send(deadline);
         while sent.is_ok() && values.len() < calls.len() {
-            sent = self.receive(1, watch).map(|own| values.extend(own));
+            sent = self.receive(1, deadline).map(|own| values.extend(own));
         }
         (values, sent.err())
     }
 
-    /// What to do where one side may encrypt and the other not: neither understands the other's first words.
-    fn other_scheme(&self, cause: &Cause) -> &'static str {
+    /// A hint for a failed connection where one side may use TLS and the other not.
+    fn other_scheme_hint(&self, cause: &TransportError) -> &'static str {
         match (&self.stream, cause) {
-            (Stream::Encrypted(_), Cause::Broken(error)) if distrust(error).is_some() => "",
-            (Stream::Encrypted(stream), Cause::Broken(_) | Cause::Stopped(Stop::Late(_)))
-                if stream.conn.is_handshaking() =>
+            (Stream::Encrypted(_), TransportError::Broken(error))
+                if untrusted_reason(error).is_some() =>
             {
+                ""
+            }
+            (
+                Stream::Encrypted(stream),
+                TransportError::Broken(_) | TransportError::Stopped(Stop::TimedOut(_)),
+            ) if stream.conn.is_handshaking() => {
                 ". If this server does not encrypt, write redis… instead of rediss…"
             }
-            (Stream::Tcp(_), Cause::Broken(_)) => {
+            (Stream::Tcp(_), TransportError::Broken(_)) => {
                 ". If this server encrypts, write rediss… instead of redis…"
             }
             _ => "",
         }
     }
 
-    /// Lets no read or write wait any more.
-    pub fn unblock(&self, address: &str) -> Result<()> {
-        let set = match &self.stream {
+    /// Makes the socket non-blocking.
+    pub fn set_nonblocking(&self, address: &str) -> Result<()> {
+        let result = match &self.stream {
             Stream::Tcp(stream) => stream.set_nonblocking(true),
             Stream::Encrypted(stream) => stream.sock.set_nonblocking(true),
             Stream::Unix(stream) => stream.set_nonblocking(true),
         };
-        set.map_err(|error| unreachable_server(address, error))
+        result.map_err(|error| unreachable_server(address, error))
     }
 
-    /// Notes that it is not used from now on.
-    pub fn rest(&mut self) {
-        self.used = Instant::now();
+    /// Notes the time of the last use.
+    pub fn mark_idle(&mut self) {
+        self.last_used = Instant::now();
     }
 
-    /// Whether the server has not closed it while nobody looked; for a moment nobody needs to look.
-    pub fn is_fresh(&self) -> bool {
-        if self.used.elapsed() < MOMENT {
+    /// Whether the server has not closed it since the last use, and has sent nothing.
+    pub fn is_usable(&self) -> bool {
+        if self.last_used.elapsed() < UNCHECKED_TIME {
             return self.parser.is_empty();
         }
         let mut byte = [0_u8; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let looked = rustix::net::recv(self.stream.as_fd(), &mut byte, flags);
-        // An encrypted connection may have had a word of its own after the greeting.
-        let quiet = match looked {
+        let received = rustix::net::recv(self.stream.as_fd(), &mut byte, flags);
+        // TLS may send messages of its own after the handshake.
+        let is_quiet = match received {
             Ok((_, count)) => count > 0 && matches!(self.stream, Stream::Encrypted(_)),
             Err(error) => error == Errno::AGAIN,
         };
-        quiet && self.parser.is_empty()
+        is_quiet && self.parser.is_empty()
     }
 
-    /// Sends calls and waits for the answers to all of them.
+    /// Sends calls and waits for all replies.
     pub fn exchange(
         &mut self,
         calls: &[Call],
-        watch: &mut Watch,
-    ) -> std::result::Result<Vec<Value>, Failure> {
-        match self.exchange_until_broken(calls, watch) {
+        deadline: &mut Deadline,
+    ) -> std::result::Result<Vec<Value>, ExchangeFailure> {
+        match self.exchange_until_broken(calls, deadline) {
             (values, None) => Ok(values),
             (_, Some(failure)) => Err(failure),
         }
     }
 
-    /// Room for calls that will be sent together.
-    pub fn fresh_out(&mut self) -> &mut Vec<u8> {
-        self.out.clear();
-        &mut self.out
+    /// The output buffer, empty, for calls that are sent together.
+    pub fn clear_output(&mut self) -> &mut Vec<u8> {
+        self.output.clear();
+        &mut self.output
     }
 
-    /// Sends what was written.
-    pub fn send(&mut self, watch: &mut Watch) -> std::result::Result<(), Failure> {
+    /// Sends the output buffer.
+    pub fn send(&mut self, deadline: &mut Deadline) -> std::result::Result<(), ExchangeFailure> {
         let mut written = 0;
-        while written < self.out.len() {
-            match self.stream.write(&self.out[written..]) {
+        while written < self.output.len() {
+            match self.stream.write(&self.output[written..]) {
                 Ok(count) => {
                     written += count;
-                    if written < self.out.len() {
-                        watch.look().map_err(|stop| Failure {
-                            cause: Cause::Stopped(stop),
+                    if written < self.output.len() {
+                        deadline.check().map_err(|stop| ExchangeFailure {
+                            cause: TransportError::Stopped(stop),
                             sent: true,
                         })?;
                     }
                 }
-                Err(error) => pass(&error, watch).map_err(|cause| Failure {
-                    cause: cause.unwrap_or(Cause::Broken(error)),
-                    sent: written > 0,
-                })?,
+                Err(error) => {
+                    check_after_wait(&error, deadline).map_err(|cause| ExchangeFailure {
+                        cause: cause.unwrap_or(TransportError::Broken(error)),
+                        sent: written > 0,
+                    })?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Waits for so many answers.
+    /// Waits for this number of replies.
     pub fn receive(
         &mut self,
-        many: usize,
-        watch: &mut Watch,
-    ) -> std::result::Result<Vec<Value>, Failure> {
-        let mut values = Vec::with_capacity(many);
-        let failed = |cause| Failure { cause, sent: true };
-        let mut begun = false;
+        count: usize,
+        deadline: &mut Deadline,
+    ) -> std::result::Result<Vec<Value>, ExchangeFailure> {
+        let mut values = Vec::with_capacity(count);
+        let failed = |cause| ExchangeFailure { cause, sent: true };
+        let mut has_read = false;
         loop {
-            while values.len() < many {
+            while values.len() < count {
                 match self.parser.next() {
                     Ok(Some(value)) => values.push(value),
                     Ok(None) => break,
                     Err(garbage) => return Err(failed(garbage.into())),
                 }
             }
-            if values.len() == many {
+            if values.len() == count {
                 return Ok(values);
             }
-            if begun {
-                // No wait for the next piece of an answer that comes in pieces need ever be cut short.
-                watch.look().map_err(|stop| failed(Cause::Stopped(stop)))?;
+            if has_read {
+                // If a reply comes in pieces, the reads may never time out.
+                deadline
+                    .check()
+                    .map_err(|stop| failed(TransportError::Stopped(stop)))?;
             }
-            let mut socket = Awake(&mut self.stream, &mut self.patience);
+            let mut socket = SpinningRead(&mut self.stream, &mut self.spin);
             match self.parser.fill(&mut socket) {
                 Ok(0) => {
-                    let ended = io::Error::new(Io::UnexpectedEof, "the server closed it");
-                    return Err(failed(Cause::Broken(ended)));
+                    let ended =
+                        io::Error::new(Io::UnexpectedEof, "the server closed the connection");
+                    return Err(failed(TransportError::Broken(ended)));
                 }
-                Ok(_) => begun = true,
-                Err(error) => pass(&error, watch)
-                    .map_err(|cause| failed(cause.unwrap_or(Cause::Broken(error))))?,
+                Ok(_) => has_read = true,
+                Err(error) => check_after_wait(&error, deadline)
+                    .map_err(|cause| failed(cause.unwrap_or(TransportError::Broken(error))))?,
             }
         }
     }
 }
 
-/// Looks whether to go on after a wait that was cut short; `Err(None)` if it was no such wait.
-fn pass(error: &io::Error, watch: &mut Watch) -> std::result::Result<(), Option<Cause>> {
+/// Checks the deadline after a read or write that timed out or was interrupted. `Err(None)` for other errors.
+fn check_after_wait(
+    error: &io::Error,
+    deadline: &mut Deadline,
+) -> std::result::Result<(), Option<TransportError>> {
     match error.kind() {
-        Io::WouldBlock | Io::TimedOut | Io::Interrupted => {
-            watch.look().map_err(|stop| Some(Cause::Stopped(stop)))
-        }
+        Io::WouldBlock | Io::TimedOut | Io::Interrupted => deadline
+            .check()
+            .map_err(|stop| Some(TransportError::Stopped(stop))),
         _ => Err(None),
     }
 }
@@ -421,7 +434,7 @@ fn unreachable_server(address: &str, cause: io::Error) -> Error {
     Error::new(
         ErrorKind::Unavailable(Outcome::NotApplied),
         format!(
-            "no Redis can be reached at {address} ({cause}): is it running, and is the address right?"
+            "cannot connect to Redis at {address} ({cause}): is it running, and is the address correct?"
         ),
     )
     .caused_by(cause)
@@ -436,17 +449,17 @@ fn check_version(address: &str, info: &str) -> Result<()> {
     };
     let mut numbers = version.split('.').map(|part| part.trim().parse().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) if (major, minor) < OLDEST => {
+        (Some(major), Some(minor)) if (major, minor) < MIN_VERSION => {
             Err(Error::configuration(format!(
-                "{address} is Redis {version}, and mintkey needs {}.{} or later: upgrade it",
-                OLDEST.0, OLDEST.1
+                "{address} is Redis {version}, and mintkey needs {}.{} or later: upgrade the server",
+                MIN_VERSION.0, MIN_VERSION.1
             )))
         }
         _ => Ok(()),
     }
 }
 
-/// A server of a Cluster is spoken to otherwise than one that stands alone.
+/// Checks that the scheme fits the server: a Cluster needs `redis-cluster://`.
 fn check_mode(config: &Config, info: &str) -> Result<()> {
     let mode = info.lines().find_map(|line| {
         let redis = line.strip_prefix("redis_mode:");
@@ -455,11 +468,11 @@ fn check_mode(config: &Config, info: &str) -> Result<()> {
     let address = &config.address;
     let (scheme, location) = address.split_once("://").unwrap_or(("", address));
     let location = location.split(['/', ',', '?']).next().unwrap_or(location);
-    let (is, other) = match (mode.map(str::trim), config.space.in_buckets, scheme) {
+    let (found, other_scheme) = match (mode.map(str::trim), config.keyspace.clustered, scheme) {
         (Some("cluster"), false, "rediss") => ("is a server of a Cluster", "rediss-cluster"),
         (Some("cluster"), false, _) => ("is a server of a Cluster", "redis-cluster"),
-        (Some("standalone"), true, "rediss-cluster") => ("is no Cluster", "rediss"),
-        (Some("standalone"), true, _) => ("is no Cluster", "redis"),
+        (Some("standalone"), true, "rediss-cluster") => ("is not a Cluster", "rediss"),
+        (Some("standalone"), true, _) => ("is not a Cluster", "redis"),
         _ => return Ok(()),
     };
     let location = if scheme == "unix" {
@@ -468,30 +481,32 @@ fn check_mode(config: &Config, info: &str) -> Result<()> {
         location
     };
     Err(Error::configuration(format!(
-        "{address} {is}: write {other}://{location}"
+        "{address} {found}: write {other_scheme}://{location}"
     )))
 }
 
-/// Connects to the first address of a host that answers.
-fn connect(address: &str, host: &str, port: u16, watch: &mut Watch) -> Result<TcpStream> {
+/// Connects to the first address of a host that accepts the connection.
+fn connect(address: &str, host: &str, port: u16, deadline: &mut Deadline) -> Result<TcpStream> {
     let addresses = (host, port)
         .to_socket_addrs()
         .map_err(|error| unreachable_server(address, error))?;
     let mut last = io::Error::new(Io::NotFound, "the host has no address");
     for socket in addresses {
-        match connect_to(socket, watch) {
+        match connect_to(socket, deadline) {
             Ok(stream) => return Ok(stream),
-            Err(Cause::Stopped(stop)) => return Err(stop.error(Outcome::NotApplied)),
-            Err(Cause::Broken(error)) => last = error,
+            Err(TransportError::Stopped(stop)) => return Err(stop.error(Outcome::NotApplied)),
+            Err(TransportError::Broken(error)) => last = error,
         }
     }
     Err(unreachable_server(address, last))
 }
 
-/// Connects without being deaf meanwhile: the system's own call cannot be taken up again after a
-/// signal.
-fn connect_to(address: SocketAddr, watch: &mut Watch) -> std::result::Result<TcpStream, Cause> {
-    let broken = |error: rustix::io::Errno| Cause::Broken(error.into());
+/// Connects without blocking, so that interrupts are noticed: a blocking `connect` cannot be resumed after a signal.
+fn connect_to(
+    address: SocketAddr,
+    deadline: &mut Deadline,
+) -> std::result::Result<TcpStream, TransportError> {
+    let broken = |error: rustix::io::Errno| TransportError::Broken(error.into());
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -507,8 +522,8 @@ fn connect_to(address: SocketAddr, watch: &mut Watch) -> std::result::Result<Tcp
     match rustix::net::connect(&socket, &address) {
         Ok(()) => {}
         Err(rustix::io::Errno::INPROGRESS | rustix::io::Errno::INTR) => {
-            while !wait(socket.as_fd(), PollFlags::OUT, watch)? {
-                watch.look().map_err(Cause::Stopped)?;
+            while !wait(socket.as_fd(), PollFlags::OUT, deadline)? {
+                deadline.check().map_err(TransportError::Stopped)?;
             }
             let outcome = sockopt::socket_error(&socket).map_err(broken)?;
             outcome.map_err(broken)?;
@@ -516,25 +531,25 @@ fn connect_to(address: SocketAddr, watch: &mut Watch) -> std::result::Result<Tcp
         Err(error) => return Err(broken(error)),
     }
     let stream = TcpStream::from(socket);
-    let set = stream
+    let result = stream
         .set_nonblocking(false)
         .and_then(|()| stream.set_nodelay(true))
-        .and_then(|()| stream.set_read_timeout(Some(POLL)))
-        .and_then(|()| stream.set_write_timeout(Some(POLL)));
-    set.map_err(Cause::Broken)?;
+        .and_then(|()| stream.set_read_timeout(Some(INTERRUPT_INTERVAL)))
+        .and_then(|()| stream.set_write_timeout(Some(INTERRUPT_INTERVAL)));
+    result.map_err(TransportError::Broken)?;
     Ok(stream)
 }
 
 fn wait(
     socket: BorrowedFd<'_>,
     flags: PollFlags,
-    watch: &Watch,
-) -> std::result::Result<bool, Cause> {
+    deadline: &Deadline,
+) -> std::result::Result<bool, TransportError> {
     let mut sockets = [PollFd::new(&socket, flags)];
-    let time = Timespec::try_from(watch.pause()).ok();
+    let time = Timespec::try_from(deadline.wait_time()).ok();
     match poll(&mut sockets, time.as_ref()) {
         Ok(count) => Ok(count > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(error) => Err(Cause::Broken(error.into())),
+        Err(error) => Err(TransportError::Broken(error.into())),
     }
 }

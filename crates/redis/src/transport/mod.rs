@@ -1,7 +1,6 @@
-//! Connections to servers, and which server has which hash slots.
+//! Connections to servers, and which server has which slot group.
 
 pub mod adaptive_spin;
 pub mod connection;
-pub mod deadline;
 pub mod tls;
 pub mod topology;

@@ -1,4 +1,4 @@
-//! Encrypted streams.
+//! Encrypted streams, and why a server is not trusted.
 
 use std::io;
 use std::net::TcpStream;
@@ -11,27 +11,27 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, StreamOwned};
 /// An encrypted stream.
 pub type Encrypted = Box<StreamOwned<ClientConnection, TcpStream>>;
 
-/// Why the server is not trusted, if that is what broke the connection.
-pub fn distrust(cause: &io::Error) -> Option<String> {
+/// Why the certificate of the server was refused, if that broke the connection.
+pub fn untrusted_reason(cause: &io::Error) -> Option<String> {
     let Some(rustls::Error::InvalidCertificate(why)) = cause.get_ref()?.downcast_ref() else {
         return None;
     };
-    let way_out = match why {
+    let remedy = match why {
         CertificateError::UnknownIssuer => {
             return Some(
-                "no authority that is known here vouches for its certificate: name one with ?ca=/path/of/ca.pem"
+                "no known certificate authority signed its certificate: name one with ?ca=/path/to/ca.pem"
                     .to_owned(),
             );
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "connect to a name that it carries"
+            "connect to a name in the certificate"
         }
-        _ => "look at the certificate, at ?ca= and at the clock of this machine",
+        _ => "check the certificate, ?ca= and the clock of this machine",
     };
-    Some(format!("its certificate does not do ({why}): {way_out}"))
+    Some(format!("its certificate is not valid ({why}): {remedy}"))
 }
 
-/// Encrypts a connection; the two sides greet each other with the first bytes.
+/// Encrypts a connection. The handshake starts with the first bytes.
 pub fn encrypt(
     address: &str,
     client: &Arc<ClientConfig>,
@@ -51,16 +51,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_distrusted_certificate_comes_with_a_way_out() {
-        for (why, way_out) in [
+    fn a_refused_certificate_is_explained_with_a_remedy() {
+        for (why, remedy) in [
             (CertificateError::UnknownIssuer, "?ca="),
-            (CertificateError::NotValidForName, "a name that it carries"),
+            (
+                CertificateError::NotValidForName,
+                "a name in the certificate",
+            ),
             (CertificateError::Expired, "the clock"),
         ] {
             let broken = io::Error::other(rustls::Error::InvalidCertificate(why));
-            assert!(distrust(&broken).unwrap().contains(way_out));
+            assert!(untrusted_reason(&broken).unwrap().contains(remedy));
         }
-        assert_eq!(distrust(&io::Error::other("broken")), None);
-        assert_eq!(distrust(&io::ErrorKind::BrokenPipe.into()), None);
+        assert_eq!(untrusted_reason(&io::Error::other("broken")), None);
+        assert_eq!(untrusted_reason(&io::ErrorKind::BrokenPipe.into()), None);
     }
 }

@@ -1,7 +1,7 @@
-//! The servers of a store: the one, or those of a Cluster and which bucket each of them has.
+//! The servers of a store: a single one, or those of a Cluster with their slot groups.
 //!
-//! A Cluster tells where its slots are. What it told is kept until a server says that a slot has moved, or
-//! until one cannot be reached or cannot answer.
+//! `CLUSTER SLOTS` returns which server has which slots. The result is kept until a server replies that a slot has moved,
+//! cannot be reached, or does not answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,61 +9,71 @@ use std::time::Duration;
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
-use crate::config::{Config, Place};
-use crate::fork_gate::{Gate, Shielded};
-use crate::protocol::replies::{is_busy, is_passing, refused};
+use crate::config::{Config, Endpoint};
+use crate::protocol::replies::{handshake_error, is_busy, is_transient};
 use crate::protocol::resp::{Call, Value};
-use crate::protocol::slots::{self, BUCKETS};
+use crate::protocol::slots::{self, SLOT_GROUPS};
+use crate::threads::deadline::{Deadline, RETRY_DELAY, Stop, sleep};
+use crate::threads::fork_gate::{ForkGate, ForkGated};
 use crate::transport::connection::Connection;
-use crate::transport::deadline::{RESPITE, Stop, Watch, pause};
 
-/// Connections to a server that are kept open while nobody uses them.
-const IDLE: usize = 64;
-/// How long one server of a Cluster is waited for before another is asked.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The idle connections to a server that are kept open.
+const MAX_IDLE: usize = 64;
+/// How long to wait for one server of a Cluster before another one is asked.
+const NODE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server.
 pub struct Node {
     /// Where it listens.
-    pub place: Place,
-    /// What messages call it.
+    pub endpoint: Endpoint,
+    /// Its address in messages.
     pub address: String,
-    /// Connections that wait for the next blocking call.
-    idle: Shielded<Vec<Connection>>,
-    /// Whether it left the last question for slots without an answer: others are asked before it.
-    is_silent: AtomicBool,
+    /// Idle connections for blocking calls.
+    idle: ForkGated<Vec<Connection>>,
+    /// Whether the last request for the slots failed: other servers are asked first.
+    is_unresponsive: AtomicBool,
 }
 
 impl Node {
-    /// A connection that nobody uses, or a new one.
-    pub fn connect(&self, config: &Config, watch: &mut Watch, patient: bool) -> Result<Connection> {
+    /// An idle connection, or a new one.
+    pub fn connect(
+        &self,
+        config: &Config,
+        deadline: &mut Deadline,
+        wait_while_busy: bool,
+    ) -> Result<Connection> {
         loop {
             match self.idle.with(Vec::pop) {
-                Some(connection) if connection.is_fresh() => return Ok(connection),
+                Some(connection) if connection.is_usable() => return Ok(connection),
                 Some(_) => {}
-                None => return self.open(config, watch, patient),
+                None => return self.open(config, deadline, wait_while_busy),
             }
         }
     }
 
-    /// A new connection; with `patient` it waits for a server that cannot answer at the moment. A server of a Cluster
-    /// that gives no sign for long counts as gone.
-    pub fn open(&self, config: &Config, watch: &mut Watch, patient: bool) -> Result<Connection> {
-        let (place, address) = (&self.place, &self.address);
-        if !config.space.in_buckets {
-            return Connection::open(config, place, address, watch, patient);
+    /// A new connection. With `wait_while_busy` it waits for a server that cannot answer at the moment. A server of a
+    /// Cluster that does not answer in time counts as unreachable.
+    pub fn open(
+        &self,
+        config: &Config,
+        deadline: &mut Deadline,
+        wait_while_busy: bool,
+    ) -> Result<Connection> {
+        let (endpoint, address) = (&self.endpoint, &self.address);
+        if !config.keyspace.clustered {
+            return Connection::open(config, endpoint, address, deadline, wait_while_busy);
         }
-        let mut shorter = watch.shorter(PATIENCE);
-        let opened = Connection::open(config, place, address, &mut shorter, patient);
+        let mut shorter = deadline.shorter(NODE_TIMEOUT);
+        let opened = Connection::open(config, endpoint, address, &mut shorter, wait_while_busy);
         match opened {
             Err(error) if matches!(error.kind, ErrorKind::Timeout(_)) => {
-                watch
-                    .look()
+                deadline
+                    .check()
                     .map_err(|stop| stop.error(Outcome::NotApplied))?;
                 Err(Error::new(
                     ErrorKind::Unavailable(Outcome::NotApplied),
                     format!(
-                        "no Redis answers at {}: is it running, and is the address right?",
+                        "Redis at {} does not answer: is it running, and is the address correct?",
                         self.address
                     ),
                 ))
@@ -72,35 +82,39 @@ impl Node {
         }
     }
 
-    /// The places of the buckets as a server tells them.
-    fn routes(&self, config: &Config, watch: &mut Watch) -> Result<Vec<Option<Place>>> {
-        let mut connection = self.connect(config, watch, false)?;
+    /// Asks the server which server has which slot group.
+    fn request_slots(
+        &self,
+        config: &Config,
+        deadline: &mut Deadline,
+    ) -> Result<Vec<Option<Endpoint>>> {
+        let mut connection = self.connect(config, deadline, false)?;
         let call = Call::new("CLUSTER").arg("SLOTS");
-        let mut shorter = watch.shorter(PATIENCE);
-        let mut answers = connection
+        let mut shorter = deadline.shorter(NODE_TIMEOUT);
+        let mut replies = connection
             .exchange(&[call], &mut shorter)
             .map_err(|failure| {
                 let mut error = failure.cause.error(&self.address, Outcome::NotApplied);
-                if matches!(error.kind, ErrorKind::Timeout(_)) && watch.look().is_ok() {
+                if matches!(error.kind, ErrorKind::Timeout(_)) && deadline.check().is_ok() {
                     error.kind = ErrorKind::Unavailable(Outcome::NotApplied);
                 }
                 error
             })?;
-        let answer = answers.pop().unwrap_or(Value::Nil);
-        if let Value::Error(text) = &answer
-            && is_passing(text)
+        let reply = replies.pop().unwrap_or(Value::Nil);
+        if let Value::Error(text) = &reply
+            && is_transient(text)
         {
             self.keep(connection);
-            return Err(refused(&self.address, text));
+            return Err(handshake_error(&self.address, text));
         }
-        let routes = routes(&answer, &self.place).ok_or_else(|| {
-            let said = match answer {
+        let routes = routes(&reply, &self.endpoint).ok_or_else(|| {
+            let text = match reply {
                 Value::Error(text) => text,
-                _ => "what is no list of slots".to_owned(),
+                _ => "a reply of another shape".to_owned(),
             };
             Error::new(
                 ErrorKind::Unavailable(Outcome::NotApplied),
-                format!("{} does not tell where its slots are: {said}", self.address),
+                format!("CLUSTER SLOTS failed at {}: {text}", self.address),
             )
         })?;
         self.keep(connection);
@@ -109,9 +123,9 @@ impl Node {
 
     /// Keeps a connection for the next call.
     pub fn keep(&self, mut connection: Connection) {
-        connection.rest();
+        connection.mark_idle();
         let surplus = self.idle.with(|idle| {
-            if idle.len() < IDLE {
+            if idle.len() < MAX_IDLE {
                 idle.push(connection);
                 return None;
             }
@@ -120,101 +134,101 @@ impl Node {
         drop(surplus);
     }
 
-    fn let_go(&self) {
+    fn close_idle(&self) {
         drop(self.idle.with(std::mem::take));
     }
 }
 
-/// What is known of a Cluster.
+/// The known state of a Cluster.
 #[derive(Default)]
 struct Known {
-    /// The server of each bucket; none before anybody told.
+    /// The server of each slot group. Empty before the first `CLUSTER SLOTS`.
     routes: Vec<Option<Arc<Node>>>,
-    /// All servers that were heard of.
+    /// All known servers.
     nodes: Vec<Arc<Node>>,
-    /// Counts what was told.
+    /// Counts the replies to `CLUSTER SLOTS`.
     version: u64,
-    /// Counts the changes of routes, those that a single answer told included.
+    /// Counts the changes of routes, including those by a single redirect.
     changes: u64,
-    /// Whether a server left a request without an answer: another may have taken over from it, and while a
-    /// host is gone nothing else says so.
-    in_doubt: bool,
+    /// Whether a server did not answer a request: a replica may have taken over, and nothing else reports that while a host
+    /// is unreachable.
+    suspect: bool,
 }
 
 /// The servers of a store.
-pub struct Nodes {
-    gate: Arc<Gate>,
-    /// Those that the address names.
+pub struct Topology {
+    gate: Arc<ForkGate>,
+    /// The servers in the address.
     named: Vec<Arc<Node>>,
-    /// The address without a password.
+    /// The address without its password.
     address: String,
-    in_buckets: bool,
-    known: Shielded<Known>,
+    clustered: bool,
+    known: ForkGated<Known>,
 }
 
-impl Nodes {
-    /// Those that the configuration names.
-    pub fn new(config: &Config, gate: &Arc<Gate>) -> Self {
+impl Topology {
+    /// The servers of the configuration.
+    pub fn new(config: &Config, gate: &Arc<ForkGate>) -> Self {
         let mut nodes = Self {
             gate: Arc::clone(gate),
             named: Vec::new(),
             address: config.address.clone(),
-            in_buckets: config.space.in_buckets,
-            known: Shielded::new(gate),
+            clustered: config.keyspace.clustered,
+            known: ForkGated::new(gate),
         };
         nodes.named = config
-            .places
+            .endpoints
             .iter()
-            .map(|place| nodes.node(place))
+            .map(|endpoint| nodes.node(endpoint))
             .collect();
         nodes
     }
 
-    fn node(&self, place: &Place) -> Arc<Node> {
-        let address = match place {
-            Place::Host(host, port) if self.in_buckets => {
+    fn node(&self, endpoint: &Endpoint) -> Arc<Node> {
+        let address = match endpoint {
+            Endpoint::Host(host, port) if self.clustered => {
                 format!("{host}:{port} of {}", self.address)
             }
             _ => self.address.clone(),
         };
         Arc::new(Node {
-            place: place.clone(),
+            endpoint: endpoint.clone(),
             address,
-            idle: Shielded::new(&self.gate),
-            is_silent: AtomicBool::new(false),
+            idle: ForkGated::new(&self.gate),
+            is_unresponsive: AtomicBool::new(false),
         })
     }
 
-    /// Whether they are a Cluster.
-    pub const fn are_cluster(&self) -> bool {
-        self.in_buckets
+    /// Whether this is a Cluster.
+    pub const fn is_cluster(&self) -> bool {
+        self.clustered
     }
 
-    /// The server that has a bucket, as far as it is known.
-    pub fn of(&self, bucket: u8) -> Option<Arc<Node>> {
-        if !self.in_buckets {
+    /// The server of a slot group, if it is known.
+    pub fn node_of(&self, slot_group: u8) -> Option<Arc<Node>> {
+        if !self.clustered {
             return self.named.first().cloned();
         }
         self.known.with(|known| {
-            let route = known.routes.get(usize::from(bucket))?;
+            let route = known.routes.get(usize::from(slot_group))?;
             route.clone()
         })
     }
 
-    /// How often the Cluster has told where its slots are.
+    /// The number of replies to `CLUSTER SLOTS` so far.
     pub fn version(&self) -> u64 {
-        if !self.in_buckets {
+        if !self.clustered {
             return 0;
         }
         self.known.with(|known| known.version)
     }
 
-    /// How often it was found that a bucket is elsewhere.
+    /// The number of changes of routes so far.
     pub fn changes(&self) -> u64 {
         self.known.with(|known| known.changes)
     }
 
-    /// Whether a server of the Cluster has a bucket, as far as is known.
+    /// Whether a server of the Cluster is known to have a slot group.
     pub fn serves(&self, node: &Arc<Node>) -> bool {
         self.known.with(|known| {
             let mut routes = known.routes.iter().flatten();
@@ -222,70 +236,80 @@ impl Nodes {
         })
     }
 
-    /// Takes in that a server left a request without an answer.
-    pub fn doubt(&self, node: &Node) {
-        if self.in_buckets {
-            node.is_silent.store(true, Ordering::Relaxed);
-            self.known.with(|known| known.in_doubt = true);
+    /// Notes that a server did not answer a request.
+    pub fn suspect(&self, node: &Node) {
+        if self.clustered {
+            node.is_unresponsive.store(true, Ordering::Relaxed);
+            self.known.with(|known| known.suspect = true);
         }
     }
 
-    /// Learns where the slots are if nobody knows, or if that is in doubt; then what was known must do if
-    /// nobody tells.
+    /// Requests the slots if they are not known, or if a server is suspected. If that fails, the known routes stay in use.
     ///
-    /// Where nobody knows, and no server can tell at the moment, one who is `patient` asks until one can.
-    pub fn prepare(&self, config: &Config, watch: &mut Watch, patient: bool) -> Result<()> {
-        if !self.in_buckets {
+    /// With `wait_while_busy` it asks until a server can answer, if the slots are not known.
+    pub fn ensure_slots(
+        &self,
+        config: &Config,
+        deadline: &mut Deadline,
+        wait_while_busy: bool,
+    ) -> Result<()> {
+        if !self.clustered {
             return Ok(());
         }
-        let (version, in_doubt) = self.known.with(|known| (known.version, known.in_doubt));
-        if version > 0 && !in_doubt {
+        let (version, suspect) = self.known.with(|known| (known.version, known.suspect));
+        if version > 0 && !suspect {
             return Ok(());
         }
         loop {
-            match self.learn(config, version, watch) {
+            match self.refresh_slots(config, version, deadline) {
                 Err(error) if matches!(error.kind, ErrorKind::Unavailable(_)) => {
                     if version > 0 {
                         return Ok(());
                     }
-                    if !patient || !is_busy(&error) {
+                    if !wait_while_busy || !is_busy(&error) {
                         return Err(error);
                     }
-                    match watch.look() {
-                        Ok(()) => pause(RESPITE),
-                        Err(Stop::Late(_)) => return Err(error),
+                    match deadline.check() {
+                        Ok(()) => sleep(RETRY_DELAY),
+                        Err(Stop::TimedOut(_)) => return Err(error),
                         Err(stop) => return Err(stop.error(Outcome::NotApplied)),
                     }
                 }
-                told => return told,
+                result => return result,
             }
         }
     }
 
-    /// Asks the Cluster where its slots are, unless somebody has since this version.
-    pub fn learn(&self, config: &Config, version: u64, watch: &mut Watch) -> Result<()> {
+    /// Requests the slots, unless another thread has since this version.
+    pub fn refresh_slots(
+        &self,
+        config: &Config,
+        version: u64,
+        deadline: &mut Deadline,
+    ) -> Result<()> {
         let (current, mut candidates) = self
             .known
             .with(|known| (known.version, known.nodes.clone()));
         if current != version {
             return Ok(());
         }
-        // One that is cut off from the others tells old things: each time another is the first.
+        // A server that is cut off from the others returns old routes: each time another one is asked first.
         if !candidates.is_empty() {
-            let turn = usize::try_from(version).unwrap_or(0) % candidates.len();
-            candidates.rotate_left(turn);
+            let first = usize::try_from(version).unwrap_or(0) % candidates.len();
+            candidates.rotate_left(first);
         }
         candidates.extend(self.named.iter().cloned());
-        candidates.sort_by_key(|node| node.is_silent.load(Ordering::Relaxed));
+        candidates.sort_by_key(|node| node.is_unresponsive.load(Ordering::Relaxed));
         let mut last = None;
         for node in candidates {
-            let told = node.routes(config, watch);
-            node.is_silent.store(told.is_err(), Ordering::Relaxed);
-            match told {
+            let slots = node.request_slots(config, deadline);
+            node.is_unresponsive
+                .store(slots.is_err(), Ordering::Relaxed);
+            match slots {
                 Ok(routes) => {
                     let routes = routes
                         .iter()
-                        .map(|place| Some(self.known_node(place.as_ref()?)));
+                        .map(|endpoint| Some(self.known_node(endpoint.as_ref()?)));
                     let routes: Vec<Option<Arc<Node>>> = routes.collect();
                     let mut nodes: Vec<Arc<Node>> = Vec::new();
                     for node in routes.iter().flatten() {
@@ -296,14 +320,14 @@ impl Nodes {
                     let old = self.known.with(|known| {
                         known.version += 1;
                         known.changes += 1;
-                        known.in_doubt = false;
+                        known.suspect = false;
                         let routes = std::mem::replace(&mut known.routes, routes);
                         (routes, std::mem::replace(&mut known.nodes, nodes))
                     });
-                    // Connections are closed here, and not behind the gate.
+                    // Connections are closed here, not behind the fork gate.
                     drop(old);
                     for node in self.named.iter().filter(|node| !self.serves(node)) {
-                        node.let_go();
+                        node.close_idle();
                     }
                     return Ok(());
                 }
@@ -317,14 +341,14 @@ impl Nodes {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| Error::configuration("this Redis address names no server")))
+        Err(last.unwrap_or_else(|| Error::configuration("this Redis address has no server")))
     }
 
-    /// The server at a place: one that is known already, with its connections, or a new one.
-    fn known_node(&self, place: &Place) -> Arc<Node> {
-        let is_it = |node: &&Arc<Node>| node.place == *place;
+    /// The server at an endpoint: a known one, with its connections, or a new one.
+    fn known_node(&self, endpoint: &Endpoint) -> Arc<Node> {
+        let is_it = |node: &&Arc<Node>| node.endpoint == *endpoint;
         let named = self.named.iter().find(is_it).cloned();
-        let new = named.unwrap_or_else(|| self.node(place));
+        let new = named.unwrap_or_else(|| self.node(endpoint));
         self.known.with(|known| {
             if let Some(node) = known.nodes.iter().find(is_it) {
                 return Arc::clone(node);
@@ -334,114 +358,118 @@ impl Nodes {
         })
     }
 
-    /// Keeps a connection for the next call, unless its server has no bucket any more.
+    /// Keeps a connection for the next call, unless its server has no slot group any more.
     pub fn keep(&self, node: &Arc<Node>, connection: Connection) {
-        if !self.in_buckets || self.serves(node) {
+        if !self.clustered || self.serves(node) {
             node.keep(connection);
         }
     }
 
-    /// Takes in that a bucket is elsewhere.
-    fn moved(&self, bucket: u8, place: &Place) {
-        let node = self.known_node(place);
+    /// Notes that another server has a slot group.
+    fn set_route(&self, slot_group: u8, endpoint: &Endpoint) {
+        let node = self.known_node(endpoint);
         let old = self.known.with(|known| {
             known.changes += 1;
-            let route = known.routes.get_mut(usize::from(bucket))?;
+            let route = known.routes.get_mut(usize::from(slot_group))?;
             route.replace(node)
         });
         if let Some(old) = old.filter(|old| !self.serves(old)) {
-            old.let_go();
+            old.close_idle();
         }
     }
 
-    /// What is to be done about a server's answer to a call, which was asked this once or has the bucket.
-    pub fn judge(
+    /// What to do about a reply to a call. `asking` is the server if the call was sent there after ASK.
+    pub fn classify_reply(
         &self,
         call: &Call,
         value: Value,
         from: &Node,
         asking: Option<Arc<Node>>,
-    ) -> Verdict {
+    ) -> ReplyAction {
         let Value::Error(text) = &value else {
-            return Verdict::Final(value);
+            return ReplyAction::Final(value);
         };
         if text.starts_with("NOSCRIPT") {
-            return Verdict::Whole(asking);
+            return ReplyAction::SendSource(asking);
         }
-        if self.in_buckets {
+        if self.clustered {
             let mut words = text.split(' ');
             let kind = words.next();
-            let place = words.nth(1).and_then(|place| location(place, &from.place));
-            match (kind, place) {
-                (Some("MOVED"), Some(place)) => {
-                    self.moved(call.bucket, &place);
-                    return Verdict::Moved;
+            let endpoint = words
+                .nth(1)
+                .and_then(|endpoint| redirect_endpoint(endpoint, &from.endpoint));
+            match (kind, endpoint) {
+                (Some("MOVED"), Some(endpoint)) => {
+                    self.set_route(call.slot_group, &endpoint);
+                    return ReplyAction::Moved;
                 }
-                (Some("ASK"), Some(place)) => return Verdict::Ask(self.known_node(&place)),
+                (Some("ASK"), Some(endpoint)) => {
+                    return ReplyAction::Ask(self.known_node(&endpoint));
+                }
                 _ => {}
             }
         }
-        if call.patient && is_passing(text) {
-            return Verdict::Later(value);
+        if call.retry_when_busy && is_transient(text) {
+            return ReplyAction::RetryLater(value);
         }
-        Verdict::Final(value)
+        ReplyAction::Final(value)
     }
 
-    /// No server has a bucket.
-    pub fn nobody(&self) -> Error {
+    /// The error if no server has a slot group.
+    pub fn no_server_error(&self) -> Error {
         Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),
             format!(
-                "no server of {} has the slots that are needed: nothing was written; look at CLUSTER SLOTS",
+                "no server of {} has the slots of these keys: nothing was written; check CLUSTER SLOTS",
                 self.address
             ),
         )
     }
 
-    /// Closes the connections that nobody uses.
-    pub fn let_go(&self) {
+    /// Closes the idle connections.
+    pub fn close_idle(&self) {
         let known = self.known.with(|known| known.nodes.clone());
         for node in self.named.iter().chain(&known) {
-            node.let_go();
+            node.close_idle();
         }
     }
 }
 
-/// What is to be done about an answer.
-pub enum Verdict {
-    /// It is the answer.
+/// What to do about a reply.
+pub enum ReplyAction {
+    /// It is final.
     Final(Value),
-    /// The script is to be sent itself, not its name; to this server, if it was asked but this once.
-    Whole(Option<Arc<Node>>),
-    /// Another server has the bucket.
+    /// The server does not know the script: send its source, to this server if the call was sent there after ASK.
+    SendSource(Option<Arc<Node>>),
+    /// Another server has the slot group: send the call there.
     Moved,
-    /// The bucket is on its way to this server, which is to be asked this once.
+    /// The slot group is migrating to this server: send the call there once, after ASKING.
     Ask(Arc<Node>),
-    /// It could not be done at the moment; this was the answer.
-    Later(Value),
+    /// The server cannot carry out the call at the moment, as this reply says: send it again later.
+    RetryLater(Value),
 }
 
-/// A place as a server of a Cluster writes it, which leaves out its own host if it does not know it.
-fn location(text: &str, teller: &Place) -> Option<Place> {
+/// The endpoint in a redirect. A server leaves out its own host if it does not know it.
+fn redirect_endpoint(text: &str, source: &Endpoint) -> Option<Endpoint> {
     let (host, port) = text.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    place(host, port.parse().ok()?, teller)
+    endpoint_of(host, port.parse().ok()?, source)
 }
 
-fn place(host: &str, port: u16, teller: &Place) -> Option<Place> {
-    match (host, teller) {
-        ("" | "?", Place::Host(own, _)) => Some(Place::Host(own.clone(), port)),
-        ("" | "?", Place::Socket(_)) => None,
-        _ => Some(Place::Host(host.to_owned(), port)),
+fn endpoint_of(host: &str, port: u16, source: &Endpoint) -> Option<Endpoint> {
+    match (host, source) {
+        ("" | "?", Endpoint::Host(own, _)) => Some(Endpoint::Host(own.clone(), port)),
+        ("" | "?", Endpoint::Socket(_)) => None,
+        _ => Some(Endpoint::Host(host.to_owned(), port)),
     }
 }
 
-/// The places of the buckets in an answer to `CLUSTER SLOTS`.
-fn routes(answer: &Value, teller: &Place) -> Option<Vec<Option<Place>>> {
-    let Value::Array(ranges) = answer else {
+/// The endpoint of each slot group, from a reply to `CLUSTER SLOTS`.
+fn routes(reply: &Value, source: &Endpoint) -> Option<Vec<Option<Endpoint>>> {
+    let Value::Array(ranges) = reply else {
         return None;
     };
-    let mut routes = vec![None; usize::from(BUCKETS)];
+    let mut routes = vec![None; usize::from(SLOT_GROUPS)];
     for range in ranges {
         let Value::Array(parts) = range else {
             return None;
@@ -463,10 +491,10 @@ fn routes(answer: &Value, teller: &Place) -> Option<Vec<Option<Place>>> {
             Value::Nil => "",
             _ => return None,
         };
-        let place = place(host, u16::try_from(*port).ok()?, teller);
-        for bucket in 0..BUCKETS {
-            if (*first..=*last).contains(&i64::from(slots::slot_of(bucket))) {
-                routes[usize::from(bucket)].clone_from(&place);
+        let endpoint = endpoint_of(host, u16::try_from(*port).ok()?, source);
+        for slot_group in 0..SLOT_GROUPS {
+            if (*first..=*last).contains(&i64::from(slots::slot_of_group(slot_group))) {
+                routes[usize::from(slot_group)].clone_from(&endpoint);
             }
         }
     }
@@ -476,10 +504,10 @@ fn routes(answer: &Value, teller: &Place) -> Option<Vec<Option<Place>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::slots::slot_of;
+    use crate::protocol::slots::slot_of_group;
 
-    fn host(host: &str, port: u16) -> Place {
-        Place::Host(host.to_owned(), port)
+    fn host(host: &str, port: u16) -> Endpoint {
+        Endpoint::Host(host.to_owned(), port)
     }
 
     fn range(first: u16, last: u16, host: Value, port: u16) -> Value {
@@ -490,17 +518,17 @@ mod tests {
     }
 
     #[test]
-    fn reads_where_slots_are() {
-        let (teller, own) = (host("seed", 7000), slot_of(5));
+    fn cluster_slots_are_parsed() {
+        let (source, own) = (host("seed", 7000), slot_of_group(5));
         let text = |text: &str| Value::Bulk(text.as_bytes().to_vec());
-        let answer = Value::Array(vec![
+        let reply = Value::Array(vec![
             range(own, own, text("a"), 7001),
-            range(slot_of(6), slot_of(6), text(""), 7002),
-            range(slot_of(7), slot_of(7), text("?"), 7003),
-            range(slot_of(8), slot_of(8), Value::Nil, 7004),
-            range(slot_of(9), slot_of(9), text("::1"), 7005),
+            range(slot_of_group(6), slot_of_group(6), text(""), 7002),
+            range(slot_of_group(7), slot_of_group(7), text("?"), 7003),
+            range(slot_of_group(8), slot_of_group(8), Value::Nil, 7004),
+            range(slot_of_group(9), slot_of_group(9), text("::1"), 7005),
         ]);
-        let routes = routes(&answer, &teller).unwrap();
+        let routes = routes(&reply, &source).unwrap();
         assert_eq!(routes[5], Some(host("a", 7001)));
         assert_eq!(routes[6], Some(host("seed", 7002)));
         assert_eq!(routes[7], Some(host("seed", 7003)));
@@ -508,44 +536,53 @@ mod tests {
         assert_eq!(routes[9], Some(host("::1", 7005)));
         assert_eq!(routes.iter().flatten().count(), 5);
         for strange in [Value::Nil, Value::Array(vec![Value::Int(1)])] {
-            assert_eq!(super::routes(&strange, &teller), None);
+            assert_eq!(super::routes(&strange, &source), None);
         }
     }
 
     #[test]
-    fn reads_where_a_slot_has_gone() {
-        let teller = host("seed", 7000);
+    fn redirects_are_parsed() {
+        let source = host("seed", 7000);
         assert_eq!(
-            location("10.0.0.1:7001", &teller),
+            redirect_endpoint("10.0.0.1:7001", &source),
             Some(host("10.0.0.1", 7001))
         );
-        assert_eq!(location(":7001", &teller), Some(host("seed", 7001)));
-        assert_eq!(location("?:7001", &teller), Some(host("seed", 7001)));
-        assert_eq!(location("::1:7001", &teller), Some(host("::1", 7001)));
-        assert_eq!(location("host", &teller), None);
-        assert_eq!(location("host:70000", &teller), None);
+        assert_eq!(
+            redirect_endpoint(":7001", &source),
+            Some(host("seed", 7001))
+        );
+        assert_eq!(
+            redirect_endpoint("?:7001", &source),
+            Some(host("seed", 7001))
+        );
+        assert_eq!(
+            redirect_endpoint("::1:7001", &source),
+            Some(host("::1", 7001))
+        );
+        assert_eq!(redirect_endpoint("host", &source), None);
+        assert_eq!(redirect_endpoint("host:70000", &source), None);
     }
 
     #[test]
-    fn a_server_is_one_however_often_it_is_named() {
+    fn a_server_that_is_named_several_times_is_one_node() {
         let config = Config::parse("redis-cluster://a:1,b:2").unwrap();
-        let nodes = Nodes::new(&config, &Arc::default());
-        for place in [host("a", 1), host("c", 3)] {
+        let nodes = Topology::new(&config, &Arc::default());
+        for endpoint in [host("a", 1), host("c", 3)] {
             assert!(Arc::ptr_eq(
-                &nodes.known_node(&place),
-                &nodes.known_node(&place)
+                &nodes.known_node(&endpoint),
+                &nodes.known_node(&endpoint)
             ));
         }
         let redirected = |word: &str| Value::Error(format!("{word} 5 c:3"));
         let from = nodes.known_node(&host("a", 1));
         let call = Call::on(5, "GET");
-        let asked = nodes.judge(&call, redirected("ASK"), &from, None);
-        let Verdict::Ask(node) = asked else {
-            panic!("not followed");
+        let asked = nodes.classify_reply(&call, redirected("ASK"), &from, None);
+        let ReplyAction::Ask(node) = asked else {
+            panic!("the redirect was not followed");
         };
         assert!(Arc::ptr_eq(&node, &nodes.known_node(&host("c", 3))));
-        let alone = Nodes::new(&Config::parse("redis://a:1").unwrap(), &Arc::default());
-        let verdict = alone.judge(&call, redirected("ASK"), &from, None);
-        assert!(matches!(verdict, Verdict::Final(_)));
+        let alone = Topology::new(&Config::parse("redis://a:1").unwrap(), &Arc::default());
+        let verdict = alone.classify_reply(&call, redirected("ASK"), &from, None);
+        assert!(matches!(verdict, ReplyAction::Final(_)));
     }
 }

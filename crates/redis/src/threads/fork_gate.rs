@@ -1,21 +1,20 @@
-//! Lets a fork happen only while no lock of the store is held.
+//! Locks that a fork cannot leave locked.
 //!
-//! A child inherits the memory of its parent but none of its other threads: a lock that another thread
-//! holds would stay locked for ever there. So whatever threads share lies behind a gate that a fork
-//! closes. Nobody waits for anything while he is inside, and nobody is inside twice, so that closing
-//! it takes no longer than one look at a map.
+//! A forked child inherits the memory of its parent, but none of its other threads. A lock that another thread holds at
+//! that moment would stay locked in the child for ever. So what threads share is behind a gate that a fork closes. A
+//! thread behind the gate neither waits nor passes the gate a second time. So closing the gate takes little time.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The gate of one store.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct ForkGate {
     inside: AtomicUsize,
     closed: AtomicBool,
 }
 
-impl Gate {
+impl ForkGate {
     fn enter(&self) {
         loop {
             self.inside.fetch_add(1, Ordering::SeqCst);
@@ -31,7 +30,7 @@ impl Gate {
         self.inside.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Keeps everybody out, once all have left.
+    /// Closes the gate, and waits until all threads have left.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         while self.inside.load(Ordering::SeqCst) > 0 {
@@ -39,37 +38,37 @@ impl Gate {
         }
     }
 
-    /// Lets everybody in again.
+    /// Opens the gate.
     pub fn open(&self) {
         self.closed.store(false, Ordering::SeqCst);
     }
 
-    /// Lets the child's only thread in: whoever was trying to enter does not exist here.
+    /// Opens the gate in a forked child. Threads that were about to enter do not exist there.
     pub fn open_in_child(&self) {
         self.inside.store(0, Ordering::SeqCst);
         self.open();
     }
 }
 
-/// Something that threads share behind the gate.
+/// A value that threads share, behind the gate.
 #[derive(Debug)]
-pub struct Shielded<T> {
-    gate: Arc<Gate>,
+pub struct ForkGated<T> {
+    gate: Arc<ForkGate>,
     inner: Mutex<T>,
 }
 
-impl<T: Default> Shielded<T> {
-    /// An empty one.
-    pub fn new(gate: &Arc<Gate>) -> Self {
+impl<T: Default> ForkGated<T> {
+    /// The default value behind this gate.
+    pub fn new(gate: &Arc<ForkGate>) -> Self {
         Self {
             gate: Arc::clone(gate),
             inner: Mutex::default(),
         }
     }
 
-    /// Works with it; the work must neither wait nor come back here.
+    /// Accesses the value. The closure must neither wait nor pass the gate again.
     pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
-        struct Pass<'a>(&'a Gate);
+        struct Pass<'a>(&'a ForkGate);
         impl Drop for Pass<'_> {
             fn drop(&mut self) {
                 self.0.leave();
@@ -77,7 +76,7 @@ impl<T: Default> Shielded<T> {
         }
         self.gate.enter();
         let _pass = Pass(&self.gate);
-        // What is inside is whole even after a panic: nothing here changes it in two steps.
+        // The value is consistent even after a panic: no closure here changes it in two steps.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut inner)
     }

@@ -1,20 +1,19 @@
-//! Two writers of one row, and a reader that repairs what it meets.
+//! Two writers of one row, and a reader that repairs stale entries.
 
 use std::sync::{Arc, OnceLock};
 
+use mintkey_redis::internals::{Call, Layout};
 use mintkey_store::{
     Action, Condition, Delete, Guard, Item, Operation, Path, Query, Row, Table, Update,
 };
 
 use super::requests::*;
 use super::{
-    Actor, Choices, Members, Victim, World, exhaust, home, interleave, items, most_steps, row,
-    row_key, run, stored_row, trace,
+    Choices, Members, Process, Victim, World, home, interleave, items, most_steps, row, row_key,
+    run, run_all, stored_row, trace,
 };
-use crate::keyspace::layout::Layout;
-use crate::protocol::resp::Call;
 
-/// The table, the same for all: what an engine knows of it is known from the first step on.
+/// The table, the same for all processes: they know its layout from the first step on.
 fn table() -> Arc<Table> {
     static TABLE: OnceLock<Arc<Table>> = OnceLock::new();
     Arc::clone(TABLE.get_or_init(orders))
@@ -38,11 +37,11 @@ fn set(name: &str, value: impl Into<mintkey_store::Value>) -> Action {
     Action::Set(Path::attribute(name), value.into())
 }
 
-/// What several processes do at once.
+/// What the processes do.
 struct Scenario {
-    /// The row before; expired ones included.
+    /// The row before. It may have expired.
     before: Option<Item>,
-    /// Whether Redis itself drops the row, after its entries were written.
+    /// Whether Redis itself deletes the row, after its entries were written.
     vanishes: bool,
     writers: [Operation; 2],
     reader: Operation,
@@ -52,7 +51,7 @@ struct Scenario {
     adds: bool,
 }
 
-/// The table that all work with.
+/// The table of all processes.
 struct Orders {
     world: World,
     layout: Layout,
@@ -61,59 +60,65 @@ struct Orders {
 impl Orders {
     fn new() -> Self {
         let mut world = World::new(4);
-        for engine in &world.engines {
-            run(engine, with_status("new"), &mut world.server).unwrap();
+        for store in &world.stores {
+            run(store, with_status("new"), &mut world.server).unwrap();
         }
-        let layout = Layout::new(&world.space, home(), table(), String::new(), Vec::new());
+        let layout = Layout::new(&world.keyspace, home(), table(), String::new(), Vec::new());
         Self { world, layout }
     }
 
     fn begin(&mut self, scenario: &Scenario) {
         let layout = &self.layout;
         let keys = [
-            layout.row(&row_key()),
-            layout.order.clone(),
-            layout.index("by_status"),
+            layout.row_key(&row_key()),
+            layout.row_set.clone(),
+            layout.index_set("by_status"),
         ];
         let call = keys.iter().fold(Call::new("DEL"), Call::arg);
-        self.world.server.ask(&[call]);
+        self.world.server.send(&[call]);
         if let Some(item) = &scenario.before {
             let put = put_of(&table(), item.clone(), Guard::default());
-            run(&self.world.engines[3], put, &mut self.world.server).unwrap();
+            run(&self.world.stores[3], put, &mut self.world.server).unwrap();
         }
         if scenario.vanishes {
-            self.world.server.ask(&[Call::new("DEL").arg(&keys[0])]);
+            self.world.server.send(&[Call::new("DEL").arg(&keys[0])]);
         }
     }
 
-    /// What the order and the index hold, and what they should.
+    /// The members of the row set and the index set, each with the expected ones.
     fn entries(&mut self) -> [(Members, Members); 2] {
         let row = stored_row(&mut self.world.server, &self.layout);
         let wanted = row.as_ref().map(|_| Layout::member(&row_key()));
         let indexed = row
             .as_ref()
             .and_then(|row| Layout::index_member(&by_status(), row, &row_key()));
-        let (order, index) = (self.layout.order.clone(), self.layout.index("by_status"));
+        let (row_set, index_set) = (
+            self.layout.row_set.clone(),
+            self.layout.index_set("by_status"),
+        );
         [
-            (self.world.members(&order), wanted.into_iter().collect()),
-            (self.world.members(&index), indexed.into_iter().collect()),
+            (self.world.members(&row_set), wanted.into_iter().collect()),
+            (
+                self.world.members(&index_set),
+                indexed.into_iter().collect(),
+            ),
         ]
     }
 }
 
-/// One run; gives the most steps that any process took.
+/// One run. Returns the most steps that a process took.
 fn once(own: &mut Orders, scenario: &Scenario, victim: Victim, choices: &mut Choices) -> usize {
     own.begin(scenario);
     let world = &mut own.world;
     let operations = scenario.writers.iter().chain([&scenario.reader]);
-    let mut actors: Vec<Actor> = operations
-        .zip(&world.engines)
-        .map(|(operation, engine)| Actor::new(engine, operation.clone(), &mut world.server))
+    let mut processes: Vec<Process> = operations
+        .zip(&world.stores)
+        .map(|(operation, store)| Process::new(store, operation.clone(), &mut world.server))
         .collect();
     let mut versions = vec![stored_row(&mut world.server, &own.layout)];
     let layout = &own.layout;
     interleave(
-        &mut actors,
+        &mut processes,
         &mut world.server,
         victim,
         choices,
@@ -125,36 +130,40 @@ fn once(own: &mut Orders, scenario: &Scenario, victim: Victim, choices: &mut Cho
             }
         },
     );
-    judge(
+    check(
         own,
         scenario,
-        &mut actors,
+        &mut processes,
         &versions,
         &trace(victim, choices),
     );
-    most_steps(&actors)
+    most_steps(&processes)
 }
 
-/// Nothing is wrong, missing, phantom or blocked.
-fn judge(
+/// Checks that nothing is wrong, missing, left over or blocked.
+fn check(
     own: &mut Orders,
     scenario: &Scenario,
-    actors: &mut [Actor],
+    processes: &mut [Process],
     versions: &[Option<Item>],
     trace: &str,
 ) {
-    let mut stopped = actors.iter().map(|actor| actor.reply.is_none());
+    let mut stopped = processes.iter().map(|process| process.reply.is_none());
     let all_ended = !stopped.any(|stopped| stopped);
-    // Each change that was acknowledged is there; one that was not may be, once.
-    let replies: Vec<_> = actors.iter_mut().map(|actor| actor.reply.take()).collect();
+    // Each acknowledged change is there once. One that was not acknowledged may be there once.
+    let replies: Vec<_> = processes
+        .iter_mut()
+        .map(|process| process.reply.take())
+        .collect();
     let done = replies[..2].iter().flatten().filter(|reply| reply.is_ok());
     let (done, begun) = (
         done.count(),
         replies[..2].iter().filter(|r| r.is_none()).count(),
     );
     let swaps = versions.len() - 1;
-    let idle = usize::from(scenario.vanishes || scenario.before.as_ref().is_some_and(is_over));
-    assert!(swaps <= done + begun + idle, "{swaps} changes: {trace}");
+    let expiries =
+        usize::from(scenario.vanishes || scenario.before.as_ref().is_some_and(is_expired));
+    assert!(swaps <= done + begun + expiries, "{swaps} changes: {trace}");
     if scenario.adds {
         let last = versions.last().and_then(Option::as_ref);
         let sums = (done..=done + begun).map(|sum| row("new", 1 + i64::try_from(sum).unwrap()));
@@ -163,50 +172,49 @@ fn judge(
             "{last:?}: {trace}"
         );
     }
-    // The reader saw the row as it was at some moment, and at most once.
+    // The reader saw a version of the row, at most once.
     if let Some(Ok(reply)) = replies.into_iter().next_back().flatten() {
         let seen = items(reply);
         let was = |item: &Item| versions.iter().flatten().any(|version| version == item);
         assert!(seen.len() <= 1 && seen.iter().all(was), "{seen:?}: {trace}");
-        assert!(!seen.iter().any(is_over), "{seen:?}: {trace}");
+        assert!(!seen.iter().any(is_expired), "{seen:?}: {trace}");
         assert!(
             !scenario.always_found || seen.len() == 1,
             "not found: {trace}"
         );
     }
-    // Nobody repaired anything yet, and no entry is missing; without what the server did itself none is
-    // phantom either.
-    for (there, wanted) in own.entries() {
-        assert!(there.is_superset(&wanted), "missing: {trace}");
-        assert!(scenario.vanishes || there == wanted, "phantom: {trace}");
+    // No reader has repaired anything yet, and no entry is missing. Unless the server deleted the row, none is left over.
+    for (found, wanted) in own.entries() {
+        assert!(found.is_superset(&wanted), "missing: {trace}");
+        assert!(scenario.vanishes || found == wanted, "left over: {trace}");
     }
     let world = &mut own.world;
-    let row = stored_row(&mut world.server, &own.layout).filter(|row| !is_over(row));
-    let (server, engine) = (&mut world.server, &world.engines[3]);
+    let row = stored_row(&mut world.server, &own.layout).filter(|row| !is_expired(row));
+    let (server, store) = (&mut world.server, &world.stores[3]);
     let status_now = row.as_ref().and_then(|row| row.get("status")).cloned();
     for status in ["new", "paid", "void"] {
         let wanted = row
             .clone()
             .filter(|row| row.get("status") == Some(&status.into()));
-        // Where no entry is left over, one look is enough.
+        // If no entry is left over, one query finds exactly the row.
         if scenario.vanishes || status_now.is_none() || wanted.is_some() {
-            let found = items(run(engine, with_status(status), server).unwrap());
+            let found = items(run(store, with_status(status), server).unwrap());
             assert_eq!(found, Vec::from_iter(wanted), "{status}: {trace}");
         }
     }
     if scenario.vanishes {
-        let found = items(run(engine, Operation::Scan(scan_of(&table())), server).unwrap());
+        let found = items(run(store, Operation::Scan(scan_of(&table())), server).unwrap());
         assert_eq!(found, Vec::from_iter(row), "{trace}");
     }
-    // Now those have repaired what there was.
+    // These reads have repaired what was left over.
     if all_ended {
-        for (there, wanted) in own.entries() {
-            assert_eq!(there, wanted, "left behind: {trace}");
+        for (found, wanted) in own.entries() {
+            assert_eq!(found, wanted, "not repaired: {trace}");
         }
     }
 }
 
-fn is_over(item: &Item) -> bool {
+fn is_expired(item: &Item) -> bool {
     table().is_expired(item, NOW)
 }
 
@@ -236,17 +244,17 @@ fn expired() -> Item {
     item
 }
 
-fn tried(scenario: &Scenario) {
+fn run_scenario(scenario: &Scenario) {
     let mut own = Orders::new();
-    let runs = exhaust(3, |victim, choices| {
+    let runs = run_all(3, |victim, choices| {
         once(&mut own, scenario, victim, choices)
     });
     assert!(runs > 100, "only {runs} runs");
 }
 
 #[test]
-fn two_change_what_is_indexed() {
-    tried(&Scenario {
+fn two_writers_change_the_indexed_attribute() {
+    run_scenario(&Scenario {
         before: Some(row("new", 1)),
         vanishes: false,
         writers: [
@@ -260,9 +268,9 @@ fn two_change_what_is_indexed() {
 }
 
 #[test]
-fn two_add_while_one_reads_the_range_that_the_row_never_leaves() {
+fn two_writers_add_while_a_reader_queries_the_range_of_the_row() {
     let add = || change(vec![Action::Add(Path::attribute("amount"), number("1"))]);
-    tried(&Scenario {
+    run_scenario(&Scenario {
         before: Some(row("new", 1)),
         vanishes: false,
         writers: [add(), add()],
@@ -273,8 +281,8 @@ fn two_add_while_one_reads_the_range_that_the_row_never_leaves() {
 }
 
 #[test]
-fn one_inserts_while_one_removes() {
-    tried(&Scenario {
+fn an_insert_and_a_deletion() {
+    run_scenario(&Scenario {
         before: None,
         vanishes: false,
         writers: [
@@ -288,9 +296,9 @@ fn one_inserts_while_one_removes() {
 }
 
 #[test]
-fn one_replaces_while_one_removes_what_it_read() {
+fn a_replacement_and_a_conditional_deletion() {
     let condition = Condition::Exists(Path::attribute("status"));
-    tried(&Scenario {
+    run_scenario(&Scenario {
         before: Some(row("new", 1)),
         vanishes: false,
         writers: [writing(row("paid", 2), Row::Any), removal(Some(condition))],
@@ -301,9 +309,9 @@ fn one_replaces_while_one_removes_what_it_read() {
 }
 
 #[test]
-fn an_expired_row_is_replaced_while_one_clears_it() {
+fn two_inserts_over_an_expired_row_that_a_reader_deletes() {
     for reader in [with_status("new"), Operation::Scan(scan_of(&table()))] {
-        tried(&Scenario {
+        run_scenario(&Scenario {
             before: Some(expired()),
             vanishes: false,
             writers: [
@@ -318,9 +326,9 @@ fn an_expired_row_is_replaced_while_one_clears_it() {
 }
 
 #[test]
-fn what_a_vanished_row_left_is_cleared_while_it_comes_back() {
+fn two_writes_of_a_row_that_the_server_deleted() {
     for status in ["new", "paid"] {
-        tried(&Scenario {
+        run_scenario(&Scenario {
             before: Some(row("new", 1)),
             vanishes: true,
             writers: [

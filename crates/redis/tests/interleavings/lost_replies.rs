@@ -1,39 +1,37 @@
-//! Writes whose calls are lost on the way, in all orders: what is reported of a write agrees with what happened to it.
+//! Writes with lost calls and replies, in all orders: the reported outcome agrees with what happened.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use mintkey_redis::internals::{Call, Channel, FinalReply, Replies, StoreContext, Value};
 use mintkey_store::{
     Action, BatchWrite, Comparison, Condition, Delete, Error, ErrorKind, Guard, Item, Key,
     Operation, Outcome, Path, Put, Reply, Request, Result, Row, Table, Update, Write,
 };
 
 use super::requests::*;
-use super::{Server, World, answered};
-use crate::operations::{self, context::Engine};
-use crate::protocol::channel::{Answer, Answered, Talk};
-use crate::protocol::resp::{Call, Value};
+use super::{Server, World, final_replies};
 
-/// The row that each write is about. A call that names it is one of the write's own.
+/// The key of the row that is written. A call that contains it belongs to the write under test.
 const OWN: &str = "row under test";
 
-/// What happens to the calls that a write sends at once.
+/// What happens to the calls that a write sends together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
-    /// They are answered.
+    /// The replies arrive.
     Answered,
-    /// The connection breaks before the server gets them.
+    /// The connection breaks before the server receives them.
     LostBefore,
     /// The connection breaks after the server has carried them out.
     LostAfter,
-    /// The connection breaks, and the server carries them out when the next calls have been answered.
+    /// The connection breaks, and the server carries them out after the next calls.
     Late,
-    /// No connection can be made.
+    /// No connection can be opened.
     Unsent,
-    /// The connection breaks after they are carried out; they are sent again, and refused.
+    /// The connection breaks after they are carried out. They are sent again, and refused.
     RefusedAgain,
-    /// The connection breaks after they are carried out; they are sent again, and the catalog has changed.
+    /// The connection breaks after they are carried out. They are sent again, and the catalog entry has changed.
     StaleAgain,
 }
 
@@ -63,26 +61,26 @@ struct Case {
     after: Option<Item>,
 }
 
-/// The calls of a write on their way, and whether one was carried out on the row.
-struct Way<'a> {
+/// The network between a write and the server. It notes whether a call was carried out on the row.
+struct Network<'a> {
     server: &'a mut Server,
     late: Vec<Call>,
     applied: bool,
 }
 
-impl Way<'_> {
+impl Network<'_> {
     fn deliver(&mut self, calls: &[Call]) -> Vec<Value> {
-        let values = self.server.ask(calls);
+        let values = self.server.send(calls);
         for (call, value) in calls.iter().zip(&values) {
             let mut bytes = Vec::new();
             call.write(false, &mut bytes);
-            let names_it = bytes.windows(OWN.len()).any(|part| part == OWN.as_bytes());
+            let is_own = bytes.windows(OWN.len()).any(|part| part == OWN.as_bytes());
             let first = match value {
                 Value::Array(values) => values.first(),
                 value => Some(value),
             };
             let done = matches!(first, Some(Value::Status(word)) if word == "OK");
-            self.applied |= call.writes && names_it && done;
+            self.applied |= call.writes && is_own && done;
         }
         values
     }
@@ -92,12 +90,12 @@ impl Way<'_> {
         self.deliver(&late);
     }
 
-    fn answer(&mut self, calls: Vec<Call>, fate: Fate) -> Answer {
+    fn exchange(&mut self, calls: Vec<Call>, fate: Fate) -> Replies {
         let late = std::mem::take(&mut self.late);
         let writes = calls.iter().any(|call| call.writes);
         let repeatable = calls.iter().all(|call| call.repeatable);
-        let answer = match fate {
-            Fate::Answered => Ok(answered(self.deliver(&calls))),
+        let replies = match fate {
+            Fate::Answered => Ok(final_replies(self.deliver(&calls))),
             Fate::Unsent => Err(broken(false)),
             Fate::LostBefore => Err(broken(writes)),
             Fate::Late => {
@@ -106,7 +104,7 @@ impl Way<'_> {
             }
             Fate::RefusedAgain | Fate::StaleAgain if repeatable => {
                 let values = self.deliver(&calls);
-                let again = |(call, value): (&Call, Value)| Answered {
+                let again = |(call, value): (&Call, Value)| FinalReply {
                     value: match fate {
                         _ if !call.writes => value,
                         Fate::StaleAgain => Value::Status("STALE".to_owned()),
@@ -122,7 +120,7 @@ impl Way<'_> {
             }
         };
         self.deliver(&late);
-        answer
+        replies
     }
 }
 
@@ -132,44 +130,44 @@ fn broken(delivered: bool) -> Error {
     } else {
         Outcome::NotApplied
     };
-    Error::new(ErrorKind::Unavailable(outcome), "because")
+    Error::new(ErrorKind::Unavailable(outcome), "injected")
 }
 
-/// Carries a request out; the first calls have these fates, and after the first ones another process comes.
+/// Carries out a request. The first calls have these fates. `other` runs after the first calls.
 fn carry_out(
-    engine: &Engine,
+    store: &StoreContext,
     request: &Request,
-    way: &mut Way<'_>,
+    network: &mut Network<'_>,
     fates: &[Fate],
     mut other: impl FnMut(&mut Server),
 ) -> Result<Reply> {
-    let talk = Talk::default();
-    let mut operation = pin!(operations::run(engine, &talk, request));
-    let mut context = Context::from_waker(Waker::noop());
+    let channel = Channel::default();
+    let mut operation = pin!(mintkey_redis::internals::run(store, &channel, request));
+    let mut waker_context = Context::from_waker(Waker::noop());
     let mut fates = fates.iter();
     let mut steps = 0;
     loop {
-        if let Poll::Ready(reply) = operation.as_mut().poll(&mut context) {
+        if let Poll::Ready(reply) = operation.as_mut().poll(&mut waker_context) {
             return reply;
         }
         steps += 1;
         assert!(steps < 20, "a write does not end");
         let fate = fates.next().copied().unwrap_or(Fate::Answered);
-        let (calls, _) = talk.asked();
-        talk.answer(way.answer(calls, fate));
+        let (calls, _) = channel.take_calls();
+        channel.resume(network.exchange(calls, fate));
         if steps == 1 {
-            other(way.server);
+            other(network.server);
         }
     }
 }
 
-fn plainly(engine: &Engine, server: &mut Server, operation: Operation) -> Reply {
-    let mut way = Way {
+fn run_without_faults(store: &StoreContext, server: &mut Server, operation: Operation) -> Reply {
+    let mut network = Network {
         server,
         late: Vec::new(),
         applied: false,
     };
-    let reply = carry_out(engine, &request(operation), &mut way, &[], |_| ());
+    let reply = carry_out(store, &request(operation), &mut network, &[], |_| ());
     reply.unwrap()
 }
 
@@ -253,7 +251,7 @@ fn cases(table: &Arc<Table>) -> Vec<Case> {
             changed(),
         ),
         case(
-            "insert in vain",
+            "insert over a row",
             stored(),
             put_write(table, 2, absent(false)),
             stored(),
@@ -278,17 +276,17 @@ fn cases(table: &Arc<Table>) -> Vec<Case> {
     ]
 }
 
-/// Puts the row back to what it was before.
-fn restore(engine: &Engine, server: &mut Server, table: &Arc<Table>, item: Option<&Item>) {
+/// Writes the row of the start of the test.
+fn restore(store: &StoreContext, server: &mut Server, table: &Arc<Table>, item: Option<&Item>) {
     let operation = match item {
         Some(item) => put_of(table, item.clone(), Guard::default()),
         None => delete_of(table, own_key(table), Guard::default()),
     };
-    plainly(engine, server, operation);
+    run_without_faults(store, server, operation);
 }
 
 fn check(
-    engine: &Engine,
+    store: &StoreContext,
     server: &mut Server,
     case: &Case,
     fates: &[Fate],
@@ -300,7 +298,7 @@ fn check(
         Write::Update(update) => &update.table,
         Write::Delete(delete) => &delete.table,
     };
-    restore(engine, server, table, case.before.as_ref());
+    restore(store, server, table, case.before.as_ref());
     let operation = match (batch, case.write.clone()) {
         (true, own) => {
             let neighbour = Put {
@@ -317,30 +315,30 @@ fn check(
         (false, Write::Update(update)) => Operation::Update(update),
         (false, Write::Delete(delete)) => Operation::Delete(delete),
     };
-    let mut way = Way {
+    let mut network = Network {
         server,
         late: Vec::new(),
         applied: false,
     };
     let result = carry_out(
-        engine,
+        store,
         &request(operation),
-        &mut way,
+        &mut network,
         fates,
         |server| match other {
             Other::Nothing => {}
-            Other::Removes => restore(engine, server, table, None),
-            Other::Replaces => restore(engine, server, table, Some(&row(table, OWN, 7))),
+            Other::Removes => restore(store, server, table, None),
+            Other::Replaces => restore(store, server, table, Some(&row(table, OWN, 7))),
         },
     );
-    way.deliver_late();
-    let applied = way.applied;
+    network.deliver_late();
+    let applied = network.applied;
     let result = match result {
         Ok(Reply::Written(outcomes)) => outcomes.into_iter().next().unwrap(),
         other => other.map(drop),
     };
     let run = format!("{} {fates:?} {other:?} {batch}: {result:?}", case.name);
-    let reply = plainly(engine, server, get_of(table, own_key(table)));
+    let reply = run_without_faults(store, server, get_of(table, own_key(table)));
     let Reply::Item(stored) = reply else {
         panic!("{reply:?}");
     };
@@ -357,27 +355,27 @@ fn check(
     }
 }
 
-fn sequences(many: usize) -> Vec<Vec<Fate>> {
-    (0..many).fold(vec![Vec::new()], |sequences, _| {
+fn sequences(length: usize) -> Vec<Vec<Fate>> {
+    (0..length).fold(vec![Vec::new()], |sequences, _| {
         let longer = |own: &Vec<Fate>| FATES.map(|fate| [&own[..], &[fate]].concat());
         sequences.iter().flat_map(longer).collect()
     })
 }
 
 #[test]
-fn what_is_reported_of_a_write_agrees_with_what_happened() {
-    for in_buckets in [false, true] {
-        let mut world = World::of(1, in_buckets);
-        let (engine, server) = (&world.engines[0], &mut world.server);
+fn the_reported_outcome_agrees_with_what_happened() {
+    for clustered in [false, true] {
+        let mut world = World::with(1, clustered);
+        let (store, server) = (&world.stores[0], &mut world.server);
         for table in [orders(), plain("plain", mintkey_store::KeyKind::String)] {
             for case in cases(&table) {
                 for fates in sequences(3) {
-                    check(engine, server, &case, &fates, Other::Nothing, false);
+                    check(store, server, &case, &fates, Other::Nothing, false);
                 }
                 for fates in sequences(2) {
                     for other in [Other::Nothing, Other::Removes, Other::Replaces] {
-                        check(engine, server, &case, &fates, other, false);
-                        check(engine, server, &case, &fates, other, true);
+                        check(store, server, &case, &fates, other, false);
+                        check(store, server, &case, &fates, other, true);
                     }
                 }
             }

@@ -1,53 +1,56 @@
-//! How often operations ask their servers: what can be asked at once is.
+//! The round trips of operations: calls that can be sent together are.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use mintkey_redis::internals::{Channel, StoreContext};
 use mintkey_store::{
     Action, BatchWrite, Error, ErrorKind, Guard, Item, Key, Operation, Outcome, Path, Put, Query,
     Reply, Request, Result, Row, Table, Update, Write,
 };
 
 use super::requests::*;
-use super::{Server, World, answered};
-use crate::operations::{self, context::Engine};
-use crate::protocol::channel::Talk;
+use super::{Server, World, final_replies};
 
-/// How often a request asks, and what comes of it.
-fn questions(engine: &Engine, request: &Request, server: &mut Server) -> (usize, Result<Reply>) {
-    questions_until(engine, request, server, |_| None)
+/// Carries out a request. Returns its round trips and its result.
+fn round_trips(
+    store: &StoreContext,
+    request: &Request,
+    server: &mut Server,
+) -> (usize, Result<Reply>) {
+    round_trips_with_failures(store, request, server, |_| None)
 }
 
-/// The same where some questions come to nothing, told by their number.
-fn questions_until(
-    engine: &Engine,
+/// The same, with failures of some round trips, by number.
+fn round_trips_with_failures(
+    store: &StoreContext,
     request: &Request,
     server: &mut Server,
     fails: impl Fn(usize) -> Option<ErrorKind>,
 ) -> (usize, Result<Reply>) {
-    let talk = Talk::default();
-    let mut operation = pin!(operations::run(engine, &talk, request));
-    let mut context = Context::from_waker(Waker::noop());
-    let mut asked = 0;
+    let channel = Channel::default();
+    let mut operation = pin!(mintkey_redis::internals::run(store, &channel, request));
+    let mut waker_context = Context::from_waker(Waker::noop());
+    let mut sent = 0;
     loop {
-        if let Poll::Ready(reply) = operation.as_mut().poll(&mut context) {
-            return (asked, reply);
+        if let Poll::Ready(reply) = operation.as_mut().poll(&mut waker_context) {
+            return (sent, reply);
         }
-        asked += 1;
-        let (calls, _) = talk.asked();
-        talk.answer(match fails(asked) {
-            Some(kind) => Err(Error::new(kind, "because")),
-            None => Ok(answered(server.ask(&calls))),
+        sent += 1;
+        let (calls, _) = channel.take_calls();
+        channel.resume(match fails(sent) {
+            Some(kind) => Err(Error::new(kind, "injected")),
+            None => Ok(final_replies(server.send(&calls))),
         });
     }
 }
 
-/// On one server, and in the buckets of a Cluster.
-fn on_both(mut test: impl FnMut(&Engine, &mut Server)) {
-    for in_buckets in [false, true] {
-        let mut world = World::of(1, in_buckets);
-        test(&world.engines[0], &mut world.server);
+/// Runs a test with the keys of a single server, and with the slot groups of a Cluster.
+fn on_both(mut test: impl FnMut(&StoreContext, &mut Server)) {
+    for clustered in [false, true] {
+        let mut world = World::with(1, clustered);
+        test(&world.stores[0], &mut world.server);
     }
 }
 
@@ -60,7 +63,7 @@ fn batch(table: &Arc<Table>, writes: Vec<Write>) -> Request {
 
 fn outcomes(reply: Result<Reply>) -> Vec<Option<ErrorKind>> {
     let Reply::Written(outcomes) = reply.unwrap() else {
-        panic!("no batch");
+        panic!("not the reply to a batch");
     };
     let outcomes = outcomes.into_iter();
     outcomes
@@ -75,17 +78,17 @@ fn counted(number: usize, version: i64) -> Item {
         ("status", status.as_str().into()),
         ("amount", 1.into()),
     ];
-    let (partition, sort) = place(number);
+    let (partition, sort) = key_parts(number);
     order(&partition, &sort, &others)
 }
 
-/// Where a row is: several in each of some partitions.
-fn place(number: usize) -> (String, String) {
+/// The key of a row: several rows share a partition.
+fn key_parts(number: usize) -> (String, String) {
     (format!("p{}", number % 40), number.to_string())
 }
 
 fn key_of(number: usize) -> Key {
-    let (partition, sort) = place(number);
+    let (partition, sort) = key_parts(number);
     key(&partition, &sort)
 }
 
@@ -111,10 +114,10 @@ fn added(table: &Arc<Table>, number: usize) -> Write {
 
 #[test]
 fn rows_that_need_a_look_are_read_and_swapped_together() {
-    on_both(|engine, server| {
+    on_both(|store, server| {
         let table = orders();
         let news = (0..40).map(|number| saved(&table, number, 1)).collect();
-        let (_, reply) = questions(engine, &batch(&table, news), server);
+        let (_, reply) = round_trips(store, &batch(&table, news), server);
         assert_eq!(outcomes(reply), [None; 40]);
         // Versions, updates, new rows, in any order; one is not what it was thought to be.
         let mixed = (0..50).map(|number| match number {
@@ -123,17 +126,17 @@ fn rows_that_need_a_look_are_read_and_swapped_together() {
             _ if number % 2 == 0 => added(&table, number),
             _ => saved(&table, number, 2),
         });
-        let (asked, reply) = questions(engine, &batch(&table, mixed.collect()), server);
+        let (sent, reply) = round_trips(store, &batch(&table, mixed.collect()), server);
         let mut expected = [None; 50];
         expected[7] = Some(ErrorKind::VersionConflict);
         assert_eq!(outcomes(reply), expected);
-        assert_eq!(asked, 2);
+        assert_eq!(sent, 2);
     });
 }
 
 #[test]
 fn writes_of_one_row_keep_their_order() {
-    on_both(|engine, server| {
+    on_both(|store, server| {
         let table = orders();
         let writes = vec![
             saved(&table, 1, 1),
@@ -144,13 +147,13 @@ fn writes_of_one_row_keep_their_order() {
             added(&table, 1),
             saved(&table, 1, 2),
         ];
-        let (_, reply) = questions(engine, &batch(&table, writes), server);
+        let (_, reply) = round_trips(store, &batch(&table, writes), server);
         let mut expected = [None; 7];
         expected[6] = Some(ErrorKind::VersionConflict);
         assert_eq!(outcomes(reply), expected);
         for (number, n) in [(1, 4), (2, 2)] {
             let get = request(get_of(&table, key_of(number)));
-            let Reply::Item(Some(item)) = questions(engine, &get, server).1.unwrap() else {
+            let Reply::Item(Some(item)) = round_trips(store, &get, server).1.unwrap() else {
                 panic!("no row");
             };
             assert_eq!(item.get("n"), Some(&n.into()));
@@ -160,7 +163,7 @@ fn writes_of_one_row_keep_their_order() {
 
 #[test]
 fn what_has_expired_behind_a_page_is_skipped_in_long_strides() {
-    on_both(|engine, server| {
+    on_both(|store, server| {
         let table = orders();
         let rows = (0..600).map(|number| {
             let mut item = order("a", &format!("{number:03}"), &[]);
@@ -173,87 +176,89 @@ fn what_has_expired_behind_a_page_is_skipped_in_long_strides() {
                 guard: Guard::default(),
             })
         });
-        let (_, reply) = questions(engine, &batch(&table, rows.collect()), server);
+        let (_, reply) = round_trips(store, &batch(&table, rows.collect()), server);
         assert!(outcomes(reply).iter().all(Option::is_none));
         let page = request(Operation::Query(Query {
             limit: Some(1),
             ..query_of(&table, &[string("a")])
         }));
-        let talk = Talk::default();
-        let mut operation = pin!(operations::run(engine, &talk, &page));
-        let mut context = Context::from_waker(Waker::noop());
-        let (mut asked, mut anew) = (0, 0);
+        let channel = Channel::default();
+        let mut operation = pin!(mintkey_redis::internals::run(store, &channel, &page));
+        let mut waker_context = Context::from_waker(Waker::noop());
+        let (mut sent, mut restarts) = (0, 0);
         let reply = loop {
-            if let Poll::Ready(reply) = operation.as_mut().poll(&mut context) {
+            if let Poll::Ready(reply) = operation.as_mut().poll(&mut waker_context) {
                 break reply;
             }
-            let (calls, begins) = talk.asked();
-            asked += 1;
-            anew += usize::from(begins);
-            talk.answer(Ok(answered(server.ask(&calls))));
+            let (calls, restart) = channel.take_calls();
+            sent += 1;
+            restarts += usize::from(restart);
+            channel.resume(Ok(final_replies(server.send(&calls))));
         };
         let Reply::Page(page) = reply.unwrap() else {
-            panic!("no page");
+            panic!("not a page");
         };
         assert_eq!((page.items.len(), page.next), (1, None));
-        assert!(asked <= 25, "{asked} questions");
-        // What is cleared away does not count against the time of the page.
-        assert!(anew > 5, "{anew} times anew");
+        assert!(sent <= 25, "{sent} round trips");
+        // Removing expired rows restarts the deadline of the page.
+        assert!(restarts > 5, "{restarts} restarts");
     });
 }
 
 #[test]
 fn what_is_interrupted_or_late_asks_nothing_more() {
-    on_both(|engine, server| {
+    on_both(|store, server| {
         let table = orders();
         let news: Vec<Write> = (0..40).map(|number| saved(&table, number, 1)).collect();
         // The layouts are known from now on.
-        questions(engine, &batch(&table, news), server).1.unwrap();
+        round_trips(store, &batch(&table, news), server).1.unwrap();
         let changed = (0..40).map(|number| saved(&table, number, 2));
         let changed: Vec<Write> = changed.chain([saved(&table, 3, 3)]).collect();
         for outcome in [Outcome::NotApplied, Outcome::Unknown] {
             let interrupted = ErrorKind::Interrupted(outcome);
-            let fails = |asked| (asked == 1).then_some(interrupted);
+            let fails = |sent| (sent == 1).then_some(interrupted);
             let request = batch(&table, changed.clone());
-            let (asked, reply) = questions_until(engine, &request, server, fails);
+            let (sent, reply) = round_trips_with_failures(store, &request, server, fails);
             let error = reply.unwrap_err();
             assert_eq!(error.kind, interrupted, "{error}");
-            assert_eq!(asked, 1);
+            assert_eq!(sent, 1);
         }
         // The swaps are late: what comes behind them is not begun.
         let late = ErrorKind::Timeout(Outcome::Unknown);
-        let fails = |asked| (asked == 2).then_some(late);
+        let fails = |sent| (sent == 2).then_some(late);
         let request = batch(&table, changed);
-        let (asked, reply) = questions_until(engine, &request, server, fails);
+        let (sent, reply) = round_trips_with_failures(store, &request, server, fails);
         let mut expected = vec![Some(late); 40];
         expected.push(Some(ErrorKind::Timeout(Outcome::NotApplied)));
         assert_eq!(outcomes(reply), expected);
-        assert_eq!(asked, 2);
+        assert_eq!(sent, 2);
     });
 }
 
 #[test]
 fn what_was_only_looked_at_is_asked_again_after_a_doubt() {
-    on_both(|engine, server| {
+    on_both(|store, server| {
         let table = orders();
         let news: Vec<Write> = (0..5).map(|number| saved(&table, number, 1)).collect();
-        questions(engine, &batch(&table, news), server).1.unwrap();
+        round_trips(store, &batch(&table, news), server).1.unwrap();
         let mixed = (0..5).map(|number| saved(&table, number, 2));
         let mixed = mixed.chain((40..45).map(|number| saved(&table, number, 1)));
-        let doubtful = ErrorKind::Unavailable(Outcome::Unknown);
-        let fails = |asked| (asked == 1).then_some(doubtful);
+        let unknown = ErrorKind::Unavailable(Outcome::Unknown);
+        let fails = |sent| (sent == 1).then_some(unknown);
         let request = batch(&table, mixed.collect());
-        let (_, reply) = questions_until(engine, &request, server, fails);
+        let (_, reply) = round_trips_with_failures(store, &request, server, fails);
         assert_eq!(outcomes(reply), [None; 10]);
     });
 }
 
 #[test]
 fn an_own_insert_that_comes_late_is_no_collision() {
-    on_both(|engine, server| {
+    on_both(|store, server| {
         let table = orders();
         let others: Vec<Write> = (0..2).map(|number| saved(&table, number, 1)).collect();
-        questions(engine, &batch(&table, others), server).1.unwrap();
+        round_trips(store, &batch(&table, others), server)
+            .1
+            .unwrap();
         let absent = Guard {
             row: Row::Absent,
             ..Guard::default()
@@ -263,27 +268,27 @@ fn an_own_insert_that_comes_late_is_no_collision() {
             batch(&table, vec![saved(&table, 41, 1)]).operation,
         ] {
             let insert = request(insert);
-            let doubtful = ErrorKind::Unavailable(Outcome::Unknown);
+            let unknown = ErrorKind::Unavailable(Outcome::Unknown);
             // The first is lost on its way; nothing is there yet. It comes before the second.
-            let talk = Talk::default();
-            let mut operation = pin!(operations::run(engine, &talk, &insert));
-            let mut context = Context::from_waker(Waker::noop());
+            let channel = Channel::default();
+            let mut operation = pin!(mintkey_redis::internals::run(store, &channel, &insert));
+            let mut waker_context = Context::from_waker(Waker::noop());
             let mut first = Vec::new();
-            let mut asked = 0;
+            let mut sent = 0;
             let reply = loop {
-                if let Poll::Ready(reply) = operation.as_mut().poll(&mut context) {
+                if let Poll::Ready(reply) = operation.as_mut().poll(&mut waker_context) {
                     break reply;
                 }
-                asked += 1;
-                let (calls, _) = talk.asked();
-                if asked == 1 {
+                sent += 1;
+                let (calls, _) = channel.take_calls();
+                if sent == 1 {
                     first = calls;
-                    talk.answer(Err(Error::new(doubtful, "because")));
+                    channel.resume(Err(Error::new(unknown, "injected")));
                     continue;
                 }
-                let values = server.ask(&calls);
-                server.ask(&std::mem::take(&mut first));
-                talk.answer(Ok(answered(values)));
+                let values = server.send(&calls);
+                server.send(&std::mem::take(&mut first));
+                channel.resume(Ok(final_replies(values)));
             };
             match reply.unwrap() {
                 Reply::Written(outcomes) => drop(outcomes.into_iter().map(Result::unwrap).count()),

@@ -1,0 +1,14 @@
+//! The parts of the store that `tests/interleavings` drives step by step: operations without a driver. They are no part of
+//! the interface of the crate.
+
+pub use crate::config::Config;
+pub use crate::keyspace::layout::{Keyspace, Layout};
+pub use crate::keyspace::layout_cache::LayoutCache;
+pub use crate::keyspace::rows::decode_row;
+pub use crate::operations::context::StoreContext;
+pub use crate::operations::run;
+pub use crate::protocol::channel::{Channel, FinalReply, Replies};
+pub use crate::protocol::resp::{Call, Value};
+pub use crate::protocol::slots::group_of;
+pub use crate::threads::deadline::Deadline;
+pub use crate::transport::connection::Connection;

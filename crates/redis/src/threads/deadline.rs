@@ -1,0 +1,181 @@
+//! Timeouts and interrupts of requests.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mintkey_store::{Error, ErrorKind, Interrupt, Outcome};
+
+/// How often a waiting request checks for an interrupt.
+pub const INTERRUPT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The delay before a call is sent again to a server that could not answer.
+pub const RETRY_DELAY: Duration = Duration::from_millis(20);
+
+/// The least time between two checks for an interrupt. A wait for `INTERRUPT_INTERVAL` may end a little early.
+const MIN_INTERRUPT_INTERVAL: Duration = Duration::from_millis(90);
+
+/// The number of forks that led to this process.
+pub static FORK_COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Waits for something that sends no event, such as the end of a server's start.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the clock of a test has no effect on what is awaited here"
+)]
+pub fn sleep(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Why a request was stopped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// The interrupt was raised.
+    Interrupted,
+    /// The timeout has passed.
+    TimedOut(Duration),
+    /// A signal handler forked, and this process is the child.
+    Forked,
+}
+
+impl Stop {
+    /// The error for this reason.
+    pub fn error(self, outcome: Outcome) -> Error {
+        let outcome_words = outcome.words();
+        match self {
+            Self::Interrupted => Error::new(
+                ErrorKind::Interrupted(outcome),
+                format!("interrupted while waiting for Redis: {outcome_words}"),
+            ),
+            Self::TimedOut(timeout) => Error::new(
+                ErrorKind::Timeout(outcome),
+                format!(
+                    "Redis took longer than {} s: {outcome_words}; try again, or raise ?timeout=",
+                    timeout.as_secs_f64()
+                ),
+            ),
+            Self::Forked => Error::new(
+                ErrorKind::Unavailable(outcome),
+                format!(
+                    "the process forked while the request was in flight, and Redis replies to the parent process: \
+                     {outcome_words}; do not fork in signal handlers, or while the items of a batch are created"
+                ),
+            ),
+        }
+    }
+}
+
+/// The deadline of one request. It also checks for interrupts.
+pub struct Deadline {
+    interrupt: Option<&'static dyn Interrupt>,
+    timeout: Duration,
+    started: Instant,
+    last_interrupt_check: Instant,
+    /// Whether the interrupt was raised. It is raised once, and stops everything that follows.
+    interrupted: bool,
+    fork_count: u64,
+}
+
+impl Deadline {
+    /// A deadline after this timeout. It checks for the interrupt, if there is one.
+    pub fn new(interrupt: Option<&'static dyn Interrupt>, timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            interrupt,
+            timeout,
+            started: now,
+            last_interrupt_check: now,
+            interrupted: false,
+            fork_count: FORK_COUNT.load(Ordering::SeqCst),
+        }
+    }
+
+    /// The deadline of a part of the work, which may take this time at most.
+    pub fn shorter(&self, time: Duration) -> Self {
+        let now = Instant::now();
+        let left = self.end().saturating_duration_since(now);
+        Self {
+            timeout: left.min(time),
+            started: now,
+            ..*self
+        }
+    }
+
+    /// Starts the timeout again.
+    pub fn restart(&mut self) {
+        self.started = Instant::now();
+    }
+
+    /// Makes the current process the owner of the request.
+    pub fn adopt_process(&mut self) {
+        self.fork_count = FORK_COUNT.load(Ordering::SeqCst);
+    }
+
+    /// Fails if the process forked since the request began, and this is the child.
+    pub fn check_fork(&self) -> Result<(), Stop> {
+        if FORK_COUNT.load(Ordering::SeqCst) == self.fork_count {
+            Ok(())
+        } else {
+            Err(Stop::Forked)
+        }
+    }
+
+    /// Fails if the timeout has passed or the interrupt was raised.
+    pub fn check(&mut self) -> Result<(), Stop> {
+        if self.interrupted {
+            return Err(Stop::Interrupted);
+        }
+        let now = Instant::now();
+        if now.duration_since(self.started) >= self.timeout {
+            return Err(Stop::TimedOut(self.timeout));
+        }
+        if let Some(interrupt) = self.interrupt
+            && now.duration_since(self.last_interrupt_check) >= MIN_INTERRUPT_INTERVAL
+        {
+            self.last_interrupt_check = now;
+            self.interrupted = interrupt.raised();
+            self.check_fork()?;
+            if self.interrupted {
+                return Err(Stop::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    /// When the timeout passes.
+    pub fn end(&self) -> Instant {
+        self.started + self.timeout
+    }
+
+    /// How long a wait may last until the next check.
+    pub fn wait_time(&self) -> Duration {
+        self.end()
+            .saturating_duration_since(Instant::now())
+            .clamp(Duration::from_millis(1), INTERRUPT_INTERVAL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Once;
+
+    impl Interrupt for Once {
+        fn raised(&self) -> bool {
+            static CHECKS: AtomicU64 = AtomicU64::new(0);
+            CHECKS.fetch_add(1, Ordering::SeqCst) == 0
+        }
+    }
+
+    #[test]
+    fn an_interrupt_stops_everything_that_follows() {
+        let mut deadline = Deadline::new(Some(&Once), Duration::from_secs(600));
+        deadline.check().unwrap();
+        deadline.last_interrupt_check = Instant::now().checked_sub(INTERRUPT_INTERVAL).unwrap();
+        assert_eq!(deadline.check(), Err(Stop::Interrupted));
+        deadline.last_interrupt_check = Instant::now().checked_sub(INTERRUPT_INTERVAL).unwrap();
+        assert_eq!(deadline.check(), Err(Stop::Interrupted));
+        deadline.restart();
+        assert_eq!(deadline.check(), Err(Stop::Interrupted));
+    }
+}

@@ -1,0 +1,335 @@
+//! Every interleaving of the calls of several processes on one row, and a stop of each process after each of its steps: on a
+//! real server, with the slot groups of a Cluster.
+//!
+//! The test sends the calls of the operations one by one, and decides which process is next. It runs all orders. Calls on
+//! other slot groups than the row's commute with all others, and are sent at once.
+//!
+//! These tests drive operations without a driver, through `mintkey_redis::internals`.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use mintkey_redis::internals::{
+    Call, Channel, Config, Connection, Deadline, FinalReply, Keyspace, Layout, LayoutCache,
+    StoreContext, Value, decode_row, group_of,
+};
+use mintkey_store::{Item, Key, Operation, Reply, Result};
+
+mod added_index;
+mod concurrent_writers;
+mod lost_replies;
+#[path = "../../../store/tests/suite/requests.rs"]
+mod requests;
+mod round_trips;
+#[path = "../server/mod.rs"]
+mod server;
+
+use requests::*;
+
+/// No operation needs more steps, whatever the other processes do.
+const MAX_STEPS: usize = 40;
+
+/// A connection without a driver.
+struct Server {
+    connection: Connection,
+    deadline: Deadline,
+}
+
+impl Server {
+    fn new(config: &Config) -> Self {
+        let mut deadline = Deadline::new(None, config.timeout);
+        let endpoint = &config.endpoints[0];
+        let opened = Connection::open(config, endpoint, &config.address, &mut deadline, true);
+        Self {
+            connection: opened.unwrap(),
+            deadline,
+        }
+    }
+
+    fn send(&mut self, calls: &[Call]) -> Vec<Value> {
+        self.deadline.restart();
+        let mut values = self.connection.exchange(calls, &mut self.deadline).unwrap();
+        for (call, value) in calls.iter().zip(&mut values) {
+            if matches!(value, Value::Error(text) if text.starts_with("NOSCRIPT")) {
+                call.write(true, self.connection.clear_output());
+                self.connection.send(&mut self.deadline).unwrap();
+                let replies = self.connection.receive(1, &mut self.deadline);
+                *value = replies.unwrap().remove(0);
+            }
+        }
+        values
+    }
+}
+
+/// The replies to calls that were sent once.
+fn final_replies(values: Vec<Value>) -> Vec<FinalReply> {
+    let final_reply = |value| FinalReply {
+        value,
+        sent_before: false,
+    };
+    values.into_iter().map(final_reply).collect()
+}
+
+/// A process with one operation.
+struct Process {
+    operation: Pin<Box<dyn Future<Output = Result<Reply>>>>,
+    channel: Channel,
+    waiting: VecDeque<(usize, Call)>,
+    values: Vec<Value>,
+    reply: Option<Result<Reply>>,
+    steps: usize,
+}
+
+impl Process {
+    fn new(store: &Arc<StoreContext>, operation: Operation, server: &mut Server) -> Self {
+        let (store, channel) = (Arc::clone(store), Channel::default());
+        let own = channel.clone();
+        let request = request(operation);
+        let mut process = Self {
+            operation: Box::pin(async move {
+                mintkey_redis::internals::run(&store, &own, &request).await
+            }),
+            channel,
+            waiting: VecDeque::new(),
+            values: Vec::new(),
+            reply: None,
+            steps: 0,
+        };
+        process.advance(server);
+        process
+    }
+
+    /// Polls the operation until it sends a call on the slot group of the row, or ends.
+    fn advance(&mut self, server: &mut Server) {
+        while self.reply.is_none() && self.waiting.is_empty() {
+            let mut waker_context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(reply) = self.operation.as_mut().poll(&mut waker_context) {
+                self.reply = Some(reply);
+                return;
+            }
+            let (calls, _) = self.channel.take_calls();
+            self.values = vec![Value::Nil; calls.len()];
+            let (own, others): (Vec<_>, Vec<_>) = calls
+                .into_iter()
+                .enumerate()
+                .partition(|(_, call)| call.slot_group == home());
+            self.waiting = own.into();
+            let (indexes, others): (Vec<_>, Vec<_>) = others.into_iter().unzip();
+            for (index, value) in indexes.into_iter().zip(server.send(&others)) {
+                self.values[index] = value;
+            }
+            self.resume();
+        }
+    }
+
+    fn resume(&mut self) {
+        if self.waiting.is_empty() {
+            let values = std::mem::take(&mut self.values);
+            self.channel.resume(Ok(final_replies(values)));
+        }
+    }
+
+    fn step(&mut self, server: &mut Server) {
+        self.steps += 1;
+        assert!(self.steps < MAX_STEPS, "an operation does not end");
+        let (index, call) = self.waiting.pop_front().unwrap();
+        self.values[index] = server.send(&[call]).remove(0);
+        self.resume();
+        self.advance(server);
+    }
+}
+
+/// The choices of one run, and the next run's.
+#[derive(Default)]
+struct Choices {
+    made: Vec<(usize, usize)>,
+    at: usize,
+}
+
+impl Choices {
+    fn choose(&mut self, options: usize) -> usize {
+        if self.at == self.made.len() {
+            self.made.push((0, options));
+        }
+        let (chosen, known) = self.made[self.at];
+        assert_eq!(known, options, "a run is not repeated by the same choices");
+        self.at += 1;
+        chosen
+    }
+
+    /// Goes to the next run; false after the last.
+    fn advance(&mut self) -> bool {
+        self.at = 0;
+        while let Some((chosen, options)) = self.made.pop() {
+            if chosen + 1 < options {
+                self.made.push((chosen + 1, options));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+fn home() -> u8 {
+    group_of(&string("a"))
+}
+
+fn row_key() -> Key {
+    key("a", "1")
+}
+
+fn row(status: &str, amount: i64) -> Item {
+    order(
+        "a",
+        "1",
+        &[("status", status.into()), ("amount", amount.into())],
+    )
+}
+
+/// The members of a sorted set.
+type Members = BTreeSet<Vec<u8>>;
+
+/// A server, and the processes that use it.
+struct World {
+    server: Server,
+    stores: Vec<Arc<StoreContext>>,
+    keyspace: Keyspace,
+}
+
+impl World {
+    fn new(processes: usize) -> Self {
+        Self::with(processes, true)
+    }
+
+    fn with(processes: usize, clustered: bool) -> Self {
+        let fixture = server::Fixture::new();
+        let mut config = Config::parse(&fixture.url).unwrap();
+        let server = Server::new(&config);
+        config.keyspace.clustered = clustered;
+        let store = |_| {
+            Arc::new(StoreContext {
+                config: config.clone(),
+                layouts: LayoutCache::new(&Arc::default()),
+            })
+        };
+        Self {
+            server,
+            stores: (0..processes).map(store).collect(),
+            keyspace: config.keyspace.clone(),
+        }
+    }
+
+    fn members(&mut self, set: &[u8]) -> Members {
+        let call = Call::new("ZRANGE").arg(set).arg("0").arg("-1");
+        let Value::Array(members) = self.server.send(&[call]).remove(0) else {
+            panic!("not a sorted set");
+        };
+        let bytes = members.into_iter().map(|member| match member {
+            Value::Bulk(bytes) => bytes,
+            other => panic!("{other:?}"),
+        });
+        bytes.collect()
+    }
+}
+
+/// The stored row.
+fn stored_row(server: &mut Server, layout: &Layout) -> Option<Item> {
+    let call = Call::new("HGETALL").arg(layout.row_key(&row_key()));
+    let value = server.send(&[call]).remove(0);
+    let row = decode_row(value, &layout.table).unwrap();
+    row.map(|row| row.item)
+}
+
+/// The process that stops for ever, and after how many steps.
+type Victim = Option<(usize, usize)>;
+
+/// Runs all orders of the steps of this number of processes, with each process stopping for ever after each step. Returns
+/// the number of runs. A run returns the most steps that a process took.
+fn run_all(processes: usize, mut once: impl FnMut(Victim, &mut Choices) -> usize) -> usize {
+    let mut runs = 0;
+    let mut victims = VecDeque::from([None]);
+    let mut longest = 0;
+    while let Some(victim) = victims.pop_front() {
+        let mut choices = Choices::default();
+        loop {
+            longest = longest.max(once(victim, &mut choices));
+            runs += 1;
+            if !choices.advance() {
+                break;
+            }
+        }
+        if victim.is_none() {
+            victims = (0..processes)
+                .flat_map(|process| (1..longest).map(move |steps| Some((process, steps))))
+                .collect();
+        }
+    }
+    runs
+}
+
+/// Steps the processes in the order of the choices, until all have ended or stopped. Switches away from a process that has
+/// not ended at most `switches` times.
+fn interleave(
+    processes: &mut [Process],
+    server: &mut Server,
+    victim: Victim,
+    choices: &mut Choices,
+    mut switches: usize,
+    mut after_each: impl FnMut(&mut Server),
+) {
+    let mut last = None;
+    loop {
+        let goes_on = |(number, process): &(usize, &Process)| {
+            let stopped =
+                victim.is_some_and(|(who, after)| who == *number && process.steps >= after);
+            process.reply.is_none() && !stopped
+        };
+        let live: Vec<usize> = processes
+            .iter()
+            .enumerate()
+            .filter(goes_on)
+            .map(|(number, _)| number)
+            .collect();
+        if live.is_empty() {
+            return;
+        }
+        let goes_on = last.filter(|last| live.contains(last));
+        let number = match goes_on {
+            Some(last) if switches == 0 => last,
+            _ => live[choices.choose(live.len())],
+        };
+        switches -= usize::from(goes_on.is_some_and(|last| last != number));
+        last = Some(number);
+        processes[number].step(server);
+        after_each(server);
+    }
+}
+
+fn most_steps(processes: &[Process]) -> usize {
+    processes
+        .iter()
+        .map(|process| process.steps)
+        .max()
+        .unwrap_or(0)
+}
+
+fn trace(victim: Victim, choices: &Choices) -> String {
+    format!("{victim:?} {:?}", choices.made)
+}
+
+fn run(store: &Arc<StoreContext>, operation: Operation, server: &mut Server) -> Result<Reply> {
+    let mut process = Process::new(store, operation, server);
+    while process.reply.is_none() {
+        process.step(server);
+    }
+    process.reply.unwrap()
+}
+
+fn items(reply: Reply) -> Vec<Item> {
+    match reply {
+        Reply::Page(page) => page.items,
+        other => panic!("{other:?}"),
+    }
+}
