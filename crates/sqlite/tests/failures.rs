@@ -124,7 +124,7 @@ fn folders_are_named() {
 }
 
 #[test]
-fn a_file_in_the_place_of_the_folder_is_told() {
+fn a_file_in_place_of_the_folder_is_reported() {
     let fixture = Fixture::new();
     std::fs::write(fixture.file(), "").unwrap();
     let url = format!("sqlite:///{}/test.db", fixture.file().display());
@@ -275,7 +275,7 @@ fn a_submitted_request_can_be_withdrawn_until_it_is_begun() {
         kept.recv().unwrap().unwrap();
         assert!(
             answer.recv().is_err(),
-            "nobody answers, and nobody holds the answer's place any more"
+            "a withdrawn request is not answered, and its callback is dropped"
         );
     });
     assert_eq!(

@@ -13,7 +13,7 @@ use common::Fixture;
 use mintkey_store::{Action, ErrorKind, Outcome, Path};
 use requests::*;
 
-fn beside(fixture: &Fixture, suffix: &str) -> PathBuf {
+fn next_to(fixture: &Fixture, suffix: &str) -> PathBuf {
     fixture.folder.path().join(format!("test.db{suffix}"))
 }
 
@@ -26,8 +26,8 @@ fn remove_log(fixture: &Fixture) {
         })
         .unwrap();
     assert_eq!((counts.0, counts.1), (0, counts.2), "all is copied");
-    fs::remove_file(beside(fixture, "-wal")).unwrap();
-    fs::remove_file(beside(fixture, "-shm")).unwrap();
+    fs::remove_file(next_to(fixture, "-wal")).unwrap();
+    fs::remove_file(next_to(fixture, "-shm")).unwrap();
 }
 
 fn add_one(table: &std::sync::Arc<mintkey_store::Table>) -> mintkey_store::Operation {
@@ -41,7 +41,7 @@ fn add_one(table: &std::sync::Arc<mintkey_store::Table>) -> mintkey_store::Opera
 /// The number of the only row in the file, when no connection has it open.
 fn stored(fixture: &Fixture) -> Option<mintkey_store::Value> {
     fixture.store.close(&mintkey_store::store::Never);
-    assert!(!beside(fixture, "-wal").exists());
+    assert!(!next_to(fixture, "-wal").exists());
     let item = get(&*fixture.reopen(), &orders(), key("a", "1")).unwrap();
     item.get("n").cloned()
 }
@@ -143,13 +143,13 @@ fn threads_that_meet_the_loss_at_once_all_go_on() {
 }
 
 #[test]
-fn a_database_that_was_deleted_begins_anew() {
+fn a_database_that_was_deleted_starts_empty() {
     let fixture = Fixture::new();
     let table = orders();
     run(&*fixture.store, add_one(&table)).unwrap();
     get(&*fixture.store, &table, key("a", "1")).unwrap();
     for suffix in ["", "-wal", "-shm"] {
-        fs::remove_file(beside(&fixture, suffix)).unwrap();
+        fs::remove_file(next_to(&fixture, suffix)).unwrap();
     }
     run(&*fixture.store, add_one(&table)).unwrap();
     assert_eq!(stored(&fixture), Some(1.into()));
@@ -173,16 +173,16 @@ fn a_database_that_was_replaced_is_the_one_that_counts() {
     run(&*old.store, add_one(&table)).unwrap();
 
     // The old log is next to the new database: neither is changed.
-    fs::copy(new.file(), beside(&old, ".new")).unwrap();
-    fs::rename(beside(&old, ".new"), old.file()).unwrap();
+    fs::copy(new.file(), next_to(&old, ".new")).unwrap();
+    fs::rename(next_to(&old, ".new"), old.file()).unwrap();
     let before = fs::read(old.file()).unwrap();
     let error = run(&*old.store, add_one(&table)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable(Outcome::Unknown));
     assert!(message(&error).contains("-wal"), "{error}");
     assert_eq!(fs::read(old.file()).unwrap(), before);
 
-    fs::remove_file(beside(&old, "-wal")).unwrap();
-    fs::remove_file(beside(&old, "-shm")).unwrap();
+    fs::remove_file(next_to(&old, "-wal")).unwrap();
+    fs::remove_file(next_to(&old, "-shm")).unwrap();
     run(&*old.store, add_one(&table)).unwrap();
     assert_eq!(stored(&old), Some(4.into()));
 }
@@ -196,7 +196,7 @@ fn a_second_copy_in_the_process_meets_the_locks() {
 
     let fixture = Fixture::new();
     let is_free = |suffix, start, length| {
-        let file = fs::File::open(beside(&fixture, suffix)).unwrap();
+        let file = fs::File::open(next_to(&fixture, suffix)).unwrap();
         let mut lock = nix::libc::flock {
             l_type: i16::try_from(nix::libc::F_WRLCK).unwrap(),
             l_whence: 0,

@@ -27,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 pub enum Fault {
     /// `SQLite` returned an error.
     Sqlite(rusqlite::Error),
-    /// The request is refused; the transaction can go on.
+    /// The request is refused; the transaction continues.
     Refused(Error),
     /// The known layout of the table is out of date.
     Stale,

@@ -245,7 +245,7 @@ impl Writer {
     }
 
     /// Whether this thread leads, although it waits: a signal handler waits for the write that it has interrupted,
-    /// which can only go on after the handler.
+    /// which can only continue after the handler.
     fn is_behind_itself(&self) -> bool {
         let _pass = fork_gate::enter();
         lock(&self.queue).is_leader()
