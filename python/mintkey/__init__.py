@@ -1,4 +1,4 @@
-"""An object mapper for key-value databases whose keys and timestamps mint themselves on save."""
+"""A typed object mapper for SQLite, Redis and DynamoDB. It generates keys and timestamps when an item is saved."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# Each name is imported when it is first used: whoever wants ids alone loads neither models nor stores.
+# Each name is imported on first use: a program that only generates IDs loads neither models nor stores.
 _HOMES = {
     "Attr": "model",
     "AutoFieldMixin": "fields",
@@ -87,7 +87,7 @@ _HOMES = {
     "pipeline": "pipelines",
 }
 
-# Once more one by one, as type checkers read a list of nothing but texts.
+# Type checkers read `__all__` only as a list of literal strings.
 __all__ = [
     "Attr",
     "AutoFieldMixin",
@@ -130,7 +130,7 @@ __all__ = [
 ]
 
 
-# Out of sight of type checkers, which would take every misspelt name for one that is there.
+# Hidden from type checkers, which would accept every misspelt name otherwise.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:

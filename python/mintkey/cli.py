@@ -1,9 +1,9 @@
-"""The `mintkey` command: make ids, and look into them.
+"""The `mintkey` command: generates and inspects IDs.
 
     $ mintkey new ulid -n 3
     $ mintkey inspect 01ARZ3NDEKTSV4RRFFQ69G5FAV
 
-It needs the extra `cli` (typer and rich): ``pip install "mintkey[cli]"``.
+It requires the extra `cli` (typer and rich): ``pip install "mintkey[cli]"``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     try:
         import typer
-    except ModuleNotFoundError:  # said by main(), in words
+    except ModuleNotFoundError:  # main() reports it
         typer = None
 
 from mintkey._core import VERSION, now_ms
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 NAMES = [member.value for member in AutoGenerate]
-_PIECE = 10_000
+_CHUNK = 10_000
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-#: How facts are called in a table, where that is not their name in JSON.
+#: The labels of properties in a table, if they differ from their names in JSON.
 _LABELS = {"time_utc": "time (UTC)", "time_local": "time (local)", "random_bits": "random bits"}
 
 
@@ -43,7 +43,7 @@ def _complete(incomplete: str) -> list[str]:
 
 
 def _given(ids: list[str]) -> Iterator[str]:
-    """Yield the arguments; for none, or for ``-``, the words of standard input."""
+    """Yield the arguments. Without arguments, or for ``-``, yield the words of standard input."""
     for text in ids or ["-"]:
         if text == "-":
             yield from sys.stdin.read().split()
@@ -51,19 +51,19 @@ def _given(ids: list[str]) -> Iterator[str]:
             yield text
 
 
-def _pieces(strategy: Auto, count: int) -> Iterator[list[Any]]:
-    """Yield values in pieces, so that any number takes no more memory than one of them."""
+def _chunks(strategy: Auto, count: int) -> Iterator[list[Any]]:
+    """Yield values in chunks, so that any number of them takes no more memory than one chunk."""
     while count > 0:
-        made = generate_many(strategy, min(count, _PIECE))
+        made = generate_many(strategy, min(count, _CHUNK))
         count -= len(made)
         yield made
 
 
 def _span(text: str) -> timedelta:
-    """Read ``90``, ``15m``, ``-1.5h``.
+    """Parse a duration such as ``90``, ``15m`` or ``-1.5h``.
 
     Raises:
-        ValueError: it is no span of time.
+        ValueError: the text is not a duration.
     """
     found = re.fullmatch(r"([+-]?\d{1,15}(?:\.\d+)?)(ms|[smhdw]?)", text, re.ASCII)
     if found is None:
@@ -80,7 +80,7 @@ def _strategy(name: str, **options: Any) -> Auto:
 
 
 def _age(span: timedelta) -> str:
-    """Tell a span in its greatest unit, and the next if there is any: ``3 days 4 hours ago``."""
+    """Return a duration in its largest unit and the next one: ``3 days 4 hours ago``."""
     seconds = abs(int(span.total_seconds()))
     units = (("year", 31_556_952), ("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
     parts = []
@@ -90,14 +90,14 @@ def _age(span: timedelta) -> str:
             parts.append(f"{count} {name}{'s' if count > 1 else ''}")
         elif parts:
             break
-    told = " ".join(parts[:2])
-    if not told:
+    text = " ".join(parts[:2])
+    if not text:
         return "now"
-    return f"in {told}" if span < timedelta(0) else f"{told} ago"
+    return f"in {text}" if span < timedelta(0) else f"{text} ago"
 
 
-def _facts(found: ParsedId, read_as: Auto) -> dict[str, Any]:
-    """Return what is known of an id, in the order in which people look for it."""
+def _properties(found: ParsedId, read_as: Auto) -> dict[str, Any]:
+    """Return the properties of an ID in the order of the output."""
     facts: dict[str, Any] = {"kind": found.kind.value}
     if found.prefix:
         facts["prefix"] = found.prefix
@@ -113,7 +113,7 @@ def _facts(found: ParsedId, read_as: Auto) -> dict[str, Any]:
     if found.random_bits is not None:
         facts["random_bits"] = found.random_bits
     elif read_as.strategy is not None and not read_as.strategy.sortable:
-        # The whole of it is random.
+        # All of the ID is random.
         facts["random_bits"] = read_as.strategy.random_bits
     facts |= {
         name: getattr(found, name)
@@ -123,7 +123,7 @@ def _facts(found: ParsedId, read_as: Auto) -> dict[str, Any]:
     if found.uuid is not None:
         facts["uuid"] = str(found.uuid)
     if found.int is not None:
-        # Text, for many readers of JSON round what exceeds 53 bits.
+        # As text, because many JSON parsers round integers of more than 53 bits.
         facts["int"] = str(found.int)
     if found.bytes:
         facts["bytes"] = found.bytes.hex()
@@ -131,14 +131,14 @@ def _facts(found: ParsedId, read_as: Auto) -> dict[str, Any]:
 
 
 def _readings(text: str, read_as: Auto | None) -> list[dict[str, Any]]:
-    """Read a text as the strategy that is given, or as all that it could be.
+    """Parse a text with the given strategy, or with all strategies that match.
 
     Raises:
-        InvalidId: it is none.
+        InvalidId: no strategy matches.
     """
     if read_as is not None:
-        return [_facts(parse(text, read_as), read_as)]
-    return [_facts(found, auto(found.kind)) for found in candidates(text) or [parse(text)]]
+        return [_properties(parse(text, read_as), read_as)]
+    return [_properties(found, auto(found.kind)) for found in candidates(text) or [parse(text)]]
 
 
 def _print_tables(text: str, readings: Iterable[dict[str, Any]]) -> None:
@@ -155,7 +155,7 @@ def _print_tables(text: str, readings: Iterable[dict[str, Any]]) -> None:
     for name in names:
         table.add_row(_LABELS.get(name, name), *(Text(str(facts.get(name, ""))) for facts in columns))
     console = Console()
-    # Not as the table's title, which is broken where the table ends.
+    # The title of a table would be wrapped at the width of the table.
     console.print(Text(text, style="bold cyan"), soft_wrap=True)
     console.print(table)
 
@@ -164,19 +164,19 @@ def new(
     strategy: Annotated[str, typer.Argument(help=", ".join(NAMES), autocompletion=_complete)],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array; snowflakes as text.")] = False,
-    prefix: Annotated[str | None, typer.Option(help="Text before each; the type of a typeid.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Text before each ID; the type of a typeid.")] = None,
     length: Annotated[int | None, typer.Option(help="Characters of a uuid4 or cuid2.")] = None,
     size: Annotated[int | None, typer.Option(help="Characters of a nanoid.")] = None,
-    alphabet: Annotated[str | None, typer.Option(help="Characters that a nanoid is made of.")] = None,
+    alphabet: Annotated[str | None, typer.Option(help="The alphabet of a nanoid.")] = None,
     node: Annotated[str | None, typer.Option(help="Node of a snowflake, or a range such as 32-47.")] = None,
-    epoch: Annotated[int | None, typer.Option(help="Where a snowflake's time begins, in ms since 1970.")] = None,
-    plus: Annotated[str | None, typer.Option(help="What is added to a timestamp: 90, 15m, -1.5h, 7d.")] = None,
+    epoch: Annotated[int | None, typer.Option(help="The epoch of a snowflake, in ms since 1970.")] = None,
+    plus: Annotated[str | None, typer.Option(help="Duration to add to a timestamp: 90, 15m, -1.5h, 7d.")] = None,
 ) -> None:
-    """Make ids: mintkey new ulid -n 5."""
+    """Generate IDs: mintkey new ulid -n 5."""
     options = {"prefix": prefix, "length": length, "size": size, "alphabet": alphabet, "node": node, "epoch": epoch}
     minted = _strategy(strategy, **options, plus=None if plus is None else _span(plus))
     ahead = "[\n"
-    for piece in _pieces(minted, count):
+    for piece in _chunks(minted, count):
         if as_json:
             texts = [f"  {json.dumps(str(value) if strategy == 'snowflake' else value)}" for value in piece]
             print(ahead, ",\n".join(texts), sep="", end="")
@@ -188,25 +188,25 @@ def new(
 
 
 def inspect(
-    ids: Annotated[list[str] | None, typer.Argument(help="Ids; none or - reads standard input.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(help="IDs; without any, or for -, read standard input.")] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--kind", "-k", help="What they are, if not told by form.", autocompletion=_complete),
+        typer.Option("--kind", "-k", help="The strategy, if the format is ambiguous.", autocompletion=_complete),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
-    prefix: Annotated[str | None, typer.Option(help="The text before each; the type of a typeid.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Text before each ID; the type of a typeid.")] = None,
     length: Annotated[int | None, typer.Option(help="Characters of a uuid4 or cuid2.")] = None,
     size: Annotated[int | None, typer.Option(help="Characters of a nanoid.")] = None,
-    alphabet: Annotated[str | None, typer.Option(help="Characters that a nanoid is made of.")] = None,
-    epoch: Annotated[int | None, typer.Option(help="Where a snowflake's time begins, in ms since 1970.")] = None,
+    alphabet: Annotated[str | None, typer.Option(help="The alphabet of a nanoid.")] = None,
+    epoch: Annotated[int | None, typer.Option(help="The epoch of a snowflake, in ms since 1970.")] = None,
 ) -> None:
-    """Tell what ids hold: kind, time, age, random bits, other forms."""
+    """Show the contents of IDs: kind, time, age, random bits, other encodings."""
     options = {"prefix": prefix, "length": length, "size": size, "alphabet": alphabet, "epoch": epoch}
     if kind is None and (given := [f"--{name}" for name, value in options.items() if value is not None]):
-        raise ValueError(f"{', '.join(given)} is a parameter of a strategy: name that with --kind")
+        raise ValueError(f"{', '.join(given)} is a parameter of a strategy: pass the strategy with --kind")
     read_as = None if kind is None else _strategy(kind, **options)
     failed = False
-    told: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for text in _given(ids or []):
         try:
             readings = _readings(text, read_as)
@@ -215,18 +215,21 @@ def inspect(
             print(f"mintkey: {refusal}", file=sys.stderr)
             continue
         if as_json:
-            told.append({"text": text, "candidates": readings})
+            results.append({"text": text, "candidates": readings})
         else:
             _print_tables(text, readings)
     if as_json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps(results, indent=2))
     if failed:
         if read_as is None:
-            print("mintkey: --kind names a strategy; --prefix, --size and others its parameters", file=sys.stderr)
+            print(
+                "mintkey: select a strategy with --kind, and its parameters with --prefix, --size and so on",
+                file=sys.stderr,
+            )
         raise typer.Exit(1)
 
 
-def _tell_version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
         print(f"mintkey {VERSION}")
         raise typer.Exit
@@ -234,14 +237,14 @@ def _tell_version(asked: bool) -> None:
 
 def _common(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version, and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Make ids and timestamps, and look into them."""
+    """Generate and inspect IDs and timestamps."""
 
 
 def _app() -> typer.Typer:
-    """Build the command."""
+    """Return the command."""
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_common)
     app.command()(new)
@@ -250,15 +253,15 @@ def _app() -> typer.Typer:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; without typer, say how to get it."""
+    """Run the command. Without typer, print how to install it."""
     if typer is None:
-        sys.exit('mintkey: the command needs typer and rich, which are not installed; pip install "mintkey[cli]"')
+        sys.exit('mintkey: the command needs typer and rich, which are not installed: pip install "mintkey[cli]"')
     try:
         _app()(arguments, prog_name="mintkey")
     except (MintkeyError, TypeError, ValueError) as refusal:
         sys.exit(f"mintkey: {refusal}")
     except BrokenPipeError:
-        # Who reads us has seen enough.
+        # The reader of our output has ended.
         sys.stderr.close()
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""Which attribute stores the values of a Python type, where a field names the type alone; which strategy mints them."""
+"""The attributes that store each `type=` of a field, and the strategies of auto fields."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from mintkey.generators import Auto, AutoGenerate
 
 __all__ = ["FORMS", "UUID_DIGITS", "check_parameters", "form_of", "form_problem", "name_of", "strategy_of"]
 
-#: How many hexadecimal digits a UUID has.
+#: The number of hexadecimal digits of a UUID.
 UUID_DIGITS = 32
 
 
 class _Int(NumberAttribute):
-    """Whole numbers alone."""
+    """Integers only."""
 
     def encode(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -46,7 +46,7 @@ class _Int(NumberAttribute):
 
 
 class _Float(NumberAttribute):
-    """Numbers that read back as `float`, integral ones too."""
+    """Numbers that are always read as `float`."""
 
     def encode(self, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -54,14 +54,14 @@ class _Float(NumberAttribute):
         try:
             return float(value)
         except OverflowError as error:
-            raise ValueError(f"{error}; use type=Decimal") from error
+            raise ValueError(f"{error}: use type=Decimal") from error
 
     def decode(self, stored: Any) -> float:
         return float(stored)
 
 
 class _Tuple(ListAttribute):
-    """A list that reads back as `tuple`."""
+    """A list that is read as `tuple`."""
 
     def encode(self, value: Any) -> list[Any]:
         if not isinstance(value, tuple):
@@ -73,7 +73,7 @@ class _Tuple(ListAttribute):
 
 
 class _Set(_SetAttribute[Any]):
-    """A set of texts, of numbers or of bytes, as its members tell."""
+    """A set of text, numbers or bytes."""
 
     kind = "any"
 
@@ -84,7 +84,7 @@ class _Set(_SetAttribute[Any]):
 
 
 class _Time(Attribute[time]):
-    """A time of day, stored as ISO 8601 with six decimals, which sorts as text."""
+    """A time of day, stored as ISO 8601 text with six decimals, which sorts by time."""
 
     kind = "string"
     key_kind = "string"
@@ -93,7 +93,7 @@ class _Time(Attribute[time]):
         if not isinstance(value, time):
             raise TypeError(f"expected time, got {type(value).__name__}")
         if value.tzinfo is not None:
-            raise ValueError("a time of day has no time zone; use type=datetime for a point in time")
+            raise ValueError("a time of day has no time zone: use type=datetime for a point in time")
         return value.isoformat("microseconds")
 
     def decode(self, stored: Any) -> time:
@@ -101,7 +101,7 @@ class _Time(Attribute[time]):
 
 
 class _Enum(EnumAttribute[Any]):
-    """Members of an `Enum`; one whose values are all of a key's type can be a key."""
+    """Members of an `Enum`. They can be keys if all values have the same key type."""
 
     def __init__(self, enum_class: type[enum.Enum]) -> None:
         super().__init__(enum_class)
@@ -111,7 +111,7 @@ class _Enum(EnumAttribute[Any]):
                 break
 
 
-#: The attribute that stores values of each type; `Enum` classes have one, too.
+#: The attribute that stores the values of each type. `Enum` classes are handled separately.
 FORMS: dict[type, Callable[[], Attribute[Any]]] = {
     str: StringAttribute,
     int: _Int,
@@ -131,43 +131,43 @@ FORMS: dict[type, Callable[[], Attribute[Any]]] = {
 
 
 def form_of(kind: Any) -> Attribute[Any] | None:
-    """The attribute that stores values of a type."""
+    """Return the attribute that stores values of a type, or None."""
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return _Enum(kind)
     try:
         make = FORMS.get(kind)
-    except TypeError:  # no type at all, and not hashable either
+    except TypeError:  # not hashable, so not a type
         make = None
     return None if make is None else make()
 
 
 def name_of(strategy: str | AutoGenerate | Auto) -> str:
-    """The name of a field's strategy, however it was given."""
+    """Return the name of a field's strategy."""
     if isinstance(strategy, AutoGenerate):
         return strategy.value
     if not isinstance(strategy, Auto):
         return strategy if isinstance(strategy, str) else shortened(strategy)
     if strategy.strategy is None:
         raise ConfigurationError(
-            f"strategy={shortened(strategy)} is a function, and a field's strategy has a name: "
-            "override get_new_auto_key_value() in a subclass to make values with a function"
+            f"strategy={shortened(strategy)} is a function, but a field takes named strategies only: "
+            "override get_new_auto_key_value() in a subclass to generate values with a function"
         )
     return strategy.strategy.name
 
 
 def check_parameters(strategy: str | AutoGenerate | Auto, others: dict[str, Any]) -> None:
-    """Refuse parameters of a strategy among the `others` that a field was given."""
+    """Raise `ConfigurationError` if parameters of a strategy were passed to a field."""
     stray = {name: value for name, value in others.items() if name in {"prefix", "size", "length", "alphabet"}}
     if stray:
         given = ", ".join(f"{name}={shortened(value)}" for name, value in stray.items())
         raise ConfigurationError(
-            f"{given} is for the strategy, not for the field: strategy=auto({name_of(strategy)!r}, {given})"
+            f"{given} is a parameter of the strategy, not of the field: strategy=auto({name_of(strategy)!r}, {given})"
         )
 
 
 @functools.cache
 def strategy_of(strategy: str | AutoGenerate | Auto, uuid_length: int) -> _core.Strategy:
-    """What mints and judges the values of a field; `"uuid4"` is hexadecimal digits here, without hyphens."""
+    """Return the strategy that generates and checks values of a field. Here `"uuid4"` has no hyphens."""
     name = name_of(strategy)
     given = {} if not isinstance(strategy, Auto) or strategy.strategy is None else dict(strategy.strategy.parameters)
     if name != AutoGenerate.UUID4.value:
@@ -175,16 +175,16 @@ def strategy_of(strategy: str | AutoGenerate | Auto, uuid_length: int) -> _core.
     length = given.pop("length", uuid_length)
     if uuid_length not in {length, UUID_DIGITS}:
         raise ConfigurationError(
-            f"auto_uuid_length={uuid_length} and length={length} of the strategy differ; drop one of them"
+            f"auto_uuid_length={uuid_length} and length={length} of the strategy differ: remove one of them"
         )
     return _core.Strategy(name, length=length, **given)
 
 
 def form_problem(strategy: _core.Strategy, value: str) -> str | None:
-    """Why a value of the right length is none of a strategy's; the digits of a UUID may be those of any version."""
+    """Return why a value of the right length does not match a strategy, or None. A UUID may have any version."""
     if strategy.name != AutoGenerate.UUID4.value:
         return strategy.check(value)
     if not value.startswith(strategy.prefix):
         return f"it does not begin with {strategy.prefix!r}"
     rest = value[len(strategy.prefix) :].lstrip(string.hexdigits)
-    return f"{rest[0]!r} is no hexadecimal digit at position {len(value) - len(rest)}" if rest else None
+    return f"{rest[0]!r} at position {len(value) - len(rest)} is not a hexadecimal digit" if rest else None

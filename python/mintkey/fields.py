@@ -1,4 +1,4 @@
-"""Fields: the vocabulary of Redis mappers over the same models, schemas and stores.
+"""Fields: an alternative syntax for attributes, with the names of Redis mappers.
 
 >>> from mintkey import Model, connect
 >>> from mintkey.fields import AutoKeyField, Field, KeyField, SortedField
@@ -13,7 +13,7 @@
 >>> Order.query.filter(country="DE", total__gte=9).first() == order
 True
 
-A field is an attribute with other spelling: `null=False` for `required=True`, `type=` for the class of the attribute.
+`null=False` stands for `required=True`, and `type=` for the class of the attribute. Fields and attributes can be mixed.
 """
 
 from __future__ import annotations
@@ -71,20 +71,15 @@ __all__ = [
 ]
 
 _log = logging.getLogger("mintkey.fields")
-# What is logged reaches those who listen; nobody finds it on stderr unasked.
+# Without this handler, Python would print errors to stderr if the program has not configured logging.
 logging.getLogger("mintkey").addHandler(logging.NullHandler())
 
 _MEASURED = (str, bytes, list, tuple, dict, set)
 
 
 def _overridden(field: type, method: str) -> bool:
-    """Whether a class outside of this module has a method of that name, which must then be called."""
+    """Return whether a class outside of this module overrides the method."""
     return any(method in vars(base) for base in field.__mro__ if base.__module__ != __name__)
-
-
-def _type_name(kind: Any) -> str:
-    """The name of a type for a message; the caller may have passed something that is not a type."""
-    return kind.__name__ if isinstance(kind, type) else shortened(kind)
 
 
 class Field(Attribute[T]):
@@ -99,16 +94,17 @@ class Field(Attribute[T]):
     []
 
     Args:
-        type: what the values are: `str`, `int`, `float`, `bool`, `bytes`, `list`, `tuple`, `dict`, `set`, `Decimal`,
+        type: the type of the values: `str`, `int`, `float`, `bool`, `bytes`, `list`, `tuple`, `dict`, `set`, `Decimal`,
             `datetime`, `date`, `time`, `uuid.UUID` or an `Enum` class.
         null: whether an item may be saved without a value.
         default: a plain value (copied for each instance) or a callable, applied at construction; or a strategy.
-        max_length: the most characters, bytes or elements that are saved.
-        on_update: a strategy minted on each write that changes a stored item.
-        alias: the name in the store, where it differs from the field's.
-        description: a sentence for people and schema tools.
+        max_length: the maximum number of characters, bytes or elements.
+        on_update: a strategy that generates a new value on each write that changes a stored item.
+        alias: the name in the store, if it differs from the field's name.
+        description: a description for people and schema tools.
 
-    A subclass may state `type`, `null` and `max_length` in its body, and override `is_valid` and `on_save`.
+    A subclass may set `type`, `null` and `max_length` in its body, and override `is_valid` and `on_save`. An invalid
+    declaration raises `ConfigurationError` when the model class is defined.
     """
 
     is_field = True
@@ -143,9 +139,9 @@ class Field(Attribute[T]):
         self.kind = self._form.kind
         self.key_kind = self._form.key_kind
         self.cut = self._form.cut
-        self._judged = _overridden(builtins.type(self), "is_valid")
-        self._heard = _overridden(builtins.type(self), "on_save")
-        self.checks_writes = self._judged or self._heard or self.max_length is not None
+        self._validates = _overridden(builtins.type(self), "is_valid")
+        self._observes_saves = _overridden(builtins.type(self), "on_save")
+        self.checks_writes = self._validates or self._observes_saves or self.max_length is not None
 
     def __set_name__(self, owner: builtins.type[Any], name: str) -> None:
         super().__set_name__(owner, name)
@@ -159,7 +155,7 @@ class Field(Attribute[T]):
     def check_declaration(self) -> None:
         if not self._known:
             raise self._refuse(
-                f"type={shortened(self.type)} is none that a field stores: "
+                f"type={shortened(self.type)} is not a type that a field can store: "
                 f"use {', '.join(kind.__name__ for kind in FORMS)} or an Enum class"
             )
         self._form.check_declaration()
@@ -167,24 +163,24 @@ class Field(Attribute[T]):
         role = role or (None if self.sorted_within is None else "sorted")
         if role is not None and self.key_kind is None:
             raise self._refuse(
-                f"values of type {_type_name(self.type)} cannot be {role}; "
-                "those of type str, int, float, Decimal, bytes, datetime, date, time and uuid.UUID can"
+                f"values of type {self.type.__name__} cannot be {role}: "
+                "use str, int, float, Decimal, bytes, datetime, date, time or uuid.UUID"
             )
         most = self.max_length
         if most is not None:
             if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-                raise self._refuse(f"max_length={shortened(most)} is no whole number of at least 1")
+                raise self._refuse(f"max_length= takes an integer of at least 1, not {shortened(most)}")
             if self.type not in _MEASURED:
-                raise self._refuse(f"values of type {_type_name(self.type)} have no length for max_length= to limit")
+                raise self._refuse(f"values of type {self.type.__name__} have no length, so max_length= does not apply")
         for method in ("is_valid", "on_save", "get_new_auto_key_value"):
             if inspect.iscoroutinefunction(getattr(self, method, None)):
-                raise self._refuse(f"{method}() is called while a value is made or saved, and cannot be `async def`")
+                raise self._refuse(f"{method}() is also called by blocking calls, and cannot be `async def`")
         super().check_declaration()
 
     def _refuse(self, what: str) -> ConfigurationError:
         return ConfigurationError(f"{self._label}: {what}", model=self.model, attribute=self.name)
 
-    # The stored form is that of the attribute for the type.
+    # Values are encoded by the attribute of the type.
 
     def encode(self, value: Any) -> Any:
         return self._form.encode(value)
@@ -204,19 +200,19 @@ class Field(Attribute[T]):
 
     def __getitem__(self, step: str | int) -> Path:
         if self.type not in {list, tuple, dict}:
-            raise TypeError(f"{self._label} is of type {_type_name(self.type)}, which has no elements to name")
+            raise TypeError(f"{self._label} has the type {self.type.__name__}, which has no elements")
         return self._inside(step)
 
-    # Validation and the news of a write.
+    # Validation, and notification of writes.
 
     @classmethod
     def is_valid(cls, field: Field[Any], value: Any, null_check: bool = True, **kwargs: Any) -> bool:  # noqa: ARG003 - a subclass may want it
-        """Whether a value may be saved; why it may not is logged at ERROR on `mintkey.fields`.
+        """Return whether a value can be saved. The reason why not is logged at ERROR on `mintkey.fields`.
 
         Args:
-            field: the field that the value is for.
+            field: the field.
             value: the value.
-            null_check: whether `None` is judged by `null=`, or passes.
+            null_check: whether `None` is checked against `null=`. If False, `None` is valid.
             kwargs: for subclasses.
         """
         problem = field._problem(value, null_check)
@@ -225,9 +221,9 @@ class Field(Attribute[T]):
         return problem is None
 
     def _problem(self, value: Any, null_check: bool) -> str | None:
-        """Why a value may not be saved."""
+        """Return why a value cannot be saved, or None."""
         if value is None:
-            return f"{self._label}: a value is needed (null=False)" if null_check and not self.null else None
+            return f"{self._label}: a value is required (null=False)" if null_check and not self.null else None
         try:
             _core.checked(self.kind, self._label, self.encode(value))
         except InvalidValue as error:
@@ -238,13 +234,13 @@ class Field(Attribute[T]):
         return None if problem is None else f"{self._label}: {problem}"
 
     def _length_problem(self, value: Any) -> str | None:
-        """Why the length of a value is wrong, which its stored form does not tell."""
+        """Return why the length of a value is wrong, or None."""
         if self.max_length is None or len(value) <= self.max_length:
             return None
-        return f"the value is {len(value)} long, and max_length={self.max_length}"
+        return f"the value has the length {len(value)}, and max_length={self.max_length}"
 
     @classmethod
-    def on_save(  # what it is given is for a subclass
+    def on_save(  # the parameters are for subclasses
         cls,
         model_instance: Any,  # noqa: ARG003
         field_name: str,  # noqa: ARG003
@@ -252,25 +248,27 @@ class Field(Attribute[T]):
         pipeline: Any = None,
         **kwargs: Any,  # noqa: ARG003
     ) -> Any:
-        """Hear that an instance is about to be written; gives the pipeline back.
+        """Called before an instance is written. Returns the pipeline.
 
         Args:
             model_instance: the instance.
-            field_name: the name of the field in it.
-            field_value: the value that is written; None when there is none.
-            pipeline: what collects the writes, or None where each is sent by itself.
+            field_name: the name of the field.
+            field_value: the value; None if it is absent.
+            pipeline: the pipeline that will send the write, or None.
             kwargs: for subclasses.
         """
         return pipeline
 
     def check_write(self, instance: Any, value: Any, *, changed: bool, pipeline: object) -> None:
-        if changed and value is not None and (self._judged or self._length_problem(value) is not None):
+        if changed and value is not None and (self._validates or self._length_problem(value) is not None):
             field = type(self)
             if not field.is_valid(self, value):
-                # The stored form was found good before, so that only a length or a subclass can be the reason.
-                reason = self._length_problem(value) or f"{field.__name__}.is_valid() refuses {shortened(value)}"
+                # The value was encoded before, so only its length or a subclass can be the reason.
+                reason = (
+                    self._length_problem(value) or f"{field.__name__}.is_valid() returned False for {shortened(value)}"
+                )
                 raise InvalidValue(f"{self._label}: {reason}", model=self.model, attribute=self.name)
-        if self._heard and instance is not None:
+        if self._observes_saves and instance is not None:
             type(self).on_save(instance, self.name, value, pipeline=pipeline)
 
     def implicit_key(self) -> Attribute[Any]:
@@ -280,8 +278,8 @@ class Field(Attribute[T]):
 class KeyFieldMixin(Field[T]):
     """Makes a field the key, or a part of it.
 
-    One key field is the partition key; several form one compound key. Beside an `AutoKeyField` or a `UniqueKeyField`,
-    which is the key by itself, it is a value that items are looked up by.
+    A single key field is the partition key; several form one compound key. Next to an `AutoKeyField` or a
+    `UniqueKeyField`, which is the whole key, it is an indexed value.
     """
 
     field_key: Literal["whole", "part"] | None = "part"
@@ -289,10 +287,10 @@ class KeyFieldMixin(Field[T]):
 
 
 class SortedFieldMixin(Field[T]):
-    """Keeps the items in the order of the field, so that ranges and `order_by` read no more than they give.
+    """Adds a sorted index on the field, for ranges and `order_by`.
 
     Args:
-        partition_by: the name of a field, or names, within whose equal values the order is kept: a lookup gives them.
+        partition_by: the name of one or several fields that partition the index. Lookups must include them.
     """
 
     null = False
@@ -316,15 +314,13 @@ class SortedFieldMixin(Field[T]):
         super().check_declaration()
         for name in self.partition_by:
             if not isinstance(name, str):
-                raise self._refuse(f"partition_by takes the names of fields, not {shortened(name)}")
+                raise self._refuse(f"partition_by= takes names of fields, not {shortened(name)}")
         if self.name in self.partition_by or len(set(self.partition_by)) < len(self.partition_by):
-            raise self._refuse(
-                f"partition_by={shortened(self.partition_by)} names each other field once, and not this one"
-            )
+            raise self._refuse(f"partition_by={shortened(self.partition_by)} must name other fields, each once")
 
 
 class AutoFieldMixin(Field[T]):
-    """Mints the value when an instance is constructed, unless it is given.
+    """Generates an absent value when an instance is constructed.
 
     >>> from mintkey import Model
     >>> from mintkey.testing import frozen
@@ -335,15 +331,15 @@ class AutoFieldMixin(Field[T]):
     (8, False)
 
     Args:
-        auto: whether values are minted.
-        auto_uuid_length: how many hexadecimal digits of a UUID are kept, 1 to 32; for the strategy `"uuid4"` alone.
-        auto_id: a text of yours that goes with the field; nothing here reads it.
-        strategy: what is minted: one of `STRATEGY_LENGTHS`, or such a member of `AutoGenerate`, or with parameters what
-            `auto()` makes, as in `strategy=auto("nanoid", size=8)`.
-        STRATEGY_LENGTHS: the strategies, with the number of characters that each one's values have.
+        auto: whether values are generated.
+        auto_uuid_length: the number of hexadecimal digits of a UUID, 1 to 32; for the strategy `"uuid4"` only.
+        auto_id: your own text, which mintkey does not use.
+        strategy: a name in `STRATEGY_LENGTHS`, a member of `AutoGenerate`, or the result of `auto()` to pass
+            parameters, as in `strategy=auto("nanoid", size=8)`.
+        STRATEGY_LENGTHS: the names of the strategies, with the lengths of their values in characters.
 
     Raises:
-        ConfigurationError: a strategy that is not known, or a length that a UUID does not have.
+        ConfigurationError: the strategy is unknown, or `auto_uuid_length` is out of range.
     """
 
     auto: bool = True
@@ -388,7 +384,7 @@ class AutoFieldMixin(Field[T]):
                 setattr(self, name, value)
         check_parameters(self.strategy, parameters)
         if type is None:
-            # A sorted field holds numbers unless told otherwise; an id is text.
+            # The default type of a sorted field is a number; an ID is text.
             type = next(  # noqa: A001 - the parameter's name
                 vars(base)["type"]
                 for base in builtins.type(self).__mro__
@@ -398,9 +394,9 @@ class AutoFieldMixin(Field[T]):
         self._check_strategy()
         self.checks_writes = True
         if self.field_key is not None:
-            # Each value is another item's: an index by it would say what the key says.
+            # Each value belongs to one item: an index would only repeat the key.
             self.value_indexed = False
-        self._made = _overridden(builtins.type(self), "get_new_auto_key_value")
+        self._generates = _overridden(builtins.type(self), "get_new_auto_key_value")
         self._conflicting_default = default is not None and self.auto
         if self.auto and not self._conflicting_default:
             self.minted = self._minting()
@@ -413,26 +409,26 @@ class AutoFieldMixin(Field[T]):
             )
         length = self.auto_uuid_length
         if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= UUID_DIGITS:
-            raise ConfigurationError(f"auto_uuid_length={shortened(length)} is not within 1 to {UUID_DIGITS}")
+            raise ConfigurationError(f"auto_uuid_length={shortened(length)} is not an integer from 1 to {UUID_DIGITS}")
 
     def _minting(self) -> Auto:
-        if self._made:
+        if self._generates:
             return auto(self.get_new_auto_key_value, when="init")
         return Auto(strategy_of(self.strategy, self.auto_uuid_length), when="init")
 
     def check_declaration(self) -> None:
         if self._conflicting_default:
             raise self._refuse(
-                "with auto=True a value is minted, so default= would never be used; drop one of them, "
-                "or give a strategy as strategy="
+                "with auto=True a value is generated, so default= would never be used: remove one of them, "
+                "or pass a strategy as strategy="
             )
-        if self.type is not str and not self._made:
+        if self._known and self.type is not str and not self._generates:
             raise self._refuse(
-                f"the strategy {name_of(self.strategy)!r} makes text, which type={_type_name(self.type)} does not hold"
+                f"the strategy {name_of(self.strategy)!r} generates text, and type={self.type.__name__} is not text"
             )
         super().check_declaration()
 
-    if TYPE_CHECKING:  # a minted value is there from construction on
+    if TYPE_CHECKING:  # a generated value exists from construction on
 
         @overload
         def __get__(self, instance: None, owner: builtins.type) -> Self: ...
@@ -440,11 +436,11 @@ class AutoFieldMixin(Field[T]):
         def __get__(self, instance: object, owner: builtins.type) -> T: ...
         def __get__(self, instance: object | None, owner: builtins.type) -> Self | T: ...
 
-    # A staged value shows as the field's `default` until an instance takes it.
+    # A staged value is the field's `default` until an instance takes it.
 
     @property
     def default(self) -> Any:
-        """The plain default; while a value is staged, that value."""
+        """The staged value, or else the plain default."""
         try:
             value, process = self._staged[-1]
         except IndexError:
@@ -456,25 +452,25 @@ class AutoFieldMixin(Field[T]):
         self._plain_default = value
 
     def get_new_auto_key_value(self) -> Any:
-        """A fresh value of the strategy; each instance that is constructed without one gets its own."""
+        """Return a new value of the strategy. Called for each instance that is constructed without a value."""
         return _core.mint_one(strategy_of(self.strategy, self.auto_uuid_length))
 
     def set_auto_key_value(self, force: bool = False) -> None:
-        """Mint the value of the next instance already now; it shows as the field's `default` until it is taken.
+        """Generate the value of the next instance now. It is the field's `default` until an instance takes it.
 
-        Exactly one instance takes it, whatever the threads; one that is given its own value leaves it. A second call
+        Exactly one instance takes it, also with several threads; an instance with its own value does not. A second call
         replaces it. A forked child does not inherit it.
 
         Args:
-            force: do so for a field with `auto=False`, too.
+            force: also generate it for a field with `auto=False`.
         """
         if self.auto or force:
-            # Taking pops from the list that it finds, which is one step, so nothing is handed out twice.
+            # An instance takes the value by popping it from this list, which is atomic.
             self._staged = [(self.get_new_auto_key_value(), os.getpid())]
 
     @property
     def mints_at_init(self) -> bool:
-        # A value can be staged for a field that mints none by itself.
+        # A value can be staged for a field with `auto=False`.
         return True
 
     def initial(self) -> Any:
@@ -482,7 +478,7 @@ class AutoFieldMixin(Field[T]):
         if staged:
             try:
                 value, process = staged.pop()
-            except IndexError:  # another thread was quicker
+            except IndexError:  # another thread took it
                 pass
             else:
                 if process == os.getpid():
@@ -491,14 +487,14 @@ class AutoFieldMixin(Field[T]):
         return self.get_new_auto_key_value() if self.auto else self.new_default()
 
     def another(self, refused: Any) -> Any:
-        # What was staged has been seen, so that replacing it would be a surprise.
+        # The caller has seen a staged value, so it must not be replaced.
         return None if refused == self._handed_out else self.get_new_auto_key_value()
 
-    # Validation: the length and the form of an id say of which strategy it is.
+    # Validation: a value must have the length and the format of the strategy.
 
     @classmethod
     def is_valid(cls, field: Field[Any], value: Any, null_check: bool = True, **kwargs: Any) -> bool:
-        """Like `Field.is_valid`; length, prefix and form must be the strategy's, too, unless the value is empty."""
+        """Like `Field.is_valid`. A value that is not empty must also match the length and format of the strategy."""
         problem = field._auto_problem(value) if isinstance(field, AutoFieldMixin) else None
         if problem is not None:
             _log.error("%s", problem)
@@ -517,31 +513,31 @@ class AutoFieldMixin(Field[T]):
                 wanted = known.length
         if len(value) != wanted:
             return f"auto key value is length {len(value)}. It should be {wanted} for strategy '{name}'"
-        if known is None or known.length != wanted or self._made:
-            # Whoever makes the values knows their form, of which the length alone was told.
+        if known is None or known.length != wanted or self._generates:
+            # Only the length is known of values that a subclass generates.
             return None
         problem = form_problem(known, value)
-        return None if problem is None else f"auto key value {shortened(value)} is no {name}: {problem}"
+        return None if problem is None else f"auto key value {shortened(value)} is not a valid {name}: {problem}"
 
     def _length_problem(self, value: Any) -> str | None:
         return self._auto_problem(value) or super()._length_problem(value)
 
 
-# The fields that people declare.
+# The public field types.
 
 
 class KeyField(KeyFieldMixin[T]):
-    """A field that is the key, or a part of it; items are looked up by its value."""
+    """A field that is the key or a part of it."""
 
 
 class UniqueKeyField(KeyField[T]):
-    """The key by itself: a new item never overwrites one that has its value (`KeyCollision`)."""
+    """The whole key. A new item never overwrites another one (`KeyCollision`)."""
 
     field_key = "whole"
 
 
 class AutoKeyField(AutoFieldMixin[str], UniqueKeyField[str]):
-    """The key by itself, minted when an instance is constructed; 32 hexadecimal digits unless told otherwise.
+    """The whole key, generated when an instance is constructed; by default 32 hexadecimal digits (UUID4).
 
     >>> from mintkey import Model
     >>> class Event(Model):
@@ -552,20 +548,20 @@ class AutoKeyField(AutoFieldMixin[str], UniqueKeyField[str]):
 
 
 class IndexedField(Field[T]):
-    """A field by whose value items are looked up."""
+    """A field with an index."""
 
     value_indexed = True
 
 
 class SortedField(SortedFieldMixin[T]):
-    """A field in whose order the items are kept; a `float` unless told otherwise."""
+    """A field with a sorted index; by default a `float`."""
 
     type = float
     _numbers_by_default: ClassVar[bool] = True
 
 
 class SortedKeyField(KeyFieldMixin[T], SortedField[T]):
-    """A part of the key in whose order the items are kept, too."""
+    """A part of the key that also has a sorted index."""
 
 
 class StringField(Field[str]):
@@ -573,7 +569,7 @@ class StringField(Field[str]):
 
 
 class IntField(Field[int]):
-    """A whole number."""
+    """An integer."""
 
     type = int
 
@@ -603,7 +599,7 @@ class BytesField(Field[bytes]):
 
 
 class ListField(Field["list[Any]"]):
-    """A list; changes inside it are seen at save."""
+    """A list. Changes inside it are detected at save."""
 
     type = list
 
@@ -615,13 +611,13 @@ class TupleField(Field["tuple[Any, ...]"]):
 
 
 class DictField(Field["dict[str, Any]"]):
-    """A map with text keys; changes inside it are seen at save."""
+    """A map with text keys. Changes inside it are detected at save."""
 
     type = dict
 
 
 class SetField(Field["set[Any]"]):
-    """A set of texts, of numbers or of bytes; an absent one reads as an empty set."""
+    """A set of text, numbers or bytes. An absent set is read as an empty set."""
 
     type = set
 
@@ -639,11 +635,11 @@ class TimeField(Field[time]):
 
 
 class _ClockField(Field[T]):
-    """A field that can take the time of a save.
+    """A field that can be set to the time of a save.
 
     Args:
-        auto_now_add: the time of the first save, unless a value is given.
-        auto_now: the same, and the time of each later save that changes something.
+        auto_now_add: set the time of the first save, unless a value is passed.
+        auto_now: set the time of the first save and of each later save that changes something.
     """
 
     def __init__(
@@ -668,12 +664,14 @@ class _ClockField(Field[T]):
 
     def check_declaration(self) -> None:
         if self._conflicting_default:
-            raise self._refuse("auto_now and auto_now_add give the value, so default= would never be used")
+            raise self._refuse(
+                "auto_now= and auto_now_add= set the value, so default= would never be used: remove one of them"
+            )
         super().check_declaration()
 
 
 class DatetimeField(_ClockField[datetime]):
-    """A point in time: an aware datetime in UTC when it is read back.
+    """A point in time. It is read as an aware datetime in UTC.
 
     >>> from mintkey import Model, connect
     >>> from mintkey.testing import frozen
@@ -690,6 +688,6 @@ class DatetimeField(_ClockField[datetime]):
 
 
 class DateField(_ClockField[date]):
-    """A calendar day; `auto_now` and `auto_now_add` give the day in UTC."""
+    """A calendar day. `auto_now` and `auto_now_add` set the day in UTC."""
 
     type = date

@@ -77,7 +77,7 @@ def test_says_how_to_look_into_the_file(demo, tmp_path, with_program):
         assert "sqlite3 mintkey-demo.db" not in demo().stdout
         return
     environment = {} if with_program else {"PATH": ""}
-    command = shlex.split(demo(**environment).stdout.rpartition("Look into it:")[2])
+    command = shlex.split(demo(**environment).stdout.rpartition("Inspect it:")[2])
     assert (command[0] == "sqlite3") == with_program
     looked = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert looked.stdout.count('"product"') == 3
@@ -90,7 +90,7 @@ def test_another_store(demo, tmp_path):
     assert not (tmp_path / "mintkey-demo.db").exists()
     in_memory = demo("--url", "sqlite://")
     assert in_memory.returncode == 0, in_memory.stdout + in_memory.stderr
-    assert "It is all in the store sqlite://." in in_memory.stdout
+    assert "All data is in the store sqlite://." in in_memory.stdout
 
 
 def test_a_store_that_is_none(demo):

@@ -137,7 +137,7 @@ def test_a_length_that_no_uuid_has(length):
 
 
 def test_an_id_is_text():
-    with pytest.raises(ConfigurationError, match=r"Wrong\.id: the strategy 'uuid4' makes text, which type=int"):
+    with pytest.raises(ConfigurationError, match=r"Wrong\.id: the strategy 'uuid4' generates text, and type=int"):
 
         class Wrong(Model):
             id = AutoKeyField(type=int)  # type: ignore[arg-type]  # that is the mistake
@@ -499,7 +499,7 @@ async def test_is_valid_is_called_for_new_and_changed_values(do):
     assert await do.get(Pair, id="a") == pair
     assert asked == [2]
     pair.n = 3
-    with pytest.raises(InvalidValue, match=r"Pair\.n: Even\.is_valid\(\) refuses 3"):
+    with pytest.raises(InvalidValue, match=r"Pair\.n: Even\.is_valid\(\) returned False for 3"):
         await do.save(pair)
     assert asked == [2, 3]
     assert (await do.get(Pair, id="a")).n == 2

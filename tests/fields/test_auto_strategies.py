@@ -76,7 +76,7 @@ def test_a_parameter_that_belongs_into_auto():
             ConfigurationError, match=r"Invalid strategy '(snowflake|epoch)'\. Valid strategies are: uuid4"
         ):
             AutoKeyField(strategy=strategy)
-    with pytest.raises(ConfigurationError, match=r"Wrong\.id: .* give a strategy as strategy="):
+    with pytest.raises(ConfigurationError, match=r"Wrong\.id: .* pass a strategy as strategy="):
 
         class Wrong(Model):
             id = AutoKeyField(default=auto("ulid"))
@@ -85,28 +85,36 @@ def test_a_parameter_that_belongs_into_auto():
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        (AutoKeyField(), "0" * 31 + "g", "is no uuid4: 'g' is no hexadecimal digit at position 31"),
-        (AutoKeyField(auto_uuid_length=5), "12-45", "is no uuid4: '-' is no hexadecimal digit at position 2"),
-        (AutoKeyField(strategy="ulid"), "!" * 26, "is no ulid: '!' is"),
-        (AutoKeyField(strategy="ulid"), "8" + "Z" * 25, "is no ulid: "),
-        (AutoKeyField(strategy="ksuid"), "-" * 27, "is no ksuid: '-' is"),
-        (AutoKeyField(strategy="uuid7"), "0" * 36, "is no uuid7: "),
-        (AutoKeyField(strategy="nanoid"), " " * 21, "is no nanoid: ' ' is not in the alphabet at position 0"),
-        (AutoKeyField(strategy="typeid"), "A" * 26, "is no typeid: "),
-        (AutoKeyField(strategy="xid"), "z" * 20, "is no xid: 'z' is"),
-        (AutoKeyField(strategy="cuid2"), "1" * 24, "is no cuid2: '1' is"),
-        (AutoKeyField(strategy=auto("ulid", prefix="A#")), "B#" + "0" * 26, 'is no ulid: it does not begin with "A#"'),
+        (AutoKeyField(), "0" * 31 + "g", "is not a valid uuid4: 'g' at position 31 is not a hexadecimal digit"),
+        (
+            AutoKeyField(auto_uuid_length=5),
+            "12-45",
+            "is not a valid uuid4: '-' at position 2 is not a hexadecimal digit",
+        ),
+        (AutoKeyField(strategy="ulid"), "!" * 26, "is not a valid ulid: '!' is"),
+        (AutoKeyField(strategy="ulid"), "8" + "Z" * 25, "is not a valid ulid: "),
+        (AutoKeyField(strategy="ksuid"), "-" * 27, "is not a valid ksuid: '-' is"),
+        (AutoKeyField(strategy="uuid7"), "0" * 36, "is not a valid uuid7: "),
+        (AutoKeyField(strategy="nanoid"), " " * 21, "is not a valid nanoid: ' ' is not in the alphabet at position 0"),
+        (AutoKeyField(strategy="typeid"), "A" * 26, "is not a valid typeid: "),
+        (AutoKeyField(strategy="xid"), "z" * 20, "is not a valid xid: 'z' is"),
+        (AutoKeyField(strategy="cuid2"), "1" * 24, "is not a valid cuid2: '1' is"),
+        (
+            AutoKeyField(strategy=auto("ulid", prefix="A#")),
+            "B#" + "0" * 26,
+            'is not a valid ulid: it does not begin with "A#"',
+        ),
         (
             AutoKeyField(strategy=auto("uuid4", prefix="A#")),
             "B#" + "0" * 32,
-            "is no uuid4: it does not begin with 'A#'",
+            "is not a valid uuid4: it does not begin with 'A#'",
         ),
         (
             AutoKeyField(strategy=auto("nanoid", size=3, alphabet="ab")),
             "abc",
-            "is no nanoid: 'c' is not in the alphabet",
+            "is not a valid nanoid: 'c' is not in the alphabet",
         ),
-        (AutoKeyField(strategy=auto("typeid", prefix="user")), "uses_" + "0" * 26, "is no typeid: "),
+        (AutoKeyField(strategy=auto("typeid", prefix="user")), "uses_" + "0" * 26, "is not a valid typeid: "),
     ],
 )
 def test_a_value_of_another_form_is_logged_and_invalid(logged, field, value, reason):
@@ -117,7 +125,7 @@ def test_a_value_of_another_form_is_logged_and_invalid(logged, field, value, rea
 
 
 async def test_a_write_of_a_value_of_another_form_is_refused(do):
-    with pytest.raises(InvalidValue, match=r"Order\.id: auto key value '!{26}' is no ulid") as raised:
+    with pytest.raises(InvalidValue, match=r"Order\.id: auto key value '!{26}' is not a valid ulid") as raised:
         await do.save(Order(id="!" * 26))
     assert (raised.value.model, raised.value.attribute) == ("Order", "id")
     assert await do.count(Order) == 0

@@ -61,7 +61,7 @@ def test_what_cannot_be_made_is_said_without_a_traceback(shell: Shell) -> None:
 
 
 def test_new_makes_any_number_in_pieces(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_PIECE", 7)
+    monkeypatch.setattr(cli, "_CHUNK", 7)
     lines = shell("new", "ulid", "-n", "20")[0].splitlines()
     assert len(lines) == 20
     assert lines == sorted(lines)
@@ -129,7 +129,7 @@ def test_inspect_takes_the_parameters_of_a_strategy(shell: Shell) -> None:
         assert json.loads(out)[0]["candidates"][0]["random_bits"] == bits
     out, _, code = shell("inspect", "--prefix", "ORDER#", "ORDER#01ARZ3NDEKTSV4RRFFQ69G5FAV")
     assert out == ""
-    assert str(code) == "mintkey: --prefix is a parameter of a strategy: name that with --kind"
+    assert str(code) == "mintkey: --prefix is a parameter of a strategy: pass the strategy with --kind"
     assert "--kind" in shell("inspect", "ORDER#01ARZ3NDEKTSV4RRFFQ69G5FAV")[1]
 
 
