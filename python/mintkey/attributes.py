@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, Ty
 from mintkey import _core
 from mintkey.conditions import Condition, Operand, Path, Steps
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, NotLoaded, cause, shortened
-from mintkey.generators import Auto, AutoGenerate, as_auto, is_auto_generate, parse, span
+from mintkey.generators import Auto, AutoGenerate, as_auto, id_range, is_auto_generate, parse
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -151,8 +151,8 @@ class Attribute(Operand, Generic[T]):
                 model=type(instance).__name__,
                 attribute=self.name,
             )
-        if state.saving is not None:
-            return state.saving.read(self.name)
+        if state.mint_context is not None:
+            return state.mint_context.read(self.name)
         return None
 
     def __repr__(self) -> str:
@@ -204,7 +204,7 @@ class Attribute(Operand, Generic[T]):
             )
         convert = self.minted_converter(auto)
         try:
-            low, high = map(convert, span(auto, start, end, self.cut))
+            low, high = map(convert, id_range(auto, start, end, self.cut))
         except CONVERSION_ERRORS as error:
             raise InvalidValue(
                 f"{self._label}: minted_between(): {cause(error)}", model=self.model, attribute=self.name

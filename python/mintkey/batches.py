@@ -75,7 +75,7 @@ class _Running:
         """
         while True:
             try:
-                asked = step()
+                yielded = step()
             except StopIteration:
                 self.request, self.ended = None, True
                 return
@@ -85,11 +85,11 @@ class _Running:
                     # A batch continues after a failed item, whatever its hooks raise.
                     return
                 raise
-            if type(asked) is _core.Request:
-                self.request = asked
+            if type(yielded) is _core.Request:
+                self.request = yielded
                 return
             try:
-                answer = yield asked
+                answer = yield yielded
             except BaseException as error:  # noqa: BLE001 - the failure of a hook, which its operation handles
                 failure = error
                 step = lambda: self.operation.throw(failure)  # noqa: E731, B023 - used at once
@@ -163,16 +163,16 @@ def _put_plainly(schema: Schema, chunk: _Chunk) -> Operation[None]:
             outcomes = itertools.repeat(error)
     for instance, item, minted in zip(chunk.items, items, names, strict=False):
         if type(item) is _core.Item:
-            met = next(outcomes)
-            if met is None:
+            outcome = next(outcomes)
+            if outcome is None:
                 values = instance.__dict__
                 values["_stored"] = item
                 if "_state" in values:
                     operations.settle_late(values, item)
                 continue
         else:
-            met = None
-        one = _Running(instance, operations.failed_plain_save(schema, instance, minted, item, met))
+            outcome = None
+        one = _Running(instance, operations.failed_plain_save(schema, instance, minted, item, outcome))
         chunk.running.append(one)
         yield from one.begin(failure)
     if failure is not None:
@@ -189,10 +189,10 @@ def _leave(schema: Schema, chunk: _Chunk | None) -> None:
     outcomes = iter(()) if chunk.outcomes is None else iter(chunk.outcomes)
     for instance, item, minted in zip(chunk.items, items, names, strict=False):
         written = type(item) is _core.Item
-        met = next(outcomes, item) if written else item
+        outcome = next(outcomes, item) if written else item
         if not operations.is_untouched(instance.__dict__):
             continue
-        if met is None:
+        if outcome is None:
             instance.__dict__["_stored"] = item
         else:
             sent = item if written and chunk.sent and chunk.outcomes is None else None

@@ -59,7 +59,7 @@ def _chunks(strategy: Auto, count: int) -> Iterator[list[Any]]:
         yield made
 
 
-def _span(text: str) -> timedelta:
+def _duration(text: str) -> timedelta:
     """Parse a duration such as ``90``, ``15m`` or ``-1.5h``.
 
     Raises:
@@ -79,9 +79,9 @@ def _strategy(name: str, **options: Any) -> Auto:
     return auto(name, **{option: value for option, value in options.items() if value is not None})
 
 
-def _age(span: timedelta) -> str:
+def _age(duration: timedelta) -> str:
     """Return a duration in its largest unit and the next one: ``3 days 4 hours ago``."""
-    seconds = abs(int(span.total_seconds()))
+    seconds = abs(int(duration.total_seconds()))
     units = (("year", 31_556_952), ("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
     parts = []
     for name, size in units:
@@ -93,7 +93,7 @@ def _age(span: timedelta) -> str:
     text = " ".join(parts[:2])
     if not text:
         return "now"
-    return f"in {text}" if span < timedelta(0) else f"{text} ago"
+    return f"in {text}" if duration < timedelta(0) else f"{text} ago"
 
 
 def _properties(found: ParsedId, read_as: Auto) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def new(
 ) -> None:
     """Generate IDs: mintkey new ulid -n 5."""
     options = {"prefix": prefix, "length": length, "size": size, "alphabet": alphabet, "node": node, "epoch": epoch}
-    minted = _strategy(strategy, **options, plus=None if plus is None else _span(plus))
+    minted = _strategy(strategy, **options, plus=None if plus is None else _duration(plus))
     ahead = "[\n"
     for piece in _chunks(minted, count):
         if as_json:
@@ -229,8 +229,8 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"mintkey {VERSION}")
         raise typer.Exit
 

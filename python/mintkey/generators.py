@@ -527,10 +527,10 @@ def bounds(strategy: AutoGenerate | Auto | str, start: datetime, end: datetime) 
         TypeError: a time is not a datetime.
         ValueError: the strategy is unknown or does not sort by time, or the range contains no tick.
     """
-    return span(_resolve(strategy), start, end)
+    return id_range(_resolve(strategy), start, end)
 
 
-def span(made: Auto, start: datetime, end: datetime, cut: timedelta | None = None) -> tuple[Any, Any]:
+def id_range(made: Auto, start: datetime, end: datetime, cut: timedelta | None = None) -> tuple[Any, Any]:
     """Return the bounds of values that are generated and then cut to whole units, such as days."""
     if made.strategy is None:
         raise ValueError("values of a function have no known order: use a strategy that sorts by time")

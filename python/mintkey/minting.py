@@ -9,7 +9,7 @@ from mintkey import _core
 from mintkey.schema import Mint, Schema
 
 
-class Saving:
+class MintContext:
     """One save while its hooks run. The first read of an attribute without a value generates all such values."""
 
     __slots__ = ("_minted", "at", "exposed", "schema", "unminted", "values")

@@ -17,7 +17,7 @@ from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue, safe_repr, shortened
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import QueryAccess, QueryAccessor, Result
-from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema, State, StateWhenAsked, constructor
+from mintkey.schema import COMPOUND_KEY, LazyState, ModelConfig, Schema, State, constructor
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
 
@@ -68,7 +68,7 @@ class Model(Tabled):
     # The state of an instance, apart from its values. Most instances have only `_stored`, the item as it was last read
     # or written; `_state` is created when more has to be recorded.
     _stored: _core.Item | None = None
-    _state: StateWhenAsked | State | None = StateWhenAsked()
+    _state: LazyState | State | None = LazyState()
 
     if TYPE_CHECKING:  # the hidden key of a class that is made of fields alone
         _auto_key: Attribute[str]
@@ -119,9 +119,9 @@ class Model(Tabled):
         if name in schema.attributes:
             state = self._state
             if state is not None:
-                if state.saving is not None:
-                    state.saving.unminted.discard(name)
-                for names in state.noting:
+                if state.mint_context is not None:
+                    state.mint_context.unminted.discard(name)
+                for names in state.assignment_trackers:
                     names.add(name)
                 if state.fetched is not None:
                     if value is not None:
@@ -220,8 +220,8 @@ class Model(Tabled):
         since. Reading such an attribute generates its value, but does not remove its name from this set.
         """
         state = self._state
-        if state is not None and state.saving is not None:
-            return frozenset(state.saving.unminted)
+        if state is not None and state.mint_context is not None:
+            return frozenset(state.mint_context.unminted)
         return frozenset(name for name in self.__mintkey_schema__.minted_names if self.__dict__.get(name) is None)
 
     # Writing.
@@ -649,10 +649,10 @@ class Model(Tabled):
 
     # Expiry.
 
-    def _ttl_name(self, asked: str) -> str:
+    def _ttl_name(self, member: str) -> str:
         name = self.__mintkey_schema__.ttl
         if name is None:
-            raise AttributeError(f"{type(self).__name__}.{asked}: the model has no TTLAttribute")
+            raise AttributeError(f"{type(self).__name__}.{member}: the model has no TTLAttribute")
         return name
 
     @property

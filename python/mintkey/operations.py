@@ -26,7 +26,7 @@ from mintkey.errors import (
     NotLoaded,
     shortened,
 )
-from mintkey.minting import Saving, minted_now
+from mintkey.minting import MintContext, minted_now
 from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema, State
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def waits_already(schema: Schema) -> ConfigurationError:
 
 def refuse_waiting(schema: Schema, state: State) -> None:
     """Refuse a write of an instance with a pending write, which would later overwrite it."""
-    if state.waiting is not None and state.waiting() is not None:
+    if state.pipeline is not None and state.pipeline() is not None:
         raise waits_already(schema)
 
 
@@ -106,24 +106,24 @@ def send_write(
     `since` receives the names that are assigned before the reply arrives. With `failure` the write was sent before, and
     this is its result.
     """
-    state.noting = (*state.noting, since)
+    state.assignment_trackers = (*state.assignment_trackers, since)
     try:
         if failure is not None:
             raise failure  # noqa: TRY301 - handled like a failure of this call
         return (yield request)
     except BaseException as error:
         unknown = not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown"
-        if unknown and item is not None and item not in state.sent:
-            state.sent = (*state.sent, item)
+        if unknown and item is not None and item not in state.uncertain_writes:
+            state.uncertain_writes = (*state.uncertain_writes, item)
         raise
     finally:
-        state.noting = tuple(names for names in state.noting if names is not since)
+        state.assignment_trackers = tuple(names for names in state.assignment_trackers if names is not since)
 
 
 def own_row(state: State, error: MintkeyError) -> _core.Item | None:
     """Return the conflicting row if this instance has written it, in a write with an unknown outcome."""
     stored = getattr(error, "_stored", None)
-    return next((item for item in state.sent if item == stored), None)
+    return next((item for item in state.uncertain_writes if item == stored), None)
 
 
 def version_guard(schema: Schema, stored: int | None) -> tuple[str, int | None] | None:
@@ -219,27 +219,27 @@ def _save(
     exposed = False
     at = None
     if hooked or (new and schema.minted):
-        saving = Saving(schema, values, new=new)
-        token = generators.instant.set(saving.instant)
+        context = MintContext(schema, values, new=new)
+        token = generators.instant.set(context.instant)
         try:
             if hooked:
-                state.saving = saving
+                state.mint_context = context
                 yield from run_hooks(schema, instance, "before_save")
-            minted = saving.mint()
+            minted = context.mint()
         finally:
-            state.saving = None
+            state.mint_context = None
             _reset(token)
             for name in absent_keys:
                 # The caller did not supply this key part, so it must not overwrite a row, now or in a later attempt.
                 if values.get(name) is not None:
-                    state.made = {**state.made, name: values[name]}
-        exposed, at = saving.exposed, saving.at
+                    state.generated_keys = {**state.generated_keys, name: values[name]}
+        exposed, at = context.exposed, context.at
     if new:
         # A hook, or the model's own constructor, may have built other values from a generated key. The caller of a
         # pipeline can read the key before it is sent. In these cases a key is not generated again.
         exposed = exposed or pipeline is not None
         unseen = constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
-        again = [] if exposed else _small_keys(schema, {*minted, *(state.made if unseen else ())})
+        again = [] if exposed else _small_keys(schema, {*minted, *(state.generated_keys if unseen else ())})
         since = yield from _save_new(schema, instance, state, condition, insert, again, minted, pipeline=pipeline)
     else:
         since = yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at, pipeline=pipeline)
@@ -296,9 +296,9 @@ def failed_plain_save(
 def note_minted(schema: Schema, instance: Any, minted: Collection[str], sent: _core.Item | None = None) -> State:
     """Record which key parts of an instance were generated, and an item that was sent with an unknown outcome."""
     state, values = state_of(instance), instance.__dict__
-    state.made = {name: values[name] for name in schema.given_keys if name in minted}
+    state.generated_keys = {name: values[name] for name in schema.given_keys if name in minted}
     if sent is not None:
-        state.sent = (*state.sent, sent)
+        state.uncertain_writes = (*state.uncertain_writes, sent)
     return state
 
 
@@ -317,7 +317,9 @@ def _reset(token: Any) -> None:
 
 
 def _key_was_made(schema: Schema, state: State, values: dict[str, Any]) -> bool:
-    return any(name in state.made and state.made[name] == values.get(name) for name in schema.given_keys)
+    return any(
+        name in state.generated_keys and state.generated_keys[name] == values.get(name) for name in schema.given_keys
+    )
 
 
 def _small_keys(schema: Schema, minted: Collection[str]) -> list[Mint]:
@@ -369,10 +371,10 @@ def _save_new(
             condition=compiled_guard(condition),
             wide=wide,
         )
-        met, failure = failure, None
+        earlier_failure, failure = failure, None
         since: set[str] = set()
         try:
-            yield from send_write(state, request, item, since, met)
+            yield from send_write(state, request, item, since, earlier_failure)
         except KeyCollision as error:
             tries -= 1
             own = own_row(state, error)
@@ -387,8 +389,8 @@ def _save_new(
                 raise
             for mint in again:
                 values[mint.name] = fresh[mint.name]
-                if mint.name in state.made:
-                    state.made = {**state.made, mint.name: values[mint.name]}
+                if mint.name in state.generated_keys:
+                    state.generated_keys = {**state.generated_keys, mint.name: values[mint.name]}
         except ConditionFailed as error:
             own = own_row(state, error)
             if own is None:
@@ -436,7 +438,7 @@ def _counted(schema: Schema, version: Any) -> int:
 
 def _accept_own_row(schema: Schema, instance: Any, state: State, own: _core.Item) -> Operation[set[str]]:
     """Accept a row that this instance has written before, and write what has changed since."""
-    state.loaded, state.sent = own, ()
+    state.loaded, state.uncertain_writes = own, ()
     stored = schema.codec.decode(state.loaded)
     for name in (*schema.on_update_names, *((schema.version,) if schema.version else ())):
         if name not in state.assigned and name in stored:

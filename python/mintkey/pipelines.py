@@ -214,7 +214,7 @@ def _note_waiting(running: batches._Running, where: ReferenceType[Pipeline] | No
     """Record in an instance the pipeline of its pending write, or None. An update by key has no instance."""
     state = getattr(running.item, "_state", None)
     if state is not None:
-        state.waiting = where
+        state.pipeline = where
 
 
 def _by_store(writes: list[_Write]) -> Iterator[tuple[list[_Write], list[_Write]]]:
@@ -233,13 +233,13 @@ def _by_limit(writes: list[_Write]) -> Iterator[list[_Write]]:
     If a row of one group appears in another, the groups end there, so that the writes of a row keep their order.
     """
     groups: dict[int, list[_Write]] = {}
-    place: dict[tuple[str, _core.Key | None], int] = {}
+    seen_in: dict[tuple[str, _core.Key | None], int] = {}
     for write in writes:
         limited = id(write.store)
         row = _row(write)
-        if place.setdefault(row, limited) != limited:
+        if seen_in.setdefault(row, limited) != limited:
             yield from groups.values()
-            groups, place = {}, {row: limited}
+            groups, seen_in = {}, {row: limited}
         groups.setdefault(limited, []).append(write)
     yield from groups.values()
 
@@ -257,8 +257,8 @@ class _Part(NamedTuple):
     joined: bool
 
     def request(self) -> _core.Request:
-        asked = [one.request for one in self.running if one.request is not None]
-        return self.schema.codec.batch_write(asked) if self.joined else asked[0]
+        requests = [one.request for one in self.running if one.request is not None]
+        return self.schema.codec.batch_write(requests) if self.joined else requests[0]
 
     def answer(self, answer: Any) -> Operation[None]:
         """Pass the reply, or the failure of the whole request, to each write."""
@@ -306,7 +306,7 @@ def _next_round_trip(waiting: list[_Write]) -> list[_Part]:
     """
     parts: list[_Part] = []
     filling: dict[int, _Part] = {}
-    place: dict[tuple[str, _core.Key | None], _Part | None] = {}
+    seen_in: dict[tuple[str, _core.Key | None], _Part | None] = {}
     for write in waiting[:_MAX_WRITES]:
         row = _row(write)
         model = id(write.schema)
@@ -314,8 +314,8 @@ def _next_round_trip(waiting: list[_Write]) -> list[_Part]:
         part = filling.get(model) if joined else None
         if part is not None and len(part.running) == batches.CHUNK:
             part = None
-        if row in place and (part is None or place[row] is not part):
-            place[row] = None
+        if row in seen_in and (part is None or seen_in[row] is not part):
+            seen_in[row] = None
             continue
         if part is None:
             part = _Part(write.schema, [], joined)
@@ -323,7 +323,7 @@ def _next_round_trip(waiting: list[_Write]) -> list[_Part]:
             if joined:
                 filling[model] = part
         part.running.append(write.running)
-        place[row] = part
+        seen_in[row] = part
     return parts
 
 

@@ -38,7 +38,7 @@ class Plan:
     sorted_by: str | None
     """The attribute that orders the items."""
     rest: tuple[Condition, ...]
-    asked: tuple[Condition, ...] | None
+    all_conditions: tuple[Condition, ...] | None
     """All conditions, to make another plan; None if the caller named the index."""
 
     def filter(self) -> tuple[Any, ...] | None:
@@ -89,7 +89,7 @@ def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = No
         if missing:
             raise TypeError(f"{schema.model}: the index {shortened(index)} needs {missing[0]}=…")
         named = _planned(schema, index, chosen.partition, chosen.sort, conditions)
-        return dataclasses.replace(named, asked=None)
+        return dataclasses.replace(named, all_conditions=None)
     if schema.partition is not None and _stored(schema, schema.partition) in equal:
         return _planned(schema, None, (schema.partition,), schema.sort, conditions)
     fitting = [
@@ -224,10 +224,10 @@ _LOOKUPS: dict[str, Callable[[Any, Any], Condition]] = {
 }
 
 
-def lookups(schema: Schema, asked: dict[str, Any]) -> list[Condition]:
+def lookups(schema: Schema, keywords: dict[str, Any]) -> list[Condition]:
     """Return the conditions of `name=value` and `name__lookup=value` keywords."""
     conditions: list[Condition] = []
-    for keyword, value in asked.items():
+    for keyword, value in keywords.items():
         name, _, lookup = keyword.rpartition("__")
         if keyword in schema.attributes:
             _refuse_none(schema, keyword, value)

@@ -95,13 +95,13 @@ class Result(Generic[M]):
             raise TypeError(
                 f"{self._schema.model}: attributes= takes a list of names, not the text {shortened(attributes)}"
             )
-        asked = list(attributes) if isinstance(attributes, Iterable) else [attributes]
-        if not all(isinstance(name, str) for name in asked):
+        requested = list(attributes) if isinstance(attributes, Iterable) else [attributes]
+        if not all(isinstance(name, str) for name in requested):
             raise TypeError(f"{self._schema.model}: attributes= takes a list of names, not {shortened(attributes)}")
         # An item cannot be written again without its version.
         version = () if self._schema.version is None else (self._schema.version,)
         shown = version if self._projected is None or self._projected.issuperset(version) else ()
-        names = dict.fromkeys((*self._schema.given_keys, *shown, *asked))
+        names = dict.fromkeys((*self._schema.given_keys, *shown, *requested))
         unknown = [name for name in names if name not in self._schema.attributes]
         if unknown:
             raise self._schema.unexpected(unknown)
@@ -303,8 +303,8 @@ class Result(Generic[M]):
     def _fingerprint(self, rest: bytes) -> bytes:
         """Return a hash of this query and of the rest of a cursor, to detect damage and cursors of other queries."""
         how = self._plan
-        asked = (how.index, how.partition, how.sort, how.filter(), self._descending, self._limit, self._offset)
-        text = f"{self._schema.table} {_with_sorted_sets(asked)!r}"
+        parts = (how.index, how.partition, how.sort, how.filter(), self._descending, self._limit, self._offset)
+        text = f"{self._schema.table} {_with_sorted_sets(parts)!r}"
         from hashlib import blake2b  # loads OpenSSL, which only cursors need
 
         return blake2b(text.encode("utf-8", "surrogatepass") + rest, digest_size=_FINGERPRINT).digest()
@@ -393,8 +393,8 @@ class Result(Generic[M]):
         if name not in schema.attributes:
             raise schema.unexpected([name])
         how = self._plan
-        if how.asked is not None and how.sorted_by != name:
-            other = plans.best_plan(schema, how.asked, name)
+        if how.all_conditions is not None and how.sorted_by != name:
+            other = plans.best_plan(schema, how.all_conditions, name)
             if other is not None and other.sorted_by == name:
                 how = other
         natural = how.sorted_by
@@ -532,13 +532,13 @@ class _AsyncIterator(Generic[M]):
         return self._buffer.popleft()
 
 
-def _with_sorted_sets(asked: Any) -> Any:
-    """Sort the sets in `asked`, so that its `repr` is the same in every process."""
-    if isinstance(asked, (set, frozenset)):
-        return sorted(map(repr, asked))
-    if isinstance(asked, (tuple, list)):
-        return [_with_sorted_sets(part) for part in asked]
-    return {name: _with_sorted_sets(part) for name, part in asked.items()} if isinstance(asked, dict) else asked
+def _with_sorted_sets(parts: Any) -> Any:
+    """Sort the sets in `parts`, so that its `repr` is the same in every process."""
+    if isinstance(parts, (set, frozenset)):
+        return sorted(map(repr, parts))
+    if isinstance(parts, (tuple, list)):
+        return [_with_sorted_sets(part) for part in parts]
+    return {name: _with_sorted_sets(part) for name, part in parts.items()} if isinstance(parts, dict) else parts
 
 
 def _checked_integer(number: int | None, name: str, *, least: int, most: int) -> int | None:

@@ -93,51 +93,63 @@ class State:
 
     Attributes:
         loaded: the stored item as this instance last read or wrote it; None while the instance is new.
-        sent: the items of writes with unknown outcomes. Any of them may be stored.
-        saving: the running save, which generates the values that a hook reads.
+        uncertain_writes: the items of writes with unknown outcomes. Any of them may be stored.
+        mint_context: the running save, which generates the values that a hook reads.
         fetched: the names of the loaded attributes, if a query loaded only some.
         cleared: the names of attributes that were set to None without being loaded.
         assigned: the names of `on_update` attributes that were assigned since the load.
-        made: the key parts that were generated, or set by a hook, with their values. Such a key never overwrites a row.
-        noting: for each write in flight, a set that receives the names of attributes that are assigned meanwhile.
-        waiting: the pipeline with a pending write of the instance.
+        generated_keys: the key parts that were generated, or set by a hook, with their values. Such a key never
+            overwrites a row.
+        assignment_trackers: for each write in flight, a set of the names of attributes that are assigned meanwhile.
+        pipeline: the pipeline with a pending write of the instance.
         deleted: whether this instance deleted its row and has not written it since.
     """
 
-    __slots__ = ("assigned", "cleared", "deleted", "fetched", "loaded", "made", "noting", "saving", "sent", "waiting")
+    __slots__ = (
+        "assigned",
+        "assignment_trackers",
+        "cleared",
+        "deleted",
+        "fetched",
+        "generated_keys",
+        "loaded",
+        "mint_context",
+        "pipeline",
+        "uncertain_writes",
+    )
 
     def __init__(self, loaded: _core.Item | None = None, fetched: set[str] | None = None) -> None:
         self.loaded = loaded
-        self.sent: tuple[_core.Item, ...] = ()
-        self.saving: Any = None
+        self.uncertain_writes: tuple[_core.Item, ...] = ()
+        self.mint_context: Any = None
         self.fetched = fetched
         # These are replaced and never changed in place: most instances share the empty ones.
         self.cleared: frozenset[str] = _NO_NAMES
         self.assigned: frozenset[str] = _NO_NAMES
-        self.made: Mapping[str, Any] = _NOTHING
-        self.noting: tuple[set[str], ...] = ()
+        self.generated_keys: Mapping[str, Any] = _NOTHING
+        self.assignment_trackers: tuple[set[str], ...] = ()
         # A weak reference: a pipeline that was dropped unsent does not block further writes.
-        self.waiting: ReferenceType[Any] | None = None
+        self.pipeline: ReferenceType[Any] | None = None
         self.deleted = False
 
     def settle(self, loaded: _core.Item | None, since: AbstractSet[str] = _NO_NAMES) -> None:
         """Reset the state to a stored item, or to None; keep assignments made `since` the write was sent."""
         self.loaded = loaded
-        self.sent = ()
+        self.uncertain_writes = ()
         self.deleted = False
         self.cleared, self.assigned = self.cleared & since, self.assigned & since
-        self.made = _NOTHING
+        self.generated_keys = _NOTHING
 
     def copy(self) -> State:
         """Return a state for a copy of the instance."""
         copied = State(self.loaded, None if self.fetched is None else set(self.fetched))
-        copied.sent = self.sent
-        copied.cleared, copied.assigned, copied.made = self.cleared, self.assigned, self.made
+        copied.uncertain_writes = self.uncertain_writes
+        copied.cleared, copied.assigned, copied.generated_keys = self.cleared, self.assigned, self.generated_keys
         copied.deleted = self.deleted
         return copied
 
 
-class StateWhenAsked:
+class LazyState:
     """A descriptor that creates the `State` of an instance with a stored item on first access.
 
     Most loaded and saved instances never need a state, and the item alone is cheaper. Python finds an existing state in
@@ -639,4 +651,4 @@ def _begin(instance: Any, given: tuple[tuple[str, Any], ...]) -> None:
     made = {name: values[name] for name, value in given if value is None and name in values}
     if made:
         state = values["_state"] = State()
-        state.made = made
+        state.generated_keys = made

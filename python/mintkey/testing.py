@@ -35,16 +35,16 @@ _DECIMAL_BITS = 1024
 _LONGEST = timedelta(days=3_652_058)
 
 
-def _span(name: str, span: timedelta | float) -> int:
+def _in_microseconds(name: str, duration: timedelta | float) -> int:
     """Return a time range in microseconds."""
-    if isinstance(span, bool) or not isinstance(span, (timedelta, int, float)):
-        raise TypeError(f"{name}={shortened(span)} is neither a timedelta nor seconds")
+    if isinstance(duration, bool) or not isinstance(duration, (timedelta, int, float)):
+        raise TypeError(f"{name}={shortened(duration)} is neither a timedelta nor seconds")
     try:
-        made = span if isinstance(span, timedelta) else timedelta(seconds=span)
+        made = duration if isinstance(duration, timedelta) else timedelta(seconds=duration)
     except (OverflowError, ValueError):  # NaN is a ValueError
         made = timedelta.max
     if abs(made) > _LONGEST:
-        raise InvalidValue(f"{name}={shortened(span)} leads beyond the years 1 to 9999")
+        raise InvalidValue(f"{name}={shortened(duration)} leads beyond the years 1 to 9999")
     return made // _MICROSECOND
 
 
@@ -57,7 +57,7 @@ def _microseconds(time: datetime | str | float) -> int:
         return (aware - _EPOCH) // _MICROSECOND
     if isinstance(time, bool) or not isinstance(time, (int, float)):
         raise TypeError(f"time={shortened(time)} is neither a datetime nor ISO 8601 text nor seconds since 1970")
-    return _span("time", time)
+    return _in_microseconds("time", time)
 
 
 class FrozenClock:
@@ -76,7 +76,7 @@ class FrozenClock:
             InvalidValue: no date in the years 1 to 9999 is that far from another.
             ValueError: the block has ended.
         """
-        move_clock(self._block, _span("by", by))
+        move_clock(self._block, _in_microseconds("by", by))
 
     def set(self, time: datetime | str | float) -> None:
         """Set the clock to a datetime (a naive one is UTC), ISO 8601 text or seconds since the Unix epoch.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mintkey.arguments import about, check_condition
 from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision
-from mintkey.minting import Saving, minted_now
+from mintkey.minting import MintContext, minted_now
 from mintkey.operations import (
     compiled_guard,
     loaded_version,
@@ -161,7 +161,7 @@ def _update_or_insert(
             own = own_row(state, error)
             if own is None:
                 raise
-            state.loaded, state.sent = own, ()
+            state.loaded, state.uncertain_writes = own, ()
             if expected is not None and _is_same_write(schema, own, expected, minted):
                 return own
             continue
@@ -204,7 +204,7 @@ def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.
         if name not in values and name not in changes.names and attribute.default is not None:
             values[name] = attribute.new_default()
     # Named attributes count as set, so no value is generated for them.
-    values.update(Saving(schema, {**values, **dict.fromkeys(changes.names, True)}, new=True).mint())
+    values.update(MintContext(schema, {**values, **dict.fromkeys(changes.names, True)}, new=True).mint())
     if schema.version is not None:
         values[schema.version] = 1
     item = schema.codec.encode(schema.with_key(values), partial=True)
