@@ -8,15 +8,15 @@ _R = TypeVar("_R")
 
 VERSION: str
 MAX_CONDITION_LEVELS: int
-"""How deep conditions nest."""
+"""The maximum nesting of conditions."""
 MAX_VALUE_LEVELS: int
-"""How deep lists and maps nest."""
+"""The maximum nesting of lists and maps."""
 
 # --- ids
 
 @final
 class Strategy:
-    """What to mint: a strategy with its parameters. Hashable and immutable."""
+    """A strategy with its parameters. Hashable and immutable."""
 
     def __new__(cls, name: str, /, **parameters: Any) -> Strategy: ...
     @property
@@ -27,24 +27,24 @@ class Strategy:
         """False for timestamps."""
     @property
     def sortable(self) -> bool:
-        """Values sort by the time they were minted at."""
+        """Whether values sort by the time of their generation."""
     @property
     def output(self) -> str:
         """``"str"`` or ``"int"``."""
     @property
     def length(self) -> int | None:
-        """Characters of the text, prefix included; None for integers."""
+        """The length of the text in characters, including the prefix; None for integers."""
     @property
     def random_bits(self) -> int:
-        """Bits from the generator that tell two ids of one tick apart."""
+        """The number of random bits that distinguish two IDs of one tick."""
     @property
     def prefix(self) -> str:
-        """The text before the id."""
+        """The text before the ID."""
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters; ``plus`` in milliseconds."""
     def check(self, value: str | int) -> str | None:
-        """None if the value is one of this strategy's, else the reason it is not."""
+        """Return None if the value matches this strategy, otherwise the reason why not."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
@@ -79,40 +79,40 @@ def move_clock(block: int, advance: int, set: int | None = None, /) -> int: ...
 # --- values and items
 
 def checked(kind: str, label: str, value: Any) -> Any:
-    """`value` as it is stored, detached from the caller's objects; else `InvalidValue` that names `label`."""
+    """Return a copy of `value` in its stored type. Raises `InvalidValue` that names `label`."""
 
 def number_text(value: Any) -> str:
-    """The canonical digits of a number."""
+    """Return the canonical digits of a number."""
 
 def compress(data: bytes, algorithm: str, level: int | None, min_size: int, threshold: float) -> bytes:
-    """The stored form of `data`: compressed, unless it is too short or would not shrink enough."""
+    """Return `data` compressed, or uncompressed if it is too short or does not shrink enough."""
 
 def decompress(stored: bytes, max_size: int) -> bytes:
-    """What `compress` was given; `ValueError` if that is longer than `max_size` bytes."""
+    """Return the decompressed data. Raises `ValueError` if it has more than `max_size` bytes."""
 
 def decompressed() -> int:
-    """The bytes that this thread has decompressed so far."""
+    """Return the number of bytes that this thread has decompressed so far."""
 
 @final
 class Item:
-    """An item in its stored form: opaque, unchanging, compared by value."""
+    """A stored item: opaque, immutable, compared by value."""
 
     @staticmethod
     def from_json(text: str) -> Item:
-        """The stored JSON form read back."""
+        """Return the item of a JSON text."""
     def to_json(self) -> str:
-        """The stored JSON form."""
+        """Return the item as JSON text."""
     def to_dict(self) -> dict[str, Any]:
-        """The stored values by stored name."""
+        """Return the stored values by stored name."""
     def get(self, name: str) -> Any:
-        """The stored value under a stored name, or None."""
+        """Return the stored value of a stored name, or None."""
     def __eq__(self, other: object, /) -> bool: ...
     def __reduce__(self) -> tuple[Any, tuple[str]]: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
 @final
 class Key:
-    """A key in its stored form; as text it is as messages show it, `"A"` or `("A", 1)`, long parts cut."""
+    """A stored key. Its text is the form of messages, `"A"` or `("A", 1)`, with long parts cut."""
 
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -121,27 +121,27 @@ class Key:
 
 @final
 class Request:
-    """What an operation asks of a store."""
+    """A request of an operation to a store."""
 
     @property
     def writes(self) -> bool:
-        """Whether it changes the store: its units are of writing then, else of reading."""
+        """Whether the request writes. Its capacity units are write units then, otherwise read units."""
     def meter(self) -> None:
-        """Asks the store to tell the units that it takes, where it counts them itself."""
+        """Request the consumed capacity units, from a store that counts them."""
     @property
     def consumed(self) -> float | None:
-        """The capacity units that the store has counted; None where it counts none."""
+        """The capacity units that the store has counted; None if it does not count them."""
     @property
     def throttled(self) -> bool:
-        """Whether the store turned it away at first because there were too many."""
+        """Whether the store throttled an attempt of this request."""
     @property
     def key(self) -> Key | None:
-        """The key of the one item that it writes, if it does."""
+        """The key of the item that the request writes; None for other requests."""
     @property
     def units(self) -> float:
-        """The capacity units that it takes at least, by what is known before its answer."""
+        """The minimum of capacity units, as far as it is known before the reply."""
     def units_of(self, answer: Any) -> float:
-        """The capacity units that it took, now that this is its answer."""
+        """Return the capacity units of a request with this reply."""
 
 @final
 class Page:
@@ -152,10 +152,10 @@ class Page:
         """The items, in order."""
     @property
     def count(self) -> int:
-        """How many items there are."""
+        """The number of items."""
     @property
     def next(self) -> bytes | None:
-        """Where the next page begins; None after the last."""
+        """The position of the next page; None after the last page."""
 
 _Convert: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 _Field: TypeAlias = tuple[str, str, str, bool, _Convert | None, str | None]
@@ -164,7 +164,7 @@ _Version: TypeAlias = tuple[str, int | None] | None
 
 @final
 class Codec:
-    """A model's schema compiled: its instances to stored items and back, and the requests about them."""
+    """The compiled schema of a model: encodes and decodes items, and builds requests."""
 
     def __new__(
         cls,
@@ -178,31 +178,31 @@ class Codec:
         indexes: Sequence[_Index] = ...,
     ) -> Codec: ...
     def encode(self, values: dict[str, Any], overrides: dict[str, Any] | None = None, *, partial: bool = False) -> Item:
-        """The item of an instance's values, checked."""
+        """Check and encode the values of an instance."""
     def plain(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The plain stored form of an instance's values, for a map that nests it."""
+        """Encode the values of a nested instance as a plain dict."""
     def decode(self, item: Item) -> dict[str, Any]:
-        """An instance's values out of a stored item."""
+        """Decode the values of an instance."""
     def decode_plain(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """An instance's values out of the plain stored form of a map."""
+        """Decode the values of a nested instance."""
     def changed(self, values: dict[str, Any], item: Item | None) -> list[str]:
-        """The names of the attributes whose values differ from a stored item."""
+        """Return the names of the attributes whose values differ from a stored item."""
     def key(self, values: dict[str, Any]) -> Key:
-        """The key in a dict of attribute names to values."""
+        """Return the key in a dict of attribute names to values."""
     def key_of(self, item: Item) -> Key:
-        """The key of an item."""
+        """Return the key of an item."""
     def key_dict(self, key: Key) -> dict[str, object]:
-        """A key as a dict of attribute names to stored values."""
+        """Return a key as a dict of attribute names to stored values."""
     def matches(self, item: Item, condition: tuple[Any, ...]) -> bool:
-        """Whether a condition holds for an item."""
+        """Return whether a condition is true for an item."""
     def create_table(self) -> Request:
-        """Makes the table, or adds what it lacks."""
+        """Create the table, or add missing indexes."""
     def table_exists(self) -> Request:
-        """Asks whether the table is there."""
+        """Check whether the table exists."""
     def delete_table(self) -> Request:
-        """Drops the table."""
+        """Delete the table."""
     def get(self, key: Key, *, consistent: bool = False) -> Request:
-        """Reads one item."""
+        """Read one item."""
     def put(
         self,
         item: Item,
@@ -212,7 +212,7 @@ class Codec:
         condition: tuple[Any, ...] | None = None,
         wide: bool = False,
     ) -> Request:
-        """Writes a whole item."""
+        """Write a whole item."""
     def patch(
         self,
         old: Item,
@@ -223,7 +223,7 @@ class Codec:
         version: _Version,
         condition: tuple[Any, ...] | None = None,
     ) -> tuple[Request, Item, bool] | None:
-        """Writes what differs between two items of one key."""
+        """Write the differences between two items with the same key."""
     def update(
         self,
         key: Key,
@@ -233,15 +233,15 @@ class Codec:
         version: _Version,
         condition: tuple[Any, ...] | None = None,
     ) -> Request:
-        """Sets and removes attributes and applies `actions`, in the store."""
+        """Set and remove attributes and apply `actions` in the store."""
     def updated(self, item: Item, values: dict[str, Any], actions: list[tuple[Any, ...]]) -> Item:
-        """The item that an update makes of another one."""
+        """Return the result of an update of an item."""
     def delete(self, key: Key, *, version: _Version, condition: tuple[Any, ...] | None = None) -> Request:
-        """Removes an item."""
+        """Delete an item."""
     def batch_get(self, keys: list[Key], *, consistent: bool = False) -> Request:
-        """Reads several items."""
+        """Read several items."""
     def batch_write(self, requests: list[Request]) -> Request:
-        """Joins requests that write one item each into one."""
+        """Join requests that write one item each into one request."""
     def query(
         self,
         partition: list[Any],
@@ -256,7 +256,7 @@ class Codec:
         count: bool = False,
         consistent: bool = False,
     ) -> Request:
-        """Reads a page of a partition, or of an index."""
+        """Read a page of a partition or an index."""
     def scan(
         self,
         *,
@@ -269,11 +269,11 @@ class Codec:
         consistent: bool = False,
         segment: tuple[int, int] | None = None,
     ) -> Request:
-        """Reads a page of the table, or of one of its segments."""
+        """Read a page of the table or of one of its segments."""
 
 @final
 class PlainSave:
-    """Saves new instances of a model in which nothing but the values has a say: minted, checked, put in one step."""
+    """Prepares plain saves of new instances in one step: generates values, checks them, builds the request."""
 
     def __new__(
         cls,
@@ -284,9 +284,9 @@ class PlainSave:
     def one(
         self, values: dict[str, Any], insert: bool, /
     ) -> tuple[Request | None, Item | BaseException, tuple[str, ...]]:
-        """The request, the item or what went wrong, and the names that were minted."""
+        """Return the request, the item or an exception, and the names of the generated values."""
     def many(self, model: type, instances: list[Any], others: list[Any], made: list[Any], /) -> None:
-        """The same for a chunk, the requests joined, told in `made`; nothing when one needs a save of its own."""
+        """Do the same for a chunk and fill `made`; do nothing if an instance needs its own operation."""
 
 # --- stores
 
@@ -303,13 +303,13 @@ class Begun:
 
 @final
 class Flight:
-    """A submitted request whose answer is awaited."""
+    """A submitted request whose reply is awaited."""
 
     @property
     def future(self) -> asyncio.Future[Any]:
-        """The future of the answer."""
+        """The future of the reply."""
     def withdraw(self) -> bool:
-        """Takes the request back; True if it was never begun."""
+        """Withdraw the request; return True if it had not started."""
 
 @final
 class Store:
@@ -321,28 +321,28 @@ class Store:
         """The URL without its password."""
     @property
     def engine(self) -> str:
-        """The engine's name."""
+        """The name of the store's engine."""
     @property
     def creates_tables(self) -> bool:
-        """Whether a missing table is made at its first use."""
+        """Whether a missing table is created on first use."""
     @property
     def ordered_scans(self) -> bool:
-        """Whether a scan comes in the order of the keys."""
+        """Whether a scan returns the items in the order of their keys."""
     def execute(self, request: Request) -> Any:
-        """Carries a request out on this thread, with the GIL released."""
+        """Execute a request on this thread, with the GIL released."""
     def execute_all(self, requests: list[Request]) -> list[Any | BaseException]:
-        """Carries several reads out on this thread, with the GIL released; their answers in order."""
+        """Execute several requests on this thread, with the GIL released; return their replies in order."""
     def begin(self, request: Request) -> Begun | None:
         """Makes a request ready to be sent from this thread, and waited for later; None where it has to be executed."""
     def submit(self, request: Request, event_loop: asyncio.AbstractEventLoop) -> Flight:
-        """Starts a request; its answer comes to the future of what is returned."""
+        """Start a request; its reply is set on the future of the returned object."""
     def close(self) -> None:
-        """Closes connections and ends threads, after what is running."""
+        """Complete running requests, close connections and end threads."""
 
 def drive(
     operation: Generator[Any, Any, _R], execute: Store | Callable[[Request], Any], others: Callable[[Any], Any]
 ) -> _R:
-    """Drives an operation to its end: `execute` is the store or called with each request, `others` with all else."""
+    """Run an operation: `execute` is the store, or is called with each request; `others` with everything else."""
 
 def running_loop() -> asyncio.AbstractEventLoop:
     """`asyncio.get_running_loop()`, without importing asyncio before it is needed."""
