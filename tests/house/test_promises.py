@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -25,16 +26,17 @@ def rows(root) -> list[re.Match[str]]:
     return [match for match in found if match is not None]
 
 
-def defined_tests(path: Path) -> set[str]:
+@functools.cache
+def defined_tests(path: Path) -> frozenset[str]:
     """The names of the tests in a Python or a Rust file."""
     if not path.is_file():
-        return set()
+        return frozenset()
     text = path.read_text("utf-8")
     if path.suffix == ".rs":
-        return set(re.findall(r"\bfn (\w+)\(", text))
+        return frozenset(re.findall(r"\bfn (\w+)\(", text))
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     names = {node.name for node in ast.parse(text).body if isinstance(node, functions)}
-    return {name for name in names if name.startswith("test_")}
+    return frozenset(name for name in names if name.startswith("test_"))
 
 
 def missing(root: Path, nodes: list[str]) -> list[str]:
