@@ -1,5 +1,5 @@
-//! What lies in a Cluster, and what happens to it: scripts are forgotten, slots move, primaries change.
-//! All tests share one Cluster.
+//! The stored data of a Cluster, and its changes: scripts are flushed, slots migrate, primaries change. All tests share one
+//! Cluster.
 
 mod cluster_servers;
 mod indexed_table;
@@ -12,23 +12,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-use cluster_servers::{Fixture, Members, texts};
+use cluster_servers::{ClusterServers, Fixture, strings};
 use indexed_table::*;
 use mintkey_store::{
     ErrorKind, Guard, Item, Key, KeyKind, Operation, Outcome, Query, Reply, Scan, Store,
 };
 use requests::*;
 
-/// The Cluster of most tests; one test at a time.
-fn shared() -> (&'static Members, MutexGuard<'static, ()>) {
-    static MEMBERS: OnceLock<Members> = OnceLock::new();
-    static ONE: Mutex<()> = Mutex::new(());
-    let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    (MEMBERS.get_or_init(|| Members::start(1)), alone)
+/// The shared Cluster. One test at a time.
+fn shared() -> (&'static ClusterServers, MutexGuard<'static, ()>) {
+    static SERVERS: OnceLock<ClusterServers> = OnceLock::new();
+    static LOCK: Mutex<()> = Mutex::new(());
+    let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    (SERVERS.get_or_init(|| ClusterServers::start(1)), lock)
 }
 
-/// All that pages of this size give.
-fn in_pages(store: &dyn Store, first: &Operation, size: usize) -> Vec<Item> {
+/// All items of pages of this size.
+fn all_pages(store: &dyn Store, first: &Operation, size: usize) -> Vec<Item> {
     let (mut items, mut after) = (Vec::new(), None);
     loop {
         let limit = Some(size);
@@ -57,8 +57,8 @@ fn in_pages(store: &dyn Store, first: &Operation, size: usize) -> Vec<Item> {
 
 #[test]
 fn rows_can_be_read_with_any_client() {
-    let (members, _alone) = shared();
-    let fixture = on(members, "");
+    let (servers, _lock) = shared();
+    let fixture = on(servers, "");
     let store = &*fixture.store;
     put(store, &ranked(), rank("01ARZ3NDEKTSV4RRFFQ69G5FAV", 1)).unwrap();
     put(store, &orders(), order("foo", "a:b", &[])).unwrap();
@@ -91,12 +91,12 @@ fn rows_can_be_read_with_any_client() {
 }
 
 #[test]
-fn all_buckets_are_read_as_one() {
-    let (members, _alone) = shared();
-    let fixture = on(members, "");
+fn all_slot_groups_are_read_in_one_order() {
+    let (servers, _lock) = shared();
+    let fixture = on(servers, "");
     let store = &*fixture.store;
     let table = ranked();
-    // Ranks in no order, some of them twice.
+    // Unordered ranks, some of them twice.
     let mut all: Vec<(i64, String)> = (0..300)
         .map(|number| (number * 7_919 % 251, format!("row {number}")))
         .collect();
@@ -113,7 +113,7 @@ fn all_buckets_are_read_as_one() {
     let reversed = |rows: &[Item]| rows.iter().rev().cloned().collect::<Vec<_>>();
     for size in [1, 7, 64, 299, 300, 1_000] {
         for descending in [false, true] {
-            let turned = |rows: &[Item]| {
+            let in_order = |rows: &[Item]| {
                 if descending {
                     reversed(rows)
                 } else {
@@ -125,16 +125,16 @@ fn all_buckets_are_read_as_one() {
                 ..by_rank(&table)
             };
             assert_eq!(
-                in_pages(store, &Operation::Query(query), size),
-                turned(&ranks)
+                all_pages(store, &Operation::Query(query), size),
+                in_order(&ranks)
             );
             let scan = Scan {
                 descending,
                 ..scan_of(&table)
             };
             assert_eq!(
-                in_pages(store, &Operation::Scan(scan), size),
-                turned(&by_id)
+                all_pages(store, &Operation::Scan(scan), size),
+                in_order(&by_id)
             );
         }
     }
@@ -151,7 +151,7 @@ fn all_buckets_are_read_as_one() {
                     segment,
                     ..scan_of(&table)
                 };
-                in_pages(store, &Operation::Scan(scan), 50)
+                all_pages(store, &Operation::Scan(scan), 50)
             })
             .collect();
         found.sort_by_key(|row| format!("{:?}", row.get("id")));
@@ -160,24 +160,24 @@ fn all_buckets_are_read_as_one() {
 }
 
 #[test]
-fn an_index_that_is_added_later_has_the_rows_of_all_buckets() {
-    let (members, _alone) = shared();
-    let fixture = on(members, "");
+fn an_index_that_is_added_later_has_the_rows_of_all_slot_groups() {
+    let (servers, _lock) = shared();
+    let fixture = on(servers, "");
     let (old_store, new_store) = (&*fixture.store, &*fixture.reopen());
-    let old_class = plain("ranked", KeyKind::String);
+    let old_table = plain("ranked", KeyKind::String);
     let row = |number: i64| rank(&format!("row {number}"), number);
     for number in 0..100 {
-        put(old_store, &old_class, row(number)).unwrap();
+        put(old_store, &old_table, row(number)).unwrap();
     }
-    // The new class knows only the buckets that it wrote to, the old one writes on in all.
+    // The new store has extended only the slot groups that it wrote to. The old one writes to all of them.
     put(new_store, &ranked(), row(100)).unwrap();
     for number in 101..200 {
-        put(old_store, &old_class, row(number)).unwrap();
+        put(old_store, &old_table, row(number)).unwrap();
     }
     let found = query(new_store, by_rank(&ranked()));
     assert_eq!(found, (0..200).map(row).collect::<Vec<_>>());
     for number in 200..300 {
-        put(old_store, &old_class, row(number)).unwrap();
+        put(old_store, &old_table, row(number)).unwrap();
     }
     let found = query(new_store, by_rank(&ranked()));
     assert_eq!(found, (0..300).map(row).collect::<Vec<_>>());
@@ -187,18 +187,18 @@ fn an_index_that_is_added_later_has_the_rows_of_all_buckets() {
 }
 
 #[test]
-fn a_forgotten_script_is_sent_again() {
-    let (members, _alone) = shared();
-    let fixture = on(members, "");
+fn a_flushed_script_is_sent_again() {
+    let (servers, _lock) = shared();
+    let fixture = on(servers, "");
     for round in 0..3 {
-        for port in &members.ports {
-            texts(*port, &["SCRIPT", "FLUSH"]);
+        for port in &servers.ports {
+            strings(*port, &["SCRIPT", "FLUSH"]);
         }
         for number in 0..8 {
             let row = rank(&format!("{round} {number}"), number);
             insert(&*fixture.store, &ranked(), row.clone()).unwrap();
-            let by_task = submit(&*fixture.store, put_of(&ranked(), row, Guard::default()));
-            by_task.1.recv().unwrap().unwrap();
+            let submitted = submit(&*fixture.store, put_of(&ranked(), row, Guard::default()));
+            submitted.1.recv().unwrap().unwrap();
         }
     }
     assert_eq!(scan(&*fixture.store, scan_of(&ranked())).len(), 24);
@@ -206,16 +206,16 @@ fn a_forgotten_script_is_sent_again() {
 
 #[test]
 fn one_server_that_answers_is_enough() {
-    let (members, _alone) = shared();
+    let (servers, _lock) = shared();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
     let ports = [
         silent.local_addr().unwrap().port(),
-        nobody.local_addr().unwrap().port(),
+        closed.local_addr().unwrap().port(),
     ];
-    drop(nobody);
-    let last = *members.ports.last().unwrap();
-    let fixture = Fixture::at(&Members::url(&[ports[1], ports[0], last]), "");
+    drop(closed);
+    let last = *servers.ports.last().unwrap();
+    let fixture = Fixture::at(&ClusterServers::url(&[ports[1], ports[0], last]), "");
     insert(&*fixture.store, &ranked(), rank("a", 1)).unwrap();
     let operation = put_of(&ranked(), rank("b", 2), Guard::default());
     submit(&*fixture.reopen(), operation)
@@ -224,7 +224,7 @@ fn one_server_that_answers_is_enough() {
         .unwrap()
         .unwrap();
     assert_eq!(query(&*fixture.store, by_rank(&ranked())).len(), 2);
-    let fixture = Fixture::at(&Members::url(&[ports[1]]), "");
+    let fixture = Fixture::at(&ClusterServers::url(&[ports[1]]), "");
     let error = insert(&*fixture.store, &ranked(), rank("a", 1)).unwrap_err();
     assert_eq!(
         error.kind,
@@ -246,35 +246,34 @@ fn one_server_that_answers_is_enough() {
 
 #[test]
 fn the_wrong_kind_of_address_names_the_right_one() {
-    let (members, _alone) = shared();
-    let member = format!("127.0.0.1:{}", members.ports[0]);
-    let store = mintkey_redis::open(&format!("redis://{member}")).unwrap();
+    let (servers, _lock) = shared();
+    let server = format!("127.0.0.1:{}", servers.ports[0]);
+    let store = mintkey_redis::open(&format!("redis://{server}")).unwrap();
     let error = insert(&*store, &ranked(), rank("a", 1)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Configuration);
     assert!(
-        error.message.contains(&format!("redis-cluster://{member}")),
+        error.message.contains(&format!("redis-cluster://{server}")),
         "{error}"
     );
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = listener.local_addr().unwrap().to_string();
+    let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let _ = stream.read(&mut [0; 1_000]);
         let info = "redis_version:7.0.0\r\nredis_mode:standalone";
         let _ = write!(stream, "${}\r\n{info}\r\n", info.len());
     });
-    let store = mintkey_redis::open(&format!("redis-cluster://{place}")).unwrap();
+    let store = mintkey_redis::open(&format!("redis-cluster://{address}")).unwrap();
     let error = insert(&*store, &ranked(), rank("a", 1)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Configuration);
     assert!(
-        error.message.contains(&format!("write redis://{place}")),
+        error.message.contains(&format!("write redis://{address}")),
         "{error}"
     );
 }
 
-/// Writers of both kinds that insert rows, change and remove them, until they are told to stop; gives what
-/// must be there.
-fn crowd<R>(store: &dyn Store, work: impl FnOnce() -> R) -> (R, Vec<Item>) {
+/// Blocking and awaiting writers that insert, change and delete rows during `work`. Returns the rows that must be stored.
+fn with_writers<R>(store: &dyn Store, work: impl FnOnce() -> R) -> (R, Vec<Item>) {
     let table = ranked();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -336,68 +335,68 @@ fn crowd<R>(store: &dyn Store, work: impl FnOnce() -> R) -> (R, Vec<Item>) {
     })
 }
 
-/// A slot on its way to another primary.
-struct Move {
+/// The migration of a slot to another primary.
+struct Migration {
     slot: String,
     from: u16,
     to: u16,
 }
 
-impl Move {
-    fn begin(members: &Members, tag: &str) -> Self {
-        let slot = texts(members.ports[0], &["CLUSTER", "KEYSLOT", tag]).remove(0);
-        let from = members.holder(&slot);
-        let to = members.primaries().into_iter().find(|port| *port != from);
-        let moves = Self {
+impl Migration {
+    fn begin(servers: &ClusterServers, tag: &str) -> Self {
+        let slot = strings(servers.ports[0], &["CLUSTER", "KEYSLOT", tag]).remove(0);
+        let from = servers.holder(&slot);
+        let to = servers.primaries().into_iter().find(|port| *port != from);
+        let migration = Self {
             slot,
             from,
             to: to.unwrap(),
         };
-        moves.set(moves.to, "IMPORTING", moves.from);
-        moves.set(moves.from, "MIGRATING", moves.to);
-        moves
+        migration.set(migration.to, "IMPORTING", migration.from);
+        migration.set(migration.from, "MIGRATING", migration.to);
+        migration
     }
 
     fn set(&self, at: u16, word: &str, other: u16) {
-        let id = texts(other, &["CLUSTER", "MYID"]).remove(0);
+        let id = strings(other, &["CLUSTER", "MYID"]).remove(0);
         let words = ["CLUSTER", "SETSLOT", &self.slot, word, &id];
-        assert_eq!(texts(at, &words), ["OK"], "{words:?}");
+        assert_eq!(strings(at, &words), ["OK"], "{words:?}");
     }
 
-    /// Takes all keys over, a few at a time.
-    fn keys(&self) {
+    /// Moves all keys, a few at a time.
+    fn move_keys(&self) {
         loop {
-            let keys = texts(self.from, &["CLUSTER", "GETKEYSINSLOT", &self.slot, "3"]);
+            let keys = strings(self.from, &["CLUSTER", "GETKEYSINSLOT", &self.slot, "3"]);
             if keys.is_empty() {
                 return;
             }
             let to = self.to.to_string();
             let mut words = vec!["MIGRATE", "127.0.0.1", &to, "", "0", "5000", "KEYS"];
             words.extend(keys.iter().map(String::as_str));
-            let moved = texts(self.from, &words);
+            let moved = strings(self.from, &words);
             assert!(["OK", "NOKEY"].contains(&moved[0].as_str()), "{moved:?}");
         }
     }
 
-    fn end(&self, members: &Members) {
+    fn end(&self, servers: &ClusterServers) {
         for port in [self.to, self.from] {
             self.set(port, "NODE", self.to);
         }
-        members.wait_until("all know where the slot is", |members| {
-            let mut primaries = members.primaries().into_iter();
-            primaries.all(|port| members.knows(port, &self.slot, self.to))
+        servers.wait_until("all servers know which one has the slot", |servers| {
+            let mut primaries = servers.primaries().into_iter();
+            primaries.all(|port| servers.knows(port, &self.slot, self.to))
         });
     }
 }
 
 #[test]
-fn rows_stay_whole_while_their_slot_moves() {
-    let (members, _alone) = shared();
-    let fixture = on(members, "&timeout=0.5");
+fn rows_stay_consistent_while_their_slot_migrates() {
+    let (servers, _lock) = shared();
+    let fixture = on(servers, "&timeout=0.5");
     let store = &*fixture.store;
     let table = ranked();
     let is_in_first = |id: &String| {
-        let slot = texts(members.ports[0], &["CLUSTER", "KEYSLOT", id]).remove(0);
+        let slot = strings(servers.ports[0], &["CLUSTER", "KEYSLOT", id]).remove(0);
         slot.parse::<u16>().unwrap() < 256
     };
     let mut ids = (0..)
@@ -410,7 +409,7 @@ fn rows_stay_whole_while_their_slot_moves() {
     };
     put(store, &table, rank(&here, 1)).unwrap();
     let change = |amount: i64| {
-        // Its entry is the only one of the bucket's index; it is replaced, and changed in place.
+        // Its index entry is the only one of the slot group. It is replaced, and changed by an update.
         put(store, &table, rank(&here, amount)).unwrap();
         let update = mintkey_store::Update {
             actions: vec![mintkey_store::Action::Set(
@@ -419,8 +418,8 @@ fn rows_stay_whole_while_their_slot_moves() {
             )],
             ..update_of(&table, own(&here))
         };
-        let (_, answer) = submit(store, Operation::Update(update));
-        answer.recv().unwrap().unwrap();
+        let (_, reply) = submit(store, Operation::Update(update));
+        reply.recv().unwrap().unwrap();
         assert_eq!(
             get(store, &table, own(&here)),
             Some(rank(&here, amount + 1))
@@ -431,8 +430,8 @@ fn rows_stay_whole_while_their_slot_moves() {
     let refused = || {
         let insert = || put_of(&table, rank(&later, 1), Guard::default());
         let error = run(store, insert()).unwrap_err();
-        let by_task = submit(store, insert()).1.recv().unwrap().unwrap_err();
-        for error in [error, by_task] {
+        let submitted = submit(store, insert()).1.recv().unwrap().unwrap_err();
+        for error in [error, submitted] {
             assert_eq!(
                 error.kind,
                 ErrorKind::Unavailable(Outcome::NotApplied),
@@ -440,70 +439,73 @@ fn rows_stay_whole_while_their_slot_moves() {
             );
         }
     };
-    let moves = Move::begin(members, "10");
+    let migration = Migration::begin(servers, "10");
     change(10);
     refused();
-    moves.keys();
+    migration.move_keys();
     change(20);
     refused();
-    moves.end(members);
+    migration.end(servers);
     change(30);
     put(store, &table, rank(&later, 1)).unwrap();
     run(store, delete_of(&table, own(&here), Guard::default())).unwrap();
-    agrees(store, vec![rank(&later, 1)]);
+    check_rows(store, vec![rank(&later, 1)]);
 }
 
 #[test]
-fn slots_move_under_load() {
-    let (members, _alone) = shared();
-    let fixture = on(members, "&timeout=20");
+fn slots_migrate_under_load() {
+    let (servers, _lock) = shared();
+    let fixture = on(servers, "&timeout=20");
     let store = &*fixture.store;
-    let (moves, kept) = crowd(store, || {
+    let (moves, kept) = with_writers(store, || {
         let mut moves = 0;
         for tag in ["10", "18", "6h", "2", "0", "x", "10", "18"] {
-            let slot = Move::begin(members, tag);
-            slot.keys();
-            slot.end(members);
+            let slot = Migration::begin(servers, tag);
+            slot.move_keys();
+            slot.end(servers);
             moves += 1;
         }
         moves
     });
     assert_eq!(moves, 8);
     assert!(kept.len() > 10, "only {}", kept.len());
-    agrees(store, kept);
+    check_rows(store, kept);
 }
 
-/// How many connections a server has, beside that of whoever asks.
+/// The number of connections of a server, except the one that asks.
 fn connections(port: u16) -> usize {
-    let listed = texts(port, &["CLIENT", "LIST", "TYPE", "normal"]);
+    let listed = strings(port, &["CLIENT", "LIST", "TYPE", "normal"]);
     listed[0].lines().count() - 1
 }
 
 #[test]
-fn a_failover_that_is_asked_for_loses_nothing() {
-    let (members, _alone) = shared();
-    let fixture = on(members, "&timeout=20");
+fn a_manual_failover_loses_nothing() {
+    let (servers, _lock) = shared();
+    let fixture = on(servers, "&timeout=20");
     let store = &*fixture.store;
-    let ((), kept) = crowd(store, || {
-        for primary in members.primaries() {
-            members.wait_until("its replica is there", |members| {
-                members
+    let ((), kept) = with_writers(store, || {
+        for primary in servers.primaries() {
+            servers.wait_until("the replica is connected", |servers| {
+                servers
                     .replicas(primary)
                     .iter()
-                    .any(|port| Members::is_whole(*port))
+                    .any(|port| ClusterServers::is_connected(*port))
             });
-            let replica = members.replicas(primary)[0];
-            assert_eq!(texts(replica, &["CLUSTER", "FAILOVER"]), ["OK"]);
-            members.wait_until("the replica has taken over", |members| {
-                texts(replica, &["ROLE"])[0] == "master"
-                    && texts(primary, &["ROLE"])[0] == "slave"
-                    && members.ports.iter().all(|port| Members::is_whole(*port))
+            let replica = servers.replicas(primary)[0];
+            assert_eq!(strings(replica, &["CLUSTER", "FAILOVER"]), ["OK"]);
+            servers.wait_until("the replica has taken over", |servers| {
+                strings(replica, &["ROLE"])[0] == "master"
+                    && strings(primary, &["ROLE"])[0] == "slave"
+                    && servers
+                        .ports
+                        .iter()
+                        .all(|port| ClusterServers::is_connected(*port))
             });
         }
     });
     assert!(kept.len() > 10, "only {}", kept.len());
-    agrees(store, kept);
-    // Everybody has learned where the buckets are now: no connection stays where none is.
+    check_rows(store, kept);
+    // After these requests all routes are known. The connections to servers without slots are closed.
     for number in 0..256 {
         let partition = string(&number.to_string());
         let get = get_of(
@@ -515,9 +517,9 @@ fn a_failover_that_is_asked_for_loses_nothing() {
         );
         assert!(submit(store, get).1.recv().unwrap().is_ok());
     }
-    members.wait_until("the replicas are let go of", |members| {
-        let primaries = members.primaries();
-        let replicas = members
+    servers.wait_until("the connections to replicas are closed", |servers| {
+        let primaries = servers.primaries();
+        let replicas = servers
             .ports
             .iter()
             .filter(|port| !primaries.contains(port));

@@ -1,4 +1,4 @@
-//! Primaries of a Cluster that crash or fall silent, each in a Cluster of its own.
+//! Primaries of a Cluster that crash or stop answering, each in a Cluster of its own.
 
 mod cluster_servers;
 mod indexed_table;
@@ -8,21 +8,21 @@ mod requests;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 
-use cluster_servers::{Members, texts};
+use cluster_servers::{ClusterServers, strings};
 use indexed_table::*;
 use mintkey_store::{ErrorKind, Guard};
 use requests::*;
 
 #[test]
 fn a_killed_primary_is_replaced() {
-    let members = Members::start(1);
-    let fixture = on(&members, "&timeout=10");
+    let servers = ClusterServers::start(1);
+    let fixture = on(&servers, "&timeout=10");
     let store = &*fixture.store;
     let table = ranked();
     let (written, stop) = (AtomicI64::new(0), AtomicBool::new(false));
     let wait_for_more = || {
         let enough = written.load(Ordering::SeqCst) + 30;
-        members.wait_until("more rows are written", |_| {
+        servers.wait_until("more rows are written", |_| {
             written.load(Ordering::SeqCst) >= enough
         });
     };
@@ -40,12 +40,12 @@ fn a_killed_primary_is_replaced() {
                         ..Guard::default()
                     };
                     let insert = put_of(table, row, guard);
-                    let answer = if writer % 2 == 0 {
+                    let result = if writer % 2 == 0 {
                         submit(store, insert).1.recv().unwrap()
                     } else {
                         run(store, insert)
                     };
-                    match answer {
+                    match result {
                         Ok(_) => drop(written.fetch_add(1, Ordering::SeqCst)),
                         Err(error) => assert!(
                             matches!(
@@ -59,34 +59,36 @@ fn a_killed_primary_is_replaced() {
             });
         }
         wait_for_more();
-        let primary = members.primaries()[0];
-        let replica = members.replicas(primary)[0];
-        members.signal(primary, "KILL");
-        members.wait_until("the replica has taken over", |members| {
-            let living = members.ports.iter().filter(|port| **port != primary);
-            texts(replica, &["ROLE"])[0] == "master"
-                && living.into_iter().all(|port| Members::is_whole(*port))
+        let primary = servers.primaries()[0];
+        let replica = servers.replicas(primary)[0];
+        servers.signal(primary, "KILL");
+        servers.wait_until("the replica has taken over", |servers| {
+            let living = servers.ports.iter().filter(|port| **port != primary);
+            strings(replica, &["ROLE"])[0] == "master"
+                && living
+                    .into_iter()
+                    .all(|port| ClusterServers::is_connected(*port))
         });
         wait_for_more();
         stop.store(true, Ordering::SeqCst);
     });
-    // Every bucket can be written to again, and what the replica had is whole.
+    // All slot groups accept writes again, and the data of the replica is consistent.
     for number in 0..300 {
         put(store, &table, rank(&format!("after {number}"), number)).unwrap();
     }
     let rows = scan(store, scan_of(&table));
     assert!(rows.len() > 300);
-    agrees(store, rows);
+    check_rows(store, rows);
 }
 
 #[test]
-fn a_primary_that_falls_silent_is_left_for_the_one_that_takes_over() {
-    let members = Members::start(1);
-    let fixture = on(&members, "&timeout=2");
+fn a_primary_that_stops_answering_is_abandoned_for_its_replica() {
+    let servers = ClusterServers::start(1);
+    let fixture = on(&servers, "&timeout=2");
     let store = &*fixture.store;
     let table = ranked();
     let write = |id: i64| put_of(&table, rank(&format!("row {id}"), id), Guard::default());
-    // Several connections to each member wait for the next call.
+    // There are several idle connections to each server now.
     thread::scope(|scope| {
         for writer in 0..8_i64 {
             let (store, write) = (&store, &write);
@@ -97,15 +99,15 @@ fn a_primary_that_falls_silent_is_left_for_the_one_that_takes_over() {
             });
         }
     });
-    let primary = members.primaries()[0];
-    let replica = members.replicas(primary)[0];
-    members.signal(primary, "STOP");
-    members.wait_until("the replica has taken over", |_| {
-        texts(replica, &["ROLE"])[0] == "master" && Members::is_whole(replica)
+    let primary = servers.primaries()[0];
+    let replica = servers.replicas(primary)[0];
+    servers.signal(primary, "STOP");
+    servers.wait_until("the replica has taken over", |_| {
+        strings(replica, &["ROLE"])[0] == "master" && ClusterServers::is_connected(replica)
     });
     let mut unanswered = 0;
-    let mut count = |answer: mintkey_store::Result<_>| {
-        if let Err(error) = answer {
+    let mut count = |result: mintkey_store::Result<_>| {
+        if let Err(error) = result {
             assert!(matches!(error.kind, ErrorKind::Timeout(_)), "{error}");
             unanswered += 1;
         }
@@ -117,6 +119,6 @@ fn a_primary_that_falls_silent_is_left_for_the_one_that_takes_over() {
         count(submit(store, write(number)).1.recv().unwrap());
     }
     // Not one for each connection.
-    assert!(unanswered <= 2, "{unanswered} without an answer");
-    members.signal(primary, "CONT");
+    assert!(unanswered <= 2, "{unanswered} without a reply");
+    servers.signal(primary, "CONT");
 }

@@ -1,4 +1,4 @@
-//! What every store must do, on a Cluster.
+//! The contract of all stores, on a Cluster.
 
 mod cluster_servers;
 #[path = "../../store/tests/suite/mod.rs"]

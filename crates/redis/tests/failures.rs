@@ -1,4 +1,4 @@
-//! Servers that refuse, vanish or stall, and crowds.
+//! Servers that refuse, disappear or stall, and concurrent requests.
 
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
@@ -15,8 +15,8 @@ use mintkey_store::{Action, ErrorKind, Guard, Interrupt, KeyKind, Operation, Out
 use requests::*;
 use server::Fixture;
 
-/// A server that answers with these bytes to whatever comes, then closes.
-fn answering(answer: &'static [u8]) -> String {
+/// A server that sends these bytes in reply to the first bytes of each client, then closes.
+fn replying(reply: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -24,34 +24,33 @@ fn answering(answer: &'static [u8]) -> String {
             let mut stream = stream.unwrap();
             let mut buffer = [0; 4096];
             let _ = stream.read(&mut buffer);
-            let _ = stream.write_all(answer);
+            let _ = stream.write_all(reply);
         }
     });
     format!("redis://{address}")
 }
 
-/// What is said of a server, whatever asks it; the same is said of it as the one that an address of a
-/// Cluster names.
-fn refusal_of(url: &str) -> mintkey_store::Error {
-    let error = refusal_at(url);
+/// The error of requests to a server. It is the same if the URL is that of a Cluster.
+fn error_of(url: &str) -> mintkey_store::Error {
+    let error = error_at(url);
     if let Some(location) = url.strip_prefix("redis://") {
-        let in_cluster = refusal_at(&format!("redis-cluster://{location}"));
+        let in_cluster = error_at(&format!("redis-cluster://{location}"));
         assert_eq!(in_cluster.kind, error.kind, "{in_cluster}");
     }
     error
 }
 
-fn refusal_at(url: &str) -> mintkey_store::Error {
+fn error_at(url: &str) -> mintkey_store::Error {
     let store = mintkey_redis::open(url).unwrap();
-    let by_get = run(&*store, get_of(&orders(), key("a", "1"))).unwrap_err();
-    let (_, answer) = submit(&*store, get_of(&orders(), key("a", "1")));
-    let by_task = answer.recv().unwrap().unwrap_err();
+    let blocking = run(&*store, get_of(&orders(), key("a", "1"))).unwrap_err();
+    let (_, reply) = submit(&*store, get_of(&orders(), key("a", "1")));
+    let submitted = reply.recv().unwrap().unwrap_err();
     store.close(&mintkey_store::store::Never);
-    assert_eq!(by_get.kind, by_task.kind);
-    by_get
+    assert_eq!(blocking.kind, submitted.kind);
+    blocking
 }
 
-/// A server that never comes to the end of its first answer. For ten seconds, lest a test that fails should never end.
+/// A server whose first reply never ends. It stops after ten seconds, so that a failing test ends.
 fn endless() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -67,14 +66,14 @@ fn endless() -> String {
 }
 
 #[test]
-fn an_answer_without_end_ends_with_the_time() {
-    let error = refusal_at(&format!("{}?timeout=0.4", endless()));
+fn an_endless_reply_ends_with_the_timeout() {
+    let error = error_at(&format!("{}?timeout=0.4", endless()));
     let kind = ErrorKind::Timeout(Outcome::NotApplied);
     assert_eq!(error.kind, kind, "{error}");
 }
 
 #[test]
-fn nobody_there_is_said() {
+fn a_server_that_is_not_running_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -82,17 +81,17 @@ fn nobody_there_is_said() {
         format!("redis://me:s3cret@{address}"),
         "unix:///nowhere/redis.sock".to_owned(),
     ] {
-        let error = refusal_of(&url);
+        let error = error_of(&url);
         assert_eq!(error.kind, ErrorKind::Unavailable(Outcome::NotApplied));
         assert!(!error.to_string().contains("s3cret"), "{error}");
     }
 }
 
 #[test]
-fn a_wrong_password_is_said_without_showing_it() {
-    let answers = b"-WRONGPASS invalid username-password pair\r\n-NOAUTH x\r\n";
-    let url = answering(answers).replace("redis://", "redis://me:s3cret@");
-    let error = refusal_of(&url);
+fn a_wrong_password_is_reported_without_showing_it() {
+    let replies = b"-WRONGPASS invalid username-password pair\r\n-NOAUTH x\r\n";
+    let url = replying(replies).replace("redis://", "redis://me:s3cret@");
+    let error = error_of(&url);
     assert_eq!(error.kind, ErrorKind::Configuration);
     assert!(!error.to_string().contains("s3cret"), "{error}");
     assert!(error.to_string().contains("password"), "{error}");
@@ -100,16 +99,16 @@ fn a_wrong_password_is_said_without_showing_it() {
 
 #[test]
 fn an_old_server_is_refused() {
-    let answers = b"$25\r\nx:1\r\nredis_version:5.0.14\r\n";
-    let error = refusal_of(&answering(answers));
+    let replies = b"$25\r\nx:1\r\nredis_version:5.0.14\r\n";
+    let error = error_of(&replying(replies));
     assert_eq!(error.kind, ErrorKind::Configuration, "{error}");
     assert!(error.to_string().contains("6.2"), "{error}");
 }
 
 #[test]
-fn something_else_that_listens_is_no_redis() {
-    let answers = b"HTTP/1.1 400 Bad Request\r\n\r\n";
-    let error = refusal_of(&answering(answers));
+fn a_server_that_is_not_redis_is_reported() {
+    let replies = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+    let error = error_of(&replying(replies));
     assert!(matches!(error.kind, ErrorKind::Unavailable(_)), "{error}");
 }
 
@@ -117,7 +116,7 @@ fn something_else_that_listens_is_no_redis() {
 fn a_silent_server_ends_with_the_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}?timeout=0.2", listener.local_addr().unwrap());
-    let error = refusal_of(&url);
+    let error = error_of(&url);
     assert_eq!(
         error.kind,
         ErrorKind::Timeout(Outcome::NotApplied),
@@ -126,9 +125,9 @@ fn a_silent_server_ends_with_the_timeout() {
 }
 
 #[test]
-fn many_that_wait_for_a_silent_server_wait_together() {
+fn requests_share_one_failed_attempt_to_connect() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = listener.local_addr().unwrap();
+    let address = listener.local_addr().unwrap();
     let tries = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&tries);
     thread::spawn(move || {
@@ -139,12 +138,12 @@ fn many_that_wait_for_a_silent_server_wait_together() {
         }
     });
     for scheme in ["redis", "redis-cluster"] {
-        let url = format!("{scheme}://{place}?timeout=0.3");
+        let url = format!("{scheme}://{address}?timeout=0.3");
         let store = mintkey_redis::open(&url).unwrap();
         let operation = || get_of(&orders(), key("a", "1"));
-        let answers: Vec<_> = (0..50).map(|_| submit(&*store, operation()).1).collect();
-        for answer in answers {
-            let error = answer.recv().unwrap().unwrap_err();
+        let replies: Vec<_> = (0..50).map(|_| submit(&*store, operation()).1).collect();
+        for reply in replies {
+            let error = reply.recv().unwrap().unwrap_err();
             assert_eq!(
                 error.kind,
                 ErrorKind::Timeout(Outcome::NotApplied),
@@ -152,7 +151,7 @@ fn many_that_wait_for_a_silent_server_wait_together() {
             );
         }
     }
-    // Some may have been submitted when the first had been refused already.
+    // Some may have been submitted after the first ones had failed.
     assert!(tries.load(Ordering::SeqCst) < 10, "{tries:?} connections");
 }
 
@@ -168,7 +167,7 @@ impl Interrupt for Now {
 }
 
 #[test]
-fn an_interrupt_ends_the_wait() {
+fn an_interrupt_ends_a_wait() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     for scheme in ["redis", "redis-cluster"] {
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
@@ -181,7 +180,7 @@ fn an_interrupt_ends_the_wait() {
 }
 
 #[test]
-fn many_writers_lose_nothing() {
+fn concurrent_writers_lose_nothing() {
     let fixture = Fixture::new();
     let table = plain("counters", KeyKind::String);
     let key = || mintkey_store::Key {
@@ -212,9 +211,9 @@ fn many_writers_lose_nothing() {
                 }
             });
         }
-        let answers: Vec<_> = (0..100).map(|_| submit(&*fixture.store, add()).1).collect();
-        for answer in answers {
-            answer.recv().unwrap().unwrap();
+        let replies: Vec<_> = (0..100).map(|_| submit(&*fixture.store, add()).1).collect();
+        for reply in replies {
+            reply.recv().unwrap().unwrap();
         }
     });
     let found = get(&*fixture.store, &table, key()).unwrap();
@@ -224,25 +223,25 @@ fn many_writers_lose_nothing() {
 }
 
 #[test]
-fn what_waits_is_finished_before_the_end_and_refused_after_it() {
+fn close_completes_submitted_requests_and_refuses_later_ones() {
     let fixture = Fixture::new();
-    let answers: Vec<_> = (0..50)
+    let replies: Vec<_> = (0..50)
         .map(|number| {
             let row = order("a", &number.to_string(), &[]);
             submit(&*fixture.store, put_of(&orders(), row, Guard::default())).1
         })
         .collect();
     fixture.store.close(&mintkey_store::store::Never);
-    for answer in answers {
-        answer.recv().unwrap().unwrap();
+    for reply in replies {
+        reply.recv().unwrap().unwrap();
     }
     assert_eq!(
         kind(run(&*fixture.store, get_of(&orders(), key("a", "1")))),
         ErrorKind::Configuration
     );
-    let (ticket, answer) = submit(&*fixture.store, get_of(&orders(), key("a", "1")));
+    let (ticket, reply) = submit(&*fixture.store, get_of(&orders(), key("a", "1")));
     assert_eq!(
-        answer.recv().unwrap().unwrap_err().kind,
+        reply.recv().unwrap().unwrap_err().kind,
         ErrorKind::Configuration
     );
     assert!(!ticket.withdraw());
@@ -271,7 +270,7 @@ fn refused_writes_change_nothing() {
     }
     assert!(
         began.elapsed().as_secs() < 5,
-        "a refusal is no reason to try again"
+        "a refused write must not be sent again"
     );
     let found = get(store, &orders(), key("a", "1")).unwrap();
     assert_eq!(found.get("n"), Some(&1.into()));

@@ -1,4 +1,4 @@
-//! The store's thread panics: every submitted request is answered, and the store stays usable.
+//! The worker panics: every submitted request is answered, and the store stays usable.
 
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
@@ -13,37 +13,37 @@ use mintkey_store::{Done, ErrorKind, Guard, Operation, Outcome, Reply, Request, 
 use requests::*;
 use server::Fixture;
 
-/// A request that nobody answers fails the test instead of hanging it.
-const HANG: Duration = Duration::from_secs(60);
+/// A request without an result fails the test after this time.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// A request that asks no server, and the caller of which panics when it gets the answer: on the store's thread.
+/// A request that sends nothing, with a callback that panics: on the worker.
 fn panicking() -> (Arc<Request>, Done) {
     let without_key = put_of(&orders(), item(&[]), Guard::default());
     (
         Arc::new(request(without_key)),
-        Box::new(|answer| {
-            let lost = matches!(kind(answer), ErrorKind::Unavailable(_));
-            assert!(lost, "as a defect would");
+        Box::new(|result| {
+            let lost = matches!(kind(result), ErrorKind::Unavailable(_));
+            assert!(lost, "a panic on the worker");
         }),
     )
 }
 
 fn listening(operation: Operation) -> ((Arc<Request>, Done), Receiver<Result<Reply>>) {
-    let (sender, answers) = channel();
-    let done: Done = Box::new(move |answer| sender.send(answer).unwrap());
-    ((Arc::new(request(operation)), done), answers)
+    let (sender, results) = channel();
+    let done: Done = Box::new(move |result| sender.send(result).unwrap());
+    ((Arc::new(request(operation)), done), results)
 }
 
-/// Saves a row. A thread that is about to end may be given the request, and then says so.
+/// Saves a row. A worker that is about to end may get the request, and then reports that.
 fn save_until_done(store: &dyn Store) {
     loop {
-        let (own, answer) = listening(put_of(
+        let (own, result) = listening(put_of(
             &orders(),
             order("before", "1", &[]),
             Guard::default(),
         ));
         drop(store.submit_all(vec![own]));
-        match answer.recv_timeout(HANG).unwrap() {
+        match result.recv_timeout(TIME_LIMIT).unwrap() {
             Ok(_) => return,
             Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable(Outcome::NotApplied)),
         }
@@ -51,19 +51,20 @@ fn save_until_done(store: &dyn Store) {
 }
 
 #[test]
-fn every_request_is_answered_and_the_next_one_starts_the_thread_again() {
+fn every_request_is_answered_and_the_next_one_starts_a_worker() {
     let fixture = Fixture::new();
     let store = &*fixture.store;
     for _ in 0..20 {
-        // The connection stands, and the layout is known.
+        // From now on the worker is connected, and the layout is known.
         save_until_done(store);
-        let write = |place: &str| put_of(&orders(), order(place, "1", &[]), Guard::default());
+        let write =
+            |partition: &str| put_of(&orders(), order(partition, "1", &[]), Guard::default());
         let (first, begun) = listening(write("begun"));
         let (last, waiting) = listening(write("waiting"));
         let tickets = store.submit_all(vec![first, panicking(), last]);
-        let error = begun.recv_timeout(HANG).unwrap().unwrap_err();
+        let error = begun.recv_timeout(TIME_LIMIT).unwrap().unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable(Outcome::Unknown));
-        let error = waiting.recv_timeout(HANG).unwrap().unwrap_err();
+        let error = waiting.recv_timeout(TIME_LIMIT).unwrap().unwrap_err();
         assert!(matches!(error.kind, ErrorKind::Unavailable(_)), "{error}");
         assert!(error.message.contains("thread"), "{error}");
         assert!(!tickets[2].withdraw());
@@ -73,16 +74,16 @@ fn every_request_is_answered_and_the_next_one_starts_the_thread_again() {
 }
 
 #[test]
-fn requests_that_come_while_the_thread_panics_are_answered() {
+fn requests_that_are_submitted_during_the_panic_are_answered() {
     let fixture = Fixture::new();
     let store = &*fixture.store;
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..100 {
-                    let (own, answer) = listening(get_of(&orders(), key("a", "1")));
+                    let (own, result) = listening(get_of(&orders(), key("a", "1")));
                     drop(store.submit_all(vec![own]));
-                    match answer.recv_timeout(HANG).unwrap() {
+                    match result.recv_timeout(TIME_LIMIT).unwrap() {
                         Ok(reply) => assert_eq!(reply, Reply::Item(None)),
                         Err(error) => {
                             assert!(matches!(error.kind, ErrorKind::Unavailable(_)), "{error}");
@@ -92,9 +93,9 @@ fn requests_that_come_while_the_thread_panics_are_answered() {
             });
         }
         for _ in 0..50 {
-            let (own, answer) = listening(get_of(&orders(), key("a", "1")));
+            let (own, result) = listening(get_of(&orders(), key("a", "1")));
             drop(store.submit_all(vec![panicking(), own]));
-            drop(answer.recv_timeout(HANG).unwrap());
+            drop(result.recv_timeout(TIME_LIMIT).unwrap());
         }
     });
     save_until_done(store);

@@ -1,4 +1,4 @@
-//! What every store must do, on a server.
+//! The contract of all stores, on a server.
 
 mod server;
 #[path = "../../store/tests/suite/mod.rs"]

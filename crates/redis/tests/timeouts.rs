@@ -1,4 +1,4 @@
-//! Requests that take too long though their server answers them, one question after the other.
+//! Requests that take too long although the server answers all calls.
 
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
@@ -16,12 +16,12 @@ use mintkey_store::{Action, ErrorKind, Guard, Operation, Path, Store, Update};
 use requests::*;
 use server::{Fixture, frame};
 
-/// Between a store and its server: whoever swaps the row `hot` hears that another was quicker. For ten
-/// seconds, lest a test that fails should never end.
+/// A proxy that replies to each conditional write of the row `hot` that the row has changed. It stops after ten seconds, so
+/// that a failing test ends.
 struct Contended {
     fixture: Fixture,
     store: Arc<dyn Store>,
-    /// How many have connected.
+    /// The connections that were opened.
     connections: Arc<AtomicUsize>,
 }
 
@@ -30,7 +30,7 @@ impl Contended {
         let fixture = Fixture::new();
         put(&*fixture.store, &orders(), order("hot", "1", &[])).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let place = listener.local_addr().unwrap();
+        let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&connections);
         let began = Instant::now();
@@ -40,7 +40,7 @@ impl Contended {
                 thread::spawn(move || serve(client.unwrap(), began));
             }
         });
-        let url = format!("redis://{place}?prefix={}&timeout=0.4", fixture.prefix);
+        let url = format!("redis://{address}?prefix={}&timeout=0.4", fixture.prefix);
         let store = mintkey_redis::open(&url).unwrap();
         Self {
             fixture,
@@ -51,18 +51,18 @@ impl Contended {
 }
 
 fn serve(client: TcpStream, began: Instant) -> Option<()> {
-    let (mut server, mut answers) = server::connect();
+    let (mut server, mut replies) = server::connect();
     let mut own = client.try_clone().unwrap();
-    let mut asked = BufReader::new(client);
+    let mut commands = BufReader::new(client);
     loop {
-        let command = frame(&mut asked)?;
+        let command = frame(&mut commands)?;
         let has = |text: &[u8]| command.windows(text.len()).any(|part| part == text);
         if has(b"EVAL") && has(b"{hot}") && began.elapsed().as_secs() < 10 {
             own.write_all(b"+MOVED\r\n").ok()?;
             continue;
         }
         server.write_all(&command).ok()?;
-        own.write_all(&frame(&mut answers)?).ok()?;
+        own.write_all(&frame(&mut replies)?).ok()?;
     }
 }
 
@@ -74,35 +74,35 @@ fn change() -> Operation {
 }
 
 #[test]
-fn a_request_that_never_gets_through_ends_with_its_time() {
+fn a_request_that_never_succeeds_ends_with_its_timeout() {
     let contended = Contended::new();
     let blocking = run(&*contended.store, change());
     let awaited = submit(&*contended.store, change()).1.recv().unwrap();
-    for answer in [blocking, awaited] {
-        assert!(matches!(kind(answer), ErrorKind::Timeout(_)));
+    for result in [blocking, awaited] {
+        assert!(matches!(kind(result), ErrorKind::Timeout(_)));
     }
     let row = get(&*contended.fixture.store, &orders(), key("hot", "1")).unwrap();
     assert_eq!(row.get("n"), None);
 }
 
 #[test]
-fn one_that_is_late_leaves_its_neighbours_their_connection() {
+fn a_request_that_times_out_leaves_the_connection_to_others() {
     let contended = Contended::new();
     let store = &*contended.store;
     let (_, late) = submit(store, change());
     let mut written = 0;
-    let answer = loop {
+    let result = loop {
         match late.try_recv() {
-            Ok(answer) => break answer,
+            Ok(result) => break result,
             Err(TryRecvError::Empty) => {}
-            Err(TryRecvError::Disconnected) => panic!("no answer"),
+            Err(TryRecvError::Disconnected) => panic!("no result"),
         }
         let row = order("cold", &written.to_string(), &[]);
-        let (_, answer) = submit(store, put_of(&orders(), row, Guard::default()));
-        answer.recv().unwrap().unwrap();
+        let (_, result) = submit(store, put_of(&orders(), row, Guard::default()));
+        result.recv().unwrap().unwrap();
         written += 1;
     };
-    assert!(matches!(kind(answer), ErrorKind::Timeout(_)));
+    assert!(matches!(kind(result), ErrorKind::Timeout(_)));
     assert!(written > 0);
     assert_eq!(contended.connections.load(Ordering::SeqCst), 1);
 }

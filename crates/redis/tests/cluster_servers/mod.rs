@@ -1,4 +1,4 @@
-//! A Cluster that the tests use, and a look into it past the code under test.
+//! The Cluster of the tests, and access to it without the code under test.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::Write;
@@ -12,56 +12,55 @@ use std::time::{Duration, Instant};
 
 use mintkey_store::Store;
 
-#[path = "../answers/mod.rs"]
-mod answers;
+#[path = "../raw_replies/mod.rs"]
+mod raw_replies;
 
-/// How long a Cluster may take to come together.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the servers may take to agree.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// The processes of a Cluster. A shell watches over each: it ends it, and removes its folder, as soon as
-/// this process is gone, however it goes.
-pub struct Members {
+/// The processes of a Cluster. A shell ends each of them, and removes its folder, as soon as this process ends in any way.
+pub struct ClusterServers {
     pub ports: Vec<u16>,
     folder: PathBuf,
     shells: Vec<Child>,
 }
 
-impl Members {
-    /// Three primaries, and as many replicas if there is one each.
+impl ClusterServers {
+    /// Starts three primaries, each with this number of replicas.
     pub fn start(replicas: u16) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let own = COUNT.fetch_add(1, Ordering::SeqCst);
         let name = format!("mintkey-redis-cluster-{}-{own}", std::process::id());
-        let mut members = Self {
+        let mut servers = Self {
             ports: Vec::new(),
             folder: std::env::temp_dir().join(name),
             shells: Vec::new(),
         };
         for _ in 0..3 * (1 + replicas) {
             let port = free_port();
-            members.ports.push(port);
-            let shell = members.run(port);
-            members.shells.push(shell);
+            servers.ports.push(port);
+            let shell = servers.run(port);
+            servers.shells.push(shell);
         }
-        let places: Vec<String> = members
+        let endpoints: Vec<String> = servers
             .ports
             .iter()
             .map(|port| format!("127.0.0.1:{port}"))
             .collect();
-        let made = Command::new("redis-cli")
+        let created = Command::new("redis-cli")
             .args(["--cluster", "create"])
-            .args(places)
+            .args(endpoints)
             .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
             .output()
             .unwrap();
-        assert!(made.status.success(), "{made:?}");
-        members.wait_until("they agree", |members| {
-            members.ports.iter().all(|port| {
-                let known = texts(*port, &["CLUSTER", "SLOTS"]);
-                known.len() >= 3 * 5 && Self::is_whole(*port)
+        assert!(created.status.success(), "{created:?}");
+        servers.wait_until("they agree", |servers| {
+            servers.ports.iter().all(|port| {
+                let known = strings(*port, &["CLUSTER", "SLOTS"]);
+                known.len() >= 3 * 5 && Self::is_connected(*port)
             })
         });
-        members
+        servers
     }
 
     fn run(&self, port: u16) -> Child {
@@ -78,13 +77,13 @@ impl Members {
             .unwrap();
         let began = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < PATIENCE, "no server at {port}");
+            assert!(began.elapsed() < TIME_LIMIT, "no server at {port}");
             std::thread::yield_now();
         }
         shell
     }
 
-    /// Sends a member a signal: `KILL` is a crash, after `STOP` it says nothing until `CONT`.
+    /// Sends a signal to a server: `KILL` is a crash, after `STOP` it does not answer until `CONT`.
     pub fn signal(&self, port: u16, signal: &str) {
         let pid = std::fs::read_to_string(self.folder.join(format!("{port}/pid"))).unwrap();
         let sent = Command::new("kill")
@@ -93,16 +92,16 @@ impl Members {
         assert!(sent.unwrap().success());
     }
 
-    /// The member that has a slot, as a member tells that lives.
+    /// The server that has a slot, according to a running server.
     pub fn holder(&self, slot: &str) -> u16 {
         let slot: u16 = slot.parse().unwrap();
-        let mut told = self.ports.iter().map(|port| slots(*port));
-        let told = told.find(|ranges| !ranges.is_empty()).unwrap();
-        let range = told.iter().find(|(range, _)| range.contains(&slot));
+        let mut known = self.ports.iter().map(|port| slots(*port));
+        let known = known.find(|ranges| !ranges.is_empty()).unwrap();
+        let range = known.iter().find(|(range, _)| range.contains(&slot));
         range.unwrap().1
     }
 
-    /// Whether a member says that another has a slot.
+    /// Whether a server knows that this holder has a slot.
     pub fn knows(&self, port: u16, slot: &str, holder: u16) -> bool {
         let slot: u16 = slot.parse().unwrap();
         let own = |(range, port): &(RangeInclusive<u16>, u16)| {
@@ -111,10 +110,10 @@ impl Members {
         slots(port).iter().any(own)
     }
 
-    /// Those that have slots.
+    /// The servers that have slots.
     pub fn primaries(&self) -> Vec<u16> {
         let is_primary = |port: &u16| {
-            let role = texts(*port, &["ROLE"]);
+            let role = strings(*port, &["ROLE"]);
             role.first().is_some_and(|role| role == "master")
         };
         self.ports.iter().copied().filter(is_primary).collect()
@@ -123,39 +122,39 @@ impl Members {
     /// The replicas of a primary.
     pub fn replicas(&self, primary: u16) -> Vec<u16> {
         let of_primary = |port: &u16| {
-            let role = texts(*port, &["ROLE"]);
+            let role = strings(*port, &["ROLE"]);
             role.first().is_some_and(|role| role == "slave") && role[2] == primary.to_string()
         };
         self.ports.iter().copied().filter(of_primary).collect()
     }
 
-    /// Whether a member sees the whole Cluster, and a replica its primary.
-    pub fn is_whole(port: u16) -> bool {
-        let info = texts(port, &["CLUSTER", "INFO"]).join("");
-        let role = texts(port, &["ROLE"]);
+    /// Whether a server sees the whole Cluster, and a replica is connected to its primary.
+    pub fn is_connected(port: u16) -> bool {
+        let info = strings(port, &["CLUSTER", "INFO"]).join("");
+        let role = strings(port, &["ROLE"]);
         info.contains("cluster_state:ok")
             && (role[0] != "slave" || role.iter().any(|word| word == "connected"))
     }
 
-    pub fn wait_until(&self, what: &str, so: impl Fn(&Self) -> bool) {
+    pub fn wait_until(&self, event: &str, has_happened: impl Fn(&Self) -> bool) {
         let began = Instant::now();
-        while !so(self) {
-            assert!(began.elapsed() < PATIENCE, "not in time: {what}");
+        while !has_happened(self) {
+            assert!(began.elapsed() < TIME_LIMIT, "not in time: {event}");
             std::thread::yield_now();
         }
     }
 
-    /// The address that names these members.
+    /// The URL of these servers.
     pub fn url(ports: &[u16]) -> String {
-        let places: Vec<String> = ports
+        let endpoints: Vec<String> = ports
             .iter()
             .map(|port| format!("127.0.0.1:{port}"))
             .collect();
-        format!("redis-cluster://{}", places.join(","))
+        format!("redis-cluster://{}", endpoints.join(","))
     }
 }
 
-impl Drop for Members {
+impl Drop for ClusterServers {
     fn drop(&mut self) {
         for shell in &mut self.shells {
             drop(shell.stdin.take());
@@ -166,18 +165,18 @@ impl Drop for Members {
     }
 }
 
-/// The ranges of slots that a member knows, each with its primary's port.
+/// The ranges of slots that a server knows, each with the port of its primary.
 fn slots(port: u16) -> Vec<(RangeInclusive<u16>, u16)> {
-    let told = texts(port, &["CLUSTER", "NODES"]).join("");
+    let nodes = strings(port, &["CLUSTER", "NODES"]).join("");
     let mut found = Vec::new();
-    for line in told.lines() {
+    for line in nodes.lines() {
         let mut words = line.split(' ').skip(1);
-        let place = words.next().unwrap();
-        let own = place
+        let endpoint = words.next().unwrap();
+        let own = endpoint
             .split('@')
             .next()
-            .and_then(|place| place.split(':').nth(1));
-        // Flags, primary, three times and the state of the link come before the slots.
+            .and_then(|endpoint| endpoint.split(':').nth(1));
+        // Flags, primary, three times and the link state come before the slots.
         for range in words.skip(6) {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             if let (Ok(first), Ok(last)) = (first.parse(), last.parse()) {
@@ -188,7 +187,7 @@ fn slots(port: u16) -> Vec<(RangeInclusive<u16>, u16)> {
     found
 }
 
-/// A port that nobody listens at, as is the one above by 10,000, where the members talk.
+/// A free port. The port 10,000 above, which the servers use among themselves, is free too.
 fn free_port() -> u16 {
     loop {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -199,8 +198,8 @@ fn free_port() -> u16 {
     }
 }
 
-/// What a member answers, flattened to its texts.
-pub fn texts(port: u16, words: &[&str]) -> Vec<String> {
+/// All strings in the reply of a server.
+pub fn strings(port: u16, words: &[&str]) -> Vec<String> {
     let mut request = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
         write!(request, "${}\r\n{word}\r\n", word.len()).unwrap();
@@ -209,7 +208,7 @@ pub fn texts(port: u16, words: &[&str]) -> Vec<String> {
         return Vec::new();
     };
     stream.write_all(&request).unwrap();
-    answers::flat(stream)
+    raw_replies::strings(stream)
 }
 
 /// A store on a Cluster, under a prefix of its own.
@@ -219,14 +218,14 @@ pub struct Fixture {
     pub store: Arc<dyn Store>,
 }
 
-/// The address of the Cluster to test with: the one that `MINTKEY_TEST_REDIS_CLUSTER` names, or one that is
-/// started for this process and ends with it.
+/// The URL of the Cluster to test with: `MINTKEY_TEST_REDIS_CLUSTER`, or a Cluster that is started for this process and ends
+/// with it.
 pub fn address() -> &'static str {
-    static ADDRESS: OnceLock<(String, Option<Members>)> = OnceLock::new();
+    static ADDRESS: OnceLock<(String, Option<ClusterServers>)> = OnceLock::new();
     let named = || std::env::var("MINTKEY_TEST_REDIS_CLUSTER").map(|address| (address, None));
     let started = || {
-        let members = Members::start(0);
-        (Members::url(&members.ports), Some(members))
+        let servers = ClusterServers::start(0);
+        (ClusterServers::url(&servers.ports), Some(servers))
     };
     &ADDRESS
         .get_or_init(|| named().unwrap_or_else(|_| started()))
@@ -251,14 +250,14 @@ impl Fixture {
         mintkey_redis::open(&self.url).unwrap()
     }
 
-    /// Every key of this fixture on all members, past the code under test and without the prefix.
+    /// All keys of this fixture on all servers, without the prefix. Read without the code under test.
     pub fn keys(&self) -> Vec<String> {
         let location = self.url.split("://").nth(1).unwrap();
-        let places = location.split('?').next().unwrap().split(',');
-        let mut keys: Vec<String> = places
-            .flat_map(|place| {
-                let port = place.rsplit(':').next().unwrap().parse().unwrap();
-                texts(port, &["KEYS", &format!("{}/*", self.prefix)])
+        let endpoints = location.split('?').next().unwrap().split(',');
+        let mut keys: Vec<String> = endpoints
+            .flat_map(|endpoint| {
+                let port = endpoint.rsplit(':').next().unwrap().parse().unwrap();
+                strings(port, &["KEYS", &format!("{}/*", self.prefix)])
             })
             .map(|key| key[self.prefix.len() + 1..].to_owned())
             .collect();

@@ -1,19 +1,19 @@
-//! A table on a Cluster that is indexed as a whole, and what its index and its rows must say.
+//! A table on a Cluster with an index over all rows, and the check that index and rows agree.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::Arc;
 
 use mintkey_store::{Index, Item, KeyKind, Projection, Query, Store, Table};
 
-use crate::cluster_servers::{Fixture, Members};
+use crate::cluster_servers::{ClusterServers, Fixture};
 use crate::requests::*;
 
-/// A store on these members.
-pub fn on(members: &Members, parameters: &str) -> Fixture {
-    Fixture::at(&Members::url(&members.ports), parameters)
+/// A store on these servers.
+pub fn on(servers: &ClusterServers, parameters: &str) -> Fixture {
+    Fixture::at(&ClusterServers::url(&servers.ports), parameters)
 }
 
-/// A table with an index over all of it.
+/// A table with an index over all rows.
 pub fn ranked() -> Arc<Table> {
     Arc::new(Table {
         name: "ranked".into(),
@@ -40,13 +40,13 @@ pub fn by_rank(table: &Arc<Table>) -> Query {
     }
 }
 
-/// What the index says, and what the rows say, is the same as what was written.
-pub fn agrees(store: &dyn Store, mut kept: Vec<Item>) {
-    let place = |row: &Item| format!("{:?}", row.get("id"));
+/// Checks that the index and the rows agree with what was written.
+pub fn check_rows(store: &dyn Store, mut kept: Vec<Item>) {
+    let id = |row: &Item| format!("{:?}", row.get("id"));
     let mut indexed = query(store, by_rank(&ranked()));
     let mut rows = scan(store, scan_of(&ranked()));
     for items in [&mut indexed, &mut rows, &mut kept] {
-        items.sort_by_key(place);
+        items.sort_by_key(id);
     }
     assert_eq!(rows, kept);
     assert_eq!(indexed, kept);

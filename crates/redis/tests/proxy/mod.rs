@@ -1,4 +1,4 @@
-//! A proxy in front of the server that the tests use: it cuts connections, says other things, is gone.
+//! A proxy in front of the server of the tests. It cuts connections, sends replies of its own, and disappears.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::server::{self, frame};
 
-/// What happens to one script.
+/// What happens to one call of a script.
 #[derive(Clone, Copy, Debug)]
 pub struct Act {
     /// Whether the server carries it out.
@@ -22,11 +22,11 @@ pub struct Act {
 pub enum Then {
     /// The server's reply is passed on.
     Reply,
-    /// This reply is passed on, with the proxy's address for `{here}`.
+    /// The client gets this reply, with the proxy's address for `{here}`.
     Say(&'static str),
     /// The connection is closed.
     Cut,
-    /// All connections are closed, and no other can be made.
+    /// All connections are closed, and no other can be opened.
     Vanish,
 }
 
@@ -44,11 +44,11 @@ pub const fn say(words: &'static str) -> Act {
     act(false, Then::Say(words))
 }
 
-/// A proxy in front of the server, which also passes for the only server of a Cluster.
+/// A proxy in front of the server. It also acts as the only server of a Cluster.
 pub struct Proxy {
     pub port: u16,
     acts: Mutex<VecDeque<Act>>,
-    /// What is said instead of replies to what is asked before any request: to whoever signs in, or asks for slots.
+    /// The replies to the next calls before any request: INFO at sign-in, and CLUSTER SLOTS.
     refusals: Mutex<VecDeque<&'static str>>,
     clients: Mutex<Vec<TcpStream>>,
     gone: AtomicBool,
@@ -85,9 +85,9 @@ impl Proxy {
         proxy
     }
 
-    /// Refuses this often what is asked before any request.
-    pub fn refuse(&self, many: usize, words: &'static str) {
-        let refusals = std::iter::repeat_n(words, many);
+    /// Refuses this number of calls before any request.
+    pub fn refuse(&self, count: usize, words: &'static str) {
+        let refusals = std::iter::repeat_n(words, count);
         self.refusals.lock().unwrap().extend(refusals);
     }
 
@@ -96,7 +96,7 @@ impl Proxy {
         self.refusals.lock().unwrap().len()
     }
 
-    /// Is there no more.
+    /// Closes all connections, and stops listening.
     pub fn vanish(&self) {
         self.gone.store(true, Ordering::SeqCst);
         if let Some(listening) = self.listening.lock().unwrap().take() {
@@ -109,11 +109,11 @@ impl Proxy {
     }
 
     fn serve(&self, client: TcpStream) -> Option<()> {
-        let (mut server, mut answers) = server::connect();
+        let (mut server, mut replies) = server::connect();
         let mut own = client.try_clone().unwrap();
-        let mut asked = BufReader::new(client);
+        let mut commands = BufReader::new(client);
         loop {
-            let command = frame(&mut asked)?;
+            let command = frame(&mut commands)?;
             let has = |text: &str| {
                 command
                     .windows(text.len())
@@ -126,7 +126,7 @@ impl Proxy {
                 continue;
             }
             if has("\r\nINFO\r\n") {
-                // Whether this is a Cluster is left open.
+                // The client cannot find out whether this is a Cluster.
                 own.write_all(b"-NOPERM because\r\n").ok()?;
                 continue;
             }
@@ -149,9 +149,9 @@ impl Proxy {
             let mut reply = Vec::new();
             if act.delivered {
                 server.write_all(&command).ok()?;
-                reply = frame(&mut answers)?;
+                reply = frame(&mut replies)?;
                 if reply.starts_with(b"-NOSCRIPT") {
-                    // The server does not know it yet. Nothing has happened.
+                    // The server does not know the script yet: nothing has happened.
                     self.acts.lock().unwrap().push_front(act);
                     own.write_all(&reply).ok()?;
                     continue;

@@ -1,4 +1,4 @@
-//! The server that the tests use, and a look into it past the code under test.
+//! The server of the tests, and access to it without the code under test.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 
 use mintkey_store::Store;
 
-#[path = "../answers/mod.rs"]
-mod answers;
+#[path = "../raw_replies/mod.rs"]
+mod raw_replies;
 
 /// A store under a prefix of its own.
 pub struct Fixture {
@@ -20,8 +20,7 @@ pub struct Fixture {
     pub store: Arc<dyn Store>,
 }
 
-/// The address of the server to test with: the one that `MINTKEY_TEST_REDIS` names, or one that is
-/// started for this process and ends with it.
+/// The URL of the server to test with: `MINTKEY_TEST_REDIS`, or a server that is started for this process and ends with it.
 pub fn address() -> &'static str {
     static ADDRESS: OnceLock<(String, Option<Child>)> = OnceLock::new();
     let named = || std::env::var("MINTKEY_TEST_REDIS").map(|address| (address, None));
@@ -34,8 +33,8 @@ pub fn address() -> &'static str {
         .0
 }
 
-/// Starts a server at a socket in a new folder. A shell watches over it and ends it, and removes the
-/// folder, as soon as this process is gone, however it goes.
+/// Starts a server at a socket in a new folder. A shell ends it, and removes the folder, as soon as this process ends in any
+/// way.
 fn start() -> (String, Child) {
     let folder = std::env::temp_dir().join(format!("mintkey-redis-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
@@ -76,7 +75,7 @@ impl Fixture {
         mintkey_redis::open(&self.url).unwrap()
     }
 
-    /// Every key of this fixture, past the code under test and without the prefix.
+    /// All keys of this fixture, without the prefix. Read without the code under test.
     pub fn keys(&self) -> Vec<String> {
         let mut keys = command(&["KEYS", &format!("{}/*", self.prefix)]);
         keys.sort();
@@ -91,7 +90,7 @@ impl Fixture {
     }
 }
 
-/// What the server answers, flattened to its texts.
+/// All strings in the reply of the server to a command.
 pub fn command(words: &[&str]) -> Vec<String> {
     let mut request = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
@@ -100,15 +99,15 @@ pub fn command(words: &[&str]) -> Vec<String> {
     if let Some(path) = address().strip_prefix("unix://") {
         let mut stream = UnixStream::connect(path).unwrap();
         stream.write_all(&request).unwrap();
-        return answers::flat(stream);
+        return raw_replies::strings(stream);
     }
     let location = address().strip_prefix("redis://").unwrap();
     let mut stream = TcpStream::connect(location.split('/').next().unwrap()).unwrap();
     stream.write_all(&request).unwrap();
-    answers::flat(stream)
+    raw_replies::strings(stream)
 }
 
-/// A connection to the server: what writes to it, and what reads from it.
+/// A connection to the server: its writer and its reader.
 pub fn connect() -> (Box<dyn Write>, Box<dyn BufRead>) {
     if let Some(path) = address().strip_prefix("unix://") {
         let stream = UnixStream::connect(path).unwrap();
@@ -121,7 +120,7 @@ pub fn connect() -> (Box<dyn Write>, Box<dyn BufRead>) {
     (Box::new(stream), Box::new(BufReader::new(copy)))
 }
 
-/// The next command or answer as it came; nothing at the end.
+/// The bytes of the next command or reply; `None` at the end.
 pub fn frame(mut reader: impl BufRead) -> Option<Vec<u8>> {
     let (mut bytes, mut missing) = (Vec::new(), 1);
     while missing > 0 {
@@ -133,8 +132,8 @@ pub fn frame(mut reader: impl BufRead) -> Option<Vec<u8>> {
         match kind {
             "*" => missing += rest.parse::<i64>().unwrap().max(0),
             "$" if rest != "-1" => {
-                let many = rest.parse::<u64>().unwrap() + 2;
-                reader.by_ref().take(many).read_to_end(&mut bytes).ok()?;
+                let length = rest.parse::<u64>().unwrap() + 2;
+                reader.by_ref().take(length).read_to_end(&mut bytes).ok()?;
             }
             _ => {}
         }

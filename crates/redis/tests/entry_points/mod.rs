@@ -1,4 +1,4 @@
-//! The ways in which a store carries requests out, blocking and submitted.
+//! The entry points of a store: blocking and submitted requests.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -8,9 +8,9 @@ use mintkey_store::{Done, Operation, Reply, Result, Store};
 
 use crate::requests::{request, submit};
 
-/// The ways to carry a request out.
+/// The entry points for requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Way {
+pub enum EntryPoint {
     Execute,
     ExecuteAll,
     Begin,
@@ -18,20 +18,20 @@ pub enum Way {
     SubmitAll,
 }
 
-pub const WAYS: [Way; 5] = [
-    Way::Execute,
-    Way::ExecuteAll,
-    Way::Begin,
-    Way::Submit,
-    Way::SubmitAll,
+pub const ENTRY_POINTS: [EntryPoint; 5] = [
+    EntryPoint::Execute,
+    EntryPoint::ExecuteAll,
+    EntryPoint::Begin,
+    EntryPoint::Submit,
+    EntryPoint::SubmitAll,
 ];
 
-impl Way {
-    /// What comes of each of some operations, which do not depend on one another.
+impl EntryPoint {
+    /// Carries out independent operations. Returns the result of each.
     pub fn run(self, store: &dyn Store, operations: Vec<Operation>) -> Vec<Result<Reply>> {
         let requests: Vec<_> = operations
             .into_iter()
-            .map(|own| Arc::new(request(own)))
+            .map(|operation| Arc::new(request(operation)))
             .collect();
         match self {
             Self::Execute => requests
@@ -55,7 +55,7 @@ impl Way {
                 let submitted: Vec<_> = submitted.collect();
                 submitted
                     .into_iter()
-                    .map(|answer| answer.recv().unwrap())
+                    .map(|result| result.recv().unwrap())
                     .collect()
             }
             Self::SubmitAll => {
@@ -63,13 +63,13 @@ impl Way {
                 let numbered = requests.iter().enumerate();
                 let submitted = numbered.map(|(number, own)| {
                     let sender = sender.clone();
-                    let done = move |answer| sender.send((number, answer)).unwrap();
+                    let done = move |result| sender.send((number, result)).unwrap();
                     (Arc::clone(own), Box::new(done) as Done)
                 });
                 drop(store.submit_all(submitted.collect()));
-                let mut answers: Vec<_> = receiver.iter().take(requests.len()).collect();
-                answers.sort_by_key(|(number, _)| *number);
-                answers.into_iter().map(|(_, answer)| answer).collect()
+                let mut results: Vec<_> = receiver.iter().take(requests.len()).collect();
+                results.sort_by_key(|(number, _)| *number);
+                results.into_iter().map(|(_, result)| result).collect()
             }
         }
     }

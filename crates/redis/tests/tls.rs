@@ -1,4 +1,4 @@
-//! A server that is spoken to encrypted, asks for a password, and wants to see a certificate.
+//! TLS: a server that needs a password and a client certificate.
 
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use mintkey_store::{ErrorKind, Operation};
 use requests::*;
 
-/// A server in a folder; a shell ends it and removes the folder when this process is gone.
+/// A server in a folder. A shell ends it, and removes the folder, when this process ends.
 struct Server {
     folder: PathBuf,
     port: u16,
@@ -19,7 +19,7 @@ struct Server {
 }
 
 fn certificate(folder: &Path, name: &str) {
-    let made = Command::new("openssl")
+    let created = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
         .args(["ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
         .args(["-subj", "/CN=localhost", "-addext"])
@@ -30,11 +30,11 @@ fn certificate(folder: &Path, name: &str) {
         .arg(folder.join(format!("{name}.pem")))
         .stderr(Stdio::null())
         .status()
-        .expect("install openssl, which makes the certificates of this test");
-    assert!(made.success());
+        .expect("install openssl, which creates the certificates of this test");
+    assert!(created.success());
 }
 
-/// A port that nobody listens at, as is the one above by 10,000, where the members of a Cluster talk.
+/// A free port. The port 10,000 above, which the servers of a Cluster use among themselves, is free too.
 fn free_port() -> u16 {
     loop {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -46,7 +46,7 @@ fn free_port() -> u16 {
 }
 
 impl Server {
-    /// One that stands alone, or is a whole Cluster by itself.
+    /// Starts a single server, or a Cluster of one server.
     fn start(scheme: &'static str) -> Self {
         let name = format!("mintkey-redis-tls-{scheme}-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
@@ -99,28 +99,28 @@ impl Server {
 }
 
 #[test]
-fn both_sides_show_who_they_are() {
-    show(&Server::start("rediss"));
+fn both_sides_are_authenticated() {
+    check_authentication(&Server::start("rediss"));
 }
 
 #[test]
-fn both_sides_show_who_they_are_in_a_cluster() {
-    // It says CLUSTERDOWN for a moment, until it has made up its mind about its slots.
-    show(&Server::start("rediss-cluster"));
+fn both_sides_are_authenticated_in_a_cluster() {
+    // It replies CLUSTERDOWN for a moment, until it serves its slots.
+    check_authentication(&Server::start("rediss-cluster"));
 }
 
-fn show(server: &Server) {
+fn check_authentication(server: &Server) {
     let store = mintkey_redis::open(&server.url(":s3cret@", "own.pem", "own")).unwrap();
     for sort in ["1", "2"] {
         let large = order("a", sort, &[("text", "x".repeat(300_000).as_str().into())]);
         put(&*store, &orders(), large.clone()).unwrap();
         assert_eq!(get(&*store, &orders(), key("a", sort)), Some(large.clone()));
-        let answers: Vec<_> = (0..20)
+        let results: Vec<_> = (0..20)
             .map(|_| submit(&*store, get_of(&orders(), key("a", sort))).1)
             .collect();
-        for answer in answers {
+        for result in results {
             let reply = mintkey_store::Reply::Item(Some(large.clone()));
-            assert_eq!(answer.recv().unwrap().unwrap(), reply);
+            assert_eq!(result.recv().unwrap().unwrap(), reply);
         }
     }
     let refused = |url: &str| {
@@ -136,7 +136,7 @@ fn show(server: &Server) {
     ] {
         assert_eq!(refused(&url), ErrorKind::Configuration);
     }
-    // A server that does not trust this side breaks the connection off.
+    // A server that does not trust the client closes the connection.
     let kind = refused(&server.url(":s3cret@", "own.pem", "other"));
     assert!(matches!(kind, ErrorKind::Unavailable(_)), "{kind:?}");
 }

@@ -1,4 +1,4 @@
-//! What lies in Redis after what the store did, seen past the code under test.
+//! The data in Redis after requests, read without the code under test.
 
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
@@ -84,7 +84,7 @@ fn a_deleted_row_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_dropped_table_leaves_its_neighbours_alone() {
+fn deleting_a_table_leaves_other_tables_alone() {
     let fixture = Fixture::new();
     let store = &*fixture.store;
     let (table, neighbour) = (plain("a", KeyKind::String), plain("a.b", KeyKind::String));
@@ -102,7 +102,7 @@ fn a_dropped_table_leaves_its_neighbours_alone() {
 }
 
 #[test]
-fn what_redis_itself_let_expire_is_in_no_answer_and_cleared_when_touched() {
+fn rows_that_redis_expired_are_never_returned_and_their_entries_are_removed() {
     let fixture = Fixture::new();
     let store = &*fixture.store;
     for sort in ["1", "2", "3"] {
@@ -133,7 +133,7 @@ fn what_redis_itself_let_expire_is_in_no_answer_and_cleared_when_touched() {
 }
 
 #[test]
-fn rows_get_the_life_that_is_left() {
+fn rows_get_the_remaining_time_to_live() {
     let fixture = Fixture::new();
     let store = &*fixture.store;
     let expiring = |at: i64| order("a", "1", &[("expires", at.into())]);
@@ -155,7 +155,7 @@ fn rows_get_the_life_that_is_left() {
     };
     run(store, Operation::Update(never)).unwrap();
     assert_eq!(left(), "-1");
-    // Beyond what Redis can count, the time is judged by the rule alone.
+    // Beyond what Redis can store, only readers check the time of expiry.
     put(
         store,
         &orders(),
@@ -167,7 +167,7 @@ fn rows_get_the_life_that_is_left() {
 }
 
 #[test]
-fn an_expired_row_is_cleared_by_the_read_that_meets_it() {
+fn an_expired_row_is_deleted_by_the_read_that_finds_it() {
     let fixture = Fixture::new();
     let store = &*fixture.store;
     let mut expiring = fresh("1");
@@ -182,7 +182,7 @@ fn an_expired_row_is_cleared_by_the_read_that_meets_it() {
 }
 
 #[test]
-fn a_forgotten_script_is_sent_again() {
+fn a_flushed_script_is_sent_again() {
     let fixture = Fixture::new();
     let store = &*fixture.store;
     for sort in ["1", "2"] {
@@ -193,7 +193,7 @@ fn a_forgotten_script_is_sent_again() {
 }
 
 #[test]
-fn a_flushed_database_gets_its_tables_anew() {
+fn tables_are_created_again_after_a_flush() {
     let fixture = Fixture::new();
     let store = &*fixture.store;
     put(store, &orders(), fresh("1")).unwrap();
@@ -230,7 +230,7 @@ fn a_key_of_another_type_is_refused_and_left_alone() {
     );
     assert_eq!(command(&["GET", &fixture.key("orders:{a}:2")]), ["mine"]);
     assert_eq!(count(&fixture, "@orders:rows"), "1");
-    // An index of another type refuses the row as a whole.
+    // An index set of another type refuses the whole row.
     command(&["DEL", &fixture.key("@orders:index:by_status")]);
     command(&["SET", &fixture.key("@orders:index:by_status"), "mine"]);
     assert_eq!(

@@ -1,25 +1,25 @@
-//! Connections that break in the middle of a write, and servers that are gone afterwards: what is reported of each row
-//! agrees with what is stored.
+//! Connections that break during a write, and servers that disappear afterwards: the reported outcome of each row agrees with
+//! what is stored.
 
+mod entry_points;
 mod proxy;
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
 mod server;
-mod ways;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use entry_points::{ENTRY_POINTS, EntryPoint};
 use mintkey_store::{
     Action, BatchWrite, Delete, ErrorKind, Guard, Item, Key, KeyKind, Operation, Outcome, Path,
     Put, Reply, Result, Row, Store, Table, Update, Write,
 };
 use proxy::*;
 use requests::*;
-use ways::{WAYS, Way};
 
-/// Kinds of writes; each is done to three rows.
+/// The kinds of writes. Each is tested with three rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Put,
@@ -113,10 +113,10 @@ fn alone(write: Write) -> Operation {
     }
 }
 
-/// A store behind a proxy, and another one on the same rows behind one that lets everything through.
+/// A store behind a proxy with faults, and another one on the same rows behind a proxy without.
 struct Pair {
-    rough: Arc<dyn Store>,
-    smooth: Arc<dyn Store>,
+    faulty: Arc<dyn Store>,
+    reliable: Arc<dyn Store>,
     proxies: [Arc<Proxy>; 2],
 }
 
@@ -127,12 +127,12 @@ impl Pair {
         let proxies = [Proxy::new(acts), Proxy::new(&[])];
         let open = |proxy: &Proxy, timeout: f64| {
             let port = proxy.port;
-            let parameters = format!("prefix=unanswered-{process}-{own}&timeout={timeout}");
+            let parameters = format!("prefix=lost-{process}-{own}&timeout={timeout}");
             mintkey_redis::open(&format!("{scheme}://127.0.0.1:{port}?{parameters}")).unwrap()
         };
         Self {
-            rough: open(&proxies[0], timeout),
-            smooth: open(&proxies[1], 60.0),
+            faulty: open(&proxies[0], timeout),
+            reliable: open(&proxies[1], 60.0),
             proxies,
         }
     }
@@ -146,21 +146,21 @@ impl Drop for Pair {
     }
 }
 
-/// Carries a kind of write out while these acts happen; gives what was reported of each row, after it was compared with
-/// what is stored.
+/// Carries out writes of one kind, with these faults. Compares the reported outcome of each row with what is stored, and
+/// returns it.
 fn reported(
     scheme: &str,
     acts: &[Act],
     kind: Kind,
-    way: Way,
+    entry_point: EntryPoint,
     batch: bool,
     timeout: f64,
 ) -> Vec<Option<ErrorKind>> {
     let pair = Pair::new(scheme, acts, timeout);
     let table = plain("plain", KeyKind::String);
-    run(&*pair.smooth, Operation::CreateTable(Arc::clone(&table))).unwrap();
+    run(&*pair.reliable, Operation::CreateTable(Arc::clone(&table))).unwrap();
     for row in (0..ROWS).filter_map(|number| kind.before(number)) {
-        put(&*pair.smooth, &table, row).unwrap();
+        put(&*pair.reliable, &table, row).unwrap();
     }
     let writes = (0..ROWS).map(|number| kind.write(&table, number));
     let results: Vec<Result<()>> = if batch {
@@ -168,18 +168,18 @@ fn reported(
             table: Arc::clone(&table),
             writes: writes.collect(),
         });
-        match way.run(&*pair.rough, vec![operation]).remove(0) {
+        match entry_point.run(&*pair.faulty, vec![operation]).remove(0) {
             Ok(Reply::Written(outcomes)) => outcomes,
             Ok(other) => panic!("{other:?}"),
             Err(error) => error.of_all(ROWS),
         }
     } else {
-        let replies = way.run(&*pair.rough, writes.map(alone).collect());
+        let replies = entry_point.run(&*pair.faulty, writes.map(alone).collect());
         replies.into_iter().map(|reply| reply.map(drop)).collect()
     };
-    let run = format!("{scheme} {acts:?} {kind:?} {way:?} batch={batch}: {results:?}");
+    let run = format!("{scheme} {acts:?} {kind:?} {entry_point:?} batch={batch}: {results:?}");
     for (number, result) in results.iter().enumerate() {
-        let stored = get(&*pair.smooth, &table, key_of(number));
+        let stored = get(&*pair.reliable, &table, key_of(number));
         match result.as_ref().err().map(|error| error.kind.outcome()) {
             None => assert_eq!(stored, kind.after(number), "row {number} of {run}"),
             Some(Some(Outcome::Unknown)) => {
@@ -189,20 +189,20 @@ fn reported(
             Some(_) => assert_eq!(stored, kind.before(number), "row {number} of {run}"),
         }
     }
-    drop_table(&*pair.smooth, &table);
+    delete_table(&*pair.reliable, &table);
     results
         .into_iter()
         .map(|result| result.err().map(|error| error.kind))
         .collect()
 }
 
-fn drop_table(store: &dyn Store, table: &Arc<Table>) {
+fn delete_table(store: &dyn Store, table: &Arc<Table>) {
     run(store, Operation::DeleteTable(Arc::clone(table))).unwrap();
 }
 
-/// All kinds of writes in these ways, the kinds at the same time.
-fn in_ways(
-    ways: &[Way],
+/// Tests all kinds of writes at once, through these entry points.
+fn test_kinds(
+    entry_points: &[EntryPoint],
     scheme: &str,
     acts: &[Act],
     timeout: f64,
@@ -212,9 +212,12 @@ fn in_ways(
     thread::scope(|scope| {
         for kind in KINDS {
             scope.spawn(move || {
-                for &way in ways {
+                for &entry_point in entry_points {
                     for batch in [false, true] {
-                        check(reported(scheme, acts, kind, way, batch, timeout), kind);
+                        check(
+                            reported(scheme, acts, kind, entry_point, batch, timeout),
+                            kind,
+                        );
                     }
                 }
             });
@@ -222,8 +225,8 @@ fn in_ways(
     });
 }
 
-/// What happens to a write of one server.
-const ALONE: &[&[Act]] = &[
+/// The faults of a single server.
+const SINGLE_SERVER: &[&[Act]] = &[
     &[CUT_BEFORE, CUT_AFTER, VANISH_BEFORE],
     &[CUT_AFTER, VANISH_BEFORE],
     &[CUT_AFTER, CUT_AFTER, CUT_AFTER, VANISH_BEFORE],
@@ -247,8 +250,8 @@ const ALONE: &[&[Act]] = &[
     &[PASS, CUT_AFTER, VANISH_BEFORE],
 ];
 
-/// What happens to a write of a Cluster.
-const REDIRECTED: &[&[Act]] = &[
+/// The faults of a Cluster.
+const CLUSTER: &[&[Act]] = &[
     &[CUT_AFTER, say("-MOVED 1 {here}\r\n"), VANISH_BEFORE],
     &[CUT_AFTER, say("-ASK 1 {here}\r\n"), VANISH_BEFORE],
     &[CUT_AFTER, say("-TRYAGAIN because\r\n"), VANISH_BEFORE],
@@ -258,31 +261,37 @@ const REDIRECTED: &[&[Act]] = &[
 ];
 
 #[test]
-fn a_write_that_was_delivered_to_a_server_that_is_gone_has_an_unknown_outcome() {
-    in_ways(&WAYS, "redis", &[VANISH_AFTER], 60.0, |reported, kind| {
-        // The rows behind the first one may not have been sent.
-        assert_eq!(
-            reported[0],
-            Some(ErrorKind::Unavailable(Outcome::Unknown)),
-            "{kind:?}"
-        );
-    });
+fn a_write_to_a_server_that_disappears_afterwards_has_an_unknown_outcome() {
+    test_kinds(
+        &ENTRY_POINTS,
+        "redis",
+        &[VANISH_AFTER],
+        60.0,
+        |reported, kind| {
+            // The other rows may not have been sent.
+            assert_eq!(
+                reported[0],
+                Some(ErrorKind::Unavailable(Outcome::Unknown)),
+                "{kind:?}"
+            );
+        },
+    );
 }
 
 #[test]
-fn reports_agree_with_what_is_stored() {
-    for acts in ALONE {
-        in_ways(&WAYS, "redis", acts, 60.0, |_, _| ());
+fn reported_outcomes_agree_with_stored_rows() {
+    for acts in SINGLE_SERVER {
+        test_kinds(&ENTRY_POINTS, "redis", acts, 60.0, |_, _| ());
     }
 }
 
 #[test]
-fn reports_agree_with_what_is_stored_in_a_cluster() {
+fn reported_outcomes_agree_with_stored_rows_in_a_cluster() {
     thread::scope(|scope| {
-        for acts in ALONE[..2].iter().chain(REDIRECTED) {
+        for acts in SINGLE_SERVER[..2].iter().chain(CLUSTER) {
             scope.spawn(|| {
-                in_ways(
-                    &[Way::Execute, Way::SubmitAll],
+                test_kinds(
+                    &[EntryPoint::Execute, EntryPoint::SubmitAll],
                     "redis-cluster",
                     acts,
                     0.3,
@@ -294,17 +303,20 @@ fn reports_agree_with_what_is_stored_in_a_cluster() {
 }
 
 #[test]
-fn a_table_that_is_half_dropped_has_an_unknown_outcome() {
-    for way in WAYS {
+fn an_interrupted_deletion_of_a_table_has_an_unknown_outcome() {
+    for entry_point in ENTRY_POINTS {
         let pair = Pair::new("redis-cluster", &[PASS, VANISH_BEFORE], 0.5);
         let table = plain("plain", KeyKind::String);
         for number in 0..20 {
-            put(&*pair.smooth, &table, row(number, 1)).unwrap();
+            put(&*pair.reliable, &table, row(number, 1)).unwrap();
         }
         let drop = Operation::DeleteTable(Arc::clone(&table));
-        let error = way.run(&*pair.rough, vec![drop]).remove(0).unwrap_err();
+        let error = entry_point
+            .run(&*pair.faulty, vec![drop])
+            .remove(0)
+            .unwrap_err();
         assert_eq!(error.kind.outcome(), Some(Outcome::Unknown), "{error}");
-        assert_ne!(scan(&*pair.smooth, scan_of(&table)).len(), 20);
-        drop_table(&*pair.smooth, &table);
+        assert_ne!(scan(&*pair.reliable, scan_of(&table)).len(), 20);
+        delete_table(&*pair.reliable, &table);
     }
 }

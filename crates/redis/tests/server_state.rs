@@ -1,5 +1,5 @@
-//! What happens to a whole server: its clients are killed, its memory is full, it becomes a replica, it
-//! stalls. No other test runs meanwhile.
+//! Changes of a whole server: its clients are killed, its memory is full, it becomes a replica, it stalls. One test at a
+//! time.
 
 #[path = "../../store/tests/suite/requests.rs"]
 mod requests;
@@ -13,11 +13,11 @@ use server::{Fixture, command};
 
 /// One test at a time.
 fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Every way to write, of a plain table and of one with an index.
+/// Each kind of write, to a table with an index and to one without.
 fn writes(sort: &str) -> Vec<Operation> {
     let row = || order("a", sort, &[("status", "new".into()), ("amount", 1.into())]);
     let own = plain("plain", KeyKind::String);
@@ -32,27 +32,27 @@ fn writes(sort: &str) -> Vec<Operation> {
     ]
 }
 
-fn refused_whole(fixture: &Fixture, word: &str) {
-    for (place, operation) in writes("refused").into_iter().enumerate() {
+fn all_writes_are_refused(fixture: &Fixture, word: &str) {
+    for (number, operation) in writes("refused").into_iter().enumerate() {
         let error = run(&*fixture.store, operation.clone()).unwrap_err();
-        let by_task = submit(&*fixture.store, operation)
+        let submitted = submit(&*fixture.store, operation)
             .1
             .recv()
             .unwrap()
             .unwrap_err();
-        for error in [error, by_task] {
+        for error in [error, submitted] {
             assert_eq!(
                 error.kind,
                 ErrorKind::Unavailable(Outcome::NotApplied),
-                "{place}: {error}"
+                "{number}: {error}"
             );
-            assert!(error.to_string().contains(word), "{place}: {error}");
+            assert!(error.to_string().contains(word), "{number}: {error}");
         }
     }
 }
 
 #[test]
-fn a_full_server_takes_nothing_half() {
+fn a_full_server_refuses_whole_writes() {
     let _alone = alone();
     let fixture = Fixture::new();
     for operation in writes("kept") {
@@ -60,8 +60,8 @@ fn a_full_server_takes_nothing_half() {
     }
     let before = fixture.keys();
     command(&["CONFIG", "SET", "maxmemory", "1"]);
-    refused_whole(&fixture, "maxmemory");
-    // What makes room is taken.
+    all_writes_are_refused(&fixture, "maxmemory");
+    // Deletions are accepted.
     run(
         &*fixture.store,
         delete_of(&orders(), key("a", "none"), Guard::default()),
@@ -73,7 +73,7 @@ fn a_full_server_takes_nothing_half() {
 }
 
 #[test]
-fn a_replica_takes_no_writes() {
+fn a_replica_refuses_writes() {
     let _alone = alone();
     let fixture = Fixture::new();
     for operation in writes("kept") {
@@ -81,7 +81,7 @@ fn a_replica_takes_no_writes() {
     }
     let before = fixture.keys();
     command(&["REPLICAOF", "127.0.0.1", "1"]);
-    refused_whole(&fixture, "replica");
+    all_writes_are_refused(&fixture, "replica");
     assert!(get(&*fixture.store, &orders(), key("a", "kept")).is_some());
     command(&["REPLICAOF", "NO", "ONE"]);
     assert_eq!(fixture.keys(), before);
@@ -93,7 +93,7 @@ fn a_stalled_server_leaves_the_outcome_of_writes_unknown() {
     let fixture = Fixture::with("&timeout=0.3");
     let insert = || put_of(&orders(), order("a", "1", &[]), Guard::default());
     run(&*fixture.store, insert()).unwrap();
-    // Answers to writes wait, those to reads do not.
+    // The server delays writes, not reads.
     command(&["CLIENT", "PAUSE", "100000", "WRITE"]);
     assert_eq!(
         kind(run(&*fixture.store, insert())),
@@ -131,7 +131,7 @@ fn a_killed_connection_is_replaced() {
         submit(store, add()).1.recv().unwrap().unwrap();
     }
     let Reply::Item(Some(found)) = run(store, add()).unwrap() else {
-        panic!("an update answers with the item");
+        panic!("an update returns the item");
     };
     assert_eq!(found.get("n"), Some(&41.into()));
 }

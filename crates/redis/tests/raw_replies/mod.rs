@@ -1,10 +1,10 @@
-//! Reads what a server answers, without the code under test.
+//! Reads replies of a server, without the code under test.
 
 use std::io::{BufRead, BufReader, Read};
 
-/// One answer, flattened to its texts.
-pub fn flat(stream: impl Read) -> Vec<String> {
-    let (mut reader, mut texts, mut missing) = (BufReader::new(stream), Vec::new(), 1);
+/// All strings in one reply.
+pub fn strings(stream: impl Read) -> Vec<String> {
+    let (mut reader, mut strings, mut missing) = (BufReader::new(stream), Vec::new(), 1);
     while missing > 0 {
         missing -= 1;
         let mut line = String::new();
@@ -16,11 +16,11 @@ pub fn flat(stream: impl Read) -> Vec<String> {
                 let mut bytes = vec![0; rest.parse::<usize>().unwrap() + 2];
                 reader.read_exact(&mut bytes).unwrap();
                 bytes.truncate(bytes.len() - 2);
-                texts.push(String::from_utf8_lossy(&bytes).into_owned());
+                strings.push(String::from_utf8_lossy(&bytes).into_owned());
             }
-            "$" => texts.push("(nil)".to_owned()),
-            _ => texts.push(rest.to_owned()),
+            "$" => strings.push("(nil)".to_owned()),
+            _ => strings.push(rest.to_owned()),
         }
     }
-    texts
+    strings
 }
