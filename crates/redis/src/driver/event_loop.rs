@@ -16,7 +16,7 @@ use crate::driver::call_state::{
 };
 use crate::driver::coalesce::{answer_all, coalesce, copy};
 use crate::driver::in_flight::InFlight;
-use crate::driver::multiplexed::{CallId, MultiplexedConnection, SentCall};
+use crate::driver::multiplexed::{CallId, MultiplexedConnection, SentCall, poll_sockets};
 use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
 use crate::protocol::channel::Replies;
@@ -68,18 +68,6 @@ struct Unreachable {
     until: Instant,
     node: Arc<Node>,
     error: Error,
-}
-
-/// The events to wait for.
-fn poll_sockets(connections: &[MultiplexedConnection]) -> Vec<PollFd<'_>> {
-    let sockets = connections.iter().map(|connection| {
-        let mut flags = PollFlags::IN;
-        if connection.has_output() {
-            flags |= PollFlags::OUT;
-        }
-        PollFd::new(&connection.connection.stream, flags)
-    });
-    sockets.collect()
 }
 
 struct EventLoop {
@@ -236,95 +224,119 @@ impl EventLoop {
 
     /// Sends a call, unless its round is over.
     fn send(&mut self, id: CallId) {
-        let topology = &self.shared.topology;
-        let Some(in_flight) = self.in_flight.get_mut(&id.request) else {
+        let Some(in_flight) = self.in_flight.get(&id.request) else {
             return;
         };
         if in_flight.round != id.round {
             return;
         }
-        let config = &self.shared.context.config;
         // A request that waited while others failed to connect does not wait for another attempt.
         let connect_error = self.connect_error.as_ref().filter(|(when, _)| {
             let mut jobs = in_flight.jobs.iter();
             jobs.all(|job| job.submitted <= *when)
         });
         let connect_error = connect_error.map(|(_, error)| copy(error));
-        let is_cluster = topology.is_cluster();
-        if is_cluster {
-            if topology.version() == 0
-                && let Some(error) = connect_error
-            {
-                return self.fail(id.request, error);
-            }
-            if topology.version() == 0
-                && let Some((_, error)) = &self.slots_error
-            {
-                in_flight.last_error = Some(copy(error));
-                return self.retry_later(id, false);
-            }
-            match topology.ensure_slots(config, &mut in_flight.deadline, false) {
-                Ok(()) => {}
-                Err(error) if is_busy(&error) => {
-                    in_flight.last_error = Some(copy(&error));
-                    self.slots_error = Some((Instant::now() + BUSY_DELAY, error));
-                    return self.retry_later(id, false);
-                }
-                Err(error) => return self.fail_to_connect(id.request, error),
-            }
+        let is_cluster = self.shared.topology.is_cluster();
+        if is_cluster && !self.ensure_slots(id, connect_error.as_ref()) {
+            return;
         }
-        let state = &in_flight.states[id.index];
-        let node = state.asking.clone();
+        let topology = &self.shared.topology;
+        let Some(in_flight) = self.in_flight.get_mut(&id.request) else {
+            return;
+        };
+        let node = in_flight.states[id.index].asking.clone();
         let slot_group = in_flight.calls[id.index].slot_group;
         let Some(node) = node.or_else(|| topology.node_of(slot_group)) else {
             in_flight.last_error = Some(topology.no_server_error());
             return self.retry_later(id, true);
         };
-        let mut connections = self.connections.iter_mut();
+        let mut connections = self.connections.iter();
         let open = connections.position(|connection| Arc::ptr_eq(&connection.node, &node));
-        if let (None, Some(error), false) = (open, connect_error, is_cluster) {
-            return self.fail(id.request, error);
+        let connection = match (open, connect_error) {
+            (Some(connection), _) => Some(connection),
+            (None, Some(error)) if !is_cluster => return self.fail(id.request, error),
+            (None, _) => self.connect(id, node),
+        };
+        if let (Some(connection), Some(in_flight)) =
+            (connection, self.in_flight.get_mut(&id.request))
+        {
+            let connection = &mut self.connections[connection];
+            let state = &mut in_flight.states[id.index];
+            if state.asking.is_some() {
+                connection.push(CallId::NONE, &Call::new("ASKING"), false);
+            }
+            connection.push(id, &in_flight.calls[id.index], state.send_source);
+            state.sent = true;
         }
+    }
+
+    /// Ensures that the slots of the Cluster are known. Otherwise it fails the request, or sends the call again later, and
+    /// returns false.
+    fn ensure_slots(&mut self, id: CallId, connect_error: Option<&Error>) -> bool {
+        let topology = &self.shared.topology;
+        let Some(in_flight) = self.in_flight.get_mut(&id.request) else {
+            return false;
+        };
+        if topology.version() == 0 {
+            if let Some(error) = connect_error {
+                self.fail(id.request, copy(error));
+                return false;
+            }
+            if let Some((_, error)) = &self.slots_error {
+                in_flight.last_error = Some(copy(error));
+                self.retry_later(id, false);
+                return false;
+            }
+        }
+        let config = &self.shared.context.config;
+        match topology.ensure_slots(config, &mut in_flight.deadline, false) {
+            Ok(()) => return true,
+            Err(error) if is_busy(&error) => {
+                in_flight.last_error = Some(copy(&error));
+                self.slots_error = Some((Instant::now() + BUSY_DELAY, error));
+                self.retry_later(id, false);
+            }
+            Err(error) => self.fail_to_connect(id.request, error),
+        }
+        false
+    }
+
+    /// Opens a connection for a call, and returns its index. Otherwise it fails the request, or sends the call again later.
+    fn connect(&mut self, id: CallId, node: Arc<Node>) -> Option<usize> {
+        let is_cluster = self.shared.topology.is_cluster();
+        let in_flight = self.in_flight.get_mut(&id.request)?;
         let mut unreachable = self.unreachable.iter();
-        let unreachable = unreachable.find(|other| Arc::ptr_eq(&other.node, &node));
-        if let (None, Some(unreachable)) = (open, unreachable) {
+        if let Some(unreachable) = unreachable.find(|other| Arc::ptr_eq(&other.node, &node)) {
             in_flight.last_error = Some(copy(&unreachable.error));
-            return self.retry_later(id, is_cluster);
+            self.retry_later(id, is_cluster);
+            return None;
         }
         let started = Instant::now();
-        let connection = match open {
-            Some(connection) => connection,
-            None => match MultiplexedConnection::open(config, &node, &mut in_flight.deadline) {
-                Ok(connection) => {
-                    self.connections.push(connection);
-                    self.connections.len() - 1
-                }
-                Err(error)
-                    if is_busy(&error)
-                        || is_cluster && matches!(error.kind, ErrorKind::Unavailable(_)) =>
-                {
-                    in_flight.last_error = Some(copy(&error));
-                    // While the event loop connects, it serves no other request: the delay is at least twice that time.
-                    let least = if is_busy(&error) {
-                        BUSY_DELAY
-                    } else {
-                        RETRY_DELAY
-                    };
-                    let until = Instant::now() + least.max(2 * started.elapsed());
-                    self.unreachable.push(Unreachable { until, node, error });
-                    return self.retry_later(id, is_cluster);
-                }
-                Err(error) if is_cluster => return self.fail(id.request, error),
-                Err(error) => return self.fail_to_connect(id.request, error),
-            },
-        };
-        let connection = &mut self.connections[connection];
-        let state = &mut in_flight.states[id.index];
-        if state.asking.is_some() {
-            connection.push(CallId::NONE, &Call::new("ASKING"), false);
+        let config = &self.shared.context.config;
+        match MultiplexedConnection::open(config, &node, &mut in_flight.deadline) {
+            Ok(connection) => {
+                self.connections.push(connection);
+                return Some(self.connections.len() - 1);
+            }
+            Err(error)
+                if is_busy(&error)
+                    || is_cluster && matches!(error.kind, ErrorKind::Unavailable(_)) =>
+            {
+                in_flight.last_error = Some(copy(&error));
+                // While the event loop connects, it serves no other request: the delay is at least twice that time.
+                let least = if is_busy(&error) {
+                    BUSY_DELAY
+                } else {
+                    RETRY_DELAY
+                };
+                let until = Instant::now() + least.max(2 * started.elapsed());
+                self.unreachable.push(Unreachable { until, node, error });
+                self.retry_later(id, is_cluster);
+            }
+            Err(error) if is_cluster => self.fail(id.request, error),
+            Err(error) => self.fail_to_connect(id.request, error),
         }
-        connection.push(id, &in_flight.calls[id.index], state.send_source);
-        state.sent = true;
+        None
     }
 
     /// Sends a call again after a delay.

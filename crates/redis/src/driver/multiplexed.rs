@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mintkey_store::Result;
+use rustix::event::{PollFd, PollFlags};
 
 use crate::config::Config;
 use crate::protocol::resp::{Call, Value};
@@ -142,4 +143,16 @@ impl MultiplexedConnection {
             }
         }
     }
+}
+
+/// The events of connections to wait for.
+pub fn poll_sockets(connections: &[MultiplexedConnection]) -> Vec<PollFd<'_>> {
+    let sockets = connections.iter().map(|connection| {
+        let mut flags = PollFlags::IN;
+        if connection.has_output() {
+            flags |= PollFlags::OUT;
+        }
+        PollFd::new(&connection.connection.stream, flags)
+    });
+    sockets.collect()
 }

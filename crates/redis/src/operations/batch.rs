@@ -67,14 +67,7 @@ impl OperationContext<'_> {
         let layouts = self.layouts_of(table, writes).await?;
         let plan = self.plan(&layouts, writes, keys);
         let mut join_all = JoinAll::default();
-        for index in &plan.others {
-            self.add_write(
-                &mut join_all,
-                *index,
-                &writes[*index],
-                Uncertainty::default(),
-            );
-        }
+        self.add_writes(&mut join_all, plan.others.iter(), writes, None);
         let replies = join_all.exchange(self.channel, plan.calls).await;
         let mut written: Vec<(usize, Result<()>)> = Vec::with_capacity(writes.len());
         match replies {
@@ -85,27 +78,24 @@ impl OperationContext<'_> {
                         continue;
                     }
                     let sent_before = reply.sent_before;
-                    for (index, value) in indexes
-                        .iter()
-                        .zip(reply_for_each(reply.value, indexes.len()))
-                    {
+                    let values = reply_for_each(reply.value, indexes.len());
+                    for (index, value) in indexes.iter().zip(values) {
                         let uncertainty = Uncertainty::after(sent_before);
-                        let write = &writes[*index];
                         match script_result(value, table) {
                             Ok(ScriptResult::Done) => written.push((*index, Ok(()))),
                             Ok(other) => {
                                 if matches!(other, ScriptResult::StaleCatalog) {
                                     self.store.layouts.clear();
                                 }
-                                self.add_write(&mut join_all, *index, write, uncertainty);
+                                self.add_write(&mut join_all, *index, &writes[*index], uncertainty);
                             }
-                            Err(error) => written.push((
-                                *index,
-                                uncertainty.settle(Err(match &keys[*index] {
+                            Err(error) => {
+                                let error = match &keys[*index] {
                                     Some(key) => error.at(key),
                                     None => error,
-                                })),
-                            )),
+                                };
+                                written.push((*index, uncertainty.settle(Err(error))));
+                            }
                         }
                     }
                 }
@@ -113,28 +103,31 @@ impl OperationContext<'_> {
             Err(error) if is_uncertain(&error) => {
                 // The other writes have only read: they begin again.
                 join_all = JoinAll::default();
-                for index in &plan.others {
-                    self.add_write(
-                        &mut join_all,
-                        *index,
-                        &writes[*index],
-                        Uncertainty::default(),
-                    );
-                }
-                for index in plan.indexes.iter().flatten() {
-                    self.add_write(
-                        &mut join_all,
-                        *index,
-                        &writes[*index],
-                        Uncertainty::of(&error),
-                    );
-                }
+                self.add_writes(&mut join_all, plan.others.iter(), writes, None);
+                let sent = plan.indexes.iter().flatten();
+                self.add_writes(&mut join_all, sent, writes, Some(&error));
             }
             Err(error) => return Err(error),
         }
         written.extend(join_all.finish(self.channel).await);
         written.sort_by_key(|(index, _)| *index);
         Ok(written.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// Adds the writes at these indexes, which are uncertain if they were sent with this error.
+    fn add_writes<'a, 'b>(
+        &self,
+        join_all: &mut JoinAll<'a>,
+        indexes: impl Iterator<Item = &'b usize>,
+        writes: &'a [Write],
+        error: Option<&Error>,
+    ) where
+        Self: 'a,
+    {
+        for index in indexes {
+            let uncertainty = error.map(Uncertainty::of).unwrap_or_default();
+            self.add_write(join_all, *index, &writes[*index], uncertainty);
+        }
     }
 
     /// Adds a write that must read the row before, or that is uncertain.

@@ -341,7 +341,7 @@ fn decode_entry(reply: Value, table: &Arc<Table>) -> Result<Option<CatalogEntry>
     let layout = text("layout").and_then(|text| text.parse::<u32>().ok());
     if let Some(newer) = layout.filter(|layout| *layout > LAYOUT_VERSION) {
         return Err(Error::configuration(format!(
-            "table {:?} was written by a newer mintkey (layout {newer}, this one knows up to {LAYOUT_VERSION}): \
+            "table {:?} was written by a newer mintkey (layout {newer}, this version supports up to {LAYOUT_VERSION}): \
              upgrade mintkey",
             table.name
         ))
