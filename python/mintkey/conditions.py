@@ -24,7 +24,7 @@ TypeName: TypeAlias = Literal[
 ]
 
 _TYPE_NAMES = frozenset(TypeName.__args__)  # type: ignore[attr-defined]
-_MOST_VALUES = 100
+_MAX_VALUES = 100
 #: The maximum index of a list on any store.
 _LAST_INDEX = (1 << 31) - 1
 _LONGEST_LABEL = 200
@@ -315,8 +315,8 @@ class Operand:
         operands = tuple(self._given(value) for value in values)
         if not operands:
             raise InvalidValue(f"{self._label}.is_in() needs at least one value")
-        if len(operands) > _MOST_VALUES:
-            raise InvalidValue(f"{self._label}.is_in() takes at most {_MOST_VALUES} values, got {len(operands)}")
+        if len(operands) > _MAX_VALUES:
+            raise InvalidValue(f"{self._label}.is_in() takes at most {_MAX_VALUES} values, got {len(operands)}")
         return self._test("is_in", list(operands))
 
     def begins_with(self, prefix: Any) -> Condition:

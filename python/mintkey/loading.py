@@ -17,7 +17,7 @@ __all__ = ["load", "made", "run_load_hooks"]
 M = TypeVar("M")
 
 #: The maximum size of the decompressed texts of one page in bytes, not counting its last instance.
-_MOST_DECOMPRESSED = 64 << 20
+_MAX_DECOMPRESSED = 64 << 20
 
 
 def load(
@@ -48,6 +48,6 @@ def made(schema: Schema, items: list[_core.Item | None], make: Callable[[_core.I
     before = _core.decompressed()
     for item in items:
         instances.append(None if item is None else make(item))
-        if _core.decompressed() - before > _MOST_DECOMPRESSED:
+        if _core.decompressed() - before > _MAX_DECOMPRESSED:
             break
     return instances

@@ -1,4 +1,4 @@
-"""The repository as the tests of its own rules see it."""
+"""Fixtures that read the files of the repository."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def texts() -> dict[str, str]:
-    """The text of every file that git knows or would add, by its path; lock files are left out."""
+    """The text of every file that git tracks or would add, by path, without lock files."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -41,7 +41,7 @@ def texts() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def crates() -> dict[str, dict[str, Any]]:
-    """What cargo says of each crate of the workspace, by its folder's name."""
+    """The metadata of each crate of the workspace, by the name of its folder."""
     told = subprocess.run(
         ["cargo", "metadata", "--no-deps", "--locked", "--format-version", "1"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The page that shows how the house is built shows it as it is."""
+"""docs/architecture.md and the list of decisions match the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def page(root):
     return (root / "docs/architecture.md").read_text("utf-8")
 
 
-def test_the_picture_has_the_arrows_of_the_crates(page, crates):
+def test_the_diagram_shows_the_dependencies_of_the_crates(page, crates):
     picture = page.partition("```mermaid\n")[2].partition("```")[0]
     drawn = {pair for pair in re.findall(r"^ *(\w+) --> (\w+)$", picture, re.MULTILINE) if set(pair) <= crates.keys()}
     packages = {package["name"]: folder for folder, package in crates.items()}
@@ -40,7 +40,7 @@ def test_every_decision_is_listed(root):
     ]
 
 
-def test_links_of_pages_lead_somewhere(root, texts):
+def test_links_of_pages_resolve(root, texts):
     broken = [
         f"{name}: {link}"
         for name, text in texts.items()

@@ -1,4 +1,4 @@
-"""What blocks has a twin that awaits: the same name after an `a`, the same parameters, the same result."""
+"""Each blocking method has an async version: `a` and the same name, the same parameters, the same result."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 
 import mintkey
 
-# Public methods of `Model` that ask no store anything.
+# Public methods of `Model` that do no I/O.
 WITHOUT_STORE = {"from_dict", "to_dict"}
 
 AWAITABLE = re.compile(r"^(?:collections\.abc\.|typing\.)?(?:Awaitable|Coroutine)\[(?:Any, Any, )?(.*)\]$")
-# A method speaks of its model as `Self`, the object behind `Model.query` by a variable of its own.
+# Methods of `Model` are annotated with `Self`, those of `Model.query` with a type variable.
 MODEL = re.compile(r"\b(?:Self|M)\b")
 ASYNC_WORDS = re.compile(r"\bAsync(?=Iterator|Iterable|Generator)")
 
@@ -25,7 +25,7 @@ ASYNC_ITERABLE = re.compile(r" \| AsyncIterable\[.*\]$")
 
 
 def public_classes() -> Iterator[type]:
-    """Every class that a module of mintkey defines."""
+    """All classes that the modules of mintkey define."""
     for found in pkgutil.iter_modules(mintkey.__path__, "mintkey."):
         if found.name.rpartition(".")[2].startswith("_"):
             continue
@@ -36,7 +36,7 @@ def public_classes() -> Iterator[type]:
 
 
 def methods(owner: type) -> dict[str, Callable[..., Any]]:
-    """The public methods that a class defines or inherits, as they are called on it."""
+    """The public methods of a class, including inherited ones."""
     return {
         name: getattr(owner, name)
         for name in dir(owner)
@@ -45,7 +45,7 @@ def methods(owner: type) -> dict[str, Callable[..., Any]]:
 
 
 def pairs() -> list[Any]:
-    """Each method beside the one that is named like it with an `a` in front."""
+    """Each method with its async version."""
     found = {}
     for owner in public_classes():
         known = methods(owner)
@@ -56,24 +56,24 @@ def pairs() -> list[Any]:
 
 
 def shape(method: Callable[..., Any]) -> list[tuple[str, Any, Any, Any]]:
-    """What a caller has to know of a method's parameters; where one iterates, the other may iterate asynchronously."""
+    """The parameters of a method. Where one takes an iterable, the other may also take an async iterable."""
     parameters = inspect.signature(method).parameters.values()
     return [(one.name, one.kind, one.default, ASYNC_ITERABLE.sub("", str(one.annotation))) for one in parameters]
 
 
 def result(method: Callable[..., Any]) -> str:
-    """What a method gives in the end, be it waited for or not."""
+    """The result type of a method, after awaiting it."""
     told = str(inspect.signature(method).return_annotation)
     return MODEL.sub("Self", ASYNC_WORDS.sub("", AWAITABLE.sub(r"\1", told)))
 
 
 @pytest.mark.parametrize(("blocking", "awaiting"), pairs())
-def test_twins_are_called_alike(blocking, awaiting):
+def test_async_versions_have_the_same_parameters_and_results(blocking, awaiting):
     assert shape(awaiting) == shape(blocking)
     assert result(awaiting) == result(blocking)
 
 
-def test_what_awaits_is_named_after_what_blocks():
+def test_async_methods_are_named_after_blocking_ones():
     alone = [
         f"{owner.__name__}.{name}"
         for owner in public_classes()
@@ -84,7 +84,7 @@ def test_what_awaits_is_named_after_what_blocks():
     assert not alone
 
 
-def test_every_method_of_a_model_that_asks_a_store_has_a_twin():
+def test_every_method_of_a_model_that_does_io_has_an_async_version():
     known = methods(mintkey.Model)
     blocking = set(known) - WITHOUT_STORE - {f"a{name}" for name in known}
     assert {name for name in blocking if f"a{name}" not in known} == set()

@@ -1,4 +1,4 @@
-"""Importing the package loads little: what costs much waits until it is needed."""
+"""`import mintkey` loads few modules: slow ones are imported when they are needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LATER = {"asyncio", "difflib", "hashlib", "json", "logging", "ssl", "subprocess"
 
 
 @pytest.mark.parametrize("statement", ["import mintkey", "from mintkey import Model, connect"])
-def test_dear_modules_are_not_loaded_by_the_import(statement):
+def test_slow_modules_are_not_loaded_by_the_import(statement):
     told = subprocess.run(
         [sys.executable, "-c", f"{statement}; import sys; print(*sys.modules)"],
         check=True,

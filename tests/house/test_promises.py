@@ -1,4 +1,4 @@
-"""docs/promises.md names a test for each promise of the guides; the page is true only if these tests exist."""
+"""docs/promises.md names tests for each promise of the README and the guides. These tests must exist."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def defined_tests(path: Path) -> frozenset[str]:
 
 
 def missing(root: Path, nodes: list[str]) -> list[str]:
-    """The nodes that name no test."""
+    """The node paths without a test."""
     matches = [(node, NODE.fullmatch(node)) for node in nodes]
     return [
         node for node, match in matches if match is None or match["name"] not in defined_tests(root / match["path"])
@@ -61,7 +61,7 @@ def test_each_promise_names_tests_that_exist(root, rows):
     assert missing(root, [node for named in nodes.values() for node in named]) == []
 
 
-def test_no_promise_stands_twice(rows):
+def test_no_promise_is_repeated(rows):
     promises = [row["promise"] for row in rows]
     assert sorted(promises) == sorted(set(promises))
 
@@ -72,7 +72,7 @@ def test_each_guide_makes_a_promise(root, rows):
     assert sorted((guides | {root / "README.md"}) - named) == []
 
 
-def test_links_lead_to_sections(root, rows):
+def test_links_resolve(root, rows):
     broken = [
         f"{target}#{anchor}"
         for row in rows
@@ -86,7 +86,7 @@ def test_links_lead_to_sections(root, rows):
     "node",
     [
         "tests/house/test_promises.py::test_that_was_renamed",
-        "tests/house/test_renamed.py::test_no_promise_stands_twice",
+        "tests/house/test_renamed.py::test_no_promise_is_repeated",
         "tests/house/test_promises.py::missing",
         "tests/house/test_promises.py",
         "crates/ids/tests/vectors.rs::renamed",
@@ -94,5 +94,5 @@ def test_links_lead_to_sections(root, rows):
     ],
 )
 def test_a_test_that_does_not_exist_is_found(root, node):
-    assert missing(root, [node, "tests/house/test_promises.py::test_no_promise_stands_twice"]) == [node]
+    assert missing(root, [node, "tests/house/test_promises.py::test_no_promise_is_repeated"]) == [node]
     assert missing(root, ["crates/ids/tests/vectors.rs::rfc_9562"]) == []

@@ -1,4 +1,4 @@
-"""The repository stands alone: what it names, it has."""
+"""The texts of the repository: the pages, versions and paths that they name, and the length of files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ WEB_ADDRESS = re.compile(r"\w+://\S+")
 PAGE = re.compile(r"(?<![\w*{}])[\w./-]*\w\.md\b")
 SECTION = re.compile(r"\bsections? \d", re.IGNORECASE)
 PUBLIC_DOCUMENT = re.compile(r"\b(RFC|ISO|PEP|spec)\b|://", re.IGNORECASE)
-# A path that begins in somebody's home or checkout.
+# An absolute path in a home directory or a checkout.
 MACHINE = re.compile(r"(?<![\w./$}*-])/(?:home|root|Users|work)/\w")
 
-# About 600 lines: what a reader can hold in mind.
+# About 600 lines. Longer files are hard to understand.
 LONGEST_FILE = 700
 LONGER_FOR_A_REASON = {
     "crates/python/src/codec.rs": "both directions of one conversion, read side by side",
@@ -24,7 +24,7 @@ RELEASE = re.compile(r"^## \[(\d+)\.(\d+)\.(\d+)\] - \d{4}-\d{2}-\d{2}$")
 
 
 def lines(texts):
-    """Every line of every file, with where it stands."""
+    """Every line of every file, with its position."""
     for name, text in texts.items():
         for number, line in enumerate(text.splitlines(), 1):
             yield f"{name}:{number}", name, line
@@ -41,7 +41,7 @@ def test_every_page_that_is_named_exists(texts):
 
 
 def normal(path: str) -> str:
-    """The path without `.` and `..`."""
+    """Resolve `.` and `..` in a path."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -56,7 +56,7 @@ def test_a_section_is_named_with_its_public_document(texts):
     assert not bare
 
 
-def test_no_file_names_a_place_on_one_machine(texts):
+def test_no_file_names_a_path_of_one_machine(texts):
     assert not [place for place, _, line in lines(texts) if MACHINE.search(WEB_ADDRESS.sub("", line))]
 
 
@@ -90,7 +90,7 @@ def test_the_installed_package_has_the_workspace_version(crates):
 
 def test_every_decision_is_numbered_and_listed(texts):
     pages = sorted(name for name in texts if re.match(r"docs/decisions/\d", name))
-    # A number is taken when a page is begun, and pages are finished in another order: there may be gaps for a while.
+    # Pages take a number when they are started, and may be finished in another order, so there may be gaps.
     numbers = [int(PurePosixPath(name).name[:4]) for name in pages]
     assert numbers == sorted(set(numbers))
     index = texts["docs/decisions/README.md"]

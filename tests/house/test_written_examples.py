@@ -39,7 +39,7 @@ RUN_PAGE = """
 import ast, asyncio, sys
 from mintkey.testing import frozen
 if sys.argv[2:]:
-    # Where tables are not made in passing, a page that does not speak of that has them made.
+    # On DynamoDB, create the tables for pages that do not call create_table() themselves.
     from mintkey import Store, operations
     claim = Store.claim
     def make(store, schema):
@@ -72,14 +72,14 @@ def without_chance(text: str) -> str:
 
 
 def modules_with_examples() -> list[str]:
-    """The modules of mintkey that show examples."""
+    """The modules of mintkey with examples in docstrings."""
     sources = sorted((ROOT / "python" / "mintkey").rglob("*.py"))
     names = [path.relative_to(ROOT / "python").with_suffix("") for path in sources if ">>>" in path.read_text("utf-8")]
     return [".".join(name.parts).removesuffix(".__init__") for name in names]
 
 
 def pages_with_examples() -> list[str]:
-    """The pages that show Python."""
+    """The pages with Python examples."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     return [str(page.relative_to(ROOT)) for page in pages if BLOCK.search(page.read_text("utf-8"))]
 
@@ -87,7 +87,7 @@ def pages_with_examples() -> list[str]:
 def run(
     program: str, *arguments: str, folder: Path, given: str = "", url: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program in an empty folder; the default store is at `url`, else a file in there."""
+    """Run a program in an empty folder. The default store is at `url`, or a file in the folder."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-X", "utf8", "-c", program, *arguments],
         cwd=folder,
@@ -107,7 +107,7 @@ def test_docstrings(module, tmp_path):
 
 
 def runs() -> list[Any]:
-    """Each page beside the stores that it runs on."""
+    """Each page with each store that it runs on."""
     return [
         pytest.param(page, store, id=f"{page}-{store}")
         for page in pages_with_examples()
