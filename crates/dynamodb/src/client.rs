@@ -102,6 +102,15 @@ impl<'a, T: Transport> Client<'a, T> {
             .set(Instant::now() + self.shared.config.timeout);
     }
 
+    /// Checks whether a long evaluation of what the server returned may continue.
+    pub fn may_continue(&self) -> Result<()> {
+        let checked = self.transport.may_continue(self.deadline.get());
+        checked.map_err(|error| {
+            let outcome = self.progress.get().outcome();
+            errors::transport_error(&self.shared.config, &error, outcome)
+        })
+    }
+
     /// Words errors about a table, or about one of its rows.
     pub const fn errors<'b>(&'b self, table: &'b Table, key: Option<&'b Key>) -> ErrorContext<'b> {
         ErrorContext {

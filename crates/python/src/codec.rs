@@ -13,7 +13,7 @@ use std::sync::Arc;
 use mintkey_store::{
     Action, BatchGet, BatchWrite, Condition, Delete, Get, Guard, Index, Item, Key, KeyAttribute,
     KeyKind, KeyValue, Map, Name, Number, Operation, Path, Position, Projection, Put, Query, Row,
-    Scan, SortCondition, Step, Table, Update, Value, Write, error::shortened,
+    Scan, SortCondition, Step, Table, Update, Value, Work, Write, error::shortened,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -273,9 +273,17 @@ impl Codec {
 
     /// Whether a condition holds for an item.
     fn matches(&self, item: &PyItem, condition: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Ok(self
-            .checked(Some(condition))?
-            .is_none_or(|condition| condition.evaluate(&item.0)))
+        let py = condition.py();
+        let mut ask = || {
+            py.check_signals()?;
+            // Other threads run meanwhile.
+            py.detach(|| {});
+            Ok(())
+        };
+        match self.checked(Some(condition))? {
+            Some(condition) => condition.evaluate(&item.0, &mut Work::new(&mut ask)),
+            None => Ok(true),
+        }
     }
 
     // Requests.

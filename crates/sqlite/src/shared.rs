@@ -8,7 +8,7 @@ use crate::storage::connection::{self, Connection, Opened};
 use crate::storage::file_guard::{self, FileId};
 use crate::storage::fork_registry;
 use crate::storage::pool::Pool;
-use crate::threads::deadline::Deadline;
+use crate::threads::deadline::{Deadline, Stop};
 use crate::threads::fork_gate;
 
 /// The shared state of one store.
@@ -98,6 +98,12 @@ impl Shared {
                 self.config.address
             ),
         )
+    }
+
+    /// The error of a request whose evaluation of rows had to stop.
+    pub fn stopped(&self, stop: Stop) -> Error {
+        let doing = "evaluating rows";
+        stop.error(doing, self.config.timeout, Outcome::NotApplied)
     }
 
     /// The error for a failed statement, which says why if the deadline stopped the statement.

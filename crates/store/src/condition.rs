@@ -1,13 +1,15 @@
 //! Conditions and what they mean.
 
 use std::cmp::Ordering;
+use std::convert::Infallible;
 use std::fmt::{self, Write as _};
 
 use memchr::memmem;
 
-use crate::error::{Error, Result, shortened, start};
+use crate::error::{Error, shortened, start};
 use crate::number::Number;
 use crate::value::{Item, Name, Value, ValueType};
+use crate::work::{STEP, Work};
 
 /// How many values [`Condition::IsIn`] may list.
 pub const MAX_IS_IN: usize = 100;
@@ -133,16 +135,32 @@ impl Path {
     /// The value it leads to.
     #[must_use]
     pub fn find<'a>(&self, item: &'a Item) -> Option<&'a Value> {
-        let (Step::Name(name), inner) = self.0.split_first()? else {
-            return None;
+        let Ok(found) = self.find_counted(item, &mut Work::<Infallible>::new(&mut || Ok(())));
+        found
+    }
+
+    /// The value it leads to. The work can end early.
+    fn find_counted<'a, E>(
+        &self,
+        item: &'a Item,
+        work: &mut Work<'_, E>,
+    ) -> Result<Option<&'a Value>, E> {
+        let Some((Step::Name(name), inner)) = self.0.split_first() else {
+            return Ok(None);
         };
-        inner
-            .iter()
-            .try_fold(item.get(name)?, |value, step| match (value, step) {
-                (Value::Map(map), Step::Name(name)) => map.get(name),
-                (Value::List(list), Step::Index(index)) => list.get(*index),
-                _ => None,
-            })
+        work.count(STEP + item.len())?;
+        let mut found = item.get(name);
+        for step in inner {
+            found = match (found, step) {
+                (Some(Value::Map(map)), Step::Name(name)) => {
+                    work.count(STEP + map.len())?;
+                    map.get(name)
+                }
+                (Some(Value::List(list)), Step::Index(index)) => list.get(*index),
+                _ => return Ok(None),
+            };
+        }
+        Ok(found)
     }
 
     /// Checks that it starts with the name of an attribute.
@@ -150,7 +168,7 @@ impl Path {
     /// # Errors
     ///
     /// `InvalidValue` if it does not.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self) -> crate::Result<()> {
         match self.root() {
             Some(name) if !name.is_empty() => Ok(()),
             _ => Err(Error::invalid(format!(
@@ -210,6 +228,15 @@ const fn is_ordered(value: &Value) -> bool {
     )
 }
 
+/// The bytes of a text or binary value, which are compared or searched.
+const fn length(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Binary(bytes) => bytes.len(),
+        _ => 0,
+    }
+}
+
 fn begins_with(value: &Value, prefix: &Value) -> bool {
     match (value, prefix) {
         (Value::String(text), Value::String(prefix)) => text.starts_with(prefix.as_str()),
@@ -218,18 +245,28 @@ fn begins_with(value: &Value, prefix: &Value) -> bool {
     }
 }
 
-fn contains(value: &Value, part: &Value) -> bool {
-    match (value, part) {
+fn contains<E>(value: &Value, part: &Value, work: &mut Work<'_, E>) -> Result<bool, E> {
+    work.count(STEP + length(value) + length(part))?;
+    Ok(match (value, part) {
         (Value::String(text), Value::String(part)) => {
             memmem::find(text.as_bytes(), part.as_bytes()).is_some()
         }
         (Value::Binary(bytes), Value::Binary(part)) => memmem::find(bytes, part).is_some(),
-        (Value::List(list), part) => list.contains(part),
+        (Value::List(list), part) => return any_equals(list, part, work),
         (Value::StringSet(set), Value::String(part)) => set.contains(part),
         (Value::NumberSet(set), Value::Number(part)) => set.contains(part),
         (Value::BinarySet(set), Value::Binary(part)) => set.contains(part),
         _ => false,
+    })
+}
+
+fn any_equals<E>(values: &[Value], value: &Value, work: &mut Work<'_, E>) -> Result<bool, E> {
+    for other in values {
+        if other.equals(value, work)? {
+            return Ok(true);
+        }
     }
+    Ok(false)
 }
 
 fn size(value: &Value) -> Option<u64> {
@@ -254,7 +291,7 @@ impl Condition {
     /// # Errors
     ///
     /// `InvalidValue` that says which part does not.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self) -> crate::Result<()> {
         let path = match self {
             Self::And(parts) | Self::Or(parts) => return parts.iter().try_for_each(Self::check),
             Self::Not(inner) => return inner.check(),
@@ -272,7 +309,7 @@ impl Condition {
         self.check_values().map_err(|error| error.within(path))
     }
 
-    fn check_values(&self) -> Result<()> {
+    fn check_values(&self) -> crate::Result<()> {
         match self {
             Self::Compare { path, op, value } => {
                 if op.is_order() && !is_ordered(value) {
@@ -319,42 +356,96 @@ impl Condition {
     }
 
     /// Whether it is true of an item. A row that is not there is asked as an item without attributes.
+    ///
+    /// # Errors
+    ///
+    /// The error that ends the work.
+    pub fn evaluate<E>(&self, item: &Item, work: &mut Work<'_, E>) -> Result<bool, E> {
+        let path = match self {
+            Self::And(parts) => return Self::is_any(parts, false, item, work).map(|any| !any),
+            Self::Or(parts) => return Self::is_any(parts, true, item, work),
+            Self::Not(inner) => return Ok(!inner.evaluate(item, work)?),
+            Self::Exists(path)
+            | Self::Missing(path)
+            | Self::IsType(path, _)
+            | Self::Compare { path, .. }
+            | Self::Between { path, .. }
+            | Self::IsIn { path, .. }
+            | Self::BeginsWith { path, .. }
+            | Self::Contains { path, .. }
+            | Self::Size { path, .. } => path,
+        };
+        match path.find_counted(item, work)? {
+            Some(found) => self.accepts(found, work),
+            None => Ok(self.accepts_absence()),
+        }
+    }
+
+    /// Whether it is true of a row that does not exist.
     #[must_use]
-    pub fn evaluate(&self, item: &Item) -> bool {
+    pub fn accepts_no_row(&self) -> bool {
+        let Ok(accepts) = self.evaluate(&Item::new(), &mut Work::<Infallible>::new(&mut || Ok(())));
+        accepts
+    }
+
+    /// Whether any of the parts gives this answer.
+    fn is_any<E>(
+        parts: &[Self],
+        answer: bool,
+        item: &Item,
+        work: &mut Work<'_, E>,
+    ) -> Result<bool, E> {
+        for part in parts {
+            if part.evaluate(item, work)? == answer {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a question about one value is true of an absent one.
+    const fn accepts_absence(&self) -> bool {
         match self {
-            Self::Compare { path, op, value } => match (path.find(item), op) {
-                (found, Comparison::Eq) => found == Some(value),
-                (found, Comparison::Ne) => found != Some(value),
-                (Some(found), op) => order(found, value).is_some_and(|order| op.accepts(order)),
-                (None, _) => false,
+            // What has no size is of another size than any.
+            Self::Compare { op, .. } | Self::Size { op, .. } => matches!(op, Comparison::Ne),
+            Self::Missing(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a question about one value is true of this one.
+    fn accepts<E>(&self, found: &Value, work: &mut Work<'_, E>) -> Result<bool, E> {
+        Ok(match self {
+            Self::Compare { op, value, .. } => match op {
+                Comparison::Eq => found.equals(value, work)?,
+                Comparison::Ne => !found.equals(value, work)?,
+                op => {
+                    work.count(length(found).min(length(value)))?;
+                    order(found, value).is_some_and(|order| op.accepts(order))
+                }
             },
-            Self::Between { path, low, high } => path.find(item).is_some_and(|found| {
+            Self::Between { low, high, .. } => {
+                work.count(length(found).min(length(low)) + length(found).min(length(high)))?;
                 order(found, low).is_some_and(Ordering::is_ge)
                     && order(found, high).is_some_and(Ordering::is_le)
-            }),
-            Self::IsIn { path, values } => {
-                path.find(item).is_some_and(|found| values.contains(found))
             }
-            Self::BeginsWith { path, prefix } => path
-                .find(item)
-                .is_some_and(|found| begins_with(found, prefix)),
-            Self::Contains { path, value } => {
-                path.find(item).is_some_and(|found| contains(found, value))
+            Self::IsIn { values, .. } => any_equals(values, found, work)?,
+            Self::BeginsWith { prefix, .. } => {
+                work.count(length(prefix))?;
+                begins_with(found, prefix)
             }
-            Self::Exists(path) => path.find(item).is_some(),
-            Self::Missing(path) => path.find(item).is_none(),
-            Self::IsType(path, wanted) => path
-                .find(item)
-                .is_some_and(|found| found.value_type() == *wanted),
-            // What has no size is of another size than any.
-            Self::Size { path, op, value } => match path.find(item).and_then(size) {
-                Some(size) => op.accepts(Number::from(size).cmp(value)),
-                None => *op == Comparison::Ne,
-            },
-            Self::And(parts) => parts.iter().all(|part| part.evaluate(item)),
-            Self::Or(parts) => parts.iter().any(|part| part.evaluate(item)),
-            Self::Not(inner) => !inner.evaluate(item),
-        }
+            Self::Contains { value, .. } => contains(found, value, work)?,
+            Self::Exists(_) => true,
+            Self::IsType(_, wanted) => found.value_type() == *wanted,
+            Self::Size { op, value, .. } => {
+                work.count(length(found))?;
+                match size(found) {
+                    Some(size) => op.accepts(Number::from(size).cmp(value)),
+                    None => self.accepts_absence(),
+                }
+            }
+            Self::Missing(_) | Self::And(_) | Self::Or(_) | Self::Not(_) => false,
+        })
     }
 }
 

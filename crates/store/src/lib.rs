@@ -23,6 +23,7 @@ pub mod table;
 pub mod units;
 pub mod update;
 pub mod value;
+pub mod work;
 
 pub use condition::{Comparison, Condition, Path, Step};
 pub use error::{Error, ErrorKind, Outcome, Result};
@@ -39,3 +40,4 @@ pub use submission::{Delivery, Submission};
 pub use table::{Index, KeyAttribute, Projection, Table};
 pub use update::Action;
 pub use value::{Item, Map, Name, Value, ValueType};
+pub use work::Work;

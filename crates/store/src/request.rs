@@ -12,6 +12,7 @@ use crate::position::Position;
 use crate::table::Table;
 use crate::update::Action;
 use crate::value::{Item, Name, Value};
+use crate::work::Work;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -417,13 +418,22 @@ impl Guard {
     /// # Errors
     ///
     /// `KeyCollision`, `ItemGone`, `VersionConflict`, `ConditionFailed`, in this order; each carries the
-    /// stored item.
-    pub fn check(&self, table: &Table, key: &Key, stored: Option<&Item>) -> Result<()> {
+    /// stored item. The error that ends the work.
+    pub fn check<E: From<Error>>(
+        &self,
+        table: &Table,
+        key: &Key,
+        stored: Option<&Item>,
+        work: &mut Work<'_, E>,
+    ) -> std::result::Result<(), E> {
         match (self.row, stored) {
             (Row::Absent, Some(_)) => {
-                return Err(Error::collision(table, key).with_item(stored.cloned()));
+                let error = Error::collision(table, key).with_item(stored.cloned());
+                return Err(error.into());
             }
-            (Row::Present, None) => return Err(Error::gone(table, key, self.version.is_some())),
+            (Row::Present, None) => {
+                return Err(Error::gone(table, key, self.version.is_some()).into());
+            }
             _ => {}
         }
         if let Some((name, expected)) = &self.version {
@@ -436,16 +446,16 @@ impl Guard {
             if !agrees {
                 let error =
                     Error::version_conflict(table, key, name, *expected, stored.map(|_| found));
-                return Err(error.with_item(stored.cloned()));
+                return Err(error.with_item(stored.cloned()).into());
             }
         }
-        match &self.condition {
-            Some(condition) if !condition.evaluate(stored.unwrap_or(&Item::new())) => {
-                let error = Error::condition_failed(table, key, stored.is_some());
-                Err(error.with_item(stored.cloned()))
-            }
-            _ => Ok(()),
+        if let Some(condition) = &self.condition
+            && !condition.evaluate(stored.unwrap_or(&Item::new()), work)?
+        {
+            let error = Error::condition_failed(table, key, stored.is_some());
+            return Err(error.with_item(stored.cloned()).into());
         }
+        Ok(())
     }
 
     /// Whether nothing at all is asked of the stored row.

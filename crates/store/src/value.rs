@@ -1,10 +1,12 @@
 //! Values as `DynamoDB` knows them, and items made of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::number::Number;
+use crate::work::{STEP, Work};
 
 /// Up to so many names are found faster by a walk for each than through an index.
 const FEW: usize = 16;
@@ -19,7 +21,7 @@ pub type Item = Map;
 ///
 /// Two sets are equal when they hold the same members, two maps when they hold the same entries,
 /// in whatever order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Value {
     /// Text.
     String(String),
@@ -138,6 +140,79 @@ impl Value {
             Self::NumberSet(_) => ValueType::NumberSet,
             Self::BinarySet(_) => ValueType::BinarySet,
         }
+    }
+
+    /// Whether both are equal. The work can end early.
+    pub(crate) fn equals<E>(&self, other: &Self, work: &mut Work<'_, E>) -> Result<bool, E> {
+        work.count(STEP)?;
+        match (self, other) {
+            (Self::String(own), Self::String(other)) => {
+                bytes_equal(own.as_bytes(), other.as_bytes(), work)
+            }
+            (Self::Number(own), Self::Number(other)) => Ok(own == other),
+            (Self::Bool(own), Self::Bool(other)) => Ok(own == other),
+            (Self::Null, Self::Null) => Ok(true),
+            (Self::Binary(own), Self::Binary(other)) => bytes_equal(own, other, work),
+            (Self::List(own), Self::List(other)) => all_equal(own, other, work, Self::equals),
+            (Self::Map(own), Self::Map(other)) => own.equals(other, work),
+            (Self::StringSet(own), Self::StringSet(other)) => {
+                all_equal(own, other, work, |own, other, work| {
+                    bytes_equal(own.as_bytes(), other.as_bytes(), work)
+                })
+            }
+            (Self::NumberSet(own), Self::NumberSet(other)) => {
+                all_equal(own, other, work, |own, other, _| Ok(own == other))
+            }
+            (Self::BinarySet(own), Self::BinarySet(other)) => {
+                all_equal(own, other, work, |own, other, work| {
+                    bytes_equal(own, other, work)
+                })
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+fn bytes_equal<E>(own: &[u8], other: &[u8], work: &mut Work<'_, E>) -> Result<bool, E> {
+    if own.len() != other.len() {
+        return Ok(false);
+    }
+    work.count(own.len())?;
+    Ok(own == other)
+}
+
+/// Whether the elements of two containers are equal, in their order.
+fn all_equal<'a, T: 'a, C, E>(
+    own: &'a C,
+    other: &'a C,
+    work: &mut Work<'_, E>,
+    equal: impl Fn(&T, &T, &mut Work<'_, E>) -> Result<bool, E>,
+) -> Result<bool, E>
+where
+    &'a C: IntoIterator<Item = &'a T, IntoIter: ExactSizeIterator>,
+{
+    let (own, other) = (own.into_iter(), other.into_iter());
+    if own.len() != other.len() {
+        return Ok(false);
+    }
+    for (own, other) in own.zip(other) {
+        work.count(STEP)?;
+        if !equal(own, other, work)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Compares without an early end.
+fn finish(compare: impl FnOnce(&mut Work<'_, Infallible>) -> Result<bool, Infallible>) -> bool {
+    let Ok(equal) = compare(&mut Work::new(&mut || Ok(())));
+    equal
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        finish(|work| self.equals(other, work))
     }
 }
 
@@ -291,6 +366,57 @@ impl Map {
         remove_all(&mut self.0, positions);
     }
 
+    /// Whether both are equal. The work can end early.
+    fn equals<E>(&self, other: &Self, work: &mut Work<'_, E>) -> Result<bool, E> {
+        if self.len() != other.len() {
+            return Ok(false);
+        }
+        // Mostly the entries have the same order. From the first that differs on, names are looked up.
+        for (place, ((name, value), (other_name, other_value))) in
+            self.0.iter().zip(&other.0).enumerate()
+        {
+            work.count(STEP + name.len())?;
+            if name != other_name {
+                return Self::entries_equal(&self.0[place..], &other.0[place..], work);
+            }
+            if !value.equals(other_value, work)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether these entries are equal, in any order.
+    fn entries_equal<E>(
+        own: &[(Name, Value)],
+        other: &[(Name, Value)],
+        work: &mut Work<'_, E>,
+    ) -> Result<bool, E> {
+        let mut index: HashMap<&str, &Value> = HashMap::new();
+        if other.len() > FEW {
+            for (name, value) in other {
+                work.count(STEP + name.len())?;
+                index.insert(name, value);
+            }
+        }
+        for (name, value) in own {
+            work.count(STEP + name.len())?;
+            let found = if index.is_empty() {
+                other
+                    .iter()
+                    .find(|(other, _)| other == name)
+                    .map(|(_, value)| value)
+            } else {
+                index.get(&**name).copied()
+            };
+            let Some(found) = found else { return Ok(false) };
+            if !value.equals(found, work)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Appends an entry whose name is known to be new, without looking for it.
     pub(crate) fn push(&mut self, name: Name, value: Value) {
         self.0.push((name, value));
@@ -299,30 +425,7 @@ impl Map {
 
 impl PartialEq for Map {
     fn eq(&self, other: &Self) -> bool {
-        if self.len() != other.len() {
-            return false;
-        }
-        // Mostly the entries have the same order. From the first that differs on, names are looked up.
-        let same_name = |(own, other): &(&(Name, Value), &(Name, Value))| own.0 == other.0;
-        let alike = self.0.iter().zip(&other.0).take_while(same_name).count();
-        let (own, rest) = self.0.split_at(alike);
-        let (others, other_rest) = other.0.split_at(alike);
-        let equal = |(own, other): (&(Name, Value), &(Name, Value))| own.1 == other.1;
-        if !own.iter().zip(others).all(equal) {
-            return false;
-        }
-        if rest.len() <= FEW {
-            let find = |name: &Name| other_rest.iter().find(|(other, _)| other == name);
-            return rest
-                .iter()
-                .all(|own| find(&own.0).is_some_and(|other| own.1 == other.1));
-        }
-        let by_name: HashMap<&Name, &Value> = other_rest
-            .iter()
-            .map(|(name, value)| (name, value))
-            .collect();
-        rest.iter()
-            .all(|(name, value)| by_name.get(name) == Some(&value))
+        finish(|work| self.equals(other, work))
     }
 }
 

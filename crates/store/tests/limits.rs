@@ -5,8 +5,8 @@ mod common;
 use common::{any_item, item, list, map, number, strings, table};
 use mintkey_store::size::{check_item, item_size};
 use mintkey_store::{
-    ErrorKind, Guard, Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Position, Projection, Row,
-    Table, Value,
+    Error, ErrorKind, Guard, Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Position,
+    Projection, Row, Table, Value, Work,
 };
 use proptest::prelude::*;
 
@@ -191,7 +191,12 @@ fn guards_refuse_in_a_fixed_order() {
             version: expected,
             ..Guard::default()
         };
-        let answer = guard.check(&table(), &key("a", "1"), found);
+        let answer: Result<(), Error> = guard.check(
+            &table(),
+            &key("a", "1"),
+            found,
+            &mut Work::new(&mut || Ok(())),
+        );
         let kind = answer.as_ref().err().map(|error| error.kind);
         assert_eq!(kind, outcome, "{guard:?}");
         if let Err(error) = answer {

@@ -2,7 +2,7 @@
 
 use mintkey_store::{
     Comparison, Condition, Error, ErrorKind, Index, Item, Key, KeyAttribute, KeyValue, Name, Path,
-    Position, Projection, Query, Result, Scan, Table,
+    Position, Projection, Query, Result, Scan, Table, Work,
 };
 
 use crate::config::Config;
@@ -404,10 +404,17 @@ impl<'a> QueryPlan<'a> {
     }
 
     /// Whether an item that was read meets what is evaluated here.
-    pub fn accepts(&self, item: &Item) -> bool {
-        self.key_condition
-            .as_ref()
-            .is_none_or(|condition| condition.accepts(item))
-            && self.local_filters.iter().all(|part| part.evaluate(item))
+    pub fn accepts(&self, item: &Item, work: &mut Work<'_, Error>) -> Result<bool> {
+        if let Some(condition) = &self.key_condition
+            && !condition.accepts(item)
+        {
+            return Ok(false);
+        }
+        for part in &self.local_filters {
+            if !part.evaluate(item, work)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

@@ -1,6 +1,6 @@
 //! Reads: single rows, and pages of queries and scans.
 
-use mintkey_store::{Get, Item, Key, Name, Page, Query, Reply, Result, Scan, Table};
+use mintkey_store::{Get, Item, Key, Name, Page, Query, Reply, Result, Scan, Table, Work};
 
 use crate::client::{Client, Effect, Output};
 use crate::operations::query_plan::QueryPlan;
@@ -120,11 +120,13 @@ async fn page<T: Transport>(client: &Client<'_, T>, plan: &QueryPlan<'_>) -> Res
             page.next = last;
             return Ok(Reply::Page(page));
         }
+        let mut ask = || client.may_continue();
+        let mut work = Work::new(&mut ask);
         for mut item in batch.items {
             if let Some(projection) = projection {
                 item.retain(|name, _| projection.contains(&name));
             }
-            if !plan.accepts(&item) {
+            if !plan.accepts(&item, &mut work)? {
                 continue;
             }
             if end.is_some() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mintkey_store::size::{self, MAX_ITEM};
 use mintkey_store::{
     Action, Delete, Error, ErrorKind, Get, Guard, Item, Key, Name, Put, Reply, Result, Row, Table,
-    Update, Value, update,
+    Update, Value, Work, update,
 };
 
 use crate::client::{Client, Effect};
@@ -32,7 +32,10 @@ impl GuardedWrite<'_> {
         if self.needs_row && stored.is_none() && self.guard.version.is_none() {
             return Err(Error::gone(self.table, self.key, false));
         }
-        self.guard.check(self.table, self.key, stored)?;
+        // The server has accepted the condition, so both it and the row are small.
+        let mut ask = || Ok::<(), Error>(());
+        let work = &mut Work::new(&mut ask);
+        self.guard.check(self.table, self.key, stored, work)?;
         if self.needs_row && stored.is_none() {
             return Err(Error::gone(self.table, self.key, true));
         }

@@ -94,6 +94,8 @@ pub struct Blocking<'a> {
     interrupt: &'static dyn Interrupt,
     /// Whether the interrupt was raised: it reports that once only.
     interrupted: Cell<bool>,
+    /// When the interrupt was checked last.
+    checked: Cell<Instant>,
     /// The nesting depth of concurrent exchanges.
     concurrent: Cell<u32>,
     /// The sockets of concurrent exchanges without a response.
@@ -116,6 +118,7 @@ impl<'a> Blocking<'a> {
             pool,
             interrupt,
             interrupted: Cell::new(false),
+            checked: Cell::new(Instant::now()),
             concurrent: Cell::new(0),
             awaited: RefCell::default(),
             process: process::id(),
@@ -149,6 +152,7 @@ impl<'a> Blocking<'a> {
     fn check_interrupt(&self) {
         if !self.interrupted.get() {
             self.interrupted.set(self.interrupt.raised());
+            self.checked.set(Instant::now());
         }
     }
 
@@ -365,6 +369,13 @@ impl Transport for Blocking<'_> {
                 Err(error) => return Err(Cause::Broken(error.into()).unsent()),
             }
         }
+    }
+
+    fn may_continue(&self, deadline: Instant) -> Result<(), TransportError> {
+        if self.checked.get().elapsed() >= CHECK_INTERVAL {
+            self.check_interrupt();
+        }
+        self.check_known(deadline).map_err(Cause::unsent)
     }
 
     fn begin_concurrent(&self) {

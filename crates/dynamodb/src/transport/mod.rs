@@ -28,6 +28,9 @@ pub trait Transport {
     /// Waits for this time. Fails if the caller is interrupted or the deadline comes first.
     async fn pause(&self, time: Duration, deadline: Instant) -> Result<(), TransportError>;
 
+    /// Fails if the deadline has passed or the caller is interrupted.
+    fn may_continue(&self, deadline: Instant) -> Result<(), TransportError>;
+
     /// From now on several exchanges are in flight at once: none may block the others.
     fn begin_concurrent(&self) {}
 

@@ -204,4 +204,12 @@ impl Transport for Nonblocking {
         }
         Ok(())
     }
+
+    fn may_continue(&self, deadline: Instant) -> Result<(), TransportError> {
+        if Instant::now() < deadline {
+            Ok(())
+        } else {
+            Err(Cause::Timeout.unsent())
+        }
+    }
 }

@@ -370,7 +370,7 @@ pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Option<Condi
         }
     }
     if let Some(condition) = &guard.condition {
-        if condition.evaluate(&Item::new()) {
+        if condition.accepts_no_row() {
             parts.push(or(condition.clone(), expired.clone()));
         } else {
             parts.push(condition.clone());

@@ -43,7 +43,8 @@ impl BegunRequest {
         request: &Arc<Request>,
         interrupt: &'static dyn Interrupt,
     ) -> Self {
-        let channel = Channel::default();
+        let deadline = Deadline::new(Some(interrupt), shared.context.config.timeout);
+        let channel = Channel::with_deadline(&deadline);
         let operation = {
             let (shared, channel) = (Arc::clone(shared), channel.clone());
             let request = Arc::clone(request);
@@ -53,7 +54,7 @@ impl BegunRequest {
             shared: Arc::clone(shared),
             operation,
             channel,
-            deadline: Deadline::new(Some(interrupt), shared.context.config.timeout),
+            deadline,
             held: HeldConnections::new(),
             stage: Stage::Poll,
         };

@@ -19,7 +19,7 @@ pub fn execute(
     interrupt: &'static dyn Interrupt,
 ) -> Result<Reply> {
     let mut deadline = Deadline::new(Some(interrupt), shared.context.config.timeout);
-    let channel = Channel::default();
+    let channel = Channel::with_deadline(&deadline);
     let mut held = HeldConnections::new();
     let mut operation = pin!(operations::run(&shared.context, &channel, request));
     let mut waker_context = Context::from_waker(Waker::noop());
@@ -46,7 +46,8 @@ pub fn execute_all(
     interrupt: &'static dyn Interrupt,
 ) -> Vec<Result<Reply>> {
     let mut deadline = Deadline::new(Some(interrupt), shared.context.config.timeout);
-    let channels: Vec<Channel> = requests.iter().map(|_| Channel::default()).collect();
+    let channel = |_| Channel::with_deadline(&deadline);
+    let channels: Vec<Channel> = requests.iter().map(channel).collect();
     let mut held = HeldConnections::new();
     let operations = requests.iter().zip(&channels).enumerate();
     let mut running: Vec<_> = operations

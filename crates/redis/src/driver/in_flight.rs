@@ -42,7 +42,8 @@ pub struct InFlight {
 impl InFlight {
     /// Prepares the operation of a request.
     pub fn new(shared: &Arc<Shared>, jobs: Vec<Job>, request: Arc<Request>) -> Self {
-        let channel = Channel::default();
+        let deadline = Deadline::new(None, shared.context.config.timeout);
+        let channel = Channel::with_deadline(&deadline);
         let operation = {
             let (shared, channel) = (Arc::clone(shared), channel.clone());
             Box::pin(async move { operations::run(&shared.context, &channel, &request).await })
@@ -51,7 +52,7 @@ impl InFlight {
             jobs,
             operation,
             channel,
-            deadline: Deadline::new(None, shared.context.config.timeout),
+            deadline,
             round: 0,
             calls: Vec::new(),
             states: Vec::new(),

@@ -141,7 +141,7 @@ impl OperationContext<'_> {
         Self: 'a,
     {
         let (store, now) = (self.store, self.now);
-        join_all.add(index, |channel| async move {
+        join_all.add(self.channel, index, |channel| async move {
             let context = OperationContext {
                 store,
                 channel: &channel,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_store::Result;
+use mintkey_store::{Error, Result, Work};
 
 use crate::config::Config;
 use crate::keyspace::layout::Layout;
@@ -30,6 +30,15 @@ pub struct OperationContext<'a> {
 }
 
 impl OperationContext<'_> {
+    /// Evaluates rows that a server has sent, until the deadline of the request.
+    pub fn evaluate<T>(
+        &self,
+        evaluate: impl FnOnce(&mut Work<'_, Error>) -> Result<T>,
+    ) -> Result<T> {
+        let mut ask = || self.channel.check_deadline();
+        evaluate(&mut Work::new(&mut ask))
+    }
+
     /// Sends calls on a table in these slot groups, and checks the epochs of its catalog entries. Returns `None` if one has
     /// changed.
     pub async fn send_with_epochs(

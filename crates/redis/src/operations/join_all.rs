@@ -25,11 +25,11 @@ pub struct JoinAll<'a> {
 
 impl<'a> JoinAll<'a> {
     /// Adds a write, with a channel of its own.
-    pub fn add<F>(&mut self, index: usize, write: impl FnOnce(Channel) -> F)
+    pub fn add<F>(&mut self, channel: &Channel, index: usize, write: impl FnOnce(Channel) -> F)
     where
         F: Future<Output = Result<()>> + Send + 'a,
     {
-        let channel = Channel::default();
+        let channel = channel.for_part();
         let operation = Box::pin(write(channel.clone()));
         self.pending.push(Pending {
             index,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mintkey_store::{
     Condition, Error, Index, Item, Key, KeyValue, Name, Page, Position, Projection, Result, Table,
-    json,
+    Work, json,
 };
 
 use crate::keyspace::commands::clean_call;
@@ -141,14 +141,17 @@ impl PageReader<'_> {
                 .filter(|_| has_more)
                 .map(|(_, member)| member);
             self.find_moved(&members, &mut found, &range, end.map(Vec::as_slice));
-            for row in found {
-                let (source, member) = &members[row.member];
-                let layout = &merge.sources[*source].layout;
-                self.add_row(row, member, layout, &mut state);
-                if state.page.next.is_some() {
-                    break;
+            self.context.evaluate(|work| {
+                for row in found {
+                    let (source, member) = &members[row.member];
+                    let layout = &merge.sources[*source].layout;
+                    self.add_row(row, member, layout, &mut state, work)?;
+                    if state.page.next.is_some() {
+                        break;
+                    }
                 }
-            }
+                Ok(())
+            })?;
             if state.page.next.is_some() || !has_more {
                 break;
             }
@@ -171,7 +174,14 @@ impl PageReader<'_> {
     }
 
     /// Adds a row to the page. If the page is full, it sets the position of the next page instead.
-    fn add_row(&self, row: FoundRow, member: &[u8], layout: &Layout, state: &mut PageState<'_>) {
+    fn add_row(
+        &self,
+        row: FoundRow,
+        member: &[u8],
+        layout: &Layout,
+        state: &mut PageState<'_>,
+        work: &mut Work<'_, Error>,
+    ) -> Result<()> {
         let is_expired = |item: &&Item| self.table.is_expired(item, self.context.now);
         let expired = row.item.as_ref().filter(is_expired);
         if expired.is_some() || row.item.is_none() || row.moved.is_some() {
@@ -186,23 +196,24 @@ impl PageReader<'_> {
             ..
         } = row
         else {
-            return;
+            return Ok(());
         };
         if is_expired(&&item) {
-            return;
+            return Ok(());
         }
         if state.is_full {
             state.page.next = state.last.take();
-            return;
+            return Ok(());
         }
         state.bytes += size;
         state.last = Some(self.position(key, &item));
-        self.add_item(item, state.visible.as_deref(), &mut state.page);
+        self.add_item(item, state.visible.as_deref(), &mut state.page, work)?;
         state.is_full = self
             .limit
             .is_some_and(|limit| state.page.count >= limit as u64)
             || state.bytes >= PAGE_BYTES
             || state.seen >= PAGE_ROWS;
+        Ok(())
     }
 
     /// The number of rows to read first.
@@ -368,18 +379,27 @@ impl PageReader<'_> {
     }
 
     /// Adds an item to the page, if the filter accepts it.
-    fn add_item(&self, mut item: Item, visible: Option<&[&Name]>, page: &mut Page) {
+    fn add_item(
+        &self,
+        mut item: Item,
+        visible: Option<&[&Name]>,
+        page: &mut Page,
+        work: &mut Work<'_, Error>,
+    ) -> Result<()> {
         if let Some(visible) = visible {
             item.retain(|name, _| visible.contains(&name));
         }
-        if self.filter.is_some_and(|filter| !filter.evaluate(&item)) {
-            return;
+        if let Some(filter) = self.filter
+            && !filter.evaluate(&item, work)?
+        {
+            return Ok(());
         }
         page.count += 1;
         if !self.count {
             project(&mut item, self.table, self.attributes);
             page.items.push(item);
         }
+        Ok(())
     }
 }
 

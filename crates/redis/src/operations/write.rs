@@ -109,7 +109,8 @@ impl OperationContext<'_> {
                     return Err(uncertainty.error());
                 }
             }
-            guard.check(table, &key, self.live(&layout.table, before.as_ref()))?;
+            let live = self.live(&layout.table, before.as_ref());
+            self.evaluate(|work| guard.check(table, &key, live, work))?;
             let call = write_call(
                 &layout,
                 &key,
@@ -197,7 +198,7 @@ impl OperationContext<'_> {
         if stored.is_none() && !update.upsert && update.guard.version.is_none() {
             return Err(Error::gone(table, key, false));
         }
-        update.guard.check(table, key, stored)?;
+        self.evaluate(|work| update.guard.check(table, key, stored, work))?;
         let mut item = match stored {
             Some(item) => item.clone(),
             None if update.upsert => key_item(table, key),
@@ -235,7 +236,9 @@ impl OperationContext<'_> {
                 let live = self.live(&layout.table, before.as_ref());
                 let found = before.as_ref().map(|row| &row.item);
                 match (&attempted, found) {
-                    (None, _) => delete.guard.check(table, key, live)?,
+                    (None, _) => {
+                        self.evaluate(|work| delete.guard.check(table, key, live, work))?;
+                    }
                     (Some(attempted), Some(now)) if attempted != now => {
                         return Err(uncertainty.error());
                     }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use mintkey_store::{Outcome, Result};
 
 use crate::protocol::resp::{Call, Value};
+use crate::threads::deadline::Deadline;
 
 /// The final reply to a call.
 #[derive(Debug, Eq, PartialEq)]
@@ -26,7 +27,11 @@ pub type Replies = Result<Vec<FinalReply>>;
 
 /// Where an operation and its driver exchange calls and replies.
 #[derive(Clone, Default)]
-pub struct Channel(Arc<Mutex<ChannelState>>);
+pub struct Channel {
+    state: Arc<Mutex<ChannelState>>,
+    /// The deadline of the request. The driver checks it while it waits for replies.
+    deadline: Option<Deadline>,
+}
 
 #[derive(Default)]
 struct ChannelState {
@@ -46,7 +51,29 @@ enum Message {
 
 impl Channel {
     fn lock(&self) -> MutexGuard<'_, ChannelState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The channel of an operation that checks its deadline between exchanges, too.
+    pub fn with_deadline(deadline: &Deadline) -> Self {
+        Self {
+            deadline: Some(deadline.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// The channel of a part of the operation.
+    pub fn for_part(&self) -> Self {
+        Self {
+            deadline: self.deadline.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Fails if the evaluation of rows must stop. Meanwhile, no write is in flight.
+    pub fn check_deadline(&self) -> Result<()> {
+        let checked = self.deadline.as_ref().map_or(Ok(()), Deadline::check);
+        checked.map_err(|stop| stop.error(Outcome::NotApplied))
     }
 
     /// Restarts the deadline of the request: it takes long, but it makes progress.

@@ -1,6 +1,7 @@
 //! Timeouts and interrupts of requests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mintkey_store::{Error, ErrorKind, Interrupt, Outcome};
@@ -49,7 +50,7 @@ impl Stop {
             Self::TimedOut(timeout) => Error::new(
                 ErrorKind::Timeout(outcome),
                 format!(
-                    "Redis took longer than {} s: {outcome_words}; try again, or raise ?timeout=",
+                    "the request to Redis took longer than {} s: {outcome_words}; try again, or raise ?timeout=",
                     timeout.as_secs_f64()
                 ),
             ),
@@ -64,10 +65,16 @@ impl Stop {
     }
 }
 
-/// The deadline of one request. It also checks for interrupts.
+/// The deadline of one request. It also checks for interrupts. Clones share the time and the interrupt.
+#[derive(Clone)]
 pub struct Deadline {
     interrupt: Option<&'static dyn Interrupt>,
     timeout: Duration,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Clone, Copy)]
+struct State {
     started: Instant,
     last_interrupt_check: Instant,
     /// Whether the interrupt was raised. It is raised once, and stops everything that follows.
@@ -82,11 +89,17 @@ impl Deadline {
         Self {
             interrupt,
             timeout,
-            started: now,
-            last_interrupt_check: now,
-            interrupted: false,
-            fork_count: FORK_COUNT.load(Ordering::SeqCst),
+            state: Arc::new(Mutex::new(State {
+                started: now,
+                last_interrupt_check: now,
+                interrupted: false,
+                fork_count: FORK_COUNT.load(Ordering::SeqCst),
+            })),
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The deadline of a part of the work, which may take this time at most.
@@ -94,25 +107,28 @@ impl Deadline {
         let now = Instant::now();
         let left = self.end().saturating_duration_since(now);
         Self {
+            interrupt: self.interrupt,
             timeout: left.min(time),
-            started: now,
-            ..*self
+            state: Arc::new(Mutex::new(State {
+                started: now,
+                ..*self.state()
+            })),
         }
     }
 
     /// Starts the timeout again.
-    pub fn restart(&mut self) {
-        self.started = Instant::now();
+    pub fn restart(&self) {
+        self.state().started = Instant::now();
     }
 
     /// Makes the current process the owner of the request.
-    pub fn adopt_process(&mut self) {
-        self.fork_count = FORK_COUNT.load(Ordering::SeqCst);
+    pub fn adopt_process(&self) {
+        self.state().fork_count = FORK_COUNT.load(Ordering::SeqCst);
     }
 
     /// Fails if the process forked since the request began, and this is the child.
     pub fn check_fork(&self) -> Result<(), Stop> {
-        if FORK_COUNT.load(Ordering::SeqCst) == self.fork_count {
+        if FORK_COUNT.load(Ordering::SeqCst) == self.state().fork_count {
             Ok(())
         } else {
             Err(Stop::Forked)
@@ -120,21 +136,25 @@ impl Deadline {
     }
 
     /// Fails if the timeout has passed or the interrupt was raised.
-    pub fn check(&mut self) -> Result<(), Stop> {
-        if self.interrupted {
+    pub fn check(&self) -> Result<(), Stop> {
+        let mut state = self.state();
+        if state.interrupted {
             return Err(Stop::Interrupted);
         }
         let now = Instant::now();
-        if now.duration_since(self.started) >= self.timeout {
+        if now.duration_since(state.started) >= self.timeout {
             return Err(Stop::TimedOut(self.timeout));
         }
         if let Some(interrupt) = self.interrupt
-            && now.duration_since(self.last_interrupt_check) >= MIN_INTERRUPT_INTERVAL
+            && now.duration_since(state.last_interrupt_check) >= MIN_INTERRUPT_INTERVAL
         {
-            self.last_interrupt_check = now;
-            self.interrupted = interrupt.raised();
+            state.last_interrupt_check = now;
+            // A signal handler may fork.
+            drop(state);
+            let raised = interrupt.raised();
+            self.state().interrupted = raised;
             self.check_fork()?;
-            if self.interrupted {
+            if raised {
                 return Err(Stop::Interrupted);
             }
         }
@@ -143,7 +163,7 @@ impl Deadline {
 
     /// When the timeout passes.
     pub fn end(&self) -> Instant {
-        self.started + self.timeout
+        self.state().started + self.timeout
     }
 
     /// How long a wait may last until the next check.
@@ -169,13 +189,17 @@ mod tests {
 
     #[test]
     fn an_interrupt_stops_everything_that_follows() {
-        let mut deadline = Deadline::new(Some(&Once), Duration::from_secs(600));
+        let deadline = Deadline::new(Some(&Once), Duration::from_secs(600));
+        let clone = deadline.clone();
         deadline.check().unwrap();
-        deadline.last_interrupt_check = Instant::now().checked_sub(INTERRUPT_INTERVAL).unwrap();
+        deadline.state().last_interrupt_check =
+            Instant::now().checked_sub(INTERRUPT_INTERVAL).unwrap();
         assert_eq!(deadline.check(), Err(Stop::Interrupted));
-        deadline.last_interrupt_check = Instant::now().checked_sub(INTERRUPT_INTERVAL).unwrap();
+        deadline.state().last_interrupt_check =
+            Instant::now().checked_sub(INTERRUPT_INTERVAL).unwrap();
         assert_eq!(deadline.check(), Err(Stop::Interrupted));
         deadline.restart();
         assert_eq!(deadline.check(), Err(Stop::Interrupted));
+        assert_eq!(clone.check(), Err(Stop::Interrupted));
     }
 }

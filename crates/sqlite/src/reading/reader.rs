@@ -89,6 +89,7 @@ fn attempts(
         match attempt(shared, connection, request) {
             Ok(reply) => return Ok(reply),
             Err(Fault::Refused(error)) => return Err(error),
+            Err(Fault::Stopped(stop)) => return Err(shared.stopped(stop)),
             Err(Fault::Stale) if stale < ATTEMPTS => {}
             Err(Fault::Sqlite(error))
                 if stale < ATTEMPTS && connection::is_unknown_name(&error) => {}

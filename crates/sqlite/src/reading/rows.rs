@@ -1,7 +1,7 @@
 //! Reads items and pages. No statement stays open after its request.
 
 use mintkey_store::{
-    BatchGet, Condition, Error, Get, Item, Key, Name, Page, Query, Reply, Result, Scan, json,
+    BatchGet, Condition, Error, Get, Item, Key, Name, Page, Query, Reply, Result, Scan, Work, json,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, StatementStatus};
@@ -14,8 +14,8 @@ use crate::storage::connection::{Attempt, Connection, Fault};
 const PAGE_BYTES: usize = 1024 * 1024;
 /// The most rows that a page reads, if it only counts them.
 const PAGE_ROWS: u64 = 100_000;
-/// The rows between two checks of the deadline.
-const ROWS_PER_CHECK: u64 = 512;
+/// The work of reading a row, apart from its bytes, in the units of [`Work`].
+const ROW: usize = 2048;
 
 /// The stored row of a key, expired or not.
 pub fn stored(connection: &Connection, layout: &Layout, key: &Key) -> Attempt<Option<Item>> {
@@ -143,11 +143,11 @@ impl PageRead<'_> {
         let mut decoder = json::Decoder::default();
         let (mut bytes, mut rows_read) = (0, 0);
         let mut rows = statement.raw_query();
+        let mut ask = || self.connection.may_continue();
+        let mut work = Work::new(&mut ask);
         while let Some(row) = rows.next()? {
             rows_read += 1;
-            if rows_read % ROWS_PER_CHECK == 0 && self.connection.deadline.check().is_some() {
-                return Err(Fault::Sqlite(stopped()));
-            }
+            work.count(ROW)?;
             let mine = match self.segment {
                 None => true,
                 Some((segment, segments)) => select::segment(row.get_ref(1)?, segments) == segment,
@@ -165,7 +165,7 @@ impl PageRead<'_> {
                         let key = position.as_ref().map(|position| &position.key);
                         Error::damaged(&self.layout.table, key, error)
                     })?;
-                    self.add(item, &mut page);
+                    self.add(item, &mut page, &mut work)?;
                 }
             }
             let full = self.limit.is_some_and(|limit| page.count >= limit as u64);
@@ -204,12 +204,14 @@ impl PageRead<'_> {
         Ok(statement)
     }
 
-    fn add(&self, mut item: Item, page: &mut Page) {
+    fn add(&self, mut item: Item, page: &mut Page, work: &mut Work<'_, Fault>) -> Attempt<()> {
         if let Some(projected) = &self.projected {
             item.retain(|name, _| projected.contains(&name));
         }
-        if self.filter.is_some_and(|filter| !filter.evaluate(&item)) {
-            return;
+        if let Some(filter) = self.filter
+            && !filter.evaluate(&item, work)?
+        {
+            return Ok(());
         }
         page.count += 1;
         if !self.count {
@@ -218,6 +220,7 @@ impl PageRead<'_> {
             }
             page.items.push(item);
         }
+        Ok(())
     }
 }
 
@@ -246,12 +249,4 @@ fn check_fresh(connection: &Connection, statement: &CachedStatement<'_>) -> Atte
     } else {
         Ok(())
     }
-}
-
-/// The error that `SQLite` returns when the deadline stops a statement.
-fn stopped() -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(
-        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERRUPT),
-        None,
-    )
 }

@@ -31,6 +31,8 @@ pub enum Fault {
     Refused(Error),
     /// The known layout of the table is out of date.
     Stale,
+    /// The evaluation of rows had to stop. The transaction can go on.
+    Stopped(Stop),
 }
 
 /// The result of a step inside a transaction.
@@ -84,6 +86,15 @@ impl Deref for Connection {
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut OpenConnection {
         self.0.as_mut().expect("it is set until it is dropped")
+    }
+}
+
+impl OpenConnection {
+    /// Fails when the evaluation of rows must stop.
+    pub fn may_continue(&self) -> Attempt<()> {
+        self.deadline
+            .check()
+            .map_or(Ok(()), |stop| Err(Fault::Stopped(stop)))
     }
 }
 
@@ -146,7 +157,7 @@ impl Connection {
     fn prepare(&mut self, config: &Config, deadline: &mut Deadline) -> Result<()> {
         let handler = {
             let slot = self.deadline.clone();
-            move || slot.check().is_some()
+            move || slot.stops_statement()
         };
         let raw = &mut self.raw;
         raw.set_prepared_statement_cache_capacity(STATEMENTS);

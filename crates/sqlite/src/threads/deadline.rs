@@ -61,6 +61,8 @@ pub struct Deadline {
     forks: u64,
     /// Whether the request is a transaction that writes to files.
     writes_files: bool,
+    /// Whether it is the deadline of several requests in one transaction.
+    of_group: bool,
 }
 
 impl Deadline {
@@ -74,6 +76,16 @@ impl Deadline {
             stop: None,
             forks: fork_gate::fork_count(),
             writes_files: false,
+            of_group: false,
+        }
+    }
+
+    /// The deadline of a transaction of several requests. It stops the evaluation of rows, which fails one request, but no
+    /// statement, because `SQLite` would roll back the other requests.
+    pub fn of_group(timeout: Duration) -> Self {
+        Self {
+            of_group: true,
+            ..Self::new(None, Some(timeout))
         }
     }
 
@@ -163,7 +175,9 @@ impl DeadlineSlot {
 
     /// Removes the timeout of the request, which can still be interrupted.
     pub fn remove_timeout(&self) {
-        if let Some(deadline) = &mut *lock(&self.0) {
+        if let Some(deadline) = &mut *lock(&self.0)
+            && !deadline.of_group
+        {
             deadline.timeout = None;
         }
     }
@@ -173,6 +187,14 @@ impl DeadlineSlot {
         let mut slot = lock(&self.0);
         // A signal handler may call the store again, which uses another connection with another slot.
         slot.as_mut()?.check()
+    }
+
+    /// Whether to stop the running statement.
+    pub fn stops_statement(&self) -> bool {
+        let of_group = lock(&self.0)
+            .as_ref()
+            .is_some_and(|deadline| deadline.of_group);
+        !of_group && self.check().is_some()
     }
 
     /// Why the request was stopped, if it was.

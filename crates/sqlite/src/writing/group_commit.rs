@@ -49,8 +49,12 @@ pub fn carry(
     deadline: &Deadline,
 ) -> Option<(Result<Reply>, Vec<Delivery>)> {
     // A leader with requests of others cannot be stopped before the commit; a single request can.
-    let deadline = || deadline.for_transaction(connection.files.is_some());
-    connection.deadline.set(group.is_empty().then(deadline));
+    let deadline = if group.is_empty() {
+        deadline.for_transaction(connection.files.is_some())
+    } else {
+        Deadline::of_group(shared.config.timeout)
+    };
+    connection.deadline.set(Some(deadline));
     let requests = own
         .into_iter()
         .chain(group.iter().map(|write| &*write.request));
@@ -107,6 +111,7 @@ fn transact<'a>(
         match transaction.apply(request) {
             Ok(reply) => answers.push(Ok(reply)),
             Err(Fault::Refused(error)) => answers.push(Err(error)),
+            Err(Fault::Stopped(stop)) => answers.push(Err(shared.stopped(stop))),
             Err(Fault::Stale) => answers.push(Err(submission::lost(true))),
             Err(Fault::Sqlite(error)) => {
                 if raw.is_autocommit() || connection::is_stopped(&error) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mintkey_store::{
-    BatchWrite, Delete, Error, Item, Key, Number, Operation, Put, Reply, Request, Row, Table,
-    Update, Write, json, size, update,
+    BatchWrite, Delete, Error, Guard, Item, Key, Number, Operation, Put, Reply, Request, Row,
+    Table, Update, Work, Write, json, size, update,
 };
 
 use crate::catalog::{self, Layouts};
@@ -232,7 +232,7 @@ impl<'a> Transaction<'a> {
         if stored.is_none() && !update.upsert && update.guard.version.is_none() {
             return Err(Error::gone(table, &update.key, false).into());
         }
-        update.guard.check(table, &update.key, stored.as_ref())?;
+        self.check_row(&layout, &update.guard, &update.key, stored.as_ref())?;
         let mut item = match stored {
             Some(item) => item,
             None if update.upsert => key_item(table, &update.key),
@@ -277,15 +277,24 @@ impl<'a> Transaction<'a> {
         Ok(stored.filter(|item| !layout.table.is_expired(item, now)))
     }
 
-    fn check_guard(
+    fn check_guard(&self, layout: &Layout, guard: &Guard, key: &Key, now: i64) -> Attempt<()> {
+        let stored = self.live_item(layout, key, now)?;
+        self.check_row(layout, guard, key, stored.as_ref())
+    }
+
+    fn check_row(
         &self,
         layout: &Layout,
-        guard: &mintkey_store::Guard,
+        guard: &Guard,
         key: &Key,
-        now: i64,
+        stored: Option<&Item>,
     ) -> Attempt<()> {
-        let stored = self.live_item(layout, key, now)?;
-        Ok(guard.check(&layout.table, key, stored.as_ref())?)
+        let mut ask = || self.connection.may_continue();
+        if guard.condition.is_some() {
+            // A batch may hold many conditions, none of which is long enough to ask by itself.
+            ask()?;
+        }
+        guard.check(&layout.table, key, stored, &mut Work::new(&mut ask))
     }
 
     /// Writes a row, and returns the number of changed rows.

@@ -1,7 +1,9 @@
 //! Values at random, and tables to judge them by.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use mintkey_store::{Item, KeyAttribute, KeyKind, Map, Number, Table, Value};
+use std::convert::Infallible;
+
+use mintkey_store::{Condition, Item, KeyAttribute, KeyKind, Map, Number, Table, Value, Work};
 use proptest::prelude::*;
 
 pub fn number(text: &str) -> Number {
@@ -13,6 +15,12 @@ pub fn item(pairs: &[(&str, Value)]) -> Item {
         .iter()
         .map(|(name, value)| ((*name).into(), value.clone()))
         .collect()
+}
+
+/// Evaluates a condition to the end.
+pub fn holds(condition: &Condition, item: &Item) -> bool {
+    let Ok(holds) = condition.evaluate(item, &mut Work::<Infallible>::new(&mut || Ok(())));
+    holds
 }
 
 pub fn list(values: &[Value]) -> Value {

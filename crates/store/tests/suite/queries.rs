@@ -5,8 +5,8 @@ use std::ops::Bound;
 use super::requests::*;
 use crate::Fixture;
 use mintkey_store::{
-    Comparison, Condition, ErrorKind, Index, KeyKind, KeyValue, Operation, Path, Position,
-    Projection, Query, Scan, SortCondition, Store, Table, Value,
+    Comparison, Condition, ErrorKind, Index, Interrupt, KeyKind, KeyValue, Number, Operation,
+    Outcome, Path, Position, Projection, Query, Scan, SortCondition, Store, Table, Value,
 };
 
 /// Runs a test on a fresh store.
@@ -595,5 +595,37 @@ fn a_scan_comes_in_the_order_of_keys_and_in_reverse_page_by_page() {
         sorted.sort_unstable();
         assert_eq!((forward.len(), &forward), (20, &sorted));
         assert_eq!(pages(true), forward.into_iter().rev().collect::<Vec<_>>());
+    });
+}
+
+/// A caller who is interrupted.
+struct Interrupted;
+
+impl Interrupt for Interrupted {
+    fn raised(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn an_interrupt_ends_a_long_evaluation() {
+    fresh(|store| {
+        let text = Value::String("a".repeat(300_000));
+        put(store, &orders(), order("p", "a", &[("text", text)])).unwrap();
+        // A row is read in far less time than this condition takes. It is too long for the server of any store.
+        let is_empty = Condition::Size {
+            path: Path::attribute("text"),
+            op: Comparison::Eq,
+            value: Number::ZERO,
+        };
+        let operation = Operation::Scan(Scan {
+            filter: Some(Condition::Or(vec![is_empty; 4000])),
+            ..scan_of(&orders())
+        });
+        let result = store.execute(&request(operation), &Interrupted);
+        assert_eq!(
+            result.unwrap_err().kind,
+            ErrorKind::Interrupted(Outcome::NotApplied)
+        );
     });
 }

@@ -69,6 +69,10 @@ impl Transport for Script {
     async fn pause(&self, _: Duration, _: Instant) -> std::result::Result<(), TransportError> {
         Ok(())
     }
+
+    fn may_continue(&self, _: Instant) -> std::result::Result<(), TransportError> {
+        Ok(())
+    }
 }
 
 const FAR: &str = "2999-01-01T00:00:00Z";
