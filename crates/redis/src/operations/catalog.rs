@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use mintkey_store::{Error, Key, KeyValue, Result, Table, description, json};
 
 use crate::keyspace::commands::{Mode, write_call};
-use crate::keyspace::layout::{Layout, TABLE_KEY_GROUP};
+use crate::keyspace::layout::{Keyspace, Layout, TABLE_KEY_GROUP};
 use crate::keyspace::rows::decode_row;
 use crate::operations::context::OperationContext;
 use crate::protocol::replies::{bulks, checked, pairs, unexpected_reply};
@@ -27,6 +27,19 @@ struct CatalogEntry {
     epoch: String,
     table: Table,
     unbuilt: Vec<String>,
+}
+
+impl CatalogEntry {
+    /// The layout of the table in a slot group.
+    fn layout(self, keyspace: &Keyspace, slot_group: u8) -> Layout {
+        Layout::new(
+            keyspace,
+            slot_group,
+            Arc::new(self.table),
+            self.epoch,
+            self.unbuilt,
+        )
+    }
 }
 
 /// A catalog entry to write.
@@ -79,29 +92,14 @@ impl OperationContext<'_> {
             if missing.is_empty() {
                 return Ok(found.into_iter().flatten().collect());
             }
-            let mut calls: Vec<Call> = missing
-                .iter()
-                .map(|index| {
-                    let key = keyspace.catalog_key(&table.name, slot_groups[*index]);
-                    Call::on(slot_groups[*index], "HGETALL").arg(key)
-                })
-                .collect();
-            if keyspace.clustered {
-                calls.push(
-                    Call::on(TABLE_KEY_GROUP, "HGETALL").arg(keyspace.table_key(&table.name)),
-                );
-            }
-            let mut replies = self.channel.send(calls).await?;
+            let groups: Vec<u8> = missing.iter().map(|index| slot_groups[*index]).collect();
+            let mut replies = self.channel.send(self.entry_calls(table, &groups)).await?;
             let mut drafts = Vec::new();
             let mut whole_table = (**table).clone();
             if keyspace.clustered {
                 let stored = decode_entry(replies.pop().unwrap_or(Value::Nil), table)?;
-                match compare(
-                    stored,
-                    &whole_table,
-                    TABLE_KEY_GROUP,
-                    keyspace.table_key(&table.name),
-                )? {
+                let key = keyspace.table_key(&table.name);
+                match compare(stored, &whole_table, TABLE_KEY_GROUP, key)? {
                     Comparison::Current(entry) => whole_table = entry.table,
                     // The entry of the whole table has no indexes to build.
                     Comparison::Outdated(draft) => drafts.push(EntryDraft {
@@ -123,14 +121,7 @@ impl OperationContext<'_> {
                             continue;
                         }
                     };
-                    let (stored_table, stored_unbuilt) = (Arc::new(entry.table), entry.unbuilt);
-                    let layout = Arc::new(Layout::new(
-                        keyspace,
-                        slot_group,
-                        stored_table,
-                        entry.epoch,
-                        stored_unbuilt,
-                    ));
+                    let layout = Arc::new(entry.layout(keyspace, slot_group));
                     if layout.unbuilt.is_empty() {
                         self.store.layouts.insert(table, &layout);
                         found[index] = Some(layout);
@@ -144,6 +135,20 @@ impl OperationContext<'_> {
                 self.build_indexes(&layout).await?;
             }
         }
+    }
+
+    /// The calls that read the catalog entries of a table: in these slot groups, and in a Cluster that of the whole table.
+    fn entry_calls(&self, table: &Table, slot_groups: &[u8]) -> Vec<Call> {
+        let keyspace = &self.store.config.keyspace;
+        let calls = slot_groups.iter().map(|slot_group| {
+            let key = keyspace.catalog_key(&table.name, *slot_group);
+            Call::on(*slot_group, "HGETALL").arg(key)
+        });
+        let whole_table = keyspace.clustered.then(|| {
+            let key = keyspace.table_key(&table.name);
+            Call::on(TABLE_KEY_GROUP, "HGETALL").arg(key)
+        });
+        calls.chain(whole_table).collect()
     }
 
     /// Writes catalog entries, unless another process has changed them.
@@ -258,13 +263,8 @@ impl OperationContext<'_> {
         });
         let replies = self.channel.send(entries.collect()).await?;
         for (slot_group, reply) in keyspace.slot_groups().zip(replies) {
-            if let Some(CatalogEntry {
-                epoch,
-                table: stored,
-                unbuilt,
-            }) = decode_entry(reply, table)?
-            {
-                let layout = Layout::new(keyspace, slot_group, Arc::new(stored), epoch, unbuilt);
+            if let Some(entry) = decode_entry(reply, table)? {
+                let layout = entry.layout(keyspace, slot_group);
                 self.delete_slot_group(&layout).await?;
             }
         }

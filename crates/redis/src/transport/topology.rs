@@ -306,29 +306,8 @@ impl Topology {
             node.is_unresponsive
                 .store(slots.is_err(), Ordering::Relaxed);
             match slots {
-                Ok(routes) => {
-                    let routes = routes
-                        .iter()
-                        .map(|endpoint| Some(self.known_node(endpoint.as_ref()?)));
-                    let routes: Vec<Option<Arc<Node>>> = routes.collect();
-                    let mut nodes: Vec<Arc<Node>> = Vec::new();
-                    for node in routes.iter().flatten() {
-                        if !nodes.iter().any(|own| Arc::ptr_eq(own, node)) {
-                            nodes.push(Arc::clone(node));
-                        }
-                    }
-                    let old = self.known.with(|known| {
-                        known.version += 1;
-                        known.changes += 1;
-                        known.suspect = false;
-                        let routes = std::mem::replace(&mut known.routes, routes);
-                        (routes, std::mem::replace(&mut known.nodes, nodes))
-                    });
-                    // Connections are closed here, not behind the fork gate.
-                    drop(old);
-                    for node in self.named.iter().filter(|node| !self.serves(node)) {
-                        node.close_idle();
-                    }
+                Ok(endpoints) => {
+                    self.set_all_routes(&endpoints);
                     return Ok(());
                 }
                 Err(error) => {
@@ -342,6 +321,32 @@ impl Topology {
             }
         }
         Err(last.unwrap_or_else(|| Error::configuration("this Redis address has no server")))
+    }
+
+    /// Replaces all routes.
+    fn set_all_routes(&self, endpoints: &[Option<Endpoint>]) {
+        let routes = endpoints
+            .iter()
+            .map(|endpoint| Some(self.known_node(endpoint.as_ref()?)));
+        let routes: Vec<Option<Arc<Node>>> = routes.collect();
+        let mut nodes: Vec<Arc<Node>> = Vec::new();
+        for node in routes.iter().flatten() {
+            if !nodes.iter().any(|own| Arc::ptr_eq(own, node)) {
+                nodes.push(Arc::clone(node));
+            }
+        }
+        let old = self.known.with(|known| {
+            known.version += 1;
+            known.changes += 1;
+            known.suspect = false;
+            let routes = std::mem::replace(&mut known.routes, routes);
+            (routes, std::mem::replace(&mut known.nodes, nodes))
+        });
+        // Connections are closed here, not behind the fork gate.
+        drop(old);
+        for node in self.named.iter().filter(|node| !self.serves(node)) {
+            node.close_idle();
+        }
     }
 
     /// The server at an endpoint: a known one, with its connections, or a new one.
