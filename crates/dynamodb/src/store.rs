@@ -111,12 +111,11 @@ impl Generation {
         Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),
             format!(
-                "{}: the thread for awaited requests cannot be started ({error}): {}; allow more threads (ulimit -u, \
-                 or the pids limit of the container)",
-                self.address(),
-                Outcome::NotApplied.words()
+                "{}: the thread for awaited requests cannot be started ({error})",
+                self.address()
             ),
         )
+        .advice("allow more threads (ulimit -u, or the pids limit of the container)")
         .caused_by(error)
     }
 

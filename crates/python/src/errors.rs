@@ -6,6 +6,7 @@ use pyo3::types::{PyDict, PyType};
 
 use crate::convert::from_value;
 use crate::item::PyItem;
+use crate::wording;
 
 /// The exception class of this name in `mintkey.errors`.
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
@@ -41,9 +42,32 @@ const fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
-/// The exception for a store's failure.
+/// The exception for an error that no operation has met.
 pub fn from_store(
     py: Python<'_>,
+    error: Error,
+    names: Option<(&str, Option<&str>)>,
+    store: Option<&str>,
+) -> PyErr {
+    let text = wording::alone(&error);
+    exception(py, &text, error, names, store)
+}
+
+/// The exception for an error that a store's operation has met.
+pub fn of_operation(
+    py: Python<'_>,
+    error: Error,
+    writes: bool,
+    names: (&str, Option<&str>),
+    store: &str,
+) -> PyErr {
+    let text = wording::of_operation(&error, writes);
+    exception(py, &text, error, Some(names), Some(store))
+}
+
+fn exception(
+    py: Python<'_>,
+    text: &str,
     error: Error,
     names: Option<(&str, Option<&str>)>,
     store: Option<&str>,
@@ -56,8 +80,7 @@ pub fn from_store(
             data.set_item("key", key_dict(py, key, partition, sort)?)?;
         }
         data.set_item("store", store)?;
-        let exception =
-            class(py, class_name(error.kind))?.call((error.message.as_str(),), Some(&data))?;
+        let exception = class(py, class_name(error.kind))?.call((text,), Some(&data))?;
         if let Some(outcome) = error.kind.outcome() {
             exception.setattr("outcome", outcome_name(outcome))?;
         }

@@ -18,6 +18,7 @@ mod plain_save;
 mod request;
 mod signals;
 mod store;
+mod wording;
 
 use pyo3::prelude::*;
 

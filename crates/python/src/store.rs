@@ -13,7 +13,7 @@ use pyo3::types::iterator::PySendResult;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::begun::{Begun, settle_first};
-use crate::errors::from_store;
+use crate::errors::{from_store, of_operation};
 use crate::mailbox::{Flight, Mailboxes, forget_closed};
 use crate::panics::caught;
 use crate::request::{PyRequest, answer};
@@ -42,11 +42,12 @@ impl Shared {
         let operation = &request.operation;
         let fail = |error: Error, key| {
             let names = key_names(operation);
-            from_store(
+            of_operation(
                 py,
                 error.told(operation, key),
-                Some((&names.0, names.1.as_deref())),
-                Some(&self.address),
+                operation.is_write(),
+                (&names.0, names.1.as_deref()),
+                &self.address,
             )
         };
         self.log_notices(py)?;

@@ -20,26 +20,23 @@ impl Stop {
     /// what is known of a write.
     #[must_use]
     pub fn error(self, address: &str, doing: &str, outcome: Outcome) -> Error {
-        let fate = outcome.words();
         match self {
             Self::Timeout(time) => Error::new(
                 ErrorKind::Timeout(outcome),
-                format!(
-                    "{address}: {doing} took longer than {} s: {fate}; try again, or raise ?timeout=",
-                    time.as_secs_f64()
-                ),
-            ),
+                format!("{address}: {doing} took longer than {} s", time.as_secs_f64()),
+            )
+            .advice("try again, or raise ?timeout="),
             Self::Interrupted => Error::new(
                 ErrorKind::Interrupted(outcome),
-                format!("{address}: interrupted while {doing}: {fate}"),
+                format!("{address}: interrupted while {doing}"),
             ),
             Self::Forked => Error::new(
                 ErrorKind::Unavailable(outcome),
                 format!(
-                    "{address}: the process forked while {doing}, and the request belongs to the parent process: \
-                     {fate}; do not fork in signal handlers, nor in code that makes the items of a batch"
+                    "{address}: the process forked while {doing}, and the request belongs to the parent process"
                 ),
-            ),
+            )
+            .advice("do not fork in signal handlers, nor in code that makes the items of a batch"),
         }
     }
 }
@@ -49,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_stop_has_a_kind_and_says_where_what_and_the_outcome() {
+    fn each_stop_has_a_kind_and_says_where_and_what() {
         let stops = [
             (
                 Stop::Timeout(Duration::from_millis(2500)),
@@ -70,13 +67,7 @@ mod tests {
         for (stop, kind, words) in stops {
             let error = stop.error("redis://host", "waiting for an answer", Outcome::Unknown);
             assert_eq!(error.kind, kind);
-            let parts = [
-                "redis://host: ",
-                "waiting for an answer",
-                words,
-                // With ": " in front, so that a read, which has no outcome, can be told without it.
-                ": whether it was written is unknown",
-            ];
+            let parts = ["redis://host: ", "waiting for an answer", words];
             for part in parts {
                 assert!(error.message.contains(part), "{}", error.message);
             }

@@ -1,7 +1,12 @@
-//! What can go wrong, worded once for every store.
+//! What can go wrong.
+//!
+//! An error is data: what happened, what it is about, what became of a write, and which remedy applies. Its message
+//! names neither the class nor the item, and neither the outcome nor the remedy is part of it: the binding words these
+//! once for all errors.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::condition::Path;
 use crate::key::Key;
@@ -42,7 +47,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// In words, for messages, behind `": "`: so whoever only reads is spared them.
+    /// In words.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -100,13 +105,36 @@ impl ErrorKind {
     }
 }
 
+/// What the caller can do about an error.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Remedy {
+    /// Use another key, or read the item and change that.
+    OtherKey,
+    /// Write the whole item, whether it is there or not.
+    Replace,
+    /// Write the values as a new item: the row and its version are gone.
+    WriteAsNew,
+    /// Read the item again, then repeat the change.
+    Refresh,
+    /// Use the cursor with its own query, or start without one.
+    StartAgain,
+    /// Open the store again.
+    Connect,
+    /// Create the table, or what it lacks.
+    CreateTable,
+    /// Something in the surroundings of the program: a parameter of the URL, a setting of the server or the system.
+    Advice(Cow<'static, str>),
+}
+
 /// A failure, with what it is about.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     /// The kind.
     pub kind: ErrorKind,
-    /// What was wrong, and the way out.
+    /// What happened.
     pub message: String,
+    /// What to do about it, unless the message says that all.
+    pub remedy: Option<Remedy>,
     /// The class.
     pub model: Option<Name>,
     /// The table.
@@ -118,12 +146,19 @@ pub struct Error {
     /// The stored item that a guard met.
     pub item: Option<Box<Item>>,
     /// The cause below.
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    pub source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        if let Some(outcome) = self.kind.outcome() {
+            write!(f, ": {}", outcome.words())?;
+        }
+        match &self.remedy {
+            Some(Remedy::Advice(advice)) => write!(f, "; {advice}"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -140,14 +175,6 @@ impl PartialEq for Error {
     }
 }
 
-/// How to write what is not there any more, and had a version.
-fn as_new(table: &Table) -> String {
-    format!(
-        "{}.from_dict(item.to_dict()).save() writes its values as a new item",
-        table.model
-    )
-}
-
 impl Error {
     /// An error of this kind with this message and nothing else.
     #[must_use]
@@ -155,6 +182,7 @@ impl Error {
         Self {
             kind,
             message: message.into(),
+            remedy: None,
             model: None,
             table: None,
             attribute: None,
@@ -164,15 +192,21 @@ impl Error {
         }
     }
 
-    /// What failed for several at once, told to each of them; the first is told the cause as well.
+    /// The same failure for another request, which is about another item.
+    #[must_use]
+    pub fn for_another(&self) -> Self {
+        Self {
+            attribute: None,
+            key: None,
+            item: None,
+            ..self.clone()
+        }
+    }
+
+    /// What failed for several at once, for each of them.
     #[must_use]
     pub fn of_all<T>(self, count: usize) -> Vec<Result<T>> {
-        let again = (1..count).map(|_| Err(Self::new(self.kind, self.message.clone())));
-        let mut all: Vec<_> = again.collect();
-        if count > 0 {
-            all.insert(0, Err(self));
-        }
-        all
+        (0..count).map(|_| Err(self.for_another())).collect()
     }
 
     /// A `Configuration` error.
@@ -195,29 +229,15 @@ impl Error {
         self
     }
 
-    /// Completes it for whoever asked for this: it names the class and the item, in words too. `key` is that of the one
-    /// item that it is about, if it is about one.
+    /// Adds the class, and the key of the one item that it is about, for the caller of this operation.
     #[must_use]
     pub fn told(mut self, operation: &Operation, key: Option<Key>) -> Self {
         if self.model.is_none() {
             self = self.of(operation.table());
         }
-        if !operation.is_write() {
-            for outcome in [Outcome::NotApplied, Outcome::Unknown] {
-                self.message = self.message.replace(&format!(": {}", outcome.words()), "");
-            }
-        }
         // A table that is not there is about no item.
         if self.kind != ErrorKind::TableMissing && self.key.is_none() {
             self.key = key.map(Box::new);
-        }
-        let model = &operation.table().model;
-        let named = match &self.key {
-            Some(key) => format!("{model} {key}"),
-            None => model.clone(),
-        };
-        if !self.message.contains(&named) {
-            self.message = format!("{named}: {}", self.message);
         }
         self
     }
@@ -231,12 +251,20 @@ impl Error {
             ErrorKind::Interrupted(_) => ErrorKind::Interrupted(Outcome::Unknown),
             _ => ErrorKind::Unavailable(Outcome::Unknown),
         };
-        let unknown = Outcome::Unknown.words();
-        self.message = self.message.replace(Outcome::NotApplied.words(), unknown);
-        if !self.message.contains(unknown) {
-            self.message = format!("{}: {unknown}", self.message);
-        }
         self
+    }
+
+    /// Says what to do about it.
+    #[must_use]
+    pub fn remedy(mut self, remedy: Remedy) -> Self {
+        self.remedy = Some(remedy);
+        self
+    }
+
+    /// Says what to do about it, in the surroundings of the program.
+    #[must_use]
+    pub fn advice(self, advice: impl Into<Cow<'static, str>>) -> Self {
+        self.remedy(Remedy::Advice(advice.into()))
     }
 
     /// Says which attribute it is about.
@@ -272,35 +300,41 @@ impl Error {
     /// Names the cause below.
     #[must_use]
     pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.source = Some(Box::new(source));
+        self.source = Some(Arc::new(source));
         self
     }
 
     /// An item with this key is there already.
     #[must_use]
     pub fn collision(table: &Table, key: &Key) -> Self {
-        let message = format!(
-            "{} {key} exists already in table {:?}: use another key, or get() it and change that",
-            table.model, table.name
-        );
-        Self::new(ErrorKind::KeyCollision, message)
-            .of(table)
-            .at(key)
+        Self::new(
+            ErrorKind::KeyCollision,
+            format!(
+                "an item with this key exists already in table {:?}",
+                table.name
+            ),
+        )
+        .remedy(Remedy::OtherKey)
+        .of(table)
+        .at(key)
     }
 
     /// The item to change is not there. A write that is `versioned` cannot put it back in its place.
     #[must_use]
     pub fn gone(table: &Table, key: &Key, versioned: bool) -> Self {
-        let way_out = if versioned {
-            as_new(table)
-        } else {
-            "save(replace=True) writes it whole".to_owned()
-        };
         let message = format!(
-            "{} {key} is not in table {:?} any more (deleted or expired): {way_out}",
-            table.model, table.name
+            "the item is not in table {:?} any more (deleted or expired)",
+            table.name
         );
-        Self::new(ErrorKind::ItemGone, message).of(table).at(key)
+        let remedy = if versioned {
+            Remedy::WriteAsNew
+        } else {
+            Remedy::Replace
+        };
+        Self::new(ErrorKind::ItemGone, message)
+            .remedy(remedy)
+            .of(table)
+            .at(key)
     }
 
     /// The stored version is another. `stored` is `None` without a row, and `Some(None)` if it has no
@@ -317,10 +351,10 @@ impl Error {
             || "no version to be stored".to_owned(),
             |version| format!("version {version}"),
         );
-        let (what, way_out) = if stored.is_some() {
-            ("was changed", "refresh() and try again".to_owned())
+        let (what, remedy) = if stored.is_some() {
+            ("the item was changed", Remedy::Refresh)
         } else {
-            ("has expired, or was deleted", as_new(table))
+            ("the item has expired, or was deleted", Remedy::WriteAsNew)
         };
         let stored = match stored {
             None => "the row is not there".to_owned(),
@@ -328,11 +362,10 @@ impl Error {
             Some(Some(Value::Number(version))) => format!("the stored row has version {version}"),
             Some(Some(other)) => format!("the stored row has a {}", other.value_type()),
         };
-        let message = format!(
-            "{} {key} {what} by somebody else: this write expects {expected}, but {stored}; {way_out}",
-            table.model
-        );
+        let message =
+            format!("{what} by somebody else: this write expects {expected}, but {stored}");
         Self::new(ErrorKind::VersionConflict, message)
+            .remedy(remedy)
             .of(table)
             .at(key)
             .on(attribute)
@@ -347,8 +380,7 @@ impl Error {
             "there is no stored row, which"
         };
         let message = format!(
-            "the condition on {} {key} was not met: {what} does not fulfil it, and nothing was written",
-            table.model
+            "the condition was not met: {what} does not fulfil it, and nothing was written"
         );
         Self::new(ErrorKind::ConditionFailed, message)
             .of(table)
@@ -358,8 +390,8 @@ impl Error {
     /// A stored row that cannot be read; `why` is what its reader said.
     #[must_use]
     pub fn damaged(table: &Table, key: Option<&Key>, why: Self) -> Self {
-        let row = key.map_or_else(|| "a row".to_owned(), Key::to_string);
-        let message = format!("{} {row} in table {:?}: {why}", table.model, table.name);
+        let row = if key.is_some() { "the row" } else { "a row" };
+        let message = format!("{row} in table {:?}: {why}", table.name);
         let mut damaged = Self::new(why.kind, message).of(table);
         damaged.key = key.cloned().map(Box::new);
         damaged.caused_by(why)
@@ -371,8 +403,8 @@ impl Error {
         let wanted = attribute.kind.value_type();
         let found = found.map_or_else(|| "is missing".to_owned(), |found| format!("is a {found}"));
         let message = format!(
-            "key attribute {:?} of {} {found}: give it a {wanted}",
-            attribute.name, table.model
+            "key attribute {:?} {found}: give it a {wanted}",
+            attribute.name
         );
         Self::invalid(message).of(table).on(&attribute.name)
     }
@@ -380,18 +412,18 @@ impl Error {
     /// A page cursor that belongs to another query than the one on this table.
     #[must_use]
     pub fn foreign_cursor(table: &Table) -> Self {
-        let message = format!(
-            "{}: this cursor belongs to another query, or is damaged: pass it to the query that it came from, or start \
-             again without cursor=",
-            table.model
-        );
-        Self::new(ErrorKind::InvalidCursor, message).of(table)
+        Self::new(
+            ErrorKind::InvalidCursor,
+            "this cursor belongs to another query, or is damaged",
+        )
+        .remedy(Remedy::StartAgain)
+        .of(table)
     }
 
     /// The store was closed.
     #[must_use]
     pub fn closed(address: &str) -> Self {
-        Self::configuration(format!("store {address} is closed: connect() again"))
+        Self::configuration(format!("store {address} is closed")).remedy(Remedy::Connect)
     }
 }
 
@@ -400,30 +432,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_in_doubt_says_that_the_outcome_is_unknown() {
-        let unknown = ErrorKind::Unavailable(Outcome::Unknown);
-        for (kind, message, expected) in [
+    fn the_outcome_of_a_write_in_doubt_is_unknown() {
+        for (kind, expected) in [
             (
                 ErrorKind::Unavailable(Outcome::NotApplied),
-                "the server is full: nothing was written; delete something",
-                unknown,
+                ErrorKind::Unavailable(Outcome::Unknown),
             ),
-            (ErrorKind::Configuration, "wrong password", unknown),
+            (
+                ErrorKind::Configuration,
+                ErrorKind::Unavailable(Outcome::Unknown),
+            ),
             (
                 ErrorKind::Timeout(Outcome::NotApplied),
-                "took longer than 5 s: nothing was written",
                 ErrorKind::Timeout(Outcome::Unknown),
             ),
             (
                 ErrorKind::Interrupted(Outcome::Unknown),
-                "interrupted: whether it was written is unknown",
                 ErrorKind::Interrupted(Outcome::Unknown),
             ),
         ] {
-            let error = Error::new(kind, message).in_doubt();
+            let error = Error::new(kind, "the server is full").in_doubt();
             assert_eq!(error.kind, expected);
-            assert!(!error.message.contains(Outcome::NotApplied.words()));
-            assert_eq!(error.message.matches(Outcome::Unknown.words()).count(), 1);
         }
     }
 }

@@ -26,7 +26,7 @@ pub mod value;
 pub mod work;
 
 pub use condition::{Comparison, Condition, Path, Step};
-pub use error::{Error, ErrorKind, Outcome, Result};
+pub use error::{Error, ErrorKind, Outcome, Remedy, Result};
 pub use key::{Key, KeyKind, KeyValue};
 pub use number::{InvalidNumber, Number};
 pub use position::Position;

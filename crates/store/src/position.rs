@@ -1,6 +1,6 @@
 //! Where a page ended.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Remedy, Result};
 use crate::key::{Key, KeyKind, KeyValue, MAX_PARTITION};
 use crate::table::{Index, Table};
 
@@ -53,10 +53,8 @@ impl Position {
     /// `InvalidCursor` if it was not written there.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         Self::parse(bytes).ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidCursor,
-                "this cursor is damaged: pass on the text of Page.cursor unchanged, or start again without cursor=",
-            )
+            Error::new(ErrorKind::InvalidCursor, "this cursor is damaged")
+                .remedy(Remedy::StartAgain)
         })
     }
 

@@ -128,12 +128,9 @@ pub fn lost(begun: bool) -> Error {
     };
     Error::new(
         ErrorKind::Unavailable(outcome),
-        format!(
-            "the store's thread ended {when}: {}; this is a defect of mintkey: report it with the panic message that \
-             the thread printed to standard error",
-            outcome.words()
-        ),
+        format!("the store's thread ended {when}, which is a defect of mintkey"),
     )
+    .advice("report it with the panic message that the thread printed to standard error")
 }
 
 #[cfg(test)]

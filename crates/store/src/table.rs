@@ -113,10 +113,9 @@ impl Table {
             }
             (None, None) => Ok(()),
             (Some(attribute), None) => Err(crate::Error::key_type(self, attribute, None)),
-            (None, Some(_)) => Err(crate::Error::invalid(format!(
-                "{} has no sort key, but one was given: leave it out",
-                self.model
-            ))
+            (None, Some(_)) => Err(crate::Error::invalid(
+                "there is no sort key, but one was given: leave it out",
+            )
             .of(self)),
         }
     }
@@ -175,7 +174,7 @@ impl Table {
                     }
                 })
                 .map_err(|mut error| {
-                    error.message = format!("{}.{}: {}", self.model, attribute.name, error.message);
+                    error.message = format!("{}: {}", attribute.name, error.message);
                     error.of(self).on(&attribute.name)
                 })?;
             }

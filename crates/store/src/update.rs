@@ -62,8 +62,8 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
         let mut keys = std::iter::once(&table.partition).chain(&table.sort);
         if let Some(key) = keys.find(|key| path.root() == Some(&key.name)) {
             return Err(Error::invalid(format!(
-                "{} is a key of {}: a stored key cannot change; save a new item and delete this one",
-                key.name, table.model
+                "{} is a part of the key: a stored key cannot change; save a new item and delete this one",
+                key.name
             ))
             .of(table)
             .on(&key.name));

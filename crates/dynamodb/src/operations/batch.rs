@@ -157,14 +157,13 @@ fn throttled<T>(client: &Client<'_, T>, table: &Table) -> Error {
     Error::new(
         kind,
         format!(
-            "{}: DynamoDB had no capacity for this part of the batch on table {:?} within {} s: {}; slow down \
-             (rate_limit=), or raise the table's capacity",
+            "{}: DynamoDB had no capacity for this part of the batch on table {:?} within {} s",
             config.address,
             table.name,
-            config.timeout.as_secs_f64(),
-            outcome.words()
+            config.timeout.as_secs_f64()
         ),
     )
+    .advice("slow down (rate_limit=), or raise the table's capacity")
     .of(table)
 }
 
@@ -278,8 +277,8 @@ impl<T: Transport> BatchWriter<'_, T> {
                     return Err(self.transport_error(&error, Outcome::Unknown));
                 }
                 ErrorKind::Unavailable(_) | ErrorKind::Timeout(_) => {
-                    let reason = Error::new(error.kind, error.message.clone());
-                    self.unavailable.borrow_mut().get_or_insert(reason);
+                    let mut unavailable = self.unavailable.borrow_mut();
+                    unavailable.get_or_insert_with(|| error.for_another());
                 }
                 _ => {}
             }

@@ -40,7 +40,7 @@ impl<'a> QueryPlan<'a> {
         let index = match &query.index {
             None => None,
             Some(name) => Some(table.index(name).ok_or_else(|| {
-                Error::configuration(format!("{} has no index {name:?}", table.model)).of(table)
+                Error::configuration(format!("there is no index {name:?}")).of(table)
             })?),
         };
         if let Some(index) = index
@@ -50,9 +50,9 @@ impl<'a> QueryPlan<'a> {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "index {:?} of {} cannot be read consistently: DynamoDB updates global indexes after each write; \
+                    "index {:?} cannot be read consistently: DynamoDB updates global indexes after each write; \
                      read by key, remove consistent=, or declare the index with local=True",
-                    index.name, table.model
+                    index.name
                 ),
             )
             .of(table));
@@ -63,8 +63,7 @@ impl<'a> QueryPlan<'a> {
         };
         if partition.len() != query.partition.len() {
             return Err(Error::invalid(format!(
-                "a query of {} by {} needs {} partition values, not {}",
-                table.model,
+                "a query by {} needs {} partition values, not {}",
                 index.map_or("its key", |index| &index.name),
                 partition.len(),
                 query.partition.len()
@@ -147,7 +146,7 @@ impl<'a> QueryPlan<'a> {
         let mut condition = Some(KeyCondition::new(self.partition_name(), value));
         if let Some(sort) = &query.sort {
             let Some(order) = self.order else {
-                let name = self.index.map_or(&*self.table.model, |index| &index.name);
+                let name = self.index.map_or("the table", |index| &index.name);
                 return Err(Error::invalid(format!(
                     "{name} has no sort key to compare with: use a filter instead"
                 ))

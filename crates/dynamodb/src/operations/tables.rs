@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use mintkey_store::{
-    Error, ErrorKind, Index, KeyAttribute, KeyKind, Name, Outcome, Projection, Reply, Result, Table,
+    Error, ErrorKind, Index, KeyAttribute, KeyKind, Name, Outcome, Projection, Remedy, Reply,
+    Result, Table,
 };
 
 use crate::client::{Client, Effect, Output};
@@ -155,11 +156,12 @@ impl<'a, T: Transport> Wait<'a, T> {
             return Err(Error::new(
                 ErrorKind::Timeout(Outcome::Unknown),
                 format!(
-                    "table {:?} is not ready after {} s, but the server continues: call create_table() again to wait longer",
+                    "table {:?} is not ready after {} s, but the server continues",
                     table.name,
                     TIME_LIMIT.as_secs()
                 ),
             )
+            .remedy(Remedy::CreateTable)
             .of(table));
         }
         let outcome = self.client.progress.get().outcome();
@@ -178,7 +180,7 @@ fn check_indexes(table: &Table) -> Result<()> {
         let unsupported = |reason: &str| {
             Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("index {:?} of {}: {reason}", index.name, table.model),
+                format!("index {:?}: {reason}", index.name),
             )
             .of(table))
         };
@@ -520,8 +522,7 @@ fn create_body(config: &Config, table: &Table) -> Result<String> {
             Some((_, own)) if *own == kind => {}
             Some(_) => {
                 return Err(Error::configuration(format!(
-                    "{name} of {} has two types in its indexes: declare one",
-                    table.model
+                    "{name} has two types in its indexes: declare one"
                 ))
                 .of(table)
                 .on(&name));

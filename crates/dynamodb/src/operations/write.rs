@@ -242,12 +242,9 @@ pub async fn update<T: Transport>(
     let outcome = client.progress.get().outcome();
     Err(Error::new(
         ErrorKind::Unavailable(outcome),
-        format!(
-            "{} {key} keeps changing while it is updated: {}; try again",
-            table.model,
-            outcome.words()
-        ),
+        "the row keeps changing while it is updated",
     )
+    .advice("try again")
     .of(table)
     .at(key))
 }

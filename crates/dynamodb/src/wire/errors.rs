@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Table};
+use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Remedy, Table};
 
 use crate::config::Config;
 use crate::transport::error::{Cause, TransportError};
@@ -231,11 +231,11 @@ fn foreign(config: &Config, description: &str, outcome: Outcome) -> Error {
     Error::new(
         ErrorKind::Unavailable(outcome),
         format!(
-            "{}: the response is not DynamoDB's ({description}): {}; check ?endpoint=, and proxies or gateways before it",
-            config.address,
-            outcome.words()
+            "{}: the response is not DynamoDB's ({description})",
+            config.address
         ),
     )
+    .advice("check ?endpoint=, and proxies or gateways before it")
 }
 
 /// The error for a successful response that cannot be parsed.
@@ -258,10 +258,8 @@ pub fn before_retry(config: &Config, error: Error) -> Error {
         _ => Error::new(
             ErrorKind::Unavailable(unknown),
             format!(
-                "{}: an attempt had no response, and there was no retry ({}): {}",
-                config.address,
-                error.message,
-                unknown.words()
+                "{}: an attempt had no response, and there was no retry ({})",
+                config.address, error.message
             ),
         )
         .caused_by(error),
@@ -271,31 +269,27 @@ pub fn before_retry(config: &Config, error: Error) -> Error {
 /// The error for a failure of the transport.
 pub fn transport_error(config: &Config, error: &TransportError, outcome: Outcome) -> Error {
     let address = &config.address;
-    let fate = outcome.words();
     let unavailable = |text: String| {
         Error::new(
             ErrorKind::Unavailable(outcome),
-            format!("{address}: {text}: {fate}"),
+            format!("{address}: {text}"),
         )
     };
     match &error.cause {
-        Cause::UnknownHost(error) => unavailable(format!(
-            "the host name has no address ({error}); check the region or ?endpoint="
-        )),
-        Cause::NoThread(error) => Error::new(
-            ErrorKind::Unavailable(outcome),
-            format!(
-                "{address}: no thread can be started to look up the host name ({error}): {fate}; allow more threads \
-                 (ulimit -u, or the pids limit of the container), or give ?endpoint= an IP address"
-            ),
+        Cause::UnknownHost(error) => unavailable(format!("the host name has no address ({error})"))
+            .advice("check the region or ?endpoint="),
+        Cause::NoThread(error) => unavailable(format!(
+            "no thread can be started to look up the host name ({error})"
+        ))
+        .advice(
+            "allow more threads (ulimit -u, or the pids limit of the container), or give ?endpoint= an IP address",
         ),
         Cause::Unreachable(error) => {
-            unavailable(format!("no connection ({error}); is the server running?"))
+            unavailable(format!("no connection ({error})")).advice("is the server running?")
         }
         Cause::Broken(error) => unavailable(format!("the connection broke ({error})")),
-        Cause::NotHttp => {
-            unavailable("the response is not HTTP; does another service listen there?".to_owned())
-        }
+        Cause::NotHttp => unavailable("the response is not HTTP".to_owned())
+            .advice("does another service listen there?"),
         Cause::Untrusted(reason) => unavailable(format!("no secure connection ({reason})")),
         Cause::Forked => unavailable(
             "this process was forked during the request, whose response goes to its parent"
@@ -304,20 +298,22 @@ pub fn transport_error(config: &Config, error: &TransportError, outcome: Outcome
         Cause::ConnectTimeout => Error::new(
             ErrorKind::Timeout(outcome),
             format!(
-                "{address}: no connection within {} s: {fate}; is the server running? (?connect_timeout= is longer)",
+                "{address}: no connection within {} s",
                 config.connect_timeout.as_secs_f64()
             ),
-        ),
+        )
+        .advice("is the server running? ?connect_timeout= raises the limit"),
         Cause::Timeout => Error::new(
             ErrorKind::Timeout(outcome),
             format!(
-                "{address}: no response within {} s: {fate}; try again, or raise ?timeout=",
+                "{address}: no response within {} s",
                 config.timeout.as_secs_f64()
             ),
-        ),
+        )
+        .advice("try again, or raise ?timeout="),
         Cause::Interrupted => Error::new(
             ErrorKind::Interrupted(outcome),
-            format!("{address}: interrupted while waiting for a response: {fate}"),
+            format!("{address}: interrupted while waiting for a response"),
         ),
     }
 }
@@ -360,13 +356,12 @@ impl ErrorContext<'_> {
     fn explain(&self, refusal: &Refusal) -> Error {
         let address = &self.config.address;
         let outcome = self.progress.get().outcome();
-        let fate = outcome.words();
         let Refusal { code, message, .. } = refusal;
         let description = refusal.description();
         let unavailable = |text: &str| {
             Error::new(
                 ErrorKind::Unavailable(outcome),
-                format!("{address}: {text}: {fate}"),
+                format!("{address}: {text}"),
             )
         };
         match refusal.class {
@@ -376,16 +371,16 @@ impl ErrorContext<'_> {
                 "an attempt had no response, and the retry was refused ({description})"
             )),
             Class::TableMissing => self.table_missing(),
-            Class::TableBusy | Class::TableLimit => unavailable(&format!(
-                "the table is being changed ({message}); try again later"
-            )),
+            Class::TableBusy | Class::TableLimit => {
+                unavailable(&format!("the table is being changed ({message})"))
+                    .advice("try again later")
+            }
             Class::Invalid => self.invalid(message),
             Class::CollectionFull => Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "{}: in a table with local indexes, the items of one partition key may have 10 GB in total ({message}): \
-                     spread them over more partition keys",
-                    self.table.model
+                    "in a table with local indexes, the items of one partition key may have 10 GB in total ({message}): \
+                     spread them over more partition keys"
                 ),
             ),
             Class::Denied => Error::configuration(format!(
@@ -401,11 +396,11 @@ impl ErrorContext<'_> {
             Class::Throttled => Error::new(
                 ErrorKind::Throttled,
                 format!(
-                    "{address}: DynamoDB asks for fewer requests to table {:?} ({code}): {fate}; slow down \
-                     (rate_limit=), or raise the table's capacity",
+                    "{address}: DynamoDB asks for fewer requests to table {:?} ({code})",
                     self.table.name
                 ),
-            ),
+            )
+            .advice("slow down (rate_limit=), or raise the table's capacity"),
             Class::ConditionFailed | Class::Other => {
                 unavailable(&format!("the server refused the call ({description})"))
             }
@@ -414,15 +409,12 @@ impl ErrorContext<'_> {
 
     /// The error for a missing table.
     pub fn table_missing(&self) -> Error {
-        let Table { name, model, .. } = self.table;
-        let shown = format!("{}{name}", self.config.prefix);
+        let shown = format!("{}{}", self.config.prefix, self.table.name);
         Error::new(
             ErrorKind::TableMissing,
-            format!(
-                "table {shown:?} does not exist in {}: call {model}.create_table() once",
-                self.config.address
-            ),
+            format!("table {shown:?} does not exist in {}", self.config.address),
         )
+        .remedy(Remedy::CreateTable)
     }
 
     fn invalid(&self, message: &str) -> Error {
@@ -438,11 +430,9 @@ impl ErrorContext<'_> {
         if has("does not have the specified index") {
             return Error::new(
                 ErrorKind::TableMissing,
-                format!(
-                    "table {:?} lacks an index of {model} ({message}): call {model}.create_table() to add it",
-                    self.table.name
-                ),
-            );
+                format!("table {:?} lacks an index ({message})", self.table.name),
+            )
+            .remedy(Remedy::CreateTable);
         }
         if has("does not match the schema")
             || has("Missing the key")
@@ -466,13 +456,13 @@ impl ErrorContext<'_> {
         }
         if has("document path") {
             return Error::invalid(format!(
-                "the path of an update of {model} leads through a value that is missing or not a list or map: set the \
+                "the path of an update leads through a value that is missing or not a list or map: set the \
                  outer value first"
             ));
         }
         if has("38 digits") || has("significant digits") || has("magnitude") {
             return Error::invalid(format!(
-                "a sum of an update of {model} cannot be stored ({message}): numbers have up to 38 digits and are below \
+                "a sum of an update cannot be stored ({message}): numbers have up to 38 digits and are below \
                  1E+126; set a rounded value"
             ));
         }

@@ -16,13 +16,11 @@ impl Codec {
             .attribute
             .as_ref()
             .and_then(|alias| self.fields.iter().find(|field| field.alias == *alias));
-        if !error.message.contains(&self.model) {
-            let place = attribute.map_or_else(
-                || self.model.clone(),
-                |field| format!("{}.{}", self.model, field.label),
-            );
-            error.message = format!("{place}: {}", error.message);
-        }
+        let place = attribute.map_or_else(
+            || self.model.clone(),
+            |field| format!("{}.{}", self.model, field.label),
+        );
+        error.message = format!("{place}: {}", error.message);
         error.attribute = attribute
             .map(|field| field.label.as_str().into())
             .or(error.attribute);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{BatchWrite, Error, Guard, Operation, Put, Reply, Request, Result, Write};
+use mintkey_store::{BatchWrite, Guard, Operation, Put, Reply, Request, Result, Write};
 
 use crate::driver::queue::Job;
 use crate::keyspace::commands::{MAX_PUTS_PER_CALL, single_step_mode};
@@ -92,13 +92,8 @@ pub fn answer_all(jobs: &[Job], result: Result<Reply>) {
         }
         (jobs, Err(error)) => {
             for job in jobs {
-                job.answer(Err(copy(&error)));
+                job.answer(Err(error.for_another()));
             }
         }
     }
-}
-
-/// A copy of an error, without its source.
-pub fn copy(error: &Error) -> Error {
-    Error::new(error.kind, error.message.clone())
 }

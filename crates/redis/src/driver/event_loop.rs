@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::driver::call_state::{
     CallState, MAX_REDIRECTS, MAX_TRIES, outcome, unsent, use_busy_replies,
 };
-use crate::driver::coalesce::{answer_all, coalesce, copy};
+use crate::driver::coalesce::{answer_all, coalesce};
 use crate::driver::in_flight::InFlight;
 use crate::driver::multiplexed::{CallId, MultiplexedConnection, SentCall, poll_sockets};
 use crate::driver::queue::Job;
@@ -218,7 +218,7 @@ impl EventLoop {
 
     /// Fails a request because no connection could be opened. All requests submitted before fail for the same reason.
     fn fail_to_connect(&mut self, request: u64, error: Error) {
-        self.connect_error = Some((Instant::now(), copy(&error)));
+        self.connect_error = Some((Instant::now(), error.for_another()));
         self.fail(request, error);
     }
 
@@ -235,7 +235,7 @@ impl EventLoop {
             let mut jobs = in_flight.jobs.iter();
             jobs.all(|job| job.submitted <= *when)
         });
-        let connect_error = connect_error.map(|(_, error)| copy(error));
+        let connect_error = connect_error.map(|(_, error)| error.for_another());
         let is_cluster = self.shared.topology.is_cluster();
         if is_cluster && !self.ensure_slots(id, connect_error.as_ref()) {
             return;
@@ -279,11 +279,11 @@ impl EventLoop {
         };
         if topology.version() == 0 {
             if let Some(error) = connect_error {
-                self.fail(id.request, copy(error));
+                self.fail(id.request, error.for_another());
                 return false;
             }
             if let Some((_, error)) = &self.slots_error {
-                in_flight.last_error = Some(copy(error));
+                in_flight.last_error = Some(error.for_another());
                 self.retry_later(id, false);
                 return false;
             }
@@ -292,7 +292,7 @@ impl EventLoop {
         match topology.ensure_slots(config, &mut in_flight.deadline, false) {
             Ok(()) => return true,
             Err(error) if is_busy(&error) => {
-                in_flight.last_error = Some(copy(&error));
+                in_flight.last_error = Some(error.for_another());
                 self.slots_error = Some((Instant::now() + BUSY_DELAY, error));
                 self.retry_later(id, false);
             }
@@ -307,7 +307,7 @@ impl EventLoop {
         let in_flight = self.in_flight.get_mut(&id.request)?;
         let mut unreachable = self.unreachable.iter();
         if let Some(unreachable) = unreachable.find(|other| Arc::ptr_eq(&other.node, &node)) {
-            in_flight.last_error = Some(copy(&unreachable.error));
+            in_flight.last_error = Some(unreachable.error.for_another());
             self.retry_later(id, is_cluster);
             return None;
         }
@@ -322,7 +322,7 @@ impl EventLoop {
                 if is_busy(&error)
                     || is_cluster && matches!(error.kind, ErrorKind::Unavailable(_)) =>
             {
-                in_flight.last_error = Some(copy(&error));
+                in_flight.last_error = Some(error.for_another());
                 // While the event loop connects, it serves no other request: the delay is at least twice that time.
                 let least = if is_busy(&error) {
                     BUSY_DELAY
@@ -383,7 +383,7 @@ impl EventLoop {
                 .get(&id.request)
                 .is_some_and(|in_flight| in_flight.round == id.round)
             {
-                self.fail(id.request, copy(error));
+                self.fail(id.request, error.for_another());
             }
         }
     }

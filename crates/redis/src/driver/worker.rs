@@ -62,12 +62,9 @@ fn no_thread(shared: &Shared, error: io::Error) -> Error {
     let address = &shared.context.config.address;
     Error::new(
         ErrorKind::Unavailable(Outcome::NotApplied),
-        format!(
-            "{address}: the thread for awaited requests cannot be started ({error}): {}; allow more threads \
-             (ulimit -u, or the pids limit of the container)",
-            Outcome::NotApplied.words()
-        ),
+        format!("{address}: the thread for awaited requests cannot be started ({error})"),
     )
+    .advice("allow more threads (ulimit -u, or the pids limit of the container)")
     .caused_by(error)
 }
 

@@ -42,7 +42,7 @@ impl OperationContext<'_> {
                 // An interrupt is the result of the whole batch.
                 Some(ErrorKind::Interrupted(_)) => {
                     let kind = ErrorKind::Interrupted(Outcome::Unknown);
-                    let message = "interrupted while waiting for Redis: some of the items may have been written";
+                    let message = "interrupted while waiting for Redis in the middle of a batch";
                     return Err(Error::new(kind, message));
                 }
                 Some(_) => {

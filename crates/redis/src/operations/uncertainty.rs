@@ -18,7 +18,7 @@ impl Uncertainty {
     /// After a failed attempt.
     pub fn of(error: &Error) -> Self {
         let unknown = error.kind.outcome() == Some(Outcome::Unknown);
-        Self(unknown.then(|| Error::new(error.kind, error.message.clone())))
+        Self(unknown.then(|| error.clone()))
     }
 
     /// Adds the uncertainty of another attempt.
@@ -36,7 +36,7 @@ impl Uncertainty {
     /// The error of a write whose outcome cannot be found out.
     pub fn error(&self) -> Error {
         match &self.0 {
-            Some(error) => Error::new(error.kind, error.message.clone()),
+            Some(error) => error.clone(),
             None => unanswered(),
         }
     }
@@ -60,9 +60,6 @@ impl Uncertainty {
 fn unanswered() -> Error {
     Error::new(
         ErrorKind::Unavailable(Outcome::Unknown),
-        format!(
-            "the connection to Redis broke before the reply came: {}",
-            Outcome::Unknown.words()
-        ),
+        "the connection to Redis broke before the reply came",
     )
 }

@@ -41,26 +41,21 @@ pub enum Stop {
 impl Stop {
     /// The error for this reason.
     pub fn error(self, outcome: Outcome) -> Error {
-        let outcome_words = outcome.words();
         match self {
             Self::Interrupted => Error::new(
                 ErrorKind::Interrupted(outcome),
-                format!("interrupted while waiting for Redis: {outcome_words}"),
+                "interrupted while waiting for Redis",
             ),
             Self::TimedOut(timeout) => Error::new(
                 ErrorKind::Timeout(outcome),
-                format!(
-                    "the request to Redis took longer than {} s: {outcome_words}; try again, or raise ?timeout=",
-                    timeout.as_secs_f64()
-                ),
-            ),
+                format!("the request to Redis took longer than {} s", timeout.as_secs_f64()),
+            )
+            .advice("try again, or raise ?timeout="),
             Self::Forked => Error::new(
                 ErrorKind::Unavailable(outcome),
-                format!(
-                    "the process forked while the request was in flight, and Redis replies to the parent process: \
-                     {outcome_words}; do not fork in signal handlers, or while the items of a batch are created"
-                ),
-            ),
+                "the process forked while the request was in flight, and Redis replies to the parent process",
+            )
+            .advice("do not fork in signal handlers, or while the items of a batch are created"),
         }
     }
 }

@@ -129,16 +129,15 @@ impl TransportError {
                     return Error::configuration(format!("{address} is not trusted: {reason}"))
                         .caused_by(cause);
                 }
-                let outcome_words = outcome.words();
-                let remedy = match outcome {
-                    Outcome::NotApplied => "; try again",
-                    Outcome::Unknown => "",
-                };
-                Error::new(
+                let error = Error::new(
                     ErrorKind::Unavailable(outcome),
-                    format!("the connection to {address} broke ({cause}): {outcome_words}{remedy}"),
+                    format!("the connection to {address} broke ({cause})"),
                 )
-                .caused_by(cause)
+                .caused_by(cause);
+                match outcome {
+                    Outcome::NotApplied => error.advice("try again"),
+                    Outcome::Unknown => error,
+                }
             }
         }
     }
@@ -241,9 +240,11 @@ impl Connection {
         }
         if let Some(failure) = failure {
             let hint = self.other_scheme_hint(&failure.cause);
-            let mut error = failure.cause.error(address, Outcome::NotApplied);
-            error.message.push_str(hint);
-            return Err(error);
+            let error = failure.cause.error(address, Outcome::NotApplied);
+            return Err(match hint {
+                Some(hint) => error.advice(hint),
+                None => error,
+            });
         }
         match info {
             Some(Value::Bulk(info)) => {
@@ -282,23 +283,23 @@ impl Connection {
     }
 
     /// A hint for a failed connection where one side may use TLS and the other not.
-    fn other_scheme_hint(&self, cause: &TransportError) -> &'static str {
+    fn other_scheme_hint(&self, cause: &TransportError) -> Option<&'static str> {
         match (&self.stream, cause) {
             (Stream::Encrypted(_), TransportError::Broken(error))
                 if untrusted_reason(error).is_some() =>
             {
-                ""
+                None
             }
             (
                 Stream::Encrypted(stream),
                 TransportError::Broken(_) | TransportError::Stopped(Stop::TimedOut(_)),
             ) if stream.conn.is_handshaking() => {
-                ". If this server does not encrypt, write redis… instead of rediss…"
+                Some("if this server does not encrypt, write redis… instead of rediss…")
             }
             (Stream::Tcp(_), TransportError::Broken(_)) => {
-                ". If this server encrypts, write rediss… instead of redis…"
+                Some("if this server encrypts, write rediss… instead of redis…")
             }
-            _ => "",
+            _ => None,
         }
     }
 

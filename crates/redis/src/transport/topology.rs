@@ -424,11 +424,9 @@ impl Topology {
     pub fn no_server_error(&self) -> Error {
         Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),
-            format!(
-                "no server of {} has the slots of these keys: nothing was written; check CLUSTER SLOTS",
-                self.address
-            ),
+            format!("no server of {} has the slots of these keys", self.address),
         )
+        .advice("check CLUSTER SLOTS")
     }
 
     /// Closes the idle connections.

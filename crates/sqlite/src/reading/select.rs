@@ -110,8 +110,7 @@ pub fn query_index<'a>(layout: &'a Layout, query: &Query) -> Result<Option<&'a I
         return Ok(None);
     };
     layout.table.index(name).map(Some).ok_or_else(|| {
-        Error::configuration(format!("{} has no index {name:?}", layout.table.model))
-            .of(&layout.table)
+        Error::configuration(format!("there is no index {name:?}")).of(&layout.table)
     })
 }
 
@@ -126,8 +125,7 @@ pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
     };
     if partition.len() != query.partition.len() {
         return Err(Error::invalid(format!(
-            "a query of {} by {} needs {} partition values, not {}",
-            table.model,
+            "a query by {} needs {} partition values, not {}",
             index.map_or("its key", |index| &index.name),
             partition.len(),
             query.partition.len()
@@ -144,7 +142,7 @@ pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
         let (Some(sort), Some(column)) = (sort, sort_column) else {
             return Err(Error::invalid(format!(
                 "{} has no sort key to compare with: filter instead",
-                index.map_or(table.model.as_str(), |index| &index.name)
+                index.map_or("the table", |index| &index.name)
             ))
             .of(table));
         };

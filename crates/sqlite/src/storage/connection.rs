@@ -312,12 +312,12 @@ pub fn retry_while_busy<T>(
                     return Err(Error::new(
                         ErrorKind::Timeout(Outcome::NotApplied),
                         format!(
-                            "{} is locked by another process, and was so for {} s: nothing was written; end \
-                             the other process's transaction, or raise ?timeout=",
+                            "{} is locked by another process, and was so for {} s",
                             config.address,
                             config.timeout.as_secs_f64()
                         ),
                     )
+                    .advice("end the other process's transaction, or raise ?timeout=")
                     .caused_by(error));
                 }
             },

@@ -24,28 +24,24 @@ pub enum Stop {
 impl Stop {
     /// The error of the stopped request.
     pub fn error(self, doing: &str, timeout: Duration, outcome: Outcome) -> Error {
-        let fate = outcome.words();
         match self {
             Self::Interrupted => Error::new(
                 ErrorKind::Interrupted(outcome),
-                format!("interrupted while {doing}: {fate}"),
+                format!("interrupted while {doing}"),
             ),
             Self::TimedOut => Error::new(
                 ErrorKind::Timeout(outcome),
-                format!(
-                    "{doing} took longer than {} s: {fate}; try again, or raise ?timeout=",
-                    timeout.as_secs_f64()
-                ),
-            ),
+                format!("{doing} took longer than {} s", timeout.as_secs_f64()),
+            )
+            .advice("try again, or raise ?timeout="),
             // The parent continues the request.
             Self::Forked => Error::new(
                 ErrorKind::Unavailable(Outcome::Unknown),
                 format!(
-                    "the process forked while {doing}, and the parent gets the answer: {}; do not fork in signal \
-                     handlers",
-                    Outcome::Unknown.words()
+                    "the process forked while {doing}, and the answer belongs to the parent process"
                 ),
-            ),
+            )
+            .advice("do not fork in signal handlers, nor in code that makes the items of a batch"),
         }
     }
 }

@@ -95,7 +95,7 @@ fn transact<'a>(
         let mut answers: Vec<Result<Reply>> = requests
             .clone()
             .skip(1)
-            .map(|_| Err(copy_of(&first)))
+            .map(|_| Err(first.for_another()))
             .collect();
         answers.insert(0, Err(first));
         Some(answers)
@@ -161,14 +161,8 @@ fn index_lost(shared: &Shared) -> Error {
     Error::new(
         ErrorKind::Unavailable(Outcome::Unknown),
         format!(
-            "{}: another program removed the file that ends in -shm while the store had it open: {}",
-            shared.config.address,
-            Outcome::Unknown.words()
+            "{}: another program removed the file that ends in -shm while the store had it open",
+            shared.config.address
         ),
     )
-}
-
-/// The same error for another request that failed with it.
-pub fn copy_of(error: &Error) -> Error {
-    Error::new(error.kind, error.message.clone())
 }

@@ -17,7 +17,7 @@ use crate::threads::deadline::{Deadline, Stop};
 use crate::threads::fork_gate::{self, Pass, lock};
 use crate::threads::sleep::sleep;
 use crate::threads::worker;
-use crate::writing::group_commit::{self, copy_of};
+use crate::writing::group_commit;
 use crate::writing::group_delay::{self, GroupDelay};
 use crate::writing::pending::{ANSWERED, LEADING, Parked, PendingWrite};
 use crate::writing::queue::WriteQueue;
@@ -353,7 +353,7 @@ impl Writer {
             None if own.is_none() => lock(&self.queue).take_group(),
             _ => Vec::new(),
         };
-        let failed = |write: &PendingWrite| write.answer(Err(copy_of(&error)));
+        let failed = |write: &PendingWrite| write.answer(Err(error.for_another()));
         let group = group.unwrap_or(&waiting);
         let deliveries = group.iter().filter_map(failed).collect();
         let own = match own {
@@ -387,10 +387,12 @@ impl Writer {
         Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),
             format!(
-                "{}: another program removes the database's files again and again; nothing was written: end it, or \
-                 inspect the file from another process, never with a second SQLite in this one",
+                "{}: another program removes the database's files again and again",
                 self.shared.config.address
             ),
+        )
+        .advice(
+            "end it, or inspect the file from another process, never with a second SQLite in this one",
         )
     }
 }

@@ -1,0 +1,52 @@
+//! The text of an exception: what it is about, what happened, what became of a write, and what to do.
+//!
+//! The stores give all of that as data; here it is put in words of Python's API.
+
+use mintkey_store::{Error, Remedy};
+
+/// The text for an error of an operation on a model. Only the caller of a write is told what became of it.
+pub fn of_operation(error: &Error, writes: bool) -> String {
+    let model = error.model.as_deref().unwrap_or("the model");
+    let place = match &error.key {
+        Some(key) => format!("{model} {key}"),
+        None => model.to_owned(),
+    };
+    format!("{place}: {}", sentence(error, writes))
+}
+
+/// The text for an error that no operation has met, such as that of a wrong URL.
+pub fn alone(error: &Error) -> String {
+    sentence(error, true)
+}
+
+fn sentence(error: &Error, writes: bool) -> String {
+    let mut text = error.message.clone();
+    if let Some(outcome) = error.kind.outcome().filter(|_| writes) {
+        text += ": ";
+        text += outcome.words();
+    }
+    if let Some(remedy) = &error.remedy {
+        text += "; ";
+        text += &words(remedy, error.model.as_deref().unwrap_or("Model"));
+    }
+    text
+}
+
+fn words(remedy: &Remedy, model: &str) -> String {
+    match remedy {
+        Remedy::OtherKey => "use another key, or get() it and change that".to_owned(),
+        Remedy::Replace => "save(replace=True) writes it whole".to_owned(),
+        Remedy::WriteAsNew => {
+            format!("{model}.from_dict(item.to_dict()).save() writes its values as a new item")
+        }
+        Remedy::Refresh => "refresh() and try again".to_owned(),
+        Remedy::StartAgain => {
+            "pass the text of Page.cursor unchanged to the query that it came from, or start again \
+                               without cursor="
+                .to_owned()
+        }
+        Remedy::Connect => "connect() again".to_owned(),
+        Remedy::CreateTable => format!("call {model}.create_table()"),
+        Remedy::Advice(advice) => advice.to_string(),
+    }
+}
