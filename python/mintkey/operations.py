@@ -610,7 +610,7 @@ def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operat
     stored = yield codec.get(key, consistent=consistent)
     if stored is None:
         raise ItemGone(
-            f'{schema.model} {key} is not in table "{schema.table}" any more (deleted or expired), '
+            f'{schema.model} {key}: the item is not in table "{schema.table}" any more (deleted or expired), '
             "so it cannot be refreshed",
             model=schema.model,
             key=codec.key_dict(key),

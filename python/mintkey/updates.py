@@ -151,7 +151,7 @@ def _update_or_insert(
                 if versioned:
                     raise
                 raise ItemGone(
-                    f'{schema.model} {key} is not in table "{schema.table}" '
+                    f'{schema.model} {key}: the item is not in table "{schema.table}" '
                     "(never saved, deleted or expired): pass upsert=True to insert it",
                     model=schema.model,
                     key=schema.codec.key_dict(key),

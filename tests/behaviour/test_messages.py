@@ -114,6 +114,6 @@ async def test_every_message_shows_a_key_in_the_same_form(do, item):
     await do.create(model, **item)
     with pytest.raises(KeyCollision) as collided:
         await do.create(model, **item)
-    shown = str(collided.value).partition(" exists already")[0]
-    assert str(refreshed.value).startswith(f"{shown} is not in table")
+    shown = str(collided.value).partition(": an item with this key exists already")[0]
+    assert str(refreshed.value).startswith(f"{shown}: the item is not in table")
     assert refreshed.value.key == collided.value.key

@@ -178,7 +178,7 @@ async def test_without_upsert_a_missing_row_stays_missing(do):
     with pytest.raises(ItemGone):
         await do.update(Order(pk="p", sk="s"), Order.n.add(1))
     with pytest.raises(
-        ItemGone, match=r'Order \("p", "s"\) is not in table .* pass upsert=True to insert it'
+        ItemGone, match=r'Order \("p", "s"\): the item is not in table .* pass upsert=True to insert it'
     ) as caught:
         await do.update_by_key(Order, ("p", "s"), Order.n.add(1))
     assert (caught.value.model, caught.value.key) == ("Order", {"pk": "p", "sk": "s"})

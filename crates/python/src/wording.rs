@@ -2,16 +2,22 @@
 //!
 //! The stores give all of that as data; here it is put in words of Python's API.
 
-use mintkey_store::{Error, Remedy};
+use mintkey_store::{Error, ErrorKind, Remedy};
 
 /// The text for an error of an operation on a model. Only the caller of a write is told what became of it.
 pub fn of_operation(error: &Error, writes: bool) -> String {
     let model = error.model.as_deref().unwrap_or("the model");
-    let place = match &error.key {
-        Some(key) => format!("{model} {key}"),
-        None => model.to_owned(),
+    let attribute = match (error.kind, error.attribute.as_deref()) {
+        // Other kinds of error are about the whole item.
+        (ErrorKind::InvalidValue, Some(attribute)) => format!("{model}.{attribute}: "),
+        _ => String::new(),
     };
-    format!("{place}: {}", sentence(error, writes))
+    let sentence = sentence(error, writes);
+    match &error.key {
+        Some(key) => format!("{model} {key}: {attribute}{sentence}"),
+        None if attribute.is_empty() => format!("{model}: {sentence}"),
+        None => attribute + &sentence,
+    }
 }
 
 /// The text for an error that no operation has met, such as that of a wrong URL.

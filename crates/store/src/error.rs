@@ -402,10 +402,7 @@ impl Error {
     pub fn key_type(table: &Table, attribute: &KeyAttribute, found: Option<ValueType>) -> Self {
         let wanted = attribute.kind.value_type();
         let found = found.map_or_else(|| "is missing".to_owned(), |found| format!("is a {found}"));
-        let message = format!(
-            "key attribute {:?} {found}: give it a {wanted}",
-            attribute.name
-        );
+        let message = format!("the key attribute {found}: give it a {wanted}");
         Self::invalid(message).of(table).on(&attribute.name)
     }
 

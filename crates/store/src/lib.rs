@@ -14,6 +14,7 @@ pub mod json;
 pub mod key;
 pub mod number;
 pub mod position;
+pub mod query;
 pub mod reply;
 pub mod request;
 pub mod size;
@@ -30,10 +31,10 @@ pub use error::{Error, ErrorKind, Outcome, Remedy, Result};
 pub use key::{Key, KeyKind, KeyValue};
 pub use number::{InvalidNumber, Number};
 pub use position::Position;
+pub use query::{Query, QueryKey, Scan, SortCondition};
 pub use reply::{Page, Reply};
 pub use request::{
-    BatchGet, BatchWrite, Delete, Get, Guard, Notes, Operation, Put, Query, Request, Row, Scan,
-    SortCondition, Update, Write,
+    BatchGet, BatchWrite, Delete, Get, Guard, Notes, Operation, Put, Request, Row, Update, Write,
 };
 pub use store::{Begun, Capabilities, Done, Interrupt, Notice, Severity, Store, Ticket};
 pub use submission::{Delivery, Submission};

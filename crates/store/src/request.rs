@@ -1,14 +1,13 @@
 //! What a store is asked to do.
 
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::condition::Condition;
-use crate::error::{Error, Result};
-use crate::key::{Key, KeyValue};
+use crate::error::Error;
+use crate::key::Key;
 use crate::number::Number;
-use crate::position::Position;
+use crate::query::{Query, Scan};
 use crate::table::Table;
 use crate::update::Action;
 use crate::value::{Item, Name, Value};
@@ -241,175 +240,6 @@ pub struct Delete {
     pub key: Key,
     /// What must be true before.
     pub guard: Guard,
-}
-
-/// Reads the items of one partition, or of a whole-table index, in order.
-#[derive(Clone, Debug)]
-pub struct Query {
-    /// The table.
-    pub table: Arc<Table>,
-    /// The index to read by; none: the table's own key.
-    pub index: Option<String>,
-    /// The values of the partition attributes; empty for an index over the whole table.
-    pub partition: Vec<KeyValue>,
-    /// Which sort keys.
-    pub sort: Option<SortCondition>,
-    /// Which of the items found.
-    pub filter: Option<Condition>,
-    /// From the last to the first.
-    pub descending: bool,
-    /// How many items a page holds at most.
-    pub limit: Option<usize>,
-    /// Where the page before ended.
-    pub after: Option<Position>,
-    /// Only these attributes, and the keys.
-    pub attributes: Option<Vec<Name>>,
-    /// Only the number of items.
-    pub count: bool,
-    /// Whether it must see every write acknowledged before.
-    pub consistent: bool,
-}
-
-/// A condition on the sort key.
-#[derive(Clone, Debug, PartialEq)]
-pub enum SortCondition {
-    /// Equal.
-    Eq(KeyValue),
-    /// Less.
-    Lt(KeyValue),
-    /// Less or equal.
-    Le(KeyValue),
-    /// Greater.
-    Gt(KeyValue),
-    /// Greater or equal.
-    Ge(KeyValue),
-    /// From the first to the second, both included.
-    Between(KeyValue, KeyValue),
-    /// Between two bounds.
-    Range {
-        /// The lower bound.
-        low: Bound<KeyValue>,
-        /// The upper bound.
-        high: Bound<KeyValue>,
-    },
-    /// Starting with these characters or bytes.
-    BeginsWith(KeyValue),
-}
-
-/// Reads the items of a table, in the order of their keys where the engine has one.
-#[derive(Clone, Debug)]
-pub struct Scan {
-    /// The table.
-    pub table: Arc<Table>,
-    /// Which items.
-    pub filter: Option<Condition>,
-    /// From the last to the first, where the engine has an order.
-    pub descending: bool,
-    /// How many items a page holds at most.
-    pub limit: Option<usize>,
-    /// Where the page before ended.
-    pub after: Option<Position>,
-    /// Only these attributes, and the keys.
-    pub attributes: Option<Vec<Name>>,
-    /// Only the number of items.
-    pub count: bool,
-    /// This segment (from 0) of so many, for several readers at once.
-    pub segment: Option<(u32, u32)>,
-    /// Whether it must see every write acknowledged before.
-    pub consistent: bool,
-}
-
-impl SortCondition {
-    /// The range of keys it covers, of which this is the attribute.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidValue` if `between` runs downwards, or if numbers shall begin with something.
-    pub fn bounds(&self, attribute: &Name) -> Result<(Bound<KeyValue>, Bound<KeyValue>)> {
-        Ok(match self {
-            Self::Eq(value) => (
-                Bound::Included(value.clone()),
-                Bound::Included(value.clone()),
-            ),
-            Self::Lt(value) => (Bound::Unbounded, Bound::Excluded(value.clone())),
-            Self::Le(value) => (Bound::Unbounded, Bound::Included(value.clone())),
-            Self::Gt(value) => (Bound::Excluded(value.clone()), Bound::Unbounded),
-            Self::Ge(value) => (Bound::Included(value.clone()), Bound::Unbounded),
-            Self::Between(low, high) if low > high => {
-                return Err(Error::invalid(format!(
-                    "between {low} and {high} on {attribute}: the lower bound is above the upper one: swap them"
-                ))
-                .on(attribute));
-            }
-            Self::Between(low, high) => {
-                (Bound::Included(low.clone()), Bound::Included(high.clone()))
-            }
-            Self::Range { low, high } => (low.clone(), high.clone()),
-            Self::BeginsWith(prefix) => {
-                let end = match prefix {
-                    KeyValue::String(text) => string_after(text).map(KeyValue::String),
-                    KeyValue::Binary(bytes) => bytes_after(bytes).map(KeyValue::Binary),
-                    KeyValue::Number(number) => {
-                        return Err(Error::invalid(format!(
-                            "begins_with {number} on {attribute}: numbers do not begin with anything; use between"
-                        ))
-                        .on(attribute));
-                    }
-                };
-                (
-                    Bound::Included(prefix.clone()),
-                    end.map_or(Bound::Unbounded, Bound::Excluded),
-                )
-            }
-        })
-    }
-
-    /// The values it compares with.
-    pub fn values(&self) -> impl Iterator<Item = &KeyValue> {
-        let (first, second) = match self {
-            Self::Eq(value)
-            | Self::Lt(value)
-            | Self::Le(value)
-            | Self::Gt(value)
-            | Self::Ge(value)
-            | Self::BeginsWith(value) => (Some(value), None),
-            Self::Between(low, high) => (Some(low), Some(high)),
-            Self::Range { low, high } => (bound_value(low), bound_value(high)),
-        };
-        first.into_iter().chain(second)
-    }
-}
-
-const fn bound_value(bound: &Bound<KeyValue>) -> Option<&KeyValue> {
-    match bound {
-        Bound::Included(value) | Bound::Excluded(value) => Some(value),
-        Bound::Unbounded => None,
-    }
-}
-
-/// The least string above every string that starts with this one. The order of UTF-8 is the order of
-/// code points, so that the last one that has a successor decides.
-fn string_after(prefix: &str) -> Option<String> {
-    let mut text = prefix.to_owned();
-    while let Some(last) = text.pop() {
-        let next = match last {
-            '\u{D7FF}' => Some('\u{E000}'),
-            other => char::from_u32(u32::from(other) + 1),
-        };
-        if let Some(next) = next {
-            text.push(next);
-            return Some(text);
-        }
-    }
-    None
-}
-
-/// The least bytes above all that start with these.
-fn bytes_after(prefix: &[u8]) -> Option<Vec<u8>> {
-    let place = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
-    let mut bytes = prefix[..=place].to_vec();
-    bytes[place] += 1;
-    Some(bytes)
 }
 
 impl Guard {

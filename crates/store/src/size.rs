@@ -94,7 +94,7 @@ pub fn check_item(item: &Item, table: &Table, limit: usize) -> Result<()> {
 fn check_value(value: &Value, attribute: &Name, depth: usize) -> Result<()> {
     if depth >= MAX_DEPTH && matches!(value, Value::List(_) | Value::Map(_)) {
         return Err(Error::invalid(format!(
-            "{attribute} is nested deeper than {MAX_DEPTH} levels: flatten it, or store it as JSON text"
+            "the value is nested deeper than {MAX_DEPTH} levels: flatten it, or store it as JSON text"
         ))
         .on(attribute));
     }
@@ -104,9 +104,9 @@ fn check_value(value: &Value, attribute: &Name, depth: usize) -> Result<()> {
         Value::Map(map) => {
             return map.iter().try_for_each(|(name, value)| {
                 if name.is_empty() {
-                    return Err(Error::invalid(format!(
-                        "{attribute} holds a map with an empty name: give every entry one, or store it as JSON text"
-                    ))
+                    return Err(Error::invalid(
+                        "the value contains a map with an empty name: give every entry one, or store it as JSON text",
+                    )
                     .on(attribute));
                 }
                 inner(value)
@@ -118,8 +118,7 @@ fn check_value(value: &Value, attribute: &Name, depth: usize) -> Result<()> {
         _ => false,
     };
     if empty {
-        let message =
-            format!("{attribute} holds an empty set, which cannot be stored: leave it out");
+        let message = "an empty set cannot be stored: leave it out";
         return Err(Error::invalid(message).on(attribute));
     }
     Ok(())

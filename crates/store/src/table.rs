@@ -173,10 +173,7 @@ impl Table {
                         key.check_partition()
                     }
                 })
-                .map_err(|mut error| {
-                    error.message = format!("{}: {}", attribute.name, error.message);
-                    error.of(self).on(&attribute.name)
-                })?;
+                .map_err(|error| error.of(self).on(&attribute.name))?;
             }
         }
         Ok(())

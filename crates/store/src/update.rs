@@ -61,10 +61,9 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
         path.check()?;
         let mut keys = std::iter::once(&table.partition).chain(&table.sort);
         if let Some(key) = keys.find(|key| path.root() == Some(&key.name)) {
-            return Err(Error::invalid(format!(
-                "{} is a part of the key: a stored key cannot change; save a new item and delete this one",
-                key.name
-            ))
+            return Err(Error::invalid(
+                "a stored key cannot change: save a new item with the other key, and delete this one",
+            )
             .of(table)
             .on(&key.name));
         }

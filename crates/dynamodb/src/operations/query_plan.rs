@@ -2,7 +2,7 @@
 
 use mintkey_store::{
     Comparison, Condition, Error, ErrorKind, Index, Item, Key, KeyAttribute, KeyValue, Name, Path,
-    Position, Projection, Query, Result, Scan, Table, Work,
+    Position, Projection, Query, QueryKey, Result, Scan, Table, Work,
 };
 
 use crate::config::Config;
@@ -37,12 +37,12 @@ impl<'a> QueryPlan<'a> {
     /// The plan of a query; `None` if no item can match.
     pub fn of_query(query: &'a Query, now: i64) -> Result<Option<Self>> {
         let table = &*query.table;
-        let index = match &query.index {
-            None => None,
-            Some(name) => Some(table.index(name).ok_or_else(|| {
-                Error::configuration(format!("there is no index {name:?}")).of(table)
-            })?),
-        };
+        let QueryKey {
+            index,
+            partition,
+            sort: order,
+            ..
+        } = query.check()?;
         if let Some(index) = index
             && query.consistent
             && !index.local
@@ -56,22 +56,6 @@ impl<'a> QueryPlan<'a> {
                 ),
             )
             .of(table));
-        }
-        let (partition, order) = match index {
-            Some(index) => (&index.partition[..], index.sort.as_ref()),
-            None => (std::slice::from_ref(&table.partition), table.sort.as_ref()),
-        };
-        if partition.len() != query.partition.len() {
-            return Err(Error::invalid(format!(
-                "a query by {} needs {} partition values, not {}",
-                index.map_or("its key", |index| &index.name),
-                partition.len(),
-                query.partition.len()
-            ))
-            .of(table));
-        }
-        for (attribute, value) in partition.iter().zip(&query.partition) {
-            table.check_kind(attribute, value)?;
         }
         let mut plan = Self {
             operation: "Query",
@@ -90,9 +74,6 @@ impl<'a> QueryPlan<'a> {
             segment: None,
         };
         let key_condition = plan.key_condition(query)?;
-        if let Some(after) = plan.after {
-            after.check(table, index, &query.partition)?;
-        }
         // DynamoDB's index has the first partition attribute as its key: the others are filters.
         let others = partition.iter().zip(&query.partition).skip(1);
         let others = others.map(|(attribute, value)| Condition::Compare {
@@ -110,13 +91,7 @@ impl<'a> QueryPlan<'a> {
 
     /// The plan of a scan; `None` if no item can match.
     pub fn of_scan(scan: &'a Scan, now: i64) -> Result<Option<Self>> {
-        if let Some((segment, segments)) = scan.segment
-            && segment >= segments
-        {
-            return Err(Error::invalid(format!(
-                "segment {segment} of {segments} does not exist: the first is 0"
-            )));
-        }
+        scan.check()?;
         let mut plan = Self {
             operation: "Scan",
             table: &scan.table,
@@ -133,9 +108,6 @@ impl<'a> QueryPlan<'a> {
             consistent: scan.consistent,
             segment: scan.segment,
         };
-        if let Some(after) = plan.after {
-            after.check(plan.table, None, &[])?;
-        }
         let can_match = plan.split_filter(scan.filter.as_ref(), Vec::new(), now)?;
         Ok(can_match.then_some(plan))
     }
@@ -144,17 +116,7 @@ impl<'a> QueryPlan<'a> {
     fn key_condition(&self, query: &Query) -> Result<Option<KeyCondition>> {
         let value = body::index_partition_value(&query.partition);
         let mut condition = Some(KeyCondition::new(self.partition_name(), value));
-        if let Some(sort) = &query.sort {
-            let Some(order) = self.order else {
-                let name = self.index.map_or("the table", |index| &index.name);
-                return Err(Error::invalid(format!(
-                    "{name} has no sort key to compare with: use a filter instead"
-                ))
-                .of(self.table));
-            };
-            for value in sort.values() {
-                self.table.check_kind(order, value)?;
-            }
+        if let (Some(order), Some(sort)) = (self.order, &query.sort) {
             condition = match condition {
                 Some(condition) => condition.with_sort(order, sort)?,
                 None => None,
@@ -171,14 +133,8 @@ impl<'a> QueryPlan<'a> {
         others: Vec<Condition>,
         now: i64,
     ) -> Result<bool> {
-        if self.limit == Some(0) {
-            return Err(Error::invalid(
-                "a page of 0 items is not possible: the limit is at least 1",
-            ));
-        }
         let mut sent = Vec::new();
         if let Some(filter) = filter {
-            filter.check()?;
             let parts = match filter {
                 Condition::And(parts) => &parts[..],
                 other => std::slice::from_ref(other),

@@ -116,11 +116,7 @@ fn decode_value(
         Ok(text) => decoder.decode_value(text),
         Err(_) => Err(damaged(table)),
     };
-    value.map_err(|error| {
-        Error::invalid(format!("{name}: {error}"))
-            .of(table)
-            .on(name)
-    })
+    value.map_err(|error| Error::invalid(error.to_string()).of(table).on(name))
 }
 
 fn damaged(table: &Table) -> Error {

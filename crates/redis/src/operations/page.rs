@@ -4,6 +4,7 @@ use std::mem::take;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
+use mintkey_store::query::segment_of;
 use mintkey_store::{
     Condition, Error, Index, Item, Key, KeyValue, Name, Page, Position, Projection, Result, Table,
     Work, json,
@@ -12,7 +13,6 @@ use mintkey_store::{
 use crate::keyspace::commands::clean_call;
 use crate::keyspace::layout::{self, Layout, MemberRange, key_attributes};
 use crate::keyspace::projection::{RowProjection, project};
-use crate::keyspace::ranges;
 use crate::operations::context::OperationContext;
 use crate::operations::slot_group_merge::{Merge, Source};
 use crate::protocol::replies::{checked, unexpected_reply};
@@ -89,14 +89,6 @@ struct PageState<'a> {
 impl PageReader<'_> {
     /// Reads the page. Returns `None` if a catalog entry has changed.
     pub async fn read(&self, layouts: &[Arc<Layout>], range: MemberRange) -> Result<Option<Page>> {
-        if self.limit == Some(0) {
-            return Err(Error::invalid(
-                "limit=0 is not possible: a page has at least 1 item",
-            ));
-        }
-        if let Some(filter) = self.filter {
-            filter.check()?;
-        }
         let sources = layouts.iter().map(|layout| {
             let set = match self.index {
                 Some(index) => layout.index_set(&index.name),
@@ -319,7 +311,7 @@ impl PageReader<'_> {
                 .of(table)
             })?;
             if let Some((segment, segments)) = self.segment
-                && ranges::segment_of(&key.partition, segments) != segment
+                && segment_of(&key.partition.encode(), segments) != segment
             {
                 continue;
             }

@@ -112,18 +112,18 @@ impl OperationContext<'_> {
     }
 
     async fn query_page(&self, query: &Query) -> Result<Option<Page>> {
+        let key = query.check()?;
         let table = &query.table;
         // A partition is in one slot group, and so are its index entries.
         let layouts = match ranges::partition(table, query) {
             Some(partition) => vec![self.layout(table, partition).await?],
             None => self.all_layouts(table).await?,
         };
-        let index = ranges::index(&layouts[0], query)?.cloned();
-        let range = ranges::of_query(&layouts[0], index.as_ref(), query)?;
+        let range = ranges::of_query(&layouts[0], &key, query);
         let reader = PageReader {
             context: self,
             table: &layouts[0].table,
-            index: index.as_ref(),
+            index: key.index,
             filter: query.filter.as_ref(),
             attributes: query.attributes.as_deref(),
             descending: query.descending,
@@ -135,9 +135,10 @@ impl OperationContext<'_> {
     }
 
     async fn scan_page(&self, scan: &Scan) -> Result<Option<Page>> {
+        scan.check()?;
         let mut layouts = self.all_layouts(&scan.table).await?;
         let table = Arc::clone(&layouts[0].table);
-        let range = ranges::of_scan(&table, scan)?;
+        let range = ranges::of_scan(scan);
         let mut segment = scan.segment.filter(|(_, segments)| *segments > 1);
         if let Some((own, segments)) = segment
             && segments as usize <= layouts.len()

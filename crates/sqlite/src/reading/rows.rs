@@ -70,13 +70,15 @@ pub fn batch(
 
 /// Carries out a query.
 pub fn query(connection: &Connection, layout: &Layout, query: &Query, now: i64) -> Attempt<Reply> {
-    let index = select::query_index(layout, query)?;
-    let select = select::query(layout, query, now)?;
+    let key = query.check()?;
+    let select = select::query(layout, &key, query, now);
     PageRead {
         connection,
         layout,
         select: &select,
-        projected: index.and_then(|index| select::projection(layout, index)),
+        projected: key
+            .index
+            .and_then(|index| select::projection(layout, index)),
         filter: query.filter.as_ref(),
         attributes: query.attributes.as_deref(),
         limit: query.limit,
@@ -89,7 +91,8 @@ pub fn query(connection: &Connection, layout: &Layout, query: &Query, now: i64) 
 
 /// Carries out a scan.
 pub fn scan(connection: &Connection, layout: &Layout, scan: &Scan, now: i64) -> Attempt<Reply> {
-    let select = select::scan(layout, scan, now)?;
+    scan.check()?;
+    let select = select::scan(layout, scan, now);
     PageRead {
         connection,
         layout,
@@ -121,15 +124,6 @@ struct PageRead<'a> {
 
 impl PageRead<'_> {
     fn page(&self) -> Attempt<Reply> {
-        if self.limit == Some(0) {
-            return Err(Error::invalid(
-                "a page of 0 items has no next page: the limit is at least 1",
-            )
-            .into());
-        }
-        if let Some(filter) = self.filter {
-            filter.check()?;
-        }
         if self.count
             && self.whole
             && self.filter.is_none()

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::ops::Bound;
 
+use mintkey_store::query::segment_of;
 use mintkey_store::{
-    Error, Index, Key, KeyAttribute, KeyKind, KeyValue, Name, Number, Position, Query, Result, Scan,
+    Error, Index, Key, KeyKind, KeyValue, Name, Number, Position, Query, QueryKey, Scan,
 };
 use rusqlite::types::ValueRef;
 
@@ -104,58 +105,21 @@ impl Select {
     }
 }
 
-/// The index that a query names.
-pub fn query_index<'a>(layout: &'a Layout, query: &Query) -> Result<Option<&'a Index>> {
-    let Some(name) = &query.index else {
-        return Ok(None);
-    };
-    layout.table.index(name).map(Some).ok_or_else(|| {
-        Error::configuration(format!("there is no index {name:?}")).of(&layout.table)
-    })
-}
-
 /// The statement of a query.
-pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
-    let table = &layout.table;
-    let index = query_index(layout, query)?;
-    let own = [table.partition.clone()];
-    let (partition, sort): (&[KeyAttribute], _) = match index {
-        Some(index) => (&index.partition, index.sort.as_ref()),
-        None => (&own, table.sort.as_ref()),
-    };
-    if partition.len() != query.partition.len() {
-        return Err(Error::invalid(format!(
-            "a query by {} needs {} partition values, not {}",
-            index.map_or("its key", |index| &index.name),
-            partition.len(),
-            query.partition.len()
-        ))
-        .of(table));
-    }
+pub fn query(layout: &Layout, key: &QueryKey<'_>, query: &Query, now: i64) -> Select {
+    let index = key.index;
     let mut select = Select::new(layout, index);
-    for (attribute, value) in partition.iter().zip(&query.partition) {
-        table.check_kind(attribute, value)?;
+    for (attribute, value) in key.partition.iter().zip(&query.partition) {
         select.compare(layout.column(&attribute.name).unwrap_or("pk"), "=", value);
     }
-    let sort_column = sort.and_then(|sort| layout.column(&sort.name));
-    if let Some(condition) = &query.sort {
-        let (Some(sort), Some(column)) = (sort, sort_column) else {
-            return Err(Error::invalid(format!(
-                "{} has no sort key to compare with: filter instead",
-                index.map_or("the table", |index| &index.name)
-            ))
-            .of(table));
-        };
-        for value in condition.values() {
-            table.check_kind(sort, value)?;
-        }
-        let (low, high) = condition.bounds(&sort.name)?;
-        match &low {
+    let sort_column = key.sort.and_then(|sort| layout.column(&sort.name));
+    if let Some(column) = sort_column {
+        match &key.range.0 {
             Bound::Included(value) => select.compare(column, ">=", value),
             Bound::Excluded(value) => select.compare(column, ">", value),
             Bound::Unbounded => {}
         }
-        match &high {
+        match &key.range.1 {
             Bound::Included(value) => select.compare(column, "<=", value),
             Bound::Excluded(value) => select.compare(column, "<", value),
             Bound::Unbounded => {}
@@ -167,9 +131,6 @@ pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
         let _ = write!(select.body, " AND {column} IS NOT NULL");
     }
     select.exclude_expired(layout, now);
-    if let Some(after) = &query.after {
-        after.check(table, index, &query.partition)?;
-    }
     let after = query.after.as_ref();
     let (columns, after) = match index {
         None => (layout.key_columns().collect(), after.map(key_parts)),
@@ -179,27 +140,17 @@ pub fn query(layout: &Layout, query: &Query, now: i64) -> Result<Select> {
         ),
     };
     select.order_after(&columns, after.as_deref(), query.descending);
-    Ok(select)
+    select
 }
 
 /// The statement of a scan.
-pub fn scan(layout: &Layout, scan: &Scan, now: i64) -> Result<Select> {
-    if let Some((segment, segments)) = scan.segment
-        && segment >= segments
-    {
-        return Err(Error::invalid(format!(
-            "segment {segment} of {segments}: segments count from 0"
-        )));
-    }
+pub fn scan(layout: &Layout, scan: &Scan, now: i64) -> Select {
     let mut select = Select::new(layout, None);
     select.exclude_expired(layout, now);
-    if let Some(after) = &scan.after {
-        after.check(&layout.table, None, &[])?;
-    }
     let after = scan.after.as_ref().map(key_parts);
     let columns: Vec<&str> = layout.key_columns().collect();
     select.order_after(&columns, after.as_deref(), scan.descending);
-    Ok(select)
+    select
 }
 
 /// The values of a position in the order of the table's key.
@@ -249,17 +200,12 @@ pub fn position(layout: &Layout, select: &Select, row: &rusqlite::Row<'_>) -> At
     })
 }
 
-/// The segment of a row, by the bytes of its partition key.
+/// The segment of the row with this partition key.
 pub fn segment(cell: ValueRef<'_>, segments: u32) -> u32 {
-    let bytes = match cell {
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
-        _ => &[],
-    };
-    // FNV-1a, because the segment must be the same in every process and version for cursors to stay valid.
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    u32::try_from(hash % u64::from(segments)).unwrap_or(0)
+    match cell {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => segment_of(bytes, segments),
+        _ => segment_of(&[], segments),
+    }
 }
 
 /// The names of the attributes that an index projects; `None`: all.
