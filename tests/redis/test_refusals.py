@@ -98,10 +98,10 @@ async def test_an_encrypted_server_is_not_trusted_without_its_authority(do, secu
 
 async def test_an_address_that_encrypts_for_a_server_that_does_not_or_the_other_way_round_says_so(do, secure, server):
     plain = secure.partition("?")[0].replace("rediss://", "redis://")
-    with connect(plain), pytest.raises(StoreUnavailable, match=r"If this server encrypts, write rediss…"):
+    with connect(plain), pytest.raises(StoreUnavailable, match=r"if this server encrypts, write rediss…"):
         await do.count(Widget)
     encrypted = server.replace("redis://", "rediss://") + "?timeout=0.2"
-    with connect(encrypted), pytest.raises(MintkeyError, match=r"If this server does not encrypt, write redis…"):
+    with connect(encrypted), pytest.raises(MintkeyError, match=r"if this server does not encrypt, write redis…"):
         await do.count(Widget)
 
 
