@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import re
 from datetime import datetime, timedelta, timezone
@@ -199,6 +200,36 @@ def test_plain_functions_take_their_parameters() -> None:
         generators.nanoid(colour="red")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         generators.ulid("A#")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "error"),
+    [
+        ("nanoid", {"size": 10**5_000}, ConfigurationError),
+        ("nanoid", {"size": -(2**63) - 1}, ConfigurationError),
+        ("nanoid", {"size": "8" * 5_000}, TypeError),
+        ("nanoid", {"alphabet": "a\ud800"}, ConfigurationError),
+        ("nanoid", {"alphabet": b"ab"}, TypeError),
+        ("cuid2", {"length": 10**5_000}, ConfigurationError),
+        ("cuid2", {"length": 2.5}, TypeError),
+        ("typeid", {"prefix": "\ud800"}, ConfigurationError),
+        ("typeid", {"prefix": 5}, TypeError),
+    ],
+    ids=itertools.count(),
+)
+def test_a_wrong_parameter_of_a_function_is_named(
+    name: str, parameters: dict[str, Any], error: type[Exception]
+) -> None:
+    ((parameter, value),) = parameters.items()
+    call = getattr(generators, name)
+    calls = (
+        [lambda: call(**parameters)] if parameter == "alphabet" else [lambda: call(value), lambda: call(**parameters)]
+    )
+    for wrong in calls:
+        with pytest.raises(error, match=f"^{parameter}=") as caught:
+            wrong()
+        assert type(caught.value) is error
+        assert len(str(caught.value)) < 200
 
 
 def test_only_members_and_autos_are_strategies() -> None:

@@ -82,37 +82,42 @@ impl PyStrategy {
 }
 
 /// A parameter that is text.
-fn text(given: &Bound<'_, PyDict>, name: &str) -> PyResult<Option<String>> {
-    let Some(value) = given.get_item(name)? else {
-        return Ok(None);
-    };
+fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let py = value.py();
     let Ok(text) = value.cast::<PyString>() else {
-        let message = format!("{name}={} is no text", value.repr()?);
+        let message = format!("{name}={} is not text", shortened(value)?);
         return Err(PyTypeError::new_err(message));
     };
-    text.to_cow()
-        .map(|text| Some(text.into_owned()))
-        .or_else(|_| {
-            let message = format!("{name}={} holds a lone surrogate", value.repr()?);
-            Err(error(given.py(), "ConfigurationError", &message))
-        })
+    match text.to_cow() {
+        Ok(text) => Ok(text.into_owned()),
+        Err(_) => {
+            let message = format!("{name}={} contains a lone surrogate", shortened(value)?);
+            Err(error(py, "ConfigurationError", &message))
+        }
+    }
 }
 
-/// A parameter that is a whole number.
-fn int(given: &Bound<'_, PyDict>, name: &str) -> PyResult<Option<i64>> {
-    let Some(value) = given.get_item(name)? else {
-        return Ok(None);
-    };
-    let told = match value.extract() {
-        Ok(int) if !value.is_instance_of::<PyBool>() => return Ok(Some(int)),
-        Err(wrong) if wrong.is_instance_of::<PyOverflowError>(given.py()) => {
-            let message = format!("{name}={value} is far out of range");
-            return Err(error(given.py(), "ConfigurationError", &message));
+/// A parameter that is an integer.
+fn int(name: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    let py = value.py();
+    match value.extract() {
+        Ok(int) if !value.is_instance_of::<PyBool>() => Ok(int),
+        Err(wrong) if wrong.is_instance_of::<PyOverflowError>(py) => {
+            let message = format!("{name}={} is out of range", shortened(value)?);
+            Err(error(py, "ConfigurationError", &message))
         }
-        _ => value.repr()?,
-    };
-    let message = format!("{name}={told} is no whole number");
-    Err(PyTypeError::new_err(message))
+        _ => {
+            let message = format!("{name}={} is not an integer", shortened(value)?);
+            Err(PyTypeError::new_err(message))
+        }
+    }
+}
+
+/// A value for a message: it may be long, and Python does not write very large integers in decimal.
+#[cold]
+fn shortened(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let errors = value.py().import("mintkey.errors")?;
+    errors.call_method1("shortened", (value,))?.extract()
 }
 
 fn node_choice(node: &Bound<'_, PyAny>) -> PyResult<NodeChoice> {
@@ -162,19 +167,27 @@ impl PyStrategy {
                 )));
             }
         }
-        let (prefix, alphabet) = (text(given, "prefix")?, text(given, "alphabet")?);
+        let text = |name| {
+            let value = given.get_item(name)?;
+            value.map(|value| text(name, &value)).transpose()
+        };
+        let int = |name| {
+            let value = given.get_item(name)?;
+            value.map(|value| int(name, &value)).transpose()
+        };
+        let (prefix, alphabet) = (text("prefix")?, text("alphabet")?);
         let node = given
             .get_item("node")?
             .map(|node| node_choice(&node))
             .transpose()?;
         let parameters = Parameters {
             prefix: prefix.as_deref(),
-            size: int(given, "size")?,
+            size: int("size")?,
             alphabet: alphabet.as_deref(),
-            length: int(given, "length")?,
+            length: int("length")?,
             node,
-            epoch: int(given, "epoch")?,
-            plus_ms: int(given, "plus")?,
+            epoch: int("epoch")?,
+            plus_ms: int("plus")?,
         };
         Strategy::new(kind, &parameters)
             .map(Self::new)

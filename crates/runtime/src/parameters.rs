@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use mintkey_store::error::shortened;
 use mintkey_store::{Error, Result};
 use percent_encoding::percent_decode_str;
 
@@ -38,12 +39,14 @@ impl Parameters {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             if given.iter().any(|(other, _)| other == name) {
                 return Err(Error::configuration(format!(
-                    "{address} gives the parameter {name:?} twice: remove one of them"
+                    "{address} gives the parameter {:?} twice: remove one of them",
+                    shortened(name)
                 )));
             }
             let value = percent_decode_str(value).decode_utf8().map_err(|error| {
                 Error::configuration(format!(
-                    "{address}: the value of {name:?} does not decode to UTF-8: percent-encode its UTF-8 bytes"
+                    "{address}: the value of {:?} does not decode to UTF-8: percent-encode its UTF-8 bytes",
+                    shortened(name)
                 ))
                 .caused_by(error)
             })?;
@@ -117,8 +120,9 @@ impl Parameters {
     #[must_use]
     pub fn invalid(&self, name: &str, value: &str, wanted: impl Display) -> Error {
         Error::configuration(format!(
-            "{}: {name}={value:?} is not valid: give {wanted}",
-            self.address
+            "{}: {name}={:?} is not valid: give {wanted}",
+            self.address,
+            shortened(value)
         ))
     }
 
@@ -137,8 +141,9 @@ impl Parameters {
             Some((last, others)) => format!("there are {} and {last}", others.join(", ")),
         };
         Err(Error::configuration(format!(
-            "{} has an unknown parameter {name:?}: {known}",
-            self.address
+            "{} has an unknown parameter {:?}: {known}",
+            self.address,
+            shortened(name)
         )))
     }
 }
@@ -223,6 +228,25 @@ mod tests {
         for wrong in ["", "-1", "101", "1.0", "99999999999999999999999", "five"] {
             let shown = format!("n={wrong:?}");
             refused(take(wrong), &[&shown, "from 0 to 100"]);
+        }
+    }
+
+    #[test]
+    fn a_long_name_or_value_is_shortened() {
+        let long = "5".repeat(5_000);
+        let messages = [
+            parameters(&format!("t={long}")).take_seconds("t").err(),
+            parameters(&format!("t={long}"))
+                .take_number("t", 0..=100)
+                .err(),
+            parameters(&long).end().err(),
+            Parameters::parse("redis://host", &format!("{long}&{long}")).err(),
+            Parameters::parse("redis://host", &format!("{long}=%ff")).err(),
+        ];
+        for error in messages {
+            let message = error.unwrap().message;
+            assert!(message.contains("555… (5000 bytes)"), "{message}");
+            assert!(message.len() < 400, "{message}");
         }
     }
 

@@ -152,10 +152,18 @@ fn plain_typeid(py: Python<'_>) -> Text<'_> {
 
 #[pyfunction]
 #[pyo3(name = "nanoid", signature = (size=None, alphabet=None))]
-fn nanoid_of<'py>(py: Python<'py>, size: Option<i64>, alphabet: Option<&str>) -> Text<'py> {
+fn nanoid_of<'py>(
+    py: Python<'py>,
+    size: Option<&Bound<'py, PyAny>>,
+    alphabet: Option<&Bound<'py, PyAny>>,
+) -> Text<'py> {
+    let size = size.map(|size| super::int("size", size)).transpose()?;
+    let alphabet = alphabet
+        .map(|alphabet| super::text("alphabet", alphabet))
+        .transpose()?;
     let parameters = Parameters {
         size,
-        alphabet,
+        alphabet: alphabet.as_deref(),
         ..Parameters::default()
     };
     of_parameters(py, Kind::Nanoid, &parameters)
@@ -163,7 +171,10 @@ fn nanoid_of<'py>(py: Python<'py>, size: Option<i64>, alphabet: Option<&str>) ->
 
 #[pyfunction]
 #[pyo3(name = "cuid2", signature = (length=None))]
-fn cuid2_of(py: Python<'_>, length: Option<i64>) -> Text<'_> {
+fn cuid2_of<'py>(py: Python<'py>, length: Option<&Bound<'py, PyAny>>) -> Text<'py> {
+    let length = length
+        .map(|length| super::int("length", length))
+        .transpose()?;
     let parameters = Parameters {
         length,
         ..Parameters::default()
@@ -172,8 +183,10 @@ fn cuid2_of(py: Python<'_>, length: Option<i64>) -> Text<'_> {
 }
 
 #[pyfunction]
-#[pyo3(name = "typeid", signature = (prefix=""))]
-fn typeid_of<'py>(py: Python<'py>, prefix: &str) -> Text<'py> {
+#[pyo3(name = "typeid")]
+fn typeid_of<'py>(py: Python<'py>, prefix: &Bound<'py, PyAny>) -> Text<'py> {
+    let prefix = super::text("prefix", prefix)?;
+    let prefix = prefix.as_str();
     mintkey_ids::check_prefix(Kind::Typeid, prefix)
         .map_err(|wrong| error(py, "ConfigurationError", &wrong.0))?;
     if prefix.is_empty() {
