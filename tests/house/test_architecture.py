@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+NAMES = re.compile(r"`([\w./]+(?:\.rs|/))`")
+
 
 @pytest.fixture
 def page(root):
@@ -29,6 +31,41 @@ def test_every_module_is_described(page, root):
     modules = {path.stem for path in (root / "python" / "mintkey").glob("*.py")} - {"__init__"}
     rows = re.findall(r"^\| (.*?) \|", page.partition("## The Python modules")[2].partition("\n## ")[0], re.MULTILINE)
     assert modules == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_every_file_of_a_crate_is_described(page, root, crates):
+    for crate in crates:
+        sources = root / "crates" / crate / "src"
+        table = page.partition(f"### `crates/{crate}/src`\n")[2].partition("\n#")[0]
+        rows = [row.strip("|").split("|", 1) for row in table.splitlines() if row.startswith("| `")]
+        described = [name for row, _ in rows for name in NAMES.findall(row)]
+        assert sorted(described) == sorted(path.name + "/" * path.is_dir() for path in sources.iterdir())
+        for row, contents in rows:
+            folders = [name for name in NAMES.findall(row) if name.endswith("/")]
+            inside = [name for name in NAMES.findall(contents) if "crates/" not in name]
+            assert [name for name in inside if not any((sources / f / name).exists() for f in folders)] == []
+
+
+def test_every_file_and_function_that_is_named_exists(page, root):
+    missing = [path for path in re.findall(r"`((?:crates|python|tests)/[^`]*)`", page) if not (root / path).exists()]
+    assert missing == []
+    named = [
+        (path, name)
+        for path, names in re.findall(r"`([\w/.-]+\.(?:rs|py))`:\s((?:`[\w:.]+`(?:, |\sand )?)+)", page)
+        for name in re.findall(r"`([\w:.]+)`", names)
+    ]
+    assert len(named) > 100
+    assert [(path, name) for path, name in named if not defines((root / path).read_text("utf-8"), name)] == []
+    sources = [path.read_text("utf-8") for path in (root / "crates").rglob("src/**/*.rs")]
+    functions = set(re.findall(r"`(\w+::\w+)`", page))
+    assert [name for name in functions if not any(defines(source, name) for source in sources)] == []
+
+
+def defines(code: str, name: str) -> bool:
+    """Whether a file defines a function, type or constant: `Type::function` of Rust, `Class.method` of Python."""
+    owner, _, last = name.replace("::", ".").rpartition(".")
+    defined = re.search(rf"\b(?:fn|struct|enum|trait|const|def|class) {last}\b", code)
+    return defined is not None and (not owner or re.search(rf"\b(?:impl|trait|class)\b.*\b{owner}\b", code) is not None)
 
 
 def test_every_decision_is_listed(root):
