@@ -172,6 +172,40 @@ async def test_a_hard_link_is_refused_while_the_file_is_open_awaited(url, path, 
         assert await Row.acount() == 2
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_log_or_its_index_is_refused_as_a_database(url, path, tmp_path, suffix):
+    """Closing a handle of the index would release the locks of the connections to its database."""
+    sidecar = path.with_name(path.name + suffix)
+    (tmp_path / "link.db").symlink_to(sidecar)
+    for address in (f"{url}{suffix}", f"sqlite:///{tmp_path}/link.db"):
+        with connect(address, name="second"), pytest.raises(ConfigurationError, match=f"names that end with {suffix}"):
+            Second.count()
+    assert not sidecar.exists()
+    with connect(url):
+        Row(pk="a").save()
+        before = sidecar.read_bytes()
+        for address in (f"{url}{suffix}", f"sqlite:///{tmp_path}/link.db"):
+            with connect(address, name="second"):
+                for call in (Second.count, Second(pk="b").save, Second.create_table):
+                    with pytest.raises(ConfigurationError, match=f"names that end with {suffix}"):
+                        call()
+        assert sidecar.read_bytes() == before
+        Row(pk="b").save()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link.db", path.name]
+
+
+def test_a_hard_link_to_the_index_is_refused_while_the_database_is_open(url, path, tmp_path):
+    with connect(url):
+        Row(pk="a").save()
+        (tmp_path / "hard.db").hardlink_to(path.with_name(path.name + "-shm"))
+        with connect(f"sqlite:///{tmp_path}/hard.db", name="second"):
+            for call in (Second.count, Second(pk="b").save):
+                with pytest.raises(ConfigurationError, match=r"hard\.db.*test\.db-shm.*two names of one file"):
+                    call()
+        Row(pk="b").save()
+        assert Row.count() == 2
+
+
 def test_no_handle_is_left_of_any_path(spellings, tmp_path):
     def handles() -> int:
         found = 0

@@ -119,13 +119,16 @@ impl Registry {
             .open
             .iter()
             .find(|open| Some(open.file.identity()) == found);
+        let index = self.open.iter().find(|open| open.file.has_index(found));
         match (named, same) {
             (Some(open), _) | (_, Some(open)) if open.open == 0 => Lookup::Closing,
             (Some(open), _) if open.file.is_in_place() => Lookup::Join(open.id),
             (None, Some(open)) if open.file.is_named() => Lookup::Elsewhere(open.file.path.clone()),
             // The file was replaced or renamed.
             (Some(open), _) | (None, Some(open)) => Lookup::Lost(open.id),
-            (None, None) => Lookup::New,
+            (None, None) => index.map_or(Lookup::New, |open| {
+                Lookup::Elsewhere(open.file.index_path.clone())
+            }),
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use nix::libc;
 
+use crate::storage::location::{INDEX_SUFFIX, LOG_SUFFIX};
 use crate::storage::ofd_lock;
 
 /// Identifies a file by device and inode, whatever its name is. An open file keeps its inode.
@@ -115,7 +116,7 @@ pub struct GuardedFile {
     pub path: PathBuf,
     database: Handle,
     log_path: PathBuf,
-    index_path: PathBuf,
+    pub index_path: PathBuf,
     /// Set once the first connection has opened them.
     sidecars: OnceLock<Sidecars>,
     /// The modification time of the database, as last seen while all files had names.
@@ -135,8 +136,8 @@ impl GuardedFile {
             PathBuf::from(name)
         };
         Self {
-            log_path: next_to("-wal"),
-            index_path: next_to("-shm"),
+            log_path: next_to(LOG_SUFFIX),
+            index_path: next_to(INDEX_SUFFIX),
             path,
             database,
             sidecars: OnceLock::new(),
@@ -157,6 +158,13 @@ impl GuardedFile {
                 .sidecars
                 .get()
                 .is_none_or(|files| identity == files.index.identity)
+    }
+
+    /// Whether connections have this file open as the index.
+    pub fn has_index(&self, identity: Option<Identity>) -> bool {
+        self.sidecars
+            .get()
+            .is_some_and(|files| identity == Some(files.index.identity))
     }
 
     /// Opens and locks the files that the first connection has just created or found. False: they are gone already.

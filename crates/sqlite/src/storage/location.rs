@@ -11,8 +11,30 @@ use crate::config::Config;
 /// The most links that are followed one after the other, as on Linux.
 const LINKS: usize = 40;
 
+/// The endings of the files that `SQLite` keeps next to a database: the log and its index.
+pub const LOG_SUFFIX: &str = "-wal";
+pub const INDEX_SUFFIX: &str = "-shm";
+
 /// The path of a file without symbolic links. The file may not exist yet. `SQLite` names the log after this path.
 pub fn canonical(config: &Config, path: &Path) -> Result<PathBuf> {
+    let path = resolve(config, path)?;
+    let name = path.as_os_str().as_encoded_bytes();
+    // Closing any handle of the index releases the locks that a connection to its database holds. And SQLite removes
+    // both files with the last connection.
+    for suffix in [LOG_SUFFIX, INDEX_SUFFIX] {
+        if name.ends_with(suffix.as_bytes()) {
+            return Err(Error::configuration(format!(
+                "{}: {} cannot be a database, because SQLite gives names that end with {suffix} to its own files next \
+                 to a database: give the path of another file",
+                config.address,
+                path.display()
+            )));
+        }
+    }
+    Ok(path)
+}
+
+fn resolve(config: &Config, path: &Path) -> Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINKS {
         match fs::canonicalize(&path) {
