@@ -77,6 +77,18 @@ def test_every_decision_is_listed(root):
     ]
 
 
+def test_files_that_decisions_name_exist(root, texts):
+    missing = [
+        f"{page.name}: {name}"
+        for page in (root / "docs" / "decisions").glob("*.md")
+        for name in re.findall(
+            r"`([\w./-]+\.(?:rs|py|toml|txt)|(?:crates|python|tests)/[\w./-]+)`", page.read_text("utf-8")
+        )
+        if not (root / name).exists() and not any(f"/{path}".endswith(f"/{name}") for path in texts)
+    ]
+    assert missing == []
+
+
 def test_links_of_pages_resolve(root, texts):
     broken = [
         f"{name}: {link}"
