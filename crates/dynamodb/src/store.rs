@@ -75,7 +75,8 @@ impl Generation {
     fn submit(&self, request: &Arc<Request>, done: Done) -> Box<dyn Ticket> {
         let submission = Submission::new(done);
         let ticket = submission.ticket();
-        if let Err((submission, error)) = self.enqueue(request, submission) {
+        if let Err(refused) = self.enqueue(request, submission) {
+            let (submission, error) = *refused;
             submission.answer(Err(error)).deliver();
         }
         ticket
@@ -86,10 +87,10 @@ impl Generation {
         &self,
         request: &Arc<Request>,
         submission: Submission,
-    ) -> result::Result<(), (Submission, Error)> {
+    ) -> result::Result<(), Box<(Submission, Error)>> {
         let mut worker = self.worker();
         if let Err(closed) = self.check_open() {
-            return Err((submission, closed));
+            return Err(Box::new((submission, closed)));
         }
         let submission = match &*worker {
             None => submission,
@@ -100,7 +101,7 @@ impl Generation {
         };
         let started = match Worker::start(Arc::clone(&self.shared)) {
             Ok(started) => worker.insert(started),
-            Err(error) => return Err((submission, self.no_thread(error))),
+            Err(error) => return Err(Box::new((submission, self.no_thread(error)))),
         };
         // If the new thread has ended, dropping the submission reports it.
         drop(started.submit(Arc::clone(request), submission));

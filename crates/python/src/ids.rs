@@ -88,13 +88,11 @@ fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
         let message = format!("{name}={} is not text", shortened(value)?);
         return Err(PyTypeError::new_err(message));
     };
-    match text.to_cow() {
-        Ok(text) => Ok(text.into_owned()),
-        Err(_) => {
-            let message = format!("{name}={} contains a lone surrogate", shortened(value)?);
-            Err(error(py, "ConfigurationError", &message))
-        }
+    if let Ok(text) = text.to_cow() {
+        return Ok(text.into_owned());
     }
+    let message = format!("{name}={} contains a lone surrogate", shortened(value)?);
+    Err(error(py, "ConfigurationError", &message))
 }
 
 /// A parameter that is an integer.

@@ -134,7 +134,7 @@ pub struct Error {
     /// What happened.
     pub message: String,
     /// What to do about it, unless the message says that all.
-    pub remedy: Option<Remedy>,
+    pub remedy: Option<Box<Remedy>>,
     /// The class.
     pub model: Option<Name>,
     /// The table.
@@ -155,7 +155,7 @@ impl fmt::Display for Error {
         if let Some(outcome) = self.kind.outcome() {
             write!(f, ": {}", outcome.words())?;
         }
-        match &self.remedy {
+        match self.remedy.as_deref() {
             Some(Remedy::Advice(advice)) => write!(f, "; {advice}"),
             _ => Ok(()),
         }
@@ -257,7 +257,7 @@ impl Error {
     /// Says what to do about it.
     #[must_use]
     pub fn remedy(mut self, remedy: Remedy) -> Self {
-        self.remedy = Some(remedy);
+        self.remedy = Some(Box::new(remedy));
         self
     }
 

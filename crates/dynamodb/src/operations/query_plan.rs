@@ -81,7 +81,7 @@ impl<'a> QueryPlan<'a> {
             op: Comparison::Eq,
             value: value.to_value(),
         });
-        let can_match = plan.split_filter(query.filter.as_ref(), others.collect(), now)?;
+        let can_match = plan.split_filter(query.filter.as_ref(), others.collect(), now);
         if !can_match || key_condition.is_none() {
             return Ok(None);
         }
@@ -108,7 +108,7 @@ impl<'a> QueryPlan<'a> {
             consistent: scan.consistent,
             segment: scan.segment,
         };
-        let can_match = plan.split_filter(scan.filter.as_ref(), Vec::new(), now)?;
+        let can_match = plan.split_filter(scan.filter.as_ref(), Vec::new(), now);
         Ok(can_match.then_some(plan))
     }
 
@@ -132,7 +132,7 @@ impl<'a> QueryPlan<'a> {
         filter: Option<&'a Condition>,
         others: Vec<Condition>,
         now: i64,
-    ) -> Result<bool> {
+    ) -> bool {
         let mut sent = Vec::new();
         if let Some(filter) = filter {
             let parts = match filter {
@@ -152,7 +152,7 @@ impl<'a> QueryPlan<'a> {
             for part in parts {
                 match expression::constant(part) {
                     Some(true) => {}
-                    Some(false) => return Ok(false),
+                    Some(false) => return false,
                     None if expression::attributes(part).iter().any(is_local) => {
                         self.local_filters.push(part);
                     }
@@ -172,7 +172,7 @@ impl<'a> QueryPlan<'a> {
             1 => sent.pop(),
             _ => Some(Condition::And(sent)),
         };
-        Ok(true)
+        true
     }
 
     /// The name of the partition key of the table or index.

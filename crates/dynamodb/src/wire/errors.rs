@@ -455,10 +455,10 @@ impl ErrorContext<'_> {
             ));
         }
         if has("document path") {
-            return Error::invalid(format!(
+            return Error::invalid(
                 "the path of an update leads through a value that is missing or not a list or map: set the \
-                 outer value first"
-            ));
+                 outer value first",
+            );
         }
         if has("38 digits") || has("significant digits") || has("magnitude") {
             return Error::invalid(format!(
