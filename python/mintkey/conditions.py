@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from mintkey import _core
@@ -311,12 +312,12 @@ class Operand:
         Takes at most 100 values, the limit of DynamoDB, on every store.
         """
         if len(values) == 1 and isinstance(values[0], Iterable) and not isinstance(values[0], (str, bytes)):
-            values = tuple(values[0])
+            values = tuple(islice(values[0], _MAX_VALUES + 1))
         operands = tuple(self._given(value) for value in values)
         if not operands:
             raise InvalidValue(f"{self._label}.is_in() needs at least one value")
         if len(operands) > _MAX_VALUES:
-            raise InvalidValue(f"{self._label}.is_in() takes at most {_MAX_VALUES} values, got {len(operands)}")
+            raise InvalidValue(f"{self._label}.is_in() takes at most {_MAX_VALUES} values")
         return self._test("is_in", list(operands))
 
     def begins_with(self, prefix: Any) -> Condition:
@@ -380,7 +381,8 @@ class Operand:
         self._works_on(name, ("list",))
         if isinstance(values, (str, bytes, dict)) or not isinstance(values, Iterable):
             raise InvalidValue(f"{self._label}.{name}() takes a list of values, not one {type(values).__name__}")
-        listed = values if isinstance(values, (list, tuple)) else list(values)
+        # list() reserves memory for the length that an iterable reports, which may be wrong; chain() reports none.
+        listed = values if isinstance(values, (list, tuple)) else list(chain(values))
         return self._action(name, _core.checked("list", self._label, listed))
 
     def set_if_absent(self, value: Any) -> Action:

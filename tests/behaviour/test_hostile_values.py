@@ -320,6 +320,51 @@ async def test_a_condition_keeps_the_value_it_was_built_with(do):
     assert (await do.get(Thing, pk="a")).things == [1, 1]
 
 
+class Hinting:
+    """Not a container, and reports more elements than memory could hold."""
+
+    def __iter__(self) -> Any:
+        return iter([1, 2])
+
+    def __length_hint__(self) -> int:
+        return 1 << 62
+
+
+class LongFrozenSet(frozenset):  # type: ignore[type-arg]
+    def __len__(self) -> int:
+        return 1 << 62
+
+
+class HugeSet(set):  # type: ignore[type-arg]
+    def __len__(self) -> int:
+        return 10**30
+
+
+class NegativeSet(set):  # type: ignore[type-arg]
+    def __len__(self) -> int:
+        return -1  # noqa: PLE0303 - that is what is tried
+
+
+@pytest.mark.parametrize(
+    "values", [LongSet({1, 2}), LongFrozenSet({1, 2}), HugeSet({1, 2}), NegativeSet({1, 2}), Hinting()]
+)
+async def test_values_are_read_whatever_length_is_reported(do, values):
+    await do.save(Thing(pk="a", number=2, things=[0]))
+    await do.update_by_key(Thing, {"pk": "a"}, Thing.things.append(values))
+    await do.update_by_key(Thing, {"pk": "a"}, Thing.things.prepend(values))
+    assert (await do.get(Thing, pk="a")).things == [1, 2, 0, 1, 2]
+    await do.update_by_key(Thing, {"pk": "a"}, Thing.numbers.add_to_set(values))
+    assert (await do.get(Thing, pk="a")).numbers == {1, 2}
+    assert await do.count(Thing, Thing.number.is_in(values)) == 1
+
+
+def test_is_in_reads_no_more_values_than_it_takes():
+    with pytest.raises(InvalidValue, match="at most 100 values"):
+        Thing.number.is_in(EndlessList())
+    for values in (LongList([1, 2]), Negative([1, 2])):
+        assert repr(Thing.number.is_in(values)) == repr(Thing.number.is_in(1, 2))
+
+
 # Depth.
 
 
