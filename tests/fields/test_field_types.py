@@ -344,7 +344,7 @@ def test_paths_into_lists_and_maps():
     assert repr(item.value["a"] == 1) == "(Item.value['a'] == 1)"
     with pytest.raises(TypeError, match=r"Item\.id has the type str"):
         item.id["a"]
-    with pytest.raises(TypeError, match="nothing to iterate"):
+    with pytest.raises(TypeError, match="cannot be iterated"):
         list(item.value)
 
 
