@@ -63,10 +63,10 @@ class _Float(NumberAttribute):
 class _Tuple(ListAttribute):
     """A list that is read as `tuple`."""
 
-    def encode(self, value: Any) -> list[Any]:
+    def encode(self, value: Any) -> tuple[Any, ...]:
         if not isinstance(value, tuple):
             raise TypeError(f"expected tuple, got {type(value).__name__}")
-        return list(value)
+        return value
 
     def decode(self, stored: Any) -> tuple[Any, ...]:
         return tuple(stored)

@@ -13,6 +13,7 @@ package.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -196,11 +197,12 @@ class Auto:
 
 
 def _member(strategy: AutoGenerate | str) -> AutoGenerate:
-    try:
-        return AutoGenerate(strategy)
-    except ValueError:
-        names = ", ".join(member.value for member in AutoGenerate)
-        raise ConfigurationError(f"Invalid strategy {shortened(strategy)}. Valid strategies are: {names}") from None
+    # Enum's own message would repeat the whole of any other value.
+    if isinstance(strategy, (AutoGenerate, str)):
+        with suppress(ValueError):
+            return AutoGenerate(strategy)
+    names = ", ".join(member.value for member in AutoGenerate)
+    raise ConfigurationError(f"Invalid strategy {shortened(strategy)}. Valid strategies are: {names}")
 
 
 #: The largest ``plus=`` in either direction. From today it leads to a date in the years 1 to 9999.

@@ -23,7 +23,7 @@ from mintkey.attributes import (
     VersionAttribute,
 )
 from mintkey.errors import ConfigurationError, InvalidId, InvalidValue
-from mintkey.fields import AutoKeyField, Field, KeyField, SortedField
+from mintkey.fields import AutoKeyField, Field, KeyField, SortedField, TupleField
 from mintkey.hooks import before_save
 from mintkey.indexes import Index
 from mintkey.rate_limit import AdaptiveRate, FixedRate
@@ -117,6 +117,41 @@ def test_the_parameters_of_strategies_are_checked(size):
         auto("ulid", prefix=HALF)
     with pytest.raises(ConfigurationError):
         model(x=Field(max_length=-1))
+
+
+def test_a_wrong_strategy_or_text_makes_a_short_message():
+    deep: list[Any] = []
+    for _ in range(5_000):
+        deep = [deep]
+    for wrong in (
+        lambda: generators.generate_value(deep),  # type: ignore[call-overload]
+        lambda: generators.generate_many(deep, 1),  # type: ignore[arg-type]
+        lambda: generators.parse("x", deep),  # type: ignore[arg-type]
+        lambda: generators.typeid("X" * 100_000),
+        lambda: auto("typeid", prefix="X" * 100_000),
+        lambda: auto("snowflake", node="9" * 100_000),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            wrong()
+        assert len(str(caught.value)) < 400
+    with pytest.raises(TypeError) as mistaken:
+        auto("snowflake", node=b"x" * 100_000)
+    assert len(str(mistaken.value)) < 400
+
+
+class LongTuple(tuple):  # type: ignore[type-arg]
+    """Reports more elements than memory could hold."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return 1 << 62
+
+
+def test_a_tuple_that_reports_a_wrong_length_is_refused():
+    made = model(x=TupleField())
+    with connect("sqlite://"), pytest.raises(InvalidValue, match="changed during save"):
+        made(pk="a", x=LongTuple((1, 2))).save()
 
 
 @pytest.mark.parametrize("unit", ["seconds", "minutes", "hours", "days", "weeks"])

@@ -4,6 +4,13 @@ use std::fmt;
 
 use crate::node::NodeChoice;
 
+/// The start of a text, for a message.
+pub(crate) fn start(text: &str) -> &str {
+    const SHOWN: usize = 80;
+    let end = text.char_indices().nth(SHOWN);
+    &text[..end.map_or(text.len(), |(end, _)| end)]
+}
+
 /// Why a minter gave no id. Handed on in a box, so that an id comes back in registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{InvalidParameter, Refusal};
+use crate::error::{InvalidParameter, Refusal, start};
 use crate::node_lock::{Attempt, DIRECTORY, Directory, NodeLock};
 
 /// Nodes of a snowflake: ten bits.
@@ -37,7 +37,8 @@ impl NodeChoice {
         match parsed {
             Some((low, high)) if low <= high => Ok(Self::Between(low, high)),
             _ => Err(InvalidParameter(format!(
-                "{text:?} is no snowflake node: give a number from 0 to 1023 or a range such as \"32-47\""
+                "{:?} is no snowflake node: give a number from 0 to 1023 or a range such as \"32-47\"",
+                start(text)
             ))),
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::base32::{write_typeid, write_ulid, write_xid};
 use crate::base62::write_ksuid;
 use crate::chacha::{Expansion, Randomness};
-use crate::error::InvalidParameter;
+use crate::error::{InvalidParameter, start};
 use crate::hex::{write_hex, write_uuid};
 use crate::iso8601::{write_iso8601, write_iso8601_ms};
 use crate::minter::SNOWFLAKE_EPOCH;
@@ -465,7 +465,10 @@ pub fn check_prefix(kind: Kind, prefix: &str) -> Result<(), InvalidParameter> {
         };
     }
     crate::parse::typeid_prefix(prefix.as_bytes()).map_err(|error| {
-        InvalidParameter(format!("prefix={prefix:?} is no TypeID type: {error}"))
+        InvalidParameter(format!(
+            "prefix={:?} is no TypeID type: {error}",
+            start(prefix)
+        ))
     })?;
     Ok(())
 }

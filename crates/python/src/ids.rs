@@ -125,7 +125,7 @@ fn node_choice(node: &Bound<'_, PyAny>) -> PyResult<NodeChoice> {
         Err(_) => {
             return Err(PyTypeError::new_err(format!(
                 "node={} is neither a number nor a range such as \"32-47\"",
-                node.repr()?
+                shortened(node)?
             )));
         }
     };
