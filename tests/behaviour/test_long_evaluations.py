@@ -130,7 +130,7 @@ async def test_guards_in_a_pipeline_end_with_the_timeout(address, do):
 def interrupted_soon() -> Iterator[None]:
     """Ctrl-C after a moment, and what it raises."""
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    # An exception that a signal handler raises inside a callback of the garbage collector is lost, and Hypothesis has one.
+    # Hypothesis has a callback in the garbage collector, which would swallow the exception of the signal handler.
     gc.disable()
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:
