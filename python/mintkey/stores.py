@@ -226,8 +226,13 @@ class Store:
         self._core.close()
 
     async def aclose(self) -> None:
-        """Async version of `close()`. Does not block the event loop."""
-        await _core.running_loop().run_in_executor(None, self.close)
+        """Async version of `close()`. Does not block the event loop, unless the system refuses a thread."""
+        try:
+            closing = _core.running_loop().run_in_executor(None, self.close)
+        except RuntimeError:
+            self.close()
+        else:
+            await closing
 
     def __enter__(self) -> Self:
         return self

@@ -23,7 +23,7 @@ import asyncio, contextlib, os, resource, sys
 
 from mintkey import Model, ModelConfig, connect
 from mintkey.attributes import StringAttribute
-from mintkey.errors import StoreUnavailable
+from mintkey.errors import ConfigurationError, StoreUnavailable
 
 class Row(Model):
     model_config = ModelConfig(table="rows")
@@ -76,6 +76,21 @@ STARTING = """
         await Row.aget(pk="a")
 """
 
+CLOSING = """
+        import concurrent.futures.thread  # the other user may not read it
+        await Row(pk="a").asave()
+        with no_more_threads():
+            async with connect(url) as store:
+                Row(pk="b").save()
+            await store.aclose()
+            try:
+                Row(pk="c").save()
+            except ConfigurationError as error:
+                assert "closed" in str(error), error
+            else:
+                raise AssertionError("the store is open")
+"""
+
 
 class Nothing(BaseHTTPRequestHandler):
     """Answers that all is well, and closes the connection: each request needs a new one."""
@@ -123,6 +138,11 @@ def test_a_store_that_cannot_start_its_thread(port):
 
 def test_a_redis_store_that_cannot_start_its_thread():
     run(STARTING, redis_prefix("refused threads"))
+
+
+def test_an_awaited_close_that_cannot_start_a_thread():
+    run(CLOSING, "sqlite://")
+    run(CLOSING, redis_prefix("refused threads"))
 
 
 def test_sqlite_in_memory_that_cannot_start_its_thread():
