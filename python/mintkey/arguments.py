@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core
@@ -110,7 +111,8 @@ def named_key(schema: Schema, key: object) -> dict[str, Any]:
     """Convert a key (a dict, a tuple in the order of the parts, or the value of the only part) to a dict."""
     if isinstance(key, Mapping):
         return dict(key)
-    parts = tuple(key) if isinstance(key, (tuple, list)) else (key,)
+    # A subclass may report a wrong length, or have elements without end.
+    parts = tuple(islice(key, len(schema.given_keys) + 1)) if isinstance(key, (tuple, list)) else (key,)
     if len(parts) != len(schema.given_keys):
         wanted = ", ".join(schema.given_keys)
         raise TypeError(f"{schema.model}: a key is a dict or a tuple of {wanted}, not {shortened(key)}")

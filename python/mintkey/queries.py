@@ -8,6 +8,7 @@ import dataclasses
 import operator
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from mintkey import _core, loading, operations, plans
@@ -95,7 +96,7 @@ class Result(Generic[M]):
             raise TypeError(
                 f"{self._schema.model}: attributes= takes a list of names, not the text {shortened(attributes)}"
             )
-        requested = list(attributes) if isinstance(attributes, Iterable) else [attributes]
+        requested = list(chain(attributes)) if isinstance(attributes, Iterable) else [attributes]
         if not all(isinstance(name, str) for name in requested):
             raise TypeError(f"{self._schema.model}: attributes= takes a list of names, not {shortened(attributes)}")
         # An item cannot be written again without its version.

@@ -562,3 +562,21 @@ async def test_huge_numbers_are_refused_or_mean_what_they_say(do):
     assert await do.all(Thing.scan()[HUGE:]) == []
     page = await do.page(Thing.scan()[:HUGE], 2)
     assert len(await do.page(Thing.scan()[:HUGE], 2, page.cursor)) == 1
+
+
+@pytest.mark.parametrize("kind", [LongTuple, LongList, ShortList])
+async def test_keys_and_names_of_attributes_have_the_elements_that_they_give(do, kind):
+    await do.create(Thing, pk="a")
+    assert [item.pk for item in await got(do, kind(["a"]))] == ["a"]
+    assert [item.pk for item in await do.iterate(do.query(Thing, pk="a", attributes=kind(["pk"])))] == ["a"]
+
+
+async def test_a_key_without_an_end_is_refused(do):
+    with pytest.raises(TypeError, match="a key is a dict or a tuple"):
+        await got(do, EndlessList())
+
+
+async def got(do: Any, key: Any) -> list[Any]:
+    if do.blocking:
+        return list(Thing.batch_get([key]))
+    return [item async for item in Thing.abatch_get([key])]

@@ -61,6 +61,15 @@ def test_a_password_in_an_address_without_one_is_not_shown(scheme, password):
 
 
 @pytest.mark.parametrize(
+    "url", ["redis://u:6379?HUSH", "rediss://u:1/?HUSH", "sqlite:///x.db?HUSH", "dynamodb://u?HUSH"]
+)
+def test_a_password_in_place_of_parameters_is_not_shown(url):
+    with pytest.raises(ConfigurationError, match="may be a part of a password") as caught:
+        connect(url, name="refused")
+    assert "HUSH" not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
     "parameters", ["", "?timeout=0.5", "?sync=normal", "?sync=full&timeout=9", "?max_item=1000000"]
 )
 def test_parameters_that_there_are(path, parameters):

@@ -19,14 +19,15 @@ const LONGEST_TIME: f64 = 86_400.0;
 pub struct Parameters {
     /// The address that they belong to, for messages.
     address: String,
-    given: Vec<(String, String)>,
+    given: Vec<(String, Option<String>)>,
     known: Vec<&'static str>,
 }
 
 /// Without values: one of them may be a secret.
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.given.iter().map(|(name, _)| name);
+        let with_values = self.given.iter().filter(|(_, value)| value.is_some());
+        let names = with_values.map(|(name, _)| name);
         f.debug_list().entries(names).finish()
     }
 }
@@ -34,9 +35,12 @@ impl fmt::Debug for Parameters {
 impl Parameters {
     /// Reads the part after the `?` of an address.
     pub(crate) fn parse(address: &str, query: &str) -> Result<Self> {
-        let mut given: Vec<(String, String)> = Vec::new();
+        let mut given: Vec<(String, Option<String>)> = Vec::new();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let Some((name, value)) = parameter.split_once('=') else {
+                given.push((parameter.to_owned(), None));
+                continue;
+            };
             if given.iter().any(|(other, _)| other == name) {
                 return Err(Error::configuration(format!(
                     "{address} gives the parameter {:?} twice: remove one of them",
@@ -50,7 +54,7 @@ impl Parameters {
                 ))
                 .caused_by(error)
             })?;
-            given.push((name.to_owned(), value.into_owned()));
+            given.push((name.to_owned(), Some(value.into_owned())));
         }
         Ok(Self {
             address: address.to_owned(),
@@ -63,7 +67,7 @@ impl Parameters {
     pub fn take(&mut self, name: &'static str) -> Option<String> {
         self.known.push(name);
         let index = self.given.iter().position(|(given, _)| given == name)?;
-        Some(self.given.remove(index).1)
+        Some(self.given.remove(index).1.unwrap_or_default())
     }
 
     /// Takes a number of seconds.
@@ -132,9 +136,16 @@ impl Parameters {
     ///
     /// `Configuration` if a parameter was not taken: it is unknown. The message lists the known ones.
     pub fn end(self) -> Result<()> {
-        let Some((name, _)) = self.given.first() else {
+        let Some((name, value)) = self.given.first() else {
             return Ok(());
         };
+        if value.is_none() {
+            return Err(Error::configuration(format!(
+                "{} is followed by a '?' and a text that is no parameter. It is not shown, because it may be a part of a \
+                 password: write parameters as ?name=value, and a '?' in a password as %3F",
+                self.address
+            )));
+        }
         let known = match self.known.split_last() {
             None => "there is none".to_owned(),
             Some((last, [])) => format!("there is {last}"),
@@ -201,7 +212,15 @@ mod tests {
         assert_eq!(some.take("timeout"), None);
         assert_eq!(some.take("max_item"), None);
         refused(some.end(), &["\"timout\"", "prefix, timeout and max_item"]);
-        refused(parameters("x").end(), &["\"x\"", "there is none"]);
+        refused(parameters("x=1").end(), &["\"x\"", "there is none"]);
+    }
+
+    #[test]
+    fn a_text_without_a_value_is_not_repeated() {
+        let error = parameters("HUSH").end().unwrap_err();
+        assert!(!error.message.contains("HUSH"), "{}", error.message);
+        assert!(error.message.contains("%3F"), "{}", error.message);
+        assert_eq!(format!("{:?}", parameters("HUSH&a=1")), r#"["a"]"#);
     }
 
     #[test]
@@ -239,8 +258,8 @@ mod tests {
             parameters(&format!("t={long}"))
                 .take_number("t", 0..=100)
                 .err(),
-            parameters(&long).end().err(),
-            Parameters::parse("redis://host", &format!("{long}&{long}")).err(),
+            parameters(&format!("{long}=1")).end().err(),
+            Parameters::parse("redis://host", &format!("{long}=1&{long}=2")).err(),
             Parameters::parse("redis://host", &format!("{long}=%ff")).err(),
         ];
         for error in messages {
