@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use faulty::{Act, Faulty, refused};
 use mintkey_store::{
-    Action, BatchWrite, Error, ErrorKind, Guard, Interrupt, Operation, Outcome, Path, Put, Reply,
-    Result, Row, Store, Write,
+    Action, BatchWrite, Error, ErrorKind, Guard, Interrupt, Operation, Outcome, Path, Put, Remedy,
+    Reply, Result, Row, Store, Write,
 };
 use requests::{get_of, item, key, number, order, orders, put_of, request, submit, update_of};
 
@@ -165,7 +165,7 @@ fn nobody_there_is_told() {
     for operation in [read(), add()] {
         let error = requests::run(&*store, operation).unwrap_err();
         assert_eq!(error.kind, NOT_APPLIED, "{error}");
-        assert!(error.message.contains("nothing was written"), "{error}");
+        assert!(error.to_string().contains("nothing was written"), "{error}");
     }
 }
 
@@ -216,7 +216,7 @@ fn a_table_that_is_not_there_names_the_way_out() {
     let (answer, _) = ask(&[refused(400, "ResourceNotFoundException")], "", &read());
     let error = answer.unwrap_err();
     assert_eq!(error.kind, ErrorKind::TableMissing);
-    assert!(error.message.contains("Order.create_table()"), "{error}");
+    assert_eq!(error.remedy.as_deref(), Some(&Remedy::CreateTable));
 }
 
 #[test]

@@ -202,7 +202,7 @@ fn an_answer_that_is_not_dynamodbs_leaves_a_write_unknown() {
         for write in writes() {
             let error = failure(&script, "&retries=0", &write);
             assert_eq!(error.kind, UNKNOWN, "{script:?} {write:?}: {error}");
-            assert!(error.message.contains("is unknown"), "{error}");
+            assert!(error.to_string().contains("is unknown"), "{error}");
         }
         let unknown = [Some(UNKNOWN); 3];
         assert_eq!(
@@ -312,7 +312,7 @@ fn doubt_outlives_every_later_refusal() {
             for operation in &idempotent {
                 let error = failure(&script, "&retries=1", operation);
                 assert_eq!(error.kind, UNKNOWN, "{script:?} {operation:?}: {error}");
-                assert!(error.message.contains("is unknown"), "{error}");
+                assert!(error.to_string().contains("is unknown"), "{error}");
             }
         }
         for operation in &idempotent {

