@@ -289,7 +289,8 @@ def failed_plain_save(
         name_key(schema, instance.__dict__, prepared)
     if isinstance(prepared, BaseException):
         raise prepared
-    since = yield from _save_new(schema, instance, state, None, insert, _small_keys(schema, minted), minted, failure)
+    failed = None if failure is None else (prepared, failure)
+    since = yield from _save_new(schema, instance, state, None, insert, _small_keys(schema, minted), minted, failed)
     state.settle(state.loaded, since)
 
 
@@ -342,12 +343,13 @@ def _save_new(
     insert: bool,
     again: list[Mint],
     minted: Collection[str],
-    failure: BaseException | None = None,
+    failed: tuple[_core.Item, BaseException] | None = None,
     pipeline: object = None,
 ) -> Operation[set[str]]:
     """Write a new item; return the names that were assigned between the request and its reply.
 
-    `failure` is the result of the first attempt, if it was sent before.
+    `failed` is the item of the first attempt and its failure, if it was sent before. The instance may have been changed
+    since.
     """
     values = instance.__dict__
     insert = insert or schema.insert_only or _key_was_made(schema, state, values)
@@ -362,8 +364,11 @@ def _save_new(
         version = None
         if schema.version is not None:
             overrides[schema.version] = version = _counted(schema, values.get(schema.version)) + 1
-        item = schema.codec.encode(values, overrides)
-        _check_fields(schema, instance, None, pipeline)
+        if failed is None:
+            item, failure = schema.codec.encode(values, overrides), None
+            _check_fields(schema, instance, None, pipeline)
+        else:
+            (item, failure), failed = failed, None
         request = schema.codec.put(
             item,
             row="absent" if insert else "any",
@@ -371,10 +376,9 @@ def _save_new(
             condition=compiled_guard(condition),
             wide=wide,
         )
-        earlier_failure, failure = failure, None
         since: set[str] = set()
         try:
-            yield from send_write(state, request, item, since, earlier_failure)
+            yield from send_write(state, request, item, since, failure)
         except KeyCollision as error:
             tries -= 1
             own = own_row(state, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ class Line:
     def __init__(self, core: Any) -> None:
         self._core = core
         self.faults: list[str] = []
+        #: Called while a write is under way.
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._core, name)
@@ -33,6 +36,7 @@ class Line:
         if fault == "request lost":
             raise self._cut()
         answer = self._core.execute(request)
+        self.meanwhile()
         if fault == "answer lost":
             raise self._cut()
         return answer
@@ -45,6 +49,7 @@ class Line:
             if fault == "request lost":
                 raise self._cut()
             answer = await self._core.submit(request, event_loop).future
+            self.meanwhile()
             if fault == "answer lost":
                 raise self._cut()
             return answer
@@ -100,6 +105,35 @@ async def test_a_retry_of_a_new_item_is_the_same_item(do, line, model, fault):
     item.n = 2
     await do.save(item)
     assert (await do.get(model, pk=key)).n == 2
+
+
+class Bare(Model):
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    n = NumberAttribute()
+
+
+@pytest.mark.parametrize("changed", [Bare, Plain, Counted])
+@pytest.mark.parametrize("in_batch", [False, True])
+async def test_a_value_assigned_while_the_answer_is_lost_is_saved_by_the_next_save(do, line, changed, in_batch):
+    item = changed(n=1)
+    line.meanwhile = lambda: setattr(item, "n", 2)
+    line.faults = ["answer lost"]
+    if in_batch:
+        with pytest.raises(BatchIncomplete):
+            await do.batch_save(changed, [item])
+    else:
+        await fails(do.save, item)
+    line.meanwhile = lambda: None
+    assert item.n == 2
+    await do.save(item)
+    assert [found.n for found in await do.all(changed.scan())] == [2]
+
+
+async def test_a_wrong_value_assigned_while_the_answer_is_lost_does_not_hide_the_failure(do, line):
+    item = Bare(n=1)
+    line.meanwhile = lambda: setattr(item, "n", "no number")
+    line.faults = ["answer lost"]
+    await fails(do.save, item)
 
 
 @pytest.mark.parametrize("fault", ["request lost", "answer lost"])
