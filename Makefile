@@ -43,11 +43,11 @@ check: $(QUICK)  ## the quick loop: fast build, the blocking half of the tests o
 	$(BIN)/python -m pytest -q -m "not slow" -k "not async and not redis and not dynamodb" \
 		tests/model tests/behaviour tests/house
 
-# From the cheapest to the dearest; the closing line is pytest's.
+# The fastest checks first. The last line is pytest's.
 test: lint rust fuzz-short $(RELEASE) types  ## everything: lints, types, Rust and Python tests
 	$(BIN)/python tests/servers run $(BIN)/python -m pytest
 
-rust: $(VENV)/.ready  ## clippy, and the tests of the crates that know no Python
+rust: $(VENV)/.ready  ## clippy, and the tests of the crates without Python
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(BIN)/python tests/servers run cargo test $(PURE_CRATES) --profile quick --locked --quiet
 
@@ -82,11 +82,11 @@ fuzz:  ## a minute of random input for each reader of ids, stored JSON, cursors 
 fuzz-short:
 	fuzz/run.sh 3
 
-bench-ids: $(RELEASE)  ## each strategy beside the least that C can do, and beside every rival
+bench-ids: $(RELEASE)  ## each strategy compared with a C baseline and with other packages
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/bench.txt
 	$(BIN)/python benchmarks/ids
 
-bench: $(RELEASE)  ## models and stores beside the bare drivers and every rival
+bench: $(RELEASE)  ## models and stores compared with the raw drivers and with other packages
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/bench.txt
 	$(BIN)/python benchmarks/stores
 
@@ -98,7 +98,7 @@ format: $(VENV)/.ready  ## rustfmt, ruff: write instead of check
 # Bench requirements have their own lock: their packages need a newer Python than mintkey does.
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock" --upgrade
-lock: $(VENV)/.ready  ## write the lock files of requirements/ anew, with the newest versions
+lock: $(VENV)/.ready  ## update the lock files of requirements/ to the newest versions
 	cd requirements && ../$(LOCK) --python-version 3.10 dev.in --output-file dev.txt
 	cd requirements && ../$(LOCK) --python-version 3.11 bench.in --output-file bench.txt
 

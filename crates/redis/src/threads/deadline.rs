@@ -15,7 +15,7 @@ pub const RETRY_DELAY: Duration = Duration::from_millis(20);
 /// The least time between two checks for an interrupt. A wait for `INTERRUPT_INTERVAL` may end a little early.
 const MIN_INTERRUPT_INTERVAL: Duration = Duration::from_millis(90);
 
-/// The number of forks that led to this process.
+/// Grows with each fork that led to this process, by one for each store. Only its changes matter.
 pub static FORK_COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// Waits for something that sends no event, such as the end of a server's start.
