@@ -6,7 +6,7 @@ from pathlib import Path
 
 # What every store crate has at its top. The other files and folders are declared in test_rust_layers.py.
 STORE_FILES = {"config.rs", "lib.rs", "store.rs"}
-NO_STORES = {"ids", "python", "runtime", "store"}
+NO_STORES = {"ids", "python", "runtime", "store", "store-testkit"}
 
 
 def test_every_store_crate_has_the_same_files(crates):

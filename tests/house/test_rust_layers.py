@@ -29,6 +29,11 @@ LAYERS = {
         {"deadline", "generations", "parameters"},
         {"generation", "lock", "pause", "stop"},
     ],
+    "store-testkit": [
+        {"lib"},
+        {"batches", "catalog", "items", "queries", "ranges"},
+        {"fixture", "requests"},
+    ],
     "sqlite": [
         {"lib"},
         {"store"},

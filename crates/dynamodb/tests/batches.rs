@@ -1,8 +1,7 @@
 //! Batches where `DynamoDB`'s own call has no checks: what goes together, and in which order.
 
 mod common;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::sync::Arc;
 

@@ -1,8 +1,7 @@
 //! Several calls at once: on the calling thread as on the store's own.
 
 mod faulty;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};

@@ -1,8 +1,7 @@
 //! Servers that fail, networks that break: what is sent again, what is told, blocking and submitted alike.
 
 mod faulty;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,8 +2,7 @@
 //! carried out before.
 
 mod faulty;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::sync::Arc;
 

@@ -1,15 +1,36 @@
-//! What every store must do, on `DynamoDB`; but for catalogs, which are the tables' own descriptions here.
+//! The tests of all stores, on `DynamoDB`; without those of catalogs, which are the descriptions of tables here.
 
-#[path = "../../store/tests/suite/batches.rs"]
-mod batches;
 mod common;
-#[path = "../../store/tests/suite/items.rs"]
-mod items;
-#[path = "../../store/tests/suite/queries.rs"]
-mod queries;
-#[path = "../../store/tests/suite/ranges.rs"]
-mod ranges;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+
+use std::sync::Arc;
 
 use common::Fixture;
+use mintkey_store::Store;
+use mintkey_store_testkit::{self as testkit, batches, items, queries, ranges};
+
+/// The store of one test.
+struct Suite(Fixture);
+
+impl testkit::Fixture for Suite {
+    fn new() -> Self {
+        Self(Fixture::new())
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.0.store
+    }
+}
+
+impl testkit::Reopen for Suite {
+    fn reopen(&self) -> Arc<dyn Store> {
+        self.0.reopen()
+    }
+}
+
+fn main() {
+    let mut tests = batches::all::<Suite>();
+    tests.extend(items::all::<Suite>());
+    tests.extend(queries::all::<Suite>());
+    tests.extend(ranges::all::<Suite>());
+    testkit::run(tests)
+}

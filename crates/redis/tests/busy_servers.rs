@@ -2,8 +2,7 @@
 
 mod entry_points;
 mod proxy;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 mod server;
 
 use std::io::{Read as _, Write as _};

@@ -3,8 +3,7 @@
 
 mod cluster_servers;
 mod indexed_table;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -2,8 +2,7 @@
 
 mod cluster_servers;
 mod indexed_table;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;

@@ -1,7 +1,6 @@
 //! Servers that refuse, disappear or stall, and concurrent requests.
 
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 mod server;
 
 use std::io::{Read, Write};

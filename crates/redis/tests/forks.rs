@@ -1,7 +1,6 @@
 //! Forks. They stop the requests in flight of the whole process, so nothing else is tested here.
 
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 mod server;
 
 use requests::*;

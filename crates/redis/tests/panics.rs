@@ -1,7 +1,6 @@
 //! The worker panics: every submitted request is answered, and the store stays usable.
 
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 mod server;
 
 use std::sync::Arc;

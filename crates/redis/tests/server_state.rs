@@ -1,8 +1,7 @@
 //! Changes of a whole server: its clients are killed, its memory is full, it becomes a replica, it stalls. One test at a
 //! time.
 
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 mod server;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

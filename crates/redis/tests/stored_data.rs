@@ -1,7 +1,6 @@
 //! The data in Redis after requests, read without the code under test.
 
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 mod server;
 
 use mintkey_store::store::Never;

@@ -1,7 +1,6 @@
 //! Requests that take too long although the server answers all calls.
 
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 mod server;
 
 use std::io::{BufReader, Write};

@@ -1,7 +1,6 @@
 //! TLS: a server that needs a password and a client certificate.
 
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

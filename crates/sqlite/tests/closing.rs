@@ -1,8 +1,7 @@
 //! Closing a store while threads and tasks use it, and dropping one that was not closed.
 
 mod common;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

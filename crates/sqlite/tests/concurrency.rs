@@ -1,8 +1,7 @@
 //! Many threads and several stores on one file.
 
 mod common;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::sync::Arc;
 use std::thread;

@@ -1,8 +1,7 @@
 //! Invalid URLs, files that cannot be used, locks, interrupts, closing.
 
 mod common;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;

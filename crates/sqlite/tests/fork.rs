@@ -3,8 +3,7 @@
 #![allow(unsafe_code, reason = "fork() is what is tested")]
 
 mod common;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};

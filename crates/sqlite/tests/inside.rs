@@ -1,8 +1,7 @@
 //! The database file read without the code under test: what the store refuses, and which plans SQLite uses.
 
 mod common;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::sync::Arc;
 

@@ -4,8 +4,7 @@
 #![cfg(target_os = "linux")]
 
 mod common;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::fs::File;
 use std::path::Path;

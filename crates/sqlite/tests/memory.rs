@@ -1,26 +1,26 @@
 //! The tests of all stores, in memory, except those that need a second store at the same URL.
 
-#[path = "../../store/tests/suite/batches.rs"]
-mod batches;
-#[path = "../../store/tests/suite/queries.rs"]
-mod queries;
-#[path = "../../store/tests/suite/ranges.rs"]
-mod ranges;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
-
 use std::sync::Arc;
 
 use mintkey_store::Store;
+use mintkey_store_testkit::{self as testkit, batches, queries, ranges};
 
 /// A store that ends with its last use.
-struct Fixture {
-    store: Arc<dyn Store>,
+struct Memory(Arc<dyn Store>);
+
+impl testkit::Fixture for Memory {
+    fn new() -> Self {
+        Self(mintkey_sqlite::open("sqlite://").unwrap())
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.0
+    }
 }
 
-impl Fixture {
-    fn new() -> Self {
-        let store = mintkey_sqlite::open("sqlite://").unwrap();
-        Self { store }
-    }
+fn main() {
+    let mut tests = batches::all::<Memory>();
+    tests.extend(queries::all::<Memory>());
+    tests.extend(ranges::all::<Memory>());
+    testkit::run(tests)
 }

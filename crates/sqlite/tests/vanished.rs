@@ -3,8 +3,7 @@
 #![cfg(unix)]
 
 mod common;
-#[path = "../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 
 use std::fs;
 use std::path::PathBuf;

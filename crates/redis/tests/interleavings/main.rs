@@ -20,8 +20,7 @@ use mintkey_store::{Item, Key, Operation, Reply, Result};
 mod added_index;
 mod concurrent_writers;
 mod lost_replies;
-#[path = "../../../store/tests/suite/requests.rs"]
-mod requests;
+use mintkey_store_testkit::requests;
 mod round_trips;
 #[path = "../server/mod.rs"]
 mod server;

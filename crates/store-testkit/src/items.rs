@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use super::requests::*;
-use crate::Fixture;
+use crate::fixture::{Reopen, tests};
+use crate::requests::{
+    NOW, attribute, condition, delete_of, get, insert, item, key, kind, message, number, order,
+    orders, page, plain, put, put_of, query, query_of, run, scan, scan_of, string, texts,
+    update_of,
+};
+use libtest_mimic::Trial;
 use mintkey_store::{
     Action, Comparison, Condition, ErrorKind, Get, Guard, Key, KeyKind, KeyValue, Operation, Path,
     Reply, Row, Store, Table, Value,
 };
 
 /// Runs a test on a fresh store.
-fn fresh(test: impl Fn(&dyn Store)) {
-    let fixture = Fixture::new();
-    test(&*fixture.store);
+fn fresh<F: Reopen>(test: impl Fn(&dyn Store)) {
+    let fixture = F::new();
+    test(fixture.store());
 }
 
 fn at_least(attribute: &str, value: i64) -> Condition {
@@ -23,9 +28,8 @@ fn at_least(attribute: &str, value: i64) -> Condition {
     }
 }
 
-#[test]
-fn what_is_put_is_got() {
-    fresh(|store| {
+fn what_is_put_is_got<F: Reopen>() {
+    fresh::<F>(|store| {
         let table = orders();
         let stored = order("a", "1", &[("total", Value::Number(number("99.99")))]);
         assert_eq!(get(store, &table, key("a", "1")), None);
@@ -40,20 +44,18 @@ fn what_is_put_is_got() {
     });
 }
 
-#[test]
-fn a_closed_store_keeps_what_was_put() {
-    let fixture = Fixture::new();
-    put(&*fixture.store, &orders(), order("a", "1", &[])).unwrap();
-    fixture.store.close(&mintkey_store::store::Never);
+fn a_closed_store_keeps_what_was_put<F: Reopen>() {
+    let fixture = F::new();
+    put(fixture.store(), &orders(), order("a", "1", &[])).unwrap();
+    fixture.store().close(&mintkey_store::store::Never);
     assert_eq!(
         get(&*fixture.reopen(), &orders(), key("a", "1")),
         Some(order("a", "1", &[]))
     );
 }
 
-#[test]
-fn keys_are_exact() {
-    fresh(|store| {
+fn keys_are_exact<F: Reopen>() {
+    fresh::<F>(|store| {
         let table = orders();
         let names = [
             "a",
@@ -80,9 +82,8 @@ fn keys_are_exact() {
     });
 }
 
-#[test]
-fn number_and_binary_keys_are_in_their_order() {
-    fresh(|store| {
+fn number_and_binary_keys_are_in_their_order<F: Reopen>() {
+    fresh::<F>(|store| {
         if !store.capabilities().ordered_scans {
             return;
         }
@@ -117,9 +118,8 @@ fn number_and_binary_keys_are_in_their_order() {
     });
 }
 
-#[test]
-fn number_and_binary_sort_keys_are_in_their_order() {
-    fresh(|store| {
+fn number_and_binary_sort_keys_are_in_their_order<F: Reopen>() {
+    fresh::<F>(|store| {
         let by = |name: &str, kind| {
             Arc::new(Table {
                 sort: Some(attribute("at", kind)),
@@ -162,9 +162,8 @@ fn number_and_binary_sort_keys_are_in_their_order() {
     });
 }
 
-#[test]
-fn table_names_in_other_case_are_other_tables() {
-    fresh(|store| {
+fn table_names_in_other_case_are_other_tables<F: Reopen>() {
+    fresh::<F>(|store| {
         if !store.capabilities().creates_tables {
             // The names are the server's business.
             return;
@@ -204,9 +203,8 @@ fn table_names_in_other_case_are_other_tables() {
     });
 }
 
-#[test]
-fn bad_keys_and_items_are_refused_and_write_nothing() {
-    fresh(|store| {
+fn bad_keys_and_items_are_refused_and_write_nothing<F: Reopen>() {
+    fresh::<F>(|store| {
         let table = orders();
         for bad in [
             item(&[("sk", "1".into())]),
@@ -240,9 +238,8 @@ fn bad_keys_and_items_are_refused_and_write_nothing() {
     });
 }
 
-#[test]
-fn an_insert_never_overwrites() {
-    fresh(|store| {
+fn an_insert_never_overwrites<F: Reopen>() {
+    fresh::<F>(|store| {
         let table = orders();
         insert(store, &table, order("a", "1", &[("n", 1.into())])).unwrap();
         let error = insert(store, &table, order("a", "1", &[("n", 2.into())])).unwrap_err();
@@ -259,9 +256,8 @@ fn an_insert_never_overwrites() {
     });
 }
 
-#[test]
-fn guards_judge_the_stored_row() {
-    fresh(|store| {
+fn guards_judge_the_stored_row<F: Reopen>() {
+    fresh::<F>(|store| {
         let table = orders();
         let present = Guard {
             row: Row::Present,
@@ -298,9 +294,8 @@ fn guards_judge_the_stored_row() {
     });
 }
 
-#[test]
-fn updates_start_from_the_stored_row() {
-    fresh(|store| {
+fn updates_start_from_the_stored_row<F: Reopen>() {
+    fresh::<F>(|store| {
         let table = orders();
         let change = |actions: Vec<Action>, upsert: bool| {
             let update = update_of(&table, key("a", "1"));
@@ -331,9 +326,8 @@ fn updates_start_from_the_stored_row() {
     });
 }
 
-#[test]
-fn deleting_twice_is_deleting_once() {
-    fresh(|store| {
+fn deleting_twice_is_deleting_once<F: Reopen>() {
+    fresh::<F>(|store| {
         let table = orders();
         put(store, &table, order("a", "1", &[("v", 1.into())])).unwrap();
         let guard = Guard {
@@ -350,9 +344,8 @@ fn deleting_twice_is_deleting_once() {
     });
 }
 
-#[test]
-fn chosen_attributes_come_with_the_keys() {
-    fresh(|store| {
+fn chosen_attributes_come_with_the_keys<F: Reopen>() {
+    fresh::<F>(|store| {
         let table = orders();
         put(
             store,
@@ -374,10 +367,9 @@ fn chosen_attributes_come_with_the_keys() {
     });
 }
 
-#[test]
-fn expired_rows_count_as_absent_and_go_away() {
-    let fixture = Fixture::new();
-    let store = &*fixture.store;
+fn expired_rows_count_as_absent_and_go_away<F: Reopen>() {
+    let fixture = F::new();
+    let store = fixture.store();
     let table = orders();
     let expiring = |sort: &str, time: i64| {
         order(
@@ -422,4 +414,9 @@ fn expired_rows_count_as_absent_and_go_away() {
     assert_eq!(kind(refused), ErrorKind::ItemGone);
     insert(store, &table, expiring("old", NOW + 5)).unwrap();
     assert!(get(store, &table, key("a", "old")).is_some());
+}
+
+/// The tests of this file.
+pub fn all<F: Reopen + 'static>() -> Vec<Trial> {
+    tests!(F: what_is_put_is_got, a_closed_store_keeps_what_was_put, keys_are_exact, number_and_binary_keys_are_in_their_order, number_and_binary_sort_keys_are_in_their_order, table_names_in_other_case_are_other_tables, bad_keys_and_items_are_refused_and_write_nothing, an_insert_never_overwrites, guards_judge_the_stored_row, updates_start_from_the_stored_row, deleting_twice_is_deleting_once, chosen_attributes_come_with_the_keys, expired_rows_count_as_absent_and_go_away)
 }

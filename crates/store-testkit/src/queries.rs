@@ -2,17 +2,21 @@
 
 use std::ops::Bound;
 
-use super::requests::*;
-use crate::Fixture;
+use crate::fixture::{Fixture, tests};
+use crate::requests::{
+    attribute, by_status, delete_of, item, key, kind, number, order, orders, page, plain, put,
+    query, query_of, request, run, scan, scan_of, string, texts,
+};
+use libtest_mimic::Trial;
 use mintkey_store::{
     Comparison, Condition, ErrorKind, Index, Interrupt, KeyKind, KeyValue, Number, Operation,
     Outcome, Path, Position, Projection, Query, Scan, SortCondition, Store, Table, Value,
 };
 
 /// Runs a test on a fresh store.
-fn fresh(test: impl Fn(&dyn Store)) {
-    let fixture = Fixture::new();
-    test(&*fixture.store);
+fn fresh<F: Fixture>(test: impl Fn(&dyn Store)) {
+    let fixture = F::new();
+    test(fixture.store());
 }
 
 fn with_sorts(store: &dyn Store, sorts: &[&str]) {
@@ -45,9 +49,8 @@ fn sorted_by(store: &dyn Store, sort: SortCondition) -> Vec<String> {
     forward
 }
 
-#[test]
-fn a_partition_is_read_in_order_by_range() {
-    fresh(|store| {
+fn a_partition_is_read_in_order_by_range<F: Fixture>() {
+    fresh::<F>(|store| {
         with_sorts(store, &["c", "a", "b", "d", "B"]);
         let all = query_of(&orders(), &[string("p")]);
         assert_eq!(texts(&query(store, all), "sk"), ["B", "a", "b", "c", "d"]);
@@ -95,9 +98,8 @@ fn a_partition_is_read_in_order_by_range() {
     });
 }
 
-#[test]
-fn prefixes_end_where_they_should() {
-    fresh(|store| {
+fn prefixes_end_where_they_should<F: Fixture>() {
+    fresh::<F>(|store| {
         let sorts = [
             "a",
             "a\0",
@@ -137,9 +139,8 @@ fn prefixes_end_where_they_should() {
     });
 }
 
-#[test]
-fn binary_prefixes_end_where_they_should() {
-    fresh(|store| {
+fn binary_prefixes_end_where_they_should<F: Fixture>() {
+    fresh::<F>(|store| {
         let table = std::sync::Arc::new(Table {
             sort: Some(attribute("at", KeyKind::Binary)),
             ..(*plain("bytes", KeyKind::String)).clone()
@@ -175,9 +176,8 @@ fn binary_prefixes_end_where_they_should() {
     });
 }
 
-#[test]
-fn pages_follow_each_other_without_gap_or_repetition() {
-    fresh(|store| {
+fn pages_follow_each_other_without_gap_or_repetition<F: Fixture>() {
+    fresh::<F>(|store| {
         let sorts: Vec<String> = (0..25).map(|number| format!("{number:02}")).collect();
         with_sorts(store, &sorts.iter().map(String::as_str).collect::<Vec<_>>());
         for descending in [false, true] {
@@ -218,9 +218,8 @@ fn pages_follow_each_other_without_gap_or_repetition() {
     });
 }
 
-#[test]
-fn a_page_goes_on_although_its_last_item_is_gone() {
-    fresh(|store| {
+fn a_page_goes_on_although_its_last_item_is_gone<F: Fixture>() {
+    fresh::<F>(|store| {
         with_sorts(store, &["a", "b", "c"]);
         let two = Query {
             limit: Some(2),
@@ -243,9 +242,8 @@ fn a_page_goes_on_although_its_last_item_is_gone() {
     });
 }
 
-#[test]
-fn a_cursor_of_another_query_is_refused() {
-    fresh(|store| {
+fn a_cursor_of_another_query_is_refused<F: Fixture>() {
+    fresh::<F>(|store| {
         with_sorts(store, &["a", "b"]);
         for (status, amount) in [("new", 1), ("old", 2)] {
             for sort in ["x", "y"] {
@@ -304,9 +302,8 @@ fn a_cursor_of_another_query_is_refused() {
     });
 }
 
-#[test]
-fn an_index_has_its_own_order_and_leaves_out_what_lacks_it() {
-    fresh(|store| {
+fn an_index_has_its_own_order_and_leaves_out_what_lacks_it<F: Fixture>() {
+    fresh::<F>(|store| {
         let table = orders();
         for (sort, status, amount) in [
             ("1", "new", "10"),
@@ -381,9 +378,8 @@ fn an_index_has_its_own_order_and_leaves_out_what_lacks_it() {
     });
 }
 
-#[test]
-fn an_index_may_order_the_whole_table_and_show_a_part() {
-    fresh(|store| {
+fn an_index_may_order_the_whole_table_and_show_a_part<F: Fixture>() {
+    fresh::<F>(|store| {
         let all = Index {
             name: "by_amount".into(),
             partition: Vec::new(),
@@ -434,9 +430,8 @@ fn an_index_may_order_the_whole_table_and_show_a_part() {
     });
 }
 
-#[test]
-fn filters_are_judged_while_streaming() {
-    fresh(|store| {
+fn filters_are_judged_while_streaming<F: Fixture>() {
+    fresh::<F>(|store| {
         let table = orders();
         for number in 0..20_i64 {
             put(
@@ -485,9 +480,8 @@ fn filters_are_judged_while_streaming() {
     });
 }
 
-#[test]
-fn a_page_ends_before_it_fills_the_memory() {
-    fresh(|store| {
+fn a_page_ends_before_it_fills_the_memory<F: Fixture>() {
+    fresh::<F>(|store| {
         let table = orders();
         let text = "x".repeat(100_000);
         for number in 0..30_i64 {
@@ -521,9 +515,8 @@ fn a_page_ends_before_it_fills_the_memory() {
     });
 }
 
-#[test]
-fn segments_share_a_scan_without_overlap() {
-    fresh(|store| {
+fn segments_share_a_scan_without_overlap<F: Fixture>() {
+    fresh::<F>(|store| {
         let table = plain("things", KeyKind::String);
         for number in 0..200 {
             put(store, &table, item(&[("id", format!("{number}").into())])).unwrap();
@@ -567,9 +560,8 @@ fn segments_share_a_scan_without_overlap() {
     });
 }
 
-#[test]
-fn a_scan_comes_in_the_order_of_keys_and_in_reverse_page_by_page() {
-    fresh(|store| {
+fn a_scan_comes_in_the_order_of_keys_and_in_reverse_page_by_page<F: Fixture>() {
+    fresh::<F>(|store| {
         if !store.capabilities().ordered_scans {
             return;
         }
@@ -607,9 +599,8 @@ impl Interrupt for Interrupted {
     }
 }
 
-#[test]
-fn an_interrupt_ends_a_long_evaluation() {
-    fresh(|store| {
+fn an_interrupt_ends_a_long_evaluation<F: Fixture>() {
+    fresh::<F>(|store| {
         let text = Value::String("a".repeat(300_000));
         put(store, &orders(), order("p", "a", &[("text", text)])).unwrap();
         // A row is read in far less time than this condition takes. It is too long for the server of any store.
@@ -628,4 +619,9 @@ fn an_interrupt_ends_a_long_evaluation() {
             ErrorKind::Interrupted(Outcome::NotApplied)
         );
     });
+}
+
+/// The tests of this file.
+pub fn all<F: Fixture + 'static>() -> Vec<Trial> {
+    tests!(F: a_partition_is_read_in_order_by_range, prefixes_end_where_they_should, binary_prefixes_end_where_they_should, pages_follow_each_other_without_gap_or_repetition, a_page_goes_on_although_its_last_item_is_gone, a_cursor_of_another_query_is_refused, an_index_has_its_own_order_and_leaves_out_what_lacks_it, an_index_may_order_the_whole_table_and_show_a_part, filters_are_judged_while_streaming, a_page_ends_before_it_fills_the_memory, segments_share_a_scan_without_overlap, a_scan_comes_in_the_order_of_keys_and_in_reverse_page_by_page, an_interrupt_ends_a_long_evaluation)
 }

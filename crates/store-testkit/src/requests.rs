@@ -1,5 +1,4 @@
 //! Tables, items and requests in few words.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use super::requests::*;
-use crate::Fixture;
+use crate::fixture::{Reopen, tests};
+use crate::requests::{
+    NOW, attribute, by_status, get, key, kind, message, order, orders, put, query, query_of, run,
+    scan, scan_of, string, texts,
+};
+use libtest_mimic::Trial;
 use mintkey_store::{ErrorKind, Index, KeyKind, Operation, Query, Reply, Store, Table};
 
 fn changed(change: impl FnOnce(&mut Table)) -> Arc<Table> {
@@ -24,10 +28,9 @@ fn by_status_of(store: &dyn Store, table: &Arc<Table>) -> Vec<String> {
     texts(&query(store, query_by), "sk")
 }
 
-#[test]
-fn tables_are_made_and_dropped() {
-    let fixture = Fixture::new();
-    let store = &*fixture.store;
+fn tables_are_made_and_dropped<F: Reopen>() {
+    let fixture = F::new();
+    let store = fixture.store();
     let table = orders();
     assert!(!exists(store, &table));
     for _ in 0..2 {
@@ -42,10 +45,9 @@ fn tables_are_made_and_dropped() {
     assert_eq!(scan(store, scan_of(&table)), []);
 }
 
-#[test]
-fn two_stores_on_one_address_see_each_others_tables() {
-    let fixture = Fixture::new();
-    let (one, other) = (&*fixture.store, &*fixture.reopen());
+fn two_stores_on_one_address_see_each_others_tables<F: Reopen>() {
+    let fixture = F::new();
+    let (one, other) = (fixture.store(), &*fixture.reopen());
     let table = orders();
     put(one, &table, order("a", "1", &[])).unwrap();
     assert!(get(other, &table, key("a", "1")).is_some());
@@ -56,10 +58,9 @@ fn two_stores_on_one_address_see_each_others_tables() {
     assert_eq!(texts(&scan(one, scan_of(&table)), "sk"), ["2", "3"]);
 }
 
-#[test]
-fn what_the_class_adds_is_built_from_the_rows() {
-    let fixture = Fixture::new();
-    let store = &*fixture.store;
+fn what_the_class_adds_is_built_from_the_rows<F: Reopen>() {
+    let fixture = F::new();
+    let store = fixture.store();
     let without = changed(|table| {
         table.indexes.clear();
         table.ttl = None;
@@ -83,10 +84,9 @@ fn what_the_class_adds_is_built_from_the_rows() {
     assert_eq!(texts(&scan(store, scan_of(&orders())), "sk"), ["1", "4"]);
 }
 
-#[test]
-fn writers_follow_the_catalog_when_another_store_adds_an_index() {
-    let fixture = Fixture::new();
-    let (old, new) = (&*fixture.store, &*fixture.reopen());
+fn writers_follow_the_catalog_when_another_store_adds_an_index<F: Reopen>() {
+    let fixture = F::new();
+    let (old, new) = (fixture.store(), &*fixture.reopen());
     let before = changed(|table| table.indexes.clear());
     let fresh = |sort: &str| order("a", sort, &[("status", "new".into()), ("amount", 1.into())]);
     put(old, &before, fresh("1")).unwrap();
@@ -97,10 +97,9 @@ fn writers_follow_the_catalog_when_another_store_adds_an_index() {
     assert_eq!(by_status_of(&*fixture.reopen(), &orders()), ["1", "2"]);
 }
 
-#[test]
-fn readers_follow_the_catalog_when_another_store_adds_expiry() {
-    let fixture = Fixture::new();
-    let (old, new) = (&*fixture.store, &*fixture.reopen());
+fn readers_follow_the_catalog_when_another_store_adds_expiry<F: Reopen>() {
+    let fixture = F::new();
+    let (old, new) = (fixture.store(), &*fixture.reopen());
     let before = changed(|table| table.ttl = None);
     put(old, &before, order("a", "1", &[("expires", NOW.into())])).unwrap();
     assert!(get(old, &before, key("a", "1")).is_some());
@@ -110,10 +109,9 @@ fn readers_follow_the_catalog_when_another_store_adds_expiry() {
     assert_eq!(get(old, &before, key("a", "1")), None);
 }
 
-#[test]
-fn what_differs_is_refused() {
-    let fixture = Fixture::new();
-    put(&*fixture.store, &orders(), order("a", "1", &[])).unwrap();
+fn what_differs_is_refused<F: Reopen>() {
+    let fixture = F::new();
+    put(fixture.store(), &orders(), order("a", "1", &[])).unwrap();
     let differing = [
         changed(|table| table.partition.kind = KeyKind::Number),
         changed(|table| table.partition.name = "id".into()),
@@ -124,7 +122,7 @@ fn what_differs_is_refused() {
         changed(|table| table.indexes[0].partition = vec![attribute("state", KeyKind::String)]),
     ];
     for table in differing {
-        for store in [&*fixture.store, &*fixture.reopen()] {
+        for store in [fixture.store(), &*fixture.reopen()] {
             let error = run(store, Operation::Scan(scan_of(&table))).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Configuration, "{error}");
             assert!(
@@ -138,13 +136,12 @@ fn what_differs_is_refused() {
         }
     }
     // Nothing of it has touched the table.
-    assert!(get(&*fixture.store, &orders(), key("a", "1")).is_some());
+    assert!(get(fixture.store(), &orders(), key("a", "1")).is_some());
 }
 
-#[test]
-fn several_classes_may_share_a_table() {
-    let fixture = Fixture::new();
-    let store = &*fixture.store;
+fn several_classes_may_share_a_table<F: Reopen>() {
+    let fixture = F::new();
+    let store = fixture.store();
     let other = changed(|table| {
         table.model = "Invoice".into();
         table.indexes = vec![Index {
@@ -166,4 +163,9 @@ fn several_classes_may_share_a_table() {
         ..query_of(&other, &[string("new")])
     };
     assert_eq!(texts(&query(store, by_state), "sk"), ["1", "2", "3"]);
+}
+
+/// The tests of this file.
+pub fn all<F: Reopen + 'static>() -> Vec<Trial> {
+    tests!(F: tables_are_made_and_dropped, two_stores_on_one_address_see_each_others_tables, what_the_class_adds_is_built_from_the_rows, writers_follow_the_catalog_when_another_store_adds_an_index, readers_follow_the_catalog_when_another_store_adds_expiry, what_differs_is_refused, several_classes_may_share_a_table)
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::requests::*;
-use crate::Fixture;
+use crate::fixture::{Fixture, tests};
+use crate::requests::{NOW, get, item, key, kind, order, orders, put, request, run};
+use libtest_mimic::Trial;
 use mintkey_store::store::Never;
 use mintkey_store::{
     BatchGet, BatchWrite, Delete, ErrorKind, Guard, Operation, Put, Reply, Row, Store, Write,
@@ -20,10 +21,9 @@ fn insert(table: &Arc<mintkey_store::Table>, sort: &str) -> Write {
     })
 }
 
-#[test]
-fn one_refused_write_does_not_stop_the_others() {
-    let fixture = Fixture::new();
-    let (store, table) = (&*fixture.store, orders());
+fn one_refused_write_does_not_stop_the_others<F: Fixture>() {
+    let fixture = F::new();
+    let (store, table) = (fixture.store(), orders());
     put(store, &table, order("p", "2", &[("mine", "kept".into())])).unwrap();
     let writes = vec![
         insert(&table, "1"),
@@ -55,10 +55,9 @@ fn one_refused_write_does_not_stop_the_others() {
     assert!(get(store, &table, key("p", "3")).is_some());
 }
 
-#[test]
-fn reads_answer_in_the_order_of_the_keys() {
-    let fixture = Fixture::new();
-    let (store, table) = (&*fixture.store, orders());
+fn reads_answer_in_the_order_of_the_keys<F: Fixture>() {
+    let fixture = F::new();
+    let (store, table) = (fixture.store(), orders());
     put(store, &table, order("p", "1", &[("note", "one".into())])).unwrap();
     let expired = order("p", "2", &[("expires", (NOW - 1).into())]);
     put(store, &table, expired).unwrap();
@@ -90,10 +89,9 @@ fn reads_answer_in_the_order_of_the_keys() {
     );
 }
 
-#[test]
-fn what_was_begun_is_sent_and_answered_in_its_time() {
-    let fixture = Fixture::new();
-    let (store, table): (&dyn Store, _) = (&*fixture.store, orders());
+fn what_was_begun_is_sent_and_answered_in_its_time<F: Fixture>() {
+    let fixture = F::new();
+    let (store, table): (&dyn Store, _) = (fixture.store(), orders());
     put(store, &table, order("p", "taken", &[])).unwrap();
     let batch = |sorts: &[&str]| {
         let writes = sorts.iter().map(|sort| insert(&table, sort)).collect();
@@ -125,4 +123,9 @@ fn what_was_begun_is_sent_and_answered_in_its_time() {
     // And what nobody waits for harms nobody.
     drop(store.begin(&batch(&["4"]), &Never));
     assert_eq!(get(store, &table, key("p", "4")), None);
+}
+
+/// The tests of this file.
+pub fn all<F: Fixture + 'static>() -> Vec<Trial> {
+    tests!(F: one_refused_write_does_not_stop_the_others, reads_answer_in_the_order_of_the_keys, what_was_begun_is_sent_and_answered_in_its_time)
 }

@@ -1,0 +1,36 @@
+//! The store that a test gets.
+
+use std::sync::Arc;
+
+use mintkey_store::Store;
+
+/// A store of its own for each test.
+pub trait Fixture {
+    /// An empty store.
+    fn new() -> Self;
+
+    /// The store.
+    fn store(&self) -> &dyn Store;
+}
+
+/// A fixture whose data another store can open, too.
+pub trait Reopen: Fixture {
+    /// Another store at the same address.
+    fn reopen(&self) -> Arc<dyn Store>;
+}
+
+/// Makes trials of generic functions: the name of the module and of the function is the name of the test.
+macro_rules! tests {
+    ($fixture:ident: $($name:ident),*) => {
+        vec![$(
+            Trial::test(
+                concat!(module_path!(), "::", stringify!($name)).replace("mintkey_store_testkit::", ""),
+                || {
+                    $name::<$fixture>();
+                    Ok(())
+                },
+            )
+        ),*]
+    };
+}
+pub(crate) use tests;
