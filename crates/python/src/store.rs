@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{Error, ErrorKind, Operation, Reply, Request, Severity, Write};
+use mintkey_store::{Error, ErrorKind, Key, Operation, Reply, Request, Severity, Write};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
@@ -40,11 +40,18 @@ impl Shared {
         result: Result<Reply, Error>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let operation = &request.operation;
-        let fail = |error: Error, key| {
+        let fail = |mut error: Error, key: Option<Key>| {
             let names = key_names(operation);
+            if error.model.is_none() {
+                error = error.of(operation.table());
+            }
+            // An error about the table is about no item.
+            if error.kind != ErrorKind::TableMissing && error.key.is_none() {
+                error.key = key.map(Box::new);
+            }
             of_operation(
                 py,
-                error.told(operation, key),
+                error,
                 operation.is_write(),
                 (&names.0, names.1.as_deref()),
                 &self.address,

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 
 use memchr::memmem;
 
-use crate::error::{Error, shortened, start};
+use crate::error::{self, Error, shortened, start};
 use crate::number::Number;
 use crate::value::{Item, Name, Value, ValueType};
 use crate::work::{STEP, Work};
@@ -168,7 +168,7 @@ impl Path {
     /// # Errors
     ///
     /// `InvalidValue` if it does not.
-    pub fn check(&self) -> crate::Result<()> {
+    pub fn check(&self) -> error::Result<()> {
         match self.root() {
             Some(name) if !name.is_empty() => Ok(()),
             _ => Err(Error::invalid(format!(
@@ -291,7 +291,7 @@ impl Condition {
     /// # Errors
     ///
     /// `InvalidValue` that says which part does not.
-    pub fn check(&self) -> crate::Result<()> {
+    pub fn check(&self) -> error::Result<()> {
         let path = match self {
             Self::And(parts) | Self::Or(parts) => return parts.iter().try_for_each(Self::check),
             Self::Not(inner) => return inner.check(),
@@ -309,7 +309,7 @@ impl Condition {
         self.check_values().map_err(|error| error.within(path))
     }
 
-    fn check_values(&self) -> crate::Result<()> {
+    fn check_values(&self) -> error::Result<()> {
         match self {
             Self::Compare { path, op, value } => {
                 if op.is_order() && !is_ordered(value) {

@@ -10,8 +10,10 @@
 pub mod condition;
 pub mod description;
 pub mod error;
+mod item_error;
 pub mod json;
 pub mod key;
+mod key_encoding;
 pub mod number;
 pub mod position;
 pub mod query;

@@ -1,5 +1,6 @@
 //! Tables and their indexes, as a model declares them.
 
+use crate::error::{Error, Result};
 use crate::key::{Key, KeyKind, KeyValue};
 use crate::number::Number;
 use crate::value::{Item, Name, Value};
@@ -78,13 +79,11 @@ impl Table {
     /// # Errors
     ///
     /// `InvalidValue` if a key attribute is absent, empty, too long or of another type.
-    pub fn key_of(&self, item: &Item) -> crate::Result<Key> {
+    pub fn key_of(&self, item: &Item) -> Result<Key> {
         let part = |attribute: &KeyAttribute| {
             let value = item.get(&attribute.name);
             let found = value.and_then(|value| KeyValue::from_value(value, attribute.kind));
-            found.ok_or_else(|| {
-                crate::Error::key_type(self, attribute, value.map(Value::value_type))
-            })
+            found.ok_or_else(|| Error::key_type(self, attribute, value.map(Value::value_type)))
         };
         let key = Key {
             partition: part(&self.partition)?,
@@ -99,7 +98,7 @@ impl Table {
     /// # Errors
     ///
     /// `InvalidValue` that names the attribute.
-    pub fn check_key(&self, key: &Key) -> crate::Result<()> {
+    pub fn check_key(&self, key: &Key) -> Result<()> {
         self.check_kind(&self.partition, &key.partition)?;
         key.partition
             .check_partition()
@@ -112,8 +111,8 @@ impl Table {
                     .map_err(|e| e.of(self).on(&attribute.name))
             }
             (None, None) => Ok(()),
-            (Some(attribute), None) => Err(crate::Error::key_type(self, attribute, None)),
-            (None, Some(_)) => Err(crate::Error::invalid(
+            (Some(attribute), None) => Err(Error::key_type(self, attribute, None)),
+            (None, Some(_)) => Err(Error::invalid(
                 "there is no sort key, but one was given: leave it out",
             )
             .of(self)),
@@ -125,11 +124,11 @@ impl Table {
     /// # Errors
     ///
     /// `InvalidValue` that names the attribute.
-    pub fn check_kind(&self, attribute: &KeyAttribute, value: &KeyValue) -> crate::Result<()> {
+    pub fn check_kind(&self, attribute: &KeyAttribute, value: &KeyValue) -> Result<()> {
         if value.kind() == attribute.kind {
             Ok(())
         } else {
-            Err(crate::Error::key_type(
+            Err(Error::key_type(
                 self,
                 attribute,
                 Some(value.kind().value_type()),
@@ -151,7 +150,7 @@ impl Table {
     /// # Errors
     ///
     /// `InvalidValue` that names index and attribute.
-    pub fn check_indexed(&self, item: &Item) -> crate::Result<()> {
+    pub fn check_indexed(&self, item: &Item) -> Result<()> {
         for index in &self.indexes {
             let parts = index.partition.iter().map(|part| (part, false));
             for (attribute, sorts) in parts.chain(index.sort.iter().map(|sort| (sort, true))) {
@@ -159,7 +158,7 @@ impl Table {
                     continue;
                 };
                 let key = KeyValue::from_value(value, attribute.kind).ok_or_else(|| {
-                    crate::Error::invalid(format!(
+                    Error::invalid(format!(
                         "it is a {}, but index {:?} needs a {}",
                         value.value_type(),
                         index.name,

@@ -1,0 +1,140 @@
+//! Errors about a table and its items.
+
+use crate::condition::Path;
+use crate::error::{Error, ErrorKind, Remedy};
+use crate::key::Key;
+use crate::number::Number;
+use crate::table::{KeyAttribute, Table};
+use crate::value::{Name, Value, ValueType};
+
+impl Error {
+    /// Says which class and table it is about.
+    #[must_use]
+    pub fn of(mut self, table: &Table) -> Self {
+        self.model = Some(table.model.as_str().into());
+        self.table = Some(table.name.as_str().into());
+        self
+    }
+
+    /// Says into which attribute the path leads that it is about.
+    #[must_use]
+    pub fn within(self, path: &Path) -> Self {
+        match path.root() {
+            Some(attribute) => self.on(attribute),
+            None => self,
+        }
+    }
+
+    /// An item with this key is there already.
+    #[must_use]
+    pub fn collision(table: &Table, key: &Key) -> Self {
+        Self::new(
+            ErrorKind::KeyCollision,
+            format!(
+                "an item with this key exists already in table {:?}",
+                table.name
+            ),
+        )
+        .remedy(Remedy::OtherKey)
+        .of(table)
+        .at(key)
+    }
+
+    /// The item to change is not there. A write that is `versioned` cannot put it back in its place.
+    #[must_use]
+    pub fn gone(table: &Table, key: &Key, versioned: bool) -> Self {
+        let message = format!(
+            "the item is not in table {:?} any more (deleted or expired)",
+            table.name
+        );
+        let remedy = if versioned {
+            Remedy::WriteAsNew
+        } else {
+            Remedy::Replace
+        };
+        Self::new(ErrorKind::ItemGone, message)
+            .remedy(remedy)
+            .of(table)
+            .at(key)
+    }
+
+    /// The stored version is another. `stored` is `None` without a row, and `Some(None)` if it has no
+    /// version.
+    #[must_use]
+    pub fn version_conflict(
+        table: &Table,
+        key: &Key,
+        attribute: &Name,
+        expected: Option<Number>,
+        stored: Option<Option<&Value>>,
+    ) -> Self {
+        let expected = expected.map_or_else(
+            || "no version to be stored".to_owned(),
+            |version| format!("version {version}"),
+        );
+        let (what, remedy) = if stored.is_some() {
+            ("the item was changed", Remedy::Refresh)
+        } else {
+            ("the item has expired, or was deleted", Remedy::WriteAsNew)
+        };
+        let stored = match stored {
+            None => "the row is not there".to_owned(),
+            Some(None) => "the stored row has none".to_owned(),
+            Some(Some(Value::Number(version))) => format!("the stored row has version {version}"),
+            Some(Some(other)) => format!("the stored row has a {}", other.value_type()),
+        };
+        let message =
+            format!("{what} by somebody else: this write expects {expected}, but {stored}");
+        Self::new(ErrorKind::VersionConflict, message)
+            .remedy(remedy)
+            .of(table)
+            .at(key)
+            .on(attribute)
+    }
+
+    /// The condition was false.
+    #[must_use]
+    pub fn condition_failed(table: &Table, key: &Key, found: bool) -> Self {
+        let what = if found {
+            "the stored row"
+        } else {
+            "there is no stored row, which"
+        };
+        let message = format!(
+            "the condition was not met: {what} does not fulfil it, and nothing was written"
+        );
+        Self::new(ErrorKind::ConditionFailed, message)
+            .of(table)
+            .at(key)
+    }
+
+    /// A stored row that cannot be read; `why` is what its reader said.
+    #[must_use]
+    pub fn damaged(table: &Table, key: Option<&Key>, why: Self) -> Self {
+        let row = if key.is_some() { "the row" } else { "a row" };
+        let message = format!("{row} in table {:?}: {why}", table.name);
+        let mut damaged = Self::new(why.kind, message).of(table);
+        damaged.key = key.cloned().map(Box::new);
+        damaged.caused_by(why)
+    }
+
+    /// A part of a key is absent (`None`) or of another type.
+    #[must_use]
+    pub fn key_type(table: &Table, attribute: &KeyAttribute, found: Option<ValueType>) -> Self {
+        let wanted = attribute.kind.value_type();
+        let found = found.map_or_else(|| "is missing".to_owned(), |found| format!("is a {found}"));
+        let message = format!("the key attribute {found}: give it a {wanted}");
+        Self::invalid(message).of(table).on(&attribute.name)
+    }
+
+    /// A page cursor that belongs to another query than the one on this table.
+    #[must_use]
+    pub fn foreign_cursor(table: &Table) -> Self {
+        Self::new(
+            ErrorKind::InvalidCursor,
+            "this cursor belongs to another query, or is damaged",
+        )
+        .remedy(Remedy::StartAgain)
+        .of(table)
+    }
+}
