@@ -16,7 +16,8 @@ def page(root):
 
 def test_the_diagram_shows_the_dependencies_of_the_crates(page, crates):
     picture = page.partition("```mermaid\n")[2].partition("```")[0]
-    drawn = {pair for pair in re.findall(r"^ *([\w-]+) --> ([\w-]+)$", picture, re.MULTILINE) if set(pair) <= crates.keys()}
+    arrows = re.findall(r"^ *([\w-]+) --> ([\w-]+)$", picture, re.MULTILINE)
+    drawn = {pair for pair in arrows if set(pair) <= crates.keys()}
     packages = {package["name"]: folder for folder, package in crates.items()}
     known = {
         (folder, packages[dependency["name"]])
