@@ -26,4 +26,4 @@ pub use pause::pause;
 pub use stop::Stop;
 #[cfg(feature = "net")]
 pub use tls::{Tls, distrust};
-pub use worker::Worker;
+pub use worker::{Worker, is_worker_thread};

@@ -17,7 +17,7 @@ pub enum Stop {
 
 impl Stop {
     /// The error for the caller: where (the store's address), doing what ("waiting for an answer"), and
-    /// what is known of a write.
+    /// what is known of a write. In the child of a fork nothing is known: the parent goes on with the request.
     #[must_use]
     pub fn error(self, address: &str, doing: &str, outcome: Outcome) -> Error {
         match self {
@@ -31,7 +31,7 @@ impl Stop {
                 format!("{address}: interrupted while {doing}"),
             ),
             Self::Forked => Error::new(
-                ErrorKind::Unavailable(outcome),
+                ErrorKind::Unavailable(Outcome::Unknown),
                 format!(
                     "{address}: the process forked while {doing}, and the request belongs to the parent process"
                 ),
@@ -50,12 +50,12 @@ mod tests {
         let stops = [
             (
                 Stop::Timeout(Duration::from_millis(2500)),
-                ErrorKind::Timeout(Outcome::Unknown),
+                ErrorKind::Timeout(Outcome::NotApplied),
                 "longer than 2.5 s",
             ),
             (
                 Stop::Interrupted,
-                ErrorKind::Interrupted(Outcome::Unknown),
+                ErrorKind::Interrupted(Outcome::NotApplied),
                 "interrupted while",
             ),
             (
@@ -65,7 +65,7 @@ mod tests {
             ),
         ];
         for (stop, kind, words) in stops {
-            let error = stop.error("redis://host", "waiting for an answer", Outcome::Unknown);
+            let error = stop.error("redis://host", "waiting for an answer", Outcome::NotApplied);
             assert_eq!(error.kind, kind);
             let parts = ["redis://host: ", "waiting for an answer", words];
             for part in parts {

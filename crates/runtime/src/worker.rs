@@ -1,5 +1,6 @@
 //! A thread of a store.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,16 @@ use crate::pause::pause;
 
 /// How often `wait_for_end` looks.
 const LOOK: Duration = Duration::from_millis(1);
+
+thread_local! {
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is a worker of any store.
+#[must_use]
+pub fn is_worker_thread() -> bool {
+    IS_WORKER.get()
+}
 
 /// A thread that carries out submitted requests.
 ///
@@ -51,6 +62,7 @@ impl Worker {
         let end = End(Arc::clone(&ended));
         let run = move || {
             let _end = end;
+            IS_WORKER.set(true);
             // No value that a panic left half changed is used again: `work` owned it, or it is behind a lock that is
             // made for that, see `locked`.
             if catch_unwind(AssertUnwindSafe(work)).is_err() {

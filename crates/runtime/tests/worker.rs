@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::{env, mem, thread};
 
-use mintkey_runtime::{Worker, locked};
+use mintkey_runtime::{Worker, is_worker_thread, locked};
 use mintkey_store::store::Never;
 use mintkey_store::{Done, ErrorKind, Interrupt, Outcome, Reply, Result, Submission};
 
@@ -101,11 +101,13 @@ fn a_thread_does_not_wait_for_its_own_end() {
     let work = move || {
         let own = given.recv().unwrap();
         assert!(own.is_this_thread());
+        assert!(is_worker_thread());
         own.wait_for_end(&Never);
         told.send(()).unwrap();
     };
     let worker = Worker::start("own", work, || ()).unwrap();
     assert!(!worker.is_this_thread());
+    assert!(!is_worker_thread());
     give.send(worker.clone()).unwrap();
     waited.recv().unwrap();
     worker.wait_for_end(&Never);
