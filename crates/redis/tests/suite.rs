@@ -5,33 +5,27 @@ mod server;
 use std::sync::Arc;
 
 use mintkey_store::Store;
-use mintkey_store_testkit::{self as testkit, batches, catalog, items, queries, ranges};
+use mintkey_store_testkit as testkit;
 use server::Fixture;
 
-/// The store of one test.
-struct Suite(Fixture);
-
-impl testkit::Fixture for Suite {
+impl testkit::Fixture for Fixture {
     fn new() -> Self {
-        Self(Fixture::new())
+        Self::new()
     }
 
     fn store(&self) -> &dyn Store {
-        &*self.0.store
+        &*self.store
     }
 }
 
-impl testkit::Reopen for Suite {
+impl testkit::Reopen for Fixture {
     fn reopen(&self) -> Arc<dyn Store> {
-        self.0.reopen()
+        self.reopen()
     }
 }
 
 fn main() {
-    let mut tests = batches::all::<Suite>();
-    tests.extend(catalog::all::<Suite>());
-    tests.extend(items::all::<Suite>());
-    tests.extend(queries::all::<Suite>());
-    tests.extend(ranges::all::<Suite>());
+    let mut tests = testkit::contract::<Fixture>();
+    tests.extend(testkit::catalog::all::<Fixture>());
     testkit::run(tests)
 }

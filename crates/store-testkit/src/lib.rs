@@ -1,7 +1,7 @@
 //! The tests of the contract of stores, and requests for other tests of stores.
 //!
-//! A store's own tests implement [`Fixture`], collect the tests of the modules that concern the store, and give them to
-//! [`run`]. They have no harness of their own: `harness = false` in `Cargo.toml`.
+//! A store's own tests implement [`Fixture`] and [`Reopen`], and give [`contract`] to [`run`], with [`catalog::all`] if the
+//! store keeps the descriptions of its tables. They have no harness of their own: `harness = false` in `Cargo.toml`.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -22,6 +22,15 @@ pub mod requests;
 
 pub use fixture::{Fixture, Reopen};
 pub use libtest_mimic::Trial;
+
+/// The tests that every store passes.
+pub fn contract<F: Reopen + 'static>() -> Vec<Trial> {
+    let mut tests = batches::all::<F>();
+    tests.extend(items::all::<F>());
+    tests.extend(queries::all::<F>());
+    tests.extend(ranges::all::<F>());
+    tests
+}
 
 /// Runs the tests that the arguments of the program select, and ends the program.
 pub fn run(tests: Vec<Trial>) -> ! {
