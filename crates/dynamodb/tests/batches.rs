@@ -6,20 +6,20 @@ use mintkey_store_testkit::requests;
 use std::sync::Arc;
 
 use common::Fixture;
-use mintkey_store::{BatchGet, BatchWrite, Delete, Guard, Operation, Put, Reply, Row, Write};
+use mintkey_store::{BatchGet, BatchWrite, Delete, Guard, Operation, Reply, Row, Write};
 use requests::*;
 
 /// A put that needs no look at what is stored.
 fn wide(table: &Arc<mintkey_store::Table>, sort: &str, note: &str) -> Write {
-    Write::Put(Put {
-        table: Arc::clone(table),
-        item: Arc::new(order("p", sort, &[("note", note.into())])),
-        guard: Guard {
+    batch_put(
+        table,
+        order("p", sort, &[("note", note.into())]),
+        Guard {
             row: Row::Absent,
             wide: true,
             ..Guard::default()
         },
-    })
+    )
 }
 
 #[test]
@@ -31,7 +31,8 @@ fn many_writes_go_together_and_those_of_one_key_in_their_order() {
         .map(|number| wide(&table, &format!("{number:03}"), "first"))
         .collect();
     writes.push(wide(&table, "000", "second"));
-    writes.push(wide(&table, "", "never"));
+    let invalid = order("p", "never", &[("status", "".into())]);
+    writes.push(batch_put(&table, invalid, Guard::default()));
     writes.push(Write::Delete(Delete {
         table: Arc::clone(&table),
         key: key("p", "001"),

@@ -9,10 +9,10 @@ use std::sync::{Arc, Barrier};
 use faulty::{Act, Faulty};
 use mintkey_store::store::Never;
 use mintkey_store::{
-    BatchGet, BatchWrite, ErrorKind, Guard, Interrupt, Operation, Outcome, Put, Reply, Result, Row,
-    Scan, Store, Write,
+    BatchGet, BatchWrite, ErrorKind, Guard, Interrupt, Operation, Outcome, Reply, Result, Row,
+    Scan, Store,
 };
-use requests::{order, orders, request, scan_of, submit};
+use requests::{batch_put, order, orders, request, scan_of, submit};
 
 fn open(endpoint: &str, parameters: &str) -> Arc<dyn Store> {
     let url = format!("dynamodb://us-east-1?endpoint={endpoint}&timeout=20{parameters}");
@@ -26,11 +26,11 @@ fn inserts(count: usize) -> Operation {
         ..Guard::default()
     };
     let insert = |number: usize| {
-        Write::Put(Put {
-            table: orders(),
-            item: Arc::new(order("p", &number.to_string(), &[])),
-            guard: guard.clone(),
-        })
+        batch_put(
+            &orders(),
+            order("p", &number.to_string(), &[]),
+            guard.clone(),
+        )
     };
     Operation::BatchWrite(BatchWrite {
         table: orders(),

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use faulty::{Act, Faulty, refused};
 use mintkey_store::{
-    Action, BatchWrite, Error, ErrorKind, Guard, Interrupt, Operation, Outcome, Path, Put, Remedy,
-    Reply, Result, Row, Store, Write,
+    Action, BatchWrite, Error, ErrorKind, Guard, Interrupt, Operation, Outcome, Path, Remedy,
+    Reply, Result, Row, Store,
 };
-use requests::{get_of, item, key, number, order, orders, put_of, request, submit, update_of};
+use requests::{
+    batch_put, get_of, item, key, number, order, orders, put_of, request, submit, update_of,
+};
 
 const UNKNOWN: ErrorKind = ErrorKind::Unavailable(Outcome::Unknown);
 const NOT_APPLIED: ErrorKind = ErrorKind::Unavailable(Outcome::NotApplied);
@@ -221,13 +223,8 @@ fn a_table_that_is_not_there_names_the_way_out() {
 #[test]
 fn what_a_batch_had_no_room_for_is_sent_again() {
     let back = "{\"UnprocessedItems\":{\"orders\":[{\"PutRequest\":{\"Item\":{\"pk\":{\"S\":\"p\"},\"sk\":{\"S\":\"2\"}}}}]}}";
-    let writes = ["1", "2", "3"].map(|sort| {
-        Write::Put(Put {
-            table: orders(),
-            item: Arc::new(order("p", sort, &[])),
-            guard: Guard::default(),
-        })
-    });
+    let writes =
+        ["1", "2", "3"].map(|sort| batch_put(&orders(), order("p", sort, &[]), Guard::default()));
     let batch = Operation::BatchWrite(BatchWrite {
         table: orders(),
         writes: writes.to_vec(),

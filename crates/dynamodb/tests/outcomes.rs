@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use faulty::{Act, Faulty, answered, refused};
 use mintkey_store::{
-    Action, BatchWrite, Condition, Delete, Error, ErrorKind, Guard, Operation, Outcome, Path, Put,
+    Action, BatchWrite, Condition, Delete, Error, ErrorKind, Guard, Operation, Outcome, Path,
     Reply, Result, Row, Store, Write,
 };
 use requests::{
-    condition, delete_of, get_of, key, number, order, orders, put_of, submit, update_of,
+    batch_put, condition, delete_of, get_of, key, number, order, orders, put_of, submit, update_of,
 };
 
 const UNKNOWN: ErrorKind = ErrorKind::Unavailable(Outcome::Unknown);
@@ -106,13 +106,7 @@ fn read() -> Operation {
 }
 
 fn batch(guard: &Guard) -> Operation {
-    let put = |sort: &&str| {
-        Write::Put(Put {
-            table: orders(),
-            item: Arc::new(order("p", sort, &[])),
-            guard: guard.clone(),
-        })
-    };
+    let put = |sort: &&str| batch_put(&orders(), order("p", sort, &[]), guard.clone());
     let mut writes: Vec<Write> = ["1", "2"].iter().map(put).collect();
     writes.push(Write::Delete(Delete {
         table: orders(),

@@ -336,11 +336,8 @@ impl Codec {
             wide,
             ..self.guard(row, version, condition)?
         };
-        Ok(PyRequest::now(Operation::Put(Put {
-            table: self.table(py)?.clone(),
-            item: item.0.clone(),
-            guard,
-        })))
+        let put = self.put_request(py, item.0.clone(), guard)?;
+        Ok(PyRequest::now(Operation::Put(put)))
     }
 
     /// Writes what differs between two items of one key; gives the request, the item as it will be stored, and whether it
@@ -637,12 +634,14 @@ impl Codec {
                     None => {}
                 }
             }
-            let item = Map::from_pairs(pairs);
-            if let Some(table) = &self.table {
-                table.key_of(&item).map_err(|error| self.raise(py, error))?;
-            }
-            Ok(item)
+            Ok(Map::from_pairs(pairs))
         })
+    }
+
+    /// The put of an item, whose key is checked.
+    pub fn put_request(&self, py: Python<'_>, item: Arc<Item>, guard: Guard) -> PyResult<Put> {
+        let table = self.table(py)?.clone();
+        Put::new(table, item, guard).map_err(|error| self.raise(py, error))
     }
 
     /// The actions of an update: what `values` set (None removes), then the others, checked together.

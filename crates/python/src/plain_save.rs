@@ -201,15 +201,12 @@ impl PlainSave {
         let item = codec.item(values, None, false)?;
         let mints = || minted.iter().map(|place| &self.mints[*place]);
         let absent = insert || self.insert_only || mints().any(|mint| mint.is_key);
-        Ok(Put {
-            table: codec.table(values.py())?.clone(),
-            item: Arc::new(item),
-            guard: Guard {
-                row: if absent { Row::Absent } else { Row::Any },
-                wide: !self.insert_only && mints().any(|mint| mint.wide),
-                ..Guard::default()
-            },
-        })
+        let guard = Guard {
+            row: if absent { Row::Absent } else { Row::Any },
+            wide: !self.insert_only && mints().any(|mint| mint.wide),
+            ..Guard::default()
+        };
+        codec.put_request(values.py(), Arc::new(item), guard)
     }
 
     fn names<'py>(&self, py: Python<'py>, minted: &[usize]) -> PyResult<Bound<'py, PyTuple>> {

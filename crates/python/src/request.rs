@@ -77,8 +77,9 @@ impl PyRequest {
     /// The key of the one item that it writes, if it does.
     #[getter]
     fn key(&self) -> Option<PyKey> {
-        let key = self.writes().then(|| self.request.operation.key())?;
-        key.map(|key| PyKey(Arc::new(key)))
+        let operation = &self.request.operation;
+        let key = operation.key().filter(|_| operation.is_write())?;
+        Some(PyKey(Arc::new(key.clone())))
     }
 
     /// Asks the store to tell the units that it takes, where it counts them itself.

@@ -40,14 +40,14 @@ impl Shared {
         result: Result<Reply, Error>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let operation = &request.operation;
-        let fail = |mut error: Error, key: Option<Key>| {
+        let fail = |mut error: Error, key: Option<&Key>| {
             let names = key_names(operation);
             if error.model.is_none() {
                 error = error.of(operation.table());
             }
             // An error about the table is about no item.
             if error.kind != ErrorKind::TableMissing && error.key.is_none() {
-                error.key = key.map(Box::new);
+                error.key = key.cloned().map(Box::new);
             }
             of_operation(
                 py,
@@ -61,7 +61,7 @@ impl Shared {
         match result {
             Ok(reply) => answer(py, reply, |place, error| {
                 let key = match operation {
-                    Operation::BatchWrite(batch) => batch.writes.get(place).and_then(Write::key),
+                    Operation::BatchWrite(batch) => batch.writes.get(place).map(Write::key),
                     _ => None,
                 };
                 fail(error, key)

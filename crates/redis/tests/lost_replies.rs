@@ -13,7 +13,7 @@ use std::thread;
 use entry_points::{ENTRY_POINTS, EntryPoint};
 use mintkey_store::{
     Action, BatchWrite, Delete, ErrorKind, Guard, Item, Key, KeyKind, Operation, Outcome, Path,
-    Put, Reply, Result, Row, Store, Table, Update, Write,
+    Reply, Result, Row, Store, Table, Update, Write,
 };
 use proxy::*;
 use requests::*;
@@ -75,11 +75,9 @@ impl Kind {
         };
         let table = Arc::clone(table);
         match self {
-            Self::Put | Self::Insert | Self::InsertWide | Self::VersionedPut => Write::Put(Put {
-                table,
-                item: Arc::new(row(number, 2)),
-                guard,
-            }),
+            Self::Put | Self::Insert | Self::InsertWide | Self::VersionedPut => {
+                batch_put(&table, row(number, 2), guard)
+            }
             Self::Update | Self::VersionedUpdate => Write::Update(Update {
                 actions: vec![Action::Add(Path::attribute("version"), self::number("1"))],
                 guard,

@@ -6,7 +6,7 @@ use mintkey_store_testkit::requests;
 use std::sync::Arc;
 
 use common::Fixture;
-use mintkey_store::{BatchWrite, ErrorKind, Guard, Operation, Put, Query, Write};
+use mintkey_store::{BatchWrite, ErrorKind, Guard, Operation, Query};
 use requests::*;
 
 #[test]
@@ -17,15 +17,15 @@ fn building_an_index_may_take_longer_than_a_request() {
     without.indexes.clear();
     let without = Arc::new(without);
     let writes = (0..10_000).map(|number| {
-        Write::Put(Put {
-            table: without.clone(),
-            item: Arc::new(order(
+        batch_put(
+            &without,
+            order(
                 "a",
                 &format!("{number:05}"),
                 &[("status", "new".into()), ("amount", number.into())],
-            )),
-            guard: Guard::default(),
-        })
+            ),
+            Guard::default(),
+        )
     });
     let batch = BatchWrite {
         table: without.clone(),

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use crate::fixture::{Fixture, tests};
-use crate::requests::{NOW, get, item, key, kind, order, orders, put, request, run};
+use crate::requests::{NOW, batch_put, get, item, key, kind, order, orders, put, request, run};
 use libtest_mimic::Trial;
 use mintkey_store::store::Never;
 use mintkey_store::{
-    BatchGet, BatchWrite, Delete, ErrorKind, Guard, Operation, Put, Reply, Row, Store, Write,
+    BatchGet, BatchWrite, Delete, ErrorKind, Guard, Operation, Reply, Row, Store, Write,
 };
 
 fn insert(table: &Arc<mintkey_store::Table>, sort: &str) -> Write {
-    Write::Put(Put {
-        table: Arc::clone(table),
-        item: Arc::new(order("p", sort, &[])),
-        guard: Guard {
+    batch_put(
+        table,
+        order("p", sort, &[]),
+        Guard {
             row: Row::Absent,
             ..Guard::default()
         },
-    })
+    )
 }
 
 fn one_refused_write_does_not_stop_the_others<F: Fixture>() {

@@ -7,7 +7,7 @@ use mintkey_store::store::Never;
 use mintkey_store::{
     Condition, Delete, Error, ErrorKind, Get, Guard, Index, Item, Key, KeyAttribute, KeyKind,
     KeyValue, Number, Operation, Page, Projection, Put, Query, Reply, Request, Result, Row, Scan,
-    Store, Table, Ticket, Update, Value,
+    Store, Table, Ticket, Update, Value, Write,
 };
 
 /// The time at which the tests happen.
@@ -95,29 +95,25 @@ pub fn run(store: &dyn Store, operation: Operation) -> Result<Reply> {
 }
 
 pub fn put_of(table: &Arc<Table>, item: Item, guard: Guard) -> Operation {
-    Operation::Put(Put {
-        table: table.clone(),
-        item: Arc::new(item),
-        guard,
-    })
+    Operation::Put(Put::new(table.clone(), Arc::new(item), guard).unwrap())
+}
+
+/// A put as a part of a batch.
+pub fn batch_put(table: &Arc<Table>, item: Item, guard: Guard) -> Write {
+    Write::Put(Put::new(table.clone(), Arc::new(item), guard).unwrap())
 }
 
 pub fn put(store: &dyn Store, table: &Arc<Table>, item: Item) -> Result<Reply> {
-    run(store, put_of(table, item, Guard::default()))
+    let put = Put::new(table.clone(), Arc::new(item), Guard::default())?;
+    run(store, Operation::Put(put))
 }
 
 pub fn insert(store: &dyn Store, table: &Arc<Table>, item: Item) -> Result<Reply> {
-    run(
-        store,
-        put_of(
-            table,
-            item,
-            Guard {
-                row: Row::Absent,
-                ..Guard::default()
-            },
-        ),
-    )
+    let guard = Guard {
+        row: Row::Absent,
+        ..Guard::default()
+    };
+    run(store, put_of(table, item, guard))
 }
 
 pub fn get_of(table: &Arc<Table>, key: Key) -> Operation {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::condition::Condition;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::number::Number;
 use crate::query::{Query, Scan};
@@ -203,11 +203,15 @@ pub enum Row {
     Present,
 }
 
-/// Writes a whole item, over a stored one if the guard lets it.
+/// Writes a whole item, over a stored one if the guard lets it. `Put::new` is the only way to create one, so that the key
+/// is checked and is that of the item.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Put {
     /// The table.
     pub table: Arc<Table>,
+    /// The item's key.
+    pub key: Key,
     /// The item, with its key.
     pub item: Arc<Item>,
     /// What must be true before.
@@ -240,6 +244,22 @@ pub struct Delete {
     pub key: Key,
     /// What must be true before.
     pub guard: Guard,
+}
+
+impl Put {
+    /// A put of this item.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue` if a key attribute of the item is absent, empty, too long or of another type.
+    pub fn new(table: Arc<Table>, item: Arc<Item>, guard: Guard) -> Result<Self> {
+        Ok(Self {
+            key: table.key_of(&item)?,
+            table,
+            item,
+            guard,
+        })
+    }
 }
 
 impl Guard {
@@ -312,14 +332,14 @@ impl Operation {
         }
     }
 
-    /// The key of the one item that it is about, if it is about one that has a key.
+    /// The key of the item, if the request is about one item.
     #[must_use]
-    pub fn key(&self) -> Option<Key> {
+    pub const fn key(&self) -> Option<&Key> {
         match self {
-            Self::Get(get) => Some(get.key.clone()),
-            Self::Put(put) => put.table.key_of(&put.item).ok(),
-            Self::Update(update) => Some(update.key.clone()),
-            Self::Delete(delete) => Some(delete.key.clone()),
+            Self::Get(get) => Some(&get.key),
+            Self::Put(put) => Some(&put.key),
+            Self::Update(update) => Some(&update.key),
+            Self::Delete(delete) => Some(&delete.key),
             _ => None,
         }
     }
@@ -340,13 +360,13 @@ impl Operation {
 }
 
 impl Write {
-    /// The key of its item, if that has one.
+    /// The key of its item.
     #[must_use]
-    pub fn key(&self) -> Option<Key> {
+    pub const fn key(&self) -> &Key {
         match self {
-            Self::Put(put) => put.table.key_of(&put.item).ok(),
-            Self::Update(update) => Some(update.key.clone()),
-            Self::Delete(delete) => Some(delete.key.clone()),
+            Self::Put(put) => &put.key,
+            Self::Update(update) => &update.key,
+            Self::Delete(delete) => &delete.key,
         }
     }
 }

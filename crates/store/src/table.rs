@@ -93,6 +93,17 @@ impl Table {
         Ok(key)
     }
 
+    /// An item that only contains this key.
+    #[must_use]
+    pub fn item_of(&self, key: &Key) -> Item {
+        let mut item = Item::with_capacity(8);
+        item.insert(self.partition.name.clone(), key.partition.to_value());
+        if let (Some(attribute), Some(value)) = (&self.sort, &key.sort) {
+            item.insert(attribute.name.clone(), value.to_value());
+        }
+        item
+    }
+
     /// Checks that a key fits this table: its kinds, and the limits on its length.
     ///
     /// # Errors

@@ -41,11 +41,7 @@ fn item(bytes: usize) -> Arc<Item> {
 }
 
 fn put(bytes: usize) -> Put {
-    Put {
-        table: table(),
-        item: item(bytes),
-        guard: Guard::default(),
-    }
+    Put::new(table(), item(bytes), Guard::default()).unwrap()
 }
 
 fn update(actions: Vec<Action>) -> Update {

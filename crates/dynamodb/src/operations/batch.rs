@@ -10,7 +10,7 @@ use std::collections::hash_map::Entry;
 use mintkey_store::size::{self, MAX_ITEM};
 use mintkey_store::{
     BatchGet, BatchWrite, Delete, Error, ErrorKind, Guard, Item, Key, Outcome, Put, Reply, Result,
-    Row, Table, Write,
+    Row, Table, Update, Write,
 };
 
 use crate::aws::retry;
@@ -226,16 +226,16 @@ impl<T: Transport> BatchWriter<'_, T> {
     /// Writes that are not valid get their outcome here.
     fn waves(&mut self) -> Vec<Vec<usize>> {
         let mut waves: Vec<Vec<usize>> = Vec::new();
-        let mut seen: HashMap<Key, usize> = HashMap::with_capacity(self.batch.writes.len());
+        let mut seen: HashMap<&Key, usize> = HashMap::with_capacity(self.batch.writes.len());
         for (index, write) in self.batch.writes.iter().enumerate() {
-            let key = match checked_key(&self.batch.table, write) {
-                Ok(key) => key,
-                Err(error) => {
-                    self.outcomes[index] = Some(Err(error));
-                    continue;
-                }
-            };
-            let wave = seen.entry(key).and_modify(|wave| *wave += 1).or_insert(0);
+            if let Err(error) = check(&self.batch.table, write) {
+                self.outcomes[index] = Some(Err(error));
+                continue;
+            }
+            let wave = seen
+                .entry(write.key())
+                .and_modify(|wave| *wave += 1)
+                .or_insert(0);
             if waves.len() <= *wave {
                 waves.push(Vec::new());
             }
@@ -368,9 +368,7 @@ impl<T: Transport> BatchWriter<'_, T> {
         let table = &*self.batch.table;
         let index = |item: &Item| {
             let key = table.key_of(item).ok()?;
-            let own = |index: &&usize| {
-                checked_key(table, &self.batch.writes[**index]).is_ok_and(|own| own == key)
-            };
+            let own = |index: &&usize| *self.batch.writes[**index].key() == key;
             indexes.iter().find(own).copied()
         };
         // A write that was not sent cannot be returned: then the response belongs to another call.
@@ -401,22 +399,15 @@ fn parse_write(parser: &mut Parser<'_>) -> Option<Item> {
     found
 }
 
-/// The key of a write that is valid.
-fn checked_key(table: &Table, write: &Write) -> Result<Key> {
+/// Checks that a write is valid.
+fn check(table: &Table, write: &Write) -> Result<()> {
     match write {
         Write::Put(put) => {
-            let key = table.key_of(&put.item)?;
             size::check_item(&put.item, table, MAX_ITEM)?;
-            table.check_indexed(&put.item)?;
-            Ok(key)
+            table.check_indexed(&put.item)
         }
-        Write::Update(update) => {
-            table.check_key(&update.key)?;
-            Ok(update.key.clone())
-        }
-        Write::Delete(delete) => {
-            table.check_key(&delete.key)?;
-            Ok(delete.key.clone())
+        Write::Update(Update { key, .. }) | Write::Delete(Delete { key, .. }) => {
+            table.check_key(key)
         }
     }
 }

@@ -108,8 +108,7 @@ fn has_new_version(
 
 /// Writes a whole item.
 pub async fn put<T: Transport>(client: &Client<'_, T>, put: &Put, now: i64) -> Result<Reply> {
-    let (table, guard) = (&put.table, &put.guard);
-    let key = table.key_of(&put.item)?;
+    let (table, guard, key) = (&put.table, &put.guard, &put.key);
     size::check_item(&put.item, table, MAX_ITEM)?;
     table.check_indexed(&put.item)?;
     if let Some(condition) = &guard.condition {
@@ -117,7 +116,7 @@ pub async fn put<T: Transport>(client: &Client<'_, T>, put: &Put, now: i64) -> R
     }
     let condition = body::guard(table, guard, now, false);
     let body = body::put(&client.shared.config, table, &put.item, condition.as_ref());
-    let errors = client.errors(table, Some(&key));
+    let errors = client.errors(table, Some(key));
     let mut refusal = match client.call("PutItem", &body, effect(guard, true)).await {
         Ok(output) => {
             parse_item(&output, "", table)?;
@@ -128,7 +127,7 @@ pub async fn put<T: Transport>(client: &Client<'_, T>, put: &Put, now: i64) -> R
     };
     let write = GuardedWrite {
         table,
-        key: &key,
+        key,
         guard,
         needs_row: false,
     };
@@ -288,11 +287,7 @@ async fn replace_expired<T: Transport>(
     now: i64,
 ) -> Result<Option<Reply>> {
     let (table, key) = (&update.table, &update.key);
-    let mut item = Item::with_capacity(8);
-    item.insert(table.partition.name.clone(), key.partition.to_value());
-    if let (Some(attribute), Some(value)) = (&table.sort, &key.sort) {
-        item.insert(attribute.name.clone(), value.to_value());
-    }
+    let mut item = table.item_of(key);
     update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
     size::check_item(&item, table, MAX_ITEM)?;
     table.check_indexed(&item)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{BatchWrite, Guard, Operation, Put, Reply, Request, Result, Write};
+use mintkey_store::{BatchWrite, Operation, Put, Reply, Request, Result, Write};
 
 use crate::driver::queue::Job;
 use crate::keyspace::commands::{MAX_PUTS_PER_CALL, single_step_mode};
@@ -48,7 +48,8 @@ fn can_share(keyspace: &Keyspace, one: &Request, other: &Request) -> bool {
         (Some(put), Some(next)) => {
             one.now == other.now
                 && Arc::ptr_eq(&put.table, &next.table)
-                && keyspace.slot_group_of(put) == keyspace.slot_group_of(next)
+                && keyspace.slot_group(&put.key.partition)
+                    == keyspace.slot_group(&next.key.partition)
         }
         _ => false,
     }
@@ -59,15 +60,10 @@ fn batch_of(jobs: &[Job]) -> Request {
         .iter()
         .filter_map(|job| plain_put(&job.request))
         .map(|put| {
+            let mut put = put.clone();
             // A batch may skip the check for an existing row if keys are collision-free, a single save may not.
-            let guard = Guard {
-                wide: false,
-                ..put.guard.clone()
-            };
-            Put {
-                guard,
-                ..put.clone()
-            }
+            put.guard.wide = false;
+            put
         });
     let operation = Operation::BatchWrite(BatchWrite {
         table: Arc::clone(jobs[0].request.operation.table()),

@@ -55,7 +55,7 @@ pub fn script_result(value: Value, table: &Table) -> Result<ScriptResult> {
 }
 
 /// A put of a row of a table without indexes.
-pub type RowPut<'a> = (&'a Key, &'a Put, Mode<'a>);
+pub type RowPut<'a> = (&'a Put, Mode<'a>);
 
 /// The mode of a put that need not read the row before; `None` if it must.
 pub const fn single_step_mode(put: &Put) -> Option<Mode<'static>> {
@@ -148,21 +148,22 @@ pub fn remove_call(layout: &Layout, key: &Key, expected: Option<&StoredRow>) -> 
 
 /// The call that puts rows, each in its own mode.
 fn put_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
-    let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row_key(key)).collect();
+    let rows = puts.iter().map(|(put, _)| layout.row_key(&put.key));
+    let rows: Vec<Vec<u8>> = rows.collect();
     let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
     keys.extend(rows.iter().map(Vec::as_slice));
     let mut call = layout
         .script(&PUT, &keys, 512 * puts.len())
         .arg(&layout.epoch);
-    call.repeatable = puts.iter().all(|(_, _, mode)| matches!(mode, Mode::Any));
+    call.repeatable = puts.iter().all(|(_, mode)| matches!(mode, Mode::Any));
     let mut text = String::new();
-    for (key, put, mode) in puts {
+    for (put, mode) in puts {
         call.push(match mode {
             Mode::Any => b"any",
             Mode::New => b"new",
             _ => b"absent",
         });
-        call.push(&Layout::member(key));
+        call.push(&Layout::member(&put.key));
         match time_to_live(&layout.table, &put.item, now) {
             Some(milliseconds) => call.push(milliseconds.to_string().as_bytes()),
             None => call.push(b""),
@@ -181,7 +182,7 @@ fn put_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
 /// The call that puts rows of a table without indexes.
 pub fn puts_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
     match puts {
-        [(_, _, mode @ (Mode::New | Mode::Absent)), _, ..] if are_plain(layout, puts, now) => {
+        [(_, mode @ (Mode::New | Mode::Absent)), _, ..] if are_plain(layout, puts, now) => {
             let check = matches!(mode, Mode::Absent);
             put_new_call(layout, puts, check)
         }
@@ -191,8 +192,8 @@ pub fn puts_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
 
 /// Whether `PUT_NEW` can put these rows: they do not expire, have few enough fields and the same mode.
 fn are_plain(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> bool {
-    let first = &puts[0].2;
-    puts.iter().all(|(_, put, mode)| {
+    let first = &puts[0].1;
+    puts.iter().all(|(put, mode)| {
         discriminant(mode) == discriminant(first)
             && put.item.len() <= MAX_FIELDS
             && time_to_live(&layout.table, &put.item, now).is_none()
@@ -201,7 +202,8 @@ fn are_plain(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> bool {
 
 /// The call that puts such rows, if they are new.
 fn put_new_call(layout: &Layout, puts: &[RowPut<'_>], check: bool) -> Call {
-    let rows: Vec<Vec<u8>> = puts.iter().map(|(key, _, _)| layout.row_key(key)).collect();
+    let rows = puts.iter().map(|(put, _)| layout.row_key(&put.key));
+    let rows: Vec<Vec<u8>> = rows.collect();
     let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
     keys.extend(rows.iter().map(Vec::as_slice));
     let mut call = layout
@@ -209,13 +211,13 @@ fn put_new_call(layout: &Layout, puts: &[RowPut<'_>], check: bool) -> Call {
         .arg(&layout.epoch)
         .arg(if check { "absent" } else { "new" });
     let mut packed = Vec::with_capacity(64 * puts.len());
-    for (key, _, _) in puts {
+    for (put, _) in puts {
         push_packed(&mut packed, b"0");
-        push_packed(&mut packed, &Layout::member(key));
+        push_packed(&mut packed, &Layout::member(&put.key));
     }
     call.push(&packed);
     let mut text = String::new();
-    for (_, put, _) in puts {
+    for (put, _) in puts {
         packed.clear();
         for (name, value) in &*put.item {
             text.clear();

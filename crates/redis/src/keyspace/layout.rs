@@ -22,7 +22,7 @@
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use mintkey_store::{Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Put, Table};
+use mintkey_store::{Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Table};
 
 use crate::protocol::resp::Call;
 use crate::protocol::scripts::Script;
@@ -78,17 +78,6 @@ impl Keyspace {
         } else {
             0
         }
-    }
-
-    /// The slot group of an item; `None` if it has no valid partition key.
-    pub fn slot_group_of(&self, put: &Put) -> Option<u8> {
-        if !self.clustered {
-            return Some(0);
-        }
-        let attribute = &put.table.partition;
-        let value = put.item.get(&attribute.name)?;
-        let partition = KeyValue::from_value(value, attribute.kind)?;
-        Some(slots::group_of(&partition))
     }
 
     /// All slot groups.

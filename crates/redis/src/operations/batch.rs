@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::mem::take;
 use std::sync::Arc;
 
-use mintkey_store::{BatchWrite, Error, ErrorKind, Key, Outcome, Reply, Result, Table, Write};
+use mintkey_store::{BatchWrite, Error, ErrorKind, Outcome, Reply, Result, Table, Write};
 
 use crate::keyspace::commands::{
     MAX_PUTS_PER_CALL, Mode, RowPut, ScriptResult, puts_call, remove_call, script_result,
@@ -22,14 +22,11 @@ impl OperationContext<'_> {
     /// Writes several items: different rows concurrently, the same row in order.
     pub async fn batch_write(&self, batch: &BatchWrite) -> Result<Reply> {
         let mut written: Vec<Result<()>> = Vec::with_capacity(batch.writes.len());
-        let keys: Vec<Option<Key>> = batch.writes.iter().map(Write::key).collect();
-        let (mut rest, mut rest_keys) = (&batch.writes[..], &keys[..]);
+        let mut rest = &batch.writes[..];
         while !rest.is_empty() {
-            let count = distinct_rows(rest_keys);
-            let (writes, keys);
-            (writes, rest) = rest.split_at(count);
-            (keys, rest_keys) = rest_keys.split_at(count);
-            match self.write_distinct(&batch.table, writes, keys).await {
+            let writes;
+            (writes, rest) = rest.split_at(distinct_rows(rest));
+            match self.write_distinct(&batch.table, writes).await {
                 Ok(results) => written.extend(results),
                 Err(error) if written.is_empty() => return Err(error),
                 Err(error) => written.extend(error.of_all(writes.len())),
@@ -62,10 +59,9 @@ impl OperationContext<'_> {
         &self,
         table: &Arc<Table>,
         writes: &[Write],
-        keys: &[Option<Key>],
     ) -> Result<Vec<Result<()>>> {
         let layouts = self.layouts_of(table, writes).await?;
-        let plan = self.plan(&layouts, writes, keys);
+        let plan = self.plan(&layouts, writes);
         let mut join_all = JoinAll::default();
         self.add_writes(&mut join_all, plan.others.iter(), writes, None);
         let replies = join_all.exchange(self.channel, plan.calls).await;
@@ -90,10 +86,7 @@ impl OperationContext<'_> {
                                 self.add_write(&mut join_all, *index, &writes[*index], uncertainty);
                             }
                             Err(error) => {
-                                let error = match &keys[*index] {
-                                    Some(key) => error.at(key),
-                                    None => error,
-                                };
+                                let error = error.at(writes[*index].key());
                                 written.push((*index, uncertainty.settle(Err(error))));
                             }
                         }
@@ -163,25 +156,18 @@ impl OperationContext<'_> {
         }
         let slot_groups: BTreeSet<u8> = writes
             .iter()
-            .filter_map(|write| match write {
-                Write::Put(put) => keyspace.slot_group_of(put),
-                Write::Update(update) => Some(keyspace.slot_group(&update.key.partition)),
-                Write::Delete(delete) => Some(keyspace.slot_group(&delete.key.partition)),
-            })
+            .map(|write| keyspace.slot_group(&write.key().partition))
             .collect();
         let slot_groups: Vec<u8> = slot_groups.into_iter().collect();
         self.layouts(table, &slot_groups).await
     }
 
     /// Plans as few calls as possible for the writes that need not read the row before.
-    fn plan(&self, layouts: &[Arc<Layout>], writes: &[Write], keys: &[Option<Key>]) -> CallPlan {
+    fn plan(&self, layouts: &[Arc<Layout>], writes: &[Write]) -> CallPlan {
         let mut plan = CallPlan::default();
         let mut groups: Vec<PutGroup<'_>> = layouts.iter().map(|_| PutGroup::default()).collect();
-        for (index, (write, key)) in writes.iter().zip(keys).enumerate() {
-            let single_step = key
-                .as_ref()
-                .and_then(|key| Some((key, self.single_step_of(layouts, write, key)?)));
-            let Some((key, (layout_index, mode))) = single_step else {
+        for (index, write) in writes.iter().enumerate() {
+            let Some((layout_index, mode)) = self.single_step_of(layouts, write) else {
                 plan.others.push(index);
                 continue;
             };
@@ -191,7 +177,7 @@ impl OperationContext<'_> {
                     let group = &mut groups[layout_index];
                     let is_certain = put.guard.wide && matches!(mode, Mode::Absent);
                     let mode = if is_certain { Mode::New } else { mode };
-                    group.puts.push((key, put, mode));
+                    group.puts.push((put, mode));
                     group.indexes.push(index);
                     if group.puts.len() == MAX_PUTS_PER_CALL {
                         plan.push(
@@ -202,8 +188,10 @@ impl OperationContext<'_> {
                     }
                     continue;
                 }
-                (Write::Put(put), Some(mode)) => write_call(layout, key, &put.item, mode, self.now),
-                _ => remove_call(layout, key, None),
+                (Write::Put(put), Some(mode)) => {
+                    write_call(layout, &put.key, &put.item, mode, self.now)
+                }
+                _ => remove_call(layout, write.key(), None),
             };
             plan.push(call, vec![index]);
         }
@@ -217,12 +205,8 @@ impl OperationContext<'_> {
 
     /// The index of the layout and the mode of a put, for a write that need not read the row before. `None` if it must, or
     /// is refused.
-    fn single_step_of(
-        &self,
-        layouts: &[Arc<Layout>],
-        write: &Write,
-        key: &Key,
-    ) -> Option<SingleStep> {
+    fn single_step_of(&self, layouts: &[Arc<Layout>], write: &Write) -> Option<SingleStep> {
+        let key = write.key();
         let slot_group = self.store.config.keyspace.slot_group(&key.partition);
         let layout_index = layouts
             .binary_search_by_key(&slot_group, |layout| layout.slot_group)
@@ -279,13 +263,10 @@ fn reply_for_each(value: Value, writes: usize) -> Vec<Value> {
 
 /// The number of writes, from the first on, that write no row twice. A write that is sent again must not come after another
 /// one of the same row.
-fn distinct_rows(keys: &[Option<Key>]) -> usize {
-    let mut seen = HashSet::with_capacity(keys.len());
-    // A write without a key is refused, and conflicts with no other.
-    let mut keys_or_none = keys.iter().map(Option::as_ref);
-    keys_or_none
-        .position(|key| key.is_some_and(|key| !seen.insert(key)))
-        .unwrap_or(keys.len())
+fn distinct_rows(writes: &[Write]) -> usize {
+    let mut seen = HashSet::with_capacity(writes.len());
+    let repeated = writes.iter().position(|write| !seen.insert(write.key()));
+    repeated.unwrap_or(writes.len())
 }
 
 /// Whether an error leaves no time for the writes after it.

@@ -71,9 +71,7 @@ impl OperationContext<'_> {
     }
 
     async fn put_until_done(&self, put: &Put, uncertainty: &mut Uncertainty) -> Result<()> {
-        let table = &put.table;
-        let guard = &put.guard;
-        let key = table.key_of(&put.item)?;
+        let (table, key, guard) = (&put.table, &put.key, &put.guard);
         let resolvable =
             guard.row == Row::Absent || guard.version.is_some() || guard.condition.is_none();
         // The row before a conditional write of unknown outcome.
@@ -85,12 +83,12 @@ impl OperationContext<'_> {
             let mode = single_step_mode(put).filter(|_| !uncertainty.exists());
             let before = if let Some(mode) = mode {
                 let call = if layout.table.indexes.is_empty() {
-                    puts_call(&layout, &[(&key, put, mode)], self.now)
+                    puts_call(&layout, &[(put, mode)], self.now)
                 } else {
-                    write_call(&layout, &key, &put.item, mode, self.now)
+                    write_call(&layout, key, &put.item, mode, self.now)
                 };
                 let result = self.send_write(call, table, true, uncertainty).await;
-                match result.map_err(|error| error.at(&key))? {
+                match result.map_err(|error| error.at(key))? {
                     ScriptResult::Done => return Ok(()),
                     ScriptResult::RowPresent(row) => decode_row(row, &layout.table)?,
                     ScriptResult::RowChanged
@@ -98,7 +96,7 @@ impl OperationContext<'_> {
                     | ScriptResult::Unknown => continue,
                 }
             } else {
-                self.read(&layout, &key).await?
+                self.read(&layout, key).await?
             };
             if uncertainty.exists() {
                 let found = before.as_ref().map(|row| &row.item);
@@ -110,16 +108,16 @@ impl OperationContext<'_> {
                 }
             }
             let live = self.live(&layout.table, before.as_ref());
-            self.evaluate(|work| guard.check(table, &key, live, work))?;
+            self.evaluate(|work| guard.check(table, key, live, work))?;
             let call = write_call(
                 &layout,
-                &key,
+                key,
                 &put.item,
                 Mode::Same(before.as_ref()),
                 self.now,
             );
             let result = self.send_write(call, table, resolvable, uncertainty).await;
-            match result.map_err(|error| error.at(&key))? {
+            match result.map_err(|error| error.at(key))? {
                 ScriptResult::Done => return Ok(()),
                 ScriptResult::Unknown => attempted = Some(before.map(|row| row.item)),
                 ScriptResult::RowChanged
@@ -201,7 +199,7 @@ impl OperationContext<'_> {
         self.evaluate(|work| update.guard.check(table, key, stored, work))?;
         let mut item = match stored {
             Some(item) => item.clone(),
-            None if update.upsert => key_item(table, key),
+            None if update.upsert => table.item_of(key),
             None => return Err(Error::gone(table, key, true)),
         };
         update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
@@ -267,14 +265,4 @@ fn single(value: Value) -> Value {
         Value::Array(mut replies) if replies.len() == 1 => replies.remove(0),
         other => other,
     }
-}
-
-/// An item with only the attributes of its key.
-fn key_item(table: &Table, key: &Key) -> Item {
-    let mut item = Item::with_capacity(8);
-    item.insert(table.partition.name.clone(), key.partition.to_value());
-    if let (Some(attribute), Some(value)) = (&table.sort, &key.sort) {
-        item.insert(attribute.name.clone(), value.to_value());
-    }
-    item
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use mintkey_redis::internals::{Call, Channel, FinalReply, Replies, StoreContext, Value};
 use mintkey_store::{
     Action, BatchWrite, Comparison, Condition, Delete, Error, ErrorKind, Guard, Item, Key,
-    Operation, Outcome, Path, Put, Reply, Request, Result, Row, Table, Update, Write,
+    Operation, Outcome, Path, Reply, Request, Result, Row, Table, Update, Write,
 };
 
 use super::requests::*;
@@ -188,11 +188,7 @@ fn row(table: &Table, partition: &str, version: i64) -> Item {
 }
 
 fn put_write(table: &Arc<Table>, version: i64, guard: Guard) -> Write {
-    Write::Put(Put {
-        table: Arc::clone(table),
-        item: Arc::new(row(table, OWN, version)),
-        guard,
-    })
+    batch_put(table, row(table, OWN, version), guard)
 }
 
 fn cases(table: &Arc<Table>) -> Vec<Case> {
@@ -301,14 +297,10 @@ fn check(
     restore(store, server, table, case.before.as_ref());
     let operation = match (batch, case.write.clone()) {
         (true, own) => {
-            let neighbour = Put {
-                table: Arc::clone(table),
-                item: Arc::new(row(table, "neighbour", 1)),
-                guard: Guard::default(),
-            };
+            let neighbour = batch_put(table, row(table, "neighbour", 1), Guard::default());
             Operation::BatchWrite(BatchWrite {
                 table: Arc::clone(table),
-                writes: vec![own, Write::Put(neighbour)],
+                writes: vec![own, neighbour],
             })
         }
         (false, Write::Put(put)) => Operation::Put(put),

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use mintkey_redis::internals::{Channel, StoreContext};
 use mintkey_store::{
-    Action, BatchWrite, Error, ErrorKind, Guard, Item, Key, Operation, Outcome, Path, Put, Query,
-    Reply, Request, Result, Row, Table, Update, Write,
+    Action, BatchWrite, Error, ErrorKind, Guard, Item, Key, Operation, Outcome, Path, Query, Reply,
+    Request, Result, Row, Table, Update, Write,
 };
 
 use super::requests::*;
@@ -98,11 +98,7 @@ fn saved(table: &Arc<Table>, number: usize, version: i64) -> Write {
         version: (version > 1).then(|| ("n".into(), Some((version - 1).into()))),
         ..Guard::default()
     };
-    Write::Put(Put {
-        table: Arc::clone(table),
-        item: Arc::new(counted(number, version)),
-        guard,
-    })
+    batch_put(table, counted(number, version), guard)
 }
 
 fn added(table: &Arc<Table>, number: usize) -> Write {
@@ -170,11 +166,7 @@ fn what_has_expired_behind_a_page_is_skipped_in_long_strides() {
             if number > 0 {
                 item.insert("expires".into(), (NOW - 1).into());
             }
-            Write::Put(Put {
-                table: Arc::clone(&table),
-                item: Arc::new(item),
-                guard: Guard::default(),
-            })
+            batch_put(&table, item, Guard::default())
         });
         let (_, reply) = round_trips(store, &batch(&table, rows.collect()), server);
         assert!(outcomes(reply).iter().all(Option::is_none));

@@ -28,7 +28,7 @@ use crate::threads::fork_gate::lock;
 const DEFECT: &str = "defect";
 
 pub fn panic_if_wanted(request: &Request) {
-    assert!(request.operation.key() != Some(key(DEFECT)), "{DEFECT}");
+    assert!(request.operation.key() != Some(&key(DEFECT)), "{DEFECT}");
 }
 
 /// Panics before a transaction begins, if the database has this name.
@@ -60,12 +60,8 @@ fn things() -> Arc<Table> {
 
 fn put(key: &str) -> Request {
     let item = Item::from_pairs(vec![("id".into(), Value::from(key))]);
-    let put = Put {
-        table: things(),
-        item: Arc::new(item),
-        guard: Guard::default(),
-    };
-    Request::new(0, Operation::Put(put))
+    let put = Put::new(things(), Arc::new(item), Guard::default());
+    Request::new(0, Operation::Put(put.unwrap()))
 }
 
 fn get(id: &str) -> Request {

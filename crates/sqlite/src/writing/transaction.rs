@@ -196,8 +196,7 @@ impl<'a> Transaction<'a> {
 
     fn put(&mut self, put: &Put, now: i64) -> Attempt<Reply> {
         let layout = self.layout(&put.table)?;
-        let (table, guard) = (&put.table, &put.guard);
-        let key = table.key_of(&put.item)?;
+        let (table, key, guard) = (&put.table, &put.key, &put.guard);
         size::check_item(&put.item, table, self.max_item)?;
         layout.table.check_indexed(&put.item)?;
         if let Some(condition) = &guard.condition {
@@ -205,16 +204,16 @@ impl<'a> Transaction<'a> {
         }
         let plain = guard.version.is_none() && guard.condition.is_none();
         if plain && guard.row == Row::Any {
-            self.write(&layout, &layout.upsert, &key, &put.item)?;
+            self.write(&layout, &layout.upsert, key, &put.item)?;
         } else if plain && guard.row == Row::Absent {
             // If no row has the key, one lookup in the index is enough.
-            if self.write(&layout, &layout.insert, &key, &put.item)? == 0 {
-                self.check_guard(&layout, guard, &key, now)?;
-                self.write(&layout, &layout.upsert, &key, &put.item)?;
+            if self.write(&layout, &layout.insert, key, &put.item)? == 0 {
+                self.check_guard(&layout, guard, key, now)?;
+                self.write(&layout, &layout.upsert, key, &put.item)?;
             }
         } else {
-            self.check_guard(&layout, guard, &key, now)?;
-            self.write(&layout, &layout.upsert, &key, &put.item)?;
+            self.check_guard(&layout, guard, key, now)?;
+            self.write(&layout, &layout.upsert, key, &put.item)?;
         }
         self.note_write(&layout);
         Ok(Reply::Done)
@@ -235,7 +234,7 @@ impl<'a> Transaction<'a> {
         self.check_row(&layout, &update.guard, &update.key, stored.as_ref())?;
         let mut item = match stored {
             Some(item) => item,
-            None if update.upsert => key_item(table, &update.key),
+            None if update.upsert => table.item_of(&update.key),
             None => return Err(Error::gone(table, &update.key, true).into()),
         };
         update::apply(&update.actions, &mut item)
@@ -315,14 +314,4 @@ impl<'a> Transaction<'a> {
         }
         Ok(statement.raw_execute()?)
     }
-}
-
-/// An item that only contains its key.
-fn key_item(table: &Table, key: &Key) -> Item {
-    let mut item = Item::with_capacity(8);
-    item.insert(table.partition.name.clone(), key.partition.to_value());
-    if let (Some(attribute), Some(value)) = (&table.sort, &key.sort) {
-        item.insert(attribute.name.clone(), value.to_value());
-    }
-    item
 }
