@@ -1,15 +1,13 @@
 //! The store: entry points, closing, forking.
 
-use std::io;
-use std::mem;
 use std::result;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use mintkey_runtime::{Generations, locked};
 use mintkey_store::store::Never;
 use mintkey_store::{
-    Capabilities, Done, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, Store,
-    Submission, Ticket,
+    Capabilities, Done, Error, Interrupt, Reply, Request, Result, Store, Submission, Ticket,
 };
 
 use crate::config::Config;
@@ -20,37 +18,26 @@ use crate::transport::join_all::join_all;
 use crate::worker::Worker;
 
 /// A store in `DynamoDB`.
-pub struct DynamoStore(Arc<Generation>);
+pub struct DynamoStore(Generations<ProcessState>);
 
 /// What one process has of a store.
-///
-/// The child of a fork gets a new generation and never touches its parent's, whose locks may be held by threads that the
-/// child does not have. So a fork waits for no lock.
-struct Generation {
+struct ProcessState {
     shared: Arc<Shared>,
     worker: Mutex<Option<Worker>>,
     closed: AtomicBool,
-    /// The generation of the child, after a fork.
-    next: OnceLock<Arc<Self>>,
 }
 
-impl Generation {
+impl ProcessState {
     fn new(shared: Shared) -> Self {
         Self {
             shared: Arc::new(shared),
             worker: Mutex::default(),
             closed: AtomicBool::new(false),
-            next: OnceLock::new(),
         }
     }
 
     fn address(&self) -> &str {
         &self.shared.config.address
-    }
-
-    fn worker(&self) -> MutexGuard<'_, Option<Worker>> {
-        // No holder of this lock leaves the worker in an invalid state.
-        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_closed(&self) -> bool {
@@ -88,7 +75,7 @@ impl Generation {
         request: &Arc<Request>,
         submission: Submission,
     ) -> result::Result<(), Box<(Submission, Error)>> {
-        let mut worker = self.worker();
+        let mut worker = locked(&self.worker);
         if let Err(closed) = self.check_open() {
             return Err(Box::new((submission, closed)));
         }
@@ -101,28 +88,16 @@ impl Generation {
         };
         let started = match Worker::start(Arc::clone(&self.shared)) {
             Ok(started) => worker.insert(started),
-            Err(error) => return Err(Box::new((submission, self.no_thread(error)))),
+            Err(error) => return Err(Box::new((submission, error))),
         };
         // If the new thread has ended, dropping the submission reports it.
         drop(started.submit(Arc::clone(request), submission));
         Ok(())
     }
 
-    fn no_thread(&self, error: io::Error) -> Error {
-        Error::new(
-            ErrorKind::Unavailable(Outcome::NotApplied),
-            format!(
-                "{}: the thread for awaited requests cannot be started ({error})",
-                self.address()
-            ),
-        )
-        .advice("allow more threads (ulimit -u, or the pids limit of the container)")
-        .caused_by(error)
-    }
-
     /// Ends the worker if it is idle.
     fn end_idle_worker(&self) {
-        let mut worker = self.worker();
+        let mut worker = locked(&self.worker);
         if worker.as_ref().is_some_and(Worker::is_idle)
             && let Some(idle) = worker.take()
         {
@@ -134,23 +109,14 @@ impl Generation {
     fn close(&self) -> Option<Worker> {
         self.closed.store(true, Ordering::SeqCst);
         self.shared.pool.close();
-        self.worker().take()
+        locked(&self.worker).take()
     }
 }
 
 impl DynamoStore {
     /// The store of this configuration.
     pub fn new(config: Config) -> Self {
-        Self(Arc::new(Generation::new(Shared::new(config))))
-    }
-
-    /// The generation of this process.
-    fn generation(&self) -> &Arc<Generation> {
-        let mut generation = &self.0;
-        while let Some(next) = generation.next.get() {
-            generation = next;
-        }
-        generation
+        Self(Generations::new(ProcessState::new(Shared::new(config))))
     }
 }
 
@@ -158,7 +124,7 @@ impl Store for DynamoStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             engine: "dynamodb",
-            address: self.0.address().to_owned(),
+            address: self.0.current().address().to_owned(),
             creates_tables: false,
             consistent_indexes: false,
             ordered_scans: false,
@@ -166,10 +132,10 @@ impl Store for DynamoStore {
     }
 
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
-        let generation = self.generation();
-        generation.check_open()?;
-        let transport = generation.transport(interrupt);
-        transport.run(operations::run(&generation.shared, &transport, request))
+        let state = self.0.current();
+        state.check_open()?;
+        let transport = state.transport(interrupt);
+        transport.run(operations::run(&state.shared, &transport, request))
     }
 
     fn execute_all(
@@ -177,12 +143,12 @@ impl Store for DynamoStore {
         requests: &[Arc<Request>],
         interrupt: &'static dyn Interrupt,
     ) -> Vec<Result<Reply>> {
-        let generation = self.generation();
-        let transport = generation.transport(interrupt);
+        let state = self.0.current();
+        let transport = state.transport(interrupt);
         let runs = requests
             .iter()
-            .map(|request| operations::run(&generation.shared, &transport, request));
-        let replies = match generation.check_open() {
+            .map(|request| operations::run(&state.shared, &transport, request));
+        let replies = match state.check_open() {
             Ok(()) => transport.run(async { Ok(join_all(&transport, runs).await) }),
             Err(closed) => Err(closed),
         };
@@ -190,41 +156,39 @@ impl Store for DynamoStore {
     }
 
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-        self.generation().submit(&request, done)
+        self.0.current().submit(&request, done)
     }
 
     fn close(&self, interrupt: &'static dyn Interrupt) {
-        if let Some(worker) = self.generation().close() {
+        if let Some(worker) = self.0.current().close() {
             worker.finish(interrupt);
         }
     }
 
     fn before_fork(&self) {
-        let generation = self.generation();
-        generation.end_idle_worker();
+        let state = self.0.current();
+        state.end_idle_worker();
         // The parent connects again. Sockets that a child has open, too, would keep the server waiting.
-        generation.shared.pool.clear();
+        state.shared.pool.clear();
     }
 
     fn in_parent(&self) {}
 
     fn in_child(&self) {
-        let parents = self.generation();
-        let own = Generation::new(Shared::new(parents.shared.config.clone()));
-        if parents.is_closed() {
-            own.close();
-        }
-        // Other threads of the parent were using its generation, so nothing of it may be touched here, or freed.
-        mem::forget(Arc::clone(parents));
-        // The child has one thread, so nothing else can have set it.
-        let _ = parents.next.set(Arc::new(own));
+        self.0.in_child(|parent| {
+            let own = ProcessState::new(Shared::new(parent.shared.config.clone()));
+            if parent.is_closed() {
+                own.close();
+            }
+            own
+        });
     }
 }
 
 impl Drop for DynamoStore {
     fn drop(&mut self) {
         // Not waited for: the thread that drops the store may hold what the answers need.
-        drop(self.generation().close());
+        drop(self.0.current().close());
     }
 }
 
@@ -233,7 +197,9 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc::{Receiver, channel};
 
-    use mintkey_store::{Get, Key, KeyAttribute, KeyKind, KeyValue, Operation, Table};
+    use mintkey_store::{
+        ErrorKind, Get, Key, KeyAttribute, KeyKind, KeyValue, Operation, Outcome, Table,
+    };
 
     use super::*;
     use crate::aws::credentials::cache::CredentialsCache;
@@ -245,7 +211,7 @@ mod tests {
         let url = "dynamodb://us-east-1?endpoint=http://127.0.0.1:1&retries=0";
         let mut shared = Shared::new(Config::parse(url).unwrap());
         shared.credentials = CredentialsCache::of(Sources::asking(var));
-        DynamoStore(Arc::new(Generation::new(shared)))
+        DynamoStore(Generations::new(ProcessState::new(shared)))
     }
 
     fn submit(store: &DynamoStore) -> Receiver<Result<Reply>> {
@@ -296,7 +262,7 @@ mod tests {
         let second = failed(&submit(&store));
         assert!(second.message.contains("no connection"), "{second}");
         // The request does not count as unanswered for ever: the worker ends before a fork.
-        while store.generation().worker().is_some() {
+        while locked(&store.0.current().worker).is_some() {
             store.before_fork();
             std::thread::yield_now();
         }
@@ -306,7 +272,7 @@ mod tests {
     #[test]
     fn a_worker_that_panics_answers_all_and_is_started_again() {
         let store = store(|_| None);
-        let panicking = Worker::start_with(|mut queue| async move {
+        let panicking = Worker::start_with("dynamodb://", |mut queue| async move {
             let first = queue.recv().await;
             let second = queue.recv().await;
             drop(queue);
@@ -314,7 +280,7 @@ mod tests {
             drop(second);
             panic!("as a defect would");
         });
-        *store.generation().worker() = Some(panicking.unwrap());
+        *locked(&store.0.current().worker) = Some(panicking.unwrap());
         let (first, second) = (submit(&store), submit(&store));
         for answers in [first, second] {
             let not_applied = ErrorKind::Unavailable(Outcome::NotApplied);

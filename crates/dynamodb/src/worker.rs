@@ -1,15 +1,12 @@
 //! The worker: one thread that carries out submitted requests, many at once.
 
 use std::future::Future;
-use std::io;
 use std::rc::Rc;
+use std::result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use mintkey_store::store::Between;
-use mintkey_store::{Interrupt, Request, Submission};
+use mintkey_store::{Error, ErrorKind, Interrupt, Outcome, Request, Result, Submission};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
@@ -20,9 +17,6 @@ use crate::transport::nonblocking::Nonblocking;
 
 /// The requests in flight at once; the others wait, and can still be withdrawn.
 const IN_FLIGHT: u32 = 64;
-
-/// How often closing checks whether the thread has ended.
-const CLOSE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A submitted request on its way to the thread. Dropping it answers the caller.
 pub struct Job {
@@ -51,27 +45,40 @@ impl Drop for Unanswered {
 /// The thread and its queue.
 pub struct Worker {
     jobs: UnboundedSender<Job>,
-    thread: JoinHandle<()>,
+    thread: mintkey_runtime::Worker,
     unanswered: Arc<AtomicUsize>,
 }
 
 impl Worker {
     /// Starts the thread.
-    pub fn start(shared: Arc<Shared>) -> io::Result<Self> {
-        Self::start_with(|queue| serve(shared, queue))
+    pub fn start(shared: Arc<Shared>) -> Result<Self> {
+        let address = shared.config.address.clone();
+        Self::start_with(&address, |queue| serve(shared, queue))
     }
 
-    /// Starts a thread that serves its queue like this.
+    /// Starts a thread that serves its queue like this. The address is for messages.
     pub fn start_with<F: Future<Output = ()>>(
+        address: &str,
         serve: impl FnOnce(UnboundedReceiver<Job>) -> F + Send + 'static,
-    ) -> io::Result<Self> {
+    ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .build()?;
+            .build()
+            .map_err(|error| {
+                Error::new(
+                    ErrorKind::Unavailable(Outcome::NotApplied),
+                    format!("{address}: the event loop of async calls cannot be created ({error})"),
+                )
+                .advice("allow more open files (ulimit -n)")
+                .caused_by(error)
+            })?;
         let (jobs, queue) = unbounded_channel();
-        let thread = thread::Builder::new()
-            .name("mintkey-dynamodb".to_owned())
-            .spawn(move || LocalSet::new().block_on(&runtime, serve(queue)))?;
+        let work = move || LocalSet::new().block_on(&runtime, serve(queue));
+        let thread = mintkey_runtime::Worker::start("mintkey-dynamodb", work, || ());
+        let thread = thread.map_err(|mut error| {
+            error.message = format!("{address}: {}", error.message);
+            error
+        })?;
         Ok(Self {
             jobs,
             thread,
@@ -80,7 +87,11 @@ impl Worker {
     }
 
     /// Queues a request. Returns it if the thread has ended, which only a panic does.
-    pub fn submit(&self, request: Arc<Request>, submission: Submission) -> Result<(), Submission> {
+    pub fn submit(
+        &self,
+        request: Arc<Request>,
+        submission: Submission,
+    ) -> result::Result<(), Submission> {
         let job = Job {
             request,
             submission,
@@ -94,27 +105,11 @@ impl Worker {
         self.unanswered.load(Ordering::Acquire) == 0
     }
 
-    /// Whether the calling thread is the worker.
-    fn is_this_thread(&self) -> bool {
-        self.thread.thread().id() == thread::current().id()
-    }
-
     /// Lets the thread complete what was submitted. Waits for that, unless this is the worker itself, or the interrupt is
     /// raised.
     pub fn finish(self, interrupt: &'static dyn Interrupt) {
-        let is_this_thread = self.is_this_thread();
         drop(self.jobs);
-        let mut between = Between::new(interrupt);
-        while !is_this_thread && !self.thread.is_finished() {
-            if between.refusal().is_some() {
-                return;
-            }
-            thread::park_timeout(CLOSE_INTERVAL);
-        }
-        if !is_this_thread {
-            // After a panic there is nothing to complete.
-            let _ = self.thread.join();
-        }
+        self.thread.wait_for_end(interrupt);
     }
 }
 

@@ -11,9 +11,7 @@ use mintkey_store::{
     Action, BatchWrite, Error, ErrorKind, Guard, Interrupt, Operation, Outcome, Path, Remedy,
     Reply, Result, Row, Store,
 };
-use requests::{
-    batch_put, get_of, item, key, number, order, orders, put_of, request, submit, update_of,
-};
+use requests::{batch_put, get_of, key, number, order, orders, put_of, request, submit, update_of};
 
 const UNKNOWN: ErrorKind = ErrorKind::Unavailable(Outcome::Unknown);
 const NOT_APPLIED: ErrorKind = ErrorKind::Unavailable(Outcome::NotApplied);
@@ -337,29 +335,4 @@ fn only_what_is_not_begun_can_be_withdrawn() {
     store.close(&mintkey_store::store::Never);
     assert!(submitted[64].1.try_recv().is_err());
     assert_eq!(faulty.seen().len(), 64);
-}
-
-#[test]
-fn both_sides_of_a_fork_go_on() {
-    let faulty = Faulty::new(&[Act::Reply(
-        200,
-        "{\"Item\":{\"pk\":{\"S\":\"a\"},\"sk\":{\"S\":\"1\"}}}".to_owned(),
-    )]);
-    let store = open(&faulty.endpoint, "");
-    let one = Some(item(&[("pk", "a".into()), ("sk", "1".into())]));
-    assert_eq!(requests::run(&*store, read()).unwrap(), Reply::Item(one));
-    submit(&*store, read()).1.recv().unwrap().unwrap();
-    // Without a real fork, what each side is told: the parent first, then as if this were the child.
-    store.before_fork();
-    store.in_parent();
-    requests::run(&*store, read()).unwrap();
-    store.before_fork();
-    store.in_child();
-    requests::run(&*store, read()).unwrap();
-    submit(&*store, read()).1.recv().unwrap().unwrap();
-    store.close(&mintkey_store::store::Never);
-    assert_eq!(
-        kind(&requests::run(&*store, read())),
-        ErrorKind::Configuration
-    );
 }

@@ -1,8 +1,9 @@
 //! Idle connections, kept for later requests.
 
 use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
+use mintkey_runtime::locked;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
@@ -33,15 +34,11 @@ impl<C: Pooled> Pool<C> {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Option<Vec<C>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A connection to this server that can be used.
     pub fn take(&self, endpoint: &Endpoint) -> Option<C> {
         loop {
             let connection = {
-                let mut pool = self.idle();
+                let mut pool = locked(&self.idle);
                 let idle = pool.as_mut()?;
                 let position = idle.iter().rposition(|own| own.endpoint() == endpoint)?;
                 idle.swap_remove(position)
@@ -54,7 +51,7 @@ impl<C: Pooled> Pool<C> {
 
     /// Keeps a connection, unless the pool is full or closed.
     pub fn keep(&self, connection: C) {
-        if let Some(idle) = self.idle().as_mut()
+        if let Some(idle) = locked(&self.idle).as_mut()
             && idle.len() < self.limit
         {
             idle.push(connection);
@@ -63,14 +60,14 @@ impl<C: Pooled> Pool<C> {
 
     /// Closes all idle connections.
     pub fn clear(&self) {
-        if let Some(idle) = self.idle().as_mut() {
+        if let Some(idle) = locked(&self.idle).as_mut() {
             idle.clear();
         }
     }
 
     /// Closes all idle connections, and keeps none from now on.
     pub fn close(&self) {
-        *self.idle() = None;
+        *locked(&self.idle) = None;
     }
 }
 
