@@ -50,6 +50,7 @@ class Door:
         self._behind = behind
         self._proof = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._proof.load_cert_chain(folder / "server.pem", folder / "server.key")
+        self._proof.load_verify_locations(folder / "ca.pem")
         # At all addresses: under one of them it cannot prove itself.
         self._socket = socket.create_server(("", 0))
         self.port: int = self._socket.getsockname()[1]
@@ -57,6 +58,10 @@ class Door:
         self.entered = 0
         self._threads = [threading.Thread(target=self._open)]
         self._threads[0].start()
+
+    def require_certificates(self) -> None:
+        """From now on, accept clients with a certificate only."""
+        self._proof.verify_mode = ssl.CERT_REQUIRED
 
     def _open(self) -> None:
         while True:
@@ -107,12 +112,23 @@ def door(endpoint, tmp_path) -> Iterator[Door]:
     opened.close()
 
 
-def run(door: Door, prefix: str, roots: Path, host: str = "localhost") -> str:
+@pytest.fixture
+def stranger(tmp_path) -> Path:
+    """The certificates of an authority that the server does not know."""
+    folder = tmp_path / "stranger"
+    folder.mkdir()
+    CERTIFICATES(folder)
+    return Path(folder)
+
+
+def run(
+    door: Door, prefix: str, roots: Path, host: str = "localhost", parameters: str = "", bundle: Path | None = None
+) -> str:
     """Run the program with these roots for the system's; give what it prints."""
-    url = f"dynamodb://us-east-1?endpoint=https://{host}:{door.port}&table_prefix={prefix}&timeout=60"
+    url = f"dynamodb://us-east-1?endpoint=https://{host}:{door.port}&table_prefix={prefix}&timeout=60{parameters}"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM, url],
-        env={**os.environ, "SSL_CERT_FILE": str(roots), "SSL_CERT_DIR": ""},
+        env={**os.environ, "SSL_CERT_FILE": str(roots), "SSL_CERT_DIR": "", "AWS_CA_BUNDLE": str(bundle or "")},
         check=True,
         capture_output=True,
         text=True,
@@ -126,13 +142,11 @@ def test_a_server_that_proves_itself(door, prefix, tmp_path):
     assert door.entered > 0
 
 
-def test_a_server_that_nobody_vouches_for_hears_nothing(door, prefix, tmp_path):
-    stranger = tmp_path / "stranger"
-    stranger.mkdir()
-    CERTIFICATES(stranger)
+def test_a_server_that_nobody_vouches_for_hears_nothing(door, prefix, stranger):
     told = run(door, prefix, stranger / "ca.pem")
     assert told.startswith("StoreUnavailable not_applied"), told
     assert "certificate" in told.lower()
+    assert "?ca=" in told, "the way out"
     assert door.entered == 0
 
 
@@ -141,3 +155,27 @@ def test_a_server_that_proves_to_be_another_hears_nothing(door, prefix, tmp_path
     assert told.startswith("StoreUnavailable not_applied"), told
     assert "certificate" in told.lower()
     assert door.entered == 0
+
+
+def test_authorities_in_the_url_replace_those_of_the_system(door, prefix, tmp_path, stranger):
+    assert run(door, prefix, stranger / "ca.pem", parameters=f"&ca={tmp_path}/ca.pem") == "1\n21 7\n"
+    told = run(door, prefix, tmp_path / "ca.pem", parameters=f"&ca={stranger}/ca.pem")
+    assert told.startswith("StoreUnavailable not_applied"), told
+
+
+def test_authorities_of_aws_ca_bundle_replace_those_of_the_system_but_not_those_of_the_url(
+    door, prefix, tmp_path, stranger
+):
+    assert run(door, prefix, stranger / "ca.pem", bundle=tmp_path / "ca.pem") == "1\n21 7\n"
+    told = run(door, prefix, tmp_path / "ca.pem", bundle=stranger / "ca.pem")
+    assert told.startswith("StoreUnavailable not_applied"), told
+    parameters = f"&ca={tmp_path}/ca.pem"
+    assert run(door, prefix, stranger / "ca.pem", parameters=parameters, bundle=stranger / "ca.pem") == "1\n21 7\n"
+
+
+def test_a_client_with_a_certificate(door, prefix, tmp_path):
+    door.require_certificates()
+    own = f"&cert={tmp_path}/client.pem&key={tmp_path}/client.key"
+    assert run(door, prefix, tmp_path / "ca.pem", parameters=own) == "1\n21 7\n"
+    told = run(door, prefix, tmp_path / "ca.pem", parameters="&retries=0")
+    assert told.startswith("StoreUnavailable"), told

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use mintkey_runtime::Stop;
 use mintkey_store::{Error, Key, Notes, Result, Table};
 
 use crate::aws::credentials::identity::Identity;
@@ -196,7 +197,7 @@ impl<'a, T: Transport> Client<'a, T> {
             if let Err(stop) = self.transport.pause(delay, self.deadline.get()).await {
                 return Err(match (&failure, &stop.cause) {
                     // The reason for the retry says more than that the time is over.
-                    (Failure::Refused(_), Cause::Timeout) => failure,
+                    (Failure::Refused(_), Cause::Stopped(Stop::Timeout(_))) => failure,
                     _ => self.broken(&stop),
                 });
             }

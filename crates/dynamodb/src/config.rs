@@ -1,9 +1,11 @@
 //! The address of a store: region, endpoint and parameters.
 
+use std::env;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mintkey_runtime::{Address, Parameters};
+use mintkey_runtime::{Address, Parameters, Tls};
 use mintkey_store::{Error, Result};
 
 const EXAMPLE: &str = "dynamodb://eu-central-1, or dynamodb://us-east-1?endpoint=http://localhost:8000 for a local \
@@ -14,7 +16,7 @@ const DEFAULT_RETRIES: u32 = 3;
 const MOST_RETRIES: usize = 100;
 
 /// The parsed address of a store.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The address for messages: with the parameters that tell stores apart, without all others.
     pub address: String,
@@ -22,6 +24,8 @@ pub struct Config {
     pub region: Option<String>,
     /// The server; `None`: from the environment, or AWS's server in the region.
     pub endpoint: Option<Endpoint>,
+    /// Which servers are trusted, and the client certificate.
+    pub tls: Arc<Tls>,
     /// The profile in AWS's files.
     pub profile: Option<String>,
     /// The prefix of all table names.
@@ -44,6 +48,7 @@ impl Config {
         let region = region(&address)?;
         let endpoint = parameters.take("endpoint");
         let endpoint = endpoint.map(|url| Endpoint::parse(&url)).transpose()?;
+        let tls = tls(&address, endpoint.as_ref(), &mut parameters)?;
         let profile = parameters.take_as(
             "profile",
             "the name of a profile in ~/.aws/config",
@@ -63,6 +68,7 @@ impl Config {
             address: address.with_parameters(server.into_iter().chain(tables)),
             region,
             endpoint,
+            tls: Arc::new(tls),
             profile,
             prefix,
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
@@ -73,6 +79,30 @@ impl Config {
             capacity,
         })
     }
+
+    /// The same for the child of a fork.
+    pub fn in_child(&self) -> Self {
+        Self {
+            tls: Arc::new(self.tls.in_child()),
+            ..self.clone()
+        }
+    }
+}
+
+/// How connections are encrypted.
+fn tls(address: &Address, endpoint: Option<&Endpoint>, parameters: &mut Parameters) -> Result<Tls> {
+    if endpoint.is_none_or(|endpoint| endpoint.tls) {
+        let bundle = env::var("AWS_CA_BUNDLE").ok();
+        return Tls::take_or(parameters, bundle.filter(|path| !path.is_empty()));
+    }
+    for name in ["ca", "cert", "key"] {
+        if parameters.take(name).is_some() {
+            return Err(Error::configuration(format!(
+                "{address}: {name}= is for encrypted connections: write endpoint=https://…"
+            )));
+        }
+    }
+    Ok(Tls::default())
 }
 
 /// The URL with each '@' in the name of a profile encoded: profiles have such names, and other parameters have not.
@@ -276,6 +306,9 @@ mod tests {
             "dynamodb://us-east-1?capacity=0,1",
             "dynamodb://us-east-1?table_prefix=a/b",
             "dynamodb://us-east-1?profil=dev",
+            "dynamodb://us-east-1?endpoint=http://localhost:8000&ca=/etc/ca.pem",
+            "dynamodb://us-east-1?endpoint=https://localhost:8000&cert=/etc/me.pem",
+            "dynamodb://us-east-1?ca=/nothing/is/here.pem",
             "redis://localhost",
         ] {
             let error = Config::parse(url).unwrap_err();

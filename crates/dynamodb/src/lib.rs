@@ -28,6 +28,7 @@ use mintkey_store::{Result, Store};
 /// `dynamodb://eu-central-1` is that region of AWS; `dynamodb://` the region of the environment or the profile.
 /// Parameters: `endpoint=` (another server, `http://localhost:8000`), `profile=` (of `~/.aws`), `table_prefix=` (the prefix
 /// of all table names), `timeout=` in seconds for a whole request (5), `connect_timeout=` in seconds (3), `retries=` (3),
+/// `ca=`, `cert=`, `key=` (PEM files: trusted authorities, client certificate and key),
 /// `capacity=` read and write units of new tables, `5,5` (without it they are on demand).
 ///
 /// # Errors

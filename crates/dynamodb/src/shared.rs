@@ -1,6 +1,5 @@
 //! What all calls of a store share.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use crate::aws::credentials::cache::CredentialsCache;
@@ -8,13 +7,11 @@ use crate::aws::retry::TokenBucket;
 use crate::config::Config;
 use crate::transport::blocking::{Connection, IDLE_CONNECTIONS};
 use crate::transport::pool::Pool;
-use crate::transport::tls::Tls;
 
 /// The shared state of one store in one process.
 pub struct Shared {
     pub config: Config,
     pub credentials: CredentialsCache,
-    pub tls: Arc<Tls>,
     /// Pays for retries.
     pub retry_tokens: TokenBucket,
     /// The seconds by which the server's clock is ahead of this machine's.
@@ -29,7 +26,6 @@ impl Shared {
         Self {
             config,
             credentials: CredentialsCache::default(),
-            tls: Arc::default(),
             retry_tokens: TokenBucket::default(),
             clock_skew: AtomicI64::new(0),
             pool: Pool::new(IDLE_CONNECTIONS),

@@ -53,10 +53,7 @@ impl ProcessState {
 
     /// The transport of a blocking call.
     fn transport(&self, interrupt: &'static dyn Interrupt) -> Blocking<'_> {
-        let Shared {
-            config, tls, pool, ..
-        } = &*self.shared;
-        Blocking::new(config, tls, pool, interrupt)
+        Blocking::new(&self.shared.config, &self.shared.pool, interrupt)
     }
 
     fn submit(&self, request: &Arc<Request>, done: Done) -> Box<dyn Ticket> {
@@ -176,7 +173,7 @@ impl Store for DynamoStore {
 
     fn in_child(&self) {
         self.0.in_child(|parent| {
-            let own = ProcessState::new(Shared::new(parent.shared.config.clone()));
+            let own = ProcessState::new(Shared::new(parent.shared.config.in_child()));
             if parent.is_closed() {
                 own.close();
             }

@@ -114,9 +114,7 @@ impl Worker {
 }
 
 async fn serve(shared: Arc<Shared>, mut queue: UnboundedReceiver<Job>) {
-    let connect_timeout = shared.config.connect_timeout;
-    let transport = Nonblocking::new(connect_timeout, Arc::clone(&shared.tls), IN_FLIGHT as usize);
-    let transport = Rc::new(transport);
+    let transport = Rc::new(Nonblocking::new(shared.config.clone(), IN_FLIGHT as usize));
     let permits = Arc::new(Semaphore::new(IN_FLIGHT as usize));
     while let Some(job) = queue.recv().await {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {

@@ -33,8 +33,17 @@ impl Tls {
     ///
     /// `Configuration` if a file cannot be used.
     pub fn take(parameters: &mut Parameters) -> Result<Self> {
+        Self::take_or(parameters, None)
+    }
+
+    /// The same. If there is no `ca=`, it trusts the authorities in this file.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take).
+    pub fn take_or(parameters: &mut Parameters, ca: Option<String>) -> Result<Self> {
         let mut tls = Self::default();
-        if let Some(path) = parameters.take("ca") {
+        if let Some(path) = parameters.take("ca").or(ca) {
             tls.roots = trusted(certificates(&path)?)?.into();
         }
         tls.own = match (parameters.take("cert"), parameters.take("key")) {

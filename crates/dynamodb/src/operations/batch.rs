@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use mintkey_runtime::Stop;
 use mintkey_store::size::{self, MAX_ITEM};
 use mintkey_store::{
     BatchGet, BatchWrite, Delete, Error, ErrorKind, Guard, Item, Key, Outcome, Put, Reply, Result,
@@ -139,7 +140,7 @@ async fn pause<T: Transport>(client: &Client<'_, T>, table: &Table, round: u32) 
     let deadline = client.deadline.get();
     let paused = client.transport.pause(retry::delay(round), deadline).await;
     paused.map_err(|error| {
-        if matches!(error.cause, Cause::Timeout) {
+        if matches!(error.cause, Cause::Stopped(Stop::Timeout(_))) {
             return throttled(client, table);
         }
         let outcome = client.progress.get().outcome();
@@ -273,7 +274,7 @@ impl<T: Transport> BatchWriter<'_, T> {
             match error.kind {
                 ErrorKind::Interrupted(_) => {
                     // The outcome of the whole batch: other writes may have been carried out.
-                    let error = Cause::Interrupted.sent();
+                    let error = Cause::Stopped(Stop::Interrupted).sent();
                     return Err(self.transport_error(&error, Outcome::Unknown));
                 }
                 ErrorKind::Unavailable(_) | ErrorKind::Timeout(_) => {

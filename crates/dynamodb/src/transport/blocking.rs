@@ -1,5 +1,4 @@
-//! The transport of blocking calls: it works on the calling thread, and checks the interrupt every 100 ms and after a
-//! signal.
+//! The transport of blocking calls: it works on the calling thread, and checks the interrupt every 100 ms.
 //!
 //! Concurrent exchanges share the thread: each request is sent, then the thread waits for whichever response comes first.
 
@@ -10,10 +9,10 @@ use std::mem;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
-use std::process;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use mintkey_runtime::{Deadline, Generation, POLL, Stop, pause};
 use mintkey_store::{Error, ErrorKind, Interrupt, Outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -24,10 +23,7 @@ use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
 use crate::transport::http::{Response, ResponseParser};
 use crate::transport::pool::{Pool, Pooled, is_quiet};
-use crate::transport::tls::{self, Tls};
 
-/// The longest wait between two checks of the interrupt.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Idle connections that a store keeps.
 pub const IDLE_CONNECTIONS: usize = 16;
 
@@ -89,39 +85,31 @@ impl Connection {
 /// The transport of one blocking call.
 pub struct Blocking<'a> {
     config: &'a Config,
-    tls: &'a Tls,
     pool: &'a Pool<Connection>,
-    interrupt: &'static dyn Interrupt,
-    /// Whether the interrupt was raised: it reports that once only.
-    interrupted: Cell<bool>,
-    /// When the interrupt was checked last.
-    checked: Cell<Instant>,
+    /// Ends all exchanges of the call at an interrupt, and in the child of a fork. Each has its own time limit.
+    interrupt: Cell<Deadline>,
     /// The nesting depth of concurrent exchanges.
     concurrent: Cell<u32>,
     /// The sockets of concurrent exchanges without a response.
     awaited: RefCell<Vec<OwnedFd>>,
     /// The process that began the call.
-    process: u32,
+    generation: Generation,
 }
 
 impl<'a> Blocking<'a> {
     /// The transport of a call that begins now.
     pub fn new(
         config: &'a Config,
-        tls: &'a Tls,
         pool: &'a Pool<Connection>,
         interrupt: &'static dyn Interrupt,
     ) -> Self {
         Self {
             config,
-            tls,
             pool,
-            interrupt,
-            interrupted: Cell::new(false),
-            checked: Cell::new(Instant::now()),
+            interrupt: Cell::new(Deadline::unlimited(interrupt)),
             concurrent: Cell::new(0),
             awaited: RefCell::default(),
-            process: process::id(),
+            generation: Generation::current(),
         }
     }
 
@@ -145,41 +133,25 @@ impl<'a> Blocking<'a> {
 
     /// Checks interrupt, process and deadline.
     fn check(&self, deadline: Instant) -> Result<(), Cause> {
-        self.check_interrupt();
-        self.check_known(deadline)
-    }
-
-    fn check_interrupt(&self) {
-        if !self.interrupted.get() {
-            self.interrupted.set(self.interrupt.raised());
-            self.checked.set(Instant::now());
-        }
-    }
-
-    /// Checks the same, but does not ask for the interrupt again.
-    fn check_known(&self, deadline: Instant) -> Result<(), Cause> {
-        if self.interrupted.get() {
-            return Err(Cause::Interrupted);
-        }
-        if self.is_child() {
-            // A signal handler forked: the connection belongs to the parent.
-            return Err(Cause::Forked);
-        }
+        let mut interrupt = self.interrupt.get();
+        let checked = interrupt.check();
+        self.interrupt.set(interrupt);
+        checked?;
         if Instant::now() >= deadline {
-            return Err(Cause::Timeout);
+            return Err(Stop::Timeout(self.config.timeout).into());
         }
         Ok(())
     }
 
-    /// Whether the process was forked since the call began, and this is the child.
-    fn is_child(&self) -> bool {
-        process::id() != self.process
+    /// How long to wait at most before the next check.
+    fn wait(&self) -> Duration {
+        self.interrupt.get().wait()
     }
 
     /// Lets concurrent exchanges continue until there is something to read.
     async fn readable(&self, connection: &Connection, deadline: Instant) -> Result<(), Cause> {
         while connection.is_quiet() {
-            self.check_known(deadline)?;
+            self.check(deadline)?;
             let socket = connection.socket().as_fd().try_clone_to_owned();
             self.awaited
                 .borrow_mut()
@@ -204,9 +176,8 @@ impl<'a> Blocking<'a> {
             .iter()
             .map(|socket| PollFd::new(socket, PollFlags::IN))
             .collect();
-        if !matches!(poll(&mut polled, Some(&timespec(CHECK_INTERVAL))), Ok(ready) if ready > 0) {
-            self.check_interrupt();
-        }
+        // Whatever it returns, each exchange looks at its own socket, and checks.
+        let _ = poll(&mut polled, Some(&timespec(self.wait())));
     }
 
     /// Checks after an error of a socket that only means "not yet".
@@ -215,7 +186,7 @@ impl<'a> Blocking<'a> {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {
                 self.check(deadline)
             }
-            _ => Err(Cause::Broken(error)),
+            _ => Err(Cause::broken(error)),
         }
     }
 
@@ -228,7 +199,9 @@ impl<'a> Blocking<'a> {
         for address in addresses {
             match self.dial(address, deadline.min(limit)) {
                 Ok(socket) => return self.secure(endpoint, socket),
-                Err(Cause::Timeout) if deadline > limit => return Err(Cause::ConnectTimeout),
+                Err(Cause::Stopped(Stop::Timeout(_))) if deadline > limit => {
+                    return Err(Cause::ConnectTimeout);
+                }
                 Err(cause) if cause.is_final() => return Err(cause),
                 Err(cause) => failed = cause,
             }
@@ -236,7 +209,7 @@ impl<'a> Blocking<'a> {
         Err(failed)
     }
 
-    /// Connects, and checks at least every `CHECK_INTERVAL`.
+    /// Connects, and checks in between.
     fn dial(&self, address: SocketAddr, deadline: Instant) -> Result<TcpStream, Cause> {
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(address),
@@ -250,7 +223,7 @@ impl<'a> Blocking<'a> {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => loop {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let mut polled = [PollFd::new(&socket, PollFlags::OUT)];
-                match poll(&mut polled, Some(&timespec(left.min(CHECK_INTERVAL)))) {
+                match poll(&mut polled, Some(&timespec(left.min(self.wait())))) {
                     Ok(0) | Err(Errno::INTR) => self.check(deadline)?,
                     Ok(_) => break,
                     Err(error) => return Err(Cause::Unreachable(error.into())),
@@ -263,7 +236,7 @@ impl<'a> Blocking<'a> {
         }
         let stream = TcpStream::from(socket);
         let configure = || {
-            let interval = CHECK_INTERVAL.min(self.config.timeout);
+            let interval = POLL.min(self.config.timeout);
             stream.set_nonblocking(false)?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(interval))?;
@@ -275,9 +248,7 @@ impl<'a> Blocking<'a> {
 
     fn secure(&self, endpoint: &Endpoint, socket: TcpStream) -> Result<Connection, Cause> {
         let stream = if endpoint.tls {
-            let config = self.tls.config()?;
-            let connection = ClientConnection::new(config, tls::server_name(&endpoint.host)?)
-                .map_err(|error| Cause::Untrusted(error.to_string()))?;
+            let connection = self.config.tls.connection(&endpoint.host)?;
             Stream::Tls(Box::new(StreamOwned::new(connection, socket)))
         } else {
             Stream::Plain(socket)
@@ -317,8 +288,7 @@ impl<'a> Blocking<'a> {
                 Ok(_) => match connection.parser.response() {
                     Ok(Some(response)) => return Ok(response),
                     // A response that arrives slowly must not outlast the deadline.
-                    Ok(None) if Instant::now() < deadline => {}
-                    Ok(None) => return Err(Cause::Timeout),
+                    Ok(None) => self.check(deadline)?,
                     Err(_) => return Err(Cause::NotHttp),
                 },
                 Err(error) => self.check_after(error, deadline)?,
@@ -334,10 +304,8 @@ impl Transport for Blocking<'_> {
         request: &[u8],
         deadline: Instant,
     ) -> Result<Response, TransportError> {
-        if self.interrupted.get() {
-            // It was raised while the thread waited for a concurrent exchange.
-            return Err(Cause::Interrupted.unsent());
-        }
+        // The interrupt may have been raised while the thread waited for a concurrent exchange.
+        self.check(deadline).map_err(Cause::unsent)?;
         let mut connection = match self.pool.take(endpoint) {
             Some(connection) => connection,
             None => self.connect(endpoint, deadline).map_err(Cause::unsent)?,
@@ -351,7 +319,7 @@ impl Transport for Blocking<'_> {
         let response = self
             .receive(&mut connection, deadline)
             .map_err(Cause::sent)?;
-        if response.keep_alive && !self.is_child() {
+        if response.keep_alive && self.generation.is_current() {
             self.pool.keep(connection);
         }
         Ok(response)
@@ -364,18 +332,13 @@ impl Transport for Blocking<'_> {
             if left.is_zero() {
                 return Ok(());
             }
-            match poll(&mut [], Some(&timespec(left.min(CHECK_INTERVAL)))) {
-                Ok(_) | Err(Errno::INTR) => self.check(deadline).map_err(Cause::unsent)?,
-                Err(error) => return Err(Cause::Broken(error.into()).unsent()),
-            }
+            pause(left.min(self.wait()));
+            self.check(deadline).map_err(Cause::unsent)?;
         }
     }
 
     fn may_continue(&self, deadline: Instant) -> Result<(), TransportError> {
-        if self.checked.get().elapsed() >= CHECK_INTERVAL {
-            self.check_interrupt();
-        }
-        self.check_known(deadline).map_err(Cause::unsent)
+        self.check(deadline).map_err(Cause::unsent)
     }
 
     fn begin_concurrent(&self) {

@@ -2,6 +2,9 @@
 
 use std::io;
 
+use mintkey_runtime::{Stop, distrust};
+use mintkey_store::Error;
+
 /// Why there is no response.
 #[derive(Debug)]
 pub struct TransportError {
@@ -26,14 +29,22 @@ pub enum Cause {
     NotHttp,
     /// No connection was established within the time limit for connecting.
     ConnectTimeout,
-    /// The deadline has passed.
-    Timeout,
-    /// The caller was interrupted.
-    Interrupted,
-    /// The process was forked during the request, and this is the child: the connection belongs to the parent.
-    Forked,
-    /// The system has no usable root certificates, or the host name cannot be in a certificate.
+    /// The request was given up.
+    Stopped(Stop),
+    /// The server is not trusted, or TLS cannot be used: what to do.
     Untrusted(String),
+}
+
+impl From<Stop> for Cause {
+    fn from(stop: Stop) -> Self {
+        Self::Stopped(stop)
+    }
+}
+
+impl From<Error> for Cause {
+    fn from(tls: Error) -> Self {
+        Self::Untrusted(tls.message)
+    }
 }
 
 impl Cause {
@@ -51,6 +62,11 @@ impl Cause {
             sent: true,
             cause: self,
         }
+    }
+
+    /// The connection broke.
+    pub fn broken(error: io::Error) -> Self {
+        distrust(&error).map_or(Self::Broken(error), Self::Untrusted)
     }
 
     /// The connection was closed by the server.
@@ -71,9 +87,6 @@ impl Cause {
 
     /// Whether a retry is pointless.
     pub const fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Timeout | Self::Interrupted | Self::Forked | Self::Untrusted(_)
-        )
+        matches!(self, Self::Stopped(_) | Self::Untrusted(_))
     }
 }

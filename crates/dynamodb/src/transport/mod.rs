@@ -7,7 +7,6 @@ pub mod http;
 pub mod join_all;
 pub mod nonblocking;
 pub mod pool;
-pub mod tls;
 
 use std::time::{Duration, Instant};
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mintkey_runtime::{Stop, Tls};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
@@ -13,12 +14,11 @@ use tokio::time::{sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::config::Endpoint;
+use crate::config::{Config, Endpoint};
 use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
 use crate::transport::http::{Response, ResponseParser};
 use crate::transport::pool::{Pool, Pooled, is_quiet};
-use crate::transport::tls::{self, Tls};
 
 /// Host names that are looked up at once.
 const LOOKUPS: usize = 2;
@@ -80,8 +80,7 @@ impl Connection {
 
 /// The transport of all submitted requests of a store.
 pub struct Nonblocking {
-    connect_timeout: Duration,
-    tls: Arc<Tls>,
+    config: Config,
     pool: Pool<Connection>,
     /// Permits for the threads that look up host names.
     lookups: Arc<Semaphore>,
@@ -89,13 +88,16 @@ pub struct Nonblocking {
 
 impl Nonblocking {
     /// A transport that keeps up to `idle` connections.
-    pub fn new(connect_timeout: Duration, tls: Arc<Tls>, idle: usize) -> Self {
+    pub fn new(config: Config, idle: usize) -> Self {
         Self {
-            connect_timeout,
-            tls,
+            config,
             pool: Pool::new(idle),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
         }
+    }
+
+    fn timeout(&self) -> Cause {
+        Stop::Timeout(self.config.timeout).into()
     }
 
     /// An idle connection, or a new one.
@@ -107,11 +109,11 @@ impl Nonblocking {
         if let Some(connection) = self.pool.take(endpoint) {
             return Ok(connection);
         }
-        let limit = Instant::now() + self.connect_timeout;
+        let limit = Instant::now() + self.config.connect_timeout;
         match timeout_at(limit.min(deadline).into(), self.connect(endpoint)).await {
             Ok(result) => result,
             Err(_) if deadline > limit => Err(Cause::ConnectTimeout),
-            Err(_) => Err(Cause::Timeout),
+            Err(_) => Err(self.timeout()),
         }
     }
 
@@ -153,12 +155,12 @@ impl Nonblocking {
     async fn secure(&self, endpoint: &Endpoint, socket: TcpStream) -> Result<Connection, Cause> {
         socket.set_nodelay(true).map_err(Cause::Unreachable)?;
         let stream = if endpoint.tls {
-            let connector = TlsConnector::from(self.tls.config()?);
-            let name = tls::server_name(&endpoint.host)?;
+            let connector = TlsConnector::from(self.config.tls.config()?);
+            let name = Tls::server_name(&endpoint.host)?;
             let stream = connector
                 .connect(name, socket)
                 .await
-                .map_err(Cause::Broken)?;
+                .map_err(Cause::broken)?;
             Stream::Tls(Box::new(stream))
         } else {
             Stream::Plain(socket)
@@ -184,11 +186,11 @@ impl Transport for Nonblocking {
         match timeout_at(deadline.into(), connection.send(request)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(Cause::Broken(error).unsent()),
-            Err(_) => return Err(Cause::Timeout.unsent()),
+            Err(_) => return Err(self.timeout().unsent()),
         }
         let received = timeout_at(deadline.into(), connection.receive()).await;
         let response = received
-            .unwrap_or(Err(Cause::Timeout))
+            .unwrap_or_else(|_| Err(self.timeout()))
             .map_err(Cause::sent)?;
         if response.keep_alive {
             self.pool.keep(connection);
@@ -200,7 +202,7 @@ impl Transport for Nonblocking {
         let until = Instant::now() + time;
         sleep_until(until.min(deadline).into()).await;
         if until > deadline {
-            return Err(Cause::Timeout.unsent());
+            return Err(self.timeout().unsent());
         }
         Ok(())
     }
@@ -209,7 +211,7 @@ impl Transport for Nonblocking {
         if Instant::now() < deadline {
             Ok(())
         } else {
-            Err(Cause::Timeout.unsent())
+            Err(self.timeout().unsent())
         }
     }
 }

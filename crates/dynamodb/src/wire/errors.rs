@@ -290,11 +290,7 @@ pub fn transport_error(config: &Config, error: &TransportError, outcome: Outcome
         Cause::Broken(error) => unavailable(format!("the connection broke ({error})")),
         Cause::NotHttp => unavailable("the response is not HTTP".to_owned())
             .advice("does another service listen there?"),
-        Cause::Untrusted(reason) => unavailable(format!("no secure connection ({reason})")),
-        Cause::Forked => unavailable(
-            "this process was forked during the request, whose response goes to its parent"
-                .to_owned(),
-        ),
+        Cause::Untrusted(reason) => unavailable(format!("the server is not trusted: {reason}")),
         Cause::ConnectTimeout => Error::new(
             ErrorKind::Timeout(outcome),
             format!(
@@ -303,18 +299,8 @@ pub fn transport_error(config: &Config, error: &TransportError, outcome: Outcome
             ),
         )
         .advice("is the server running? ?connect_timeout= raises the limit"),
-        Cause::Timeout => Error::new(
-            ErrorKind::Timeout(outcome),
-            format!(
-                "{address}: no response within {} s",
-                config.timeout.as_secs_f64()
-            ),
-        )
-        .advice("try again, or raise ?timeout="),
-        Cause::Interrupted => Error::new(
-            ErrorKind::Interrupted(outcome),
-            format!("{address}: interrupted while waiting for a response"),
-        ),
+        Cause::Stopped(stop) if error.sent => stop.error(address, "waiting for a response", outcome),
+        Cause::Stopped(stop) => stop.error(address, "sending a request", outcome),
     }
 }
 

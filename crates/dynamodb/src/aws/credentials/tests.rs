@@ -93,7 +93,7 @@ fn assumed(name: &str) -> String {
 /// Runs a future to its end with the transport of a blocking call.
 fn run<R>(future: impl Future<Output = Result<R>>) -> Result<R> {
     let shared = Shared::new(Config::parse("dynamodb://r").unwrap());
-    Blocking::new(&shared.config, &shared.tls, &shared.pool, &Never).run(future)
+    Blocking::new(&shared.config, &shared.pool, &Never).run(future)
 }
 
 /// The access key that a cache returns.
