@@ -17,9 +17,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// A request that sends nothing, with a callback that panics: on the worker.
 fn panicking() -> (Arc<Request>, Done) {
-    let without_key = put_of(&orders(), item(&[]), Guard::default());
+    let invalid = delete_of(&orders(), key("", "1"), Guard::default());
     (
-        Arc::new(request(without_key)),
+        Arc::new(request(invalid)),
         Box::new(|result| {
             let lost = matches!(kind(result), ErrorKind::Unavailable(_));
             assert!(lost, "a panic on the worker");
