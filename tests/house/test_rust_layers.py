@@ -57,7 +57,7 @@ LAYERS = {
         {"shared"},
         {"catalog"},
         {"layout", "storage"},
-        {"config", "threads"},
+        {"config"},
     ],
     "redis": [
         {"lib"},

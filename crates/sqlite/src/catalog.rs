@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use mintkey_runtime::locked;
 use mintkey_store::{Error, Table, description, json};
 use rusqlite::OptionalExtension as _;
 
 use crate::layout::{CATALOG, Cell, Layout, column_type};
 use crate::storage::connection::{Attempt, Connection};
-use crate::threads::fork_gate::lock;
 
 /// The version of the layout that this code writes. A file with a higher one was written by newer code.
 const LAYOUT_VERSION: i64 = 1;
@@ -35,7 +35,7 @@ fn address(table: &Arc<Table>) -> usize {
 impl Layouts {
     /// The known layout of a table, at this version or at any.
     pub fn find(&self, table: &Arc<Table>, version: Option<i64>) -> Option<Arc<Layout>> {
-        let known = lock(&self.0);
+        let known = locked(&self.0);
         if version.is_some_and(|version| version != known.version) {
             return None;
         }
@@ -48,7 +48,7 @@ impl Layouts {
     /// Adds a layout that was loaded at a version, and removes those of other versions.
     pub fn insert(&self, version: i64, table: &Arc<Table>, layout: &Arc<Layout>) {
         self.set_version(version);
-        let mut known = lock(&self.0);
+        let mut known = locked(&self.0);
         if known.tables.len() >= MAX_KNOWN {
             known.tables.clear();
         }
@@ -59,12 +59,12 @@ impl Layouts {
 
     /// Removes all layouts.
     pub fn clear(&self) {
-        lock(&self.0).tables.clear();
+        locked(&self.0).tables.clear();
     }
 
     /// Removes all layouts of other versions.
     pub fn set_version(&self, version: i64) {
-        let mut known = lock(&self.0);
+        let mut known = locked(&self.0);
         if known.version != version {
             known.version = version;
             known.tables.clear();

@@ -1,7 +1,7 @@
 //! The embedded store of mintkey: a database in a file, or in memory, through `SQLite`.
 //!
-//! From the bottom: `config` (the address), `threads` (deadlines, the fork gate), `layout` (tables and their
-//! statements), `storage` (files and connections), `catalog` (the stored descriptions of tables), `shared` (the state
+//! From the bottom: `config` (the address), `layout` (tables and their statements), `storage` (files,
+//! connections, the fork gate), `catalog` (the stored descriptions of tables), `shared` (the state
 //! of a store), `reading` and `writing` (one request, or one transaction), `operations` (the requests of the contract),
 //! `workers` (the threads of submitted requests), `store` (entry points, closing, forking).
 //!
@@ -18,7 +18,6 @@ mod reading;
 mod shared;
 mod storage;
 mod store;
-mod threads;
 mod workers;
 mod writing;
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use mintkey_store::store::Between;
+use mintkey_runtime::{Deadline, Stop, locked};
 use mintkey_store::{Error, ErrorKind, Interrupt, Operation, Outcome, Reply, Request, Result};
 
 use crate::config::Config;
@@ -10,9 +10,8 @@ use crate::reading::queue::ReadQueue;
 use crate::reading::reader::{self, ReadResult};
 use crate::shared::Shared;
 use crate::storage::file_guard::FileId;
+use crate::storage::fork_gate;
 use crate::storage::fork_registry::Member;
-use crate::threads::deadline::Deadline;
-use crate::threads::fork_gate::{self, lock};
 use crate::writing::queue::GROUP;
 use crate::writing::writer::Writer;
 
@@ -46,7 +45,7 @@ impl Operations {
         if self.is_write(request) {
             return self.writer.write(request, interrupt);
         }
-        let mut deadline = Deadline::new(Some(interrupt), Some(self.shared.config.timeout));
+        let mut deadline = self.shared.deadline(interrupt);
         for _ in 0..ATTEMPTS {
             match reader::read(&self.shared, request, &mut deadline)? {
                 ReadResult::Reply(reply) => return Ok(reply),
@@ -77,10 +76,15 @@ impl Operations {
         let groups = requests
             .chunk_by(|one, next| is_write(one) && is_write(next))
             .flat_map(|group| group.chunks(GROUP));
-        let mut between = Between::new(interrupt);
+        let mut deadline = Deadline::unlimited(interrupt);
+        let mut stop = None;
         let mut answers = Vec::with_capacity(requests.len());
         for group in groups {
-            if let Some(refusal) = between.refusal() {
+            stop = stop.or_else(|| deadline.check().err());
+            if let Some(stop) = stop {
+                let address = &self.shared.config.address;
+                let doing = "waiting for the requests before this one";
+                let refusal = stop.error(address, doing, Outcome::NotApplied);
                 answers.extend(refusal.of_all(group.len()));
                 continue;
             }
@@ -88,10 +92,11 @@ impl Operations {
                 [single] => vec![self.run(single, interrupt)],
                 several => self.writer.write_all(several, interrupt),
             };
-            for result in results {
-                between.note(&result);
-                answers.push(result);
+            // An interrupt is reported once.
+            if results.iter().any(is_interrupted) {
+                stop = Some(Stop::Interrupted);
             }
+            answers.extend(results);
         }
         answers
     }
@@ -99,17 +104,21 @@ impl Operations {
     /// Whether everything is complete that was requested before the store was closed.
     pub fn is_over(&self) -> bool {
         let _pass = fork_gate::enter();
-        self.writer.is_over() && lock(&self.reads).is_over() && self.shared.pool.is_unused()
+        self.writer.is_over() && locked(&self.reads).is_over() && self.shared.pool.is_unused()
     }
 
     /// Refuses new requests, lets the threads end when their work is done, and closes the idle connections. Connections
     /// in use are closed after their requests.
     pub fn close(&self) {
         let _pass = fork_gate::enter();
-        lock(&self.reads).close();
+        locked(&self.reads).close();
         self.shared.pool.close();
         self.writer.close();
     }
+}
+
+fn is_interrupted(result: &Result<Reply>) -> bool {
+    matches!(result, Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)))
 }
 
 impl Member for Operations {
@@ -126,6 +135,6 @@ impl Member for Operations {
     fn reset_in_child(&self) {
         self.shared.pool.reset_in_child();
         self.writer.reset_in_child();
-        lock(&self.reads).reset_in_child();
+        locked(&self.reads).reset_in_child();
     }
 }

@@ -1,15 +1,15 @@
 //! What reads and writes of a store share.
 
-use mintkey_store::{Error, ErrorKind, Outcome, Result};
+use mintkey_runtime::{Deadline, Stop};
+use mintkey_store::{Error, ErrorKind, Interrupt, Outcome, Result};
 
 use crate::catalog::Layouts;
 use crate::config::Config;
 use crate::storage::connection::{self, Connection, Opened};
 use crate::storage::file_guard::{self, FileId};
+use crate::storage::fork_gate;
 use crate::storage::fork_registry;
 use crate::storage::pool::Pool;
-use crate::threads::deadline::{Deadline, Stop};
-use crate::threads::fork_gate;
 
 /// The shared state of one store.
 pub struct Shared {
@@ -31,6 +31,11 @@ impl Shared {
     /// Whether the database is in memory.
     pub const fn in_memory(&self) -> bool {
         self.config.path.is_none()
+    }
+
+    /// The deadline of a new request.
+    pub fn deadline(&self, interrupt: &'static dyn Interrupt) -> Deadline {
+        Deadline::from_first_check(interrupt, self.config.timeout).asking(fork_gate::poll)
     }
 
     /// Refuses requests in a child that was forked in the middle of a statement.
@@ -102,8 +107,7 @@ impl Shared {
 
     /// The error of a request whose evaluation of rows had to stop.
     pub fn stopped(&self, stop: Stop) -> Error {
-        let doing = "evaluating rows";
-        stop.error(doing, self.config.timeout, Outcome::NotApplied)
+        stop.error(&self.config.address, "evaluating rows", Outcome::NotApplied)
     }
 
     /// The error for a failed statement, which says why if the deadline stopped the statement.
@@ -115,7 +119,7 @@ impl Shared {
     ) -> Error {
         match connection.deadline.stopped() {
             Some(stop) if connection::is_stopped(&error) => {
-                stop.error("running a statement", self.config.timeout, outcome)
+                stop.error(&self.config.address, "running a statement", outcome)
             }
             _ => connection::failure(&self.config, error, outcome),
         }

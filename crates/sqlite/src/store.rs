@@ -3,16 +3,14 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mintkey_store::store::Between;
+use mintkey_runtime::{Deadline, is_worker_thread, pause};
 use mintkey_store::{Capabilities, Done, Interrupt, Notice, Reply, Request, Result, Store, Ticket};
 
 use crate::config::Config;
 use crate::operations::Operations;
+use crate::storage::fork_gate;
 use crate::storage::fork_registry::{self, Member};
 use crate::storage::notices;
-use crate::threads::fork_gate;
-use crate::threads::sleep::sleep;
-use crate::threads::worker;
 use crate::workers;
 
 /// How often closing checks whether the threads have ended.
@@ -75,15 +73,12 @@ impl Store for SqliteStore {
         self.0.close();
         // A thread of the store cannot wait for its own end, nor a thread that is inside a statement for that
         // statement.
-        if worker::is_worker() || fork_gate::is_inside() {
+        if is_worker_thread() || fork_gate::is_inside() {
             return;
         }
-        let mut between = Between::new(interrupt);
-        while !self.0.is_over() {
-            if between.refusal().is_some() {
-                return;
-            }
-            sleep(CLOSE_INTERVAL);
+        let mut deadline = Deadline::unlimited(interrupt);
+        while !self.0.is_over() && deadline.check().is_ok() {
+            pause(CLOSE_INTERVAL);
         }
     }
 

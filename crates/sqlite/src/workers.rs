@@ -1,16 +1,17 @@
 //! Submitted requests, and the threads that carry them out: one that writes, a few that read. They start with the first
 //! request for them, end with the store, and do not exist in the child of a fork.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
+use mintkey_runtime::{Worker, locked};
 use mintkey_store::store::Never;
-use mintkey_store::{Delivery, Done, Error, Request, Submission, Ticket};
+use mintkey_store::{Delivery, Done, Error, Request, Result, Submission, Ticket};
 
 use crate::operations::Operations;
 use crate::reading::queue::Next;
-use crate::threads::fork_gate::{self, lock};
-use crate::threads::worker;
+use crate::storage::fork_gate;
 
 /// The most threads that read.
 const READERS: usize = 4;
@@ -23,8 +24,8 @@ pub fn submit(operations: &Arc<Operations>, request: Arc<Request>, done: Done) -
         Err(error) => Some(submission.answer(Err(error))),
         Ok(()) if operations.is_write(&request) => {
             let own = Arc::clone(operations);
-            let start = || worker::start("mintkey-writer", move || own.writer.work());
-            operations.writer.submit(request, submission, start)
+            let start_writer = || start("mintkey-writer", move || own.writer.work());
+            operations.writer.submit(request, submission, start_writer)
         }
         Ok(()) => submit_read(operations, request, submission),
     };
@@ -39,15 +40,15 @@ fn submit_read(
     submission: Submission,
 ) -> Option<Delivery> {
     let _pass = fork_gate::enter();
-    let mut reads = lock(&operations.reads);
+    let mut reads = locked(&operations.reads);
     if reads.is_closed() {
         let closed = Error::closed(&operations.shared.config.address);
         return Some(submission.answer(Err(closed)));
     }
     if !reads.wake_idle() && reads.threads() < READERS {
         let own = Arc::clone(operations);
-        match worker::start("mintkey-reader", move || read(&own)) {
-            Ok(_) => reads.add_thread(),
+        match start("mintkey-reader", move || read(&own)) {
+            Ok(thread) => reads.add_thread(thread),
             Err(error) if reads.threads() == 0 => return Some(submission.answer(Err(error))),
             // The threads that exist carry it out.
             Err(_) => {}
@@ -57,10 +58,19 @@ fn submit_read(
     None
 }
 
+/// Starts a thread that takes this step again and again until the step returns false.
+///
+/// A step that panics, which is a defect, does not end the thread: the requests that it held were answered when they
+/// were dropped, and the thread carries out those that wait.
+fn start(name: &str, mut step: impl FnMut() -> bool + Send + 'static) -> Result<Worker> {
+    let steps = move || while catch_unwind(AssertUnwindSafe(&mut step)).unwrap_or(true) {};
+    Worker::start(name, steps, || ())
+}
+
 /// Waits for a submitted read, and carries it out. False: the store is closed.
 fn read(operations: &Operations) -> bool {
     let pass = fork_gate::enter();
-    let next = lock(&operations.reads).next();
+    let next = locked(&operations.reads).next();
     drop(pass);
     match next {
         Next::Read(request, submission) => {

@@ -5,14 +5,15 @@ use std::mem;
 use std::sync::Arc;
 use std::thread::{self, Thread};
 
+use mintkey_runtime::Worker;
 use mintkey_store::{Request, Submission};
 
 /// The reads that wait, and the threads that carry them out.
 #[derive(Default)]
 pub struct ReadQueue {
     waiting: VecDeque<(Arc<Request>, Submission)>,
+    threads: Vec<Worker>,
     idle: Vec<Thread>,
-    alive: usize,
     /// The store is closed: waiting reads are carried out, then the threads end.
     closed: bool,
 }
@@ -32,7 +33,7 @@ impl ReadQueue {
 
     /// How many threads there are.
     pub const fn threads(&self) -> usize {
-        self.alive
+        self.threads.len()
     }
 
     /// Wakes an idle thread. False: there is none.
@@ -44,8 +45,8 @@ impl ReadQueue {
         idle.is_some()
     }
 
-    pub const fn add_thread(&mut self) {
-        self.alive += 1;
+    pub fn add_thread(&mut self, thread: Worker) {
+        self.threads.push(thread);
     }
 
     pub fn push(&mut self, request: Arc<Request>, submission: Submission) {
@@ -60,7 +61,6 @@ impl ReadQueue {
             return Next::Read(request, submission);
         }
         if self.closed {
-            self.alive -= 1;
             return Next::End;
         }
         self.idle.push(own);
@@ -75,14 +75,14 @@ impl ReadQueue {
 
     /// Whether no read waits and all threads have ended.
     pub fn is_over(&self) -> bool {
-        self.alive == 0 && self.waiting.is_empty()
+        self.waiting.is_empty() && self.threads.iter().all(Worker::has_ended)
     }
 
     /// Resets the queue in the child of a fork, which has none of the threads.
     pub fn reset_in_child(&mut self) {
         // The callbacks of the requests belong to the parent.
         mem::forget(mem::take(&mut self.waiting));
+        self.threads.clear();
         self.idle.clear();
-        self.alive = 0;
     }
 }

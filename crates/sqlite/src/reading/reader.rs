@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mintkey_runtime::{Deadline, pause};
 use mintkey_store::{Error, Operation, Outcome, Reply, Request, Result, Table};
 
 use crate::catalog;
@@ -10,10 +11,9 @@ use crate::layout::Layout;
 use crate::reading::rows;
 use crate::shared::Shared;
 use crate::storage::connection::{self, Attempt, Connection, Fault, Opened};
+use crate::storage::deadline_slot::Kind;
 use crate::storage::file_guard::FileId;
-use crate::threads::deadline::Deadline;
-use crate::threads::fork_gate;
-use crate::threads::sleep::sleep;
+use crate::storage::fork_gate;
 
 /// How often a read starts again when the tables change meanwhile.
 const ATTEMPTS: usize = 5;
@@ -35,7 +35,7 @@ pub fn read(shared: &Shared, request: &Request, deadline: &mut Deadline) -> Resu
         let _pass = fork_gate::enter();
         match read_inside(shared, request, deadline) {
             // The read waited for a lock, and its connection is closed: a fork need not wait for this thread.
-            Err(error) if fork_gate::is_pass_wanted() && deadline.check().is_none() => drop(error),
+            Err(error) if fork_gate::is_pass_wanted() && deadline.check().is_ok() => drop(error),
             result => return result,
         }
     }
@@ -59,9 +59,9 @@ fn read_inside(shared: &Shared, request: &Request, deadline: &mut Deadline) -> R
             Opened::Lost(id) => return Ok(ReadResult::FilesLost(id)),
         },
     };
-    connection.deadline.set(Some(deadline.clone()));
+    connection.deadline.set(*deadline, Kind::Plain);
     let result = attempts(shared, &connection, request, deadline);
-    connection.deadline.set(None);
+    connection.deadline.clear();
     // Lost files may have caused an error, so they are checked at once then.
     let in_place = match &result {
         Ok(_) => connection.was_in_place(),
@@ -96,14 +96,11 @@ fn attempts(
             Err(Fault::Stale) => return Ok(ReadResult::TableMissing),
             Err(Fault::Sqlite(error)) if connection::is_busy(&error) => {
                 // Rare for reads: another connection recovers or closes the log.
-                if let Some(stop) = deadline.check() {
-                    return Err(stop.error(
-                        "waiting to read",
-                        shared.config.timeout,
-                        Outcome::NotApplied,
-                    ));
-                }
-                sleep(BUSY_INTERVAL);
+                deadline.check().map_err(|stop| {
+                    let address = &shared.config.address;
+                    stop.error(address, "waiting to read", Outcome::NotApplied)
+                })?;
+                pause(BUSY_INTERVAL);
                 continue;
             }
             Err(Fault::Sqlite(error)) => {

@@ -4,16 +4,16 @@ use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use mintkey_runtime::{Deadline, Stop, pause};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{ErrorCode, OpenFlags};
 
 use crate::config::Config;
+use crate::storage::deadline_slot::DeadlineSlot;
 use crate::storage::file_guard::{self, BeforeClose, FileGuard, FileId, Joined};
+use crate::storage::fork_gate;
 use crate::storage::guarded_file::Loss;
-use crate::threads::deadline::{Deadline, DeadlineSlot, Stop};
-use crate::threads::fork_gate;
-use crate::threads::sleep::sleep;
 
 /// The instructions of `SQLite`'s virtual machine between two checks of the deadline: about half a millisecond.
 const INSTRUCTIONS: i32 = 20_000;
@@ -92,9 +92,7 @@ impl DerefMut for Connection {
 impl OpenConnection {
     /// Fails when the evaluation of rows must stop.
     pub fn may_continue(&self) -> Attempt<()> {
-        self.deadline
-            .check()
-            .map_or(Ok(()), |stop| Err(Fault::Stopped(stop)))
+        self.deadline.check().map_err(Fault::Stopped)
     }
 }
 
@@ -149,7 +147,7 @@ impl Connection {
             _before_close: before_close,
             raw,
             files,
-            deadline: DeadlineSlot::new(),
+            deadline: DeadlineSlot::default(),
             checks_schema_first: false,
         }))
     }
@@ -294,27 +292,24 @@ pub fn retry_while_busy<T>(
         match attempt() {
             Ok(value) => return Ok(value),
             Err(error) if is_busy(&error) => match deadline.check() {
-                None if fork_gate::is_pass_wanted() => {
+                Ok(()) if fork_gate::is_pass_wanted() => {
                     return Err(failure(config, error, Outcome::NotApplied));
                 }
-                None => {
-                    sleep(wait.min(deadline.wait_time()));
+                Ok(()) => {
+                    pause(wait.min(deadline.wait()));
                     wait = (wait * 2).min(LONGEST_PAUSE);
                 }
-                Some(stop @ (Stop::Interrupted | Stop::Forked)) => {
-                    return Err(stop.error(
-                        "waiting for the database",
-                        config.timeout,
-                        Outcome::NotApplied,
-                    ));
+                Err(stop @ (Stop::Interrupted | Stop::Forked)) => {
+                    let doing = "waiting for the database";
+                    return Err(stop.error(&config.address, doing, Outcome::NotApplied));
                 }
-                Some(Stop::TimedOut) => {
+                Err(Stop::Timeout(time)) => {
                     return Err(Error::new(
                         ErrorKind::Timeout(Outcome::NotApplied),
                         format!(
                             "{} is locked by another process, and was so for {} s",
                             config.address,
-                            config.timeout.as_secs_f64()
+                            time.as_secs_f64()
                         ),
                     )
                     .advice("end the other process's transaction, or raise ?timeout=")

@@ -18,15 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use mintkey_runtime::{Deadline, locked, pause};
 use mintkey_store::{Error, Outcome, Result};
 
 use crate::config::Config;
 use crate::storage::guarded_file::{self, GuardedFile, Handle, Identity, LossOutcome};
 use crate::storage::location;
 use crate::storage::notices;
-use crate::threads::deadline::Deadline;
-use crate::threads::fork_gate::lock;
-use crate::threads::sleep::sleep;
 
 /// The shortest time between two checks of the names, which cost several system calls.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
@@ -174,17 +172,17 @@ pub fn join(config: &Config, path: &Path, deadline: &mut Deadline) -> Result<Joi
         if let Some(joined) = try_to_join(config, path)? {
             return Ok(joined);
         }
-        if let Some(stop) = deadline.check() {
-            return Err(stop.error("opening the database", config.timeout, Outcome::NotApplied));
-        }
-        sleep(RETRY_INTERVAL);
+        deadline.check().map_err(|stop| {
+            stop.error(&config.address, "opening the database", Outcome::NotApplied)
+        })?;
+        pause(RETRY_INTERVAL);
     }
 }
 
 /// `None`: the last connection is being closed, or the file was renamed or created at this moment.
 fn try_to_join(config: &Config, path: &Path) -> Result<Option<Joined>> {
     let canonical = location::canonical(config, path)?;
-    let mut registry = lock(&REGISTRY);
+    let mut registry = locked(&REGISTRY);
     let found = match fs::symlink_metadata(&canonical) {
         Ok(found) if found.is_symlink() => return Ok(None),
         Ok(found) => Some(Identity::of(location::check_regular(
@@ -231,14 +229,14 @@ fn two_names(config: &Config, path: &Path, other: &Path) -> Error {
 
 /// Whether the name of this open file leads to another database now.
 pub fn is_mixed_up(id: FileId) -> bool {
-    lock(&REGISTRY)
+    locked(&REGISTRY)
         .get(id)
         .is_some_and(|open| open.file.is_mixed_up())
 }
 
 impl Drop for BeforeClose {
     fn drop(&mut self) {
-        let mut registry = lock(&REGISTRY);
+        let mut registry = locked(&REGISTRY);
         // Connections close one after the other: if two closed at once, SQLite would take neither for the last, and
         // would leave the log behind. This wait ends, because closing waits for no lock and no other thread.
         while registry
@@ -261,7 +259,7 @@ impl Drop for BeforeClose {
 
 impl Drop for AfterClose {
     fn drop(&mut self) {
-        let mut registry = lock(&REGISTRY);
+        let mut registry = locked(&REGISTRY);
         if let Some(open) = registry.get(self.0) {
             open.connections -= 1;
         }
@@ -305,7 +303,7 @@ impl FileGuard {
     /// Opens and locks the files next to the database, once `SQLite` has created them. False: the files are not in
     /// their place.
     pub fn open_sidecars(&self) -> bool {
-        let mut registry = lock(&REGISTRY);
+        let mut registry = locked(&REGISTRY);
         let opened = self.file.open_sidecars(&mut registry.spare);
         registry.close_spare();
         drop(registry);

@@ -6,8 +6,10 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
+use mintkey_runtime::locked;
+
 use crate::storage::file_guard::FileId;
-use crate::threads::fork_gate::{self, Closed, lock};
+use crate::storage::fork_gate::{self, Closed};
 
 /// What a fork, or the loss of files, requires of a store. All methods are called while no thread is inside the fork
 /// gate.
@@ -29,7 +31,7 @@ static STORES: Mutex<Vec<Weak<dyn Member>>> = Mutex::new(Vec::new());
 /// Adds a store.
 pub fn register(store: Weak<dyn Member>) {
     let _pass = fork_gate::enter();
-    let mut stores = lock(&STORES);
+    let mut stores = locked(&STORES);
     stores.retain(|store| store.strong_count() > 0);
     stores.push(store);
 }
@@ -45,7 +47,7 @@ pub fn abandon(lost: FileId) -> bool {
 }
 
 fn stores() -> Vec<Arc<dyn Member>> {
-    lock(&STORES).iter().filter_map(Weak::upgrade).collect()
+    locked(&STORES).iter().filter_map(Weak::upgrade).collect()
 }
 
 /// Waits for requests in progress, and closes the connections to files. The first call of a fork does so for all

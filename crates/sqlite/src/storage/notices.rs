@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use mintkey_runtime::locked;
 use mintkey_store::{Notice, Severity};
 
+use crate::storage::fork_gate;
 use crate::storage::guarded_file::LossOutcome;
-use crate::threads::fork_gate::{self, lock};
 
 /// The reports of all stores of the process, because the store that detects a loss may serve no further request. Locked
 /// only inside the fork gate.
@@ -21,7 +22,7 @@ pub fn take() -> Option<Notice> {
         return None;
     }
     let _pass = fork_gate::enter();
-    let mut notices = lock(&NOTICES);
+    let mut notices = locked(&NOTICES);
     let oldest = (!notices.is_empty()).then(|| notices.remove(0));
     ANY.store(!notices.is_empty(), Ordering::Relaxed);
     oldest
@@ -56,7 +57,7 @@ pub fn report_loss(path: &Path, outcome: LossOutcome) {
         "{what} while a store had the database open: {rows}. No program may remove, rename or replace the database file \
          and the files next to it that end in -wal and -shm while the database is open"
     );
-    lock(&NOTICES).push(Notice {
+    locked(&NOTICES).push(Notice {
         severity: Severity::Error,
         text,
     });

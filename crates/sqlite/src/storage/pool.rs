@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use mintkey_runtime::{is_worker_thread, locked};
+
 use crate::storage::connection::Connection;
 use crate::storage::file_guard::{FileGuard, FileId};
-use crate::threads::fork_gate::{self, lock};
-use crate::threads::worker;
+use crate::storage::fork_gate;
 
 /// The most idle connections for reads.
 const IDLE: usize = 8;
@@ -48,8 +49,8 @@ impl Pool {
     /// Begins a read, with an idle connection if there is one. `None`: the store is closed. Only its own threads still
     /// read then, to complete what was submitted before.
     pub fn begin_read(&self) -> Option<Read<'_>> {
-        let mut idle = lock(&self.idle);
-        if idle.closed && !worker::is_worker() {
+        let mut idle = locked(&self.idle);
+        if idle.closed && !is_worker_thread() {
             return None;
         }
         idle.reads += 1;
@@ -62,15 +63,15 @@ impl Pool {
 
     /// Whether no read is in progress.
     pub fn is_unused(&self) -> bool {
-        lock(&self.idle).reads == 0
+        locked(&self.idle).reads == 0
     }
 
     pub fn take_writer(&self) -> Option<Connection> {
-        lock(&self.idle).writer.take()
+        locked(&self.idle).writer.take()
     }
 
     pub fn put_writer(&self, connection: Option<Connection>) {
-        lock(&self.idle).writer = connection;
+        locked(&self.idle).writer = connection;
     }
 
     /// Records the files of a new connection as the store's: a link may lead to other files than before. True: they are
@@ -94,7 +95,7 @@ impl Pool {
     }
 
     fn take_idle(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Connection> {
-        let mut idle = lock(&self.idle);
+        let mut idle = locked(&self.idle);
         let writer = idle.writer.take_if(|connection| wanted(connection));
         let readers = idle.readers.extract_if(.., |connection| wanted(connection));
         readers.chain(writer).collect()
@@ -112,7 +113,7 @@ impl Pool {
 
     /// Closes the idle connections for reads, and keeps no other. Those in use are closed after their request.
     pub fn close(&self) {
-        let mut idle = lock(&self.idle);
+        let mut idle = locked(&self.idle);
         idle.closed = true;
         let readers = mem::take(&mut idle.readers);
         drop(idle);
@@ -121,7 +122,7 @@ impl Pool {
 
     /// Resets the pool in the child of a fork, where only the forking thread exists.
     pub fn reset_in_child(&self) {
-        let mut idle = lock(&self.idle);
+        let mut idle = locked(&self.idle);
         idle.reads = 0;
         if fork_gate::was_forked_inside() {
             // Closing a connection that another thread was using would release locks of the parent.
@@ -141,7 +142,7 @@ impl Drop for Pool {
 impl Drop for Read<'_> {
     fn drop(&mut self) {
         let connection = self.connection.take();
-        let mut idle = lock(&self.pool.idle);
+        let mut idle = locked(&self.pool.idle);
         // It is zero already in a child that was forked during this read.
         idle.reads = idle.reads.saturating_sub(1);
         // After a panic the state of the connection is unknown.

@@ -1,10 +1,12 @@
 //! One transaction for a group of writes.
 
+use mintkey_runtime::Deadline;
+use mintkey_store::store::Never;
 use mintkey_store::{Delivery, Error, ErrorKind, Outcome, Reply, Request, Result, submission};
 
 use crate::shared::Shared;
 use crate::storage::connection::{self, Connection, Fault, Opened};
-use crate::threads::deadline::Deadline;
+use crate::storage::deadline_slot::Kind;
 use crate::writing::pending::PendingWrite;
 use crate::writing::transaction::Transaction;
 
@@ -49,17 +51,19 @@ pub fn carry(
     deadline: &Deadline,
 ) -> Option<(Result<Reply>, Vec<Delivery>)> {
     // A leader with requests of others cannot be stopped before the commit; a single request can.
-    let deadline = if group.is_empty() {
-        deadline.for_transaction(connection.files.is_some())
+    let (deadline, kind) = if !group.is_empty() {
+        (shared.deadline(&Never), Kind::Group)
+    } else if connection.files.is_some() {
+        (*deadline, Kind::FileWrite)
     } else {
-        Deadline::of_group(shared.config.timeout)
+        (*deadline, Kind::Plain)
     };
-    connection.deadline.set(Some(deadline));
+    connection.deadline.set(deadline, kind);
     let requests = own
         .into_iter()
         .chain(group.iter().map(|write| &*write.request));
     let answers = transact(shared, connection, &requests);
-    connection.deadline.set(None);
+    connection.deadline.clear();
     let mut answers = answers?.into_iter();
     let reply = match own {
         Some(_) => answers
@@ -123,7 +127,7 @@ fn transact<'a>(
     }
     let ended = transaction.delete_expired().and_then(|()| {
         // A commit is not stopped: afterwards its outcome would be unknown.
-        connection.deadline.set(None);
+        connection.deadline.clear();
         raw.prepare_cached("COMMIT")?.raw_execute()
     });
     match ended {

@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread, ThreadId};
 
+use mintkey_runtime::locked;
 use mintkey_store::{Delivery, Reply, Request, Result, Submission, submission};
-
-use crate::threads::fork_gate::lock;
 
 /// No leader has begun it.
 const WAITING: u8 = 0;
@@ -52,7 +51,7 @@ impl Parked {
 
     /// Takes the answer, once there is one.
     pub fn answer(&self) -> Result<Reply> {
-        let answer = lock(&self.answer).take();
+        let answer = locked(&self.answer).take();
         answer.unwrap_or_else(|| Err(submission::lost(true)))
     }
 
@@ -123,7 +122,7 @@ impl PendingWrite {
     pub fn answer(&self, answer: Result<Reply>) -> Option<Delivery> {
         match &self.owner {
             Owner::Thread(parked) => {
-                *lock(&parked.answer) = Some(answer);
+                *locked(&parked.answer) = Some(answer);
                 parked.stage.store(ANSWERED, Ordering::SeqCst);
                 parked.thread.unpark();
                 None

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::thread::{self, Thread, ThreadId};
+use std::thread::{self, ThreadId};
+
+use mintkey_runtime::Worker;
 
 use crate::writing::pending::PendingWrite;
 
@@ -16,7 +18,7 @@ pub struct WriteQueue {
     leader: Option<ThreadId>,
     waiting: VecDeque<PendingWrite>,
     /// The thread that leads when only submitted requests wait, once there is one.
-    background: Option<Thread>,
+    background: Option<Worker>,
     /// How many requests the last transaction carried.
     pub carried: usize,
     closed: bool,
@@ -50,7 +52,8 @@ impl WriteQueue {
 
     /// Whether everything is complete that was requested before the store was closed.
     pub fn is_over(&self) -> bool {
-        !self.is_led() && self.waiting.is_empty() && self.background.is_none()
+        let ended = self.background.as_ref().is_none_or(Worker::has_ended);
+        ended && self.waiting.is_empty() && !self.is_led()
     }
 
     /// Refuses new requests, and lets the background thread end when its work is done.
@@ -63,13 +66,13 @@ impl WriteQueue {
         self.background.is_some()
     }
 
-    pub fn set_background(&mut self, thread: Option<Thread>) {
-        self.background = thread;
+    pub fn set_background(&mut self, thread: Worker) {
+        self.background = Some(thread);
     }
 
     pub fn wake_background(&self) {
         if let Some(background) = &self.background {
-            background.unpark();
+            background.wake();
         }
     }
 

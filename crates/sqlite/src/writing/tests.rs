@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use mintkey_runtime::{Deadline, locked};
 use mintkey_store::store::Never;
 use mintkey_store::{
     Delivery, ErrorKind, Get, Guard, Interrupt, Item, Key, KeyAttribute, KeyKind, KeyValue,
@@ -20,9 +21,8 @@ use super::writer::{Lead, Writer};
 use crate::config::Config;
 use crate::shared::Shared;
 use crate::storage::connection::{Connection, Opened};
+use crate::storage::fork_gate;
 use crate::store::SqliteStore;
-use crate::threads::deadline::Deadline;
-use crate::threads::fork_gate::lock;
 
 /// The key of a request that panics in the middle of its transaction, as a defect would.
 const DEFECT: &str = "defect";
@@ -140,7 +140,7 @@ fn writes_of_one_call_share_a_commit_and_are_refused_one_by_one() {
     let answers = store.execute_all(&again, &Never);
     assert_eq!(answers.iter().flatten().count(), 2 * GROUP - 2);
     assert_eq!(receiver.iter().flatten().count(), GROUP);
-    assert_eq!(lock(&writer(&store).queue).waiting(), 0);
+    assert_eq!(locked(&writer(&store).queue).waiting(), 0);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn writer(store: &SqliteStore) -> &Writer {
 
 /// Makes this thread the leader.
 fn lead(store: &SqliteStore) -> Option<Connection> {
-    lock(&writer(store).queue).lead();
+    locked(&writer(store).queue).lead();
     store.operations().shared.pool.take_writer()
 }
 
@@ -215,7 +215,7 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     let slow = "CREATE TRIGGER slow BEFORE INSERT ON things WHEN NEW.pk LIKE 'slow%' BEGIN SELECT max(x) FROM \
         (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 3000000) SELECT x FROM c); END";
     connection.raw.execute_batch(slow).unwrap();
-    let mut deadline = Deadline::new(Some(&Raised), None);
+    let mut deadline = Deadline::unlimited(&Raised).asking(fork_gate::poll);
     let connection = begin(shared, connection, &mut deadline);
     let (sender, receiver) = channel();
     let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
@@ -236,7 +236,7 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
         ErrorKind::Interrupted(Outcome::NotApplied)
     );
     shared.pool.put_writer(Some(connection));
-    lock(&writer(&store).queue).pass_on();
+    locked(&writer(&store).queue).pass_on();
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn a_panic_of_a_thread_that_leads_answers_those_whom_it_carries() {
     // This thread leads, so that all others wait.
     let connection = lead(store);
     thread::scope(|scope| {
-        let waiting = || lock(&writer(store).queue).waiting();
+        let waiting = || locked(&writer(store).queue).waiting();
         let defect = scope.spawn(|| {
             let carried = catch_unwind(AssertUnwindSafe(|| store.execute(&put(DEFECT), &Never)));
             carried.is_err()
@@ -442,7 +442,7 @@ fn a_signal_handler_does_not_wait_for_the_write_that_it_interrupted() {
     let connection = lead(store);
     thread::scope(|scope| {
         let interrupted = scope.spawn(|| store.execute(&put("interrupted"), &HANDLER));
-        while lock(&writer(store).queue).waiting() < 2 {
+        while locked(&writer(store).queue).waiting() < 2 {
             thread::yield_now();
         }
         drop(Lead::new(writer(store), connection));

@@ -5,18 +5,17 @@
 //! requests wait.
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::{self, Thread};
+use std::thread;
 
+use mintkey_runtime::{Deadline, Stop, Worker, is_worker_thread, locked, pause};
+use mintkey_store::store::Never;
 use mintkey_store::{
     Delivery, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, Submission,
 };
 
 use crate::shared::Shared;
 use crate::storage::connection::{Connection, Opened};
-use crate::threads::deadline::{Deadline, Stop};
-use crate::threads::fork_gate::{self, Pass, lock};
-use crate::threads::sleep::sleep;
-use crate::threads::worker;
+use crate::storage::fork_gate::{self, Pass};
 use crate::writing::group_commit;
 use crate::writing::group_delay::{self, GroupDelay};
 use crate::writing::pending::{ANSWERED, LEADING, Parked, PendingWrite};
@@ -44,9 +43,9 @@ impl Drop for Lead<'_> {
     fn drop(&mut self) {
         let pass = fork_gate::enter();
         let pool = &self.writer.shared.pool;
-        let mut queue = lock(&self.writer.queue);
+        let mut queue = locked(&self.writer.queue);
         // The background thread would lead, and panic, again and again without ever taking one of them.
-        let defect = thread::panicking() && !self.took && worker::is_worker();
+        let defect = thread::panicking() && !self.took && is_worker_thread();
         let unanswered = defect.then(|| queue.take_submitted());
         queue.pass_on();
         let (kept, closing): (Option<_>, Option<_>) = match self.connection.take() {
@@ -82,9 +81,9 @@ impl Writer {
 
     /// Carries out a write on the calling thread, or lets the leader do so.
     pub fn write(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
-        let mut deadline = self.deadline(Some(interrupt));
+        let mut deadline = self.shared.deadline(interrupt);
         let pass = fork_gate::enter();
-        let mut queue = lock(&self.queue);
+        let mut queue = locked(&self.queue);
         self.check_open(&queue)?;
         if !queue.is_led() {
             return self.lead(queue, Some(request), &mut deadline, pass);
@@ -102,11 +101,11 @@ impl Writer {
         requests: &[Arc<Request>],
         interrupt: &'static dyn Interrupt,
     ) -> Vec<Result<Reply>> {
-        let mut deadline = self.deadline(Some(interrupt));
+        let mut deadline = self.shared.deadline(interrupt);
         let (writes, parked): (Vec<_>, Vec<_>) =
             requests.iter().cloned().map(PendingWrite::blocking).unzip();
         let pass = fork_gate::enter();
-        let mut queue = lock(&self.queue);
+        let mut queue = locked(&self.queue);
         if let Err(error) = self.check_open(&queue) {
             return error.of_all(requests.len());
         }
@@ -132,10 +131,10 @@ impl Writer {
         &self,
         request: Arc<Request>,
         submission: Submission,
-        start: impl FnOnce() -> Result<Thread>,
+        start: impl FnOnce() -> Result<Worker>,
     ) -> Option<Delivery> {
         let _pass = fork_gate::enter();
-        let mut queue = lock(&self.queue);
+        let mut queue = locked(&self.queue);
         if queue.is_closed() {
             let closed = Error::closed(&self.shared.config.address);
             return Some(submission.answer(Err(closed)));
@@ -144,7 +143,7 @@ impl Writer {
             queue.wake_background();
         } else {
             match start() {
-                Ok(thread) => queue.set_background(Some(thread)),
+                Ok(thread) => queue.set_background(thread),
                 Err(error) => return Some(submission.answer(Err(error))),
             }
         }
@@ -155,12 +154,9 @@ impl Writer {
     /// One step of the background thread: waits for something to write, and writes it. False: the store is closed.
     pub fn work(&self) -> bool {
         let pass = fork_gate::enter();
-        let mut queue = lock(&self.queue);
+        let queue = locked(&self.queue);
         if queue.is_led() || queue.waiting() == 0 {
             let over = queue.is_closed() && queue.waiting() == 0;
-            if over {
-                queue.set_background(None);
-            }
             drop(queue);
             drop(pass);
             if !over {
@@ -176,7 +172,7 @@ impl Writer {
         drop(pass);
         self.wait_for_group();
         let pass = fork_gate::enter();
-        let queue = lock(&self.queue);
+        let queue = locked(&self.queue);
         if !queue.is_led() && queue.waiting() > 0 {
             self.lead_for_others(queue, pass);
         }
@@ -187,31 +183,27 @@ impl Writer {
         let mut delay = GroupDelay::default();
         for _ in 0..group_delay::CHECKS {
             let pass = fork_gate::enter();
-            let queue = lock(&self.queue);
+            let queue = locked(&self.queue);
             let (waiting, before) = (queue.waiting(), queue.carried);
             drop(queue);
             drop(pass);
             if delay.is_over(waiting, before) {
                 return;
             }
-            sleep(group_delay::INTERVAL);
+            pause(group_delay::INTERVAL);
         }
     }
 
     fn lead_for_others(&self, queue: MutexGuard<'_, WriteQueue>, pass: Pass) {
-        let mut deadline = self.deadline(None);
+        let mut deadline = self.shared.deadline(&Never);
         // Errors were delivered to the requests that they concern.
         let _ = self.lead(queue, None, &mut deadline, pass);
-    }
-
-    fn deadline(&self, interrupt: Option<&'static dyn Interrupt>) -> Deadline {
-        Deadline::new(interrupt, Some(self.shared.config.timeout))
     }
 
     /// Refuses a write of this thread after the store was closed, or in the middle of another write of the thread. What
     /// was submitted before is completed, with the writes that it needs.
     fn check_open(&self, queue: &WriteQueue) -> Result<()> {
-        if queue.is_closed() && !worker::is_worker() {
+        if queue.is_closed() && !is_worker_thread() {
             return Err(Error::closed(&self.shared.config.address));
         }
         if queue.is_leader() {
@@ -230,14 +222,14 @@ impl Writer {
                 }
                 LEADING => {
                     let pass = fork_gate::enter();
-                    return self.lead(lock(&self.queue), Some(request), deadline, pass);
+                    return self.lead(locked(&self.queue), Some(request), deadline, pass);
                 }
                 _ => {}
             }
-            if let Some(stop) = deadline.check() {
+            if let Err(stop) = deadline.check() {
                 return self.give_up(parked, stop);
             }
-            thread::park_timeout(deadline.wait_time());
+            thread::park_timeout(deadline.wait());
             if self.is_behind_itself() && parked.withdraw() {
                 return Err(reentered());
             }
@@ -248,12 +240,12 @@ impl Writer {
     /// which can only continue after the handler.
     fn is_behind_itself(&self) -> bool {
         let _pass = fork_gate::enter();
-        lock(&self.queue).is_leader()
+        locked(&self.queue).is_leader()
     }
 
     /// Gives up waiting.
     fn give_up(&self, parked: &Parked, stop: Stop) -> Result<Reply> {
-        let error = |outcome| stop.error("waiting to write", self.shared.config.timeout, outcome);
+        let error = |outcome| stop.error(&self.shared.config.address, "waiting to write", outcome);
         if parked.withdraw() {
             return Err(error(Outcome::NotApplied));
         }
@@ -261,11 +253,11 @@ impl Writer {
         match parked.stage() {
             // This thread has just become the leader.
             LEADING => {
-                lock(&self.queue).pass_on();
+                locked(&self.queue).pass_on();
                 Err(error(Outcome::NotApplied))
             }
             // The answer has just come. An interrupt, however, is reported only once, and must not be lost.
-            ANSWERED if stop == Stop::TimedOut => parked.answer(),
+            ANSWERED if matches!(stop, Stop::Timeout(_)) => parked.answer(),
             _ => Err(error(Outcome::Unknown)),
         }
     }
@@ -289,7 +281,7 @@ impl Writer {
         let (result, deliveries) = loop {
             let lost = match group_commit::begin(&self.shared, connection.take(), deadline) {
                 Ok(Opened::Ready(open)) => {
-                    let group = group.get_or_insert_with(|| lock(&self.queue).take_group());
+                    let group = group.get_or_insert_with(|| locked(&self.queue).take_group());
                     lead.took = true;
                     let done = group_commit::carry(&self.shared, &open, own, group, deadline);
                     match &open.files {
@@ -300,7 +292,7 @@ impl Writer {
                             match done {
                                 Some(done) => {
                                     let carried = group.len() + usize::from(own.is_some());
-                                    lock(&self.queue).carried = carried;
+                                    locked(&self.queue).carried = carried;
                                     break done;
                                 }
                                 None => Err(self.shared.mixed_up(Outcome::Unknown)),
@@ -350,7 +342,7 @@ impl Writer {
     ) -> (Result<Reply>, Vec<Delivery>) {
         // Waiting threads try again themselves; submitted requests have no other thread.
         let waiting = match group {
-            None if own.is_none() => lock(&self.queue).take_group(),
+            None if own.is_none() => locked(&self.queue).take_group(),
             _ => Vec::new(),
         };
         let failed = |write: &PendingWrite| write.answer(Err(error.for_another()));
@@ -365,13 +357,13 @@ impl Writer {
 
     /// Whether everything is complete that was requested before the store was closed.
     pub fn is_over(&self) -> bool {
-        lock(&self.queue).is_over()
+        locked(&self.queue).is_over()
     }
 
     /// Refuses new writes, lets the background thread end when its work is done, and closes the connection once no
     /// write needs it.
     pub fn close(&self) {
-        let mut queue = lock(&self.queue);
+        let mut queue = locked(&self.queue);
         queue.close();
         let connection = queue.is_finished().then(|| self.shared.pool.take_writer());
         drop(queue);
@@ -380,7 +372,7 @@ impl Writer {
 
     /// Resets the writer in the child of a fork.
     pub fn reset_in_child(&self) {
-        lock(&self.queue).reset_in_child();
+        locked(&self.queue).reset_in_child();
     }
 
     fn files_keep_vanishing(&self) -> Error {

@@ -3,11 +3,10 @@
 use std::fs::File;
 use std::time::Duration;
 
+use mintkey_runtime::pause;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-
-use crate::threads::sleep::sleep;
 
 /// How long to wait for a lock that a second copy of `SQLite` holds while it closes a connection.
 const RETRY_INTERVAL: Duration = Duration::from_millis(1);
@@ -17,7 +16,7 @@ const ATTEMPTS: usize = 50;
 pub fn share(file: &File, range: (i64, i64)) {
     for _ in 0..ATTEMPTS {
         match set(file, range, libc::F_RDLCK) {
-            Err(Errno::EAGAIN | Errno::EACCES) => sleep(RETRY_INTERVAL),
+            Err(Errno::EAGAIN | Errno::EACCES) => pause(RETRY_INTERVAL),
             _ => return,
         }
     }

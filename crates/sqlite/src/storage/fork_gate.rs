@@ -7,22 +7,17 @@
 //! because the mutexes of `SQLite` belong to the process.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::threads::sleep::sleep;
+use mintkey_runtime::{Generation, pause};
+use mintkey_store::Interrupt;
 
 /// The time between two checks of the gate.
 const INTERVAL: Duration = Duration::from_micros(200);
 /// How long to wait for threads that only poll for an interrupt. The poll may wait for a lock that the forking thread
 /// holds (the GIL); then it never ends.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Locks a mutex, even if a thread that held it panicked: no thread leaves the data of this crate in an invalid state.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 thread_local! {
     /// How many passes this thread holds. The address of this variable identifies the thread.
@@ -46,13 +41,6 @@ static CLOSED_BY: AtomicUsize = AtomicUsize::new(0);
 static OCCUPIED: AtomicBool = AtomicBool::new(false);
 /// Whether this process was forked while a thread was inside.
 static FORKED_INSIDE: AtomicBool = AtomicBool::new(false);
-/// The number of forks between the first process and this one.
-static FORKS: AtomicU64 = AtomicU64::new(0);
-
-/// A number that is different in each child.
-pub fn fork_count() -> u64 {
-    FORKS.load(Ordering::Relaxed)
-}
 
 /// The right to be inside the gate. Dropping it returns it.
 #[derive(Debug)]
@@ -70,7 +58,7 @@ pub fn enter() -> Pass {
             return Pass(());
         }
         ACTIVE.fetch_sub(1, Ordering::SeqCst);
-        sleep(INTERVAL);
+        pause(INTERVAL);
     }
 }
 
@@ -93,8 +81,9 @@ pub fn is_pass_wanted() -> bool {
     closed_by != 0 && closed_by != myself()
 }
 
-/// Asks a question that may wait for a lock of a forking thread. Returns false without asking while the gate is closed.
-pub fn poll(question: impl FnOnce() -> bool) -> bool {
+/// Asks whether an interrupt was raised, which may wait for a lock of a forking thread. Returns false without asking while
+/// the gate is closed.
+pub fn poll(interrupt: &dyn Interrupt) -> bool {
     if CLOSED_BY.load(Ordering::SeqCst) != 0 {
         return false;
     }
@@ -103,10 +92,10 @@ pub fn poll(question: impl FnOnce() -> bool) -> bool {
     let counted = usize::from(is_inside());
     POLLING.fetch_add(counted, Ordering::SeqCst);
     POLLS.set(POLLS.get() + counted);
-    let answer = question();
+    let raised = interrupt.raised();
     POLLS.set(POLLS.get() - counted);
     POLLING.fetch_sub(counted, Ordering::SeqCst);
-    answer
+    raised
 }
 
 /// What a thread finds that closes the gate.
@@ -128,7 +117,7 @@ pub fn close() -> Closed {
         if other == myself {
             return Closed::Already;
         }
-        sleep(INTERVAL);
+        pause(INTERVAL);
     }
     let mut stuck_since: Option<Instant> = None;
     let empty = loop {
@@ -142,7 +131,7 @@ pub fn close() -> Closed {
         } else if stuck_since.get_or_insert_with(Instant::now).elapsed() > POLL_TIMEOUT {
             break false;
         }
-        sleep(INTERVAL);
+        pause(INTERVAL);
     };
     OCCUPIED.store(!empty, Ordering::SeqCst);
     if empty {
@@ -165,7 +154,7 @@ pub fn open_in_child() -> bool {
     if mine {
         ACTIVE.store(PASSES.get(), Ordering::SeqCst);
         POLLING.store(POLLS.get(), Ordering::SeqCst);
-        FORKS.fetch_add(1, Ordering::Relaxed);
+        Generation::begin();
         // For ever: SQLite in this process relies on locks that the parent holds.
         FORKED_INSIDE.fetch_or(OCCUPIED.load(Ordering::SeqCst), Ordering::SeqCst);
         CLOSED_BY.store(0, Ordering::SeqCst);
@@ -202,6 +191,7 @@ pub fn was_forked_inside() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
     use std::thread;
 
     use super::*;
@@ -231,18 +221,27 @@ mod tests {
         });
     }
 
-    /// How many polls of this thread a fork takes into account during a poll.
-    fn counted(is_inside: bool) -> usize {
-        let counted = Cell::new(None);
-        // A poll asks no question while another test closes the gate.
-        while counted.get().is_none() {
-            let _pass = is_inside.then(enter);
-            poll(|| {
-                counted.set(Some(POLLS.get()));
-                false
-            });
+    /// Records how many polls of this thread a fork takes into account during a poll.
+    #[derive(Default)]
+    struct Counted(OnceLock<usize>);
+
+    impl Interrupt for Counted {
+        fn raised(&self) -> bool {
+            let _ = self.0.set(POLLS.get());
+            false
         }
-        counted.get().unwrap()
+    }
+
+    fn counted(is_inside: bool) -> usize {
+        let counted = Counted::default();
+        loop {
+            let _pass = is_inside.then(enter);
+            poll(&counted);
+            // A poll does not ask while another test closes the gate.
+            if let Some(polls) = counted.0.get() {
+                return *polls;
+            }
+        }
     }
 
     #[test]
