@@ -2,8 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mintkey_ids::node::NodeChoice;
-use mintkey_ids::{Draft, Kind, Parameters, Strategy, bounds, parse};
+use mintkey_ids::{Draft, Kind, NodeChoice, Parameters, Strategy, bounds, parse};
 
 type Input<'a> = (u8, &'a str, &'a str, [Option<i64>; 4], [u64; 4], (i64, i64));
 

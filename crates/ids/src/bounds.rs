@@ -1,4 +1,4 @@
-//! A span of time as a span of ids.
+//! The ids of a time range.
 
 use crate::error::InvalidParameter;
 use crate::minter::{KSUID_EPOCH, MAX_32, MAX_41, MAX_48};
@@ -6,13 +6,13 @@ use crate::strategy::{Draft, Kind, Strategy};
 
 const LOW_62: u128 = (1 << 62) - 1;
 
-/// The least and the greatest value that can be minted from `start_us` on and before `end_us`,
+/// The smallest and the greatest value that can be generated from `start_us` on and before `end_us`,
 /// both in microseconds since the Unix epoch.
 ///
-/// A value belongs to the start of its tick: a KSUID of second 10 is not in a span from 10.5 on.
+/// A value belongs to the start of its tick: a KSUID of second 10 is not in a range from 10.5 on.
 ///
 /// # Errors
-/// When the strategy does not sort by time, or no tick that it can tell lies in the span.
+/// When the strategy does not sort by time, or the range contains no tick of it.
 pub fn bounds(
     strategy: &Strategy,
     start_us: i64,
@@ -92,7 +92,7 @@ mod tests {
     use crate::chacha::ChaCha;
     use crate::clock::{EngineClock, Reading};
     use crate::minter::{Host, Minter};
-    use crate::node::NodeChoice;
+    use crate::node_choice::NodeChoice;
 
     const SORTABLE: [Kind; 10] = [
         Kind::Uuid7,

@@ -1,13 +1,13 @@
 //! Unpredictable words: `ChaCha` with key erasure, buffered.
 //!
-//! Each refill replaces the key and mixes fresh randomness of the system into it. A key that produced ids is gone
-//! before they are handed out, so a process that is read out later reveals nothing about them; and two copies of one
-//! process part at their next refill. Eight rounds, as in Go's runtime generator: the best attack known reaches seven.
+//! Each refill replaces the key and mixes fresh randomness of the system into it. A key that produced ids is erased
+//! before they are returned, so the memory of a process reveals nothing about earlier ids; and two copies of one
+//! process differ from their next refill on. Eight rounds, as in Go's runtime generator: the best attack known reaches seven.
 
 use chacha20::rand_core::{Rng, SeedableRng};
 use chacha20::{ChaCha8Rng, ChaCha20Rng};
 
-/// Where a minter takes its random words from.
+/// A source of random words.
 pub trait Randomness {
     /// The next 64 random bits.
     fn word(&mut self) -> u64;
@@ -38,11 +38,11 @@ impl ChaCha {
         }
     }
 
-    /// A generator seeded by the operating system, which has a part in each refill. The call may block while a
+    /// A generator seeded by the operating system; each refill mixes in more of its randomness. The call may block while a
     /// machine that is starting has no randomness yet.
     ///
     /// # Errors
-    /// When the system has no randomness to give.
+    /// When the system returns no randomness.
     pub fn from_system() -> Result<Self, getrandom::Error> {
         let mut random = Self::new([0; 32]);
         getrandom::fill(&mut random.key)?;

@@ -1,4 +1,4 @@
-//! Where a minter reads the time. Passed in, so that every promise about time is tested without sleeping.
+//! Clocks. The minter gets its clock as an argument, so that tests need not sleep.
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -7,19 +7,19 @@ use std::time::Instant;
 #[cfg(unix)]
 use rustix::time::{ClockId, clock_gettime};
 
-/// A wall clock that people may set, and one that only goes forward.
+/// A wall clock that may be set, and a monotonic one.
 pub trait Clock {
-    /// What the wall clock shows.
+    /// The time of the wall clock.
     fn wall(&self) -> Reading;
     /// Milliseconds since an arbitrary instant, never decreasing.
     fn monotonic_ms(&self) -> i64;
-    /// Whether time stands still until somebody moves it: waiting would last for ever.
+    /// Whether the clock only moves when it is set: then waiting for it would never end.
     fn stands_still(&self) -> bool {
         false
     }
 }
 
-/// One reading of a wall clock: all that is minted in one step shares it.
+/// One reading of a wall clock, which all values of one step share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
     seconds: i64,
@@ -56,7 +56,7 @@ fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What the machine's wall clock shows.
+/// The time of the machine's wall clock.
 #[cfg(unix)]
 #[inline]
 #[must_use]
@@ -68,7 +68,7 @@ pub fn system() -> Reading {
     }
 }
 
-/// What the machine's wall clock shows.
+/// The time of the machine's wall clock.
 #[cfg(not(unix))]
 #[must_use]
 pub fn system() -> Reading {
@@ -82,11 +82,11 @@ fn system_monotonic_ms() -> i64 {
     millis(START.get_or_init(Instant::now).elapsed())
 }
 
-/// The clock of the engine: the machine's, or one that stands still until it is moved.
+/// The clock of the engine: that of the machine, or a frozen one.
 pub enum EngineClock {
     /// The machine's clocks.
     System,
-    /// Microseconds since the Unix epoch, and microseconds of time let pass.
+    /// A clock that only moves when it is set, in microseconds.
     Frozen {
         /// The wall clock.
         wall_us: i64,
@@ -105,7 +105,7 @@ impl EngineClock {
         }
     }
 
-    /// Lets time pass. A negative span steps the wall clock back and leaves the monotonic one.
+    /// Advances both clocks. A negative duration steps the wall clock back and leaves the monotonic one.
     pub fn advance(&mut self, by_us: i64) {
         if let Self::Frozen {
             wall_us,
@@ -117,7 +117,7 @@ impl EngineClock {
         }
     }
 
-    /// Where a clock that stands still stands, in microseconds since the Unix epoch.
+    /// The wall clock of a frozen clock, in microseconds since the Unix epoch.
     #[must_use]
     pub const fn wall_us(&self) -> Option<i64> {
         match self {
@@ -126,7 +126,7 @@ impl EngineClock {
         }
     }
 
-    /// Sets the wall clock, as a person or a time server would.
+    /// Sets the wall clock, as an administrator or a time server would.
     pub fn set(&mut self, to_us: i64) {
         if let Self::Frozen { wall_us, .. } = self {
             *wall_us = to_us;
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frozen_clock_moves_only_when_told() {
+    fn a_frozen_clock_moves_only_when_it_is_set() {
         let mut clock = EngineClock::frozen(1_500);
         assert_eq!((clock.wall().ms(), clock.monotonic_ms()), (1, 0));
         clock.advance(2_500);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_clock_tells_the_time_of_the_machine() {
+    fn the_system_clock_returns_the_time_of_the_machine() {
         use std::time::{SystemTime, UNIX_EPOCH};
         let expected = millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
         assert!((expected..expected + 60_000).contains(&system().ms()));

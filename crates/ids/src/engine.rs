@@ -1,9 +1,9 @@
-//! The one engine of a process: one state, one lock.
+//! The engine of a process: one state, behind one lock.
 //!
-//! Everything that promises anything across calls lies behind [`ENGINE`]. The lock is held for
-//! tens of nanoseconds, for a microsecond or two where randomness is refilled, and never while
-//! Python code may run or a system call may block. A fork takes it before, so that the child finds
-//! the state whole, and releases it after, on both sides.
+//! [`ENGINE`] contains all state that lives longer than a call. Its lock is held for tens of
+//! nanoseconds, for a microsecond or two if random numbers are refilled, and never while Python
+//! code may run or a system call may block. It is locked before a fork, so that the child gets a
+//! consistent state, and released after it in both processes.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -14,9 +14,10 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use crate::chacha::{ChaCha, derive_key};
 use crate::clock::{EngineClock, Reading, system};
-use crate::error::Refusal;
 use crate::minter::{Host, Minter, StepBack};
-use crate::node::{Claim, Lost, NodeChoice, Nodes};
+use crate::node::{Claim, Lost, Nodes};
+use crate::node_choice::NodeChoice;
+use crate::refusal::Refusal;
 use crate::strategy::{Draft, Kind, Strategy};
 
 /// The minter of a process.
@@ -28,7 +29,7 @@ struct Seed {
     forks: u64,
 }
 
-/// A block in which time stands still: a state of its own above the process's.
+/// The state of a block with a frozen clock. It replaces that of the process.
 struct Frozen {
     id: u64,
     seed: Option<Seed>,
@@ -40,19 +41,19 @@ struct Frozen {
 /// All state of the process that ids depend on.
 pub struct Engine {
     minter: EngineMinter,
-    /// Whether the system's randomness has been taken; put off until the first id.
+    /// Whether the random numbers come from the system; this is put off until the first id.
     seeded: bool,
     nodes: Nodes,
-    /// Zero in a child that no handler of a fork has prepared.
+    /// Zero in a child whose fork ran no handlers.
     prepared: &'static AtomicU32,
-    /// Whether the process's own minter is the one to ask, and seeded: one look instead of two.
-    plain: bool,
+    /// Whether no block is frozen and the minter is seeded: one check instead of two.
+    is_ready: bool,
     frozen: Vec<Frozen>,
     last_id: u64,
 }
 
-/// A lock that opens with a plain store: half the price of one that has to look for sleepers. Who
-/// finds it closed gives the processor away, for the tens of nanoseconds of an id or for a fork.
+/// A lock that is released by one store instruction: half the cost of one that has to wake up threads. A
+/// thread that finds it locked yields the processor, for the tens of nanoseconds of an id or for a fork.
 type Lock<T> = SpinMutex<T, Yield>;
 type Guard<T> = SpinMutexGuard<'static, T>;
 
@@ -61,15 +62,15 @@ static ENGINE: Lock<Engine> = Lock::new(Engine {
     seeded: false,
     nodes: Nodes::new(false),
     prepared: &PREPARED,
-    plain: false,
+    is_ready: false,
     frozen: Vec::new(),
     last_id: 0,
 });
 
-/// Where the system wipes nothing, a fork without handlers is not noticed.
+/// On systems that set no word to zero in a child, a fork without handlers is not detected.
 static PREPARED: AtomicU32 = AtomicU32::new(1);
 
-/// The stream of a child that no handler has counted.
+/// The stream of random numbers of a child whose fork ran no handlers.
 const BARE_FORK: Option<u64> = Some(u64::MAX);
 
 const HOST: Host = Host {
@@ -77,15 +78,15 @@ const HOST: Host = Host {
     stepped_back: || STEPPED_BACK.store(true, Ordering::Relaxed),
 };
 
-/// Whether any block is frozen, so that reading the time takes no lock otherwise.
+/// Whether a block is frozen; if not, reading the time needs no lock.
 static FROZEN: AtomicBool = AtomicBool::new(false);
 
-/// Whether [`take_step_back`] has something to give.
+/// Whether [`take_step_back`] has a step to return.
 static STEPPED_BACK: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// The lock, held by the forking thread while it forks.
-    static HELD: RefCell<Option<Guard<Engine>>> = const { RefCell::new(None) };
+    /// The guard of the lock that the forking thread holds during the fork.
+    static FORK_GUARD: RefCell<Option<Guard<Engine>>> = const { RefCell::new(None) };
 }
 
 /// The lowest bits of the process id.
@@ -99,11 +100,11 @@ fn process_bits() -> Option<u16> {
 /// Runs a step under the lock.
 ///
 /// # Errors
-/// What `step` refuses, or [`Refusal::NotSeeded`].
+/// The refusal of `step`, or [`Refusal::NotSeeded`].
 #[inline(always)]
 #[allow(
     clippy::inline_always,
-    reason = "what it returns would go through memory, at a tenth of an id"
+    reason = "else its result is returned through memory, at a tenth of the cost of an id"
 )]
 pub fn with<T>(
     step: impl FnOnce(&mut Session<'_>) -> Result<T, Box<Refusal>>,
@@ -113,7 +114,7 @@ pub fn with<T>(
     step(&mut session)
 }
 
-/// The lock, mostly found open.
+/// Locks the engine. Mostly the lock is free.
 #[inline]
 fn lock() -> Guard<Engine> {
     ENGINE.try_lock().unwrap_or_else(wait)
@@ -125,7 +126,7 @@ fn wait() -> Guard<Engine> {
     ENGINE.lock()
 }
 
-/// The engine within a step: a minter and the nodes it may use.
+/// The engine during a step: a minter and the nodes that it may use.
 pub struct Session<'a> {
     /// The minter.
     pub minter: &'a mut EngineMinter,
@@ -133,7 +134,7 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// A snowflake of one of the nodes.
+    /// Generates a snowflake of one of the nodes.
     ///
     /// # Errors
     /// As [`Minter::snowflake`]; [`Refusal::NodeNotChosen`], [`Refusal::NodeNotClaimed`], [`Refusal::NodesUnchecked`].
@@ -158,10 +159,10 @@ impl Session<'_> {
             })
     }
 
-    /// Mints one value; timestamps tell `at_ms` where it is given.
+    /// Generates one value; timestamps use `at_ms` if it is given.
     ///
     /// # Errors
-    /// When the format has no value to give.
+    /// When no value can be generated.
     #[inline]
     pub fn mint(
         &mut self,
@@ -199,7 +200,7 @@ fn unchecked<T>() -> Result<T, Box<Refusal>> {
 impl Engine {
     #[inline]
     fn session(&mut self) -> Result<Session<'_>, Box<Refusal>> {
-        if self.plain && self.prepared.load(Ordering::Relaxed) != 0 {
+        if self.is_ready && self.prepared.load(Ordering::Relaxed) != 0 {
             return Ok(Session {
                 minter: &mut self.minter,
                 nodes: &mut self.nodes,
@@ -210,7 +211,7 @@ impl Engine {
 
     #[cold]
     fn session_slowly(&mut self) -> Result<Session<'_>, Box<Refusal>> {
-        self.notice_bare_fork();
+        self.detect_bare_fork();
         let seeded = match self.frozen.last() {
             Some(frozen) => frozen.seeded,
             None => self.seeded,
@@ -228,7 +229,7 @@ impl Engine {
                 nodes: &mut self.nodes,
             },
             None => {
-                self.plain = true;
+                self.is_ready = true;
                 Session {
                     minter: &mut self.minter,
                     nodes: &mut self.nodes,
@@ -237,7 +238,7 @@ impl Engine {
         })
     }
 
-    /// Gives randomness to the minter that lacks it.
+    /// Gives random numbers to the minter that is not seeded.
     fn seed(&mut self, random: ChaCha) {
         let (minter, seeded) = match self.frozen.last_mut() {
             Some(frozen) => (&mut frozen.minter, &mut frozen.seeded),
@@ -249,18 +250,18 @@ impl Engine {
         }
     }
 
-    /// Starts anew in a child that no handler of a fork has prepared.
-    fn notice_bare_fork(&mut self) {
+    /// Resets the state in a child whose fork ran no handlers.
+    fn detect_bare_fork(&mut self) {
         if self.prepared.load(Ordering::Relaxed) == 0 {
             self.restart_in_child(BARE_FORK);
         }
     }
 
-    /// Makes the state that of a new process. From a fixed seed it goes on with the stream of this number, or with
-    /// that of the next fork.
+    /// Resets the state to that of a new process. With a fixed seed it continues with the stream of this number, or
+    /// with that of the next fork.
     fn restart_in_child(&mut self, stream: Option<u64>) {
         self.prepared.store(1, Ordering::Relaxed);
-        self.plain = false;
+        self.is_ready = false;
         self.seeded = false;
         self.minter.restart(ChaCha::new([0; 32]));
         self.nodes.restart_in_child();
@@ -277,28 +278,29 @@ impl Engine {
         }
     }
 
-    /// Parts from copies of this process, except in blocks that repeat. The nodes end with what is returned.
+    /// Makes the next ids differ from those of copies of this process, except in repeatable blocks. Dropping the result
+    /// releases the nodes.
     #[must_use]
-    fn part(&mut self) -> Vec<Claim> {
-        self.plain = false;
+    fn diverge(&mut self) -> Vec<Claim> {
+        self.is_ready = false;
         self.seeded = false;
-        self.minter.part();
+        self.minter.diverge();
         for frozen in &mut self.frozen {
             if frozen.seed.is_none() {
                 frozen.seeded = false;
-                frozen.minter.part();
+                frozen.minter.diverge();
             }
         }
         self.nodes.release()
     }
 
-    /// A number that no block, search or check has had.
+    /// A new number for a block, a search or a check.
     fn number(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
     }
 
-    /// The nodes that the next snowflake is of.
+    /// The nodes of the next snowflake.
     fn nodes(&mut self) -> &mut Nodes {
         match self.frozen.last_mut() {
             Some(frozen) if frozen.seed.is_some() => &mut frozen.nodes,
@@ -306,7 +308,7 @@ impl Engine {
         }
     }
 
-    /// The nodes that a search or a check began with, unless it is no longer wanted.
+    /// The nodes of a running search or check; `None` if it was cancelled.
     fn nodes_of(&mut self, number: u64) -> Option<&mut Nodes> {
         let blocks = self.frozen.iter_mut().map(|frozen| &mut frozen.nodes);
         std::iter::once(&mut self.nodes)
@@ -314,7 +316,7 @@ impl Engine {
             .find(|nodes| nodes.is_running(number))
     }
 
-    /// Gives back nodes whose locks are lost. They end with what is returned.
+    /// Removes nodes whose locks are lost. Dropping the result releases them.
     #[must_use]
     fn lose(&mut self, number: u64, lost: &Lost) -> Vec<Claim> {
         let ours = self.nodes.is_running(number);
@@ -331,42 +333,43 @@ impl Engine {
     }
 }
 
-/// Gives the engine randomness of the system, for [`Refusal::NotSeeded`]. The call may block while a machine that is
-/// starting has none yet; the lock is not held meanwhile.
+/// Seeds the engine from the operating system, for [`Refusal::NotSeeded`]. The call may block while a machine is
+/// starting; the lock is not held meanwhile.
 ///
 /// # Errors
 /// [`Refusal::NoRandomness`].
 pub fn seed() -> Result<(), Refusal> {
     let random = ChaCha::from_system().map_err(|error| Refusal::NoRandomness(error.to_string()))?;
-    whole().seed(random);
+    lock_checked().seed(random);
     Ok(())
 }
 
-/// Makes the next ids differ from those of every copy of this process: one that was resumed from the same snapshot.
+/// Makes the next ids differ from those of every copy of this process, such as one resumed from the same snapshot.
 ///
-/// Randomness is drawn anew, and so are the machine of an XID and the node of snowflakes. Ids stay in order.
+/// The random numbers, the machine of an XID and the node of snowflakes are replaced. Ids stay in order.
 pub fn reseed() {
-    let given_back = whole().part();
-    drop(given_back);
+    let released = lock_checked().diverge();
+    drop(released);
 }
 
-/// A search for a node or a check of locks, for which the engine's lock is not held.
+/// A search for a node or a check of locks, which run without the engine's lock.
 struct Running(u64);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(nodes) = whole().nodes_of(self.0) {
+        if let Some(nodes) = lock_checked().nodes_of(self.0) {
             nodes.end();
         }
     }
 }
 
-/// Claims a node, for [`Refusal::NodeNotClaimed`]; `random` chooses where many are free. May wait for the file system; the lock is not held meanwhile.
+/// Claims a node, for [`Refusal::NodeNotClaimed`]; `random` chooses one if many are free. May wait for the file system;
+/// the lock is not held meanwhile.
 ///
 /// # Errors
 /// [`Refusal::Node`] when none is free; [`Refusal::NodesBusy`], [`Refusal::NodeNotChosen`].
 pub fn claim_node(choice: NodeChoice, random: u64) -> Result<(), Refusal> {
-    let mut engine = whole();
+    let mut engine = lock_checked();
     let number = engine.number();
     let Some(search) = engine.nodes().search(choice, number)? else {
         return Ok(());
@@ -375,8 +378,8 @@ pub fn claim_node(choice: NodeChoice, random: u64) -> Result<(), Refusal> {
     let running = Running(number);
     let found = search.run(random)?;
     let now_ms = now_ms();
-    let mut engine = whole();
-    let unwanted = match engine.nodes_of(number) {
+    let mut engine = lock_checked();
+    let cancelled = match engine.nodes_of(number) {
         Some(nodes) => {
             nodes.add(found, now_ms);
             None
@@ -384,15 +387,15 @@ pub fn claim_node(choice: NodeChoice, random: u64) -> Result<(), Refusal> {
         None => Some(found),
     };
     drop(engine);
-    drop((unwanted, running));
+    drop((cancelled, running));
     Ok(())
 }
 
-/// Looks at the locks of nodes, for [`Refusal::NodesUnchecked`]: a node whose lock is lost is given back. May wait for
-/// the file system; the lock is not held meanwhile.
+/// Checks the locks of nodes, for [`Refusal::NodesUnchecked`]: a node whose lock is lost is released. May wait for the
+/// file system; the lock is not held meanwhile.
 pub fn check_nodes() {
     let now_ms = now_ms();
-    let mut engine = whole();
+    let mut engine = lock_checked();
     let number = engine.number();
     let Some(check) = engine.nodes().check(now_ms, number) else {
         return;
@@ -400,26 +403,26 @@ pub fn check_nodes() {
     drop(engine);
     let running = Running(number);
     if let Some(lost) = check.run() {
-        let given_back = whole().lose(number, &lost);
-        drop((given_back, lost));
+        let released = lock_checked().lose(number, &lost);
+        drop((released, lost));
     }
     drop(running);
 }
 
-/// Watches a word that the system sets to zero in a child, so that a fork is noticed that runs no handlers.
+/// Sets the word that the system sets to zero in a child, by which a fork without handlers is detected.
 pub fn watch_forks(prepared: &'static AtomicU32) {
     prepared.store(1, Ordering::Relaxed);
     ENGINE.lock().prepared = prepared;
 }
 
-/// The lock, with the state of this process behind it.
-fn whole() -> Guard<Engine> {
+/// Locks the engine, and resets its state first in a child whose fork ran no handlers.
+fn lock_checked() -> Guard<Engine> {
     let mut engine = ENGINE.lock();
-    engine.notice_bare_fork();
+    engine.detect_bare_fork();
     engine
 }
 
-/// What the engine's clock shows; a test may have frozen it.
+/// The time of the engine's clock, which a test may have frozen.
 #[inline]
 #[must_use]
 pub fn now() -> Reading {
@@ -445,14 +448,14 @@ pub fn now_ms() -> i64 {
     now().ms()
 }
 
-/// Whether a step back waits to be told, without the lock.
+/// Whether a step back is to be reported; reads without the lock.
 #[inline]
 #[must_use]
 pub fn stepped_back() -> bool {
     STEPPED_BACK.load(Ordering::Relaxed)
 }
 
-/// A step back of the clock by more than ten seconds that has not been told yet.
+/// A step back of the clock by more than ten seconds that has not been reported yet.
 #[must_use]
 pub fn take_step_back() -> Option<StepBack> {
     let mut engine = ENGINE.lock();
@@ -463,21 +466,21 @@ pub fn take_step_back() -> Option<StepBack> {
     }
 }
 
-/// Says which nodes a snowflake without `node=` may use, and in which directory their locks lie.
+/// Sets the nodes of snowflakes without `node=`, and the directory of the locks.
 pub fn choose_node(default: NodeChoice, directory: Option<&Path>) {
-    let mut engine = whole();
+    let mut engine = lock_checked();
     engine.nodes.choose(default, directory);
     for frozen in &mut engine.frozen {
         frozen.nodes.choose(default, directory);
     }
 }
 
-/// Stops the clock at `wall_us` microseconds since the Unix epoch; with a `seed`, randomness repeats.
+/// Freezes the clock at `wall_us` microseconds since the Unix epoch; with a `seed`, random numbers repeat.
 ///
-/// The number returned names the block until [`thaw`].
+/// The result identifies the block until [`thaw`].
 #[must_use]
 pub fn freeze(wall_us: i64, seed: Option<[u8; 32]>) -> u64 {
-    let mut engine = whole();
+    let mut engine = lock_checked();
     let id = engine.number();
     let key = seed.map(|seed| derive_key(&seed, 0));
     let mut host = HOST;
@@ -485,7 +488,7 @@ pub fn freeze(wall_us: i64, seed: Option<[u8; 32]>) -> u64 {
         // A process id would not repeat.
         host.process_bits = || None;
     }
-    engine.plain = false;
+    engine.is_ready = false;
     engine.frozen.push(Frozen {
         id,
         minter: Minter::new(
@@ -501,7 +504,7 @@ pub fn freeze(wall_us: i64, seed: Option<[u8; 32]>) -> u64 {
     id
 }
 
-/// Ends the block; whether it was there.
+/// Ends the block; false if there is no such block.
 pub fn thaw(id: u64) -> bool {
     let mut engine = ENGINE.lock();
     let before = engine.frozen.len();
@@ -510,7 +513,7 @@ pub fn thaw(id: u64) -> bool {
     engine.frozen.len() < before
 }
 
-/// Changes the clock of a frozen block; its reading in microseconds after it, if the block is there.
+/// Changes the clock of a frozen block and returns its reading in microseconds; `None` if there is no such block.
 pub fn move_clock(id: u64, change: impl FnOnce(&mut EngineClock)) -> Option<i64> {
     let mut engine = ENGINE.lock();
     let frozen = engine.frozen.iter_mut().find(|frozen| frozen.id == id)?;
@@ -519,16 +522,16 @@ pub fn move_clock(id: u64, change: impl FnOnce(&mut EngineClock)) -> Option<i64>
     clock.wall_us()
 }
 
-/// Takes the lock, so that the fork finds the state whole. To be called before `fork()`.
+/// Takes the lock, so that the child gets a consistent state. To be called before `fork()`.
 pub fn before_fork() {
-    // Without a place to keep it (a thread that is ending), the lock is left alone.
-    let _ = HELD.try_with(|held| *held.borrow_mut() = Some(ENGINE.lock()));
+    // A thread that is ending has no thread-local variables, so it does not take the lock.
+    let _ = FORK_GUARD.try_with(|guard| *guard.borrow_mut() = Some(ENGINE.lock()));
 }
 
-/// Goes on in the parent after `fork()`.
+/// Releases the lock in the parent after `fork()`.
 pub fn in_parent() {
-    let _ = HELD.try_with(|held| {
-        if let Some(mut engine) = held.borrow_mut().take() {
+    let _ = FORK_GUARD.try_with(|guard| {
+        if let Some(mut engine) = guard.borrow_mut().take() {
             for seed in engine
                 .frozen
                 .iter_mut()
@@ -540,10 +543,10 @@ pub fn in_parent() {
     });
 }
 
-/// Starts anew in the child after `fork()`: randomness, order, nodes, everything derived from the process.
+/// Resets the state in the child after `fork()`: random numbers, order, nodes.
 pub fn in_child() {
-    let _ = HELD.try_with(|held| {
-        if let Some(mut engine) = held.borrow_mut().take() {
+    let _ = FORK_GUARD.try_with(|guard| {
+        if let Some(mut engine) = guard.borrow_mut().take() {
             engine.restart_in_child(None);
         }
     });

@@ -2,7 +2,7 @@
 
 use crate::error::InvalidText;
 
-/// The first and the last instant that four digits of a year can tell.
+/// The first and the last instant whose year has four digits.
 pub(crate) const RANGE_MS: (i64, i64) = (-62_135_596_800_000, 253_402_300_799_999);
 
 static PAIRS: [[u8; 2]; 100] = {
@@ -52,7 +52,7 @@ const DAYS_TO_1970: i64 = 719_468;
 
 /// Writes an instant in milliseconds since the Unix epoch as `2024-01-01T00:00:00.123Z`.
 ///
-/// An instant beyond the years 1 to 9999 is written as the nearest one that four digits can tell.
+/// An instant beyond the years 1 to 9999 is written as the nearest one inside them.
 #[inline]
 pub fn write_iso8601_ms(ms: i64, out: &mut [u8; 24]) {
     let ms = ms.clamp(RANGE_MS.0, RANGE_MS.1);
@@ -70,7 +70,7 @@ pub fn write_iso8601_ms(ms: i64, out: &mut [u8; 24]) {
 
 /// Writes an instant in seconds since the Unix epoch as `2024-01-01T00:00:00Z`.
 ///
-/// An instant beyond the years 1 to 9999 is written as the nearest one that four digits can tell.
+/// An instant beyond the years 1 to 9999 is written as the nearest one inside them.
 #[inline]
 pub fn write_iso8601(seconds: i64, out: &mut [u8; 20]) {
     let seconds = seconds.clamp(RANGE_MS.0 / 1000, RANGE_MS.1 / 1000);

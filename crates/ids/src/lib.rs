@@ -1,7 +1,7 @@
-//! The minting engine: unique ids in thirteen formats, ordered and unguessable.
+//! Generates unique ids in thirteen formats, ordered and unguessable.
 //!
-//! Pure Rust that knows nobody. [`engine`] is the process's one state behind one lock; [`minter`]
-//! keeps the promises, with clock and randomness passed in; the other modules are the formats.
+//! [`engine`] is the state of the process behind one lock. [`minter`] keeps the order of ids; it gets its clock and its
+//! random numbers as arguments. The other modules are the formats.
 #![forbid(unsafe_code)]
 
 mod base32;
@@ -14,9 +14,11 @@ mod error;
 mod hex;
 mod iso8601;
 pub mod minter;
-pub mod node;
+mod node;
+mod node_choice;
 mod node_lock;
 mod parse;
+mod refusal;
 mod strategy;
 
 pub use base32::{write_typeid, write_ulid, write_xid};
@@ -24,13 +26,15 @@ pub use base62::write_ksuid;
 pub use bounds::bounds;
 pub use clock::Reading;
 pub use engine::{before_fork, in_child, in_parent, now, now_ms, watch_forks};
-pub use error::{InvalidParameter, InvalidText, Refusal};
+pub use error::{InvalidParameter, InvalidText};
 pub use hex::{write_hex, write_uuid};
 pub use iso8601::{write_iso8601, write_iso8601_ms};
+pub use node_choice::NodeChoice;
 pub use parse::{
     Parsed, candidates, integer_kind, likeliest, parse, parse_bits, parse_int, parse_ksuid,
     prefixed,
 };
+pub use refusal::Refusal;
 pub use strategy::{
     CUID2_LENGTH, Draft, Kind, NANOID_ALPHABET, NANOID_SIZE, Parameters, Strategy, check_prefix,
     write_cuid2, write_nanoid,

@@ -1,18 +1,18 @@
-//! The promises on order and secrecy: ids increase whatever the clock does, by steps nobody can guess.
+//! The order of ids: they increase whatever the clock does, by random steps.
 //!
-//! A sortable format holds the newest tick it used. While the clock is not past it, the low bits
-//! advance by a random step (RFC 9562, 6.2 method 2); when they are spent, the next tick is
+//! A sortable format keeps the tick of its last id. Until the clock is past it, the low bits
+//! advance by a random step (RFC 9562, 6.2 method 2); when they are exhausted, the next tick is
 //! borrowed, up to one second ahead of the highest reading so far. SNOWFLAKE and XID have too few
-//! low bits for that: they start at random in the lower half of a tick's space and count.
+//! low bits for that: they start at a random number in the lower half of a tick's space and count.
 
 use crate::chacha::Randomness;
 use crate::clock::{Clock, Reading};
-use crate::error::Refusal;
-use crate::node::NodeChoice;
+use crate::node_choice::NodeChoice;
+use crate::refusal::Refusal;
 
 /// How far ids may run ahead of the highest clock reading.
 pub const MAX_LEAD_MS: i64 = 1000;
-/// A wall clock that steps back by more than this is worth a warning.
+/// A wall clock that steps back by more than this is reported.
 const NOTABLE_STEP_MS: i64 = 10_000;
 /// Seconds from the Unix epoch to that of KSUID.
 pub const KSUID_EPOCH: i64 = 1_400_000_000;
@@ -28,19 +28,19 @@ const COUNTER_BITS: u32 = 24;
 /// Bits of a snowflake's sequence, as a mask.
 pub const SEQUENCE_MASK: u32 = (1 << SEQUENCE_BITS) - 1;
 
-/// The newest id of a format with many low bits.
-struct Held {
+/// The last id of a format with many low bits.
+struct LastId {
     tick: i64,
     low: u128,
 }
 
-impl Held {
+impl LastId {
     const NONE: Self = Self {
         tick: i64::MIN,
         low: 0,
     };
 
-    /// Moves on to the next id: a fresh start in a new tick, else a random step.
+    /// Advances to the next id: a new random start in a new tick, else a random step.
     ///
     /// A start leaves the highest of `SPACE` bits clear, so that steps of up to 2^`STEP` have room:
     /// 2^24 of them for ULID and UUID7, more than a tick can take.
@@ -50,7 +50,7 @@ impl Held {
         now: i64,
         limit: impl FnOnce() -> i64,
         random: &mut impl Randomness,
-    ) -> Result<(), Spent> {
+    ) -> Result<(), TickExhausted> {
         if now > self.tick {
             self.tick = now;
             self.low = start::<SPACE>(random);
@@ -63,7 +63,7 @@ impl Held {
                 self.tick += 1;
                 self.low = start::<SPACE>(random);
             }
-            _ => return Err(Spent { tick: self.tick }),
+            _ => return Err(TickExhausted { tick: self.tick }),
         }
         Ok(())
     }
@@ -75,16 +75,16 @@ fn start<const SPACE: u32>(random: &mut impl Randomness) -> u128 {
     bits >> (129 - SPACE)
 }
 
-/// A count beyond the space of every format, so that the next id begins another tick.
-const SPENT: u32 = 1 << 31;
+/// A count beyond the space of every format, so that the next id starts another tick.
+const EXHAUSTED: u32 = 1 << 31;
 
-/// The newest id of a format that counts.
-struct Counted {
+/// The last id of a format that counts.
+struct LastCount {
     tick: i64,
     count: u32,
 }
 
-impl Counted {
+impl LastCount {
     const NONE: Self = Self {
         tick: i64::MIN,
         count: 0,
@@ -96,14 +96,14 @@ impl Counted {
         now: i64,
         limit: impl FnOnce() -> i64,
         random: &mut impl Randomness,
-    ) -> Result<(), Spent> {
+    ) -> Result<(), TickExhausted> {
         if now <= self.tick {
             if self.count + 1 < 1 << SPACE {
                 self.count += 1;
                 return Ok(());
             }
             if self.tick >= limit() {
-                return Err(Spent { tick: self.tick });
+                return Err(TickExhausted { tick: self.tick });
             }
         }
         self.tick = now.max(self.tick.saturating_add(1));
@@ -118,31 +118,31 @@ impl Counted {
 }
 
 /// No id is left up to this tick.
-struct Spent {
+struct TickExhausted {
     tick: i64,
 }
 
-/// The snowflakes of one epoch and node.
-struct Lane {
+/// The sequence of the snowflakes of one epoch and node.
+struct Sequence {
     epoch: i64,
     node: u16,
-    newest: Counted,
+    last: LastCount,
 }
 
-/// Which lane a strategy's snowflakes take: two strategies may meet on one node.
-struct Route {
+/// The sequence of the snowflakes of a strategy: two strategies may use one node.
+struct Assignment {
     epoch: i64,
     choice: NodeChoice,
-    lane: usize,
+    sequence: usize,
 }
 
-/// A clock that goes on from the highest reading after the wall clock stepped back.
-struct Pace {
+/// The highest reading before the wall clock stepped back. Time continues from it by the monotonic clock.
+struct MonotonicBase {
     from_ms: i64,
     since_monotonic_ms: i64,
 }
 
-/// A step of the wall clock that people should know of.
+/// A step of the wall clock that is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepBack {
     /// The highest reading so far, in milliseconds since the Unix epoch.
@@ -151,111 +151,116 @@ pub struct StepBack {
     pub to_ms: i64,
 }
 
-/// What a minter asks of, and tells, the process it lives in.
+/// What a minter needs to know of its process, and what it reports to it.
 #[derive(Clone, Copy)]
 pub struct Host {
-    /// The process bits of an XID; where there are none they are drawn, as the machine bits are.
+    /// The process bits of an XID; if there are none, they are random, as the machine bits are.
     pub process_bits: fn() -> Option<u16>,
-    /// Called when a notable step back waits for [`Minter::take_step_back`].
+    /// Called when [`Minter::take_step_back`] has a step to report.
     pub stepped_back: fn(),
 }
 
-/// All state that ids depend on, with the clock and the randomness they come from.
+/// All state that ids depend on, with their clock and their random numbers.
 pub struct Minter<C, R> {
     clock: C,
     random: R,
     highest_ms: i64,
     behind: bool,
-    pace: Option<Pace>,
+    monotonic_base: Option<MonotonicBase>,
     step_back: Option<StepBack>,
-    ulid: Held,
-    uuid7: Held,
-    ksuid: Held,
-    xid: Counted,
-    /// The five bytes of an XID between time and counter, drawn at the first one.
+    ulid: LastId,
+    uuid7: LastId,
+    ksuid: LastId,
+    xid: LastCount,
+    /// The five bytes of an XID between time and counter, generated with the first one.
     identity: Option<u64>,
     host: Host,
-    lanes: Vec<Lane>,
-    routes: Vec<Route>,
-    /// The newest tick of lanes that are gone: those that open later go on after it.
-    lanes_from: i64,
+    sequences: Vec<Sequence>,
+    assignments: Vec<Assignment>,
+    /// The last tick of removed sequences: later ones start after it.
+    sequences_from: i64,
 }
 
 impl<C: Clock, R: Randomness> Minter<C, R> {
-    /// A minter that has minted nothing yet.
+    /// A minter without ids so far.
     pub const fn new(clock: C, random: R, host: Host) -> Self {
         Self {
             clock,
             random,
             highest_ms: i64::MIN,
             behind: false,
-            pace: None,
+            monotonic_base: None,
             step_back: None,
-            ulid: Held::NONE,
-            uuid7: Held::NONE,
-            ksuid: Held::NONE,
-            xid: Counted::NONE,
+            ulid: LastId::NONE,
+            uuid7: LastId::NONE,
+            ksuid: LastId::NONE,
+            xid: LastCount::NONE,
             identity: None,
             host,
-            lanes: Vec::new(),
-            routes: Vec::new(),
-            lanes_from: i64::MIN,
+            sequences: Vec::new(),
+            assignments: Vec::new(),
+            sequences_from: i64::MIN,
         }
     }
 
-    /// The clock, to move one that stands still.
+    /// The clock, to set a frozen one.
     pub const fn clock_mut(&mut self) -> &mut C {
         &mut self.clock
     }
 
-    /// The time now, without any effect on ids.
+    /// The current time, without an effect on ids.
     pub fn now(&self) -> Reading {
         self.clock.wall()
     }
 
-    /// Takes other randomness.
+    /// Replaces the random numbers.
     pub fn take_randomness(&mut self, random: R) {
         self.random = random;
     }
 
-    /// Goes on where no copy of this process does: in the next tick, as another machine. Ids stay in order.
+    /// Makes the next ids differ from those of copies of this process: in the next tick, as another machine. Ids stay in
+    /// order.
     ///
     /// To be followed by [`Minter::take_randomness`].
-    pub fn part(&mut self) {
-        for held in [&mut self.ulid, &mut self.uuid7, &mut self.ksuid] {
-            held.low = u128::MAX;
+    pub fn diverge(&mut self) {
+        for last in [&mut self.ulid, &mut self.uuid7, &mut self.ksuid] {
+            last.low = u128::MAX;
         }
-        self.xid.count = SPENT;
+        self.xid.count = EXHAUSTED;
         self.identity = None;
         self.forget_nodes();
     }
 
-    /// Asks for the nodes of snowflakes anew. Their ids stay in order.
+    /// Forgets the nodes of snowflakes. Their ids stay in order.
     pub fn forget_nodes(&mut self) {
-        let newest = self.lanes.iter().map(|lane| lane.newest.tick).max();
-        self.lanes_from = self.lanes_from.max(newest.unwrap_or(i64::MIN));
-        self.lanes.clear();
-        self.routes.clear();
+        let newest = self
+            .sequences
+            .iter()
+            .map(|sequence| sequence.last.tick)
+            .max();
+        self.sequences_from = self.sequences_from.max(newest.unwrap_or(i64::MIN));
+        self.sequences.clear();
+        self.assignments.clear();
     }
 
-    /// Forgets everything minted and takes other randomness: a forked child starts anew.
+    /// Forgets all ids and replaces the random numbers, in a forked child.
     pub fn restart(&mut self, random: R) {
         self.random = random;
         self.highest_ms = i64::MIN;
         self.behind = false;
-        self.pace = None;
+        self.monotonic_base = None;
         self.step_back = None;
-        self.ulid = Held::NONE;
-        self.uuid7 = Held::NONE;
-        self.ksuid = Held::NONE;
-        self.xid = Counted::NONE;
+        self.ulid = LastId::NONE;
+        self.uuid7 = LastId::NONE;
+        self.ksuid = LastId::NONE;
+        self.xid = LastCount::NONE;
         self.identity = None;
-        self.lanes.clear();
-        self.routes.clear();
-        self.lanes_from = i64::MIN;
+        self.sequences.clear();
+        self.assignments.clear();
+        self.sequences_from = i64::MIN;
     }
 
-    /// Reads the clock, once for all that is minted in one step.
+    /// Reads the clock, once for all values of one step.
     #[inline]
     pub fn read(&mut self) -> Reading {
         let reading = self.clock.wall();
@@ -272,8 +277,8 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     #[cold]
     fn stepped_back(&mut self, to_ms: i64) {
         self.behind = true;
-        if self.pace.is_none() {
-            self.pace = Some(Pace {
+        if self.monotonic_base.is_none() {
+            self.monotonic_base = Some(MonotonicBase {
                 from_ms: self.highest_ms,
                 since_monotonic_ms: self.clock.monotonic_ms(),
             });
@@ -287,32 +292,32 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
         }
     }
 
-    /// A notable step back that has not been told yet.
+    /// A step back that has not been reported yet.
     #[inline]
     pub fn take_step_back(&mut self) -> Option<StepBack> {
         self.step_back.take()
     }
 
-    /// The reading that counting formats go by: after a step back, time goes on from the highest one.
+    /// The reading for formats that count: after a step back, time continues from the highest one.
     #[inline]
     fn counting(&mut self, reading: Reading) -> Reading {
-        if self.pace.is_none() {
+        if self.monotonic_base.is_none() {
             return reading;
         }
-        self.paced(reading)
+        self.continued(reading)
     }
 
     #[cold]
-    fn paced(&mut self, reading: Reading) -> Reading {
-        let Some(pace) = &self.pace else {
+    fn continued(&mut self, reading: Reading) -> Reading {
+        let Some(monotonic_base) = &self.monotonic_base else {
             return reading;
         };
-        let passed_ms = self.clock.monotonic_ms() - pace.since_monotonic_ms;
-        let paced = Reading::from_ms(pace.from_ms + passed_ms.max(0));
-        if reading.ms() < paced.ms() {
-            return paced;
+        let passed_ms = self.clock.monotonic_ms() - monotonic_base.since_monotonic_ms;
+        let continued = Reading::from_ms(monotonic_base.from_ms + passed_ms.max(0));
+        if reading.ms() < continued.ms() {
+            return continued;
         }
-        self.pace = None;
+        self.monotonic_base = None;
         reading
     }
 
@@ -363,11 +368,11 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
         in_range("uuid7", self.highest_ms, 0, MAX_48)?;
         let highest_ms = self.highest_ms;
         let limit = || highest_ms + MAX_LEAD_MS;
-        if let Err(spent) = self
+        if let Err(exhausted) = self
             .uuid7
             .advance::<74, 50>(reading.ms(), limit, &mut self.random)
         {
-            return self.exhausted("uuid7", spent.tick - MAX_LEAD_MS + 1, reading.ms());
+            return self.exhausted("uuid7", exhausted.tick - MAX_LEAD_MS + 1, reading.ms());
         }
         let low = self.uuid7.low;
         Ok(tick_bits(self.uuid7.tick) << 80
@@ -386,11 +391,11 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
         in_range("ulid", self.highest_ms, 0, MAX_48)?;
         let highest_ms = self.highest_ms;
         let limit = || highest_ms + MAX_LEAD_MS;
-        if let Err(spent) = self
+        if let Err(exhausted) = self
             .ulid
             .advance::<80, 56>(reading.ms(), limit, &mut self.random)
         {
-            return self.exhausted("ulid", spent.tick - MAX_LEAD_MS + 1, reading.ms());
+            return self.exhausted("ulid", exhausted.tick - MAX_LEAD_MS + 1, reading.ms());
         }
         Ok(tick_bits(self.ulid.tick) << 80 | self.ulid.low)
     }
@@ -405,11 +410,11 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
         in_range("ksuid", self.highest_ms, first, first + MAX_32 * 1000 + 999)?;
         let highest_ms = self.highest_ms;
         let limit = || (highest_ms + MAX_LEAD_MS).div_euclid(1000);
-        if let Err(spent) =
+        if let Err(exhausted) =
             self.ksuid
                 .advance::<128, 64>(reading.seconds(), limit, &mut self.random)
         {
-            return self.exhausted("ksuid", spent.tick * 1000, reading.ms());
+            return self.exhausted("ksuid", exhausted.tick * 1000, reading.ms());
         }
         #[allow(
             clippy::cast_possible_truncation,
@@ -429,11 +434,11 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
         let now = self.counting(reading);
         in_range("xid", now.ms(), 0, MAX_32 * 1000 + 999)?;
         let limit = || (now.ms() + MAX_LEAD_MS).div_euclid(1000);
-        if let Err(spent) = self
-            .xid
-            .advance::<COUNTER_BITS>(now.seconds(), limit, &mut self.random)
+        if let Err(exhausted) =
+            self.xid
+                .advance::<COUNTER_BITS>(now.seconds(), limit, &mut self.random)
         {
-            return self.exhausted("xid", spent.tick * 1000, now.ms());
+            return self.exhausted("xid", exhausted.tick * 1000, now.ms());
         }
         let identity = match self.identity {
             Some(identity) => identity,
@@ -455,10 +460,10 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
 
     /// A snowflake: 41 bits of milliseconds since `epoch`, 10 of node, 12 of sequence.
     ///
-    /// `node` is asked for the node of a choice the first time, with 64 random bits to choose by.
+    /// `node` returns the node of a choice the first time; it gets 64 random bits to choose with.
     ///
     /// # Errors
-    /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`], and what `node` refuses.
+    /// [`Refusal::OutOfRange`], [`Refusal::Exhausted`], and the refusals of `node`.
     #[inline(always)]
     #[allow(
         clippy::inline_always,
@@ -473,51 +478,57 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     ) -> Result<i64, Box<Refusal>> {
         let now = self.counting(reading).ms();
         in_range("snowflake", now, epoch, epoch.saturating_add(MAX_41))?;
-        let fits = |route: &&Route| route.choice == choice && route.epoch == epoch;
-        let index = if let Some(route) = self.routes.iter().find(fits) {
-            route.lane
+        let fits =
+            |assignment: &&Assignment| assignment.choice == choice && assignment.epoch == epoch;
+        let index = if let Some(assignment) = self.assignments.iter().find(fits) {
+            assignment.sequence
         } else {
             let node = node(choice, self.random.word())?;
-            self.open_route(epoch, choice, node)
+            self.assign_sequence(epoch, choice, node)
         };
         let limit = || now + MAX_LEAD_MS;
-        let lane = &mut self.lanes[index];
-        let (tick, count) = match lane
-            .newest
-            .advance::<SEQUENCE_BITS>(now, limit, &mut self.random)
-        {
-            Ok(()) => (lane.newest.tick, lane.newest.count),
-            Err(spent) => {
-                return self.exhausted("snowflake", spent.tick - MAX_LEAD_MS + 1, now);
-            }
-        };
-        Ok((tick - epoch) << 22 | i64::from(lane.node) << SEQUENCE_BITS | i64::from(count))
+        let sequence = &mut self.sequences[index];
+        let (tick, count) =
+            match sequence
+                .last
+                .advance::<SEQUENCE_BITS>(now, limit, &mut self.random)
+            {
+                Ok(()) => (sequence.last.tick, sequence.last.count),
+                Err(exhausted) => {
+                    return self.exhausted("snowflake", exhausted.tick - MAX_LEAD_MS + 1, now);
+                }
+            };
+        Ok((tick - epoch) << 22 | i64::from(sequence.node) << SEQUENCE_BITS | i64::from(count))
     }
 
     #[cold]
-    fn open_route(&mut self, epoch: i64, choice: NodeChoice, node: u16) -> usize {
-        let same = |lane: &Lane| lane.node == node && lane.epoch == epoch;
-        let lane = self.lanes.iter().position(same).unwrap_or(self.lanes.len());
-        if lane == self.lanes.len() {
-            self.lanes.push(Lane {
+    fn assign_sequence(&mut self, epoch: i64, choice: NodeChoice, node: u16) -> usize {
+        let same = |sequence: &Sequence| sequence.node == node && sequence.epoch == epoch;
+        let sequence = self
+            .sequences
+            .iter()
+            .position(same)
+            .unwrap_or(self.sequences.len());
+        if sequence == self.sequences.len() {
+            self.sequences.push(Sequence {
                 epoch,
                 node,
-                newest: Counted {
-                    tick: self.lanes_from,
-                    count: SPENT,
+                last: LastCount {
+                    tick: self.sequences_from,
+                    count: EXHAUSTED,
                 },
             });
         }
-        self.routes.push(Route {
+        self.assignments.push(Assignment {
             epoch,
             choice,
-            lane,
+            sequence,
         });
-        lane
+        sequence
     }
 }
 
-/// Whether a format has bits for this time, and for the second that may be borrowed after it.
+/// Checks that a format can represent this time, and the second that may be borrowed after it.
 #[inline]
 fn in_range(
     format: &'static str,
@@ -547,40 +558,43 @@ mod tests {
     use crate::chacha::ChaCha;
 
     #[test]
-    fn a_spent_tick_borrows_the_next_up_to_the_limit_and_no_further() {
+    fn an_exhausted_tick_borrows_the_next_up_to_the_limit_and_no_further() {
         // 8 bits a tick and steps of up to 16: a tick holds some 16 ids.
         let mut random = ChaCha::new([1; 32]);
-        let mut held = Held::NONE;
+        let mut last = LastId::NONE;
         let mut newest = (i64::MIN, 0);
         let mut minted = 0;
-        while held.advance::<8, 4>(100, || 110, &mut random).is_ok() {
-            let next = (held.tick, held.low);
+        while last.advance::<8, 4>(100, || 110, &mut random).is_ok() {
+            let next = (last.tick, last.low);
             assert!(next > newest && next.0 <= 110 && next.1 < 256);
             newest = next;
             minted += 1;
         }
-        assert_eq!(newest.0, 110, "all that may be borrowed is");
+        assert_eq!(newest.0, 110, "all ticks up to the limit are borrowed");
         assert!(minted > 11 * 128 / 16);
-        while held.tick == 110 {
-            assert!(held.advance::<8, 4>(110, || 120, &mut random).is_ok());
+        while last.tick == 110 {
+            assert!(last.advance::<8, 4>(110, || 120, &mut random).is_ok());
         }
-        assert_eq!(held.tick, 111, "with room again it goes on from there");
+        assert_eq!(
+            last.tick, 111,
+            "it continues from there when the limit rises"
+        );
     }
 
     #[test]
-    fn the_greatest_space_overflows_into_the_next_tick_too() {
+    fn the_largest_space_overflows_into_the_next_tick_too() {
         let mut random = ChaCha::new([2; 32]);
-        let mut held = Held {
+        let mut last = LastId {
             tick: 100,
             low: u128::MAX,
         };
-        assert!(held.advance::<128, 64>(100, || 101, &mut random).is_ok());
+        assert!(last.advance::<128, 64>(100, || 101, &mut random).is_ok());
         assert_eq!(
-            (held.tick, held.low >> 127),
+            (last.tick, last.low >> 127),
             (101, 0),
             "a start leaves the highest bit clear"
         );
-        held.low = u128::MAX;
-        assert!(held.advance::<128, 64>(100, || 101, &mut random).is_err());
+        last.low = u128::MAX;
+        assert!(last.advance::<128, 64>(100, || 101, &mut random).is_err());
     }
 }

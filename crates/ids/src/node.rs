@@ -1,91 +1,44 @@
 //! Snowflake nodes: no two processes that look into one directory of locks share one.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{InvalidParameter, Refusal, start};
+use crate::node_choice::{NODES, NodeChoice};
 use crate::node_lock::{Attempt, DIRECTORY, Directory, NodeLock};
-
-/// Nodes of a snowflake: ten bits.
-pub const NODES: u16 = 1024;
-
-/// Which nodes a strategy may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum NodeChoice {
-    /// What the process chose (`$MINTKEY_NODE`, else any free one).
-    #[default]
-    Default,
-    /// Any free one between these two, both included.
-    Between(u16, u16),
-}
-
-impl NodeChoice {
-    /// Any of all nodes.
-    pub const ANY: Self = Self::Between(0, NODES - 1);
-
-    /// Reads `"5"` or `"32-47"`.
-    ///
-    /// # Errors
-    /// When the text is neither, or a number is beyond 1023.
-    pub fn parse(text: &str) -> Result<Self, InvalidParameter> {
-        let number = |part: &str| part.trim().parse::<u16>().ok().filter(|&n| n < NODES);
-        let parsed = match text.split_once('-') {
-            None => number(text).map(|node| (node, node)),
-            Some((low, high)) => number(low).zip(number(high)),
-        };
-        match parsed {
-            Some((low, high)) if low <= high => Ok(Self::Between(low, high)),
-            _ => Err(InvalidParameter(format!(
-                "{:?} is no snowflake node: give a number from 0 to 1023 or a range such as \"32-47\"",
-                start(text)
-            ))),
-        }
-    }
-}
-
-impl fmt::Display for NodeChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::Between(low, high) if low == high => write!(f, "{low}"),
-            Self::Between(low, high) => write!(f, "{low}-{high}"),
-        }
-    }
-}
+use crate::refusal::Refusal;
 
 pub(crate) struct Claim {
     node: u16,
-    /// None where nodes are taken without a lock.
+    /// `None` if nodes are taken without a lock.
     lock: Option<Arc<NodeLock>>,
 }
 
-/// How often the locks of nodes are looked at.
+/// How often the locks of nodes are checked.
 const CHECK_MS: u64 = 1000;
-/// How often a search begins again because lock files are removed meanwhile.
+/// How often a search starts again because lock files were removed meanwhile.
 const ATTEMPTS: usize = 16;
 
 /// The nodes that this process holds.
 ///
-/// Nothing here asks the file system: [`Search`] and [`Check`] do, for which the engine's lock is not needed.
+/// Nothing here reads the file system: [`Search`] and [`Check`] do, without the engine's lock.
 pub(crate) struct Nodes {
     /// The nodes of [`NodeChoice::Default`], and the directory of the locks.
     chosen: Option<(u16, u16, PathBuf)>,
     claims: Vec<Claim>,
     /// Nodes that ancestors use without a lock.
     excluded: Vec<u16>,
-    /// Whether nodes are taken without a lock: repeatable tests want the same node each time.
+    /// Whether nodes are taken without a lock: a repeatable block gets the same node each time.
     unlocked: bool,
     /// The search or the check that is running, by its number.
     running: Option<u64>,
-    /// When the locks were looked at last.
+    /// When the locks were last checked.
     checked_ms: i64,
-    /// How long that is enough.
+    /// After how many milliseconds the next check is due.
     check_after_ms: u64,
 }
 
 impl Nodes {
-    /// No node held yet.
+    /// Holds no node.
     pub(crate) const fn new(unlocked: bool) -> Self {
         Self {
             chosen: None,
@@ -98,7 +51,7 @@ impl Nodes {
         }
     }
 
-    /// Says what [`NodeChoice::Default`] means and where the locks lie.
+    /// Sets the nodes of [`NodeChoice::Default`] and the directory of the locks.
     pub(crate) fn choose(&mut self, default: NodeChoice, directory: Option<&Path>) {
         let (low, high) = match default {
             NodeChoice::Default => (0, NODES - 1),
@@ -108,7 +61,7 @@ impl Nodes {
         self.chosen = Some((low, high, directory));
     }
 
-    /// Gives all nodes back and forgets what was chosen. The locks end with what is returned.
+    /// Returns all nodes and forgets what was chosen. Dropping the result releases the locks.
     #[must_use]
     pub(crate) fn release(&mut self) -> Vec<Claim> {
         self.chosen = None;
@@ -117,7 +70,7 @@ impl Nodes {
         std::mem::take(&mut self.claims)
     }
 
-    /// Gives everything back, as a forked child must: the parent goes on with its nodes.
+    /// Forgets everything, in a forked child: the nodes belong to the parent.
     pub(crate) fn restart_in_child(&mut self) {
         if self.unlocked {
             self.excluded
@@ -162,7 +115,7 @@ impl Nodes {
         nodes.find(|node| (low..=high).contains(node))
     }
 
-    /// Begins to look for a node for `choice`: nothing to look for, if there is one now. `number` names the search.
+    /// Starts a search for a node of `choice`; `None` if there is one already. `number` identifies the search.
     ///
     /// # Errors
     /// [`Refusal::NodeNotChosen`]; [`Refusal::NodesBusy`] while another thread searches or checks.
@@ -188,13 +141,13 @@ impl Nodes {
         }))
     }
 
-    /// Whether it is time to look at the locks.
+    /// Whether it is time to check the locks.
     #[inline]
     pub(crate) fn check_is_due(&self, now_ms: i64) -> bool {
         now_ms.wrapping_sub(self.checked_ms).cast_unsigned() >= self.check_after_ms
     }
 
-    /// Begins to look at the locks, unless another thread does something with them. `number` names the check.
+    /// Starts a check of the locks, unless another search or check is running. `number` identifies the check.
     pub(crate) fn check(&mut self, now_ms: i64, number: u64) -> Option<Check> {
         self.checked_ms = now_ms;
         if self.running.is_some() {
@@ -205,7 +158,7 @@ impl Nodes {
         Some(Check(locks.collect()))
     }
 
-    /// Whether the search or the check of this number is still wanted.
+    /// Whether the search or the check of this number is still running.
     pub(crate) fn is_running(&self, number: u64) -> bool {
         self.running == Some(number)
     }
@@ -215,7 +168,7 @@ impl Nodes {
         self.running = None;
     }
 
-    /// Takes what a search found.
+    /// Adds the node that a search found.
     pub(crate) fn add(&mut self, (node, lock): (u16, NodeLock), now_ms: i64) {
         self.checked_ms = now_ms;
         self.check_after_ms = CHECK_MS;
@@ -223,7 +176,7 @@ impl Nodes {
         self.claims.push(Claim { node, lock });
     }
 
-    /// Gives back nodes whose locks are lost. They end with what is returned.
+    /// Removes nodes whose locks are lost. Dropping the result releases them.
     #[must_use]
     pub(crate) fn remove(&mut self, lost: &Lost) -> Vec<Claim> {
         let is_lost = |claim: &mut Claim| {
@@ -243,13 +196,13 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// Locks a node; `random` chooses where many are free. May wait for the file system.
+    /// Locks a node; `random` chooses one if many are free. May wait for the file system.
     ///
     /// # Errors
     /// [`Refusal::Node`] when none is free.
     pub(crate) fn run(&self, random: u64) -> Result<(u16, NodeLock), Refusal> {
         let count = self.high - self.low + 1;
-        // Machines that do not see each other's locks should rarely meet on one node.
+        // Machines with different lock directories should rarely use the same node.
         let first = if NodeChoice::Between(self.low, self.high) == NodeChoice::ANY {
             u16::try_from(random % u64::from(count)).unwrap_or_default()
         } else {
@@ -272,8 +225,8 @@ impl Search {
             return Err(self.none_free(unusable));
         }
         Err(Refusal::Node(format!(
-            "lock files in {} are removed as soon as they are made; set $MINTKEY_NODE_DIR to a \
-             directory that nobody cleans",
+            "lock files in {} are removed as soon as they are created; set $MINTKEY_NODE_DIR to a \
+             directory that no program cleans",
             self.directory.display()
         )))
     }
@@ -302,7 +255,7 @@ impl Search {
     }
 }
 
-/// A look at the locks.
+/// A check of the locks.
 pub(crate) struct Check(Vec<Arc<NodeLock>>);
 
 /// Locks that other processes no longer find.
@@ -321,7 +274,7 @@ impl Check {
 mod tests {
     use super::*;
 
-    /// A directory that goes when the test ends.
+    /// A directory that is removed when the test ends.
     struct Locks(PathBuf);
 
     impl Locks {
@@ -329,7 +282,7 @@ mod tests {
             Self(std::env::temp_dir().join(format!("mintkey-nodes-{name}-{}", std::process::id())))
         }
 
-        /// What another process would have: a lock belongs to the file it was taken through.
+        /// The nodes of another process: a lock belongs to the open file.
         fn process(&self, default: NodeChoice) -> Nodes {
             let mut nodes = Nodes::new(false);
             nodes.choose(default, Some(&self.0));
@@ -343,7 +296,7 @@ mod tests {
         }
     }
 
-    /// The node for `choice`, as the engine finds it.
+    /// The node of `choice`, as the engine claims it.
     fn resolve(nodes: &mut Nodes, choice: NodeChoice) -> Result<u16, Refusal> {
         match nodes.held(choice, 1020) {
             Err(Refusal::NodeNotClaimed { choice, random }) => {
@@ -357,7 +310,7 @@ mod tests {
         }
     }
 
-    /// What the check after a second finds.
+    /// The check after one second.
     fn check(nodes: &mut Nodes) {
         assert!(!nodes.check_is_due(999) && nodes.check_is_due(1000));
         if let Some(lost) = nodes.check(1000, 2).unwrap().run() {
@@ -394,7 +347,7 @@ mod tests {
         assert_eq!(
             resolve(&mut first, NodeChoice::Between(4, 6)),
             Ok(5),
-            "what is ours already serves again"
+            "a node of this process is used again"
         );
         let refusal = resolve(&mut locks.process(NodeChoice::ANY), five).unwrap_err();
         assert!(
@@ -420,12 +373,12 @@ mod tests {
         assert_eq!(held.len(), 20);
         assert!(
             held.contains(&1023) && held.contains(&0),
-            "the search goes round"
+            "the search wraps around"
         );
     }
 
     #[test]
-    fn a_child_lets_go_and_claims_anew() {
+    fn a_child_forgets_its_nodes_and_claims_another() {
         let locks = Locks::new("child");
         let mut parent = locks.process(RANGE);
         assert_eq!(resolve(&mut parent, NodeChoice::Default), Ok(32));
@@ -453,20 +406,6 @@ mod tests {
         assert_eq!(resolve(&mut block, NodeChoice::Default), Ok(33));
     }
 
-    #[test]
-    fn texts_that_are_no_nodes_are_refused() {
-        assert_eq!(NodeChoice::parse("7"), Ok(NodeChoice::Between(7, 7)));
-        assert_eq!(
-            NodeChoice::parse(" 32 - 47 "),
-            Ok(NodeChoice::Between(32, 47))
-        );
-        for text in [
-            "", "-1", "1024", "5-", "-", "7-3", "1-2-3", "a", "0x1", "3-1024",
-        ] {
-            assert!(NodeChoice::parse(text).is_err(), "{text}");
-        }
-    }
-
     #[cfg(unix)]
     #[test]
     fn a_directory_that_cannot_be_used_is_named() {
@@ -481,7 +420,7 @@ mod tests {
         std::fs::remove_file(&locks.0).unwrap();
     }
 
-    /// Locks the file as a process does that shares no more than the directory.
+    /// Locks the file as a process on another machine does.
     #[cfg(unix)]
     fn lock_elsewhere(locks: &Locks, node: u16) -> std::fs::File {
         std::fs::create_dir_all(&locks.0).unwrap();
@@ -522,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_at_a_time_does_something_with_the_locks() {
+    fn one_thread_at_a_time_searches_or_checks() {
         let locks = Locks::new("busy");
         let mut nodes = locks.process(RANGE);
         let search = nodes.search(NodeChoice::Default, 1).unwrap().unwrap();
@@ -540,6 +479,6 @@ mod tests {
                 .is_some()
         );
         drop(nodes.release());
-        assert!(!nodes.is_running(5), "what is found now is not wanted");
+        assert!(!nodes.is_running(5), "its result is discarded");
     }
 }

@@ -1,4 +1,4 @@
-//! Texts back to what they hold, strictly.
+//! Reads ids and timestamps, strictly.
 
 use crate::base32::{read_typeid, read_ulid, read_xid};
 use crate::base62::read_ksuid;
@@ -6,18 +6,18 @@ use crate::error::InvalidText;
 use crate::hex::read_uuid;
 use crate::iso8601::read_iso8601;
 use crate::minter::{KSUID_EPOCH, SEQUENCE_MASK, SNOWFLAKE_EPOCH};
-use crate::strategy::{Kind, Strategy};
+use crate::strategy::{Kind, Strategy, check_typeid_type};
 
-/// What an id or a timestamp holds.
+/// The parts of an id or a timestamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parsed {
     /// The format.
     pub kind: Kind,
-    /// The text before the id, without `TypeID`'s separator.
+    /// The prefix, without the separator of a `TypeID`.
     pub prefix: String,
     /// The id as bytes: 16, 20 (KSUID), 12 (XID) or 8 (integers); none where a format has no binary form.
     pub bytes: Vec<u8>,
-    /// When it was minted, in milliseconds since the Unix epoch.
+    /// When it was generated, in milliseconds since the Unix epoch.
     pub time_ms: Option<i64>,
     /// The random part and how many bits it has.
     pub random: Option<(u128, u32)>,
@@ -67,7 +67,7 @@ fn uuid(kind: Kind, bits: u128) -> Parsed {
     parsed
 }
 
-/// Checks that bits are a UUID of the version that `kind` makes.
+/// Checks that bits are a UUID of the version of `kind`.
 fn check_version(kind: Kind, bits: u128) -> Result<(), InvalidText> {
     let (found, wanted) = (bits >> 76 & 0xf, if kind == Kind::Uuid4 { 4 } else { 7 });
     if found != wanted {
@@ -86,7 +86,7 @@ fn check_version(kind: Kind, bits: u128) -> Result<(), InvalidText> {
 /// Reads 16 bytes as the id of a format that has 128 bits.
 ///
 /// # Errors
-/// When the format has another size, or the bits are no UUID of its version.
+/// When the format has another size, or the bits are not a UUID of its version.
 pub fn parse_bits(kind: Kind, bits: u128) -> Result<Parsed, InvalidText> {
     match kind {
         Kind::Uuid4 | Kind::Uuid7 => check_version(kind, bits).map(|()| uuid(kind, bits)),
@@ -131,7 +131,7 @@ fn xid(bits: u128) -> Parsed {
 /// Reads an integer as a snowflake or a timestamp.
 ///
 /// # Errors
-/// When it is negative where that cannot be, or the strategy makes texts.
+/// When it is negative where that cannot be, or the strategy's values are texts.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -165,7 +165,7 @@ pub fn parse_int(strategy: &Strategy, value: i64) -> Result<Parsed, InvalidText>
 /// Reads a text as a value of this strategy: its prefix, then its body.
 ///
 /// # Errors
-/// With the first thing that is wrong, counted from the start of the text.
+/// The first mistake, with its position in the text.
 pub fn parse(strategy: &Strategy, text: &str) -> Result<Parsed, InvalidText> {
     let expected = strategy.prefix();
     if strategy.kind() == Kind::Typeid {
@@ -301,29 +301,6 @@ fn cuid2(strategy: &Strategy, body: &[u8]) -> Result<Parsed, InvalidText> {
     Ok(Parsed::new(Kind::Cuid2, Vec::new()))
 }
 
-/// Checks the type of a `TypeID`: lower-case letters and underscores, a letter at both ends.
-pub(crate) fn typeid_prefix(prefix: &[u8]) -> Result<(), InvalidText> {
-    if prefix.len() > 63 {
-        return Err(InvalidText::at(
-            63,
-            "a type has at most 63 characters and goes on",
-        ));
-    }
-    for (position, &byte) in prefix.iter().enumerate() {
-        let at_an_end = position == 0 || position + 1 == prefix.len();
-        if !(byte.is_ascii_lowercase() || byte == b'_' && !at_an_end) {
-            return Err(InvalidText::at(
-                position,
-                format!(
-                    "a type holds lower-case letters, and '_' between them, not {:?}",
-                    char::from(byte)
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// A `TypeID`: an optional type and '_', then 26 characters (`TypeID` specification 0.3).
 fn typeid(text: &str) -> Result<Parsed, InvalidText> {
     if let Some((position, character)) = text.chars().enumerate().find(|(_, c)| !c.is_ascii()) {
@@ -342,7 +319,7 @@ fn typeid(text: &str) -> Result<Parsed, InvalidText> {
         Some((prefix, suffix)) => (prefix, suffix, prefix.len() + 1),
         None => ("", text, 0),
     };
-    typeid_prefix(prefix.as_bytes())?;
+    check_typeid_type(prefix.as_bytes())?;
     let bits = read_typeid(suffix.as_bytes()).map_err(|error| InvalidText {
         position: error.position.map(|position| position + ahead),
         reason: if error.position.is_none() {
@@ -396,7 +373,7 @@ pub fn candidates(text: &str) -> Vec<Kind> {
     found
 }
 
-/// What an integer most probably is.
+/// The most probable format of an integer.
 #[must_use]
 pub const fn integer_kind(value: i64) -> Kind {
     if value < 100_000_000_000 {
@@ -435,8 +412,8 @@ pub fn likeliest(text: &str) -> Option<Kind> {
     }
 }
 
-/// The text before an id, and the id's format, where a mark such as `#` parts them. Formats that fit any text are not
-/// looked for.
+/// A prefix and the format of the id after it, if a mark such as `#` separates them. Formats that match any text are not
+/// considered.
 #[must_use]
 pub fn prefixed(text: &str) -> Option<(&str, Kind)> {
     [

@@ -1,15 +1,15 @@
-//! What to mint: a format with its parameters.
+//! Strategies: a format with its parameters.
 
 use std::fmt;
 
 use crate::base32::{write_typeid, write_ulid, write_xid};
 use crate::base62::write_ksuid;
 use crate::chacha::{Expansion, Randomness};
-use crate::error::{InvalidParameter, start};
+use crate::error::{InvalidParameter, InvalidText, start};
 use crate::hex::{write_hex, write_uuid};
 use crate::iso8601::{write_iso8601, write_iso8601_ms};
 use crate::minter::SNOWFLAKE_EPOCH;
-use crate::node::NodeChoice;
+use crate::node_choice::NodeChoice;
 
 /// The formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,7 +34,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, in the order in which they are listed to people.
+    /// All formats, in the order in which they are listed.
     pub const ALL: [Self; 13] = [
         Self::Uuid4,
         Self::Uuid7,
@@ -51,7 +51,7 @@ impl Kind {
         Self::Iso8601Ms,
     ];
 
-    /// The name people write.
+    /// The name of the format.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -77,7 +77,7 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Whether it makes ids; the others tell the time and repeat.
+    /// Whether it generates ids; the others are timestamps, which repeat.
     #[must_use]
     pub const fn is_id(self) -> bool {
         !matches!(
@@ -86,7 +86,7 @@ impl Kind {
         )
     }
 
-    /// Whether values sort by the time they were made at.
+    /// Whether values sort by the time at which they were generated.
     #[must_use]
     pub const fn is_sortable(self) -> bool {
         !matches!(self, Self::Uuid4 | Self::Nanoid | Self::Cuid2)
@@ -108,16 +108,16 @@ impl fmt::Display for Kind {
 /// The alphabet of nanoid's own packages: URL-safe, in their order.
 pub const NANOID_ALPHABET: &str =
     "useandom-26T198340PX75pxJACKVERYMINDBUSHWOLF_GQZbfghjklqvwyzrict";
-/// Characters of a nanoid unless told otherwise.
+/// Characters of a nanoid by default.
 pub const NANOID_SIZE: u16 = 21;
-/// Characters of a CUID2 unless told otherwise.
+/// Characters of a CUID2 by default.
 pub const CUID2_LENGTH: u8 = 24;
 const MAX_NANOID_SIZE: u16 = 255;
 const MAX_PREFIX: usize = 255;
 /// The words of a draft hold this many random bits.
 const DRAFT_BITS: u32 = 256;
 
-/// What belongs to one format only.
+/// The parameters of one format.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Shape {
     Fixed,
@@ -134,10 +134,10 @@ enum Shape {
     Cuid2(u8),
 }
 
-/// The parameters people give; `None` where they give none.
+/// The parameters of a caller; `None` if not given.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters<'a> {
-    /// Text before the id; for a `TypeID` its type.
+    /// The prefix; for a `TypeID` its type.
     pub prefix: Option<&'a str>,
     /// Characters of a nanoid.
     pub size: Option<i64>,
@@ -162,14 +162,14 @@ pub struct Strategy {
     plus_ms: i64,
 }
 
-/// What was minted under the lock, yet to be written as text or number.
+/// What was generated under the lock, to be written as a text or a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draft {
     /// The bits of an id.
     Bits(u128),
     /// A KSUID's time and payload.
     Ksuid(u32, u128),
-    /// Randomness for formats that are nothing else.
+    /// The random bits of formats that contain nothing else.
     Words([u64; 4]),
     /// A snowflake.
     Int(i64),
@@ -284,7 +284,7 @@ impl Strategy {
         self.kind
     }
 
-    /// The text before each id.
+    /// The prefix of each id.
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -326,7 +326,7 @@ impl Strategy {
         }
     }
 
-    /// What stands between the prefix and the id: `TypeID` has a separator.
+    /// The separator between the prefix and the id, which only a `TypeID` has.
     #[must_use]
     pub fn separator(&self) -> &'static str {
         if self.kind == Kind::Typeid && !self.prefix.is_empty() {
@@ -359,7 +359,7 @@ impl Strategy {
         (!self.kind.is_int()).then(|| ahead + self.body_len())
     }
 
-    /// How many bits from the generator tell two ids of one tick apart.
+    /// The number of random bits that differ between two ids of one tick.
     #[must_use]
     pub fn random_bits(&self) -> u32 {
         match (&self.shape, self.kind) {
@@ -381,7 +381,7 @@ impl Strategy {
         }
     }
 
-    /// The integer of a draft, for formats that make one.
+    /// The integer of a draft, for formats whose values are integers.
     #[inline]
     #[must_use]
     pub fn int(&self, draft: &Draft) -> Option<i64> {
@@ -418,7 +418,7 @@ impl Strategy {
             (Kind::Iso8601Ms, _, Draft::Time(ms)) => fixed(out, |out| {
                 write_iso8601_ms(ms.saturating_add(self.plus_ms), out);
             }),
-            _ => debug_assert!(false, "{draft:?} is no draft of {self:?}"),
+            _ => debug_assert!(false, "{draft:?} is not a draft of {self:?}"),
         }
     }
 
@@ -449,10 +449,10 @@ fn fixed<const LEN: usize>(out: &mut [u8], write: impl FnOnce(&mut [u8; LEN])) {
     }
 }
 
-/// Checks the text before an id; a `TypeID`'s is its type.
+/// Checks a prefix; that of a `TypeID` is its type.
 ///
 /// # Errors
-/// When it is too long, or no `TypeID` type where it has to be one.
+/// When it is too long, or is not a valid type of a `TypeID`.
 pub fn check_prefix(kind: Kind, prefix: &str) -> Result<(), InvalidParameter> {
     if kind != Kind::Typeid {
         return if prefix.len() > MAX_PREFIX {
@@ -464,12 +464,35 @@ pub fn check_prefix(kind: Kind, prefix: &str) -> Result<(), InvalidParameter> {
             Ok(())
         };
     }
-    crate::parse::typeid_prefix(prefix.as_bytes()).map_err(|error| {
+    check_typeid_type(prefix.as_bytes()).map_err(|error| {
         InvalidParameter(format!(
-            "prefix={:?} is no TypeID type: {error}",
+            "prefix={:?} is not a TypeID type: {error}",
             start(prefix)
         ))
     })?;
+    Ok(())
+}
+
+/// Checks the type of a `TypeID`: lower-case letters and underscores, a letter at both ends.
+pub(crate) fn check_typeid_type(prefix: &[u8]) -> Result<(), InvalidText> {
+    if prefix.len() > 63 {
+        return Err(InvalidText::at(
+            63,
+            "a type has at most 63 characters and goes on",
+        ));
+    }
+    for (position, &byte) in prefix.iter().enumerate() {
+        let at_an_end = position == 0 || position + 1 == prefix.len();
+        if !(byte.is_ascii_lowercase() || byte == b'_' && !at_an_end) {
+            return Err(InvalidText::at(
+                position,
+                format!(
+                    "a type holds lower-case letters, and '_' between them, not {:?}",
+                    char::from(byte)
+                ),
+            ));
+        }
+    }
     Ok(())
 }
 

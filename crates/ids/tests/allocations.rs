@@ -4,8 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use mintkey_ids::node::NodeChoice;
-use mintkey_ids::{Kind, Strategy, engine};
+use mintkey_ids::{Kind, NodeChoice, Strategy, engine};
 
 struct Counting;
 

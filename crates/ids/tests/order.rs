@@ -3,11 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use mintkey_ids::Refusal;
 use mintkey_ids::chacha::{ChaCha, Randomness};
 use mintkey_ids::clock::{Clock, Reading};
 use mintkey_ids::minter::{Host, KSUID_EPOCH, MAX_LEAD_MS, Minter, SNOWFLAKE_EPOCH, StepBack};
-use mintkey_ids::node::NodeChoice;
+use mintkey_ids::{NodeChoice, Refusal};
 use proptest::prelude::*;
 
 const START: i64 = 1_704_067_200_000;
@@ -146,7 +145,7 @@ enum Event {
     Mint(usize),
     Pass(i64),
     Step(i64),
-    Part,
+    Diverge,
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -154,7 +153,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => (1_usize..40).prop_map(Event::Mint),
         2 => (0_i64..5).prop_map(Event::Pass),
         1 => (0_i64..5_000).prop_map(Event::Pass),
-        1 => Just(Event::Part),
+        1 => Just(Event::Diverge),
         1 => (-5_000_i64..5_000).prop_map(Event::Step),
         1 => prop_oneof![Just(-3_600_000_i64), Just(86_400_000), Just(-86_400_000)].prop_map(Event::Step),
     ];
@@ -170,7 +169,7 @@ fn check<R: Randomness>(format: &Format<R>, random: R, events: &[Event], paced: 
         match event {
             Event::Pass(ms) => clock.pass(*ms),
             Event::Step(ms) => clock.step(*ms),
-            Event::Part => minter.part(),
+            Event::Diverge => minter.diverge(),
             Event::Mint(count) => {
                 for _ in 0..*count {
                     highest_ms = highest_ms.max(clock.wall_ms.get());
@@ -455,7 +454,7 @@ fn copies_that_part_share_no_id() {
             let clock = HandClock::at(START);
             let mut minter = minter(&clock, ChaCha::new([10; 32]));
             let before = (format.mint)(&mut minter).unwrap();
-            minter.part();
+            minter.diverge();
             minter.take_randomness(ChaCha::new([other; 32]));
             let mut next = || (format.mint)(&mut minter).unwrap().1;
             (before, (0..200).map(|_| next()).collect::<Vec<_>>())

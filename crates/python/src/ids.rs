@@ -12,8 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use mintkey_ids::clock::EngineClock;
 use mintkey_ids::engine;
-use mintkey_ids::node::NodeChoice;
-use mintkey_ids::{Draft, Kind, Parameters, Refusal, Strategy};
+use mintkey_ids::{Draft, Kind, NodeChoice, Parameters, Refusal, Strategy};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};

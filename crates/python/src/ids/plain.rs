@@ -13,8 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 
 use mintkey_ids::minter::SNOWFLAKE_EPOCH;
-use mintkey_ids::node::NodeChoice;
-use mintkey_ids::{CUID2_LENGTH, Kind, NANOID_ALPHABET, NANOID_SIZE, Parameters, Strategy};
+use mintkey_ids::{
+    CUID2_LENGTH, Kind, NANOID_ALPHABET, NANOID_SIZE, NodeChoice, Parameters, Strategy,
+};
 use pyo3::exceptions::{PyImportError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;

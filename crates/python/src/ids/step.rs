@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mintkey_ids::Refusal;
 use mintkey_ids::engine::{self, Session};
-use mintkey_ids::node::NodeChoice;
+use mintkey_ids::{NodeChoice, Refusal};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
