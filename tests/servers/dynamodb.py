@@ -23,6 +23,8 @@ from pathlib import Path
 VERSION = "2.6.1"
 MAIN = "com.amazonaws.services.dynamodbv2.local.main.ServerRunner"
 PATIENCE = 30.0
+#: A server that runs for minutes only loses time with the best machine code and several threads that collect garbage.
+JAVA_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 # Ends the server and removes its folder as soon as this process closes the pipe, however it goes; Ctrl-C goes to all.
 WATCH = """
@@ -85,17 +87,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def command(port: int, *options: str) -> list[str]:
+    """The command of a server at this port."""
+    java, folder = program("java", "default-jre-headless"), jars()
+    classes = (f"-Djava.library.path={folder}", "-cp", f"{folder}/*", MAIN)
+    return [java, *JAVA_OPTIONS, *classes, "-port", str(port), "-sharedDb", *options]
+
+
 @contextmanager
 def server(*options: str) -> Iterator[str]:
     """A fresh server with these options, else in memory; gives its address."""
     port = free_port()
-    folder = jars()
-    java = program("java", "default-jre-headless")
-    command = [java, f"-Djava.library.path={folder}", "-cp", f"{folder}/*", MAIN, "-port", str(port), "-sharedDb"]
     # It leaves a file wherever it works.
     work = tempfile.mkdtemp(prefix="mintkey-dynamodb-")
-    own = options or ("-inMemory",)
-    watcher = subprocess.Popen(["sh", "-c", WATCH, "sh", work, *command, *own], cwd=work, stdin=subprocess.PIPE)
+    own = command(port, *(options or ("-inMemory",)))
+    watcher = subprocess.Popen(["sh", "-c", WATCH, "sh", work, *own], cwd=work, stdin=subprocess.PIPE)
     try:
         wait_for(port, Path(work) / "log")
         yield f"http://127.0.0.1:{port}"

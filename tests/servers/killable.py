@@ -78,10 +78,8 @@ class DynamoDB(Server):
 
     def __init__(self, folder: Path) -> None:
         port = dynamodb.free_port()
-        jars, java = dynamodb.jars(), dynamodb.program("java", "default-jre-headless")
-        command = [java, f"-Djava.library.path={jars}", "-cp", f"{jars}/*", dynamodb.MAIN, "-port", str(port)]
-        options = ["-sharedDb", "-dbPath", str(folder)]
-        self.process = _Process([*command, *options], folder, lambda log: dynamodb.wait_for(port, log))
+        command = dynamodb.command(port, "-dbPath", str(folder))
+        self.process = _Process(command, folder, lambda log: dynamodb.wait_for(port, log))
         self.url = f"dynamodb://us-east-1?endpoint=http://127.0.0.1:{port}&retries=0&timeout=30"
 
     def start(self) -> None:
