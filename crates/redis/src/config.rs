@@ -5,17 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mintkey_runtime::{Address, Host, Parameters};
+use mintkey_runtime::{Address, Host, Parameters, Tls};
 use mintkey_store::size::MAX_ITEM;
 use mintkey_store::{Error, Result};
-use rustls::ClientConfig;
 
 use crate::eviction_warning::EvictionWarning;
 use crate::keyspace::layout::Keyspace;
-
-pub mod tls;
-
-use self::tls::TlsFiles;
 
 const SCHEMES: [&str; 5] = ["redis", "rediss", "redis-cluster", "rediss-cluster", "unix"];
 const SERVER: &str = "redis://localhost:6379/0";
@@ -33,8 +28,8 @@ pub struct Config {
     pub address: String,
     /// The server, or servers of the Cluster.
     pub endpoints: Vec<Endpoint>,
-    /// The TLS configuration; none: connections are not encrypted.
-    pub tls: Option<Arc<ClientConfig>>,
+    /// How connections are encrypted; none: they are not.
+    pub tls: Option<Arc<Tls>>,
     /// The user; none: the default user.
     pub user: Option<String>,
     /// The password.
@@ -86,16 +81,14 @@ impl Config {
         let timeout = parameters.take_seconds("timeout")?;
         let max_item = parameters.take_number("max_item", MAX_ITEM..=LARGEST_MAX_ITEM)?;
         let database = database(&address, &mut parameters)?;
-        let tls_files = tls_files(&address, &mut parameters)?;
+        let tls = tls(&address, &mut parameters)?;
         parameters.end()?;
         let db = (address.scheme == "unix" && database != 0).then(|| ("db", database.to_string()));
         let which = (!prefix.is_empty()).then(|| ("prefix", prefix.clone()));
         Ok(Self {
             address: address.with_parameters(db.into_iter().chain(which)),
             endpoints,
-            tls: tls_files
-                .map(|files| tls::client_config(&files))
-                .transpose()?,
+            tls,
             user: address.user,
             password: address.password,
             database,
@@ -166,21 +159,19 @@ fn prefix(parameters: &mut Parameters) -> Result<Option<String>> {
     })
 }
 
-/// The files for TLS, if the scheme encrypts.
-fn tls_files(address: &Address, parameters: &mut Parameters) -> Result<Option<TlsFiles>> {
-    let encrypted = address.scheme.starts_with("rediss");
-    let mut file = |name| match parameters.take(name) {
-        Some(_) if !encrypted => Err(Error::configuration(format!(
-            "{address}: {name}= is for encrypted connections: write rediss:// or rediss-cluster://"
-        ))),
-        path => Ok(path),
-    };
-    let files = TlsFiles {
-        ca: file("ca")?,
-        certificate: file("cert")?,
-        key: file("key")?,
-    };
-    Ok(encrypted.then_some(files))
+/// How connections are encrypted, if the scheme says so.
+fn tls(address: &Address, parameters: &mut Parameters) -> Result<Option<Arc<Tls>>> {
+    if address.scheme.starts_with("rediss") {
+        return Ok(Some(Arc::new(Tls::take(parameters)?)));
+    }
+    for name in ["ca", "cert", "key"] {
+        if parameters.take(name).is_some() {
+            return Err(Error::configuration(format!(
+                "{address}: {name}= is for encrypted connections: write rediss:// or rediss-cluster://"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 fn wrong(what: impl Display) -> Error {

@@ -10,5 +10,4 @@ pub use crate::operations::run;
 pub use crate::protocol::channel::{Channel, FinalReply, Replies};
 pub use crate::protocol::resp::{Call, Value};
 pub use crate::protocol::slots::group_of;
-pub use crate::threads::deadline::Deadline;
 pub use crate::transport::connection::Connection;

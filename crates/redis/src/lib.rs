@@ -1,6 +1,6 @@
 //! The store of mintkey on Redis, and on Redis Cluster. A row is a hash. Sorted sets keep rows in order, and are the indexes.
 //!
-//! From the bottom: `protocol` (commands, replies, scripts, slots), `threads` (deadlines, the fork gate), `keyspace` (keys,
+//! From the bottom: `protocol` (commands, replies, scripts, slots), `threads` (the fork gate), `keyspace` (keys,
 //! rows, and the calls on them), `config` (the address), `transport` (connections, and which server has which slots),
 //! `operations` (the requests of the contract), `driver` (carries out operations, blocking or on the worker), `store` (entry
 //! points, closing, forking).

@@ -1,8 +1,8 @@
 //! The store: entry points, closing, forking.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use mintkey_runtime::Generation;
 use mintkey_store::{
     Begun, Capabilities, Done, Interrupt, Notice, Reply, Request, Result, Severity, Store, Ticket,
 };
@@ -12,7 +12,6 @@ use crate::driver::begun::BegunRequest;
 use crate::driver::shared::Shared;
 use crate::driver::{blocking, worker};
 use crate::protocol::scripts;
-use crate::threads::deadline::FORK_COUNT;
 
 /// A store on a Redis server or Cluster.
 pub struct RedisStore(Arc<Shared>);
@@ -80,7 +79,9 @@ impl Store for RedisStore {
 
     fn close(&self, interrupt: &'static dyn Interrupt) {
         self.0.shut_down();
-        worker::wait_for_end(&self.0, interrupt);
+        if let Some(worker) = self.0.queue.worker() {
+            worker.wait_for_end(interrupt);
+        }
     }
 
     fn before_fork(&self) {
@@ -92,8 +93,8 @@ impl Store for RedisStore {
     }
 
     fn in_child(&self) {
+        Generation::begin();
         self.0.gate.open_in_child();
-        FORK_COUNT.fetch_add(1, Ordering::SeqCst);
         // The parent has the same sockets open: closing them here sends nothing to the server.
         self.0.topology.close_idle();
         self.0.queue.forget_in_child();

@@ -78,11 +78,9 @@ impl Worker {
             }),
             Err(error) => Err(Error::new(
                 ErrorKind::Unavailable(Outcome::NotApplied),
-                format!(
-                    "the system refuses another thread for the store ({error}): raise the number of threads that \
-                     this user or container may have"
-                ),
+                format!("the system refuses another thread for the store ({error})"),
             )
+            .advice("allow more threads (ulimit -u, or the pids limit of the container)")
             .caused_by(error)),
         }
     }

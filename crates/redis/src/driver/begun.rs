@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use mintkey_runtime::Deadline;
 use mintkey_store::{Begun, Interrupt, Outcome, Reply, Request, Result};
 
 use crate::driver::exchange::{HeldConnections, SentCalls, collect, exchange, release, send};
@@ -12,14 +13,13 @@ use crate::driver::shared::Shared;
 use crate::operations;
 use crate::protocol::channel::Channel;
 use crate::protocol::resp::Call;
-use crate::threads::deadline::Deadline;
 
 /// A request that was begun on the calling thread.
 pub struct BegunRequest {
     shared: Arc<Shared>,
     operation: Pin<Box<dyn Future<Output = Result<Reply>> + Send>>,
     channel: Channel,
-    deadline: Deadline,
+    interrupt: &'static dyn Interrupt,
     held: HeldConnections,
     stage: Stage,
 }
@@ -43,8 +43,7 @@ impl BegunRequest {
         request: &Arc<Request>,
         interrupt: &'static dyn Interrupt,
     ) -> Self {
-        let deadline = Deadline::new(Some(interrupt), shared.context.config.timeout);
-        let channel = Channel::with_deadline(&deadline);
+        let channel = Channel::new(Deadline::new(interrupt, shared.context.config.timeout));
         let operation = {
             let (shared, channel) = (Arc::clone(shared), channel.clone());
             let request = Arc::clone(request);
@@ -54,7 +53,7 @@ impl BegunRequest {
             shared: Arc::clone(shared),
             operation,
             channel,
-            deadline,
+            interrupt,
             held: HeldConnections::new(),
             stage: Stage::Poll,
         };
@@ -67,38 +66,34 @@ impl BegunRequest {
         let mut waker_context = Context::from_waker(Waker::noop());
         self.stage = match self.operation.as_mut().poll(&mut waker_context) {
             Poll::Ready(result) => Stage::Ended(result),
-            Poll::Pending => {
-                let (calls, restarts) = self.channel.take_calls();
-                if restarts {
-                    self.deadline.restart();
-                }
-                Stage::Ready(calls)
-            }
+            Poll::Pending => Stage::Ready(self.channel.take_calls()),
         };
     }
 
-    /// Fails if the calls were sent by the parent of this forked process.
-    fn check_process(&mut self) -> Result<()> {
+    /// Starts the time of the next half. Fails if the calls were sent by the parent of this forked process.
+    fn restart_deadline(&mut self) -> Result<()> {
+        let config = &self.shared.context.config;
+        let mut deadline = self.channel.deadline();
         if !matches!(self.stage, Stage::Sent(..)) {
             // Nothing has been sent yet: this process may send it.
-            self.deadline.adopt_process();
+            *deadline = Deadline::new(self.interrupt, config.timeout);
         }
-        self.deadline
-            .check_fork()
-            .map_err(|stop| stop.error(Outcome::Unknown))
+        deadline.restart();
+        let checked = deadline.check();
+        checked.map_err(|stop| stop.error(&config.address, "waiting for a reply", Outcome::Unknown))
     }
 }
 
 impl Begun for BegunRequest {
     fn send(&mut self) {
-        self.deadline.restart();
-        if self.check_process().is_err() || self.shared.check_open().is_err() {
+        if self.restart_deadline().is_err() || self.shared.check_open().is_err() {
             // `finish` reports the error.
             return;
         }
         self.stage = match std::mem::replace(&mut self.stage, Stage::Poll) {
             Stage::Ready(calls) => {
-                match send(&self.shared, &calls, &mut self.held, &mut self.deadline) {
+                let mut deadline = self.channel.deadline();
+                match send(&self.shared, &calls, &mut self.held, &mut deadline) {
                     Ok(sent) => Stage::Sent(calls, sent),
                     Err(error) => {
                         self.channel.resume(Err(error));
@@ -111,13 +106,13 @@ impl Begun for BegunRequest {
     }
 
     fn finish(mut self: Box<Self>, within: Option<Duration>) -> Result<Reply> {
-        self.deadline.restart();
-        self.check_process()?;
+        self.restart_deadline()?;
         if let Stage::Ready(_) = self.stage {
             self.shared.check_open()?;
         }
         if let Some(time) = within {
-            self.deadline = self.deadline.shorter(time);
+            let mut deadline = self.channel.deadline();
+            *deadline = deadline.shorter(time);
         }
         let result = loop {
             let replies = match std::mem::replace(&mut self.stage, Stage::Poll) {
@@ -127,15 +122,13 @@ impl Begun for BegunRequest {
                     continue;
                 }
                 Stage::Ready(calls) => {
-                    exchange(&self.shared, &calls, &mut self.held, &mut self.deadline)
+                    let mut deadline = self.channel.deadline();
+                    exchange(&self.shared, &calls, &mut self.held, &mut deadline)
                 }
-                Stage::Sent(calls, sent) => collect(
-                    &self.shared,
-                    &calls,
-                    sent,
-                    &mut self.held,
-                    &mut self.deadline,
-                ),
+                Stage::Sent(calls, sent) => {
+                    let mut deadline = self.channel.deadline();
+                    collect(&self.shared, &calls, sent, &mut self.held, &mut deadline)
+                }
             };
             self.channel.resume(replies);
         };

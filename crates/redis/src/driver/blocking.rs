@@ -4,13 +4,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use mintkey_runtime::Deadline;
 use mintkey_store::{Interrupt, Reply, Request, Result};
 
 use crate::driver::exchange::{HeldConnections, exchange, release};
 use crate::driver::shared::Shared;
 use crate::operations;
 use crate::protocol::channel::Channel;
-use crate::threads::deadline::Deadline;
 
 /// Carries out a request.
 pub fn execute(
@@ -18,8 +18,7 @@ pub fn execute(
     request: &Request,
     interrupt: &'static dyn Interrupt,
 ) -> Result<Reply> {
-    let mut deadline = Deadline::new(Some(interrupt), shared.context.config.timeout);
-    let channel = Channel::with_deadline(&deadline);
+    let channel = Channel::new(Deadline::new(interrupt, shared.context.config.timeout));
     let mut held = HeldConnections::new();
     let mut operation = pin!(operations::run(&shared.context, &channel, request));
     let mut waker_context = Context::from_waker(Waker::noop());
@@ -27,11 +26,9 @@ pub fn execute(
         match operation.as_mut().poll(&mut waker_context) {
             Poll::Ready(result) => break result,
             Poll::Pending => {
-                let (calls, restarts) = channel.take_calls();
-                if restarts {
-                    deadline.restart();
-                }
-                channel.resume(exchange(shared, &calls, &mut held, &mut deadline));
+                let calls = channel.take_calls();
+                let replies = exchange(shared, &calls, &mut held, &mut channel.deadline());
+                channel.resume(replies);
             }
         }
     };
@@ -45,9 +42,8 @@ pub fn execute_all(
     requests: &[Arc<Request>],
     interrupt: &'static dyn Interrupt,
 ) -> Vec<Result<Reply>> {
-    let mut deadline = Deadline::new(Some(interrupt), shared.context.config.timeout);
-    let channel = |_| Channel::with_deadline(&deadline);
-    let channels: Vec<Channel> = requests.iter().map(channel).collect();
+    let common = Channel::new(Deadline::new(interrupt, shared.context.config.timeout));
+    let channels: Vec<Channel> = requests.iter().map(|_| common.for_part()).collect();
     let mut held = HeldConnections::new();
     let operations = requests.iter().zip(&channels).enumerate();
     let mut running: Vec<_> = operations
@@ -67,10 +63,7 @@ pub fn execute_all(
                     false
                 }
                 Poll::Pending => {
-                    let (own_calls, restarts) = channels[*index].take_calls();
-                    if restarts {
-                        deadline.restart();
-                    }
+                    let own_calls = channels[*index].take_calls();
                     counts.push((*index, own_calls.len()));
                     calls.extend(own_calls);
                     true
@@ -80,7 +73,8 @@ pub fn execute_all(
         if running.is_empty() {
             break;
         }
-        match exchange(shared, &calls, &mut held, &mut deadline) {
+        let replies = exchange(shared, &calls, &mut held, &mut common.deadline());
+        match replies {
             Ok(replies) => {
                 let mut replies = replies.into_iter();
                 for (index, count) in counts {

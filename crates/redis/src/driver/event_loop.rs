@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use mintkey_runtime::{Deadline, Stop};
+use mintkey_store::store::Never;
 use mintkey_store::{Error, ErrorKind, Outcome, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -20,9 +22,8 @@ use crate::driver::multiplexed::{CallId, MultiplexedConnection, SentCall, poll_s
 use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
 use crate::protocol::channel::Replies;
-use crate::protocol::replies::is_busy;
+use crate::protocol::replies::{RETRY_DELAY, is_busy};
 use crate::protocol::resp::{Call, Value};
-use crate::threads::deadline::{Deadline, RETRY_DELAY, Stop};
 use crate::transport::adaptive_spin::AdaptiveSpin;
 use crate::transport::connection::TransportError;
 use crate::transport::topology::Node;
@@ -163,13 +164,10 @@ impl EventLoop {
                 }
             }
             Poll::Pending => {
-                let (calls, restarts) = in_flight.channel.take_calls();
-                if restarts {
-                    in_flight.deadline.restart();
-                }
-                if in_flight.deadline.end() <= Instant::now() {
-                    let stop = Stop::TimedOut(self.shared.context.config.timeout);
-                    self.resume(request, Err(stop.error(Outcome::NotApplied)));
+                let calls = in_flight.channel.take_calls();
+                let checked = in_flight.channel.deadline().check();
+                if let Err(stop) = checked {
+                    self.resume(request, Err(self.stopped(stop, Outcome::NotApplied)));
                     return;
                 }
                 in_flight.begin_round(calls);
@@ -197,6 +195,11 @@ impl EventLoop {
             in_flight.channel.resume(replies);
             self.advance(request);
         }
+    }
+
+    fn stopped(&self, stop: Stop, outcome: Outcome) -> Error {
+        let address = &self.shared.context.config.address;
+        stop.error(address, "waiting for a reply", outcome)
     }
 
     /// Resumes the operation of a request with the replies to its calls.
@@ -289,7 +292,8 @@ impl EventLoop {
             }
         }
         let config = &self.shared.context.config;
-        match topology.ensure_slots(config, &mut in_flight.deadline, false) {
+        let known = topology.ensure_slots(config, &mut in_flight.channel.deadline(), false);
+        match known {
             Ok(()) => return true,
             Err(error) if is_busy(&error) => {
                 in_flight.last_error = Some(error.for_another());
@@ -313,7 +317,8 @@ impl EventLoop {
         }
         let started = Instant::now();
         let config = &self.shared.context.config;
-        match MultiplexedConnection::open(config, &node, &mut in_flight.deadline) {
+        let opened = MultiplexedConnection::open(config, &node, &mut in_flight.channel.deadline());
+        match opened {
             Ok(connection) => {
                 self.connections.push(connection);
                 return Some(self.connections.len() - 1);
@@ -359,7 +364,7 @@ impl EventLoop {
         self.slots_error.take_if(|(until, _)| *until <= now);
         if let Some(version) = self.stale_routes.take() {
             let config = &self.shared.context.config;
-            let mut deadline = Deadline::new(None, config.timeout);
+            let mut deadline = Deadline::new(&Never, config.timeout);
             let topology = &self.shared.topology;
             match topology.refresh_slots(config, version, &mut deadline) {
                 Err(error) if !is_busy(&error) => return self.fail_retries(&error),
@@ -435,10 +440,7 @@ impl EventLoop {
 
     /// Blocks in the kernel.
     fn sleep(&mut self) {
-        let deadlines = self
-            .in_flight
-            .values()
-            .map(|in_flight| in_flight.deadline.end());
+        let deadlines = self.in_flight.values().filter_map(InFlight::end);
         let ends = deadlines.chain(self.retries.iter().map(|retry| retry.at));
         let left = ends
             .min()
@@ -483,7 +485,14 @@ impl EventLoop {
         let state = &mut in_flight.states[id.index];
         let asking = state.asking.take();
         let at_once = state.apply(topology.classify_reply(call, value, node, asking));
-        if !at_once && Instant::now() + RETRY_DELAY >= in_flight.deadline.end() {
+        let retry_at = Instant::now() + RETRY_DELAY;
+        if !at_once
+            && in_flight
+                .channel
+                .deadline()
+                .end()
+                .is_some_and(|end| retry_at >= end)
+        {
             state.value = state.busy_reply.take();
         }
         if state.value.is_some() {
@@ -529,7 +538,7 @@ impl EventLoop {
                 in_flight.states[id.index].uncertain && !in_flight.calls[id.index].repeatable
             };
             let uncertain = calls.iter().any(is_uncertain);
-            let in_time = in_flight.deadline.check();
+            let in_time = in_flight.channel.deadline().check();
             let send_again =
                 !uncertain && in_time.is_ok() && (is_cluster || in_flight.tries < MAX_TRIES);
             let own_cause = match (in_time, cause) {
@@ -566,14 +575,14 @@ impl EventLoop {
         let late: Vec<(u64, u64)> = self
             .in_flight
             .iter()
-            .filter(|(_, in_flight)| in_flight.deadline.end() <= now)
+            .filter(|(_, in_flight)| in_flight.end().is_some_and(|end| end <= now))
             .map(|(request, in_flight)| (*request, in_flight.round))
             .collect();
         if late.is_empty() {
             return;
         }
         let timeout = self.shared.context.config.timeout;
-        let stop = Stop::TimedOut(timeout);
+        let stop = Stop::Timeout(timeout);
         let mut index = 0;
         while index < self.connections.len() {
             let connection = &self.connections[index];
@@ -596,7 +605,8 @@ impl EventLoop {
                     continue;
                 }
                 let outcome = outcome(&in_flight.calls, &in_flight.states);
-                self.fail(request, last_error.unwrap_or_else(|| stop.error(outcome)));
+                let error = last_error.unwrap_or_else(|| self.stopped(stop, outcome));
+                self.fail(request, error);
             }
         }
     }

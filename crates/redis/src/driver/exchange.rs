@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mintkey_runtime::{Deadline, Stop, pause};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
 use crate::driver::call_state::{
@@ -9,9 +10,8 @@ use crate::driver::call_state::{
 };
 use crate::driver::shared::Shared;
 use crate::protocol::channel::Replies;
-use crate::protocol::replies::is_busy;
+use crate::protocol::replies::{RETRY_DELAY, is_busy};
 use crate::protocol::resp::{Call, Value};
-use crate::threads::deadline::{Deadline, RETRY_DELAY, Stop, sleep};
 use crate::transport::connection::{Connection, TransportError};
 use crate::transport::topology::Node;
 
@@ -133,7 +133,12 @@ impl<'a> Exchange<'a> {
     fn check(&mut self) -> Result<()> {
         self.deadline
             .check()
-            .map_err(|stop| stop.error(Outcome::NotApplied))
+            .map_err(|stop| self.stopped(stop, Outcome::NotApplied))
+    }
+
+    fn stopped(&self, stop: Stop, outcome: Outcome) -> Error {
+        let address = &self.shared.context.config.address;
+        stop.error(address, "waiting for a reply", outcome)
     }
 
     /// Like `run`, for calls whose first round was sent before.
@@ -312,7 +317,7 @@ impl<'a> Exchange<'a> {
     /// Handles a failed connection. Returns the error to report if sending the calls again fails too. Fails if they may not
     /// be sent again.
     fn failed(&self, cause: TransportError, node: &Node, tries: usize) -> Result<Error> {
-        if matches!(cause, TransportError::Stopped(Stop::TimedOut(_))) {
+        if matches!(cause, TransportError::Stopped(Stop::Timeout(_))) {
             self.shared.topology.suspect(node);
         }
         let mut calls = self.calls.iter().zip(&self.progress.states);
@@ -328,8 +333,9 @@ impl<'a> Exchange<'a> {
     /// Waits before the next round, and refreshes the slots of a Cluster if needed.
     fn wait(&mut self) -> Result<()> {
         if let Err(stop) = self.deadline.check() {
-            if !matches!(stop, Stop::TimedOut(_)) {
-                return Err(stop.error(outcome(self.calls, &self.progress.states)));
+            let stopped = self.stopped(stop, outcome(self.calls, &self.progress.states));
+            if !matches!(stop, Stop::Timeout(_)) {
+                return Err(stopped);
             }
             if let Some(error) = self.progress.last_error.take() {
                 return Err(self.unsent(error));
@@ -337,10 +343,10 @@ impl<'a> Exchange<'a> {
             return if use_busy_replies(&mut self.progress.states) {
                 Ok(())
             } else {
-                Err(stop.error(outcome(self.calls, &self.progress.states)))
+                Err(stopped)
             };
         }
-        sleep(RETRY_DELAY);
+        pause(RETRY_DELAY);
         let topology = &self.shared.topology;
         let is_down = self.progress.states.iter().any(CallState::is_cluster_down);
         if topology.is_cluster() && (self.progress.last_error.is_some() || is_down) {

@@ -2,7 +2,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
+use mintkey_runtime::Deadline;
+use mintkey_store::store::Never;
 use mintkey_store::{Error, Reply, Request, Result};
 
 use crate::driver::call_state::CallState;
@@ -11,7 +14,6 @@ use crate::driver::shared::Shared;
 use crate::operations;
 use crate::protocol::channel::Channel;
 use crate::protocol::resp::Call;
-use crate::threads::deadline::Deadline;
 
 /// A request in flight.
 pub struct InFlight {
@@ -19,10 +21,8 @@ pub struct InFlight {
     pub jobs: Vec<Job>,
     /// The operation.
     pub operation: Pin<Box<dyn Future<Output = Result<Reply>> + Send>>,
-    /// The channel of the operation.
+    /// The channel of the operation, with its deadline.
     pub channel: Channel,
-    /// The deadline of the operation.
-    pub deadline: Deadline,
     /// Counts the rounds of calls. Replies to calls of an earlier round are ignored.
     pub round: u64,
     /// The calls of this round.
@@ -42,8 +42,7 @@ pub struct InFlight {
 impl InFlight {
     /// Prepares the operation of a request.
     pub fn new(shared: &Arc<Shared>, jobs: Vec<Job>, request: Arc<Request>) -> Self {
-        let deadline = Deadline::new(None, shared.context.config.timeout);
-        let channel = Channel::with_deadline(&deadline);
+        let channel = Channel::new(Deadline::new(&Never, shared.context.config.timeout));
         let operation = {
             let (shared, channel) = (Arc::clone(shared), channel.clone());
             Box::pin(async move { operations::run(&shared.context, &channel, &request).await })
@@ -52,7 +51,6 @@ impl InFlight {
             jobs,
             operation,
             channel,
-            deadline,
             round: 0,
             calls: Vec::new(),
             states: Vec::new(),
@@ -61,6 +59,11 @@ impl InFlight {
             redirects: 0,
             last_error: None,
         }
+    }
+
+    /// When its time is over.
+    pub fn end(&self) -> Option<Instant> {
+        self.channel.deadline().end()
     }
 
     /// Begins a round of calls.

@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mintkey_runtime::Deadline;
 use mintkey_store::Result;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::config::Config;
 use crate::protocol::resp::{Call, Value};
-use crate::threads::deadline::Deadline;
 use crate::transport::connection::{Connection, TransportError};
 use crate::transport::topology::Node;
 

@@ -1,11 +1,12 @@
 //! The queue of submitted requests.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mintkey_runtime::Worker;
 use mintkey_store::{Done, Reply, Request, Result, Submission, Ticket};
 
 use crate::threads::fork_gate::{ForkGate, ForkGated};
@@ -51,19 +52,18 @@ pub struct Queue(ForkGated<QueueState>);
 #[derive(Default)]
 struct QueueState {
     jobs: VecDeque<Job>,
-    /// Wakes the worker.
-    wakeup: Option<UnixStream>,
-    has_worker: bool,
+    /// The worker, with the end of a socket that wakes it.
+    worker: Option<(Worker, UnixStream)>,
     is_worker_asleep: bool,
 }
 
 impl QueueState {
     fn wake(&mut self) {
         if std::mem::take(&mut self.is_worker_asleep)
-            && let Some(wakeup) = &self.wakeup
+            && let Some((_, wakeup)) = &mut self.worker
         {
             // If the socket is full, the worker is awake.
-            let _ = (&*wakeup).write(&[1]);
+            let _ = wakeup.write(&[1]);
         }
     }
 }
@@ -79,21 +79,15 @@ impl Queue {
         self.0.with(QueueState::wake);
     }
 
-    /// Adds jobs. If there is no worker, `spawn` starts one. Its argument is the end of a socket that becomes readable when
-    /// the worker must wake up.
+    /// Adds jobs. If there is no worker, `start` starts one.
     pub fn push(
         &self,
         jobs: &mut Vec<Job>,
-        spawn: impl FnOnce(UnixStream) -> io::Result<()>,
-    ) -> io::Result<()> {
+        start: impl FnOnce() -> Result<(Worker, UnixStream)>,
+    ) -> Result<()> {
         self.0.with(|queue| {
-            if !queue.has_worker {
-                let (own_end, worker_end) = UnixStream::pair()?;
-                own_end.set_nonblocking(true)?;
-                worker_end.set_nonblocking(true)?;
-                spawn(worker_end)?;
-                queue.wakeup = Some(own_end);
-                queue.has_worker = true;
+            if queue.worker.is_none() {
+                queue.worker = Some(start()?);
             }
             queue.jobs.extend(jobs.drain(..));
             queue.wake();
@@ -106,10 +100,7 @@ impl Queue {
         self.0.with(|queue| {
             let count = queue.jobs.len().min(room);
             if count == 0 && may_end {
-                // The fields are cleared and never set to true here: after a fork, a thread of the parent must not pass for
-                // the next worker.
-                queue.has_worker = false;
-                queue.wakeup = None;
+                queue.worker = None;
             }
             queue.jobs.drain(..count).collect()
         })
@@ -133,9 +124,12 @@ impl Queue {
         self.0.with(|queue| queue.is_worker_asleep = false);
     }
 
-    /// Whether there is a worker.
-    pub fn has_worker(&self) -> bool {
-        self.0.with(|queue| queue.has_worker)
+    /// The worker, if it runs.
+    pub fn worker(&self) -> Option<Worker> {
+        self.0.with(|queue| {
+            let worker = queue.worker.as_ref();
+            worker.map(|(worker, _)| worker.clone())
+        })
     }
 
     /// Answers the jobs of a worker that panicked. The next push starts another one.

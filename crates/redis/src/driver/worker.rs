@@ -1,26 +1,15 @@
 //! The worker: the thread that carries out submitted requests.
 
-use std::cell::Cell;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
-use mintkey_store::store::Between;
-use mintkey_store::{Done, Error, ErrorKind, Interrupt, Outcome, Request, Result, Ticket};
+use mintkey_runtime::Worker;
+use mintkey_store::{Done, Error, ErrorKind, Outcome, Request, Result, Ticket};
 
 use crate::driver::event_loop;
 use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
-use crate::threads::deadline::sleep;
-
-/// How often closing checks whether the worker has ended.
-const CLOSE_INTERVAL: Duration = Duration::from_millis(1);
-
-thread_local! {
-    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
-}
 
 /// Submits a request. Returns at once.
 pub fn submit(shared: &Arc<Shared>, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
@@ -54,48 +43,35 @@ fn submit_jobs(shared: &Arc<Shared>, mut jobs: Vec<Job>) {
 }
 
 fn push(shared: &Arc<Shared>, jobs: &mut Vec<Job>) -> Result<()> {
-    let pushed = shared.queue.push(jobs, |wakeup| spawn(shared, wakeup));
-    pushed.map_err(|error| no_thread(shared, error))
+    let pushed = shared.queue.push(jobs, || start(shared));
+    pushed.map_err(|error| Error {
+        message: format!("{}: {}", shared.context.config.address, error.message),
+        ..error
+    })
 }
 
-fn no_thread(shared: &Shared, error: io::Error) -> Error {
-    let address = &shared.context.config.address;
-    Error::new(
-        ErrorKind::Unavailable(Outcome::NotApplied),
-        format!("{address}: the thread for awaited requests cannot be started ({error})"),
-    )
-    .advice("allow more threads (ulimit -u, or the pids limit of the container)")
-    .caused_by(error)
-}
-
-/// Answers the jobs in the queue if the worker panics.
-struct ResetAfterPanic(Arc<Shared>);
-
-impl Drop for ResetAfterPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.queue.reset();
-        }
-    }
-}
-
-/// Starts the worker. Its handle is dropped: a forked child could neither join it nor drop it safely.
-fn spawn(shared: &Arc<Shared>, wakeup: UnixStream) -> io::Result<()> {
-    let own = Arc::clone(shared);
-    let builder = thread::Builder::new().name("mintkey-redis".to_owned());
-    builder.spawn(move || {
-        IS_WORKER.set(true);
-        // Dropped after the requests that the event loop carries out.
-        let _reset = ResetAfterPanic(Arc::clone(&own));
-        event_loop::run(own, wakeup);
+/// Starts the worker. Returns it with the end of a socket that wakes it.
+fn start(shared: &Arc<Shared>) -> Result<(Worker, UnixStream)> {
+    let (own_end, worker_end) = wakeup_sockets().map_err(|error| {
+        Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!("the socket that wakes the store's thread cannot be opened ({error})"),
+        )
+        .advice("allow more open files (ulimit -n)")
+        .caused_by(error)
     })?;
-    Ok(())
+    let (shared, after_panic) = (Arc::clone(shared), Arc::clone(shared));
+    let worker = Worker::start(
+        "mintkey-redis",
+        move || event_loop::run(shared, worker_end),
+        move || after_panic.queue.reset(),
+    )?;
+    Ok((worker, own_end))
 }
 
-/// Waits until the worker has completed what was submitted, unless the calling thread is the worker.
-pub fn wait_for_end(shared: &Shared, interrupt: &'static dyn Interrupt) {
-    let mut between = Between::new(interrupt);
-    while !IS_WORKER.get() && shared.queue.has_worker() && between.refusal().is_none() {
-        sleep(CLOSE_INTERVAL);
-    }
+fn wakeup_sockets() -> io::Result<(UnixStream, UnixStream)> {
+    let (own_end, worker_end) = UnixStream::pair()?;
+    own_end.set_nonblocking(true)?;
+    worker_end.set_nonblocking(true)?;
+    Ok((own_end, worker_end))
 }

@@ -180,7 +180,7 @@ impl OperationContext<'_> {
         let table = &layout.table;
         let mut low = b"-".to_vec();
         loop {
-            self.channel.restart_deadline();
+            self.channel.deadline().restart();
             let range = layout
                 .call("ZRANGEBYLEX")
                 .arg(&layout.row_set)
@@ -193,7 +193,7 @@ impl OperationContext<'_> {
             let Some(last) = members.last() else { break };
             low = [b"(", &last[..]].concat();
             for members in members.chunks(ROWS_PER_CALL) {
-                self.channel.restart_deadline();
+                self.channel.deadline().restart();
                 let keys: Vec<_> = members
                     .iter()
                     .filter_map(|own| layout.key_of(own))
@@ -279,7 +279,7 @@ impl OperationContext<'_> {
             .map(|index| layout.index_set(&index.name))
             .collect();
         loop {
-            self.channel.restart_deadline();
+            self.channel.deadline().restart();
             let range = layout
                 .call("ZRANGEBYLEX")
                 .arg(&layout.row_set)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{Error, Result, Work};
+use mintkey_store::{Error, Outcome, Result, Work};
 
 use crate::config::Config;
 use crate::keyspace::layout::Layout;
@@ -35,7 +35,12 @@ impl OperationContext<'_> {
         &self,
         evaluate: impl FnOnce(&mut Work<'_, Error>) -> Result<T>,
     ) -> Result<T> {
-        let mut ask = || self.channel.check_deadline();
+        let address = &self.store.config.address;
+        // While rows are evaluated, no write is in flight.
+        let mut ask = || {
+            let checked = self.channel.deadline().check();
+            checked.map_err(|stop| stop.error(address, "evaluating rows", Outcome::NotApplied))
+        };
         evaluate(&mut Work::new(&mut ask))
     }
 

@@ -42,7 +42,7 @@ impl<'a> JoinAll<'a> {
     /// exchange fails, all writes get the error too.
     pub async fn exchange(&mut self, channel: &Channel, others: Vec<Call>) -> Replies {
         let other_count = others.len();
-        let (calls, counts) = self.poll_all(channel, others);
+        let (calls, counts) = self.poll_all(others);
         if calls.is_empty() && counts.is_empty() {
             return Ok(Vec::new());
         }
@@ -65,7 +65,7 @@ impl<'a> JoinAll<'a> {
     }
 
     /// Polls each write until it sends calls or ends. Returns all calls, and how many each write has sent.
-    fn poll_all(&mut self, channel: &Channel, mut calls: Vec<Call>) -> (Vec<Call>, Vec<usize>) {
+    fn poll_all(&mut self, mut calls: Vec<Call>) -> (Vec<Call>, Vec<usize>) {
         let mut counts = Vec::with_capacity(self.pending.len());
         let mut waker_context = Context::from_waker(Waker::noop());
         let results = &mut self.results;
@@ -76,10 +76,7 @@ impl<'a> JoinAll<'a> {
                     false
                 }
                 Poll::Pending => {
-                    let (own_calls, restarts) = write.channel.take_calls();
-                    if restarts {
-                        channel.restart_deadline();
-                    }
+                    let own_calls = write.channel.take_calls();
                     counts.push(own_calls.len());
                     calls.extend(own_calls);
                     true

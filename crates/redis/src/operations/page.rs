@@ -294,7 +294,7 @@ impl PageReader<'_> {
         let stale_count = stale.len();
         if stale_count > 0 {
             // However many rows have expired, the read makes progress.
-            self.context.channel.restart_deadline();
+            self.context.channel.deadline().restart();
         }
         let (mut found, mut calls) = (Vec::new(), stale);
         for (index, (source, member)) in members.iter().enumerate() {

@@ -5,13 +5,13 @@
 //! thread, or on the store's thread), and resumes the operation with the replies.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
+use mintkey_runtime::{Deadline, locked};
 use mintkey_store::{Outcome, Result};
 
 use crate::protocol::resp::{Call, Value};
-use crate::threads::deadline::Deadline;
 
 /// The final reply to a call.
 #[derive(Debug, Eq, PartialEq)]
@@ -26,17 +26,16 @@ pub struct FinalReply {
 pub type Replies = Result<Vec<FinalReply>>;
 
 /// Where an operation and its driver exchange calls and replies.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Channel {
     state: Arc<Mutex<ChannelState>>,
-    /// The deadline of the request. The driver checks it while it waits for replies.
-    deadline: Option<Deadline>,
+    /// Shared by all channels of the request.
+    deadline: Arc<Mutex<Deadline>>,
 }
 
 #[derive(Default)]
 struct ChannelState {
     message: Message,
-    restarts_deadline: bool,
     may_have_written: bool,
 }
 
@@ -51,34 +50,29 @@ enum Message {
 
 impl Channel {
     fn lock(&self) -> MutexGuard<'_, ChannelState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
-    /// The channel of an operation that checks its deadline between exchanges, too.
-    pub fn with_deadline(deadline: &Deadline) -> Self {
+    /// The channel of a request with this deadline.
+    pub fn new(deadline: Deadline) -> Self {
         Self {
-            deadline: Some(deadline.clone()),
-            ..Self::default()
+            state: Arc::default(),
+            deadline: Arc::new(Mutex::new(deadline)),
         }
     }
 
-    /// The channel of a part of the operation.
+    /// A channel of another operation of the same request.
     pub fn for_part(&self) -> Self {
         Self {
-            deadline: self.deadline.clone(),
-            ..Self::default()
+            state: Arc::default(),
+            deadline: Arc::clone(&self.deadline),
         }
     }
 
-    /// Fails if the evaluation of rows must stop. Meanwhile, no write is in flight.
-    pub fn check_deadline(&self) -> Result<()> {
-        let checked = self.deadline.as_ref().map_or(Ok(()), Deadline::check);
-        checked.map_err(|stop| stop.error(Outcome::NotApplied))
-    }
-
-    /// Restarts the deadline of the request: it takes long, but it makes progress.
-    pub fn restart_deadline(&self) {
-        self.lock().restarts_deadline = true;
+    /// The deadline of the request. The driver checks it while it waits for replies, the operation while it evaluates rows.
+    /// The lock must be released before the operation is polled.
+    pub fn deadline(&self) -> MutexGuard<'_, Deadline> {
+        locked(&self.deadline)
     }
 
     /// Sends calls at once. There are as many replies, in the same order.
@@ -115,13 +109,11 @@ impl Channel {
         Ok(values.pop().unwrap_or(Value::Nil))
     }
 
-    /// For the driver: the calls that the operation sends, and whether to restart its deadline.
-    pub fn take_calls(&self) -> (Vec<Call>, bool) {
-        let mut state = self.lock();
-        let restarts = std::mem::take(&mut state.restarts_deadline);
-        match std::mem::take(&mut state.message) {
-            Message::Calls(calls) => (calls, restarts),
-            _ => (Vec::new(), restarts),
+    /// For the driver: the calls that the operation sends.
+    pub fn take_calls(&self) -> Vec<Call> {
+        match std::mem::take(&mut self.lock().message) {
+            Message::Calls(calls) => calls,
+            _ => Vec::new(),
         }
     }
 

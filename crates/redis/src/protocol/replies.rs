@@ -1,10 +1,14 @@
 //! What replies mean: their shapes, and the errors of servers.
 
 use std::fmt;
+use std::time::Duration;
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result, Table};
 
 use crate::protocol::resp::Value;
+
+/// The delay before a call is sent again to a server that could not answer.
+pub const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// Names and values of fields.
 pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;

@@ -5,7 +5,9 @@
 //! thread behind the gate neither waits nor passes the gate a second time. So closing the gate takes little time.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use mintkey_runtime::locked;
 
 /// The gate of one store.
 #[derive(Debug, Default)]
@@ -77,7 +79,6 @@ impl<T: Default> ForkGated<T> {
         self.gate.enter();
         let _pass = Pass(&self.gate);
         // The value is consistent even after a panic: no closure here changes it in two steps.
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut inner)
+        work(&mut locked(&self.inner))
     }
 }

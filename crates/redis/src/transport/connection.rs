@@ -6,17 +6,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use mintkey_runtime::{Deadline, POLL, Stop, distrust, pause};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::config::{Config, Endpoint};
-use crate::protocol::replies::{handshake_error, is_busy};
+use crate::protocol::replies::{RETRY_DELAY, handshake_error, is_busy};
 use crate::protocol::resp::{Call, Parser, ProtocolError, Value};
-use crate::threads::deadline::{Deadline, INTERRUPT_INTERVAL, RETRY_DELAY, Stop, sleep};
 use crate::transport::adaptive_spin::AdaptiveSpin;
-use crate::transport::tls::{Encrypted, encrypt, untrusted_reason};
 
 /// The oldest version with all commands that are used.
 const MIN_VERSION: (u32, u32) = (6, 2);
@@ -29,7 +29,7 @@ pub enum Stream {
     /// TCP.
     Tcp(TcpStream),
     /// TCP with TLS.
-    Encrypted(Encrypted),
+    Encrypted(Box<StreamOwned<ClientConnection, TcpStream>>),
     /// A Unix domain socket.
     Unix(UnixStream),
 }
@@ -123,9 +123,9 @@ impl TransportError {
     /// The error for the caller.
     pub fn error(self, address: &str, outcome: Outcome) -> Error {
         match self {
-            Self::Stopped(stop) => stop.error(outcome),
+            Self::Stopped(stop) => stop.error(address, "waiting for a reply", outcome),
             Self::Broken(cause) => {
-                if let Some(reason) = untrusted_reason(&cause) {
+                if let Some(reason) = distrust(&cause) {
                     return Error::configuration(format!("{address} is not trusted: {reason}"))
                         .caused_by(cause);
                 }
@@ -179,8 +179,10 @@ impl Connection {
                 let socket = connect(address, host, *port, deadline)?;
                 match &config.tls {
                     None => Stream::Tcp(socket),
-                    Some(client) => {
-                        Stream::Encrypted(encrypt(&config.address, client, host, socket)?)
+                    Some(tls) => {
+                        // The handshake starts with the first bytes.
+                        let encrypted = StreamOwned::new(tls.connection(host)?, socket);
+                        Stream::Encrypted(Box::new(encrypted))
                     }
                 }
             }
@@ -188,8 +190,8 @@ impl Connection {
                 let stream = UnixStream::connect(path)
                     .map_err(|error| unreachable_server(address, error))?;
                 let result = stream
-                    .set_read_timeout(Some(INTERRUPT_INTERVAL))
-                    .and_then(|()| stream.set_write_timeout(Some(INTERRUPT_INTERVAL)));
+                    .set_read_timeout(Some(POLL))
+                    .and_then(|()| stream.set_write_timeout(Some(POLL)));
                 result.map_err(|error| unreachable_server(address, error))?;
                 Stream::Unix(stream)
             }
@@ -205,9 +207,11 @@ impl Connection {
             match connection.sign_in(config, address, deadline) {
                 Ok(()) => return Ok(connection),
                 Err(error) if wait_while_busy && is_busy(&error) => match deadline.check() {
-                    Ok(()) => sleep(RETRY_DELAY),
-                    Err(Stop::TimedOut(_)) => return Err(error),
-                    Err(stop) => return Err(stop.error(Outcome::NotApplied)),
+                    Ok(()) => pause(RETRY_DELAY),
+                    Err(Stop::Timeout(_)) => return Err(error),
+                    Err(stop) => {
+                        return Err(stop.error(address, "connecting", Outcome::NotApplied));
+                    }
                 },
                 Err(error) => return Err(error),
             }
@@ -285,14 +289,12 @@ impl Connection {
     /// A hint for a failed connection where one side may use TLS and the other not.
     fn other_scheme_hint(&self, cause: &TransportError) -> Option<&'static str> {
         match (&self.stream, cause) {
-            (Stream::Encrypted(_), TransportError::Broken(error))
-                if untrusted_reason(error).is_some() =>
-            {
+            (Stream::Encrypted(_), TransportError::Broken(error)) if distrust(error).is_some() => {
                 None
             }
             (
                 Stream::Encrypted(stream),
-                TransportError::Broken(_) | TransportError::Stopped(Stop::TimedOut(_)),
+                TransportError::Broken(_) | TransportError::Stopped(Stop::Timeout(_)),
             ) if stream.conn.is_handshaking() => {
                 Some("if this server does not encrypt, write redis… instead of rediss…")
             }
@@ -495,7 +497,9 @@ fn connect(address: &str, host: &str, port: u16, deadline: &mut Deadline) -> Res
     for socket in addresses {
         match connect_to(socket, deadline) {
             Ok(stream) => return Ok(stream),
-            Err(TransportError::Stopped(stop)) => return Err(stop.error(Outcome::NotApplied)),
+            Err(TransportError::Stopped(stop)) => {
+                return Err(stop.error(address, "connecting", Outcome::NotApplied));
+            }
             Err(TransportError::Broken(error)) => last = error,
         }
     }
@@ -535,8 +539,8 @@ fn connect_to(
     let result = stream
         .set_nonblocking(false)
         .and_then(|()| stream.set_nodelay(true))
-        .and_then(|()| stream.set_read_timeout(Some(INTERRUPT_INTERVAL)))
-        .and_then(|()| stream.set_write_timeout(Some(INTERRUPT_INTERVAL)));
+        .and_then(|()| stream.set_read_timeout(Some(POLL)))
+        .and_then(|()| stream.set_write_timeout(Some(POLL)));
     result.map_err(TransportError::Broken)?;
     Ok(stream)
 }
@@ -547,7 +551,7 @@ fn wait(
     deadline: &Deadline,
 ) -> std::result::Result<bool, TransportError> {
     let mut sockets = [PollFd::new(&socket, flags)];
-    let time = Timespec::try_from(deadline.wait_time()).ok();
+    let time = Timespec::try_from(deadline.wait()).ok();
     match poll(&mut sockets, time.as_ref()) {
         Ok(count) => Ok(count > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),

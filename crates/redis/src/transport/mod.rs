@@ -2,5 +2,4 @@
 
 pub mod adaptive_spin;
 pub mod connection;
-pub mod tls;
 pub mod topology;

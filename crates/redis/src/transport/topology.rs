@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mintkey_runtime::{Deadline, Stop, pause};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
 use crate::config::{Config, Endpoint};
-use crate::protocol::replies::{handshake_error, is_busy, is_transient};
+use crate::protocol::replies::{RETRY_DELAY, handshake_error, is_busy, is_transient};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::slots::{self, SLOT_GROUPS};
-use crate::threads::deadline::{Deadline, RETRY_DELAY, Stop, sleep};
 use crate::threads::fork_gate::{ForkGate, ForkGated};
 use crate::transport::connection::Connection;
 
@@ -69,7 +69,7 @@ impl Node {
             Err(error) if matches!(error.kind, ErrorKind::Timeout(_)) => {
                 deadline
                     .check()
-                    .map_err(|stop| stop.error(Outcome::NotApplied))?;
+                    .map_err(|stop| stop.error(address, "connecting", Outcome::NotApplied))?;
                 Err(Error::new(
                     ErrorKind::Unavailable(Outcome::NotApplied),
                     format!(
@@ -270,9 +270,12 @@ impl Topology {
                         return Err(error);
                     }
                     match deadline.check() {
-                        Ok(()) => sleep(RETRY_DELAY),
-                        Err(Stop::TimedOut(_)) => return Err(error),
-                        Err(stop) => return Err(stop.error(Outcome::NotApplied)),
+                        Ok(()) => pause(RETRY_DELAY),
+                        Err(Stop::Timeout(_)) => return Err(error),
+                        Err(stop) => {
+                            let doing = "asking for the slots";
+                            return Err(stop.error(&self.address, doing, Outcome::NotApplied));
+                        }
                     }
                 }
                 result => return result,

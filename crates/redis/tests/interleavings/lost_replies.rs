@@ -4,14 +4,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use mintkey_redis::internals::{Call, Channel, FinalReply, Replies, StoreContext, Value};
+use mintkey_redis::internals::{Call, FinalReply, Replies, StoreContext, Value};
 use mintkey_store::{
     Action, BatchWrite, Comparison, Condition, Delete, Error, ErrorKind, Guard, Item, Key,
     Operation, Outcome, Path, Reply, Request, Result, Row, Table, Update, Write,
 };
 
 use super::requests::*;
-use super::{Server, World, final_replies};
+use super::{Server, World, channel, final_replies};
 
 /// The key of the row that is written. A call that contains it belongs to the write under test.
 const OWN: &str = "row under test";
@@ -141,7 +141,7 @@ fn carry_out(
     fates: &[Fate],
     mut other: impl FnMut(&mut Server),
 ) -> Result<Reply> {
-    let channel = Channel::default();
+    let channel = channel(&store.config);
     let mut operation = pin!(mintkey_redis::internals::run(store, &channel, request));
     let mut waker_context = Context::from_waker(Waker::noop());
     let mut fates = fates.iter();
@@ -153,7 +153,7 @@ fn carry_out(
         steps += 1;
         assert!(steps < 20, "a write does not end");
         let fate = fates.next().copied().unwrap_or(Fate::Answered);
-        let (calls, _) = channel.take_calls();
+        let calls = channel.take_calls();
         channel.resume(network.exchange(calls, fate));
         if steps == 1 {
             other(network.server);

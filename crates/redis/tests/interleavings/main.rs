@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use mintkey_redis::internals::{
-    Call, Channel, Config, Connection, Deadline, FinalReply, Keyspace, Layout, LayoutCache,
-    StoreContext, Value, decode_row, group_of,
+    Call, Channel, Config, Connection, FinalReply, Keyspace, Layout, LayoutCache, StoreContext,
+    Value, decode_row, group_of,
 };
+use mintkey_runtime::Deadline;
+use mintkey_store::store::Never;
 use mintkey_store::{Item, Key, Operation, Reply, Result};
 
 mod added_index;
@@ -38,7 +40,7 @@ struct Server {
 
 impl Server {
     fn new(config: &Config) -> Self {
-        let mut deadline = Deadline::new(None, config.timeout);
+        let mut deadline = Deadline::new(&Never, config.timeout);
         let endpoint = &config.endpoints[0];
         let opened = Connection::open(config, endpoint, &config.address, &mut deadline, true);
         Self {
@@ -62,6 +64,11 @@ impl Server {
     }
 }
 
+/// The channel of a request.
+fn channel(config: &Config) -> Channel {
+    Channel::new(Deadline::new(&Never, config.timeout))
+}
+
 /// The replies to calls that were sent once.
 fn final_replies(values: Vec<Value>) -> Vec<FinalReply> {
     let final_reply = |value| FinalReply {
@@ -83,7 +90,7 @@ struct Process {
 
 impl Process {
     fn new(store: &Arc<StoreContext>, operation: Operation, server: &mut Server) -> Self {
-        let (store, channel) = (Arc::clone(store), Channel::default());
+        let (store, channel) = (Arc::clone(store), channel(&store.config));
         let own = channel.clone();
         let request = request(operation);
         let mut process = Self {
@@ -108,7 +115,7 @@ impl Process {
                 self.reply = Some(reply);
                 return;
             }
-            let (calls, _) = self.channel.take_calls();
+            let calls = self.channel.take_calls();
             self.values = vec![Value::Nil; calls.len()];
             let (own, others): (Vec<_>, Vec<_>) = calls
                 .into_iter()

@@ -4,14 +4,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use mintkey_redis::internals::{Channel, StoreContext};
+use mintkey_redis::internals::StoreContext;
 use mintkey_store::{
     Action, BatchWrite, Error, ErrorKind, Guard, Item, Key, Operation, Outcome, Path, Query, Reply,
     Request, Result, Row, Table, Update, Write,
 };
 
 use super::requests::*;
-use super::{Server, World, final_replies};
+use super::{Server, World, channel, final_replies};
 
 /// Carries out a request. Returns its round trips and its result.
 fn round_trips(
@@ -29,7 +29,7 @@ fn round_trips_with_failures(
     server: &mut Server,
     fails: impl Fn(usize) -> Option<ErrorKind>,
 ) -> (usize, Result<Reply>) {
-    let channel = Channel::default();
+    let channel = channel(&store.config);
     let mut operation = pin!(mintkey_redis::internals::run(store, &channel, request));
     let mut waker_context = Context::from_waker(Waker::noop());
     let mut sent = 0;
@@ -38,7 +38,7 @@ fn round_trips_with_failures(
             return (sent, reply);
         }
         sent += 1;
-        let (calls, _) = channel.take_calls();
+        let calls = channel.take_calls();
         channel.resume(match fails(sent) {
             Some(kind) => Err(Error::new(kind, "injected")),
             None => Ok(final_replies(server.send(&calls))),
@@ -174,17 +174,19 @@ fn what_has_expired_behind_a_page_is_skipped_in_long_strides() {
             limit: Some(1),
             ..query_of(&table, &[string("a")])
         }));
-        let channel = Channel::default();
+        let channel = channel(&store.config);
         let mut operation = pin!(mintkey_redis::internals::run(store, &channel, &page));
         let mut waker_context = Context::from_waker(Waker::noop());
         let (mut sent, mut restarts) = (0, 0);
+        let mut end = channel.deadline().end();
         let reply = loop {
             if let Poll::Ready(reply) = operation.as_mut().poll(&mut waker_context) {
                 break reply;
             }
-            let (calls, restart) = channel.take_calls();
+            let calls = channel.take_calls();
             sent += 1;
-            restarts += usize::from(restart);
+            let before = std::mem::replace(&mut end, channel.deadline().end());
+            restarts += usize::from(before < end);
             channel.resume(Ok(final_replies(server.send(&calls))));
         };
         let Reply::Page(page) = reply.unwrap() else {
@@ -262,7 +264,7 @@ fn an_own_insert_that_comes_late_is_no_collision() {
             let insert = request(insert);
             let unknown = ErrorKind::Unavailable(Outcome::Unknown);
             // The first is lost on its way; nothing is there yet. It comes before the second.
-            let channel = Channel::default();
+            let channel = channel(&store.config);
             let mut operation = pin!(mintkey_redis::internals::run(store, &channel, &insert));
             let mut waker_context = Context::from_waker(Waker::noop());
             let mut first = Vec::new();
@@ -272,7 +274,7 @@ fn an_own_insert_that_comes_late_is_no_collision() {
                     break reply;
                 }
                 sent += 1;
-                let (calls, _) = channel.take_calls();
+                let calls = channel.take_calls();
                 if sent == 1 {
                     first = calls;
                     channel.resume(Err(Error::new(unknown, "injected")));
