@@ -77,7 +77,6 @@ LAYERS = {
         {"config"},
         {"keyspace"},
         {"protocol", "eviction_warning"},
-        {"threads"},
     ],
 }
 # Crates without declared layers. This set only shrinks.

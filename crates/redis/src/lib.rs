@@ -1,7 +1,6 @@
 //! The store of mintkey on Redis, and on Redis Cluster. A row is a hash. Sorted sets keep rows in order, and are the indexes.
 //!
-//! From the bottom: `protocol` (commands, replies, scripts, slots), `threads` (the fork gate), `keyspace` (keys,
-//! rows, and the calls on them), `config` (the address), `transport` (connections, and which server has which slots),
+//! From the bottom: `protocol` (commands, replies, scripts, slots), `keyspace` (keys, rows, and the calls on them), `config` (the address), `transport` (connections, and which server has which slots),
 //! `operations` (the requests of the contract), `driver` (carries out operations, blocking or on the worker), `store` (entry
 //! points, closing, forking).
 //!
@@ -25,7 +24,6 @@ mod keyspace;
 mod operations;
 mod protocol;
 mod store;
-mod threads;
 mod transport;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_runtime::Generation;
+use mintkey_runtime::Generations;
 use mintkey_store::{
     Begun, Capabilities, Done, Interrupt, Notice, Reply, Request, Result, Severity, Store, Ticket,
 };
@@ -14,13 +14,13 @@ use crate::driver::{blocking, worker};
 use crate::protocol::scripts;
 
 /// A store on a Redis server or Cluster.
-pub struct RedisStore(Arc<Shared>);
+pub struct RedisStore(Arc<Generations<Shared>>);
 
 impl RedisStore {
     /// The store that the configuration describes.
     pub fn new(config: Config) -> Self {
         scripts::compute_digests();
-        Self(Arc::new(Shared::new(config)))
+        Self(Arc::new(Generations::new(Shared::new(config))))
     }
 }
 
@@ -28,7 +28,7 @@ impl Store for RedisStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             engine: "redis",
-            address: self.0.context.config.address.clone(),
+            address: self.0.current().context.config.address.clone(),
             creates_tables: true,
             consistent_indexes: true,
             ordered_scans: true,
@@ -36,7 +36,7 @@ impl Store for RedisStore {
     }
 
     fn notice(&self) -> Option<Notice> {
-        let text = self.0.context.config.eviction.take()?;
+        let text = self.0.current().context.config.eviction.take()?;
         Some(Notice {
             severity: Severity::Warning,
             text,
@@ -44,8 +44,9 @@ impl Store for RedisStore {
     }
 
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
-        self.0.check_open()?;
-        blocking::execute(&self.0, request, interrupt)
+        let shared = self.0.current();
+        shared.check_open()?;
+        blocking::execute(shared, request, interrupt)
     }
 
     fn begin(
@@ -54,7 +55,7 @@ impl Store for RedisStore {
         interrupt: &'static dyn Interrupt,
     ) -> Option<Box<dyn Begun>> {
         // If it is closed, executing the request reports that.
-        self.0.check_open().ok()?;
+        self.0.current().check_open().ok()?;
         Some(Box::new(BegunRequest::new(&self.0, request, interrupt)))
     }
 
@@ -63,46 +64,43 @@ impl Store for RedisStore {
         requests: &[Arc<Request>],
         interrupt: &'static dyn Interrupt,
     ) -> Vec<Result<Reply>> {
-        match self.0.check_open() {
-            Ok(()) => blocking::execute_all(&self.0, requests, interrupt),
+        let shared = self.0.current();
+        match shared.check_open() {
+            Ok(()) => blocking::execute_all(shared, requests, interrupt),
             Err(closed) => closed.of_all(requests.len()),
         }
     }
 
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-        worker::submit(&self.0, request, done)
+        worker::submit(self.0.current(), request, done)
     }
 
     fn submit_all(&self, requests: Vec<(Arc<Request>, Done)>) -> Vec<Box<dyn Ticket>> {
-        worker::submit_all(&self.0, requests)
+        worker::submit_all(self.0.current(), requests)
     }
 
     fn close(&self, interrupt: &'static dyn Interrupt) {
-        self.0.shut_down();
-        if let Some(worker) = self.0.queue.worker() {
+        let shared = self.0.current();
+        shared.shut_down();
+        if let Some(worker) = shared.queue.worker() {
             worker.wait_for_end(interrupt);
         }
     }
 
     fn before_fork(&self) {
-        self.0.gate.close();
+        // The child would have the same sockets open, and the server would not see that the parent closes them.
+        self.0.current().topology.close_idle();
     }
 
-    fn in_parent(&self) {
-        self.0.gate.open();
-    }
+    fn in_parent(&self) {}
 
     fn in_child(&self) {
-        Generation::begin();
-        self.0.gate.open_in_child();
-        // The parent has the same sockets open: closing them here sends nothing to the server.
-        self.0.topology.close_idle();
-        self.0.queue.forget_in_child();
+        self.0.in_child(Shared::in_child);
     }
 }
 
 impl Drop for RedisStore {
     fn drop(&mut self) {
-        self.0.shut_down();
+        self.0.current().shut_down();
     }
 }

@@ -125,7 +125,7 @@ impl Deadline {
             interrupted = (self.ask)(self.interrupt);
         }
         // Asking may run a signal handler, and that may fork.
-        if !self.generation.is_current() {
+        if self.has_forked() {
             return Some(Stop::Forked);
         }
         if interrupted {
@@ -134,6 +134,12 @@ impl Deadline {
         let timeout = self.timeout?;
         let is_over = self.left_at(now).is_some_and(|left| left.is_zero());
         is_over.then_some(Stop::Timeout(timeout))
+    }
+
+    /// Whether the process forked since the request began, and this is the child.
+    #[must_use]
+    pub fn has_forked(&self) -> bool {
+        !self.generation.is_current()
     }
 
     /// What an earlier check returned, if it stopped the request.

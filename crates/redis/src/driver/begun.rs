@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use mintkey_runtime::Deadline;
+use mintkey_runtime::{Deadline, Generations, Stop};
 use mintkey_store::{Begun, Interrupt, Outcome, Reply, Request, Result};
 
 use crate::driver::exchange::{HeldConnections, SentCalls, collect, exchange, release, send};
@@ -16,7 +16,9 @@ use crate::protocol::resp::Call;
 
 /// A request that was begun on the calling thread.
 pub struct BegunRequest {
+    store: Arc<Generations<Shared>>,
     shared: Arc<Shared>,
+    request: Arc<Request>,
     operation: Pin<Box<dyn Future<Output = Result<Reply>> + Send>>,
     channel: Channel,
     interrupt: &'static dyn Interrupt,
@@ -39,10 +41,11 @@ enum Stage {
 impl BegunRequest {
     /// Prepares the first calls of the request.
     pub fn new(
-        shared: &Arc<Shared>,
+        store: &Arc<Generations<Shared>>,
         request: &Arc<Request>,
         interrupt: &'static dyn Interrupt,
     ) -> Self {
+        let shared = store.current();
         let channel = Channel::new(Deadline::new(interrupt, shared.context.config.timeout));
         let operation = {
             let (shared, channel) = (Arc::clone(shared), channel.clone());
@@ -50,7 +53,9 @@ impl BegunRequest {
             Box::pin(async move { operations::run(&shared.context, &channel, &request).await })
         };
         let mut begun = Self {
+            store: Arc::clone(store),
             shared: Arc::clone(shared),
+            request: Arc::clone(request),
             operation,
             channel,
             interrupt,
@@ -72,15 +77,16 @@ impl BegunRequest {
 
     /// Starts the time of the next half. Fails if the calls were sent by the parent of this forked process.
     fn restart_deadline(&mut self) -> Result<()> {
-        let config = &self.shared.context.config;
-        let mut deadline = self.channel.deadline();
-        if !matches!(self.stage, Stage::Sent(..)) {
-            // Nothing has been sent yet: this process may send it.
-            *deadline = Deadline::new(self.interrupt, config.timeout);
+        let has_forked = self.channel.deadline().has_forked();
+        if has_forked && matches!(self.stage, Stage::Ready(_) | Stage::Ended(_)) {
+            // Nothing has been sent yet: this process begins again.
+            *self = Self::new(&self.store, &self.request, self.interrupt);
+        } else if has_forked {
+            let address = &self.shared.context.config.address;
+            return Err(Stop::Forked.error(address, "waiting for a reply", Outcome::Unknown));
         }
-        deadline.restart();
-        let checked = deadline.check();
-        checked.map_err(|stop| stop.error(&config.address, "waiting for a reply", Outcome::Unknown))
+        self.channel.deadline().restart();
+        Ok(())
     }
 }
 
@@ -132,7 +138,8 @@ impl Begun for BegunRequest {
             };
             self.channel.resume(replies);
         };
-        release(&self.shared, std::mem::take(&mut self.held));
+        let held = std::mem::take(&mut self.held);
+        release(&self.shared, held, &self.channel.deadline());
         result
     }
 }

@@ -32,7 +32,7 @@ pub fn execute(
             }
         }
     };
-    release(shared, held);
+    release(shared, held, &channel.deadline());
     result
 }
 
@@ -88,6 +88,6 @@ pub fn execute_all(
             }
         }
     }
-    release(shared, held);
+    release(shared, held, &common.deadline());
     results.into_iter().flatten().collect()
 }

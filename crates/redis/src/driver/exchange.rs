@@ -57,9 +57,9 @@ pub fn collect(
     exchange.run_from(Some(sent.groups))
 }
 
-/// Keeps connections for the next request.
-pub fn release(shared: &Shared, held: HeldConnections) {
-    if !shared.is_closed() {
+/// Keeps connections for the next request. In a forked child they are the parent's.
+pub fn release(shared: &Shared, held: HeldConnections, deadline: &Deadline) {
+    if !shared.is_closed() && !deadline.has_forked() {
         for (node, connection) in held {
             shared.topology.keep(&node, connection);
         }
@@ -233,7 +233,10 @@ impl<'a> Exchange<'a> {
             Err(error) => {
                 let is_unavailable = matches!(error.kind, ErrorKind::Unavailable(_));
                 let error = self.unsent(error);
-                if is_unavailable && self.shared.topology.is_cluster() {
+                if is_unavailable
+                    && self.shared.topology.is_cluster()
+                    && !self.deadline.has_forked()
+                {
                     self.progress.last_error = Some(error);
                     self.progress.must_wait = true;
                     return Ok(());

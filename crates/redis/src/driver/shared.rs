@@ -9,10 +9,9 @@ use crate::config::Config;
 use crate::driver::queue::Queue;
 use crate::keyspace::layout_cache::LayoutCache;
 use crate::operations::context::StoreContext;
-use crate::threads::fork_gate::ForkGate;
 use crate::transport::topology::Topology;
 
-/// The shared state of one store.
+/// The shared state of one store in one process.
 pub struct Shared {
     /// What the operations share.
     pub context: StoreContext,
@@ -20,24 +19,33 @@ pub struct Shared {
     pub topology: Topology,
     /// The requests for the worker.
     pub queue: Queue,
-    /// Keeps locks free while the process forks.
-    pub gate: Arc<ForkGate>,
     closed: AtomicBool,
 }
 
 impl Shared {
     /// The state of a store that has sent nothing yet.
     pub fn new(config: Config) -> Self {
-        let gate = Arc::default();
         Self {
-            topology: Topology::new(&config, &gate),
+            topology: Topology::new(&config),
             context: StoreContext {
                 config,
-                layouts: LayoutCache::new(&gate),
+                layouts: LayoutCache::default(),
             },
-            queue: Queue::new(&gate),
-            gate,
+            queue: Queue::default(),
             closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The state of the same store in a forked child.
+    pub fn in_child(&self) -> Self {
+        let parents = &self.context.config;
+        let tls = parents.tls.as_ref().map(|tls| Arc::new(tls.in_child()));
+        Self {
+            closed: AtomicBool::new(self.is_closed()),
+            ..Self::new(Config {
+                tls,
+                ..parents.clone()
+            })
         }
     }
 

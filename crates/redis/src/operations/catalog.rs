@@ -5,7 +5,8 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mintkey_store::{Error, Key, KeyValue, Result, Table, description, json};
+use mintkey_runtime::Stop;
+use mintkey_store::{Error, Key, KeyValue, Outcome, Result, Table, description, json};
 
 use crate::keyspace::commands::{Mode, write_call};
 use crate::keyspace::layout::{Keyspace, Layout, TABLE_KEY_GROUP};
@@ -58,13 +59,23 @@ impl OperationContext<'_> {
     pub async fn layout(&self, table: &Arc<Table>, partition: &KeyValue) -> Result<Arc<Layout>> {
         let slot_group = self.store.config.keyspace.slot_group(partition);
         loop {
-            if let Some(layout) = self.store.layouts.find(table, slot_group) {
+            if let Some(layout) = self.cached_layout(table, slot_group)? {
                 return Ok(layout);
             }
             if let Some(layout) = self.layouts(table, &[slot_group]).await?.pop() {
                 return Ok(layout);
             }
         }
+    }
+
+    /// The layout in the cache, if it is there.
+    fn cached_layout(&self, table: &Arc<Table>, slot_group: u8) -> Result<Option<Arc<Layout>>> {
+        if self.channel.deadline().has_forked() {
+            // Another thread of the parent may have held the lock of the cache.
+            let address = &self.store.config.address;
+            return Err(Stop::Forked.error(address, "evaluating rows", Outcome::Unknown));
+        }
+        Ok(self.store.layouts.find(table, slot_group))
     }
 
     /// The layouts of a table in all slot groups, in order.
@@ -83,8 +94,8 @@ impl OperationContext<'_> {
         let keyspace = &self.store.config.keyspace;
         let mut found: Vec<Option<Arc<Layout>>> = slot_groups
             .iter()
-            .map(|slot_group| self.store.layouts.find(table, *slot_group))
-            .collect();
+            .map(|slot_group| self.cached_layout(table, *slot_group))
+            .collect::<Result<_>>()?;
         loop {
             let missing: Vec<usize> = (0..found.len())
                 .filter(|index| found[*index].is_none())

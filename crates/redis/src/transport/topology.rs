@@ -3,18 +3,18 @@
 //! `CLUSTER SLOTS` returns which server has which slots. The result is kept until a server replies that a slot has moved,
 //! cannot be reached, or does not answer.
 
-use std::sync::Arc;
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mintkey_runtime::{Deadline, Stop, pause};
+use mintkey_runtime::{Deadline, Stop, locked, pause};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
 use crate::config::{Config, Endpoint};
 use crate::protocol::replies::{RETRY_DELAY, handshake_error, is_busy, is_transient};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::slots::{self, SLOT_GROUPS};
-use crate::threads::fork_gate::{ForkGate, ForkGated};
 use crate::transport::connection::Connection;
 
 /// The idle connections to a server that are kept open.
@@ -29,7 +29,7 @@ pub struct Node {
     /// Its address in messages.
     pub address: String,
     /// Idle connections for blocking calls.
-    idle: ForkGated<Vec<Connection>>,
+    idle: Mutex<Vec<Connection>>,
     /// Whether the last request for the slots failed: other servers are asked first.
     is_unresponsive: AtomicBool,
 }
@@ -43,7 +43,8 @@ impl Node {
         wait_while_busy: bool,
     ) -> Result<Connection> {
         loop {
-            match self.idle.with(Vec::pop) {
+            let idle = locked(&self.idle).pop();
+            match idle {
                 Some(connection) if connection.is_usable() => return Ok(connection),
                 Some(_) => {}
                 None => return self.open(config, deadline, wait_while_busy),
@@ -124,18 +125,15 @@ impl Node {
     /// Keeps a connection for the next call.
     pub fn keep(&self, mut connection: Connection) {
         connection.mark_idle();
-        let surplus = self.idle.with(|idle| {
-            if idle.len() < MAX_IDLE {
-                idle.push(connection);
-                return None;
-            }
-            Some(connection)
-        });
-        drop(surplus);
+        let mut idle = locked(&self.idle);
+        if idle.len() < MAX_IDLE {
+            idle.push(connection);
+        }
     }
 
     fn close_idle(&self) {
-        drop(self.idle.with(std::mem::take));
+        let idle = mem::take(&mut *locked(&self.idle));
+        drop(idle);
     }
 }
 
@@ -157,24 +155,22 @@ struct Known {
 
 /// The servers of a store.
 pub struct Topology {
-    gate: Arc<ForkGate>,
     /// The servers in the address.
     named: Vec<Arc<Node>>,
     /// The address without its password.
     address: String,
     clustered: bool,
-    known: ForkGated<Known>,
+    known: Mutex<Known>,
 }
 
 impl Topology {
     /// The servers of the configuration.
-    pub fn new(config: &Config, gate: &Arc<ForkGate>) -> Self {
+    pub fn new(config: &Config) -> Self {
         let mut nodes = Self {
-            gate: Arc::clone(gate),
             named: Vec::new(),
             address: config.address.clone(),
             clustered: config.keyspace.clustered,
-            known: ForkGated::new(gate),
+            known: Mutex::default(),
         };
         nodes.named = config
             .endpoints
@@ -194,7 +190,7 @@ impl Topology {
         Arc::new(Node {
             endpoint: endpoint.clone(),
             address,
-            idle: ForkGated::new(&self.gate),
+            idle: Mutex::default(),
             is_unresponsive: AtomicBool::new(false),
         })
     }
@@ -209,10 +205,8 @@ impl Topology {
         if !self.clustered {
             return self.named.first().cloned();
         }
-        self.known.with(|known| {
-            let route = known.routes.get(usize::from(slot_group))?;
-            route.clone()
-        })
+        let known = locked(&self.known);
+        known.routes.get(usize::from(slot_group))?.clone()
     }
 
     /// The number of replies to `CLUSTER SLOTS` so far.
@@ -220,27 +214,26 @@ impl Topology {
         if !self.clustered {
             return 0;
         }
-        self.known.with(|known| known.version)
+        locked(&self.known).version
     }
 
     /// The number of changes of routes so far.
     pub fn changes(&self) -> u64 {
-        self.known.with(|known| known.changes)
+        locked(&self.known).changes
     }
 
     /// Whether a server of the Cluster is known to have a slot group.
     pub fn serves(&self, node: &Arc<Node>) -> bool {
-        self.known.with(|known| {
-            let mut routes = known.routes.iter().flatten();
-            routes.any(|own| Arc::ptr_eq(own, node))
-        })
+        let known = locked(&self.known);
+        let mut routes = known.routes.iter().flatten();
+        routes.any(|own| Arc::ptr_eq(own, node))
     }
 
     /// Notes that a server did not answer a request.
     pub fn suspect(&self, node: &Node) {
         if self.clustered {
             node.is_unresponsive.store(true, Ordering::Relaxed);
-            self.known.with(|known| known.suspect = true);
+            locked(&self.known).suspect = true;
         }
     }
 
@@ -256,13 +249,19 @@ impl Topology {
         if !self.clustered {
             return Ok(());
         }
-        let (version, suspect) = self.known.with(|known| (known.version, known.suspect));
+        let (version, suspect) = {
+            let known = locked(&self.known);
+            (known.version, known.suspect)
+        };
         if version > 0 && !suspect {
             return Ok(());
         }
         loop {
             match self.refresh_slots(config, version, deadline) {
-                Err(error) if matches!(error.kind, ErrorKind::Unavailable(_)) => {
+                Err(error)
+                    if matches!(error.kind, ErrorKind::Unavailable(_))
+                        && !deadline.has_forked() =>
+                {
                     if version > 0 {
                         return Ok(());
                     }
@@ -290,9 +289,10 @@ impl Topology {
         version: u64,
         deadline: &mut Deadline,
     ) -> Result<()> {
-        let (current, mut candidates) = self
-            .known
-            .with(|known| (known.version, known.nodes.clone()));
+        let (current, mut candidates) = {
+            let known = locked(&self.known);
+            (known.version, known.nodes.clone())
+        };
         if current != version {
             return Ok(());
         }
@@ -314,7 +314,7 @@ impl Topology {
                     return Ok(());
                 }
                 Err(error) => {
-                    if !matches!(error.kind, ErrorKind::Unavailable(_)) {
+                    if !matches!(error.kind, ErrorKind::Unavailable(_)) || deadline.has_forked() {
                         return Err(error);
                     }
                     if is_busy(&error) || !last.as_ref().is_some_and(is_busy) {
@@ -338,14 +338,15 @@ impl Topology {
                 nodes.push(Arc::clone(node));
             }
         }
-        let old = self.known.with(|known| {
+        let old = {
+            let mut known = locked(&self.known);
             known.version += 1;
             known.changes += 1;
             known.suspect = false;
-            let routes = std::mem::replace(&mut known.routes, routes);
-            (routes, std::mem::replace(&mut known.nodes, nodes))
-        });
-        // Connections are closed here, not behind the fork gate.
+            let routes = mem::replace(&mut known.routes, routes);
+            (routes, mem::replace(&mut known.nodes, nodes))
+        };
+        // Connections are closed without the lock.
         drop(old);
         for node in self.named.iter().filter(|node| !self.serves(node)) {
             node.close_idle();
@@ -357,13 +358,12 @@ impl Topology {
         let is_it = |node: &&Arc<Node>| node.endpoint == *endpoint;
         let named = self.named.iter().find(is_it).cloned();
         let new = named.unwrap_or_else(|| self.node(endpoint));
-        self.known.with(|known| {
-            if let Some(node) = known.nodes.iter().find(is_it) {
-                return Arc::clone(node);
-            }
-            known.nodes.push(Arc::clone(&new));
-            new
-        })
+        let mut known = locked(&self.known);
+        if let Some(node) = known.nodes.iter().find(is_it) {
+            return Arc::clone(node);
+        }
+        known.nodes.push(Arc::clone(&new));
+        new
     }
 
     /// Keeps a connection for the next call, unless its server has no slot group any more.
@@ -376,11 +376,12 @@ impl Topology {
     /// Notes that another server has a slot group.
     fn set_route(&self, slot_group: u8, endpoint: &Endpoint) {
         let node = self.known_node(endpoint);
-        let old = self.known.with(|known| {
+        let old = {
+            let mut known = locked(&self.known);
             known.changes += 1;
-            let route = known.routes.get_mut(usize::from(slot_group))?;
-            route.replace(node)
-        });
+            let route = known.routes.get_mut(usize::from(slot_group));
+            route.and_then(|route| route.replace(node))
+        };
         if let Some(old) = old.filter(|old| !self.serves(old)) {
             old.close_idle();
         }
@@ -434,7 +435,7 @@ impl Topology {
 
     /// Closes the idle connections.
     pub fn close_idle(&self) {
-        let known = self.known.with(|known| known.nodes.clone());
+        let known = locked(&self.known).nodes.clone();
         for node in self.named.iter().chain(&known) {
             node.close_idle();
         }
@@ -572,7 +573,7 @@ mod tests {
     #[test]
     fn a_server_that_is_named_several_times_is_one_node() {
         let config = Config::parse("redis-cluster://a:1,b:2").unwrap();
-        let nodes = Topology::new(&config, &Arc::default());
+        let nodes = Topology::new(&config);
         for endpoint in [host("a", 1), host("c", 3)] {
             assert!(Arc::ptr_eq(
                 &nodes.known_node(&endpoint),
@@ -587,7 +588,7 @@ mod tests {
             panic!("the redirect was not followed");
         };
         assert!(Arc::ptr_eq(&node, &nodes.known_node(&host("c", 3))));
-        let alone = Topology::new(&Config::parse("redis://a:1").unwrap(), &Arc::default());
+        let alone = Topology::new(&Config::parse("redis://a:1").unwrap());
         let verdict = alone.classify_reply(&call, redirected("ASK"), &from, None);
         assert!(matches!(verdict, ReplyAction::Final(_)));
     }

@@ -217,7 +217,7 @@ impl World {
         let store = |_| {
             Arc::new(StoreContext {
                 config: config.clone(),
-                layouts: LayoutCache::new(&Arc::default()),
+                layouts: LayoutCache::default(),
             })
         };
         Self {

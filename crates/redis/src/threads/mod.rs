@@ -1,3 +1,0 @@
-//! Locks that a fork cannot leave locked.
-
-pub mod fork_gate;
