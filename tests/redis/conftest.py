@@ -1,4 +1,4 @@
-"""Redis servers for this folder, and a look into them past the code under test."""
+"""Redis servers for this folder, and plain clients that read them without the code under test."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def secure() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
-    """A Cluster of its own: who looks at all its keys does not look at the many that other tests leave."""
+    """A Cluster of its own, for tests that read all keys: other tests leave many."""
     with servers["cluster"]() as address:
         yield address
 
 
 @pytest.fixture
 def prefix() -> str:
-    """What the names of a test's keys begin with."""
+    """The prefix of a test's keys."""
     return str(uuid.uuid4())
 
 
@@ -68,7 +68,7 @@ def url(server, prefix) -> str:
 
 @pytest.fixture(params=["blocking", "async"])
 def do(request) -> Do:
-    """The blocking and the awaited world."""
+    """Blocking and async calls."""
     return Do(blocking=request.param == "blocking")
 
 

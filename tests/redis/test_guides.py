@@ -1,4 +1,4 @@
-"""The guides for those who come from another mapper: their programs, old and new, run on a real server.
+"""The migration guides: their programs, old and new, run on a real server.
 
 A block begins with a comment that names the package it is written for; those of one package are one program, which may
 await. A block of text is what the block above prints, and the one above that if nothing stands between.
@@ -39,7 +39,7 @@ PROGRAMS = [(guide, package) for guide in ("popoto", "redis-om") for package in 
 
 
 class Block(NamedTuple):
-    """A block of a program, and what it is said to print."""
+    """A block of a program, and its expected output."""
 
     package: str
     source: str

@@ -1,8 +1,8 @@
-"""Any sequence of writes against a dict, with a look into Redis past the code under test.
+"""Any sequence of writes, compared with a dict. A plain client reads all keys of the server.
 
-What lies there is what the rows say: a key for each row, a member of the table's order, and an entry in each index that
-the row is in. A deleted row leaves nothing behind, an expired one nothing after a read has met it. The buckets of a
-Cluster hold together what one server does.
+The server has exactly what belongs to the rows: a key for each row, a member of the row set, and a member of the set
+of each index that the row is in. A deleted row leaves nothing. An expired row leaves nothing after a read has found it.
+In a Cluster, all slot groups together have the same.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ modes = st.booleans()
 
 ROWS, INDEXES = "@Thing:rows", {"status": {"status"}, "by_amount": {"status", "amount"}}
 SETS = {ROWS, *(f"@Thing:index:{name}" for name in INDEXES)}
-BUCKET = re.compile(r"^\{[0-9a-z]+\}")
+HASH_TAG = re.compile(r"^\{[0-9a-z]+\}")
 
 
 class AgainstADict(RuleBasedStateMachine):
@@ -60,7 +60,7 @@ class AgainstADict(RuleBasedStateMachine):
         super().__init__()
         self.rows: dict[tuple[str, float], dict[str, Any]] = {}
         self.prefix = f"{uuid.uuid4()}/"
-        # The server removes expired rows by its own clock, which must not be ahead of this one: so lives are hours.
+        # The server removes expired rows by its own clock, which must not be ahead of this one: so rows live for hours.
         self.block = frozen("2100-01-01T00:00:00Z", seed=1)
         self.clock: FrozenClock = self.block.__enter__()
         self.event_loop = asyncio.new_event_loop()
@@ -82,10 +82,10 @@ class AgainstADict(RuleBasedStateMachine):
         return {key: row for key, row in self.rows.items() if "until" not in row or row["until"] > self.clock.time}
 
     def keys(self) -> dict[str, list[bytes]]:
-        """All keys, by their names without the prefix and the bucket."""
+        """All keys, by their names without the prefix and the hash tag."""
         found: dict[str, list[bytes]] = {}
         for key in self.raw.scan_iter(f"{self.prefix}*", count=1000):
-            found.setdefault(BUCKET.sub("", key.decode().removeprefix(self.prefix)), []).append(key)
+            found.setdefault(HASH_TAG.sub("", key.decode().removeprefix(self.prefix)), []).append(key)
         return found
 
     @rule(pk=partitions, sk=sorts, row=values, hours=st.none() | st.integers(1, 5), awaited=modes)
@@ -154,7 +154,7 @@ class AgainstADict(RuleBasedStateMachine):
 
     @rule(awaited=modes)
     def read_everything(self, awaited):
-        """What is met is what is alive; what is not is cleared."""
+        """Reads return the live rows, and remove the expired ones."""
         alive = self.alive()
         found = self.do(awaited, "all", Thing.scan())
         assert {(thing.pk, thing.sk) for thing in found} == alive.keys()
@@ -168,11 +168,11 @@ class AgainstADict(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_missing_and_nothing_left(self):
-        """A row that has expired may be there, whole, until it is met."""
+        """An expired row may exist, complete, until a read finds it."""
         assert self.alive().keys() <= self.look_inside() <= self.rows.keys()
 
     def look_inside(self) -> set[tuple[str, float]]:
-        """The rows that are there; with what belongs to them, and nothing else."""
+        """The existing rows. The server has what belongs to them, and nothing else."""
         keys = self.keys()
         there = set()
         for name in (name for name in keys if not name.startswith("@")):
@@ -188,13 +188,13 @@ class AgainstADict(RuleBasedStateMachine):
         assert members[ROWS] == len(there)
         for name, must in INDEXES.items():
             assert members[f"@Thing:index:{name}"] == sum(1 for key in there if must <= self.rows[key].keys())
-        assert {name for name in keys if name.startswith("@")} <= {"@Thing", "@Thing:master", *SETS}
+        assert {name for name in keys if name.startswith("@")} <= {"@Thing", "@Thing:table", *SETS}
         return there
 
 
 @pytest.fixture(params=["server", "cluster"])
 def machine(request, start) -> Any:
-    """The machine, on servers of a kind where no other test leaves keys: it looks at all of them after each step."""
+    """The state machine, on servers where no other test leaves keys: it reads all keys after each step."""
     with ExitStack() as running:
         if request.param == "server":
             address = running.enter_context(start())

@@ -1,4 +1,4 @@
-"""A server that is killed under batches and pipelines: what is reported of each row agrees with what is stored."""
+"""A server that is killed under batches and pipelines: the reported outcome of each row agrees with the stored rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mintkey.errors import BatchIncomplete, StoreTimeout, StoreUnavailable
 
 pytestmark = pytest.mark.slow
 
-#: The rows of one batch, the batches of each writer before the server is killed, and how often it is.
+#: The rows of one batch, the batches of each writer before the server is killed, and the number of kills.
 ROWS, BATCHES, TURNS = 200, 2, 3
 
 
@@ -119,7 +119,7 @@ class Writer:
             self.raised = error
 
     async def batch(self, items: list[Any], after: Any, send: Any) -> bool:
-        """Send a batch after which each item has `n == after`, or no row if that is None; whether it all arrived."""
+        """Send a batch after which each item has `n == after`, or no row if that is None. Return its success."""
         before = [self.reported.get((type(item), item.pk), {None}) for item in items]
         failed: list[tuple[Any, BaseException]] = []
         try:

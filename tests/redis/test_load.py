@@ -1,7 +1,7 @@
-"""A server in trouble while many write: connections cut, answers that stall, scripts forgotten, a killed process.
+"""A server with faults while many write: closed connections, late replies, flushed scripts, a killed process.
 
-A writer that is told of an unknown outcome saves the same instance again. However often that is, each row must be there
-once, with its index entries, and nothing that was acknowledged may be missing.
+A writer saves the same instance again after an unknown outcome. However often that happens, each row must exist once,
+with its index entries, and no acknowledged row may be missing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Entry(Model):
 
 
 def save_until_known(entry: Entry, troubles: list[BaseException]) -> None:
-    """Save, and again after each trouble."""
+    """Save, and save again after each failure."""
     while True:
         try:
             entry.save()
@@ -49,7 +49,7 @@ def save_until_known(entry: Entry, troubles: list[BaseException]) -> None:
 
 
 async def asave_until_known(entry: Entry, troubles: list[BaseException]) -> None:
-    """Save, and again after each trouble, awaited."""
+    """The async version."""
     while True:
         try:
             await entry.asave()
@@ -60,7 +60,7 @@ async def asave_until_known(entry: Entry, troubles: list[BaseException]) -> None
 
 
 def write_many(awaited: bool) -> tuple[list[Entry], list[BaseException]]:
-    """Save rows from threads, or from tasks on one event loop; gives them, and the troubles met."""
+    """Save rows from threads, or from tasks on one event loop; return them, and the failures."""
     entries = [Entry(n=n, kind=f"kind {n % 3}") for n in range(WRITERS * ROWS)]
     troubles: list[BaseException] = []
     if awaited:
@@ -89,7 +89,7 @@ def write_many(awaited: bool) -> tuple[list[Entry], list[BaseException]]:
 
 @contextmanager
 def meanwhile(disturb: Callable[[], object]) -> Iterator[None]:
-    """Do something again and again in another thread until the block ends."""
+    """Repeat something in another thread until the block ends."""
     ended = threading.Event()
 
     def work() -> None:
@@ -106,7 +106,7 @@ def meanwhile(disturb: Callable[[], object]) -> Iterator[None]:
 
 
 def check(entries: list[Entry], raw: Any) -> None:
-    """Each row is there once, and so are its entries: by the store, and looked at past it."""
+    """Each row exists once, with its index entries: read with the store, and with a plain client."""
     expected = {entry.id: entry.n for entry in entries}
     assert {found.id: found.n for found in Entry.scan()} == expected
     assert Entry.count() == len(entries)
@@ -118,7 +118,7 @@ def check(entries: list[Entry], raw: Any) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A server of this file's own, which lets itself be put to sleep."""
+    """A server of this file only, which a test may put to sleep."""
     with servers["server"](*servers["debuggable"]()) as address:
         yield address
 
@@ -162,7 +162,7 @@ def test_scripts_that_are_forgotten(server, raw, awaited):
 
 
 class Process:
-    """A server that can be killed and started again on what it has on disk."""
+    """A server that can be killed, and started again with its data on disk."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -193,7 +193,7 @@ def test_a_server_that_is_killed_and_comes_back(awaited):
 
                 def restart() -> None:
                     if next(kills, None) is not None:
-                        # Not before it has some more to lose.
+                        # Not before it has more rows that it could lose.
                         more = raw.zcard("@Entry:rows") + 10
                         while raw.zcard("@Entry:rows") < min(more, WRITERS * ROWS):
                             pass

@@ -1,4 +1,4 @@
-"""A chunk of a batch is on its way to the server while the next one is made."""
+"""A chunk of a batch is in flight while the next one is prepared."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_ctrl_c_in_the_source_waits_for_no_silent_server(tmp_path):
         between.still = True
         with pytest.raises(KeyboardInterrupt):
             Minted.batch_save(source())
-        # The server kept silent all the time.
+        # The server sent nothing all the time.
         assert between.stalled.wait(30)
         assert not between.resume.is_set()
         assert [item.n for item in items if item.pk is not None] == list(range(500))

@@ -1,4 +1,4 @@
-"""How much a read asks of the server: not a row more than it gives, but the one that says that more is behind."""
+"""The rows that a read requests: those that it returns, and one more that shows whether another page follows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_row_is_read_once(counted, read, many):
     before = counted.rows_read()
     assert len(read()) == many
     extra = counted.rows_read() - before - many
-    # Each page reads one more, and a Cluster's buckets tell their tables.
+    # Each page reads one more row, and each slot group of a Cluster its catalog entry.
     assert 0 <= extra <= 20 + 64 * counted.in_cluster
 
 

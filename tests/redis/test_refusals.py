@@ -206,7 +206,7 @@ async def test_a_full_server_takes_nothing_half(do, start):
         assert await do.count(Widget) == len(kept)
         assert {found.id for found in await do.all(Widget.query(kind="large"))} == {one.id for one in kept}
         assert raw.zcard("@Widget:rows") == len(kept)
-        # What makes room is done.
+        # A full server carries out deletions, which make room.
         for one in kept:
             await do.delete(one)
         await do.create(Widget, product="small")

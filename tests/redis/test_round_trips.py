@@ -1,4 +1,4 @@
-"""What goes over the wire together, and over how many wires: trips are counted between the program and the server."""
+"""Calls that share a round trip, and the number of connections, counted by a proxy before the server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribut
 
 
 class Proxy:
-    """A server between a client and Redis that counts how often the client speaks after it was answered."""
+    """A proxy that counts round trips: how often the client sends something after a reply."""
 
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
@@ -41,7 +41,7 @@ class Proxy:
             thread.start()
 
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
-        """Carry bytes both ways: what the client says next is taken when all it said before is answered."""
+        """Forward bytes both ways. Bytes of the client are read when all earlier calls have replies."""
         with client, server:
             answered = threading.Thread(target=self._answer, args=(server, client))
             self._answered = True
@@ -87,7 +87,7 @@ def test_a_pipeline_of_several_models_is_one_trip(between, url):
 
     with connect(f"{between.address}?{urlsplit(url).query}"):
         accounts = [Account.create(pk=f"{n}", n=0) for n in range(3)]
-        # Scripts and tables are there from now on.
+        # From now on scripts and tables exist.
         accounts[0].update(Account.n.add(1))
         Order.batch_save([Order(), Order()])
         Line.count()
@@ -101,7 +101,7 @@ def test_a_pipeline_of_several_models_is_one_trip(between, url):
         with mintkey.pipeline() as together:
             for account in accounts:
                 account.update(Account.n.add(2), pipeline=together)
-        # The rows are read, and changed if they are still what was read.
+        # The rows are read, and written if they have not changed since.
         assert between.trips == begin + 3
         assert [account.n for account in accounts] == [3, 2, 2]
         assert (Order.count(), Line.count()) == (42, 40)
@@ -128,7 +128,7 @@ def test_plain_writes_take_one_trip_and_checked_writes_two(between, url):
         account.update(Account.n.add(1), condition=Account.n == 0)
         Account(pk="b").save()
         Account().save()
-        # Scripts and tables are there from now on.
+        # From now on scripts and tables exist.
         assert trips(lambda: Account(pk="c", n=1, status="new").save()) == 1
         assert trips(lambda: Account(n=1, status="new").save()) == 1
         assert trips(lambda: Account.create(pk="d", n=1)) == 1

@@ -64,8 +64,8 @@ fn rows_can_be_read_with_any_client() {
     assert_eq!(
         fixture.keys(),
         [
-            "{10}@orders:master",
-            "{10}@ranked:master",
+            "{10}@orders:table",
+            "{10}@ranked:table",
             "{1k}@ranked",
             "{1k}@ranked:index:by_rank",
             "{1k}@ranked:rows",

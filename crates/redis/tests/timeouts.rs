@@ -57,7 +57,7 @@ fn serve(client: TcpStream, began: Instant) -> Option<()> {
         let command = frame(&mut commands)?;
         let has = |text: &[u8]| command.windows(text.len()).any(|part| part == text);
         if has(b"EVAL") && has(b"{hot}") && began.elapsed().as_secs() < 10 {
-            own.write_all(b"+MOVED\r\n").ok()?;
+            own.write_all(b"+CHANGED\r\n").ok()?;
             continue;
         }
         server.write_all(&command).ok()?;

@@ -48,7 +48,7 @@ pub fn script_result(value: Value, table: &Table) -> Result<ScriptResult> {
     Ok(match checked(value, table)? {
         Value::Status(word) if word == "OK" => ScriptResult::Done,
         Value::Status(word) if word == "STALE" => ScriptResult::StaleCatalog,
-        Value::Status(word) if word == "MOVED" => ScriptResult::RowChanged,
+        Value::Status(word) if word == "CHANGED" => ScriptResult::RowChanged,
         row @ Value::Array(_) => ScriptResult::RowPresent(row),
         _ => return Err(unexpected_reply(table)),
     })

@@ -9,7 +9,7 @@
 //! - `shop/@Order:index:by_status`: an index set, a sorted set with a member for each row that is in the index.
 //!
 //! Without a prefix there is no slash. In a Cluster each slot group has all of these keys for itself, with its hash tag
-//! after the slash: `shop/{6h}Order:KEY`, `shop/{6h}@Order`. The first group also has `shop/{10}@Order:master`, the
+//! after the slash: `shop/{6h}Order:KEY`, `shop/{6h}@Order`. The first group also has `shop/{10}@Order:table`, the
 //! catalog entry of the whole table.
 //!
 //! Numbers are written in decimal in keys, and in an order-preserving encoding in members. All scores are 0, so that Redis
@@ -105,7 +105,7 @@ impl Keyspace {
     pub fn table_key(&self, table: &str) -> Vec<u8> {
         let mut key = self.catalog_key(table, TABLE_KEY_GROUP);
         if self.clustered {
-            key.extend_from_slice(b":master");
+            key.extend_from_slice(b":table");
         }
         key
     }

@@ -45,7 +45,7 @@ impl Script {
 /// must have, and these with their values; the number of fields to remove, and these; the fields to set, with their
 /// values.
 ///
-/// Returns `OK`, `STALE` (the catalog entry has changed), `MOVED` (the row has changed), or the existing row.
+/// Returns `OK`, `STALE` (the catalog entry has changed), `CHANGED` (the row has changed), or the existing row.
 pub static WRITE: Script = Script::new(
     r"
 local row, order, mode, base = KEYS[1], KEYS[2], ARGV[2], ARGV[5]
@@ -57,9 +57,9 @@ if mode == 'absent' then
   if kind ~= 'none' then return redis.call('HGETALL', row) end
 elseif mode == 'same' then
   local count = tonumber(ARGV[7])
-  if redis.call('HLEN', row) ~= count then return redis.status_reply('MOVED') end
+  if redis.call('HLEN', row) ~= count then return redis.status_reply('CHANGED') end
   for i = pos, pos + 2 * count - 1, 2 do
-    if redis.call('HGET', row, ARGV[i]) ~= ARGV[i + 1] then return redis.status_reply('MOVED') end
+    if redis.call('HGET', row, ARGV[i]) ~= ARGV[i + 1] then return redis.status_reply('CHANGED') end
   end
   pos = pos + 2 * count
 end
@@ -205,7 +205,7 @@ return results
 ///
 /// Keys: the row, the table's row set, the catalog entry. Arguments: the epoch of the catalog entry; `any` or `same`; the
 /// row's member of the row set; the prefix of the keys of the index sets; the number of fields that the stored row must
-/// have, and these with their values. Returns `OK`, `STALE` or `MOVED`.
+/// have, and these with their values. Returns `OK`, `STALE` or `CHANGED`.
 pub static REMOVE: Script = Script::new(
     r"
 local row, base = KEYS[1], ARGV[4]
@@ -213,9 +213,9 @@ if redis.call('HGET', KEYS[3], 'epoch') ~= ARGV[1] then return redis.status_repl
 local old = redis.call('HGET', row, '')
 if ARGV[2] == 'same' then
   local count = tonumber(ARGV[5])
-  if redis.call('HLEN', row) ~= count then return redis.status_reply('MOVED') end
+  if redis.call('HLEN', row) ~= count then return redis.status_reply('CHANGED') end
   for i = 6, 5 + 2 * count, 2 do
-    if redis.call('HGET', row, ARGV[i]) ~= ARGV[i + 1] then return redis.status_reply('MOVED') end
+    if redis.call('HGET', row, ARGV[i]) ~= ARGV[i + 1] then return redis.status_reply('CHANGED') end
   end
 end
 redis.call('ZREM', KEYS[2], ARGV[3])
@@ -259,10 +259,10 @@ return 1
 /// Replaces the catalog entry that the caller knows.
 ///
 /// Keys: the catalog entry. Arguments: the epoch that it must have, or an empty string if there must be none; the fields
-/// to set, with their values. Returns `OK` or `MOVED`.
+/// to set, with their values. Returns `OK`, or `STALE` (it has changed).
 pub static DESCRIBE: Script = Script::new(
     r"
-if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return redis.status_reply('MOVED') end
+if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return redis.status_reply('STALE') end
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 return redis.status_reply('OK')
 ",
