@@ -45,10 +45,10 @@ check: $(QUICK)  ## the quick loop: fast build, the blocking half of the tests o
 
 # The fastest checks first. The last line is pytest's.
 test: lint rust fuzz-short $(RELEASE) types  ## everything: lints, types, Rust and Python tests
-	$(BIN)/python tests/servers run $(BIN)/python -m pytest
+	$(BIN)/python tests/servers run $(BIN)/python -m pytest --numprocesses auto
 
 rust: $(VENV)/.ready  ## clippy, and the tests of the crates without Python
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --profile quick --locked -- -D warnings
 	$(BIN)/python tests/servers run cargo test $(PURE_CRATES) --profile quick --locked --quiet
 
 lint: $(VENV)/.ready  ## rustfmt, ruff

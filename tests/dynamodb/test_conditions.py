@@ -184,7 +184,7 @@ SIZES = [
     [1, 2],
     {},
     {"x": 1},
-    {"s", "t"},
+    pytest.param({"s", "t"}, id="two texts"),
     {1},
 ]
 

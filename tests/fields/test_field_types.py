@@ -55,7 +55,7 @@ class Mixed(enum.Enum):
 
 
 UTC = timezone.utc
-VALUES: list[tuple[Any, Any, type[Field[Any]]]] = [
+VALUES: list[Any] = [
     (str, "text", StringField),
     (int, 12345678901234567890, IntField),
     (float, 2.0, FloatField),
@@ -66,8 +66,8 @@ VALUES: list[tuple[Any, Any, type[Field[Any]]]] = [
     (list, [1, "a", [None]], ListField),
     (tuple, (1, "a"), TupleField),
     (dict, {"a": {"b": 1}}, DictField),
-    (set, {"a", "b"}, SetField),
-    (set, {1, 2.5}, SetField),
+    pytest.param(set, {"a", "b"}, SetField, id="a set of texts"),
+    pytest.param(set, {1, 2.5}, SetField, id="a set of numbers"),
     (set, {b"a"}, SetField),
     (Decimal, Decimal("0.10"), DecimalField),
     (Decimal, Decimal(3), DecimalField),
@@ -76,7 +76,7 @@ VALUES: list[tuple[Any, Any, type[Field[Any]]]] = [
     (time, time(1, 2, 3, 4), TimeField),
     (uuid.UUID, uuid.UUID(int=1), UUIDField),
 ]
-WRONG: list[tuple[Any, Any]] = [
+WRONG: list[Any] = [
     (str, 1),
     (str, b"a"),
     (str, "\ud800"),
@@ -95,7 +95,7 @@ WRONG: list[tuple[Any, Any]] = [
     (dict, [1]),
     (dict, {1: 2}),
     (set, ["a"]),
-    (set, {"a", 1}),
+    pytest.param(set, {"a", 1}, id="a mixed set"),
     (Decimal, 1.5),
     (datetime, "2024-01-01"),
     (datetime, date(2024, 1, 1)),

@@ -22,7 +22,7 @@ from pathlib import Path
 
 VERSION = "2.6.1"
 MAIN = "com.amazonaws.services.dynamodbv2.local.main.ServerRunner"
-PATIENCE = 30.0
+PATIENCE = 120.0
 #: A server that runs for minutes only loses time with the best machine code and several threads that collect garbage.
 JAVA_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
