@@ -78,19 +78,24 @@ def behind(request, tmp_path, monkeypatch) -> Iterator[Callable[[int], Rough]]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDSHOWN")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS[0])
     monkeypatch.setenv("AWS_SESSION_TOKEN", SECRETS[1])
-    entered: list[Proxy] = []
+    entered: list[tuple[Proxy, str]] = []
+    models = Minted, Given, Counted
 
     def make(seed: int) -> Rough:
         between, rough, smooth = BEHIND[request.param](tmp_path, seed)
-        entered.append(between.__enter__())
+        entered.append((between.__enter__(), smooth))
         with connect(smooth):
-            for model in (Minted, Given, Counted):
+            for model in models:
                 model.create_table()
         return Rough(between, rough, smooth)
 
     yield make
-    for between in entered:
+    for between, smooth in entered:
         between.__exit__(None, None, None)
+        # The more tables DynamoDB Local has, the longer it takes to create one.
+        with connect(smooth):
+            for model in models:
+                model.delete_table()
 
 
 @pytest.fixture(params=[True, False], ids=["blocking", "async"])
