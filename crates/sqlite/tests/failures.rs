@@ -3,6 +3,7 @@
 mod common;
 use mintkey_store_testkit::requests;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
@@ -216,6 +217,34 @@ fn an_interrupt_rolls_a_running_write_back_and_keeps_the_connection() {
     assert_eq!(
         texts(&scan(&*fixture.store, scan_of(&orders())), "pk"),
         ["a", "b"]
+    );
+}
+
+#[test]
+fn after_an_interrupted_request_the_others_of_the_call_are_not_begun() {
+    /// Raised once.
+    struct Once(AtomicBool);
+    impl Interrupt for Once {
+        fn raised(&self) -> bool {
+            !self.0.swap(true, Ordering::SeqCst)
+        }
+    }
+    static ONCE: Once = Once(AtomicBool::new(false));
+
+    let fixture = Fixture::with("?timeout=600");
+    slow_down(&fixture);
+    let write = |partition| put_of(&orders(), order(partition, "1", &[]), Guard::default());
+    let read = get_of(&orders(), key("a", "1"));
+    let requests = [write("slow"), read, write("b"), write("c")];
+    let requests = requests.map(|operation| Arc::new(request(operation)));
+    for answer in fixture.store.execute_all(&requests, &ONCE) {
+        let error = answer.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Interrupted(Outcome::NotApplied));
+        assert!(error.message.starts_with("sqlite:///"), "{error}");
+    }
+    assert_eq!(
+        texts(&scan(&*fixture.store, scan_of(&orders())), "pk"),
+        ["a"]
     );
 }
 

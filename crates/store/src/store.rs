@@ -1,9 +1,9 @@
 //! The store itself: one trait, which every engine implements.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::Result;
 use crate::reply::Reply;
 use crate::request::Request;
 
@@ -24,50 +24,6 @@ pub struct Never;
 impl Interrupt for Never {
     fn raised(&self) -> bool {
         false
-    }
-}
-
-/// How often an interrupt is looked for between requests: a look may wait for other threads of the program.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// Looks for an interrupt between requests that one call carries out one after the other.
-pub struct Between {
-    interrupt: &'static dyn Interrupt,
-    every: Duration,
-    looked: Instant,
-    raised: bool,
-}
-
-impl Between {
-    /// For a call that begins now.
-    #[must_use]
-    pub fn new(interrupt: &'static dyn Interrupt) -> Self {
-        Self {
-            interrupt,
-            every: LOOK,
-            looked: Instant::now(),
-            raised: false,
-        }
-    }
-
-    /// Why the next request is not begun any more, if it is not.
-    pub fn refusal(&mut self) -> Option<Error> {
-        if !self.raised && self.looked.elapsed() >= self.every {
-            self.raised = self.interrupt.raised();
-            self.looked = Instant::now();
-        }
-        self.raised.then(|| {
-            Error::new(
-                ErrorKind::Interrupted(Outcome::NotApplied),
-                "not begun, because the call was interrupted before",
-            )
-        })
-    }
-
-    /// Notes what came of a request, which may have been interrupted itself.
-    pub fn note<T>(&mut self, result: &Result<T>) {
-        self.raised |=
-            matches!(result, Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)));
     }
 }
 
@@ -170,18 +126,7 @@ pub trait Store: Send + Sync {
         &self,
         requests: &[Arc<Request>],
         interrupt: &'static dyn Interrupt,
-    ) -> Vec<Result<Reply>> {
-        let mut between = Between::new(interrupt);
-        let one = |request: &Arc<Request>| {
-            if let Some(refusal) = between.refusal() {
-                return Err(refusal);
-            }
-            let result = self.execute(request, interrupt);
-            between.note(&result);
-            result
-        };
-        requests.iter().map(one).collect()
-    }
+    ) -> Vec<Result<Reply>>;
 
     /// Takes a request and returns at once; the answer goes to `done`.
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket>;
@@ -207,47 +152,4 @@ pub trait Store: Send + Sync {
 
     /// Called in the child after the fork, on the same thread.
     fn in_child(&self);
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    /// Raised from the third look on.
-    struct Third(AtomicUsize);
-
-    impl Interrupt for Third {
-        fn raised(&self) -> bool {
-            self.0.fetch_add(1, Ordering::SeqCst) >= 2
-        }
-    }
-
-    fn refused(between: &mut Between) -> bool {
-        let refusal = between.refusal();
-        refusal.is_some_and(|error| error.kind == ErrorKind::Interrupted(Outcome::NotApplied))
-    }
-
-    #[test]
-    fn after_an_interrupt_nothing_is_begun() {
-        static THIRD: Third = Third(AtomicUsize::new(0));
-        let mut between = Between::new(&THIRD);
-        between.every = Duration::ZERO;
-        let refused: Vec<_> = (0..5).map(|_| refused(&mut between)).collect();
-        assert_eq!(refused, [false, false, true, true, true]);
-        // It is not asked again: the answer was told once.
-        assert_eq!(THIRD.0.load(Ordering::SeqCst), 3);
-    }
-
-    #[test]
-    fn nothing_is_begun_after_what_was_interrupted_itself() {
-        let mut between = Between::new(&Never);
-        between.note(&Ok(()));
-        assert!(!refused(&mut between));
-        let kind = ErrorKind::Interrupted(Outcome::Unknown);
-        between.note::<()>(&Err(Error::new(kind, "cut short")));
-        between.note(&Ok(()));
-        assert!(refused(&mut between));
-    }
 }

@@ -83,6 +83,15 @@ impl Store for Making {
         }
     }
 
+    fn execute_all(
+        &self,
+        requests: &[Arc<Request>],
+        interrupt: &'static dyn Interrupt,
+    ) -> Vec<Result<Reply>> {
+        let execute = |request: &Arc<Request>| self.execute(request, interrupt);
+        requests.iter().map(execute).collect()
+    }
+
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
         self.store.submit(request, done)
     }
