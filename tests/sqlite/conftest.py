@@ -85,9 +85,9 @@ def program(start) -> Callable[..., str]:
 
     def run(body: str, *arguments: Any) -> str:
         process = start(body, *arguments)
-        told, complaints = process.communicate(timeout=60)
-        assert process.returncode == 0, complaints
-        assert complaints == ""
-        return str(told)
+        output, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
+        assert stderr == ""
+        return str(output)
 
     return run

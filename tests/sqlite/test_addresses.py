@@ -224,7 +224,7 @@ def test_defining_the_same_class_again_is_fine(store):
 def test_the_environment_and_then_a_file_here_are_the_default(program, path, tmp_path):
     program("Row(pk='a').save()")
     assert path.exists()
-    told = program(
+    output = program(
         """
 os.environ.pop("MINTKEY_URL")
 os.chdir(sys.argv[2])
@@ -233,6 +233,6 @@ print(os.path.exists("mintkey.db"))
 """,
         tmp_path,
     )
-    assert told == "True\n"
+    assert output == "True\n"
     assert Path(tmp_path, "mintkey.db").exists()
     assert os.environ.get("MINTKEY_URL") != str(path)

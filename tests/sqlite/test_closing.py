@@ -66,14 +66,14 @@ WAYS = {
 def test_a_program_that_closes_while_its_threads_write_ends(program, url, way, address):
     """What fails here is the timeout of `program`."""
     where = "sys.argv[1]" if address == "file" else "'sqlite://'"
-    told = program(f"url = {where} + '?sync=normal&timeout=60'\n{BUSY}\n{WAYS[way]}")
+    output = program(f"url = {where} + '?sync=normal&timeout=60'\n{BUSY}\n{WAYS[way]}")
     if address == "file":
         with connect(url):
-            assert set(told.split()) == {row.pk for row in Row.scan()}
+            assert set(output.split()) == {row.pk for row in Row.scan()}
 
 
 def test_a_store_that_is_dropped_leaves_nothing_open(program):
-    told = program("""
+    output = program("""
 import gc, time
 from pathlib import Path
 
@@ -112,4 +112,4 @@ for _ in range(3):
         time.sleep(0.01)
 print("nothing")
 """)
-    assert told == "nothing\n"
+    assert output == "nothing\n"

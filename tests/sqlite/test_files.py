@@ -191,10 +191,10 @@ async def test_a_file_that_is_no_database_awaited(path, url):
             await Row(pk="a").asave()
 
 
-@pytest.mark.parametrize("place", ["missing/folder/x.db", ".", "test.db/x.db"])
-def test_a_place_where_no_file_can_be(tmp_path, path, place):
+@pytest.mark.parametrize("wrong", ["missing/folder/x.db", ".", "test.db/x.db"])
+def test_a_path_where_no_file_can_be(tmp_path, path, wrong):
     path.write_bytes(b"")
-    with connect(f"sqlite:///{tmp_path}/{place}"):
+    with connect(f"sqlite:///{tmp_path}/{wrong}"):
         with pytest.raises((StoreUnavailable, ConfigurationError)) as caught:
             Row(pk="a").save()
         assert str(tmp_path) in str(caught.value)
@@ -214,7 +214,7 @@ def test_a_file_without_the_right_to_write(program):
             Row(pk="a").save()
         path.chmod(0o444)
         path.parent.chmod(0o555)
-        told = program(
+        output = program(
             """
 if os.geteuid() == 0:
     os.setuid(65534)
@@ -229,12 +229,12 @@ with connect(f"sqlite:///{sys.argv[2]}"):
         path.parent.chmod(0o755)
         with connect(f"sqlite:///{path}"):
             assert Row.count() == 1
-    assert told == "True not_applied\n"
+    assert output == "True not_applied\n"
 
 
 def test_a_full_disk_loses_nothing_that_was_acknowledged(program):
     """A limit on the size of files stands for the full disk; afterwards the same instances are saved."""
-    told = program("""
+    output = program("""
 import resource
 store = connect(sys.argv[1])
 Row(n=0, who="first").save()
@@ -268,7 +268,7 @@ store.close()
 with connect(sys.argv[1]):
     print(Row.count(), len({row.pk for row in rows} - {row.pk for row in Row.scan()}))
 """)
-    assert told == "151 0\n"
+    assert output == "151 0\n"
 
 
 def test_a_folder_that_may_not_be_entered(program):
@@ -277,7 +277,7 @@ def test_a_folder_that_may_not_be_entered(program):
         (closed / "inner").mkdir(parents=True)
         Path(folder).chmod(0o755)
         closed.chmod(0o000)
-        told = program(
+        output = program(
             """
 if os.geteuid() == 0:
     os.setuid(65534)
@@ -290,7 +290,7 @@ with connect(f"sqlite:///{sys.argv[2]}"):
             closed / "inner" / "test.db",
         )
         closed.chmod(0o755)
-    assert told == "True True not_applied\n"
+    assert output == "True True not_applied\n"
 
 
 def test_after_an_error_the_store_works_as_soon_as_the_file_does(path, url):

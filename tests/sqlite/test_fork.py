@@ -22,7 +22,7 @@ def stored(url: str) -> list[str]:
 
 
 FORKS = {"os.fork": "pid = os.fork()", "libc.fork": "pid = ctypes.PyDLL(None).fork()"}
-# The child waits until the parent has closed, so that its writes come after the parent's last look at the file.
+# The child waits until the parent has closed, so that it writes after the parent's last access to the file.
 BOTH_GO_ON = """
 store = connect(sys.argv[1])
 for n in range(10):
@@ -61,7 +61,7 @@ def test_the_parent_closes_and_the_child_goes_on(url, program, fork):
 
 def test_the_same_program_without_opening_anew_loses_rows(path, program):
     """What would happen otherwise: the stdlib's connection, taken over a fork as it is."""
-    told = program("""
+    output = program("""
 path = sys.argv[1].removeprefix("sqlite:///")
 raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 raw.execute("PRAGMA journal_mode=wal")
@@ -82,7 +82,7 @@ again = sqlite3.connect(path)
 print(again.execute("SELECT count(*) FROM t").fetchone()[0])
 again.close()
 """)
-    assert int(told) < 101, "the fault that the test above is about has gone from SQLite itself"
+    assert int(output) < 101, "SQLite itself no longer has the fault that the test above covers"
 
 
 def test_the_child_dies_and_the_parent_goes_on(url, program):
@@ -196,7 +196,7 @@ store.close()
 
 
 def test_a_store_in_memory_is_kept_by_both(program):
-    told = program("""
+    output = program("""
 store = connect("sqlite://")
 for n in range(3):
     Row(n=n, who="before").save()
@@ -211,7 +211,7 @@ assert os.waitpid(pid, 0)[1] == 0
 assert Row.count(who="child") == 0
 print("both")
 """)
-    assert told == "both\n"
+    assert output == "both\n"
 
 
 def test_a_store_closed_by_the_parent_before_the_fork_is_closed_in_the_child(program):
@@ -231,7 +231,7 @@ assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_a_result_that_is_being_read_goes_on_in_both(program):
-    told = program("""
+    output = program("""
 for n in range(300):
     Row(pk=f"{n:03}", n=n).save()
 reading = iter(Row.scan())
@@ -244,4 +244,4 @@ if pid == 0:
 assert os.waitpid(pid, 0)[1] == 0
 print("both")
 """)
-    assert told == "both\n"
+    assert output == "both\n"

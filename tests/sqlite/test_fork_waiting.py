@@ -64,6 +64,6 @@ def test_a_fork_does_not_wait_for_another_programs_lock(start, who):
     program = start(WAITS.format(**who))
     # The lock is held all the time: a fork that waited for it would end with the timeout of the save.
     assert program.stdout.readline() == "forked\n", program.stderr.read()
-    holder.communicate("let go\n")
-    told, complaints = program.communicate(timeout=60)
-    assert told == "1\n", complaints
+    holder.communicate("release\n")
+    output, stderr = program.communicate(timeout=60)
+    assert output == "1\n", stderr

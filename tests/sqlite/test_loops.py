@@ -29,5 +29,5 @@ store.close()
 
 
 def test_loops_in_many_threads_never_wait_for_each_other_in_a_circle(start):
-    told, complaints = start(PROGRAM).communicate(timeout=240)
-    assert told == "6000\n", complaints
+    output, stderr = start(PROGRAM).communicate(timeout=240)
+    assert output == "6000\n", stderr

@@ -51,7 +51,7 @@ SPELLINGS = [
     "a link to a link",
 ]
 
-# Writes until it is told to stop.
+# Writes until its standard input is closed.
 WRITE = """
 store = connect(sys.argv[1] + "?sync=normal&timeout=60")
 written = 0
@@ -65,7 +65,7 @@ store.close()
 print(written)
 """
 
-LOOK = """
+CHECK = """
 raw = sqlite3.connect(sys.argv[1].removeprefix("sqlite:///"))
 print(*(row[0] for row in raw.execute("PRAGMA integrity_check")))
 print(raw.execute('SELECT count(*) FROM "^row"').fetchone()[0])
@@ -101,11 +101,11 @@ def test_a_second_path_in_the_process_damages_nothing_while_another_process_writ
             over.set()
             for thread in threads:
                 thread.join()
-            told, complaints = other.communicate(timeout=60)
-    assert complaints == ""
-    check, rows = program(LOOK).splitlines()
+            output, stderr = other.communicate(timeout=60)
+    assert stderr == ""
+    check, rows = program(CHECK).splitlines()
     assert check == "ok"
-    assert int(rows) == sum(written) + int(told)
+    assert int(rows) == sum(written) + int(output)
 
 
 @pytest.mark.parametrize("first", SPELLINGS)
@@ -118,7 +118,7 @@ def test_every_path_leads_to_the_same_rows(spellings, first, path):
                 Second(pk=second, n=number).save()
                 assert Second.count() == len({first, *SPELLINGS[:number]})
         assert {row.pk for row in Row.scan()} == set(SPELLINGS)
-    # The log went with the last connection, and no other file was made by any of the names.
+    # The log went with the last connection, and none of the names created another file.
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["folder", "link.db", "sub", "test.db"]
 
 

@@ -1,4 +1,4 @@
-"""Several threads and processes on one file: what was acknowledged is there, whoever dies."""
+"""Several threads and processes on one file: acknowledged rows survive, whichever process dies."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ while done < 50:
     programs = [start(body) for _ in range(3)]
     add_one(50)
     for program in programs:
-        _, complaints = program.communicate(timeout=60)
-        assert program.returncode == 0, complaints
+        _, stderr = program.communicate(timeout=60)
+        assert program.returncode == 0, stderr
     account = Account.get(pk="a")
     assert account is not None
     assert (account.balance, account.version) == (200, 201)
@@ -147,9 +147,9 @@ connect(sys.argv[1]).close()
 """
     programs = [start(body, who) for who in range(4)]
     for program in programs:
-        _, complaints = program.communicate(timeout=60)
-        assert program.returncode == 0, complaints
-        assert complaints == ""
+        _, stderr = program.communicate(timeout=60)
+        assert program.returncode == 0, stderr
+        assert stderr == ""
     assert Counter(row.who for row in Row.scan()) == {str(who): 300 for who in range(4)}
 
 
@@ -184,13 +184,13 @@ def test_every_acknowledged_row_survives_kill_minus_nine(url, start, body, times
     for attempt in range(times):
         program = start(body, attempt)
         assert program.stdout.readline() == "ready\n", program.stderr.read()
-        # A different place each time, in the middle of the writing.
+        # At a different moment each time, in the middle of the writing.
         for _ in range(1 + 7 * attempt):
             key, number = program.stdout.readline().split()
             acknowledged[key] = int(number)
         program.kill()
         for line in program.stdout.read().splitlines(keepends=True):
-            # The last line may be half a one: the program prints word by word.
+            # The last line may be incomplete: the program prints word by word.
             if line.endswith("\n") and len(words := line.split()) == 2:
                 acknowledged.setdefault(words[0], int(words[1]))
         program.wait()
@@ -217,7 +217,7 @@ raw.close()
 
 
 def test_nothing_is_left_open_or_running_after_close(program):
-    told = program("""
+    output = program("""
 def open_files():
     found = []
     for entry in os.listdir("/proc/self/fd"):
@@ -253,7 +253,7 @@ store.close()
 wait_for(lambda: threads() == before)
 print(open_files(), threads() - before)
 """)
-    assert told == "[] 0\n"
+    assert output == "[] 0\n"
 
 
 def test_a_store_that_is_never_closed_ends_quietly(program):
@@ -266,7 +266,7 @@ asyncio.run(work())
 
 
 def test_no_blocking_call_starts_a_thread(program):
-    told = program("""
+    output = program("""
 def threads():
     return len(os.listdir("/proc/self/task"))
 before = threads()
@@ -277,4 +277,4 @@ for n in range(10):
     list(Row.scan())
 print(threads() - before)
 """)
-    assert told == "0\n"
+    assert output == "0\n"

@@ -22,20 +22,20 @@ class Row(Model):
 
 
 def peek(path) -> int:
-    """Looks into the file as a curious program would: open, read, close."""
+    """Count the rows as another program would: open, read, close."""
     with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
         (found,) = connection.execute(COUNT).fetchone()
     return int(found)
 
 
-def test_rows_saved_after_somebody_looked_are_in_the_file(url, path, program):
+def test_rows_saved_after_another_copy_has_read_are_in_the_file(url, path, program):
     with connect(url):
         for number in range(1, 20):
             Row(n=number).save()
             assert peek(path) == number
             assert Row.count() == number
-        told = program("print(Row.count())")
-        assert int(told) == 19
+        output = program("print(Row.count())")
+        assert int(output) == 19
     assert peek(path) == 19
 
 

@@ -128,9 +128,9 @@ with connect(sys.argv[1]):
     Row(pk="a").save()
     Path(sys.argv[1].removeprefix("sqlite:///") + "-wal").unlink()
 """)
-    told, complaints = process.communicate(timeout=60)
-    assert (process.returncode, told) == (0, "")
-    assert "no row is lost" in complaints
+    output, stderr = process.communicate(timeout=60)
+    assert (process.returncode, output) == (0, "")
+    assert "no row is lost" in stderr
 
 
 def test_a_trigger_of_somebody_else_cannot_call_what_has_side_effects(url, program):

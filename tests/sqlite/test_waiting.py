@@ -40,7 +40,7 @@ def locked(url, start):
     assert holder.stdout.readline() == "held\n"
 
     def release() -> None:
-        holder.communicate("let go\n")
+        holder.communicate("release\n")
 
     return release
 
@@ -80,7 +80,7 @@ def test_a_timeout_rolls_back_version_and_on_update(url, start):
                 call()
             assert account.to_dict() == before
             assert account.changed == {"note"}
-        holder.communicate("let go\n")
+        holder.communicate("release\n")
         account.save()
         assert account.version == 2
         assert Account.get(pk="a") == account
@@ -141,8 +141,8 @@ store.close()
     )
     assert program.stdout.readline() == "interrupted 2 ['n']\n", program.stderr.read()
     locked()
-    told, complaints = program.communicate("go on\n", timeout=60)
-    assert told == "2 2\n", complaints
+    output, stderr = program.communicate("continue\n", timeout=60)
+    assert output == "2 2\n", stderr
 
 
 @pytest.mark.slow
@@ -178,8 +178,8 @@ with connect(sys.argv[1]):
     )
     assert program.stdout.readline() == "interrupted\n", program.stderr.read()
     locked()
-    told, complaints = program.communicate(timeout=60)
-    assert told == "False 2\n", complaints
+    output, stderr = program.communicate(timeout=60)
+    assert output == "False 2\n", stderr
 
 
 @pytest.mark.slow
@@ -208,13 +208,13 @@ store.close()
     )
     assert program.stdout.readline() == "interrupted 1\n", program.stderr.read()
     locked()
-    told, complaints = program.communicate("go on\n", timeout=60)
-    assert told == "1 1\n1200 1201\n", complaints
+    output, stderr = program.communicate("continue\n", timeout=60)
+    assert output == "1 1\n1200 1201\n", stderr
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_long_read(url, program):
-    told = program(
+    output = program(
         SIGNALLED
         + """
 store = connect(sys.argv[1] + "?timeout=3600")
@@ -240,7 +240,7 @@ print(Row.get(pk="after").n)
 store.close()
 """
     )
-    assert told == "3 1\n2\n"
+    assert output == "3 1\n2\n"
 
 
 @pytest.mark.slow
@@ -263,8 +263,8 @@ store.close()
     )
     assert program.stdout.readline() == "handled\n", program.stderr.read()
     locked()
-    told, complaints = program.communicate(timeout=60)
-    assert told == "saved 1 2\n", complaints
+    output, stderr = program.communicate(timeout=60)
+    assert output == "saved 1 2\n", stderr
 
 
 @pytest.mark.slow
@@ -306,9 +306,9 @@ print(len(set(acknowledged) - stored), len(stored - set(acknowledged)), len(ackn
 store.close()
 """
     )
-    told, complaints = program.communicate(timeout=100)
-    assert program.returncode == 0, complaints
-    missing, unknown, once = told.split()
+    output, stderr = program.communicate(timeout=100)
+    assert program.returncode == 0, stderr
+    missing, unknown, once = output.split()
     assert (missing, once) == ("0", "True")
     assert int(unknown) == 0
 
@@ -316,7 +316,7 @@ store.close()
 @pytest.mark.slow
 def test_a_signal_handler_may_use_the_store(program):
     """In the middle of a write of the same thread it is either done or refused, and never a deadlock."""
-    told = program("""
+    output = program("""
 store = connect(sys.argv[1])
 acknowledged = []
 
@@ -332,7 +332,7 @@ def handler(number, frame):
 signal.signal(signal.SIGALRM, handler)
 for n in range(300):
     row = Row(n=n)
-    # One signal for each save, at another place of it every time.
+    # One signal for each save, at a different moment every time.
     signal.setitimer(signal.ITIMER_REAL, 0.00001 * (1 + n % 50))
     row.save()
     acknowledged.append(row.pk)
@@ -340,4 +340,4 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 print({row.pk for row in Row.scan()} == set(acknowledged), Row.count(Row.n >= 0))
 store.close()
 """)
-    assert told == "True 300\n"
+    assert output == "True 300\n"
