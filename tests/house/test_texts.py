@@ -13,7 +13,7 @@ PUBLIC_DOCUMENT = re.compile(r"\b(RFC|ISO|PEP|spec)\b|://", re.IGNORECASE)
 # An absolute path in a home directory or a checkout.
 MACHINE = re.compile(r"(?<![\w./$}*-])/(?:home|root|Users|work)/\w")
 
-# About 600 lines. Longer files are hard to understand.
+# Longer files are hard to understand.
 LONGEST_FILE = 700
 LONGER_FOR_A_REASON = {
     "crates/python/src/codec.rs": "both directions of one conversion, read side by side",

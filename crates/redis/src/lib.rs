@@ -1,8 +1,9 @@
 //! The store of mintkey on Redis, and on Redis Cluster. A row is a hash. Sorted sets keep rows in order, and are the indexes.
 //!
-//! From the bottom: `protocol` (commands, replies, scripts, slots), `keyspace` (keys, rows, and the calls on them), `config` (the address), `transport` (connections, and which server has which slots),
-//! `operations` (the requests of the contract), `driver` (carries out operations, blocking or on the worker), `store` (entry
-//! points, closing, forking).
+//! From the bottom: `protocol` (commands, replies, scripts, slots) and `eviction_warning` (servers that may drop rows),
+//! `keyspace` (keys, rows, and the calls on them), `config` (the address), `transport` (connections, and which server has
+//! which slots), `operations` (the requests of the contract), `driver` (carries out operations, blocking or on the worker),
+//! `store` (entry points, closing, forking).
 //!
 //! A script makes all changes of a write atomically. Conditions and updates are evaluated here, on the row that was read. The
 //! script writes only if the stored row is still the same.

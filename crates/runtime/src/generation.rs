@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How often [`Generation::begin`] was called on the way from the first process to this one: once for each store and fork.
+/// How often [`Generation::begin`] was called on the way from the first process to this one: at
+/// each fork once for each Redis and DynamoDB store, and once for all SQLite stores.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
 /// The process that a value belongs to: a child of a fork inherits all values of its parent, and has another generation.
