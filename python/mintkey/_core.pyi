@@ -210,7 +210,7 @@ class Codec:
         row: str,
         version: _Version,
         condition: tuple[Any, ...] | None = None,
-        wide: bool = False,
+        collision_free: bool = False,
     ) -> Request:
         """Write a whole item."""
     def patch(
@@ -285,21 +285,21 @@ class PlainSave:
         self, values: dict[str, Any], insert: bool, /
     ) -> tuple[Request | None, Item | BaseException, tuple[str, ...]]:
         """Return the request, the item or an exception, and the names of the generated values."""
-    def many(self, model: type, instances: list[Any], others: list[Any], made: list[Any], /) -> None:
-        """Do the same for a chunk and fill `made`; do nothing if an instance needs its own operation."""
+    def many(self, model: type, instances: list[Any], others: list[Any], prepared: list[Any], /) -> None:
+        """Do the same for a chunk and fill `prepared`; do nothing if an instance needs its own operation."""
 
 # --- stores
 
 @final
 class Begun:
-    """A request that was made ready, or sent, and has not been waited for."""
+    """A request that was prepared or sent, whose reply has not been read."""
 
     def send(self) -> None:
-        """Sends it, with the GIL released, and does not wait for the answer."""
-    def hurry(self) -> None:
-        """Lets `finish` wait for a moment only."""
+        """Send it, with the GIL released, and do not wait for the reply."""
+    def cancel(self) -> None:
+        """Limit the wait of `finish` to 100 ms."""
     def finish(self) -> Any:
-        """Waits for the answer, once, with the GIL released."""
+        """Wait for the reply, once, with the GIL released."""
 
 @final
 class Flight:
@@ -333,7 +333,7 @@ class Store:
     def execute_all(self, requests: list[Request]) -> list[Any | BaseException]:
         """Execute several requests on this thread, with the GIL released; return their replies in order."""
     def begin(self, request: Request) -> Begun | None:
-        """Makes a request ready to be sent from this thread, and waited for later; None where it has to be executed."""
+        """Prepare a request that this thread sends and waits for later; None if it has to be executed."""
     def submit(self, request: Request, event_loop: asyncio.AbstractEventLoop) -> Flight:
         """Start a request; its reply is set on the future of the returned object."""
     def close(self) -> None:

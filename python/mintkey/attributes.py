@@ -73,7 +73,7 @@ class Attribute(Operand, Generic[T]):
         ConfigurationError: a parameter is invalid. It is raised when the class is defined.
     """
 
-    #: The encoding of the value in the compiled core; see `crates/python/src/codec.rs`.
+    #: The encoding of the value in the compiled core; see `crates/python/src/values/convert.rs`.
     kind: str = "any"
     #: The type as a key; None if the attribute cannot be a key.
     key_kind: Literal["string", "number", "binary"] | None = None

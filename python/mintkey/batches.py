@@ -66,9 +66,9 @@ class _Running:
 
     def begin(self, shared: BaseException | None = None) -> Operation[None]:
         """Advance to the first request."""
-        return self.go_on(lambda: next(self.operation), shared)
+        return self.advance(lambda: next(self.operation), shared)
 
-    def go_on(self, step: Callable[[], Any], shared: BaseException | None = None) -> Operation[None]:
+    def advance(self, step: Callable[[], Any], shared: BaseException | None = None) -> Operation[None]:
         """Advance to the next request or to the end; yield what the operation awaits.
 
         `shared` is a failure of the whole joined request that the operation receives. It may be an interrupt.
@@ -114,13 +114,13 @@ def _finish(schema: Schema, running: list[_Running]) -> Operation[None]:
             failure = error
             for one in waiting:
                 # Each operation records what it sent. An interrupt is raised again below.
-                yield from one.go_on(lambda: one.operation.throw(failure), failure)  # noqa: B023 - used at once
+                yield from one.advance(lambda: one.operation.throw(failure), failure)  # noqa: B023 - used at once
             raise
         for one, outcome in zip(waiting, outcomes, strict=True):
             if outcome is None:
-                yield from one.go_on(lambda: one.operation.send(None))  # noqa: B023 - used at once
+                yield from one.advance(lambda: one.operation.send(None))  # noqa: B023 - used at once
             else:
-                yield from one.go_on(lambda: one.operation.throw(outcome))  # noqa: B023 - used at once
+                yield from one.advance(lambda: one.operation.throw(outcome))  # noqa: B023 - used at once
 
 
 class _Chunk:
@@ -181,7 +181,7 @@ def _put_plainly(schema: Schema, chunk: _Chunk) -> Operation[None]:
     yield from _finish(schema, chunk.running)
 
 
-def _leave(schema: Schema, chunk: _Chunk | None) -> None:
+def _record_abandoned(schema: Schema, chunk: _Chunk | None) -> None:
     """Record in the instances of an abandoned chunk what is known of their writes."""
     if chunk is None or not chunk.prepared:
         return
@@ -239,7 +239,7 @@ class _Chunks:
                 if self.ahead is not None and self.ahead.prepared:
                     self.failure = self.ahead.prepared[-1]
             if self.failure is not None and not isinstance(self.failure, Exception):
-                chunk.begun.hurry()
+                chunk.begun.cancel()
         return chunk
 
     def _prepare(self, chunk: _Chunk, in_flight: list[Any]) -> Operation[None]:
@@ -286,8 +286,8 @@ def write(
     try:
         return (yield from _write(schema, chunks, sized(items), operation, on_progress))
     except BaseException as error:
-        _leave(schema, chunks.now)
-        _leave(schema, chunks.ahead)
+        _record_abandoned(schema, chunks.now)
+        _record_abandoned(schema, chunks.ahead)
         failure = chunks.failure
         if failure is not None and failure is not error:
             # Report the interrupt or the failure of the source too, although the store failed as well.
@@ -356,19 +356,19 @@ def save(
 
     def saving(item: Any) -> Operation[None]:
         if type(item) is not model:
-            return _refuse_stranger(schema, item)
+            return _refuse_other_type(schema, item)
         return operations.save(schema, item, skip_hooks=skip_hooks)
 
     plain = schema.unhooked_save if skip_hooks else schema.plain_save
     if awaiting and schema.on_update:
-        # Something has to note what other tasks assign before the answer comes.
+        # Assignments of other tasks before the reply arrives must be tracked.
         plain = None
     prepare = None if plain is None else functools.partial(plain.many, model)
     return write(schema, items, saving, on_progress, prepare=prepare, awaiting=awaiting)
 
 
-def _refuse_stranger(schema: Schema, item: object) -> Operation[None]:
-    """The operation of an item that is not an instance of the model: it fails like other items."""
+def _refuse_other_type(schema: Schema, item: object) -> Operation[None]:
+    """Fail as the operation of an item that is not an instance of the model."""
     yield from ()
     raise TypeError(f"{schema.model}.batch_save() saves {schema.model}s, not {shortened(item)}")
 

@@ -54,9 +54,9 @@ def _given(ids: list[str]) -> Iterator[str]:
 def _chunks(strategy: Auto, count: int) -> Iterator[list[Any]]:
     """Yield values in chunks, so that any number of them takes no more memory than one chunk."""
     while count > 0:
-        made = generate_many(strategy, min(count, _CHUNK))
-        count -= len(made)
-        yield made
+        values = generate_many(strategy, min(count, _CHUNK))
+        count -= len(values)
+        yield values
 
 
 def _duration(text: str) -> timedelta:

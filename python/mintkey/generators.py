@@ -532,19 +532,19 @@ def bounds(strategy: AutoGenerate | Auto | str, start: datetime, end: datetime) 
     return id_range(_resolve(strategy), start, end)
 
 
-def id_range(made: Auto, start: datetime, end: datetime, cut: timedelta | None = None) -> tuple[Any, Any]:
+def id_range(auto: Auto, start: datetime, end: datetime, cut: timedelta | None = None) -> tuple[Any, Any]:
     """Return the bounds of values that are generated and then cut to whole units, such as days."""
-    if made.strategy is None:
+    if auto.strategy is None:
         raise ValueError("values of a function have no known order: use a strategy that sorts by time")
     first, after = _microseconds("start", start), _microseconds("end", end)
     if cut is not None:
         # A unit starts where the time plus `plus=` is a multiple of the unit.
-        unit, plus = (time // timedelta(microseconds=1) for time in (cut, made.plus or timedelta()))
+        unit, plus = (time // timedelta(microseconds=1) for time in (cut, auto.plus or timedelta()))
         first, after = (-(-(time + plus) // unit) * unit - plus for time in (first, after))
         if first >= after:
             name = "day" if cut == timedelta(days=1) else "second"
             raise ValueError(f"no {name} starts between {start} and {end}, and stored values are whole {name}s")
-    return _core.bounds(made.strategy, first, after)
+    return _core.bounds(auto.strategy, first, after)
 
 
 def _bytes_of(value: UUID | str | bytes) -> bytes:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["load", "made", "run_load_hooks"]
+__all__ = ["load", "loaded", "run_load_hooks"]
 
 M = TypeVar("M")
 
@@ -27,7 +27,7 @@ def load(
 
     Items are left when the decompressed texts of the page reach the limit.
     """
-    instances = made(schema, items, make)
+    instances = loaded(schema, items, make)
     yield from run_load_hooks(schema, instances)
     return instances, items[len(instances) :]
 
@@ -40,7 +40,7 @@ def run_load_hooks(schema: Schema, instances: Iterable[Any]) -> Operation[None]:
                 yield from run_hooks(schema, instance, "after_load")
 
 
-def made(schema: Schema, items: list[_core.Item | None], make: Callable[[_core.Item], M]) -> list[M | None]:
+def loaded(schema: Schema, items: list[_core.Item | None], make: Callable[[_core.Item], M]) -> list[M | None]:
     """Load the items, or only the first of them if their decompressed texts reach the limit of a page."""
     if not schema.decompresses:
         return [None if item is None else make(item) for item in items]

@@ -48,8 +48,8 @@ class MintContext:
             now = [mint for mint in wanted if mint.auto.when == "save"]
             strategies = tuple(mint.auto.strategy for mint in now if mint.auto.strategy is not None)
             if strategies:
-                made, self.at = _core.mint(strategies, self.at)
-                for mint, value in zip((mint for mint in now if mint.auto.strategy is not None), made, strict=True):
+                fresh, self.at = _core.mint(strategies, self.at)
+                for mint, value in zip((mint for mint in now if mint.auto.strategy is not None), fresh, strict=True):
                     minted[mint.name] = values[mint.name] = mint.convert(value)
             for mint in wanted:
                 if mint.name not in minted:
@@ -70,8 +70,8 @@ def minted_now(mints: Iterable[Mint], at: int | None) -> dict[str, Any]:
     strategies = tuple(mint.auto.strategy for mint in mints if mint.auto.strategy is not None)
     minted: dict[str, Any] = {}
     if strategies:
-        made, _ = _core.mint(strategies, at)
-        for mint, value in zip((mint for mint in mints if mint.auto.strategy is not None), made, strict=True):
+        fresh, _ = _core.mint(strategies, at)
+        for mint, value in zip((mint for mint in mints if mint.auto.strategy is not None), fresh, strict=True):
             minted[mint.name] = mint.convert(value)
     for mint in mints:
         if mint.auto.function is not None:

@@ -70,15 +70,15 @@ class Model(Tabled):
     _stored: _core.Item | None = None
     _state: LazyState | State | None = LazyState()
 
-    if TYPE_CHECKING:  # the hidden key of a class that is made of fields alone
+    if TYPE_CHECKING:  # the hidden key of a class with fields only
         _auto_key: Attribute[str]
 
     def __init__(self, **values: Any) -> None:
         # Subclasses have a generated constructor. This one runs if a subclass defines `__init__` and calls `super()`.
-        made = getattr(type(self), "__mintkey_init__", None)
-        if made is None:
+        init = getattr(type(self), "__mintkey_init__", None)
+        if init is None:
             raise TypeError("Model itself has no attributes: define a subclass")
-        made(self, **values)
+        init(self, **values)
 
     def __init_subclass__(cls, **parameters: Any) -> None:
         super().__init_subclass__(**parameters)
@@ -94,11 +94,11 @@ class Model(Tabled):
             )
         schema = Schema(cls, own.over(inherited), arguments.reserved(Model, Tabled, QueryAccess))
         cls.__mintkey_schema__ = schema
-        made = constructor(cls, schema)
-        cls.__mintkey_init__ = made  # type: ignore[attr-defined]
+        init = constructor(cls, schema)
+        cls.__mintkey_init__ = init  # type: ignore[attr-defined]
         first = next(vars(base) for base in cls.__mro__ if "__init__" in vars(base))
         if first["__init__"] in {Model.__init__, first.get("__mintkey_init__")}:
-            cls.__init__ = made  # type: ignore[method-assign]
+            cls.__init__ = init  # type: ignore[method-assign]
 
     @classmethod
     def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self:

@@ -353,7 +353,7 @@ def _save_new(
     """
     values = instance.__dict__
     insert = insert or schema.insert_only or _key_was_made(schema, state, values)
-    wide = not schema.insert_only and any(
+    collision_free = not schema.insert_only and any(
         mint.name in minted and mint.auto.strategy is not None and mint.auto.strategy.random_bits >= COLLISION_FREE_BITS
         for mint in schema.minted
         if mint.name in schema.given_keys
@@ -374,7 +374,7 @@ def _save_new(
             row="absent" if insert else "any",
             version=version_guard(schema, None),
             condition=compiled_guard(condition),
-            wide=wide,
+            collision_free=collision_free,
         )
         since: set[str] = set()
         try:

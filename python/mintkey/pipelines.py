@@ -271,9 +271,9 @@ class _Part(NamedTuple):
         for one, own in zip(self.running, answers, strict=True):
             _note_waiting(one, None)
             if isinstance(own, BaseException):
-                yield from one.go_on(lambda: one.operation.throw(own), shared)  # noqa: B023 - used at once
+                yield from one.advance(lambda: one.operation.throw(own), shared)  # noqa: B023 - used at once
             else:
-                yield from one.go_on(lambda: one.operation.send(own))  # noqa: B023 - used at once
+                yield from one.advance(lambda: one.operation.send(own))  # noqa: B023 - used at once
 
 
 def _sending(writes: list[_Write], all_there: list[_Write]) -> Operation[None]:

@@ -292,7 +292,7 @@ class Result(Generic[M]):
             items: list[_core.Item | None] = []
             while reading.more:
                 items.extend((yield from reading.page()))
-            instances = cast("list[M]", loading.made(self._schema, items, self._make_instance))
+            instances = cast("list[M]", loading.loaded(self._schema, items, self._make_instance))
             if len(instances) == len(items):
                 break
             # Long texts reached the memory limit of a page. Read a shorter page to get the position of its end.

@@ -37,7 +37,7 @@ M = TypeVar("M")
 
 #: The hidden partition key that several plain key fields form together.
 COMPOUND_KEY = "_key"
-#: The hidden key of a class made only of fields that declares none.
+#: The hidden key of a class with fields only that declares no key.
 IMPLICIT_KEY = "_auto_key"
 
 #: Keys with at least this many random bits do not collide by chance.
@@ -639,16 +639,16 @@ def constructor(model: type, schema: Schema) -> Callable[..., None]:
         ]
     )
     exec(compile(source, f"<mintkey {schema.model}.__init__>", "exec"), names)  # noqa: S102 - built from identifiers
-    made: Callable[..., None] = names["__init__"]
-    made.__qualname__ = f"{model.__qualname__}.__init__"
-    made.__module__ = model.__module__
-    return made
+    init: Callable[..., None] = names["__init__"]
+    init.__qualname__ = f"{model.__qualname__}.__init__"
+    init.__module__ = model.__module__
+    return init
 
 
 def _begin(instance: Any, given: tuple[tuple[str, Any], ...]) -> None:
     """Record the key parts that the constructor generated."""
     values = instance.__dict__
-    made = {name: values[name] for name, value in given if value is None and name in values}
-    if made:
+    generated = {name: values[name] for name, value in given if value is None and name in values}
+    if generated:
         state = values["_state"] = State()
-        state.generated_keys = made
+        state.generated_keys = generated

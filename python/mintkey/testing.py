@@ -40,12 +40,12 @@ def _in_microseconds(name: str, duration: timedelta | float) -> int:
     if isinstance(duration, bool) or not isinstance(duration, (timedelta, int, float)):
         raise TypeError(f"{name}={shortened(duration)} is neither a timedelta nor seconds")
     try:
-        made = duration if isinstance(duration, timedelta) else timedelta(seconds=duration)
+        delta = duration if isinstance(duration, timedelta) else timedelta(seconds=duration)
     except (OverflowError, ValueError):  # NaN is a ValueError
-        made = timedelta.max
-    if abs(made) > _LONGEST:
+        delta = timedelta.max
+    if abs(delta) > _LONGEST:
         raise InvalidValue(f"{name}={shortened(duration)} leads beyond the years 1 to 9999")
-    return made // _MICROSECOND
+    return delta // _MICROSECOND
 
 
 def _microseconds(time: datetime | str | float) -> int:

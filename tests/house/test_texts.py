@@ -16,7 +16,6 @@ MACHINE = re.compile(r"(?<![\w./$}*-])/(?:home|root|Users|work)/\w")
 # Longer files are hard to understand.
 LONGEST_FILE = 700
 LONGER_FOR_A_REASON = {
-    "crates/python/src/codec.rs": "both directions of one conversion, read side by side",
     "python/mintkey/attributes.py": "one small class per stored type, which a reader looks up one at a time",
 }
 

@@ -73,7 +73,7 @@ def test_a_number_that_is_held_is_a_configuration_error(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_wrong_environment_is_told(tmp_path: Path) -> None:
     (refused,) = nodes_of([start("'snowflake'", tmp_path, MINTKEY_NODE="many")])
-    assert 'ConfigurationError: $MINTKEY_NODE: "many" is no snowflake node' in str(refused)
+    assert 'ConfigurationError: $MINTKEY_NODE: "many" is not a snowflake node' in str(refused)
 
 
 # Things that stand where a lock file belongs.

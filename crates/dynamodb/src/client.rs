@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use mintkey_runtime::Stop;
-use mintkey_store::{Error, Key, Notes, Result, Table};
+use mintkey_store::{Error, Key, RequestMetrics, Result, Table};
 
 use crate::aws::credentials::identity::Identity;
 use crate::aws::credentials::remote::Lookup;
@@ -71,7 +71,7 @@ pub struct Output<'a> {
 pub struct Client<'a, T> {
     pub shared: &'a Shared,
     pub transport: &'a T,
-    pub notes: &'a Notes,
+    pub metrics: &'a RequestMetrics,
     /// When the next call must have ended.
     pub deadline: Cell<Instant>,
     /// What the request has done so far.
@@ -80,11 +80,11 @@ pub struct Client<'a, T> {
 
 impl<'a, T: Transport> Client<'a, T> {
     /// A client for a request that begins now.
-    pub fn new(shared: &'a Shared, transport: &'a T, notes: &'a Notes) -> Self {
+    pub fn new(shared: &'a Shared, transport: &'a T, metrics: &'a RequestMetrics) -> Self {
         Self {
             shared,
             transport,
-            notes,
+            metrics,
             deadline: Cell::new(Instant::now() + shared.config.timeout),
             progress: Cell::new(Progress::Nothing),
         }
@@ -92,7 +92,7 @@ impl<'a, T: Transport> Client<'a, T> {
 
     /// A client for a part of the same request that begins now.
     pub fn part(&self) -> Self {
-        let part = Self::new(self.shared, self.transport, self.notes);
+        let part = Self::new(self.shared, self.transport, self.metrics);
         part.progress.set(self.progress.get());
         part
     }
@@ -130,7 +130,7 @@ impl<'a, T: Transport> Client<'a, T> {
         effect: Effect,
     ) -> result::Result<Output<'_>, Failure> {
         let config = &self.shared.config;
-        let metered = self.notes.is_metered() && returns_capacity(operation);
+        let metered = self.metrics.is_metered() && returns_capacity(operation);
         let with_capacity;
         let body = if metered {
             with_capacity = format!(
@@ -162,7 +162,7 @@ impl<'a, T: Transport> Client<'a, T> {
                         effect,
                     };
                     if metered {
-                        output.note_capacity(self.notes);
+                        output.add_capacity(self.metrics);
                     }
                     return Ok(output);
                 }
@@ -231,7 +231,7 @@ impl<'a, T: Transport> Client<'a, T> {
     fn refused(&self, mut refusal: Refusal, effect: Effect) -> (bool, Failure) {
         let retry = match refusal.class {
             Class::Throttled => {
-                self.notes.throttle();
+                self.metrics.throttle();
                 true
             }
             Class::Failed => {
@@ -338,12 +338,12 @@ fn returns_capacity(operation: &str) -> bool {
 }
 
 impl Output<'_> {
-    /// Notes the capacity units that the server has counted.
-    fn note_capacity(&self, notes: &Notes) {
+    /// Adds the capacity units that the server has counted.
+    fn add_capacity(&self, metrics: &RequestMetrics) {
         let one = |parser: &mut Parser<'_>| {
             parser.object(|parser, name| {
                 if name == "CapacityUnits" {
-                    notes.consume(parser.units()?);
+                    metrics.consume(parser.units()?);
                     Some(())
                 } else {
                     parser.skip()

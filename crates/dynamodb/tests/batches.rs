@@ -10,13 +10,13 @@ use mintkey_store::{BatchGet, BatchWrite, Delete, Guard, Operation, Reply, Row, 
 use requests::*;
 
 /// A put that needs no look at what is stored.
-fn wide(table: &Arc<mintkey_store::Table>, sort: &str, note: &str) -> Write {
+fn collision_free(table: &Arc<mintkey_store::Table>, sort: &str, note: &str) -> Write {
     batch_put(
         table,
         order("p", sort, &[("note", note.into())]),
         Guard {
             row: Row::Absent,
-            wide: true,
+            collision_free: true,
             ..Guard::default()
         },
     )
@@ -28,9 +28,9 @@ fn many_writes_go_together_and_those_of_one_key_in_their_order() {
     let (store, table) = (&*fixture.store, orders());
     run(store, Operation::CreateTable(table.clone())).unwrap();
     let mut writes: Vec<Write> = (0..130)
-        .map(|number| wide(&table, &format!("{number:03}"), "first"))
+        .map(|number| collision_free(&table, &format!("{number:03}"), "first"))
         .collect();
-    writes.push(wide(&table, "000", "second"));
+    writes.push(collision_free(&table, "000", "second"));
     let invalid = order("p", "never", &[("status", "".into())]);
     writes.push(batch_put(&table, invalid, Guard::default()));
     writes.push(Write::Delete(Delete {

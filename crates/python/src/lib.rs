@@ -1,31 +1,23 @@
-//! The binding: the only crate that knows Python. It converts values, drives the stores and maps errors.
+//! The binding to Python: converts values, drives the stores and raises exceptions.
 //!
-//! It is also the only crate with unsafe code: handlers of `fork`, a file descriptor, and the strings of new ids.
+//! Only this crate contains unsafe code: handlers of `fork`, a file descriptor, and the strings of new ids.
 
-mod begun;
-mod codec;
-mod compress;
-mod condition;
-mod convert;
-mod elements;
 mod errors;
-mod fork;
+mod exception;
 mod ids;
-mod item;
-mod mailbox;
+mod models;
 mod panics;
-mod plain_save;
-mod request;
-mod signals;
 mod store;
-mod wording;
+mod values;
 
 use pyo3::prelude::*;
 
 /// The compiled half of `mintkey`.
 #[pymodule(gil_used = false)]
 mod _core {
-    use super::{Bound, PyAny, PyModule, PyResult, convert, errors, panics};
+    use super::values::convert;
+    use super::values::refusal::Refusal;
+    use super::{Bound, PyAny, PyModule, PyResult, errors, panics};
     use mintkey_store::error::shortened;
     use pyo3::pyfunction;
 
@@ -36,28 +28,20 @@ mod _core {
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     #[pymodule_export]
-    use super::begun::Begun;
-    #[pymodule_export]
-    use super::codec::Codec;
-    #[pymodule_export]
-    use super::compress::{compress, decompress, decompressed};
-    #[pymodule_export]
     use super::ids::{
         PyStrategy, bounds, candidates, freeze, from_bytes, mint, mint_many, mint_one, move_clock,
         now_ms, parse, reseed, thaw,
     };
     #[pymodule_export]
-    use super::item::{PyItem, PyKey};
+    use super::models::{Codec, PlainSave};
     #[pymodule_export]
-    use super::mailbox::{Flight, running_loop};
+    use super::store::{
+        Begun, Flight, PyPage, PyRequest, Store, after_fork, before_fork, drive, running_loop,
+    };
     #[pymodule_export]
-    use super::plain_save::PlainSave;
+    use super::values::compress::{compress, decompress, decompressed};
     #[pymodule_export]
-    use super::request::{PyPage, PyRequest};
-    #[pymodule_export]
-    use super::signals::{after_fork, before_fork};
-    #[pymodule_export]
-    use super::store::{Store, drive};
+    use super::values::item::{PyItem, PyKey};
 
     /// `value` as an attribute of this kind stores it, detached from the caller's objects; else `InvalidValue` that names
     /// `label` (`"Model.attribute"`).
@@ -71,18 +55,18 @@ mod _core {
         let kind = convert::Kind::named(kind)?;
         let refuse = |reason: &str| errors::of_label(py, label, reason);
         panics::caught(py, || match convert::to_stored(kind, &value) {
-            // What another could change meanwhile is copied.
+            // A value that other code could change is copied.
             Ok(Some(stored)) if !convert::is_plain(&value)? => {
                 convert::from_stored(py, kind, &stored)
             }
             Ok(_) => Ok(value),
-            Err(convert::Refusal::Reason(reason)) => Err(refuse(&reason)),
-            Err(convert::Refusal::Raised(error)) if convert::refuses(&error, py) => {
-                let told = refuse(&shortened(&error.value(py).to_string()));
-                told.set_cause(py, Some(error));
-                Err(told)
+            Err(Refusal::Reason(reason)) => Err(refuse(&reason)),
+            Err(Refusal::Raised(error)) if convert::refuses(&error, py) => {
+                let refused = refuse(&shortened(&error.value(py).to_string()));
+                refused.set_cause(py, Some(error));
+                Err(refused)
             }
-            Err(convert::Refusal::Raised(error)) => Err(error),
+            Err(Refusal::Raised(error)) => Err(error),
         })
     }
 
@@ -98,7 +82,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        super::fork::register();
+        super::store::register();
         super::ids::register(module)
     }
 }

@@ -23,7 +23,7 @@ use requests::*;
 enum Kind {
     Put,
     Insert,
-    InsertWide,
+    InsertCollisionFree,
     VersionedPut,
     Update,
     VersionedUpdate,
@@ -34,7 +34,7 @@ enum Kind {
 const KINDS: [Kind; 8] = [
     Kind::Put,
     Kind::Insert,
-    Kind::InsertWide,
+    Kind::InsertCollisionFree,
     Kind::VersionedPut,
     Kind::Update,
     Kind::VersionedUpdate,
@@ -66,16 +66,16 @@ impl Kind {
         );
         let guard = Guard {
             row: match self {
-                Self::Insert | Self::InsertWide => Row::Absent,
+                Self::Insert | Self::InsertCollisionFree => Row::Absent,
                 _ => Row::Any,
             },
             version: versioned.then(|| ("version".into(), Some(1_i64.into()))),
-            wide: self == Self::InsertWide,
+            collision_free: self == Self::InsertCollisionFree,
             ..Guard::default()
         };
         let table = Arc::clone(table);
         match self {
-            Self::Put | Self::Insert | Self::InsertWide | Self::VersionedPut => {
+            Self::Put | Self::Insert | Self::InsertCollisionFree | Self::VersionedPut => {
                 batch_put(&table, row(number, 2), guard)
             }
             Self::Update | Self::VersionedUpdate => Write::Update(Update {
@@ -92,7 +92,7 @@ impl Kind {
     }
 
     fn before(self, number: usize) -> Option<Item> {
-        let new = matches!(self, Self::Insert | Self::InsertWide);
+        let new = matches!(self, Self::Insert | Self::InsertCollisionFree);
         (!new).then(|| row(number, 1))
     }
 

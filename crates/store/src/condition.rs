@@ -22,7 +22,7 @@ pub const MAX_LEVELS: usize = 32;
 pub enum Step {
     /// To an attribute, or an entry of a map.
     Name(Name),
-    /// To a place in a list, from 0.
+    /// The index in a list, from 0.
     Index(usize),
 }
 
@@ -55,7 +55,7 @@ pub enum Comparison {
 pub enum Condition {
     /// The value compares like this.
     Compare {
-        /// The value's place.
+        /// The path of the value.
         path: Path,
         /// The comparison.
         op: Comparison,
@@ -64,7 +64,7 @@ pub enum Condition {
     },
     /// From `low` to `high`, both included.
     Between {
-        /// The value's place.
+        /// The path of the value.
         path: Path,
         /// The lower bound.
         low: Value,
@@ -73,21 +73,21 @@ pub enum Condition {
     },
     /// Equal to one of these.
     IsIn {
-        /// The value's place.
+        /// The path of the value.
         path: Path,
         /// 1 to 100 values.
         values: Vec<Value>,
     },
     /// Text or bytes that start like this.
     BeginsWith {
-        /// The value's place.
+        /// The path of the value.
         path: Path,
         /// A string or binary value.
         prefix: Value,
     },
     /// Text or bytes with this part, or a list or set with this member.
     Contains {
-        /// The value's place.
+        /// The path of the value.
         path: Path,
         /// The part or member.
         value: Value,
@@ -101,7 +101,7 @@ pub enum Condition {
     /// The value's size compares like this: UTF-16 units of text, bytes of binary, members of the others. Numbers,
     /// booleans and null have none, and so are of another size than any.
     Size {
-        /// The value's place.
+        /// The path of the value.
         path: Path,
         /// The comparison.
         op: Comparison,
@@ -183,9 +183,9 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 40;
         let mut text = String::new();
-        for (place, step) in self.0.iter().enumerate() {
+        for (index, step) in self.0.iter().enumerate() {
             match step {
-                Step::Name(name) if place == 0 => text.push_str(start(name, SHOWN)),
+                Step::Name(name) if index == 0 => text.push_str(start(name, SHOWN)),
                 Step::Name(name) => write!(text, ".{}", start(name, SHOWN))?,
                 Step::Index(index) => write!(text, "[{index}]")?,
             }
@@ -388,7 +388,7 @@ impl Condition {
         accepts
     }
 
-    /// Whether any of the parts gives this answer.
+    /// Whether one of the parts has this result.
     fn is_any<E>(
         parts: &[Self],
         answer: bool,

@@ -14,7 +14,7 @@ use crate::value::{Item, Name};
 /// The characters of a text that a message repeats.
 const SHOWN: usize = 200;
 
-/// A text of somebody else's for a message: cut, if it is long, because it may repeat a whole value.
+/// A text of another program for a message. A long one is cut, because it may contain a whole value.
 #[must_use]
 pub fn shortened(text: &str) -> Cow<'_, str> {
     match start(text, SHOWN) {
@@ -108,7 +108,7 @@ pub enum Remedy {
     OtherKey,
     /// Write the whole item, whether it is there or not.
     Replace,
-    /// Write the values as a new item: the row and its version are gone.
+    /// Write the values as a new item: the row and its version do not exist any more.
     WriteAsNew,
     /// Read the item again, then repeat the change.
     Refresh,

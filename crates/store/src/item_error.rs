@@ -40,7 +40,7 @@ impl Error {
         .at(key)
     }
 
-    /// The item to change is not there. A write that is `versioned` cannot put it back in its place.
+    /// The item to change does not exist. A `versioned` write cannot create it again.
     #[must_use]
     pub fn gone(table: &Table, key: &Key, versioned: bool) -> Self {
         let message = format!(

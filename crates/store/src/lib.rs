@@ -36,7 +36,8 @@ pub use position::Position;
 pub use query::{Query, QueryKey, Scan, SortCondition};
 pub use reply::{Page, Reply};
 pub use request::{
-    BatchGet, BatchWrite, Delete, Get, Guard, Notes, Operation, Put, Request, Row, Update, Write,
+    BatchGet, BatchWrite, Delete, Get, Guard, Operation, Put, Request, RequestMetrics, Row, Update,
+    Write,
 };
 pub use store::{Begun, Capabilities, Done, Interrupt, Notice, Severity, Store, Ticket};
 pub use submission::{Delivery, Submission};

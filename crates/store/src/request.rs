@@ -1,4 +1,4 @@
-//! What a store is asked to do.
+//! Requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,17 +16,17 @@ use crate::work::Work;
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The time by which expiry is judged, in seconds since 1970.
+    /// The time for which expiry is evaluated, in seconds since 1970.
     pub now: i64,
     /// What to do.
     pub operation: Operation,
-    /// What it meets on its way.
-    pub notes: Notes,
+    /// What the store reports besides the reply.
+    pub metrics: RequestMetrics,
 }
 
-/// What a request meets on its way, told beside the answer to whoever limits how fast a store is asked.
+/// What a store reports about a request besides the reply: throttling and capacity units, for rate limits.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub struct RequestMetrics {
     metered: AtomicBool,
     throttled: AtomicBool,
     /// Halves of a unit.
@@ -34,33 +34,32 @@ pub struct Notes {
 }
 
 impl Request {
-    /// A request that has met nothing yet.
+    /// A request with empty metrics.
     #[must_use]
     pub fn new(now: i64, operation: Operation) -> Self {
         Self {
             now,
             operation,
-            notes: Notes::default(),
+            metrics: RequestMetrics::default(),
         }
     }
 }
 
-impl Notes {
-    /// Asks the store to tell the capacity units that the request takes, where it counts them itself; what was noted
-    /// before is forgotten.
+impl RequestMetrics {
+    /// Asks the store to report the capacity units that the request takes, if it counts them. Resets the metrics.
     pub fn meter(&self) {
         self.metered.store(true, Ordering::Relaxed);
         self.throttled.store(false, Ordering::Relaxed);
         self.consumed.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the units shall be told.
+    /// Whether the units are to be reported.
     #[must_use]
     pub fn is_metered(&self) -> bool {
         self.metered.load(Ordering::Relaxed)
     }
 
-    /// The store turned a part of the request away because there was too much of it, whatever came of it later.
+    /// Records that the store throttled a part of the request, even if a retry succeeded.
     pub fn throttle(&self) {
         self.throttled.store(true, Ordering::Relaxed);
     }
@@ -82,7 +81,7 @@ impl Notes {
         self.consumed.fetch_add(halves, Ordering::Relaxed);
     }
 
-    /// The capacity units that the store has counted; nothing if it counts none.
+    /// The capacity units that the store has counted; `None` if it counts none.
     #[must_use]
     #[allow(
         clippy::cast_precision_loss,
@@ -96,8 +95,8 @@ impl Notes {
     }
 }
 
-impl Clone for Notes {
-    /// A request that is made anew has met nothing yet.
+impl Clone for RequestMetrics {
+    /// The metrics of a copy of a request are empty.
     fn clone(&self) -> Self {
         Self::default()
     }
@@ -106,11 +105,11 @@ impl Clone for Notes {
 /// The kinds of request.
 #[derive(Clone, Debug)]
 pub enum Operation {
-    /// Make the table, or add what it lacks.
+    /// Create the table, or add the indexes that it lacks.
     CreateTable(Arc<Table>),
-    /// Ask whether the table is there.
+    /// Return whether the table exists.
     TableExists(Arc<Table>),
-    /// Drop the table with everything in it; one that is not there counts as dropped.
+    /// Delete the table with all items. A missing table counts as deleted.
     DeleteTable(Arc<Table>),
     /// Read one item by key.
     Get(Get),
@@ -118,7 +117,7 @@ pub enum Operation {
     Put(Put),
     /// Change an item in the store.
     Update(Update),
-    /// Remove an item.
+    /// Delete an item.
     Delete(Delete),
     /// Read the items of a partition in order.
     Query(Query),
@@ -126,7 +125,7 @@ pub enum Operation {
     Scan(Scan),
     /// Read several items by key.
     BatchGet(BatchGet),
-    /// Write several items, each for itself.
+    /// Write several items, each with its own outcome.
     BatchWrite(BatchWrite),
 }
 
@@ -135,15 +134,15 @@ pub enum Operation {
 pub struct BatchGet {
     /// The table.
     pub table: Arc<Table>,
-    /// The keys, in the order of the answer; one may come twice.
+    /// The keys, in the order of the reply; a key may occur twice.
     pub keys: Vec<Key>,
-    /// Whether it must see every write acknowledged before.
+    /// Whether the read is strongly consistent.
     pub consistent: bool,
-    /// Only these attributes, and the keys.
+    /// Only these attributes and the key.
     pub attributes: Option<Vec<Name>>,
 }
 
-/// Writes several items of one table. Each write has its own outcome; none undoes another.
+/// Writes several items of one table. Each write has its own outcome; a failure does not roll back the others.
 #[derive(Clone, Debug)]
 pub struct BatchWrite {
     /// The table.
@@ -159,7 +158,7 @@ pub enum Write {
     Put(Put),
     /// Change an item.
     Update(Update),
-    /// Remove an item.
+    /// Delete an item.
     Delete(Delete),
 }
 
@@ -170,40 +169,40 @@ pub struct Get {
     pub table: Arc<Table>,
     /// The item's key.
     pub key: Key,
-    /// Whether it must see every write acknowledged before.
+    /// Whether the read is strongly consistent.
     pub consistent: bool,
-    /// Only these attributes, and the keys.
+    /// Only these attributes and the key.
     pub attributes: Option<Vec<Name>>,
 }
 
 /// What must be true of the stored row for a write to happen. An expired row counts as absent.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
-    /// Whether the row must be there.
+    /// Whether the row must exist.
     pub row: Row,
     /// The attribute that holds the version, and the version the stored row must have; `None`: the
     /// row must be absent, or have none.
     pub version: Option<(Name, Option<Number>)>,
-    /// A condition on the stored row; an absent row is judged as an item without attributes.
+    /// A condition on the stored row; an absent row is evaluated as an item without attributes.
     pub condition: Option<Condition>,
-    /// The key was minted with so many random bits (64 or more) that a row with it cannot be expected. An engine whose
-    /// batches take no conditions may then put it in a batch without looking.
-    pub wide: bool,
+    /// Whether the key was generated with 64 random bits or more, so that no row can be expected to have it. An engine
+    /// whose batches support no conditions may then put the item in a batch without a check.
+    pub collision_free: bool,
 }
 
-/// Whether a row must be there.
+/// Whether a row must exist.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Row {
     /// It does not matter.
     #[default]
     Any,
-    /// It must not be there (else `KeyCollision`).
+    /// It must not exist (else `KeyCollision`).
     Absent,
-    /// It must be there (else `ItemGone`).
+    /// It must exist (else `ItemGone`).
     Present,
 }
 
-/// Writes a whole item, over a stored one if the guard lets it. `Put::new` is the only way to create one, so that the key
+/// Writes a whole item, over a stored one if the guard allows it. `Put::new` is the only way to create one, so that the key
 /// is checked and is that of the item.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -231,11 +230,11 @@ pub struct Update {
     pub guard: Guard,
     /// Whether to start from the key alone when the row is absent; else that is `ItemGone`.
     pub upsert: bool,
-    /// Whether to answer with the changed item.
+    /// Whether the reply is the changed item.
     pub returning: bool,
 }
 
-/// Removes an item. One that is not there counts as removed, unless the guard says otherwise.
+/// Deletes an item. A missing item counts as deleted, unless the guard requires the row.
 #[derive(Clone, Debug)]
 pub struct Delete {
     /// The table.
@@ -263,7 +262,7 @@ impl Put {
 }
 
 impl Guard {
-    /// Judges the stored row, `None` if there is none or it has expired.
+    /// Checks the stored row; `None` if there is none or it has expired.
     ///
     /// # Errors
     ///
@@ -308,7 +307,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Whether nothing at all is asked of the stored row.
+    /// Whether every row passes.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         matches!(self.row, Row::Any) && self.version.is_none() && self.condition.is_none()
@@ -316,7 +315,7 @@ impl Guard {
 }
 
 impl Operation {
-    /// The table it is about.
+    /// The table of the request.
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
         match self {

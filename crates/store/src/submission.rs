@@ -1,5 +1,4 @@
-//! A submitted request on its way through an engine: it always gets an answer, whatever becomes of the thread
-//! that carries it out.
+//! A submitted request in an engine. It always gets an answer, also if the thread that executes it panics.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,21 +10,21 @@ use crate::store::{Done, Ticket};
 /// The engine's side of a submitted request.
 ///
 /// Dropping it answers the request, unless it was answered or withdrawn before. So an engine that loses a request, by
-/// a panic or with a queue that nobody empties any more, leaves no caller waiting. An engine must not share it with
+/// a panic or with an abandoned queue, leaves no caller waiting. An engine must not share it with
 /// its tickets: a ticket outlives the thread that panicked.
 pub struct Submission(Arc<Mutex<State>>);
 
 enum State {
     /// In a queue: it can be withdrawn.
     Waiting(Done),
-    /// An engine carries it out.
+    /// An engine executes it.
     Begun(Done),
     /// Answered or withdrawn.
     Over,
 }
 
 impl Submission {
-    /// A request that waits to be begun; `done` gets its answer.
+    /// A request that is not started; `done` gets its answer.
     #[must_use]
     pub fn new(done: Done) -> Self {
         Self(Arc::new(Mutex::new(State::Waiting(done))))
@@ -37,7 +36,7 @@ impl Submission {
         Box::new(Submitted(Arc::clone(&self.0)))
     }
 
-    /// Begins the request. False: it was withdrawn, or begun before.
+    /// Starts the request. False: it was withdrawn, or started before.
     #[must_use]
     pub fn begin(&self) -> bool {
         let mut state = locked(&self.0);
@@ -53,7 +52,7 @@ impl Submission {
         }
     }
 
-    /// Answers the request, begun or not. Nothing is delivered if it was answered or withdrawn before.
+    /// Answers the request, started or not. Nothing is delivered if it was answered or withdrawn before.
     pub fn answer(&self, answer: Result<Reply>) -> Delivery {
         Delivery(match self.end() {
             State::Waiting(done) | State::Begun(done) => Some((done, answer)),
@@ -106,7 +105,7 @@ impl Ticket for Submitted {
         if !matches!(*state, State::Waiting(_)) {
             return false;
         }
-        // What the answer would have gone to is dropped now, not when the engine comes to the request.
+        // `done` is dropped now, and not when the engine takes the request.
         let withdrawn = mem::replace(&mut *state, State::Over);
         drop(state);
         drop(withdrawn);
@@ -118,7 +117,7 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The error of a request that an engine lost: by a panic, as a rule.
+/// The error of a request that an engine lost, by a panic for example.
 #[must_use]
 pub fn lost(begun: bool) -> Error {
     let (when, outcome) = if begun {
@@ -197,7 +196,7 @@ mod tests {
         let ticket = submission.ticket();
         assert!(ticket.withdraw());
         assert!(!ticket.withdraw());
-        // Whoever waits for the answer sees at once that none will come.
+        // The receiver sees at once that there will be no answer.
         assert!(answers.recv().is_err());
         assert!(!submission.begin());
         submission.answer(Ok(Reply::Done)).deliver();

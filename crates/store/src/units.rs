@@ -30,7 +30,7 @@ fn started(bytes: usize, each: usize) -> f64 {
 }
 
 impl Operation {
-    /// What it costs at least, as far as can be told before it is carried out: the sizes of the items that it holds, and
+    /// The least cost that is known before it is executed: the sizes of the items that it holds, and
     /// of those it does not hold the least there is. Making, finding and dropping tables costs nothing.
     #[must_use]
     pub fn least_units(&self) -> f64 {

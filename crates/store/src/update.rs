@@ -215,7 +215,7 @@ fn create(action: &Action) -> Change {
     })
 }
 
-/// Carries an action out on a value. A set that loses its last member is gone.
+/// Applies an action to a value. A set without members is removed.
 fn change(action: &Action, stored: &mut Value) -> Result<Change> {
     let path = action.path();
     let fits = match (action, &mut *stored) {

@@ -303,7 +303,7 @@ impl Map {
             .map(|(_, value)| value)
     }
 
-    /// Puts a value under a name, at the end if the name is new, and gives back the one it replaced.
+    /// Sets the value of a name, at the end if the name is new, and returns the replaced value.
     pub fn insert(&mut self, name: Name, value: Value) -> Option<Value> {
         if let Some(old) = self.get_mut(&name) {
             return Some(std::mem::replace(old, value));

@@ -136,7 +136,7 @@ async fn read_once<'k, T: Transport>(
 
 /// Waits before unprocessed parts of a batch are sent again.
 async fn pause<T: Transport>(client: &Client<'_, T>, table: &Table, round: u32) -> Result<()> {
-    client.notes.throttle();
+    client.metrics.throttle();
     let deadline = client.deadline.get();
     let paused = client.transport.pause(retry::delay(round), deadline).await;
     paused.map_err(|error| {
@@ -416,7 +416,7 @@ fn check(table: &Table, write: &Write) -> Result<()> {
 /// Whether a write does not depend on the stored row.
 fn is_plain(write: &Write) -> bool {
     let is_open = |guard: &Guard| {
-        let any_row = guard.row == Row::Any || (guard.row == Row::Absent && guard.wide);
+        let any_row = guard.row == Row::Any || (guard.row == Row::Absent && guard.collision_free);
         any_row && guard.version.is_none() && guard.condition.is_none()
     };
     match write {

@@ -18,7 +18,7 @@ const LONGEST_NAME: usize = 255;
 
 /// Carries out a request.
 pub async fn run<T: Transport>(shared: &Shared, transport: &T, request: &Request) -> Result<Reply> {
-    let client = Client::new(shared, transport, &request.notes);
+    let client = Client::new(shared, transport, &request.metrics);
     let now = request.now;
     check_table_name(&shared.config, request.operation.table())?;
     match &request.operation {

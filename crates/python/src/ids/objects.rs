@@ -1,7 +1,7 @@
 //! New Python objects that are written in place: strings of ids, and lists of them.
 //!
-//! Nobody sees one before it is whole: a string belongs to its maker alone, and a list is hidden from the garbage
-//! collector, through which other threads could find it.
+//! No other code sees one before it is complete: a string is local, and a list is hidden from the garbage collector,
+//! through which other threads could find it.
 #![allow(
     unsafe_code,
     reason = "the one way to strings and lists without a second copy; each block says why it is sound"
@@ -13,7 +13,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 
-use super::step::step;
+use crate::ids::step::step;
 
 /// A new `str` of `len` ASCII characters that `write` fills; it must write ASCII to all of them.
 #[inline]
@@ -29,8 +29,8 @@ pub(super) fn ascii(
         Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_New(size, 127))?
             .cast_into_unchecked::<PyString>()
     };
-    // SAFETY: a fresh compact ASCII str has `len` bytes of its own at its data pointer and nobody
-    // else has seen it yet; they are set to zero before a slice of them exists.
+    // SAFETY: a fresh compact ASCII str has `len` bytes of its own at its data pointer and no
+    // other code has seen it yet; they are set to zero before a slice of them exists.
     unsafe {
         let data = ffi::PyUnicode_1BYTE_DATA(text.as_ptr());
         data.write_bytes(0, len);
@@ -52,10 +52,10 @@ pub(super) fn fixed<const LEN: usize>(
     })
 }
 
-/// Values drawn under one hold of the engine's lock.
+/// Values that are generated under one lock of the engine.
 const RUN: usize = 128;
 
-/// A list of `n` values: drawn in runs under the lock, made into objects outside it.
+/// A list of `n` values: generated in runs under the lock, converted to objects outside it.
 ///
 /// A run may have to wait, and other threads run meanwhile. So the collector, whose `get_objects()` lists what it
 /// tracks, learns of the list only when all its items are set.

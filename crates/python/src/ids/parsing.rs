@@ -1,32 +1,12 @@
-//! Ids back to what they hold, and spans of time as spans of ids.
+//! Parsing of ids, and the ids of a time range.
 
 use mintkey_ids::{Draft, InvalidText, Kind, Parsed, Strategy};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple};
 
-use super::{PyStrategy, error};
-
-/// Reads a text or an integer as a value of the strategy.
-pub(super) fn parse_value(
-    strategy: &Strategy,
-    value: &Bound<'_, PyAny>,
-) -> PyResult<Result<Parsed, InvalidText>> {
-    if let Ok(text) = value.cast::<PyString>() {
-        // A lone surrogate is no character of any id.
-        return Ok(mintkey_ids::parse(strategy, &text.to_string_lossy()));
-    }
-    if value.is_exact_instance_of::<PyInt>() {
-        return Ok(match value.extract() {
-            Ok(int) => mintkey_ids::parse_int(strategy, int),
-            Err(_) => mintkey_ids::parse(strategy, &value.str()?.to_string_lossy()),
-        });
-    }
-    Err(PyTypeError::new_err(format!(
-        "an id is a str or an int, not {}",
-        value.get_type().name()?
-    )))
-}
+use crate::exception::exception;
+use crate::ids::strategy::{PyStrategy, parse_value};
 
 /// What was parsed, as keyword arguments of `ParsedId`.
 fn fields<'py>(py: Python<'py>, parsed: &Parsed) -> PyResult<Bound<'py, PyDict>> {
@@ -44,7 +24,7 @@ fn fields<'py>(py: Python<'py>, parsed: &Parsed) -> PyResult<Bound<'py, PyDict>>
     Ok(fields)
 }
 
-/// Text that stands for `value` in a message: whole if it is short.
+/// A value for a message, shortened if it is long.
 fn shown(value: &Bound<'_, PyAny>) -> PyResult<String> {
     let text = value.repr()?.to_string_lossy().into_owned();
     if text.chars().count() <= 80 {
@@ -53,7 +33,7 @@ fn shown(value: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(text.chars().take(60).chain("…".chars()).collect())
 }
 
-/// Reads a value as one of the strategy, or, without one, as what its form tells.
+/// Reads a value as one of the strategy; without a strategy, finds the format by the form of the value.
 ///
 /// Returns the fields of a `ParsedId` as a dict. Raises `InvalidId`.
 #[pyfunction]
@@ -65,7 +45,7 @@ pub fn parse<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let parsed = match strategy {
         Some(strategy) => {
-            let strategy = &strategy.get().strategy;
+            let strategy = strategy.get().strategy();
             parse_value(strategy, value)?.map_err(|wrong| refused(strategy.kind(), &wrong))
         }
         None if value.is_exact_instance_of::<PyInt>() => {
@@ -78,7 +58,7 @@ pub fn parse<'py>(
     };
     match parsed {
         Ok(parsed) => fields(py, &parsed),
-        Err(reason) => Err(error(
+        Err(reason) => Err(exception(
             py,
             "InvalidId",
             &format!("{} {reason}", shown(value)?),
@@ -87,7 +67,7 @@ pub fn parse<'py>(
 }
 
 fn refused(kind: Kind, wrong: &InvalidText) -> String {
-    format!("is no {kind}: {wrong}")
+    format!("is not a valid {kind}: {wrong}")
 }
 
 fn recognised(value: &Bound<'_, PyAny>) -> PyResult<Result<Parsed, String>> {
@@ -99,7 +79,7 @@ fn recognised(value: &Bound<'_, PyAny>) -> PyResult<Result<Parsed, String>> {
     if let Some((prefix, kind)) = mintkey_ids::prefixed(&text) {
         let prefix = PyString::new(value.py(), prefix).repr()?;
         return Ok(Err(format!(
-            "is no id as it stands; with its prefix named it is: \
+            "is not an id without its prefix: \
              parse(…, auto(\"{kind}\", prefix={prefix}))"
         )));
     }
@@ -108,7 +88,7 @@ fn recognised(value: &Bound<'_, PyAny>) -> PyResult<Result<Parsed, String>> {
             Err(wrong) => refused(kind, &wrong),
             Ok(parsed) => return Ok(Ok(parsed)),
         },
-        None => "has the form of no id and no timestamp; name the strategy if it has parameters, \
+        None => "does not have the form of an id or a timestamp; pass the strategy if it has parameters, \
                  as in parse(…, auto(\"nanoid\", size=12))"
             .to_owned(),
     }))
@@ -140,13 +120,13 @@ pub fn from_bytes(
     strategy: &Bound<'_, PyStrategy>,
     data: &[u8],
 ) -> PyResult<String> {
-    let strategy = &strategy.get().strategy;
+    let strategy = strategy.get().strategy();
     let kind = strategy.kind();
     let refuse = |reason: String| {
-        error(
+        exception(
             py,
             "InvalidId",
-            &format!("these bytes are no {kind}: {reason}"),
+            &format!("these bytes are not a valid {kind}: {reason}"),
         )
     };
     let wrong_size = |wanted| refuse(format!("they are {}, not {wanted}", data.len()));
@@ -165,7 +145,7 @@ pub fn from_bytes(
     Ok(strategy.text(&draft))
 }
 
-/// The least and the greatest value minted from `start` on and before `end`, in microseconds since the Unix epoch.
+/// The smallest and the greatest value generated from `start` on and before `end`, in microseconds since the Unix epoch.
 #[pyfunction]
 #[pyo3(signature = (strategy, start, end, /))]
 pub fn bounds<'py>(
@@ -175,7 +155,7 @@ pub fn bounds<'py>(
     end: i64,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let this = strategy.get();
-    let (low, high) = mintkey_ids::bounds(&this.strategy, start, end)
+    let (low, high) = mintkey_ids::bounds(this.strategy(), start, end)
         .map_err(|wrong| PyValueError::new_err(wrong.0))?;
     PyTuple::new(py, [this.value(py, &low)?, this.value(py, &high)?])
 }

@@ -1,8 +1,8 @@
 //! The plain functions: `ulid()`, `uuid7()`, … as Python calls them.
 //!
-//! They are entered without pyo3's frame, which would cost a tenth of an id. Those that take
-//! parameters hand over to a slower twin, which pyo3 makes, when they are given any. (The twin is
-//! not their `self`: a function with one is a method to pickle and to Django.)
+//! They are called without pyo3's wrapper, which would add a tenth of the cost of an id. A function that gets
+//! parameters calls its slower version, which pyo3 wraps. (The slower version is not its `self`: pickle and Django
+//! would take a function with a `self` for a method.)
 #![allow(
     unsafe_code,
     reason = "functions that Python calls and strings that it gives; each block says why it is sound"
@@ -22,9 +22,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyString};
 
-use super::error;
-use super::objects::{ascii, fixed};
-use super::step::{step, tell_step_back};
+use crate::exception::exception;
+use crate::ids::arguments;
+use crate::ids::objects::{ascii, fixed};
+use crate::ids::step::{report_step_back, step};
 
 /// Runs a function for Python: a new reference, or null with the exception set.
 #[inline]
@@ -38,7 +39,7 @@ fn enter(work: impl FnOnce(Python<'_>) -> PyResult<*mut ffi::PyObject>) -> *mut 
             null_mut()
         }
         Err(_) => {
-            PyRuntimeError::new_err("minting failed in an unforeseen way; please report it")
+            PyRuntimeError::new_err("generating an id failed unexpectedly: please report it")
                 .restore(py);
             null_mut()
         }
@@ -67,7 +68,7 @@ fn uuid7(py: Python<'_>) -> Text<'_> {
         let reading = session.minter.read();
         session.minter.uuid7(reading)
     })?;
-    tell_step_back(py)?;
+    report_step_back(py)?;
     fixed(py, |out| mintkey_ids::write_uuid(bits, out))
 }
 
@@ -76,7 +77,7 @@ fn ulid(py: Python<'_>) -> Text<'_> {
         let reading = session.minter.read();
         session.minter.ulid(reading)
     })?;
-    tell_step_back(py)?;
+    report_step_back(py)?;
     fixed(py, |out| mintkey_ids::write_ulid(bits, out))
 }
 
@@ -85,7 +86,7 @@ fn ksuid(py: Python<'_>) -> Text<'_> {
         let reading = session.minter.read();
         session.minter.ksuid(reading)
     })?;
-    tell_step_back(py)?;
+    report_step_back(py)?;
     fixed(py, |out| mintkey_ids::write_ksuid(time, payload, out))
 }
 
@@ -94,7 +95,7 @@ fn xid(py: Python<'_>) -> Text<'_> {
         let reading = session.minter.read();
         session.minter.xid(reading)
     })?;
-    tell_step_back(py)?;
+    report_step_back(py)?;
     fixed(py, |out| mintkey_ids::write_xid(bits, out))
 }
 
@@ -103,7 +104,7 @@ fn snowflake(py: Python<'_>) -> PyResult<i64> {
         let reading = session.minter.read();
         session.snowflake(reading, SNOWFLAKE_EPOCH, NodeChoice::Default)
     })?;
-    tell_step_back(py)?;
+    report_step_back(py)?;
     Ok(id)
 }
 
@@ -118,7 +119,7 @@ fn iso8601_ms(py: Python<'_>) -> Text<'_> {
 }
 
 fn plain_nanoid(py: Python<'_>) -> Text<'_> {
-    // Filled in place: words that are handed on are read in pairs before they have arrived.
+    // Filled in place: returned words would be read in pairs before they are stored.
     let mut words = [0; 4];
     step(py, |session| {
         for word in &mut words[..3] {
@@ -147,7 +148,7 @@ fn plain_typeid(py: Python<'_>) -> Text<'_> {
         let reading = session.minter.read();
         session.minter.uuid7(reading)
     })?;
-    tell_step_back(py)?;
+    report_step_back(py)?;
     fixed(py, |out| mintkey_ids::write_typeid(bits, out))
 }
 
@@ -158,9 +159,9 @@ fn nanoid_of<'py>(
     size: Option<&Bound<'py, PyAny>>,
     alphabet: Option<&Bound<'py, PyAny>>,
 ) -> Text<'py> {
-    let size = size.map(|size| super::int("size", size)).transpose()?;
+    let size = size.map(|size| arguments::int("size", size)).transpose()?;
     let alphabet = alphabet
-        .map(|alphabet| super::text("alphabet", alphabet))
+        .map(|alphabet| arguments::text("alphabet", alphabet))
         .transpose()?;
     let parameters = Parameters {
         size,
@@ -174,7 +175,7 @@ fn nanoid_of<'py>(
 #[pyo3(name = "cuid2", signature = (length=None))]
 fn cuid2_of<'py>(py: Python<'py>, length: Option<&Bound<'py, PyAny>>) -> Text<'py> {
     let length = length
-        .map(|length| super::int("length", length))
+        .map(|length| arguments::int("length", length))
         .transpose()?;
     let parameters = Parameters {
         length,
@@ -186,10 +187,10 @@ fn cuid2_of<'py>(py: Python<'py>, length: Option<&Bound<'py, PyAny>>) -> Text<'p
 #[pyfunction]
 #[pyo3(name = "typeid")]
 fn typeid_of<'py>(py: Python<'py>, prefix: &Bound<'py, PyAny>) -> Text<'py> {
-    let prefix = super::text("prefix", prefix)?;
+    let prefix = arguments::text("prefix", prefix)?;
     let prefix = prefix.as_str();
     mintkey_ids::check_prefix(Kind::Typeid, prefix)
-        .map_err(|wrong| error(py, "ConfigurationError", &wrong.0))?;
+        .map_err(|wrong| exception(py, "ConfigurationError", &wrong.0))?;
     if prefix.is_empty() {
         return plain_typeid(py);
     }
@@ -197,7 +198,7 @@ fn typeid_of<'py>(py: Python<'py>, prefix: &Bound<'py, PyAny>) -> Text<'py> {
         let reading = session.minter.read();
         session.minter.uuid7(reading)
     })?;
-    tell_step_back(py)?;
+    report_step_back(py)?;
     let ahead = prefix.len() + 1;
     ascii(py, ahead + 26, |out| {
         let (before, body) = out.split_at_mut(ahead);
@@ -213,7 +214,7 @@ fn typeid_of<'py>(py: Python<'py>, prefix: &Bound<'py, PyAny>) -> Text<'py> {
 
 fn of_parameters<'py>(py: Python<'py>, kind: Kind, parameters: &Parameters<'_>) -> Text<'py> {
     let strategy = Strategy::new(kind, parameters)
-        .map_err(|wrong| error(py, "ConfigurationError", &wrong.0))?;
+        .map_err(|wrong| exception(py, "ConfigurationError", &wrong.0))?;
     let draft = step(py, |session| {
         let reading = session.minter.read();
         session.mint(&strategy, reading, None)
@@ -251,9 +252,9 @@ macro_rules! without_parameters {
     };
 }
 
-/// Functions that take parameters and mostly get none.
+/// Functions that take parameters, but are mostly called without.
 macro_rules! with_parameters {
-    ($($name:ident: $twin:literal, $signature:literal, $doc:literal, $work:expr;)*) => {
+    ($($name:ident: $index:literal, $signature:literal, $doc:literal, $work:expr;)*) => {
         $(
             mod $name {
                 use super::*;
@@ -268,9 +269,9 @@ macro_rules! with_parameters {
                         return enter($work);
                     }
                     enter(|py| {
-                        let twin = TWINS.get(py).map_or(null_mut(), |twins| twins[$twin].as_ptr());
-                        // SAFETY: the arguments are those that Python gave; the twins were made with the module.
-                        Ok(unsafe { ffi::PyObject_Vectorcall(twin, arguments, count.cast_unsigned(), names) })
+                        let function = WITH_ARGUMENTS.get(py).map_or(null_mut(), |functions| functions[$index].as_ptr());
+                        // SAFETY: the arguments are those that Python gave; the functions were made with the module.
+                        Ok(unsafe { ffi::PyObject_Vectorcall(function, arguments, count.cast_unsigned(), names) })
                     })
                 }
             }
@@ -285,8 +286,8 @@ macro_rules! with_parameters {
     };
 }
 
-/// The twins of the functions with parameters, in their order.
-static TWINS: PyOnceLock<[Py<PyCFunction>; 3]> = PyOnceLock::new();
+/// The slower versions of the functions with parameters, in the same order.
+static WITH_ARGUMENTS: PyOnceLock<[Py<PyCFunction>; 3]> = PyOnceLock::new();
 
 const KEYWORDS: c_int = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
 
@@ -334,12 +335,12 @@ with_parameters! {
 
 /// Adds the plain functions to the module.
 ///
-/// They say that they live in `mintkey.generators`, from where people import them, and where a
-/// Django migration or a pickle will look for them.
+/// Their module is `mintkey.generators`, from where they are imported: a Django migration or a pickle looks for them
+/// there.
 ///
 /// # Errors
-/// `ImportError` in a subinterpreter: types and engine are one per process, and pyo3's would be
-/// shared between interpreters that do not share a lock.
+/// `ImportError` in a subinterpreter: there is one engine in a process, and subinterpreters may have
+/// a lock each.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     // SAFETY: called attached, so there is a current interpreter.
@@ -350,7 +351,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ));
     }
     let home = PyString::new(py, "mintkey.generators");
-    TWINS.get_or_try_init(py, || {
+    WITH_ARGUMENTS.get_or_try_init(py, || {
         PyResult::Ok([
             wrap_pyfunction!(nanoid_of, module)?.unbind(),
             wrap_pyfunction!(cuid2_of, module)?.unbind(),
@@ -370,7 +371,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let name = function.getattr("__name__")?.cast_into::<PyString>()?;
         module.setattr(name, function)
     };
-    // It lists only what pyo3 added; without it every name counts.
+    // It lists only the names that pyo3 added.
     module.delattr("__all__")?;
     WITHOUT_PARAMETERS
         .iter()

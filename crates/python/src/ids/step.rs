@@ -1,4 +1,4 @@
-//! One step under the engine's lock, and what lets it succeed: waiting, asking the environment, telling the log.
+//! One step under the lock of the engine, repeated after the engine refused it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use mintkey_ids::{NodeChoice, Refusal};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
-use super::error;
+use crate::exception::exception;
 
-/// Runs a step under the engine's lock; waits where ids are used up, claims what is missing.
+/// Runs a step under the lock of the engine. If the engine refuses, resolves the refusal and tries again.
 #[inline]
 pub fn step<T>(
     py: Python<'_>,
@@ -18,20 +18,20 @@ pub fn step<T>(
 ) -> PyResult<T> {
     match engine::with(&mut work) {
         Ok(done) => Ok(done),
-        Err(refusal) => again(py, refusal, work),
+        Err(refusal) => retry(py, refusal, work),
     }
 }
 
-/// Goes on trying.
+/// Resolves refusals until the step succeeds.
 #[cold]
 #[inline(never)]
-fn again<T>(
+fn retry<T>(
     py: Python<'_>,
     mut refusal: Box<Refusal>,
     mut work: impl FnMut(&mut Session<'_>) -> Result<T, Box<Refusal>>,
 ) -> PyResult<T> {
     loop {
-        overcome(py, &refusal)?;
+        resolve(py, &refusal)?;
         match engine::with(&mut work) {
             Ok(done) => return Ok(done),
             Err(next) => refusal = next,
@@ -39,18 +39,18 @@ fn again<T>(
     }
 }
 
-/// Does what lets the next try succeed, or raises.
+/// Does what the next attempt needs, or raises.
 #[cold]
-fn overcome(py: Python<'_>, refusal: &Refusal) -> PyResult<()> {
+fn resolve(py: Python<'_>, refusal: &Refusal) -> PyResult<()> {
     match refusal {
         Refusal::Exhausted {
             wait_ms: Some(wait_ms),
             ..
         } => {
-            // In short naps, so that Ctrl-C is heard.
-            nap(py, (*wait_ms).min(50))
+            // In short intervals, so that Ctrl-C ends the wait.
+            sleep(py, (*wait_ms).min(50))
         }
-        Refusal::NodesBusy => nap(py, 1),
+        Refusal::NodesBusy => sleep(py, 1),
         Refusal::NotSeeded => py
             .detach(engine::seed)
             .map_err(|refusal| PyOSError::new_err(refusal.to_string())),
@@ -58,7 +58,7 @@ fn overcome(py: Python<'_>, refusal: &Refusal) -> PyResult<()> {
         Refusal::NodeNotClaimed { choice, random } => {
             match py.detach(|| engine::claim_node(*choice, *random)) {
                 Ok(()) => Ok(()),
-                Err(refusal) => overcome(py, &refusal),
+                Err(refusal) => resolve(py, &refusal),
             }
         }
         Refusal::NodesUnchecked => {
@@ -67,21 +67,21 @@ fn overcome(py: Python<'_>, refusal: &Refusal) -> PyResult<()> {
         }
         Refusal::NoRandomness(_) => Err(PyOSError::new_err(refusal.to_string())),
         Refusal::Exhausted { .. } | Refusal::OutOfRange { .. } | Refusal::Node(_) => {
-            Err(error(py, "ConfigurationError", &refusal.to_string()))
+            Err(exception(py, "ConfigurationError", &refusal.to_string()))
         }
     }
 }
 
-fn nap(py: Python<'_>, ms: u64) -> PyResult<()> {
+fn sleep(py: Python<'_>, ms: u64) -> PyResult<()> {
     #[allow(
         clippy::disallowed_methods,
-        reason = "the monotonic clock has to run on; a frozen one raises instead"
+        reason = "the wait ends when the clock advances; a frozen clock raises instead"
     )]
     py.detach(|| std::thread::sleep(Duration::from_millis(ms)));
     py.check_signals()
 }
 
-/// Reads `$MINTKEY_NODE` and `$MINTKEY_NODE_DIR` as Python sees them.
+/// Reads `$MINTKEY_NODE` and `$MINTKEY_NODE_DIR` from `os.environ`.
 fn choose_node(py: Python<'_>) -> PyResult<()> {
     let environ = py.import("os")?.getattr("environ")?;
     let variable = |name: &str| -> PyResult<Option<String>> {
@@ -89,25 +89,26 @@ fn choose_node(py: Python<'_>) -> PyResult<()> {
     };
     let node = match variable("MINTKEY_NODE")?.as_deref().map(str::trim) {
         None | Some("") => NodeChoice::ANY,
-        Some(text) => NodeChoice::parse(text)
-            .map_err(|wrong| error(py, "ConfigurationError", &format!("$MINTKEY_NODE: {wrong}")))?,
+        Some(text) => NodeChoice::parse(text).map_err(|wrong| {
+            exception(py, "ConfigurationError", &format!("$MINTKEY_NODE: {wrong}"))
+        })?,
     };
     let directory = variable("MINTKEY_NODE_DIR")?;
     engine::choose_node(node, directory.as_deref().map(Path::new));
     Ok(())
 }
 
-/// Tells people once that the clock stepped back.
+/// Reports a step back of the clock once.
 #[inline]
-pub fn tell_step_back(py: Python<'_>) -> PyResult<()> {
+pub fn report_step_back(py: Python<'_>) -> PyResult<()> {
     if engine::stepped_back() {
-        return report_step_back(py);
+        return call_step_back_hook(py);
     }
     Ok(())
 }
 
 #[cold]
-fn report_step_back(py: Python<'_>) -> PyResult<()> {
+fn call_step_back_hook(py: Python<'_>) -> PyResult<()> {
     if let Some(step) = engine::take_step_back() {
         py.import("mintkey.generators")?
             .call_method1("_report_step_back", (step.from_ms, step.to_ms))?;

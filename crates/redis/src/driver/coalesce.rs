@@ -62,7 +62,7 @@ fn batch_of(jobs: &[Job]) -> Request {
         .map(|put| {
             let mut put = put.clone();
             // A batch may skip the check for an existing row if keys are collision-free, a single save may not.
-            put.guard.wide = false;
+            put.guard.collision_free = false;
             put
         });
     let operation = Operation::BatchWrite(BatchWrite {

@@ -175,7 +175,7 @@ impl OperationContext<'_> {
             let call = match (write, mode) {
                 (Write::Put(put), Some(mode)) if layout.table.indexes.is_empty() => {
                     let group = &mut groups[layout_index];
-                    let is_certain = put.guard.wide && matches!(mode, Mode::Absent);
+                    let is_certain = put.guard.collision_free && matches!(mode, Mode::Absent);
                     let mode = if is_certain { Mode::New } else { mode };
                     group.puts.push((put, mode));
                     group.indexes.push(index);

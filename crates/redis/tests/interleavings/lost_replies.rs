@@ -193,9 +193,9 @@ fn put_write(table: &Arc<Table>, version: i64, guard: Guard) -> Write {
 
 fn cases(table: &Arc<Table>) -> Vec<Case> {
     let open = Guard::default;
-    let absent = |wide| Guard {
+    let absent = |collision_free| Guard {
         row: Row::Absent,
-        wide,
+        collision_free,
         ..open()
     };
     let versioned = || Guard {
@@ -241,7 +241,7 @@ fn cases(table: &Arc<Table>) -> Vec<Case> {
             changed(),
         ),
         case(
-            "insert wide",
+            "insert with a collision-free key",
             None,
             put_write(table, 2, absent(true)),
             changed(),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mintkey_store::store::Never;
-use mintkey_store::{ErrorKind, Notes, Outcome, Result};
+use mintkey_store::{ErrorKind, Outcome, RequestMetrics, Result};
 
 use crate::aws::credentials::cache::CredentialsCache;
 use crate::aws::credentials::identity::{Credentials, Identity};
@@ -367,8 +367,8 @@ fn a_write_without_response_stays_unknown_when_there_are_no_credentials() {
     shared.credentials = CredentialsCache::of(gone);
     let expired = "{\"__type\":\"x#ExpiredTokenException\",\"message\":\"no\"}";
     let script = Script::of(&[(0, ""), (400, expired)]);
-    let notes = Notes::default();
-    let client = Client::new(&shared, &script, &notes);
+    let metrics = RequestMetrics::default();
+    let client = Client::new(&shared, &script, &metrics);
     let error = run(async {
         match client.call("PutItem", "{}", Effect::Idempotent).await {
             Err(Failure::Failed(error)) => Ok(error),

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::convert::{Converted, Refusal, type_name};
+use crate::values::refusal::{Converted, Refusal, type_name};
 
 /// Gives each element of a list, tuple or set, with its position; returns their number.
 pub fn each<'py>(
@@ -68,7 +68,7 @@ pub fn each_entry<'py>(
     Ok(())
 }
 
-/// The refusal for what Python raised between two elements.
+/// The refusal for an exception of Python between two elements.
 fn raised(object: &Bound<'_, PyAny>, error: PyErr) -> Refusal {
     let py = object.py();
     if error.is_instance_of::<PyRuntimeError>(py) && !error.is_instance_of::<PyRecursionError>(py) {

@@ -1,4 +1,4 @@
-//! Items and keys as Python carries them around: opaque, unchanging, compared by their stored form.
+//! Items and keys as Python objects: opaque, immutable, compared by their encoded values.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -8,10 +8,10 @@ use mintkey_store::{Item, Key, json};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::convert::from_value;
-use crate::errors::from_store;
+use crate::exception::exception;
+use crate::values::convert::from_value;
 
-/// An item in its stored form.
+/// An item.
 #[pyclass(frozen, name = "Item", module = "mintkey._core")]
 #[derive(Clone)]
 pub struct PyItem(pub Arc<Item>);
@@ -29,7 +29,7 @@ impl PyItem {
     fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
         json::decode(text)
             .map(Self::from)
-            .map_err(|error| from_store(py, error, None, None))
+            .map_err(|error| exception(py, "InvalidValue", &error.message))
     }
 
     /// The stored JSON form.
@@ -75,7 +75,7 @@ impl PyItem {
     }
 }
 
-/// A key in its stored form.
+/// A key.
 #[pyclass(frozen, name = "Key", module = "mintkey._core")]
 #[derive(Clone)]
 pub struct PyKey(pub Arc<Key>);

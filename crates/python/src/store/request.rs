@@ -1,4 +1,4 @@
-//! A request as Python carries it from an operation to a store, and the answer on its way back.
+//! Requests and replies as Python objects.
 
 use std::sync::Arc;
 
@@ -8,53 +8,53 @@ use mintkey_store::{Error, Item, Operation, Page, Position, Reply, Request, Writ
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::item::{PyItem, PyKey};
+use crate::values::item::{PyItem, PyKey};
 
-/// What an operation asks of a store.
+/// A request to a store.
 #[pyclass(frozen, name = "Request", module = "mintkey._core")]
 pub struct PyRequest {
     pub request: Arc<Request>,
-    /// The items that its writes leave in the store, as far as they are known beside the request; in the order of the
-    /// writes, and shorter where none of the rest is known.
-    left: Vec<Option<Arc<Item>>>,
+    /// The items that its writes leave in the store, if they are known. In the order of the writes; the end is left out if
+    /// no item of it is known.
+    results: Vec<Option<Arc<Item>>>,
 }
 
 impl PyRequest {
-    /// A request that judges expiry by the clock as it stands.
+    /// A request that evaluates expiry for the current time.
     pub fn now(operation: Operation) -> Self {
         Self {
             request: Arc::new(Request::new(
                 mintkey_ids::now_ms().div_euclid(1000),
                 operation,
             )),
-            left: Vec::new(),
+            results: Vec::new(),
         }
     }
 
-    /// Tells the item that this write of one item leaves in the store.
+    /// Sets the item that this write leaves in the store.
     pub fn leaving(mut self, item: &PyItem) -> Self {
-        self.left = vec![Some(item.0.clone())];
+        self.results = vec![Some(item.0.clone())];
         self
     }
 
-    /// Takes over what the requests tell that this one joins.
+    /// Sets the items that the joined requests leave in the store.
     pub fn joining(mut self, requests: &[Bound<'_, Self>]) -> Self {
-        self.left = requests
+        self.results = requests
             .iter()
-            .map(|request| request.get().left.first().cloned().flatten())
+            .map(|request| request.get().results.first().cloned().flatten())
             .collect();
         self
     }
 
-    /// What the write in this place costs when the request itself says `least`.
-    fn write_units(&self, place: usize, least: f64) -> f64 {
-        match self.left.get(place) {
+    /// The capacity units of the write at this index; `least` if its item is not known.
+    fn write_units(&self, index: usize, least: f64) -> f64 {
+        match self.results.get(index) {
             Some(Some(item)) => write_units(item_size(item)),
             _ => least,
         }
     }
 
-    /// Whether it is a read, and sees every write acknowledged before.
+    /// Whether it is a strongly consistent read.
     fn is_consistent(&self) -> bool {
         match &self.request.operation {
             Operation::Get(get) => get.consistent,
@@ -68,13 +68,13 @@ impl PyRequest {
 
 #[pymethods]
 impl PyRequest {
-    /// Whether it changes the store: its units are of writing then, else of reading.
+    /// Whether it changes the store. Then its units are write units, else read units.
     #[getter]
     fn writes(&self) -> bool {
         self.request.operation.is_write()
     }
 
-    /// The key of the one item that it writes, if it does.
+    /// The key of the item that it writes, if it writes one.
     #[getter]
     fn key(&self) -> Option<PyKey> {
         let operation = &self.request.operation;
@@ -82,24 +82,24 @@ impl PyRequest {
         Some(PyKey(Arc::new(key.clone())))
     }
 
-    /// Asks the store to tell the units that it takes, where it counts them itself.
+    /// Asks the store to report the units that it takes, if it counts them.
     fn meter(&self) {
-        self.request.notes.meter();
+        self.request.metrics.meter();
     }
 
-    /// The capacity units that the store has counted; None where it counts none.
+    /// The capacity units that the store has counted; None if it counts none.
     #[getter]
     fn consumed(&self) -> Option<f64> {
-        self.request.notes.consumed()
+        self.request.metrics.consumed()
     }
 
-    /// Whether the store turned it away at first because there were too many.
+    /// Whether the store throttled it.
     #[getter]
     fn throttled(&self) -> bool {
-        self.request.notes.was_throttled()
+        self.request.metrics.was_throttled()
     }
 
-    /// The capacity units that it takes at least, by what is known before its answer.
+    /// The capacity units that it takes at least, as known before its reply.
     #[getter]
     fn units(&self) -> f64 {
         let least = self.request.operation.least_units();
@@ -109,13 +109,13 @@ impl PyRequest {
                 .iter()
                 .map(Write::least_units)
                 .enumerate()
-                .map(|(place, least)| self.write_units(place, least))
+                .map(|(index, least)| self.write_units(index, least))
                 .sum(),
             _ => self.write_units(0, least),
         }
     }
 
-    /// The capacity units that it took, now that this is its answer.
+    /// The capacity units that it took, if this is its reply.
     fn units_of(&self, answer: &Bound<'_, PyAny>) -> PyResult<f64> {
         let consistent = self.is_consistent();
         Ok(match &self.request.operation {
@@ -185,7 +185,7 @@ impl PyPage {
         self.count
     }
 
-    /// Where the next page begins; None after the last.
+    /// The position of the next page; None after the last.
     #[getter]
     fn next<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         self.next
@@ -194,8 +194,8 @@ impl PyPage {
     }
 }
 
-/// The answer as Python sees it: None, a bool, an item or None, a page, a list of items or None, or a list of
-/// exceptions or None, which `fail` makes of a write's place and what became of it.
+/// The reply as a Python object: None, a bool, an item or None, a page, a list of items or None, or a list of exceptions
+/// or None. `fail` returns the exception of the write at an index.
 pub fn answer(
     py: Python<'_>,
     reply: Reply,
@@ -214,10 +214,10 @@ pub fn answer(
         }
         Reply::Written(outcomes) => {
             let list = PyList::empty(py);
-            for (place, outcome) in outcomes.into_iter().enumerate() {
+            for (index, outcome) in outcomes.into_iter().enumerate() {
                 list.append(match outcome {
                     Ok(()) => None,
-                    Err(error) => Some(fail(place, error).into_value(py)),
+                    Err(error) => Some(fail(index, error).into_value(py)),
                 })?;
             }
             list.into_any()

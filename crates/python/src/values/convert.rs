@@ -15,12 +15,13 @@ use pyo3::types::{
     PyTuple, PyType,
 };
 
-use crate::elements::{each, each_entry};
+use crate::values::elements::{each, each_entry};
+use crate::values::refusal::{Converted, Refusal, type_name};
 
 /// A whole number with more bits than this is far beyond the range of a stored number.
 const MOST_BITS: usize = 512;
 
-/// What an attribute holds, as far as its stored form goes.
+/// The kind of values of an attribute.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// Whatever can be stored.
@@ -88,23 +89,6 @@ impl Kind {
     }
 }
 
-/// Why a value cannot be stored.
-pub enum Refusal {
-    /// It is wrong, and this is what is wrong with it.
-    Reason(String),
-    /// Python raised while it was looked at.
-    Raised(PyErr),
-}
-
-impl From<PyErr> for Refusal {
-    fn from(error: PyErr) -> Self {
-        Self::Raised(error)
-    }
-}
-
-/// What a conversion gives.
-pub type Converted<T> = Result<T, Refusal>;
-
 fn refuse<T>(reason: impl Into<String>) -> Converted<T> {
     Err(Refusal::Reason(reason.into()))
 }
@@ -115,14 +99,6 @@ fn wrong_type<T>(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<T> {
         kind.expected(),
         type_name(object)
     ))
-}
-
-/// The name of an object's type, for messages.
-pub fn type_name(object: &Bound<'_, PyAny>) -> String {
-    object
-        .get_type()
-        .name()
-        .map_or_else(|_| "?".into(), |name| name.to_string())
 }
 
 /// The stored value of a Python value that an attribute of this kind holds; none for an empty set.
@@ -196,7 +172,7 @@ pub fn number(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Number> {
         if let Ok(small) = object.extract::<i64>() {
             return Ok(Number::from(small));
         }
-        // Python refuses to print huge integers; say what is wrong before it does.
+        // Python refuses to print huge integers: report that first.
         if object.call_method0("bit_length")?.extract::<usize>()? > MOST_BITS {
             return refuse("the number is beyond ±9.99…E+125, the range of stored numbers");
         }
@@ -331,7 +307,7 @@ fn map(dict: &Bound<'_, PyDict>, level: usize) -> Converted<Value> {
     Ok(Value::Map(Map::from_pairs(pairs)))
 }
 
-/// The refusal of an element, with the place where it is; in a deep structure the innermost places are enough.
+/// The refusal of an element, with its path; of a long path only the end.
 fn within(place: &str, refusal: Refusal) -> Refusal {
     const LONGEST: usize = 400;
     match refusal {
@@ -469,7 +445,7 @@ fn decimal_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     DECIMAL.import(py, "decimal", "Decimal")
 }
 
-/// Whether what Python raised while it converted a value means that the value cannot be stored.
+/// Whether an exception during a conversion means that the value cannot be stored.
 pub fn refuses(error: &PyErr, py: Python<'_>) -> bool {
     error.is_instance_of::<PyValueError>(py)
         || error.is_instance_of::<PyTypeError>(py)
@@ -478,7 +454,7 @@ pub fn refuses(error: &PyErr, py: Python<'_>) -> bool {
         || error.get_type(py).is(py.get_type::<PyRuntimeError>())
 }
 
-/// Whether an object is of a type of Python's own that nobody can change, so that it may be kept as it is.
+/// Whether an object is of an immutable built-in type, so that it need not be copied.
 pub fn is_plain(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(object.is_none()
         || object.is_exact_instance_of::<PyString>()

@@ -1,10 +1,10 @@
-//! The text of an exception: what it is about, what happened, what became of a write, and what to do.
+//! The text of an exception: model and attribute, the error, the outcome of a write, and the remedy.
 //!
-//! The stores give all of that as data; here it is put in words of Python's API.
+//! The stores report all of that as data; this file words it for Python's API.
 
 use mintkey_store::{Error, ErrorKind, Remedy};
 
-/// The text for an error of an operation on a model. Only the caller of a write is told what became of it.
+/// The text for an error of an operation on a model. Only that of a write contains the outcome.
 pub fn of_operation(error: &Error, writes: bool) -> String {
     let model = error.model.as_deref().unwrap_or("the model");
     let attribute = match (error.kind, error.attribute.as_deref()) {
@@ -20,7 +20,7 @@ pub fn of_operation(error: &Error, writes: bool) -> String {
     }
 }
 
-/// The text for an error that no operation has met, such as that of a wrong URL.
+/// The text for an error outside an operation, such as that of a wrong URL.
 pub fn alone(error: &Error) -> String {
     sentence(error, true)
 }

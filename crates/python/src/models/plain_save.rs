@@ -1,8 +1,8 @@
-//! The saves of new instances in which nothing but the values has a say: minted, checked and written to a request in
-//! one step, one instance or a whole chunk of a batch.
+//! Saves of new instances of models without hooks and the like, in one step: generates values, checks them and creates the
+//! request, for one instance or a chunk of a batch.
 //!
-//! What it does is what `operations.save` does for such an instance. As soon as anything goes wrong it hands the
-//! instance back, with what was minted, to be dealt with there.
+//! The result is that of `operations.save` for such an instance. If anything fails, `operations.save` takes over, with the
+//! values that were generated.
 
 use std::sync::Arc;
 
@@ -13,22 +13,22 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
-use crate::codec::Codec;
-use crate::ids::{PyStrategy, step, tell_step_back};
-use crate::item::PyItem;
+use crate::ids::{PyStrategy, report_step_back, step};
+use crate::models::codec::Codec;
 use crate::panics::caught;
-use crate::request::PyRequest;
+use crate::store::PyRequest;
+use crate::values::item::PyItem;
 
-/// An attribute that a save mints.
+/// An attribute whose value a save generates.
 struct Mint {
     name: Py<PyString>,
     strategy: Py<PyStrategy>,
-    /// What makes the attribute's value of the minted one, where that is not the value itself.
+    /// The function that converts the generated value to that of the attribute, if they differ.
     convert: Option<Py<PyAny>>,
-    /// A part of the key: a row that has it already must not be overwritten.
+    /// Whether it is a part of the key: an existing row must not be overwritten.
     is_key: bool,
-    /// The key cannot be expected to be taken.
-    wide: bool,
+    /// Whether no row can be expected to have the key.
+    collision_free: bool,
 }
 
 type MintSpec<'py> = (
@@ -39,7 +39,7 @@ type MintSpec<'py> = (
     bool,
 );
 
-/// Saves new instances of a model without hooks, version, compound key, checks of fields and callables that mint.
+/// Saves new instances of a model without hooks, version, compound key, field checks and callable defaults.
 #[pyclass(frozen, module = "mintkey._core")]
 pub struct PlainSave {
     codec: Py<Codec>,
@@ -48,7 +48,7 @@ pub struct PlainSave {
     all_names: Py<PyTuple>,
 }
 
-/// What a try came to: a write or what went wrong, and the places of the attributes minted for it.
+/// A prepared save: the write or the error, and the indexes of the generated attributes.
 struct Prepared {
     put: PyResult<Put>,
     minted: Vec<usize>,
@@ -62,12 +62,12 @@ impl PlainSave {
         let all_names = PyTuple::new(codec.py(), mints.iter().map(|mint| &mint.0))?.unbind();
         let mints = mints
             .into_iter()
-            .map(|(name, strategy, convert, is_key, wide)| Mint {
+            .map(|(name, strategy, convert, is_key, collision_free)| Mint {
                 name: name.unbind(),
                 strategy: strategy.unbind(),
                 convert: convert.map(Bound::unbind),
                 is_key,
-                wide,
+                collision_free,
             })
             .collect();
         Ok(Self {
@@ -78,7 +78,7 @@ impl PlainSave {
         })
     }
 
-    /// Prepares one instance's values: the request, the item or what went wrong, and the names that were minted.
+    /// Prepares the values of an instance. Returns the request, the item or the error, and the names of generated values.
     #[pyo3(signature = (values, insert, /))]
     fn one<'py>(
         &self,
@@ -97,18 +97,18 @@ impl PlainSave {
         })
     }
 
-    /// Prepares a chunk of instances. `made` takes in their joined request (None when nothing came of any), for each the
-    /// item or what went wrong, for each the names that were minted, and the interrupt that ended it early, if one did:
-    /// it is the caller's, so that an interrupt on the way back loses nothing.
-    /// It stays empty when one of them is not of this model, not new, there twice or among the `others`: then each needs
-    /// a save of its own.
-    #[pyo3(signature = (model, instances, others, made, /))]
+    /// Prepares a chunk of instances. Appends to `prepared`: the joined request (None if no instance can be written), the
+    /// item or the error of each, the names of generated values of each, and the interrupt that ended the preparation, if
+    /// there was one. `prepared` belongs to the caller, so that an interrupt during the return loses nothing.
+    /// It stays empty if an instance is not of this model, not new, contained twice or one of the `others`: then each
+    /// needs its own save.
+    #[pyo3(signature = (model, instances, others, prepared, /))]
     fn many<'py>(
         &self,
         model: &Bound<'py, PyType>,
         instances: &Bound<'py, PyList>,
         others: &Bound<'py, PyList>,
-        made: &Bound<'py, PyList>,
+        prepared: &Bound<'py, PyList>,
     ) -> PyResult<()> {
         let py = model.py();
         let Some(all) = fresh(model, instances, others)? else {
@@ -142,10 +142,10 @@ impl PlainSave {
                 writes,
             })))
         };
-        made.append(request)?;
-        made.append(items)?;
-        made.append(names)?;
-        made.append(interrupt)
+        prepared.append(request)?;
+        prepared.append(items)?;
+        prepared.append(names)?;
+        prepared.append(interrupt)
     }
 }
 
@@ -159,7 +159,7 @@ impl PlainSave {
         Prepared { put, minted }
     }
 
-    /// Mints what is absent from one clock reading, in one step.
+    /// Generates the missing values in one step, from one clock reading.
     fn mint(&self, values: &Bound<'_, PyDict>, minted: &mut Vec<usize>) -> PyResult<()> {
         let py = values.py();
         let mut absent = Vec::with_capacity(self.mints.len());
@@ -193,7 +193,7 @@ impl PlainSave {
             values.set_item(&mint.name, value)?;
             minted.push(place);
         }
-        tell_step_back(py)
+        report_step_back(py)
     }
 
     fn put(&self, values: &Bound<'_, PyDict>, insert: bool, minted: &[usize]) -> PyResult<Put> {
@@ -203,7 +203,7 @@ impl PlainSave {
         let absent = insert || self.insert_only || mints().any(|mint| mint.is_key);
         let guard = Guard {
             row: if absent { Row::Absent } else { Row::Any },
-            wide: !self.insert_only && mints().any(|mint| mint.wide),
+            collision_free: !self.insert_only && mints().any(|mint| mint.collision_free),
             ..Guard::default()
         };
         codec.put_request(values.py(), Arc::new(item), guard)
@@ -217,7 +217,7 @@ impl PlainSave {
     }
 }
 
-/// The values of the instances, if all are new and untouched ones of the model and none is there twice or among the
+/// The values of the instances. `None` unless all are new instances of the model, contained once and not one of the
 /// others.
 fn fresh<'py>(
     model: &Bound<'py, PyType>,
@@ -225,15 +225,15 @@ fn fresh<'py>(
     others: &Bound<'py, PyList>,
 ) -> PyResult<Option<Vec<Bound<'py, PyDict>>>> {
     let py = model.py();
-    let mut met: Vec<usize> = Vec::with_capacity(instances.len() + others.len());
-    met.extend(
+    let mut seen: Vec<usize> = Vec::with_capacity(instances.len() + others.len());
+    seen.extend(
         instances
             .iter()
             .chain(others)
             .map(|one| one.as_ptr() as usize),
     );
-    met.sort_unstable();
-    if met.windows(2).any(|two| two[0] == two[1]) {
+    seen.sort_unstable();
+    if seen.windows(2).any(|two| two[0] == two[1]) {
         return Ok(None);
     }
     let mut all = Vec::with_capacity(instances.len());

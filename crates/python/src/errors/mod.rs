@@ -1,20 +1,14 @@
-//! The one place where failures become Python exceptions.
+//! Errors of stores and of conversions as Python exceptions.
+
+mod wording;
 
 use mintkey_store::{Error, ErrorKind, Key, Outcome};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyDict;
 
-use crate::convert::from_value;
-use crate::item::PyItem;
-use crate::wording;
-
-/// The exception class of this name in `mintkey.errors`.
-fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
-    Ok(py
-        .import("mintkey.errors")?
-        .getattr(name)?
-        .cast_into::<PyType>()?)
-}
+use crate::exception::class;
+use crate::values::convert::from_value;
+use crate::values::item::PyItem;
 
 const fn class_name(kind: ErrorKind) -> &'static str {
     match kind {
@@ -42,7 +36,7 @@ const fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
-/// The exception for an error that no operation has met.
+/// The exception for an error outside an operation.
 pub fn from_store(
     py: Python<'_>,
     error: Error,
@@ -53,7 +47,7 @@ pub fn from_store(
     exception(py, &text, error, names, store)
 }
 
-/// The exception for an error that a store's operation has met.
+/// The exception for an error of a store's operation.
 pub fn of_operation(
     py: Python<'_>,
     error: Error,
@@ -124,15 +118,4 @@ pub fn of_label(py: Python<'_>, label: &str, reason: &str) -> PyErr {
     error.model = Some(model.into());
     error.attribute = Some(attribute.into());
     from_store(py, error, None, None)
-}
-
-/// The exception for a mistake in this package.
-pub fn internal(py: Python<'_>, what: &str) -> PyErr {
-    let message = format!("mintkey failed unexpectedly ({what}): please report it");
-    let built = || {
-        Ok(PyErr::from_value(
-            class(py, "InternalError")?.call1((message,))?,
-        ))
-    };
-    built().unwrap_or_else(|failure: PyErr| failure)
 }

@@ -1,52 +1,36 @@
-//! A model's schema compiled: its instances to stored items and back, and the requests about them.
+//! `Codec`, the compiled schema of a model: converts instances to items and back, and creates the requests.
 
 #![allow(
     clippy::needless_pass_by_value,
     reason = "pyo3 hands extracted arguments over by value"
 )]
 
-mod failures;
-
-use std::ops::Bound as Limit;
 use std::sync::Arc;
 
 use mintkey_store::{
-    Action, BatchGet, BatchWrite, Condition, Delete, Get, Guard, Index, Item, Key, KeyAttribute,
-    KeyKind, KeyValue, Map, Name, Number, Operation, Path, Position, Projection, Put, Query, Row,
-    Scan, SortCondition, Step, Table, Update, Value, Work, Write, error::shortened,
+    Action, BatchGet, BatchWrite, Delete, Get, Guard, Index, Key, KeyAttribute, Map, Operation,
+    Projection, Query, Scan, Table, Update, Value, Work, Write,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
-use crate::condition::{action, condition};
-use crate::convert::{
-    Kind, Refusal, from_stored, from_value, listed_set, plain_error, refuses, to_stored,
-};
 use crate::errors::{from_store, key_dict};
-use crate::item::{PyItem, PyKey};
+use crate::models::fields::{Field, key_kind_named, top};
 use crate::panics::caught;
-use crate::request::PyRequest;
+use crate::store::PyRequest;
+use crate::values::convert::{Kind, from_value, plain_error, to_value};
+use crate::values::item::{PyItem, PyKey};
+use crate::values::refusal::Refusal;
 
-/// One attribute as the codec knows it.
-struct Field {
-    name: Py<PyString>,
-    label: String,
-    alias: Name,
-    kind: Kind,
-    required: bool,
-    /// The Python pair that makes the plain stored form and reads it back, where the kind is not enough.
-    convert: Option<(Py<PyAny>, Py<PyAny>)>,
-}
-
-/// A model's schema compiled.
+/// The compiled schema of a model.
 #[pyclass(frozen, module = "mintkey._core")]
 pub struct Codec {
-    model: String,
-    fields: Vec<Field>,
-    table: Option<Arc<Table>>,
-    partition: Option<usize>,
-    sort: Option<usize>,
+    pub(super) model: String,
+    pub(super) fields: Vec<Field>,
+    pub(super) table: Option<Arc<Table>>,
+    pub(super) partition: Option<usize>,
+    pub(super) sort: Option<usize>,
 }
 
 type FieldSpec<'py> = (
@@ -175,7 +159,7 @@ impl Codec {
         Ok(self.item(values, overrides, partial)?.into())
     }
 
-    /// The plain stored form of an instance's values, for a map that nests it.
+    /// The encoded values of an instance, for a map that contains it.
     fn plain<'py>(&self, values: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
         let item = self.encode(values, None, false)?;
         let dict = PyDict::new(values.py());
@@ -190,9 +174,9 @@ impl Codec {
         self.values(py, &item.0)
     }
 
-    /// An instance's values out of the plain stored form of a map.
+    /// The values of an instance from the encoded values of a map.
     fn decode_plain<'py>(&self, stored: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
-        let value = crate::convert::to_value(stored.as_any(), 1).map_err(plain_error)?;
+        let value = to_value(stored.as_any(), 1).map_err(plain_error)?;
         let map = match value {
             Value::Map(map) => map,
             _ => Map::new(),
@@ -288,7 +272,7 @@ impl Codec {
 
     // Requests.
 
-    /// Makes the table, or adds what it lacks.
+    /// Creates the table, or adds the indexes that it lacks.
     fn create_table(&self, py: Python<'_>) -> PyResult<PyRequest> {
         Ok(PyRequest::now(Operation::CreateTable(
             self.table(py)?.clone(),
@@ -321,8 +305,8 @@ impl Codec {
     }
 
     /// Writes a whole item. `row` is `"any"`, `"absent"` or `"present"`; `version` is False (unchecked), None (the row
-    /// has none) or the version that must be stored. A `wide` key was minted with 64 random bits or more.
-    #[pyo3(signature = (item, *, row, version, condition=None, wide=false))]
+    /// has none) or the version that must be stored. A `collision_free` key was generated with 64 random bits or more.
+    #[pyo3(signature = (item, *, row, version, condition=None, collision_free=false))]
     fn put(
         &self,
         py: Python<'_>,
@@ -330,17 +314,17 @@ impl Codec {
         row: &str,
         version: Option<(String, Option<i64>)>,
         condition: Option<&Bound<'_, PyAny>>,
-        wide: bool,
+        collision_free: bool,
     ) -> PyResult<PyRequest> {
         let guard = Guard {
-            wide,
+            collision_free,
             ..self.guard(row, version, condition)?
         };
         let put = self.put_request(py, item.0.clone(), guard)?;
         Ok(PyRequest::now(Operation::Put(put)))
     }
 
-    /// Writes what differs between two items of one key; gives the request, the item as it will be stored, and whether it
+    /// Writes the differences of two items of one key. Returns the request, the item after the write, and whether it
     /// changes. None when nothing differs and no condition is given; a difference in `ignored` attributes alone is none.
     #[pyo3(signature = (old, new, *, removed, ignored, version, condition=None))]
     #[allow(
@@ -596,95 +580,6 @@ impl Codec {
 }
 
 impl Codec {
-    /// The item of an instance's values, checked.
-    pub fn item(
-        &self,
-        values: &Bound<'_, PyDict>,
-        overrides: Option<&Bound<'_, PyDict>>,
-        partial: bool,
-    ) -> PyResult<Item> {
-        caught(values.py(), || {
-            let py = values.py();
-            let mut pairs = Vec::with_capacity(self.fields.len());
-            for (place, field) in self.fields.iter().enumerate() {
-                let given = match overrides
-                    .map(|overrides| overrides.get_item(&field.name))
-                    .transpose()?
-                    .flatten()
-                {
-                    None => values.get_item(&field.name)?,
-                    found => found,
-                };
-                let stored = match given {
-                    Some(object) if !object.is_none() => self.stored(field, &object)?,
-                    _ => None,
-                };
-                match stored {
-                    Some(value) => pairs.push((field.alias.clone(), value)),
-                    None if Some(place) == self.partition || Some(place) == self.sort => {
-                        return Err(self.invalid(
-                            py,
-                            field,
-                            "a key needs a value: give one, or mint it with default=",
-                        ));
-                    }
-                    None if field.required && !partial => {
-                        return Err(self.invalid(py, field, "required, but it has no value"));
-                    }
-                    None => {}
-                }
-            }
-            Ok(Map::from_pairs(pairs))
-        })
-    }
-
-    /// The put of an item, whose key is checked.
-    pub fn put_request(&self, py: Python<'_>, item: Arc<Item>, guard: Guard) -> PyResult<Put> {
-        let table = self.table(py)?.clone();
-        Put::new(table, item, guard).map_err(|error| self.raise(py, error))
-    }
-
-    /// The actions of an update: what `values` set (None removes), then the others, checked together.
-    fn actions(
-        &self,
-        values: &Bound<'_, PyDict>,
-        actions: &[Bound<'_, PyAny>],
-    ) -> PyResult<Vec<Action>> {
-        caught(values.py(), || {
-            let py = values.py();
-            let table = self.table(py)?;
-            let mut compiled = Vec::with_capacity(values.len() + actions.len());
-            // A copy, which no code that runs meanwhile can change.
-            for (name, object) in &values.copy()? {
-                let name: String = name.extract()?;
-                let place = self
-                    .fields
-                    .iter()
-                    .position(|field| field.label == name)
-                    .ok_or_else(|| self.unknown(&name))?;
-                let field = &self.fields[place];
-                let stored = if object.is_none() {
-                    None
-                } else {
-                    self.stored(field, &object)?
-                };
-                if stored.is_none() && field.required {
-                    return Err(self.invalid(py, field, "required, so an update cannot remove it"));
-                }
-                compiled.push(stored.map_or_else(
-                    || Action::Remove(top(&field.alias)),
-                    |value| Action::Set(top(&field.alias), value),
-                ));
-            }
-            for one in actions {
-                compiled.push(action(one).map_err(|refusal| self.refused(py, refusal))?);
-            }
-            mintkey_store::update::check(&compiled, table)
-                .map_err(|error| self.raise(py, error))?;
-            Ok(compiled)
-        })
-    }
-
     pub fn table(&self, py: Python<'_>) -> PyResult<&Arc<Table>> {
         self.table.as_ref().ok_or_else(|| {
             let message = format!(
@@ -694,238 +589,4 @@ impl Codec {
             from_store(py, mintkey_store::Error::configuration(message), None, None)
         })
     }
-
-    fn stored(&self, field: &Field, object: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
-        let py = object.py();
-        field.encode(object).map_err(|refusal| match refusal {
-            Refusal::Reason(reason) => self.invalid(py, field, &reason),
-            Refusal::Raised(error) if refuses(&error, py) => {
-                let told = self.invalid(py, field, &shortened(&error.value(py).to_string()));
-                told.set_cause(py, Some(error));
-                told
-            }
-            Refusal::Raised(error) => error,
-        })
-    }
-
-    fn values<'py>(&self, py: Python<'py>, item: &Item) -> PyResult<Bound<'py, PyDict>> {
-        caught(py, || {
-            let dict = PyDict::new(py);
-            // Items are written in the order of the fields, so the next one is nearly always the right one.
-            let mut next = 0;
-            for (alias, value) in item {
-                let place = match self.fields.get(next) {
-                    Some(field) if field.alias == *alias => next,
-                    _ => match self.fields.iter().position(|field| field.alias == *alias) {
-                        Some(place) => place,
-                        None => continue,
-                    },
-                };
-                next = place + 1;
-                let field = &self.fields[place];
-                dict.set_item(&field.name, self.decoded(py, field, value, item)?)?;
-            }
-            Ok(dict)
-        })
-    }
-
-    fn decoded<'py>(
-        &self,
-        py: Python<'py>,
-        field: &Field,
-        value: &Value,
-        item: &Item,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let plain = from_stored(py, field.kind, value)?;
-        match &field.convert {
-            None => Ok(plain),
-            Some((_, decode)) => decode
-                .bind(py)
-                .call1((&plain,))
-                .map_err(|error| self.unreadable(py, field, &plain, error, item)),
-        }
-    }
-
-    fn key_part(
-        &self,
-        values: &Bound<'_, PyDict>,
-        place: Option<usize>,
-        attribute: &KeyAttribute,
-    ) -> PyResult<KeyValue> {
-        let py = values.py();
-        let field = place
-            .map(|place| &self.fields[place])
-            .ok_or_else(|| self.unknown(&attribute.name))?;
-        let given = values
-            .get_item(&field.name)?
-            .filter(|object| !object.is_none());
-        let stored = match given {
-            Some(object) => self.stored(field, &object)?,
-            None => None,
-        };
-        stored
-            .as_ref()
-            .and_then(|value| KeyValue::from_value(value, attribute.kind))
-            .ok_or_else(|| self.invalid(py, field, "a key needs a value"))
-    }
-
-    /// A key value that is in its plain stored form already.
-    fn key_value(&self, object: &Bound<'_, PyAny>, attribute: &KeyAttribute) -> PyResult<KeyValue> {
-        let py = object.py();
-        let label = self
-            .fields
-            .iter()
-            .find(|field| field.alias == attribute.name)
-            .map_or("", |field| &field.label);
-        let kind = match attribute.kind {
-            KeyKind::String => Kind::String,
-            KeyKind::Number => Kind::Number,
-            KeyKind::Binary => Kind::Binary,
-        };
-        match to_stored(kind, object) {
-            Ok(Some(value)) => KeyValue::from_value(&value, attribute.kind)
-                .ok_or_else(|| self.invalid_at(py, label, None, "this cannot be a key")),
-            Ok(None) => Err(self.invalid_at(py, label, None, "a key needs a value")),
-            Err(Refusal::Reason(reason)) => Err(self.invalid_at(py, label, None, &reason)),
-            Err(Refusal::Raised(error)) => Err(error),
-        }
-    }
-
-    fn sort_condition(
-        &self,
-        tuple: &Bound<'_, PyTuple>,
-        attribute: &KeyAttribute,
-    ) -> PyResult<SortCondition> {
-        let name: String = tuple.get_item(0)?.extract()?;
-        let operand = |place: usize| self.key_value(&tuple.get_item(place)?, attribute);
-        let bound = |value: usize, inclusive: usize| -> PyResult<Limit<KeyValue>> {
-            if tuple.get_item(value)?.is_none() {
-                return Ok(Limit::Unbounded);
-            }
-            let limit = operand(value)?;
-            let inclusive = tuple.get_item(inclusive)?.cast::<PyBool>()?.is_true();
-            Ok(if inclusive {
-                Limit::Included(limit)
-            } else {
-                Limit::Excluded(limit)
-            })
-        };
-        Ok(match name.as_str() {
-            "==" => SortCondition::Eq(operand(1)?),
-            "<" => SortCondition::Lt(operand(1)?),
-            "<=" => SortCondition::Le(operand(1)?),
-            ">" => SortCondition::Gt(operand(1)?),
-            ">=" => SortCondition::Ge(operand(1)?),
-            "between" => SortCondition::Between(operand(1)?, operand(2)?),
-            "begins_with" => SortCondition::BeginsWith(operand(1)?),
-            "range" => SortCondition::Range {
-                low: bound(1, 2)?,
-                high: bound(3, 4)?,
-            },
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "{other:?} is no condition on a sort key"
-                )));
-            }
-        })
-    }
-
-    fn guard(
-        &self,
-        row: &str,
-        version: Option<(String, Option<i64>)>,
-        condition: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Guard> {
-        let row = match row {
-            "absent" => Row::Absent,
-            "present" => Row::Present,
-            _ => Row::Any,
-        };
-        let version = version.map(|(name, stored)| (Name::from(name), stored.map(Number::from)));
-        Ok(Guard {
-            row,
-            version,
-            condition: self.checked(condition)?,
-            wide: false,
-        })
-    }
-
-    fn checked(&self, tuple: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Condition>> {
-        let Some(tuple) = tuple else { return Ok(None) };
-        let py = tuple.py();
-        caught(py, || {
-            let compiled = condition(tuple).map_err(|refusal| self.refused(py, refusal))?;
-            compiled.check().map_err(|error| self.raise(py, error))?;
-            Ok(Some(compiled))
-        })
-    }
-
-    fn position(&self, py: Python<'_>, bytes: Option<&[u8]>) -> PyResult<Option<Position>> {
-        bytes
-            .map(Position::from_bytes)
-            .transpose()
-            .map_err(|error| self.raise(py, error))
-    }
-
-    fn aliases(&self, names: Option<Vec<String>>) -> PyResult<Option<Vec<Name>>> {
-        let Some(names) = names else { return Ok(None) };
-        names
-            .iter()
-            .map(|name| {
-                let field = self.fields.iter().find(|field| field.label == *name);
-                field
-                    .map(|field| field.alias.clone())
-                    .ok_or_else(|| self.unknown(name))
-            })
-            .collect::<PyResult<_>>()
-            .map(Some)
-    }
-}
-
-impl Field {
-    fn encode(&self, object: &Bound<'_, PyAny>) -> Result<Option<Value>, Refusal> {
-        match &self.convert {
-            None => to_stored(self.kind, object),
-            Some((encode, _)) => to_stored(self.kind, &encode.bind(object.py()).call1((object,))?),
-        }
-    }
-
-    /// Whether two stored values differ in meaning: another program may have written the same time, or the same
-    /// JSON, with other characters.
-    fn differs(&self, py: Python<'_>, old: Option<&Value>, new: Option<&Value>) -> PyResult<bool> {
-        if old == new {
-            return Ok(false);
-        }
-        if let Some(Value::List(members)) = old
-            && let Some(set) = listed_set(self.kind, members)
-        {
-            // An empty set is stored as nothing.
-            return Ok(new != Some(&set).filter(|_| !members.is_empty()));
-        }
-        let (Some(old), Some(_), Some((_, decode))) = (old, new, &self.convert) else {
-            return Ok(true);
-        };
-        let plain = from_stored(py, self.kind, old)?;
-        let Ok(read) = decode.bind(py).call1((plain,)) else {
-            return Ok(true);
-        };
-        Ok(self.encode(&read).ok().flatten().as_ref() != new)
-    }
-}
-
-fn top(alias: &Name) -> Path {
-    Path(vec![Step::Name(alias.clone())])
-}
-
-fn key_kind_named(name: &str) -> PyResult<KeyKind> {
-    Ok(match name {
-        "string" => KeyKind::String,
-        "number" => KeyKind::Number,
-        "binary" => KeyKind::Binary,
-        other => {
-            return Err(PyValueError::new_err(format!(
-                "there is no kind of key named {other:?}"
-            )));
-        }
-    })
 }

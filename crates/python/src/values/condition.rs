@@ -6,7 +6,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList, PyTuple};
 
-use crate::convert::{Converted, Kind, Refusal, number, to_value};
+use crate::values::convert::{Kind, number, to_value};
+use crate::values::refusal::{Converted, Refusal};
 
 /// The condition that a tuple describes.
 pub fn condition(tuple: &Bound<'_, PyAny>) -> Converted<Condition> {
@@ -14,7 +15,7 @@ pub fn condition(tuple: &Bound<'_, PyAny>) -> Converted<Condition> {
 }
 
 fn nested(tuple: &Bound<'_, PyAny>, level: usize) -> Converted<Condition> {
-    // One more than people may build: a query joins its conditions by an AND of its own.
+    // One more than callers may build: a query joins its conditions by an AND of its own.
     if level > MAX_LEVELS + 1 {
         return Err(Refusal::Reason(format!(
             "the condition nests deeper than {MAX_LEVELS} levels"

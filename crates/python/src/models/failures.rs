@@ -1,13 +1,14 @@
-//! What a codec raises: each exception names the model, and the attribute and the key where they are known.
+//! The exceptions of a codec. Each names the model, and the attribute and the key if they are known.
 
 use mintkey_store::error::shortened;
 use mintkey_store::{Item, Key};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use super::{Codec, Field};
-use crate::convert::Refusal;
 use crate::errors::from_store;
+use crate::models::codec::Codec;
+use crate::models::fields::Field;
+use crate::values::refusal::Refusal;
 
 impl Codec {
     /// The exception for a failure of the contract's own checks, which know the stored name of an attribute at most.
@@ -81,9 +82,9 @@ impl Codec {
             "the stored value {shown} cannot be read: {}",
             shortened(&why)
         );
-        let told = self.invalid_at(py, &field.label, key.as_ref(), &reason);
-        told.set_cause(py, Some(error));
-        told
+        let unreadable = self.invalid_at(py, &field.label, key.as_ref(), &reason);
+        unreadable.set_cause(py, Some(error));
+        unreadable
     }
 
     pub(super) fn refused(&self, py: Python<'_>, refusal: Refusal) -> PyErr {

@@ -21,7 +21,7 @@ thread_local! {
     static DECOMPRESSED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The stored form of `data`: compressed, unless it is shorter than `min_size` or would not shrink below `threshold`.
+/// The encoded bytes of `data`: compressed, unless it is shorter than `min_size` or would not shrink below `threshold`.
 #[pyfunction]
 pub fn compress<'py>(
     py: Python<'py>,

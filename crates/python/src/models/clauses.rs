@@ -1,0 +1,152 @@
+//! The parts of requests: conditions, guards, update actions, sort conditions.
+
+use std::ops::Bound as Limit;
+
+use mintkey_store::{
+    Action, Condition, Guard, KeyAttribute, KeyValue, Name, Number, Position, Row, SortCondition,
+};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyTuple};
+
+use crate::models::codec::Codec;
+use crate::models::fields::top;
+use crate::panics::caught;
+use crate::values::condition::{action, condition};
+
+impl Codec {
+    /// The actions of an update: `values` are set (None removes), then the others; checked together.
+    pub(super) fn actions(
+        &self,
+        values: &Bound<'_, PyDict>,
+        actions: &[Bound<'_, PyAny>],
+    ) -> PyResult<Vec<Action>> {
+        caught(values.py(), || {
+            let py = values.py();
+            let table = self.table(py)?;
+            let mut compiled = Vec::with_capacity(values.len() + actions.len());
+            // A copy, which no code that runs meanwhile can change.
+            for (name, object) in &values.copy()? {
+                let name: String = name.extract()?;
+                let place = self
+                    .fields
+                    .iter()
+                    .position(|field| field.label == name)
+                    .ok_or_else(|| self.unknown(&name))?;
+                let field = &self.fields[place];
+                let stored = if object.is_none() {
+                    None
+                } else {
+                    self.stored(field, &object)?
+                };
+                if stored.is_none() && field.required {
+                    return Err(self.invalid(py, field, "required, so an update cannot remove it"));
+                }
+                compiled.push(stored.map_or_else(
+                    || Action::Remove(top(&field.alias)),
+                    |value| Action::Set(top(&field.alias), value),
+                ));
+            }
+            for one in actions {
+                compiled.push(action(one).map_err(|refusal| self.refused(py, refusal))?);
+            }
+            mintkey_store::update::check(&compiled, table)
+                .map_err(|error| self.raise(py, error))?;
+            Ok(compiled)
+        })
+    }
+
+    pub(super) fn sort_condition(
+        &self,
+        tuple: &Bound<'_, PyTuple>,
+        attribute: &KeyAttribute,
+    ) -> PyResult<SortCondition> {
+        let name: String = tuple.get_item(0)?.extract()?;
+        let operand = |place: usize| self.key_value(&tuple.get_item(place)?, attribute);
+        let bound = |value: usize, inclusive: usize| -> PyResult<Limit<KeyValue>> {
+            if tuple.get_item(value)?.is_none() {
+                return Ok(Limit::Unbounded);
+            }
+            let limit = operand(value)?;
+            let inclusive = tuple.get_item(inclusive)?.cast::<PyBool>()?.is_true();
+            Ok(if inclusive {
+                Limit::Included(limit)
+            } else {
+                Limit::Excluded(limit)
+            })
+        };
+        Ok(match name.as_str() {
+            "==" => SortCondition::Eq(operand(1)?),
+            "<" => SortCondition::Lt(operand(1)?),
+            "<=" => SortCondition::Le(operand(1)?),
+            ">" => SortCondition::Gt(operand(1)?),
+            ">=" => SortCondition::Ge(operand(1)?),
+            "between" => SortCondition::Between(operand(1)?, operand(2)?),
+            "begins_with" => SortCondition::BeginsWith(operand(1)?),
+            "range" => SortCondition::Range {
+                low: bound(1, 2)?,
+                high: bound(3, 4)?,
+            },
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "{other:?} is not a condition on a sort key"
+                )));
+            }
+        })
+    }
+
+    pub(super) fn guard(
+        &self,
+        row: &str,
+        version: Option<(String, Option<i64>)>,
+        condition: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Guard> {
+        let row = match row {
+            "absent" => Row::Absent,
+            "present" => Row::Present,
+            _ => Row::Any,
+        };
+        let version = version.map(|(name, stored)| (Name::from(name), stored.map(Number::from)));
+        Ok(Guard {
+            row,
+            version,
+            condition: self.checked(condition)?,
+            collision_free: false,
+        })
+    }
+
+    pub(super) fn checked(&self, tuple: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Condition>> {
+        let Some(tuple) = tuple else { return Ok(None) };
+        let py = tuple.py();
+        caught(py, || {
+            let compiled = condition(tuple).map_err(|refusal| self.refused(py, refusal))?;
+            compiled.check().map_err(|error| self.raise(py, error))?;
+            Ok(Some(compiled))
+        })
+    }
+
+    pub(super) fn position(
+        &self,
+        py: Python<'_>,
+        bytes: Option<&[u8]>,
+    ) -> PyResult<Option<Position>> {
+        bytes
+            .map(Position::from_bytes)
+            .transpose()
+            .map_err(|error| self.raise(py, error))
+    }
+
+    pub(super) fn aliases(&self, names: Option<Vec<String>>) -> PyResult<Option<Vec<Name>>> {
+        let Some(names) = names else { return Ok(None) };
+        names
+            .iter()
+            .map(|name| {
+                let field = self.fields.iter().find(|field| field.label == *name);
+                field
+                    .map(|field| field.alias.clone())
+                    .ok_or_else(|| self.unknown(name))
+            })
+            .collect::<PyResult<_>>()
+            .map(Some)
+    }
+}

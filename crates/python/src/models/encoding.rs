@@ -1,0 +1,168 @@
+//! Values of instances as items, and items as values.
+
+use std::sync::Arc;
+
+use mintkey_store::error::shortened;
+use mintkey_store::{Guard, Item, KeyAttribute, KeyKind, KeyValue, Map, Put, Value};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::models::codec::Codec;
+use crate::models::fields::Field;
+use crate::panics::caught;
+use crate::values::convert::{Kind, from_stored, refuses, to_stored};
+use crate::values::refusal::Refusal;
+
+impl Codec {
+    /// The item of an instance's values, checked.
+    pub fn item(
+        &self,
+        values: &Bound<'_, PyDict>,
+        overrides: Option<&Bound<'_, PyDict>>,
+        partial: bool,
+    ) -> PyResult<Item> {
+        caught(values.py(), || {
+            let py = values.py();
+            let mut pairs = Vec::with_capacity(self.fields.len());
+            for (place, field) in self.fields.iter().enumerate() {
+                let given = match overrides
+                    .map(|overrides| overrides.get_item(&field.name))
+                    .transpose()?
+                    .flatten()
+                {
+                    None => values.get_item(&field.name)?,
+                    found => found,
+                };
+                let stored = match given {
+                    Some(object) if !object.is_none() => self.stored(field, &object)?,
+                    _ => None,
+                };
+                match stored {
+                    Some(value) => pairs.push((field.alias.clone(), value)),
+                    None if Some(place) == self.partition || Some(place) == self.sort => {
+                        return Err(self.invalid(
+                            py,
+                            field,
+                            "a key needs a value: give one, or mint it with default=",
+                        ));
+                    }
+                    None if field.required && !partial => {
+                        return Err(self.invalid(py, field, "required, but it has no value"));
+                    }
+                    None => {}
+                }
+            }
+            Ok(Map::from_pairs(pairs))
+        })
+    }
+
+    /// The put of an item, whose key is checked.
+    pub fn put_request(&self, py: Python<'_>, item: Arc<Item>, guard: Guard) -> PyResult<Put> {
+        let table = self.table(py)?.clone();
+        Put::new(table, item, guard).map_err(|error| self.raise(py, error))
+    }
+
+    pub(super) fn stored(
+        &self,
+        field: &Field,
+        object: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Value>> {
+        let py = object.py();
+        field.encode(object).map_err(|refusal| match refusal {
+            Refusal::Reason(reason) => self.invalid(py, field, &reason),
+            Refusal::Raised(error) if refuses(&error, py) => {
+                let invalid = self.invalid(py, field, &shortened(&error.value(py).to_string()));
+                invalid.set_cause(py, Some(error));
+                invalid
+            }
+            Refusal::Raised(error) => error,
+        })
+    }
+
+    pub(super) fn values<'py>(&self, py: Python<'py>, item: &Item) -> PyResult<Bound<'py, PyDict>> {
+        caught(py, || {
+            let dict = PyDict::new(py);
+            // Items are written in the order of the fields, so the next one is nearly always the right one.
+            let mut next = 0;
+            for (alias, value) in item {
+                let place = match self.fields.get(next) {
+                    Some(field) if field.alias == *alias => next,
+                    _ => match self.fields.iter().position(|field| field.alias == *alias) {
+                        Some(place) => place,
+                        None => continue,
+                    },
+                };
+                next = place + 1;
+                let field = &self.fields[place];
+                dict.set_item(&field.name, self.decoded(py, field, value, item)?)?;
+            }
+            Ok(dict)
+        })
+    }
+
+    pub(super) fn decoded<'py>(
+        &self,
+        py: Python<'py>,
+        field: &Field,
+        value: &Value,
+        item: &Item,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let plain = from_stored(py, field.kind, value)?;
+        match &field.convert {
+            None => Ok(plain),
+            Some((_, decode)) => decode
+                .bind(py)
+                .call1((&plain,))
+                .map_err(|error| self.unreadable(py, field, &plain, error, item)),
+        }
+    }
+
+    pub(super) fn key_part(
+        &self,
+        values: &Bound<'_, PyDict>,
+        place: Option<usize>,
+        attribute: &KeyAttribute,
+    ) -> PyResult<KeyValue> {
+        let py = values.py();
+        let field = place
+            .map(|place| &self.fields[place])
+            .ok_or_else(|| self.unknown(&attribute.name))?;
+        let given = values
+            .get_item(&field.name)?
+            .filter(|object| !object.is_none());
+        let stored = match given {
+            Some(object) => self.stored(field, &object)?,
+            None => None,
+        };
+        stored
+            .as_ref()
+            .and_then(|value| KeyValue::from_value(value, attribute.kind))
+            .ok_or_else(|| self.invalid(py, field, "a key needs a value"))
+    }
+
+    /// A key value that is encoded already.
+    pub(super) fn key_value(
+        &self,
+        object: &Bound<'_, PyAny>,
+        attribute: &KeyAttribute,
+    ) -> PyResult<KeyValue> {
+        let py = object.py();
+        let label = self
+            .fields
+            .iter()
+            .find(|field| field.alias == attribute.name)
+            .map_or("", |field| &field.label);
+        let kind = match attribute.kind {
+            KeyKind::String => Kind::String,
+            KeyKind::Number => Kind::Number,
+            KeyKind::Binary => Kind::Binary,
+        };
+        match to_stored(kind, object) {
+            Ok(Some(value)) => KeyValue::from_value(&value, attribute.kind)
+                .ok_or_else(|| self.invalid_at(py, label, None, "this cannot be a key")),
+            Ok(None) => Err(self.invalid_at(py, label, None, "a key needs a value")),
+            Err(Refusal::Reason(reason)) => Err(self.invalid_at(py, label, None, &reason)),
+            Err(Refusal::Raised(error)) => Err(error),
+        }
+    }
+}

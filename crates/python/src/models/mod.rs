@@ -1,0 +1,11 @@
+//! The compiled schemas of models: their values, and the requests about them.
+
+mod clauses;
+mod codec;
+mod encoding;
+mod failures;
+mod fields;
+mod plain_save;
+
+pub use codec::Codec;
+pub use plain_save::PlainSave;

@@ -1,0 +1,115 @@
+//! The state of an open store that the binding, its event loops and the fork handlers share.
+
+use std::sync::Arc;
+
+use mintkey_store::{Error, ErrorKind, Key, Operation, Reply, Request, Severity, Write};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use crate::errors::of_operation;
+use crate::store::mailbox::Mailboxes;
+use crate::store::request::answer;
+
+/// An open store.
+pub struct Shared {
+    engine: Arc<dyn mintkey_store::Store>,
+    /// The URL without its password.
+    pub address: String,
+    pub mailboxes: Mutex<Mailboxes>,
+}
+
+impl Shared {
+    pub fn new(engine: Arc<dyn mintkey_store::Store>) -> Self {
+        Self {
+            address: engine.capabilities().address,
+            engine,
+            mailboxes: Mutex::default(),
+        }
+    }
+
+    pub fn engine(&self) -> &dyn mintkey_store::Store {
+        &*self.engine
+    }
+
+    /// A reply as a Python object, or the exception.
+    pub fn answer<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+        result: Result<Reply, Error>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let operation = &request.operation;
+        let fail = |mut error: Error, key: Option<&Key>| {
+            let names = key_names(operation);
+            if error.model.is_none() {
+                error = error.of(operation.table());
+            }
+            // An error about the table has no key.
+            if error.kind != ErrorKind::TableMissing && error.key.is_none() {
+                error.key = key.cloned().map(Box::new);
+            }
+            of_operation(
+                py,
+                error,
+                operation.is_write(),
+                (&names.0, names.1.as_deref()),
+                &self.address,
+            )
+        };
+        self.log_notices(py)?;
+        match result {
+            Ok(reply) => answer(py, reply, |index, error| {
+                let key = match operation {
+                    Operation::BatchWrite(batch) => batch.writes.get(index).map(Write::key),
+                    _ => None,
+                };
+                fail(error, key)
+            }),
+            Err(error) => Err(fail(error, operation.key())),
+        }
+    }
+
+    /// Logs the notices of the engine.
+    pub fn log_notices(&self, py: Python<'_>) -> PyResult<()> {
+        while let Some(notice) = self.engine.notice() {
+            let is_error = notice.severity == Severity::Error;
+            let engine = self.engine.capabilities().engine;
+            py.import("mintkey.stores")?
+                .call_method1("_log", (engine, is_error, notice.text))?;
+        }
+        Ok(())
+    }
+
+    /// Before a fork: prepares the store, and locks the mailboxes.
+    pub fn before_fork(&self) {
+        self.engine.before_fork();
+        std::mem::forget(self.mailboxes.lock());
+    }
+
+    /// After a fork, in the parent.
+    pub fn in_parent(&self) {
+        self.unlock_mailboxes();
+        self.engine.in_parent();
+    }
+
+    /// After a fork, in the child, which has no event loops of the parent.
+    pub fn in_child(&self) {
+        self.unlock_mailboxes();
+        self.mailboxes.lock().abandon();
+        self.engine.in_child();
+    }
+
+    #[allow(unsafe_code, reason = "the lock is held across the fork")]
+    fn unlock_mailboxes(&self) {
+        // SAFETY: `before_fork` locked it on this thread and forgot the guard.
+        unsafe { self.mailboxes.force_unlock() };
+    }
+}
+
+fn key_names(operation: &Operation) -> (String, Option<String>) {
+    let table = operation.table();
+    (
+        table.partition.name.to_string(),
+        table.sort.as_ref().map(|sort| sort.name.to_string()),
+    )
+}
