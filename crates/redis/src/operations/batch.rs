@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::mem::take;
 use std::sync::Arc;
 
+use mintkey_runtime::Stop;
 use mintkey_store::{BatchWrite, Error, ErrorKind, Outcome, Reply, Result, Table, Write};
 
 use crate::keyspace::commands::{
@@ -38,9 +39,9 @@ impl OperationContext<'_> {
             {
                 // An interrupt is the result of the whole batch.
                 Some(ErrorKind::Interrupted(_)) => {
-                    let kind = ErrorKind::Interrupted(Outcome::Unknown);
-                    let message = "interrupted while waiting for Redis in the middle of a batch";
-                    return Err(Error::new(kind, message));
+                    let address = &self.store.config.address;
+                    let doing = "waiting for a reply in the middle of a batch";
+                    return Err(Stop::Interrupted.error(address, doing, Outcome::Unknown));
                 }
                 Some(_) => {
                     let kind = ErrorKind::Timeout(Outcome::NotApplied);
