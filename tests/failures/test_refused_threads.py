@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -76,6 +77,11 @@ STARTING = """
         await Row.aget(pk="a")
 """
 
+CREDENTIALS = """
+        with no_more_threads():
+            Row(pk="a").save()  # credentials of a container, which is named by a host name
+"""
+
 CLOSING = """
         import concurrent.futures.thread  # the other user may not read it
         await Row(pk="a").asave()
@@ -103,6 +109,21 @@ class Nothing(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"{}")
 
+    def do_GET(self) -> None:
+        """Answers with credentials, as a container does."""
+        keys = json.dumps(
+            {
+                "AccessKeyId": "key",
+                "SecretAccessKey": "secret",
+                "Token": "token",
+                "Expiration": "2999-01-01T00:00:00Z",
+            }
+        ).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(keys)))
+        self.end_headers()
+        self.wfile.write(keys)
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -115,7 +136,10 @@ def port() -> Iterator[int]:
         server.shutdown()
 
 
-def run(body: str, url: str) -> None:
+KEYS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+
+
+def run(body: str, url: str, variables: dict[str, str] = KEYS) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CHILD.replace("{body}", body.strip()), url],
         check=False,
@@ -123,13 +147,19 @@ def run(body: str, url: str) -> None:
         text=True,
         timeout=HANG,
         # Another user may not read the files of root's home.
-        env={**os.environ, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"},
+        env={**{name: value for name, value in os.environ.items() if name not in KEYS}, **variables},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_host_name_that_cannot_be_looked_up(port):
     run(LOOKING_UP, f"dynamodb://us-east-1?endpoint=http://localhost:{port}&retries=1&timeout=20")
+
+
+def test_credentials_that_are_looked_up_by_host_name(port):
+    # Not a loopback address, for which containers are not asked.
+    url = f"dynamodb://us-east-1?endpoint=http://0.0.0.0:{port}&retries=0&timeout=20"
+    run(CREDENTIALS, url, {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://localhost:{port}/keys"})
 
 
 def test_a_store_that_cannot_start_its_thread(port):

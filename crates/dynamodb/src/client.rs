@@ -6,15 +6,16 @@ use std::fmt::Write as _;
 use std::result;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use mintkey_runtime::Stop;
 use mintkey_store::{Error, Key, RequestMetrics, Result, Table};
 
-use crate::aws::credentials::identity::Identity;
-use crate::aws::credentials::remote::Lookup;
-use crate::aws::signing::Signing;
-use crate::aws::{retry, time};
+use crate::aws::credentials::cache::Lookup;
+use crate::aws::retry;
+use crate::aws::signing::{Identity, Unsigned};
 use crate::config::Config;
 use crate::shared::Shared;
 use crate::transport::Transport;
@@ -145,7 +146,7 @@ impl<'a, T: Transport> Client<'a, T> {
         let mut retries = 0;
         loop {
             let identity = self.identity().await?;
-            let now = time::now() + self.shared.clock_skew.load(Ordering::Relaxed);
+            let now = now() + self.shared.clock_skew.load(Ordering::Relaxed);
             let request = self.request(&identity, operation, body, now)?;
             let endpoint = &self.shared.credentials.destination(config)?.endpoint;
             let exchange = self
@@ -274,15 +275,18 @@ impl<'a, T: Transport> Client<'a, T> {
 
     /// Takes over the server's clock, if it differs enough from the time of the signature.
     fn correct_clock(&self, response: &Response, signed: i64) -> bool {
-        let Some(server) = response.date.as_deref().and_then(time::parse_http) else {
+        let date = response.date.as_deref();
+        let Some(server) = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok())
+        else {
             return false;
         };
+        let server = server.secs();
         if (server - signed).abs() < MAX_CLOCK_SKEW {
             return false;
         }
         self.shared
             .clock_skew
-            .store(server - time::now(), Ordering::Relaxed);
+            .store(server - now(), Ordering::Relaxed);
         true
     }
 
@@ -294,42 +298,31 @@ impl<'a, T: Transport> Client<'a, T> {
         now: i64,
     ) -> Result<Vec<u8>> {
         let destination = self.shared.credentials.destination(&self.shared.config)?;
-        let timestamp = time::basic(now);
         let mut target = String::with_capacity(40);
         let _ = write!(target, "{API}{operation}");
-        let mut authorization = String::with_capacity(256);
-        let token = identity.token();
         let headers = [
             ("host", destination.authority.as_str()),
-            ("x-amz-date", &timestamp),
-            ("x-amz-security-token", token.unwrap_or("")),
             ("x-amz-target", &target),
         ];
-        let without_token = [headers[0], headers[1], headers[3]];
-        let signed = if token.is_some() {
-            &headers[..]
-        } else {
-            &without_token[..]
-        };
-        identity.authorize(
-            &Signing {
-                method: "POST",
-                path: "/",
-                query: "",
-                headers: signed,
-                body: body.as_bytes(),
-                time: &timestamp,
-                region: &destination.region,
-                service: "dynamodb",
-            },
-            &mut authorization,
-        );
+        let signature = identity.sign(&Unsigned {
+            headers: &headers,
+            body,
+            region: &destination.region,
+            time: UNIX_EPOCH + Duration::from_secs(now.unsigned_abs()),
+        })?;
         let mut all = Vec::with_capacity(6);
-        all.extend_from_slice(signed);
+        all.extend_from_slice(&headers);
         all.push(("content-type", "application/x-amz-json-1.0"));
-        all.push(("authorization", &authorization));
+        all.extend(signature.headers());
         Ok(http::request("POST", "/", &all, body))
     }
+}
+
+/// Seconds since 1970 by the system's clock: signatures need the real time, also where a test has frozen mintkey's clock.
+fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Whether an operation returns the capacity units that it consumes.

@@ -10,6 +10,7 @@ use mintkey_store::{
     Capabilities, Done, Error, Interrupt, Reply, Request, Result, Store, Submission, Ticket,
 };
 
+use crate::aws::credentials::fork_gate;
 use crate::config::Config;
 use crate::operations;
 use crate::shared::Shared;
@@ -167,11 +168,15 @@ impl Store for DynamoStore {
         state.end_idle_worker();
         // The parent connects again. Sockets that a child has open, too, would keep the server waiting.
         state.shared.pool.clear();
+        fork_gate::before_fork();
     }
 
-    fn in_parent(&self) {}
+    fn in_parent(&self) {
+        fork_gate::in_parent();
+    }
 
     fn in_child(&self) {
+        fork_gate::in_child();
         self.0.in_child(|parent| {
             let own = ProcessState::new(Shared::new(parent.shared.config.in_child()));
             if parent.is_closed() {
@@ -200,14 +205,14 @@ mod tests {
 
     use super::*;
     use crate::aws::credentials::cache::CredentialsCache;
-    use crate::aws::credentials::sources::Sources;
+    use crate::aws::credentials::environment::Environment;
 
     /// A store without a server, which looks up environment variables like this.
     fn store(var: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> DynamoStore {
         // Nothing listens on port 1.
         let url = "dynamodb://us-east-1?endpoint=http://127.0.0.1:1&retries=0";
         let mut shared = Shared::new(Config::parse(url).unwrap());
-        shared.credentials = CredentialsCache::of(Sources::asking(var));
+        shared.credentials = CredentialsCache::of(Environment::asking(var));
         DynamoStore(Generations::new(ProcessState::new(shared)))
     }
 
@@ -251,7 +256,7 @@ mod tests {
                 asked.fetch_add(1, Ordering::SeqCst) > 0,
                 "as a defect would"
             );
-            None
+            Some("local".to_owned())
         });
         let first = submit(&store);
         let unknown = ErrorKind::Unavailable(Outcome::Unknown);
@@ -261,6 +266,7 @@ mod tests {
         // The request does not count as unanswered for ever: the worker ends before a fork.
         while locked(&store.0.current().worker).is_some() {
             store.before_fork();
+            store.in_parent();
             std::thread::yield_now();
         }
         store.close(&Never);
@@ -268,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_panics_answers_all_and_is_started_again() {
-        let store = store(|_| None);
+        let store = store(|_| Some("local".to_owned()));
         let panicking = Worker::start_with("dynamodb://", |mut queue| async move {
             let first = queue.recv().await;
             let second = queue.recv().await;

@@ -1,6 +1,5 @@
-//! What all services of AWS ask of a client: credentials, signatures, retries.
+//! What is special to AWS: credentials and signatures, which its libraries provide, and retries.
 
 pub mod credentials;
 pub mod retry;
 pub mod signing;
-pub mod time;

@@ -17,11 +17,14 @@ use mintkey_store::{Error, ErrorKind, Interrupt, Outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustls::{ClientConnection, StreamOwned};
+use tokio::time::timeout;
 
 use crate::config::{Config, Endpoint};
 use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
+use crate::transport::handlers;
 use crate::transport::http::{Response, ResponseParser};
+use crate::transport::nonblocking::Nonblocking;
 use crate::transport::pool::{Pool, Pooled, is_quiet};
 
 /// Idle connections that a store keeps.
@@ -339,6 +342,38 @@ impl Transport for Blocking<'_> {
 
     fn may_continue(&self, deadline: Instant) -> Result<(), TransportError> {
         self.check(deadline).map_err(Cause::unsent)
+    }
+
+    async fn in_runtime<F: Future>(
+        &self,
+        work: F,
+        deadline: Instant,
+    ) -> Result<F::Output, TransportError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Cause::Broken(error).unsent())?;
+        let mut work = Box::pin(work);
+        loop {
+            // Asked outside of the runtime: a signal handler may use the store, and so begin another one.
+            if let Err(cause) = handlers::ask(|| self.check(deadline)) {
+                if !self.generation.is_current() {
+                    // In the child they share sockets, and the set of these, with the parent.
+                    mem::forget((work, runtime));
+                }
+                return Err(cause.unsent());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let slice = left.min(self.wait());
+            let turned = runtime.block_on(async { timeout(slice, &mut work).await });
+            if let Ok(result) = turned {
+                return Ok(result);
+            }
+        }
+    }
+
+    fn for_services(&self) -> Nonblocking {
+        Nonblocking::of_calling_thread(self.config.clone())
     }
 
     fn begin_concurrent(&self) {

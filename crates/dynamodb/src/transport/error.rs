@@ -85,6 +85,11 @@ impl Cause {
         ))
     }
 
+    /// Whether a time limit has passed.
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::ConnectTimeout | Self::Stopped(Stop::Timeout(_)))
+    }
+
     /// Whether a retry is pointless.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Stopped(_) | Self::Untrusted(_))

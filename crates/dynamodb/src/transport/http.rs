@@ -7,6 +7,8 @@ const MAX_HEAD: usize = 64 * 1024;
 /// The longest body, in bytes: a batch of reads returns up to 16 MB, and its JSON is a few times as long.
 const MAX_BODY: usize = 96 * 1024 * 1024;
 const MAX_HEADERS: usize = 64;
+/// The headers that `Response::of_services` keeps.
+const OF_SERVICES: [&str; 2] = ["x-aws-ec2-metadata-token-ttl-seconds", "x-amzn-errortype"];
 /// The read buffer that an idle connection keeps, in bytes.
 const BUFFER: usize = 16 * 1024;
 
@@ -38,6 +40,8 @@ pub struct Response {
     pub is_aws: bool,
     /// Whether the connection can be used for another request.
     pub keep_alive: bool,
+    /// The headers that AWS's libraries read in responses of the services that give credentials.
+    pub of_services: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -192,6 +196,8 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, NotHttp> {
             head.response.content_type = Some(value.to_ascii_lowercase());
         } else if is("x-amzn-requestid") || is("x-amz-crc32") {
             head.response.is_aws = true;
+        } else if let Some(name) = OF_SERVICES.into_iter().find(|name| is(name)) {
+            head.response.of_services.push((name, value.to_owned()));
         }
     }
     match head.length {

@@ -3,16 +3,19 @@
 
 pub mod blocking;
 pub mod error;
+pub mod handlers;
 pub mod http;
 pub mod join_all;
 pub mod nonblocking;
 pub mod pool;
 
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use crate::config::Endpoint;
 use crate::transport::error::TransportError;
 use crate::transport::http::Response;
+use crate::transport::nonblocking::Nonblocking;
 
 /// Sends requests and waits.
 pub trait Transport {
@@ -29,6 +32,16 @@ pub trait Transport {
 
     /// Fails if the deadline has passed or the caller is interrupted.
     fn may_continue(&self, deadline: Instant) -> Result<(), TransportError>;
+
+    /// Runs work of AWS's libraries, which needs a runtime of tokio, until it ends or the deadline comes.
+    async fn in_runtime<F: Future>(
+        &self,
+        work: F,
+        deadline: Instant,
+    ) -> Result<F::Output, TransportError>;
+
+    /// A transport for the requests of that work.
+    fn for_services(&self) -> Nonblocking;
 
     /// From now on several exchanges are in flight at once: none may block the others.
     fn begin_concurrent(&self) {}

@@ -1,5 +1,6 @@
 //! The transport of the worker thread: many requests in flight, on a runtime of tokio.
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
@@ -82,8 +83,8 @@ impl Connection {
 pub struct Nonblocking {
     config: Config,
     pool: Pool<Connection>,
-    /// Permits for the threads that look up host names.
-    lookups: Arc<Semaphore>,
+    /// Permits for the threads that look up host names; `None`: the calling thread does that.
+    lookups: Option<Arc<Semaphore>>,
 }
 
 impl Nonblocking {
@@ -92,7 +93,15 @@ impl Nonblocking {
         Self {
             config,
             pool: Pool::new(idle),
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            lookups: Some(Arc::new(Semaphore::new(LOOKUPS))),
+        }
+    }
+
+    /// A transport that keeps no connections, and looks up host names on the calling thread.
+    pub fn of_calling_thread(config: Config) -> Self {
+        Self {
+            lookups: None,
+            ..Self::new(config, 0)
         }
     }
 
@@ -119,7 +128,7 @@ impl Nonblocking {
 
     async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, Cause> {
         let mut failed = Cause::no_address();
-        for address in self.look_up(endpoint).await? {
+        for address in self.look_up(&endpoint.host, endpoint.port).await? {
             match TcpStream::connect(address).await {
                 Ok(socket) => return self.secure(endpoint, socket).await,
                 Err(error) => failed = Cause::Unreachable(error),
@@ -130,12 +139,16 @@ impl Nonblocking {
 
     /// The addresses of a host. The system's lookup blocks, so it runs on another thread. tokio's own lookup is not used:
     /// it panics where the system refuses a thread.
-    async fn look_up(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Cause> {
-        if let Ok(address) = endpoint.host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(address, endpoint.port)]);
+    pub async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Cause> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let permit = Arc::clone(&self.lookups).acquire_owned().await;
-        let host = (endpoint.host.clone(), endpoint.port);
+        let host = (host.to_owned(), port);
+        let Some(lookups) = &self.lookups else {
+            let found = host.to_socket_addrs().map(Iterator::collect);
+            return found.map_err(Cause::UnknownHost);
+        };
+        let permit = Arc::clone(lookups).acquire_owned().await;
         let (sender, addresses) = oneshot::channel();
         thread::Builder::new()
             .name("mintkey-dynamodb-lookup".to_owned())
@@ -205,6 +218,23 @@ impl Transport for Nonblocking {
             return Err(self.timeout().unsent());
         }
         Ok(())
+    }
+
+    async fn in_runtime<F: Future>(
+        &self,
+        work: F,
+        deadline: Instant,
+    ) -> Result<F::Output, TransportError> {
+        let ended = timeout_at(deadline.into(), work).await;
+        ended.map_err(|_| self.timeout().unsent())
+    }
+
+    fn for_services(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            pool: Pool::new(0),
+            lookups: self.lookups.clone(),
+        }
     }
 
     fn may_continue(&self, deadline: Instant) -> Result<(), TransportError> {
