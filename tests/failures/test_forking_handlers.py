@@ -29,7 +29,7 @@ PROGRAM = """
 import ctypes, os, signal, sys, threading
 from mintkey import Model, ModelConfig, connect
 from mintkey.attributes import StringAttribute
-from mintkey.errors import MintkeyError
+from mintkey.errors import BatchIncomplete, MintkeyError
 
 class Row(Model):
     model_config = ModelConfig(table="rows")
@@ -38,6 +38,8 @@ class Row(Model):
 def attempt(call):
     try:
         return str(call())
+    except BatchIncomplete as error:
+        return f"BatchIncomplete/{sorted({reason.outcome for _, reason in error.failed})}"
     except MintkeyError as error:
         return f"{type(error).__name__}/{getattr(error, 'outcome', None)}"
 
@@ -51,7 +53,12 @@ def fork_again():
 forks = []
 signal.signal(signal.SIGALRM, lambda *_: forks.append(FORK))
 connect(sys.argv[1])
-call = {"save": lambda: Row(pk="slow").save(), "get": lambda: Row.get(pk="slow")}[sys.argv[2]]
+call = {
+    "save": lambda: Row(pk="slow").save(),
+    "get": lambda: Row.get(pk="slow"),
+    # The second row of a key is sent after the first.
+    "batch": lambda: Row.batch_save(Row(pk=f"slow {n % 40}") for n in range(80)),
+}[sys.argv[2]]
 if len(sys.argv) == 4:
     # Another thread has the connection that writes, so that this one waits in the queue.
     threading.Thread(target=attempt, args=(Row(pk="other").save,), daemon=True).start()
@@ -125,6 +132,23 @@ def test_while_a_server_says_nothing(url, fork):
     assert [line.split("/")[0] for line in lines] == ["child: StoreUnavailable", "parent: StoreTimeout"]
     assert "then StoreTimeout/" in lines[0]
     assert lines[1].endswith("child ended with 0")
+    assert complaints == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:{port}?timeout=1.5",
+        "dynamodb://us-east-1?endpoint=http://127.0.0.1:{port}&timeout=1.5",
+    ],
+    ids=["redis", "dynamodb"],
+)
+def test_a_batch_while_a_server_says_nothing(url):
+    with silent_server(url) as address:
+        lines, complaints = run("python", address, "batch")
+    # The parent sends the rest of the batch, so the child knows nothing of any row.
+    assert lines[0].startswith("child: BatchIncomplete/['unknown'], then BatchIncomplete/")
+    assert lines[1].startswith("parent: BatchIncomplete/") and lines[1].endswith("child ended with 0")
     assert complaints == ""
 
 

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use mintkey_runtime::Stop;
+use mintkey_runtime::{Generation, Stop};
 use mintkey_store::size::{self, MAX_ITEM};
 use mintkey_store::{
     BatchGet, BatchWrite, Delete, Error, ErrorKind, Guard, Item, Key, Outcome, Put, Reply, Result,
@@ -174,6 +174,7 @@ pub async fn write<T: Transport>(
     batch: &BatchWrite,
     now: i64,
 ) -> Result<Reply> {
+    let generation = Generation::current();
     let mut writer = BatchWriter {
         client,
         batch,
@@ -194,6 +195,7 @@ pub async fn write<T: Transport>(
         None => Err(not_sent(
             client,
             &batch.table,
+            generation,
             unavailable.borrow().as_ref(),
         )),
     });
@@ -201,7 +203,18 @@ pub async fn write<T: Transport>(
 }
 
 /// The error for a write that was not sent because an earlier one failed.
-fn not_sent<T>(client: &Client<'_, T>, table: &Table, unavailable: Option<&Error>) -> Error {
+fn not_sent<T>(
+    client: &Client<'_, T>,
+    table: &Table,
+    generation: Generation,
+    unavailable: Option<&Error>,
+) -> Error {
+    if !generation.is_current() {
+        // The parent goes on with the batch, and may send it.
+        let address = &client.shared.config.address;
+        let stopped = Stop::Forked.error(address, "sending a batch", Outcome::Unknown);
+        return stopped.of(table);
+    }
     let reason = unavailable.map_or("", |error| error.message.as_str());
     Error::new(
         ErrorKind::Unavailable(Outcome::NotApplied),
