@@ -148,7 +148,8 @@ def test_a_batch_while_a_server_says_nothing(url):
         lines, complaints = run("python", address, "batch")
     # The parent sends the rest of the batch, so the child knows nothing of any row.
     assert lines[0].startswith("child: BatchIncomplete/['unknown'], then BatchIncomplete/")
-    assert lines[1].startswith("parent: BatchIncomplete/") and lines[1].endswith("child ended with 0")
+    assert lines[1].startswith("parent: BatchIncomplete/")
+    assert lines[1].endswith("child ended with 0")
     assert complaints == ""
 
 
