@@ -90,8 +90,8 @@ impl Position {
         let (partition, sort) = self
             .index
             .split_at(index.partition.len().min(self.index.len()));
-        let key = std::iter::once(&table.partition)
-            .chain(&table.sort)
+        let key = table
+            .key_attributes()
             .zip(std::iter::once(&self.key.partition).chain(&self.key.sort));
         self.index.iter().map(KeyValue::kind).eq(kinds)
             && partition

@@ -65,6 +65,14 @@ impl Index {
     pub fn attributes(&self) -> impl Iterator<Item = &KeyAttribute> {
         self.partition.iter().chain(&self.sort)
     }
+
+    /// The values that an item has for these attributes; `None` if the item is not in the index.
+    #[must_use]
+    pub fn values_of(&self, item: &Item) -> Option<Vec<KeyValue>> {
+        self.attributes()
+            .map(|part| KeyValue::from_value(item.get(&part.name)?, part.kind))
+            .collect()
+    }
 }
 
 impl Table {
@@ -72,6 +80,32 @@ impl Table {
     #[must_use]
     pub fn index(&self, name: &str) -> Option<&Index> {
         self.indexes.iter().find(|index| index.name == name)
+    }
+
+    /// The attributes of the table's key: partition, then sort.
+    pub fn key_attributes(&self) -> impl Iterator<Item = &KeyAttribute> {
+        std::iter::once(&self.partition).chain(&self.sort)
+    }
+
+    /// The names of the attributes that one of the table's indexes projects; `None`: all.
+    #[must_use]
+    pub fn index_projection<'a>(&'a self, index: &'a Index) -> Option<Vec<&'a Name>> {
+        let others: &[Name] = match &index.projection {
+            Projection::All => return None,
+            Projection::Keys => &[],
+            Projection::Attributes(names) => names,
+        };
+        let keys = self.key_attributes().chain(index.attributes());
+        Some(keys.map(|part| &part.name).chain(others).collect())
+    }
+
+    /// Removes all attributes of an item except the keys and the named ones; `None`: all are kept.
+    pub fn project(&self, item: &mut Item, attributes: Option<&[Name]>) {
+        if let Some(attributes) = attributes {
+            item.retain(|name, _| {
+                self.key_attributes().any(|part| part.name == *name) || attributes.contains(name)
+            });
+        }
     }
 
     /// The key of an item of this table, checked.

@@ -59,7 +59,7 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
     for action in actions {
         let path = action.path();
         path.check()?;
-        let mut keys = std::iter::once(&table.partition).chain(&table.sort);
+        let mut keys = table.key_attributes();
         if let Some(key) = keys.find(|key| path.root() == Some(&key.name)) {
             return Err(Error::invalid(
                 "a stored key cannot change: save a new item with the other key, and delete this one",

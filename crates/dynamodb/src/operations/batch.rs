@@ -16,7 +16,6 @@ use mintkey_store::{
 
 use crate::aws::retry;
 use crate::client::{Client, Effect, Output};
-use crate::operations::read::project;
 use crate::operations::write;
 use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
@@ -62,8 +61,8 @@ pub async fn get<T: Transport>(
     for key in &batch.keys {
         let item = found.get(key).cloned().flatten();
         let mut item = item.filter(|item| !table.is_expired(item, now));
-        if let (Some(item), Some(attributes)) = (&mut item, &batch.attributes) {
-            project(item, table, attributes);
+        if let Some(item) = &mut item {
+            table.project(item, batch.attributes.as_deref());
         }
         items.push(item);
     }

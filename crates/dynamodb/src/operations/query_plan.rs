@@ -1,8 +1,8 @@
 //! The plan of a query or scan: which part of the question `DynamoDB` evaluates, and which part is evaluated here.
 
 use mintkey_store::{
-    Comparison, Condition, Error, ErrorKind, Index, Item, Key, KeyAttribute, KeyValue, Name, Path,
-    Position, Projection, Query, QueryKey, Result, Scan, Table, Work,
+    Comparison, Condition, Error, ErrorKind, Index, Item, KeyAttribute, Name, Path, Position,
+    Query, QueryKey, Result, Scan, Table, Work,
 };
 
 use crate::config::Config;
@@ -222,15 +222,7 @@ impl<'a> QueryPlan<'a> {
 
     /// The names in the projection of the index; `None`: all.
     pub fn projection(&self) -> Option<Vec<&'a Name>> {
-        let index = self.index?;
-        let others: &[Name] = match &index.projection {
-            Projection::All => return None,
-            Projection::Keys => &[],
-            Projection::Attributes(names) => names,
-        };
-        let keys = std::iter::once(&self.table.partition).chain(&self.table.sort);
-        let keys = keys.chain(index.attributes()).map(|part| &part.name);
-        Some(keys.chain(others).collect())
+        self.table.index_projection(self.index?)
     }
 
     /// The names to request; `None`: all.
@@ -341,20 +333,12 @@ impl<'a> QueryPlan<'a> {
     }
 
     fn find_position(&self, item: &Item) -> Option<Position> {
-        let part = |attribute: &KeyAttribute| {
-            KeyValue::from_value(item.get(&attribute.name)?, attribute.kind)
-        };
-        let sort = match &self.table.sort {
-            Some(sort) => Some(part(sort)?),
-            None => None,
-        };
-        let index = self.index.into_iter().flat_map(Index::attributes);
         Some(Position {
-            key: Key {
-                partition: part(&self.table.partition)?,
-                sort,
+            key: self.table.key_of(item).ok()?,
+            index: match self.index {
+                Some(index) => index.values_of(item)?,
+                None => Vec::new(),
             },
-            index: index.map(part).collect::<Option<_>>()?,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Reads: single rows, and pages of queries and scans.
 
-use mintkey_store::{Get, Item, Key, Name, Page, Query, Reply, Result, Scan, Table, Work};
+use mintkey_store::{Get, Item, Key, Page, Query, Reply, Result, Scan, Table, Work};
 
 use crate::client::{Client, Effect, Output};
 use crate::operations::query_plan::QueryPlan;
@@ -21,8 +21,8 @@ pub async fn get<T: Transport>(client: &Client<'_, T>, get: &Get, now: i64) -> R
     let body = body::get(&client.shared.config, get);
     let item = read_row(client, table, &get.key, &body).await?;
     let mut item = item.filter(|item| !table.is_expired(item, now));
-    if let (Some(item), Some(attributes)) = (&mut item, &get.attributes) {
-        project(item, table, attributes);
+    if let Some(item) = &mut item {
+        table.project(item, get.attributes.as_deref());
     }
     Ok(Reply::Item(item))
 }
@@ -53,15 +53,6 @@ pub fn parse_item(output: &Output<'_>, entry: &str, table: &Table) -> Result<Opt
         })
         .map_err(|error| error.of(table))?;
     Ok(item.map(|item| body::unmark(table, item)))
-}
-
-/// Removes the attributes of an item that are neither key nor wanted.
-pub fn project(item: &mut Item, table: &Table, attributes: &[Name]) {
-    item.retain(|name, _| {
-        *name == table.partition.name
-            || table.sort.as_ref().is_some_and(|sort| sort.name == *name)
-            || attributes.contains(name)
-    });
 }
 
 /// Reads a page of a query.
@@ -156,9 +147,7 @@ async fn page<T: Transport>(client: &Client<'_, T>, plan: &QueryPlan<'_>) -> Res
 /// An item as the caller gets it.
 fn returned(plan: &QueryPlan<'_>, item: Item) -> Item {
     let mut item = body::unmark(plan.table, item);
-    if let Some(attributes) = plan.attributes {
-        project(&mut item, plan.table, attributes);
-    }
+    plan.table.project(&mut item, plan.attributes);
     item
 }
 

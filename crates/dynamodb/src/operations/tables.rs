@@ -215,10 +215,7 @@ fn index_keys(index: &Index) -> Vec<(Name, KeyKind)> {
 
 fn check_keys(table: &Table, found: &TableDescription) -> Result<()> {
     let own = |part: &KeyAttribute| (part.name.clone(), part.kind);
-    let wanted: Vec<(Name, KeyKind)> = std::iter::once(&table.partition)
-        .chain(&table.sort)
-        .map(own)
-        .collect();
+    let wanted: Vec<(Name, KeyKind)> = table.key_attributes().map(own).collect();
     let borrowed: Vec<(&str, KeyKind)> = wanted.iter().map(|(n, k)| (&**n, *k)).collect();
     if found.is_key(&found.keys, &borrowed) {
         return Ok(());
@@ -478,7 +475,7 @@ fn push_index(config: &Config, table: &Table, index: &Index, to: &mut String) {
         Projection::All | Projection::Keys => Vec::new(),
     };
     let is_key = |name: &Name| {
-        let mut keys = std::iter::once(&table.partition).chain(&table.sort);
+        let mut keys = table.key_attributes();
         keys.any(|key| key.name == *name) || index_keys(index).iter().any(|(key, _)| key == name)
     };
     projected.extend(index.partition.iter().map(|part| &part.name));
@@ -511,8 +508,8 @@ fn push_index(config: &Config, table: &Table, index: &Index, to: &mut String) {
 }
 
 fn create_body(config: &Config, table: &Table) -> Result<String> {
-    let keys: Vec<(Name, KeyKind)> = std::iter::once(&table.partition)
-        .chain(&table.sort)
+    let keys: Vec<(Name, KeyKind)> = table
+        .key_attributes()
         .map(|part| (part.name.clone(), part.kind))
         .collect();
     let mut all = keys.clone();

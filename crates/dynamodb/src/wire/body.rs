@@ -160,9 +160,9 @@ fn push_stored(table: &Table, item: &Item, to: &mut String) {
 
 /// The attributes to read: key, time of expiry, and the wanted ones.
 pub fn fetched<'a>(table: &'a Table, wanted: &'a [Name]) -> Vec<&'a Name> {
-    let keys = std::iter::once(&table.partition).chain(&table.sort);
     let mut names: Vec<&Name> = Vec::with_capacity(wanted.len() + 3);
-    for name in keys.map(|key| &key.name).chain(&table.ttl).chain(wanted) {
+    let keys = table.key_attributes().map(|key| &key.name);
+    for name in keys.chain(&table.ttl).chain(wanted) {
         if !names.contains(&name) {
             names.push(name);
         }

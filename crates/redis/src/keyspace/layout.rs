@@ -22,7 +22,7 @@
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use mintkey_store::{Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Table};
+use mintkey_store::{Index, Item, Key, KeyKind, KeyValue, Table};
 
 use crate::protocol::resp::Call;
 use crate::protocol::scripts::Script;
@@ -201,16 +201,7 @@ impl Layout {
 
     /// An item's member of an index set; `None` if the item is not in the index.
     pub fn index_member(index: &Index, item: &Item, key: &Key) -> Option<Vec<u8>> {
-        let mut member = Vec::with_capacity(64);
-        for attribute in index.attributes() {
-            let value = item.get(&attribute.name)?;
-            push_terminated(
-                &mut member,
-                &KeyValue::from_value(value, attribute.kind)?.encode(),
-            );
-        }
-        push_key(&mut member, key);
-        Some(member)
+        Some(Self::position_member(&index.values_of(item)?, key))
     }
 
     /// The member of an index set at the position of a cursor.
@@ -426,9 +417,4 @@ pub fn resume_after(range: MemberRange, after: Vec<u8>, descending: bool) -> Mem
             high,
         )
     }
-}
-
-/// The attributes of a table's key.
-pub fn key_attributes(table: &Table) -> impl Iterator<Item = &KeyAttribute> {
-    std::iter::once(&table.partition).chain(&table.sort)
 }

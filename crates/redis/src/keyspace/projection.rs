@@ -2,7 +2,7 @@
 
 use mintkey_store::{Item, Key, Name, Result, Table, json};
 
-use crate::keyspace::layout::{Layout, key_attributes};
+use crate::keyspace::layout::Layout;
 use crate::keyspace::rows::{decode_attributes, decode_item};
 use crate::protocol::resp::{self, Call};
 
@@ -40,14 +40,5 @@ impl RowProjection {
             Self::All => decode_item(value, table, decoder),
             Self::Some(names) => decode_attributes(value, names, table, decoder),
         }
-    }
-}
-
-/// Removes all attributes except the keys and the named ones.
-pub fn project(item: &mut Item, table: &Table, attributes: Option<&[Name]>) {
-    if let Some(attributes) = attributes {
-        item.retain(|name, _| {
-            key_attributes(table).any(|part| part.name == *name) || attributes.contains(name)
-        });
     }
 }

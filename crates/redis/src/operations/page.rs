@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use mintkey_store::query::segment_of;
 use mintkey_store::{
-    Condition, Error, Index, Item, Key, KeyValue, Name, Page, Position, Projection, Result, Table,
-    Work, json,
+    Condition, Error, Index, Item, Key, Name, Page, Position, Result, Table, Work, json,
 };
 
 use crate::keyspace::commands::clean_call;
-use crate::keyspace::layout::{self, Layout, MemberRange, key_attributes};
-use crate::keyspace::projection::{RowProjection, project};
+use crate::keyspace::layout::{self, Layout, MemberRange};
+use crate::keyspace::projection::RowProjection;
 use crate::operations::context::OperationContext;
 use crate::operations::slot_group_merge::{Merge, Source};
 use crate::protocol::replies::{checked, unexpected_reply};
@@ -110,7 +109,7 @@ impl PageReader<'_> {
         let mut state = PageState {
             visible: self
                 .index
-                .and_then(|index| index_projection(self.table, index)),
+                .and_then(|index| self.table.index_projection(index)),
             ..PageState::default()
         };
         let mut wanted = self.first_rows(&projection);
@@ -347,7 +346,7 @@ impl PageReader<'_> {
             None => return RowProjection::All,
         };
         let mut names: Vec<Name> = Vec::new();
-        let keys = key_attributes(table).map(|part| &part.name);
+        let keys = table.key_attributes().map(|part| &part.name);
         let indexed = self.index.into_iter().flat_map(Index::attributes);
         let all = keys
             .chain(&table.ttl)
@@ -363,11 +362,11 @@ impl PageReader<'_> {
 
     /// The position of a row, for a cursor.
     fn position(&self, key: Key, item: &Item) -> Position {
-        let attributes = self.index.into_iter().flat_map(Index::attributes);
-        let index = attributes
-            .filter_map(|part| KeyValue::from_value(item.get(&part.name)?, part.kind))
-            .collect();
-        Position { key, index }
+        let index = self.index.and_then(|index| index.values_of(item));
+        Position {
+            key,
+            index: index.unwrap_or_default(),
+        }
     }
 
     /// Adds an item to the page, if the filter accepts it.
@@ -388,7 +387,7 @@ impl PageReader<'_> {
         }
         page.count += 1;
         if !self.count {
-            project(&mut item, self.table, self.attributes);
+            self.table.project(&mut item, self.attributes);
             page.items.push(item);
         }
         Ok(())
@@ -407,20 +406,4 @@ fn size(value: &resp::Value) -> usize {
 /// The number of rows of the average size of these that make a page.
 fn rows_per_page(rows: usize, bytes: usize) -> usize {
     (PAGE_BYTES * rows / bytes.max(1)).max(1)
-}
-
-/// The attributes that an index projects; `None`: all.
-fn index_projection<'a>(table: &'a Table, index: &'a Index) -> Option<Vec<&'a Name>> {
-    let others: &[Name] = match &index.projection {
-        Projection::All => return None,
-        Projection::Keys => &[],
-        Projection::Attributes(names) => names,
-    };
-    Some(
-        key_attributes(table)
-            .chain(index.attributes())
-            .map(|part| &part.name)
-            .chain(others)
-            .collect(),
-    )
 }

@@ -7,7 +7,6 @@ use mintkey_store::{BatchGet, Get, Item, Key, Page, Query, Reply, Result, Scan, 
 
 use crate::keyspace::commands::clean_call;
 use crate::keyspace::layout::Layout;
-use crate::keyspace::projection::project;
 use crate::keyspace::ranges;
 use crate::keyspace::rows::decode_item;
 use crate::operations::context::OperationContext;
@@ -32,7 +31,7 @@ impl OperationContext<'_> {
             decode_item(reply, &get.table, &mut decoder).map_err(|error| error.at(&get.key))?;
         let found = self.unless_expired(&layout, &get.key, found).await?;
         Ok(Reply::Item(found.map(|mut item| {
-            project(&mut item, &layout.table, get.attributes.as_deref());
+            layout.table.project(&mut item, get.attributes.as_deref());
             item
         })))
     }
@@ -69,7 +68,7 @@ impl OperationContext<'_> {
             let layout = &layouts[layout_index(key)];
             let found = self.unless_expired(layout, key, found).await?;
             items.push(found.map(|mut item| {
-                project(&mut item, &layout.table, batch.attributes.as_deref());
+                layout.table.project(&mut item, batch.attributes.as_deref());
                 item
             }));
         }

@@ -42,8 +42,8 @@ pub fn get(connection: &Connection, layout: &Layout, get: &Get, now: i64) -> Att
     layout.table.check_key(&get.key)?;
     let item = stored(connection, layout, &get.key)?;
     let mut item = item.filter(|item| !layout.table.is_expired(item, now));
-    if let (Some(item), Some(attributes)) = (&mut item, &get.attributes) {
-        project(item, layout, attributes);
+    if let Some(item) = &mut item {
+        layout.table.project(item, get.attributes.as_deref());
     }
     Ok(Reply::Item(item))
 }
@@ -60,8 +60,8 @@ pub fn batch(
         layout.table.check_key(key)?;
         let item = stored(connection, layout, key)?;
         let mut item = item.filter(|item| !layout.table.is_expired(item, now));
-        if let (Some(item), Some(attributes)) = (&mut item, &batch.attributes) {
-            project(item, layout, attributes);
+        if let Some(item) = &mut item {
+            layout.table.project(item, batch.attributes.as_deref());
         }
         items.push(item);
     }
@@ -78,7 +78,7 @@ pub fn query(connection: &Connection, layout: &Layout, query: &Query, now: i64) 
         select: &select,
         projected: key
             .index
-            .and_then(|index| select::projection(layout, index)),
+            .and_then(|index| layout.table.index_projection(index)),
         filter: query.filter.as_ref(),
         attributes: query.attributes.as_deref(),
         limit: query.limit,
@@ -209,23 +209,11 @@ impl PageRead<'_> {
         }
         page.count += 1;
         if !self.count {
-            if let Some(attributes) = self.attributes {
-                project(&mut item, self.layout, attributes);
-            }
+            self.layout.table.project(&mut item, self.attributes);
             page.items.push(item);
         }
         Ok(())
     }
-}
-
-/// Removes all attributes of an item except the keys and the named ones.
-fn project(item: &mut Item, layout: &Layout, attributes: &[Name]) {
-    let table = &layout.table;
-    item.retain(|name, _| {
-        *name == table.partition.name
-            || table.sort.as_ref().is_some_and(|sort| sort.name == *name)
-            || attributes.contains(name)
-    });
 }
 
 fn text(cell: ValueRef<'_>) -> Result<&str> {

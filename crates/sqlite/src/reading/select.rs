@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use mintkey_store::query::segment_of;
 use mintkey_store::{
-    Error, Index, Key, KeyKind, KeyValue, Name, Number, Position, Query, QueryKey, Scan,
+    Error, Index, Key, KeyKind, KeyValue, Number, Position, Query, QueryKey, Scan,
 };
 use rusqlite::types::ValueRef;
 
@@ -206,20 +206,4 @@ pub fn segment(cell: ValueRef<'_>, segments: u32) -> u32 {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => segment_of(bytes, segments),
         _ => segment_of(&[], segments),
     }
-}
-
-/// The names of the attributes that an index projects; `None`: all.
-pub fn projection<'a>(layout: &'a Layout, index: &'a Index) -> Option<Vec<&'a Name>> {
-    let others: &[Name] = match &index.projection {
-        mintkey_store::Projection::All => return None,
-        mintkey_store::Projection::Keys => &[],
-        mintkey_store::Projection::Attributes(names) => names,
-    };
-    let keys = std::iter::once(&layout.table.partition).chain(&layout.table.sort);
-    Some(
-        keys.chain(index.attributes())
-            .map(|part| &part.name)
-            .chain(others)
-            .collect(),
-    )
 }
