@@ -9,7 +9,7 @@ use crate::key::Key;
 use crate::number::Number;
 use crate::query::{Query, Scan};
 use crate::table::Table;
-use crate::update::Action;
+use crate::update::{self, Action};
 use crate::value::{Item, Name, Value};
 use crate::work::Work;
 
@@ -259,9 +259,48 @@ impl Put {
             guard,
         })
     }
+
+    /// Checks the item and the condition. `stored` is the table as the store knows it: other models may have added indexes.
+    ///
+    /// # Errors
+    ///
+    /// `ItemTooLarge` if the item has more than `max_item` bytes; `InvalidValue`.
+    pub fn check(&self, stored: &Table, max_item: usize) -> Result<()> {
+        stored.check_item(&self.item, max_item)?;
+        self.guard.check_condition()
+    }
+}
+
+impl Update {
+    /// Checks the key, the actions and the condition. The changed item is checked when the actions are applied.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue`.
+    pub fn check(&self) -> Result<()> {
+        self.table.check_key(&self.key)?;
+        update::check(&self.actions, &self.table)?;
+        self.guard.check_condition()
+    }
+}
+
+impl Delete {
+    /// Checks the key and the condition.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue`.
+    pub fn check(&self) -> Result<()> {
+        self.table.check_key(&self.key)?;
+        self.guard.check_condition()
+    }
 }
 
 impl Guard {
+    fn check_condition(&self) -> Result<()> {
+        self.condition.as_ref().map_or(Ok(()), Condition::check)
+    }
+
     /// Checks the stored row; `None` if there is none or it has expired.
     ///
     /// # Errors

@@ -52,13 +52,9 @@ fn number_size(number: &Number) -> usize {
     digits.div_ceil(2) + 1 + usize::from(number.is_negative())
 }
 
-/// Checks that an item can be stored: it is not over `limit` bytes, its attributes have names, its
-/// sets are not empty, and it is not nested too deeply.
-///
-/// # Errors
-///
-/// `ItemTooLarge` that names the largest attributes; `InvalidValue`.
-pub fn check_item(item: &Item, table: &Table, limit: usize) -> Result<()> {
+/// Checks the size and the values of an item: it has at most `limit` bytes, its attributes have names, its sets are not
+/// empty, and it is not nested too deeply.
+pub(crate) fn check_item(item: &Item, table: &Table, limit: usize) -> Result<()> {
     for (name, value) in item {
         if name.is_empty() {
             return Err(Error::invalid("an attribute's name must not be empty").of(table));

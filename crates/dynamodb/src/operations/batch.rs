@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use mintkey_runtime::{Generation, Stop};
-use mintkey_store::size::{self, MAX_ITEM};
+use mintkey_store::size::MAX_ITEM;
 use mintkey_store::{
     BatchGet, BatchWrite, Delete, Error, ErrorKind, Guard, Item, Key, Outcome, Put, Reply, Result,
-    Row, Table, Update, Write,
+    Row, Table, Write,
 };
 
 use crate::aws::retry;
@@ -415,13 +415,9 @@ fn parse_write(parser: &mut Parser<'_>) -> Option<Item> {
 /// Checks that a write is valid.
 fn check(table: &Table, write: &Write) -> Result<()> {
     match write {
-        Write::Put(put) => {
-            size::check_item(&put.item, table, MAX_ITEM)?;
-            table.check_indexed(&put.item)
-        }
-        Write::Update(Update { key, .. }) | Write::Delete(Delete { key, .. }) => {
-            table.check_key(key)
-        }
+        Write::Put(put) => put.check(table, MAX_ITEM),
+        Write::Update(update) => update.check(),
+        Write::Delete(delete) => delete.check(),
     }
 }
 

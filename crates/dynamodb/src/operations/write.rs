@@ -109,11 +109,7 @@ fn has_new_version(
 /// Writes a whole item.
 pub async fn put<T: Transport>(client: &Client<'_, T>, put: &Put, now: i64) -> Result<Reply> {
     let (table, guard, key) = (&put.table, &put.guard, &put.key);
-    size::check_item(&put.item, table, MAX_ITEM)?;
-    table.check_indexed(&put.item)?;
-    if let Some(condition) = &guard.condition {
-        condition.check()?;
-    }
+    put.check(table, MAX_ITEM)?;
     let condition = body::guard(table, guard, now, false);
     let body = body::put(&client.shared.config, table, &put.item, condition.as_ref());
     let errors = client.errors(table, Some(key));
@@ -152,10 +148,7 @@ pub async fn delete<T: Transport>(
     now: i64,
 ) -> Result<Reply> {
     let (table, guard, key) = (&delete.table, &delete.guard, &delete.key);
-    table.check_key(key)?;
-    if let Some(condition) = &guard.condition {
-        condition.check()?;
-    }
+    delete.check()?;
     let condition = body::guard(table, guard, now, false);
     let body = body::delete(&client.shared.config, table, key, condition.as_ref());
     let errors = client.errors(table, Some(key));
@@ -192,12 +185,8 @@ pub async fn update<T: Transport>(
     now: i64,
 ) -> Result<Reply> {
     let (table, guard, key) = (&update.table, &update.guard, &update.key);
-    table.check_key(key)?;
-    update::check(&update.actions, table)?;
+    update.check()?;
     let values = check_values(table, update)?;
-    if let Some(condition) = &guard.condition {
-        condition.check()?;
-    }
     let needs_row = !update.upsert;
     let sent_guard = Guard {
         row: if needs_row && guard.row == Row::Any {
@@ -289,8 +278,7 @@ async fn replace_expired<T: Transport>(
     let (table, key) = (&update.table, &update.key);
     let mut item = table.item_of(key);
     update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
-    size::check_item(&item, table, MAX_ITEM)?;
-    table.check_indexed(&item)?;
+    table.check_item(&item, MAX_ITEM)?;
     let condition = body::absent(table, now);
     let body = body::put(&client.shared.config, table, &item, Some(&condition));
     let errors = client.errors(table, Some(key));
@@ -323,8 +311,7 @@ fn check_values(table: &Table, update: &Update) -> Result<Item> {
             item.insert(name.clone(), value.clone());
         }
     }
-    size::check_item(&item, table, MAX_ITEM)?;
-    table.check_indexed(&item)?;
+    table.check_item(&item, MAX_ITEM)?;
     Ok(item)
 }
 

@@ -215,11 +215,12 @@ impl OperationContext<'_> {
         match write {
             Write::Put(put) => {
                 let mode = single_step_mode(put)?;
-                self.check_put(&layouts[layout_index], put).ok()?;
+                let table = &layouts[layout_index].table;
+                put.check(table, self.store.config.max_item).ok()?;
                 Some((layout_index, Some(mode)))
             }
             Write::Delete(delete) if delete.guard.is_open() => {
-                delete.table.check_key(key).ok()?;
+                delete.check().ok()?;
                 Some((layout_index, None))
             }
             _ => None,

@@ -1,8 +1,7 @@
 //! Writes of single rows. A script writes a row, its member of the row set and its index entries atomically.
 
 use mintkey_store::{
-    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, Update, size,
-    update,
+    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, Update, update,
 };
 
 use crate::keyspace::commands::{
@@ -78,7 +77,7 @@ impl OperationContext<'_> {
         let mut attempted: Option<Option<Item>> = None;
         loop {
             let layout = self.layout(table, &key.partition).await?;
-            self.check_put(&layout, put)?;
+            put.check(&layout.table, self.store.config.max_item)?;
             // An uncertain write reads the row first: it may have been written already.
             let mode = single_step_mode(put).filter(|_| !uncertainty.exists());
             let before = if let Some(mode) = mode {
@@ -127,16 +126,6 @@ impl OperationContext<'_> {
         }
     }
 
-    /// Checks an item before it is written.
-    pub fn check_put(&self, layout: &Layout, put: &Put) -> Result<()> {
-        size::check_item(&put.item, &put.table, self.store.config.max_item)?;
-        layout.table.check_indexed(&put.item)?;
-        if let Some(condition) = &put.guard.condition {
-            condition.check()?;
-        }
-        Ok(())
-    }
-
     /// Updates an item.
     pub async fn update(&self, update: &Update) -> Result<Reply> {
         let mut uncertainty = Uncertainty::default();
@@ -155,11 +144,7 @@ impl OperationContext<'_> {
         uncertainty: &mut Uncertainty,
     ) -> Result<Item> {
         let (table, key) = (&update.table, &update.key);
-        table.check_key(key)?;
-        update::check(&update.actions, table)?;
-        if let Some(condition) = &update.guard.condition {
-            condition.check()?;
-        }
+        update.check()?;
         let resolvable = update.guard.version.is_some();
         // The row before a conditional write of unknown outcome, and the item that it writes.
         let mut attempted: Option<(Option<Item>, Item)> = None;
@@ -177,7 +162,7 @@ impl OperationContext<'_> {
             }
             let live = self.live(&layout.table, before.as_ref());
             let item = self.apply_update(update, live)?;
-            layout.table.check_indexed(&item)?;
+            layout.table.check_item(&item, self.store.config.max_item)?;
             let call = write_call(&layout, key, &item, Mode::Same(before.as_ref()), self.now);
             let result = self.send_write(call, table, resolvable, uncertainty).await;
             match result.map_err(|error| error.at(key))? {
@@ -203,7 +188,6 @@ impl OperationContext<'_> {
             None => return Err(Error::gone(table, key, true)),
         };
         update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
-        size::check_item(&item, table, self.store.config.max_item)?;
         Ok(item)
     }
 
@@ -219,10 +203,7 @@ impl OperationContext<'_> {
         uncertainty: &mut Uncertainty,
     ) -> Result<()> {
         let (table, key) = (&delete.table, &delete.key);
-        table.check_key(key)?;
-        if let Some(condition) = &delete.guard.condition {
-            condition.check()?;
-        }
+        delete.check()?;
         let resolvable = delete.guard.version.is_some();
         // The row before a deletion of unknown outcome.
         let mut attempted: Option<Item> = None;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mintkey_store::{
     BatchWrite, Delete, Error, Guard, Item, Key, Number, Operation, Put, Reply, Request, Row,
-    Table, Update, Work, Write, json, size, update,
+    Table, Update, Work, Write, json, update,
 };
 
 use crate::catalog::{self, Layouts};
@@ -196,12 +196,8 @@ impl<'a> Transaction<'a> {
 
     fn put(&mut self, put: &Put, now: i64) -> Attempt<Reply> {
         let layout = self.layout(&put.table)?;
-        let (table, key, guard) = (&put.table, &put.key, &put.guard);
-        size::check_item(&put.item, table, self.max_item)?;
-        layout.table.check_indexed(&put.item)?;
-        if let Some(condition) = &guard.condition {
-            condition.check()?;
-        }
+        put.check(&layout.table, self.max_item)?;
+        let (key, guard) = (&put.key, &put.guard);
         let plain = guard.version.is_none() && guard.condition.is_none();
         if plain && guard.row == Row::Any {
             self.write(&layout, &layout.upsert, key, &put.item)?;
@@ -221,12 +217,8 @@ impl<'a> Transaction<'a> {
 
     fn update(&mut self, update: &Update, now: i64) -> Attempt<Reply> {
         let layout = self.layout(&update.table)?;
+        update.check()?;
         let table = &update.table;
-        table.check_key(&update.key)?;
-        update::check(&update.actions, table)?;
-        if let Some(condition) = &update.guard.condition {
-            condition.check()?;
-        }
         let stored = self.live_item(&layout, &update.key, now)?;
         if stored.is_none() && !update.upsert && update.guard.version.is_none() {
             return Err(Error::gone(table, &update.key, false).into());
@@ -239,8 +231,7 @@ impl<'a> Transaction<'a> {
         };
         update::apply(&update.actions, &mut item)
             .map_err(|error| error.of(table).at(&update.key))?;
-        size::check_item(&item, table, self.max_item)?;
-        layout.table.check_indexed(&item)?;
+        layout.table.check_item(&item, self.max_item)?;
         self.write(&layout, &layout.upsert, &update.key, &item)?;
         self.note_write(&layout);
         Ok(if update.returning {
@@ -252,10 +243,7 @@ impl<'a> Transaction<'a> {
 
     fn delete(&mut self, delete: &Delete, now: i64) -> Attempt<Reply> {
         let layout = self.layout(&delete.table)?;
-        delete.table.check_key(&delete.key)?;
-        if let Some(condition) = &delete.guard.condition {
-            condition.check()?;
-        }
+        delete.check()?;
         if !delete.guard.is_open() {
             self.check_guard(&layout, &delete.guard, &delete.key, now)?;
         }
