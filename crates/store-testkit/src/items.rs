@@ -323,6 +323,19 @@ fn updates_start_from_the_stored_row<F: Reopen>() {
         ];
         assert_eq!(kind(change(no_parent, false)), ErrorKind::InvalidValue);
         assert_eq!(change(vec![], false).unwrap(), expected("0.3"));
+        // The condition is checked before the values, on every store.
+        let invalid = condition(Condition::IsIn {
+            path: Path::attribute("n"),
+            values: vec![],
+        });
+        let large = Action::Set(Path::attribute("text"), "x".repeat(400 * 1024).into());
+        let update = mintkey_store::Update {
+            actions: vec![large],
+            guard: invalid,
+            ..update_of(&table, key("a", "1"))
+        };
+        let error = run(store, Operation::Update(update)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InvalidValue);
     });
 }
 
