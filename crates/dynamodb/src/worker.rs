@@ -74,11 +74,7 @@ impl Worker {
             })?;
         let (jobs, queue) = unbounded_channel();
         let work = move || LocalSet::new().block_on(&runtime, serve(queue));
-        let thread = mintkey_runtime::Worker::start("mintkey-dynamodb", work, || ());
-        let thread = thread.map_err(|mut error| {
-            error.message = format!("{address}: {}", error.message);
-            error
-        })?;
+        let thread = mintkey_runtime::Worker::start("mintkey-dynamodb", address, work, || ())?;
         Ok(Self {
             jobs,
             thread,

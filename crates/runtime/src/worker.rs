@@ -13,8 +13,8 @@ use crate::deadline::Deadline;
 use crate::generation::Generation;
 use crate::pause::pause;
 
-/// How often `wait_for_end` looks.
-const LOOK: Duration = Duration::from_millis(1);
+/// The time between two checks of `wait_for_end`.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
@@ -47,7 +47,7 @@ impl Drop for End {
 }
 
 impl Worker {
-    /// Starts a thread of this name. If `work` panics, `after_panic` runs on the thread after all that `work` owned was
+    /// Starts a thread of this name for the store at this address. If `work` panics, `after_panic` runs on the thread after all that `work` owned was
     /// dropped. An engine whose queue is shared by several threads drops the submissions there that wait for this one.
     ///
     /// # Errors
@@ -55,6 +55,7 @@ impl Worker {
     /// `Unavailable` if the system refuses the thread; then neither function has run.
     pub fn start(
         name: &str,
+        address: &str,
         work: impl FnOnce() + Send + 'static,
         after_panic: impl FnOnce() + Send + 'static,
     ) -> Result<Self> {
@@ -78,7 +79,7 @@ impl Worker {
             }),
             Err(error) => Err(Error::new(
                 ErrorKind::Unavailable(Outcome::NotApplied),
-                format!("the system refuses another thread for the store ({error})"),
+                format!("{address}: the system refuses another thread for the store ({error})"),
             )
             .advice("allow more threads (ulimit -u, or the pids limit of the container)")
             .caused_by(error)),
@@ -90,12 +91,6 @@ impl Worker {
         self.thread.unpark();
     }
 
-    /// Whether it is the calling thread.
-    #[must_use]
-    pub fn is_this_thread(&self) -> bool {
-        self.thread.id() == thread::current().id()
-    }
-
     /// Whether it has finished, panicked, or stayed in the parent of a fork.
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -105,8 +100,9 @@ impl Worker {
     /// Waits until the thread has ended or the interrupt is raised. A thread does not wait for its own end.
     pub fn wait_for_end(&self, interrupt: &'static dyn Interrupt) {
         let mut deadline = Deadline::unlimited(interrupt);
-        while !self.is_this_thread() && !self.has_ended() && deadline.check().is_ok() {
-            pause(LOOK);
+        let is_own = self.thread.id() == thread::current().id();
+        while !is_own && !self.has_ended() && deadline.check().is_ok() {
+            pause(POLL_INTERVAL);
         }
     }
 }

@@ -83,7 +83,13 @@ impl Interrupt for Forking {
 fn a_fork_by_a_signal_handler_ends_the_wait_for_a_thread() {
     let _turn = locked(&TURN);
     let (end, ended) = channel::<()>();
-    let worker = Worker::start("parent", move || ended.iter().for_each(drop), || ()).unwrap();
+    let worker = Worker::start(
+        "parent",
+        "test://",
+        move || ended.iter().for_each(drop),
+        || (),
+    )
+    .unwrap();
     worker.wait_for_end(&Forking);
     drop(end);
 }
@@ -92,7 +98,13 @@ fn a_fork_by_a_signal_handler_ends_the_wait_for_a_thread() {
 fn a_thread_of_the_parent_has_ended_for_the_child() {
     let _turn = locked(&TURN);
     let (end, ended) = channel::<()>();
-    let worker = Worker::start("parent", move || ended.iter().for_each(drop), || ()).unwrap();
+    let worker = Worker::start(
+        "parent",
+        "test://",
+        move || ended.iter().for_each(drop),
+        || (),
+    )
+    .unwrap();
     assert!(!worker.has_ended());
     Generation::begin();
     assert!(worker.has_ended());

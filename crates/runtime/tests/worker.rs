@@ -26,7 +26,7 @@ fn a_thread_has_its_name_and_ends_with_its_work() {
         told.send(thread::current().name().map(str::to_owned))
             .unwrap();
     };
-    let worker = Worker::start("mintkey-test", work, || unreachable!()).unwrap();
+    let worker = Worker::start("mintkey-test", "test://", work, || unreachable!()).unwrap();
     worker.wait_for_end(&Never);
     assert!(worker.has_ended());
     assert_eq!(name.recv().unwrap().as_deref(), Some("mintkey-test"));
@@ -39,7 +39,7 @@ fn a_parked_thread_is_woken() {
         parking.send(()).unwrap();
         thread::park();
     };
-    let worker = Worker::start("parked", work, || ()).unwrap();
+    let worker = Worker::start("parked", "test://", work, || ()).unwrap();
     parks.recv().unwrap();
     assert!(!worker.has_ended());
     worker.wake();
@@ -62,7 +62,7 @@ fn a_panic_answers_all_requests_and_another_thread_can_be_started() {
         let waiting = mem::take(&mut *locked(&emptied));
         drop(waiting);
     };
-    let worker = Worker::start("panics", work, after_panic).unwrap();
+    let worker = Worker::start("panics", "test://", work, after_panic).unwrap();
     worker.wait_for_end(&Never);
     let unavailable = |outcome| Some(ErrorKind::Unavailable(outcome));
     assert_eq!(kind(&begun_answers), unavailable(Outcome::Unknown));
@@ -71,7 +71,7 @@ fn a_panic_answers_all_requests_and_another_thread_can_be_started() {
 
     let (next, next_answers) = submission();
     let work = move || next.answer(Ok(Reply::Done)).deliver();
-    Worker::start("next", work, || unreachable!()).unwrap();
+    Worker::start("next", "test://", work, || unreachable!()).unwrap();
     assert_eq!(kind(&next_answers), None);
 }
 
@@ -87,7 +87,13 @@ impl Interrupt for Raised {
 #[test]
 fn an_interrupt_ends_the_wait_and_not_the_thread() {
     let (end, ended) = channel::<()>();
-    let worker = Worker::start("lasts", move || ended.iter().for_each(drop), || ()).unwrap();
+    let worker = Worker::start(
+        "lasts",
+        "test://",
+        move || ended.iter().for_each(drop),
+        || (),
+    )
+    .unwrap();
     worker.wait_for_end(&Raised);
     assert!(!worker.has_ended());
     drop(end);
@@ -100,13 +106,11 @@ fn a_thread_does_not_wait_for_its_own_end() {
     let (told, waited) = channel();
     let work = move || {
         let own = given.recv().unwrap();
-        assert!(own.is_this_thread());
         assert!(is_worker_thread());
         own.wait_for_end(&Never);
         told.send(()).unwrap();
     };
-    let worker = Worker::start("own", work, || ()).unwrap();
-    assert!(!worker.is_this_thread());
+    let worker = Worker::start("own", "test://", work, || ()).unwrap();
     assert!(!is_worker_thread());
     give.send(worker.clone()).unwrap();
     waited.recv().unwrap();
@@ -117,11 +121,14 @@ fn a_thread_does_not_wait_for_its_own_end() {
 #[test]
 #[ignore = "run by a_thread_that_the_system_refuses_is_an_error"]
 fn without_threads() {
-    let error = Worker::start("refused", || unreachable!(), || unreachable!()).unwrap_err();
+    let error =
+        Worker::start("refused", "test://", || unreachable!(), || unreachable!()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable(Outcome::NotApplied));
     assert!(error.source.is_some());
     assert!(
-        error.message.contains("refuses another thread"),
+        error
+            .message
+            .starts_with("test://: the system refuses another thread"),
         "{}",
         error.message
     );

@@ -24,7 +24,8 @@ pub fn submit(operations: &Arc<Operations>, request: Arc<Request>, done: Done) -
         Err(error) => Some(submission.answer(Err(error))),
         Ok(()) if operations.is_write(&request) => {
             let own = Arc::clone(operations);
-            let start_writer = || start("mintkey-writer", move || own.writer.work());
+            let address = &operations.shared.config.address;
+            let start_writer = || start("mintkey-writer", address, move || own.writer.work());
             operations.writer.submit(request, submission, start_writer)
         }
         Ok(()) => submit_read(operations, request, submission),
@@ -47,7 +48,8 @@ fn submit_read(
     }
     if !reads.wake_idle() && reads.threads() < READERS {
         let own = Arc::clone(operations);
-        match start("mintkey-reader", move || read(&own)) {
+        let address = &operations.shared.config.address;
+        match start("mintkey-reader", address, move || read(&own)) {
             Ok(thread) => reads.add_thread(thread),
             Err(error) if reads.threads() == 0 => return Some(submission.answer(Err(error))),
             // The threads that exist carry it out.
@@ -62,9 +64,13 @@ fn submit_read(
 ///
 /// A step that panics, which is a defect, does not end the thread: the requests that it held were answered when they
 /// were dropped, and the thread carries out those that wait.
-fn start(name: &str, mut step: impl FnMut() -> bool + Send + 'static) -> Result<Worker> {
+fn start(
+    name: &str,
+    address: &str,
+    mut step: impl FnMut() -> bool + Send + 'static,
+) -> Result<Worker> {
     let steps = move || while catch_unwind(AssertUnwindSafe(&mut step)).unwrap_or(true) {};
-    Worker::start(name, steps, || ())
+    Worker::start(name, address, steps, || ())
 }
 
 /// Waits for a submitted read, and carries it out. False: the store is closed.

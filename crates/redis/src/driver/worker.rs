@@ -34,7 +34,9 @@ pub fn submit_all(
 }
 
 fn submit_jobs(shared: &Arc<Shared>, mut jobs: Vec<Job>) {
-    let pushed = shared.check_open().and_then(|()| push(shared, &mut jobs));
+    let pushed = shared
+        .check_open()
+        .and_then(|()| shared.queue.push(&mut jobs, || start(shared)));
     if let Err(error) = pushed {
         for (job, error) in jobs.iter().zip(error.of_all(jobs.len())) {
             job.answer(error);
@@ -42,20 +44,15 @@ fn submit_jobs(shared: &Arc<Shared>, mut jobs: Vec<Job>) {
     }
 }
 
-fn push(shared: &Arc<Shared>, jobs: &mut Vec<Job>) -> Result<()> {
-    let pushed = shared.queue.push(jobs, || start(shared));
-    pushed.map_err(|error| Error {
-        message: format!("{}: {}", shared.context.config.address, error.message),
-        ..error
-    })
-}
-
 /// Starts the worker. Returns it with the end of a socket that wakes it.
 fn start(shared: &Arc<Shared>) -> Result<(Worker, UnixStream)> {
+    let address = shared.context.config.address.clone();
     let (own_end, worker_end) = wakeup_sockets().map_err(|error| {
         Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),
-            format!("the socket that wakes the store's thread cannot be opened ({error})"),
+            format!(
+                "{address}: the socket that wakes the store's thread cannot be opened ({error})"
+            ),
         )
         .advice("allow more open files (ulimit -n)")
         .caused_by(error)
@@ -63,6 +60,7 @@ fn start(shared: &Arc<Shared>) -> Result<(Worker, UnixStream)> {
     let (shared, after_panic) = (Arc::clone(shared), Arc::clone(shared));
     let worker = Worker::start(
         "mintkey-redis",
+        &address,
         move || event_loop::run(shared, worker_end),
         move || after_panic.queue.reset(),
     )?;
