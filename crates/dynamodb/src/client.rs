@@ -145,6 +145,8 @@ impl<'a, T: Transport> Client<'a, T> {
         let mut corrected = false;
         let mut retries = 0;
         loop {
+            // In the child of a fork, the locks below may be held by threads that stayed in the parent.
+            self.may_continue()?;
             let identity = self.identity().await?;
             let now = now() + self.shared.clock_skew.load(Ordering::Relaxed);
             let request = self.request(&identity, operation, body, now)?;

@@ -73,7 +73,7 @@ impl OperationContext<'_> {
         if self.channel.deadline().has_forked() {
             // Another thread of the parent may have held the lock of the cache.
             let address = &self.store.config.address;
-            return Err(Stop::Forked.error(address, "evaluating rows", Outcome::Unknown));
+            return Err(Stop::Forked.error(address, "carrying out a request", Outcome::Unknown));
         }
         Ok(self.store.layouts.find(table, slot_group))
     }
