@@ -183,7 +183,7 @@ impl<'a, T: Transport> Client<'a, T> {
                 }
                 Err(error) => {
                     if error.sent {
-                        self.doubt(effect);
+                        self.mark_uncertain(effect);
                     }
                     let retry = !error.cause.is_final() && (!error.sent || effect != Effect::Once);
                     let failure = self.broken(&error);
@@ -218,15 +218,15 @@ impl<'a, T: Transport> Client<'a, T> {
         };
         let identity = self.shared.credentials.identity(&lookup).await;
         identity.map_err(|error| match self.progress.get() {
-            Progress::Unsure => errors::before_retry(&self.shared.config, error),
+            Progress::Uncertain => errors::before_retry(&self.shared.config, error),
             Progress::Nothing | Progress::Earlier => error,
         })
     }
 
     /// Records that an attempt may have been carried out.
-    fn doubt(&self, effect: Effect) {
+    fn mark_uncertain(&self, effect: Effect) {
         if effect != Effect::None {
-            self.progress.set(Progress::Unsure);
+            self.progress.set(Progress::Uncertain);
         }
     }
 
@@ -238,16 +238,16 @@ impl<'a, T: Transport> Client<'a, T> {
                 true
             }
             Class::Failed => {
-                self.doubt(effect);
+                self.mark_uncertain(effect);
                 effect != Effect::Once
             }
             Class::Foreign => {
-                self.doubt(effect);
+                self.mark_uncertain(effect);
                 false
             }
             _ => false,
         };
-        refusal.doubtful = self.progress.get() == Progress::Unsure;
+        refusal.uncertain = self.progress.get() == Progress::Uncertain;
         (retry, Failure::Refused(Box::new(refusal)))
     }
 
@@ -378,7 +378,7 @@ impl Output<'_> {
     /// The error for a response that does not belong to the call.
     pub fn unreadable(&self) -> Error {
         if self.effect != Effect::None {
-            self.progress.set(Progress::Unsure);
+            self.progress.set(Progress::Uncertain);
         }
         let outcome = self.progress.get().outcome();
         let secrets = self.identity.secrets();

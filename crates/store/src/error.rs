@@ -220,7 +220,7 @@ impl Error {
     /// The failure of a write that was sent before and never answered. This failure says nothing of what was sent
     /// first, so the outcome is unknown.
     #[must_use]
-    pub fn in_doubt(mut self) -> Self {
+    pub fn uncertain(mut self) -> Self {
         self.kind = match self.kind {
             ErrorKind::Timeout(_) => ErrorKind::Timeout(Outcome::Unknown),
             ErrorKind::Interrupted(_) => ErrorKind::Interrupted(Outcome::Unknown),
@@ -282,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_outcome_of_a_write_in_doubt_is_unknown() {
+    fn the_outcome_of_an_uncertain_write_is_unknown() {
         for (kind, expected) in [
             (
                 ErrorKind::Unavailable(Outcome::NotApplied),
@@ -301,7 +301,7 @@ mod tests {
                 ErrorKind::Interrupted(Outcome::Unknown),
             ),
         ] {
-            let error = Error::new(kind, "the server is full").in_doubt();
+            let error = Error::new(kind, "the server is full").uncertain();
             assert_eq!(error.kind, expected);
         }
     }

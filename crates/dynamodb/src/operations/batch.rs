@@ -314,7 +314,7 @@ impl<T: Transport> BatchWriter<'_, T> {
     }
 
     /// Carries out writes in one call, with more calls for those that the server returns unprocessed. What is returned
-    /// keeps the client's doubt: an attempt without a response may have written it.
+    /// stays uncertain for the client: an attempt without a response may have written it.
     async fn write_many(&self, indexes: &[usize]) -> Outcomes {
         let client = self.client.part();
         let table = &*self.batch.table;

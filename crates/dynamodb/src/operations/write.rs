@@ -128,7 +128,7 @@ pub async fn put<T: Transport>(client: &Client<'_, T>, put: &Put, now: i64) -> R
         needs_row: false,
     };
     let stored = write.conflicting_row(client, &mut refusal, now).await?;
-    if refusal.doubtful {
+    if refusal.uncertain {
         if stored.as_ref() == Some(&*put.item) {
             // The row that refused the retry was written by the first attempt.
             return Ok(Reply::Done);
@@ -168,7 +168,7 @@ pub async fn delete<T: Transport>(
         needs_row: false,
     };
     let stored = write.conflicting_row(client, &mut refusal, now).await?;
-    if refusal.doubtful {
+    if refusal.uncertain {
         return match stored {
             None => Ok(Reply::Done),
             // Perhaps the first attempt deleted a row, and this one was written after it.
@@ -254,7 +254,7 @@ fn resolve_update(
     update: &Update,
     stored: Option<Item>,
 ) -> Result<Reply> {
-    if refusal.doubtful {
+    if refusal.uncertain {
         let assigned = |name: &Name| assigned(&update.actions, name);
         if !has_new_version(&update.guard, assigned, stored.as_ref()) {
             return Err(errors.refused(refusal));
@@ -287,7 +287,7 @@ async fn replace_expired<T: Transport>(
             parse_item(&output, "", table)?;
         }
         Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => {
-            if !refusal.doubtful {
+            if !refusal.uncertain {
                 return Ok(None);
             }
             let stored = refusal.item.clone().map(|item| body::unmark(table, item));

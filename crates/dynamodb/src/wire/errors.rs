@@ -22,7 +22,7 @@ pub enum Progress {
     /// Earlier calls were carried out, which is known; the failed one was not.
     Earlier,
     /// A write was sent and not answered, so it may have been carried out. No refusal of a later attempt changes that.
-    Unsure,
+    Uncertain,
 }
 
 impl Progress {
@@ -30,7 +30,7 @@ impl Progress {
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::Nothing => Outcome::NotApplied,
-            Self::Earlier | Self::Unsure => Outcome::Unknown,
+            Self::Earlier | Self::Uncertain => Outcome::Unknown,
         }
     }
 }
@@ -61,7 +61,7 @@ pub struct Refusal {
     /// The stored item that did not meet the condition.
     pub item: Option<Item>,
     /// Whether an attempt of the same write may have been carried out.
-    pub doubtful: bool,
+    pub uncertain: bool,
 }
 
 /// What an error response means.
@@ -152,7 +152,7 @@ impl Refusal {
             code: String::new(),
             message: String::new(),
             item: None,
-            doubtful: false,
+            uncertain: false,
         };
         let text = std::str::from_utf8(&response.body).unwrap_or_default();
         let parsed = Parser::new(text).object(|parser, name| {
@@ -353,7 +353,7 @@ impl ErrorContext<'_> {
         match refusal.class {
             Class::Foreign => foreign(self.config, &description, outcome),
             Class::Failed => unavailable(&format!("the server failed ({description})")),
-            _ if refusal.doubtful => unavailable(&format!(
+            _ if refusal.uncertain => unavailable(&format!(
                 "an attempt had no response, and the retry was refused ({description})"
             )),
             Class::TableMissing => self.table_missing(),

@@ -93,6 +93,6 @@ pub fn outcome(calls: &[Call], states: &[CallState]) -> Outcome {
 pub fn unsent(error: Error, outcome: Outcome) -> Error {
     match outcome {
         Outcome::NotApplied => error,
-        Outcome::Unknown => error.in_doubt(),
+        Outcome::Unknown => error.uncertain(),
     }
 }

@@ -26,7 +26,7 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
     // These operations send several calls. If one fails, those before it were carried out.
     let in_steps = |result: Result<()>| match result {
         Err(error) if channel.may_have_written() && error.kind.outcome().is_some() => {
-            Err(error.in_doubt())
+            Err(error.uncertain())
         }
         other => other.map(|()| Reply::Done),
     };

@@ -48,7 +48,7 @@ impl Uncertainty {
                 ErrorKind::Unavailable(_)
                 | ErrorKind::Timeout(_)
                 | ErrorKind::Interrupted(_)
-                | ErrorKind::Configuration => error.in_doubt(),
+                | ErrorKind::Configuration => error.uncertain(),
                 // The conflicting row may have been written by this write.
                 _ => uncertain,
             }),
