@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::number::Number;
 use crate::query::{Query, Scan};
+use crate::size::check_item;
 use crate::table::Table;
 use crate::update::{self, Action};
 use crate::value::{Item, Name, Value};
@@ -266,7 +267,7 @@ impl Put {
     ///
     /// `ItemTooLarge` if the item has more than `max_item` bytes; `InvalidValue`.
     pub fn check(&self, stored: &Table, max_item: usize) -> Result<()> {
-        stored.check_item(&self.item, max_item)?;
+        check_item(&self.item, stored, max_item)?;
         self.guard.check_condition()
     }
 }

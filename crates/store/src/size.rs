@@ -52,9 +52,14 @@ fn number_size(number: &Number) -> usize {
     digits.div_ceil(2) + 1 + usize::from(number.is_negative())
 }
 
-/// Checks the size and the values of an item: it has at most `limit` bytes, its attributes have names, its sets are not
-/// empty, and it is not nested too deeply.
-pub(crate) fn check_item(item: &Item, table: &Table, limit: usize) -> Result<()> {
+/// Checks that an item can be stored in a table: it has at most `limit` bytes, its attributes have names, its sets are
+/// not empty, it is not nested too deeply, and the attributes that are keys of indexes have a type and a size that a key
+/// can have.
+///
+/// # Errors
+///
+/// `ItemTooLarge` that names the largest attributes; `InvalidValue` that names the attribute.
+pub fn check_item(item: &Item, table: &Table, limit: usize) -> Result<()> {
     for (name, value) in item {
         if name.is_empty() {
             return Err(Error::invalid("an attribute's name must not be empty").of(table));
@@ -63,7 +68,7 @@ pub(crate) fn check_item(item: &Item, table: &Table, limit: usize) -> Result<()>
     }
     let size = item_size(item);
     if size <= limit {
-        return Ok(());
+        return table.check_indexed(item);
     }
     let mut sizes: Vec<(usize, &Name)> = item
         .iter()

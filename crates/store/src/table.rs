@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyKind, KeyValue};
 use crate::number::Number;
-use crate::size;
 use crate::value::{Item, Name, Value};
 
 /// An attribute that takes part in a key.
@@ -191,19 +190,8 @@ impl Table {
         }
     }
 
-    /// Checks that an item can be stored in this table: its size, at most `limit` bytes, its values, and the attributes
-    /// that are keys of indexes.
-    ///
-    /// # Errors
-    ///
-    /// `ItemTooLarge` that names the largest attributes; `InvalidValue` that names the attribute.
-    pub fn check_item(&self, item: &Item, limit: usize) -> Result<()> {
-        size::check_item(item, self, limit)?;
-        self.check_indexed(item)
-    }
-
     /// Checks that the attributes of an item that are keys of indexes have a type and a size that a key can have.
-    fn check_indexed(&self, item: &Item) -> Result<()> {
+    pub(crate) fn check_indexed(&self, item: &Item) -> Result<()> {
         for index in &self.indexes {
             let parts = index.partition.iter().map(|part| (part, false));
             for (attribute, sorts) in parts.chain(index.sort.iter().map(|sort| (sort, true))) {

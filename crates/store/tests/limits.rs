@@ -3,7 +3,7 @@
 mod common;
 
 use common::{any_item, item, list, map, number, strings, table};
-use mintkey_store::size::{MAX_ITEM, item_size};
+use mintkey_store::size::{MAX_ITEM, check_item, item_size};
 use mintkey_store::{
     Error, ErrorKind, Guard, Index, Item, Key, KeyAttribute, KeyKind, KeyValue, Position,
     Projection, Row, Table, Value, Work,
@@ -78,17 +78,15 @@ fn sizes_are_dynamodbs() {
 #[test]
 fn items_over_a_limit_are_refused_and_say_why() {
     let large = item(&[("small", 1.into()), ("text", "x".repeat(100).into())]);
-    let error = table().check_item(&large, 100).unwrap_err();
+    let error = check_item(&large, &table(), 100).unwrap_err();
     assert_eq!(
         (error.kind, error.attribute.as_deref()),
         (ErrorKind::ItemTooLarge, Some("text"))
     );
     assert!(error.message.contains("text (104 bytes)"), "{error}");
-    table().check_item(&large, item_size(&large)).unwrap();
+    check_item(&large, &table(), item_size(&large)).unwrap();
     let nested = |levels: usize| (0..levels).fold(Value::Null, |value, _| list(&[value]));
-    table()
-        .check_item(&item(&[("a", nested(32))]), 1000)
-        .unwrap();
+    check_item(&item(&[("a", nested(32))]), &table(), 1000).unwrap();
     for bad in [
         item(&[("a", nested(33))]),
         item(&[("", 1.into())]),
@@ -96,7 +94,7 @@ fn items_over_a_limit_are_refused_and_say_why() {
         item(&[("a", list(&[strings(&[])]))]),
     ] {
         assert_eq!(
-            table().check_item(&bad, 1000).unwrap_err().kind,
+            check_item(&bad, &table(), 1000).unwrap_err().kind,
             ErrorKind::InvalidValue
         );
     }
@@ -127,17 +125,20 @@ fn indexed_attributes_must_fit_a_key() {
         indexes: vec![index],
         ..table()
     };
-    table.check_item(&item(&[]), MAX_ITEM).unwrap();
-    table
-        .check_item(&item(&[("status", "s".repeat(2048).into())]), MAX_ITEM)
-        .unwrap();
+    check_item(&item(&[]), &table, MAX_ITEM).unwrap();
+    check_item(
+        &item(&[("status", "s".repeat(2048).into())]),
+        &table,
+        MAX_ITEM,
+    )
+    .unwrap();
     for bad in [
         item(&[("status", 1.into())]),
         item(&[("status", "".into())]),
         item(&[("code", Value::Binary(vec![0; 1025]))]),
     ] {
         assert_eq!(
-            table.check_item(&bad, MAX_ITEM).unwrap_err().kind,
+            check_item(&bad, &table, MAX_ITEM).unwrap_err().kind,
             ErrorKind::InvalidValue
         );
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mintkey_store::size::{self, MAX_ITEM};
+use mintkey_store::size::{self, MAX_ITEM, check_item};
 use mintkey_store::{
     Action, Delete, Error, ErrorKind, Get, Guard, Item, Key, Name, Put, Reply, Result, Row, Table,
     Update, Value, Work, update,
@@ -278,7 +278,7 @@ async fn replace_expired<T: Transport>(
     let (table, key) = (&update.table, &update.key);
     let mut item = table.item_of(key);
     update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
-    table.check_item(&item, MAX_ITEM)?;
+    check_item(&item, table, MAX_ITEM)?;
     let condition = body::absent(table, now);
     let body = body::put(&client.shared.config, table, &item, Some(&condition));
     let errors = client.errors(table, Some(key));
@@ -311,7 +311,7 @@ fn check_values(table: &Table, update: &Update) -> Result<Item> {
             item.insert(name.clone(), value.clone());
         }
     }
-    table.check_item(&item, MAX_ITEM)?;
+    check_item(&item, table, MAX_ITEM)?;
     Ok(item)
 }
 

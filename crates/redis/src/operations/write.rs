@@ -1,5 +1,6 @@
 //! Writes of single rows. A script writes a row, its member of the row set and its index entries atomically.
 
+use mintkey_store::size::check_item;
 use mintkey_store::{
     Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, Update, update,
 };
@@ -162,7 +163,7 @@ impl OperationContext<'_> {
             }
             let live = self.live(&layout.table, before.as_ref());
             let item = self.apply_update(update, live)?;
-            layout.table.check_item(&item, self.store.config.max_item)?;
+            check_item(&item, &layout.table, self.store.config.max_item)?;
             let call = write_call(&layout, key, &item, Mode::Same(before.as_ref()), self.now);
             let result = self.send_write(call, table, resolvable, uncertainty).await;
             match result.map_err(|error| error.at(key))? {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mintkey_store::size::check_item;
 use mintkey_store::{
     BatchWrite, Delete, Error, Guard, Item, Key, Number, Operation, Put, Reply, Request, Row,
     Table, Update, Work, Write, json, update,
@@ -231,7 +232,7 @@ impl<'a> Transaction<'a> {
         };
         update::apply(&update.actions, &mut item)
             .map_err(|error| error.of(table).at(&update.key))?;
-        layout.table.check_item(&item, self.max_item)?;
+        check_item(&item, &layout.table, self.max_item)?;
         self.write(&layout, &layout.upsert, &update.key, &item)?;
         self.note_write(&layout);
         Ok(if update.returning {
