@@ -43,9 +43,13 @@ check: $(QUICK)  ## the quick loop: fast build, the blocking half of the tests o
 	$(BIN)/python -m pytest -q -m "not slow" -k "not async- and not redis and not dynamodb" \
 		tests/model tests/behaviour tests/house
 
-# The fastest checks first. The last line is pytest's.
-test: lint rust fuzz-short $(RELEASE) types  ## everything: lints, types, Rust and Python tests
-	$(BIN)/python tests/servers run $(BIN)/python -m pytest --numprocesses auto
+# Two jobs at a time: compilers and tests often wait on one processor. For the same reason pytest runs one process more
+# than there are processors. The last line is pytest's.
+test: $(VENV)/.ready  ## everything: lints, types, Rust and Python tests
+	$(MAKE) lint
+	$(MAKE) --jobs=2 --output-sync=line rust fuzz-short $(RELEASE)
+	$(MAKE) types
+	$(BIN)/python tests/servers run $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1))
 
 rust: $(VENV)/.ready  ## clippy, and the tests of the crates without Python
 	cargo clippy --workspace --all-targets --profile quick --locked -- -D warnings

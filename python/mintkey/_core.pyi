@@ -285,21 +285,10 @@ class PlainSave:
         self, values: dict[str, Any], insert: bool, /
     ) -> tuple[Request | None, Item | BaseException, tuple[str, ...]]:
         """Return the request, the item or an exception, and the names of the generated values."""
-    def many(self, model: type, instances: list[Any], others: list[Any], prepared: list[Any], /) -> None:
+    def many(self, model: type, instances: list[Any], prepared: list[Any], /) -> None:
         """Do the same for a chunk and fill `prepared`; do nothing if an instance needs its own operation."""
 
 # --- stores
-
-@final
-class Begun:
-    """A request that was prepared or sent, whose reply has not been read."""
-
-    def send(self) -> None:
-        """Send it, with the GIL released, and do not wait for the reply."""
-    def cancel(self) -> None:
-        """Limit the wait of `finish` to 100 ms."""
-    def finish(self) -> Any:
-        """Wait for the reply, once, with the GIL released."""
 
 @final
 class Flight:
@@ -332,8 +321,6 @@ class Store:
         """Execute a request on this thread, with the GIL released."""
     def execute_all(self, requests: list[Request]) -> list[Any | BaseException]:
         """Execute several requests on this thread, with the GIL released; return their replies in order."""
-    def begin(self, request: Request) -> Begun | None:
-        """Prepare a request that this thread sends and waits for later; None if it has to be executed."""
     def submit(self, request: Request, event_loop: asyncio.AbstractEventLoop) -> Flight:
         """Start a request; its reply is set on the future of the returned object."""
     def close(self) -> None:

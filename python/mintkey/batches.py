@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, arguments, operations
 from mintkey.errors import BatchIncomplete, MintkeyError, StoreTimeout, StoreUnavailable, cause, shortened
-from mintkey.stores import Begin
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
@@ -31,10 +30,10 @@ M = TypeVar("M")
 #: Called after each chunk, on the caller's thread, with the number of processed items and the total (None if unknown).
 Progress: TypeAlias = "Callable[[int, int | None], object]"
 
-#: Prepares the joined request of instances in one step, unless one of them needs its own operation, such as an instance
-#: that is also in the second list, whose request is in flight. It fills the last list with the request, the item or
-#: exception of each instance, the generated values of each, and an interrupt that arrived meanwhile.
-Prepare: TypeAlias = "Callable[[list[Any], list[Any], list[Any]], object]"
+#: Prepares the joined request of instances in one step, unless one of them needs its own operation. It fills the second
+#: list with the request, the item or exception of each instance, the generated values of each, and an interrupt that
+#: arrived meanwhile.
+Prepare: TypeAlias = "Callable[[list[Any], list[Any]], object]"
 
 #: The number of items of one joined request.
 CHUNK = 500
@@ -128,18 +127,16 @@ class _Chunk:
 
     Attributes:
         prepared: the result of `Prepare`; empty if each item needs its own operation.
-        begun: the joined request, if it can be in flight while the next chunk is prepared.
         sent: whether the joined request may have been sent.
         outcomes: the store's reply to each write of the joined request.
         running: the operations that were started.
     """
 
-    __slots__ = ("begun", "items", "outcomes", "prepared", "running", "sent")
+    __slots__ = ("items", "outcomes", "prepared", "running", "sent")
 
     def __init__(self, items: list[Any]) -> None:
         self.items = items
         self.prepared: list[Any] = []
-        self.begun: _core.Begun | None = None
         self.sent = False
         self.outcomes: list[BaseException | None] | None = None
         self.running: list[_Running] = []
@@ -156,7 +153,7 @@ def _put_plainly(schema: Schema, chunk: _Chunk) -> Operation[None]:
     elif request is not None:
         try:
             chunk.sent = True
-            chunk.outcomes = replies = yield request if chunk.begun is None else chunk.begun
+            chunk.outcomes = replies = yield request
             outcomes = iter(replies)
         except BaseException as error:  # noqa: BLE001 - raised again after all operations have received it
             failure, trace = error, error.__traceback__
@@ -199,59 +196,6 @@ def _record_abandoned(schema: Schema, chunk: _Chunk | None) -> None:
             operations.note_minted(schema, instance, minted, sent)
 
 
-class _Chunks:
-    """The chunks of a batch, in order. If that saves time, the next chunk is prepared while one is in flight."""
-
-    def __init__(self, schema: Schema, source: Iterator[Any] | AsyncIterator[Any], prepare: Prepare | None) -> None:
-        self.source = source
-        self.prepare = prepare
-        # Assignments that the source makes to an item in flight would have to be tracked.
-        self.overlap = not schema.on_update
-        self.now: _Chunk | None = None
-        self.ahead: _Chunk | None = None
-        #: The failure of the source, or the interrupt, that ended the batch while a chunk was in flight.
-        self.failure: BaseException | None = None
-
-    def next(self) -> Operation[_Chunk | None]:
-        """Return the next chunk, whose request may be in flight already; None at the end."""
-        if self.failure is not None:
-            raise self.failure
-        self.now, self.ahead = self.ahead, None
-        if self.now is None:
-            items = yield from _next_chunk(self.source)
-            if not items:
-                return None
-            self.now = _Chunk(items)
-        chunk = self.now
-        if not chunk.prepared:
-            yield from self._prepare(chunk, [])
-        if chunk.begun is not None:
-            try:
-                chunk.sent = True
-                chunk.begun.send()
-                items = yield from _next_chunk(self.source)
-                if items:
-                    self.ahead = _Chunk(items)
-                    yield from self._prepare(self.ahead, chunk.items)
-            except BaseException as error:  # noqa: BLE001 - raised again after this chunk
-                self.failure = error
-            else:
-                if self.ahead is not None and self.ahead.prepared:
-                    self.failure = self.ahead.prepared[-1]
-            if self.failure is not None and not isinstance(self.failure, Exception):
-                chunk.begun.cancel()
-        return chunk
-
-    def _prepare(self, chunk: _Chunk, in_flight: list[Any]) -> Operation[None]:
-        if self.prepare is None:
-            return
-        # An instance whose request is in flight is not marked as stored yet, and would count as new.
-        self.prepare(chunk.items, in_flight, chunk.prepared)
-        # A chunk that is not full is the last one: there is no next chunk to prepare.
-        if self.overlap and len(chunk.items) == CHUNK and chunk.prepared and chunk.prepared[0] is not None:
-            chunk.begun = yield Begin(chunk.prepared[0])
-
-
 def iterator(schema: Schema, items: Iterable[M] | AsyncIterable[M]) -> Iterator[M]:
     """Return an iterator of the items. Text, bytes and dicts are refused: they are one key, not several."""
     if isinstance(items, (str, bytes, Mapping)):
@@ -282,65 +226,48 @@ def write(
             f"{schema.model}: on_progress= takes a plain function of (done, total), not {shortened(on_progress)}"
         )
     source = items.__aiter__() if awaiting and isinstance(items, AsyncIterable) else iterator(schema, items)
-    chunks = _Chunks(schema, source, prepare)
-    try:
-        return (yield from _write(schema, chunks, sized(items), operation, on_progress))
-    except BaseException as error:
-        _record_abandoned(schema, chunks.now)
-        _record_abandoned(schema, chunks.ahead)
-        failure = chunks.failure
-        if failure is not None and failure is not error:
-            # Report the interrupt or the failure of the source too, although the store failed as well.
-            if not isinstance(failure, Exception):
-                raise failure from None
-            cause_or_error = error.__cause__ or error
-            cause_or_error.__context__ = cause_or_error.__context__ or failure
-        raise
-
-
-def _write(
-    schema: Schema,
-    chunks: _Chunks,
-    total: int | None,
-    operation: Callable[[M], Generator[Any, Any, Any]],
-    on_progress: Progress | None,
-) -> Operation[int]:
+    total = sized(items)
     done = written = 0
     failed: list[tuple[Any, BaseException]] = []
-    while (chunk := (yield from chunks.next())) is not None:
-        running = chunk.running
-        stopped: MintkeyError | None = None
-        try:
-            if chunk.prepared:
-                yield from _put_plainly(schema, chunk)
-            else:
-                running += (_Running(item, operation(item)) for item in chunk.items)
-                for wave in _waves(running):
-                    yield from _run(schema, wave)
-        except (StoreUnavailable, StoreTimeout) as error:
-            stopped = error
-        failures = [(one.item, why) for one in running if (why := one.failure(stopped)) is not None]
-        failed.extend(failures)
-        written += len(chunk.items) - len(failures)
-        done += len(chunk.items)
-        if stopped is not None:
-            if chunks.ahead is not None:
-                # These items were read from the iterable already.
-                failed.extend((item, _not_sent(schema, stopped)) for item in chunks.ahead.items)
-            raise _incomplete(schema, written, failed, stopped=True) from stopped
-        if on_progress is not None:
-            on_progress(done, total)
+    chunk: _Chunk | None = None
+    stopped: MintkeyError | None = None
+    try:
+        while stopped is None and (chunk_items := (yield from _next_chunk(source))):
+            chunk = _Chunk(chunk_items)
+            try:
+                yield from _write_chunk(schema, chunk, operation, prepare)
+            except (StoreUnavailable, StoreTimeout) as error:
+                stopped = error
+            failures = [(one.item, why) for one in chunk.running if (why := one.failure(stopped)) is not None]
+            failed.extend(failures)
+            written += len(chunk_items) - len(failures)
+            done += len(chunk_items)
+            if on_progress is not None and stopped is None:
+                on_progress(done, total)
+    except BaseException:
+        _record_abandoned(schema, chunk)
+        raise
+    if stopped is not None:
+        raise _incomplete(schema, written, failed, stopped=True) from stopped
     if failed:
         raise _incomplete(schema, written, failed, stopped=False) from failed[0][1]
     return written
 
 
-def _not_sent(schema: Schema, stopped: MintkeyError) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"not sent, because the store failed with earlier items: {cause(stopped)}",
-        model=schema.model,
-        store=stopped.store,
-    )
+def _write_chunk(
+    schema: Schema,
+    chunk: _Chunk,
+    operation: Callable[[M], Generator[Any, Any, Any]],
+    prepare: Prepare | None,
+) -> Operation[None]:
+    if prepare is not None:
+        prepare(chunk.items, chunk.prepared)
+    if chunk.prepared:
+        yield from _put_plainly(schema, chunk)
+        return
+    chunk.running += (_Running(item, operation(item)) for item in chunk.items)
+    for wave in _waves(chunk.running):
+        yield from _run(schema, wave)
 
 
 def save(

@@ -29,25 +29,13 @@ __all__ = ["Store", "connect"]
 R = TypeVar("R")
 #: A generator of requests with a result. If it yields a list of requests, it receives a list of replies, in which
 #: failures are exceptions that are not raised.
-Operation: TypeAlias = Generator["_core.Request | list[_core.Request] | Begin | _core.Begun | Awaitable[Any]", Any, R]
+Operation: TypeAlias = Generator["_core.Request | list[_core.Request] | Awaitable[Any]", Any, R]
 
 _DEFAULT = "default"
 _DEFAULT_URL = "sqlite:///mintkey.db"
 
 _named: dict[str, Store] = {}
 _naming = threading.Lock()
-
-
-class Begin:
-    """Yielded to prepare a request that the operation sends itself, so that it can work before it waits for the reply.
-
-    The reply is None if that would gain nothing. Then the operation yields the request itself.
-    """
-
-    __slots__ = ("request",)
-
-    def __init__(self, request: _core.Request) -> None:
-        self.request = request
 
 
 class Store:
@@ -132,9 +120,6 @@ class Store:
                 try:
                     if type(request) is list:
                         reply = await self._submit_all(request, event_loop)
-                    elif type(request) is Begin:
-                        # An event loop runs other tasks meanwhile.
-                        reply = None
                     elif type(request) is not _core.Request:
                         reply = await cast("Awaitable[Any]", request)
                     elif limited:
@@ -156,14 +141,9 @@ class Store:
             result: R = done.value
             return result
 
-    def _answer(self, asked: list[_core.Request] | Begin | _core.Begun | Awaitable[Any]) -> Any:
+    def _answer(self, asked: list[_core.Request] | Awaitable[Any]) -> Any:
         if type(asked) is list:
             return self._execute_all(asked)
-        if type(asked) is Begin:
-            # With a rate limit the request may have to wait.
-            return None if self._limits else self._core.begin(asked.request)
-        if type(asked) is _core.Begun:
-            return asked.finish()
         return _refused(asked)
 
     def _execute_all(self, requests: list[_core.Request]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import re
 import sys
@@ -558,11 +557,10 @@ def test_what_only_iterates_asynchronously_is_refused_by_a_blocking_call(store):
 
 
 class Interrupts:
-    """Ctrl-C at the n-th line of the batch's own code, or when a function of the core has come back."""
+    """Ctrl-C at the n-th line of the batch's own code."""
 
-    def __init__(self, line=-1, after=""):
+    def __init__(self, line=-1):
         self.left = line
-        self.after = after
         self.lines = 0
 
     def _line(self, frame, event, _):
@@ -579,22 +577,13 @@ class Interrupts:
             else None
         )
 
-    def _returned(self, frame, event, function):
-        if event == "c_return" and getattr(function, "__name__", "") == self.after:
-            self.after = ""
-            raise KeyboardInterrupt
-
     def __enter__(self):
-        self.before = sys.gettrace(), sys.getprofile()
-        if self.after:
-            sys.setprofile(self._returned)
-        else:
-            sys.settrace(self._call)
+        self.before = sys.gettrace()
+        sys.settrace(self._call)
         return self
 
     def __exit__(self, *_):
-        sys.settrace(self.before[0])
-        sys.setprofile(self.before[1])
+        sys.settrace(self.before)
 
 
 def check_after(items):
@@ -615,16 +604,6 @@ def check_after(items):
     stored = {row.pk: row.n for row in Plain.scan()}
     assert all(stored[item.pk] == item.n for item in items)
     assert len(stored) == Plain.count()
-
-
-@pytest.mark.parametrize("function", ["begin", "send", "finish"])
-def test_ctrl_c_when_the_core_comes_back_leaves_no_key_that_overwrites(store, function):
-    """Blocking alone: it is the main thread that is interrupted."""
-    items = [Plain(n=n) for n in range(1100)]
-    # A store that gains nothing by it has nothing on its way, and is not interrupted.
-    with contextlib.suppress(KeyboardInterrupt), Interrupts(after=function):
-        Plain.batch_save(items)
-    check_after(items)
 
 
 @pytest.mark.slow

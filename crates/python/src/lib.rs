@@ -36,7 +36,7 @@ mod _core {
     use super::models::{Codec, PlainSave};
     #[pymodule_export]
     use super::store::{
-        Begun, Flight, PyPage, PyRequest, Store, after_fork, before_fork, drive, running_loop,
+        Flight, PyPage, PyRequest, Store, after_fork, before_fork, drive, running_loop,
     };
     #[pymodule_export]
     use super::values::compress::{compress, decompress, decompressed};

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use mintkey_runtime::Generations;
 use mintkey_store::{
-    Begun, Capabilities, Done, Interrupt, Notice, Reply, Request, Result, Severity, Store, Ticket,
+    Capabilities, Done, Interrupt, Notice, Reply, Request, Result, Severity, Store, Ticket,
 };
 
 use crate::config::Config;
-use crate::driver::begun::BegunRequest;
 use crate::driver::shared::Shared;
 use crate::driver::{blocking, worker};
 use crate::protocol::scripts;
@@ -47,16 +46,6 @@ impl Store for RedisStore {
         let shared = self.0.current();
         shared.check_open()?;
         blocking::execute(shared, request, interrupt)
-    }
-
-    fn begin(
-        &self,
-        request: &Arc<Request>,
-        interrupt: &'static dyn Interrupt,
-    ) -> Option<Box<dyn Begun>> {
-        // If it is closed, executing the request reports that.
-        self.0.current().check_open().ok()?;
-        Some(Box::new(BegunRequest::new(&self.0, request, interrupt)))
     }
 
     fn execute_all(

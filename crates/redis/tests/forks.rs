@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mintkey_store::store::Never;
-use mintkey_store::{ErrorKind, Guard, Interrupt, Outcome, Reply, Store};
+use mintkey_store::{ErrorKind, Interrupt, Outcome, Store};
 use requests::*;
 use server::Fixture;
 
@@ -45,28 +45,6 @@ fn the_store_works_in_parent_and_child_after_a_fork() {
     fork(store);
     let closed = run(store, get_of(&orders(), key("a", "1"))).unwrap_err();
     assert!(closed.message.contains("closed"), "{closed}");
-}
-
-#[test]
-fn a_request_that_was_begun_before_a_fork_is_sent_by_one_process() {
-    let _alone = alone();
-    let fixture = Fixture::new();
-    let store = &*fixture.store;
-    put(store, &orders(), order("a", "1", &[])).unwrap();
-    let write = |sort| put_of(&orders(), order("a", sort, &[]), Guard::default());
-    let begin = |sort| {
-        store
-            .begin(&Arc::new(request(write(sort))), &Never)
-            .unwrap()
-    };
-    let (mut sent, prepared) = (begin("2"), begin("3"));
-    sent.send();
-    fork(store);
-    assert_eq!(prepared.finish(None).unwrap(), Reply::Done);
-    assert!(get(store, &orders(), key("a", "3")).is_some());
-    let error = sent.finish(None).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Unavailable(Outcome::Unknown));
-    assert!(error.message.contains("parent"), "{error}");
 }
 
 /// A signal handler that forks once.

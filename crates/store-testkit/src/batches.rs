@@ -3,12 +3,9 @@
 use std::sync::Arc;
 
 use crate::fixture::{Fixture, tests};
-use crate::requests::{NOW, batch_put, get, item, key, kind, order, orders, put, request, run};
+use crate::requests::{NOW, batch_put, get, item, key, kind, order, orders, put, run};
 use libtest_mimic::Trial;
-use mintkey_store::store::Never;
-use mintkey_store::{
-    BatchGet, BatchWrite, Delete, ErrorKind, Guard, Operation, Reply, Row, Store, Write,
-};
+use mintkey_store::{BatchGet, BatchWrite, Delete, ErrorKind, Guard, Operation, Reply, Row, Write};
 
 fn insert(table: &Arc<mintkey_store::Table>, sort: &str) -> Write {
     batch_put(
@@ -89,43 +86,7 @@ fn reads_answer_in_the_order_of_the_keys<F: Fixture>() {
     );
 }
 
-fn what_was_begun_is_sent_and_answered_in_its_time<F: Fixture>() {
-    let fixture = F::new();
-    let (store, table): (&dyn Store, _) = (fixture.store(), orders());
-    put(store, &table, order("p", "taken", &[])).unwrap();
-    let batch = |sorts: &[&str]| {
-        let writes = sorts.iter().map(|sort| insert(&table, sort)).collect();
-        let table = Arc::clone(&table);
-        Arc::new(request(Operation::BatchWrite(BatchWrite { table, writes })))
-    };
-    let (one, two) = (batch(&["1", "taken", "2"]), batch(&["3"]));
-    let Some(mut begun) = store.begin(&one, &Never) else {
-        // It is executed: this engine gains nothing by it.
-        return;
-    };
-    let other = store.begin(&two, &Never).unwrap();
-    assert_eq!(get(store, &table, key("p", "1")), None);
-    begun.send();
-    begun.send();
-    let Reply::Written(written) = begun.finish(None).unwrap() else {
-        panic!("a batch of writes answers with their outcomes");
-    };
-    let kinds: Vec<_> = written
-        .iter()
-        .map(|outcome| outcome.as_ref().err().map(|error| error.kind))
-        .collect();
-    assert_eq!(kinds, [None, Some(ErrorKind::KeyCollision), None]);
-    assert!(get(store, &table, key("p", "2")).is_some());
-    assert_eq!(get(store, &table, key("p", "3")), None);
-    // What was never sent is sent now.
-    assert!(matches!(other.finish(None), Ok(Reply::Written(written)) if written[0].is_ok()));
-    assert!(get(store, &table, key("p", "3")).is_some());
-    // And what nobody waits for harms nobody.
-    drop(store.begin(&batch(&["4"]), &Never));
-    assert_eq!(get(store, &table, key("p", "4")), None);
-}
-
 /// The tests of this file.
 pub fn all<F: Fixture + 'static>() -> Vec<Trial> {
-    tests!(F: one_refused_write_does_not_stop_the_others, reads_answer_in_the_order_of_the_keys, what_was_begun_is_sent_and_answered_in_its_time)
+    tests!(F: one_refused_write_does_not_stop_the_others, reads_answer_in_the_order_of_the_keys)
 }

@@ -39,7 +39,7 @@ pub use request::{
     BatchGet, BatchWrite, Delete, Get, Guard, Operation, Put, Request, RequestMetrics, Row, Update,
     Write,
 };
-pub use store::{Begun, Capabilities, Done, Interrupt, Notice, Severity, Store, Ticket};
+pub use store::{Capabilities, Done, Interrupt, Notice, Severity, Store, Ticket};
 pub use submission::{Delivery, Submission};
 pub use table::{Index, KeyAttribute, Projection, Table};
 pub use update::Action;

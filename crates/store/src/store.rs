@@ -1,7 +1,6 @@
 //! The trait `Store`, which every engine implements.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::error::Result;
 use crate::reply::Reply;
@@ -37,20 +36,6 @@ pub trait Ticket: Send + Sync {
     /// Withdraws the request. True: it was never started, and its `done` will not be called. False: it is running or
     /// done.
     fn withdraw(&self) -> bool;
-}
-
-/// A request that the calling thread sends first and waits for later. Meanwhile it prepares another one.
-pub trait Begun: Send {
-    /// Sends the request and does not wait for the answer. `finish` returns an error of sending.
-    fn send(&mut self);
-
-    /// Waits for the answer; sends the request first if it was not sent. The timeout starts here; `within` may make it
-    /// shorter than that of the store.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`Store::execute`].
-    fn finish(self: Box<Self>, within: Option<Duration>) -> Result<Reply>;
 }
 
 /// The properties of a store.
@@ -104,17 +89,6 @@ pub trait Store: Send + Sync {
     ///
     /// The errors of the request; see [`crate::ErrorKind`].
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply>;
-
-    /// Prepares a request on the calling thread, without a wait. `None` if the engine does not support that or gains nothing
-    /// by it: then the request has to be executed.
-    fn begin(
-        &self,
-        request: &Arc<Request>,
-        interrupt: &'static dyn Interrupt,
-    ) -> Option<Box<dyn Begun>> {
-        let _ = (request, interrupt);
-        None
-    }
 
     /// Executes several requests on the calling thread, without starting another thread: one after the other, or
     /// concurrently if one thread can wait for many answers. They must not depend on each other. The answers are in the

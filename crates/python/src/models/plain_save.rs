@@ -100,18 +100,16 @@ impl PlainSave {
     /// Prepares a chunk of instances. Appends to `prepared`: the joined request (None if no instance can be written), the
     /// item or the error of each, the names of generated values of each, and the interrupt that ended the preparation, if
     /// there was one. `prepared` belongs to the caller, so that an interrupt during the return loses nothing.
-    /// It stays empty if an instance is not of this model, not new, contained twice or one of the `others`: then each
-    /// needs its own save.
-    #[pyo3(signature = (model, instances, others, prepared, /))]
+    /// It stays empty if an instance is not of this model, not new or contained twice: then each needs its own save.
+    #[pyo3(signature = (model, instances, prepared, /))]
     fn many<'py>(
         &self,
         model: &Bound<'py, PyType>,
         instances: &Bound<'py, PyList>,
-        others: &Bound<'py, PyList>,
         prepared: &Bound<'py, PyList>,
     ) -> PyResult<()> {
         let py = model.py();
-        let Some(all) = fresh(model, instances, others)? else {
+        let Some(all) = fresh(model, instances)? else {
             return Ok(());
         };
         let (items, names) = (PyList::empty(py), PyList::empty(py));
@@ -217,21 +215,13 @@ impl PlainSave {
     }
 }
 
-/// The values of the instances. `None` unless all are new instances of the model, contained once and not one of the
-/// others.
+/// The values of the instances. `None` unless all are new instances of the model, contained once.
 fn fresh<'py>(
     model: &Bound<'py, PyType>,
     instances: &Bound<'py, PyList>,
-    others: &Bound<'py, PyList>,
 ) -> PyResult<Option<Vec<Bound<'py, PyDict>>>> {
     let py = model.py();
-    let mut seen: Vec<usize> = Vec::with_capacity(instances.len() + others.len());
-    seen.extend(
-        instances
-            .iter()
-            .chain(others)
-            .map(|one| one.as_ptr() as usize),
-    );
+    let mut seen: Vec<usize> = instances.iter().map(|one| one.as_ptr() as usize).collect();
     seen.sort_unstable();
     if seen.windows(2).any(|two| two[0] == two[1]) {
         return Ok(None);

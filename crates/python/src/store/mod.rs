@@ -1,6 +1,5 @@
 //! `Store`, with blocking and awaited requests, and `drive`, which runs an operation.
 
-mod begun;
 mod event_loop;
 mod fork;
 mod mailbox;
@@ -22,13 +21,11 @@ use pyo3::{PyTraverseError, PyVisit};
 use crate::errors::from_store;
 use crate::panics::caught;
 
-pub use begun::Begun;
 pub use event_loop::{Flight, running_loop};
 pub use fork::register;
 pub use request::{PyPage, PyRequest};
 pub use signals::{after_fork, before_fork};
 
-use begun::settle_first;
 use event_loop::{forget_closed, send};
 use shared::Shared;
 use signals::{Signals, take_raised};
@@ -88,23 +85,12 @@ impl Store {
 
     /// Executes a request on this thread, with the GIL released.
     fn execute<'py>(&self, py: Python<'py>, request: &PyRequest) -> PyResult<Bound<'py, PyAny>> {
-        settle_first(py)?;
         caught(py, || {
             let result = py.detach(|| self.shared.engine().execute(&request.request, &Signals));
             // An exception of a signal handler is always raised here, and not by a later call: a part of a batch may have
             // been interrupted, or nothing if the reply arrived at the same time.
             take_raised().map_or_else(|| self.shared.answer(py, &request.request, result), Err)
         })
-    }
-
-    /// Prepares a request that this thread sends and waits for later; None if it has to be executed.
-    fn begin(slf: &Bound<'_, Self>, request: &PyRequest) -> Option<Begun> {
-        let begun = slf
-            .get()
-            .shared
-            .engine()
-            .begin(&request.request, &Signals)?;
-        Some(Begun::new(&slf.get().shared, &request.request, begun))
     }
 
     /// Executes several requests on this thread, with the GIL released. Returns the reply or the exception of each, in
@@ -118,7 +104,6 @@ impl Store {
             .iter()
             .map(|request| Ok(request.cast::<PyRequest>()?.get().request.clone()))
             .collect::<PyResult<Vec<_>>>()?;
-        settle_first(py)?;
         let results = caught(py, || {
             Ok(py.detach(|| self.shared.engine().execute_all(&requests, &Signals)))
         })?;
@@ -142,7 +127,6 @@ impl Store {
         request: &PyRequest,
         event_loop: &Bound<'py, PyAny>,
     ) -> PyResult<Flight> {
-        settle_first(slf.py())?;
         caught(slf.py(), || {
             send(
                 slf.as_any(),

@@ -28,35 +28,6 @@ pub fn exchange(
     Exchange::new(shared, calls, held, deadline).run()
 }
 
-/// Sends calls, and does not wait for the replies. `collect` does.
-pub fn send(
-    shared: &Shared,
-    calls: &[Call],
-    held: &mut HeldConnections,
-    deadline: &mut Deadline,
-) -> Result<SentCalls> {
-    let mut exchange = Exchange::new(shared, calls, held, deadline);
-    exchange.check()?;
-    let groups = exchange.send_all()?;
-    Ok(SentCalls {
-        groups,
-        progress: exchange.progress,
-    })
-}
-
-/// Waits for the replies to calls that were sent.
-pub fn collect(
-    shared: &Shared,
-    calls: &[Call],
-    sent: SentCalls,
-    held: &mut HeldConnections,
-    deadline: &mut Deadline,
-) -> Replies {
-    let mut exchange = Exchange::new(shared, calls, held, deadline);
-    exchange.progress = sent.progress;
-    exchange.run_from(Some(sent.groups))
-}
-
 /// Keeps connections for the next request. In a forked child they are the parent's.
 pub fn release(shared: &Shared, held: HeldConnections, deadline: &Deadline) {
     if !shared.is_closed() && !deadline.has_forked() {
@@ -73,12 +44,6 @@ struct NodeCalls {
     calls: Vec<usize>,
     /// The connection that they were sent over.
     connection: Option<Connection>,
-}
-
-/// Calls that were sent, and that have no replies yet.
-pub struct SentCalls {
-    groups: Vec<NodeCalls>,
-    progress: Progress,
 }
 
 /// One exchange of calls for replies.
@@ -125,31 +90,14 @@ impl<'a> Exchange<'a> {
 
     /// Sends the calls until each has a final reply, or until one has an unknown outcome and may not be sent again.
     fn run(mut self) -> Replies {
-        self.check()?;
-        self.run_from(None)
-    }
-
-    /// Checks the deadline before the first call: if all replies come soon, nothing else checks it.
-    fn check(&mut self) -> Result<()> {
+        // If all replies come soon, nothing else checks the deadline.
         self.deadline
             .check()
-            .map_err(|stop| self.stopped(stop, Outcome::NotApplied))
-    }
-
-    fn stopped(&self, stop: Stop, outcome: Outcome) -> Error {
-        let address = &self.shared.context.config.address;
-        stop.error(address, "waiting for a reply", outcome)
-    }
-
-    /// Like `run`, for calls whose first round was sent before.
-    fn run_from(mut self, mut sent: Option<Vec<NodeCalls>>) -> Replies {
+            .map_err(|stop| self.stopped(stop, Outcome::NotApplied))?;
         let topology = &self.shared.topology;
         let (mut round, mut tries) = (0, 0);
         loop {
-            let groups = match sent.take() {
-                Some(groups) => groups,
-                None => self.send_all()?,
-            };
+            let groups = self.send_all()?;
             if groups.is_empty() && !self.progress.must_wait {
                 let states = self.progress.states.into_iter();
                 return Ok(states.filter_map(CallState::into_final_reply).collect());
@@ -168,6 +116,11 @@ impl<'a> Exchange<'a> {
                 self.wait()?;
             }
         }
+    }
+
+    fn stopped(&self, stop: Stop, outcome: Outcome) -> Error {
+        let address = &self.shared.context.config.address;
+        stop.error(address, "waiting for a reply", outcome)
     }
 
     /// Sends the calls that have no final reply, without waiting for replies.

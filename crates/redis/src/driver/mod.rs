@@ -1,6 +1,5 @@
 //! Drives operations: on the calling thread, or in the event loop of the worker.
 
-pub mod begun;
 pub mod blocking;
 pub mod call_state;
 pub mod coalesce;

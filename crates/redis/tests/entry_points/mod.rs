@@ -13,15 +13,13 @@ use crate::requests::{request, submit};
 pub enum EntryPoint {
     Execute,
     ExecuteAll,
-    Begin,
     Submit,
     SubmitAll,
 }
 
-pub const ENTRY_POINTS: [EntryPoint; 5] = [
+pub const ENTRY_POINTS: [EntryPoint; 4] = [
     EntryPoint::Execute,
     EntryPoint::ExecuteAll,
-    EntryPoint::Begin,
     EntryPoint::Submit,
     EntryPoint::SubmitAll,
 ];
@@ -39,15 +37,6 @@ impl EntryPoint {
                 .map(|own| store.execute(own, &Never))
                 .collect(),
             Self::ExecuteAll => store.execute_all(&requests, &Never),
-            Self::Begin => {
-                let begun = requests.iter().map(|own| {
-                    let mut begun = store.begin(own, &Never).unwrap();
-                    begun.send();
-                    begun
-                });
-                let begun: Vec<_> = begun.collect();
-                begun.into_iter().map(|own| own.finish(None)).collect()
-            }
             Self::Submit => {
                 let submitted = requests
                     .iter()
