@@ -80,7 +80,7 @@ chaos: $(RELEASE)  ## kill servers and writers 20 times as often as `make test` 
 		$(BIN)/python -m pytest -o faulthandler_timeout=0 tests/chaos
 
 .PHONY: fuzz fuzz-short bench-ids
-fuzz:  ## a minute of random input for each reader of ids, stored JSON, cursors and URLs
+fuzz:  ## a minute of random input for each reader of ids, stored JSON, cursors, URLs and HTTP responses
 	fuzz/run.sh 60
 
 fuzz-short:

@@ -30,7 +30,7 @@ LAYERS = {
     ],
     "dynamodb": [
         {"lib"},
-        {"store"},
+        {"store", "internals"},
         {"worker"},
         {"operations"},
         {"client"},

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::shared::Shared;
 use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
-use crate::transport::http::{self, Response};
+use crate::transport::http::{Request, Response};
 use crate::wire::errors::{self, Class, ErrorContext, Failure, Progress, Refusal};
 use crate::wire::json::Parser;
 
@@ -153,7 +153,7 @@ impl<'a, T: Transport> Client<'a, T> {
             let endpoint = &self.shared.credentials.destination(config)?.endpoint;
             let exchange = self
                 .transport
-                .exchange(endpoint, &request, self.deadline.get());
+                .exchange(endpoint, request, self.deadline.get());
             let failure = match exchange.await {
                 Ok(response) if response.status == 200 && errors::may_be_dynamodb(&response) => {
                     self.shared.retry_tokens.refill(retries > 0);
@@ -298,7 +298,7 @@ impl<'a, T: Transport> Client<'a, T> {
         operation: &str,
         body: &str,
         now: i64,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Request> {
         let destination = self.shared.credentials.destination(&self.shared.config)?;
         let mut target = String::with_capacity(40);
         let _ = write!(target, "{API}{operation}");
@@ -316,7 +316,12 @@ impl<'a, T: Transport> Client<'a, T> {
         all.extend_from_slice(&headers);
         all.push(("content-type", "application/x-amz-json-1.0"));
         all.extend(signature.headers());
-        Ok(http::request("POST", "/", &all, body))
+        Request::new("POST", "/", &all, body).map_err(|invalid| {
+            Error::configuration(format!(
+                "{}: the request cannot be written as HTTP ({}): check the endpoint and the credentials",
+                self.shared.config.address, invalid.0
+            ))
+        })
     }
 }
 

@@ -12,6 +12,8 @@
 mod aws;
 mod client;
 mod config;
+#[doc(hidden)]
+pub mod internals;
 mod operations;
 mod shared;
 mod store;

@@ -23,9 +23,9 @@ use crate::config::{Config, Endpoint};
 use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
 use crate::transport::handlers;
-use crate::transport::http::{Response, ResponseParser};
+use crate::transport::http::{Request, Response, ResponseParser};
 use crate::transport::nonblocking::Nonblocking;
-use crate::transport::pool::{Pool, Pooled, is_quiet};
+use crate::transport::pool::{BUFFER, Pool, Pooled, is_quiet};
 
 /// Idle connections that a store keeps.
 pub const IDLE_CONNECTIONS: usize = 16;
@@ -34,7 +34,7 @@ pub const IDLE_CONNECTIONS: usize = 16;
 pub struct Connection {
     endpoint: Endpoint,
     stream: Stream,
-    parser: ResponseParser,
+    buffer: Vec<u8>,
 }
 
 enum Stream {
@@ -74,14 +74,12 @@ impl Connection {
         }
     }
 
-    fn read(&mut self) -> io::Result<usize> {
-        let free = self.parser.free();
+    fn read(&mut self) -> io::Result<&[u8]> {
         let count = match &mut self.stream {
-            Stream::Plain(socket) => socket.read(free)?,
-            Stream::Tls(stream) => stream.read(free)?,
+            Stream::Plain(socket) => socket.read(&mut self.buffer)?,
+            Stream::Tls(stream) => stream.read(&mut self.buffer)?,
         };
-        self.parser.advance(count);
-        Ok(count)
+        Ok(&self.buffer[..count])
     }
 }
 
@@ -259,7 +257,7 @@ impl<'a> Blocking<'a> {
         Ok(Connection {
             endpoint: endpoint.clone(),
             stream,
-            parser: ResponseParser::new(),
+            buffer: vec![0; BUFFER],
         })
     }
 
@@ -280,15 +278,20 @@ impl<'a> Blocking<'a> {
         Ok(())
     }
 
-    fn receive(&self, connection: &mut Connection, deadline: Instant) -> Result<Response, Cause> {
+    fn receive(
+        &self,
+        connection: &mut Connection,
+        mut parser: ResponseParser,
+        deadline: Instant,
+    ) -> Result<Response, Cause> {
         // A part of the request may still be in the buffers of TLS.
         while let Err(error) = connection.flush() {
             self.check_after(error, deadline)?;
         }
         loop {
             match connection.read() {
-                Ok(0) => return connection.parser.end().ok_or_else(Cause::closed),
-                Ok(_) => match connection.parser.response() {
+                Ok([]) => return parser.end().ok_or_else(Cause::closed),
+                Ok(bytes) => match parser.feed(bytes) {
                     Ok(Some(response)) => return Ok(response),
                     // A response that arrives slowly must not outlast the deadline.
                     Ok(None) => self.check(deadline)?,
@@ -304,7 +307,7 @@ impl Transport for Blocking<'_> {
     async fn exchange(
         &self,
         endpoint: &Endpoint,
-        request: &[u8],
+        request: Request,
         deadline: Instant,
     ) -> Result<Response, TransportError> {
         // The interrupt may have been raised while the thread waited for a concurrent exchange.
@@ -313,14 +316,14 @@ impl Transport for Blocking<'_> {
             Some(connection) => connection,
             None => self.connect(endpoint, deadline).map_err(Cause::unsent)?,
         };
-        self.send(&mut connection, request, deadline)
+        self.send(&mut connection, request.bytes(), deadline)
             .map_err(Cause::unsent)?;
         if self.concurrent.get() > 0 {
             let readable = self.readable(&connection, deadline).await;
             readable.map_err(Cause::sent)?;
         }
         let response = self
-            .receive(&mut connection, deadline)
+            .receive(&mut connection, request.into_parser(), deadline)
             .map_err(Cause::sent)?;
         if response.keep_alive && self.generation.is_current() {
             self.pool.keep(connection);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Endpoint;
 use crate::transport::error::TransportError;
-use crate::transport::http::Response;
+use crate::transport::http::{Request, Response};
 use crate::transport::nonblocking::Nonblocking;
 
 /// Sends requests and waits.
@@ -23,7 +23,7 @@ pub trait Transport {
     async fn exchange(
         &self,
         endpoint: &Endpoint,
-        request: &[u8],
+        request: Request,
         deadline: Instant,
     ) -> Result<Response, TransportError>;
 

@@ -18,8 +18,8 @@ use tokio_rustls::client::TlsStream;
 use crate::config::{Config, Endpoint};
 use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
-use crate::transport::http::{Response, ResponseParser};
-use crate::transport::pool::{Pool, Pooled, is_quiet};
+use crate::transport::http::{Request, Response, ResponseParser};
+use crate::transport::pool::{BUFFER, Pool, Pooled, is_quiet};
 
 /// Host names that are looked up at once.
 const LOOKUPS: usize = 2;
@@ -28,7 +28,7 @@ const LOOKUPS: usize = 2;
 struct Connection {
     endpoint: Endpoint,
     stream: Stream,
-    parser: ResponseParser,
+    buffer: Vec<u8>,
 }
 
 enum Stream {
@@ -57,22 +57,21 @@ impl Connection {
         }
     }
 
-    async fn receive(&mut self) -> Result<Response, Cause> {
+    async fn receive(&mut self, mut parser: ResponseParser) -> Result<Response, Cause> {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.flush().await.map_err(Cause::Broken)?;
         }
         loop {
-            let free = self.parser.free();
             let count = match &mut self.stream {
-                Stream::Plain(socket) => socket.read(free).await,
-                Stream::Tls(stream) => stream.read(free).await,
+                Stream::Plain(socket) => socket.read(&mut self.buffer).await,
+                Stream::Tls(stream) => stream.read(&mut self.buffer).await,
             }
             .map_err(Cause::Broken)?;
             if count == 0 {
-                return self.parser.end().ok_or_else(Cause::closed);
+                return parser.end().ok_or_else(Cause::closed);
             }
-            self.parser.advance(count);
-            if let Some(response) = self.parser.response().map_err(|_| Cause::NotHttp)? {
+            let response = parser.feed(&self.buffer[..count]);
+            if let Some(response) = response.map_err(|_| Cause::NotHttp)? {
                 return Ok(response);
             }
         }
@@ -181,7 +180,7 @@ impl Nonblocking {
         Ok(Connection {
             endpoint: endpoint.clone(),
             stream,
-            parser: ResponseParser::new(),
+            buffer: vec![0; BUFFER],
         })
     }
 }
@@ -190,18 +189,18 @@ impl Transport for Nonblocking {
     async fn exchange(
         &self,
         endpoint: &Endpoint,
-        request: &[u8],
+        request: Request,
         deadline: Instant,
     ) -> Result<Response, TransportError> {
         let connected = self.connection(endpoint, deadline).await;
         let mut connection = connected.map_err(Cause::unsent)?;
         // The server cannot carry out an incomplete request.
-        match timeout_at(deadline.into(), connection.send(request)).await {
+        match timeout_at(deadline.into(), connection.send(request.bytes())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(Cause::Broken(error).unsent()),
             Err(_) => return Err(self.timeout().unsent()),
         }
-        let received = timeout_at(deadline.into(), connection.receive()).await;
+        let received = timeout_at(deadline.into(), connection.receive(request.into_parser())).await;
         let response = received
             .unwrap_or_else(|_| Err(self.timeout()))
             .map_err(Cause::sent)?;

@@ -9,6 +9,9 @@ use rustix::net::{RecvFlags, recv};
 
 use crate::config::Endpoint;
 
+/// The read buffer of a connection, in bytes.
+pub const BUFFER: usize = 16 * 1024;
+
 /// A connection that can be kept.
 pub trait Pooled {
     /// The server.

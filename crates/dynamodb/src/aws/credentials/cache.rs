@@ -206,7 +206,7 @@ mod tests {
     use crate::shared::Shared;
     use crate::transport::blocking::Blocking;
     use crate::transport::error::{Cause, TransportError};
-    use crate::transport::http::Response;
+    use crate::transport::http::{Request, Response};
     use crate::transport::nonblocking::Nonblocking;
     use crate::wire::errors::Failure;
 
@@ -217,7 +217,7 @@ mod tests {
         async fn exchange(
             &self,
             _: &Endpoint,
-            _: &[u8],
+            _: Request,
             _: Instant,
         ) -> std::result::Result<Response, TransportError> {
             match self.0.borrow_mut().pop_front() {

@@ -20,7 +20,7 @@ use percent_encoding::percent_decode_str;
 use crate::config::Endpoint;
 use crate::transport::Transport as _;
 use crate::transport::error::TransportError;
-use crate::transport::http;
+use crate::transport::http::{Request, Response};
 use crate::transport::nonblocking::Nonblocking;
 
 /// The time limit of a request for which the library names none. The deadline of the caller is shorter.
@@ -93,10 +93,10 @@ impl Services {
         let mut headers = vec![("host", authority.as_str())];
         let others = request.headers().iter();
         headers.extend(others.filter(|(name, _)| !matches!(*name, "host" | "content-length")));
-        // The library's types for the URI and for the values of headers allow no line breaks.
-        let bytes = http::request(request.method(), &path, &headers, body);
+        let request = Request::new(request.method(), &path, &headers, body)
+            .map_err(|invalid| ConnectorError::user(invalid.0.into()))?;
         let deadline = Instant::now() + limit;
-        let exchanged = self.transport.exchange(&endpoint, &bytes, deadline).await;
+        let exchanged = self.transport.exchange(&endpoint, request, deadline).await;
         let (result, response) = match exchanged {
             Ok(response) => (Ok(response.status), answer(response)),
             Err(error) => {
@@ -124,7 +124,7 @@ fn role(body: &str) -> Option<String> {
     Some(percent_decode_str(role).decode_utf8_lossy().into_owned())
 }
 
-fn answer(response: http::Response) -> Result<HttpResponse, ConnectorError> {
+fn answer(response: Response) -> Result<HttpResponse, ConnectorError> {
     let status = response.status.try_into();
     let status = status.map_err(|_| ConnectorError::io("the status is not valid".into()))?;
     let mut answer = HttpResponse::new(status, SdkBody::from(response.body));
