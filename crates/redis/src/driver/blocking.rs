@@ -11,6 +11,7 @@ use crate::driver::exchange::{HeldConnections, exchange, release};
 use crate::driver::shared::Shared;
 use crate::operations;
 use crate::protocol::channel::Channel;
+use crate::protocol::replies::is_out_of_step;
 
 /// Carries out a request.
 pub fn execute(
@@ -32,7 +33,7 @@ pub fn execute(
             }
         }
     };
-    release(shared, held, &channel.deadline());
+    release(shared, held, &channel.deadline(), result.as_ref().err());
     result
 }
 
@@ -88,6 +89,9 @@ pub fn execute_all(
             }
         }
     }
-    release(shared, held, &common.deadline());
-    results.into_iter().flatten().collect()
+    let results: Vec<Result<Reply>> = results.into_iter().flatten().collect();
+    let mut errors = results.iter().filter_map(|result| result.as_ref().err());
+    let out_of_step = errors.find(|error| is_out_of_step(error));
+    release(shared, held, &common.deadline(), out_of_step);
+    results
 }

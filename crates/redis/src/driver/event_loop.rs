@@ -22,7 +22,7 @@ use crate::driver::multiplexed::{CallId, MultiplexedConnection, SentCall, poll_s
 use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
 use crate::protocol::channel::Replies;
-use crate::protocol::replies::{RETRY_DELAY, is_busy};
+use crate::protocol::replies::{RETRY_DELAY, is_busy, is_out_of_step};
 use crate::protocol::resp::{Call, Value};
 use crate::transport::adaptive_spin::AdaptiveSpin;
 use crate::transport::connection::TransportError;
@@ -111,6 +111,8 @@ impl EventLoop {
 
     /// Closes idle connections to servers that have no slot group any more.
     fn close_unused(&mut self) {
+        self.connections
+            .retain(|connection| !connection.has_ended());
         let topology = &self.shared.topology;
         if !topology.is_cluster() || topology.changes() == self.route_changes {
             return;
@@ -159,6 +161,10 @@ impl EventLoop {
         let mut waker_context = Context::from_waker(Waker::noop());
         match in_flight.operation.as_mut().poll(&mut waker_context) {
             Poll::Ready(result) => {
+                if result.as_ref().is_err_and(is_out_of_step) {
+                    let connections = self.connections.iter_mut();
+                    connections.for_each(MultiplexedConnection::retire);
+                }
                 if let Some(in_flight) = self.in_flight.remove(&request) {
                     answer_all(&in_flight.jobs, result);
                 }
@@ -253,8 +259,9 @@ impl EventLoop {
             in_flight.last_error = Some(topology.no_server_error());
             return self.retry_later(id, true);
         };
-        let mut connections = self.connections.iter();
-        let open = connections.position(|connection| Arc::ptr_eq(&connection.node, &node));
+        let mut connections = self.connections.iter_mut();
+        let open = connections
+            .position(|connection| Arc::ptr_eq(&connection.node, &node) && connection.is_usable());
         let connection = match (open, connect_error) {
             (Some(connection), _) => Some(connection),
             (None, Some(error)) if !is_cluster => return self.fail(id.request, error),

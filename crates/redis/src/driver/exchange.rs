@@ -10,7 +10,7 @@ use crate::driver::call_state::{
 };
 use crate::driver::shared::Shared;
 use crate::protocol::channel::Replies;
-use crate::protocol::replies::{RETRY_DELAY, is_busy};
+use crate::protocol::replies::{RETRY_DELAY, is_busy, is_out_of_step};
 use crate::protocol::resp::{Call, Value};
 use crate::transport::connection::{Connection, TransportError};
 use crate::transport::topology::Node;
@@ -28,9 +28,11 @@ pub fn exchange(
     Exchange::new(shared, calls, held, deadline).run()
 }
 
-/// Keeps connections for the next request. In a forked child they are the parent's.
-pub fn release(shared: &Shared, held: HeldConnections, deadline: &Deadline) {
-    if !shared.is_closed() && !deadline.has_forked() {
+/// Keeps connections for the next request. In a forked child they are the parent's. After an error that shows that replies
+/// belong to other calls they are closed.
+pub fn release(shared: &Shared, held: HeldConnections, deadline: &Deadline, error: Option<&Error>) {
+    let in_step = !error.is_some_and(is_out_of_step);
+    if in_step && !shared.is_closed() && !deadline.has_forked() {
         for (node, connection) in held {
             shared.topology.keep(&node, connection);
         }
@@ -177,8 +179,10 @@ impl<'a> Exchange<'a> {
             .iter()
             .position(|(node, _)| Arc::ptr_eq(node, &group.node));
         let config = &self.shared.context.config;
-        let connection = match held {
-            Some(index) => Ok(self.held.swap_remove(index).1),
+        let held = held.map(|index| self.held.swap_remove(index).1);
+        let usable = held.and_then(|mut own| own.is_usable().then_some(own));
+        let connection = match usable {
+            Some(connection) => Ok(connection),
             None => group.node.connect(config, self.deadline, true),
         };
         let mut connection = match connection {

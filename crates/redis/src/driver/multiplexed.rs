@@ -58,6 +58,8 @@ pub struct MultiplexedConnection {
     pub pending: VecDeque<SentCall>,
     /// When the server last sent something.
     last_received: Instant,
+    /// Whether it takes no more calls: its replies may belong to other calls.
+    is_retired: bool,
 }
 
 impl MultiplexedConnection {
@@ -74,12 +76,29 @@ impl MultiplexedConnection {
             flushed: 0,
             pending: VecDeque::new(),
             last_received: Instant::now(),
+            is_retired: false,
         })
     }
 
     /// Whether there are bytes to write.
     pub fn has_output(&self) -> bool {
         !self.output.is_empty() || self.connection.stream.has_buffered_writes()
+    }
+
+    /// Whether it takes calls. Nothing may be left in any buffer when no call is pending.
+    pub fn is_usable(&mut self) -> bool {
+        self.is_retired |= self.pending.is_empty() && !self.connection.is_usable();
+        !self.is_retired
+    }
+
+    /// Takes no more calls.
+    pub const fn retire(&mut self) {
+        self.is_retired = true;
+    }
+
+    /// Whether it is of no more use.
+    pub fn has_ended(&self) -> bool {
+        self.is_retired && self.pending.is_empty()
     }
 
     /// Whether the server has sent nothing for this time, although a call was pending all the time.

@@ -10,7 +10,7 @@ use crate::protocol::resp::{self, Call};
 pub enum RowProjection {
     /// All.
     All,
-    /// These. Every row has the first one.
+    /// These. The first ones are the key attributes.
     Some(Vec<Name>),
 }
 
@@ -29,16 +29,17 @@ impl RowProjection {
         }
     }
 
-    /// Decodes the reply to this call.
+    /// Decodes the reply to the call that reads the row with this key.
     pub fn item(
         &self,
         value: resp::Value,
         table: &Table,
+        key: &Key,
         decoder: &mut json::Decoder,
     ) -> Result<Option<Item>> {
         match self {
-            Self::All => decode_item(value, table, decoder),
-            Self::Some(names) => decode_attributes(value, names, table, decoder),
+            Self::All => decode_item(value, table, key, decoder),
+            Self::Some(names) => decode_attributes(value, names, table, key, decoder),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Encodes items as the fields of hashes, and decodes them from replies.
 
-use mintkey_store::{Error, Item, Name, Number, Result, Table, Value, json};
+use mintkey_store::{Error, Item, Key, KeyValue, Name, Number, Result, Table, Value, json};
 
-use crate::protocol::replies::{Pairs, checked, pairs, unexpected_reply};
+use crate::protocol::replies::{OutOfStep, Pairs, checked, pairs, unexpected_reply};
 use crate::protocol::resp;
 
 /// The hidden field with a row's index entries. An attribute cannot have an empty name.
@@ -30,8 +30,8 @@ pub fn encode_fields(item: &Item) -> Fields {
     item.iter().map(field).collect()
 }
 
-/// Decodes a reply with all fields of a row; `None` if there is no row.
-pub fn decode_row(value: resp::Value, table: &Table) -> Result<Option<StoredRow>> {
+/// Decodes a reply with all fields of the row with this key; `None` if there is no row.
+pub fn decode_row(value: resp::Value, table: &Table, key: &Key) -> Result<Option<StoredRow>> {
     let fields = pairs(checked(value, table)?).ok_or_else(|| unexpected_reply(table))?;
     if fields.is_empty() {
         return Ok(None);
@@ -43,14 +43,15 @@ pub fn decode_row(value: resp::Value, table: &Table) -> Result<Option<StoredRow>
             pairs.push(decode_field(&mut decoder, pairs.len(), name, value, table)?);
         }
     }
-    let item = Item::from_pairs(pairs);
+    let item = checked_row(pairs, table, key)?;
     Ok(Some(StoredRow { fields, item }))
 }
 
-/// Decodes the attributes in a reply with all fields of a row; `None` if there is no row.
+/// Decodes the attributes in a reply with all fields of the row with this key; `None` if there is no row.
 pub fn decode_item(
     value: resp::Value,
     table: &Table,
+    key: &Key,
     decoder: &mut json::Decoder,
 ) -> Result<Option<Item>> {
     let resp::Value::Array(members) = checked(value, table)? else {
@@ -68,14 +69,16 @@ pub fn decode_item(
             pairs.push(decode_field(decoder, pairs.len(), name, value, table)?);
         }
     }
-    Ok(Some(Item::from_pairs(pairs)))
+    checked_row(pairs, table, key).map(Some)
 }
 
-/// Decodes a reply with the values of these attributes. Every row has the first one: without it, there is no row.
+/// Decodes a reply with the values of these attributes of the row with this key. The first ones are the key attributes:
+/// without them, there is no row.
 pub fn decode_attributes(
     value: resp::Value,
     names: &[Name],
     table: &Table,
+    key: &Key,
     decoder: &mut json::Decoder,
 ) -> Result<Option<Item>> {
     let resp::Value::Array(members) = checked(value, table)? else {
@@ -90,7 +93,29 @@ pub fn decode_attributes(
             pairs.push((name.clone(), decode_value(decoder, name, bytes, table)?));
         }
     }
-    Ok(Some(Item::from_pairs(pairs)))
+    checked_row(pairs, table, key).map(Some)
+}
+
+/// The item of a row, if it has this key.
+fn checked_row(pairs: Vec<(Name, Value)>, table: &Table, key: &Key) -> Result<Item> {
+    let item = Item::from_pairs(pairs);
+    let has = |name: &Name, part: &KeyValue| match (item.get(name), part) {
+        (Some(Value::String(text)), KeyValue::String(own)) => text == own,
+        (Some(Value::Number(number)), KeyValue::Number(own)) => number == own,
+        (Some(Value::Binary(bytes)), KeyValue::Binary(own)) => bytes == own,
+        _ => false,
+    };
+    let parts = std::iter::once(&key.partition).chain(&key.sort);
+    if table
+        .key_attributes()
+        .zip(parts)
+        .all(|(attribute, part)| has(&attribute.name, part))
+    {
+        return Ok(item);
+    }
+    let message = "the row that the server returned has another key: it was not written by mintkey or is damaged, or the \
+                   server mixes up its replies";
+    Err(Error::invalid(message).of(table).caused_by(OutOfStep))
 }
 
 fn decode_field(

@@ -231,7 +231,7 @@ impl OperationContext<'_> {
         let rows = self.channel.send(keys.iter().map(row).collect()).await?;
         let mut calls = Vec::with_capacity(keys.len());
         for (key, row) in keys.iter().zip(rows) {
-            if let Some(row) = decode_row(row, table).map_err(|error| error.at(key))? {
+            if let Some(row) = decode_row(row, table, key).map_err(|error| error.at(key))? {
                 calls.push(write_call(
                     layout,
                     key,

@@ -330,7 +330,7 @@ impl PageReader<'_> {
         for (row, value) in found.iter_mut().zip(values.into_iter().skip(stale_count)) {
             row.size = size(&value);
             row.item = projection
-                .item(value, table, decoder)
+                .item(value, table, &row.key, decoder)
                 .map_err(|error| error.at(&row.key))?;
         }
         Ok(found)

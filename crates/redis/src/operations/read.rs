@@ -27,8 +27,8 @@ impl OperationContext<'_> {
         };
         let reply = replies.pop().unwrap_or(resp::Value::Nil);
         let mut decoder = json::Decoder::default();
-        let found =
-            decode_item(reply, &get.table, &mut decoder).map_err(|error| error.at(&get.key))?;
+        let found = decode_item(reply, &get.table, &get.key, &mut decoder)
+            .map_err(|error| error.at(&get.key))?;
         let found = self.unless_expired(&layout, &get.key, found).await?;
         Ok(Reply::Item(found.map(|mut item| {
             layout.table.project(&mut item, get.attributes.as_deref());
@@ -63,8 +63,8 @@ impl OperationContext<'_> {
         let mut decoder = json::Decoder::default();
         let mut items = Vec::with_capacity(batch.keys.len());
         for (key, value) in batch.keys.iter().zip(replies) {
-            let found =
-                decode_item(value, &batch.table, &mut decoder).map_err(|error| error.at(key))?;
+            let found = decode_item(value, &batch.table, key, &mut decoder)
+                .map_err(|error| error.at(key))?;
             let layout = &layouts[layout_index(key)];
             let found = self.unless_expired(layout, key, found).await?;
             items.push(found.map(|mut item| {

@@ -24,7 +24,8 @@ impl OperationContext<'_> {
     /// The stored row, expired or not.
     pub async fn read(&self, layout: &Layout, key: &Key) -> Result<Option<StoredRow>> {
         let call = layout.call("HGETALL").arg(layout.row_key(key));
-        decode_row(self.channel.send_one(call).await?, &layout.table)
+        decode_row(self.channel.send_one(call).await?, &layout.table, key)
+            .map_err(|error| error.at(key))
     }
 
     fn live<'a>(&self, table: &Table, stored: Option<&'a StoredRow>) -> Option<&'a Item> {
@@ -90,7 +91,9 @@ impl OperationContext<'_> {
                 let result = self.send_write(call, table, true, uncertainty).await;
                 match result.map_err(|error| error.at(key))? {
                     ScriptResult::Done => return Ok(()),
-                    ScriptResult::RowPresent(row) => decode_row(row, &layout.table)?,
+                    ScriptResult::RowPresent(row) => {
+                        decode_row(row, &layout.table, key).map_err(|error| error.at(key))?
+                    }
                     ScriptResult::RowChanged
                     | ScriptResult::StaleCatalog
                     | ScriptResult::Unknown => continue,

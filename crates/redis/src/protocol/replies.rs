@@ -28,6 +28,27 @@ pub fn unexpected_reply(table: &Table) -> Error {
         "the server sent a reply that Redis does not send: does something else listen at this address?",
     )
     .of(table)
+    .caused_by(OutOfStep)
+}
+
+/// The cause of an error: the reply may belong to another call. Further replies on the connection may too.
+#[derive(Debug)]
+pub struct OutOfStep;
+
+impl fmt::Display for OutOfStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reply does not belong to the call")
+    }
+}
+
+impl std::error::Error for OutOfStep {}
+
+/// Whether the replies on a connection may belong to other calls, as this error shows.
+pub fn is_out_of_step(error: &Error) -> bool {
+    error
+        .source
+        .as_ref()
+        .is_some_and(|source| source.is::<OutOfStep>())
 }
 
 /// The names and values in a reply with all fields of a hash.

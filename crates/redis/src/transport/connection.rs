@@ -1,105 +1,23 @@
 //! A connection to a server: connecting, signing in, sending and receiving.
 
-use std::io::{self, ErrorKind as Io, Read, Write};
+use std::io::{self, ErrorKind as Io, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
 
 use mintkey_runtime::{Deadline, POLL, Stop, distrust, pause};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
-use rustls::{ClientConnection, StreamOwned};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::config::{Config, Endpoint};
 use crate::protocol::replies::{RETRY_DELAY, handshake_error, is_busy};
 use crate::protocol::resp::{Call, Parser, ProtocolError, Value};
 use crate::transport::adaptive_spin::AdaptiveSpin;
+use crate::transport::stream::{SpinningRead, Stream};
 
 /// The oldest version with all commands that are used.
 const MIN_VERSION: (u32, u32) = (6, 2);
-
-/// A connection is not checked so soon after its last use: it might as well have been closed during that use.
-const UNCHECKED_TIME: Duration = Duration::from_micros(100);
-
-/// A stream to a server.
-pub enum Stream {
-    /// TCP.
-    Tcp(TcpStream),
-    /// TCP with TLS.
-    Encrypted(Box<StreamOwned<ClientConnection, TcpStream>>),
-    /// A Unix domain socket.
-    Unix(UnixStream),
-}
-
-impl Stream {
-    /// Whether it has buffered bytes that must be sent.
-    pub fn has_buffered_writes(&self) -> bool {
-        matches!(self, Self::Encrypted(stream) if stream.conn.wants_write())
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Encrypted(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-/// Spins briefly before a read blocks.
-struct SpinningRead<'a>(&'a mut Stream, &'a mut AdaptiveSpin);
-
-impl Read for SpinningRead<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Self(stream, spin) = self;
-        if let Stream::Encrypted(stream) = stream {
-            // A readable socket does not mean that a reply can be decrypted.
-            return stream.read(buffer);
-        }
-        let received = spin.spin_until(|| {
-            match rustix::net::recv(stream.as_fd(), &mut *buffer, RecvFlags::DONTWAIT) {
-                Err(Errno::AGAIN | Errno::INTR) => None,
-                result => Some(result),
-            }
-        });
-        match received {
-            Some(result) => Ok(result?.1),
-            None => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Encrypted(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Encrypted(stream) => stream.flush(),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Encrypted(stream) => stream.sock.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-        }
-    }
-}
 
 /// Why an exchange failed.
 #[derive(Debug)]
@@ -159,8 +77,6 @@ pub struct Connection {
     /// The bytes received.
     pub parser: Parser,
     output: Vec<u8>,
-    /// When it was last used.
-    last_used: Instant,
     spin: AdaptiveSpin,
 }
 
@@ -179,11 +95,7 @@ impl Connection {
                 let socket = connect(address, host, *port, deadline)?;
                 match &config.tls {
                     None => Stream::Tcp(socket),
-                    Some(tls) => {
-                        // The handshake starts with the first bytes.
-                        let encrypted = StreamOwned::new(tls.connection(host)?, socket);
-                        Stream::Encrypted(Box::new(encrypted))
-                    }
+                    Some(tls) => Stream::encrypted(tls.connection(host)?, socket),
                 }
             }
             Endpoint::Socket(path) => {
@@ -200,7 +112,6 @@ impl Connection {
             stream,
             parser: Parser::default(),
             output: Vec::new(),
-            last_used: Instant::now(),
             spin: AdaptiveSpin::default(),
         };
         loop {
@@ -307,33 +218,13 @@ impl Connection {
 
     /// Makes the socket non-blocking.
     pub fn set_nonblocking(&self, address: &str) -> Result<()> {
-        let result = match &self.stream {
-            Stream::Tcp(stream) => stream.set_nonblocking(true),
-            Stream::Encrypted(stream) => stream.sock.set_nonblocking(true),
-            Stream::Unix(stream) => stream.set_nonblocking(true),
-        };
+        let result = self.stream.set_nonblocking(true);
         result.map_err(|error| unreachable_server(address, error))
     }
 
-    /// Notes the time of the last use.
-    pub fn mark_idle(&mut self) {
-        self.last_used = Instant::now();
-    }
-
-    /// Whether the server has not closed it since the last use, and has sent nothing.
-    pub fn is_usable(&self) -> bool {
-        if self.last_used.elapsed() < UNCHECKED_TIME {
-            return self.parser.is_empty();
-        }
-        let mut byte = [0_u8; 1];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let received = rustix::net::recv(self.stream.as_fd(), &mut byte, flags);
-        // TLS may send messages of its own after the handshake.
-        let is_quiet = match received {
-            Ok((_, count)) => count > 0 && matches!(self.stream, Stream::Encrypted(_)),
-            Err(error) => error == Errno::AGAIN,
-        };
-        is_quiet && self.parser.is_empty()
+    /// Whether the server has not closed it, and has sent nothing that no call asked for. Nothing is left in any buffer.
+    pub fn is_usable(&mut self) -> bool {
+        self.parser.is_empty() && self.stream.is_quiet()
     }
 
     /// Sends calls and waits for all replies.

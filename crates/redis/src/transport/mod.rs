@@ -2,4 +2,5 @@
 
 pub mod adaptive_spin;
 pub mod connection;
+pub mod stream;
 pub mod topology;

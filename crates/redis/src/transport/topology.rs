@@ -45,8 +45,11 @@ impl Node {
         loop {
             let idle = locked(&self.idle).pop();
             match idle {
-                Some(connection) if connection.is_usable() => return Ok(connection),
-                Some(_) => {}
+                Some(mut connection) => {
+                    if connection.is_usable() {
+                        return Ok(connection);
+                    }
+                }
                 None => return self.open(config, deadline, wait_while_busy),
             }
         }
@@ -123,8 +126,7 @@ impl Node {
     }
 
     /// Keeps a connection for the next call.
-    pub fn keep(&self, mut connection: Connection) {
-        connection.mark_idle();
+    pub fn keep(&self, connection: Connection) {
         let mut idle = locked(&self.idle);
         if idle.len() < MAX_IDLE {
             idle.push(connection);

@@ -244,7 +244,7 @@ impl World {
 fn stored_row(server: &mut Server, layout: &Layout) -> Option<Item> {
     let call = Call::new("HGETALL").arg(layout.row_key(&row_key()));
     let value = server.send(&[call]).remove(0);
-    let row = decode_row(value, &layout.table).unwrap();
+    let row = decode_row(value, &layout.table, &row_key()).unwrap();
     row.map(|row| row.item)
 }
 

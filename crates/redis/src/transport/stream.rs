@@ -1,0 +1,237 @@
+//! A stream to a server: plain, encrypted, or a Unix domain socket.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use rustls::{ClientConnection, StreamOwned};
+
+use crate::transport::adaptive_spin::AdaptiveSpin;
+
+/// The bytes of the header of a TLS record. The last two are the length of the rest.
+const RECORD_HEADER: usize = 5;
+
+/// A stream to a server.
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// TCP with TLS.
+    Encrypted(Box<StreamOwned<ClientConnection, RecordSocket>>),
+    /// A Unix domain socket.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// A stream that encrypts. The handshake starts with the first bytes.
+    pub fn encrypted(tls: ClientConnection, socket: TcpStream) -> Self {
+        let socket = RecordSocket {
+            socket,
+            header: [0; RECORD_HEADER],
+            header_bytes: 0,
+            missing: 0,
+        };
+        Self::Encrypted(Box::new(StreamOwned::new(tls, socket)))
+    }
+
+    /// Whether it has buffered bytes that must be sent.
+    pub fn has_buffered_writes(&self) -> bool {
+        matches!(self, Self::Encrypted(stream) if stream.conn.wants_write())
+    }
+
+    /// Whether it is open, and nothing that the server sent waits in a buffer: of the kernel, or of TLS.
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Tcp(stream) => is_quiet(stream.as_fd()),
+            Self::Encrypted(stream) => read_tls_messages(stream),
+            Self::Unix(stream) => is_quiet(stream.as_fd()),
+        }
+    }
+
+    /// Makes the socket blocking or not.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nonblocking(nonblocking),
+            Self::Encrypted(stream) => stream.sock.socket.set_nonblocking(nonblocking),
+            Self::Unix(stream) => stream.set_nonblocking(nonblocking),
+        }
+    }
+}
+
+/// Whether a socket is open, and has received nothing.
+fn is_quiet(socket: BorrowedFd<'_>) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    rustix::net::recv(socket, &mut [0_u8; 1], flags) == Err(Errno::AGAIN)
+}
+
+/// Processes the messages of TLS itself that a server may send at any time. Returns whether nothing else has come, and the
+/// stream is open.
+fn read_tls_messages(stream: &mut StreamOwned<ClientConnection, RecordSocket>) -> bool {
+    let mut buffer = [0_u8; 4096];
+    loop {
+        let Ok(state) = stream.conn.process_new_packets() else {
+            return false;
+        };
+        if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
+            return false;
+        }
+        match rustix::net::recv(stream.sock.socket.as_fd(), &mut buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => return stream.sock.is_between_records(),
+            Ok((_, count)) if count > 0 => {
+                let mut bytes = &buffer[..count];
+                stream.sock.pass(bytes);
+                while !bytes.is_empty() {
+                    if stream.conn.read_tls(&mut bytes).is_err()
+                        || stream.conn.process_new_packets().is_err()
+                    {
+                        return false;
+                    }
+                }
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// A socket of a TLS connection. It knows whether a part of a record was read: TLS keeps that part, and does not show it.
+pub struct RecordSocket {
+    socket: TcpStream,
+    header: [u8; RECORD_HEADER],
+    /// The bytes of `header` that were read.
+    header_bytes: usize,
+    /// The bytes of the record that were not read, once its header was.
+    missing: usize,
+}
+
+impl RecordSocket {
+    const fn is_between_records(&self) -> bool {
+        self.header_bytes == 0 && self.missing == 0
+    }
+
+    /// Notes that bytes were read.
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.missing > 0 {
+                let count = self.missing.min(bytes.len());
+                self.missing -= count;
+                bytes = &bytes[count..];
+                continue;
+            }
+            self.header[self.header_bytes] = bytes[0];
+            self.header_bytes += 1;
+            bytes = &bytes[1..];
+            if self.header_bytes == RECORD_HEADER {
+                let [.., high, low] = self.header;
+                (self.header_bytes, self.missing) = (0, u16::from_be_bytes([high, low]).into());
+            }
+        }
+    }
+}
+
+impl Read for RecordSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.socket.read(buffer)?;
+        self.pass(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+impl Write for RecordSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Encrypted(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Encrypted(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Encrypted(stream) => stream.flush(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Encrypted(stream) => stream.sock.socket.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// Spins briefly before a read blocks.
+pub struct SpinningRead<'a>(pub &'a mut Stream, pub &'a mut AdaptiveSpin);
+
+impl Read for SpinningRead<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Self(stream, spin) = self;
+        if let Stream::Encrypted(stream) = stream {
+            // A readable socket does not mean that a reply can be decrypted.
+            return stream.read(buffer);
+        }
+        let received = spin.spin_until(|| {
+            match rustix::net::recv(stream.as_fd(), &mut *buffer, RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN | Errno::INTR) => None,
+                result => Some(result),
+            }
+        });
+        match received {
+            Some(result) => Ok(result?.1),
+            None => stream.read(buffer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_ends_of_records_are_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut socket = RecordSocket {
+            socket: TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
+            header: [0; RECORD_HEADER],
+            header_bytes: 0,
+            missing: 0,
+        };
+        let records = [23, 3, 3, 0, 2, b'a', b'b', 21, 3, 3, 1, 0];
+        for step in 1..records.len() {
+            for (index, part) in records.chunks(step).enumerate() {
+                socket.pass(part);
+                let read = (index * step + part.len()).min(records.len());
+                assert_eq!(socket.is_between_records(), read == 7, "{step}: {read}");
+            }
+            socket.pass(&[0; 256]);
+            assert!(socket.is_between_records());
+        }
+    }
+}
