@@ -55,8 +55,9 @@ rust: $(VENV)/.ready  ## clippy, and the tests of the crates without Python
 	cargo clippy --workspace --all-targets --profile quick --locked -- -D warnings
 	$(BIN)/python tests/servers run cargo test $(PURE_CRATES) --profile quick --locked --quiet
 
-lint: $(VENV)/.ready  ## rustfmt, ruff
+lint: $(VENV)/.ready  ## rustfmt, ruff, licences of the Rust crates
 	cargo fmt --all --check
+	$(BIN)/python tools/rust_notices.py --check
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet
 
@@ -79,7 +80,7 @@ chaos: $(RELEASE)  ## kill servers and writers 20 times as often as `make test` 
 	MINTKEY_CHAOS=$${MINTKEY_CHAOS:-20} $(BIN)/python tests/servers run \
 		$(BIN)/python -m pytest -o faulthandler_timeout=0 tests/chaos
 
-.PHONY: fuzz fuzz-short bench-ids
+.PHONY: fuzz fuzz-short bench-ids notices
 fuzz:  ## a minute of random input for each reader of ids, stored JSON, cursors, URLs and HTTP responses
 	fuzz/run.sh 60
 
@@ -98,6 +99,9 @@ format: $(VENV)/.ready  ## rustfmt, ruff: write instead of check
 	cargo fmt --all
 	$(BIN)/ruff check --fix --exit-zero --quiet
 	$(BIN)/ruff format --quiet
+
+notices: $(VENV)/.ready  ## THIRD-PARTY-NOTICES.txt, after a change of Cargo.lock
+	$(BIN)/python tools/rust_notices.py
 
 # Bench requirements have their own lock: their packages need a newer Python than mintkey does.
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \

@@ -55,7 +55,7 @@ pub struct Engine {
 /// A lock that is released by one store instruction: half the cost of one that has to wake up threads. A
 /// thread that finds it locked yields the processor, for the tens of nanoseconds of an id or for a fork.
 type Lock<T> = SpinMutex<T, Yield>;
-type Guard<T> = SpinMutexGuard<'static, T>;
+type Guard<T> = SpinMutexGuard<'static, T, Yield>;
 
 static ENGINE: Lock<Engine> = Lock::new(Engine {
     minter: Minter::new(EngineClock::System, ChaCha::new([0; 32]), HOST),
