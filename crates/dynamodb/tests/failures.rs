@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use faulty::{Act, Faulty, refused};
 use mintkey_store::{
-    Action, BatchWrite, Error, ErrorKind, Guard, Interrupt, Operation, Outcome, Path, Remedy,
-    Reply, Result, Row, Store,
+    Action, BatchGet, BatchWrite, Error, ErrorKind, Guard, Interrupt, Operation, Outcome, Path,
+    Remedy, Reply, Result, Row, Store,
 };
 use requests::{batch_put, get_of, key, number, order, orders, put_of, request, submit, update_of};
 
@@ -180,6 +180,59 @@ fn what_is_no_dynamodb_is_told() {
     }
     let (answer, _) = ask(&[Act::Reply(200, "<html>".to_owned())], "", &plain_put());
     assert_eq!(kind(&answer), UNKNOWN);
+}
+
+/// A row of the table with this key.
+fn row(partition: &str, sort: &str) -> String {
+    format!("{{\"pk\":{{\"S\":\"{partition}\"}},\"sk\":{{\"S\":\"{sort}\"}}}}")
+}
+
+#[test]
+fn a_row_of_another_key_is_an_error() {
+    let own = format!("{{\"Item\":{}}}", row("a", "1"));
+    let (answer, _) = ask(&[Act::Reply(200, own)], "", &read());
+    assert!(matches!(answer.unwrap(), Reply::Item(Some(_))));
+    for other in [
+        row("b", "1"),
+        row("a", "2"),
+        "{\"n\":{\"N\":\"1\"}}".to_owned(),
+    ] {
+        let found = Act::Reply(200, format!("{{\"Item\":{other}}}"));
+        let (answer, seen) = ask(&[found], "", &read());
+        let error = answer.unwrap_err();
+        assert_eq!(error.kind, NOT_APPLIED, "{error}");
+        assert!(error.message.contains("not DynamoDB's"), "{error}");
+        assert_eq!(seen.len(), 1);
+
+        let both = format!(
+            "{{\"Responses\":{{\"orders\":[{},{other}]}}}}",
+            row("a", "1")
+        );
+        let keys = ["1", "3"].map(|sort| key("a", sort));
+        let batch = Operation::BatchGet(BatchGet {
+            table: orders(),
+            keys: keys.to_vec(),
+            consistent: false,
+            attributes: None,
+        });
+        let (answer, _) = ask(&[Act::Reply(200, both)], "", &batch);
+        assert_eq!(kind(&answer), NOT_APPLIED);
+
+        let changed = Act::Reply(200, format!("{{\"Attributes\":{other}}}"));
+        let returning = Operation::Update(mintkey_store::Update {
+            actions: vec![Action::Add(Path::attribute("n"), number("1"))],
+            returning: true,
+            ..update_of(&orders(), key("a", "1"))
+        });
+        let (answer, _) = ask(&[changed], "", &returning);
+        assert_eq!(kind(&answer), UNKNOWN);
+
+        let refused = format!(
+            "{{\"__type\":\"x#ConditionalCheckFailedException\",\"message\":\"no\",\"Item\":{other}}}"
+        );
+        let (answer, _) = ask(&[Act::Reply(400, refused)], "", &insert());
+        assert_eq!(kind(&answer), UNKNOWN);
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! there: a write with a condition is sent as a single write.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use mintkey_runtime::{Generation, Stop};
 use mintkey_store::size::MAX_ITEM;
@@ -121,16 +121,16 @@ async fn read_once<'k, T: Transport>(
         }),
         _ => parser.skip(),
     })?;
+    // A key that was not asked for belongs to the response to another call.
+    let asked: HashSet<&Key> = keys.iter().copied().collect();
+    let own = |item: &Item| asked.get(&table.key_of(item).ok()?).copied();
+    let foreign = || output.unreadable().of(table);
     for item in items {
-        let key = table.key_of(&item)?;
+        let key = own(&item).ok_or_else(foreign)?.clone();
         found.push((key, body::unmark(table, item)));
     }
-    let own = |item: &Item| {
-        let key = table.key_of(item).ok()?;
-        keys.iter().find(|own| ***own == key).copied()
-    };
     let left = unprocessed.iter().map(own).collect::<Option<_>>();
-    left.ok_or_else(|| output.unreadable())
+    left.ok_or_else(foreign)
 }
 
 /// Waits before unprocessed parts of a batch are sent again.

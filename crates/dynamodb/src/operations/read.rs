@@ -36,7 +36,26 @@ pub async fn read_row<T: Transport>(
 ) -> Result<Option<Item>> {
     let output = client.call("GetItem", body, Effect::None).await;
     let output = output.map_err(|failure| client.errors(table, Some(key)).failed(failure))?;
-    parse_item(&output, "Item", table)
+    parse_row(&output, "Item", table, key)
+}
+
+/// Parses the row of a key in an entry of a response. Any other row was sent in response to another call.
+pub fn parse_row(
+    output: &Output<'_>,
+    entry: &str,
+    table: &Table,
+    key: &Key,
+) -> Result<Option<Item>> {
+    let item = parse_item(output, entry, table)?;
+    if item.as_ref().is_some_and(|item| !has_key(item, table, key)) {
+        return Err(output.unreadable().of(table).at(key));
+    }
+    Ok(item)
+}
+
+/// Whether an item is the row of this key.
+pub fn has_key(item: &Item, table: &Table, key: &Key) -> bool {
+    table.key_of(item).is_ok_and(|own| own == *key)
 }
 
 /// Parses the item in an entry of a response.

@@ -9,10 +9,10 @@ use mintkey_store::{
 };
 
 use crate::client::{Client, Effect};
-use crate::operations::read::{parse_item, read_row};
+use crate::operations::read::{has_key, parse_item, parse_row, read_row};
 use crate::transport::Transport;
 use crate::wire::body;
-use crate::wire::errors::{Class, ErrorContext, Failure, Refusal};
+use crate::wire::errors::{Class, ErrorContext, Failure, Progress, Refusal};
 
 /// The attempts of an upsert whose row changes between its two calls.
 const ATTEMPTS: usize = 5;
@@ -62,6 +62,13 @@ impl GuardedWrite<'_> {
         now: i64,
     ) -> Result<Option<Item>> {
         let stored = match refusal.item.take() {
+            Some(item) if !has_key(&item, self.table, self.key) => {
+                // It was sent in response to another write.
+                client.progress.set(Progress::Uncertain);
+                refusal.class = Class::Foreign;
+                let errors = client.errors(self.table, Some(self.key));
+                return Err(errors.refused(refusal));
+            }
             Some(item) => Some(body::unmark(self.table, item)),
             None if self.check(None).is_err() => None,
             None => {
@@ -209,7 +216,10 @@ pub async fn update<T: Transport>(
     };
     for _ in 0..ATTEMPTS {
         let mut refusal = match client.call("UpdateItem", &body, effect).await {
-            Ok(output) => return Ok(reply(update, parse_item(&output, "Attributes", table)?)),
+            Ok(output) => {
+                let item = parse_row(&output, "Attributes", table, key)?;
+                return Ok(reply(update, item));
+            }
             Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
             Err(failure) => {
                 let error = with_largest(errors.failed(failure), &values);
