@@ -55,7 +55,7 @@ LAYERS = {
         {"description", "item_error", "position", "size", "update"},
         {"condition", "key_encoding", "table"},
         {"error"},
-        {"key"},
+        {"key", "names"},
         {"value"},
         {"number", "work"},
     ],

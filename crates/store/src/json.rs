@@ -5,10 +5,19 @@
 //! `{"$BS": […]}`. A leading `$` in a map's own key is doubled, so that nothing can be mistaken.
 //! The attributes of an item are never tagged: only values are.
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::result;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
+    Visitor,
+};
 
 use crate::error::{Error, Result};
+use crate::names::Names;
 use crate::number::Number;
 use crate::size::MAX_DEPTH;
 use crate::value::{Item, Map, Name, Value};
@@ -163,11 +172,8 @@ pub fn decode(text: &str) -> Result<Item> {
 /// Reads items one after another, and shares the attributes' names between them.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    names: Vec<Name>,
+    names: Names,
 }
-
-/// Names beyond this many are not shared: maps with keys of their own must not fill the memory.
-const SHARED_NAMES: usize = 64;
 
 impl Decoder {
     /// Reads an item.
@@ -176,18 +182,9 @@ impl Decoder {
     ///
     /// `InvalidValue` if the text is no stored item.
     pub fn decode(&mut self, text: &str) -> Result<Item> {
-        let mut parser = Parser {
-            text,
-            at: 0,
-            names: &mut self.names,
-            expected: 0,
-        };
-        parser.item().ok_or_else(|| {
-            Error::invalid(format!(
-                "a stored item cannot be read (at byte {} of its text): it was not written by mintkey, or is damaged",
-                parser.at
-            ))
-        })
+        self.names.restart();
+        let seed = ItemSeed(&mut self.names);
+        read(text, seed).map_err(|error| unreadable("item", &error))
     }
 
     /// Reads one value, as [`encode_value`] wrote it.
@@ -196,40 +193,122 @@ impl Decoder {
     ///
     /// `InvalidValue` if the text is no stored value.
     pub fn decode_value(&mut self, text: &str) -> Result<Value> {
-        let mut parser = Parser {
-            text,
-            at: 0,
-            names: &mut self.names,
-            expected: 0,
-        };
-        let value = parser.value(1).filter(|_| parser.at == text.len());
-        value.ok_or_else(|| {
-            Error::invalid(format!(
-                "a stored value cannot be read (at byte {} of its text): it was not written by mintkey, or is damaged",
-                parser.at
-            ))
-        })
+        self.names.restart();
+        let names = &mut self.names;
+        read(text, ValueSeed { names, depth: 1 }).map_err(|error| unreadable("value", &error))
     }
 
     /// An attribute's name, shared with the items before if they had it. `place` is where it stood
     /// in this item.
     pub fn name(&mut self, name: &str, place: usize) -> Name {
-        let mut parser = Parser {
-            text: name,
-            at: 0,
-            names: &mut self.names,
-            expected: place,
-        };
-        parser.name(name)
+        self.names.shared_at(name, place)
     }
 }
 
-struct Parser<'a> {
-    text: &'a str,
-    at: usize,
-    names: &'a mut Vec<Name>,
-    /// Where in `names` the next name will be, if this item is like the one before.
-    expected: usize,
+fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S) -> serde_json::Result<S::Value> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = seed.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// Only the place of the error is told: its text may repeat stored values.
+fn unreadable(what: &str, error: &serde_json::Error) -> Error {
+    Error::invalid(format!(
+        "a stored {what} cannot be read (at line {}, column {} of its text): it was not written by mintkey, or is damaged",
+        error.line(),
+        error.column()
+    ))
+}
+
+/// By this key `serde_json`, with the feature `arbitrary_precision`, hands over a number that is no `u64` or `i64`: as a map
+/// from it to the number's text. No key of a stored map looks like it, since a `$` at its start is doubled.
+const NUMBER: &str = "$serde_json::private::Number";
+
+/// The key of an entry of an object.
+enum Key {
+    Name(Name),
+    /// The tag of a value that JSON has not.
+    Tag(String),
+    Number,
+}
+
+struct KeySeed<'a>(&'a mut Names);
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+    type Value = Key;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> result::Result<Key, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeySeed<'_> {
+    type Value = Key;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a name")
+    }
+
+    fn visit_str<E>(self, key: &str) -> result::Result<Key, E> {
+        Ok(match key.strip_prefix('$') {
+            None => Key::Name(self.0.shared(key)),
+            Some(own) if own.starts_with('$') => Key::Name(Name::from(own)),
+            Some(_) if key == NUMBER => Key::Number,
+            Some(_) => Key::Tag(key.to_owned()),
+        })
+    }
+}
+
+struct ItemSeed<'a>(&'a mut Names);
+
+impl<'de> DeserializeSeed<'de> for ItemSeed<'_> {
+    type Value = Item;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> result::Result<Item, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ItemSeed<'_> {
+    type Value = Item;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("an item")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> result::Result<Item, A::Error> {
+        let first = entries.next_key_seed(KeySeed(self.0))?;
+        read_map(self.0, 1, first, entries)
+    }
+}
+
+/// Reads the entries of a map whose first key was read; their values have this depth.
+fn read_map<'de, A: MapAccess<'de>>(
+    names: &mut Names,
+    depth: usize,
+    first: Option<Key>,
+    mut entries: A,
+) -> result::Result<Map, A::Error> {
+    let mut map = Map::with_capacity(8);
+    // Shared names whose places rise all differ, and they rise as a rule.
+    let (mut rising, mut last) = (true, 0);
+    let mut key = first;
+    while let Some(own) = key {
+        let Key::Name(name) = own else {
+            return Err(A::Error::custom("a tag among names"));
+        };
+        rising &= names.place() > last;
+        last = names.place();
+        map.push(name, entries.next_value_seed(ValueSeed { names, depth })?);
+        key = entries.next_key_seed(KeySeed(names))?;
+    }
+    // Which of two values is meant would be a guess.
+    if rising || all_differ(&map) {
+        Ok(map)
+    } else {
+        Err(A::Error::custom("a name comes twice"))
+    }
 }
 
 /// Whether no name comes twice.
@@ -239,290 +318,174 @@ fn all_differ(map: &Map) -> bool {
     names.windows(2).all(|pair| pair[0] != pair[1])
 }
 
-/// What an object may turn out to be.
-enum Object {
-    Map(Map),
-    Tagged(Value),
+/// Reads a value. The values of an item's attributes have the depth 1.
+struct ValueSeed<'a> {
+    names: &'a mut Names,
+    depth: usize,
 }
 
-impl<'a> Parser<'a> {
-    fn item(&mut self) -> Option<Item> {
-        self.space();
-        self.expect(b'{')?;
-        let Object::Map(item) = self.object(0)? else {
-            return None;
-        };
-        self.space();
-        (self.at == self.text.len()).then_some(item)
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    fn space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            self.at += 1;
+impl ValueSeed<'_> {
+    fn check_depth<E: serde::de::Error>(&self) -> result::Result<(), E> {
+        if self.depth > MAX_DEPTH {
+            return Err(E::custom("nested too deeply"));
         }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> result::Result<Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueSeed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a value")
     }
 
-    fn expect(&mut self, byte: u8) -> Option<()> {
-        (self.peek()? == byte).then(|| self.at += 1)
+    fn visit_unit<E>(self) -> result::Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    /// Whether a list or object goes on: reads the comma or the closing byte.
-    fn more(&mut self, close: u8) -> Option<bool> {
-        self.space();
-        let byte = self.peek()?;
-        self.at += 1;
-        match byte {
-            b',' => {
-                self.space();
-                Some(true)
-            }
-            byte if byte == close => Some(false),
-            _ => None,
+    fn visit_bool<E>(self, truth: bool) -> result::Result<Value, E> {
+        Ok(Value::Bool(truth))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> result::Result<Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> result::Result<Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> result::Result<Value, E> {
+        Ok(Value::String(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> result::Result<Value, A::Error> {
+        self.check_depth()?;
+        let (names, depth) = (self.names, self.depth + 1);
+        let mut list = Vec::new();
+        while let Some(value) = members.next_element_seed(ValueSeed { names, depth })? {
+            list.push(value);
         }
+        Ok(Value::List(list))
     }
 
-    fn word(&mut self, word: &str, value: Value) -> Option<Value> {
-        self.text[self.at..].starts_with(word).then(|| {
-            self.at += word.len();
-            value
-        })
-    }
-
-    fn value(&mut self, depth: usize) -> Option<Value> {
-        match self.peek()? {
-            b'"' => self.string().map(Value::String),
-            b'{' if depth <= MAX_DEPTH => {
-                self.at += 1;
-                Some(match self.object(depth)? {
-                    Object::Map(map) => Value::Map(map),
-                    Object::Tagged(value) => value,
-                })
-            }
-            b'[' if depth <= MAX_DEPTH => {
-                let mut list = Vec::new();
-                self.members(|parser| {
-                    list.push(parser.value(depth + 1)?);
-                    Some(())
-                })?;
-                Some(Value::List(list))
-            }
-            b't' => self.word("true", Value::Bool(true)),
-            b'f' => self.word("false", Value::Bool(false)),
-            b'n' => self.word("null", Value::Null),
-            _ => self.number().map(Value::Number),
-        }
-    }
-
-    /// Reads a list and calls `each` at the start of every member.
-    fn members(&mut self, mut each: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
-        self.expect(b'[')?;
-        self.space();
-        if self.peek()? == b']' {
-            self.at += 1;
-            return Some(());
-        }
-        loop {
-            each(self)?;
-            if !self.more(b']')? {
-                return Some(());
-            }
-        }
-    }
-
-    fn number(&mut self) -> Option<Number> {
-        let bytes = &self.text.as_bytes()[self.at..];
-        let length = bytes
-            .iter()
-            .take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
-            .count();
-        let text = &self.text[self.at..self.at + length];
-        self.at += length;
-        text.parse().ok()
-    }
-
-    /// Reads an object behind its brace.
-    fn object(&mut self, depth: usize) -> Option<Object> {
-        let mut map = Map::with_capacity(8);
-        // Shared names that come in their order all differ, and so they come as a rule.
-        let mut in_order = true;
-        let mut next = 0;
-        self.space();
-        if self.peek()? == b'}' {
-            self.at += 1;
-            return Some(Object::Map(map));
-        }
-        loop {
-            let start = self.at;
-            let (raw, plain) = self.raw_string()?;
-            self.space();
-            self.expect(b':')?;
-            self.space();
-            let name = if !plain {
-                in_order = false;
-                Name::from(unescape(raw)?.as_str())
-            } else if raw.starts_with('$') && !raw.starts_with("$$") {
-                // A tag: the only entry of its object, and never an attribute of an item.
-                if depth == 0 || !map.is_empty() {
-                    self.at = start;
-                    return None;
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> result::Result<Value, A::Error> {
+        match entries.next_key_seed(KeySeed(self.names))? {
+            Some(Key::Number) => entries.next_value().map(|Decimal(own)| Value::Number(own)),
+            Some(Key::Tag(tag)) => {
+                let value = read_tagged(&tag, &mut entries)?;
+                if entries.next_key::<IgnoredAny>()?.is_some() {
+                    return Err(A::Error::custom("a tag among names"));
                 }
-                let value = self.tagged(raw)?;
-                self.space();
-                self.expect(b'}')?;
-                return Some(Object::Tagged(value));
-            } else {
-                let name = self.name(raw);
-                in_order &= self.expected > next;
-                next = self.expected;
-                name
-            };
-            let name = match name.strip_prefix("$$") {
-                Some(rest) => Name::from(format!("${rest}").as_str()),
-                None => name,
-            };
-            let value = self.value(depth + 1)?;
-            map.push(name, value);
-            if !self.more(b'}')? {
-                // Which of two values is meant would be a guess.
-                return (in_order || all_differ(&map)).then_some(Object::Map(map));
+                Ok(value)
             }
-        }
-    }
-
-    fn tagged(&mut self, tag: &str) -> Option<Value> {
-        Some(match tag {
-            BINARY => Value::Binary(self.base64()?),
-            STRING_SET => {
-                let mut set = std::collections::BTreeSet::new();
-                self.members(|parser| {
-                    set.insert(parser.string()?);
-                    Some(())
-                })?;
-                Value::StringSet(set)
-            }
-            NUMBER_SET => {
-                let mut set = std::collections::BTreeSet::new();
-                self.members(|parser| {
-                    set.insert(parser.number()?);
-                    Some(())
-                })?;
-                Value::NumberSet(set)
-            }
-            BINARY_SET => {
-                let mut set = std::collections::BTreeSet::new();
-                self.members(|parser| {
-                    set.insert(parser.base64()?);
-                    Some(())
-                })?;
-                Value::BinarySet(set)
-            }
-            _ => return None,
-        })
-    }
-
-    /// An attribute's name, shared with the items before if they had it.
-    fn name(&mut self, raw: &str) -> Name {
-        let places = self.names.len();
-        for offset in 0..places {
-            let place = (self.expected + offset) % places;
-            if &*self.names[place] == raw {
-                self.expected = place + 1;
-                return self.names[place].clone();
-            }
-        }
-        let name = Name::from(raw);
-        if places < SHARED_NAMES {
-            self.names.push(name.clone());
-        }
-        self.expected = self.names.len();
-        name
-    }
-
-    fn base64(&mut self) -> Option<Vec<u8>> {
-        let (raw, _) = self.raw_string()?;
-        BASE64.decode(raw).ok()
-    }
-
-    fn string(&mut self) -> Option<String> {
-        let (raw, plain) = self.raw_string()?;
-        if plain {
-            Some(raw.to_owned())
-        } else {
-            unescape(raw)
-        }
-    }
-
-    /// The text between two quotes as it stands, and whether it is without escapes.
-    fn raw_string(&mut self) -> Option<(&'a str, bool)> {
-        self.expect(b'"')?;
-        let start = self.at;
-        let bytes = self.text.as_bytes();
-        let mut plain = true;
-        loop {
-            let length = bytes
-                .get(self.at..)?
-                .iter()
-                .position(|byte| !PLAIN[usize::from(*byte)])?;
-            self.at += length;
-            match bytes[self.at] {
-                b'"' => {
-                    let raw = &self.text[start..self.at];
-                    self.at += 1;
-                    return Some((raw, plain));
-                }
-                b'\\' => {
-                    plain = false;
-                    self.at += 2;
-                }
-                _ => return None,
+            first => {
+                self.check_depth()?;
+                read_map(self.names, self.depth + 1, first, entries).map(Value::Map)
             }
         }
     }
 }
 
-fn unescape(raw: &str) -> Option<String> {
-    let mut text = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some(place) = rest.find('\\') {
-        text.push_str(&rest[..place]);
-        let escape = *rest.as_bytes().get(place + 1)?;
-        rest = rest.get(place + 2..)?;
-        text.push(match escape {
-            b'"' | b'\\' | b'/' => char::from(escape),
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                let first = unit(&mut rest)?;
-                let code = if (0xD800..0xDC00).contains(&first) {
-                    rest = rest.strip_prefix("\\u")?;
-                    let second = unit(&mut rest)?;
-                    let low = second.checked_sub(0xDC00).filter(|low| *low < 0x400)?;
-                    0x1_0000 + ((first - 0xD800) << 10) + low
-                } else {
-                    first
-                };
-                char::from_u32(code)?
-            }
-            _ => return None,
-        });
-    }
-    text.push_str(rest);
-    Some(text)
+fn read_tagged<'de, A: MapAccess<'de>>(
+    tag: &str,
+    entries: &mut A,
+) -> result::Result<Value, A::Error> {
+    Ok(match tag {
+        BINARY => Value::Binary(entries.next_value::<Base64>()?.0),
+        STRING_SET => Value::StringSet(entries.next_value()?),
+        NUMBER_SET => Value::NumberSet(members(entries.next_value()?, |StoredNumber(own)| own)),
+        BINARY_SET => Value::BinarySet(members(entries.next_value()?, |Base64(own)| own)),
+        _ => return Err(A::Error::custom("an unknown tag")),
+    })
 }
 
-/// Reads the four hex digits of an escape.
-fn unit(rest: &mut &str) -> Option<u32> {
-    let digits = rest.get(..4)?;
-    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
+fn members<T, M: Ord>(read: Vec<T>, member: impl Fn(T) -> M) -> BTreeSet<M> {
+    read.into_iter().map(member).collect()
+}
+
+/// The text of a number.
+struct Decimal(Number);
+
+impl<'de> Deserialize<'de> for Decimal {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> result::Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Number;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("a decimal number")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> result::Result<Number, E> {
+                text.parse().map_err(|_| E::custom("a number out of range"))
+            }
+        }
+        from.deserialize_str(Text).map(Self)
     }
-    *rest = &rest[4..];
-    u32::from_str_radix(digits, 16).ok()
+}
+
+/// A number as JSON has it.
+struct StoredNumber(Number);
+
+impl<'de> Deserialize<'de> for StoredNumber {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> result::Result<Self, D::Error> {
+        struct Entry;
+        impl<'de> Visitor<'de> for Entry {
+            type Value = Number;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("a number")
+            }
+
+            fn visit_u64<E>(self, number: u64) -> result::Result<Number, E> {
+                Ok(number.into())
+            }
+
+            fn visit_i64<E>(self, number: i64) -> result::Result<Number, E> {
+                Ok(number.into())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut entry: A,
+            ) -> result::Result<Number, A::Error> {
+                match entry.next_key_seed(KeySeed(&mut Names::default()))? {
+                    Some(Key::Number) => entry.next_value().map(|Decimal(own)| own),
+                    _ => Err(A::Error::custom("a map among numbers")),
+                }
+            }
+        }
+        from.deserialize_any(Entry).map(Self)
+    }
+}
+
+/// Bytes as base64.
+struct Base64(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> result::Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("base64")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> result::Result<Vec<u8>, E> {
+                BASE64.decode(text).map_err(|_| E::custom("no base64"))
+            }
+        }
+        from.deserialize_str(Text).map(Self)
+    }
 }

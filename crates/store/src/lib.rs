@@ -14,6 +14,7 @@ mod item_error;
 pub mod json;
 pub mod key;
 mod key_encoding;
+pub mod names;
 pub mod number;
 pub mod position;
 pub mod query;

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{any_item, item, list, map, number, numbers, strings};
+use common::{any_item, item, list, map, number, numbers, strings, table};
+use mintkey_store::size::{MAX_DEPTH, check_item};
 use mintkey_store::{ErrorKind, Value, json};
 use proptest::prelude::*;
 
@@ -48,6 +49,28 @@ fn what_other_writers_of_json_do_is_read_too() {
         ("c", strings(&["x"])),
     ]);
     assert_eq!(json::decode(text).unwrap(), stored);
+}
+
+#[test]
+fn what_lies_in_the_deepest_list_is_read() {
+    for value in [
+        Value::Binary(vec![7]),
+        strings(&["x"]),
+        numbers(&["1.5"]),
+        Value::Number(number("2")),
+        Value::Null,
+    ] {
+        let deepest = (0..MAX_DEPTH).fold(value, |value, _| list(&[value]));
+        let stored = item(&[("a", deepest)]);
+        check_item(&stored, &table(), 1000).unwrap();
+        assert_eq!(json::decode(&json::encode(&stored)).unwrap(), stored);
+    }
+}
+
+#[test]
+fn a_key_like_the_librarys_mark_of_a_number_stays_a_key() {
+    let stored = item(&[("a", map(&[("$serde_json::private::Number", "1".into())]))]);
+    assert_eq!(json::decode(&json::encode(&stored)).unwrap(), stored);
 }
 
 #[test]
