@@ -8,7 +8,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTC_WRAPPER=$PWD/instrument RUSTFLAGS="--cfg fuzzing"
 cargo build --release --quiet --target "$host"
 target=${CARGO_TARGET_DIR:-target}/$host/release
-for name in parse round_trip parameters stored_json cursor url http_response; do
+for name in parse round_trip parameters stored_json cursor url http_response resp_reply; do
     dictionary=$name.dict
     [[ -e $dictionary ]] || dictionary=ids.dict
     mkdir -p "corpus/$name" artifacts

@@ -16,7 +16,7 @@ from tests.failures.proxies import Proxy
 
 from mintkey import Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
-from mintkey.errors import InvalidValue
+from mintkey.errors import InvalidValue, StoreUnavailable
 
 CERTIFICATES = runpy.run_path(str(Path(__file__).parents[1] / "servers" / "redis.py"))["certificates"]
 
@@ -170,3 +170,24 @@ async def test_a_row_with_another_key_is_an_error(do, between):
         before = between.connections
         assert (await do.get(Row, pk="a")).n == 1
         assert between.connections == before + 1
+
+
+@pytest.mark.parametrize("reply", [b"$999999999999\r\n", b"*99999999999\r\n", b"*1\r\n*99999999\r\n:1\r\n"])
+async def test_a_reply_that_is_too_large(do, between, reply):
+    await prepare(do, between)
+    before = between.connections
+    between.instead = reply
+    with pytest.raises(StoreUnavailable, match=r"more than 536870912 bytes.*max_reply") as caught:
+        await do.get(Row, pk="a")
+    assert caught.value.outcome == "not_applied"
+    assert str(between.port) in str(caught.value)
+    # A write that was sent: the row tells whether it was carried out.
+    between.instead = reply
+    await do.save(Row(pk="a", n=5))
+    assert (await do.get(Row, pk="a")).n == 5
+    between.instead = reply
+    with pytest.raises(StoreUnavailable, match="max_reply") as caught:
+        await do.update_by_key(Row, {"pk": "a"}, Row.n.add(1))
+    assert caught.value.outcome == "not_applied"
+    assert (await do.get(Row, pk="a")).n == 5
+    assert between.connections == before + 3

@@ -21,6 +21,13 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A value in Redis has at most 512 MB, and JSON takes up to six bytes for one.
 const LARGEST_MAX_ITEM: usize = 64 * 1024 * 1024;
 
+/// The largest size of a reply by default: a script may return 128 rows.
+const MAX_REPLY: usize = 512 * 1024 * 1024;
+/// The bytes of a reply for each byte of an item: JSON takes up to six, and each field has a length and a line end.
+const REPLY_PER_ITEM: usize = 8;
+/// A reply may have 1,025 members of an index, of which each contains up to four key values.
+const LEAST_MAX_REPLY: usize = 16 * 1024 * 1024;
+
 /// The configuration in a URL.
 #[derive(Clone)]
 pub struct Config {
@@ -42,6 +49,8 @@ pub struct Config {
     pub timeout: Duration,
     /// The largest size of an item, in bytes.
     pub max_item: usize,
+    /// The largest size of a reply, in bytes.
+    pub max_reply: usize,
     /// The warning about servers that evict rows.
     pub eviction: Arc<EvictionWarning>,
 }
@@ -80,6 +89,8 @@ impl Config {
         let prefix = prefix(&mut parameters)?.unwrap_or_default();
         let timeout = parameters.take_seconds("timeout")?;
         let max_item = parameters.take_number("max_item", MAX_ITEM..=LARGEST_MAX_ITEM)?;
+        let least = LEAST_MAX_REPLY.max(REPLY_PER_ITEM * max_item.unwrap_or(MAX_ITEM));
+        let max_reply = parameters.take_number("max_reply", least..=isize::MAX.unsigned_abs())?;
         let database = database(&address, &mut parameters)?;
         let tls = tls(&address, &mut parameters)?;
         parameters.end()?;
@@ -98,6 +109,7 @@ impl Config {
             },
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
             max_item: max_item.unwrap_or(MAX_ITEM),
+            max_reply: max_reply.unwrap_or(MAX_REPLY.max(least)),
             eviction: Arc::default(),
         })
     }
@@ -244,6 +256,9 @@ mod tests {
             "redis://host?timeout=0",
             "redis://host?timeout=1&timeout=2",
             "redis://host?max_item=5",
+            "redis://host?max_reply=1000",
+            "redis://host?max_reply=20000000&max_item=4000000",
+            "redis://host?max_reply=1g",
             "redis://host?db=1",
             "redis://host?sync=full",
             "redis://host?ca=/x",

@@ -1,5 +1,5 @@
-//! The parts of the store that `tests/interleavings` drives step by step: operations without a driver. They are no part of
-//! the interface of the crate.
+//! The parts of the store that `tests/interleavings` drives step by step (operations without a driver), and that fuzzing
+//! drives. They are no part of the interface of the crate.
 
 pub use crate::config::Config;
 pub use crate::keyspace::layout::{Keyspace, Layout};
@@ -8,6 +8,6 @@ pub use crate::keyspace::rows::decode_row;
 pub use crate::operations::context::StoreContext;
 pub use crate::operations::run;
 pub use crate::protocol::channel::{Channel, FinalReply, Replies};
-pub use crate::protocol::resp::{Call, Value};
+pub use crate::protocol::resp::{Call, Parser, ProtocolError, Value};
 pub use crate::protocol::slots::group_of;
 pub use crate::transport::connection::Connection;

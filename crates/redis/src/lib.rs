@@ -36,7 +36,8 @@ use mintkey_store::{Result, Store};
 /// `redis://user:password@host:6379/0` is a server, `rediss://…` a server with TLS, `unix:///run/redis/redis.sock?db=0` a
 /// server at a Unix domain socket, `redis-cluster://a:7000,b:7001` a Cluster with these servers and others,
 /// `rediss-cluster://…` a Cluster with TLS. Parameters: `ca=`, `cert=` and `key=` for TLS (paths of PEM files), `prefix=` for
-/// all keys, `timeout=` in seconds (5), `max_item=` in bytes (400 KB).
+/// all keys, `timeout=` in seconds (5), `max_item=` in bytes (400 KB), `max_reply=` in bytes
+/// (512 MiB).
 ///
 /// # Errors
 ///

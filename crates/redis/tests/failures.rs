@@ -72,6 +72,17 @@ fn an_endless_reply_ends_with_the_timeout() {
 }
 
 #[test]
+fn a_reply_that_is_too_large_is_refused() {
+    let error = error_of(&format!("{}?max_reply=99999999", endless()));
+    let kind = ErrorKind::Unavailable(Outcome::NotApplied);
+    assert_eq!(error.kind, kind, "{error}");
+    let shown = error.to_string();
+    for part in ["redis", "127.0.0.1", "99999999 bytes"] {
+        assert!(shown.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn a_server_that_is_not_running_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

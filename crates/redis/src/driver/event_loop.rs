@@ -524,6 +524,13 @@ impl EventLoop {
         if let TransportError::Stopped(_) = cause {
             self.shared.topology.suspect(&connection.node);
         }
+        // The call whose reply is too large is not sent again. The others have done nothing wrong.
+        let too_large = match (cause, connection.pending.front()) {
+            (TransportError::TooLarge(max_reply), Some(call)) => {
+                Some((call.id.request, *max_reply))
+            }
+            _ => None,
+        };
         let mut lost: BTreeMap<u64, Vec<CallId>> = BTreeMap::new();
         for call in &connection.pending {
             if let Some(in_flight) = self.in_flight.get_mut(&call.id.request)
@@ -546,10 +553,19 @@ impl EventLoop {
             };
             let uncertain = calls.iter().any(is_uncertain);
             let in_time = in_flight.channel.deadline().check();
-            let send_again =
-                !uncertain && in_time.is_ok() && (is_cluster || in_flight.tries < MAX_TRIES);
+            let own_too_large = too_large.filter(|(own, _)| *own == request);
+            let send_again = !uncertain
+                && in_time.is_ok()
+                && own_too_large.is_none()
+                && (is_cluster || in_flight.tries < MAX_TRIES);
             let own_cause = match (in_time, cause) {
                 (Err(stop), _) => TransportError::Stopped(stop),
+                (Ok(()), TransportError::TooLarge(max_reply)) if own_too_large.is_some() => {
+                    TransportError::TooLarge(*max_reply)
+                }
+                (Ok(()), TransportError::TooLarge(_)) => {
+                    TransportError::Broken(io::ErrorKind::ConnectionAborted.into())
+                }
                 (Ok(()), TransportError::Stopped(_)) => {
                     TransportError::Broken(io::ErrorKind::TimedOut.into())
                 }

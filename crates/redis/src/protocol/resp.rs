@@ -8,6 +8,8 @@ use crate::protocol::scripts::Script;
 const READ_SIZE: usize = 16 * 1024;
 /// The deepest nesting of arrays. The replies that are used here have two or three levels.
 const MAX_DEPTH: usize = 32;
+/// The longest line: a status, an error, or a header. The text of an error may contain a line of a script.
+const MAX_LINE: usize = 64 * 1024;
 /// The largest buffer that is kept between replies. A large reply makes it larger; it is freed after that.
 const MAX_IDLE_BUFFER: usize = 1024 * 1024;
 
@@ -164,21 +166,48 @@ fn push_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// An incremental parser of replies. It scans each byte of a bulk string once.
-#[derive(Debug, Default)]
+/// An incremental parser of replies. It scans each byte once.
+#[derive(Debug)]
 pub struct Parser {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// The bytes from `start` on that contain no end of a line.
+    scanned: usize,
+    /// The bytes from `start` on that the next value needs, as far as that is known.
+    needed: usize,
+    /// The largest size of a reply.
+    max_reply: usize,
+    /// The size of the reply so far: its bytes, and the memory of its values.
+    size: usize,
     /// The arrays that are not complete, with the number of members that each will have.
     open_arrays: Vec<(usize, Vec<Value>)>,
 }
 
-/// The bytes are not a reply.
+/// Why bytes are refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ProtocolError;
+pub enum ProtocolError {
+    /// They are not a reply of Redis.
+    NotRedis,
+    /// The reply is larger than this number of bytes.
+    TooLarge(usize),
+}
 
 impl Parser {
+    /// A parser of replies of this size at most.
+    pub const fn new(max_reply: usize) -> Self {
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            scanned: 0,
+            needed: 0,
+            max_reply,
+            size: 0,
+            open_arrays: Vec::new(),
+        }
+    }
+
     /// Reads what a socket has. Returns 0 at its end.
     pub fn fill(&mut self, from: &mut impl Read) -> io::Result<usize> {
         if self.start == self.end {
@@ -191,8 +220,9 @@ impl Parser {
             (self.start, self.end) = (0, self.end - self.start);
         }
         if self.buffer.len() - self.end < READ_SIZE {
-            let room = (self.buffer.len() * 2).max(READ_SIZE * 2);
-            self.buffer.resize(room, 0);
+            let enough = self.start + self.needed + READ_SIZE;
+            let room = (self.buffer.len() * 2).min(enough);
+            self.buffer.resize(room.max(self.end + READ_SIZE), 0);
         }
         let count = from.read(&mut self.buffer[self.end..])?;
         self.end += count;
@@ -213,6 +243,7 @@ impl Parser {
             let Some(mut value) = value else { continue };
             loop {
                 let Some((wanted, members)) = self.open_arrays.last_mut() else {
+                    self.size = 0;
                     return Ok(Some(value));
                 };
                 members.push(value);
@@ -232,63 +263,100 @@ impl Parser {
     )]
     fn scalar(&mut self) -> Result<Option<Option<Value>>, ProtocolError> {
         let bytes = &self.buffer[self.start..self.end];
-        let Some(length) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
+        let Some(length) = end_of_line(bytes, self.scanned)? else {
+            // The last byte may be the first one of the end of the line.
+            self.scanned = bytes.len().saturating_sub(1);
+            self.needed = 0;
             return Ok(None);
         };
         let after = length + 2;
-        let (kind, line) = bytes[..length].split_first().ok_or(ProtocolError)?;
+        let (kind, line) = bytes[..length]
+            .split_first()
+            .ok_or(ProtocolError::NotRedis)?;
         let text = || String::from_utf8_lossy(line).into_owned();
-        let value = match kind {
-            b'+' => Value::Status(text()),
-            b'-' => Value::Error(text()),
-            b':' => Value::Int(number(line)?),
-            b'_' => Value::Nil,
+        let (value, used) = match kind {
+            b'+' => (Value::Status(text()), after),
+            b'-' => (Value::Error(text()), after),
+            b':' => (Value::Int(number(line)?), after),
+            b'_' => (Value::Nil, after),
             b'$' => match usize::try_from(number(line)?) {
-                Err(_) => Value::Nil,
-                Ok(size) => {
-                    let end = after.checked_add(size).ok_or(ProtocolError)?;
+                Err(_) => (Value::Nil, after),
+                Ok(bulk) => {
+                    self.check_size(bulk)?;
+                    let end = after + bulk;
                     match bytes.get(end..end + 2) {
-                        None => return Ok(None),
-                        Some(b"\r\n") => {
-                            let value = Value::Bulk(bytes[after..end].to_vec());
-                            self.start += end + 2;
-                            return Ok(Some(Some(value)));
+                        None => {
+                            (self.scanned, self.needed) = (length, end + 2);
+                            return Ok(None);
                         }
-                        Some(_) => return Err(ProtocolError),
+                        Some(b"\r\n") => (Value::Bulk(bytes[after..end].to_vec()), end + 2),
+                        Some(_) => return Err(ProtocolError::NotRedis),
                     }
                 }
             },
             b'*' => match usize::try_from(number(line)?) {
-                Err(_) => Value::Nil,
-                Ok(0) => Value::Array(Vec::new()),
-                Ok(_) if self.open_arrays.len() >= MAX_DEPTH => return Err(ProtocolError),
+                Err(_) => (Value::Nil, after),
+                Ok(0) => (Value::Array(Vec::new()), after),
+                Ok(_) if self.open_arrays.len() >= MAX_DEPTH => {
+                    return Err(ProtocolError::NotRedis);
+                }
                 Ok(members) => {
+                    self.check_size(members.saturating_mul(size_of::<Value>()))?;
                     self.open_arrays
                         .push((members, Vec::with_capacity(members.min(1024))));
-                    self.start += after;
+                    self.take(after)?;
                     return Ok(Some(None));
                 }
             },
-            _ => return Err(ProtocolError),
+            _ => return Err(ProtocolError::NotRedis),
         };
-        self.start += after;
+        self.take(used)?;
         Ok(Some(Some(value)))
     }
+
+    /// Takes the bytes of a value.
+    fn take(&mut self, count: usize) -> Result<(), ProtocolError> {
+        self.check_size(count)?;
+        self.size += count + size_of::<Value>();
+        self.start += count;
+        (self.scanned, self.needed) = (0, 0);
+        Ok(())
+    }
+
+    /// Checks that the reply may have this many more bytes.
+    const fn check_size(&self, more: usize) -> Result<(), ProtocolError> {
+        if more > self.max_reply.saturating_sub(self.size) {
+            return Err(ProtocolError::TooLarge(self.max_reply));
+        }
+        Ok(())
+    }
+}
+
+/// The length of the line at the start, if it has ended. It has no end in the bytes that were scanned before.
+fn end_of_line(bytes: &[u8], scanned: usize) -> Result<Option<usize>, ProtocolError> {
+    let line = &bytes[..bytes.len().min(MAX_LINE + 2)];
+    let found = line[scanned..].windows(2).position(|pair| pair == b"\r\n");
+    if found.is_none() && line.len() < bytes.len() {
+        return Err(ProtocolError::NotRedis);
+    }
+    Ok(found.map(|length| scanned + length))
 }
 
 fn number(line: &[u8]) -> Result<i64, ProtocolError> {
     std::str::from_utf8(line)
         .ok()
         .and_then(|text| text.parse().ok())
-        .ok_or(ProtocolError)
+        .ok_or(ProtocolError::NotRedis)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MAX: usize = 1024 * 1024;
+
     fn parse_all(bytes: &[u8], step: usize) -> Result<Vec<Value>, ProtocolError> {
-        let mut parser = Parser::default();
+        let mut parser = Parser::new(MAX);
         let mut values = Vec::new();
         for mut part in bytes.chunks(step) {
             while !part.is_empty() {
@@ -342,9 +410,50 @@ mod tests {
             b"$1\r\nabc\r\n",
             b"\r\n",
         ] {
-            assert_eq!(parse_all(bytes, 1), Err(ProtocolError), "{bytes:?}");
+            assert_eq!(
+                parse_all(bytes, 1),
+                Err(ProtocolError::NotRedis),
+                "{bytes:?}"
+            );
         }
-        assert_eq!(parse_all(&b"*1\r\n".repeat(40), 4), Err(ProtocolError));
+        let deep = b"*1\r\n".repeat(40);
+        assert_eq!(parse_all(&deep, 4), Err(ProtocolError::NotRedis));
+        let long = [b"+".as_slice(), &vec![b'x'; 2 * MAX_LINE]].concat();
+        for step in [100, MAX_LINE, long.len()] {
+            assert_eq!(parse_all(&long, step), Err(ProtocolError::NotRedis));
+        }
+    }
+
+    #[test]
+    fn a_reply_that_is_too_large_is_refused_before_it_arrives() {
+        for bytes in [
+            &b"$1048577\r\n"[..],
+            b"$9223372036854775807\r\n",
+            b"*32769\r\n",
+            b"*9223372036854775807\r\n",
+            b"*2\r\n$4\r\nabcd\r\n$1048560\r\n",
+        ] {
+            for step in [1, bytes.len()] {
+                let result = parse_all(bytes, step);
+                assert_eq!(result, Err(ProtocolError::TooLarge(MAX)), "{bytes:?}");
+            }
+        }
+        let nested = [b"*2\r\n*30000\r\n".as_slice(), &b":1\r\n".repeat(30_000)].concat();
+        let result = parse_all(&nested, 1000);
+        assert_eq!(result, Err(ProtocolError::TooLarge(MAX)));
+    }
+
+    #[test]
+    fn the_size_of_each_reply_is_limited_by_itself() {
+        let reply = [b"$600000\r\n".as_slice(), &vec![b'x'; 600_000], b"\r\n"].concat();
+        assert_eq!(parse_all(&reply.repeat(5), 10_000).unwrap().len(), 5);
+        let mut parser = Parser::new(MAX);
+        let mut sent = &reply[..];
+        while !sent.is_empty() {
+            parser.fill(&mut sent).unwrap();
+            let _ = parser.next().unwrap();
+            assert!(parser.buffer.capacity() <= reply.len() + 2 * READ_SIZE);
+        }
     }
 
     #[test]

@@ -26,14 +26,19 @@ pub enum TransportError {
     Stopped(Stop),
     /// The connection broke.
     Broken(io::Error),
+    /// A reply is larger than this number of bytes.
+    TooLarge(usize),
 }
 
 impl From<ProtocolError> for TransportError {
-    fn from(_: ProtocolError) -> Self {
-        Self::Broken(io::Error::new(
-            Io::InvalidData,
-            "the server sent bytes that are not a reply of Redis",
-        ))
+    fn from(error: ProtocolError) -> Self {
+        match error {
+            ProtocolError::NotRedis => Self::Broken(io::Error::new(
+                Io::InvalidData,
+                "the server sent bytes that are not a reply of Redis",
+            )),
+            ProtocolError::TooLarge(max_reply) => Self::TooLarge(max_reply),
+        }
     }
 }
 
@@ -42,6 +47,11 @@ impl TransportError {
     pub fn error(self, address: &str, outcome: Outcome) -> Error {
         match self {
             Self::Stopped(stop) => stop.error(address, "waiting for a reply", outcome),
+            Self::TooLarge(max_reply) => Error::new(
+                ErrorKind::Unavailable(outcome),
+                format!("{address} sent a reply of more than {max_reply} bytes"),
+            )
+            .advice("raise ?max_reply=, or check that a Redis server listens at this address"),
             Self::Broken(cause) => {
                 if let Some(reason) = distrust(&cause) {
                     return Error::configuration(format!("{address} is not trusted: {reason}"))
@@ -110,7 +120,7 @@ impl Connection {
         };
         let mut connection = Self {
             stream,
-            parser: Parser::default(),
+            parser: Parser::new(config.max_reply),
             output: Vec::new(),
             spin: AdaptiveSpin::default(),
         };
@@ -392,6 +402,7 @@ fn connect(address: &str, host: &str, port: u16, deadline: &mut Deadline) -> Res
                 return Err(stop.error(address, "connecting", Outcome::NotApplied));
             }
             Err(TransportError::Broken(error)) => last = error,
+            Err(cause) => return Err(cause.error(address, Outcome::NotApplied)),
         }
     }
     Err(unreachable_server(address, last))
