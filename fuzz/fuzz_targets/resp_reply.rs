@@ -15,7 +15,7 @@ fn parse(bytes: &[u8], piece: usize) -> (Vec<Value>, Option<ProtocolError>) {
             parser.fill(&mut part).unwrap();
         }
         loop {
-            match parser.next() {
+            match parser.next_reply() {
                 Ok(Some(value)) => values.push(value),
                 Ok(None) => break,
                 Err(error) => return (values, Some(error)),

@@ -6,7 +6,8 @@ use mintkey_store::{Error, Outcome};
 
 use crate::protocol::channel::FinalReply;
 use crate::protocol::resp::{Call, Value};
-use crate::transport::topology::{Node, ReplyAction};
+use crate::transport::node::Node;
+use crate::transport::topology::ReplyAction;
 
 /// The attempts to send repeatable calls to a single server, each over a new connection.
 pub const MAX_TRIES: usize = 3;

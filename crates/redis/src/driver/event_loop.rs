@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use mintkey_runtime::{Deadline, Stop};
-use mintkey_store::store::Never;
+use mintkey_runtime::Stop;
 use mintkey_store::{Error, ErrorKind, Outcome, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -25,8 +24,11 @@ use crate::protocol::channel::Replies;
 use crate::protocol::replies::{RETRY_DELAY, is_busy, is_out_of_step};
 use crate::protocol::resp::{Call, Value};
 use crate::transport::adaptive_spin::AdaptiveSpin;
+use crate::transport::connecting::Wait;
 use crate::transport::connection::TransportError;
-use crate::transport::topology::Node;
+use crate::transport::learning::Learning;
+use crate::transport::lookup::Lookups;
+use crate::transport::node::Node;
 
 /// A connection on which a request timed out is closed if its server has sent nothing for this time.
 const MAX_SILENCE: Duration = Duration::from_secs(1);
@@ -47,8 +49,9 @@ pub fn run(shared: Arc<Shared>, wakeup: UnixStream) {
         connections: Vec::new(),
         retries: Vec::new(),
         unreachable: Vec::new(),
-        slots_error: None,
-        connect_error: None,
+        lookups: Lookups::default(),
+        learning: None,
+        unrouted: Vec::new(),
         stale_routes: None,
         route_changes: 0,
         reply_spin: AdaptiveSpin::default(),
@@ -80,10 +83,11 @@ struct EventLoop {
     connections: Vec<MultiplexedConnection>,
     retries: Vec<Retry>,
     unreachable: Vec<Unreachable>,
-    /// Why no server of the Cluster could return the slots. No other attempt is made until this time.
-    slots_error: Option<(Instant, Error)>,
-    /// The last failure to connect, and when it happened. It answers all requests that were submitted before.
-    connect_error: Option<(Instant, Error)>,
+    lookups: Lookups,
+    /// The request for the slots of the Cluster that is in flight.
+    learning: Option<Learning>,
+    /// The calls that are sent when it has ended.
+    unrouted: Vec<CallId>,
     /// Set if the slots must be refreshed: the version of the routes at that time.
     stale_routes: Option<u64>,
     /// The changes of routes after which connections were last closed.
@@ -101,6 +105,8 @@ impl EventLoop {
                 return;
             }
             self.send_retries();
+            self.learn();
+            self.connect_all();
             self.write();
             self.wait();
             self.read();
@@ -225,130 +231,150 @@ impl EventLoop {
         }
     }
 
-    /// Fails a request because no connection could be opened. All requests submitted before fail for the same reason.
-    fn fail_to_connect(&mut self, request: u64, error: Error) {
-        self.connect_error = Some((Instant::now(), error.for_another()));
-        self.fail(request, error);
+    /// Sends a call, unless its round is over. If the slots of the Cluster must be requested first, it is sent afterwards.
+    fn send(&mut self, id: CallId) {
+        if self.shared.topology.needs_slots() {
+            if self.learning.is_none() {
+                self.learning = Some(Learning::new(&self.shared.topology));
+            }
+            self.unrouted.push(id);
+        } else {
+            self.send_routed(id);
+        }
     }
 
-    /// Sends a call, unless its round is over.
-    fn send(&mut self, id: CallId) {
-        let Some(in_flight) = self.in_flight.get(&id.request) else {
+    /// Sends a call over the known routes, unless its round is over.
+    fn send_routed(&mut self, id: CallId) {
+        let topology = &self.shared.topology;
+        let Some(in_flight) = self.in_flight.get_mut(&id.request) else {
             return;
         };
         if in_flight.round != id.round {
             return;
         }
-        // A request that waited while others failed to connect does not wait for another attempt.
-        let connect_error = self.connect_error.as_ref().filter(|(when, _)| {
-            let mut jobs = in_flight.jobs.iter();
-            jobs.all(|job| job.submitted <= *when)
-        });
-        let connect_error = connect_error.map(|(_, error)| error.for_another());
-        let is_cluster = self.shared.topology.is_cluster();
-        if is_cluster && !self.ensure_slots(id, connect_error.as_ref()) {
-            return;
-        }
-        let topology = &self.shared.topology;
-        let Some(in_flight) = self.in_flight.get_mut(&id.request) else {
-            return;
-        };
         let node = in_flight.states[id.index].asking.clone();
         let slot_group = in_flight.calls[id.index].slot_group;
         let Some(node) = node.or_else(|| topology.node_of(slot_group)) else {
             in_flight.last_error = Some(topology.no_server_error());
             return self.retry_later(id, true);
         };
-        let mut connections = self.connections.iter_mut();
-        let open = connections
-            .position(|connection| Arc::ptr_eq(&connection.node, &node) && connection.is_usable());
-        let connection = match (open, connect_error) {
-            (Some(connection), _) => Some(connection),
-            (None, Some(error)) if !is_cluster => return self.fail(id.request, error),
-            (None, _) => self.connect(id, node),
-        };
-        if let (Some(connection), Some(in_flight)) =
-            (connection, self.in_flight.get_mut(&id.request))
-        {
-            let connection = &mut self.connections[connection];
-            let state = &mut in_flight.states[id.index];
-            if state.asking.is_some() {
-                connection.push(CallId::NONE, &Call::new("ASKING"), false);
-            }
-            connection.push(id, &in_flight.calls[id.index], state.send_source);
-            state.sent = true;
-        }
-    }
-
-    /// Ensures that the slots of the Cluster are known. Otherwise it fails the request, or sends the call again later, and
-    /// returns false.
-    fn ensure_slots(&mut self, id: CallId, connect_error: Option<&Error>) -> bool {
-        let topology = &self.shared.topology;
-        let Some(in_flight) = self.in_flight.get_mut(&id.request) else {
-            return false;
-        };
-        if topology.version() == 0 {
-            if let Some(error) = connect_error {
-                self.fail(id.request, error.for_another());
-                return false;
-            }
-            if let Some((_, error)) = &self.slots_error {
-                in_flight.last_error = Some(error.for_another());
-                self.retry_later(id, false);
-                return false;
-            }
-        }
-        let config = &self.shared.context.config;
-        let known = topology.ensure_slots(config, &mut in_flight.channel.deadline(), false);
-        match known {
-            Ok(()) => return true,
-            Err(error) if is_busy(&error) => {
-                in_flight.last_error = Some(error.for_another());
-                self.slots_error = Some((Instant::now() + BUSY_DELAY, error));
-                self.retry_later(id, false);
-            }
-            Err(error) => self.fail_to_connect(id.request, error),
-        }
-        false
-    }
-
-    /// Opens a connection for a call, and returns its index. Otherwise it fails the request, or sends the call again later.
-    fn connect(&mut self, id: CallId, node: Arc<Node>) -> Option<usize> {
-        let is_cluster = self.shared.topology.is_cluster();
-        let in_flight = self.in_flight.get_mut(&id.request)?;
         let mut unreachable = self.unreachable.iter();
         if let Some(unreachable) = unreachable.find(|other| Arc::ptr_eq(&other.node, &node)) {
             in_flight.last_error = Some(unreachable.error.for_another());
-            self.retry_later(id, is_cluster);
-            return None;
+            let is_cluster = topology.is_cluster();
+            return self.retry_later(id, is_cluster);
         }
-        let started = Instant::now();
+        let mut connections = self.connections.iter_mut();
+        let usable = connections
+            .position(|connection| Arc::ptr_eq(&connection.node, &node) && connection.is_usable());
+        let index = usable.unwrap_or_else(|| {
+            self.connections.push(MultiplexedConnection::new(&node));
+            self.connections.len() - 1
+        });
+        let connection = &mut self.connections[index];
+        let state = &mut in_flight.states[id.index];
+        if state.asking.is_some() {
+            connection.push(CallId::NONE, &Call::new("ASKING"), false);
+        }
+        connection.push(id, &in_flight.calls[id.index], state.send_source);
+        state.sent = true;
+    }
+
+    /// Goes on with the request for the slots, and sends the calls that wait for it.
+    fn learn(&mut self) {
+        let Some(learning) = &mut self.learning else {
+            return;
+        };
+        let topology = &self.shared.topology;
         let config = &self.shared.context.config;
-        let opened = MultiplexedConnection::open(config, &node, &mut in_flight.channel.deadline());
-        match opened {
-            Ok(connection) => {
-                self.connections.push(connection);
-                return Some(self.connections.len() - 1);
+        let Some(result) = learning.advance(topology, config, Some(&self.lookups)) else {
+            return;
+        };
+        self.learning = None;
+        let is_known = topology.version() > 0;
+        for id in std::mem::take(&mut self.unrouted) {
+            match &result {
+                Ok(()) => self.send_routed(id),
+                // The known routes stay in use, unless they have just failed.
+                Err(error)
+                    if is_busy(error)
+                        || is_known
+                            && matches!(error.kind, ErrorKind::Unavailable(_))
+                            && !self.has_failed(id) =>
+                {
+                    self.send_or_retry(id, error, is_known);
+                }
+                Err(error) => self.fail_call(id, error),
             }
-            Err(error)
-                if is_busy(&error)
-                    || is_cluster && matches!(error.kind, ErrorKind::Unavailable(_)) =>
-            {
-                in_flight.last_error = Some(error.for_another());
-                // While the event loop connects, it serves no other request: the delay is at least twice that time.
-                let least = if is_busy(&error) {
-                    BUSY_DELAY
-                } else {
-                    RETRY_DELAY
-                };
-                let until = Instant::now() + least.max(2 * started.elapsed());
-                self.unreachable.push(Unreachable { until, node, error });
-                self.retry_later(id, is_cluster);
-            }
-            Err(error) if is_cluster => self.fail(id.request, error),
-            Err(error) => self.fail_to_connect(id.request, error),
         }
-        None
+    }
+
+    /// Whether a call was sent before, and its server could not be reached.
+    fn has_failed(&self, id: CallId) -> bool {
+        let in_flight = self.in_flight.get(&id.request);
+        in_flight.is_some_and(|in_flight| in_flight.last_error.is_some())
+    }
+
+    /// Sends a call over the known routes, or later to a Cluster that cannot answer at the moment.
+    fn send_or_retry(&mut self, id: CallId, error: &Error, is_known: bool) {
+        if is_known {
+            self.send_routed(id);
+        } else if let Some(in_flight) = self.in_flight.get_mut(&id.request)
+            && in_flight.round == id.round
+        {
+            in_flight.last_error = Some(error.for_another());
+            self.retry_later(id, false);
+        }
+    }
+
+    /// Fails the request of a call, unless its round is over.
+    fn fail_call(&mut self, id: CallId, error: &Error) {
+        let in_flight = self.in_flight.get(&id.request);
+        if in_flight.is_some_and(|in_flight| in_flight.round == id.round) {
+            self.fail(id.request, error.for_another());
+        }
+    }
+
+    /// Goes on with the connections that are not open.
+    fn connect_all(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut index = 0;
+        while index < self.connections.len() {
+            let result = self.connections[index].connect(&shared.context.config, &self.lookups);
+            match result {
+                Ok(()) => index += 1,
+                Err(error) => self.close_unreachable(index, error),
+            }
+        }
+    }
+
+    /// Closes a connection that could not be opened. Its calls fail, or are sent again later.
+    fn close_unreachable(&mut self, index: usize, error: Error) {
+        let connection = self.connections.swap_remove(index);
+        let is_cluster = self.shared.topology.is_cluster();
+        let is_busy = is_busy(&error);
+        let try_again = is_busy || is_cluster && matches!(error.kind, ErrorKind::Unavailable(_));
+        for call in &connection.pending {
+            if let Some(in_flight) = self.in_flight.get_mut(&call.id.request)
+                && in_flight.round == call.id.round
+            {
+                in_flight.states[call.id.index].connection_lost(false);
+                if try_again {
+                    in_flight.last_error = Some(error.for_another());
+                    self.retry_later(call.id, is_cluster);
+                } else {
+                    self.fail(call.id.request, error.for_another());
+                }
+            }
+        }
+        if try_again {
+            let delay = if is_busy { BUSY_DELAY } else { RETRY_DELAY };
+            self.unreachable.push(Unreachable {
+                until: Instant::now() + delay,
+                node: connection.node,
+                error,
+            });
+        }
     }
 
     /// Sends a call again after a delay.
@@ -368,34 +394,23 @@ impl EventLoop {
             return;
         }
         self.unreachable.retain(|other| other.until > now);
-        self.slots_error.take_if(|(until, _)| *until <= now);
-        if let Some(version) = self.stale_routes.take() {
-            let config = &self.shared.context.config;
-            let mut deadline = Deadline::new(&Never, config.timeout);
-            let topology = &self.shared.topology;
-            match topology.refresh_slots(config, version, &mut deadline) {
-                Err(error) if !is_busy(&error) => return self.fail_retries(&error),
-                _ => {}
-            }
-        }
         let (due, others): (Vec<Retry>, Vec<Retry>) = std::mem::take(&mut self.retries)
             .into_iter()
             .partition(|retry| retry.at <= now);
         self.retries = others;
-        for retry in due {
-            self.send(retry.id);
+        let topology = &self.shared.topology;
+        if let Some(version) = self.stale_routes.take()
+            && topology.is_cluster()
+            && topology.version() == version
+            && self.learning.is_none()
+        {
+            self.learning = Some(Learning::new(topology));
         }
-    }
-
-    /// Fails all calls that wait for a Cluster of which no server can be reached.
-    fn fail_retries(&mut self, error: &Error) {
-        for Retry { id, .. } in std::mem::take(&mut self.retries) {
-            if self
-                .in_flight
-                .get(&id.request)
-                .is_some_and(|in_flight| in_flight.round == id.round)
-            {
-                self.fail(id.request, error.for_another());
+        for retry in due {
+            if self.learning.is_some() {
+                self.unrouted.push(retry.id);
+            } else {
+                self.send(retry.id);
             }
         }
     }
@@ -417,8 +432,9 @@ impl EventLoop {
         if self.spin(has_room) || has_room && !shared.queue.begin_sleep() {
             return;
         }
+        let more = self.connections.iter().any(MultiplexedConnection::has_more);
         // Closing the store wakes only a thread that sleeps already.
-        if !(self.in_flight.is_empty() && shared.is_closed()) {
+        if !(more || self.in_flight.is_empty() && shared.is_closed()) {
             self.sleep();
         }
         shared.queue.end_sleep();
@@ -448,12 +464,24 @@ impl EventLoop {
     /// Blocks in the kernel.
     fn sleep(&mut self) {
         let deadlines = self.in_flight.values().filter_map(InFlight::end);
-        let ends = deadlines.chain(self.retries.iter().map(|retry| retry.at));
-        let left = ends
+        let is_cluster = self.shared.topology.is_cluster();
+        let connecting = self.connections.iter();
+        let ends = deadlines
+            .chain(self.retries.iter().map(|retry| retry.at))
+            .chain(connecting.filter_map(|connection| connection.wake_at(is_cluster)))
+            .chain(self.learning.iter().filter_map(Learning::end));
+        let mut left = ends
             .min()
             .map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         let mut sockets = poll_sockets(&self.connections);
+        match self.learning.as_ref().map(Learning::wait) {
+            Some(Wait::Socket(socket, flags)) => {
+                sockets.push(PollFd::from_borrowed_fd(socket, flags));
+            }
+            Some(Wait::Time(time)) => left = Some(left.map_or(time, |left| left.min(time))),
+            None => {}
+        }
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         sockets.push(PollFd::new(&self.wakeup, PollFlags::IN));
         // An interrupted wait ends early, which does no harm.
         let _ = poll(&mut sockets, timeout.as_ref());
@@ -606,6 +634,17 @@ impl EventLoop {
         }
         let timeout = self.shared.context.config.timeout;
         let stop = Stop::Timeout(timeout);
+        // A call of a failed request is never sent later.
+        for connection in &mut self.connections {
+            let is_late = |id: &CallId| late.contains(&(id.request, id.round));
+            for id in connection.withdraw(is_late) {
+                if let Some(in_flight) = self.in_flight.get_mut(&id.request) {
+                    in_flight.states[id.index].sent = false;
+                    let last_error = in_flight.last_error.take();
+                    in_flight.last_error = last_error.or_else(|| connection.stopped(stop));
+                }
+            }
+        }
         let mut index = 0;
         while index < self.connections.len() {
             let connection = &self.connections[index];

@@ -13,7 +13,7 @@ use crate::protocol::channel::Replies;
 use crate::protocol::replies::{RETRY_DELAY, is_busy, is_out_of_step};
 use crate::protocol::resp::{Call, Value};
 use crate::transport::connection::{Connection, TransportError};
-use crate::transport::topology::Node;
+use crate::transport::node::Node;
 
 /// The connections that one request uses.
 pub type HeldConnections = Vec<(Arc<Node>, Connection)>;
@@ -129,7 +129,7 @@ impl<'a> Exchange<'a> {
     fn send_all(&mut self) -> Result<Vec<NodeCalls>> {
         let topology = &self.shared.topology;
         topology
-            .ensure_slots(&self.shared.context.config, self.deadline, true)
+            .ensure_slots(&self.shared.context.config, self.deadline)
             .map_err(|error| self.unsent(error))?;
         self.progress.routes_version = topology.version();
         (self.progress.last_error, self.progress.must_wait) = (None, false);

@@ -2,17 +2,20 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mintkey_runtime::Deadline;
-use mintkey_store::Result;
+use mintkey_runtime::Stop;
+use mintkey_store::{Error, Result};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::config::Config;
 use crate::protocol::resp::{Call, Value};
-use crate::transport::connection::{Connection, TransportError};
-use crate::transport::topology::Node;
+use crate::transport::connecting::{Connecting, Wait};
+use crate::transport::connection::{Connection, MAX_READS, TransportError};
+use crate::transport::lookup::Lookups;
+use crate::transport::node::{NODE_TIMEOUT, Node};
 
 /// Identifies a call of a request in flight.
 #[derive(Clone, Copy)]
@@ -47,13 +50,14 @@ pub struct SentCall {
 pub struct MultiplexedConnection {
     /// The server.
     pub node: Arc<Node>,
-    /// The connection.
-    pub connection: Connection,
+    stage: Stage,
     output: Vec<u8>,
     /// The bytes of `output` that are written.
     written: usize,
     /// The bytes of the stream before `output`.
     flushed: u64,
+    /// Whether more can be read at once.
+    has_more: bool,
     /// The calls without a reply, in order.
     pub pending: VecDeque<SentCall>,
     /// When the server last sent something.
@@ -62,32 +66,118 @@ pub struct MultiplexedConnection {
     is_retired: bool,
 }
 
+/// How far a connection is.
+enum Stage {
+    /// It connects and signs in since this time. Calls wait in the output.
+    Connecting(Connecting, Instant),
+    /// It carries calls.
+    Open(Connection),
+}
+
 impl MultiplexedConnection {
-    /// Connects.
-    pub fn open(config: &Config, node: &Arc<Node>, deadline: &mut Deadline) -> Result<Self> {
-        // The event loop serves other requests too, and must not wait for a server that cannot answer at the moment.
-        let connection = node.open(config, deadline, false)?;
-        connection.set_nonblocking(&node.address)?;
-        Ok(Self {
+    /// A connection that is not open yet. It takes calls.
+    pub fn new(node: &Arc<Node>) -> Self {
+        let now = Instant::now();
+        Self {
             node: Arc::clone(node),
-            connection,
+            stage: Stage::Connecting(Connecting::new(&node.endpoint, &node.address), now),
             output: Vec::new(),
             written: 0,
             flushed: 0,
+            has_more: false,
             pending: VecDeque::new(),
-            last_received: Instant::now(),
+            last_received: now,
             is_retired: false,
-        })
+        }
+    }
+
+    /// Goes on connecting, if it is not open. A server of a Cluster that does not answer in time counts as unreachable.
+    pub fn connect(&mut self, config: &Config, lookups: &Lookups) -> Result<()> {
+        let Stage::Connecting(connecting, started) = &mut self.stage else {
+            return Ok(());
+        };
+        if let Some(connection) = connecting.advance(config, Some(lookups))? {
+            self.stage = Stage::Open(connection);
+            self.last_received = Instant::now();
+        } else if config.keyspace.clustered && started.elapsed() >= NODE_TIMEOUT {
+            return Err(self.node.does_not_answer());
+        }
+        Ok(())
+    }
+
+    /// The error if connecting is given up now; `None` if it is open.
+    pub fn stopped(&self, stop: Stop) -> Option<Error> {
+        match &self.stage {
+            Stage::Connecting(connecting, _) => Some(connecting.stopped(stop)),
+            Stage::Open(_) => None,
+        }
+    }
+
+    /// When it must go on although no event of its socket has come.
+    pub fn wake_at(&self, is_cluster: bool) -> Option<Instant> {
+        match &self.stage {
+            Stage::Open(_) => None,
+            Stage::Connecting(connecting, started) => match connecting.wait() {
+                Wait::Time(time) => Some(Instant::now() + time),
+                Wait::Socket(..) => is_cluster.then(|| *started + NODE_TIMEOUT),
+            },
+        }
+    }
+
+    /// Whether more can be read at once.
+    pub const fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// Removes the calls that were not sent yet and that `is_late` selects, and returns them.
+    pub fn withdraw(&mut self, is_late: impl Fn(&CallId) -> bool) -> Vec<CallId> {
+        let sent = self.flushed + self.written as u64;
+        let first_unsent = self.pending.partition_point(|call| call.start < sent);
+        let late = |call: &SentCall| call.id.request != 0 && is_late(&call.id);
+        if !self.pending.range(first_unsent..).any(late) {
+            return Vec::new();
+        }
+        let unsent = self.pending.split_off(first_unsent);
+        let index = |position: u64| usize::try_from(position - self.flushed).unwrap_or(0);
+        let starts: Vec<usize> = unsent.iter().map(|call| index(call.start)).collect();
+        let kept = starts.first().copied().unwrap_or(self.output.len());
+        let output = self.output.split_off(kept);
+        let mut withdrawn = Vec::new();
+        // ASKING belongs to the call after it.
+        let mut asking = None;
+        for (number, call) in unsent.into_iter().enumerate() {
+            let end = starts
+                .get(number + 1)
+                .map_or(output.len(), |end| end - kept);
+            let bytes = &output[starts[number] - kept..end];
+            if call.id.request == 0 {
+                asking = Some((call, bytes));
+            } else if is_late(&call.id) {
+                withdrawn.push(call.id);
+                asking = None;
+            } else {
+                for (mut call, bytes) in asking.take().into_iter().chain([(call, bytes)]) {
+                    call.start = self.flushed + self.output.len() as u64;
+                    self.output.extend_from_slice(bytes);
+                    self.pending.push_back(call);
+                }
+            }
+        }
+        withdrawn
     }
 
     /// Whether there are bytes to write.
     pub fn has_output(&self) -> bool {
-        !self.output.is_empty() || self.connection.stream.has_buffered_writes()
+        let has_buffered = |connection: &Connection| connection.stream.has_buffered_writes();
+        !self.output.is_empty()
+            || matches!(&self.stage, Stage::Open(connection) if has_buffered(connection))
     }
 
     /// Whether it takes calls. Nothing may be left in any buffer when no call is pending.
     pub fn is_usable(&mut self) -> bool {
-        self.is_retired |= self.pending.is_empty() && !self.connection.is_usable();
+        if let Stage::Open(connection) = &mut self.stage {
+            self.is_retired |= self.pending.is_empty() && !connection.is_usable();
+        }
         !self.is_retired
     }
 
@@ -127,8 +217,11 @@ impl MultiplexedConnection {
 
     /// Writes as much output as possible without blocking.
     pub fn write(&mut self) -> io::Result<()> {
+        let Stage::Open(connection) = &mut self.stage else {
+            return Ok(());
+        };
         while self.written < self.output.len() {
-            match self.connection.stream.write(&self.output[self.written..]) {
+            match connection.stream.write(&self.output[self.written..]) {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -143,35 +236,51 @@ impl MultiplexedConnection {
 
     /// The next reply, if it is complete.
     pub fn read(&mut self) -> std::result::Result<Option<(SentCall, Value)>, TransportError> {
-        loop {
-            if let Some(value) = self.connection.parser.next()? {
+        let Stage::Open(connection) = &mut self.stage else {
+            return Ok(None);
+        };
+        self.has_more = false;
+        for _ in 0..MAX_READS {
+            if let Some(value) = connection.parser.next_reply()? {
                 let surplus = "the server sent a reply to no call";
                 let call = self.pending.pop_front();
                 let call = call.ok_or_else(|| TransportError::Broken(io::Error::other(surplus)))?;
                 return Ok(Some((call, value)));
             }
-            match self.connection.parser.fill(&mut self.connection.stream) {
-                Ok(0) => {
-                    let ended = io::Error::from(io::ErrorKind::UnexpectedEof);
-                    return Err(TransportError::Broken(ended));
-                }
+            match connection.parser.fill(&mut connection.stream) {
+                Ok(0) => return Err(TransportError::closed()),
                 Ok(_) => self.last_received = Instant::now(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(TransportError::Broken(error)),
             }
         }
+        self.has_more = true;
+        Ok(None)
+    }
+
+    /// The event to wait for.
+    fn event(&self) -> Option<PollFd<'_>> {
+        match &self.stage {
+            Stage::Open(connection) => {
+                let mut flags = PollFlags::IN;
+                if self.has_output() {
+                    flags |= PollFlags::OUT;
+                }
+                Some(PollFd::from_borrowed_fd(connection.stream.as_fd(), flags))
+            }
+            Stage::Connecting(connecting, _) => match connecting.wait() {
+                Wait::Socket(socket, flags) => Some(PollFd::from_borrowed_fd(socket, flags)),
+                Wait::Time(_) => None,
+            },
+        }
     }
 }
 
 /// The events of connections to wait for.
 pub fn poll_sockets(connections: &[MultiplexedConnection]) -> Vec<PollFd<'_>> {
-    let sockets = connections.iter().map(|connection| {
-        let mut flags = PollFlags::IN;
-        if connection.has_output() {
-            flags |= PollFlags::OUT;
-        }
-        PollFd::new(&connection.connection.stream, flags)
-    });
-    sockets.collect()
+    connections
+        .iter()
+        .filter_map(MultiplexedConnection::event)
+        .collect()
 }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use mintkey_runtime::{Worker, locked};
 use mintkey_store::{Done, Reply, Request, Result, Submission, Ticket};
@@ -13,8 +12,6 @@ use mintkey_store::{Done, Reply, Request, Result, Submission, Ticket};
 pub struct Job {
     /// The request.
     pub request: Arc<Request>,
-    /// When it was submitted.
-    pub submitted: Instant,
     submission: Submission,
 }
 
@@ -23,7 +20,6 @@ impl Job {
     pub fn new(request: Arc<Request>, done: Done) -> Self {
         Self {
             request,
-            submitted: Instant::now(),
             submission: Submission::new(done),
         }
     }

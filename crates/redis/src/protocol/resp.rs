@@ -221,8 +221,11 @@ impl Parser {
         }
         if self.buffer.len() - self.end < READ_SIZE {
             let enough = self.start + self.needed + READ_SIZE;
-            let room = (self.buffer.len() * 2).min(enough);
-            self.buffer.resize(room.max(self.end + READ_SIZE), 0);
+            let room = (self.buffer.len() * 2)
+                .min(enough)
+                .max(self.end + READ_SIZE);
+            self.buffer.reserve_exact(room - self.buffer.len());
+            self.buffer.resize(room, 0);
         }
         let count = from.read(&mut self.buffer[self.end..])?;
         self.end += count;
@@ -235,7 +238,7 @@ impl Parser {
     }
 
     /// The next reply, if it is complete.
-    pub fn next(&mut self) -> Result<Option<Value>, ProtocolError> {
+    pub fn next_reply(&mut self) -> Result<Option<Value>, ProtocolError> {
         loop {
             let Some(value) = self.scalar()? else {
                 return Ok(None);
@@ -362,7 +365,7 @@ mod tests {
             while !part.is_empty() {
                 assert!(parser.fill(&mut part).unwrap() > 0);
             }
-            while let Some(value) = parser.next()? {
+            while let Some(value) = parser.next_reply()? {
                 values.push(value);
             }
         }
@@ -451,7 +454,7 @@ mod tests {
         let mut sent = &reply[..];
         while !sent.is_empty() {
             parser.fill(&mut sent).unwrap();
-            let _ = parser.next().unwrap();
+            let _ = parser.next_reply().unwrap();
             assert!(parser.buffer.capacity() <= reply.len() + 2 * READ_SIZE);
         }
     }

@@ -1,23 +1,19 @@
-//! A connection to a server: connecting, signing in, sending and receiving.
+//! A connection to a server: sending and receiving.
 
 use std::io::{self, ErrorKind as Io, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
-use mintkey_runtime::{Deadline, POLL, Stop, distrust, pause};
+use mintkey_runtime::{Deadline, Stop, distrust};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::event::PollFlags;
 
 use crate::config::{Config, Endpoint};
-use crate::protocol::replies::{RETRY_DELAY, handshake_error, is_busy};
+use crate::protocol::replies::{RETRY_DELAY, is_busy};
 use crate::protocol::resp::{Call, Parser, ProtocolError, Value};
 use crate::transport::adaptive_spin::AdaptiveSpin;
+use crate::transport::connecting::{Connecting, Wait, unreachable_server};
 use crate::transport::stream::{SpinningRead, Stream};
-
-/// The oldest version with all commands that are used.
-const MIN_VERSION: (u32, u32) = (6, 2);
 
 /// Why an exchange failed.
 #[derive(Debug)]
@@ -43,6 +39,12 @@ impl From<ProtocolError> for TransportError {
 }
 
 impl TransportError {
+    /// The server closed the connection.
+    pub fn closed() -> Self {
+        let ended = io::Error::new(Io::UnexpectedEof, "the server closed the connection");
+        Self::Broken(ended)
+    }
+
     /// The error for the caller.
     pub fn error(self, address: &str, outcome: Outcome) -> Error {
         match self {
@@ -80,7 +82,10 @@ pub struct ExchangeFailure {
     pub sent: bool,
 }
 
-/// A connection that is signed in.
+/// The most reads in one step, so that a server that sends without end keeps nobody else waiting.
+pub const MAX_READS: usize = 16;
+
+/// A connection.
 pub struct Connection {
     /// The stream.
     pub stream: Stream,
@@ -90,9 +95,67 @@ pub struct Connection {
     spin: AdaptiveSpin,
 }
 
+/// Calls that are sent together, and the replies so far, for steps that do not block.
+pub struct RoundTrip {
+    /// The bytes of the output that are sent.
+    written: usize,
+    /// The number of replies that are expected.
+    count: usize,
+    replies: Vec<Value>,
+    /// Whether more can be read at once.
+    has_more: bool,
+}
+
+impl RoundTrip {
+    /// Puts calls into the output of a connection.
+    pub fn new(connection: &mut Connection, calls: &[Call]) -> Self {
+        let output = connection.clear_output();
+        for call in calls {
+            call.write(false, output);
+        }
+        Self {
+            written: 0,
+            count: calls.len(),
+            replies: Vec::with_capacity(calls.len()),
+            has_more: false,
+        }
+    }
+
+    /// What to wait for before the next step.
+    pub fn wait<'a>(&self, connection: &'a Connection) -> Wait<'a> {
+        if self.has_more {
+            return Wait::Time(Duration::ZERO);
+        }
+        let stream = &connection.stream;
+        let must_write = stream.has_buffered_writes()
+            || self.written < connection.output.len() && !stream.is_handshaking();
+        let flags = if must_write {
+            PollFlags::IN | PollFlags::OUT
+        } else {
+            PollFlags::IN
+        };
+        Wait::Socket(stream.as_fd(), flags)
+    }
+
+    /// The replies so far.
+    pub fn into_replies(self) -> Vec<Value> {
+        self.replies
+    }
+}
+
 impl Connection {
-    /// Connects and signs in. With `wait_while_busy` it waits for a server that cannot answer at the moment, as calls on an
-    /// open connection do.
+    /// A connection over a stream, not signed in.
+    pub fn new(stream: Stream, max_reply: usize) -> Self {
+        Self {
+            stream,
+            parser: Parser::new(max_reply),
+            output: Vec::new(),
+            spin: AdaptiveSpin::default(),
+        }
+    }
+
+    /// Connects and signs in, on the calling thread. With `wait_while_busy` it waits for a server that cannot answer at the
+    /// moment, as calls on an open connection do.
     pub fn open(
         config: &Config,
         endpoint: &Endpoint,
@@ -100,153 +163,71 @@ impl Connection {
         deadline: &mut Deadline,
         wait_while_busy: bool,
     ) -> Result<Self> {
-        let stream = match endpoint {
-            Endpoint::Host(host, port) => {
-                let socket = connect(address, host, *port, deadline)?;
-                match &config.tls {
-                    None => Stream::Tcp(socket),
-                    Some(tls) => Stream::encrypted(tls.connection(host)?, socket),
+        let mut connecting = Connecting::new(endpoint, address);
+        let mut busy = None;
+        let connection = loop {
+            let wait = match connecting.advance(config, None) {
+                Ok(Some(connection)) => break connection,
+                Ok(None) => connecting.wait(),
+                Err(error) if wait_while_busy && is_busy(&error) => {
+                    busy = Some(error);
+                    Wait::Time(RETRY_DELAY)
+                }
+                Err(error) => return Err(error),
+            };
+            if let Err(stop) = deadline.check() {
+                return Err(match (busy, stop) {
+                    (Some(error), Stop::Timeout(_)) => error,
+                    _ => connecting.stopped(stop),
+                });
+            }
+            let waited = wait.block(deadline);
+            waited.map_err(|error| unreachable_server(address, error))?;
+        };
+        let blocking = connection.stream.set_blocking();
+        blocking.map_err(|error| unreachable_server(address, error))?;
+        Ok(connection)
+    }
+
+    /// Sends and receives as far as possible without blocking. Returns whether all replies have come.
+    pub fn advance(
+        &mut self,
+        round_trip: &mut RoundTrip,
+    ) -> std::result::Result<bool, TransportError> {
+        while round_trip.written < self.output.len() {
+            match self.stream.write(&self.output[round_trip.written..]) {
+                Ok(count) => round_trip.written += count,
+                Err(error) if error.kind() == Io::Interrupted => {}
+                Err(error) if error.kind() == Io::WouldBlock => break,
+                Err(error) => return Err(TransportError::Broken(error)),
+            }
+        }
+        round_trip.has_more = false;
+        for _ in 0..MAX_READS {
+            while round_trip.replies.len() < round_trip.count {
+                match self.parser.next_reply()? {
+                    Some(reply) => round_trip.replies.push(reply),
+                    None => break,
                 }
             }
-            Endpoint::Socket(path) => {
-                let stream = UnixStream::connect(path)
-                    .map_err(|error| unreachable_server(address, error))?;
-                let result = stream
-                    .set_read_timeout(Some(POLL))
-                    .and_then(|()| stream.set_write_timeout(Some(POLL)));
-                result.map_err(|error| unreachable_server(address, error))?;
-                Stream::Unix(stream)
+            if round_trip.replies.len() == round_trip.count {
+                return Ok(true);
             }
-        };
-        let mut connection = Self {
-            stream,
-            parser: Parser::new(config.max_reply),
-            output: Vec::new(),
-            spin: AdaptiveSpin::default(),
-        };
-        loop {
-            match connection.sign_in(config, address, deadline) {
-                Ok(()) => return Ok(connection),
-                Err(error) if wait_while_busy && is_busy(&error) => match deadline.check() {
-                    Ok(()) => pause(RETRY_DELAY),
-                    Err(Stop::Timeout(_)) => return Err(error),
-                    Err(stop) => {
-                        return Err(stop.error(address, "connecting", Outcome::NotApplied));
-                    }
-                },
-                Err(error) => return Err(error),
+            match self.parser.fill(&mut self.stream) {
+                Ok(0) => return Err(TransportError::closed()),
+                Ok(_) => {}
+                Err(error) if error.kind() == Io::Interrupted => {}
+                Err(error) if error.kind() == Io::WouldBlock => return Ok(false),
+                Err(error) => return Err(TransportError::Broken(error)),
             }
         }
-    }
-
-    fn sign_in(&mut self, config: &Config, address: &str, deadline: &mut Deadline) -> Result<()> {
-        let mut calls = Vec::new();
-        if let Some(password) = &config.password {
-            let call = Call::new("AUTH");
-            calls.push(match &config.user {
-                Some(user) => call.arg(user).arg(password),
-                None => call.arg(password),
-            });
-        }
-        if config.database != 0 {
-            calls.push(Call::new("SELECT").arg(config.database.to_string()));
-        }
-        // All sections in one reply: servers before 7.0 do not accept a list of sections.
-        calls.push(Call::new("INFO"));
-        let (mut values, failure) = self.exchange_until_broken(&calls, deadline);
-        let info = (values.len() == calls.len())
-            .then(|| values.pop())
-            .flatten();
-        // Errors come before the failure: a server with too many clients sends one, and closes the connection.
-        for value in values {
-            if let Value::Error(text) = value {
-                return Err(handshake_error(address, &text));
-            }
-        }
-        if let Some(failure) = failure {
-            let hint = self.other_scheme_hint(&failure.cause);
-            let error = failure.cause.error(address, Outcome::NotApplied);
-            return Err(match hint {
-                Some(hint) => error.advice(hint),
-                None => error,
-            });
-        }
-        match info {
-            Some(Value::Bulk(info)) => {
-                let info = String::from_utf8_lossy(&info);
-                check_version(address, &info)?;
-                check_mode(config, &info)?;
-                config.eviction.read_info(address, &info);
-                Ok(())
-            }
-            // A user without permission for INFO may have all others.
-            Some(Value::Error(text)) if text.starts_with("NOPERM") => Ok(()),
-            Some(Value::Error(text)) => Err(handshake_error(address, &text)),
-            _ => Err(Error::new(
-                ErrorKind::Unavailable(Outcome::NotApplied),
-                format!("{address} sent a reply that Redis does not send"),
-            )),
-        }
-    }
-
-    /// Sends calls. Returns the replies, and the failure if there is one before the last reply.
-    fn exchange_until_broken(
-        &mut self,
-        calls: &[Call],
-        deadline: &mut Deadline,
-    ) -> (Vec<Value>, Option<ExchangeFailure>) {
-        let out = self.clear_output();
-        for call in calls {
-            call.write(false, out);
-        }
-        let mut values = Vec::with_capacity(calls.len());
-        let mut sent = self.send(deadline);
-        while sent.is_ok() && values.len() < calls.len() {
-            sent = self.receive(1, deadline).map(|own| values.extend(own));
-        }
-        (values, sent.err())
-    }
-
-    /// A hint for a failed connection where one side may use TLS and the other not.
-    fn other_scheme_hint(&self, cause: &TransportError) -> Option<&'static str> {
-        match (&self.stream, cause) {
-            (Stream::Encrypted(_), TransportError::Broken(error)) if distrust(error).is_some() => {
-                None
-            }
-            (
-                Stream::Encrypted(stream),
-                TransportError::Broken(_) | TransportError::Stopped(Stop::Timeout(_)),
-            ) if stream.conn.is_handshaking() => {
-                Some("if this server does not encrypt, write redis… instead of rediss…")
-            }
-            (Stream::Tcp(_), TransportError::Broken(_)) => {
-                Some("if this server encrypts, write rediss… instead of redis…")
-            }
-            _ => None,
-        }
-    }
-
-    /// Makes the socket non-blocking.
-    pub fn set_nonblocking(&self, address: &str) -> Result<()> {
-        let result = self.stream.set_nonblocking(true);
-        result.map_err(|error| unreachable_server(address, error))
+        round_trip.has_more = true;
+        Ok(false)
     }
 
     /// Whether the server has not closed it, and has sent nothing that no call asked for. Nothing is left in any buffer.
     pub fn is_usable(&mut self) -> bool {
         self.parser.is_empty() && self.stream.is_quiet()
-    }
-
-    /// Sends calls and waits for all replies.
-    pub fn exchange(
-        &mut self,
-        calls: &[Call],
-        deadline: &mut Deadline,
-    ) -> std::result::Result<Vec<Value>, ExchangeFailure> {
-        match self.exchange_until_broken(calls, deadline) {
-            (values, None) => Ok(values),
-            (_, Some(failure)) => Err(failure),
-        }
     }
 
     /// The output buffer, empty, for calls that are sent together.
@@ -291,7 +272,7 @@ impl Connection {
         let mut has_read = false;
         loop {
             while values.len() < count {
-                match self.parser.next() {
+                match self.parser.next_reply() {
                     Ok(Some(value)) => values.push(value),
                     Ok(None) => break,
                     Err(garbage) => return Err(failed(garbage.into())),
@@ -308,11 +289,7 @@ impl Connection {
             }
             let mut socket = SpinningRead(&mut self.stream, &mut self.spin);
             match self.parser.fill(&mut socket) {
-                Ok(0) => {
-                    let ended =
-                        io::Error::new(Io::UnexpectedEof, "the server closed the connection");
-                    return Err(failed(TransportError::Broken(ended)));
-                }
+                Ok(0) => return Err(failed(TransportError::closed())),
                 Ok(_) => has_read = true,
                 Err(error) => check_after_wait(&error, deadline)
                     .map_err(|cause| failed(cause.unwrap_or(TransportError::Broken(error))))?,
@@ -331,132 +308,5 @@ fn check_after_wait(
             .check()
             .map_err(|stop| Some(TransportError::Stopped(stop))),
         _ => Err(None),
-    }
-}
-
-fn unreachable_server(address: &str, cause: io::Error) -> Error {
-    Error::new(
-        ErrorKind::Unavailable(Outcome::NotApplied),
-        format!(
-            "cannot connect to Redis at {address} ({cause}): is it running, and is the address correct?"
-        ),
-    )
-    .caused_by(cause)
-}
-
-fn check_version(address: &str, info: &str) -> Result<()> {
-    let version = info
-        .lines()
-        .find_map(|line| line.strip_prefix("redis_version:"));
-    let Some(version) = version else {
-        return Ok(());
-    };
-    let mut numbers = version.split('.').map(|part| part.trim().parse().ok());
-    match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) if (major, minor) < MIN_VERSION => {
-            Err(Error::configuration(format!(
-                "{address} is Redis {version}, and mintkey needs {}.{} or later: upgrade the server",
-                MIN_VERSION.0, MIN_VERSION.1
-            )))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Checks that the scheme fits the server: a Cluster needs `redis-cluster://`.
-fn check_mode(config: &Config, info: &str) -> Result<()> {
-    let mode = info.lines().find_map(|line| {
-        let redis = line.strip_prefix("redis_mode:");
-        redis.or_else(|| line.strip_prefix("server_mode:"))
-    });
-    let address = &config.address;
-    let (scheme, location) = address.split_once("://").unwrap_or(("", address));
-    let location = location.split(['/', ',', '?']).next().unwrap_or(location);
-    let (found, other_scheme) = match (mode.map(str::trim), config.keyspace.clustered, scheme) {
-        (Some("cluster"), false, "rediss") => ("is a server of a Cluster", "rediss-cluster"),
-        (Some("cluster"), false, _) => ("is a server of a Cluster", "redis-cluster"),
-        (Some("standalone"), true, "rediss-cluster") => ("is not a Cluster", "rediss"),
-        (Some("standalone"), true, _) => ("is not a Cluster", "redis"),
-        _ => return Ok(()),
-    };
-    let location = if scheme == "unix" {
-        "host:6379"
-    } else {
-        location
-    };
-    Err(Error::configuration(format!(
-        "{address} {found}: write {other_scheme}://{location}"
-    )))
-}
-
-/// Connects to the first address of a host that accepts the connection.
-fn connect(address: &str, host: &str, port: u16, deadline: &mut Deadline) -> Result<TcpStream> {
-    let addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| unreachable_server(address, error))?;
-    let mut last = io::Error::new(Io::NotFound, "the host has no address");
-    for socket in addresses {
-        match connect_to(socket, deadline) {
-            Ok(stream) => return Ok(stream),
-            Err(TransportError::Stopped(stop)) => {
-                return Err(stop.error(address, "connecting", Outcome::NotApplied));
-            }
-            Err(TransportError::Broken(error)) => last = error,
-            Err(cause) => return Err(cause.error(address, Outcome::NotApplied)),
-        }
-    }
-    Err(unreachable_server(address, last))
-}
-
-/// Connects without blocking, so that interrupts are noticed: a blocking `connect` cannot be resumed after a signal.
-fn connect_to(
-    address: SocketAddr,
-    deadline: &mut Deadline,
-) -> std::result::Result<TcpStream, TransportError> {
-    let broken = |error: rustix::io::Errno| TransportError::Broken(error.into());
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let socket = rustix::net::socket_with(
-        family,
-        SocketType::STREAM,
-        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(broken)?;
-    match rustix::net::connect(&socket, &address) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::INPROGRESS | rustix::io::Errno::INTR) => {
-            while !wait(socket.as_fd(), PollFlags::OUT, deadline)? {
-                deadline.check().map_err(TransportError::Stopped)?;
-            }
-            let outcome = sockopt::socket_error(&socket).map_err(broken)?;
-            outcome.map_err(broken)?;
-        }
-        Err(error) => return Err(broken(error)),
-    }
-    let stream = TcpStream::from(socket);
-    let result = stream
-        .set_nonblocking(false)
-        .and_then(|()| stream.set_nodelay(true))
-        .and_then(|()| stream.set_read_timeout(Some(POLL)))
-        .and_then(|()| stream.set_write_timeout(Some(POLL)));
-    result.map_err(TransportError::Broken)?;
-    Ok(stream)
-}
-
-fn wait(
-    socket: BorrowedFd<'_>,
-    flags: PollFlags,
-    deadline: &Deadline,
-) -> std::result::Result<bool, TransportError> {
-    let mut sockets = [PollFd::new(&socket, flags)];
-    let time = Timespec::try_from(deadline.wait()).ok();
-    match poll(&mut sockets, time.as_ref()) {
-        Ok(count) => Ok(count > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(error) => Err(TransportError::Broken(error.into())),
     }
 }

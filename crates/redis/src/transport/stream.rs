@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use mintkey_runtime::POLL;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustls::{ClientConnection, StreamOwned};
@@ -50,12 +51,41 @@ impl Stream {
         }
     }
 
-    /// Makes the socket blocking or not.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+    /// Whether the TLS handshake is not complete.
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self, Self::Encrypted(stream) if stream.conn.is_handshaking())
+    }
+
+    /// Makes reads and writes return when they would block.
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        match self.tcp() {
+            Ok(stream) => stream.set_nonblocking(true),
+            Err(stream) => stream.set_nonblocking(true),
+        }
+    }
+
+    /// Makes reads and writes block until the next check of the deadline.
+    pub fn set_blocking(&self) -> io::Result<()> {
+        match self.tcp() {
+            Ok(stream) => {
+                stream.set_nonblocking(false)?;
+                stream.set_read_timeout(Some(POLL))?;
+                stream.set_write_timeout(Some(POLL))
+            }
+            Err(stream) => {
+                stream.set_nonblocking(false)?;
+                stream.set_read_timeout(Some(POLL))?;
+                stream.set_write_timeout(Some(POLL))
+            }
+        }
+    }
+
+    /// The socket: of TCP, or of a Unix domain socket.
+    const fn tcp(&self) -> std::result::Result<&TcpStream, &UnixStream> {
         match self {
-            Self::Tcp(stream) => stream.set_nonblocking(nonblocking),
-            Self::Encrypted(stream) => stream.sock.socket.set_nonblocking(nonblocking),
-            Self::Unix(stream) => stream.set_nonblocking(nonblocking),
+            Self::Tcp(stream) => Ok(stream),
+            Self::Encrypted(stream) => Ok(&stream.sock.socket),
+            Self::Unix(stream) => Err(stream),
         }
     }
 }

@@ -4,140 +4,19 @@
 //! cannot be reached, or does not answer.
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use mintkey_runtime::{Deadline, Stop, locked, pause};
+use mintkey_runtime::{Deadline, locked, pause};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
 use crate::config::{Config, Endpoint};
-use crate::protocol::replies::{RETRY_DELAY, handshake_error, is_busy, is_transient};
+use crate::protocol::replies::{RETRY_DELAY, is_busy, is_transient};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::slots::{self, SLOT_GROUPS};
-use crate::transport::connection::Connection;
-
-/// The idle connections to a server that are kept open.
-const MAX_IDLE: usize = 64;
-/// How long to wait for one server of a Cluster before another one is asked.
-const NODE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A server.
-pub struct Node {
-    /// Where it listens.
-    pub endpoint: Endpoint,
-    /// Its address in messages.
-    pub address: String,
-    /// Idle connections for blocking calls.
-    idle: Mutex<Vec<Connection>>,
-    /// Whether the last request for the slots failed: other servers are asked first.
-    is_unresponsive: AtomicBool,
-}
-
-impl Node {
-    /// An idle connection, or a new one.
-    pub fn connect(
-        &self,
-        config: &Config,
-        deadline: &mut Deadline,
-        wait_while_busy: bool,
-    ) -> Result<Connection> {
-        loop {
-            let idle = locked(&self.idle).pop();
-            match idle {
-                Some(mut connection) => {
-                    if connection.is_usable() {
-                        return Ok(connection);
-                    }
-                }
-                None => return self.open(config, deadline, wait_while_busy),
-            }
-        }
-    }
-
-    /// A new connection. With `wait_while_busy` it waits for a server that cannot answer at the moment. A server of a
-    /// Cluster that does not answer in time counts as unreachable.
-    pub fn open(
-        &self,
-        config: &Config,
-        deadline: &mut Deadline,
-        wait_while_busy: bool,
-    ) -> Result<Connection> {
-        let (endpoint, address) = (&self.endpoint, &self.address);
-        if !config.keyspace.clustered {
-            return Connection::open(config, endpoint, address, deadline, wait_while_busy);
-        }
-        let mut shorter = deadline.shorter(NODE_TIMEOUT);
-        let opened = Connection::open(config, endpoint, address, &mut shorter, wait_while_busy);
-        match opened {
-            Err(error) if matches!(error.kind, ErrorKind::Timeout(_)) => {
-                deadline
-                    .check()
-                    .map_err(|stop| stop.error(address, "connecting", Outcome::NotApplied))?;
-                Err(Error::new(
-                    ErrorKind::Unavailable(Outcome::NotApplied),
-                    format!(
-                        "Redis at {} does not answer: is it running, and is the address correct?",
-                        self.address
-                    ),
-                ))
-            }
-            opened => opened,
-        }
-    }
-
-    /// Asks the server which server has which slot group.
-    fn request_slots(
-        &self,
-        config: &Config,
-        deadline: &mut Deadline,
-    ) -> Result<Vec<Option<Endpoint>>> {
-        let mut connection = self.connect(config, deadline, false)?;
-        let call = Call::new("CLUSTER").arg("SLOTS");
-        let mut shorter = deadline.shorter(NODE_TIMEOUT);
-        let mut replies = connection
-            .exchange(&[call], &mut shorter)
-            .map_err(|failure| {
-                let mut error = failure.cause.error(&self.address, Outcome::NotApplied);
-                if matches!(error.kind, ErrorKind::Timeout(_)) && deadline.check().is_ok() {
-                    error.kind = ErrorKind::Unavailable(Outcome::NotApplied);
-                }
-                error
-            })?;
-        let reply = replies.pop().unwrap_or(Value::Nil);
-        if let Value::Error(text) = &reply
-            && is_transient(text)
-        {
-            self.keep(connection);
-            return Err(handshake_error(&self.address, text));
-        }
-        let routes = routes(&reply, &self.endpoint).ok_or_else(|| {
-            let text = match reply {
-                Value::Error(text) => text,
-                _ => "a reply of another shape".to_owned(),
-            };
-            Error::new(
-                ErrorKind::Unavailable(Outcome::NotApplied),
-                format!("CLUSTER SLOTS failed at {}: {text}", self.address),
-            )
-        })?;
-        self.keep(connection);
-        Ok(routes)
-    }
-
-    /// Keeps a connection for the next call.
-    pub fn keep(&self, connection: Connection) {
-        let mut idle = locked(&self.idle);
-        if idle.len() < MAX_IDLE {
-            idle.push(connection);
-        }
-    }
-
-    fn close_idle(&self) {
-        let idle = mem::take(&mut *locked(&self.idle));
-        drop(idle);
-    }
-}
+use crate::transport::connection::{Connection, TransportError};
+use crate::transport::learning::Learning;
+use crate::transport::node::Node;
 
 /// The known state of a Cluster.
 #[derive(Default)]
@@ -189,12 +68,7 @@ impl Topology {
             }
             _ => self.address.clone(),
         };
-        Arc::new(Node {
-            endpoint: endpoint.clone(),
-            address,
-            idle: Mutex::default(),
-            is_unresponsive: AtomicBool::new(false),
-        })
+        Arc::new(Node::new(endpoint, address))
     }
 
     /// Whether this is a Cluster.
@@ -241,23 +115,13 @@ impl Topology {
 
     /// Requests the slots if they are not known, or if a server is suspected. If that fails, the known routes stay in use.
     ///
-    /// With `wait_while_busy` it asks until a server can answer, if the slots are not known.
-    pub fn ensure_slots(
-        &self,
-        config: &Config,
-        deadline: &mut Deadline,
-        wait_while_busy: bool,
-    ) -> Result<()> {
-        if !self.clustered {
+    /// If the slots are not known, it asks until a server can answer.
+    pub fn ensure_slots(&self, config: &Config, deadline: &mut Deadline) -> Result<()> {
+        if !self.needs_slots() {
             return Ok(());
         }
-        let (version, suspect) = {
-            let known = locked(&self.known);
-            (known.version, known.suspect)
-        };
-        if version > 0 && !suspect {
-            return Ok(());
-        }
+        let version = self.version();
+        let mut busy = None;
         loop {
             match self.refresh_slots(config, version, deadline) {
                 Err(error)
@@ -267,17 +131,16 @@ impl Topology {
                     if version > 0 {
                         return Ok(());
                     }
-                    if !wait_while_busy || !is_busy(&error) {
+                    if !is_busy(&error) {
                         return Err(error);
                     }
-                    match deadline.check() {
-                        Ok(()) => pause(RETRY_DELAY),
-                        Err(Stop::Timeout(_)) => return Err(error),
-                        Err(stop) => {
-                            let doing = "asking for the slots";
-                            return Err(stop.error(&self.address, doing, Outcome::NotApplied));
-                        }
+                    busy = Some(error);
+                    if deadline.check().is_ok() {
+                        pause(RETRY_DELAY);
                     }
+                }
+                Err(error) if matches!(error.kind, ErrorKind::Timeout(_)) => {
+                    return Err(busy.unwrap_or(error));
                 }
                 result => return result,
             }
@@ -291,13 +154,39 @@ impl Topology {
         version: u64,
         deadline: &mut Deadline,
     ) -> Result<()> {
-        let (current, mut candidates) = {
+        if self.version() != version {
+            return Ok(());
+        }
+        let mut learning = Learning::new(self);
+        deadline
+            .check()
+            .map_err(|stop| learning.stopped(stop, &self.address))?;
+        loop {
+            if let Some(result) = learning.advance(self, config, None) {
+                return result;
+            }
+            deadline
+                .check()
+                .map_err(|stop| learning.stopped(stop, &self.address))?;
+            learning.wait().block(deadline).map_err(|error| {
+                let cause = TransportError::Broken(error);
+                cause.error(&self.address, Outcome::NotApplied)
+            })?;
+        }
+    }
+
+    /// Whether the slots must be requested: they are not known, or a server is suspected.
+    pub fn needs_slots(&self) -> bool {
+        let known = locked(&self.known);
+        self.clustered && (known.version == 0 || known.suspect)
+    }
+
+    /// The servers to ask for the slots, in order.
+    pub fn candidates(&self) -> Vec<Arc<Node>> {
+        let (version, mut candidates) = {
             let known = locked(&self.known);
             (known.version, known.nodes.clone())
         };
-        if current != version {
-            return Ok(());
-        }
         // A server that is cut off from the others returns old routes: each time another one is asked first.
         if !candidates.is_empty() {
             let first = usize::try_from(version).unwrap_or(0) % candidates.len();
@@ -305,31 +194,11 @@ impl Topology {
         }
         candidates.extend(self.named.iter().cloned());
         candidates.sort_by_key(|node| node.is_unresponsive.load(Ordering::Relaxed));
-        let mut last = None;
-        for node in candidates {
-            let slots = node.request_slots(config, deadline);
-            node.is_unresponsive
-                .store(slots.is_err(), Ordering::Relaxed);
-            match slots {
-                Ok(endpoints) => {
-                    self.set_all_routes(&endpoints);
-                    return Ok(());
-                }
-                Err(error) => {
-                    if !matches!(error.kind, ErrorKind::Unavailable(_)) || deadline.has_forked() {
-                        return Err(error);
-                    }
-                    if is_busy(&error) || !last.as_ref().is_some_and(is_busy) {
-                        last = Some(error);
-                    }
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::configuration("this Redis address has no server")))
+        candidates
     }
 
     /// Replaces all routes.
-    fn set_all_routes(&self, endpoints: &[Option<Endpoint>]) {
+    pub fn set_all_routes(&self, endpoints: &[Option<Endpoint>]) {
         let routes = endpoints
             .iter()
             .map(|endpoint| Some(self.known_node(endpoint.as_ref()?)));
@@ -474,7 +343,7 @@ fn endpoint_of(host: &str, port: u16, source: &Endpoint) -> Option<Endpoint> {
 }
 
 /// The endpoint of each slot group, from a reply to `CLUSTER SLOTS`.
-fn routes(reply: &Value, source: &Endpoint) -> Option<Vec<Option<Endpoint>>> {
+pub fn routes(reply: &Value, source: &Endpoint) -> Option<Vec<Option<Endpoint>>> {
     let Value::Array(ranges) = reply else {
         return None;
     };

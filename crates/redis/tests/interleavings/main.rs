@@ -51,7 +51,13 @@ impl Server {
 
     fn send(&mut self, calls: &[Call]) -> Vec<Value> {
         self.deadline.restart();
-        let mut values = self.connection.exchange(calls, &mut self.deadline).unwrap();
+        let output = self.connection.clear_output();
+        for call in calls {
+            call.write(false, output);
+        }
+        self.connection.send(&mut self.deadline).unwrap();
+        let received = self.connection.receive(calls.len(), &mut self.deadline);
+        let mut values = received.unwrap();
         for (call, value) in calls.iter().zip(&mut values) {
             if matches!(value, Value::Error(text) if text.starts_with("NOSCRIPT")) {
                 call.write(true, self.connection.clear_output());

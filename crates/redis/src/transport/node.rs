@@ -1,0 +1,114 @@
+//! A server, with idle connections for blocking calls.
+
+use std::mem;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use mintkey_runtime::{Deadline, locked};
+use mintkey_store::{Error, ErrorKind, Outcome, Result};
+
+use crate::config::{Config, Endpoint};
+use crate::transport::connection::Connection;
+
+/// The idle connections to a server that are kept open.
+const MAX_IDLE: usize = 64;
+/// How long to wait for one server of a Cluster before another one is asked.
+pub const NODE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A server.
+pub struct Node {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Its address in messages.
+    pub address: String,
+    /// Idle connections for blocking calls.
+    idle: Mutex<Vec<Connection>>,
+    /// Whether the last request for the slots failed: other servers are asked first.
+    pub is_unresponsive: AtomicBool,
+}
+
+impl Node {
+    /// A server that nothing was sent to yet.
+    pub fn new(endpoint: &Endpoint, address: String) -> Self {
+        Self {
+            endpoint: endpoint.clone(),
+            address,
+            idle: Mutex::default(),
+            is_unresponsive: AtomicBool::new(false),
+        }
+    }
+
+    /// An idle connection that can be used.
+    pub fn take_idle(&self) -> Option<Connection> {
+        loop {
+            let mut connection = locked(&self.idle).pop()?;
+            if connection.is_usable() {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// An idle connection, or a new one.
+    pub fn connect(
+        &self,
+        config: &Config,
+        deadline: &mut Deadline,
+        wait_while_busy: bool,
+    ) -> Result<Connection> {
+        match self.take_idle() {
+            Some(connection) => Ok(connection),
+            None => self.open(config, deadline, wait_while_busy),
+        }
+    }
+
+    /// A new connection. With `wait_while_busy` it waits for a server that cannot answer at the moment. A server of a
+    /// Cluster that does not answer in time counts as unreachable.
+    pub fn open(
+        &self,
+        config: &Config,
+        deadline: &mut Deadline,
+        wait_while_busy: bool,
+    ) -> Result<Connection> {
+        let (endpoint, address) = (&self.endpoint, &self.address);
+        if !config.keyspace.clustered {
+            return Connection::open(config, endpoint, address, deadline, wait_while_busy);
+        }
+        let mut shorter = deadline.shorter(NODE_TIMEOUT);
+        let opened = Connection::open(config, endpoint, address, &mut shorter, wait_while_busy);
+        match opened {
+            Err(error) if matches!(error.kind, ErrorKind::Timeout(_)) => {
+                deadline
+                    .check()
+                    .map_err(|stop| stop.error(address, "connecting", Outcome::NotApplied))?;
+                Err(self.does_not_answer())
+            }
+            opened => opened,
+        }
+    }
+
+    /// The error of a server of a Cluster that does not answer in time.
+    pub fn does_not_answer(&self) -> Error {
+        let address = &self.address;
+        Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!(
+                "Redis at {address} does not answer: is it running, and is the address correct?"
+            ),
+        )
+    }
+
+    /// Keeps a connection for the next call.
+    pub fn keep(&self, connection: Connection) {
+        let mut idle = locked(&self.idle);
+        if idle.len() < MAX_IDLE {
+            idle.push(connection);
+        }
+    }
+
+    /// Closes the idle connections.
+    pub fn close_idle(&self) {
+        let idle = mem::take(&mut *locked(&self.idle));
+        drop(idle);
+    }
+}
