@@ -1,6 +1,5 @@
 //! Sends calls to the server: signed, within the deadline, and again where a retry is safe.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::result;
@@ -12,6 +11,8 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use mintkey_runtime::Stop;
 use mintkey_store::{Error, Key, RequestMetrics, Result, Table};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::aws::credentials::cache::Lookup;
 use crate::aws::retry;
@@ -22,7 +23,7 @@ use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
 use crate::transport::http::{Request, Response};
 use crate::wire::errors::{self, Class, ErrorContext, Failure, Progress, Refusal};
-use crate::wire::json::Parser;
+use crate::wire::response::Metered;
 
 /// The prefix of an operation in the header `x-amz-target`.
 const API: &str = "DynamoDB_20120810.";
@@ -337,47 +338,29 @@ fn returns_capacity(operation: &str) -> bool {
     operation.ends_with("Item") || matches!(operation, "Query" | "Scan")
 }
 
+/// Whether all entries of a body are DynamoDB's.
+fn has_known_entries(body: &[u8]) -> bool {
+    serde_json::from_slice::<Map<String, Value>>(body)
+        .is_ok_and(|entries| entries.keys().all(|name| ENTRIES.contains(&name.as_str())))
+}
+
 impl Output<'_> {
     /// Adds the capacity units that the server has counted.
     fn add_capacity(&self, metrics: &RequestMetrics) {
-        let one = |parser: &mut Parser<'_>| {
-            parser.object(|parser, name| {
-                if name == "CapacityUnits" {
-                    metrics.consume(parser.units()?);
-                    Some(())
-                } else {
-                    parser.skip()
-                }
-            })
-        };
         // A body that is not valid is reported where the rest of it is parsed.
-        let text = std::str::from_utf8(&self.response.body).ok();
-        let _ = text.and_then(|text| {
-            Parser::new(text).object(|parser, name| match &*name {
-                "ConsumedCapacity" if parser.is_list() => parser.list(one),
-                "ConsumedCapacity" => one(parser),
-                _ => parser.skip(),
-            })
-        });
+        if let Ok(Metered { consumed_capacity }) = serde_json::from_slice(&self.response.body) {
+            metrics.consume(consumed_capacity.0);
+        }
     }
 
-    /// Parses the body; `parse` gets the name of each entry and parses its value.
-    pub fn parse(
-        &self,
-        mut parse: impl for<'p> FnMut(&mut Parser<'p>, Cow<'p, str>) -> Option<()>,
-    ) -> Result<()> {
-        let any_entry = errors::has_dynamodb_headers(&self.response);
-        let text = std::str::from_utf8(&self.response.body).ok();
-        text.and_then(|text| {
-            Parser::new(text).object(|parser, name| {
-                if any_entry || ENTRIES.contains(&&*name) {
-                    parse(parser, name)
-                } else {
-                    None
-                }
-            })
-        })
-        .ok_or_else(|| self.unreadable())
+    /// Parses the body.
+    pub fn parse<B: DeserializeOwned>(&self) -> Result<B> {
+        let body = &self.response.body;
+        // `serde` would take a list for an object too.
+        let is_object = body.trim_ascii_start().first() == Some(&b'{');
+        let is_dynamodb = errors::has_dynamodb_headers(&self.response) || has_known_entries(body);
+        let parsed = (is_object && is_dynamodb).then(|| serde_json::from_slice(body).ok());
+        parsed.flatten().ok_or_else(|| self.unreadable())
     }
 
     /// The error for a response that does not belong to the call.

@@ -20,7 +20,7 @@ use crate::operations::write;
 use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
 use crate::transport::join_all::join_all;
-use crate::wire::json::Parser;
+use crate::wire::response::{Rows, UnprocessedWrite, Written};
 use crate::wire::{body, errors};
 
 /// The keys in one call.
@@ -102,35 +102,18 @@ async fn read_once<'k, T: Transport>(
     let body = body::batch_get(&client.shared.config, batch, keys);
     let output = client.call("BatchGetItem", &body, Effect::None).await;
     let output = output.map_err(|failure| client.errors(table, None).failed(failure))?;
-    let (mut items, mut unprocessed) = (Vec::new(), Vec::new());
-    output.parse(|parser, name| match &*name {
-        "Responses" => parser.object(|parser, _| {
-            parser.list(|parser| {
-                items.push(parser.item()?);
-                Some(())
-            })
-        }),
-        "UnprocessedKeys" => parser.object(|parser, _| {
-            parser.object(|parser, name| match &*name {
-                "Keys" => parser.list(|parser| {
-                    unprocessed.push(parser.item()?);
-                    Some(())
-                }),
-                _ => parser.skip(),
-            })
-        }),
-        _ => parser.skip(),
-    })?;
+    let rows: Rows = output.parse()?;
     // A key that was not asked for belongs to the response to another call.
     let asked: HashSet<&Key> = keys.iter().copied().collect();
     let own = |item: &Item| asked.get(&table.key_of(item).ok()?).copied();
     let foreign = || output.unreadable().of(table);
-    for item in items {
+    for item in rows.responses.into_values().flat_map(|items| items.0) {
         let key = own(&item).ok_or_else(foreign)?.clone();
         found.push((key, body::unmark(table, item)));
     }
-    let left = unprocessed.iter().map(own).collect::<Option<_>>();
-    left.ok_or_else(foreign)
+    let unprocessed = rows.unprocessed_keys.values();
+    let left = unprocessed.flat_map(|table| &table.keys.0).map(own);
+    left.collect::<Option<_>>().ok_or_else(foreign)
 }
 
 /// Waits before unprocessed parts of a batch are sent again.
@@ -366,18 +349,7 @@ impl<T: Transport> BatchWriter<'_, T> {
 
     /// The indexes of the writes that a response returns unprocessed.
     fn unprocessed(&self, output: &Output<'_>, indexes: &[usize]) -> Result<Vec<usize>> {
-        let mut items = Vec::new();
-        output.parse(|parser, name| {
-            if name != "UnprocessedItems" {
-                return parser.skip();
-            }
-            parser.object(|parser, _| {
-                parser.list(|parser| {
-                    items.push(parse_write(parser)?);
-                    Some(())
-                })
-            })
-        })?;
+        let written: Written = output.parse()?;
         let table = &*self.batch.table;
         let index = |item: &Item| {
             let key = table.key_of(item).ok()?;
@@ -385,8 +357,13 @@ impl<T: Transport> BatchWriter<'_, T> {
             indexes.iter().find(own).copied()
         };
         // A write that was not sent cannot be returned: then the response belongs to another call.
-        let left = items.iter().map(index).collect::<Option<_>>();
-        left.ok_or_else(|| output.unreadable())
+        let unprocessed = written.unprocessed_items.values().flatten();
+        let left = unprocessed.map(|write| match write {
+            UnprocessedWrite::PutRequest { item } => index(&item.0),
+            UnprocessedWrite::DeleteRequest { key } => index(&key.0),
+        });
+        left.collect::<Option<_>>()
+            .ok_or_else(|| output.unreadable())
     }
 }
 
@@ -395,21 +372,6 @@ fn all_failed(indexes: Vec<usize>, error: Error, table: &Table) -> Outcomes {
     let errors = error.of_all(indexes.len()).into_iter();
     let errors = errors.map(|own: Result<()>| own.map_err(|error| error.of(table)));
     indexes.into_iter().zip(errors).collect()
-}
-
-/// Parses an unprocessed write, as an item that has its key.
-fn parse_write(parser: &mut Parser<'_>) -> Option<Item> {
-    let mut found = None;
-    parser.object(|parser, _| {
-        parser.object(|parser, name| match &*name {
-            "Item" | "Key" => {
-                found = Some(parser.item()?);
-                Some(())
-            }
-            _ => parser.skip(),
-        })
-    })?;
-    found
 }
 
 /// Checks that a write is valid.

@@ -6,6 +6,8 @@ use crate::client::{Client, Effect, Output};
 use crate::operations::query_plan::QueryPlan;
 use crate::transport::Transport;
 use crate::wire::body;
+use crate::wire::json::StoredItem;
+use crate::wire::response::{self, Row};
 
 /// The items that the first call for a limited page with a filter evaluates.
 const FIRST_LIMIT: usize = 32;
@@ -36,42 +38,24 @@ pub async fn read_row<T: Transport>(
 ) -> Result<Option<Item>> {
     let output = client.call("GetItem", body, Effect::None).await;
     let output = output.map_err(|failure| client.errors(table, Some(key)).failed(failure))?;
-    parse_row(&output, "Item", table, key)
+    parse_row(&output, table, key)
 }
 
-/// Parses the row of a key in an entry of a response. Any other row was sent in response to another call.
-pub fn parse_row(
-    output: &Output<'_>,
-    entry: &str,
-    table: &Table,
-    key: &Key,
-) -> Result<Option<Item>> {
-    let item = parse_item(output, entry, table)?;
-    if item.as_ref().is_some_and(|item| !has_key(item, table, key)) {
+/// Parses the row of a key. Any other row was sent in response to another call.
+pub fn parse_row(output: &Output<'_>, table: &Table, key: &Key) -> Result<Option<Item>> {
+    let row: Row = output.parse().map_err(|error| error.of(table))?;
+    let Some(StoredItem(item)) = row.item.or(row.attributes) else {
+        return Ok(None);
+    };
+    if !has_key(&item, table, key) {
         return Err(output.unreadable().of(table).at(key));
     }
-    Ok(item)
+    Ok(Some(body::unmark(table, item)))
 }
 
 /// Whether an item is the row of this key.
 pub fn has_key(item: &Item, table: &Table, key: &Key) -> bool {
     table.key_of(item).is_ok_and(|own| own == *key)
-}
-
-/// Parses the item in an entry of a response.
-pub fn parse_item(output: &Output<'_>, entry: &str, table: &Table) -> Result<Option<Item>> {
-    let mut item = None;
-    output
-        .parse(|parser, name| {
-            if name == entry {
-                item = Some(parser.item()?);
-                Some(())
-            } else {
-                parser.skip()
-            }
-        })
-        .map_err(|error| error.of(table))?;
-    Ok(item.map(|item| body::unmark(table, item)))
 }
 
 /// Reads a page of a query.
@@ -88,15 +72,6 @@ pub async fn scan<T: Transport>(client: &Client<'_, T>, scan: &Scan, now: i64) -
         Some(plan) => page(client, &plan).await,
         None => Ok(Reply::Page(Page::default())),
     }
-}
-
-/// The result of one call of a query or scan.
-#[derive(Default)]
-struct Batch {
-    items: Vec<Item>,
-    count: u64,
-    scanned: u64,
-    last: Option<Item>,
 }
 
 /// Reads a page, with more calls if the first ones return too few items.
@@ -121,8 +96,8 @@ async fn page<T: Transport>(client: &Client<'_, T>, plan: &QueryPlan<'_>) -> Res
         let body = plan.body(&client.shared.config, projection, after.as_ref(), limit);
         let batch = call(client, plan, &body).await;
         let batch = batch.map_err(|error| plan.refused_start(error))?;
-        let last = match &batch.last {
-            Some(last) => Some(plan.position(last)?),
+        let last = match &batch.last_evaluated_key {
+            Some(StoredItem(last)) => Some(plan.position(last)?),
             None => None,
         };
         if plan.counts_on_server() {
@@ -132,7 +107,7 @@ async fn page<T: Transport>(client: &Client<'_, T>, plan: &QueryPlan<'_>) -> Res
         }
         let mut ask = || client.may_continue();
         let mut work = Work::new(&mut ask);
-        for mut item in batch.items {
+        for mut item in batch.items.0 {
             if let Some(projection) = projection {
                 item.retain(|name, _| projection.contains(&name));
             }
@@ -153,7 +128,7 @@ async fn page<T: Transport>(client: &Client<'_, T>, plan: &QueryPlan<'_>) -> Res
         }
         calls += 1;
         // The server stopped before the limit, at its limit of 1 MB.
-        let is_cut = limit.is_none_or(|limit| batch.scanned < limit as u64);
+        let is_cut = limit.is_none_or(|limit| batch.scanned_count < limit as u64);
         if last.is_none() || is_cut || calls == MAX_CALLS {
             page.next = if last.is_some() { end.or(last) } else { None };
             return Ok(Reply::Page(page));
@@ -174,22 +149,8 @@ async fn call<T: Transport>(
     client: &Client<'_, T>,
     plan: &QueryPlan<'_>,
     body: &str,
-) -> Result<Batch> {
+) -> Result<response::Page> {
     let output = client.call(plan.operation, body, Effect::None).await;
     let output = output.map_err(|failure| client.errors(plan.table, None).failed(failure))?;
-    let mut batch = Batch::default();
-    output.parse(|parser, name| {
-        match &*name {
-            "Items" => parser.list(|parser| {
-                batch.items.push(parser.item()?);
-                Some(())
-            })?,
-            "Count" => batch.count = parser.count()?,
-            "ScannedCount" => batch.scanned = parser.count()?,
-            "LastEvaluatedKey" => batch.last = Some(parser.item()?),
-            _ => parser.skip()?,
-        }
-        Some(())
-    })?;
-    Ok(batch)
+    output.parse()
 }

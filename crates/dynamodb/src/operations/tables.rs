@@ -13,7 +13,10 @@ use crate::config::Config;
 use crate::transport::Transport;
 use crate::wire::body::{self, Body};
 use crate::wire::errors::{self, Class, Failure, Progress};
-use crate::wire::json::{self, Parser};
+use crate::wire::json;
+use crate::wire::response::{
+    Described, ExpiryDescribed, IndexDescription, KeyElement, Nothing, TableDescription, TimeToLive,
+};
 
 /// The first delay between two descriptions of a table that is being created; it doubles up to the longest.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -21,48 +24,54 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// The time limit for a table. An index over many rows may take longer; the server completes it all the same.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
-/// The description of a table.
-#[derive(Debug, Default)]
-struct TableDescription {
-    status: String,
-    keys: Vec<(String, String)>,
-    types: Vec<(String, String)>,
-    indexes: Vec<IndexDescription>,
-}
-
-#[derive(Debug, Default)]
-struct IndexDescription {
-    name: String,
-    status: String,
-    keys: Vec<(String, String)>,
-    local: bool,
-}
-
 impl TableDescription {
+    /// Brings the parts of each key into order: partition key, then sort key.
+    fn sort_keys(&mut self) {
+        let indexes = self.global_secondary_indexes.iter_mut();
+        let indexes = indexes.chain(&mut self.local_secondary_indexes);
+        let keys = indexes.map(|index| &mut index.key_schema);
+        for key in keys.chain([&mut self.key_schema]) {
+            key.sort_by_key(|part| part.key_type != "HASH");
+        }
+    }
+
     /// Whether table and indexes can be read and written.
     fn is_active(&self) -> bool {
         let active = |status: &str| status == "ACTIVE";
-        active(&self.status) && self.indexes.iter().all(|index| active(&index.status))
+        active(&self.table_status)
+            && self.global_secondary_indexes.iter().all(|index| {
+                let status = index.index_status.as_deref();
+                status.is_none_or(active)
+            })
+    }
+
+    /// The index of this name, and whether it is local.
+    fn index(&self, name: &str) -> Option<(&IndexDescription, bool)> {
+        let global = self.global_secondary_indexes.iter().map(|own| (own, false));
+        let local = self.local_secondary_indexes.iter().map(|own| (own, true));
+        global.chain(local).find(|(own, _)| own.index_name == name)
     }
 
     fn attribute_type(&self, name: &str) -> &str {
-        let found = self.types.iter().find(|(own, _)| own == name);
-        found.map_or("", |(_, own)| own)
+        let mut types = self.attribute_definitions.iter();
+        let found = types.find(|own| own.attribute_name == name);
+        found.map_or("", |own| &own.attribute_type)
     }
 
     /// Whether a key of the table or an index is this one.
-    fn is_key(&self, found: &[(String, String)], wanted: &[(&str, KeyKind)]) -> bool {
+    fn is_key(&self, found: &[KeyElement], wanted: &[(&str, KeyKind)]) -> bool {
         found.len() == wanted.len()
-            && found.iter().zip(wanted).all(|((name, _), (own, kind))| {
-                name == own && self.attribute_type(name) == kind.value_type().code()
+            && found.iter().zip(wanted).all(|(part, (own, kind))| {
+                let name = part.attribute_name.as_str();
+                name == *own && self.attribute_type(name) == kind.value_type().code()
             })
     }
 
     /// A key in a message.
-    fn describe_key(&self, keys: &[(String, String)]) -> String {
-        let shown = keys
-            .iter()
-            .map(|(name, _)| format!("{name} ({})", self.attribute_type(name)));
+    fn describe_key(&self, key: &[KeyElement]) -> String {
+        let shown = key.iter().map(|KeyElement { attribute_name, .. }| {
+            format!("{attribute_name} ({})", self.attribute_type(attribute_name))
+        });
         shown.collect::<Vec<_>>().join(", ")
     }
 }
@@ -71,7 +80,7 @@ impl TableDescription {
 pub async fn exists<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<Reply> {
     let found = describe(client, table).await?;
     Ok(Reply::Exists(
-        found.is_some_and(|found| found.status != "DELETING"),
+        found.is_some_and(|found| found.table_status != "DELETING"),
     ))
 }
 
@@ -93,7 +102,7 @@ pub async fn create<T: Transport>(client: &Client<'_, T>, table: &Table) -> Resu
                     continue;
                 }
             }
-            Some(found) if !found.is_active() => is_created = found.status != "DELETING",
+            Some(found) if !found.is_active() => is_created = found.table_status != "DELETING",
             Some(found) => {
                 check_keys(table, &found)?;
                 match missing_index(table, &found)? {
@@ -217,13 +226,13 @@ fn check_keys(table: &Table, found: &TableDescription) -> Result<()> {
     let own = |part: &KeyAttribute| (part.name.clone(), part.kind);
     let wanted: Vec<(Name, KeyKind)> = table.key_attributes().map(own).collect();
     let borrowed: Vec<(&str, KeyKind)> = wanted.iter().map(|(n, k)| (&**n, *k)).collect();
-    if found.is_key(&found.keys, &borrowed) {
+    if found.is_key(&found.key_schema, &borrowed) {
         return Ok(());
     }
     Err(Error::configuration(format!(
         "table {:?} has the key {}, but {} declares {}: the key of a table cannot be changed; use another table",
         table.name,
-        found.describe_key(&found.keys),
+        found.describe_key(&found.key_schema),
         table.model,
         wanted
             .iter()
@@ -238,7 +247,7 @@ fn check_keys(table: &Table, found: &TableDescription) -> Result<()> {
 fn missing_index<'a>(table: &'a Table, found: &TableDescription) -> Result<Option<&'a Index>> {
     for index in &table.indexes {
         let name = body::index_name(&index.name);
-        let Some(existing) = found.indexes.iter().find(|own| own.name == name) else {
+        let Some((existing, is_local)) = found.index(&name) else {
             if index.local {
                 return Err(Error::configuration(format!(
                     "table {:?} lacks the local index {name:?}, and DynamoDB creates those only with the table: remove \
@@ -251,12 +260,12 @@ fn missing_index<'a>(table: &'a Table, found: &TableDescription) -> Result<Optio
         };
         let keys = index_keys(index);
         let wanted: Vec<(&str, KeyKind)> = keys.iter().map(|(n, k)| (&**n, *k)).collect();
-        if existing.local != index.local || !found.is_key(&existing.keys, &wanted) {
+        if is_local != index.local || !found.is_key(&existing.key_schema, &wanted) {
             return Err(Error::configuration(format!(
                 "index {name:?} of table {:?} has the key {}, but {} declares another one: give the index another name, or \
                  delete it first",
                 table.name,
-                found.describe_key(&existing.keys),
+                found.describe_key(&existing.key_schema),
                 table.model
             ))
             .of(table));
@@ -275,7 +284,7 @@ async fn send<T: Transport>(
 ) -> Result<bool> {
     match client.call(operation, body, Effect::Idempotent).await {
         Ok(output) => {
-            output.parse(|parser, _| parser.skip())?;
+            output.parse::<Nothing>()?;
             // A later failure leaves a table that is changed, but not ready.
             client.progress.set(Progress::Earlier);
             Ok(true)
@@ -306,84 +315,9 @@ async fn describe<T: Transport>(
     let Some(output) = describe_with(client, table, "DescribeTable").await? else {
         return Ok(None);
     };
-    let mut found = TableDescription::default();
-    output.parse(|parser, name| {
-        if name != "Table" {
-            return parser.skip();
-        }
-        parser.object(|parser, name| {
-            match &*name {
-                "TableStatus" => found.status = parser.string()?.into_owned(),
-                "KeySchema" => found.keys = parse_keys(parser)?,
-                "AttributeDefinitions" => {
-                    found.types = parse_pairs(parser, "AttributeName", "AttributeType")?;
-                }
-                "GlobalSecondaryIndexes" => parse_indexes(parser, false, &mut found.indexes)?,
-                "LocalSecondaryIndexes" => parse_indexes(parser, true, &mut found.indexes)?,
-                _ => parser.skip()?,
-            }
-            Some(())
-        })
-    })?;
-    Ok(Some(found))
-}
-
-/// Parses a list of objects with two strings each.
-fn parse_pairs(
-    parser: &mut Parser<'_>,
-    first: &str,
-    second: &str,
-) -> Option<Vec<(String, String)>> {
-    let mut pairs = Vec::new();
-    parser.list(|parser| {
-        let mut pair = (String::new(), String::new());
-        parser.object(|parser, name| {
-            if name == first {
-                pair.0 = parser.string()?.into_owned();
-            } else if name == second {
-                pair.1 = parser.string()?.into_owned();
-            } else {
-                parser.skip()?;
-            }
-            Some(())
-        })?;
-        pairs.push(pair);
-        Some(())
-    })?;
-    Some(pairs)
-}
-
-/// Parses a key: partition key, then sort key.
-fn parse_keys(parser: &mut Parser<'_>) -> Option<Vec<(String, String)>> {
-    let mut keys = parse_pairs(parser, "AttributeName", "KeyType")?;
-    keys.sort_by_key(|(_, role)| role != "HASH");
-    Some(keys)
-}
-
-fn parse_indexes(
-    parser: &mut Parser<'_>,
-    local: bool,
-    indexes: &mut Vec<IndexDescription>,
-) -> Option<()> {
-    parser.list(|parser| {
-        let mut index = IndexDescription {
-            local,
-            // Local indexes have no status of their own.
-            status: "ACTIVE".to_owned(),
-            ..IndexDescription::default()
-        };
-        parser.object(|parser, name| {
-            match &*name {
-                "IndexName" => index.name = parser.string()?.into_owned(),
-                "IndexStatus" => index.status = parser.string()?.into_owned(),
-                "KeySchema" => index.keys = parse_keys(parser)?,
-                _ => parser.skip()?,
-            }
-            Some(())
-        })?;
-        indexes.push(index);
-        Some(())
-    })
+    let mut described: Described = output.parse()?;
+    described.table.sort_keys();
+    Ok(Some(described.table))
 }
 
 /// Makes the server delete expired rows.
@@ -394,20 +328,11 @@ async fn enable_expiry<T: Transport>(client: &Client<'_, T>, table: &Table) -> R
     let Some(output) = describe_with(client, table, "DescribeTimeToLive").await? else {
         return Err(client.errors(table, None).table_missing().of(table));
     };
-    let (mut status, mut attribute) = (String::new(), String::new());
-    output.parse(|parser, name| {
-        if name != "TimeToLiveDescription" {
-            return parser.skip();
-        }
-        parser.object(|parser, name| {
-            match &*name {
-                "TimeToLiveStatus" => status = parser.string()?.into_owned(),
-                "AttributeName" => attribute = parser.string()?.into_owned(),
-                _ => parser.skip()?,
-            }
-            Some(())
-        })
-    })?;
+    let described: ExpiryDescribed = output.parse()?;
+    let TimeToLive {
+        time_to_live_status: status,
+        attribute_name: attribute,
+    } = described.time_to_live_description;
     if matches!(status.as_str(), "ENABLED" | "ENABLING") {
         if attribute == **ttl {
             return Ok(());

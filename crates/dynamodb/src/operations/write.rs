@@ -9,10 +9,11 @@ use mintkey_store::{
 };
 
 use crate::client::{Client, Effect};
-use crate::operations::read::{has_key, parse_item, parse_row, read_row};
+use crate::operations::read::{has_key, parse_row, read_row};
 use crate::transport::Transport;
 use crate::wire::body;
 use crate::wire::errors::{Class, ErrorContext, Failure, Progress, Refusal};
+use crate::wire::response::Nothing;
 
 /// The attempts of an upsert whose row changes between its two calls.
 const ATTEMPTS: usize = 5;
@@ -122,7 +123,7 @@ pub async fn put<T: Transport>(client: &Client<'_, T>, put: &Put, now: i64) -> R
     let errors = client.errors(table, Some(key));
     let mut refusal = match client.call("PutItem", &body, effect(guard, true)).await {
         Ok(output) => {
-            parse_item(&output, "", table)?;
+            output.parse::<Nothing>().map_err(|error| error.of(table))?;
             return Ok(Reply::Done);
         }
         Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
@@ -162,7 +163,7 @@ pub async fn delete<T: Transport>(
     let call = client.call("DeleteItem", &body, effect(guard, true));
     let mut refusal = match call.await {
         Ok(output) => {
-            parse_item(&output, "", table)?;
+            output.parse::<Nothing>().map_err(|error| error.of(table))?;
             return Ok(Reply::Done);
         }
         Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
@@ -217,7 +218,7 @@ pub async fn update<T: Transport>(
     for _ in 0..ATTEMPTS {
         let mut refusal = match client.call("UpdateItem", &body, effect).await {
             Ok(output) => {
-                let item = parse_row(&output, "Attributes", table, key)?;
+                let item = parse_row(&output, table, key)?;
                 return Ok(reply(update, item));
             }
             Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
@@ -294,7 +295,7 @@ async fn replace_expired<T: Transport>(
     let errors = client.errors(table, Some(key));
     match client.call("PutItem", &body, Effect::Idempotent).await {
         Ok(output) => {
-            parse_item(&output, "", table)?;
+            output.parse::<Nothing>().map_err(|error| error.of(table))?;
         }
         Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => {
             if !refusal.uncertain {

@@ -7,7 +7,8 @@ use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Remedy, Table};
 use crate::config::Config;
 use crate::transport::error::{Cause, TransportError};
 use crate::transport::http::Response;
-use crate::wire::json::Parser;
+use crate::wire::json::StoredItem;
+use crate::wire::response::Refused;
 
 /// The characters that a message shows of a response that is not DynamoDB's.
 const SHOWN: usize = 80;
@@ -154,22 +155,17 @@ impl Refusal {
             item: None,
             uncertain: false,
         };
-        let text = std::str::from_utf8(&response.body).unwrap_or_default();
-        let parsed = Parser::new(text).object(|parser, name| {
-            match &*name {
-                "__type" => {
-                    let name = parser.string()?;
-                    let own = name.rsplit('#').next().unwrap_or(&name);
-                    own.clone_into(&mut refusal.code);
-                }
-                "message" | "Message" => refusal.message = parser.string()?.into_owned(),
-                "Item" => refusal.item = Some(parser.item()?),
-                _ => parser.skip()?,
-            }
-            Some(())
-        });
-        if parsed.is_none() {
-            refusal.code.clear();
+        if let Ok(Refused {
+            exception: Some(exception),
+            message,
+            other_message,
+            item,
+        }) = serde_json::from_slice(&response.body)
+        {
+            let name = exception.rsplit('#').next().unwrap_or(&exception);
+            name.clone_into(&mut refusal.code);
+            refusal.message = message.or(other_message).unwrap_or_default();
+            refusal.item = item.map(|StoredItem(item)| item);
         }
         refusal.class = Class::of(&refusal.code, response.status);
         if refusal.code.is_empty() {

@@ -5,3 +5,4 @@ pub mod errors;
 pub mod expression;
 pub mod json;
 pub mod key_condition;
+pub mod response;

@@ -8,11 +8,10 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{self, ProvideCredentials, error::CredentialsError, future};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::sleep;
-
-use crate::wire::json::Parser;
 
 /// The longest output, in bytes.
 const MAX_OUTPUT: u64 = 64 * 1024;
@@ -110,24 +109,23 @@ impl ProvideCredentials for Process {
     }
 }
 
+/// What the program writes.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Output {
+    access_key_id: Option<String>,
+    secret_access_key: Option<String>,
+    session_token: Option<String>,
+    token: Option<String>,
+    expiration: Option<String>,
+}
+
 /// The credentials in the output.
 ///
 /// Source: "Process credential provider", AWS SDKs and tools reference guide.
 fn parse(output: &[u8]) -> Option<Credentials> {
-    let mut found = [const { None }; 4];
-    Parser::new(std::str::from_utf8(output).ok()?).object(|parser, name| {
-        let index = match &*name {
-            "AccessKeyId" => 0,
-            "SecretAccessKey" => 1,
-            "Token" | "SessionToken" => 2,
-            "Expiration" => 3,
-            _ => return parser.skip(),
-        };
-        found[index] = Some(parser.string()?.into_owned());
-        Some(())
-    })?;
-    let [access_key, secret, token, expiration] = found;
-    let expires = match expiration {
+    let output: Output = serde_json::from_slice(output).ok()?;
+    let expires = match output.expiration {
         Some(text) => {
             let time = DateTime::from_str(&text, Format::DateTimeWithOffset).ok()?;
             Some(SystemTime::try_from(time).ok()?)
@@ -135,9 +133,9 @@ fn parse(output: &[u8]) -> Option<Credentials> {
         None => None,
     };
     Some(Credentials::new(
-        access_key?,
-        secret?,
-        token,
+        output.access_key_id?,
+        output.secret_access_key?,
+        output.session_token.or(output.token),
         expires,
         "credential_process",
     ))

@@ -1,0 +1,196 @@
+//! The bodies of responses, as far as they are read.
+//!
+//! Source: "Amazon DynamoDB API reference".
+
+use std::collections::HashMap;
+use std::fmt;
+use std::result;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+
+use crate::wire::json::{StoredItem, StoredItems};
+
+/// The body of a response of which nothing is read.
+#[derive(Debug, Deserialize)]
+pub struct Nothing {}
+
+/// The body of `GetItem`, and of a write that returns the row.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Row {
+    /// The row that was read.
+    pub item: Option<StoredItem>,
+    /// The row after a write.
+    pub attributes: Option<StoredItem>,
+}
+
+/// The body of `Query` and `Scan`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Page {
+    pub items: StoredItems,
+    pub count: u64,
+    pub scanned_count: u64,
+    pub last_evaluated_key: Option<StoredItem>,
+}
+
+/// The body of `BatchGetItem`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Rows {
+    /// By table.
+    pub responses: HashMap<String, StoredItems>,
+    /// By table.
+    pub unprocessed_keys: HashMap<String, UnprocessedKeys>,
+}
+
+/// Keys that were not read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UnprocessedKeys {
+    pub keys: StoredItems,
+}
+
+/// The body of `BatchWriteItem`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Written {
+    /// By table.
+    pub unprocessed_items: HashMap<String, Vec<UnprocessedWrite>>,
+}
+
+/// A write that was not carried out.
+#[derive(Debug, Deserialize)]
+pub enum UnprocessedWrite {
+    PutRequest {
+        #[serde(rename = "Item")]
+        item: StoredItem,
+    },
+    DeleteRequest {
+        #[serde(rename = "Key")]
+        key: StoredItem,
+    },
+}
+
+/// The body of calls that describe a table.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Described {
+    pub table: TableDescription,
+}
+
+/// The description of a table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TableDescription {
+    pub table_status: String,
+    pub key_schema: Vec<KeyElement>,
+    pub attribute_definitions: Vec<AttributeDefinition>,
+    pub global_secondary_indexes: Vec<IndexDescription>,
+    pub local_secondary_indexes: Vec<IndexDescription>,
+}
+
+/// A part of a key.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct KeyElement {
+    pub attribute_name: String,
+    /// `HASH` or `RANGE`.
+    pub key_type: String,
+}
+
+/// The type of an attribute that is a part of a key.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AttributeDefinition {
+    pub attribute_name: String,
+    pub attribute_type: String,
+}
+
+/// The description of an index.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IndexDescription {
+    pub index_name: String,
+    /// `None` for a local index.
+    pub index_status: Option<String>,
+    pub key_schema: Vec<KeyElement>,
+}
+
+/// The body of `DescribeTimeToLive`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ExpiryDescribed {
+    pub time_to_live_description: TimeToLive,
+}
+
+/// By which attribute rows expire.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TimeToLive {
+    pub time_to_live_status: String,
+    pub attribute_name: String,
+}
+
+/// The capacity that a call has consumed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Metered {
+    pub consumed_capacity: CapacityUnits,
+}
+
+/// Capacity units, of all tables of a call.
+#[derive(Debug, Default)]
+pub struct CapacityUnits(pub f64);
+
+/// The capacity of one table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct TableCapacity {
+    capacity_units: f64,
+}
+
+impl<'de> Deserialize<'de> for CapacityUnits {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> result::Result<Self, D::Error> {
+        /// An object, or a list of objects if the call is a batch.
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = f64;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("consumed capacity")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, entries: A) -> result::Result<f64, A::Error> {
+                let one = TableCapacity::deserialize(MapAccessDeserializer::new(entries))?;
+                Ok(one.capacity_units)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> result::Result<f64, A::Error> {
+                let mut units = 0.0;
+                while let Some(one) = all.next_element::<TableCapacity>()? {
+                    units += one.capacity_units;
+                }
+                Ok(units)
+            }
+        }
+        from.deserialize_any(OneOrMany).map(Self)
+    }
+}
+
+/// The body of an error response.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Refused {
+    /// The exception, behind a namespace and a `#`.
+    #[serde(rename = "__type")]
+    pub exception: Option<String>,
+    pub message: Option<String>,
+    /// Some exceptions have their message here.
+    #[serde(rename = "Message")]
+    pub other_message: Option<String>,
+    /// The row that a condition did not hold for.
+    #[serde(rename = "Item")]
+    pub item: Option<StoredItem>,
+}
