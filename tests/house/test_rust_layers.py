@@ -44,7 +44,7 @@ LAYERS = {
         {"lib"},
         {"worker", "address", "tls"},
         {"deadline", "generations", "parameters"},
-        {"generation", "lock", "pause", "stop"},
+        {"generation", "lock", "pause", "stop", "tls_records"},
     ],
     "store": [
         {"lib"},

@@ -115,7 +115,7 @@ impl<'a, T: Transport> Client<'a, T> {
     }
 
     /// Words errors about a table, or about one of its rows.
-    pub const fn errors<'b>(&'b self, table: &'b Table, key: Option<&'b Key>) -> ErrorContext<'b> {
+    pub fn errors<'b>(&'b self, table: &'b Table, key: Option<&'b Key>) -> ErrorContext<'b> {
         ErrorContext {
             config: &self.shared.config,
             table,

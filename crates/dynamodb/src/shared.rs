@@ -1,34 +1,39 @@
 //! What all calls of a store share.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use crate::aws::credentials::cache::CredentialsCache;
 use crate::aws::retry::TokenBucket;
 use crate::config::Config;
-use crate::transport::blocking::{Connection, IDLE_CONNECTIONS};
+use crate::transport::blocking::Blocking;
 use crate::transport::pool::Pool;
+use crate::transport::reactor::Reactor;
+
+/// Idle connections that blocking calls keep.
+const IDLE_CONNECTIONS: usize = 16;
 
 /// The shared state of one store in one process.
 pub struct Shared {
-    pub config: Config,
+    pub config: Arc<Config>,
     pub credentials: CredentialsCache,
     /// Pays for retries.
     pub retry_tokens: TokenBucket,
     /// The seconds by which the server's clock is ahead of this machine's.
     pub clock_skew: AtomicI64,
     /// The idle connections of blocking calls.
-    pub pool: Pool<Connection>,
+    pub pool: Arc<Pool<<Blocking as Reactor>::Tcp>>,
 }
 
 impl Shared {
     /// The state of a store that has sent nothing yet.
     pub fn new(config: Config) -> Self {
         Self {
-            config,
+            config: Arc::new(config),
             credentials: CredentialsCache::default(),
             retry_tokens: TokenBucket::default(),
             clock_skew: AtomicI64::new(0),
-            pool: Pool::new(IDLE_CONNECTIONS),
+            pool: Arc::new(Pool::new(IDLE_CONNECTIONS)),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::operations;
 use crate::shared::Shared;
 use crate::transport::blocking::Blocking;
+use crate::transport::http_transport::HttpTransport;
 use crate::transport::join_all::join_all;
 use crate::worker::Worker;
 
@@ -53,8 +54,8 @@ impl ProcessState {
     }
 
     /// The transport of a blocking call.
-    fn transport(&self, interrupt: &'static dyn Interrupt) -> Blocking<'_> {
-        Blocking::new(&self.shared.config, &self.shared.pool, interrupt)
+    fn transport(&self, interrupt: &'static dyn Interrupt) -> HttpTransport<Blocking> {
+        HttpTransport::of_call(&self.shared.config, &self.shared.pool, interrupt)
     }
 
     fn submit(&self, request: &Arc<Request>, done: Done) -> Box<dyn Ticket> {
@@ -147,7 +148,7 @@ impl Store for DynamoStore {
             .iter()
             .map(|request| operations::run(&state.shared, &transport, request));
         let replies = match state.check_open() {
-            Ok(()) => transport.run(async { Ok(join_all(&transport, runs).await) }),
+            Ok(()) => transport.run(async { Ok(join_all(runs).await) }),
             Err(closed) => Err(closed),
         };
         replies.unwrap_or_else(|error| error.of_all(requests.len()))

@@ -13,7 +13,9 @@ use tokio::task::LocalSet;
 
 use crate::operations;
 use crate::shared::Shared;
+use crate::transport::http_transport::HttpTransport;
 use crate::transport::nonblocking::Nonblocking;
+use crate::transport::pool::Pool;
 
 /// The requests in flight at once; the others wait, and can still be withdrawn.
 const IN_FLIGHT: u32 = 64;
@@ -110,7 +112,9 @@ impl Worker {
 }
 
 async fn serve(shared: Arc<Shared>, mut queue: UnboundedReceiver<Job>) {
-    let transport = Rc::new(Nonblocking::new(shared.config.clone(), IN_FLIGHT as usize));
+    let pool = Arc::new(Pool::new(IN_FLIGHT as usize));
+    let reactor = Nonblocking::new(shared.config.timeout);
+    let transport = Rc::new(HttpTransport::new(&shared.config, &pool, reactor));
     let permits = Arc::new(Semaphore::new(IN_FLIGHT as usize));
     while let Some(job) = queue.recv().await {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
@@ -130,7 +134,7 @@ async fn serve(shared: Arc<Shared>, mut queue: UnboundedReceiver<Job>) {
 async fn carry_out(
     job: Job,
     shared: Arc<Shared>,
-    transport: Rc<Nonblocking>,
+    transport: Rc<HttpTransport<Nonblocking>>,
     _permit: OwnedSemaphorePermit,
 ) {
     let result = operations::run(&shared, &*transport, &job.request).await;

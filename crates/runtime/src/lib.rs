@@ -14,6 +14,8 @@ mod pause;
 mod stop;
 #[cfg(feature = "net")]
 mod tls;
+#[cfg(feature = "net")]
+mod tls_records;
 mod worker;
 
 pub use address::{Address, Host};
@@ -26,4 +28,6 @@ pub use pause::pause;
 pub use stop::Stop;
 #[cfg(feature = "net")]
 pub use tls::{Tls, distrust};
+#[cfg(feature = "net")]
+pub use tls_records::TlsRecords;
 pub use worker::{Worker, is_worker_thread};

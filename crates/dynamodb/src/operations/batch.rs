@@ -50,7 +50,7 @@ pub async fn get<T: Transport>(
     }
     let chunks = wanted.chunks(MAX_KEYS);
     let reads = chunks.map(|keys| read_chunk(client, batch, keys));
-    for items in join_all(client.transport, reads).await {
+    for items in join_all(reads).await {
         for (key, item) in items? {
             if let Some(entry) = found.get_mut(&key) {
                 *entry = Some(item);
@@ -247,7 +247,7 @@ impl<T: Transport> BatchWriter<'_, T> {
             .partition(|index| is_plain(&self.batch.writes[**index]));
         let calls: Vec<&[usize]> = plain.chunks(MAX_WRITES).chain(guarded.chunks(1)).collect();
         let calls = calls.into_iter().map(|indexes| self.write_chunk(indexes));
-        for outcomes in join_all(self.client.transport, calls).await {
+        for outcomes in join_all(calls).await {
             for (index, outcome) in outcomes? {
                 self.outcomes[index] = Some(outcome);
             }

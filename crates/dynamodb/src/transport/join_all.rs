@@ -5,21 +5,12 @@ use std::mem;
 use std::pin::Pin;
 use std::task::Poll;
 
-use crate::transport::Transport;
-
 /// The number of calls of one request that are in flight at once.
 pub const CONCURRENCY: usize = 8;
 
 /// Runs futures to completion, up to `CONCURRENCY` at a time, and returns their results in order. A future is first
 /// polled when one before it has finished, so it can see what that one left.
-pub async fn join_all<T: Transport, F: Future>(
-    transport: &T,
-    futures: impl ExactSizeIterator<Item = F>,
-) -> Vec<F::Output> {
-    let concurrent = futures.len() > 1;
-    if concurrent {
-        transport.begin_concurrent();
-    }
+pub async fn join_all<F: Future>(futures: impl ExactSizeIterator<Item = F>) -> Vec<F::Output> {
     let mut waiting = futures.enumerate();
     let mut results: Vec<Option<F::Output>> = Vec::new();
     results.resize_with(waiting.len(), || None);
@@ -46,8 +37,5 @@ pub async fn join_all<T: Transport, F: Future>(
         }
     })
     .await;
-    if concurrent {
-        transport.end_concurrent();
-    }
     results.into_iter().flatten().collect()
 }

@@ -1,13 +1,17 @@
-//! Connections to servers. Two kinds of transport send requests: one blocks the calling thread, the other belongs to the
-//! worker thread and has many requests in flight. The code above is written once, for both.
+//! Connections to servers. One HTTP client connects, sends and receives, over sockets that do not block. Two reactors wait
+//! for these: one on the calling thread, the other on the worker thread, which has many requests in flight.
 
 pub mod blocking;
+pub mod connection;
 pub mod error;
 pub mod handlers;
 pub mod http;
+pub mod http_transport;
 pub mod join_all;
 pub mod nonblocking;
 pub mod pool;
+pub mod reactor;
+pub mod socket;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -15,6 +19,7 @@ use std::time::{Duration, Instant};
 use crate::config::Endpoint;
 use crate::transport::error::TransportError;
 use crate::transport::http::{Request, Response};
+use crate::transport::http_transport::HttpTransport;
 use crate::transport::nonblocking::Nonblocking;
 
 /// Sends requests and waits.
@@ -41,11 +46,5 @@ pub trait Transport {
     ) -> Result<F::Output, TransportError>;
 
     /// A transport for the requests of that work.
-    fn for_services(&self) -> Nonblocking;
-
-    /// From now on several exchanges are in flight at once: none may block the others.
-    fn begin_concurrent(&self) {}
-
-    /// Ends what `begin_concurrent` began.
-    fn end_concurrent(&self) {}
+    fn for_services(&self) -> HttpTransport<Nonblocking>;
 }

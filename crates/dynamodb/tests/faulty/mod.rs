@@ -129,11 +129,24 @@ fn serve(
     }
 }
 
-fn answer(status: u16, body: &str) -> String {
+/// The bytes of a response.
+pub fn answer(status: u16, body: &str) -> String {
     format!(
         "HTTP/1.1 {status} Said\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// Whether these bytes are a complete request.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    length.is_some_and(|length| body.len() >= length.parse().unwrap())
 }
 
 /// Reads one request; nothing when the other side has closed.
@@ -141,14 +154,8 @@ fn read(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "))?;
-            if body.len() >= length.parse().ok()? {
-                return Some(text);
-            }
+        if is_whole(&bytes) {
+            return Some(String::from_utf8_lossy(&bytes).into_owned());
         }
         match stream.read(&mut buffer) {
             Ok(count) if count > 0 => bytes.extend_from_slice(&buffer[..count]),

@@ -204,10 +204,11 @@ mod tests {
     use crate::client::{Client, Effect};
     use crate::config::Endpoint;
     use crate::shared::Shared;
-    use crate::transport::blocking::Blocking;
     use crate::transport::error::{Cause, TransportError};
     use crate::transport::http::{Request, Response};
+    use crate::transport::http_transport::HttpTransport;
     use crate::transport::nonblocking::Nonblocking;
+    use crate::transport::pool::Pool;
     use crate::wire::errors::Failure;
 
     /// Responds in order. A status of 0 is a connection that breaks after the request.
@@ -243,8 +244,10 @@ mod tests {
             Err(Cause::ConnectTimeout.unsent())
         }
 
-        fn for_services(&self) -> Nonblocking {
-            Nonblocking::of_calling_thread(Config::parse("dynamodb://r").unwrap())
+        fn for_services(&self) -> HttpTransport<Nonblocking> {
+            let config = Arc::new(Config::parse("dynamodb://r").unwrap());
+            let reactor = Nonblocking::of_calling_thread(config.timeout);
+            HttpTransport::new(&config, &Arc::new(Pool::new(0)), reactor)
         }
 
         fn may_continue(&self, _: Instant) -> std::result::Result<(), TransportError> {
@@ -268,7 +271,7 @@ mod tests {
         let script = Script(RefCell::new([(0, ""), (400, expired)].into()));
         let metrics = RequestMetrics::default();
         let client = Client::new(&shared, &script, &metrics);
-        let blocking = Blocking::new(&shared.config, &shared.pool, &Never);
+        let blocking = HttpTransport::of_call(&shared.config, &shared.pool, &Never);
         let error = blocking.run(async {
             match client.call("PutItem", "{}", Effect::Idempotent).await {
                 Err(Failure::Failed(error)) => Ok(error),

@@ -21,7 +21,9 @@ use crate::config::Endpoint;
 use crate::transport::Transport as _;
 use crate::transport::error::TransportError;
 use crate::transport::http::{Request, Response};
+use crate::transport::http_transport::HttpTransport;
 use crate::transport::nonblocking::Nonblocking;
+use crate::transport::reactor::Reactor as _;
 
 /// The time limit of a request for which the library names none. The deadline of the caller is shorter.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -37,7 +39,7 @@ pub struct Exchange {
 /// Sends requests to the services.
 #[derive(Clone)]
 pub struct Services {
-    transport: Arc<Nonblocking>,
+    transport: Arc<HttpTransport<Nonblocking>>,
     last: Arc<Mutex<Option<Exchange>>>,
 }
 
@@ -49,7 +51,7 @@ impl fmt::Debug for Services {
 
 impl Services {
     /// Sends requests with this transport.
-    pub fn new(transport: Nonblocking) -> Self {
+    pub fn new(transport: HttpTransport<Nonblocking>) -> Self {
         Self {
             transport: Arc::new(transport),
             last: Arc::default(),
@@ -168,7 +170,8 @@ impl HttpClient for Services {
 impl ResolveDns for Services {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
         DnsFuture::new(async move {
-            let found = self.transport.look_up(name, 0).await;
+            let until = Instant::now() + LONGEST;
+            let found = self.transport.reactor().look_up(name, 0, until).await;
             let addresses = found.map_err(|cause| ResolveDnsError::new(format!("{cause:?}")))?;
             Ok(addresses.iter().map(SocketAddr::ip).collect())
         })
