@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use mintkey_runtime::Deadline;
 use mintkey_store::{Interrupt, Reply, Request, Result};
 
-use crate::driver::exchange::{HeldConnections, exchange, release};
+use crate::driver::blocking_exchange::{HeldConnections, exchange, release};
 use crate::driver::shared::Shared;
 use crate::operations;
 use crate::protocol::channel::Channel;
@@ -28,7 +28,7 @@ pub fn execute(
             Poll::Ready(result) => break result,
             Poll::Pending => {
                 let calls = channel.take_calls();
-                let replies = exchange(shared, &calls, &mut held, &mut channel.deadline());
+                let replies = exchange(shared, calls, &mut held, &mut channel.deadline());
                 channel.resume(replies);
             }
         }
@@ -74,19 +74,10 @@ pub fn execute_all(
         if running.is_empty() {
             break;
         }
-        let replies = exchange(shared, &calls, &mut held, &mut common.deadline());
-        match replies {
-            Ok(replies) => {
-                let mut replies = replies.into_iter();
-                for (index, count) in counts {
-                    channels[index].resume(Ok(replies.by_ref().take(count).collect()));
-                }
-            }
-            Err(error) => {
-                for ((index, _), error) in counts.iter().zip(error.of_all(counts.len())) {
-                    channels[*index].resume(error);
-                }
-            }
+        let replies = exchange(shared, calls, &mut held, &mut common.deadline());
+        let mut replies = replies.into_iter();
+        for (index, count) in counts {
+            channels[index].resume(replies.by_ref().take(count).collect());
         }
     }
     let results: Vec<Result<Reply>> = results.into_iter().flatten().collect();

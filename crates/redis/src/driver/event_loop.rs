@@ -9,18 +9,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use mintkey_runtime::Stop;
-use mintkey_store::{Error, ErrorKind, Outcome, Request};
+use mintkey_store::{Error, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::driver::call_state::{
-    CallState, MAX_REDIRECTS, MAX_TRIES, outcome, unsent, use_busy_replies,
-};
 use crate::driver::coalesce::{answer_all, coalesce};
+use crate::driver::exchange::{Exchange, Outgoing, Step};
 use crate::driver::in_flight::InFlight;
 use crate::driver::multiplexed::{CallId, MultiplexedConnection, SentCall, poll_sockets};
 use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
-use crate::protocol::channel::Replies;
 use crate::protocol::replies::{RETRY_DELAY, is_busy, is_out_of_step};
 use crate::protocol::resp::{Call, Value};
 use crate::transport::adaptive_spin::AdaptiveSpin;
@@ -36,6 +33,9 @@ const MAX_SILENCE: Duration = Duration::from_secs(1);
 /// The delay before another connection to a server that cannot answer at the moment.
 const BUSY_DELAY: Duration = Duration::from_millis(100);
 
+/// What the requests of the event loop do, in the messages of their errors.
+const WAITING: &str = "waiting for a reply";
+
 /// The most requests in flight. The others wait in the queue, and can be withdrawn.
 const MAX_IN_FLIGHT: usize = 1024;
 
@@ -47,23 +47,15 @@ pub fn run(shared: Arc<Shared>, wakeup: UnixStream) {
         in_flight: HashMap::new(),
         last_request: 0,
         connections: Vec::new(),
-        retries: Vec::new(),
+        next_retry: None,
         unreachable: Vec::new(),
         lookups: Lookups::default(),
         learning: None,
-        unrouted: Vec::new(),
-        stale_routes: None,
         route_changes: 0,
         reply_spin: AdaptiveSpin::default(),
         queue_spin: AdaptiveSpin::default(),
     }
     .run();
-}
-
-/// A call that is sent again later.
-struct Retry {
-    at: Instant,
-    id: CallId,
 }
 
 /// A server that no connection could be opened to.
@@ -81,15 +73,12 @@ struct EventLoop {
     /// The number of the last request.
     last_request: u64,
     connections: Vec<MultiplexedConnection>,
-    retries: Vec<Retry>,
+    /// When calls of a request are sent again next.
+    next_retry: Option<Instant>,
     unreachable: Vec<Unreachable>,
     lookups: Lookups,
     /// The request for the slots of the Cluster that is in flight.
     learning: Option<Learning>,
-    /// The calls that are sent when it has ended.
-    unrouted: Vec<CallId>,
-    /// Set if the slots must be refreshed: the version of the routes at that time.
-    stale_routes: Option<u64>,
     /// The changes of routes after which connections were last closed.
     route_changes: u64,
     /// Spins while waiting for replies.
@@ -164,6 +153,7 @@ impl EventLoop {
         let Some(in_flight) = self.in_flight.get_mut(&request) else {
             return;
         };
+        let address = &self.shared.context.config.address;
         let mut waker_context = Context::from_waker(Waker::noop());
         match in_flight.operation.as_mut().poll(&mut waker_context) {
             Poll::Ready(result) => {
@@ -176,108 +166,86 @@ impl EventLoop {
                 }
             }
             Poll::Pending => {
-                let calls = in_flight.channel.take_calls();
-                let checked = in_flight.channel.deadline().check();
-                if let Err(stop) = checked {
-                    self.resume(request, Err(self.stopped(stop, Outcome::NotApplied)));
-                    return;
+                in_flight.begin_round(in_flight.channel.take_calls());
+                if let Err(stop) = in_flight.check() {
+                    in_flight
+                        .exchange
+                        .stop(|outcome| stop.error(address, WAITING, outcome));
                 }
-                in_flight.begin_round(calls);
-                if in_flight.missing == 0 {
-                    self.resume(request, Ok(Vec::new()));
-                    return;
-                }
-                let (round, count) = (in_flight.round, in_flight.missing);
-                for index in 0..count {
-                    self.send(CallId {
-                        request,
-                        round,
-                        index,
-                    });
-                }
+                self.drive(request);
             }
         }
     }
 
-    /// Resumes the operation of a request.
-    fn resume(&mut self, request: u64, replies: Replies) {
-        if let Some(in_flight) = self.in_flight.get_mut(&request) {
-            // Other replies to calls of this round are ignored from now on.
-            in_flight.round += 1;
-            in_flight.channel.resume(replies);
-            self.advance(request);
-        }
-    }
-
-    fn stopped(&self, stop: Stop, outcome: Outcome) -> Error {
-        let address = &self.shared.context.config.address;
-        stop.error(address, "waiting for a reply", outcome)
-    }
-
-    /// Resumes the operation of a request with the replies to its calls.
-    fn resume_with_replies(&mut self, request: u64) {
-        if let Some(in_flight) = self.in_flight.get_mut(&request) {
-            let states = std::mem::take(&mut in_flight.states).into_iter();
-            let replies = states.filter_map(CallState::into_final_reply).collect();
-            self.resume(request, Ok(replies));
-        }
-    }
-
-    /// Resumes the operation of a request with an error of calls that could not be sent.
-    fn fail(&mut self, request: u64, error: Error) {
-        if let Some(in_flight) = self.in_flight.get(&request) {
-            let outcome = outcome(&in_flight.calls, &in_flight.states);
-            self.resume(request, Err(unsent(error, outcome)));
-        }
-    }
-
-    /// Sends a call, unless its round is over. If the slots of the Cluster must be requested first, it is sent afterwards.
-    fn send(&mut self, id: CallId) {
-        if self.shared.topology.needs_slots() {
-            if self.learning.is_none() {
-                self.learning = Some(Learning::new(&self.shared.topology));
+    /// Does what the exchange of a request needs next, and resumes its operation when all calls have ended.
+    fn drive(&mut self, request: u64) {
+        loop {
+            let topology = &self.shared.topology;
+            let Some(in_flight) = self.in_flight.get_mut(&request) else {
+                return;
+            };
+            match in_flight.exchange.next(topology) {
+                Some(Step::Send(node, calls)) => self.send(request, &node, &calls),
+                Some(Step::Learn(version)) if version != topology.version() => {
+                    in_flight.exchange.routes_learned(Ok(()), topology);
+                }
+                Some(Step::Learn(_)) => {
+                    in_flight.is_learning = true;
+                    self.learning.get_or_insert_with(|| Learning::new(topology));
+                }
+                Some(Step::Wait(time)) => {
+                    let at = Instant::now() + time;
+                    in_flight.retry_at = Some(at);
+                    self.next_retry = Some(self.next_retry.map_or(at, |next| next.min(at)));
+                }
+                None if in_flight.exchange.is_done() => {
+                    // Other replies to calls of this round are ignored from now on.
+                    in_flight.round += 1;
+                    let ended = Exchange::new(Vec::new());
+                    let exchange = std::mem::replace(&mut in_flight.exchange, ended);
+                    in_flight.channel.resume(exchange.into_replies());
+                    return self.advance(request);
+                }
+                None => return,
             }
-            self.unrouted.push(id);
-        } else {
-            self.send_routed(id);
         }
     }
 
-    /// Sends a call over the known routes, unless its round is over.
-    fn send_routed(&mut self, id: CallId) {
+    /// Puts calls into the output of the connection to their server.
+    fn send(&mut self, request: u64, node: &Arc<Node>, calls: &[Outgoing]) {
         let topology = &self.shared.topology;
-        let Some(in_flight) = self.in_flight.get_mut(&id.request) else {
+        let Some(in_flight) = self.in_flight.get_mut(&request) else {
             return;
-        };
-        if in_flight.round != id.round {
-            return;
-        }
-        let node = in_flight.states[id.index].asking.clone();
-        let slot_group = in_flight.calls[id.index].slot_group;
-        let Some(node) = node.or_else(|| topology.node_of(slot_group)) else {
-            in_flight.last_error = Some(topology.no_server_error());
-            return self.retry_later(id, true);
         };
         let mut unreachable = self.unreachable.iter();
-        if let Some(unreachable) = unreachable.find(|other| Arc::ptr_eq(&other.node, &node)) {
-            in_flight.last_error = Some(unreachable.error.for_another());
-            let is_cluster = topology.is_cluster();
-            return self.retry_later(id, is_cluster);
+        if let Some(unreachable) = unreachable.find(|other| Arc::ptr_eq(&other.node, node)) {
+            let calls = calls.iter().map(|call| call.index);
+            in_flight
+                .exchange
+                .unreachable(calls, topology, &unreachable.error);
+            return;
         }
         let mut connections = self.connections.iter_mut();
         let usable = connections
-            .position(|connection| Arc::ptr_eq(&connection.node, &node) && connection.is_usable());
+            .position(|connection| Arc::ptr_eq(&connection.node, node) && connection.is_usable());
         let index = usable.unwrap_or_else(|| {
-            self.connections.push(MultiplexedConnection::new(&node));
+            self.connections.push(MultiplexedConnection::new(node));
             self.connections.len() - 1
         });
         let connection = &mut self.connections[index];
-        let state = &mut in_flight.states[id.index];
-        if state.asking.is_some() {
-            connection.push(CallId::NONE, &Call::new("ASKING"), false);
+        let round = in_flight.round;
+        for call in calls {
+            if call.asking {
+                connection.push(CallId::NONE, &Call::new("ASKING"), false);
+            }
+            let index = call.index;
+            let id = CallId {
+                request,
+                round,
+                index,
+            };
+            connection.push(id, in_flight.exchange.call(index), call.send_source);
         }
-        connection.push(id, &in_flight.calls[id.index], state.send_source);
-        state.sent = true;
     }
 
     /// Goes on with the request for the slots, and sends the calls that wait for it.
@@ -291,47 +259,16 @@ impl EventLoop {
             return;
         };
         self.learning = None;
-        let is_known = topology.version() > 0;
-        for id in std::mem::take(&mut self.unrouted) {
-            match &result {
-                Ok(()) => self.send_routed(id),
-                // The known routes stay in use, unless they have just failed.
-                Err(error)
-                    if is_busy(error)
-                        || is_known
-                            && matches!(error.kind, ErrorKind::Unavailable(_))
-                            && !self.has_failed(id) =>
-                {
-                    self.send_or_retry(id, error, is_known);
-                }
-                Err(error) => self.fail_call(id, error),
+        let mut waiting = Vec::new();
+        for (request, in_flight) in &mut self.in_flight {
+            if std::mem::take(&mut in_flight.is_learning) {
+                let own = result.as_ref().map_err(Error::for_another).copied();
+                in_flight.exchange.routes_learned(own, topology);
+                waiting.push(*request);
             }
         }
-    }
-
-    /// Whether a call was sent before, and its server could not be reached.
-    fn has_failed(&self, id: CallId) -> bool {
-        let in_flight = self.in_flight.get(&id.request);
-        in_flight.is_some_and(|in_flight| in_flight.last_error.is_some())
-    }
-
-    /// Sends a call over the known routes, or later to a Cluster that cannot answer at the moment.
-    fn send_or_retry(&mut self, id: CallId, error: &Error, is_known: bool) {
-        if is_known {
-            self.send_routed(id);
-        } else if let Some(in_flight) = self.in_flight.get_mut(&id.request)
-            && in_flight.round == id.round
-        {
-            in_flight.last_error = Some(error.for_another());
-            self.retry_later(id, false);
-        }
-    }
-
-    /// Fails the request of a call, unless its round is over.
-    fn fail_call(&mut self, id: CallId, error: &Error) {
-        let in_flight = self.in_flight.get(&id.request);
-        if in_flight.is_some_and(|in_flight| in_flight.round == id.round) {
-            self.fail(id.request, error.for_another());
+        for request in waiting {
+            self.drive(request);
         }
     }
 
@@ -343,75 +280,75 @@ impl EventLoop {
             let result = self.connections[index].connect(&shared.context.config, &self.lookups);
             match result {
                 Ok(()) => index += 1,
-                Err(error) => self.close_unreachable(index, error),
+                Err(error) => self.close_unreachable(index, &error),
             }
         }
     }
 
-    /// Closes a connection that could not be opened. Its calls fail, or are sent again later.
-    fn close_unreachable(&mut self, index: usize, error: Error) {
+    /// Closes a connection that could not be opened.
+    fn close_unreachable(&mut self, index: usize, error: &Error) {
         let connection = self.connections.swap_remove(index);
-        let is_cluster = self.shared.topology.is_cluster();
-        let is_busy = is_busy(&error);
-        let try_again = is_busy || is_cluster && matches!(error.kind, ErrorKind::Unavailable(_));
-        for call in &connection.pending {
-            if let Some(in_flight) = self.in_flight.get_mut(&call.id.request)
-                && in_flight.round == call.id.round
-            {
-                in_flight.states[call.id.index].connection_lost(false);
-                if try_again {
-                    in_flight.last_error = Some(error.for_another());
-                    self.retry_later(call.id, is_cluster);
-                } else {
-                    self.fail(call.id.request, error.for_another());
-                }
-            }
-        }
-        if try_again {
-            let delay = if is_busy { BUSY_DELAY } else { RETRY_DELAY };
+        let delay = if is_busy(error) {
+            BUSY_DELAY
+        } else {
+            RETRY_DELAY
+        };
+        let shared = Arc::clone(&self.shared);
+        if shared.topology.is_cluster() || is_busy(error) {
             self.unreachable.push(Unreachable {
                 until: Instant::now() + delay,
-                node: connection.node,
-                error,
+                node: Arc::clone(&connection.node),
+                error: error.for_another(),
             });
+        }
+        for (request, calls) in self.pending_calls(&connection) {
+            if let Some(in_flight) = self.in_flight.get_mut(&request) {
+                let calls = calls.into_iter().map(|(index, _)| index);
+                in_flight
+                    .exchange
+                    .unreachable(calls, &shared.topology, error);
+                self.drive(request);
+            }
         }
     }
 
-    /// Sends a call again after a delay.
-    fn retry_later(&mut self, id: CallId, needs_slot_refresh: bool) {
-        if needs_slot_refresh {
-            self.stale_routes
-                .get_or_insert(self.shared.topology.version());
+    /// The calls of a connection without a reply, by request: their indexes, and whether the server may have received them.
+    fn pending_calls(
+        &self,
+        connection: &MultiplexedConnection,
+    ) -> BTreeMap<u64, Vec<(usize, bool)>> {
+        let mut calls: BTreeMap<u64, Vec<(usize, bool)>> = BTreeMap::new();
+        for call in &connection.pending {
+            let in_flight = self.in_flight.get(&call.id.request);
+            if in_flight.is_some_and(|in_flight| in_flight.round == call.id.round) {
+                let reached = connection.may_have_received(call);
+                let own = calls.entry(call.id.request).or_default();
+                own.push((call.id.index, reached));
+            }
         }
-        let at = Instant::now() + RETRY_DELAY;
-        self.retries.push(Retry { at, id });
+        calls
     }
 
     /// Sends the calls again whose delay is over.
     fn send_retries(&mut self) {
         let now = Instant::now();
-        if !self.retries.iter().any(|retry| retry.at <= now) {
+        if self.next_retry.is_none_or(|next| next > now) {
             return;
         }
+        self.next_retry = None;
         self.unreachable.retain(|other| other.until > now);
-        let (due, others): (Vec<Retry>, Vec<Retry>) = std::mem::take(&mut self.retries)
-            .into_iter()
-            .partition(|retry| retry.at <= now);
-        self.retries = others;
-        let topology = &self.shared.topology;
-        if let Some(version) = self.stale_routes.take()
-            && topology.is_cluster()
-            && topology.version() == version
-            && self.learning.is_none()
-        {
-            self.learning = Some(Learning::new(topology));
-        }
-        for retry in due {
-            if self.learning.is_some() {
-                self.unrouted.push(retry.id);
-            } else {
-                self.send(retry.id);
+        let mut due = Vec::new();
+        for (request, in_flight) in &mut self.in_flight {
+            if in_flight.retry_at.is_some_and(|at| at <= now) {
+                in_flight.retry_at = None;
+                in_flight.exchange.tick();
+                due.push(*request);
+            } else if let Some(at) = in_flight.retry_at {
+                self.next_retry = Some(self.next_retry.map_or(at, |next| next.min(at)));
             }
+        }
+        for request in due {
+            self.drive(request);
         }
     }
 
@@ -467,7 +404,7 @@ impl EventLoop {
         let is_cluster = self.shared.topology.is_cluster();
         let connecting = self.connections.iter();
         let ends = deadlines
-            .chain(self.retries.iter().map(|retry| retry.at))
+            .chain(self.next_retry)
             .chain(connecting.filter_map(|connection| connection.wake_at(is_cluster)))
             .chain(self.learning.iter().filter_map(Learning::end));
         let mut left = ends
@@ -499,123 +436,69 @@ impl EventLoop {
         let mut index = 0;
         while index < self.connections.len() {
             match self.connections[index].read() {
-                Ok(Some((call, value))) => self.receive(index, &call, value),
+                Ok(Some((call, value))) => self.receive(&call, value),
                 Ok(None) => index += 1,
                 Err(cause) => self.close_connection(index, &cause),
             }
         }
     }
 
-    fn receive(&mut self, connection: usize, call: &SentCall, value: Value) {
+    fn receive(&mut self, call: &SentCall, value: Value) {
         let id = call.id;
         let Some(in_flight) = self.in_flight.get_mut(&id.request) else {
             return;
         };
-        if in_flight.round != id.round {
-            return;
-        }
-        let topology = &self.shared.topology;
-        let node = &self.connections[connection].node;
-        let call = &in_flight.calls[id.index];
-        let state = &mut in_flight.states[id.index];
-        let asking = state.asking.take();
-        let at_once = state.apply(topology.classify_reply(call, value, node, asking));
-        let retry_at = Instant::now() + RETRY_DELAY;
-        if !at_once
-            && in_flight
-                .channel
-                .deadline()
-                .end()
-                .is_some_and(|end| retry_at >= end)
-        {
-            state.value = state.busy_reply.take();
-        }
-        if state.value.is_some() {
-            in_flight.missing -= 1;
-            if in_flight.missing == 0 {
-                self.resume_with_replies(id.request);
-            }
-            return;
-        }
-        in_flight.redirects += usize::from(at_once);
-        let is_cluster_down = state.is_cluster_down();
-        if at_once && in_flight.redirects <= MAX_REDIRECTS * in_flight.calls.len() {
-            self.send(id);
-        } else {
-            self.retry_later(id, is_cluster_down);
+        if in_flight.round == id.round {
+            in_flight.exchange.wrote(id.index);
+            in_flight
+                .exchange
+                .reply(id.index, value, &self.shared.topology);
+            self.drive(id.request);
         }
     }
 
-    /// Closes a connection. Sends its calls again if they may be, and fails the others.
+    /// Closes a connection. Its calls are sent again if they may be.
     fn close_connection(&mut self, index: usize, cause: &TransportError) {
         let connection = self.connections.swap_remove(index);
+        let shared = Arc::clone(&self.shared);
         if let TransportError::Stopped(_) = cause {
-            self.shared.topology.suspect(&connection.node);
+            shared.topology.suspect(&connection.node);
         }
         // The call whose reply is too large is not sent again. The others have done nothing wrong.
         let too_large = match (cause, connection.pending.front()) {
-            (TransportError::TooLarge(max_reply), Some(call)) => {
-                Some((call.id.request, *max_reply))
-            }
+            (TransportError::TooLarge(_), Some(call)) => Some((call.id.request, call.id.index)),
             _ => None,
         };
-        let mut lost: BTreeMap<u64, Vec<CallId>> = BTreeMap::new();
-        for call in &connection.pending {
-            if let Some(in_flight) = self.in_flight.get_mut(&call.id.request)
-                && in_flight.round == call.id.round
-            {
-                let reached = connection.may_have_received(call);
-                in_flight.states[call.id.index].connection_lost(reached);
-                lost.entry(call.id.request).or_default().push(call.id);
-            }
-        }
-        let is_cluster = self.shared.topology.is_cluster();
-        for (request, calls) in lost {
+        let error = match cause {
+            TransportError::Broken(error) => io::Error::new(error.kind(), error.to_string()),
+            TransportError::TooLarge(_) => io::ErrorKind::ConnectionAborted.into(),
+            TransportError::Stopped(_) => io::ErrorKind::TimedOut.into(),
+        };
+        let broken = TransportError::Broken(error);
+        let address = &connection.node.address;
+        for (request, calls) in self.pending_calls(&connection) {
             let Some(in_flight) = self.in_flight.get_mut(&request) else {
                 continue;
             };
-            // A silent server has not failed the requests that were sent last.
-            in_flight.tries += usize::from(matches!(cause, TransportError::Broken(_)));
-            let is_uncertain = |id: &CallId| {
-                in_flight.states[id.index].uncertain && !in_flight.calls[id.index].repeatable
-            };
-            let uncertain = calls.iter().any(is_uncertain);
-            let in_time = in_flight.channel.deadline().check();
-            let own_too_large = too_large.filter(|(own, _)| *own == request);
-            let send_again = !uncertain
-                && in_time.is_ok()
-                && own_too_large.is_none()
-                && (is_cluster || in_flight.tries < MAX_TRIES);
-            let own_cause = match (in_time, cause) {
-                (Err(stop), _) => TransportError::Stopped(stop),
-                (Ok(()), TransportError::TooLarge(max_reply)) if own_too_large.is_some() => {
-                    TransportError::TooLarge(*max_reply)
-                }
-                (Ok(()), TransportError::TooLarge(_)) => {
-                    TransportError::Broken(io::ErrorKind::ConnectionAborted.into())
-                }
-                (Ok(()), TransportError::Stopped(_)) => {
-                    TransportError::Broken(io::ErrorKind::TimedOut.into())
-                }
-                (Ok(()), TransportError::Broken(error)) => {
-                    TransportError::Broken(io::Error::new(error.kind(), error.to_string()))
-                }
-            };
-            let outcome = outcome(&in_flight.calls, &in_flight.states);
-            let error = own_cause.error(&connection.node.address, outcome);
-            if !send_again {
-                self.resume(request, Err(error));
+            for (call, _) in calls.iter().filter(|(_, reached)| *reached) {
+                in_flight.exchange.wrote(*call);
+            }
+            if in_flight.check().is_err() {
+                // It is stopped next.
                 continue;
             }
-            in_flight.last_error = Some(error);
-            let at_once = !is_cluster || in_flight.tries <= 1;
-            for id in calls {
-                if at_once {
-                    self.send(id);
-                } else {
-                    self.retry_later(id, true);
-                }
-            }
+            let exchange = &mut in_flight.exchange;
+            let (guilty, others): (Vec<usize>, Vec<usize>) = calls
+                .into_iter()
+                .map(|(call, _)| call)
+                .partition(|call| too_large == Some((request, *call)));
+            exchange.broken(guilty, false, &shared.topology, |outcome| {
+                cause.error(address, outcome)
+            });
+            exchange.broken(others, true, &shared.topology, |outcome| {
+                broken.error(address, outcome)
+            });
+            self.drive(request);
         }
     }
 
@@ -634,42 +517,45 @@ impl EventLoop {
         }
         let timeout = self.shared.context.config.timeout;
         let stop = Stop::Timeout(timeout);
-        // A call of a failed request is never sent later.
-        for connection in &mut self.connections {
-            let is_late = |id: &CallId| late.contains(&(id.request, id.round));
-            for id in connection.withdraw(is_late) {
-                if let Some(in_flight) = self.in_flight.get_mut(&id.request) {
-                    in_flight.states[id.index].sent = false;
-                    let last_error = in_flight.last_error.take();
-                    in_flight.last_error = last_error.or_else(|| connection.stopped(stop));
-                }
-            }
-        }
-        let mut index = 0;
-        while index < self.connections.len() {
-            let connection = &self.connections[index];
+        let is_late = |id: &CallId| late.contains(&(id.request, id.round));
+        let silence = MAX_SILENCE.min(timeout / 2);
+        let topology = &self.shared.topology;
+        let mut silent = Vec::new();
+        for (index, connection) in self.connections.iter_mut().enumerate() {
             let mut pending = connection.pending.iter();
-            if connection.is_silent(MAX_SILENCE.min(timeout / 2))
-                && pending.any(|call| late.contains(&(call.id.request, call.id.round)))
-            {
-                self.close_connection(index, &TransportError::Stopped(stop));
-            } else {
-                index += 1;
+            if connection.is_silent(silence) && pending.any(|call| is_late(&call.id)) {
+                silent.push(index);
+            }
+            // A call of a failed request is never sent later.
+            for id in connection.withdraw(is_late) {
+                if let Some(in_flight) = self.in_flight.get_mut(&id.request)
+                    && let Some(error) = connection.stopped(stop)
+                {
+                    in_flight.exchange.unreachable([id.index], topology, &error);
+                }
+            }
+            for call in connection.pending.iter().filter(|call| is_late(&call.id)) {
+                if let Some(in_flight) = self.in_flight.get_mut(&call.id.request) {
+                    in_flight.exchange.wrote(call.id.index);
+                }
             }
         }
-        for (request, round) in late {
-            if let Some(in_flight) = self.in_flight.get_mut(&request)
-                && in_flight.round == round
+        // From the last one on: closing one moves only a later one.
+        for index in silent.into_iter().rev() {
+            self.close_connection(index, &TransportError::Stopped(stop));
+        }
+        let address = &self.shared.context.config.address;
+        for (request, round) in &late {
+            if let Some(in_flight) = self.in_flight.get_mut(request)
+                && in_flight.round == *round
             {
-                let last_error = in_flight.last_error.take();
-                if last_error.is_none() && use_busy_replies(&mut in_flight.states) {
-                    self.resume_with_replies(request);
-                    continue;
-                }
-                let outcome = outcome(&in_flight.calls, &in_flight.states);
-                let error = last_error.unwrap_or_else(|| self.stopped(stop, outcome));
-                self.fail(request, error);
+                in_flight
+                    .exchange
+                    .stop(|outcome| stop.error(address, WAITING, outcome));
             }
+        }
+        for (request, _) in late {
+            self.drive(request);
         }
     }
 }

@@ -1,321 +1,492 @@
-//! Sends calls to their servers and waits for the replies, on the calling thread.
+//! The exchange of calls for replies: where calls are sent, which are sent again, and what is known of their outcomes.
+//!
+//! It is a state machine without sockets, locks or clock. A driver does what [`Exchange::next`] returns, and reports what
+//! happened. Each call has its own outcome: it is uncertain once its first byte may have left and its connection broke, and
+//! only a final reply ends that.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use mintkey_runtime::{Deadline, Stop, pause};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
-use crate::driver::call_state::{
-    CallState, MAX_REDIRECTS, MAX_TRIES, outcome, unsent, use_busy_replies,
-};
-use crate::driver::shared::Shared;
-use crate::protocol::channel::Replies;
-use crate::protocol::replies::{RETRY_DELAY, is_busy, is_out_of_step};
+use crate::protocol::channel::{FinalReply, Replies};
+use crate::protocol::replies::{RETRY_DELAY, is_busy, is_transient};
 use crate::protocol::resp::{Call, Value};
-use crate::transport::connection::{Connection, TransportError};
 use crate::transport::node::Node;
+use crate::transport::topology::{Redirect, Topology};
 
-/// The connections that one request uses.
-pub type HeldConnections = Vec<(Arc<Node>, Connection)>;
+/// The attempts to send a repeatable call to a single server, each over a new connection.
+const MAX_TRIES: usize = 3;
+/// The redirects for each call that are followed without a delay.
+const MAX_REDIRECTS: usize = 5;
 
-/// Sends calls and waits for the replies.
-pub fn exchange(
-    shared: &Shared,
-    calls: &[Call],
-    held: &mut HeldConnections,
-    deadline: &mut Deadline,
-) -> Replies {
-    Exchange::new(shared, calls, held, deadline).run()
+/// What a reply means for a call.
+pub enum ReplyAction<N> {
+    /// It is final.
+    Final(Value),
+    /// The server does not know the script: send its source, to this server if the call was sent there after ASK.
+    SendSource(Option<N>),
+    /// Another server has the slot group: send the call there.
+    Moved,
+    /// The slot group is migrating to this server: send the call there once, after ASKING.
+    Ask(N),
+    /// The server cannot carry out the call at the moment, as this reply says: send it again later.
+    RetryLater(Value),
 }
 
-/// Keeps connections for the next request. In a forked child they are the parent's. After an error that shows that replies
-/// belong to other calls they are closed.
-pub fn release(shared: &Shared, held: HeldConnections, deadline: &Deadline, error: Option<&Error>) {
-    let in_step = !error.is_some_and(is_out_of_step);
-    if in_step && !shared.is_closed() && !deadline.has_forked() {
-        for (node, connection) in held {
-            shared.topology.keep(&node, connection);
-        }
-    }
+/// Which servers there are. `N` is a server.
+pub trait Routes<N> {
+    /// Whether this is a Cluster.
+    fn is_cluster(&self) -> bool;
+    /// Whether the slots must be requested before the next call.
+    fn needs_slots(&self) -> bool;
+    /// Counts the replies to requests for the slots.
+    fn version(&self) -> u64;
+    /// The server of a slot group, if it is known.
+    fn node_of(&self, slot_group: u8) -> Option<N>;
+    /// What a reply means. `asking` is the server if the call was sent there after ASK.
+    fn classify_reply(
+        &self,
+        call: &Call,
+        value: Value,
+        from: &N,
+        asking: Option<N>,
+    ) -> ReplyAction<N>;
+    /// The error if no server has a slot group.
+    fn no_server_error(&self) -> Error;
 }
 
-/// The calls for one server.
-struct NodeCalls {
-    node: Arc<Node>,
-    /// Their indexes.
-    calls: Vec<usize>,
-    /// The connection that they were sent over.
-    connection: Option<Connection>,
+/// What the driver must do next.
+#[derive(Debug, PartialEq)]
+pub enum Step<N> {
+    /// Send calls to a server, then report `wrote`, `unreachable` or `broken`, and each `reply`.
+    Send(N, Vec<Outgoing>),
+    /// Request the slots, unless there is a newer version than this one, then report `routes_learned`.
+    Learn(u64),
+    /// Report `tick` after this time.
+    Wait(Duration),
 }
 
-/// One exchange of calls for replies.
-struct Exchange<'a> {
-    shared: &'a Shared,
-    held: &'a mut HeldConnections,
-    calls: &'a [Call],
-    deadline: &'a mut Deadline,
-    progress: Progress,
+/// A call to send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Outgoing {
+    /// Its index.
+    pub index: usize,
+    /// Whether to send ASKING before it. The server replies to that too.
+    pub asking: bool,
+    /// Whether to send the source of its script.
+    pub send_source: bool,
 }
 
-/// The state of an exchange.
-#[derive(Default)]
-struct Progress {
-    states: Vec<CallState>,
-    /// The version of the routes when the calls were sent.
-    routes_version: u64,
-    /// The failure of a connection in this round, and its server.
-    failure: Option<(TransportError, Arc<Node>)>,
-    /// The error to report if no server of the Cluster can be reached in time.
+/// Where a call is.
+enum Stage<N> {
+    /// It must be sent.
+    Ready,
+    /// It was handed to the driver for this server.
+    Sent {
+        node: N,
+        asking: bool,
+        /// Whether its first byte may have left.
+        reached: bool,
+    },
+    /// It is sent again after the delay.
+    Paused,
+    /// It has ended.
+    Done(Result<FinalReply>),
+}
+
+/// A call, and what is known of it.
+struct CallState<N> {
+    call: Call,
+    stage: Stage<N>,
+    /// Whether an earlier attempt may have reached the server, which gave no reply.
+    uncertain: bool,
+    /// The connections that broke while it was sent.
+    tries: usize,
+    send_source: bool,
+    /// The server to send it to once, after ASKING.
+    asking: Option<N>,
+    /// The last reply of a server that could not carry it out at the moment.
+    busy_reply: Option<Value>,
+    /// The error to report if it cannot be sent in time.
     last_error: Option<Error>,
-    /// Whether to wait before the next round.
-    must_wait: bool,
 }
 
-impl<'a> Exchange<'a> {
-    fn new(
-        shared: &'a Shared,
-        calls: &'a [Call],
-        held: &'a mut HeldConnections,
-        deadline: &'a mut Deadline,
-    ) -> Self {
+impl<N> CallState<N> {
+    /// What is known if it ends without a reply.
+    fn outcome(&self) -> Outcome {
+        let reached = matches!(self.stage, Stage::Sent { reached: true, .. });
+        if self.call.writes && (self.uncertain || reached) {
+            Outcome::Unknown
+        } else {
+            Outcome::NotApplied
+        }
+    }
+
+    fn finish(&mut self, value: Value) {
+        let sent_before = self.uncertain;
+        self.stage = Stage::Done(Ok(FinalReply { value, sent_before }));
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.stage = Stage::Done(Err(match self.outcome() {
+            Outcome::NotApplied => error,
+            Outcome::Unknown => error.uncertain(),
+        }));
+    }
+
+    const fn is_ready(&self) -> bool {
+        matches!(self.stage, Stage::Ready)
+    }
+
+    const fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Done(_))
+    }
+}
+
+/// One exchange.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each says what one event must do next"
+)]
+pub struct Exchange<N> {
+    states: Vec<CallState<N>>,
+    /// The calls that have not ended.
+    missing: usize,
+    redirects: usize,
+    /// What the driver must do before new steps are looked for.
+    steps: VecDeque<Step<N>>,
+    /// The version of the routes when calls were last sent.
+    routes_version: u64,
+    /// Whether the driver was asked to report `tick`.
+    is_waiting: bool,
+    /// Whether the driver requests the slots; calls are sent afterwards.
+    is_learning: bool,
+    /// Whether the slots must be requested because calls failed with the known ones.
+    must_learn: bool,
+    /// Whether the known routes are used although the slots should be requested: that has failed.
+    keeps_routes: bool,
+}
+
+impl<N: Clone + PartialEq> Exchange<N> {
+    /// The exchange of these calls. Nothing is sent yet.
+    pub fn new(calls: Vec<Call>) -> Self {
+        let state = |call| CallState {
+            call,
+            stage: Stage::Ready,
+            uncertain: false,
+            tries: 0,
+            send_source: false,
+            asking: None,
+            busy_reply: None,
+            last_error: None,
+        };
+        let states: Vec<CallState<N>> = calls.into_iter().map(state).collect();
         Self {
-            shared,
-            held,
-            calls,
-            deadline,
-            progress: Progress {
-                states: calls.iter().map(|_| CallState::default()).collect(),
-                ..Progress::default()
-            },
+            missing: states.len(),
+            states,
+            redirects: 0,
+            steps: VecDeque::new(),
+            routes_version: 0,
+            is_waiting: false,
+            is_learning: false,
+            must_learn: false,
+            keeps_routes: false,
         }
     }
 
-    /// Sends the calls until each has a final reply, or until one has an unknown outcome and may not be sent again.
-    fn run(mut self) -> Replies {
-        // If all replies come soon, nothing else checks the deadline.
-        self.deadline
-            .check()
-            .map_err(|stop| self.stopped(stop, Outcome::NotApplied))?;
-        let topology = &self.shared.topology;
-        let (mut round, mut tries) = (0, 0);
-        loop {
-            let groups = self.send_all()?;
-            if groups.is_empty() && !self.progress.must_wait {
-                let states = self.progress.states.into_iter();
-                return Ok(states.filter_map(CallState::into_final_reply).collect());
-            }
-            for group in groups {
-                self.receive(group);
-            }
-            if let Some((cause, node)) = self.progress.failure.take() {
-                tries += 1;
-                let error = self.failed(cause, &node, tries)?;
-                self.progress.must_wait |= topology.is_cluster() && tries > 1;
-                self.progress.last_error = Some(error);
-            }
-            round += 1;
-            if self.progress.must_wait || round > MAX_REDIRECTS {
-                self.wait()?;
-            }
+    /// A call.
+    pub fn call(&self, index: usize) -> &Call {
+        &self.states[index].call
+    }
+
+    /// Whether each call has a final reply or an error.
+    pub const fn is_done(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// The final reply to each call, or its error.
+    pub fn into_replies(self) -> Replies {
+        let replies = self.states.into_iter().map(|state| match state.stage {
+            Stage::Done(reply) => reply,
+            // Not reached: the driver takes the replies when all calls have ended.
+            _ => Err(Error::configuration("the exchange has not ended")),
+        });
+        replies.collect()
+    }
+
+    /// What the driver must do next; `None`: wait for events.
+    pub fn next(&mut self, routes: &impl Routes<N>) -> Option<Step<N>> {
+        if self.steps.is_empty() && !self.is_learning {
+            self.route(routes);
         }
+        self.steps.pop_front()
     }
 
-    fn stopped(&self, stop: Stop, outcome: Outcome) -> Error {
-        let address = &self.shared.context.config.address;
-        stop.error(address, "waiting for a reply", outcome)
-    }
-
-    /// Sends the calls that have no final reply, without waiting for replies.
-    fn send_all(&mut self) -> Result<Vec<NodeCalls>> {
-        let topology = &self.shared.topology;
-        topology
-            .ensure_slots(&self.shared.context.config, self.deadline)
-            .map_err(|error| self.unsent(error))?;
-        self.progress.routes_version = topology.version();
-        (self.progress.last_error, self.progress.must_wait) = (None, false);
-        let mut groups = self.groups();
-        for group in &mut groups {
-            self.send(group)?;
+    /// Looks for the servers of the calls that must be sent.
+    fn route(&mut self, routes: &impl Routes<N>) {
+        if !self.states.iter().any(CallState::is_ready) {
+            return;
         }
-        Ok(groups)
-    }
-
-    /// The calls without a final reply, by server.
-    fn groups(&mut self) -> Vec<NodeCalls> {
-        let mut groups: Vec<NodeCalls> = Vec::new();
-        for (index, state) in self.progress.states.iter().enumerate() {
-            if state.value.is_some() {
+        let must_learn = self.must_learn && routes.is_cluster();
+        if must_learn || routes.needs_slots() && !self.keeps_routes {
+            let version = if must_learn {
+                self.routes_version
+            } else {
+                routes.version()
+            };
+            self.is_learning = true;
+            return self.steps.push_back(Step::Learn(version));
+        }
+        self.keeps_routes = false;
+        self.routes_version = routes.version();
+        let mut groups: Vec<(N, Vec<Outgoing>)> = Vec::new();
+        for index in 0..self.states.len() {
+            let state = &mut self.states[index];
+            if !state.is_ready() {
                 continue;
             }
-            let topology = &self.shared.topology;
-            let node = state.asking.clone();
-            let Some(node) = node.or_else(|| topology.node_of(self.calls[index].slot_group)) else {
-                self.progress.last_error = Some(topology.no_server_error());
-                self.progress.must_wait = true;
+            let asking = state.asking.take();
+            let node = asking.clone();
+            let Some(node) = node.or_else(|| routes.node_of(state.call.slot_group)) else {
+                state.last_error = Some(routes.no_server_error());
+                self.pause(index, true);
                 continue;
             };
-            match groups
-                .iter_mut()
-                .find(|group| Arc::ptr_eq(&group.node, &node))
-            {
-                Some(group) => group.calls.push(index),
-                None => groups.push(NodeCalls {
-                    node,
-                    calls: vec![index],
-                    connection: None,
-                }),
+            let outgoing = Outgoing {
+                index,
+                asking: asking.is_some(),
+                send_source: state.send_source,
+            };
+            state.stage = Stage::Sent {
+                node: node.clone(),
+                asking: asking.is_some(),
+                reached: false,
+            };
+            match groups.iter_mut().find(|(own, _)| *own == node) {
+                Some((_, calls)) => calls.push(outgoing),
+                None => groups.push((node, vec![outgoing])),
             }
         }
-        groups
+        let groups = groups.into_iter();
+        self.steps
+            .extend(groups.map(|(node, calls)| Step::Send(node, calls)));
     }
 
-    /// Sends the calls for one server, without waiting for replies.
-    fn send(&mut self, group: &mut NodeCalls) -> Result<()> {
-        if self.progress.failure.is_some() {
-            return Ok(());
-        }
-        let held = self
-            .held
-            .iter()
-            .position(|(node, _)| Arc::ptr_eq(node, &group.node));
-        let config = &self.shared.context.config;
-        let held = held.map(|index| self.held.swap_remove(index).1);
-        let usable = held.and_then(|mut own| own.is_usable().then_some(own));
-        let connection = match usable {
-            Some(connection) => Ok(connection),
-            None => group.node.connect(config, self.deadline, true),
-        };
-        let mut connection = match connection {
-            Ok(connection) => connection,
-            Err(error) => {
-                let is_unavailable = matches!(error.kind, ErrorKind::Unavailable(_));
-                let error = self.unsent(error);
-                if is_unavailable
-                    && self.shared.topology.is_cluster()
-                    && !self.deadline.has_forked()
-                {
-                    self.progress.last_error = Some(error);
-                    self.progress.must_wait = true;
-                    return Ok(());
-                }
-                return Err(error);
-            }
-        };
-        let output = connection.clear_output();
-        for index in &group.calls {
-            let state = &self.progress.states[*index];
-            if state.asking.is_some() {
-                Call::new("ASKING").write(false, output);
-            }
-            self.calls[*index].write(state.send_source, output);
-        }
-        let sent = connection.send(self.deadline);
-        for index in &group.calls {
-            self.progress.states[*index].sent = true;
-        }
-        match sent {
-            Ok(()) => group.connection = Some(connection),
-            Err(failure) => {
-                self.connection_lost(group, failure.sent);
-                self.progress.failure = Some((failure.cause, Arc::clone(&group.node)));
-            }
-        }
-        Ok(())
-    }
-
-    /// The connection to one server broke.
-    fn connection_lost(&mut self, group: &NodeCalls, reached: bool) {
-        for index in &group.calls {
-            self.progress.states[*index].connection_lost(reached);
+    /// Sends a call again after a delay, if `learn` is set with new routes.
+    fn pause(&mut self, index: usize, learn: bool) {
+        self.states[index].stage = Stage::Paused;
+        self.must_learn |= learn;
+        if !self.is_waiting {
+            self.is_waiting = true;
+            self.steps.push_back(Step::Wait(RETRY_DELAY));
         }
     }
 
-    fn unsent(&self, error: Error) -> Error {
-        unsent(error, outcome(self.calls, &self.progress.states))
+    fn fail(&mut self, index: usize, error: Error) {
+        self.states[index].fail(error);
+        self.missing -= 1;
     }
 
-    /// Receives the replies of one server. A connection with replies that are no longer wanted is dropped.
-    fn receive(&mut self, mut group: NodeCalls) {
-        let Some(mut connection) = group.connection.take() else {
-            return;
-        };
-        if matches!(
-            &self.progress.failure,
-            Some((TransportError::Stopped(_), _))
-        ) {
-            return;
-        }
-        let states = &self.progress.states;
-        let asking = group
-            .calls
-            .iter()
-            .filter(|index| states[**index].asking.is_some());
-        let count = group.calls.len() + asking.count();
-        let values = match connection.receive(count, self.deadline) {
-            Ok(values) => values,
-            Err(failure) => {
-                self.connection_lost(&group, failure.sent);
-                self.progress.failure = Some((failure.cause, group.node));
+    /// Ends a call. When there is no more time, the last reply of a server that could not carry it out is its final reply,
+    /// and the last error says more than that the time is over.
+    fn give_up(&mut self, index: usize, error: Error) {
+        let state = &mut self.states[index];
+        if matches!(error.kind, ErrorKind::Timeout(_)) {
+            if let Some(error) = state.last_error.take() {
+                return self.fail(index, error);
+            }
+            if let Some(value) = state.busy_reply.take() {
+                state.finish(value);
+                self.missing -= 1;
                 return;
             }
+        }
+        self.fail(index, error);
+    }
+
+    /// The first byte of a call may have left.
+    pub fn wrote(&mut self, index: usize) {
+        if let Stage::Sent { reached, .. } = &mut self.states[index].stage {
+            *reached = true;
+        }
+    }
+
+    /// The reply to a call came.
+    pub fn reply(&mut self, index: usize, value: Value, routes: &impl Routes<N>) {
+        let state = &mut self.states[index];
+        let Stage::Sent { node, asking, .. } = std::mem::replace(&mut state.stage, Stage::Ready)
+        else {
+            return;
         };
-        let mut values = values.into_iter();
-        for index in group.calls {
-            let state = &mut self.progress.states[index];
-            let asking = state.asking.is_some().then(|| Arc::clone(&group.node));
-            if asking.is_some() {
-                values.next();
+        state.last_error = None;
+        let asked = asking.then(|| node.clone());
+        match routes.classify_reply(&state.call, value, &node, asked) {
+            ReplyAction::Final(value) => {
+                state.finish(value);
+                self.missing -= 1;
+                return;
             }
-            let value = values.next().unwrap_or(Value::Nil);
-            let topology = &self.shared.topology;
-            let action = topology.classify_reply(&self.calls[index], value, &group.node, asking);
-            self.progress.must_wait |= !state.apply(action);
+            ReplyAction::RetryLater(value) => {
+                let is_down =
+                    matches!(&value, Value::Error(text) if text.starts_with("CLUSTERDOWN"));
+                state.busy_reply = Some(value);
+                return self.pause(index, is_down);
+            }
+            ReplyAction::SendSource(asking) => (state.send_source, state.asking) = (true, asking),
+            ReplyAction::Ask(node) => state.asking = Some(node),
+            ReplyAction::Moved => {}
         }
-        self.held.push((group.node, connection));
+        self.redirects += 1;
+        if self.redirects > MAX_REDIRECTS * self.states.len() {
+            self.pause(index, false);
+        }
     }
 
-    /// Handles a failed connection. Returns the error to report if sending the calls again fails too. Fails if they may not
-    /// be sent again.
-    fn failed(&self, cause: TransportError, node: &Node, tries: usize) -> Result<Error> {
-        if matches!(cause, TransportError::Stopped(Stop::Timeout(_))) {
-            self.shared.topology.suspect(node);
-        }
-        let mut calls = self.calls.iter().zip(&self.progress.states);
-        let uncertain =
-            calls.any(|(call, state)| state.uncertain && state.value.is_none() && !call.repeatable);
-        let send_again = matches!(cause, TransportError::Broken(_))
-            && !uncertain
-            && (self.shared.topology.is_cluster() || tries < MAX_TRIES);
-        let error = cause.error(&node.address, outcome(self.calls, &self.progress.states));
-        if send_again { Ok(error) } else { Err(error) }
-    }
-
-    /// Waits before the next round, and refreshes the slots of a Cluster if needed.
-    fn wait(&mut self) -> Result<()> {
-        if let Err(stop) = self.deadline.check() {
-            let stopped = self.stopped(stop, outcome(self.calls, &self.progress.states));
-            if !matches!(stop, Stop::Timeout(_)) {
-                return Err(stopped);
-            }
-            if let Some(error) = self.progress.last_error.take() {
-                return Err(self.unsent(error));
-            }
-            return if use_busy_replies(&mut self.progress.states) {
-                Ok(())
-            } else {
-                Err(stopped)
+    /// The connection over which these calls were sent broke. With `again` they may be sent again.
+    pub fn broken(
+        &mut self,
+        calls: impl IntoIterator<Item = usize>,
+        again: bool,
+        routes: &impl Routes<N>,
+        error: impl Fn(Outcome) -> Error,
+    ) {
+        for index in calls {
+            let state = &mut self.states[index];
+            let Stage::Sent { reached, .. } = state.stage else {
+                continue;
             };
-        }
-        pause(RETRY_DELAY);
-        let topology = &self.shared.topology;
-        let is_down = self.progress.states.iter().any(CallState::is_cluster_down);
-        if topology.is_cluster() && (self.progress.last_error.is_some() || is_down) {
-            let config = &self.shared.context.config;
-            match topology.refresh_slots(config, self.progress.routes_version, self.deadline) {
-                Err(error) if !is_busy(&error) => return Err(self.unsent(error)),
-                _ => {}
+            state.uncertain |= reached;
+            state.tries += 1;
+            let may_repeat = !state.uncertain || state.call.repeatable;
+            let error = error(state.outcome());
+            if !again || !may_repeat || !routes.is_cluster() && state.tries >= MAX_TRIES {
+                self.fail(index, error);
+                continue;
+            }
+            state.last_error = Some(error);
+            state.stage = Stage::Ready;
+            if routes.is_cluster() && state.tries > 1 {
+                self.pause(index, true);
             }
         }
-        Ok(())
+    }
+
+    /// The server of these calls could not be connected to. Nothing was sent.
+    pub fn unreachable(
+        &mut self,
+        calls: impl IntoIterator<Item = usize>,
+        routes: &impl Routes<N>,
+        error: &Error,
+    ) {
+        let is_unavailable = matches!(error.kind, ErrorKind::Unavailable(_));
+        for index in calls {
+            let state = &mut self.states[index];
+            if !matches!(state.stage, Stage::Sent { .. }) {
+                continue;
+            }
+            state.stage = Stage::Ready;
+            if is_busy(error) || routes.is_cluster() && is_unavailable {
+                state.last_error = Some(error.for_another());
+                self.pause(index, true);
+            } else {
+                self.give_up(index, error.for_another());
+            }
+        }
+    }
+
+    /// The slots were requested.
+    pub fn routes_learned(&mut self, result: Result<()>, routes: &impl Routes<N>) {
+        let after_failure = std::mem::take(&mut self.must_learn);
+        self.is_learning = false;
+        let Err(error) = result else {
+            return;
+        };
+        let is_known = routes.version() > 0;
+        let is_unavailable = matches!(error.kind, ErrorKind::Unavailable(_));
+        // Another attempt to learn waits until calls fail with the known routes.
+        self.keeps_routes = is_known && is_unavailable && (is_busy(&error) || !after_failure);
+        if self.keeps_routes {
+            return;
+        }
+        for index in 0..self.states.len() {
+            if !self.states[index].is_ready() {
+                continue;
+            }
+            if is_busy(&error) {
+                self.states[index].last_error = Some(error.for_another());
+                self.pause(index, false);
+            } else {
+                self.give_up(index, error.for_another());
+            }
+        }
+    }
+
+    /// The time of `Step::Wait` is over.
+    pub fn tick(&mut self) {
+        self.is_waiting = false;
+        for state in &mut self.states {
+            if matches!(state.stage, Stage::Paused) {
+                state.stage = Stage::Ready;
+            }
+        }
+    }
+
+    /// Ends all calls. `error` makes the error of a call from its outcome.
+    pub fn stop(&mut self, error: impl Fn(Outcome) -> Error) {
+        self.steps.clear();
+        for index in 0..self.states.len() {
+            if !self.states[index].is_done() {
+                let error = error(self.states[index].outcome());
+                self.give_up(index, error);
+            }
+        }
     }
 }
+
+impl Routes<Arc<Node>> for Topology {
+    fn is_cluster(&self) -> bool {
+        self.is_cluster()
+    }
+
+    fn needs_slots(&self) -> bool {
+        self.needs_slots()
+    }
+
+    fn version(&self) -> u64 {
+        self.version()
+    }
+
+    fn node_of(&self, slot_group: u8) -> Option<Arc<Node>> {
+        self.node_of(slot_group)
+    }
+
+    fn classify_reply(
+        &self,
+        call: &Call,
+        value: Value,
+        from: &Arc<Node>,
+        asking: Option<Arc<Node>>,
+    ) -> ReplyAction<Arc<Node>> {
+        let Value::Error(text) = &value else {
+            return ReplyAction::Final(value);
+        };
+        if text.starts_with("NOSCRIPT") {
+            return ReplyAction::SendSource(asking);
+        }
+        match self.follow(call.slot_group, text, from) {
+            Some(Redirect::Moved) => ReplyAction::Moved,
+            Some(Redirect::Ask(node)) => ReplyAction::Ask(node),
+            None if call.retry_when_busy && is_transient(text) => ReplyAction::RetryLater(value),
+            None => ReplyAction::Final(value),
+        }
+    }
+
+    fn no_server_error(&self) -> Error {
+        self.no_server_error()
+    }
+}
+
+#[cfg(test)]
+mod tests;

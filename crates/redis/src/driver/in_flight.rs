@@ -4,16 +4,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mintkey_runtime::Deadline;
+use mintkey_runtime::{Deadline, Stop};
 use mintkey_store::store::Never;
-use mintkey_store::{Error, Reply, Request, Result};
+use mintkey_store::{Reply, Request, Result};
 
-use crate::driver::call_state::CallState;
+use crate::driver::exchange::Exchange;
 use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
 use crate::operations;
 use crate::protocol::channel::Channel;
 use crate::protocol::resp::Call;
+use crate::transport::node::Node;
 
 /// A request in flight.
 pub struct InFlight {
@@ -25,18 +26,12 @@ pub struct InFlight {
     pub channel: Channel,
     /// Counts the rounds of calls. Replies to calls of an earlier round are ignored.
     pub round: u64,
-    /// The calls of this round.
-    pub calls: Vec<Call>,
-    /// The states of the calls.
-    pub states: Vec<CallState>,
-    /// The calls without a final reply.
-    pub missing: usize,
-    /// The connections that broke in this round.
-    pub tries: usize,
-    /// The redirects that were followed at once in this round.
-    pub redirects: usize,
-    /// The error to report if no server of the Cluster can be reached in time.
-    pub last_error: Option<Error>,
+    /// The exchange of this round.
+    pub exchange: Exchange<Arc<Node>>,
+    /// When calls are sent again.
+    pub retry_at: Option<Instant>,
+    /// Whether it waits for the slots of the Cluster.
+    pub is_learning: bool,
 }
 
 impl InFlight {
@@ -52,12 +47,9 @@ impl InFlight {
             operation,
             channel,
             round: 0,
-            calls: Vec::new(),
-            states: Vec::new(),
-            missing: 0,
-            tries: 0,
-            redirects: 0,
-            last_error: None,
+            exchange: Exchange::new(Vec::new()),
+            retry_at: None,
+            is_learning: false,
         }
     }
 
@@ -66,12 +58,15 @@ impl InFlight {
         self.channel.deadline().end()
     }
 
+    /// Checks its deadline.
+    pub fn check(&self) -> std::result::Result<(), Stop> {
+        self.channel.deadline().check()
+    }
+
     /// Begins a round of calls.
     pub fn begin_round(&mut self, calls: Vec<Call>) {
         self.round += 1;
-        self.missing = calls.len();
-        self.states = calls.iter().map(|_| CallState::default()).collect();
-        self.calls = calls;
-        (self.tries, self.redirects, self.last_error) = (0, 0, None);
+        self.exchange = Exchange::new(calls);
+        (self.retry_at, self.is_learning) = (None, false);
     }
 }

@@ -1,7 +1,7 @@
 //! Drives operations: on the calling thread, or in the event loop of the worker.
 
 pub mod blocking;
-pub mod call_state;
+pub mod blocking_exchange;
 pub mod coalesce;
 pub mod event_loop;
 pub mod exchange;

@@ -17,6 +17,7 @@ use crate::operations::context::OperationContext;
 use crate::operations::join_all::JoinAll;
 use crate::operations::uncertainty::Uncertainty;
 use crate::operations::write::is_uncertain;
+use crate::protocol::channel::{FinalReply, Replies};
 use crate::protocol::resp::{Call, Value};
 
 impl OperationContext<'_> {
@@ -41,7 +42,16 @@ impl OperationContext<'_> {
                 Some(ErrorKind::Interrupted(_)) => {
                     let address = &self.store.config.address;
                     let doing = "waiting for a reply in the middle of a batch";
-                    return Err(Stop::Interrupted.error(address, doing, Outcome::Unknown));
+                    let may_be_written = |result: &Result<()>| match result {
+                        Ok(()) => true,
+                        Err(error) => error.kind.outcome() == Some(Outcome::Unknown),
+                    };
+                    let outcome = if written.iter().any(may_be_written) {
+                        Outcome::Unknown
+                    } else {
+                        Outcome::NotApplied
+                    };
+                    return Err(Stop::Interrupted.error(address, doing, outcome));
                 }
                 Some(_) => {
                     let kind = ErrorKind::Timeout(Outcome::NotApplied);
@@ -64,64 +74,60 @@ impl OperationContext<'_> {
         let layouts = self.layouts_of(table, writes).await?;
         let plan = self.plan(&layouts, writes);
         let mut join_all = JoinAll::default();
-        self.add_writes(&mut join_all, plan.others.iter(), writes, None);
+        for index in &plan.others {
+            self.add_write(
+                &mut join_all,
+                *index,
+                &writes[*index],
+                Uncertainty::default(),
+            );
+        }
         let replies = join_all.exchange(self.channel, plan.calls).await;
+        check_batch(&replies)?;
         let mut written: Vec<(usize, Result<()>)> = Vec::with_capacity(writes.len());
-        match replies {
-            Ok(replies) => {
-                for (reply, indexes) in replies.into_iter().zip(&plan.indexes) {
-                    if matches!(&reply.value, Value::Status(word) if word == "OK") {
-                        written.extend(indexes.iter().map(|index| (*index, Ok(()))));
-                        continue;
+        for (reply, indexes) in replies.into_iter().zip(&plan.indexes) {
+            let reply = match reply {
+                Ok(reply) => reply,
+                // The rows tell whether they were written.
+                Err(error) if is_uncertain(&error) => {
+                    for index in indexes {
+                        let uncertainty = Uncertainty::of(&error);
+                        self.add_write(&mut join_all, *index, &writes[*index], uncertainty);
                     }
-                    let sent_before = reply.sent_before;
-                    let values = reply_for_each(reply.value, indexes.len());
-                    for (index, value) in indexes.iter().zip(values) {
-                        let uncertainty = Uncertainty::after(sent_before);
-                        match script_result(value, table) {
-                            Ok(ScriptResult::Done) => written.push((*index, Ok(()))),
-                            Ok(other) => {
-                                if matches!(other, ScriptResult::StaleCatalog) {
-                                    self.store.layouts.clear();
-                                }
-                                self.add_write(&mut join_all, *index, &writes[*index], uncertainty);
-                            }
-                            Err(error) => {
-                                let error = error.at(writes[*index].key());
-                                written.push((*index, uncertainty.settle(Err(error))));
-                            }
+                    continue;
+                }
+                Err(error) => {
+                    let failed = indexes.iter().zip(error.of_all(indexes.len()));
+                    written.extend(failed.map(|(index, error)| (*index, error)));
+                    continue;
+                }
+            };
+            if matches!(&reply.value, Value::Status(word) if word == "OK") {
+                written.extend(indexes.iter().map(|index| (*index, Ok(()))));
+                continue;
+            }
+            let sent_before = reply.sent_before;
+            let values = reply_for_each(reply.value, indexes.len());
+            for (index, value) in indexes.iter().zip(values) {
+                let uncertainty = Uncertainty::after(sent_before);
+                match script_result(value, table) {
+                    Ok(ScriptResult::Done) => written.push((*index, Ok(()))),
+                    Ok(other) => {
+                        if matches!(other, ScriptResult::StaleCatalog) {
+                            self.store.layouts.clear();
                         }
+                        self.add_write(&mut join_all, *index, &writes[*index], uncertainty);
+                    }
+                    Err(error) => {
+                        let error = error.at(writes[*index].key());
+                        written.push((*index, uncertainty.settle(Err(error))));
                     }
                 }
             }
-            Err(error) if is_uncertain(&error) => {
-                // The other writes have only read: they begin again.
-                join_all = JoinAll::default();
-                self.add_writes(&mut join_all, plan.others.iter(), writes, None);
-                let sent = plan.indexes.iter().flatten();
-                self.add_writes(&mut join_all, sent, writes, Some(&error));
-            }
-            Err(error) => return Err(error),
         }
         written.extend(join_all.finish(self.channel).await);
         written.sort_by_key(|(index, _)| *index);
         Ok(written.into_iter().map(|(_, result)| result).collect())
-    }
-
-    /// Adds the writes at these indexes, which are uncertain if they were sent with this error.
-    fn add_writes<'a, 'b>(
-        &self,
-        join_all: &mut JoinAll<'a>,
-        indexes: impl Iterator<Item = &'b usize>,
-        writes: &'a [Write],
-        error: Option<&Error>,
-    ) where
-        Self: 'a,
-    {
-        for index in indexes {
-            let uncertainty = error.map(Uncertainty::of).unwrap_or_default();
-            self.add_write(join_all, *index, &writes[*index], uncertainty);
-        }
     }
 
     /// Adds a write that must read the row before, or that is uncertain.
@@ -269,6 +275,24 @@ fn distinct_rows(writes: &[Write]) -> usize {
     let mut seen = HashSet::with_capacity(writes.len());
     let repeated = writes.iter().position(|write| !seen.insert(write.key()));
     repeated.unwrap_or(writes.len())
+}
+
+/// Fails if a batch fails as a whole: it was interrupted, or all its calls failed in the same way, and reading the rows
+/// cannot show more.
+fn check_batch(replies: &Replies) -> Result<()> {
+    let failed = |reply: &Result<FinalReply>| reply.as_ref().err().map(|error| error.kind);
+    let Some(first) = replies.iter().find_map(|reply| reply.as_ref().err()) else {
+        return Ok(());
+    };
+    let is_uniform = replies
+        .iter()
+        .all(|reply| failed(reply) == Some(first.kind));
+    match first.kind {
+        ErrorKind::Interrupted(_) if !is_uniform => Err(first.for_another().uncertain()),
+        ErrorKind::Unavailable(Outcome::Unknown) => Ok(()),
+        _ if is_uniform => Err(first.for_another()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether an error leaves no time for the writes after it.

@@ -38,30 +38,19 @@ impl<'a> JoinAll<'a> {
         });
     }
 
-    /// Sends other calls, together with the next calls of all writes. Returns the replies to the other calls. If the
-    /// exchange fails, all writes get the error too.
+    /// Sends other calls, together with the next calls of all writes. Returns the replies to the other calls.
     pub async fn exchange(&mut self, channel: &Channel, others: Vec<Call>) -> Replies {
         let other_count = others.len();
         let (calls, counts) = self.poll_all(others);
         if calls.is_empty() && counts.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        match channel.exchange(calls).await {
-            Ok(mut replies) => {
-                let mut own = replies.split_off(other_count).into_iter();
-                for (write, count) in self.pending.iter().zip(counts) {
-                    write.channel.resume(Ok(own.by_ref().take(count).collect()));
-                }
-                Ok(replies)
-            }
-            Err(error) => {
-                let mut errors = error.of_all(counts.len() + 1);
-                for (write, error) in self.pending.iter().zip(errors.drain(1..)) {
-                    write.channel.resume(error);
-                }
-                errors.remove(0)
-            }
+        let mut replies = channel.exchange(calls).await;
+        let mut own = replies.split_off(other_count).into_iter();
+        for (write, count) in self.pending.iter().zip(counts) {
+            write.channel.resume(own.by_ref().take(count).collect());
         }
+        replies
     }
 
     /// Polls each write until it sends calls or ends. Returns all calls, and how many each write has sent.
@@ -89,8 +78,7 @@ impl<'a> JoinAll<'a> {
     /// Completes all writes. Returns their results with their indexes.
     pub async fn finish(mut self, channel: &Channel) -> Vec<(usize, Result<()>)> {
         while !self.pending.is_empty() {
-            // If it fails, the writes have got the error, and end with it.
-            let _ = self.exchange(channel, Vec::new()).await;
+            self.exchange(channel, Vec::new()).await;
         }
         self.results
     }

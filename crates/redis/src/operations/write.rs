@@ -43,8 +43,9 @@ impl OperationContext<'_> {
         resolvable: bool,
         uncertainty: &mut Uncertainty,
     ) -> Result<ScriptResult> {
-        let reply = match self.channel.exchange(vec![call]).await {
-            Ok(replies) => replies.into_iter().next(),
+        let reply = self.channel.exchange(vec![call]).await.pop();
+        let reply = match reply.ok_or_else(|| unexpected_reply(table))? {
+            Ok(reply) => reply,
             Err(error) => {
                 uncertainty.add(Uncertainty::of(&error));
                 return if resolvable && is_uncertain(&error) {
@@ -54,7 +55,6 @@ impl OperationContext<'_> {
                 };
             }
         };
-        let reply = reply.ok_or_else(|| unexpected_reply(table))?;
         uncertainty.add(Uncertainty::after(reply.sent_before));
         match script_result(single(reply.value), table)? {
             ScriptResult::StaleCatalog => {

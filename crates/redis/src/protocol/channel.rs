@@ -22,8 +22,8 @@ pub struct FinalReply {
     pub sent_before: bool,
 }
 
-/// The final reply to each call, or the error that left them without one.
-pub type Replies = Result<Vec<FinalReply>>;
+/// The final reply to each call, or the error that left it without one.
+pub type Replies = Vec<Result<FinalReply>>;
 
 /// Where an operation and its driver exchange calls and replies.
 #[derive(Clone)]
@@ -77,16 +77,14 @@ impl Channel {
 
     /// Sends calls at once. There are as many replies, in the same order.
     pub async fn exchange(&self, calls: Vec<Call>) -> Replies {
-        let writes = calls.iter().any(|call| call.writes);
+        let writes: Vec<bool> = calls.iter().map(|call| call.writes).collect();
         self.lock().message = Message::Calls(calls);
         let replies = NextReplies(self).await;
-        if writes
-            && replies
-                .as_ref()
-                .err()
-                .and_then(|error| error.kind.outcome())
-                != Some(Outcome::NotApplied)
-        {
+        let may_have_written = |(writes, reply): (bool, &Result<FinalReply>)| {
+            let outcome = reply.as_ref().map_err(|error| error.kind.outcome());
+            writes && !matches!(outcome, Err(Some(Outcome::NotApplied)))
+        };
+        if writes.into_iter().zip(&replies).any(may_have_written) {
             self.lock().may_have_written = true;
         }
         replies
@@ -97,10 +95,33 @@ impl Channel {
         self.lock().may_have_written
     }
 
-    /// Sends calls at once. There are as many replies, in the same order.
+    /// Sends calls at once. There are as many replies, in the same order. If one has none, that is the error of all: what the
+    /// calls have done together is unknown if one of them may have written something.
     pub async fn send(&self, calls: Vec<Call>) -> Result<Vec<Value>> {
-        let replies = self.exchange(calls).await?;
-        Ok(replies.into_iter().map(|reply| reply.value).collect())
+        let writes: Vec<bool> = calls.iter().map(|call| call.writes).collect();
+        let replies = self.exchange(calls).await;
+        let mut values = Vec::with_capacity(replies.len());
+        let (mut may_have_written, mut failure) = (false, None);
+        for (writes, reply) in writes.into_iter().zip(replies) {
+            match reply {
+                Ok(reply) => {
+                    may_have_written |= writes;
+                    values.push(reply.value);
+                }
+                Err(error) => {
+                    let is_unknown = error.kind.outcome() == Some(Outcome::Unknown);
+                    may_have_written |= is_unknown;
+                    if is_unknown || failure.is_none() {
+                        failure = Some(error);
+                    }
+                }
+            }
+        }
+        match failure {
+            None => Ok(values),
+            Some(error) if may_have_written => Err(error.uncertain()),
+            Some(error) => Err(error),
+        }
     }
 
     /// Sends one call.

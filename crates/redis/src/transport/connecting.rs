@@ -89,8 +89,7 @@ impl Connecting {
 
     /// Goes as far as possible without blocking. Returns the connection when it is signed in, with a non-blocking socket.
     ///
-    /// Host names are looked up on a thread of `lookups`, or without it on the calling thread. After the error of a server
-    /// that cannot answer at the moment, another call signs in again.
+    /// Host names are looked up on a thread of `lookups`, or without it on the calling thread.
     pub fn advance(
         &mut self,
         config: &Config,
@@ -148,7 +147,7 @@ impl Connecting {
     /// The error if it is given up now.
     pub fn stopped(&self, stop: Stop) -> Error {
         match &self.step {
-            Step::SignIn(connection, _) => self.failed(connection, TransportError::Stopped(stop)),
+            Step::SignIn(connection, _) => self.failed(connection, &TransportError::Stopped(stop)),
             _ => stop.error(&self.address, "connecting", Outcome::NotApplied),
         }
     }
@@ -220,19 +219,10 @@ impl Connecting {
             Err(cause) => Some(cause),
         };
         // Errors come before the failure: a server with too many clients sends one, and closes the connection.
-        match self.check_replies(config, round_trip.into_replies()) {
-            Ok(()) => {}
-            Err(error) => {
-                if failure.is_none() {
-                    let again = RoundTrip::new(&mut connection, &sign_in_calls(config));
-                    self.step = Step::SignIn(connection, again);
-                }
-                return Err(error);
-            }
-        }
+        self.check_replies(config, round_trip.into_replies())?;
         match failure {
             None => Ok(Some(connection)),
-            Some(cause) => Err(self.failed(&connection, cause)),
+            Some(cause) => Err(self.failed(&connection, &cause)),
         }
     }
 
@@ -263,8 +253,8 @@ impl Connecting {
         Ok(())
     }
 
-    fn failed(&self, connection: &Connection, cause: TransportError) -> Error {
-        let hint = other_scheme_hint(&connection.stream, &cause);
+    fn failed(&self, connection: &Connection, cause: &TransportError) -> Error {
+        let hint = other_scheme_hint(&connection.stream, cause);
         let error = cause.error(&self.address, Outcome::NotApplied);
         match hint {
             Some(hint) => error.advice(hint),

@@ -9,7 +9,6 @@ use mintkey_store::{Error, ErrorKind, Outcome, Result};
 use rustix::event::PollFlags;
 
 use crate::config::{Config, Endpoint};
-use crate::protocol::replies::{RETRY_DELAY, is_busy};
 use crate::protocol::resp::{Call, Parser, ProtocolError, Value};
 use crate::transport::adaptive_spin::AdaptiveSpin;
 use crate::transport::connecting::{Connecting, Wait, unreachable_server};
@@ -46,7 +45,7 @@ impl TransportError {
     }
 
     /// The error for the caller.
-    pub fn error(self, address: &str, outcome: Outcome) -> Error {
+    pub fn error(&self, address: &str, outcome: Outcome) -> Error {
         match self {
             Self::Stopped(stop) => stop.error(address, "waiting for a reply", outcome),
             Self::TooLarge(max_reply) => Error::new(
@@ -55,15 +54,16 @@ impl TransportError {
             )
             .advice("raise ?max_reply=, or check that a Redis server listens at this address"),
             Self::Broken(cause) => {
-                if let Some(reason) = distrust(&cause) {
+                let source = io::Error::new(cause.kind(), cause.to_string());
+                if let Some(reason) = distrust(cause) {
                     return Error::configuration(format!("{address} is not trusted: {reason}"))
-                        .caused_by(cause);
+                        .caused_by(source);
                 }
                 let error = Error::new(
                     ErrorKind::Unavailable(outcome),
                     format!("the connection to {address} broke ({cause})"),
                 )
-                .caused_by(cause);
+                .caused_by(source);
                 match outcome {
                     Outcome::NotApplied => error.advice("try again"),
                     Outcome::Unknown => error,
@@ -73,13 +73,13 @@ impl TransportError {
     }
 }
 
-/// An exchange that failed.
+/// Calls that could not all be sent.
 #[derive(Debug)]
-pub struct ExchangeFailure {
+pub struct SendFailure {
     /// The reason.
     pub cause: TransportError,
-    /// Whether the server may have received some of it.
-    pub sent: bool,
+    /// The bytes that may have left.
+    pub written: usize,
 }
 
 /// The most reads in one step, so that a server that sends without end keeps nobody else waiting.
@@ -154,34 +154,20 @@ impl Connection {
         }
     }
 
-    /// Connects and signs in, on the calling thread. With `wait_while_busy` it waits for a server that cannot answer at the
-    /// moment, as calls on an open connection do.
+    /// Connects and signs in, on the calling thread.
     pub fn open(
         config: &Config,
         endpoint: &Endpoint,
         address: &str,
         deadline: &mut Deadline,
-        wait_while_busy: bool,
     ) -> Result<Self> {
         let mut connecting = Connecting::new(endpoint, address);
-        let mut busy = None;
         let connection = loop {
-            let wait = match connecting.advance(config, None) {
-                Ok(Some(connection)) => break connection,
-                Ok(None) => connecting.wait(),
-                Err(error) if wait_while_busy && is_busy(&error) => {
-                    busy = Some(error);
-                    Wait::Time(RETRY_DELAY)
-                }
-                Err(error) => return Err(error),
-            };
-            if let Err(stop) = deadline.check() {
-                return Err(match (busy, stop) {
-                    (Some(error), Stop::Timeout(_)) => error,
-                    _ => connecting.stopped(stop),
-                });
+            if let Some(connection) = connecting.advance(config, None)? {
+                break connection;
             }
-            let waited = wait.block(deadline);
+            deadline.check().map_err(|stop| connecting.stopped(stop))?;
+            let waited = connecting.wait().block(deadline);
             waited.map_err(|error| unreachable_server(address, error))?;
         };
         let blocking = connection.stream.set_blocking();
@@ -237,26 +223,20 @@ impl Connection {
     }
 
     /// Sends the output buffer.
-    pub fn send(&mut self, deadline: &mut Deadline) -> std::result::Result<(), ExchangeFailure> {
+    pub fn send(&mut self, deadline: &mut Deadline) -> std::result::Result<(), SendFailure> {
         let mut written = 0;
         while written < self.output.len() {
-            match self.stream.write(&self.output[written..]) {
+            let checked = match self.stream.write(&self.output[written..]) {
                 Ok(count) => {
                     written += count;
-                    if written < self.output.len() {
-                        deadline.check().map_err(|stop| ExchangeFailure {
-                            cause: TransportError::Stopped(stop),
-                            sent: true,
-                        })?;
+                    if written == self.output.len() {
+                        return Ok(());
                     }
+                    deadline.check().map_err(TransportError::Stopped)
                 }
-                Err(error) => {
-                    check_after_wait(&error, deadline).map_err(|cause| ExchangeFailure {
-                        cause: cause.unwrap_or(TransportError::Broken(error)),
-                        sent: written > 0,
-                    })?;
-                }
-            }
+                Err(error) => check_after_wait(error, deadline),
+            };
+            checked.map_err(|cause| SendFailure { cause, written })?;
         }
         Ok(())
     }
@@ -266,16 +246,14 @@ impl Connection {
         &mut self,
         count: usize,
         deadline: &mut Deadline,
-    ) -> std::result::Result<Vec<Value>, ExchangeFailure> {
+    ) -> std::result::Result<Vec<Value>, TransportError> {
         let mut values = Vec::with_capacity(count);
-        let failed = |cause| ExchangeFailure { cause, sent: true };
         let mut has_read = false;
         loop {
             while values.len() < count {
-                match self.parser.next_reply() {
-                    Ok(Some(value)) => values.push(value),
-                    Ok(None) => break,
-                    Err(garbage) => return Err(failed(garbage.into())),
+                match self.parser.next_reply()? {
+                    Some(value) => values.push(value),
+                    None => break,
                 }
             }
             if values.len() == count {
@@ -283,30 +261,27 @@ impl Connection {
             }
             if has_read {
                 // If a reply comes in pieces, the reads may never time out.
-                deadline
-                    .check()
-                    .map_err(|stop| failed(TransportError::Stopped(stop)))?;
+                deadline.check().map_err(TransportError::Stopped)?;
             }
             let mut socket = SpinningRead(&mut self.stream, &mut self.spin);
             match self.parser.fill(&mut socket) {
-                Ok(0) => return Err(failed(TransportError::closed())),
+                Ok(0) => return Err(TransportError::closed()),
                 Ok(_) => has_read = true,
-                Err(error) => check_after_wait(&error, deadline)
-                    .map_err(|cause| failed(cause.unwrap_or(TransportError::Broken(error))))?,
+                Err(error) => check_after_wait(error, deadline)?,
             }
         }
     }
 }
 
-/// Checks the deadline after a read or write that timed out or was interrupted. `Err(None)` for other errors.
+/// Checks the deadline after a read or write that timed out or was interrupted. Other errors break the connection.
 fn check_after_wait(
-    error: &io::Error,
+    error: io::Error,
     deadline: &mut Deadline,
-) -> std::result::Result<(), Option<TransportError>> {
+) -> std::result::Result<(), TransportError> {
     match error.kind() {
-        Io::WouldBlock | Io::TimedOut | Io::Interrupted => deadline
-            .check()
-            .map_err(|stop| Some(TransportError::Stopped(stop))),
-        _ => Err(None),
+        Io::WouldBlock | Io::TimedOut | Io::Interrupted => {
+            deadline.check().map_err(TransportError::Stopped)
+        }
+        _ => Err(TransportError::Broken(error)),
     }
 }

@@ -28,6 +28,13 @@ pub struct Node {
     pub is_unresponsive: AtomicBool,
 }
 
+/// Each node is another server.
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
 impl Node {
     /// A server that nothing was sent to yet.
     pub fn new(endpoint: &Endpoint, address: String) -> Self {
@@ -49,33 +56,17 @@ impl Node {
         }
     }
 
-    /// An idle connection, or a new one.
-    pub fn connect(
-        &self,
-        config: &Config,
-        deadline: &mut Deadline,
-        wait_while_busy: bool,
-    ) -> Result<Connection> {
-        match self.take_idle() {
-            Some(connection) => Ok(connection),
-            None => self.open(config, deadline, wait_while_busy),
+    /// An idle connection, or a new one. A server of a Cluster that does not answer in time counts as unreachable.
+    pub fn connect(&self, config: &Config, deadline: &mut Deadline) -> Result<Connection> {
+        if let Some(connection) = self.take_idle() {
+            return Ok(connection);
         }
-    }
-
-    /// A new connection. With `wait_while_busy` it waits for a server that cannot answer at the moment. A server of a
-    /// Cluster that does not answer in time counts as unreachable.
-    pub fn open(
-        &self,
-        config: &Config,
-        deadline: &mut Deadline,
-        wait_while_busy: bool,
-    ) -> Result<Connection> {
         let (endpoint, address) = (&self.endpoint, &self.address);
         if !config.keyspace.clustered {
-            return Connection::open(config, endpoint, address, deadline, wait_while_busy);
+            return Connection::open(config, endpoint, address, deadline);
         }
         let mut shorter = deadline.shorter(NODE_TIMEOUT);
-        let opened = Connection::open(config, endpoint, address, &mut shorter, wait_while_busy);
+        let opened = Connection::open(config, endpoint, address, &mut shorter);
         match opened {
             Err(error) if matches!(error.kind, ErrorKind::Timeout(_)) => {
                 deadline

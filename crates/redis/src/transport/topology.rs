@@ -7,12 +7,11 @@ use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use mintkey_runtime::{Deadline, locked, pause};
+use mintkey_runtime::{Deadline, locked};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
 use crate::config::{Config, Endpoint};
-use crate::protocol::replies::{RETRY_DELAY, is_busy, is_transient};
-use crate::protocol::resp::{Call, Value};
+use crate::protocol::resp::Value;
 use crate::protocol::slots::{self, SLOT_GROUPS};
 use crate::transport::connection::{Connection, TransportError};
 use crate::transport::learning::Learning;
@@ -110,40 +109,6 @@ impl Topology {
         if self.clustered {
             node.is_unresponsive.store(true, Ordering::Relaxed);
             locked(&self.known).suspect = true;
-        }
-    }
-
-    /// Requests the slots if they are not known, or if a server is suspected. If that fails, the known routes stay in use.
-    ///
-    /// If the slots are not known, it asks until a server can answer.
-    pub fn ensure_slots(&self, config: &Config, deadline: &mut Deadline) -> Result<()> {
-        if !self.needs_slots() {
-            return Ok(());
-        }
-        let version = self.version();
-        let mut busy = None;
-        loop {
-            match self.refresh_slots(config, version, deadline) {
-                Err(error)
-                    if matches!(error.kind, ErrorKind::Unavailable(_))
-                        && !deadline.has_forked() =>
-                {
-                    if version > 0 {
-                        return Ok(());
-                    }
-                    if !is_busy(&error) {
-                        return Err(error);
-                    }
-                    busy = Some(error);
-                    if deadline.check().is_ok() {
-                        pause(RETRY_DELAY);
-                    }
-                }
-                Err(error) if matches!(error.kind, ErrorKind::Timeout(_)) => {
-                    return Err(busy.unwrap_or(error));
-                }
-                result => return result,
-            }
         }
     }
 
@@ -258,41 +223,22 @@ impl Topology {
         }
     }
 
-    /// What to do about a reply to a call. `asking` is the server if the call was sent there after ASK.
-    pub fn classify_reply(
-        &self,
-        call: &Call,
-        value: Value,
-        from: &Node,
-        asking: Option<Arc<Node>>,
-    ) -> ReplyAction {
-        let Value::Error(text) = &value else {
-            return ReplyAction::Final(value);
-        };
-        if text.starts_with("NOSCRIPT") {
-            return ReplyAction::SendSource(asking);
+    /// Follows the redirect in an error reply of a server, if it is one.
+    pub fn follow(&self, slot_group: u8, text: &str, from: &Node) -> Option<Redirect> {
+        if !self.clustered {
+            return None;
         }
-        if self.clustered {
-            let mut words = text.split(' ');
-            let kind = words.next();
-            let endpoint = words
-                .nth(1)
-                .and_then(|endpoint| redirect_endpoint(endpoint, &from.endpoint));
-            match (kind, endpoint) {
-                (Some("MOVED"), Some(endpoint)) => {
-                    self.set_route(call.slot_group, &endpoint);
-                    return ReplyAction::Moved;
-                }
-                (Some("ASK"), Some(endpoint)) => {
-                    return ReplyAction::Ask(self.known_node(&endpoint));
-                }
-                _ => {}
+        let mut words = text.split(' ');
+        let kind = words.next();
+        let endpoint = redirect_endpoint(words.nth(1)?, &from.endpoint)?;
+        match kind {
+            Some("MOVED") => {
+                self.set_route(slot_group, &endpoint);
+                Some(Redirect::Moved)
             }
+            Some("ASK") => Some(Redirect::Ask(self.known_node(&endpoint))),
+            _ => None,
         }
-        if call.retry_when_busy && is_transient(text) {
-            return ReplyAction::RetryLater(value);
-        }
-        ReplyAction::Final(value)
     }
 
     /// The error if no server has a slot group.
@@ -313,18 +259,12 @@ impl Topology {
     }
 }
 
-/// What to do about a reply.
-pub enum ReplyAction {
-    /// It is final.
-    Final(Value),
-    /// The server does not know the script: send its source, to this server if the call was sent there after ASK.
-    SendSource(Option<Arc<Node>>),
-    /// Another server has the slot group: send the call there.
+/// A redirect.
+pub enum Redirect {
+    /// Another server has the slot group, which is noted.
     Moved,
-    /// The slot group is migrating to this server: send the call there once, after ASKING.
+    /// The slot group is migrating to this server.
     Ask(Arc<Node>),
-    /// The server cannot carry out the call at the moment, as this reply says: send it again later.
-    RetryLater(Value),
 }
 
 /// The endpoint in a redirect. A server leaves out its own host if it does not know it.
@@ -451,16 +391,12 @@ mod tests {
                 &nodes.known_node(&endpoint)
             ));
         }
-        let redirected = |word: &str| Value::Error(format!("{word} 5 c:3"));
         let from = nodes.known_node(&host("a", 1));
-        let call = Call::on(5, "GET");
-        let asked = nodes.classify_reply(&call, redirected("ASK"), &from, None);
-        let ReplyAction::Ask(node) = asked else {
+        let Some(Redirect::Ask(node)) = nodes.follow(5, "ASK 5 c:3", &from) else {
             panic!("the redirect was not followed");
         };
         assert!(Arc::ptr_eq(&node, &nodes.known_node(&host("c", 3))));
         let alone = Topology::new(&Config::parse("redis://a:1").unwrap());
-        let verdict = alone.classify_reply(&call, redirected("ASK"), &from, None);
-        assert!(matches!(verdict, ReplyAction::Final(_)));
+        assert!(alone.follow(5, "ASK 5 c:3", &from).is_none());
     }
 }

@@ -95,28 +95,30 @@ impl Network<'_> {
         let writes = calls.iter().any(|call| call.writes);
         let repeatable = calls.iter().all(|call| call.repeatable);
         let replies = match fate {
-            Fate::Answered => Ok(final_replies(self.deliver(&calls))),
-            Fate::Unsent => Err(broken(false)),
-            Fate::LostBefore => Err(broken(writes)),
+            Fate::Answered => final_replies(self.deliver(&calls)),
+            Fate::Unsent => broken(false).of_all(calls.len()),
+            Fate::LostBefore => broken(writes).of_all(calls.len()),
             Fate::Late => {
+                let replies = broken(writes).of_all(calls.len());
                 self.late = calls;
-                Err(broken(writes))
+                replies
             }
             Fate::RefusedAgain | Fate::StaleAgain if repeatable => {
                 let values = self.deliver(&calls);
-                let again = |(call, value): (&Call, Value)| FinalReply {
-                    value: match fate {
+                let again = |(call, value): (&Call, Value)| {
+                    let value = match fate {
                         _ if !call.writes => value,
                         Fate::StaleAgain => Value::Status("STALE".to_owned()),
                         _ => Value::Error("OOM command not allowed".to_owned()),
-                    },
-                    sent_before: true,
+                    };
+                    let sent_before = true;
+                    Ok(FinalReply { value, sent_before })
                 };
-                Ok(calls.iter().zip(values).map(again).collect())
+                calls.iter().zip(values).map(again).collect()
             }
             Fate::LostAfter | Fate::RefusedAgain | Fate::StaleAgain => {
                 self.deliver(&calls);
-                Err(broken(writes))
+                broken(writes).of_all(calls.len())
             }
         };
         self.deliver(&late);

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use mintkey_redis::internals::{
-    Call, Channel, Config, Connection, FinalReply, Keyspace, Layout, LayoutCache, StoreContext,
-    Value, decode_row, group_of,
+    Call, Channel, Config, Connection, FinalReply, Keyspace, Layout, LayoutCache, Replies,
+    StoreContext, Value, decode_row, group_of,
 };
 use mintkey_runtime::Deadline;
 use mintkey_store::store::Never;
@@ -42,7 +42,7 @@ impl Server {
     fn new(config: &Config) -> Self {
         let mut deadline = Deadline::new(&Never, config.timeout);
         let endpoint = &config.endpoints[0];
-        let opened = Connection::open(config, endpoint, &config.address, &mut deadline, true);
+        let opened = Connection::open(config, endpoint, &config.address, &mut deadline);
         Self {
             connection: opened.unwrap(),
             deadline,
@@ -76,10 +76,12 @@ fn channel(config: &Config) -> Channel {
 }
 
 /// The replies to calls that were sent once.
-fn final_replies(values: Vec<Value>) -> Vec<FinalReply> {
-    let final_reply = |value| FinalReply {
-        value,
-        sent_before: false,
+fn final_replies(values: Vec<Value>) -> Replies {
+    let final_reply = |value| {
+        Ok(FinalReply {
+            value,
+            sent_before: false,
+        })
     };
     values.into_iter().map(final_reply).collect()
 }
@@ -139,7 +141,7 @@ impl Process {
     fn resume(&mut self) {
         if self.waiting.is_empty() {
             let values = std::mem::take(&mut self.values);
-            self.channel.resume(Ok(final_replies(values)));
+            self.channel.resume(final_replies(values));
         }
     }
 
