@@ -6,14 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use mintkey_runtime::POLL;
+use mintkey_runtime::TlsRecords;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::transport::adaptive_spin::AdaptiveSpin;
-
-/// The bytes of the header of a TLS record. The last two are the length of the rest.
-const RECORD_HEADER: usize = 5;
 
 /// A stream to a server.
 pub enum Stream {
@@ -30,9 +28,7 @@ impl Stream {
     pub fn encrypted(tls: ClientConnection, socket: TcpStream) -> Self {
         let socket = RecordSocket {
             socket,
-            header: [0; RECORD_HEADER],
-            header_bytes: 0,
-            missing: 0,
+            records: TlsRecords::default(),
         };
         Self::Encrypted(Box::new(StreamOwned::new(tls, socket)))
     }
@@ -108,10 +104,10 @@ fn read_tls_messages(stream: &mut StreamOwned<ClientConnection, RecordSocket>) -
             return false;
         }
         match rustix::net::recv(stream.sock.socket.as_fd(), &mut buffer, RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN) => return stream.sock.is_between_records(),
+            Err(Errno::AGAIN) => return stream.sock.records.are_complete(),
             Ok((_, count)) if count > 0 => {
                 let mut bytes = &buffer[..count];
-                stream.sock.pass(bytes);
+                stream.sock.records.pass(bytes);
                 while !bytes.is_empty() {
                     if stream.conn.read_tls(&mut bytes).is_err()
                         || stream.conn.process_new_packets().is_err()
@@ -125,45 +121,16 @@ fn read_tls_messages(stream: &mut StreamOwned<ClientConnection, RecordSocket>) -
     }
 }
 
-/// A socket of a TLS connection. It knows whether a part of a record was read: TLS keeps that part, and does not show it.
+/// A socket of a TLS connection, and the records that were read from it.
 pub struct RecordSocket {
     socket: TcpStream,
-    header: [u8; RECORD_HEADER],
-    /// The bytes of `header` that were read.
-    header_bytes: usize,
-    /// The bytes of the record that were not read, once its header was.
-    missing: usize,
-}
-
-impl RecordSocket {
-    const fn is_between_records(&self) -> bool {
-        self.header_bytes == 0 && self.missing == 0
-    }
-
-    /// Notes that bytes were read.
-    fn pass(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.missing > 0 {
-                let count = self.missing.min(bytes.len());
-                self.missing -= count;
-                bytes = &bytes[count..];
-                continue;
-            }
-            self.header[self.header_bytes] = bytes[0];
-            self.header_bytes += 1;
-            bytes = &bytes[1..];
-            if self.header_bytes == RECORD_HEADER {
-                let [.., high, low] = self.header;
-                (self.header_bytes, self.missing) = (0, u16::from_be_bytes([high, low]).into());
-            }
-        }
-    }
+    records: TlsRecords,
 }
 
 impl Read for RecordSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.socket.read(buffer)?;
-        self.pass(&buffer[..count]);
+        self.records.pass(&buffer[..count]);
         Ok(count)
     }
 }
@@ -234,34 +201,6 @@ impl Read for SpinningRead<'_> {
         match received {
             Some(result) => Ok(result?.1),
             None => stream.read(buffer),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use super::*;
-
-    #[test]
-    fn the_ends_of_records_are_found() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut socket = RecordSocket {
-            socket: TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
-            header: [0; RECORD_HEADER],
-            header_bytes: 0,
-            missing: 0,
-        };
-        let records = [23, 3, 3, 0, 2, b'a', b'b', 21, 3, 3, 1, 0];
-        for step in 1..records.len() {
-            for (index, part) in records.chunks(step).enumerate() {
-                socket.pass(part);
-                let read = (index * step + part.len()).min(records.len());
-                assert_eq!(socket.is_between_records(), read == 7, "{step}: {read}");
-            }
-            socket.pass(&[0; 256]);
-            assert!(socket.is_between_records());
         }
     }
 }
