@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.behaviour.conftest import Do, dynamodb_address, dynamodb_prefix, redis_address, redis_prefix
 from tests.failures.proxies import ByteProxy, HttpProxy, Proxy
+from tests.servers import redis
 
 from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
@@ -37,11 +38,6 @@ def do(request) -> Do:
 def credentials(monkeypatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDSHOWN")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", HUSH)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def told(error: BaseException) -> str:
@@ -120,7 +116,7 @@ BEHIND: dict[str, tuple[type[Proxy], Any, Any]] = {
 async def test_a_server_that_comes_later(do, name, tmp_path):
     kind, address, prefix = BEHIND[name]
     place = urlsplit(address())
-    port = free_port()
+    port = redis.free_port()
     smooth = prefix(tmp_path)
     with connect(smooth.replace(f":{place.port}", f":{port}")):
         item = Row(n=1)

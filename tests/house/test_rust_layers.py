@@ -62,7 +62,7 @@ LAYERS = {
     "store-testkit": [
         {"lib"},
         {"batches", "catalog", "items", "queries", "ranges"},
-        {"fixture", "requests"},
+        {"fixture", "requests", "server"},
     ],
     "sqlite": [
         {"lib"},

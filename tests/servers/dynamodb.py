@@ -10,6 +10,7 @@ of Java and Maven are installed where the programs are missing.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -81,10 +82,12 @@ def jars() -> Path:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens at, below those that the system gives to outgoing connections."""
+    while True:
+        port = random.randint(10_000, 32_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def command(port: int, *options: str) -> list[str]:

@@ -61,9 +61,12 @@ def program(name: str = "redis-server") -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens at, as is the one above by 10,000, where the members of a Cluster talk."""
+    """A port that nobody listens at, as is the one above by 10,000, where the members of a Cluster talk.
+
+    Both are below the ports that the system gives to outgoing connections, one of which could take it meanwhile.
+    """
     while True:
-        port = random.randint(10_000, 30_000)
+        port = random.randint(10_000, 22_000)
         with suppress(OSError), socket.socket() as probe, socket.socket() as above:
             probe.bind(("127.0.0.1", port))
             above.bind(("127.0.0.1", port + 10_000))

@@ -2,6 +2,7 @@
 
 mod faulty;
 use mintkey_store_testkit::requests;
+use mintkey_store_testkit::server::free_port;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -157,9 +158,7 @@ fn throttling_is_waited_out_and_then_told() {
 
 #[test]
 fn nobody_there_is_told() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", gone.local_addr().unwrap());
-    drop(gone);
+    let endpoint = format!("http://127.0.0.1:{}", free_port());
     let store = open(&endpoint, "&retries=1");
     for operation in [read(), add()] {
         let error = requests::run(&*store, operation).unwrap_err();

@@ -2,11 +2,11 @@
 
 mod faulty;
 use mintkey_store_testkit::requests;
+use mintkey_store_testkit::server::create_certificate;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -43,22 +43,6 @@ impl Drop for Server {
     }
 }
 
-fn certificate(folder: &Path) {
-    let created = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
-        .args(["ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=localhost", "-addext"])
-        .args(["subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext"])
-        .args(["basicConstraints=critical,CA:FALSE", "-keyout"])
-        .arg(folder.join("own.key"))
-        .arg("-out")
-        .arg(folder.join("own.pem"))
-        .stderr(Stdio::null())
-        .status()
-        .expect("install openssl, which creates the certificate of this test");
-    assert!(created.success());
-}
-
 fn server_config(folder: &Path) -> Arc<ServerConfig> {
     let certificate = CertificateDer::from_pem_file(folder.join("own.pem")).unwrap();
     let own = PrivateKeyDer::from_pem_file(folder.join("own.key")).unwrap();
@@ -79,7 +63,7 @@ impl Server {
         let name = format!("mintkey-dynamodb-tls-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir(&folder).unwrap();
-        certificate(&folder);
+        create_certificate(&folder, "own");
         let config = server_config(&folder);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -4,6 +4,7 @@
 mod cluster_servers;
 mod indexed_table;
 use mintkey_store_testkit::requests;
+use mintkey_store_testkit::server::free_port;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -207,12 +208,7 @@ fn a_flushed_script_is_sent_again() {
 fn one_server_that_answers_is_enough() {
     let (servers, _lock) = shared();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
-    let ports = [
-        silent.local_addr().unwrap().port(),
-        closed.local_addr().unwrap().port(),
-    ];
-    drop(closed);
+    let ports = [silent.local_addr().unwrap().port(), free_port()];
     let last = *servers.ports.last().unwrap();
     let fixture = Fixture::at(&ClusterServers::url(&[ports[1], ports[0], last]), "");
     insert(&*fixture.store, &ranked(), rank("a", 1)).unwrap();

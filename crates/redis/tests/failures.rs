@@ -1,6 +1,7 @@
 //! Servers that refuse, disappear or stall, and concurrent requests.
 
 use mintkey_store_testkit::requests;
+use mintkey_store_testkit::server::free_port;
 mod server;
 
 use std::io::{Read, Write};
@@ -84,11 +85,9 @@ fn a_reply_that_is_too_large_is_refused() {
 
 #[test]
 fn a_server_that_is_not_running_is_reported() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let port = free_port();
     for url in [
-        format!("redis://me:s3cret@{address}"),
+        format!("redis://me:s3cret@127.0.0.1:{port}"),
         "unix:///nowhere/redis.sock".to_owned(),
     ] {
         let error = error_of(&url);

@@ -1,9 +1,10 @@
 //! TLS: a server that needs a password and a client certificate.
 
 use mintkey_store_testkit::requests;
+use mintkey_store_testkit::server::{create_certificate, free_port};
 
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use mintkey_store::{ErrorKind, Operation};
@@ -17,41 +18,14 @@ struct Server {
     _shell: Child,
 }
 
-fn certificate(folder: &Path, name: &str) {
-    let created = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
-        .args(["ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=localhost", "-addext"])
-        .args(["subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext"])
-        .args(["basicConstraints=critical,CA:FALSE", "-keyout"])
-        .arg(folder.join(format!("{name}.key")))
-        .arg("-out")
-        .arg(folder.join(format!("{name}.pem")))
-        .stderr(Stdio::null())
-        .status()
-        .expect("install openssl, which creates the certificates of this test");
-    assert!(created.success());
-}
-
-/// A free port. The port 10,000 above, which the servers of a Cluster use among themselves, is free too.
-fn free_port() -> u16 {
-    loop {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        if port < 50_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
-            return port;
-        }
-    }
-}
-
 impl Server {
     /// Starts a single server, or a Cluster of one server.
     fn start(scheme: &'static str) -> Self {
         let name = format!("mintkey-redis-tls-{scheme}-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir(&folder).unwrap();
-        certificate(&folder, "own");
-        certificate(&folder, "other");
+        create_certificate(&folder, "own");
+        create_certificate(&folder, "other");
         let port = free_port();
         let more = match scheme {
             "rediss-cluster" => "--cluster-enabled yes --tls-cluster yes",

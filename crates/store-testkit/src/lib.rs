@@ -19,6 +19,7 @@ pub mod items;
 pub mod queries;
 pub mod ranges;
 pub mod requests;
+pub mod server;
 
 pub use fixture::{Fixture, Reopen};
 pub use libtest_mimic::Trial;

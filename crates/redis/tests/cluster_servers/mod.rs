@@ -2,7 +2,6 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use mintkey_store::Store;
+use mintkey_store_testkit::server::free_port;
 
 #[path = "../raw_replies/mod.rs"]
 mod raw_replies;
@@ -185,17 +185,6 @@ fn slots(port: u16) -> Vec<(RangeInclusive<u16>, u16)> {
         }
     }
     found
-}
-
-/// A free port. The port 10,000 above, which the servers use among themselves, is free too.
-fn free_port() -> u16 {
-    loop {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        if port < 50_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// All strings in the reply of a server.
