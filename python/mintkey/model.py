@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mintkey import _core, arguments, batches, loading, operations, plans, updates
-from mintkey.attributes import Attribute, utc_now
+from mintkey.attributes import Attribute
+from mintkey.attributes.iso import utc_now
 from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue, safe_repr, shortened
 from mintkey.pipelines import Pipeline, through

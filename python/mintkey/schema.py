@@ -19,9 +19,8 @@ from mintkey.attributes import (
     StringAttribute,
     TTLAttribute,
     VersionAttribute,
-    is_utf8_text,
-    unconverted,
 )
+from mintkey.attributes.base import is_utf8_text, unconverted
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks

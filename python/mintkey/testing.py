@@ -17,7 +17,7 @@ from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mintkey._core import freeze, move_clock, now_ms, thaw
-from mintkey.attributes import parse_iso
+from mintkey.attributes.iso import parse_iso
 from mintkey.errors import InvalidValue, shortened
 
 if TYPE_CHECKING:

@@ -29,9 +29,11 @@ def test_the_diagram_shows_the_dependencies_of_the_crates(page, crates):
 
 
 def test_every_module_is_described(page, root):
-    modules = {path.stem for path in (root / "python" / "mintkey").glob("*.py")} - {"__init__"}
+    package = root / "python" / "mintkey"
+    modules = {path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*.py")}
+    modules = {name.removesuffix("/__init__").replace("/", ".") for name in modules} - {"__init__"}
     rows = re.findall(r"^\| (.*?) \|", page.partition("## The Python modules")[2].partition("\n## ")[0], re.MULTILINE)
-    assert modules == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert modules == {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}
 
 
 def test_every_file_of_a_crate_is_described(page, root, crates):

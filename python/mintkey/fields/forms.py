@@ -25,8 +25,8 @@ from mintkey.attributes import (
     NumberAttribute,
     StringAttribute,
     UUIDAttribute,
-    _SetAttribute,
 )
+from mintkey.attributes.containers import SetAttribute
 from mintkey.errors import ConfigurationError, shortened
 from mintkey.generators import Auto, AutoGenerate
 
@@ -72,7 +72,7 @@ class _Tuple(ListAttribute):
         return tuple(stored)
 
 
-class _Set(_SetAttribute[Any]):
+class _Set(SetAttribute[Any]):
     """A set of text, numbers or bytes."""
 
     kind = "any"

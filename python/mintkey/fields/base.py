@@ -1,20 +1,4 @@
-"""Fields: an alternative syntax for attributes, with the names of Redis mappers.
-
->>> from mintkey import Model, connect
->>> from mintkey.fields import AutoKeyField, Field, KeyField, SortedField
->>> _ = connect("sqlite://")
->>> class Order(Model):
-...     id = AutoKeyField(strategy="ulid")
-...     country = KeyField()
-...     total = SortedField(type=float, partition_by="country")
->>> order = Order.create(country="DE", total=9.5)
->>> len(order.id)
-26
->>> Order.query.filter(country="DE", total__gte=9).first() == order
-True
-
-`null=False` stands for `required=True`, and `type=` for the class of the attribute. Fields and attributes can be mixed.
-"""
+"""The base class of all fields, key fields, and fields with generated values or an index."""
 
 from __future__ import annotations
 
@@ -22,17 +6,14 @@ import builtins
 import inspect
 import logging
 import os
-import uuid
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from mintkey import _core
 from mintkey.attributes import Attribute, StringAttribute
 from mintkey.conditions import Path
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, shortened
-from mintkey.field_forms import FORMS, UUID_DIGITS, check_parameters, form_of, form_problem, name_of, strategy_of
+from mintkey.fields.forms import FORMS, UUID_DIGITS, check_parameters, form_of, form_problem, name_of, strategy_of
 from mintkey.generators import Auto, AutoGenerate, auto
 
 if TYPE_CHECKING:
@@ -42,33 +23,6 @@ if TYPE_CHECKING:
     T = DefaultingTypeVar("T", default=Any)
 else:
     T = TypeVar("T")
-
-__all__ = [
-    "AutoFieldMixin",
-    "AutoKeyField",
-    "BooleanField",
-    "BytesField",
-    "DateField",
-    "DatetimeField",
-    "DecimalField",
-    "DictField",
-    "Field",
-    "FloatField",
-    "IndexedField",
-    "IntField",
-    "KeyField",
-    "KeyFieldMixin",
-    "ListField",
-    "SetField",
-    "SortedField",
-    "SortedFieldMixin",
-    "SortedKeyField",
-    "StringField",
-    "TimeField",
-    "TupleField",
-    "UUIDField",
-    "UniqueKeyField",
-]
 
 _log = logging.getLogger("mintkey.fields")
 # Without this handler, Python would print errors to stderr if the program has not configured logging.
@@ -523,9 +477,6 @@ class AutoFieldMixin(Field[T]):
         return self._auto_problem(value) or super()._length_problem(value)
 
 
-# The public field types.
-
-
 class KeyField(KeyFieldMixin[T]):
     """A field that is the key or a part of it."""
 
@@ -562,132 +513,3 @@ class SortedField(SortedFieldMixin[T]):
 
 class SortedKeyField(KeyFieldMixin[T], SortedField[T]):
     """A part of the key that also has a sorted index."""
-
-
-class StringField(Field[str]):
-    """Text."""
-
-
-class IntField(Field[int]):
-    """An integer."""
-
-    type = int
-
-
-class FloatField(Field[float]):
-    """A floating-point number."""
-
-    type = float
-
-
-class DecimalField(Field[Decimal]):
-    """A decimal number, exact to 38 digits."""
-
-    type = Decimal
-
-
-class BooleanField(Field[bool]):
-    """`True` or `False`."""
-
-    type = bool
-
-
-class BytesField(Field[bytes]):
-    """Bytes."""
-
-    type = bytes
-
-
-class ListField(Field["list[Any]"]):
-    """A list. Changes inside it are detected at save."""
-
-    type = list
-
-
-class TupleField(Field["tuple[Any, ...]"]):
-    """A tuple."""
-
-    type = tuple
-
-
-class DictField(Field["dict[str, Any]"]):
-    """A map with text keys. Changes inside it are detected at save."""
-
-    type = dict
-
-
-class SetField(Field["set[Any]"]):
-    """A set of text, numbers or bytes. An absent set is read as an empty set."""
-
-    type = set
-
-
-class UUIDField(Field[uuid.UUID]):
-    """A `uuid.UUID`."""
-
-    type = uuid.UUID
-
-
-class TimeField(Field[time]):
-    """A time of day, without time zone."""
-
-    type = time
-
-
-class _ClockField(Field[T]):
-    """A field that can be set to the time of a save.
-
-    Args:
-        auto_now_add: set the time of the first save, unless a value is passed.
-        auto_now: set the time of the first save and of each later save that changes something.
-    """
-
-    def __init__(
-        self,
-        type: builtins.type[T] | None = None,
-        null: bool | None = None,
-        default: Any = None,
-        max_length: int | None = None,
-        *,
-        auto_now: bool = False,
-        auto_now_add: bool = False,
-        **parameters: Any,
-    ) -> None:
-        self.auto_now = auto_now
-        self.auto_now_add = auto_now_add
-        self._conflicting_default = (auto_now or auto_now_add) and default is not None
-        if (auto_now or auto_now_add) and default is None:
-            default = AutoGenerate.EPOCH_MS
-        if auto_now:
-            parameters.setdefault("on_update", AutoGenerate.EPOCH_MS)
-        super().__init__(type=type, null=null, default=default, max_length=max_length, **parameters)
-
-    def check_declaration(self) -> None:
-        if self._conflicting_default:
-            raise self._refuse(
-                "auto_now= and auto_now_add= set the value, so default= would never be used: remove one of them"
-            )
-        super().check_declaration()
-
-
-class DatetimeField(_ClockField[datetime]):
-    """A point in time. It is read as an aware datetime in UTC.
-
-    >>> from mintkey import Model, connect
-    >>> from mintkey.testing import frozen
-    >>> _ = connect("sqlite://")
-    >>> class Note(Model):
-    ...     text = Field()
-    ...     written = DatetimeField(auto_now_add=True)
-    >>> with frozen("2024-01-01T12:00:00Z"):
-    ...     Note.create(text="hi").written.isoformat()
-    '2024-01-01T12:00:00+00:00'
-    """
-
-    type = datetime
-
-
-class DateField(_ClockField[date]):
-    """A calendar day. `auto_now` and `auto_now_add` set the day in UTC."""
-
-    type = date

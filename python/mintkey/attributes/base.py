@@ -1,0 +1,316 @@
+"""The base class of all attribute types.
+
+An attribute is a *non-data* descriptor. On the class it builds conditions (`Order.total > 5`). On an instance Python
+finds the value in `__dict__` first, so reading it is as fast as reading a plain attribute. Only an absent value reaches
+`__get__`, which returns `None`, or generates the value while a `before_save` hook runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import enum
+import uuid
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast, overload
+
+from mintkey import _core
+from mintkey.conditions import Condition, Operand, Steps
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, NotLoaded, cause, shortened
+from mintkey.generators import Auto, AutoGenerate, as_auto, id_range, is_auto_generate
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+T = TypeVar("T")
+
+_IMMUTABLE = (str, int, float, bool, bytes, Decimal, datetime, date, uuid.UUID, enum.Enum, frozenset, type(None))
+
+
+class Attribute(Operand, Generic[T]):
+    """A named value of a model. The base class of all attribute types.
+
+    Args:
+        partition_key: the attribute is the table's partition key.
+        sort_key: the attribute is the table's sort key.
+        default: a plain value (copied for each instance) or a callable, which apply at construction; or a strategy
+            (`AutoGenerate.ULID`, `auto(…)`), which generates an absent value at the first save.
+        on_update: a strategy that generates a new value on each write that changes a stored item.
+        required: refuse to save an item without a value.
+        alias: the name in the store, if it differs from the attribute's name.
+        index: create an index on the attribute, for queries such as `query(status="paid")`.
+        description: a description for people and schema tools.
+
+    Raises:
+        ConfigurationError: a parameter is invalid. It is raised when the class is defined.
+    """
+
+    #: The encoding of the value in the compiled core; see `crates/python/src/values/convert.rs`.
+    kind: str = "any"
+    #: The type as a key; None if the attribute cannot be a key.
+    key_kind: Literal["string", "number", "binary"] | None = None
+    #: The unit to which a generated time is cut; None to keep it unchanged.
+    cut: timedelta | None = None
+
+    name: str = ""
+    model: str = ""
+
+    # Properties of fields. They are declared here, so that a schema can read them from every attribute.
+
+    #: Whether it is a field. A class of fields without a key gets a hidden key.
+    is_field: ClassVar[bool] = False
+    #: "whole" for a field that is the partition key, "part" for one that can be a part of a compound key.
+    field_key: Literal["whole", "part"] | None = None
+    #: Whether the attribute has an index.
+    value_indexed: bool = False
+    #: The partition attributes of a sorted index on this attribute; None for no sorted index.
+    sorted_within: tuple[str, ...] | None = None
+    #: Whether `check_write` must be called for each new or changed value.
+    checks_writes: bool = False
+
+    def __init__(
+        self,
+        *,
+        partition_key: bool = False,
+        sort_key: bool = False,
+        default: Any = None,
+        on_update: Any = None,
+        required: bool = False,
+        alias: str | None = None,
+        index: bool = False,
+        description: str | None = None,
+    ) -> None:
+        if index:
+            self.value_indexed = True
+        self.partition_key = partition_key
+        self.sort_key = sort_key
+        self.minted: Auto | None = as_auto(default) if is_auto_generate(default) else None
+        self.default: Any = None if self.minted else default
+        self.on_update: Auto | None = as_auto(on_update) if is_auto_generate(on_update) else None
+        self._misplaced_on_update = on_update if on_update is not None and self.on_update is None else None
+        self.required = required
+        self.alias = alias
+        self.description = description
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        # Checks are made in the model's `__init_subclass__`: Python before 3.12 turns errors here into RuntimeError.
+        self.name = name
+        self.model = owner.__name__
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> T | None: ...
+        def __get__(self, instance: object | None, owner: type) -> Self | T | None: ...
+        def __set__(self, instance: object, value: T | None) -> None: ...
+
+    else:
+
+        def __get__(self, instance: Any, owner: type) -> Any:
+            if instance is None:
+                return self
+            state = instance._state
+            return None if state is None else self._absent(instance, state)
+
+    def _absent(self, instance: Any, state: Any) -> Any:
+        """Return the value of an attribute that is not in the instance's `__dict__`."""
+        if state.fetched is not None and self.name not in state.fetched:
+            raise NotLoaded(
+                f"{type(instance).__name__}.{self.name} was not loaded: add it to attributes= of the query, "
+                "or call refresh()",
+                model=type(instance).__name__,
+                attribute=self.name,
+            )
+        if state.mint_context is not None:
+            return state.mint_context.read(self.name)
+        return None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._label}>"
+
+    @property
+    def _label(self) -> str:
+        return f"{self.model}.{self.name}"
+
+    @property
+    def stored_name(self) -> str:
+        """The attribute's name in the store."""
+        return self.alias or self.name
+
+    @property
+    def _steps(self) -> Steps:
+        return (self.stored_name,)
+
+    def _operand(self, value: Any) -> Any:
+        stored = value
+        if self.converts:
+            try:
+                stored = self.encode(value)
+            except CONVERSION_ERRORS as error:
+                raise InvalidValue(f"{self._label}: {cause(error)}", model=self.model, attribute=self.name) from error
+        return _core.checked(self.kind, self._label, stored)
+
+    @property
+    def _kind(self) -> str:
+        return self.kind
+
+    def minted_between(self, start: datetime, end: datetime) -> Condition:
+        """True if the `default=` strategy generated the value from `start` (included) to `end` (excluded).
+
+        A naive datetime is UTC. On a sort key it is the key condition of `query()`, otherwise a filter. A value counts
+        as generated at the start of the second or millisecond that it contains; in a `DateAttribute`, of the day.
+
+        Raises:
+            ConfigurationError: the attribute has no strategy that sorts by time.
+            InvalidValue: a time is not a datetime, or no value can be generated in the time range.
+        """
+        auto = self.minted
+        if auto is None or auto.strategy is None or not (auto.strategy.sortable or not auto.strategy.is_id):
+            raise ConfigurationError(
+                f"{self._label}: minted_between() needs a default= strategy that sorts by time, "
+                "such as AutoGenerate.ULID",
+                model=self.model,
+                attribute=self.name,
+            )
+        convert = self.minted_converter(auto)
+        try:
+            low, high = map(convert, id_range(auto, start, end, self.cut))
+        except CONVERSION_ERRORS as error:
+            raise InvalidValue(
+                f"{self._label}: minted_between(): {cause(error)}", model=self.model, attribute=self.name
+            ) from error
+        return self.between(low, high)
+
+    # Overridden by attribute types: the encoding, and the strategies that match.
+
+    def encode(self, value: Any) -> Any:
+        """Return the encoded value. Raises `ValueError` or `TypeError` with the reason if it is invalid."""
+        return value
+
+    def decode(self, stored: Any) -> Any:
+        """Return the value of an encoded value."""
+        return stored
+
+    @property
+    def converts(self) -> bool:
+        """Whether values are converted by `encode` and `decode`, and not only by the compiled core."""
+        return type(self).encode is not Attribute.encode
+
+    @property
+    def decompresses(self) -> bool:
+        """Whether a small stored value can become much larger when it is read."""
+        return False
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        """Return the conversion of generated values to this type, or None if the strategy does not match."""
+        return None
+
+    def minted_converter(self, auto: Auto) -> Callable[[Any], Any]:
+        """Like `from_minted`, but raises `ConfigurationError` if the strategy does not match."""
+        if auto.strategy is None:
+            return unconverted
+        converter = self.from_minted(auto)
+        if converter is None:
+            raise ConfigurationError(f"{self._label}: {self._misfit(auto)}", model=self.model, attribute=self.name)
+        return converter
+
+    def _misfit(self, auto: Auto) -> str:
+        """Return why a strategy does not match, and what to do instead."""
+        strategy = cast("_core.Strategy", auto.strategy)
+        what, kind = f"the strategy {strategy.name!r}", type(self).__name__
+        if self.from_minted(as_auto(AutoGenerate(strategy.name))) is not None:
+            given = "=, ".join(name for name in ("prefix", "length") if name in strategy.parameters)
+            return f"{what} works with a {kind} only without {given}=: leave it out, or use a StringAttribute"
+        output = "integers" if strategy.output == "int" else "text"
+        return f"{what} generates {output}, which a {kind} cannot store: use another strategy or attribute type"
+
+    def check_declaration(self) -> None:
+        """Raise `ConfigurationError` for an invalid declaration. Called when the model class is defined."""
+        if self._misplaced_on_update is not None:
+            raise ConfigurationError(
+                f"{self._label}: on_update= takes a strategy such as AutoGenerate.ISO8601 or auto(my_callable), "
+                f"not {shortened(self._misplaced_on_update)}",
+                model=self.model,
+                attribute=self.name,
+            )
+        if self.alias is not None and not is_utf8_text(self.alias):
+            raise ConfigurationError(
+                f"{self._label}: alias= takes valid UTF-8 text, not {shortened(self.alias)}",
+                model=self.model,
+                attribute=self.name,
+            )
+        for auto in (self.minted, self.on_update):
+            if auto is not None:
+                self.minted_converter(auto)
+        is_key = self.partition_key or self.sort_key or self.field_key is not None
+        if is_key and isinstance(self.default, str) and self.default in {strategy.value for strategy in AutoGenerate}:
+            # Every item would have this text as its key, and each save would overwrite the previous item.
+            raise ConfigurationError(
+                f"{self._label}: default={self.default!r} is plain text, the same for every item: "
+                f"use auto({self.default!r}) or AutoGenerate.{self.default.upper()} to generate a value for each item",
+                model=self.model,
+                attribute=self.name,
+            )
+
+    @property
+    def mints_at_init(self) -> bool:
+        """Whether an absent value is generated at construction."""
+        return self.minted is not None and self.minted.when == "init"
+
+    def initial(self) -> Any:
+        """Generate a value for one instance."""
+        auto = self.minted
+        if auto is None:
+            return None
+        if auto.strategy is None:
+            return None if auto.function is None else auto.function()
+        return self.minted_converter(auto)(_core.mint((auto.strategy,))[0][0])
+
+    def another(self, refused: Any) -> Any:
+        """Return another key after a collision; None if `refused` must not be replaced."""
+        return self.initial()
+
+    def check_write(self, instance: Any, value: Any, *, changed: bool, pipeline: object) -> None:
+        """Called before a write or its adding to a `pipeline`. May refuse a `changed` value with `InvalidValue`."""
+
+    def implicit_key(self) -> Attribute[Any]:
+        """Return the hidden key of a class of fields without a key."""
+        raise NotImplementedError
+
+    def new_default(self) -> Any:
+        """Return the plain default for one instance: a callable is called, a mutable value is copied."""
+        default = self.default
+        if callable(default):
+            return default()
+        return default if isinstance(default, _IMMUTABLE) else copy.deepcopy(default)
+
+
+def is_utf8_text(value: object) -> bool:
+    """Return whether a value is text without lone surrogates."""
+    try:
+        return isinstance(value, str) and str.encode(value) is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def is_whole(value: object) -> bool:
+    """Return whether a value is an integer, and not a boolean."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def unconverted(value: Any) -> Any:
+    """Return a generated value as it is."""
+    return value
+
+
+def text_only(auto: Auto) -> Callable[[Any], Any] | None:
+    """Return the conversion of generated text; None if the strategy generates integers."""
+    return unconverted if auto.strategy is not None and auto.strategy.output == "str" else None
+
+
+def int_only(auto: Auto) -> Callable[[Any], Any] | None:
+    """Return the conversion of generated integers; None if the strategy generates text."""
+    return unconverted if auto.strategy is not None and auto.strategy.output == "int" else None

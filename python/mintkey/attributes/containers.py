@@ -1,0 +1,72 @@
+"""Attributes of lists and sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from mintkey import _core
+from mintkey.attributes.base import Attribute
+from mintkey.conditions import Path
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+T = TypeVar("T")
+
+
+class ListAttribute(Attribute["list[Any]"]):
+    """A list. Changes inside it are detected at save."""
+
+    kind = "list"
+
+    def __getitem__(self, step: str | int) -> Path:
+        return self._inside(step)
+
+    def _element(self, value: Any) -> Any:
+        return _core.checked("any", self._label, value)
+
+
+class SetAttribute(Attribute[T]):
+    """A set. An empty set is not stored, and an absent one is read as an empty set."""
+
+    def _absent(self, instance: Any, state: Any) -> Any:
+        super()._absent(instance, state)
+        return instance.__dict__.setdefault(self.name, set())
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> T: ...
+        def __get__(self, instance: object | None, owner: type) -> Self | T: ...
+
+    else:
+
+        def __get__(self, instance: Any, owner: type) -> Any:
+            if instance is None:
+                return self
+            state = instance._state
+            # The empty set is kept in the instance, so that members added to it are saved.
+            return instance.__dict__.setdefault(self.name, set()) if state is None else self._absent(instance, state)
+
+    def _element(self, value: Any) -> Any:
+        return next(iter(_core.checked(self.kind, self._label, {value})))
+
+
+class StringSetAttribute(SetAttribute["set[str]"]):
+    """A set of text values."""
+
+    kind = "string_set"
+
+
+class NumberSetAttribute(SetAttribute["set[float]"]):
+    """A set of numbers."""
+
+    kind = "number_set"
+
+
+class BinarySetAttribute(SetAttribute["set[bytes]"]):
+    """A set of bytes."""
+
+    kind = "binary_set"

@@ -1,0 +1,163 @@
+"""Attributes of one value each: text, numbers, booleans, bytes, UUIDs, enums, versions."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, ClassVar, Literal, TypeVar
+
+from mintkey import _core
+from mintkey.attributes.base import Attribute, int_only, text_only
+from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.generators import Auto, parse
+
+E = TypeVar("E", bound=enum.Enum)
+
+
+class StringAttribute(Attribute[str]):
+    """Text in UTF-8. Lone surrogates are refused; NUL is allowed, also in keys."""
+
+    kind = "string"
+    key_kind = "string"
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return text_only(auto)
+
+
+class NumberAttribute(Attribute[float]):
+    """A number, exact to 38 digits: `int`, `float` or `Decimal`.
+
+    It is read as `int` if the number is whole, as `float` if the `repr()` of that float is the stored number, and
+    otherwise as `Decimal`. NaN, infinity and `bool` are refused.
+    """
+
+    kind = "number"
+    key_kind = "number"
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return int_only(auto)
+
+
+class DecimalAttribute(Attribute[Decimal]):
+    """A decimal number, exact to 38 digits. Takes `Decimal` and `int`; it is read as `Decimal`."""
+
+    kind = "decimal"
+    key_kind = "number"
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return Decimal if int_only(auto) else None
+
+
+class BooleanAttribute(Attribute[bool]):
+    """`True` or `False`."""
+
+    kind = "boolean"
+
+
+def uuid_from(auto: Auto) -> Callable[[Any], uuid.UUID] | None:
+    """Return the conversion of a generated ID of 16 bytes to a UUID; None with a prefix or for a cut UUID."""
+    strategy = auto.strategy
+    if strategy is None or strategy.prefix or strategy.parameters.get("length", 32) != 32:  # noqa: PLR2004 - all digits of a UUID
+        return None
+    name = strategy.name
+    if name in {"ulid", "typeid"}:
+        return lambda text: uuid.UUID(bytes=parse(text, name).bytes)
+    return uuid.UUID if name in {"uuid4", "uuid7"} else None
+
+
+class BinaryAttribute(Attribute[bytes]):
+    """Bytes. The strategies UUID4, UUID7, ULID and TYPEID store their 16 bytes."""
+
+    kind = "binary"
+    key_kind = "binary"
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        to_uuid = uuid_from(auto)
+        return None if to_uuid is None else lambda text: to_uuid(text).bytes
+
+
+class UUIDAttribute(Attribute[uuid.UUID]):
+    """A `uuid.UUID`, stored as its 36 characters."""
+
+    kind = "string"
+    key_kind = "string"
+
+    def encode(self, value: Any) -> str:
+        if not isinstance(value, uuid.UUID):
+            raise TypeError(f"expected uuid.UUID, got {type(value).__name__}")
+        return str(value)
+
+    def decode(self, stored: Any) -> uuid.UUID:
+        return uuid.UUID(stored)
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return uuid_from(auto)
+
+
+class EnumAttribute(Attribute[E]):
+    """A member of `enum_class`. It is stored as the value of the member: text, a number or bytes.
+
+    It can be a key or indexed if the values are all text, all integers or all bytes.
+    """
+
+    kind = "any"
+    _KEY_KINDS: ClassVar[dict[type, Literal["string", "number", "binary"]]] = {
+        str: "string",
+        int: "number",
+        bytes: "binary",
+    }
+
+    def __init__(self, enum_class: type[E], **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.enum_class = enum_class
+        # `check_declaration` refuses an `enum_class` that is not an Enum class.
+        kinds = {type(member.value) for member in enum_class} if isinstance(enum_class, enum.EnumMeta) else set()
+        if len(kinds) == 1:
+            self.key_kind = self._KEY_KINDS.get(kinds.pop())
+
+    def check_declaration(self) -> None:
+        super().check_declaration()
+        if not (isinstance(self.enum_class, type) and issubclass(self.enum_class, enum.Enum)):
+            raise ConfigurationError(
+                f"{self._label}: EnumAttribute takes an Enum class, not {shortened(self.enum_class)}",
+                model=self.model,
+                attribute=self.name,
+            )
+        for member in self.enum_class:
+            try:
+                _core.checked(self.kind, self._label, member.value)
+            except InvalidValue as error:
+                raise ConfigurationError(
+                    f"{self._label}: the value of {self.enum_class.__name__}.{member.name} cannot be stored: {error}",
+                    model=self.model,
+                    attribute=self.name,
+                ) from error
+
+    def encode(self, value: Any) -> Any:
+        if not isinstance(value, self.enum_class):
+            members = ", ".join(member.name for member in self.enum_class)
+            raise TypeError(f"expected a {self.enum_class.__name__} ({members}), got {shortened(value)}")
+        return value.value
+
+    def decode(self, stored: Any) -> E:
+        try:
+            return self.enum_class(stored)
+        except ValueError:
+            raise ValueError(f"{self.enum_class.__name__} has no member of this value") from None
+
+
+class VersionAttribute(Attribute[int]):
+    """Counts the writes of an item, for optimistic locking: a write of a changed row raises `VersionConflict`."""
+
+    kind = "number"
+
+    def check_declaration(self) -> None:
+        super().check_declaration()
+        if self.minted or self.on_update or self.default is not None:
+            raise ConfigurationError(
+                f"{self._label}: a version is counted automatically and takes no default= or on_update=",
+                model=self.model,
+                attribute=self.name,
+            )

@@ -1,0 +1,168 @@
+"""Attributes of dates and times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from mintkey.attributes.base import Attribute
+from mintkey.attributes.iso import EPOCH, as_utc, parse_iso, utc_now
+from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.generators import Auto
+
+
+class DatetimeAttribute(Attribute[datetime]):
+    """A point in time. It is stored as ISO 8601 text in UTC with six decimals, which sorts by time.
+
+    A naive datetime is UTC. It is read as an aware datetime in UTC, also from other forms of ISO 8601.
+    """
+
+    kind = "string"
+    key_kind = "string"
+
+    def encode(self, value: Any) -> str:
+        if not isinstance(value, datetime):
+            raise TypeError(f"expected datetime, got {type(value).__name__}")
+        return as_utc(value).strftime("%Y-%m-%dT%H:%M:%S.%f+00:00").rjust(32, "0")
+
+    def decode(self, stored: Any) -> datetime:
+        return as_utc(parse_iso(stored))
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return time_from(auto)
+
+
+class DateAttribute(Attribute[date]):
+    """A calendar day, stored as ISO 8601 text: `2024-01-31`."""
+
+    kind = "string"
+    key_kind = "string"
+    cut = timedelta(days=1)
+
+    def encode(self, value: Any) -> str:
+        if isinstance(value, datetime) or not isinstance(value, date):
+            raise TypeError(f"expected date, got {type(value).__name__}")
+        return value.isoformat()
+
+    def decode(self, stored: Any) -> date:
+        return parse_iso(stored).date()
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        to_time = time_from(auto)
+        return None if to_time is None else lambda minted: to_time(minted).date()
+
+
+class TTLAttribute(Attribute[datetime]):
+    """The time of expiry: an aware datetime in UTC of whole seconds, stored as seconds since the Unix epoch.
+
+    Fractions of a second are cut at assignment, so that the loaded value is equal. An expired item is absent from every
+    read, count and condition, on every store.
+    """
+
+    kind = "number"
+    cut = timedelta(seconds=1)
+
+    if not TYPE_CHECKING:
+
+        def __get__(self, instance: Any, owner: type) -> Any:
+            # This is a data descriptor (`__set__` truncates), so Python calls it also if there is a value.
+            if instance is None:
+                return self
+            value = instance.__dict__.get(self.name)
+            if value is not None:
+                return value
+            state = instance._state
+            return None if state is None else self._absent(instance, state)
+
+        def __set__(self, instance: Any, value: Any) -> None:
+            instance.__dict__[self.name] = self.normal(value)
+
+    def normal(self, value: Any) -> Any:
+        """Return `value` in UTC, cut to whole seconds. Other types are returned unchanged; the save refuses them."""
+        if not isinstance(value, datetime):
+            return value
+        try:
+            return as_utc(value).replace(microsecond=0)
+        except ValueError:
+            return value
+
+    def check_declaration(self) -> None:
+        super().check_declaration()
+        if isinstance(self.default, datetime):
+            raise ConfigurationError(
+                f"{self._label}: with a fixed time as default= all items would expire together: "
+                "use default=lambda: ExpiresIn.hours(24)",
+                model=self.model,
+                attribute=self.name,
+            )
+
+    def encode(self, value: Any) -> int:
+        if not isinstance(value, datetime):
+            raise TypeError(f"expected datetime (such as ExpiresIn.hours(24)), got {type(value).__name__}")
+        return int((as_utc(value) - EPOCH) // timedelta(seconds=1))
+
+    def decode(self, stored: Any) -> datetime:
+        return EPOCH + timedelta(seconds=int(stored))
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        to_time = time_from(auto)
+        return None if to_time is None else lambda minted: self.normal(to_time(minted))
+
+
+def time_from(auto: Auto) -> Callable[[Any], datetime] | None:
+    """Return the conversion of a generated timestamp to a datetime; None with a prefix."""
+    match auto.strategy.name if auto.strategy is not None and not auto.strategy.prefix else None:
+        case "epoch":
+            return lambda minted: EPOCH + timedelta(seconds=minted)
+        case "epoch_ms":
+            return lambda minted: EPOCH + timedelta(milliseconds=minted)
+        case "iso8601" | "iso8601_ms":
+            return lambda minted: as_utc(parse_iso(minted))
+        case _:
+            return None
+
+
+class ExpiresIn:
+    """Times relative to now, for a `TTLAttribute`: aware datetimes in UTC of whole seconds.
+
+    Each method raises `InvalidValue` if the result is not in the years 1 to 9999.
+
+    >>> from mintkey.testing import frozen
+    >>> with frozen(time="2024-01-01T00:00:00Z"):
+    ...     ExpiresIn.hours(24).isoformat()
+    '2024-01-02T00:00:00+00:00'
+    """
+
+    @staticmethod
+    def seconds(n: float) -> datetime:
+        """Return the time `n` seconds from now."""
+        return _from_now(seconds=n)
+
+    @staticmethod
+    def minutes(n: float) -> datetime:
+        """Return the time `n` minutes from now."""
+        return _from_now(minutes=n)
+
+    @staticmethod
+    def hours(n: float) -> datetime:
+        """Return the time `n` hours from now."""
+        return _from_now(hours=n)
+
+    @staticmethod
+    def days(n: float) -> datetime:
+        """Return the time `n` days of 24 hours from now."""
+        return _from_now(days=n)
+
+    @staticmethod
+    def weeks(n: float) -> datetime:
+        """Return the time `n` weeks from now."""
+        return _from_now(weeks=n)
+
+
+def _from_now(**after: float) -> datetime:
+    try:
+        return (utc_now() + timedelta(**after)).replace(microsecond=0)
+    except (OverflowError, ValueError) as error:  # NaN is a ValueError
+        ((unit, given),) = after.items()
+        raise InvalidValue(f"ExpiresIn.{unit}({shortened(given)}) leads beyond the years 1 to 9999") from error
