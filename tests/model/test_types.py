@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from typing_extensions import assert_type
 
 import mintkey
-from mintkey import Index, Model, connect
-from mintkey.attributes import DatetimeAttribute, NumberAttribute, StringAttribute, StringSetAttribute
+from mintkey import Attr, Index, Model, TypedModel, connect
+from mintkey.attributes import (
+    DatetimeAttribute,
+    NumberAttribute,
+    NumberSetAttribute,
+    StringAttribute,
+    StringSetAttribute,
+)
 from mintkey.fields import Field, IntField, KeyField, SortedField
 from mintkey.queries import Result
 
@@ -57,6 +64,29 @@ def test_values_have_the_types_of_their_attributes():
     assert_type(Counted(name="a", n=1).n, "int | None")
     shown = [type(value) for value in (person.title, person.born, person.height, person.children)]
     assert shown == [str, int, float, int]
+
+
+class Tally(TypedModel):
+    name: Attr[str] = StringAttribute(partition_key=True)
+    whole: Attr[int] = NumberAttribute(required=True)
+    exact: Attr[Decimal] = NumberAttribute()
+    real: Attr[float] = NumberAttribute()
+    seats: Attr[set[int]] = NumberSetAttribute()
+    prices: Attr[set[Decimal]] = NumberSetAttribute()
+
+
+def test_numbers_have_the_type_of_their_annotation():
+    tally = Tally(name="a", whole=3, exact=Decimal("1e-30"), real=0.5, seats={1, 2}, prices={Decimal("1e-30")})
+    assert_type(tally.whole, "int | None")
+    assert_type(tally.exact, "Decimal | None")
+    assert_type(tally.real, "float | None")
+    assert_type(Order(pk="a").total, "float | None")
+    assert_type(NumberSetAttribute(), "NumberSetAttribute[set[float]]")
+    with connect("sqlite://"):
+        tally.save()
+        assert Tally.get(name="a") == tally
+    wrong: Attr[str] = NumberAttribute()  # type: ignore[assignment]
+    assert isinstance(wrong, NumberAttribute)
 
 
 def test_queries_give_items_of_the_model():

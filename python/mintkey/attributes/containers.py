@@ -9,7 +9,14 @@ from mintkey.attributes.base import Attribute
 from mintkey.conditions import Path
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from typing_extensions import Self
+    from typing_extensions import TypeVar as DefaultingTypeVar
+
+    S = DefaultingTypeVar("S", bound="set[int] | set[float] | set[Decimal]", default="set[float]")
+else:
+    S = TypeVar("S")
 
 T = TypeVar("T")
 
@@ -60,8 +67,8 @@ class StringSetAttribute(SetAttribute["set[str]"]):
     kind = "string_set"
 
 
-class NumberSetAttribute(SetAttribute["set[float]"]):
-    """A set of numbers."""
+class NumberSetAttribute(SetAttribute[S]):
+    """A set of numbers: for type checkers of `float`, or what an annotation says, as in `NumberAttribute`."""
 
     kind = "number_set"
 

@@ -6,12 +6,19 @@ import enum
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from mintkey import _core
 from mintkey.attributes.base import Attribute, int_only, text_only
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto, parse
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultingTypeVar
+
+    N = DefaultingTypeVar("N", bound="float | Decimal", default=float)
+else:
+    N = TypeVar("N")
 
 E = TypeVar("E", bound=enum.Enum)
 
@@ -26,8 +33,10 @@ class StringAttribute(Attribute[str]):
         return text_only(auto)
 
 
-class NumberAttribute(Attribute[float]):
+class NumberAttribute(Attribute[N]):
     """A number, exact to 38 digits: `int`, `float` or `Decimal`.
+
+    For type checkers it is a `float`, or what an annotation says: `seats: Attr[int] = NumberAttribute()`.
 
     It is read as `int` if the number is whole, as `float` if the `repr()` of that float is the stored number, and
     otherwise as `Decimal`. NaN, infinity and `bool` are refused.
