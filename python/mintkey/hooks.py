@@ -7,7 +7,7 @@
 
         @before_save
         def build_key(self) -> None:
-            self.sk = f"LOG#{self.created_at}"
+            self.sk = f"LOG#{self.created_at}#{self.id}"
 
 Several hooks of one kind run in the order of their definition, those of a base class first. If a subclass overrides
 a hook, the override runs once, in the position of the original. A hook can be `async def`; blocking calls of the model
