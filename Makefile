@@ -61,11 +61,14 @@ lint: $(VENV)/.ready  ## rustfmt, ruff, licences of the Rust crates
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet
 
-types: $(VENV)/.ready  ## mypy, pyright, and the stubs against the compiled module
+types: $(VENV)/.ready  ## mypy and pyright, also for the programs of the guides; the stubs against the compiled module
 	@test -e $(RELEASE) -o -e $(QUICK) || { echo "types: run 'make build' or 'make check' first" >&2; exit 1; }
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest mintkey._core
 	$(BIN)/pyright
+	$(BIN)/python tools/guide_programs.py target/guides
+	$(BIN)/mypy target/guides
+	$(BIN)/pyright target/guides
 
 .PHONY: servers servers-stop
 servers: $(VENV)/.ready  ## leave the tests' servers running; prints the variables by which the tests find them

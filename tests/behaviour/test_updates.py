@@ -234,3 +234,18 @@ async def test_versions_count_in_updates_of_every_kind(do):
     await do.update_by_key(Counted, "p", Counted.n.add(1))
     await do.refresh(second)
     assert (second.version, second.n) == (3, 3)
+
+
+async def test_two_writers_of_one_map_keep_both_entries_if_each_changes_only_its_own(do, order):
+    first, second = [await do.get(Order, pk="p", sk="s") for _ in range(2)]
+    await do.update(first, Order.data["n"].set(8))
+    await do.update(second, Order.data["m"].set(9))
+    assert second.data == {"a": [1, {"b": 2}], "n": 8, "m": 9}
+
+    first, second = [await do.get(Order, pk="p", sk="s") for _ in range(2)]
+    first.data["n"] = 10
+    await do.save(first)
+    second.data["m"] = 11
+    await do.save(second)
+    # A save writes the map as a whole, as the guide to models says.
+    assert (await do.get(Order, pk="p", sk="s")).data == {"a": [1, {"b": 2}], "n": 8, "m": 11}
