@@ -18,7 +18,7 @@ from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue, safe_repr, shortened
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import QueryAccess, QueryAccessor, Result
-from mintkey.schema import COMPOUND_KEY, LazyState, ModelConfig, Schema, State, constructor
+from mintkey.schema import COMPOUND_KEY, LazyState, ModelConfig, Schema, State, constructor, moment
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
 
@@ -122,16 +122,7 @@ class Model(Tabled):
             if state is not None:
                 if state.mint_context is not None:
                     state.mint_context.unminted.discard(name)
-                for names in state.assignment_trackers:
-                    names.add(name)
-                if state.fetched is not None:
-                    if value is not None:
-                        state.cleared -= {name}
-                    elif name not in state.fetched:
-                        state.cleared |= {name}
-                    state.fetched.add(name)
-                if name in schema.on_update_names:
-                    state.assigned |= {name}
+                state.touched[name] = moment()
             if value is None:
                 self.__dict__.pop(name, None)
                 return
@@ -205,7 +196,7 @@ class Model(Tabled):
         """The names of the attributes that differ from the stored item, also inside lists and maps."""
         state = self._state
         names = self.__mintkey_schema__.codec.changed(self.__dict__, None if state is None else state.loaded)
-        cleared = frozenset() if state is None else state.cleared
+        cleared = frozenset() if state is None else state.cleared(self.__dict__)
         return (frozenset(names) | cleared) - {COMPOUND_KEY}
 
     @property

@@ -27,7 +27,7 @@ from mintkey.errors import (
     shortened,
 )
 from mintkey.minting import MintContext, minted_now
-from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema, State
+from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema, State, moment
 
 if TYPE_CHECKING:
     from mintkey.arguments import Key
@@ -95,18 +95,12 @@ def run_hooks(schema: Schema, instance: Any, kind: HookKind) -> Operation[None]:
 
 
 def send_write(
-    state: State,
-    request: _core.Request,
-    item: _core.Item | None,
-    since: set[str],
-    failure: BaseException | None = None,
+    state: State, request: _core.Request, item: _core.Item | None, failure: BaseException | None = None
 ) -> Operation[Any]:
     """Send a write, and record the sent item in the state if the outcome is unknown.
 
-    `since` receives the names that are assigned before the reply arrives. With `failure` the write was sent before, and
-    this is its result.
+    With `failure` the write was sent before, and this is its result.
     """
-    state.assignment_trackers = (*state.assignment_trackers, since)
     try:
         if failure is not None:
             raise failure  # noqa: TRY301 - handled like a failure of this call
@@ -116,8 +110,6 @@ def send_write(
         if unknown and item is not None and item not in state.uncertain_writes:
             state.uncertain_writes = (*state.uncertain_writes, item)
         raise
-    finally:
-        state.assignment_trackers = tuple(names for names in state.assignment_trackers if names is not since)
 
 
 def own_row(state: State, error: MintkeyError) -> _core.Item | None:
@@ -240,10 +232,9 @@ def _save(
         exposed = exposed or pipeline is not None
         unseen = constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
         again = [] if exposed else _small_keys(schema, {*minted, *(state.generated_keys if unseen else ())})
-        since = yield from _save_new(schema, instance, state, condition, insert, again, minted, pipeline=pipeline)
+        yield from _save_new(schema, instance, state, condition, insert, again, minted, pipeline=pipeline)
     else:
-        since = yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at, pipeline=pipeline)
-    state.settle(state.loaded, since)
+        yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at, pipeline=pipeline)
     if not skip_hooks:
         yield from run_hooks(schema, instance, "after_save")
 
@@ -254,22 +245,17 @@ def _save_plain(schema: Schema, plain: _core.PlainSave, instance: Any, insert: b
     request, item, minted = plain.one(values, insert)
     failure: BaseException | None = None
     if request is not None:
-        since: set[str] = set()
+        if schema.on_update:
+            # Only an instance with a state records the assignments that are made before the reply arrives.
+            state_of(instance)
         try:
-            if schema.on_update:
-                # Assignments that are made before the reply arrives must be tracked.
-                yield from send_write(state_of(instance), request, None, since)
-            else:
-                yield request
+            yield request
         except BaseException as error:  # noqa: BLE001 - raised again below
             failure = error
         else:
-            if schema.on_update:
-                state_of(instance).settle(item, since)  # type: ignore[arg-type]  # an item, as there is a request
-            else:
-                values["_stored"] = item
-                if "_state" in values:
-                    settle_late(values, item)  # type: ignore[arg-type]
+            values["_stored"] = item
+            if "_state" in values:
+                settle_late(values, item)  # type: ignore[arg-type]  # an item, as there is a request
             return
     yield from failed_plain_save(schema, instance, minted, item, failure, insert=insert)
 
@@ -290,8 +276,7 @@ def failed_plain_save(
     if isinstance(prepared, BaseException):
         raise prepared
     failed = None if failure is None else (prepared, failure)
-    since = yield from _save_new(schema, instance, state, None, insert, _small_keys(schema, minted), minted, failed)
-    state.settle(state.loaded, since)
+    yield from _save_new(schema, instance, state, None, insert, _small_keys(schema, minted), minted, failed)
 
 
 def note_minted(schema: Schema, instance: Any, minted: Collection[str], sent: _core.Item | None = None) -> State:
@@ -345,8 +330,8 @@ def _save_new(
     minted: Collection[str],
     failed: tuple[_core.Item, BaseException] | None = None,
     pipeline: object = None,
-) -> Operation[set[str]]:
-    """Write a new item; return the names that were assigned between the request and its reply.
+) -> Operation[None]:
+    """Write a new item.
 
     `failed` is the item of the first attempt and its failure, if it was sent before. The instance may have been changed
     since.
@@ -360,6 +345,7 @@ def _save_new(
     )
     tries = _MAX_KEYS if again else 1
     while True:
+        sent = moment()
         overrides = _key_overrides(schema, values)
         version = None
         if schema.version is not None:
@@ -376,9 +362,8 @@ def _save_new(
             condition=compiled_guard(condition),
             collision_free=collision_free,
         )
-        since: set[str] = set()
         try:
-            yield from send_write(state, request, item, since, failure)
+            yield from send_write(state, request, item, failure)
         except KeyCollision as error:
             tries -= 1
             own = own_row(state, error)
@@ -401,10 +386,10 @@ def _save_new(
                 raise
             return (yield from _accept_own_row(schema, instance, state, own))
         else:
-            state.loaded = item
+            state.settle(item, state.touched_since(sent))
             if schema.version is not None:
                 values[schema.version] = version
-            return since
+            return None
 
 
 def _key_space_exhausted(schema: Schema, again: list[Mint], item: _core.Item, error: KeyCollision) -> KeyCollision:
@@ -440,13 +425,12 @@ def _counted(schema: Schema, version: Any) -> int:
     return version
 
 
-def _accept_own_row(schema: Schema, instance: Any, state: State, own: _core.Item) -> Operation[set[str]]:
+def _accept_own_row(schema: Schema, instance: Any, state: State, own: _core.Item) -> Operation[None]:
     """Accept a row that this instance has written before, and write what has changed since."""
     state.loaded, state.uncertain_writes = own, ()
     stored = schema.codec.decode(state.loaded)
-    for name in (*schema.on_update_names, *((schema.version,) if schema.version else ())):
-        if name not in state.assigned and name in stored:
-            instance.__dict__[name] = stored[name]
+    for name in {*(schema.on_update_names - state.touched.keys()), schema.version} & stored.keys():
+        instance.__dict__[name] = stored[name]
     return (yield from _save_loaded(schema, instance, state, None, replace=False, at=None))
 
 
@@ -477,12 +461,12 @@ def _save_loaded(
     replace: bool,
     at: int | None,
     pipeline: object = None,
-) -> Operation[set[str]]:
-    """Write the changes of a stored item; return the names assigned between the request and its reply."""
+) -> Operation[None]:
+    """Write the changes of a stored item."""
     loaded = state.loaded
-    since: set[str] = set()
-    if loaded is None:
-        return since
+    if loaded is None:  # a hook has deleted it
+        return None
+    sent = moment()
     values = instance.__dict__
     codec = schema.codec
     changing: dict[str, Any] = {}
@@ -495,9 +479,9 @@ def _save_loaded(
                 attribute=schema.version,
             )
         changing[schema.version] = (current or 0) + 1
-    changing.update(minted_now((mint for mint in schema.on_update if mint.name not in state.assigned), at))
+    changing.update(minted_now((mint for mint in schema.on_update if mint.name not in state.touched), at))
     if state.fetched is not None:
-        _check_partial(schema, state, replace)
+        _check_partial(schema, instance, state, replace)
     item = codec.encode(values, {**_key_overrides(schema, values), **changing}, partial=state.fetched is not None)
     if replace:
         refuse_other_key(schema, loaded, item)
@@ -509,28 +493,30 @@ def _save_loaded(
         patch = codec.patch(
             loaded,
             item,
-            removed=list(state.cleared),
+            removed=list(state.cleared(values)),
             ignored=list(changing),
             version=version_guard(schema, current),
             condition=compiled_guard(condition),
         )
         if patch is None:
-            return since
+            return state.settle(loaded, state.touched_since(sent))
         request, merged, written = patch
     if written:
         _check_fields(schema, instance, loaded, pipeline)
     try:
-        yield from send_write(state, request, merged, since)
+        yield from send_write(state, request, merged)
     except ConditionFailed as error:
         own = own_row(state, error)
         if own is None:
             raise
         return (yield from _accept_own_row(schema, instance, state, own))
-    state.loaded = merged
+    meanwhile = state.touched_since(sent)
+    state.settle(merged, meanwhile)
     if written:
         # The version is always counted, also if it was assigned meanwhile.
-        values.update({name: value for name, value in changing.items() if name not in since or name == schema.version})
-    return since
+        kept = meanwhile - {schema.version}
+        values.update({name: value for name, value in changing.items() if name not in kept})
+    return None
 
 
 def refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> None:
@@ -544,14 +530,14 @@ def refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> No
         )
 
 
-def _check_partial(schema: Schema, state: State, replace: bool) -> None:
+def _check_partial(schema: Schema, instance: Any, state: State, replace: bool) -> None:
     if replace:
         raise NotLoaded(
             f"{schema.model}: replace=True needs all attributes, and this instance was loaded with attributes=: "
             "call refresh() first",
             model=schema.model,
         )
-    for name in state.cleared:
+    for name in state.cleared(instance.__dict__):
         if schema.attributes[name].required:
             raise InvalidValue(
                 f"{schema.model}.{name}: required, but it has no value", model=schema.model, attribute=name
@@ -574,7 +560,7 @@ def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: 
             values.pop(name, None)
     state.settle(stored, keep)
     # All attributes are loaded now, so an attribute set to None is detected as a change.
-    state.fetched, state.cleared = None, frozenset()
+    state.fetched = None
 
 
 def delete(

@@ -7,6 +7,7 @@ operations on instances only read prepared tuples.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from keyword import iskeyword
@@ -83,6 +84,9 @@ class ModelConfig:
         )
 
 
+#: Returns a later moment than any call before.
+moment = itertools.count(1).__next__
+
 _NO_NAMES: frozenset[str] = frozenset()
 _NOTHING: Mapping[str, Any] = {}
 
@@ -94,26 +98,23 @@ class State:
         loaded: the stored item as this instance last read or wrote it; None while the instance is new.
         uncertain_writes: the items of writes with unknown outcomes. Any of them may be stored.
         mint_context: the running save, which generates the values that a hook reads.
-        fetched: the names of the loaded attributes, if a query loaded only some.
-        cleared: the names of attributes that were set to None without being loaded.
-        assigned: the names of `on_update` attributes that were assigned since the load.
+        fetched: the names of the attributes whose stored values are known, if a query loaded only some.
+        touched: the names of attributes that were assigned and not written since, each with the moment of its last
+            assignment.
         generated_keys: the key parts that were generated, or set by a hook, with their values. Such a key never
             overwrites a row.
-        assignment_trackers: for each write in flight, a set of the names of attributes that are assigned meanwhile.
         pipeline: the pipeline with a pending write of the instance.
         deleted: whether this instance deleted its row and has not written it since.
     """
 
     __slots__ = (
-        "assigned",
-        "assignment_trackers",
-        "cleared",
         "deleted",
         "fetched",
         "generated_keys",
         "loaded",
         "mint_context",
         "pipeline",
+        "touched",
         "uncertain_writes",
     )
 
@@ -122,28 +123,47 @@ class State:
         self.uncertain_writes: tuple[_core.Item, ...] = ()
         self.mint_context: Any = None
         self.fetched = fetched
-        # These are replaced and never changed in place: most instances share the empty ones.
-        self.cleared: frozenset[str] = _NO_NAMES
-        self.assigned: frozenset[str] = _NO_NAMES
+        self.touched: dict[str, int] = {}
+        # It is replaced and never changed in place: most instances share the empty one.
         self.generated_keys: Mapping[str, Any] = _NOTHING
-        self.assignment_trackers: tuple[set[str], ...] = ()
         # A weak reference: a pipeline that was dropped unsent does not block further writes.
         self.pipeline: ReferenceType[Any] | None = None
         self.deleted = False
 
-    def settle(self, loaded: _core.Item | None, since: AbstractSet[str] = _NO_NAMES) -> None:
-        """Reset the state to a stored item, or to None; keep assignments made `since` the write was sent."""
+    def touched_since(self, moment: int) -> set[str]:
+        """Return the names of the attributes that were assigned after this moment."""
+        return {name for name, assigned in self.touched.copy().items() if assigned > moment}
+
+    def is_unknown(self, name: str) -> bool:
+        """Return whether the value of an attribute is neither loaded nor assigned."""
+        return self.fetched is not None and name not in self.fetched and name not in self.touched
+
+    def cleared(self, values: Mapping[str, Any]) -> frozenset[str]:
+        """Return the names of attributes that were set to nothing without being loaded."""
+        if self.fetched is None:
+            return _NO_NAMES
+        unknown = self.touched.keys() - self.fetched
+        return frozenset(name for name in unknown if (value := values.get(name)) is None or value == set())
+
+    def settle(self, loaded: _core.Item | None, touched: AbstractSet[str] = _NO_NAMES) -> None:
+        """Reset the state to a stored item, or to None; only the `touched` attributes are not written yet."""
         self.loaded = loaded
         self.uncertain_writes = ()
         self.deleted = False
-        self.cleared, self.assigned = self.cleared & since, self.assigned & since
+        written = [name for name in self.touched.copy() if name not in touched]
+        if self.fetched is not None:
+            self.fetched.update(written)
+        for name in written:
+            self.touched.pop(name, None)
         self.generated_keys = _NOTHING
 
     def copy(self) -> State:
         """Return a state for a copy of the instance."""
         copied = State(self.loaded, None if self.fetched is None else set(self.fetched))
         copied.uncertain_writes = self.uncertain_writes
-        copied.cleared, copied.assigned, copied.generated_keys = self.cleared, self.assigned, self.generated_keys
+        # No write of the copy is in flight, so the moments do not matter, which another process may not have reached.
+        copied.touched = dict.fromkeys(self.touched.copy(), 0)
+        copied.generated_keys = self.generated_keys
         copied.deleted = self.deleted
         return copied
 

@@ -20,7 +20,7 @@ from mintkey.operations import (
     take,
     version_guard,
 )
-from mintkey.schema import Schema, State
+from mintkey.schema import Schema, State, moment
 
 if TYPE_CHECKING:
     from mintkey import _core
@@ -71,22 +71,22 @@ def _update(
         refuse_other_key(schema, state.loaded, codec.encode(values, schema.with_key(values), partial=True))
     _check_named(schema, instance, changes, pipeline)
     known = {name: values[name] for name in (*schema.given_keys, *schema.minted_names) if name in values}
-    loaded, cleared = state.loaded, state.cleared
+    loaded, cleared = state.loaded, state.cleared(values)
     changed = frozenset(codec.changed(values, loaded))
-    since: set[str] = set()
+    sent = moment()
     stored = yield from _update_or_insert(
         schema,
         state,
         key,
         known if upsert else None,
         changes,
-        since,
         versioned=True,
         condition=condition,
     )
     # Changes inside a list or a map during the request are not assignments.
     grown = frozenset(codec.changed(values, loaded)) - changed
-    take(schema, instance, state, stored, keep=((changed | cleared) - changes.names) | since | grown)
+    meanwhile = state.touched_since(sent)
+    take(schema, instance, state, stored, keep=((changed | cleared) - changes.names) | meanwhile | grown)
     if not skip_hooks:
         yield from run_hooks(schema, instance, "after_update")
 
@@ -106,7 +106,7 @@ def update_by_key(
         check_condition(schema, condition)
         _check_named(schema, None, changes)
         yield from _update_or_insert(
-            schema, State(), key, known if upsert else None, changes, set(), versioned=False, condition=condition
+            schema, State(), key, known if upsert else None, changes, versioned=False, condition=condition
         )
 
     return about(schema, known, updating())
@@ -125,7 +125,6 @@ def _update_or_insert(
     key: _core.Key,
     known: dict[str, Any] | None,
     changes: Changes,
-    since: set[str],
     *,
     versioned: bool,
     condition: Condition | None,
@@ -145,7 +144,7 @@ def _update_or_insert(
         request = schema.codec.update(key, sent, actions=compiled, version=version, condition=compiled_guard(condition))
         expected = _expected(schema, state, sent, compiled)
         try:
-            stored: _core.Item = yield from send_write(state, request, expected, since)
+            stored: _core.Item = yield from send_write(state, request, expected)
         except ItemGone as error:
             if known is None:
                 if versioned:
@@ -171,7 +170,7 @@ def _update_or_insert(
         request = schema.codec.put(item, row="absent", version=None, condition=compiled_guard(condition))
         # After a collision, another writer has inserted the row, so it can be changed now.
         with contextlib.suppress(KeyCollision):
-            yield from send_write(state, request, item, since)
+            yield from send_write(state, request, item)
             return item
     raise ItemGone(
         f"{schema.model}: other writers inserted and deleted the row {_MAX_TRIES} times during this update; retry it",

@@ -117,7 +117,7 @@ class Attribute(Operand, Generic[T]):
 
     def _absent(self, instance: Any, state: Any) -> Any:
         """Return the value of an attribute that is not in the instance's `__dict__`."""
-        if state.fetched is not None and self.name not in state.fetched:
+        if state.is_unknown(self.name):
             raise NotLoaded(
                 f"{type(instance).__name__}.{self.name} was not loaded: add it to attributes= of the query, "
                 "or call refresh()",
