@@ -17,7 +17,7 @@ from mintkey.attributes.iso import utc_now
 from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue, safe_repr, shortened
 from mintkey.pipelines import Pipeline, through
-from mintkey.queries import QueryAccess, QueryAccessor, Result
+from mintkey.queries import Options, QueryAccess, QueryAccessor, Result
 from mintkey.schema import COMPOUND_KEY, LazyState, ModelConfig, Schema, State, constructor, moment
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
@@ -65,6 +65,8 @@ class Model(Tabled):
 
     model_config: ClassVar[ModelConfig] = ModelConfig(abstract=True)
     query: ClassVar[QueryAccessor] = QueryAccessor()
+    #: Async version of `query`: returns the same lazy results, for `async for`.
+    aquery: ClassVar[QueryAccessor] = QueryAccessor()
 
     # The state of an instance, apart from its values. Most instances have only `_stored`, the item as it was last read
     # or written; `_state` is created when more has to be recorded.
@@ -242,15 +244,10 @@ class Model(Tabled):
             InvalidValue: a value cannot be stored.
         """
         schema = self.__mintkey_schema__
-        store = store_of(schema)
         if schema.hooks.any_asynchronous:
             _check_sync(schema, skip_hooks, "before_save", "after_save")
-        writing = operations.save(
-            schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
-        )
-        if pipeline is not None:
-            writing = through(pipeline, store, schema, self, writing, "after_save", skip_hooks=skip_hooks)
-        store.run(writing)
+        store, saving = self._saving(condition, replace, skip_hooks, pipeline)
+        store.run(saving)
         return pipeline
 
     async def asave(
@@ -262,38 +259,52 @@ class Model(Tabled):
         pipeline: Pipeline | None = None,
     ) -> Pipeline | None:
         """Async version of `save()`."""
+        store, saving = self._saving(condition, replace, skip_hooks, pipeline)
+        await store.arun(saving)
+        return pipeline
+
+    def _saving(
+        self, condition: Condition | None, replace: bool, skip_hooks: bool, pipeline: Pipeline | None
+    ) -> tuple[Store, Operation[None]]:
         schema = self.__mintkey_schema__
         store = store_of(schema)
-        writing = operations.save(
+        saving = operations.save(
             schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
         )
-        await store.arun(through(pipeline, store, schema, self, writing, "after_save", skip_hooks=skip_hooks))
-        return pipeline
+        if pipeline is not None:
+            saving = through(pipeline, store, schema, self, saving, "after_save", skip_hooks=skip_hooks)
+        return store, saving
 
     @classmethod
     def create(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:
         """Construct and save a new item. Raises `KeyCollision` if its row exists."""
-        schema = cls.__mintkey_schema__
-        store = store_of(schema)
-        _check_sync(schema, skip_hooks, "before_save", "after_save")
-        instance = cls(**values)
-        writing = operations.save(
-            schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True, pipeline=pipeline
-        )
-        store.run(through(pipeline, store, schema, instance, writing, "after_save", skip_hooks=skip_hooks))
+        _check_sync(cls.__mintkey_schema__, skip_hooks, "before_save", "after_save")
+        store, instance, creating = cls._creating(values, skip_hooks, pipeline)
+        store.run(creating)
         return instance
 
     @classmethod
     async def acreate(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:
         """Async version of `create()`."""
+        store, instance, creating = cls._creating(values, skip_hooks, pipeline)
+        await store.arun(creating)
+        return instance
+
+    @classmethod
+    def _creating(
+        cls, values: dict[str, Any], skip_hooks: bool, pipeline: Pipeline | None
+    ) -> tuple[Store, Self, Operation[None]]:
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         instance = cls(**values)
-        writing = operations.save(
+        creating = operations.save(
             schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True, pipeline=pipeline
         )
-        await store.arun(through(pipeline, store, schema, instance, writing, "after_save", skip_hooks=skip_hooks))
-        return instance
+        return (
+            store,
+            instance,
+            through(pipeline, store, schema, instance, creating, "after_save", skip_hooks=skip_hooks),
+        )
 
     def update(
         self,
@@ -320,14 +331,9 @@ class Model(Tabled):
             ItemGone: the row does not exist, and `upsert` is false.
             ConditionFailed, VersionConflict, InvalidValue: see `save()`.
         """
-        schema = self.__mintkey_schema__
-        store = store_of(schema)
-        _check_sync(schema, skip_hooks, "before_update", "after_update")
-        changes = arguments.changes(schema, actions, values, self.update)
-        writing = updates.update(
-            schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
-        )
-        store.run(through(pipeline, store, schema, self, writing, "after_update", skip_hooks=skip_hooks))
+        _check_sync(self.__mintkey_schema__, skip_hooks, "before_update", "after_update")
+        store, updating = self._updating(actions, values, condition, upsert, skip_hooks, pipeline)
+        store.run(updating)
         return pipeline
 
     async def aupdate(
@@ -340,14 +346,26 @@ class Model(Tabled):
         **values: Any,
     ) -> Pipeline | None:
         """Async version of `update()`."""
+        store, updating = self._updating(actions, values, condition, upsert, skip_hooks, pipeline)
+        await store.arun(updating)
+        return pipeline
+
+    def _updating(
+        self,
+        actions: tuple[Action, ...],
+        values: dict[str, Any],
+        condition: Condition | None,
+        upsert: bool,
+        skip_hooks: bool,
+        pipeline: Pipeline | None,
+    ) -> tuple[Store, Operation[None]]:
         schema = self.__mintkey_schema__
         store = store_of(schema)
         changes = arguments.changes(schema, actions, values, self.update)
-        writing = updates.update(
+        updating = updates.update(
             schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
         )
-        await store.arun(through(pipeline, store, schema, self, writing, "after_update", skip_hooks=skip_hooks))
-        return pipeline
+        return store, through(pipeline, store, schema, self, updating, "after_update", skip_hooks=skip_hooks)
 
     @classmethod
     def update_by_key(
@@ -364,8 +382,8 @@ class Model(Tabled):
 
         No hooks run. A version is incremented without a check.
         """
-        store = store_of(cls.__mintkey_schema__)
-        store.run(cls._updating(store, key, actions, condition, upsert, pipeline, values))
+        store, updating = cls._updating_by_key(key, actions, values, condition, upsert, pipeline)
+        store.run(updating)
         return pipeline
 
     @classmethod
@@ -380,27 +398,27 @@ class Model(Tabled):
         **values: Any,
     ) -> Pipeline | None:
         """Async version of `update_by_key()`."""
-        store = store_of(cls.__mintkey_schema__)
-        await store.arun(cls._updating(store, key, actions, condition, upsert, pipeline, values))
+        store, updating = cls._updating_by_key(key, actions, values, condition, upsert, pipeline)
+        await store.arun(updating)
         return pipeline
 
     @classmethod
-    def _updating(
+    def _updating_by_key(
         cls,
-        store: Store,
         key: Key,
         actions: tuple[Action, ...],
+        values: dict[str, Any],
         condition: Condition | None,
         upsert: bool,
         pipeline: Pipeline | None,
-        values: dict[str, Any],
-    ) -> Operation[None]:
+    ) -> tuple[Store, Operation[None]]:
         schema = cls.__mintkey_schema__
+        store = store_of(schema)
         known = dict(arguments.named_key(schema, key))
         named, _ = arguments.key(schema, known)
         changes = arguments.changes(schema, actions, values, cls.update_by_key)
-        writing = updates.update_by_key(schema, named, known, changes, condition=condition, upsert=upsert)
-        return through(pipeline, store, schema, known, writing, "after_update", skip_hooks=True)
+        updating = updates.update_by_key(schema, named, known, changes, condition=condition, upsert=upsert)
+        return store, through(pipeline, store, schema, known, updating, "after_update", skip_hooks=True)
 
     def delete(
         self, condition: Condition | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
@@ -409,22 +427,26 @@ class Model(Tabled):
 
         Afterwards the instance keeps its values and counts as new.
         """
-        schema = self.__mintkey_schema__
-        store = store_of(schema)
-        _check_sync(schema, skip_hooks, "before_delete", "after_delete")
-        writing = operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks)
-        store.run(through(pipeline, store, schema, self, writing, "after_delete", skip_hooks=skip_hooks))
+        _check_sync(self.__mintkey_schema__, skip_hooks, "before_delete", "after_delete")
+        store, deleting = self._deleting(condition, skip_hooks, pipeline)
+        store.run(deleting)
         return pipeline
 
     async def adelete(
         self, condition: Condition | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
     ) -> Pipeline | None:
         """Async version of `delete()`."""
+        store, deleting = self._deleting(condition, skip_hooks, pipeline)
+        await store.arun(deleting)
+        return pipeline
+
+    def _deleting(
+        self, condition: Condition | None, skip_hooks: bool, pipeline: Pipeline | None
+    ) -> tuple[Store, Operation[None]]:
         schema = self.__mintkey_schema__
         store = store_of(schema)
-        writing = operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks)
-        await store.arun(through(pipeline, store, schema, self, writing, "after_delete", skip_hooks=skip_hooks))
-        return pipeline
+        deleting = operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks)
+        return store, through(pipeline, store, schema, self, deleting, "after_delete", skip_hooks=skip_hooks)
 
     # Reading.
 
@@ -470,28 +492,6 @@ class Model(Tabled):
         await store_of(schema).arun(operations.refresh(schema, self, consistent=consistent))
 
     @classmethod
-    def aquery(
-        cls,
-        *conditions: Condition,
-        index: str | None = None,
-        descending: bool = False,
-        limit: int | None = None,
-        attributes: Iterable[str] | None = None,
-        consistent: bool = False,
-        **equal: Any,
-    ) -> Result[Self]:
-        """Async version of `query()`: returns the same lazy result, for `async for`."""
-        return QueryAccess(cls)(
-            *conditions,
-            index=index,
-            descending=descending,
-            limit=limit,
-            attributes=attributes,
-            consistent=consistent,
-            **equal,
-        )
-
-    @classmethod
     def scan(
         cls,
         *conditions: Condition,
@@ -503,9 +503,8 @@ class Model(Tabled):
         """Return all items that match the conditions. Reads every item of the table, in `segments` concurrent parts."""
         schema = cls.__mintkey_schema__
         how = plans.scan_plan(plans.gather(schema, conditions, {}))
-        return Result(
-            schema, cls._loaded, how, limit=limit, attributes=attributes, consistent=consistent, segments=segments
-        )
+        options = Options(limit=limit, attributes=attributes, consistent=consistent, segments=segments)
+        return Result(schema, cls._loaded, how, options)
 
     @classmethod
     def ascan(
@@ -533,7 +532,7 @@ class Model(Tabled):
     def _counted(cls, conditions: Iterable[Condition], equal: dict[str, Any], segments: int) -> Result[Self]:
         schema = cls.__mintkey_schema__
         how = plans.plan_or_scan(schema, plans.gather(schema, conditions, equal, cls.count))
-        return Result(schema, cls._loaded, how, segments=segments)
+        return Result(schema, cls._loaded, how, Options(segments=segments))
 
     # Batches.
 

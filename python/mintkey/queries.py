@@ -50,6 +50,24 @@ class Page(Generic[M]):
         return len(self.items)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of a result, as the caller has passed them.
+
+    Attributes:
+        order: the order of a result that is sorted in memory.
+        offset: the number of items that a slice leaves out.
+    """
+
+    descending: bool = False
+    limit: int | None = None
+    attributes: Iterable[str] | None = None
+    consistent: bool = False
+    segments: int = 1
+    order: Order | None = None
+    offset: int = 0
+
+
 class Result(Generic[M]):
     """The lazy result of a query or scan: iterate over it with `for` or `async for`; it is read page by page.
 
@@ -62,30 +80,22 @@ class Result(Generic[M]):
         schema: Schema,
         make: Callable[[_core.Item, set[str] | None], M],
         how: plans.Plan,
-        *,
-        descending: bool = False,
-        limit: int | None = None,
-        attributes: Iterable[str] | None = None,
-        consistent: bool = False,
-        order: Order | None = None,
-        offset: int = 0,
-        segments: int = 1,
+        options: Options | None = None,
     ) -> None:
-        for name, flag in (("descending", descending), ("consistent", consistent)):
+        options = options or Options()
+        for name, flag in (("descending", options.descending), ("consistent", options.consistent)):
             if type(flag) is not bool:
                 raise not_a_flag(schema, name, flag)
+        _checked_integer(options.limit, "limit", least=0, most=_MAX_ITEMS)
+        _checked_integer(options.segments, "segments", least=1, most=_MAX_SEGMENTS)
         self._schema = schema
         self._make = make
         self._plan = how
-        self._descending = descending
-        self._limit = _checked_integer(limit, "limit", least=0, most=_MAX_ITEMS)
         self._projected = schema.fetched_by(how.index)
-        self._attributes = None if attributes is None else self._attribute_names(attributes)
-        self._consistent = consistent
-        self._order = order
-        self._offset = offset
-        self._segments = cast("int", _checked_integer(segments, "segments", least=1, most=_MAX_SEGMENTS))
-        if self._segments > 1 and how.partition is not None:
+        if options.attributes is not None:
+            options = dataclasses.replace(options, attributes=self._attribute_names(options.attributes))
+        self._options = options
+        if options.segments > 1 and how.partition is not None:
             raise TypeError(
                 f"{schema.model}: segments= applies to scans only, and this is a {self.explain()}: leave segments= out"
             )
@@ -118,25 +128,15 @@ class Result(Generic[M]):
 
     def _with_options(self, **changes: Any) -> Result[M]:
         """Return a copy of this result with other options; nothing is read."""
-        parts: dict[str, Any] = {
-            "descending": self._descending,
-            "limit": self._limit,
-            "attributes": self._attributes,
-            "consistent": self._consistent,
-            "order": self._order,
-            "offset": self._offset,
-            "segments": self._segments,
-            **changes,
-        }
-        return Result(self._schema, self._make, self._plan, **parts)
+        return Result(self._schema, self._make, self._plan, dataclasses.replace(self._options, **changes))
 
     # Read pages.
 
     def _request(
         self, size: int, after: bytes | None, *, count: bool = False, segment: int | None = None
     ) -> _core.Request:
-        how, codec = self._plan, self._schema.codec
-        attributes = None if self._attributes is None or count else list(self._attributes)
+        how, codec, options = self._plan, self._schema.codec, self._options
+        attributes = None if options.attributes is None or count else list(options.attributes)
         if how.partition is None:
             return codec.scan(
                 filter=how.filter(),
@@ -144,21 +144,21 @@ class Result(Generic[M]):
                 after=after,
                 attributes=attributes,
                 count=count,
-                descending=self._descending,
-                consistent=self._consistent,
-                segment=None if segment is None else (segment, self._segments),
+                descending=options.descending,
+                consistent=options.consistent,
+                segment=None if segment is None else (segment, options.segments),
             )
         return codec.query(
             list(how.partition),
             index=how.index,
             sort=how.sort,
             filter=how.filter(),
-            descending=self._descending,
+            descending=options.descending,
             limit=None if count else size,
             after=after,
             attributes=attributes,
             count=count,
-            consistent=self._consistent,
+            consistent=options.consistent,
         )
 
     def _read(self, size: int, after: bytes | None) -> Operation[tuple[list[_core.Item], bytes | None]]:
@@ -174,7 +174,7 @@ class Result(Generic[M]):
         return [item for page in _raise_first_failure(pages) for item in page.items], [page.next for page in pages]
 
     def _make_instance(self, item: _core.Item) -> M:
-        fetched = self._projected if self._attributes is None else self._attributes
+        fetched = self._projected if self._options.attributes is None else self._options.attributes
         return self._make(item, None if fetched is None else set(fetched))
 
     def _load(self, items: list[_core.Item | None]) -> Operation[tuple[list[M], list[_core.Item | None]]]:
@@ -185,15 +185,16 @@ class Result(Generic[M]):
 
     def _page_cursor(self) -> Pass:
         """Return a page cursor over the whole result."""
-        if self._segments > 1:
-            return SegmentedPass(self._read_segments, self._segments, self._limit, self._offset)
-        return Pass(self._read, self._limit, self._offset)
+        options = self._options
+        if options.segments > 1:
+            return SegmentedPass(self._read_segments, options.segments, options.limit, options.offset)
+        return Pass(self._read, options.limit, options.offset)
 
     def __iter__(self) -> Iterator[M]:
         if self._all_items is not None:
             return iter(self._all_items)
         operations.refuse_async_hooks(self._schema, "after_load")
-        return self._sorted() if self._order is not None else self._stream()
+        return self._sorted() if self._options.order is not None else self._stream()
 
     def _stream(self) -> Iterator[M]:
         if self._all_items is not None:
@@ -221,34 +222,34 @@ class Result(Generic[M]):
         sorter = self._sorter()
         for instance in self._unordered()._stream():
             sorter.add(instance)
-        yield from sorter.sorted(self._offset)
+        yield from sorter.sorted(self._options.offset)
 
     async def _asorted(self) -> list[M]:
         sorter = self._sorter()
         async for instance in self._unordered():
             sorter.add(instance)
-        return sorter.sorted(self._offset)
+        return sorter.sorted(self._options.offset)
 
     def _unordered(self) -> Result[M]:
         return self._with_options(order=None, limit=None, offset=0)
 
     def _sorter(self) -> TopN[M]:
-        order = cast("Order", self._order)
+        order = cast("Order", self._options.order)
         plans.log().info(
             "%s: no index has the order of %r; the items are sorted in memory", self._schema.model, order.name
         )
-        most = None if self._limit is None else self._limit + self._offset
+        most = None if self._options.limit is None else self._options.limit + self._options.offset
         return TopN(self._schema, order, most)
 
     # Public methods.
 
     def first(self) -> M | None:
         """Return the first item, or None. Reads one item."""
-        return next(iter(self._with_options(limit=1 if self._limit is None else min(self._limit, 1))), None)
+        return next(iter(self[:1]), None)
 
     async def afirst(self) -> M | None:
         """Async version of `first()`."""
-        return await anext(aiter(self._with_options(limit=1 if self._limit is None else min(self._limit, 1))), None)
+        return await anext(aiter(self[:1]), None)
 
     def all(self) -> list[M]:
         """Return all items as a list."""
@@ -274,16 +275,17 @@ class Result(Generic[M]):
 
     def _read_page(self, size: int, cursor: str | None) -> Operation[Page[M]]:
         size = cast("int", _checked_integer(size, "size", least=1, most=_MAX_ITEMS))
-        if self._order is not None:
+        options = self._options
+        if options.order is not None:
             raise TypeError(
-                f"{self._schema.model}: a result sorted in memory by {self._order.name!r} has no pages: use a slice"
+                f"{self._schema.model}: a result sorted in memory by {options.order.name!r} has no pages: use a slice"
             )
-        if self._segments > 1:
+        if options.segments > 1:
             raise TypeError(
-                f"{self._schema.model}: a scan in {self._segments} segments has no pages, because a cursor is a single "
-                "position: iterate over it, or read pages without segments="
+                f"{self._schema.model}: a scan in {options.segments} segments has no pages, because a cursor is a "
+                "single position: iterate over it, or read pages without segments="
             )
-        left, skip, after = self._limit, self._offset, None
+        left, skip, after = options.limit, options.offset, None
         if cursor is not None:
             (left, after), skip = self._decode_cursor(cursor), 0
         wanted = size if left is None else min(size, left)
@@ -303,8 +305,9 @@ class Result(Generic[M]):
 
     def _fingerprint(self, rest: bytes) -> bytes:
         """Return a hash of this query and of the rest of a cursor, to detect damage and cursors of other queries."""
-        how = self._plan
-        parts = (how.index, how.partition, how.sort, how.filter(), self._descending, self._limit, self._offset)
+        how, options = self._plan, self._options
+        query = (how.index, how.partition, how.sort, how.filter())
+        parts = (*query, options.descending, options.limit, options.offset)
         text = f"{self._schema.table} {_with_sorted_sets(parts)!r}"
         from hashlib import blake2b  # loads OpenSSL, which only cursors need
 
@@ -327,7 +330,8 @@ class Result(Generic[M]):
         count = int.from_bytes(raw[_FINGERPRINT : _FINGERPRINT + _LEFT], "big")
         left = None if count == _NO_LIMIT else count
         # The fingerprint detects mistakes. It is not a signature: a client can forge it, so `left` is checked too.
-        possible = left is None if self._limit is None else left is not None and 0 < left <= self._limit
+        limit = self._options.limit
+        possible = left is None if limit is None else left is not None and 0 < left <= limit
         if raw[:_FINGERPRINT] != self._fingerprint(raw[_FINGERPRINT:]) or not possible:
             raise self._invalid_cursor(
                 "the cursor belongs to another query, or is damaged: pass it to the query that returned it, with the "
@@ -349,7 +353,7 @@ class Result(Generic[M]):
     def _count(self) -> Operation[int]:
         total = 0
         after: bytes | None = None
-        while self._segments == 1:
+        while self._options.segments == 1:
             page = yield self._request(0, after, count=True)
             total += page.count
             after = page.next
@@ -357,8 +361,8 @@ class Result(Generic[M]):
                 break
         else:
             total = yield from self._count_segments()
-        total = max(0, int(total) - self._offset)
-        return total if self._limit is None else min(total, self._limit)
+        total, limit = max(0, int(total) - self._options.offset), self._options.limit
+        return total if limit is None else min(total, limit)
 
     def _count_segments(self) -> Operation[int]:
         total = 0
@@ -369,7 +373,7 @@ class Result(Generic[M]):
             total += sum(page.count for page in _raise_first_failure(pages))
             return [], [page.next for page in pages]
 
-        counting = SegmentedPass(count, self._segments, None, 0)
+        counting = SegmentedPass(count, self._options.segments, None, 0)
         while counting.more:
             yield from counting.page()
         return total
@@ -399,19 +403,11 @@ class Result(Generic[M]):
             if other is not None and other.sorted_by == name:
                 how = other
         natural = how.sorted_by
-        if how.partition is None and self._segments == 1 and store_of(schema).ordered_scans:
+        if how.partition is None and self._options.segments == 1 and store_of(schema).ordered_scans:
             natural = schema.partition
         if natural == name:
-            return Result(
-                schema,
-                self._make,
-                how,
-                descending=descending,
-                limit=self._limit,
-                attributes=self._attributes,
-                consistent=self._consistent,
-                offset=self._offset,
-            )
+            options = dataclasses.replace(self._options, descending=descending, order=None, segments=1)
+            return Result(schema, self._make, how, options)
         if schema.attributes[name].key_kind is None:
             raise TypeError(f"{schema.model}.{name}: a {type(schema.attributes[name]).__name__} has no order")
         return self._with_options(order=Order(name, descending), descending=False)
@@ -421,8 +417,8 @@ class Result(Generic[M]):
         how = self._plan
         if how.partition is None:
             parts = [f"scan of table {self._schema.table!r}"]
-            if self._segments > 1:
-                parts.append(f"in {self._segments} segments, up to {AT_ONCE} at once")
+            if self._options.segments > 1:
+                parts.append(f"in {self._options.segments} segments, up to {AT_ONCE} at once")
         else:
             where = f"index {how.index!r} of table" if how.index else "table"
             parts = [f"query of {where} {self._schema.table!r}"]
@@ -432,13 +428,13 @@ class Result(Generic[M]):
                 parts.append(_key_condition_text(str(how.sorted_by), how.sort))
         if how.rest:
             parts.append(f"filter: {Every(how.rest)!r}")
-        if self._order is not None:
-            parts.append(f"sorted in memory by {self._order.name!r}")
+        if self._options.order is not None:
+            parts.append(f"sorted in memory by {self._options.order.name!r}")
         return "; ".join(parts)
 
     def _read_all(self) -> list[M]:
         if self._all_items is None:
-            self._all_items = list(self._sorted() if self._order is not None else self._stream())
+            self._all_items = list(self._sorted() if self._options.order is not None else self._stream())
         return self._all_items
 
     def __len__(self) -> int:
@@ -462,8 +458,8 @@ class Result(Generic[M]):
             raise InvalidValue(f"{self._schema.model}: a result has no negative indexes: use descending=True instead")
         if self._all_items is not None:
             return self._all_items[at]
-        if self._limit is None or at < self._limit:
-            for instance in self._with_options(offset=self._offset + at, limit=1):
+        if self._options.limit is None or at < self._options.limit:
+            for instance in self._with_options(offset=self._options.offset + at, limit=1):
                 return instance
         raise IndexError(f"{self._schema.model}: the result has no item {shortened(at)}")
 
@@ -479,13 +475,13 @@ class Result(Generic[M]):
         start = start or 0
         if start < 0 or (stop is not None and stop < 0) or step not in {None, 1}:
             raise InvalidValue(f"{self._schema.model}: a slice of a result has no negative index and no step")
-        limit = self._limit
+        limit = self._options.limit
         if limit is not None:
             limit = max(0, limit - start)
         if stop is not None:
             wanted = min(max(0, stop - start), _MAX_ITEMS)
             limit = wanted if limit is None else min(limit, wanted)
-        return self._with_options(offset=self._offset + start, limit=limit)
+        return self._with_options(offset=self._options.offset + start, limit=limit)
 
     def __repr__(self) -> str:
         return f"<Result of {self._schema.model}: {self.explain()}>"
@@ -518,7 +514,7 @@ class _AsyncIterator(Generic[M]):
         result = self._result
         if self._buffer is None:
             self._buffer = deque()
-            if result._order is not None:
+            if result._options.order is not None:
                 self._buffer.extend(await result._asorted())
             else:
                 self._reading = result._page_cursor()
@@ -604,15 +600,8 @@ class QueryAccess(Generic[M]):
                 f"{schema.model}.query() needs a partition key: {needed}. "
                 f"To read the whole table, use {schema.model}.scan()"
             )
-        return Result(
-            schema,
-            self._model._loaded,
-            how,
-            descending=descending,
-            limit=limit,
-            attributes=attributes,
-            consistent=consistent,
-        )
+        options = Options(descending=descending, limit=limit, attributes=attributes, consistent=consistent)
+        return Result(schema, self._model._loaded, how, options)
 
     def filter(self, *conditions: Condition, **lookups: Any) -> Result[M]:
         """Return the items that match all lookups: `filter(country="DE", age__gte=18)`.
