@@ -272,19 +272,36 @@ class Codec:
         """Read a page of the table or of one of its segments."""
 
 @final
-class PlainSave:
-    """Prepares plain saves of new instances in one step: generates values, checks them, builds the request."""
+class NewSave:
+    """Prepares saves of new instances: generates values, checks them, decides about the guard, builds the request."""
 
     def __new__(
         cls,
         codec: Codec,
-        mints: Sequence[tuple[str, Strategy, Callable[[Any], Any] | None, bool, bool]],
+        mints: Sequence[tuple[str, Strategy | None, Callable[[Any], Any] | None, bool, bool]],
+        *,
         insert_only: bool,
-    ) -> PlainSave: ...
+        version: str | None = None,
+        overrides: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        check: Callable[[Any, object], None] | None = None,
+    ) -> NewSave: ...
+    def mint(self, values: dict[str, Any], minted: dict[str, Any], /) -> int | None:
+        """Generate missing values, also into `minted`; return the clock reading in ms, or None if none is missing."""
     def one(
-        self, values: dict[str, Any], insert: bool, /
-    ) -> tuple[Request | None, Item | BaseException, tuple[str, ...]]:
-        """Return the request, the item or an exception, and the names of the generated values."""
+        self,
+        instance: Any,
+        insert: bool,
+        minted: Sequence[str] | None = None,
+        made: dict[str, Any] | None = None,
+        condition: tuple[Any, ...] | None = None,
+        pipeline: object = None,
+        /,
+    ) -> tuple[Request | None, Any, tuple[str, ...]]:
+        """Return the request with its item, or None with an exception, and the names of the generated values.
+
+        If the names of the generated values are passed, no value is missing. `made` are the key parts that were
+        generated or set by a hook.
+        """
     def many(self, model: type, instances: list[Any], prepared: list[Any], /) -> None:
         """Do the same for a chunk and fill `prepared`; do nothing if an instance needs its own operation."""
 

@@ -162,14 +162,11 @@ def _put_plainly(schema: Schema, chunk: _Chunk) -> Operation[None]:
         if type(item) is _core.Item:
             outcome = next(outcomes)
             if outcome is None:
-                values = instance.__dict__
-                values["_stored"] = item
-                if "_state" in values:
-                    operations.settle_late(values, item)
+                operations.mark_stored(schema, instance.__dict__, item)
                 continue
         else:
             outcome = None
-        one = _Running(instance, operations.failed_plain_save(schema, instance, minted, item, outcome))
+        one = _Running(instance, operations.failed_save(schema, instance, minted, item, outcome))
         chunk.running.append(one)
         yield from one.begin(failure)
     if failure is not None:
@@ -190,7 +187,7 @@ def _record_abandoned(schema: Schema, chunk: _Chunk | None) -> None:
         if not operations.is_untouched(instance.__dict__):
             continue
         if outcome is None:
-            instance.__dict__["_stored"] = item
+            operations.mark_stored(schema, instance.__dict__, item)
         else:
             sent = item if written and chunk.sent and chunk.outcomes is None else None
             operations.note_minted(schema, instance, minted, sent)
@@ -286,11 +283,11 @@ def save(
             return _refuse_other_type(schema, item)
         return operations.save(schema, item, skip_hooks=skip_hooks)
 
-    plain = schema.unhooked_save if skip_hooks else schema.plain_save
-    if awaiting and schema.on_update:
-        # Assignments of other tasks before the reply arrives must be tracked.
-        plain = None
-    prepare = None if plain is None else functools.partial(plain.many, model)
+    direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
+    # The check of a field may use other instances of the chunk. Assignments that other tasks make before the reply
+    # arrives must be recorded.
+    direct = direct and not schema.checked and not (awaiting and schema.on_update)
+    prepare = functools.partial(schema.new_save.many, model) if direct else None
     return write(schema, items, saving, on_progress, prepare=prepare, awaiting=awaiting)
 
 

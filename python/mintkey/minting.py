@@ -43,16 +43,12 @@ class MintContext:
         """Generate the missing values from one clock reading; return all values generated in this save."""
         values = self.values
         if self._minted is None:
-            wanted = [mint for mint in self.schema.minted if values.get(mint.name) is None]
             self._minted = minted = {}
-            now = [mint for mint in wanted if mint.auto.when == "save"]
-            strategies = tuple(mint.auto.strategy for mint in now if mint.auto.strategy is not None)
-            if strategies:
-                fresh, self.at = _core.mint(strategies, self.at)
-                for mint, value in zip((mint for mint in now if mint.auto.strategy is not None), fresh, strict=True):
-                    minted[mint.name] = values[mint.name] = mint.convert(value)
-            for mint in wanted:
-                if mint.name not in minted:
+            at = self.schema.new_save.mint(values, minted)
+            self.at = self.at if at is None else at
+            # Then functions, and what should have been generated at construction.
+            for mint in self.schema.minted:
+                if values.get(mint.name) is None:
                     value = self.schema.attributes[mint.name].initial()
                     if value is not None:
                         minted[mint.name] = values[mint.name] = value

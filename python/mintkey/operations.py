@@ -11,7 +11,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mintkey import _core, arguments, generators
 from mintkey.arguments import about, check_condition, name_key
@@ -27,7 +27,7 @@ from mintkey.errors import (
     shortened,
 )
 from mintkey.minting import MintContext, minted_now
-from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema, State, moment
+from mintkey.schema import COLLISION_FREE_BITS, MAX_VERSION, Mint, Schema, State, moment
 
 if TYPE_CHECKING:
     from mintkey.arguments import Key
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 _MAX_KEYS = 16
 #: The parameters that make the keys of a strategy longer.
 _LONGER = {"nanoid": "a greater size=", "uuid4": "a greater length=", "cuid2": "a greater length="}
-#: No version counts as many writes.
-_MAX_VERSION = 1 << 62
 
 
 def state_of(instance: Any) -> State:
@@ -94,22 +92,20 @@ def run_hooks(schema: Schema, instance: Any, kind: HookKind) -> Operation[None]:
             yield result
 
 
-def send_write(
-    state: State, request: _core.Request, item: _core.Item | None, failure: BaseException | None = None
-) -> Operation[Any]:
-    """Send a write, and record the sent item in the state if the outcome is unknown.
-
-    With `failure` the write was sent before, and this is its result.
-    """
+def send_write(state: State, request: _core.Request, item: _core.Item | None) -> Operation[Any]:
+    """Send a write of this item, and record a failure in the state."""
     try:
-        if failure is not None:
-            raise failure  # noqa: TRY301 - handled like a failure of this call
         return (yield request)
     except BaseException as error:
-        unknown = not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown"
-        if unknown and item is not None and item not in state.uncertain_writes:
-            state.uncertain_writes = (*state.uncertain_writes, item)
+        note_failure(state, item, error)
         raise
+
+
+def note_failure(state: State, item: _core.Item | None, error: BaseException) -> None:
+    """Record an item that was sent if the outcome is unknown."""
+    unknown = not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown"
+    if unknown and item is not None and item not in state.uncertain_writes:
+        state.uncertain_writes = (*state.uncertain_writes, item)
 
 
 def own_row(state: State, error: MintkeyError) -> _core.Item | None:
@@ -135,7 +131,7 @@ def loaded_version(schema: Schema, state: State) -> int | None:
             attribute=schema.version,
         )
     version = state.loaded.get(schema.stored_version())
-    if version is None or (isinstance(version, int) and 0 <= version < _MAX_VERSION):
+    if version is None or (isinstance(version, int) and 0 <= version < MAX_VERSION):
         return version
     key = schema.codec.key_of(state.loaded)
     raise InvalidValue(
@@ -156,6 +152,17 @@ def compiled_guard(condition: Condition | None) -> tuple[Any, ...] | None:
 # Save.
 
 
+class _Save(NamedTuple):
+    """The arguments of a save; see `save`."""
+
+    condition: Condition | None = None
+    replace: bool = False
+    skip_hooks: bool = False
+    insert: bool = False
+    constructed: bool = False
+    pipeline: object = None
+
+
 def save(
     schema: Schema,
     instance: Any,
@@ -173,94 +180,90 @@ def save(
     has not seen its generated keys. `pipeline` is the pipeline that will send the write.
     """
     if condition is None and pipeline is None and is_untouched(instance.__dict__):
-        plain = schema.unhooked_save if skip_hooks else schema.plain_save
-        if plain is not None:
-            return _save_plain(schema, plain, instance, insert)
-    saving = _save(
-        schema,
-        instance,
-        condition=condition,
-        replace=replace,
-        skip_hooks=skip_hooks,
-        insert=insert,
-        constructed=constructed,
-        pipeline=pipeline,
-    )
-    return about(schema, instance.__dict__, saving)
+        direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
+        if direct:
+            return _save_directly(schema, instance, insert)
+    how = _Save(condition, replace, skip_hooks, insert, constructed, pipeline)
+    return about(schema, instance.__dict__, _save(schema, instance, how))
 
 
-def _save(
-    schema: Schema,
-    instance: Any,
-    *,
-    condition: Condition | None,
-    replace: bool,
-    skip_hooks: bool,
-    insert: bool,
-    constructed: bool,
-    pipeline: object,
-) -> Operation[None]:
-    check_condition(schema, condition)
+def _save(schema: Schema, instance: Any, how: _Save) -> Operation[None]:
+    check_condition(schema, how.condition)
     values = instance.__dict__
     state = state_of(instance)
     refuse_waiting(schema, state)
     new = state.loaded is None
-    hooked = not (skip_hooks or schema.skip_hooks) and bool(schema.hooks.of("before_save"))
-    absent_keys = [name for name in schema.given_keys if values.get(name) is None] if new else []
-    minted: dict[str, Any] = {}
-    exposed = False
-    at = None
+    hooked = not (how.skip_hooks or schema.skip_hooks) and bool(schema.hooks.of("before_save"))
+    context = None
     if hooked or (new and schema.minted):
         context = MintContext(schema, values, new=new)
-        token = generators.instant.set(context.instant)
-        try:
-            if hooked:
-                state.mint_context = context
-                yield from run_hooks(schema, instance, "before_save")
-            minted = context.mint()
-        finally:
-            state.mint_context = None
-            _reset(token)
-            for name in absent_keys:
-                # The caller did not supply this key part, so it must not overwrite a row, now or in a later attempt.
-                if values.get(name) is not None:
-                    state.generated_keys = {**state.generated_keys, name: values[name]}
-        exposed, at = context.exposed, context.at
+        yield from _generate(schema, instance, state, context, hooked=hooked)
     if new:
+        minted = {} if context is None else context.mint()
         # A hook, or the model's own constructor, may have built other values from a generated key. The caller of a
         # pipeline can read the key before it is sent. In these cases a key is not generated again.
-        exposed = exposed or pipeline is not None
-        unseen = constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
-        again = [] if exposed else _small_keys(schema, {*minted, *(state.generated_keys if unseen else ())})
-        yield from _save_new(schema, instance, state, condition, insert, again, minted, pipeline=pipeline)
+        exposed = how.pipeline is not None or (context is not None and context.exposed)
+        unseen = how.constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
+        again = () if exposed else _small_keys(schema, {*minted, *(state.generated_keys if unseen else ())})
+        yield from _save_new(schema, instance, state, _NewRow(how.insert, minted, again, how.condition, how.pipeline))
     else:
-        yield from _save_loaded(schema, instance, state, condition, replace=replace, at=at, pipeline=pipeline)
-    if not skip_hooks:
+        yield from _save_loaded(schema, instance, state, how, None if context is None else context.at)
+    if not how.skip_hooks:
         yield from run_hooks(schema, instance, "after_save")
 
 
-def _save_plain(schema: Schema, plain: _core.PlainSave, instance: Any, insert: bool) -> Operation[None]:
-    """Save a plain new instance (without hooks, versions or field checks) in one step."""
+def _generate(schema: Schema, instance: Any, state: State, context: MintContext, *, hooked: bool) -> Operation[None]:
+    """Run the `before_save` hooks, and generate the missing values of a new instance."""
     values = instance.__dict__
-    request, item, minted = plain.one(values, insert)
-    failure: BaseException | None = None
-    if request is not None:
-        if schema.on_update:
-            # Only an instance with a state records the assignments that are made before the reply arrives.
-            state_of(instance)
-        try:
-            yield request
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failure = error
-        else:
-            values["_stored"] = item
-            if "_state" in values:
-                settle_late(values, item)  # type: ignore[arg-type]  # an item, as there is a request
-            return
-    yield from failed_plain_save(schema, instance, minted, item, failure, insert=insert)
+    absent_keys = [name for name in schema.given_keys if values.get(name) is None] if state.loaded is None else []
+    token = generators.instant.set(context.instant)
+    try:
+        if hooked:
+            state.mint_context = context
+            yield from run_hooks(schema, instance, "before_save")
+        context.mint()
+    finally:
+        state.mint_context = None
+        _reset(token)
+        for name in absent_keys:
+            # The caller did not supply this key part, so it must not overwrite a row, now or in a later attempt.
+            if values.get(name) is not None:
+                state.generated_keys = {**state.generated_keys, name: values[name]}
 
 
-def failed_plain_save(
+def _save_directly(schema: Schema, instance: Any, insert: bool) -> Operation[None]:
+    """Save a new instance without hooks, condition or pipeline."""
+    request, item, minted = schema.new_save.one(instance, insert)
+    if request is None:
+        yield from failed_save(schema, instance, minted, item, None, insert=insert)
+        return
+    if schema.on_update:
+        # Only an instance with a state records the assignments that are made before the reply arrives.
+        state_of(instance)
+    try:
+        yield request
+    except BaseException as error:  # noqa: BLE001 - raised again below
+        failure = error
+    else:
+        mark_stored(schema, instance.__dict__, item)
+        return
+    yield from failed_save(schema, instance, minted, item, failure, insert=insert)
+
+
+def mark_stored(schema: Schema, values: dict[str, Any], item: _core.Item) -> None:
+    """Mark a new instance as stored that was saved without a state."""
+    values["_stored"] = item
+    if schema.version is not None:
+        values[schema.version] = item.get(schema.stored_version())
+    if "_state" in values:
+        # It was created during the request.
+        values.pop("_stored", None)
+        state: State = values["_state"]
+        if state.loaded is None and not state.deleted:
+            state.loaded = item
+
+
+def failed_save(
     schema: Schema,
     instance: Any,
     minted: Collection[str],
@@ -269,14 +272,18 @@ def failed_plain_save(
     *,
     insert: bool = False,
 ) -> Operation[None]:
-    """Handle the failure of a plain save: `prepared` is an exception, or sending it raised `failure`."""
+    """Handle the failure of a direct save: `prepared` is an exception, or sending it raised `failure`."""
     state = note_minted(schema, instance, minted)
     if isinstance(prepared, InvalidValue):
         name_key(schema, instance.__dict__, prepared)
     if isinstance(prepared, BaseException):
         raise prepared
-    failed = None if failure is None else (prepared, failure)
-    yield from _save_new(schema, instance, state, None, insert, _small_keys(schema, minted), minted, failed)
+    error = cast("BaseException", failure)
+    note_failure(state, prepared, error)
+    if not isinstance(error, ConditionFailed):
+        raise error
+    row = _NewRow(insert, minted, _small_keys(schema, minted))
+    yield from _save_new(schema, instance, state, row, (prepared, error))
 
 
 def note_minted(schema: Schema, instance: Any, minted: Collection[str], sent: _core.Item | None = None) -> State:
@@ -288,111 +295,97 @@ def note_minted(schema: Schema, instance: Any, minted: Collection[str], sent: _c
     return state
 
 
-def settle_late(values: dict[str, Any], item: _core.Item) -> None:
-    """Mark a new instance as stored whose state was created during its request."""
-    values.pop("_stored", None)
-    state: State = values["_state"]
-    if state.loaded is None and not state.deleted:
-        state.loaded = item
-
-
 def _reset(token: Any) -> None:
     # A ValueError means that the operation was abandoned in another context than it started in.
     with contextlib.suppress(ValueError):
         generators.instant.reset(token)
 
 
-def _key_was_made(schema: Schema, state: State, values: dict[str, Any]) -> bool:
-    return any(
-        name in state.generated_keys and state.generated_keys[name] == values.get(name) for name in schema.given_keys
-    )
-
-
-def _small_keys(schema: Schema, minted: Collection[str]) -> list[Mint]:
+def _small_keys(schema: Schema, minted: Collection[str]) -> tuple[Mint, ...]:
     """Return the key parts that this call generated with so few random bits that collisions are likely."""
-    return [
+    return tuple(
         mint
         for mint in schema.minted
         if mint.name in schema.given_keys
         and mint.name in minted
         and mint.auto.strategy is not None
         and mint.auto.strategy.random_bits < COLLISION_FREE_BITS
-    ]
+    )
+
+
+class _NewRow(NamedTuple):
+    """What all attempts to write a new row have in common.
+
+    Attributes:
+        insert: whether the row must not exist, also if its key was not generated.
+        minted: the names of the values that were generated in this save.
+        again: the keys that are generated again after a collision.
+        condition: a condition on the row.
+        pipeline: the pipeline that will send the write.
+    """
+
+    insert: bool
+    minted: Collection[str]
+    again: tuple[Mint, ...]
+    condition: Condition | None = None
+    pipeline: object = None
 
 
 def _save_new(
     schema: Schema,
     instance: Any,
     state: State,
-    condition: Condition | None,
-    insert: bool,
-    again: list[Mint],
-    minted: Collection[str],
-    failed: tuple[_core.Item, BaseException] | None = None,
-    pipeline: object = None,
+    row: _NewRow,
+    failed: tuple[_core.Item, ConditionFailed] | None = None,
 ) -> Operation[None]:
-    """Write a new item.
-
-    `failed` is the item of the first attempt and its failure, if it was sent before. The instance may have been changed
-    since.
-    """
-    values = instance.__dict__
-    insert = insert or schema.insert_only or _key_was_made(schema, state, values)
-    collision_free = not schema.insert_only and any(
-        mint.name in minted and mint.auto.strategy is not None and mint.auto.strategy.random_bits >= COLLISION_FREE_BITS
-        for mint in schema.minted
-        if mint.name in schema.given_keys
-    )
-    tries = _MAX_KEYS if again else 1
-    while True:
-        sent = moment()
-        overrides = _key_overrides(schema, values)
-        version = None
-        if schema.version is not None:
-            overrides[schema.version] = version = _counted(schema, values.get(schema.version)) + 1
+    """Write a new row, with other keys after collisions. `failed` is the first attempt, if it was made before."""
+    for tries_left in reversed(range(_MAX_KEYS if row.again else 1)):
         if failed is None:
-            item, failure = schema.codec.encode(values, overrides), None
-            _check_fields(schema, instance, None, pipeline)
-        else:
-            (item, failure), failed = failed, None
-        request = schema.codec.put(
-            item,
-            row="absent" if insert else "any",
-            version=version_guard(schema, None),
-            condition=compiled_guard(condition),
-            collision_free=collision_free,
-        )
-        try:
-            yield from send_write(state, request, item, failure)
-        except KeyCollision as error:
-            tries -= 1
-            own = own_row(state, error)
-            if own is not None:
-                return (yield from _accept_own_row(schema, instance, state, own))
-            if not tries:
-                if again:
-                    raise _key_space_exhausted(schema, again, item, error) from error
-                raise
-            fresh = {mint.name: schema.attributes[mint.name].another(values[mint.name]) for mint in again}
-            if None in fresh.values():
-                raise
-            for mint in again:
-                values[mint.name] = fresh[mint.name]
-                if mint.name in state.generated_keys:
-                    state.generated_keys = {**state.generated_keys, mint.name: values[mint.name]}
-        except ConditionFailed as error:
-            own = own_row(state, error)
-            if own is None:
-                raise
-            return (yield from _accept_own_row(schema, instance, state, own))
-        else:
-            state.settle(item, state.touched_since(sent))
-            if schema.version is not None:
-                values[schema.version] = version
-            return None
+            failed = yield from _try_new(schema, instance, state, row)
+        if failed is None:
+            return
+        (item, error), failed = failed, None
+        own = own_row(state, error)
+        if own is not None:
+            # The instance may have been changed since it was written.
+            yield from _accept_own_row(schema, instance, state, own)
+            return
+        if not isinstance(error, KeyCollision) or not row.again:
+            raise error
+        if not tries_left:
+            raise _key_space_exhausted(schema, row.again, item, error) from error
+        values = instance.__dict__
+        fresh = {mint.name: schema.attributes[mint.name].another(values[mint.name]) for mint in row.again}
+        if None in fresh.values():
+            raise error
+        values.update(fresh)
+        made = {name: value for name, value in fresh.items() if name in state.generated_keys}
+        state.generated_keys = {**state.generated_keys, **made}
 
 
-def _key_space_exhausted(schema: Schema, again: list[Mint], item: _core.Item, error: KeyCollision) -> KeyCollision:
+def _try_new(
+    schema: Schema, instance: Any, state: State, row: _NewRow
+) -> Operation[tuple[_core.Item, ConditionFailed] | None]:
+    """Write a new row; return the item and the error if an existing row or the condition prevents it."""
+    sent = moment()
+    request, item, _ = schema.new_save.one(
+        instance, row.insert, list(row.minted), state.generated_keys, compiled_guard(row.condition), row.pipeline
+    )
+    if request is None:
+        raise item
+    try:
+        yield from send_write(state, request, item)
+    except ConditionFailed as error:
+        return item, error
+    state.settle(item, state.touched_since(sent))
+    if schema.version is not None:
+        instance.__dict__[schema.version] = item.get(schema.stored_version())
+    return None
+
+
+def _key_space_exhausted(
+    schema: Schema, again: tuple[Mint, ...], item: _core.Item, error: KeyCollision
+) -> KeyCollision:
     """Return the error for several generated keys in a row that exist already."""
     spaces, remedies = [], []
     for mint in again:
@@ -412,60 +405,20 @@ def _key_space_exhausted(schema: Schema, again: list[Mint], item: _core.Item, er
     )
 
 
-def _counted(schema: Schema, version: Any) -> int:
-    """Return the number of writes that the version of a new instance starts from."""
-    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
-        return 0
-    if version >= _MAX_VERSION:
-        raise InvalidValue(
-            f"{schema.model}.{schema.version}: {shortened(version)} is not a count of writes: leave the version out",
-            model=schema.model,
-            attribute=schema.version,
-        )
-    return version
-
-
 def _accept_own_row(schema: Schema, instance: Any, state: State, own: _core.Item) -> Operation[None]:
     """Accept a row that this instance has written before, and write what has changed since."""
     state.loaded, state.uncertain_writes = own, ()
     stored = schema.codec.decode(state.loaded)
     for name in {*(schema.on_update_names - state.touched.keys()), schema.version} & stored.keys():
         instance.__dict__[name] = stored[name]
-    return (yield from _save_loaded(schema, instance, state, None, replace=False, at=None))
+    yield from _save_loaded(schema, instance, state, _Save(), None)
 
 
-def _key_overrides(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
-    if not schema.parts:
-        return {}
-    compound = schema.with_key(values)
-    return {name: value for name, value in compound.items() if name not in values or values[name] is not value}
-
-
-def _check_fields(schema: Schema, instance: Any, loaded: _core.Item | None, pipeline: object) -> None:
-    """Let fields check new or changed values, and notify them of the write."""
-    if not schema.checked:
-        return
-    values = instance.__dict__
-    changed = schema.attributes.keys() if loaded is None else frozenset(schema.codec.changed(values, loaded))
-    for attribute in schema.checked:
-        is_changed = attribute.name in changed
-        attribute.check_write(instance, values.get(attribute.name), changed=is_changed, pipeline=pipeline)
-
-
-def _save_loaded(
-    schema: Schema,
-    instance: Any,
-    state: State,
-    condition: Condition | None,
-    *,
-    replace: bool,
-    at: int | None,
-    pipeline: object = None,
-) -> Operation[None]:
-    """Write the changes of a stored item."""
+def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: int | None) -> Operation[None]:
+    """Write the changes of a stored item; `at` is the instant of this save, if a hook has read it."""
     loaded = state.loaded
     if loaded is None:  # a hook has deleted it
-        return None
+        return
     sent = moment()
     values = instance.__dict__
     codec = schema.codec
@@ -481,42 +434,42 @@ def _save_loaded(
         changing[schema.version] = (current or 0) + 1
     changing.update(minted_now((mint for mint in schema.on_update if mint.name not in state.touched), at))
     if state.fetched is not None:
-        _check_partial(schema, instance, state, replace)
-    item = codec.encode(values, {**_key_overrides(schema, values), **changing}, partial=state.fetched is not None)
-    if replace:
+        _check_partial(schema, instance, state, how.replace)
+    item = codec.encode(values, {**schema.key_overrides(values), **changing}, partial=state.fetched is not None)
+    version, guard = version_guard(schema, current), compiled_guard(how.condition)
+    if how.replace:
         refuse_other_key(schema, loaded, item)
         merged, written = item, True
-        request = codec.put(
-            item, row="any", version=version_guard(schema, current), condition=compiled_guard(condition)
-        )
+        request = codec.put(item, row="any", version=version, condition=guard)
     else:
         patch = codec.patch(
             loaded,
             item,
             removed=list(state.cleared(values)),
             ignored=list(changing),
-            version=version_guard(schema, current),
-            condition=compiled_guard(condition),
+            version=version,
+            condition=guard,
         )
         if patch is None:
-            return state.settle(loaded, state.touched_since(sent))
+            state.settle(loaded, state.touched_since(sent))
+            return
         request, merged, written = patch
-    if written:
-        _check_fields(schema, instance, loaded, pipeline)
+    if written and schema.checked:
+        schema.check_fields(instance, frozenset(codec.changed(values, loaded)), how.pipeline)
     try:
         yield from send_write(state, request, merged)
     except ConditionFailed as error:
         own = own_row(state, error)
         if own is None:
             raise
-        return (yield from _accept_own_row(schema, instance, state, own))
+        yield from _accept_own_row(schema, instance, state, own)
+        return
     meanwhile = state.touched_since(sent)
     state.settle(merged, meanwhile)
     if written:
         # The version is always counted, also if it was assigned meanwhile.
         kept = meanwhile - {schema.version}
         values.update({name: value for name, value in changing.items() if name not in kept})
-    return None
 
 
 def refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,6 +42,9 @@ IMPLICIT_KEY = "_auto_key"
 
 #: Keys with at least this many random bits do not collide by chance.
 COLLISION_FREE_BITS = 64
+
+#: No version counts as many writes.
+MAX_VERSION = 1 << 62
 
 _TABLE_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _SHORTEST_TABLE, _LONGEST_TABLE = 3, 255
@@ -88,7 +91,7 @@ class ModelConfig:
 moment = itertools.count(1).__next__
 
 _NO_NAMES: frozenset[str] = frozenset()
-_NOTHING: Mapping[str, Any] = {}
+_NOTHING: dict[str, Any] = {}
 
 
 class State:
@@ -125,7 +128,7 @@ class State:
         self.fetched = fetched
         self.touched: dict[str, int] = {}
         # It is replaced and never changed in place: most instances share the empty one.
-        self.generated_keys: Mapping[str, Any] = _NOTHING
+        self.generated_keys: dict[str, Any] = _NOTHING
         # A weak reference: a pipeline that was dropped unsent does not block further writes.
         self.pipeline: ReferenceType[Any] | None = None
         self.deleted = False
@@ -262,11 +265,14 @@ class Schema:
         self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
         self.indexes = tuple(self._plan_indexes())
         self.codec = self._compile()
-        #: Saves a new instance in one step: if hooks are skipped, and in general. None if versions, field checks and
-        #: the like need the steps of an operation.
-        self.unhooked_save = self._compile_plain_save()
+        #: Prepares the saves of new instances. An abstract model has none, and is never saved.
+        self.new_save: _core.NewSave = None if config.abstract else self._compile_new_save()  # type: ignore[assignment]
+        #: Whether a new instance can be saved in one step: if hooks are skipped, and in general.
+        self.saves_unhooked_directly = all(
+            mint.auto.strategy is not None and mint.auto.when == "save" for mint in self.minted
+        )
         hooked = not self.skip_hooks and (self.hooks.of("before_save") or self.hooks.of("after_save"))
-        self.plain_save = None if hooked else self.unhooked_save
+        self.saves_directly = self.saves_unhooked_directly and not hooked
 
     # Declarations of the class.
 
@@ -468,20 +474,57 @@ class Schema:
             ],
         )
 
-    def _compile_plain_save(self) -> _core.PlainSave | None:
-        if self.config.abstract or self.version or self.parts or self.checked:
-            return None
+    def _compile_new_save(self) -> _core.NewSave:
         mints = []
         for mint in self.minted:
             strategy = mint.auto.strategy
-            if strategy is None or mint.auto.when != "save":
-                return None
             is_key = mint.name in self.given_keys
+            collision_free = is_key and strategy is not None and strategy.random_bits >= COLLISION_FREE_BITS
             convert = None if mint.convert is unconverted else mint.convert
-            mints.append((mint.name, strategy, convert, is_key, is_key and strategy.random_bits >= COLLISION_FREE_BITS))
-        return _core.PlainSave(self.codec, mints, self.insert_only)
+            in_save = strategy if mint.auto.when == "save" else None
+            mints.append((mint.name, in_save, convert, is_key, collision_free))
+        return _core.NewSave(
+            self.codec,
+            mints,
+            insert_only=self.insert_only,
+            version=self.stored_version() or None,
+            overrides=self.new_overrides if self.version or self.parts else None,
+            check=self._check_new if self.checked else None,
+        )
 
     # Used by operations.
+
+    def new_overrides(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of a new row that its instance does not have: the compound key and the version."""
+        overrides = self.key_overrides(values)
+        if self.version is not None:
+            overrides[self.version] = self._counted(values.get(self.version)) + 1
+        return overrides
+
+    def key_overrides(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the compound key, if the model has one."""
+        return {COMPOUND_KEY: self.compound(values)} if self.parts else {}
+
+    def _counted(self, version: Any) -> int:
+        """Return the number of writes that the version of a new instance starts from."""
+        if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+            return 0
+        if version >= MAX_VERSION:
+            raise InvalidValue(
+                f"{self.model}.{self.version}: {shortened(version)} is not a count of writes: leave the version out",
+                model=self.model,
+                attribute=self.version,
+            )
+        return version
+
+    def _check_new(self, instance: Any, pipeline: object) -> None:
+        self.check_fields(instance, self.attributes.keys(), pipeline)
+
+    def check_fields(self, instance: Any, changed: Collection[str], pipeline: object) -> None:
+        """Let fields check changed values, and notify them of the write."""
+        for attribute in self.checked:
+            value = instance.__dict__.get(attribute.name)
+            attribute.check_write(instance, value, changed=attribute.name in changed, pipeline=pipeline)
 
     def stored_version(self) -> str:
         """Return the stored name of the version attribute."""
@@ -489,9 +532,7 @@ class Schema:
 
     def with_key(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return `values` with the compound key, if the model has one."""
-        if not self.parts:
-            return values
-        return {**values, COMPOUND_KEY: self.compound(values)}
+        return {**values, **self.key_overrides(values)} if self.parts else values
 
     def compound(self, values: Mapping[str, Any]) -> str:
         """Return the compound key: the encoded parts, percent-escaped and joined by `:`."""

@@ -33,7 +33,7 @@ mod _core {
         now_ms, parse, reseed, thaw,
     };
     #[pymodule_export]
-    use super::models::{Codec, PlainSave};
+    use super::models::{Codec, NewSave};
     #[pymodule_export]
     use super::store::{
         Flight, PyPage, PyRequest, Store, after_fork, before_fork, drive, running_loop,

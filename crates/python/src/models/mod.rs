@@ -5,7 +5,7 @@ mod codec;
 mod encoding;
 mod failures;
 mod fields;
-mod plain_save;
+mod new_save;
 
 pub use codec::Codec;
-pub use plain_save::PlainSave;
+pub use new_save::NewSave;
