@@ -66,7 +66,11 @@ impl Store for SqliteStore {
     }
 
     fn submit(&self, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-        workers::submit(&self.0, request, done)
+        self.submit_all(vec![(request, done)]).swap_remove(0)
+    }
+
+    fn submit_all(&self, requests: Vec<(Arc<Request>, Done)>) -> Vec<Box<dyn Ticket>> {
+        workers::submit_all(&self.0, requests)
     }
 
     fn close(&self, interrupt: &'static dyn Interrupt) {

@@ -12,27 +12,38 @@ use mintkey_store::{Delivery, Done, Error, Request, Result, Submission, Ticket};
 use crate::operations::Operations;
 use crate::reading::queue::Next;
 use crate::storage::fork_gate;
+use crate::writing::pending::PendingWrite;
 
 /// The most threads that read.
 const READERS: usize = 4;
 
-/// Takes a request and returns at once.
-pub fn submit(operations: &Arc<Operations>, request: Arc<Request>, done: Done) -> Box<dyn Ticket> {
-    let submission = Submission::new(done);
-    let ticket = submission.ticket();
-    let refused = match operations.shared.check_usable() {
-        Err(error) => Some(submission.answer(Err(error))),
-        Ok(()) if operations.is_write(&request) => {
-            let own = Arc::clone(operations);
-            let address = &operations.shared.config.address;
-            let start_writer = || start("mintkey-writer", address, move || own.writer.work());
-            operations.writer.submit(request, submission, start_writer)
+/// Takes requests and returns at once. The writes are queued together, so that one commit serves them.
+pub fn submit_all(
+    operations: &Arc<Operations>,
+    requests: Vec<(Arc<Request>, Done)>,
+) -> Vec<Box<dyn Ticket>> {
+    let mut tickets = Vec::with_capacity(requests.len());
+    let (mut writes, mut refused) = (Vec::new(), Vec::new());
+    for (request, done) in requests {
+        let submission = Submission::new(done);
+        tickets.push(submission.ticket());
+        match operations.shared.check_usable() {
+            Err(error) => refused.push(submission.answer(Err(error))),
+            Ok(()) if operations.is_write(&request) => {
+                writes.push(PendingWrite::submitted(request, submission));
+            }
+            Ok(()) => refused.extend(submit_read(operations, request, submission)),
         }
-        Ok(()) => submit_read(operations, request, submission),
-    };
+    }
+    if !writes.is_empty() {
+        let own = Arc::clone(operations);
+        let address = &operations.shared.config.address;
+        let start_writer = || start("mintkey-writer", address, move || own.writer.work());
+        refused.extend(operations.writer.submit_all(writes, start_writer));
+    }
     // Delivers without a pass.
     drop(refused);
-    ticket
+    tickets
 }
 
 fn submit_read(

@@ -1,10 +1,8 @@
-//! Writes: `writer` (who writes, who waits), `queue` (what waits), `pending` (one waiting write), `group_delay` (how
-//! long to wait for more writes), `group_commit` (one transaction for several writes), `transaction` (what each write
-//! changes).
+//! Writes: `writer` (who writes, who waits), `queue` (what waits), `pending` (one waiting write), `group_commit` (one
+//! transaction for several writes), `transaction` (what each write changes).
 
 mod group_commit;
-mod group_delay;
-mod pending;
+pub mod pending;
 pub mod queue;
 mod transaction;
 pub mod writer;

@@ -19,8 +19,6 @@ pub struct WriteQueue {
     waiting: VecDeque<PendingWrite>,
     /// The thread that leads when only submitted requests wait, once there is one.
     background: Option<Worker>,
-    /// How many requests the last transaction carried.
-    pub carried: usize,
     closed: bool,
 }
 

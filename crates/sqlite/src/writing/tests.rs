@@ -10,7 +10,7 @@ use std::time::Duration;
 use mintkey_runtime::{Deadline, locked};
 use mintkey_store::store::Never;
 use mintkey_store::{
-    Delivery, ErrorKind, Get, Guard, Interrupt, Item, Key, KeyAttribute, KeyKind, KeyValue,
+    Delivery, Done, ErrorKind, Get, Guard, Interrupt, Item, Key, KeyAttribute, KeyKind, KeyValue,
     Operation, Outcome, Put, Reply, Request, Result, Row, Store, Submission, Table, Value,
 };
 
@@ -100,10 +100,14 @@ fn sixty_four_submitted_at_once_share_few_commits() {
     let (_folder, store, commits) = counting(false);
     for round in 1..=3 {
         let (sender, receiver) = channel();
-        for number in 0..64 {
-            let sender = sender.clone();
-            let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
-            store.submit(Arc::new(put(&format!("{round}-{number}"))), done);
+        // An event loop submits so many at once.
+        for first in (0..64).step_by(16) {
+            let request = |number: usize| -> (Arc<Request>, Done) {
+                let sender = sender.clone();
+                let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
+                (Arc::new(put(&format!("{round}-{number}"))), done)
+            };
+            store.submit_all((first..first + 16).map(request).collect());
         }
         drop(sender);
         assert_eq!(receiver.iter().flatten().count(), 64);

@@ -7,17 +7,14 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
-use mintkey_runtime::{Deadline, Stop, Worker, is_worker_thread, locked, pause};
+use mintkey_runtime::{Deadline, Stop, Worker, is_worker_thread, locked};
 use mintkey_store::store::Never;
-use mintkey_store::{
-    Delivery, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result, Submission,
-};
+use mintkey_store::{Delivery, Error, ErrorKind, Interrupt, Outcome, Reply, Request, Result};
 
 use crate::shared::Shared;
 use crate::storage::connection::{Connection, Opened};
 use crate::storage::fork_gate::{self, Pass};
 use crate::writing::group_commit;
-use crate::writing::group_delay::{self, GroupDelay};
 use crate::writing::pending::{ANSWERED, LEADING, Parked, PendingWrite};
 use crate::writing::queue::WriteQueue;
 
@@ -126,29 +123,31 @@ impl Writer {
         requests.iter().zip(&parked).map(answer).collect()
     }
 
-    /// Queues a submitted write. The first one starts the background thread.
-    pub fn submit(
+    /// Queues submitted writes, all under one lock, so that a leader takes in all or none of them. The first ones start
+    /// the background thread.
+    pub fn submit_all(
         &self,
-        request: Arc<Request>,
-        submission: Submission,
+        writes: Vec<PendingWrite>,
         start: impl FnOnce() -> Result<Worker>,
-    ) -> Option<Delivery> {
+    ) -> Vec<Delivery> {
         let _pass = fork_gate::enter();
         let mut queue = locked(&self.queue);
-        if queue.is_closed() {
-            let closed = Error::closed(&self.shared.config.address);
-            return Some(submission.answer(Err(closed)));
-        }
-        if queue.has_background() {
+        let refused = if queue.is_closed() {
+            Some(Error::closed(&self.shared.config.address))
+        } else if queue.has_background() {
             queue.wake_background();
+            None
         } else {
-            match start() {
-                Ok(thread) => queue.set_background(thread),
-                Err(error) => return Some(submission.answer(Err(error))),
-            }
+            start().map(|thread| queue.set_background(thread)).err()
+        };
+        if let Some(error) = refused {
+            let refuse = |write: &PendingWrite| write.answer(Err(error.for_another()));
+            return writes.iter().filter_map(refuse).collect();
         }
-        queue.push(PendingWrite::submitted(request, submission));
-        None
+        for write in writes {
+            queue.push(write);
+        }
+        Vec::new()
     }
 
     /// One step of the background thread: waits for something to write, and writes it. False: the store is closed.
@@ -164,40 +163,10 @@ impl Writer {
             }
             return !over;
         }
-        if queue.waiting() < 2 && queue.carried < 2 {
-            self.lead_for_others(queue, pass);
-            return true;
-        }
-        drop(queue);
-        drop(pass);
-        self.wait_for_group();
-        let pass = fork_gate::enter();
-        let queue = locked(&self.queue);
-        if !queue.is_led() && queue.waiting() > 0 {
-            self.lead_for_others(queue, pass);
-        }
-        true
-    }
-
-    fn wait_for_group(&self) {
-        let mut delay = GroupDelay::default();
-        for _ in 0..group_delay::CHECKS {
-            let pass = fork_gate::enter();
-            let queue = locked(&self.queue);
-            let (waiting, before) = (queue.waiting(), queue.carried);
-            drop(queue);
-            drop(pass);
-            if delay.is_over(waiting, before) {
-                return;
-            }
-            pause(group_delay::INTERVAL);
-        }
-    }
-
-    fn lead_for_others(&self, queue: MutexGuard<'_, WriteQueue>, pass: Pass) {
         let mut deadline = self.shared.deadline(&Never);
         // Errors were delivered to the requests that they concern.
         let _ = self.lead(queue, None, &mut deadline, pass);
+        true
     }
 
     /// Refuses a write of this thread after the store was closed, or in the middle of another write of the thread. What
@@ -290,11 +259,7 @@ impl Writer {
                             // What could not be rolled back ends with its connection.
                             lead.connection = Some(open).filter(|open| open.raw.is_autocommit());
                             match done {
-                                Some(done) => {
-                                    let carried = group.len() + usize::from(own.is_some());
-                                    locked(&self.queue).carried = carried;
-                                    break done;
-                                }
+                                Some(done) => break done,
                                 None => Err(self.shared.mixed_up(Outcome::Unknown)),
                             }
                         }
