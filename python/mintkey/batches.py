@@ -4,8 +4,8 @@ A batch runs the operation of `save()` or `delete()` for each item, and joins th
 generated values, hooks, checks and versions work as in single calls. An operation that needs another request (after a
 collision of a short key) takes part in the next joined request.
 
-A chunk of plain new instances (without hooks, versions or field checks) is prepared in one step by the compiled core.
-An operation is started only for the items that fail.
+A chunk of new instances without hooks and field checks is prepared in one step by the compiled core. An operation is
+started only for the items that fail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, 
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, arguments, operations
-from mintkey.errors import BatchIncomplete, MintkeyError, StoreTimeout, StoreUnavailable, cause, shortened
+from mintkey.errors import BatchIncomplete, MintkeyError, cause, shortened
+from mintkey.instance_state import is_untouched
+from mintkey.suspended import CHUNK, STORE_FAILURES, SuspendedWrite, failures, finish
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
@@ -35,9 +37,6 @@ Progress: TypeAlias = "Callable[[int, int | None], object]"
 #: arrived meanwhile.
 Prepare: TypeAlias = "Callable[[list[Any], list[Any]], object]"
 
-#: The number of items of one joined request.
-CHUNK = 500
-
 
 def sized(items: object) -> int | None:
     """Return the number of items if it is known without reading them. A query does not know it."""
@@ -47,81 +46,6 @@ def sized(items: object) -> int | None:
         return None
 
 
-class _Running:
-    """The suspended operation of one item."""
-
-    __slots__ = ("ended", "error", "item", "operation", "request")
-
-    def __init__(self, item: Any, operation: Generator[Any, Any, Any]) -> None:
-        self.item = item
-        self.operation = operation
-        self.request: _core.Request | None = None
-        self.error: BaseException | None = None
-        self.ended = False
-
-    def failure(self, stopped: BaseException | None) -> BaseException | None:
-        """Return the exception of an operation that did not end, or `stopped` if it was never started."""
-        return None if self.ended else self.error or stopped
-
-    def begin(self, shared: BaseException | None = None) -> Operation[None]:
-        """Advance to the first request."""
-        return self.advance(lambda: next(self.operation), shared)
-
-    def advance(self, step: Callable[[], Any], shared: BaseException | None = None) -> Operation[None]:
-        """Advance to the next request or to the end; yield what the operation awaits.
-
-        `shared` is a failure of the whole joined request that the operation receives. It may be an interrupt.
-        """
-        while True:
-            try:
-                yielded = step()
-            except StopIteration:
-                self.request, self.ended = None, True
-                return
-            except BaseException as error:
-                self.request, self.error = None, error
-                if error is shared or isinstance(error, Exception):
-                    # A batch continues after a failed item, whatever its hooks raise.
-                    return
-                raise
-            if type(yielded) is _core.Request:
-                self.request = yielded
-                return
-            try:
-                answer = yield yielded
-            except BaseException as error:  # noqa: BLE001 - the failure of a hook, which its operation handles
-                failure = error
-                step = lambda: self.operation.throw(failure)  # noqa: E731, B023 - used at once
-            else:
-                step = lambda: self.operation.send(answer)  # noqa: E731, B023 - used at once
-
-
-def _run(schema: Schema, running: list[_Running]) -> Operation[None]:
-    """Run operations to their ends, with joined writes."""
-    for one in running:
-        yield from one.begin()
-    yield from _finish(schema, running)
-
-
-def _finish(schema: Schema, running: list[_Running]) -> Operation[None]:
-    """Run suspended operations to their ends."""
-    while waiting := [one for one in running if one.request is not None]:
-        joined = schema.codec.batch_write([one.request for one in waiting if one.request is not None])
-        try:
-            outcomes = yield joined
-        except BaseException as error:
-            failure = error
-            for one in waiting:
-                # Each operation records what it sent. An interrupt is raised again below.
-                yield from one.advance(lambda: one.operation.throw(failure), failure)  # noqa: B023 - used at once
-            raise
-        for one, outcome in zip(waiting, outcomes, strict=True):
-            if outcome is None:
-                yield from one.advance(lambda: one.operation.send(None))  # noqa: B023 - used at once
-            else:
-                yield from one.advance(lambda: one.operation.throw(outcome))  # noqa: B023 - used at once
-
-
 class _Chunk:
     """Items that are written together, and the state of their writes.
 
@@ -129,20 +53,20 @@ class _Chunk:
         prepared: the result of `Prepare`; empty if each item needs its own operation.
         sent: whether the joined request may have been sent.
         outcomes: the store's reply to each write of the joined request.
-        running: the operations that were started.
+        suspended: the operations that were started.
     """
 
-    __slots__ = ("items", "outcomes", "prepared", "running", "sent")
+    __slots__ = ("items", "outcomes", "prepared", "sent", "suspended")
 
     def __init__(self, items: list[Any]) -> None:
         self.items = items
         self.prepared: list[Any] = []
         self.sent = False
         self.outcomes: list[BaseException | None] | None = None
-        self.running: list[_Running] = []
+        self.suspended: list[SuspendedWrite] = []
 
 
-def _put_plainly(schema: Schema, chunk: _Chunk) -> Operation[None]:
+def _save_prepared(schema: Schema, chunk: _Chunk) -> Operation[None]:
     """Save a chunk of instances that was prepared in one step."""
     request, items, names, failure = chunk.prepared
     trace = None
@@ -166,13 +90,13 @@ def _put_plainly(schema: Schema, chunk: _Chunk) -> Operation[None]:
                 continue
         else:
             outcome = None
-        one = _Running(instance, operations.failed_save(schema, instance, minted, item, outcome))
-        chunk.running.append(one)
-        yield from one.begin(failure)
+        write = SuspendedWrite(instance, operations.failed_save(schema, instance, minted, item, outcome))
+        chunk.suspended.append(write)
+        yield from write.begin(failure)
     if failure is not None:
         # Each operation that received it has extended its traceback.
         raise failure.with_traceback(trace)
-    yield from _finish(schema, chunk.running)
+    yield from finish(schema, chunk.suspended)
 
 
 def _record_abandoned(schema: Schema, chunk: _Chunk | None) -> None:
@@ -184,7 +108,7 @@ def _record_abandoned(schema: Schema, chunk: _Chunk | None) -> None:
     for instance, item, minted in zip(chunk.items, items, names, strict=False):
         written = type(item) is _core.Item
         outcome = next(outcomes, item) if written else item
-        if not operations.is_untouched(instance.__dict__):
+        if not is_untouched(instance.__dict__):
             continue
         if outcome is None:
             operations.mark_stored(schema, instance.__dict__, item)
@@ -233,11 +157,11 @@ def write(
             chunk = _Chunk(chunk_items)
             try:
                 yield from _write_chunk(schema, chunk, operation, prepare)
-            except (StoreUnavailable, StoreTimeout) as error:
+            except STORE_FAILURES as error:
                 stopped = error
-            failures = [(one.item, why) for one in chunk.running if (why := one.failure(stopped)) is not None]
-            failed.extend(failures)
-            written += len(chunk_items) - len(failures)
+            not_written = failures(chunk.suspended, stopped)
+            failed.extend(not_written)
+            written += len(chunk_items) - len(not_written)
             done += len(chunk_items)
             if on_progress is not None and stopped is None:
                 on_progress(done, total)
@@ -260,11 +184,13 @@ def _write_chunk(
     if prepare is not None:
         prepare(chunk.items, chunk.prepared)
     if chunk.prepared:
-        yield from _put_plainly(schema, chunk)
+        yield from _save_prepared(schema, chunk)
         return
-    chunk.running += (_Running(item, operation(item)) for item in chunk.items)
-    for wave in _waves(chunk.running):
-        yield from _run(schema, wave)
+    chunk.suspended += (SuspendedWrite(item, operation(item)) for item in chunk.items)
+    for wave in _waves(chunk.suspended):
+        for write in wave:
+            yield from write.begin()
+        yield from finish(schema, wave)
 
 
 def save(
@@ -297,17 +223,17 @@ def _refuse_other_type(schema: Schema, item: object) -> Operation[None]:
     raise TypeError(f"{schema.model}.batch_save() saves {schema.model}s, not {shortened(item)}")
 
 
-def _waves(running: list[_Running]) -> Iterator[list[_Running]]:
+def _waves(writes: list[SuspendedWrite]) -> Iterator[list[SuspendedWrite]]:
     """Split the operations of a chunk, so that no group contains an instance twice."""
-    while running:
+    while writes:
         seen: set[int] = set()
-        now: list[_Running] = []
-        again: list[_Running] = []
-        for one in running:
-            (again if id(one.item) in seen else now).append(one)
-            seen.add(id(one.item))
+        now: list[SuspendedWrite] = []
+        again: list[SuspendedWrite] = []
+        for write in writes:
+            (again if id(write.item) in seen else now).append(write)
+            seen.add(id(write.item))
         yield now
-        running = again
+        writes = again
 
 
 def _next_chunk(source: Iterator[M] | AsyncIterator[M]) -> Operation[list[M]]:

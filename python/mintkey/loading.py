@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mintkey import _core
-from mintkey.operations import run_hooks
+from mintkey.writing import run_hooks
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema

@@ -43,7 +43,8 @@ class MintContext:
         """Generate the missing values from one clock reading; return all values generated in this save."""
         values = self.values
         if self._minted is None:
-            self._minted = minted = {}
+            minted: dict[str, Any] = {}
+            self._minted = minted
             at = self.schema.new_save.mint(values, minted)
             self.at = self.at if at is None else at
             # Then functions, and what should have been generated at construction.

@@ -6,27 +6,28 @@ the method without it, with the same parameters.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from mintkey import _core, arguments, batches, loading, operations, plans, updates
+from mintkey import _core, arguments, operations, plans, updates
 from mintkey.attributes import Attribute
-from mintkey.attributes.iso import utc_now
+from mintkey.batched import Batched
 from mintkey.conditions import Action, Condition
+from mintkey.constructor import constructor
 from mintkey.errors import ConfigurationError, InvalidValue, safe_repr, shortened
+from mintkey.expiring import Expiring
+from mintkey.instance_state import LazyState, State, moment
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import Options, QueryAccess, QueryAccessor, Result
-from mintkey.schema import COMPOUND_KEY, LazyState, ModelConfig, Schema, State, constructor, moment
+from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
+from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
     from typing_extensions import Self, dataclass_transform
 
     from mintkey.arguments import Key
-    from mintkey.batches import Progress
     from mintkey.stores import Operation, Store
 else:
 
@@ -42,7 +43,7 @@ M = TypeVar("M", bound="Model")
 Attr = Attribute
 
 
-class Model(Tabled):
+class Model(Batched, Expiring):
     """The base class of models. A subclass declares attributes or fields; its instances are the items of a table.
 
     >>> from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -95,7 +96,7 @@ class Model(Tabled):
             raise ConfigurationError(
                 f"{cls.__name__}.model_config must be a ModelConfig(…), not {shortened(own)}", model=cls.__name__
             )
-        schema = Schema(cls, own.over(inherited), arguments.reserved(Model, Tabled, QueryAccess))
+        schema = Schema(cls, own.over(inherited), arguments.reserved(Model, Batched, Expiring, Tabled, QueryAccess))
         cls.__mintkey_schema__ = schema
         init = constructor(cls, schema)
         cls.__mintkey_init__ = init  # type: ignore[attr-defined]
@@ -244,8 +245,8 @@ class Model(Tabled):
             InvalidValue: a value cannot be stored.
         """
         schema = self.__mintkey_schema__
-        if schema.hooks.any_asynchronous:
-            _check_sync(schema, skip_hooks, "before_save", "after_save")
+        if schema.hooks.any_asynchronous and not skip_hooks:
+            refuse_async_hooks(schema, "before_save", "after_save")
         store, saving = self._saving(condition, replace, skip_hooks, pipeline)
         store.run(saving)
         return pipeline
@@ -278,7 +279,8 @@ class Model(Tabled):
     @classmethod
     def create(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:
         """Construct and save a new item. Raises `KeyCollision` if its row exists."""
-        _check_sync(cls.__mintkey_schema__, skip_hooks, "before_save", "after_save")
+        if not skip_hooks:
+            refuse_async_hooks(cls.__mintkey_schema__, "before_save", "after_save")
         store, instance, creating = cls._creating(values, skip_hooks, pipeline)
         store.run(creating)
         return instance
@@ -331,7 +333,8 @@ class Model(Tabled):
             ItemGone: the row does not exist, and `upsert` is false.
             ConditionFailed, VersionConflict, InvalidValue: see `save()`.
         """
-        _check_sync(self.__mintkey_schema__, skip_hooks, "before_update", "after_update")
+        if not skip_hooks:
+            refuse_async_hooks(self.__mintkey_schema__, "before_update", "after_update")
         store, updating = self._updating(actions, values, condition, upsert, skip_hooks, pipeline)
         store.run(updating)
         return pipeline
@@ -427,7 +430,8 @@ class Model(Tabled):
 
         Afterwards the instance keeps its values and counts as new.
         """
-        _check_sync(self.__mintkey_schema__, skip_hooks, "before_delete", "after_delete")
+        if not skip_hooks:
+            refuse_async_hooks(self.__mintkey_schema__, "before_delete", "after_delete")
         store, deleting = self._deleting(condition, skip_hooks, pipeline)
         store.run(deleting)
         return pipeline
@@ -460,7 +464,7 @@ class Model(Tabled):
         """
         schema = cls.__mintkey_schema__
         store = store_of(schema)
-        _check_sync(schema, False, "after_load")
+        refuse_async_hooks(schema, "after_load")
         found: Self | None = store.run(cls._getting(key, consistent))
         return found
 
@@ -483,7 +487,7 @@ class Model(Tabled):
         """Read the row again and discard local changes. Raises `ItemGone` if the row no longer exists."""
         schema = self.__mintkey_schema__
         store = store_of(schema)
-        _check_sync(schema, False, "after_load")
+        refuse_async_hooks(schema, "after_load")
         store.run(operations.refresh(schema, self, consistent=consistent))
 
     async def arefresh(self, *, consistent: bool = True) -> None:
@@ -533,154 +537,6 @@ class Model(Tabled):
         schema = cls.__mintkey_schema__
         how = plans.plan_or_scan(schema, plans.gather(schema, conditions, equal, cls.count))
         return Result(schema, cls._loaded, how, Options(segments=segments))
-
-    # Batches.
-
-    @classmethod
-    def batch_save(cls, items: Iterable[Self], *, skip_hooks: bool = False, on_progress: Progress | None = None) -> int:
-        """Save many items, each as `save()` does; return their number.
-
-        The iterable may have any length; it is read in chunks. A failing item does not stop the batch.
-
-        Args:
-            items: instances of this model.
-            skip_hooks: run no hooks.
-            on_progress: called after each chunk with the number of processed items and the total (None if unknown).
-
-        Raises:
-            BatchIncomplete: some items failed; `failed` lists them with their exceptions.
-        """
-        schema = cls.__mintkey_schema__
-        store = store_of(schema)
-        _check_sync(schema, skip_hooks, "before_save", "after_save")
-        return store.run(batches.save(schema, cls, items, on_progress, skip_hooks=skip_hooks))
-
-    @classmethod
-    async def abatch_save(
-        cls,
-        items: Iterable[Self] | AsyncIterable[Self],
-        *,
-        skip_hooks: bool = False,
-        on_progress: Progress | None = None,
-    ) -> int:
-        """Async version of `batch_save()`. Also takes async iterables."""
-        schema = cls.__mintkey_schema__
-        return await store_of(schema).arun(
-            batches.save(schema, cls, items, on_progress, skip_hooks=skip_hooks, awaiting=True)
-        )
-
-    @classmethod
-    def batch_delete(
-        cls, items: Iterable[Self | Key], *, skip_hooks: bool = False, on_progress: Progress | None = None
-    ) -> int:
-        """Delete many items, passed as instances or keys; return their number. Otherwise like `batch_save()`.
-
-        A key is a dict, a tuple of partition key and sort key, or the partition key if the table has no sort key. Hooks
-        run for instances only. An invalid key does not stop the batch.
-        """
-        schema = cls.__mintkey_schema__
-        store = store_of(schema)
-        _check_sync(schema, skip_hooks, "before_delete", "after_delete")
-        return store.run(batches.write(schema, items, cls._deleter(skip_hooks), on_progress))
-
-    @classmethod
-    async def abatch_delete(
-        cls,
-        items: Iterable[Self | Key] | AsyncIterable[Self | Key],
-        *,
-        skip_hooks: bool = False,
-        on_progress: Progress | None = None,
-    ) -> int:
-        """Async version of `batch_delete()`. Also takes async iterables."""
-        schema = cls.__mintkey_schema__
-        return await store_of(schema).arun(
-            batches.write(schema, items, cls._deleter(skip_hooks), on_progress, awaiting=True)
-        )
-
-    @classmethod
-    def _deleter(cls, skip_hooks: bool) -> Callable[[Any], Operation[None]]:
-        schema = cls.__mintkey_schema__
-
-        def deleting(item: Any) -> Operation[None]:
-            if isinstance(item, cls):
-                return operations.delete(schema, item, skip_hooks=skip_hooks)
-            return operations.delete_by_key(schema, item)
-
-        return deleting
-
-    @classmethod
-    def batch_get(cls, keys: Iterable[Key], *, consistent: bool = False) -> Iterator[Self | None]:
-        """Yield one instance or None for each key, in order. Reads the keys in chunks."""
-        schema = cls.__mintkey_schema__
-        store = store_of(schema)
-        operations.refuse_async_hooks(schema, "after_load")
-        source = batches.iterator(schema, keys)
-        while chunk := list(itertools.islice(source, batches.CHUNK)):
-            items = store.run(batches.read(schema, chunk, consistent=consistent))
-            while items:
-                found, items = store.run(loading.load(schema, items, cls._loaded))
-                yield from found
-                del found  # free them before the next ones are loaded
-
-    @classmethod
-    async def abatch_get(
-        cls, keys: Iterable[Key] | AsyncIterable[Key], *, consistent: bool = False
-    ) -> AsyncIterator[Self | None]:
-        """Async version of `batch_get()`, for `async for`. Also takes async iterables."""
-        schema = cls.__mintkey_schema__
-        store = store_of(schema)
-        async for chunk in batches.chunks(schema, keys):
-            items = await store.arun(batches.read(schema, chunk, consistent=consistent))
-            while items:
-                found, items = await store.arun(loading.load(schema, items, cls._loaded))
-                for instance in found:
-                    yield instance
-                    del instance  # free it before the next ones are loaded
-                del found
-
-    # Expiry.
-
-    def _ttl_name(self, member: str) -> str:
-        name = self.__mintkey_schema__.ttl
-        if name is None:
-            raise AttributeError(f"{type(self).__name__}.{member}: the model has no TTLAttribute")
-        return name
-
-    @property
-    def is_expired(self) -> bool:
-        """Whether the item has expired; False without a value of the `TTLAttribute`."""
-        until: datetime | None = getattr(self, self._ttl_name("is_expired"))
-        return until is not None and until <= utc_now()
-
-    @property
-    def expires_in(self) -> timedelta | None:
-        """The time until the item expires; None if it has expired or never expires."""
-        until: datetime | None = getattr(self, self._ttl_name("expires_in"))
-        if until is None or until <= utc_now():
-            return None
-        return until - utc_now()
-
-    def _extension(self, until: datetime) -> dict[str, Any]:
-        name = self._ttl_name("extend_ttl")
-        if not isinstance(until, datetime):
-            raise TypeError(
-                f"{type(self).__name__}.extend_ttl() takes a datetime, not {shortened(until)}: "
-                f"use update({name}=None) to remove the expiry"
-            )
-        return {name: until}
-
-    def extend_ttl(self, until: datetime) -> None:
-        """Set the expiry in the instance and the store. Raises `ItemGone` if the row no longer exists."""
-        self.update(skip_hooks=True, **self._extension(until))
-
-    async def aextend_ttl(self, until: datetime) -> None:
-        """Async version of `extend_ttl()`."""
-        await self.aupdate(skip_hooks=True, **self._extension(until))
-
-
-def _check_sync(schema: Schema, skip_hooks: bool, *kinds: Any) -> None:
-    if not skip_hooks:
-        operations.refuse_async_hooks(schema, *kinds)
 
 
 @dataclass_transform(kw_only_default=True)

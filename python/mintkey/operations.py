@@ -8,146 +8,37 @@ never the model class. The steps of a save: `before_save` hooks, generated value
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Collection
-from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mintkey import _core, arguments, generators
 from mintkey.arguments import about, check_condition, name_key
 from mintkey.conditions import Condition
-from mintkey.errors import (
-    ConditionFailed,
-    ConfigurationError,
-    InvalidValue,
-    ItemGone,
-    KeyCollision,
-    MintkeyError,
-    NotLoaded,
-    shortened,
-)
+from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, NotLoaded
+from mintkey.instance_state import State, is_untouched, moment, state_of
 from mintkey.minting import MintContext, minted_now
-from mintkey.schema import COLLISION_FREE_BITS, MAX_VERSION, Mint, Schema, State, moment
+from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema
+from mintkey.writing import (
+    compiled_guard,
+    loaded_version,
+    note_failure,
+    own_row,
+    refuse_other_key,
+    refuse_waiting,
+    run_hooks,
+    send_write,
+    take,
+    version_guard,
+)
 
 if TYPE_CHECKING:
     from mintkey.arguments import Key
-    from mintkey.hooks import HookKind
     from mintkey.stores import Operation
 
 #: The maximum number of keys that are generated for an item before a collision of short keys is reported.
 _MAX_KEYS = 16
 #: The parameters that make the keys of a strategy longer.
 _LONGER = {"nanoid": "a greater size=", "uuid4": "a greater length=", "cuid2": "a greater length="}
-
-
-def state_of(instance: Any) -> State:
-    """Return the state of an instance; create it if the instance has none."""
-    state: State | None = instance._state
-    if state is None:
-        state = instance.__dict__["_state"] = State()
-    return state
-
-
-def is_untouched(values: dict[str, Any]) -> bool:
-    """Return whether the instance with these values is new and has no state."""
-    return "_state" not in values and "_stored" not in values
-
-
-def waits_already(schema: Schema) -> ConfigurationError:
-    """Return the error for a second write of an instance that has a pending write in a pipeline."""
-    return ConfigurationError(
-        f"{schema.model}: this instance has a pending write in a pipeline: execute() that pipeline first, or add the "
-        "instance only once, after its last change",
-        model=schema.model,
-    )
-
-
-def refuse_waiting(schema: Schema, state: State) -> None:
-    """Refuse a write of an instance with a pending write, which would later overwrite it."""
-    if state.pipeline is not None and state.pipeline() is not None:
-        raise waits_already(schema)
-
-
-def refuse_async_hooks(schema: Schema, *kinds: HookKind) -> None:
-    """Refuse a blocking operation of a model with an `async def` hook, which cannot run in it."""
-    if not schema.hooks.any_asynchronous or schema.skip_hooks:
-        return
-    name = schema.hooks.asynchronous(*kinds)
-    if name is not None:
-        raise ConfigurationError(
-            f"{schema.model}.{name} is an async hook, which a blocking call cannot run: "
-            "use the async version of the method, such as asave(), or pass skip_hooks=True",
-            model=schema.model,
-            attribute=name,
-        )
-
-
-def run_hooks(schema: Schema, instance: Any, kind: HookKind) -> Operation[None]:
-    """Run the hooks of one kind, in order."""
-    if schema.skip_hooks:
-        return
-    for name in schema.hooks.of(kind):
-        result = getattr(instance, name)()
-        if inspect.isawaitable(result):
-            yield result
-
-
-def send_write(state: State, request: _core.Request, item: _core.Item | None) -> Operation[Any]:
-    """Send a write of this item, and record a failure in the state."""
-    try:
-        return (yield request)
-    except BaseException as error:
-        note_failure(state, item, error)
-        raise
-
-
-def note_failure(state: State, item: _core.Item | None, error: BaseException) -> None:
-    """Record an item that was sent if the outcome is unknown."""
-    unknown = not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown"
-    if unknown and item is not None and item not in state.uncertain_writes:
-        state.uncertain_writes = (*state.uncertain_writes, item)
-
-
-def own_row(state: State, error: MintkeyError) -> _core.Item | None:
-    """Return the conflicting row if this instance has written it, in a write with an unknown outcome."""
-    stored = getattr(error, "_stored", None)
-    return next((item for item in state.uncertain_writes if item == stored), None)
-
-
-def version_guard(schema: Schema, stored: int | None) -> tuple[str, int | None] | None:
-    """Return the version that a write expects in the store, or None for a model without a version."""
-    return None if schema.version is None else (schema.stored_version(), stored)
-
-
-def loaded_version(schema: Schema, state: State) -> int | None:
-    """Return the version of the loaded row, which a write expects in the store."""
-    if schema.version is None or state.loaded is None:
-        return None
-    if state.fetched is not None and schema.version not in state.fetched:
-        raise NotLoaded(
-            f"{schema.model}.{schema.version} was not loaded, because the index does not contain it, so a write cannot "
-            "check the version: call refresh() first",
-            model=schema.model,
-            attribute=schema.version,
-        )
-    version = state.loaded.get(schema.stored_version())
-    if version is None or (isinstance(version, int) and 0 <= version < MAX_VERSION):
-        return version
-    key = schema.codec.key_of(state.loaded)
-    raise InvalidValue(
-        f"{schema.model}.{schema.version}: the stored version {shortened(version)} of "
-        f"{schema.model} {key} is not a count of writes: "
-        "set it to an integer with the program that wrote it",
-        model=schema.model,
-        attribute=schema.version,
-        key=schema.codec.key_dict(key),
-    )
-
-
-def compiled_guard(condition: Condition | None) -> tuple[Any, ...] | None:
-    """Return the condition of a write in the form of the compiled core, or None."""
-    return None if condition is None else condition.compile()
-
 
 # Save.
 
@@ -179,10 +70,9 @@ def save(
     With `insert` the row must not exist. With `constructed` the instance was constructed by this call, so the caller
     has not seen its generated keys. `pipeline` is the pipeline that will send the write.
     """
-    if condition is None and pipeline is None and is_untouched(instance.__dict__):
-        direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
-        if direct:
-            return _save_directly(schema, instance, insert)
+    direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
+    if direct and condition is None and pipeline is None and is_untouched(instance.__dict__):
+        return _save_directly(schema, instance, insert)
     how = _Save(condition, replace, skip_hooks, insert, constructed, pipeline)
     return about(schema, instance.__dict__, _save(schema, instance, how))
 
@@ -205,7 +95,7 @@ def _save(schema: Schema, instance: Any, how: _Save) -> Operation[None]:
         exposed = how.pipeline is not None or (context is not None and context.exposed)
         unseen = how.constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
         again = () if exposed else _small_keys(schema, {*minted, *(state.generated_keys if unseen else ())})
-        yield from _save_new(schema, instance, state, _NewRow(how.insert, minted, again, how.condition, how.pipeline))
+        yield from _save_new(schema, instance, state, _NewRow(how, minted, again))
     else:
         yield from _save_loaded(schema, instance, state, how, None if context is None else context.at)
     if not how.skip_hooks:
@@ -234,19 +124,18 @@ def _generate(schema: Schema, instance: Any, state: State, context: MintContext,
 def _save_directly(schema: Schema, instance: Any, insert: bool) -> Operation[None]:
     """Save a new instance without hooks, condition or pipeline."""
     request, item, minted = schema.new_save.one(instance, insert)
-    if request is None:
-        yield from failed_save(schema, instance, minted, item, None, insert=insert)
-        return
-    if schema.on_update:
-        # Only an instance with a state records the assignments that are made before the reply arrives.
-        state_of(instance)
-    try:
-        yield request
-    except BaseException as error:  # noqa: BLE001 - raised again below
-        failure = error
-    else:
-        mark_stored(schema, instance.__dict__, item)
-        return
+    failure = None
+    if request is not None:
+        if schema.on_update:
+            # Only an instance with a state records the assignments that are made before the reply arrives.
+            state_of(instance)
+        try:
+            yield request
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failure = error
+        else:
+            mark_stored(schema, instance.__dict__, item)
+            return
     yield from failed_save(schema, instance, minted, item, failure, insert=insert)
 
 
@@ -282,7 +171,7 @@ def failed_save(
     note_failure(state, prepared, error)
     if not isinstance(error, ConditionFailed):
         raise error
-    row = _NewRow(insert, minted, _small_keys(schema, minted))
+    row = _NewRow(_Save(insert=insert), minted, _small_keys(schema, minted))
     yield from _save_new(schema, instance, state, row, (prepared, error))
 
 
@@ -317,18 +206,14 @@ class _NewRow(NamedTuple):
     """What all attempts to write a new row have in common.
 
     Attributes:
-        insert: whether the row must not exist, also if its key was not generated.
+        how: the arguments of the save.
         minted: the names of the values that were generated in this save.
         again: the keys that are generated again after a collision.
-        condition: a condition on the row.
-        pipeline: the pipeline that will send the write.
     """
 
-    insert: bool
+    how: _Save
     minted: Collection[str]
     again: tuple[Mint, ...]
-    condition: Condition | None = None
-    pipeline: object = None
 
 
 def _save_new(
@@ -368,8 +253,9 @@ def _try_new(
 ) -> Operation[tuple[_core.Item, ConditionFailed] | None]:
     """Write a new row; return the item and the error if an existing row or the condition prevents it."""
     sent = moment()
+    condition = compiled_guard(row.how.condition)
     request, item, _ = schema.new_save.one(
-        instance, row.insert, list(row.minted), state.generated_keys, compiled_guard(row.condition), row.pipeline
+        instance, row.how.insert, list(row.minted), state.generated_keys, condition, row.how.pipeline
     )
     if request is None:
         raise item
@@ -409,7 +295,7 @@ def _accept_own_row(schema: Schema, instance: Any, state: State, own: _core.Item
     """Accept a row that this instance has written before, and write what has changed since."""
     state.loaded, state.uncertain_writes = own, ()
     stored = schema.codec.decode(state.loaded)
-    for name in {*(schema.on_update_names - state.touched.keys()), schema.version} & stored.keys():
+    for name in stored.keys() & {*(schema.on_update_names - state.touched.keys()), schema.version}:
         instance.__dict__[name] = stored[name]
     yield from _save_loaded(schema, instance, state, _Save(), None)
 
@@ -472,17 +358,6 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
         values.update({name: value for name, value in changing.items() if name not in kept})
 
 
-def refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> None:
-    """Raise `InvalidValue` if the key differs from the loaded one."""
-    if schema.codec.key_of(loaded) != schema.codec.key_of(item):
-        raise InvalidValue(
-            f"{schema.model}: the key of a stored item cannot change: "
-            f"save a new {schema.model} with the new key, then delete() this one",
-            model=schema.model,
-            key=schema.codec.key_dict(schema.codec.key_of(loaded)),
-        )
-
-
 def _check_partial(schema: Schema, instance: Any, state: State, replace: bool) -> None:
     if replace:
         raise NotLoaded(
@@ -498,22 +373,6 @@ def _check_partial(schema: Schema, instance: Any, state: State, replace: bool) -
 
 
 # Delete, and read one item.
-
-
-def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: AbstractSet[str] = frozenset()) -> None:
-    """Set the stored values on the instance, except the attributes in `keep`."""
-    values = instance.__dict__
-    fresh = schema.codec.decode(stored)
-    for name in schema.attributes:
-        if name in keep:
-            continue
-        if name in fresh:
-            values[name] = fresh[name]
-        else:
-            values.pop(name, None)
-    state.settle(stored, keep)
-    # All attributes are loaded now, so an attribute set to None is detected as a change.
-    state.fetched = None
 
 
 def delete(

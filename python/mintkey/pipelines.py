@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import ReferenceType, ref
+from weakref import ref
 
-from mintkey import batches, operations
 from mintkey.errors import (
     BatchIncomplete,
     ConfigurationError,
     MintkeyError,
-    StoreTimeout,
     StoreUnavailable,
     cause,
     shortened,
 )
+from mintkey.suspended import CHUNK, STORE_FAILURES, JoinedWrites, SuspendedWrite, failures
+from mintkey.writing import refuse_async_hooks, waits_already
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,7 +34,7 @@ __all__ = ["Pipeline", "pipeline"]
 
 
 #: The maximum number of writes in one round trip. More would take long and use much memory on both sides.
-_MAX_WRITES = 4 * batches.CHUNK
+_MAX_WRITES = 4 * CHUNK
 
 
 class _Write(NamedTuple):
@@ -42,7 +42,7 @@ class _Write(NamedTuple):
 
     store: Store
     schema: Schema
-    running: batches._Running
+    suspended: SuspendedWrite
     after: HookKind
     hooked: bool
 
@@ -120,34 +120,34 @@ class Pipeline:
         """Add a write: run its operation up to its request, and raise what is wrong before that."""
         self._check_open()
         if id(instance) in self._waiting:
-            raise operations.waits_already(write.schema)
+            raise waits_already(write.schema)
         self._waiting[id(instance)] = write
         try:
-            yield from write.running.begin()
-            if write.running.error is not None:
-                raise write.running.error
+            yield from write.suspended.begin()
+            if write.suspended.error is not None:
+                raise write.suspended.error
             self._check_open()
-            if write.running.request is not None:
-                _note_waiting(write.running, ref(self))
+            if write.suspended.request is not None:
+                write.suspended.wait_in(ref(self))
         finally:
             # There was nothing to write, or the pipeline ended while the operation awaited something.
-            if write.running.request is None or self._ended:
+            if write.suspended.request is None or self._ended:
                 del self._waiting[id(instance)]
                 _withdraw([write])
 
     def _ready(self) -> list[_Write]:
-        return [write for write in self._waiting.values() if write.running.request is not None]
+        return [write for write in self._waiting.values() if write.suspended.request is not None]
 
     def _take(self) -> list[_Write]:
         ready = self._ready()
         for write in ready:
-            del self._waiting[id(write.running.item)]
+            del self._waiting[id(write.suspended.item)]
         return ready
 
     def _send(self) -> int:
         for write in self._ready():
             if write.hooked:
-                operations.refuse_async_hooks(write.schema, write.after)
+                refuse_async_hooks(write.schema, write.after)
         writes = self._take()
         try:
             for group, all_there in _by_store(writes):
@@ -206,15 +206,8 @@ def through(
         raise TypeError(
             f"{schema.model}: pipeline= takes a pipeline from mintkey.pipeline(), not {shortened(pipeline)}"
         )
-    write = _Write(store, schema, batches._Running(instance, writing), after, not skip_hooks)
+    write = _Write(store, schema, SuspendedWrite(instance, writing), after, not skip_hooks)
     return pipeline._prepare(instance, write)
-
-
-def _note_waiting(running: batches._Running, where: ReferenceType[Pipeline] | None) -> None:
-    """Record in an instance the pipeline of its pending write, or None. An update by key has no instance."""
-    state = getattr(running.item, "_state", None)
-    if state is not None:
-        state.pipeline = where
 
 
 def _by_store(writes: list[_Write]) -> Iterator[tuple[list[_Write], list[_Write]]]:
@@ -245,104 +238,70 @@ def _by_limit(writes: list[_Write]) -> Iterator[list[_Write]]:
 
 
 def _row(write: _Write) -> tuple[str, _core.Key | None]:
-    request = write.running.request
+    request = write.suspended.request
     return write.schema.table, None if request is None else request.key
-
-
-class _Part(NamedTuple):
-    """The writes of one request: a batch of writes of one model, or one update, whose reply is a row."""
-
-    schema: Schema
-    running: list[batches._Running]
-    joined: bool
-
-    def request(self) -> _core.Request:
-        requests = [one.request for one in self.running if one.request is not None]
-        return self.schema.codec.batch_write(requests) if self.joined else requests[0]
-
-    def answer(self, answer: Any) -> Operation[None]:
-        """Pass the reply, or the failure of the whole request, to each write."""
-        shared: BaseException | None = None
-        answers: list[Any] = [answer] * len(self.running)
-        if isinstance(answer, BaseException):
-            shared = answer
-        elif self.joined:
-            answers = answer
-        for one, own in zip(self.running, answers, strict=True):
-            _note_waiting(one, None)
-            if isinstance(own, BaseException):
-                yield from one.advance(lambda: one.operation.throw(own), shared)  # noqa: B023 - used at once
-            else:
-                yield from one.advance(lambda: one.operation.send(own))  # noqa: B023 - used at once
 
 
 def _sending(writes: list[_Write], all_there: list[_Write]) -> Operation[None]:
     """Send writes in as few round trips as possible. If the store fails, send nothing more to it."""
-    while waiting := [write for write in writes if write.running.request is not None]:
-        parts = _next_round_trip(waiting)
-        requests = [part.request() for part in parts]
+    while waiting := [write for write in writes if write.suspended.request is not None]:
+        groups = _next_round_trip(waiting)
+        requests = [group.request() for group in groups]
         try:
-            answers = (yield requests) if len(requests) > 1 else [(yield requests[0])]
+            replies = (yield requests) if len(requests) > 1 else [(yield requests[0])]
         except BaseException as error:  # noqa: BLE001 - raised again after all writes have received it
-            answers = [error] * len(parts)
-        for part, answer in zip(parts, answers, strict=True):
-            yield from part.answer(answer)
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, Exception):
-                raise answer
-        for answer in answers:
-            if isinstance(answer, (StoreUnavailable, StoreTimeout)):
+            replies = [error] * len(groups)
+        for group, reply in zip(groups, replies, strict=True):
+            yield from group.resume(reply)
+        for reply in replies:
+            if isinstance(reply, BaseException) and not isinstance(reply, Exception):
+                raise reply
+        for reply in replies:
+            if isinstance(reply, STORE_FAILURES):
                 return _withdraw(
-                    all_there, StoreUnavailable(f"not sent, because the store failed earlier: {cause(answer)}")
+                    all_there, StoreUnavailable(f"not sent, because the store failed earlier: {cause(reply)}")
                 )
     return None
 
 
-def _next_round_trip(waiting: list[_Write]) -> list[_Part]:
+def _next_round_trip(waiting: list[_Write]) -> list[JoinedWrites]:
     """Return the requests of the next round trip.
 
     They are in flight at the same time, so two of them never write the same row: a write of a row that another request
     contains waits for the next round trip, and so do later writes of that row.
     """
-    parts: list[_Part] = []
-    filling: dict[int, _Part] = {}
-    seen_in: dict[tuple[str, _core.Key | None], _Part | None] = {}
+    groups: list[JoinedWrites] = []
+    filling: dict[int, JoinedWrites] = {}
+    seen_in: dict[tuple[str, _core.Key | None], JoinedWrites | None] = {}
     for write in waiting[:_MAX_WRITES]:
         row = _row(write)
         model = id(write.schema)
         joined = write.after != "after_update"
-        part = filling.get(model) if joined else None
-        if part is not None and len(part.running) == batches.CHUNK:
-            part = None
-        if row in seen_in and (part is None or seen_in[row] is not part):
+        group = filling.get(model) if joined else None
+        if group is not None and len(group.writes) == CHUNK:
+            group = None
+        if row in seen_in and (group is None or seen_in[row] is not group):
             seen_in[row] = None
             continue
-        if part is None:
-            part = _Part(write.schema, [], joined)
-            parts.append(part)
+        if group is None:
+            group = JoinedWrites(write.schema, [], joined=joined)
+            groups.append(group)
             if joined:
-                filling[model] = part
-        part.running.append(write.running)
-        seen_in[row] = part
-    return parts
+                filling[model] = group
+        group.writes.append(write.suspended)
+        seen_in[row] = group
+    return groups
 
 
 def _withdraw(writes: Iterable[_Write], why: MintkeyError | None = None) -> None:
-    """Cancel pending writes. Their instances are in the same state as after a failed save."""
+    """Cancel pending writes."""
     why = why or MintkeyError("not sent: an exception left the block of the pipeline")
     for write in list(writes):
-        running = write.running
-        if running.request is not None:
-            running.request, running.error = None, why
-            _note_waiting(running, None)
-            try:
-                running.operation.throw(why)
-            except MintkeyError:
-                continue
+        write.suspended.withdraw(why)
 
 
 def _outcome(writes: list[_Write]) -> int:
-    failed = [(write.running.item, why) for write in writes if (why := write.running.failure(None)) is not None]
+    failed = failures(write.suspended for write in writes)
     written = len(writes) - len(failed)
     if failed:
         models = {write.schema.model for write in writes}
@@ -351,7 +310,7 @@ def _outcome(writes: list[_Write]) -> int:
             "`failed` lists each item with its exception",
             written=written,
             failed=tuple(failed),
-            stopped=any(isinstance(why, (StoreUnavailable, StoreTimeout)) for _, why in failed),
+            stopped=any(isinstance(why, STORE_FAILURES) for _, why in failed),
             model=models.pop() if len(models) == 1 else None,
         ) from failed[0][1]
     return written

@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from mintkey import _core, loading, operations, plans
+from mintkey import _core, loading, plans
 from mintkey.arguments import not_a_flag
 from mintkey.conditions import Condition, Every
 from mintkey.errors import ConfigurationError, InvalidCursor, InvalidValue, shortened
 from mintkey.passes import AT_ONCE, Order, Pass, SegmentedPass, TopN
 from mintkey.schema import Schema
 from mintkey.stores import store_of
+from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
     from mintkey.stores import Operation
@@ -193,7 +194,7 @@ class Result(Generic[M]):
     def __iter__(self) -> Iterator[M]:
         if self._all_items is not None:
             return iter(self._all_items)
-        operations.refuse_async_hooks(self._schema, "after_load")
+        refuse_async_hooks(self._schema, "after_load")
         return self._sorted() if self._options.order is not None else self._stream()
 
     def _stream(self) -> Iterator[M]:
@@ -266,7 +267,7 @@ class Result(Generic[M]):
             InvalidCursor: the cursor is damaged, or belongs to another query.
             InvalidValue: `size` is not a positive integer.
         """
-        operations.refuse_async_hooks(self._schema, "after_load")
+        refuse_async_hooks(self._schema, "after_load")
         return store_of(self._schema).run(self._read_page(size, cursor))
 
     async def apage(self, size: int, cursor: str | None = None) -> Page[M]:
@@ -438,7 +439,7 @@ class Result(Generic[M]):
         return self._all_items
 
     def __len__(self) -> int:
-        operations.refuse_async_hooks(self._schema, "after_load")
+        refuse_async_hooks(self._schema, "after_load")
         return len(self._read_all())
 
     def __bool__(self) -> bool:

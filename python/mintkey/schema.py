@@ -7,12 +7,9 @@ operations on instances only read prepared tuples.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import ReferenceType
 
 from mintkey import _core
 from mintkey.attributes import (
@@ -31,7 +28,7 @@ from mintkey.rate_limit import RateLimit, checked
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["IndexPlan", "Mint", "ModelConfig", "Schema", "State"]
+__all__ = ["IndexPlan", "Mint", "ModelConfig", "Schema"]
 
 M = TypeVar("M")
 
@@ -85,110 +82,6 @@ class ModelConfig:
             rate_limit=inherited.rate_limit if self.rate_limit is None else self.rate_limit,
             abstract=self.abstract,
         )
-
-
-#: Returns a later moment than any call before.
-moment = itertools.count(1).__next__
-
-_NO_NAMES: frozenset[str] = frozenset()
-_NOTHING: dict[str, Any] = {}
-
-
-class State:
-    """The state of an instance, apart from its values. A new instance has none until it is needed.
-
-    Attributes:
-        loaded: the stored item as this instance last read or wrote it; None while the instance is new.
-        uncertain_writes: the items of writes with unknown outcomes. Any of them may be stored.
-        mint_context: the running save, which generates the values that a hook reads.
-        fetched: the names of the attributes whose stored values are known, if a query loaded only some.
-        touched: the names of attributes that were assigned and not written since, each with the moment of its last
-            assignment.
-        generated_keys: the key parts that were generated, or set by a hook, with their values. Such a key never
-            overwrites a row.
-        pipeline: the pipeline with a pending write of the instance.
-        deleted: whether this instance deleted its row and has not written it since.
-    """
-
-    __slots__ = (
-        "deleted",
-        "fetched",
-        "generated_keys",
-        "loaded",
-        "mint_context",
-        "pipeline",
-        "touched",
-        "uncertain_writes",
-    )
-
-    def __init__(self, loaded: _core.Item | None = None, fetched: set[str] | None = None) -> None:
-        self.loaded = loaded
-        self.uncertain_writes: tuple[_core.Item, ...] = ()
-        self.mint_context: Any = None
-        self.fetched = fetched
-        self.touched: dict[str, int] = {}
-        # It is replaced and never changed in place: most instances share the empty one.
-        self.generated_keys: dict[str, Any] = _NOTHING
-        # A weak reference: a pipeline that was dropped unsent does not block further writes.
-        self.pipeline: ReferenceType[Any] | None = None
-        self.deleted = False
-
-    def touched_since(self, moment: int) -> set[str]:
-        """Return the names of the attributes that were assigned after this moment."""
-        return {name for name, assigned in self.touched.copy().items() if assigned > moment}
-
-    def is_unknown(self, name: str) -> bool:
-        """Return whether the value of an attribute is neither loaded nor assigned."""
-        return self.fetched is not None and name not in self.fetched and name not in self.touched
-
-    def cleared(self, values: Mapping[str, Any]) -> frozenset[str]:
-        """Return the names of attributes that were set to nothing without being loaded."""
-        if self.fetched is None:
-            return _NO_NAMES
-        unknown = self.touched.keys() - self.fetched
-        return frozenset(name for name in unknown if (value := values.get(name)) is None or value == set())
-
-    def settle(self, loaded: _core.Item | None, touched: AbstractSet[str] = _NO_NAMES) -> None:
-        """Reset the state to a stored item, or to None; only the `touched` attributes are not written yet."""
-        self.loaded = loaded
-        self.uncertain_writes = ()
-        self.deleted = False
-        written = [name for name in self.touched.copy() if name not in touched]
-        if self.fetched is not None:
-            self.fetched.update(written)
-        for name in written:
-            self.touched.pop(name, None)
-        self.generated_keys = _NOTHING
-
-    def copy(self) -> State:
-        """Return a state for a copy of the instance."""
-        copied = State(self.loaded, None if self.fetched is None else set(self.fetched))
-        copied.uncertain_writes = self.uncertain_writes
-        # No write of the copy is in flight, so the moments do not matter, which another process may not have reached.
-        copied.touched = dict.fromkeys(self.touched.copy(), 0)
-        copied.generated_keys = self.generated_keys
-        copied.deleted = self.deleted
-        return copied
-
-
-class LazyState:
-    """A descriptor that creates the `State` of an instance with a stored item on first access.
-
-    Most loaded and saved instances never need a state, and the item alone is cheaper. Python finds an existing state in
-    the instance's `__dict__` before it calls this descriptor.
-    """
-
-    def __get__(self, instance: Any, owner: type) -> State | None:
-        if instance is None:
-            return None
-        values = instance.__dict__
-        item = values.get("_stored")
-        if item is None:
-            # Another thread may have created the state.
-            return values.get("_state")  # type: ignore[no-any-return]
-        state: State = values.setdefault("_state", State(item))
-        values.pop("_stored", None)
-        return state
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -265,8 +158,7 @@ class Schema:
         self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
         self.indexes = tuple(self._plan_indexes())
         self.codec = self._compile()
-        #: Prepares the saves of new instances. An abstract model has none, and is never saved.
-        self.new_save: _core.NewSave = None if config.abstract else self._compile_new_save()  # type: ignore[assignment]
+        self.new_save = self._compile_new_save()
         #: Whether a new instance can be saved in one step: if hooks are skipped, and in general.
         self.saves_unhooked_directly = all(
             mint.auto.strategy is not None and mint.auto.when == "save" for mint in self.minted
@@ -641,74 +533,3 @@ def _collect_indexes(model: type) -> tuple[Index, ...]:
             else:
                 found.pop(name, None)
     return tuple(found.values())
-
-
-# The constructor.
-
-_ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "…", "__slots__": ()})()
-
-
-def constructor(model: type, schema: Schema) -> Callable[..., None]:
-    """Generate the `__init__` of a model: two to three times faster than a loop over its attributes."""
-    names: dict[str, Any] = {
-        "_mk_absent": _ABSENT,
-        "_mk_model": model,
-        "_mk_type": type,
-        "_mk_unexpected": schema.unexpected,
-        "_mk_begin": _begin,
-    }
-    parameters, lines = [], []
-    init_keys = []
-    for name in schema.shown:
-        attribute = schema.attributes[name]
-        normal = getattr(attribute, "normal", None)
-        value = name
-        if normal is not None:
-            names[f"_mk_normal_{name}"] = normal
-            value = f"_mk_normal_{name}({name})"
-        if attribute.mints_at_init:
-            names[f"_mk_mint_{name}"] = attribute.initial
-            parameters.append(f"{name}=None")
-            if name in schema.given_keys:
-                init_keys.append(name)
-                lines.append(f"_mk_given_{name} = {name}")
-            lines.append(f"if {name} is None: {name} = _mk_mint_{name}()")
-            lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
-        elif attribute.default is not None:
-            names[f"_mk_new_{name}"] = attribute.new_default
-            parameters.append(f"{name}=_mk_absent")
-            fresh = f"_mk_new_{name}()" if normal is None else f"_mk_normal_{name}(_mk_new_{name}())"
-            lines.append(f"if {name} is _mk_absent: {name} = {fresh}")
-            lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
-        else:
-            parameters.append(f"{name}=None")
-            lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
-    if init_keys:
-        given = ", ".join(f"({name!r}, _mk_given_{name})" for name in init_keys)
-        lines.append(f"_mk_begin(self, ({given},))")
-    passed = ", ".join(["self", *(f"{name}={name}" for name in schema.shown), "**_mk_unknown"])
-    source = "\n    ".join(
-        [
-            f"def __init__({', '.join(['self', *(['*', *parameters] if parameters else []), '**_mk_unknown'])}):",
-            # A subclass with its own `__init__` calls this one with values for the attributes of the subclass.
-            "if _mk_type(self) is not _mk_model:",
-            f"    return _mk_type(self).__mintkey_init__({passed})",
-            "if _mk_unknown: raise _mk_unexpected(_mk_unknown)",
-            "_mk_values = self.__dict__",
-            *lines,
-        ]
-    )
-    exec(compile(source, f"<mintkey {schema.model}.__init__>", "exec"), names)  # noqa: S102 - built from identifiers
-    init: Callable[..., None] = names["__init__"]
-    init.__qualname__ = f"{model.__qualname__}.__init__"
-    init.__module__ = model.__module__
-    return init
-
-
-def _begin(instance: Any, given: tuple[tuple[str, Any], ...]) -> None:
-    """Record the key parts that the constructor generated."""
-    values = instance.__dict__
-    generated = {name: values[name] for name, value in given if value is None and name in values}
-    if generated:
-        state = values["_state"] = State()
-        state.generated_keys = generated

@@ -48,7 +48,7 @@ class Store:
     def __init__(self, url: str, rate_limit: RateLimit | None = None) -> None:
         if not isinstance(url, str):
             raise ConfigurationError(f"the URL of a store is text, not {type(url).__name__}")
-        half = next((place for place, letter in enumerate(url) if "\ud800" <= letter <= "\udfff"), None)
+        half = next((index for index, letter in enumerate(url) if "\ud800" <= letter <= "\udfff"), None)
         if half is not None:
             # The rest of the URL is not shown: it may contain a password.
             raise ConfigurationError(

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from mintkey.arguments import about, check_condition
 from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision
+from mintkey.instance_state import State, moment, state_of
 from mintkey.minting import MintContext, minted_now
-from mintkey.operations import (
+from mintkey.schema import Schema
+from mintkey.writing import (
     compiled_guard,
     loaded_version,
     own_row,
@@ -16,11 +18,9 @@ from mintkey.operations import (
     refuse_waiting,
     run_hooks,
     send_write,
-    state_of,
     take,
     version_guard,
 )
-from mintkey.schema import Schema, State, moment
 
 if TYPE_CHECKING:
     from mintkey import _core

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
+import pickle
 
 import pytest
 
@@ -75,6 +77,18 @@ async def test_what_was_assigned_before_a_save_counts_for_that_alone(do):
     await do.save(note, pipeline=pipeline)
     await do.execute(pipeline)
     assert not note.is_dirty
+    note.n = 1
+    await do.save(note)
+    assert note.changed_at != "mine"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda note: pickle.loads(pickle.dumps(note))])
+async def test_what_was_assigned_before_a_copy_is_written_by_the_copy_once(do, copied):
+    note = await do.create(Note, pk="a", n=0)
+    note.changed_at = "mine"
+    note = copied(note)
+    await do.save(note)
+    assert (await do.get(Note, pk="a", consistent=True)).changed_at == "mine"
     note.n = 1
     await do.save(note)
     assert note.changed_at != "mine"

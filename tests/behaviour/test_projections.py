@@ -9,7 +9,13 @@ from datetime import datetime, timezone
 import pytest
 
 from mintkey import AutoGenerate, Model
-from mintkey.attributes import NumberAttribute, StringAttribute, TTLAttribute, VersionAttribute
+from mintkey.attributes import (
+    NumberAttribute,
+    StringAttribute,
+    StringSetAttribute,
+    TTLAttribute,
+    VersionAttribute,
+)
 from mintkey.errors import InvalidValue, NotLoaded, VersionConflict
 
 
@@ -54,6 +60,32 @@ async def test_the_version_of_a_part_is_checked(do, part):
             await write()
     stored = await do.get(Account, pk="a")
     assert (stored.balance, stored.note) == (7, "old")
+
+
+class Tagged(Model):
+    pk = StringAttribute(partition_key=True)
+    n = NumberAttribute()
+    tags = StringSetAttribute()
+
+
+@pytest.mark.parametrize("nothing", [None, set()])
+async def test_a_set_that_was_not_loaded_can_be_emptied(do, nothing):
+    await do.create(Tagged, pk="a", n=1, tags={"x"})
+    tagged = await do.first(do.query(Tagged, pk="a", attributes=["n"]))
+    tagged.tags = nothing
+    assert tagged.tags == set()
+    assert tagged.changed == {"tags"}
+    await do.save(tagged)
+    assert not tagged.is_dirty
+    assert (await do.get(Tagged, pk="a")).tags == set()
+
+
+async def test_the_version_of_a_part_cannot_be_assigned_to_write_unchecked(do):
+    await do.create(Account, pk="a", balance=1)
+    part = await do.first(do.query(Account, pk="a", attributes=["note"]))
+    part.version = 7
+    with pytest.raises(InvalidValue, match="counted automatically"):
+        await do.save(part)
 
 
 async def test_what_a_part_lacks_is_not_missing(do, part):

@@ -37,8 +37,8 @@ async def test_sixty_four_saves_make_at_most_four_commits(store, path):
         before = commits(path)
         await asyncio.gather(*(Row(n=n).asave() for n in range(64)))
         rounds.append(commits(path) - before)
-    # How many come together is for the machine's scheduler to say, so a busy one gets five tries.
-    assert 1 <= min(rounds) <= 4
+    # The event loop hands them over sixteen at a time, and those share a commit.
+    assert all(1 <= made <= 4 for made in rounds), rounds
     before = commits(path)
     for n in range(8):
         await Row(n=n).asave()

@@ -28,12 +28,12 @@ impl Codec {
             // A copy, which no code that runs meanwhile can change.
             for (name, object) in &values.copy()? {
                 let name: String = name.extract()?;
-                let place = self
+                let index = self
                     .fields
                     .iter()
                     .position(|field| field.label == name)
                     .ok_or_else(|| self.unknown(&name))?;
-                let field = &self.fields[place];
+                let field = &self.fields[index];
                 let stored = if object.is_none() {
                     None
                 } else {
@@ -62,7 +62,7 @@ impl Codec {
         attribute: &KeyAttribute,
     ) -> PyResult<SortCondition> {
         let name: String = tuple.get_item(0)?.extract()?;
-        let operand = |place: usize| self.key_value(&tuple.get_item(place)?, attribute);
+        let operand = |index: usize| self.key_value(&tuple.get_item(index)?, attribute);
         let bound = |value: usize, inclusive: usize| -> PyResult<Limit<KeyValue>> {
             if tuple.get_item(value)?.is_none() {
                 return Ok(Limit::Unbounded);

@@ -24,7 +24,7 @@ impl Codec {
         caught(values.py(), || {
             let py = values.py();
             let mut pairs = Vec::with_capacity(self.fields.len());
-            for (place, field) in self.fields.iter().enumerate() {
+            for (index, field) in self.fields.iter().enumerate() {
                 let given = match overrides
                     .map(|overrides| overrides.get_item(&field.name))
                     .transpose()?
@@ -39,7 +39,7 @@ impl Codec {
                 };
                 match stored {
                     Some(value) => pairs.push((field.alias.clone(), value)),
-                    None if Some(place) == self.partition || Some(place) == self.sort => {
+                    None if Some(index) == self.partition || Some(index) == self.sort => {
                         return Err(self.invalid(
                             py,
                             field,
@@ -85,15 +85,15 @@ impl Codec {
             // Items are written in the order of the fields, so the next one is nearly always the right one.
             let mut next = 0;
             for (alias, value) in item {
-                let place = match self.fields.get(next) {
+                let index = match self.fields.get(next) {
                     Some(field) if field.alias == *alias => next,
                     _ => match self.fields.iter().position(|field| field.alias == *alias) {
-                        Some(place) => place,
+                        Some(index) => index,
                         None => continue,
                     },
                 };
-                next = place + 1;
-                let field = &self.fields[place];
+                next = index + 1;
+                let field = &self.fields[index];
                 dict.set_item(&field.name, self.decoded(py, field, value, item)?)?;
             }
             Ok(dict)
@@ -120,12 +120,12 @@ impl Codec {
     pub(super) fn key_part(
         &self,
         values: &Bound<'_, PyDict>,
-        place: Option<usize>,
+        index: Option<usize>,
         attribute: &KeyAttribute,
     ) -> PyResult<KeyValue> {
         let py = values.py();
-        let field = place
-            .map(|place| &self.fields[place])
+        let field = index
+            .map(|index| &self.fields[index])
             .ok_or_else(|| self.unknown(&attribute.name))?;
         let given = values
             .get_item(&field.name)?

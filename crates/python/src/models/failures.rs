@@ -17,11 +17,11 @@ impl Codec {
             .attribute
             .as_ref()
             .and_then(|alias| self.fields.iter().find(|field| field.alias == *alias));
-        let place = attribute.map_or_else(
+        let subject = attribute.map_or_else(
             || self.model.clone(),
             |field| format!("{}.{}", self.model, field.label),
         );
-        error.message = format!("{place}: {}", error.message);
+        error.message = format!("{subject}: {}", error.message);
         error.attribute = attribute
             .map(|field| field.label.as_str().into())
             .or(error.attribute);
@@ -31,7 +31,7 @@ impl Codec {
 
     /// The names of the key attributes.
     fn key_names(&self) -> Option<(&str, Option<&str>)> {
-        let label = |place: Option<usize>| place.map(|place| self.fields[place].label.as_str());
+        let label = |index: Option<usize>| index.map(|index| self.fields[index].label.as_str());
         label(self.partition).map(|partition| (partition, label(self.sort)))
     }
 

@@ -156,7 +156,8 @@ impl NewSave {
             pipeline,
         };
         let minted = minted.map(|names| self.indexes(&names));
-        let Prepared { put, minted } = self.prepare(instance, &values_of(instance)?, minted, &known);
+        let Prepared { put, minted } =
+            self.prepare(instance, &values_of(instance)?, minted, &known);
         let names = self.names(py, &minted)?;
         Ok(match put {
             Ok(put) => {
@@ -314,8 +315,9 @@ impl NewSave {
         let mints = || minted.iter().map(|index| &self.mints[*index]);
         let mut absent = known.insert || self.insert_only || mints().any(|mint| mint.is_key);
         for (name, made) in known.made.into_iter().flatten() {
-            let value = values.get_item(name)?;
-            absent = absent || value.is_some_and(|value| value.eq(made).unwrap_or(false));
+            if let Some(value) = values.get_item(name)? {
+                absent |= value.eq(made)?;
+            }
         }
         Ok(Guard {
             row: if absent { Row::Absent } else { Row::Any },
@@ -326,9 +328,10 @@ impl NewSave {
     }
 
     fn indexes(&self, names: &[String]) -> Vec<usize> {
-        let is_minted = |(_, mint): &(usize, &Mint)| names.contains(&mint.label);
-        let minted = self.mints.iter().enumerate().filter(is_minted);
-        minted.map(|(index, _)| index).collect()
+        let all = self.mints.iter().enumerate();
+        all.filter(|(_, mint)| names.contains(&mint.label))
+            .map(|(index, _)| index)
+            .collect()
     }
 
     fn names<'py>(&self, py: Python<'py>, minted: &[usize]) -> PyResult<Bound<'py, PyTuple>> {
@@ -344,11 +347,14 @@ fn values_of<'py>(instance: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> 
     Ok(values.cast_into::<PyDict>()?)
 }
 
+/// An instance and its values.
+type Instance<'py> = (Bound<'py, PyAny>, Bound<'py, PyDict>);
+
 /// The instances with their values. `None` unless all are new instances of the model, contained once.
 fn fresh<'py>(
     model: &Bound<'py, PyType>,
     instances: &Bound<'py, PyList>,
-) -> PyResult<Option<Vec<(Bound<'py, PyAny>, Bound<'py, PyDict>)>>> {
+) -> PyResult<Option<Vec<Instance<'py>>>> {
     let py = model.py();
     let mut seen: Vec<usize> = instances.iter().map(|one| one.as_ptr() as usize).collect();
     seen.sort_unstable();

@@ -1,0 +1,135 @@
+"""Batches: methods of a model that save, delete and read many items."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from mintkey import _core, batches, loading, operations
+from mintkey.stores import store_of
+from mintkey.suspended import CHUNK
+from mintkey.tables import Tabled
+from mintkey.writing import refuse_async_hooks
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from mintkey.arguments import Key
+    from mintkey.batches import Progress
+    from mintkey.stores import Operation
+
+__all__ = ["Batched"]
+
+
+class Batched(Tabled):
+    """The batch methods of a model."""
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self: ...
+
+    @classmethod
+    def batch_save(cls, items: Iterable[Self], *, skip_hooks: bool = False, on_progress: Progress | None = None) -> int:
+        """Save many items, each as `save()` does; return their number.
+
+        The iterable may have any length; it is read in chunks. A failing item does not stop the batch.
+
+        Args:
+            items: instances of this model.
+            skip_hooks: run no hooks.
+            on_progress: called after each chunk with the number of processed items and the total (None if unknown).
+
+        Raises:
+            BatchIncomplete: some items failed; `failed` lists them with their exceptions.
+        """
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        if not skip_hooks:
+            refuse_async_hooks(schema, "before_save", "after_save")
+        return store.run(batches.save(schema, cls, items, on_progress, skip_hooks=skip_hooks))
+
+    @classmethod
+    async def abatch_save(
+        cls,
+        items: Iterable[Self] | AsyncIterable[Self],
+        *,
+        skip_hooks: bool = False,
+        on_progress: Progress | None = None,
+    ) -> int:
+        """Async version of `batch_save()`. Also takes async iterables."""
+        schema = cls.__mintkey_schema__
+        return await store_of(schema).arun(
+            batches.save(schema, cls, items, on_progress, skip_hooks=skip_hooks, awaiting=True)
+        )
+
+    @classmethod
+    def batch_delete(
+        cls, items: Iterable[Self | Key], *, skip_hooks: bool = False, on_progress: Progress | None = None
+    ) -> int:
+        """Delete many items, passed as instances or keys; return their number. Otherwise like `batch_save()`.
+
+        A key is a dict, a tuple of partition key and sort key, or the partition key if the table has no sort key. Hooks
+        run for instances only. An invalid key does not stop the batch.
+        """
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        if not skip_hooks:
+            refuse_async_hooks(schema, "before_delete", "after_delete")
+        return store.run(batches.write(schema, items, cls._deleter(skip_hooks), on_progress))
+
+    @classmethod
+    async def abatch_delete(
+        cls,
+        items: Iterable[Self | Key] | AsyncIterable[Self | Key],
+        *,
+        skip_hooks: bool = False,
+        on_progress: Progress | None = None,
+    ) -> int:
+        """Async version of `batch_delete()`. Also takes async iterables."""
+        schema = cls.__mintkey_schema__
+        return await store_of(schema).arun(
+            batches.write(schema, items, cls._deleter(skip_hooks), on_progress, awaiting=True)
+        )
+
+    @classmethod
+    def _deleter(cls, skip_hooks: bool) -> Callable[[Any], Operation[None]]:
+        schema = cls.__mintkey_schema__
+
+        def deleting(item: Any) -> Operation[None]:
+            if isinstance(item, cls):
+                return operations.delete(schema, item, skip_hooks=skip_hooks)
+            return operations.delete_by_key(schema, item)
+
+        return deleting
+
+    @classmethod
+    def batch_get(cls, keys: Iterable[Key], *, consistent: bool = False) -> Iterator[Self | None]:
+        """Yield one instance or None for each key, in order. Reads the keys in chunks."""
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        refuse_async_hooks(schema, "after_load")
+        source = batches.iterator(schema, keys)
+        while chunk := list(itertools.islice(source, CHUNK)):
+            items = store.run(batches.read(schema, chunk, consistent=consistent))
+            while items:
+                found, items = store.run(loading.load(schema, items, cls._loaded))
+                yield from found
+                del found  # free them before the next ones are loaded
+
+    @classmethod
+    async def abatch_get(
+        cls, keys: Iterable[Key] | AsyncIterable[Key], *, consistent: bool = False
+    ) -> AsyncIterator[Self | None]:
+        """Async version of `batch_get()`, for `async for`. Also takes async iterables."""
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        async for chunk in batches.chunks(schema, keys):
+            items = await store.arun(batches.read(schema, chunk, consistent=consistent))
+            while items:
+                found, items = await store.arun(loading.load(schema, items, cls._loaded))
+                for instance in found:
+                    yield instance
+                    del instance  # free it before the next ones are loaded
+                del found

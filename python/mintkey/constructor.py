@@ -1,0 +1,79 @@
+"""The constructors of models, which are generated: two to three times faster than a loop over the attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mintkey.instance_state import State
+from mintkey.schema import Schema
+
+__all__ = ["constructor"]
+
+_ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "…", "__slots__": ()})()
+
+
+def constructor(model: type, schema: Schema) -> Callable[..., None]:
+    """Generate the `__init__` of a model."""
+    names: dict[str, Any] = {
+        "_mk_absent": _ABSENT,
+        "_mk_model": model,
+        "_mk_type": type,
+        "_mk_unexpected": schema.unexpected,
+        "_mk_note_generated_keys": _note_generated_keys,
+    }
+    parameters, lines = [], []
+    init_keys = []
+    for name in schema.shown:
+        attribute = schema.attributes[name]
+        normal = getattr(attribute, "normal", None)
+        value = name
+        if normal is not None:
+            names[f"_mk_normal_{name}"] = normal
+            value = f"_mk_normal_{name}({name})"
+        if attribute.mints_at_init:
+            names[f"_mk_mint_{name}"] = attribute.initial
+            parameters.append(f"{name}=None")
+            if name in schema.given_keys:
+                init_keys.append(name)
+                lines.append(f"_mk_given_{name} = {name}")
+            lines.append(f"if {name} is None: {name} = _mk_mint_{name}()")
+            lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
+        elif attribute.default is not None:
+            names[f"_mk_new_{name}"] = attribute.new_default
+            parameters.append(f"{name}=_mk_absent")
+            fresh = f"_mk_new_{name}()" if normal is None else f"_mk_normal_{name}(_mk_new_{name}())"
+            lines.append(f"if {name} is _mk_absent: {name} = {fresh}")
+            lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
+        else:
+            parameters.append(f"{name}=None")
+            lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
+    if init_keys:
+        given = ", ".join(f"({name!r}, _mk_given_{name})" for name in init_keys)
+        lines.append(f"_mk_note_generated_keys(self, ({given},))")
+    passed = ", ".join(["self", *(f"{name}={name}" for name in schema.shown), "**_mk_unknown"])
+    source = "\n    ".join(
+        [
+            f"def __init__({', '.join(['self', *(['*', *parameters] if parameters else []), '**_mk_unknown'])}):",
+            # A subclass with its own `__init__` calls this one with values for the attributes of the subclass.
+            "if _mk_type(self) is not _mk_model:",
+            f"    return _mk_type(self).__mintkey_init__({passed})",
+            "if _mk_unknown: raise _mk_unexpected(_mk_unknown)",
+            "_mk_values = self.__dict__",
+            *lines,
+        ]
+    )
+    exec(compile(source, f"<mintkey {schema.model}.__init__>", "exec"), names)  # noqa: S102 - built from identifiers
+    init: Callable[..., None] = names["__init__"]
+    init.__qualname__ = f"{model.__qualname__}.__init__"
+    init.__module__ = model.__module__
+    return init
+
+
+def _note_generated_keys(instance: Any, given: tuple[tuple[str, Any], ...]) -> None:
+    """Record the key parts that the constructor generated."""
+    values = instance.__dict__
+    generated = {name: values[name] for name, value in given if value is None and name in values}
+    if generated:
+        state = values["_state"] = State()
+        state.generated_keys = generated

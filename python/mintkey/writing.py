@@ -1,0 +1,155 @@
+"""What all writes of an instance share: hooks, the checks before a write, sending it, and its traces in the state."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any
+
+from mintkey import _core
+from mintkey.conditions import Condition
+from mintkey.errors import ConfigurationError, InvalidValue, MintkeyError, NotLoaded, shortened
+from mintkey.instance_state import State
+from mintkey.schema import MAX_VERSION, Schema
+
+if TYPE_CHECKING:
+    from mintkey.hooks import HookKind
+    from mintkey.stores import Operation
+
+__all__ = [
+    "compiled_guard",
+    "loaded_version",
+    "note_failure",
+    "own_row",
+    "refuse_async_hooks",
+    "refuse_other_key",
+    "refuse_waiting",
+    "run_hooks",
+    "send_write",
+    "take",
+    "version_guard",
+    "waits_already",
+]
+
+
+def waits_already(schema: Schema) -> ConfigurationError:
+    """Return the error for a second write of an instance that has a pending write in a pipeline."""
+    return ConfigurationError(
+        f"{schema.model}: this instance has a pending write in a pipeline: execute() that pipeline first, or add the "
+        "instance only once, after its last change",
+        model=schema.model,
+    )
+
+
+def refuse_waiting(schema: Schema, state: State) -> None:
+    """Refuse a write of an instance with a pending write, which would later overwrite it."""
+    if state.pipeline is not None and state.pipeline() is not None:
+        raise waits_already(schema)
+
+
+def refuse_async_hooks(schema: Schema, *kinds: HookKind) -> None:
+    """Refuse a blocking operation of a model with an `async def` hook, which cannot run in it."""
+    if not schema.hooks.any_asynchronous or schema.skip_hooks:
+        return
+    name = schema.hooks.asynchronous(*kinds)
+    if name is not None:
+        raise ConfigurationError(
+            f"{schema.model}.{name} is an async hook, which a blocking call cannot run: "
+            "use the async version of the method, such as asave(), or pass skip_hooks=True",
+            model=schema.model,
+            attribute=name,
+        )
+
+
+def run_hooks(schema: Schema, instance: Any, kind: HookKind) -> Operation[None]:
+    """Run the hooks of one kind, in order."""
+    if schema.skip_hooks:
+        return
+    for name in schema.hooks.of(kind):
+        result = getattr(instance, name)()
+        if inspect.isawaitable(result):
+            yield result
+
+
+def send_write(state: State, request: _core.Request, item: _core.Item | None) -> Operation[Any]:
+    """Send a write of this item, and record a failure in the state."""
+    try:
+        return (yield request)
+    except BaseException as error:
+        note_failure(state, item, error)
+        raise
+
+
+def note_failure(state: State, item: _core.Item | None, error: BaseException) -> None:
+    """Record an item that was sent if the outcome is unknown."""
+    unknown = not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown"
+    if unknown and item is not None and item not in state.uncertain_writes:
+        state.uncertain_writes = (*state.uncertain_writes, item)
+
+
+def own_row(state: State, error: MintkeyError) -> _core.Item | None:
+    """Return the conflicting row if this instance has written it, in a write with an unknown outcome."""
+    stored = getattr(error, "_stored", None)
+    return next((item for item in state.uncertain_writes if item == stored), None)
+
+
+def version_guard(schema: Schema, stored: int | None) -> tuple[str, int | None] | None:
+    """Return the version that a write expects in the store, or None for a model without a version."""
+    return None if schema.version is None else (schema.stored_version(), stored)
+
+
+def loaded_version(schema: Schema, state: State) -> int | None:
+    """Return the version of the loaded row, which a write expects in the store."""
+    if schema.version is None or state.loaded is None:
+        return None
+    if state.fetched is not None and schema.version not in state.fetched:
+        raise NotLoaded(
+            f"{schema.model}.{schema.version} was not loaded, because the index does not contain it, so a write cannot "
+            "check the version: call refresh() first",
+            model=schema.model,
+            attribute=schema.version,
+        )
+    version = state.loaded.get(schema.stored_version())
+    if version is None or (isinstance(version, int) and 0 <= version < MAX_VERSION):
+        return version
+    key = schema.codec.key_of(state.loaded)
+    raise InvalidValue(
+        f"{schema.model}.{schema.version}: the stored version {shortened(version)} of "
+        f"{schema.model} {key} is not a count of writes: "
+        "set it to an integer with the program that wrote it",
+        model=schema.model,
+        attribute=schema.version,
+        key=schema.codec.key_dict(key),
+    )
+
+
+def compiled_guard(condition: Condition | None) -> tuple[Any, ...] | None:
+    """Return the condition of a write in the form of the compiled core, or None."""
+    return None if condition is None else condition.compile()
+
+
+def refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> None:
+    """Raise `InvalidValue` if the key differs from the loaded one."""
+    if schema.codec.key_of(loaded) != schema.codec.key_of(item):
+        raise InvalidValue(
+            f"{schema.model}: the key of a stored item cannot change: "
+            f"save a new {schema.model} with the new key, then delete() this one",
+            model=schema.model,
+            key=schema.codec.key_dict(schema.codec.key_of(loaded)),
+        )
+
+
+def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: AbstractSet[str] = frozenset()) -> None:
+    """Set the stored values on the instance, except the attributes in `keep`."""
+    values = instance.__dict__
+    fresh = schema.codec.decode(stored)
+    for name in schema.attributes:
+        if name in keep:
+            continue
+        if name in fresh:
+            values[name] = fresh[name]
+        else:
+            values.pop(name, None)
+    state.settle(stored, keep)
+    # All attributes are loaded now, so an attribute set to None is detected as a change.
+    state.fetched = None
