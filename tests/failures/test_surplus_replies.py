@@ -16,7 +16,7 @@ from tests.failures.proxies import Proxy
 
 from mintkey import Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
-from mintkey.errors import InvalidValue, StoreUnavailable
+from mintkey.errors import StoreUnavailable
 
 CERTIFICATES = runpy.run_path(str(Path(__file__).parents[1] / "servers" / "redis.py"))["certificates"]
 
@@ -41,7 +41,7 @@ class SurplusProxy(Proxy):
         self.kind = ""
         self.surplus = b""
         self.instead = b""
-        self.last = b""
+        self.replies: list[bytes] = []
         self.connections = 0
 
     def serve(self, client: socket.socket, server: socket.socket) -> None:
@@ -50,7 +50,7 @@ class SurplusProxy(Proxy):
         while request := receive():
             server.sendall(request)
             reply = server.recv(1_000_000)
-            self.last = reply
+            self.replies.append(reply)
             if self.instead:
                 reply, self.instead = self.instead, b""
             surplus, self.surplus = self.surplus, b""
@@ -117,7 +117,7 @@ async def prepare(do: Do, between: SurplusProxy) -> bytes:
     for pk, n in (("a", 1), ("b", 2)):
         await do.save(Row(pk=pk, n=n))
     assert (await do.get(Row, pk="b")).n == 2
-    return between.last
+    return between.replies[-1]
 
 
 async def batch_get(do: Do, keys: list[str]) -> list[Any]:
@@ -155,21 +155,52 @@ async def test_connections_are_reused(do, between):
 async def test_a_row_with_another_key_is_an_error(do, between):
     reply = await prepare(do, between)
     await batch_get(do, ["b"])
-    batch = between.last
+    batch = between.replies[-1]
     for ask, instead in (
         (lambda: do.get(Row, pk="a"), reply),
         (lambda: batch_get(do, ["a"]), batch),
         (lambda: do.refresh(Row(pk="a", n=0)), reply),
     ):
         between.instead = instead
-        with pytest.raises(InvalidValue, match="another key") as caught:
+        with pytest.raises(StoreUnavailable, match="another key") as caught:
             await ask()
+        assert caught.value.outcome == "not_applied"
         assert caught.value.model == "Row"
         assert caught.value.key == {"pk": "a"}
         # The connection is not used again: its other replies may be those to other requests, too.
         before = between.connections
         assert (await do.get(Row, pk="a")).n == 1
         assert between.connections == before + 1
+
+
+async def test_rows_of_another_query_are_an_error(do, between):
+    await prepare(do, between)
+    for n in (7, 8):
+        await do.save(Row(pk=str(n), n=n))
+    assert [row.pk for row in await do.all(Row.query(n=7))] == ["7"]
+    # The members of the index: the rows are read after them.
+    assert len(between.replies) >= 2
+    members = between.replies[-2]
+    between.instead = members
+    with pytest.raises(StoreUnavailable, match="another key") as caught:
+        await do.all(Row.query(n=8))
+    assert caught.value.outcome == "not_applied"
+    assert caught.value.key is None
+    assert [row.pk for row in await do.all(Row.query(n=8))] == ["8"]
+
+
+async def test_a_row_with_another_key_leaves_a_write_unknown(do, between):
+    reply = await prepare(do, between)
+    between.instead = reply
+    with pytest.raises(StoreUnavailable, match="another key") as caught:
+        await do.create(Row, pk="c", n=3)
+    assert caught.value.outcome == "unknown"
+    assert (await do.get(Row, pk="c")).n == 3
+    between.instead = reply
+    with pytest.raises(StoreUnavailable, match="another key") as caught:
+        await do.update_by_key(Row, {"pk": "a"}, Row.n.add(1))
+    assert caught.value.outcome == "not_applied"
+    assert (await do.get(Row, pk="a")).n == 1
 
 
 @pytest.mark.parametrize("reply", [b"$999999999999\r\n", b"*99999999999\r\n", b"*1\r\n*99999999\r\n:1\r\n"])

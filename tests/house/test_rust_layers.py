@@ -43,7 +43,7 @@ LAYERS = {
     "runtime": [
         {"lib"},
         {"worker", "address", "tls"},
-        {"deadline", "generations", "parameters"},
+        {"deadline", "encrypted", "generations", "parameters"},
         {"generation", "lock", "pause", "stop", "tls_records"},
     ],
     "store": [

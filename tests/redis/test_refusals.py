@@ -92,7 +92,7 @@ async def test_a_user_with_the_rights_that_the_guide_names(do, request, kind):
 
 
 async def test_an_encrypted_server_is_not_trusted_without_its_authority(do, secure):
-    with connect(secure.partition("?")[0]), pytest.raises(ConfigurationError, match=r"not trusted: .*\?ca="):
+    with connect(secure.partition("?")[0]), pytest.raises(ConfigurationError, match=r"no trusted connection: .*\?ca="):
         await do.count(Widget)
 
 

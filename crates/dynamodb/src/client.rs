@@ -10,14 +10,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use mintkey_runtime::Stop;
-use mintkey_store::{Error, Key, RequestMetrics, Result, Table};
+use mintkey_store::{Error, Key, Outcome, RequestMetrics, Result, Table};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::aws::credentials::cache::Lookup;
 use crate::aws::retry;
 use crate::aws::signing::{Identity, Unsigned};
-use crate::config::Config;
 use crate::shared::Shared;
 use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
@@ -61,9 +60,8 @@ pub enum Effect {
 }
 
 /// A successful response.
-pub struct Output<'a> {
-    config: &'a Config,
-    progress: &'a Cell<Progress>,
+pub struct Output<'a, T> {
+    client: &'a Client<'a, T>,
     identity: Arc<Identity>,
     response: Response,
     effect: Effect,
@@ -130,7 +128,7 @@ impl<'a, T: Transport> Client<'a, T> {
         operation: &str,
         body: &str,
         effect: Effect,
-    ) -> result::Result<Output<'_>, Failure> {
+    ) -> result::Result<Output<'_, T>, Failure> {
         let config = &self.shared.config;
         let metered = self.metrics.is_metered() && returns_capacity(operation);
         let with_capacity;
@@ -155,12 +153,18 @@ impl<'a, T: Transport> Client<'a, T> {
             let exchange = self
                 .transport
                 .exchange(endpoint, request, self.deadline.get());
-            let failure = match exchange.await {
+            let exchanged = exchange.await.and_then(|response| {
+                if response.is_intact() {
+                    Ok(response)
+                } else {
+                    Err(Cause::Damaged.sent())
+                }
+            });
+            let failure = match exchanged {
                 Ok(response) if response.status == 200 && errors::may_be_dynamodb(&response) => {
                     self.shared.retry_tokens.refill(retries > 0);
                     let output = Output {
-                        config,
-                        progress: &self.progress,
+                        client: self,
                         identity,
                         response,
                         effect,
@@ -344,7 +348,7 @@ fn has_known_entries(body: &[u8]) -> bool {
         .is_ok_and(|entries| entries.keys().all(|name| ENTRIES.contains(&name.as_str())))
 }
 
-impl Output<'_> {
+impl<T: Transport> Output<'_, T> {
     /// Adds the capacity units that the server has counted.
     fn add_capacity(&self, metrics: &RequestMetrics) {
         // A body that is not valid is reported where the rest of it is parsed.
@@ -363,13 +367,27 @@ impl Output<'_> {
         parsed.flatten().ok_or_else(|| self.unreadable())
     }
 
-    /// The error for a response that does not belong to the call.
+    /// The error for a response that cannot be the one to the call.
     pub fn unreadable(&self) -> Error {
-        if self.effect != Effect::None {
-            self.progress.set(Progress::Uncertain);
-        }
-        let outcome = self.progress.get().outcome();
+        let outcome = self.mixed_up();
         let secrets = self.identity.secrets();
-        errors::unreadable(self.config, &self.response, &secrets, outcome)
+        let config = &self.client.shared.config;
+        errors::unreadable(config, &self.response, &secrets, outcome)
+    }
+
+    /// The error for a response with a row that was not requested.
+    pub fn other_row(&self, table: &Table) -> Error {
+        match self.mixed_up() {
+            Outcome::NotApplied => Error::other_row(table),
+            Outcome::Unknown => Error::other_row(table).uncertain(),
+        }
+    }
+
+    /// The response belongs to another call: further responses of the same connection may, too. Returns the outcome of the
+    /// request.
+    fn mixed_up(&self) -> Outcome {
+        self.client.transport.close_idle();
+        self.client.mark_uncertain(self.effect);
+        self.client.progress.get().outcome()
     }
 }

@@ -10,9 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use faulty::{Act, Faulty, refused};
 use mintkey_store::{
     Action, BatchGet, BatchWrite, Error, ErrorKind, Guard, Interrupt, Operation, Outcome, Path,
-    Remedy, Reply, Result, Row, Store,
+    Query, Remedy, Reply, Result, Row, Store,
 };
-use requests::{batch_put, get_of, key, number, order, orders, put_of, request, submit, update_of};
+use requests::{
+    batch_put, get_of, key, number, order, orders, put_of, query_of, request, string, submit,
+    update_of,
+};
 
 const UNKNOWN: ErrorKind = ErrorKind::Unavailable(Outcome::Unknown);
 const NOT_APPLIED: ErrorKind = ErrorKind::Unavailable(Outcome::NotApplied);
@@ -200,7 +203,8 @@ fn a_row_of_another_key_is_an_error() {
         let (answer, seen) = ask(&[found], "", &read());
         let error = answer.unwrap_err();
         assert_eq!(error.kind, NOT_APPLIED, "{error}");
-        assert!(error.message.contains("not DynamoDB's"), "{error}");
+        assert!(error.message.contains("another key"), "{error}");
+        assert_eq!(error.key.as_deref(), Some(&key("a", "1")));
         assert_eq!(seen.len(), 1);
 
         let both = format!(
@@ -232,6 +236,50 @@ fn a_row_of_another_key_is_an_error() {
         let (answer, _) = ask(&[Act::Reply(400, refused)], "", &insert());
         assert_eq!(kind(&answer), UNKNOWN);
     }
+}
+
+#[test]
+fn a_row_of_another_partition_is_an_error() {
+    let query = |index: Option<&str>, partition: &str| {
+        Operation::Query(Query {
+            index: index.map(Into::into),
+            ..query_of(&orders(), &[string(partition)])
+        })
+    };
+    let own = "{\"pk\":{\"S\":\"a\"},\"sk\":{\"S\":\"1\"},\"status\":{\"S\":\"new\"}}";
+    let found = |item: &str| {
+        let body = format!("{{\"Items\":[{own},{item}],\"Count\":2,\"ScannedCount\":2}}");
+        Act::Reply(200, body)
+    };
+    let other_partition = own.replace("\"a\"", "\"b\"");
+    let other_status = own.replace("new", "paid");
+    for (operation, valid, other) in [
+        (query(None, "a"), &other_status, &other_partition),
+        (
+            query(Some("by_status"), "new"),
+            &other_partition,
+            &other_status,
+        ),
+    ] {
+        let (answer, _) = ask(&[found(valid)], "", &operation);
+        assert!(answer.is_ok(), "{answer:?}");
+        let (answer, _) = ask(&[found(other)], "", &operation);
+        let error = answer.unwrap_err();
+        assert_eq!(error.kind, NOT_APPLIED, "{error}");
+        assert!(error.message.contains("another key"), "{error}");
+        let (answer, _) = ask(&[found("{\"n\":{\"N\":\"1\"}}")], "", &operation);
+        assert_eq!(kind(&answer), NOT_APPLIED);
+    }
+}
+
+#[test]
+fn a_connection_whose_responses_are_mixed_up_is_not_used_again() {
+    let faulty = Faulty::new(&[Act::Reply(200, format!("{{\"Item\":{}}}", row("b", "1")))]);
+    let store = open(&faulty.endpoint, "");
+    assert_eq!(kind(&requests::run(&*store, read())), NOT_APPLIED);
+    let next = requests::run(&*store, read()).unwrap();
+    assert_eq!(next, Reply::Item(None));
+    assert_eq!(faulty.connections(), 2);
 }
 
 #[test]

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use faulty::{Act, Faulty, answered, refused};
 use mintkey_store::{
-    Action, BatchWrite, Condition, Delete, Error, ErrorKind, Guard, Operation, Outcome, Path,
-    Reply, Result, Row, Store, Write,
+    Action, BatchGet, BatchWrite, Condition, Delete, Error, ErrorKind, Guard, Operation, Outcome,
+    Path, Reply, Result, Row, Scan, Store, Write,
 };
 use requests::{
-    batch_put, condition, delete_of, get_of, key, number, order, orders, put_of, submit, update_of,
+    batch_put, condition, delete_of, get_of, key, number, order, orders, put_of, scan_of, submit,
+    update_of,
 };
 
 const UNKNOWN: ErrorKind = ErrorKind::Unavailable(Outcome::Unknown);
@@ -95,6 +96,17 @@ fn add() -> Operation {
         Action::Add(Path::attribute("n"), number("1")),
         Guard::default(),
     )
+}
+
+/// An update that returns no row.
+fn add_nothing() -> Operation {
+    match add() {
+        Operation::Update(update) => Operation::Update(mintkey_store::Update {
+            returning: false,
+            ..update
+        }),
+        other => other,
+    }
 }
 
 fn delete(guard: Guard) -> Operation {
@@ -211,6 +223,89 @@ fn an_answer_that_is_not_dynamodbs_leaves_a_write_unknown() {
         }
         let error = failure(&script, "&retries=0", &read());
         assert_eq!(error.kind, NOT_APPLIED, "{script:?}: {error}");
+    }
+}
+
+/// A response with the checksum of `{}`.
+fn with_checksum(status: u16, body: &str) -> Act {
+    Act::Raw(format!(
+        "HTTP/1.1 {status} Said\r\nx-amzn-requestid: 1\r\nx-amz-crc32: 2745614147\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+}
+
+#[test]
+fn a_damaged_response_leaves_a_write_unknown_and_a_read_is_sent_again() {
+    for answer in both(&[with_checksum(200, "{}")], "", &add_nothing()) {
+        assert_eq!(answer.unwrap(), Reply::Done);
+    }
+    let exception = "{\"__type\":\"x#ValidationException\"}";
+    for damaged in [
+        with_checksum(200, "{ }"),
+        with_checksum(400, exception),
+        with_checksum(500, exception),
+    ] {
+        for write in writes() {
+            let script = vec![damaged.clone(); 8];
+            let error = failure(&script, "&retries=0", &write);
+            assert_eq!(error.kind, UNKNOWN, "{write:?}: {error}");
+            assert!(error.message.contains("checksum"), "{error}");
+        }
+        for answer in both(&[damaged.clone(), damaged.clone()], "", &read()) {
+            assert_eq!(answer.unwrap(), Reply::Item(None));
+        }
+        let error = failure(&vec![damaged; 8], "&retries=1", &read());
+        assert_eq!(error.kind, NOT_APPLIED, "{error}");
+    }
+}
+
+#[test]
+fn an_object_without_the_entries_of_the_call_is_no_response() {
+    let rows = "{\"Items\":[],\"Count\":0,\"ScannedCount\":0}";
+    let row = "{\"Item\":{\"pk\":{\"S\":\"a\"},\"sk\":{\"S\":\"1\"}}}";
+    let changed = "{\"Attributes\":{\"pk\":{\"S\":\"a\"},\"sk\":{\"S\":\"1\"}}}";
+    let table = "{\"TableDescription\":{}}";
+    let batch_get = Operation::BatchGet(BatchGet {
+        table: orders(),
+        keys: vec![key("a", "1")],
+        consistent: false,
+        attributes: None,
+    });
+    let count = Operation::Scan(Scan {
+        count: true,
+        ..scan_of(&orders())
+    });
+    for (operation, bodies) in [
+        (read(), &[rows, changed, table, "{\"Responses\":{}}"][..]),
+        (batch_get, &["{}", rows, row]),
+        (
+            Operation::Scan(scan_of(&orders())),
+            &["{}", row, "{\"Count\":0,\"ScannedCount\":0}"],
+        ),
+        (count, &["{}", row, "{\"Items\":[]}"]),
+        (Operation::TableExists(orders()), &["{}", row, table]),
+    ] {
+        for body in bodies {
+            let error = failure(&[Act::Reply(200, (*body).to_owned())], "", &operation);
+            assert_eq!(error.kind, NOT_APPLIED, "{operation:?} {body}: {error}");
+        }
+    }
+    for (operation, bodies) in [
+        (guarded(absent()), &[rows, row, changed, table][..]),
+        (delete(Guard::default()), &[rows, row, changed, table]),
+        (add(), &["{}", rows, row, table]),
+        (add_nothing(), &[rows, row, changed, table]),
+        (Operation::DeleteTable(orders()), &["{}", rows, row]),
+    ] {
+        for body in bodies {
+            let error = failure(&[Act::Reply(200, (*body).to_owned())], "", &operation);
+            assert_eq!(error.kind, UNKNOWN, "{operation:?} {body}: {error}");
+        }
+    }
+    for body in ["{}", rows, row] {
+        let script = [Act::Reply(200, body.to_owned())];
+        let kinds = outcomes(&script, "", &batch(&Guard::default()));
+        assert_eq!(kinds, [Some(UNKNOWN); 3], "{body}");
     }
 }
 
@@ -425,7 +520,7 @@ fn described(status: &str) -> Act {
 #[test]
 fn a_table_that_is_partly_made_is_not_called_unmade() {
     let missing = refused(400, "ResourceNotFoundException");
-    let done = Act::Reply(200, "{}".to_owned());
+    let done = Act::Reply(200, "{\"TableDescription\":{}}".to_owned());
     let create = Operation::CreateTable(orders());
     let drop = Operation::DeleteTable(orders());
     for (operation, before) in [

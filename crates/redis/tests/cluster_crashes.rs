@@ -9,7 +9,7 @@ use std::thread;
 
 use cluster_servers::{ClusterServers, strings};
 use indexed_table::*;
-use mintkey_store::{ErrorKind, Guard};
+use mintkey_store::{BatchWrite, ErrorKind, Guard, KeyKind, Operation, Outcome, Reply, Store};
 use requests::*;
 
 #[test]
@@ -120,4 +120,54 @@ fn a_primary_that_stops_answering_is_abandoned_for_its_replica() {
     // Not one for each connection.
     assert!(unanswered <= 2, "{unanswered} without a reply");
     servers.signal(primary, "CONT");
+}
+
+#[test]
+fn rows_of_a_killed_primary_are_not_applied_and_all_others_are_written() {
+    type Call = fn(&dyn Store, Operation) -> mintkey_store::Result<Reply>;
+    let submitted: Call = |store, operation| submit(store, operation).1.recv().unwrap();
+    for call in [run as Call, submitted] {
+        let servers = ClusterServers::start(0);
+        let fixture = on(&servers, "&timeout=3");
+        let store = &*fixture.store;
+        let table = plain("rows", KeyKind::String);
+        let write = |name: &str, count: usize| {
+            let put = |number| {
+                let id = format!("{name}-{number}");
+                batch_put(
+                    &table,
+                    item(&[("id", id.as_str().into())]),
+                    Guard::default(),
+                )
+            };
+            let batch = BatchWrite {
+                table: table.clone(),
+                writes: (0..count).map(put).collect(),
+            };
+            match call(store, Operation::BatchWrite(batch)) {
+                Ok(Reply::Written(written)) => written,
+                other => panic!("{other:?}"),
+            }
+        };
+        // So many that each slot group has rows, and each server a connection.
+        assert!(write("before", 1000).iter().all(Result::is_ok));
+        servers.kill(servers.primaries()[0]);
+        let written = write("after", 200);
+        let keys = fixture.keys();
+        let mut failures = 0;
+        for (number, result) in written.iter().enumerate() {
+            let end = format!("rows:after-{number}");
+            let is_stored = keys.iter().any(|key| key.ends_with(&end));
+            match result {
+                Ok(()) => assert!(is_stored, "{end}"),
+                Err(error) => {
+                    failures += 1;
+                    assert!(!is_stored, "{end}: {error}");
+                    let outcome = error.kind.outcome();
+                    assert_eq!(outcome, Some(Outcome::NotApplied), "{end}: {error}");
+                }
+            }
+        }
+        assert!(0 < failures && failures < written.len(), "{failures}");
+    }
 }

@@ -6,6 +6,8 @@
 
 mod address;
 mod deadline;
+#[cfg(feature = "net")]
+mod encrypted;
 mod generation;
 mod generations;
 mod lock;
@@ -20,6 +22,8 @@ mod worker;
 
 pub use address::{Address, Host};
 pub use deadline::{Deadline, POLL};
+#[cfg(feature = "net")]
+pub use encrypted::{Encrypted, is_quiet};
 pub use generation::Generation;
 pub use generations::Generations;
 pub use lock::locked;
@@ -28,6 +32,4 @@ pub use pause::pause;
 pub use stop::Stop;
 #[cfg(feature = "net")]
 pub use tls::{Tls, distrust};
-#[cfg(feature = "net")]
-pub use tls_records::TlsRecords;
 pub use worker::{Worker, is_worker_thread};

@@ -9,7 +9,7 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, RootCertStore};
 
 use crate::parameters::Parameters;
 
@@ -161,23 +161,50 @@ fn identity(certificate: &str, key: &str) -> Result<SingleCertAndKey> {
     Ok(SingleCertAndKey::from(certified))
 }
 
-/// Why a server is not trusted and what to do, if that is what broke the connection.
+/// Why one side does not trust the other and what to do, if that is what broke the connection. Nothing that was sent on it
+/// was carried out then.
 #[must_use]
 pub fn distrust(cause: &io::Error) -> Option<String> {
-    let Some(rustls::Error::InvalidCertificate(why)) = cause.get_ref()?.downcast_ref() else {
-        return None;
-    };
+    match cause.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(why) => Some(distrust_of_server(why)),
+        rustls::Error::AlertReceived(alert) => distrust_of_client(*alert),
+        _ => None,
+    }
+}
+
+fn distrust_of_server(why: &CertificateError) -> String {
     let way_out = match why {
         CertificateError::UnknownIssuer => {
-            return Some(
-                "its certificate is signed by an unknown authority: give that one's certificate with ?ca=/path/of/ca.pem"
-                    .to_owned(),
-            );
+            return "its certificate is signed by an unknown authority: give that one's certificate with \
+                    ?ca=/path/of/ca.pem"
+                .to_owned();
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "connect to a name that is in the certificate"
         }
         _ => "check the certificate, ?ca= and the clock of this machine",
     };
-    Some(format!("its certificate is not valid ({why}): {way_out}"))
+    format!("its certificate is not valid ({why}): {way_out}")
+}
+
+fn distrust_of_client(alert: AlertDescription) -> Option<String> {
+    let way_out = match alert {
+        AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure => {
+            "give a client certificate with ?cert= and &key=, if the server requires one"
+        }
+        AlertDescription::AccessDenied
+        | AlertDescription::BadCertificate
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::DecryptError
+        | AlertDescription::UnknownCA
+        | AlertDescription::UnsupportedCertificate => {
+            "give a client certificate that the server accepts with ?cert= and &key="
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "the server refuses this client ({alert:?}): {way_out}"
+    ))
 }

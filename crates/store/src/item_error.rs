@@ -1,7 +1,7 @@
 //! Errors about a table and its items.
 
 use crate::condition::Path;
-use crate::error::{Error, ErrorKind, Remedy};
+use crate::error::{Error, ErrorKind, Outcome, Remedy};
 use crate::key::Key;
 use crate::number::Number;
 use crate::table::{KeyAttribute, Table};
@@ -116,6 +116,22 @@ impl Error {
         let mut damaged = Self::new(why.kind, message).of(table);
         damaged.key = key.cloned().map(Box::new);
         damaged.caused_by(why)
+    }
+
+    /// A read returned a row with another key than the requested one.
+    #[must_use]
+    pub fn other_row(table: &Table) -> Self {
+        Self::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!(
+                "the store returned a row of table {:?} with another key than the requested one",
+                table.name
+            ),
+        )
+        .advice(
+            "find out whether another program changed the row, or a proxy before the server mixes up responses",
+        )
+        .of(table)
     }
 
     /// A part of a key is absent (`None`) or of another type.

@@ -89,7 +89,8 @@ fn push_name(name: &str, text: &mut String) {
     text.push('"');
 }
 
-fn push_list<T>(
+/// Appends a list, each member like this.
+pub fn push_list<T>(
     members: impl IntoIterator<Item = T>,
     text: &mut String,
     push: impl Fn(T, &mut String),
@@ -112,13 +113,15 @@ fn tagged(tag: &str, text: &mut String, push: impl Fn(&mut String)) {
     text.push('}');
 }
 
-fn push_base64(bytes: &[u8], text: &mut String) {
+/// Appends bytes as a string of base64.
+pub fn push_base64(bytes: &[u8], text: &mut String) {
     text.push('"');
     BASE64.encode_string(bytes, text);
     text.push('"');
 }
 
-fn push_string(string: &str, text: &mut String) {
+/// Appends a string with its quotes.
+pub fn push_string(string: &str, text: &mut String) {
     text.push('"');
     push_escaped(string, text);
     text.push('"');
@@ -413,8 +416,9 @@ fn members<T, M: Ord>(read: Vec<T>, member: impl Fn(T) -> M) -> BTreeSet<M> {
     read.into_iter().map(member).collect()
 }
 
-/// The text of a number.
-struct Decimal(Number);
+/// A number, from a string with its digits.
+#[derive(Debug)]
+pub struct Decimal(pub Number);
 
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: Deserializer<'de>>(from: D) -> result::Result<Self, D::Error> {
@@ -469,8 +473,9 @@ impl<'de> Deserialize<'de> for StoredNumber {
     }
 }
 
-/// Bytes as base64.
-struct Base64(Vec<u8>);
+/// Bytes, from a string of base64.
+#[derive(Debug)]
+pub struct Base64(pub Vec<u8>);
 
 impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: Deserializer<'de>>(from: D) -> result::Result<Self, D::Error> {

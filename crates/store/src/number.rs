@@ -255,7 +255,7 @@ impl Number {
     }
 
     /// Appends the canonical text, which is a JSON number too.
-    pub(crate) fn push(&self, text: &mut String) {
+    pub fn push(&self, text: &mut String) {
         if self.negative {
             text.push('-');
         }

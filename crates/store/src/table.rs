@@ -127,6 +127,20 @@ impl Table {
         Ok(key)
     }
 
+    /// Whether an item is the row of this key.
+    #[must_use]
+    pub fn has_key(&self, item: &Item, key: &Key) -> bool {
+        let parts = std::iter::once(&key.partition).chain(&key.sort);
+        self.key_attributes().zip(parts).all(|(attribute, part)| {
+            match (item.get(&attribute.name), part) {
+                (Some(Value::String(text)), KeyValue::String(own)) => text == own,
+                (Some(Value::Number(number)), KeyValue::Number(own)) => number == own,
+                (Some(Value::Binary(bytes)), KeyValue::Binary(own)) => bytes == own,
+                _ => false,
+            }
+        })
+    }
+
     /// An item that only contains this key.
     #[must_use]
     pub fn item_of(&self, key: &Key) -> Item {

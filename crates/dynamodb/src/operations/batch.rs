@@ -102,18 +102,18 @@ async fn read_once<'k, T: Transport>(
     let body = body::batch_get(&client.shared.config, batch, keys);
     let output = client.call("BatchGetItem", &body, Effect::None).await;
     let output = output.map_err(|failure| client.errors(table, None).failed(failure))?;
-    let rows: Rows = output.parse()?;
+    let rows: Rows = output.parse().map_err(|error| error.of(table))?;
     // A key that was not asked for belongs to the response to another call.
     let asked: HashSet<&Key> = keys.iter().copied().collect();
     let own = |item: &Item| asked.get(&table.key_of(item).ok()?).copied();
-    let foreign = || output.unreadable().of(table);
     for item in rows.responses.into_values().flat_map(|items| items.0) {
-        let key = own(&item).ok_or_else(foreign)?.clone();
+        let key = own(&item).ok_or_else(|| output.other_row(table))?.clone();
         found.push((key, body::unmark(table, item)));
     }
     let unprocessed = rows.unprocessed_keys.values();
     let left = unprocessed.flat_map(|table| &table.keys.0).map(own);
-    left.collect::<Option<_>>().ok_or_else(foreign)
+    left.collect::<Option<_>>()
+        .ok_or_else(|| output.other_row(table))
 }
 
 /// Waits before unprocessed parts of a batch are sent again.
@@ -348,7 +348,7 @@ impl<T: Transport> BatchWriter<'_, T> {
     }
 
     /// The indexes of the writes that a response returns unprocessed.
-    fn unprocessed(&self, output: &Output<'_>, indexes: &[usize]) -> Result<Vec<usize>> {
+    fn unprocessed(&self, output: &Output<'_, T>, indexes: &[usize]) -> Result<Vec<usize>> {
         let written: Written = output.parse()?;
         let table = &*self.batch.table;
         let index = |item: &Item| {

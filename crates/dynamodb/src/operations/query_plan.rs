@@ -321,6 +321,13 @@ impl<'a> QueryPlan<'a> {
         json::push_item(&item, to);
     }
 
+    /// Whether an item is in the partition that a query asks for.
+    pub fn is_asked_for(&self, item: &Item) -> bool {
+        let of_whole_table = self.index.is_some_and(|index| index.partition.is_empty());
+        let condition = self.key_condition.as_ref();
+        of_whole_table || condition.is_none_or(|condition| condition.has_partition(item))
+    }
+
     /// The position of an item, which has its keys.
     pub fn position(&self, item: &Item) -> Result<Position> {
         self.find_position(item).ok_or_else(|| {

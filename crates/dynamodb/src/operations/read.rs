@@ -38,24 +38,26 @@ pub async fn read_row<T: Transport>(
 ) -> Result<Option<Item>> {
     let output = client.call("GetItem", body, Effect::None).await;
     let output = output.map_err(|failure| client.errors(table, Some(key)).failed(failure))?;
-    parse_row(&output, table, key)
-}
-
-/// Parses the row of a key. Any other row was sent in response to another call.
-pub fn parse_row(output: &Output<'_>, table: &Table, key: &Key) -> Result<Option<Item>> {
     let row: Row = output.parse().map_err(|error| error.of(table))?;
-    let Some(StoredItem(item)) = row.item.or(row.attributes) else {
-        return Ok(None);
-    };
-    if !has_key(&item, table, key) {
+    if row.attributes.is_some() || row.other.is_some() {
         return Err(output.unreadable().of(table).at(key));
     }
-    Ok(Some(body::unmark(table, item)))
+    let item = row.item.map(|item| own_row(&output, item, table, key));
+    item.transpose()
 }
 
-/// Whether an item is the row of this key.
-pub fn has_key(item: &Item, table: &Table, key: &Key) -> bool {
-    table.key_of(item).is_ok_and(|own| own == *key)
+/// The row of a key in a response. Any other row was sent in response to another call.
+pub fn own_row<T: Transport>(
+    output: &Output<'_, T>,
+    StoredItem(item): StoredItem,
+    table: &Table,
+    key: &Key,
+) -> Result<Item> {
+    if table.has_key(&item, key) {
+        Ok(body::unmark(table, item))
+    } else {
+        Err(output.other_row(table).at(key))
+    }
 }
 
 /// Reads a page of a query.
@@ -107,7 +109,7 @@ async fn page<T: Transport>(client: &Client<'_, T>, plan: &QueryPlan<'_>) -> Res
         }
         let mut ask = || client.may_continue();
         let mut work = Work::new(&mut ask);
-        for mut item in batch.items.0 {
+        for mut item in batch.items.unwrap_or_default().0 {
             if let Some(projection) = projection {
                 item.retain(|name, _| projection.contains(&name));
             }
@@ -152,5 +154,12 @@ async fn call<T: Transport>(
 ) -> Result<response::Page> {
     let output = client.call(plan.operation, body, Effect::None).await;
     let output = output.map_err(|failure| client.errors(plan.table, None).failed(failure))?;
-    output.parse()
+    let page: response::Page = output.parse().map_err(|error| error.of(plan.table))?;
+    match &page.items {
+        None if plan.counts_on_server() => {}
+        None => return Err(output.unreadable().of(plan.table)),
+        Some(items) if items.0.iter().all(|item| plan.is_asked_for(item)) => {}
+        Some(_) => return Err(output.other_row(plan.table)),
+    }
+    Ok(page)
 }

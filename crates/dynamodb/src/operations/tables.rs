@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use mintkey_store::json::push_string;
 use mintkey_store::{
     Error, ErrorKind, Index, KeyAttribute, KeyKind, Name, Outcome, Projection, Remedy, Reply,
     Result, Table,
@@ -13,9 +14,8 @@ use crate::config::Config;
 use crate::transport::Transport;
 use crate::wire::body::{self, Body};
 use crate::wire::errors::{self, Class, Failure, Progress};
-use crate::wire::json;
 use crate::wire::response::{
-    Described, ExpiryDescribed, IndexDescription, KeyElement, Nothing, TableDescription, TimeToLive,
+    Changed, Described, ExpiryDescribed, IndexDescription, KeyElement, TableDescription, TimeToLive,
 };
 
 /// The first delay between two descriptions of a table that is being created; it doubles up to the longest.
@@ -284,7 +284,7 @@ async fn send<T: Transport>(
 ) -> Result<bool> {
     match client.call(operation, body, Effect::Idempotent).await {
         Ok(output) => {
-            output.parse::<Nothing>()?;
+            output.parse::<Changed>()?;
             // A later failure leaves a table that is changed, but not ready.
             client.progress.set(Progress::Earlier);
             Ok(true)
@@ -299,7 +299,7 @@ async fn describe_with<'c, T: Transport>(
     client: &'c Client<'_, T>,
     table: &Table,
     operation: &str,
-) -> Result<Option<Output<'c>>> {
+) -> Result<Option<Output<'c, T>>> {
     let body = Body::new(&client.shared.config, table).finish();
     match client.call(operation, &body, Effect::None).await {
         Ok(output) => Ok(Some(output)),
@@ -347,7 +347,7 @@ async fn enable_expiry<T: Transport>(client: &Client<'_, T>, table: &Table) -> R
     let mut body = Body::new(&client.shared.config, table);
     body.entry("TimeToLiveSpecification", |to| {
         to.push_str("{\"Enabled\":true,\"AttributeName\":");
-        json::push_text(ttl, to);
+        push_string(ttl, to);
         to.push('}');
     });
     send(client, table, "UpdateTimeToLive", &body.finish(), &[]).await?;
@@ -359,7 +359,7 @@ fn push_keys(keys: &[(Name, KeyKind)], to: &mut String) {
     for (index, (name, _)) in keys.iter().enumerate() {
         to.push_str(if index > 0 { ",{" } else { "{" });
         to.push_str("\"AttributeName\":");
-        json::push_text(name, to);
+        push_string(name, to);
         let role = if index > 0 { "RANGE" } else { "HASH" };
         let _ = write!(to, ",\"KeyType\":\"{role}\"}}");
     }
@@ -371,7 +371,7 @@ fn push_definitions(keys: &[(Name, KeyKind)], to: &mut String) {
     for (index, (name, kind)) in keys.iter().enumerate() {
         to.push_str(if index > 0 { ",{" } else { "{" });
         to.push_str("\"AttributeName\":");
-        json::push_text(name, to);
+        push_string(name, to);
         let _ = write!(to, ",\"AttributeType\":\"{}\"}}", kind.value_type().code());
     }
     to.push(']');
@@ -392,7 +392,7 @@ fn push_capacity(config: &Config, to: &mut String) -> bool {
 /// that are not its key.
 fn push_index(config: &Config, table: &Table, index: &Index, to: &mut String) {
     to.push_str("{\"IndexName\":");
-    json::push_text(&body::index_name(&index.name), to);
+    push_string(&body::index_name(&index.name), to);
     to.push(',');
     push_keys(&index_keys(index), to);
     let mut projected: Vec<&Name> = match &index.projection {
@@ -419,7 +419,7 @@ fn push_index(config: &Config, table: &Table, index: &Index, to: &mut String) {
             if number > 0 {
                 to.push(',');
             }
-            json::push_text(name, to);
+            push_string(name, to);
         }
         to.push_str("]}");
     }

@@ -8,12 +8,11 @@ use mintkey_store::{
     Update, Value, Work, update,
 };
 
-use crate::client::{Client, Effect};
-use crate::operations::read::{has_key, parse_row, read_row};
+use crate::client::{Client, Effect, Output};
+use crate::operations::read::{own_row, read_row};
 use crate::transport::Transport;
-use crate::wire::body;
 use crate::wire::errors::{Class, ErrorContext, Failure, Progress, Refusal};
-use crate::wire::response::Nothing;
+use crate::wire::{body, response as wire};
 
 /// The attempts of an upsert whose row changes between its two calls.
 const ATTEMPTS: usize = 5;
@@ -63,12 +62,11 @@ impl GuardedWrite<'_> {
         now: i64,
     ) -> Result<Option<Item>> {
         let stored = match refusal.item.take() {
-            Some(item) if !has_key(&item, self.table, self.key) => {
+            Some(item) if !self.table.has_key(&item, self.key) => {
                 // It was sent in response to another write.
+                client.transport.close_idle();
                 client.progress.set(Progress::Uncertain);
-                refusal.class = Class::Foreign;
-                let errors = client.errors(self.table, Some(self.key));
-                return Err(errors.refused(refusal));
+                return Err(Error::other_row(self.table).at(self.key).uncertain());
             }
             Some(item) => Some(body::unmark(self.table, item)),
             None if self.check(None).is_err() => None,
@@ -123,7 +121,7 @@ pub async fn put<T: Transport>(client: &Client<'_, T>, put: &Put, now: i64) -> R
     let errors = client.errors(table, Some(key));
     let mut refusal = match client.call("PutItem", &body, effect(guard, true)).await {
         Ok(output) => {
-            output.parse::<Nothing>().map_err(|error| error.of(table))?;
+            check_empty(&output, table, key)?;
             return Ok(Reply::Done);
         }
         Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
@@ -163,7 +161,7 @@ pub async fn delete<T: Transport>(
     let call = client.call("DeleteItem", &body, effect(guard, true));
     let mut refusal = match call.await {
         Ok(output) => {
-            output.parse::<Nothing>().map_err(|error| error.of(table))?;
+            check_empty(&output, table, key)?;
             return Ok(Reply::Done);
         }
         Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
@@ -218,8 +216,17 @@ pub async fn update<T: Transport>(
     for _ in 0..ATTEMPTS {
         let mut refusal = match client.call("UpdateItem", &body, effect).await {
             Ok(output) => {
-                let item = parse_row(&output, table, key)?;
-                return Ok(reply(update, item));
+                let row: wire::Row = output.parse().map_err(|error| error.of(table))?;
+                let is_own = row.item.is_none()
+                    && row.other.is_none()
+                    && row.attributes.is_some() == update.returning;
+                if !is_own {
+                    return Err(output.unreadable().of(table).at(key));
+                }
+                let item = row
+                    .attributes
+                    .map(|item| own_row(&output, item, table, key));
+                return Ok(reply(update, item.transpose()?));
             }
             Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
             Err(failure) => {
@@ -246,6 +253,18 @@ pub async fn update<T: Transport>(
     .advice("try again")
     .of(table)
     .at(key))
+}
+
+/// Checks the response to a write that returns no row.
+fn check_empty<T: Transport>(output: &Output<'_, T>, table: &Table, key: &Key) -> Result<()> {
+    match output.parse().map_err(|error| error.of(table))? {
+        wire::Row {
+            item: None,
+            attributes: None,
+            other: None,
+        } => Ok(()),
+        wire::Row { .. } => Err(output.unreadable().of(table).at(key)),
+    }
 }
 
 fn reply(update: &Update, item: Option<Item>) -> Reply {
@@ -295,7 +314,7 @@ async fn replace_expired<T: Transport>(
     let errors = client.errors(table, Some(key));
     match client.call("PutItem", &body, Effect::Idempotent).await {
         Ok(output) => {
-            output.parse::<Nothing>().map_err(|error| error.of(table))?;
+            check_empty(&output, table, key)?;
         }
         Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => {
             if !refusal.uncertain {

@@ -17,7 +17,7 @@ use crate::transport::socket::{Socket, connect};
 const BUFFER: usize = 16 * 1024;
 
 /// A connection over a socket of a reactor.
-pub struct Connection<T> {
+pub struct Connection<T: AsFd> {
     endpoint: Endpoint,
     socket: Socket<T>,
     buffer: Vec<u8>,
@@ -59,12 +59,10 @@ impl<T: AsFd> Connection<T> {
         let addresses = reactor.look_up(&endpoint.host, endpoint.port, until);
         for address in addresses.await? {
             match Self::dial(reactor, endpoint, address, until).await {
-                Ok(mut connection) => {
-                    if endpoint.tls {
-                        connection.secure(reactor, config, until).await?;
-                    }
-                    return Ok(connection);
+                Ok(connection) if endpoint.tls => {
+                    return connection.secure(reactor, config, until).await;
                 }
+                Ok(connection) => return Ok(connection),
                 Err(cause) if cause.is_final() => return Err(cause),
                 Err(cause) => failed = cause,
             }
@@ -91,22 +89,25 @@ impl<T: AsFd> Connection<T> {
     }
 
     async fn secure<R: Reactor<Tcp = T>>(
-        &mut self,
+        self,
         reactor: &R,
         config: &Config,
         until: Instant,
-    ) -> Result<(), Cause> {
-        self.socket
-            .encrypt(config.tls.connection(&self.endpoint.host)?);
-        while let Err(error) = self.socket.shake_hands() {
-            self.after(reactor, error, until).await?;
+    ) -> Result<Self, Cause> {
+        let tls = config.tls.connection(&self.endpoint.host)?;
+        let mut secured = Self {
+            socket: self.socket.encrypted(tls),
+            ..self
+        };
+        while let Err(error) = secured.socket.shake_hands() {
+            secured.after(reactor, error, until).await?;
         }
-        Ok(())
+        Ok(secured)
     }
 
     /// Waits after an error that only means "not yet".
     async fn after<R: Reactor<Tcp = T>>(
-        &self,
+        &mut self,
         reactor: &R,
         error: io::Error,
         until: Instant,
@@ -122,7 +123,7 @@ impl<T: AsFd> Connection<T> {
                 };
                 reactor.ready(self.socket.tcp(), readiness, until).await
             }
-            _ => Err(Cause::broken(error)),
+            _ => Err(Cause::broken(self.socket.explain(error))),
         }
     }
 

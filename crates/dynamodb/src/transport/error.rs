@@ -27,11 +27,13 @@ pub enum Cause {
     Broken(io::Error),
     /// The server does not speak HTTP.
     NotHttp,
+    /// The checksum of the response is wrong.
+    Damaged,
     /// No connection was established within the time limit for connecting.
     ConnectTimeout,
     /// The request was given up.
     Stopped(Stop),
-    /// The server is not trusted, or TLS cannot be used: what to do.
+    /// The server is not trusted, refuses the client's certificate, or TLS cannot be used: what to do.
     Untrusted(String),
 }
 
@@ -59,7 +61,8 @@ impl Cause {
     /// The failure of an exchange whose request was sent.
     pub const fn sent(self) -> TransportError {
         TransportError {
-            sent: true,
+            // In TLS 1.3 the server verifies the client when that may send already. It carries nothing out before.
+            sent: !matches!(self, Self::Untrusted(_)),
             cause: self,
         }
     }

@@ -28,7 +28,9 @@ const START: &[u8] = b"HTTP/1.";
 /// The headers that `Response::of_services` keeps.
 const OF_SERVICES: [&str; 2] = ["x-aws-ec2-metadata-token-ttl-seconds", "x-amzn-errortype"];
 /// The headers that only AWS and compatible servers send.
-const OF_AWS: [&str; 2] = ["x-amzn-requestid", "x-amz-crc32"];
+const OF_AWS: [&str; 2] = ["x-amzn-requestid", CRC32];
+/// The header with the checksum of the body.
+const CRC32: &str = "x-amz-crc32";
 
 /// The request cannot be written as HTTP: why.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -110,12 +112,23 @@ pub struct Response {
     pub content_type: Option<String>,
     /// Whether it has a header that only AWS and compatible servers send: `x-amzn-requestid` or `x-amz-crc32`.
     pub is_aws: bool,
+    /// The checksum of the body, in the header `x-amz-crc32`.
+    pub crc32: Option<u32>,
     /// Whether the connection can be used for another request.
     pub keep_alive: bool,
     /// The headers that AWS's libraries read in responses of the services that give credentials.
     pub of_services: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl Response {
+    /// Whether the body has the checksum of the header, if there is one.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.crc32
+            .is_none_or(|checksum| checksum == crc32fast::hash(&self.body))
+    }
 }
 
 /// The bytes are not an HTTP response, or not one whose end is certain.
@@ -320,6 +333,9 @@ fn new_response(head: &http::Response<()>) -> Response {
         date: text(headers, DATE),
         content_type: text(headers, CONTENT_TYPE).map(|value| value.to_ascii_lowercase()),
         is_aws: OF_AWS.into_iter().any(|name| headers.contains_key(name)),
+        crc32: headers
+            .get(CRC32)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok()),
         keep_alive: is_clear,
         of_services: of_services.collect(),
         body: Vec::new(),

@@ -86,6 +86,10 @@ impl<R: Reactor> Transport for HttpTransport<R> {
         Ok(response)
     }
 
+    fn close_idle(&self) {
+        self.pool.clear();
+    }
+
     async fn pause(&self, time: Duration, deadline: Instant) -> Result<(), TransportError> {
         let until = Instant::now() + time;
         let slept = self.reactor.sleep(until.min(deadline)).await;

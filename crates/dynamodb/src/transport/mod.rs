@@ -32,6 +32,9 @@ pub trait Transport {
         deadline: Instant,
     ) -> Result<Response, TransportError>;
 
+    /// Closes the connections that no request uses.
+    fn close_idle(&self);
+
     /// Waits for this time. Fails if the caller is interrupted or the deadline comes first.
     async fn pause(&self, time: Duration, deadline: Instant) -> Result<(), TransportError>;
 

@@ -9,7 +9,7 @@ use crate::config::Endpoint;
 use crate::transport::connection::Connection;
 
 /// Idle connections over sockets of a reactor.
-pub struct Pool<T> {
+pub struct Pool<T: AsFd> {
     limit: usize,
     /// `None` once the pool is closed.
     idle: Mutex<Option<Vec<Connection<T>>>>,

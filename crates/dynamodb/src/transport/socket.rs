@@ -2,46 +2,34 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use mintkey_runtime::TlsRecords;
+use mintkey_runtime::{Encrypted, is_quiet};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 use rustix::net::{RecvFlags, SendFlags, getpeername, recv, send};
-use rustls::{ClientConnection, Stream};
+use rustls::ClientConnection;
 
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
-/// The most reads of messages that TLS sends between responses.
-const MOST_READS: usize = 8;
 
 /// A socket. Reading and writing fail with `WouldBlock` when it is not ready.
-pub struct Socket<T> {
-    tcp: T,
-    tls: Option<Box<Encrypted>>,
+pub enum Socket<T: AsFd> {
+    Plain(Tcp<T>),
+    Encrypted(Box<Encrypted<Tcp<T>>>),
 }
 
-struct Encrypted {
-    connection: ClientConnection,
-    records: TlsRecords,
-}
+/// A TCP connection.
+pub struct Tcp<T>(T);
 
-/// The TCP connection below TLS.
-struct Below<'a, T> {
-    tcp: &'a T,
-    records: &'a mut TlsRecords,
-}
-
-impl<T: AsFd> Read for Below<'_, T> {
+impl<T: AsFd> Read for Tcp<T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (_, count) = recv(self.tcp, &mut *buffer, RecvFlags::DONTWAIT)?;
-        self.records.pass(&buffer[..count]);
-        Ok(count)
+        Ok(recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT)?.1)
     }
 }
 
-impl<T: AsFd> Write for Below<'_, T> {
+impl<T: AsFd> Write for Tcp<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(send(self.tcp, bytes, SEND_FLAGS)?)
+        Ok(send(&self.0, bytes, SEND_FLAGS)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -49,11 +37,9 @@ impl<T: AsFd> Write for Below<'_, T> {
     }
 }
 
-impl Encrypted {
-    /// The connection, and what is below it.
-    fn parts<'a, T>(&'a mut self, tcp: &'a T) -> (&'a mut ClientConnection, Below<'a, T>) {
-        let records = &mut self.records;
-        (&mut self.connection, Below { tcp, records })
+impl<T: AsFd> AsFd for Tcp<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -75,111 +61,91 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 impl<T: AsFd> Socket<T> {
     /// A socket without TLS, which may not have connected yet.
     pub const fn new(tcp: T) -> Self {
-        Self { tcp, tls: None }
+        Self::Plain(Tcp(tcp))
     }
 
     /// The TCP connection.
-    pub const fn tcp(&self) -> &T {
-        &self.tcp
+    pub fn tcp(&self) -> &T {
+        match self {
+            Self::Plain(tcp) => &tcp.0,
+            Self::Encrypted(tls) => &tls.socket().0,
+        }
     }
 
     /// Whether it has connected.
     pub fn is_connected(&self) -> io::Result<bool> {
-        socket_error(&self.tcp)??;
-        match getpeername(&self.tcp) {
+        socket_error(self.tcp())??;
+        match getpeername(self.tcp()) {
             Ok(_) => Ok(true),
             Err(Errno::NOTCONN) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Encrypts from now on.
-    pub fn encrypt(&mut self, connection: ClientConnection) {
-        self.tls = Some(Box::new(Encrypted {
-            connection,
-            records: TlsRecords::default(),
-        }));
+    /// The same socket, which encrypts.
+    pub fn encrypted(self, connection: ClientConnection) -> Self {
+        match self {
+            Self::Plain(tcp) => Self::Encrypted(Box::new(Encrypted::new(connection, tcp))),
+            encrypted @ Self::Encrypted(_) => encrypted,
+        }
     }
 
     pub const fn is_encrypted(&self) -> bool {
-        self.tls.is_some()
+        matches!(self, Self::Encrypted(_))
     }
 
     /// Goes on with the handshake of TLS, to its end.
     pub fn shake_hands(&mut self) -> io::Result<()> {
-        if let Some(tls) = &mut self.tls {
-            let (connection, mut below) = tls.parts(&self.tcp);
-            while connection.is_handshaking() {
-                connection.complete_io(&mut below)?;
-            }
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Encrypted(tls) => tls.shake_hands(),
         }
-        Ok(())
     }
 
     /// Whether TLS has bytes that are not sent yet.
     pub fn has_unsent_bytes(&self) -> bool {
-        self.tls
-            .as_ref()
-            .is_some_and(|tls| tls.connection.wants_write())
+        matches!(self, Self::Encrypted(tls) if tls.has_unsent_bytes())
     }
 
     /// Whether the server has neither closed it nor sent anything since the last response: nothing waits in the buffers of
     /// the system and of TLS.
     pub fn is_quiet(&mut self) -> bool {
-        let Some(tls) = &mut self.tls else {
-            // The system is asked: what a runtime knows about a socket may be out of date.
-            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-            return recv(&self.tcp, &mut [0_u8; 1], flags) == Err(Errno::AGAIN);
-        };
-        // Messages of TLS itself, as the tickets for later sessions, may come at any time.
-        for _ in 0..MOST_READS {
-            match tls.connection.process_new_packets() {
-                Ok(state) if state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed() => {}
-                _ => return false,
-            }
-            let (connection, mut below) = tls.parts(&self.tcp);
-            match connection.read_tls(&mut below) {
-                Ok(count) if count > 0 => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return tls.records.are_complete();
-                }
-                _ => return false,
-            }
+        match self {
+            Self::Plain(tcp) => is_quiet(tcp),
+            Self::Encrypted(tls) => tls.is_quiet(),
         }
-        false
+    }
+
+    /// Why a write failed: what the server said before it closed the connection, if that is known.
+    pub fn explain(&mut self, failed: io::Error) -> io::Error {
+        match self {
+            Self::Plain(_) => failed,
+            Self::Encrypted(tls) => tls.explain(failed),
+        }
     }
 }
 
 impl<T: AsFd> Read for Socket<T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.tls {
-            None => Ok(recv(&self.tcp, &mut *buffer, RecvFlags::DONTWAIT)?.1),
-            Some(tls) => {
-                let (connection, mut below) = tls.parts(&self.tcp);
-                Stream::new(connection, &mut below).read(buffer)
-            }
+        match self {
+            Self::Plain(tcp) => tcp.read(buffer),
+            Self::Encrypted(tls) => tls.read(buffer),
         }
     }
 }
 
 impl<T: AsFd> Write for Socket<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.tls {
-            None => Ok(send(&self.tcp, bytes, SEND_FLAGS)?),
-            Some(tls) => {
-                let (connection, mut below) = tls.parts(&self.tcp);
-                Stream::new(connection, &mut below).write(bytes)
-            }
+        match self {
+            Self::Plain(tcp) => tcp.write(bytes),
+            Self::Encrypted(tls) => tls.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.tls {
-            None => Ok(()),
-            Some(tls) => {
-                let (connection, mut below) = tls.parts(&self.tcp);
-                Stream::new(connection, &mut below).flush()
-            }
+        match self {
+            Self::Plain(tcp) => tcp.flush(),
+            Self::Encrypted(tls) => tls.flush(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use mintkey_store::json::push_string;
 use mintkey_store::{
     Action, BatchGet, Comparison, Condition, Get, Guard, Index, Item, Key, KeyAttribute, KeyValue,
     Name, Path, Row, Step, Table, Update, Value, Write,
@@ -45,7 +46,7 @@ impl Body {
 
     /// Appends an entry that is a string.
     pub fn text(&mut self, name: &str, value: &str) {
-        self.entry(name, |to| json::push_text(value, to));
+        self.entry(name, |to| push_string(value, to));
     }
 
     /// Appends an entry that is an expression. Expressions need no escapes.
@@ -143,7 +144,7 @@ fn push_key(table: &Table, key: &Key, to: &mut String) {
 
 /// Appends one attribute of a key.
 fn push_part(attribute: &KeyAttribute, value: &KeyValue, to: &mut String) {
-    json::push_text(&attribute.name, to);
+    push_string(&attribute.name, to);
     to.push(':');
     json::push_value(&value.to_value(), to);
 }

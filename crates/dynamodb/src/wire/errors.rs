@@ -286,7 +286,16 @@ pub fn transport_error(config: &Config, error: &TransportError, outcome: Outcome
         Cause::Broken(error) => unavailable(format!("the connection broke ({error})")),
         Cause::NotHttp => unavailable("the response is not HTTP".to_owned())
             .advice("does another service listen there?"),
-        Cause::Untrusted(reason) => unavailable(format!("the server is not trusted: {reason}")),
+        Cause::Damaged => unavailable("the response is damaged: its checksum is wrong".to_owned())
+            .advice("check proxies and gateways before the server"),
+        Cause::Untrusted(reason) => {
+            let error = Error::configuration(format!("{address}: no trusted connection: {reason}"));
+            match outcome {
+                Outcome::NotApplied => error,
+                // An earlier attempt was sent.
+                Outcome::Unknown => error.uncertain(),
+            }
+        }
         Cause::ConnectTimeout => Error::new(
             ErrorKind::Timeout(outcome),
             format!(

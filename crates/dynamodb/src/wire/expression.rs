@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use mintkey_store::json::push_string;
 use mintkey_store::{Action, Comparison, Condition, Name, Number, Path, Step, Value};
 
 use crate::wire::json;
@@ -67,7 +68,7 @@ impl Placeholders {
                     body.push(',');
                 }
                 let _ = write!(body, "\"#{index}\":");
-                json::push_text(name, body);
+                push_string(name, body);
             }
             body.push('}');
         }

@@ -1,50 +1,15 @@
 //! `DynamoDB`'s JSON: values with their types, written and parsed without an intermediate tree.
 
-use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::result;
 
-use base64::engine::general_purpose::STANDARD as BASE64;
-use base64::{DecodeError, Engine as _};
+use mintkey_store::json::{Base64, Decimal, push_base64, push_list, push_string};
 use mintkey_store::names::Names;
-use mintkey_store::{InvalidNumber, Item, Map, Name, Number, Value};
+use mintkey_store::{Item, Map, Name, Number, Value};
 use serde::Deserialize;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
-
-/// Whether a byte needs no escape in a JSON string.
-const PLAIN: [bool; 256] = {
-    let mut plain = [true; 256];
-    let mut control = 0;
-    while control < 0x20 {
-        plain[control] = false;
-        control += 1;
-    }
-    plain[b'"' as usize] = false;
-    plain[b'\\' as usize] = false;
-    plain
-};
-
-/// Appends a string with its quotes.
-pub fn push_text(string: &str, to: &mut String) {
-    to.push('"');
-    let mut rest = string;
-    // All bytes that need an escape are ASCII, so each split is between two characters.
-    while let Some(end) = rest.bytes().position(|byte| !PLAIN[usize::from(byte)]) {
-        to.push_str(&rest[..end]);
-        match rest.as_bytes()[end] {
-            b'"' => to.push_str("\\\""),
-            b'\\' => to.push_str("\\\\"),
-            control => {
-                let _ = write!(to, "\\u{control:04x}");
-            }
-        }
-        rest = &rest[end + 1..];
-    }
-    to.push_str(rest);
-    to.push('"');
-}
 
 /// Appends a value with its type, `{"S":"text"}`.
 pub fn push_value(value: &Value, to: &mut String) {
@@ -52,16 +17,16 @@ pub fn push_value(value: &Value, to: &mut String) {
     to.push_str(value.value_type().code());
     to.push_str("\":");
     match value {
-        Value::String(text) => push_text(text, to),
+        Value::String(text) => push_string(text, to),
         Value::Number(number) => push_number(number, to),
         Value::Bool(truth) => to.push_str(if *truth { "true" } else { "false" }),
         Value::Null => to.push_str("true"),
-        Value::Binary(bytes) => push_bytes(bytes, to),
+        Value::Binary(bytes) => push_base64(bytes, to),
         Value::List(list) => push_list(list, to, push_value),
         Value::Map(map) => push_item(map, to),
-        Value::StringSet(set) => push_list(set, to, |text, to| push_text(text, to)),
+        Value::StringSet(set) => push_list(set, to, |text, to| push_string(text, to)),
         Value::NumberSet(set) => push_list(set, to, push_number),
-        Value::BinarySet(set) => push_list(set, to, |bytes, to| push_bytes(bytes, to)),
+        Value::BinarySet(set) => push_list(set, to, |bytes, to| push_base64(bytes, to)),
     }
     to.push('}');
 }
@@ -73,7 +38,7 @@ pub fn push_item(item: &Item, to: &mut String) {
         if index > 0 {
             to.push(',');
         }
-        push_text(name, to);
+        push_string(name, to);
         to.push(':');
         push_value(value, to);
     }
@@ -81,28 +46,9 @@ pub fn push_item(item: &Item, to: &mut String) {
 }
 
 fn push_number(number: &Number, to: &mut String) {
-    let _ = write!(to, "\"{number}\"");
-}
-
-fn push_bytes(bytes: &[u8], to: &mut String) {
     to.push('"');
-    BASE64.encode_string(bytes, to);
+    number.push(to);
     to.push('"');
-}
-
-fn push_list<T>(
-    members: impl IntoIterator<Item = T>,
-    to: &mut String,
-    push: impl Fn(T, &mut String),
-) {
-    to.push('[');
-    for (index, member) in members.into_iter().enumerate() {
-        if index > 0 {
-            to.push(',');
-        }
-        push(member, to);
-    }
-    to.push(']');
 }
 
 /// An item in a response.
@@ -285,32 +231,6 @@ impl<'de> Visitor<'de> for ListSeed<'_> {
             list.push(value);
         }
         Ok(list)
-    }
-}
-
-/// A number as text.
-#[derive(Deserialize)]
-#[serde(try_from = "Cow<'_, str>")]
-struct Decimal(Number);
-
-impl TryFrom<Cow<'_, str>> for Decimal {
-    type Error = InvalidNumber;
-
-    fn try_from(text: Cow<'_, str>) -> result::Result<Self, InvalidNumber> {
-        text.parse().map(Self)
-    }
-}
-
-/// Bytes as base64.
-#[derive(Deserialize)]
-#[serde(try_from = "Cow<'_, str>")]
-struct Base64(Vec<u8>);
-
-impl TryFrom<Cow<'_, str>> for Base64 {
-    type Error = DecodeError;
-
-    fn try_from(text: Cow<'_, str>) -> result::Result<Self, DecodeError> {
-        BASE64.decode(&*text).map(Self)
     }
 }
 

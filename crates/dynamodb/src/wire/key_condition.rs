@@ -67,6 +67,12 @@ impl KeyCondition {
         self.sort.as_ref().is_none_or(|sort| sort.bounds.is_none())
     }
 
+    /// Whether an item has the partition key.
+    pub fn has_partition(&self, item: &Item) -> bool {
+        let (name, value) = &self.partition;
+        item.get(name) == Some(value)
+    }
+
     /// Whether an item that was read meets the part of the condition that `DynamoDB` cannot evaluate.
     pub fn accepts(&self, item: &Item) -> bool {
         let Some(SortKeyCondition {

@@ -7,15 +7,13 @@ use std::fmt;
 use std::result;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{
+    Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer,
+};
 
 use crate::wire::json::{StoredItem, StoredItems};
 
-/// The body of a response of which nothing is read.
-#[derive(Debug, Deserialize)]
-pub struct Nothing {}
-
-/// The body of `GetItem`, and of a write that returns the row.
+/// The body of `GetItem`, `PutItem`, `UpdateItem` and `DeleteItem`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Row {
@@ -23,25 +21,42 @@ pub struct Row {
     pub item: Option<StoredItem>,
     /// The row after a write.
     pub attributes: Option<StoredItem>,
+    /// An entry of a response to another call: such a body can be empty, so without this any object would be valid.
+    #[serde(
+        rename = "Count",
+        alias = "Items",
+        alias = "LastEvaluatedKey",
+        alias = "Responses",
+        alias = "ScannedCount",
+        alias = "Table",
+        alias = "TableDescription",
+        alias = "TimeToLiveDescription",
+        alias = "TimeToLiveSpecification",
+        alias = "UnprocessedItems",
+        alias = "UnprocessedKeys"
+    )]
+    pub other: Option<IgnoredAny>,
 }
 
 /// The body of `Query` and `Scan`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Page {
-    pub items: StoredItems,
+    /// `None` if the server only counts.
+    pub items: Option<StoredItems>,
     pub count: u64,
     pub scanned_count: u64,
     pub last_evaluated_key: Option<StoredItem>,
 }
 
 /// The body of `BatchGetItem`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Rows {
     /// By table.
     pub responses: HashMap<String, StoredItems>,
     /// By table.
+    #[serde(default)]
     pub unprocessed_keys: HashMap<String, UnprocessedKeys>,
 }
 
@@ -53,8 +68,8 @@ pub struct UnprocessedKeys {
 }
 
 /// The body of `BatchWriteItem`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Written {
     /// By table.
     pub unprocessed_items: HashMap<String, Vec<UnprocessedWrite>>,
@@ -71,6 +86,13 @@ pub enum UnprocessedWrite {
         #[serde(rename = "Key")]
         key: StoredItem,
     },
+}
+
+/// The body of calls that change a table.
+#[derive(Debug, Deserialize)]
+pub struct Changed {
+    #[serde(rename = "TableDescription", alias = "TimeToLiveSpecification")]
+    _description: IgnoredAny,
 }
 
 /// The body of calls that describe a table.
@@ -119,8 +141,8 @@ pub struct IndexDescription {
 }
 
 /// The body of `DescribeTimeToLive`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct ExpiryDescribed {
     pub time_to_live_description: TimeToLive,
 }

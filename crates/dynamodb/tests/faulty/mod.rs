@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
 
@@ -29,6 +30,7 @@ pub enum Act {
 pub struct Faulty {
     pub endpoint: String,
     seen: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
     left: Receiver<()>,
 }
 
@@ -58,9 +60,12 @@ impl Faulty {
         let script = Arc::new(Mutex::new(own.into_iter()));
         let (leaving, left) = channel();
         let noted = Arc::clone(&seen);
+        let connections: Arc<AtomicUsize> = Arc::default();
+        let counted = Arc::clone(&connections);
         let listener = Arc::new(listener);
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
+                counted.fetch_add(1, Ordering::SeqCst);
                 let (noted, script) = (Arc::clone(&noted), Arc::clone(&script));
                 let (leaving, listener) = (leaving.clone(), Arc::clone(&listener));
                 std::thread::spawn(move || serve(stream, &noted, &script, &leaving, &listener));
@@ -69,6 +74,7 @@ impl Faulty {
         Self {
             endpoint,
             seen,
+            connections,
             left,
         }
     }
@@ -78,9 +84,36 @@ impl Faulty {
         self.seen.lock().unwrap().clone()
     }
 
+    /// The number of connections so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
     /// Waits until a connection was left.
     pub fn wait_for_leaving(&self) {
         self.left.recv().unwrap();
+    }
+}
+
+/// The body of the response to a request that succeeds and finds no row.
+fn success(request: &str) -> String {
+    let target = request.lines().find_map(|line| {
+        let (_, target) = line.split_once("x-amz-target: DynamoDB_20120810.")?;
+        Some(target.trim())
+    });
+    match target {
+        Some("Query" | "Scan") => r#"{"Items":[],"Count":0,"ScannedCount":0}"#.to_owned(),
+        Some("BatchGetItem") => r#"{"Responses":{},"UnprocessedKeys":{}}"#.to_owned(),
+        Some("BatchWriteItem") => r#"{"UnprocessedItems":{}}"#.to_owned(),
+        Some("CreateTable" | "DeleteTable" | "UpdateTable") => {
+            r#"{"TableDescription":{}}"#.to_owned()
+        }
+        Some("UpdateItem") if request.contains("ALL_NEW") => {
+            let (_, body) = request.split_once("\r\n\r\n").unwrap();
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            serde_json::json!({ "Attributes": body["Key"] }).to_string()
+        }
+        _ => "{}".to_owned(),
     }
 }
 
@@ -92,10 +125,10 @@ fn serve(
     listener: &TcpListener,
 ) {
     while let Some(request) = read(&mut stream) {
-        seen.lock().unwrap().push(request);
         // Beyond the script everything is well.
         let act = script.lock().unwrap().next();
-        let act = act.unwrap_or_else(|| Act::Reply(200, "{}".to_owned()));
+        let act = act.unwrap_or_else(|| Act::Reply(200, success(&request)));
+        seen.lock().unwrap().push(request);
         let written = match act {
             Act::Reply(status, body) => stream.write_all(answer(status, &body).as_bytes()),
             Act::Raw(text) => {

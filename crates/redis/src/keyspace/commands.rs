@@ -50,7 +50,7 @@ pub fn script_result(value: Value, table: &Table) -> Result<ScriptResult> {
         Value::Status(word) if word == "STALE" => ScriptResult::StaleCatalog,
         Value::Status(word) if word == "CHANGED" => ScriptResult::RowChanged,
         row @ Value::Array(_) => ScriptResult::RowPresent(row),
-        _ => return Err(unexpected_reply(table)),
+        _ => return Err(unexpected_reply(table).uncertain()),
     })
 }
 

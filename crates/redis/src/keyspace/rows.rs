@@ -1,6 +1,6 @@
 //! Encodes items as the fields of hashes, and decodes them from replies.
 
-use mintkey_store::{Error, Item, Key, KeyValue, Name, Number, Result, Table, Value, json};
+use mintkey_store::{Error, Item, Key, Name, Number, Result, Table, Value, json};
 
 use crate::protocol::replies::{OutOfStep, Pairs, checked, pairs, unexpected_reply};
 use crate::protocol::resp;
@@ -99,23 +99,11 @@ pub fn decode_attributes(
 /// The item of a row, if it has this key.
 fn checked_row(pairs: Vec<(Name, Value)>, table: &Table, key: &Key) -> Result<Item> {
     let item = Item::from_pairs(pairs);
-    let has = |name: &Name, part: &KeyValue| match (item.get(name), part) {
-        (Some(Value::String(text)), KeyValue::String(own)) => text == own,
-        (Some(Value::Number(number)), KeyValue::Number(own)) => number == own,
-        (Some(Value::Binary(bytes)), KeyValue::Binary(own)) => bytes == own,
-        _ => false,
-    };
-    let parts = std::iter::once(&key.partition).chain(&key.sort);
-    if table
-        .key_attributes()
-        .zip(parts)
-        .all(|(attribute, part)| has(&attribute.name, part))
-    {
-        return Ok(item);
+    if table.has_key(&item, key) {
+        Ok(item)
+    } else {
+        Err(Error::other_row(table).caused_by(OutOfStep))
     }
-    let message = "the row that the server returned has another key: it was not written by mintkey or is damaged, or the \
-                   server mixes up its replies";
-    Err(Error::invalid(message).of(table).caused_by(OutOfStep))
 }
 
 fn decode_field(

@@ -16,7 +16,7 @@ use crate::keyspace::layout::Layout;
 use crate::operations::context::OperationContext;
 use crate::operations::join_all::JoinAll;
 use crate::operations::uncertainty::Uncertainty;
-use crate::operations::write::is_uncertain;
+use crate::operations::write::{decode_present_row, is_uncertain};
 use crate::protocol::channel::{FinalReply, Replies};
 use crate::protocol::resp::{Call, Value};
 
@@ -109,9 +109,16 @@ impl OperationContext<'_> {
             let sent_before = reply.sent_before;
             let values = reply_for_each(reply.value, indexes.len());
             for (index, value) in indexes.iter().zip(values) {
-                let uncertainty = Uncertainty::after(sent_before);
+                let mut uncertainty = Uncertainty::after(sent_before);
                 match script_result(value, table) {
                     Ok(ScriptResult::Done) => written.push((*index, Ok(()))),
+                    Ok(ScriptResult::RowPresent(row)) => {
+                        let write = &writes[*index];
+                        if let Err(error) = decode_present_row(row, table, write.key()) {
+                            uncertainty.add(Uncertainty::of(&error));
+                        }
+                        self.add_write(&mut join_all, *index, write, uncertainty);
+                    }
                     Ok(other) => {
                         if matches!(other, ScriptResult::StaleCatalog) {
                             self.store.layouts.clear();

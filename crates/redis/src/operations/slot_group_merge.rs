@@ -2,14 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds as _};
 use std::sync::Arc;
 
-use mintkey_store::Result;
+use mintkey_store::{Error, Result};
 
 use crate::keyspace::layout::{self, Layout, MemberRange};
 use crate::operations::context::OperationContext;
-use crate::protocol::replies::bulks;
+use crate::protocol::replies::{OutOfStep, bulks};
 use crate::protocol::resp::{Call, Value};
 
 /// The members in one slot group.
@@ -152,6 +152,10 @@ impl Merge {
             let source = &mut self.sources[index];
             let needs_head = !is_single && source.is_exhausted();
             let members = bulks(reply, &source.layout.table)?;
+            // Another query has other bounds.
+            if !members.iter().all(|member| source.range.contains(member)) {
+                return Err(Error::other_row(&source.layout.table).caused_by(OutOfStep));
+            }
             source.ended = members.len() < source.limit;
             if let Some(last) = members.last() {
                 let everything = (Bound::Unbounded, Bound::Unbounded);

@@ -12,7 +12,7 @@ use crate::keyspace::layout::Layout;
 use crate::keyspace::rows::{StoredRow, decode_row};
 use crate::operations::context::OperationContext;
 use crate::operations::uncertainty::Uncertainty;
-use crate::protocol::replies::unexpected_reply;
+use crate::protocol::replies::{is_out_of_step, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 
 /// Whether a write may have happened, and there may be time to read the row.
@@ -44,7 +44,7 @@ impl OperationContext<'_> {
         uncertainty: &mut Uncertainty,
     ) -> Result<ScriptResult> {
         let reply = self.channel.exchange(vec![call]).await.pop();
-        let reply = match reply.ok_or_else(|| unexpected_reply(table))? {
+        let reply = match reply.ok_or_else(|| unexpected_reply(table).uncertain())? {
             Ok(reply) => reply,
             Err(error) => {
                 uncertainty.add(Uncertainty::of(&error));
@@ -91,9 +91,7 @@ impl OperationContext<'_> {
                 let result = self.send_write(call, table, true, uncertainty).await;
                 match result.map_err(|error| error.at(key))? {
                     ScriptResult::Done => return Ok(()),
-                    ScriptResult::RowPresent(row) => {
-                        decode_row(row, &layout.table, key).map_err(|error| error.at(key))?
-                    }
+                    ScriptResult::RowPresent(row) => decode_present_row(row, &layout.table, key)?,
                     ScriptResult::RowChanged
                     | ScriptResult::StaleCatalog
                     | ScriptResult::Unknown => continue,
@@ -242,6 +240,19 @@ impl OperationContext<'_> {
             }
         }
     }
+}
+
+/// Decodes the row that kept a put from being carried out. After another row, the reply belongs to another call: whether the
+/// put was carried out is unknown.
+pub fn decode_present_row(row: Value, table: &Table, key: &Key) -> Result<Option<StoredRow>> {
+    decode_row(row, table, key).map_err(|error| {
+        let error = error.at(key);
+        if is_out_of_step(&error) {
+            error.uncertain()
+        } else {
+            error
+        }
+    })
 }
 
 /// The reply for a single row of a script that replies for each row.

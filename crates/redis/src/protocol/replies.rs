@@ -21,10 +21,11 @@ pub fn checked(value: Value, table: &Table) -> Result<Value> {
     }
 }
 
-/// The error for a reply that has not the shape of the command's replies.
+/// The error for a reply that has not the shape of the command's replies. If the command writes, the error must be made
+/// `uncertain`.
 pub fn unexpected_reply(table: &Table) -> Error {
     Error::new(
-        ErrorKind::Unavailable(Outcome::Unknown),
+        ErrorKind::Unavailable(Outcome::NotApplied),
         "the server sent a reply that Redis does not send: does something else listen at this address?",
     )
     .of(table)

@@ -56,8 +56,10 @@ impl TransportError {
             Self::Broken(cause) => {
                 let source = io::Error::new(cause.kind(), cause.to_string());
                 if let Some(reason) = distrust(cause) {
-                    return Error::configuration(format!("{address} is not trusted: {reason}"))
-                        .caused_by(source);
+                    return Error::configuration(format!(
+                        "{address}: no trusted connection: {reason}"
+                    ))
+                    .caused_by(source);
                 }
                 let error = Error::new(
                     ErrorKind::Unavailable(outcome),
@@ -185,7 +187,7 @@ impl Connection {
                 Ok(count) => round_trip.written += count,
                 Err(error) if error.kind() == Io::Interrupted => {}
                 Err(error) if error.kind() == Io::WouldBlock => break,
-                Err(error) => return Err(TransportError::Broken(error)),
+                Err(error) => return Err(TransportError::Broken(self.stream.explain(error))),
             }
         }
         round_trip.has_more = false;

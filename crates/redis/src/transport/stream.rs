@@ -5,11 +5,10 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use mintkey_runtime::POLL;
-use mintkey_runtime::TlsRecords;
+use mintkey_runtime::{Encrypted, POLL, is_quiet};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use rustls::{ClientConnection, StreamOwned};
+use rustls::ClientConnection;
 
 use crate::transport::adaptive_spin::AdaptiveSpin;
 
@@ -18,7 +17,7 @@ pub enum Stream {
     /// TCP.
     Tcp(TcpStream),
     /// TCP with TLS.
-    Encrypted(Box<StreamOwned<ClientConnection, RecordSocket>>),
+    Encrypted(Box<Encrypted<TcpStream>>),
     /// A Unix domain socket.
     Unix(UnixStream),
 }
@@ -26,30 +25,34 @@ pub enum Stream {
 impl Stream {
     /// A stream that encrypts. The handshake starts with the first bytes.
     pub fn encrypted(tls: ClientConnection, socket: TcpStream) -> Self {
-        let socket = RecordSocket {
-            socket,
-            records: TlsRecords::default(),
-        };
-        Self::Encrypted(Box::new(StreamOwned::new(tls, socket)))
+        Self::Encrypted(Box::new(Encrypted::new(tls, socket)))
     }
 
     /// Whether it has buffered bytes that must be sent.
     pub fn has_buffered_writes(&self) -> bool {
-        matches!(self, Self::Encrypted(stream) if stream.conn.wants_write())
+        matches!(self, Self::Encrypted(stream) if stream.has_unsent_bytes())
     }
 
     /// Whether it is open, and nothing that the server sent waits in a buffer: of the kernel, or of TLS.
     pub fn is_quiet(&mut self) -> bool {
         match self {
-            Self::Tcp(stream) => is_quiet(stream.as_fd()),
-            Self::Encrypted(stream) => read_tls_messages(stream),
-            Self::Unix(stream) => is_quiet(stream.as_fd()),
+            Self::Tcp(stream) => is_quiet(stream),
+            Self::Encrypted(stream) => stream.is_quiet(),
+            Self::Unix(stream) => is_quiet(stream),
+        }
+    }
+
+    /// Why a write failed: what the server said before it closed the connection, if that is known.
+    pub fn explain(&mut self, failed: io::Error) -> io::Error {
+        match self {
+            Self::Encrypted(stream) => stream.explain(failed),
+            _ => failed,
         }
     }
 
     /// Whether the TLS handshake is not complete.
     pub fn is_handshaking(&self) -> bool {
-        matches!(self, Self::Encrypted(stream) if stream.conn.is_handshaking())
+        matches!(self, Self::Encrypted(stream) if stream.is_handshaking())
     }
 
     /// Makes reads and writes return when they would block.
@@ -80,68 +83,9 @@ impl Stream {
     const fn tcp(&self) -> std::result::Result<&TcpStream, &UnixStream> {
         match self {
             Self::Tcp(stream) => Ok(stream),
-            Self::Encrypted(stream) => Ok(&stream.sock.socket),
+            Self::Encrypted(stream) => Ok(stream.socket()),
             Self::Unix(stream) => Err(stream),
         }
-    }
-}
-
-/// Whether a socket is open, and has received nothing.
-fn is_quiet(socket: BorrowedFd<'_>) -> bool {
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    rustix::net::recv(socket, &mut [0_u8; 1], flags) == Err(Errno::AGAIN)
-}
-
-/// Processes the messages of TLS itself that a server may send at any time. Returns whether nothing else has come, and the
-/// stream is open.
-fn read_tls_messages(stream: &mut StreamOwned<ClientConnection, RecordSocket>) -> bool {
-    let mut buffer = [0_u8; 4096];
-    loop {
-        let Ok(state) = stream.conn.process_new_packets() else {
-            return false;
-        };
-        if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
-            return false;
-        }
-        match rustix::net::recv(stream.sock.socket.as_fd(), &mut buffer, RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN) => return stream.sock.records.are_complete(),
-            Ok((_, count)) if count > 0 => {
-                let mut bytes = &buffer[..count];
-                stream.sock.records.pass(bytes);
-                while !bytes.is_empty() {
-                    if stream.conn.read_tls(&mut bytes).is_err()
-                        || stream.conn.process_new_packets().is_err()
-                    {
-                        return false;
-                    }
-                }
-            }
-            _ => return false,
-        }
-    }
-}
-
-/// A socket of a TLS connection, and the records that were read from it.
-pub struct RecordSocket {
-    socket: TcpStream,
-    records: TlsRecords,
-}
-
-impl Read for RecordSocket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.socket.read(buffer)?;
-        self.records.pass(&buffer[..count]);
-        Ok(count)
-    }
-}
-
-impl Write for RecordSocket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.socket.flush()
     }
 }
 
@@ -176,7 +120,7 @@ impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
-            Self::Encrypted(stream) => stream.sock.socket.as_fd(),
+            Self::Encrypted(stream) => stream.socket().as_fd(),
             Self::Unix(stream) => stream.as_fd(),
         }
     }

@@ -92,6 +92,20 @@ impl ClusterServers {
         assert!(sent.unwrap().success());
     }
 
+    /// Kills a server, and waits until it has ended.
+    pub fn kill(&self, port: u16) {
+        let pid = std::fs::read_to_string(self.folder.join(format!("{port}/pid"))).unwrap();
+        self.signal(port, "KILL");
+        // Its shell does not wait for it yet, and its sockets are closed when all its threads have ended.
+        let process = PathBuf::from(format!("/proc/{}", pid.trim()));
+        self.wait_until("the server has ended", |_| {
+            let state = std::fs::read_to_string(process.join("stat"));
+            let threads = std::fs::read_dir(process.join("task"));
+            state.map_or(true, |state| state.contains(") Z "))
+                && threads.map_or(0, Iterator::count) <= 1
+        });
+    }
+
     /// The server that has a slot, according to a running server.
     pub fn holder(&self, slot: &str) -> u16 {
         let slot: u16 = slot.parse().unwrap();

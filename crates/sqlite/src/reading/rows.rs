@@ -28,7 +28,11 @@ pub fn stored(connection: &Connection, layout: &Layout, key: &Key) -> Attempt<Op
     let item = match rows.next()? {
         Some(row) => {
             let item = text(row.get_ref(0)?).and_then(json::decode);
-            Some(item.map_err(|error| Error::damaged(&layout.table, Some(key), error))?)
+            let item = item.map_err(|error| Error::damaged(&layout.table, Some(key), error))?;
+            if !layout.table.has_key(&item, key) {
+                return Err(Error::other_row(&layout.table).at(key).into());
+            }
+            Some(item)
         }
         None => None,
     };

@@ -232,6 +232,8 @@ mod tests {
             }
         }
 
+        fn close_idle(&self) {}
+
         async fn pause(&self, _: Duration, _: Instant) -> std::result::Result<(), TransportError> {
             Ok(())
         }

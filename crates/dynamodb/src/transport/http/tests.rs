@@ -320,7 +320,7 @@ fn a_long_body_is_parsed_in_linear_time() {
 #[test]
 fn the_headers_that_matter_are_kept() {
     let text = "HTTP/1.1 400 No\r\nDate: Sun, 30 Aug 2015 12:36:00 GMT\r\nContent-Type:  Application/X-Amz-Json-1.0 \r\n\
-                X-Amzn-RequestId: 1\r\nx-amzn-errortype: Bad:x\r\nserver: \u{fc}\r\ncontent-length: 0\r\n\r\n";
+                X-Amzn-RequestId: 1\r\nx-amzn-errortype: Bad:x\r\nX-Amz-Crc32: 7\r\nserver: \u{fc}\r\ncontent-length: 0\r\n\r\n";
     let response = in_pieces(text).unwrap().unwrap();
     assert_eq!(
         response,
@@ -329,6 +329,7 @@ fn the_headers_that_matter_are_kept() {
             date: Some("Sun, 30 Aug 2015 12:36:00 GMT".to_owned()),
             content_type: Some("application/x-amz-json-1.0".to_owned()),
             is_aws: true,
+            crc32: Some(7),
             keep_alive: true,
             of_services: vec![("x-amzn-errortype", "Bad:x".to_owned())],
             body: Vec::new(),

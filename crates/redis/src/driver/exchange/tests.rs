@@ -112,6 +112,16 @@ fn expect_send(
     }
 }
 
+/// An exchange that has sent the calls with these indexes to server 0, and to server 1.
+#[track_caller]
+fn sent(servers: &Servers, calls: Vec<Call>, indexes: &[&[usize]]) -> Exchange<u8> {
+    let mut exchange = Exchange::new(calls);
+    for (node, indexes) in (0..).zip(indexes) {
+        expect_send(&mut exchange, servers, node, indexes);
+    }
+    exchange
+}
+
 /// The outcome of each call: `None` for a final reply, which was sent before or not.
 fn outcomes(exchange: Exchange<u8>) -> Vec<std::result::Result<bool, ErrorKind>> {
     assert!(exchange.is_done());
@@ -130,9 +140,11 @@ const UNKNOWN: ErrorKind = ErrorKind::Unavailable(Outcome::Unknown);
 #[test]
 fn calls_are_sent_to_their_servers_and_end_with_their_replies() {
     let servers = servers(true);
-    let mut exchange = Exchange::new(vec![write(0), read(1), write(0)]);
-    expect_send(&mut exchange, &servers, 0, &[0, 2]);
-    expect_send(&mut exchange, &servers, 1, &[1]);
+    let mut exchange = sent(
+        &servers,
+        vec![write(0), read(1), write(0)],
+        &[&[0, 2], &[1]],
+    );
     assert_eq!(exchange.next(&servers), None);
     for index in [2, 0, 1] {
         assert!(!exchange.is_done());
@@ -145,8 +157,7 @@ fn calls_are_sent_to_their_servers_and_end_with_their_replies() {
 #[test]
 fn redirects_are_followed() {
     let servers = servers(true);
-    let mut exchange = Exchange::new(vec![write(0)]);
-    expect_send(&mut exchange, &servers, 0, &[0]);
+    let mut exchange = sent(&servers, vec![write(0)], &[&[0]]);
     exchange.reply(0, error("MOVED 1"), &servers);
     expect_send(&mut exchange, &servers, 1, &[0]);
     exchange.reply(0, error("ASK 2"), &servers);
@@ -184,8 +195,7 @@ fn endless_redirects_are_followed_with_delays() {
 fn a_server_that_stays_busy_has_the_last_word() {
     for word in ["TRYAGAIN", "CLUSTERDOWN", "LOADING"] {
         let servers = servers(true);
-        let mut exchange = Exchange::new(vec![write(0)]);
-        expect_send(&mut exchange, &servers, 0, &[0]);
+        let mut exchange = sent(&servers, vec![write(0)], &[&[0]]);
         exchange.wrote(0);
         exchange.reply(0, error(word), &servers);
         assert_eq!(exchange.next(&servers), Some(Step::Wait(RETRY_DELAY)));
@@ -211,8 +221,7 @@ fn a_write_that_may_have_arrived_is_not_repeated() {
         (true, read(0), true),
     ] {
         for servers in [servers(false), servers(true)] {
-            let mut exchange = Exchange::new(vec![call.clone()]);
-            expect_send(&mut exchange, &servers, 0, &[0]);
+            let mut exchange = sent(&servers, vec![call.clone()], &[&[0]]);
             if reached {
                 exchange.wrote(0);
             }
@@ -231,8 +240,7 @@ fn a_write_that_may_have_arrived_is_not_repeated() {
 #[test]
 fn a_call_stays_uncertain_until_its_final_reply() {
     let servers = servers(true);
-    let mut exchange = Exchange::new(vec![write(0).repeatable()]);
-    expect_send(&mut exchange, &servers, 0, &[0]);
+    let mut exchange = sent(&servers, vec![write(0).repeatable()], &[&[0]]);
     exchange.wrote(0);
     exchange.broken([0], true, &servers, unavailable);
     // The next attempt reaches no server, and says nothing about the first one.
@@ -254,8 +262,7 @@ fn attempts_run_out_on_a_single_server_and_wait_in_a_cluster() {
     }
     assert_eq!(outcomes(exchange), [Err(NOT_APPLIED)]);
     let cluster = servers(true);
-    let mut exchange = Exchange::new(vec![read(0)]);
-    expect_send(&mut exchange, &cluster, 0, &[0]);
+    let mut exchange = sent(&cluster, vec![read(0)], &[&[0]]);
     exchange.broken([0], true, &cluster, unavailable);
     for _ in 0..2 * MAX_TRIES {
         expect_send(&mut exchange, &cluster, 0, &[0]);
@@ -272,8 +279,7 @@ fn attempts_run_out_on_a_single_server_and_wait_in_a_cluster() {
 #[test]
 fn a_reply_that_may_not_be_asked_for_again_ends_the_call() {
     let servers = servers(true);
-    let mut exchange = Exchange::new(vec![read(0), write(0)]);
-    expect_send(&mut exchange, &servers, 0, &[0, 1]);
+    let mut exchange = sent(&servers, vec![read(0), write(0)], &[&[0, 1]]);
     exchange.wrote(0);
     exchange.broken([0, 1], false, &servers, unavailable);
     assert_eq!(outcomes(exchange), [Err(NOT_APPLIED), Err(NOT_APPLIED)]);
@@ -282,9 +288,11 @@ fn a_reply_that_may_not_be_asked_for_again_ends_the_call() {
 #[test]
 fn a_call_that_was_not_sent_is_not_applied_although_another_one_is_unknown() {
     let servers = servers(true);
-    let mut exchange = Exchange::new(vec![write(0), write(1), write(0), write(1)]);
-    expect_send(&mut exchange, &servers, 0, &[0, 2]);
-    expect_send(&mut exchange, &servers, 1, &[1, 3]);
+    let mut exchange = sent(
+        &servers,
+        vec![write(0), write(1), write(0), write(1)],
+        &[&[0, 2], &[1, 3]],
+    );
     exchange.wrote(0);
     exchange.wrote(2);
     exchange.wrote(1);
@@ -301,9 +309,7 @@ fn a_call_that_was_not_sent_is_not_applied_although_another_one_is_unknown() {
 #[test]
 fn the_other_calls_go_on_when_one_server_fails() {
     let servers = servers(true);
-    let mut exchange = Exchange::new(vec![write(0), write(1)]);
-    expect_send(&mut exchange, &servers, 0, &[0]);
-    expect_send(&mut exchange, &servers, 1, &[1]);
+    let mut exchange = sent(&servers, vec![write(0), write(1)], &[&[0], &[1]]);
     exchange.wrote(0);
     exchange.broken([0], true, &servers, unavailable);
     assert!(!exchange.is_done());
@@ -316,14 +322,11 @@ fn the_other_calls_go_on_when_one_server_fails() {
 fn a_server_that_cannot_be_connected_to() {
     let refused = unavailable(Outcome::NotApplied);
     let alone = servers(false);
-    let mut exchange = Exchange::new(vec![write(0), write(1)]);
-    expect_send(&mut exchange, &alone, 0, &[0, 1]);
+    let mut exchange = sent(&alone, vec![write(0), write(1)], &[&[0, 1]]);
     exchange.unreachable([0, 1], &alone, &refused);
     assert_eq!(outcomes(exchange), [Err(NOT_APPLIED); 2]);
     let cluster = servers(true);
-    let mut exchange = Exchange::new(vec![write(0), write(1)]);
-    expect_send(&mut exchange, &cluster, 0, &[0]);
-    expect_send(&mut exchange, &cluster, 1, &[1]);
+    let mut exchange = sent(&cluster, vec![write(0), write(1)], &[&[0], &[1]]);
     exchange.unreachable([1], &cluster, &refused);
     exchange.reply(0, ok(), &cluster);
     assert_eq!(exchange.next(&cluster), Some(Step::Wait(RETRY_DELAY)));
@@ -335,8 +338,7 @@ fn a_server_that_cannot_be_connected_to() {
     exchange.reply(1, ok(), &cluster);
     assert_eq!(outcomes(exchange), [Ok(false); 2]);
     // A refused password is final.
-    let mut exchange = Exchange::new(vec![write(0)]);
-    expect_send(&mut exchange, &cluster, 0, &[0]);
+    let mut exchange = sent(&cluster, vec![write(0)], &[&[0]]);
     exchange.unreachable([0], &cluster, &Error::configuration("no"));
     assert_eq!(outcomes(exchange), [Err(ErrorKind::Configuration)]);
 }
@@ -383,10 +385,8 @@ fn a_slot_group_without_a_server_waits_for_new_routes() {
 #[test]
 fn an_interrupt_is_reported_before_the_last_error() {
     let servers = servers(true);
-    let mut exchange = Exchange::new(vec![write(0), read(1)]);
-    expect_send(&mut exchange, &servers, 0, &[0]);
+    let mut exchange = sent(&servers, vec![write(0), read(1)], &[&[0], &[1]]);
     exchange.wrote(0);
-    expect_send(&mut exchange, &servers, 1, &[1]);
     exchange.unreachable([1], &servers, &unavailable(Outcome::NotApplied));
     let interrupted = |outcome| Error::new(ErrorKind::Interrupted(outcome), "Ctrl-C");
     exchange.stop(interrupted);
