@@ -37,6 +37,14 @@ pub fn bounds(
         ),
         Kind::Epoch | Kind::Iso8601 => (1_000_000, i64::MIN / 1_000_000, i64::MAX),
         Kind::EpochMs | Kind::Iso8601Ms => (1000, i64::MIN / 1000, i64::MAX),
+        Kind::EpochUs if start_us < end_us => {
+            return Ok((Draft::Int(start_us), Draft::Int(end_us - 1)));
+        }
+        Kind::EpochUs => {
+            return Err(InvalidParameter(
+                "the time range ends before it begins".into(),
+            ));
+        }
     };
     let first_from = |us: i64| us.div_euclid(tick_us) + i64::from(us.rem_euclid(tick_us) > 0);
     let low = first_from(start_us).saturating_sub(origin).max(0);

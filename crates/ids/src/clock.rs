@@ -24,6 +24,7 @@ pub trait Clock {
 pub struct Reading {
     seconds: i64,
     ms: i64,
+    us: i64,
 }
 
 impl Reading {
@@ -34,7 +35,23 @@ impl Reading {
         Self {
             seconds: ms.div_euclid(1000),
             ms,
+            us: ms.saturating_mul(1000),
         }
+    }
+
+    /// The reading of a clock that shows this many microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_us(us: i64) -> Self {
+        Self {
+            us,
+            ..Self::from_ms(us.div_euclid(1000))
+        }
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn us(self) -> i64 {
+        self.us
     }
 
     /// Milliseconds since the Unix epoch.
@@ -65,6 +82,7 @@ pub fn system() -> Reading {
     Reading {
         seconds: now.tv_sec,
         ms: now.tv_sec.wrapping_mul(1000) + now.tv_nsec / 1_000_000,
+        us: now.tv_sec.wrapping_mul(1_000_000) + now.tv_nsec / 1000,
     }
 }
 
@@ -74,7 +92,8 @@ pub fn system() -> Reading {
 pub fn system() -> Reading {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     // A clock before 1970 is a broken one.
-    Reading::from_ms(millis(since.unwrap_or_default()))
+    let us = since.unwrap_or_default().as_micros();
+    Reading::from_us(i64::try_from(us).unwrap_or(i64::MAX))
 }
 
 fn system_monotonic_ms() -> i64 {
@@ -139,7 +158,7 @@ impl Clock for EngineClock {
     fn wall(&self) -> Reading {
         match self {
             Self::System => system(),
-            Self::Frozen { wall_us, .. } => Reading::from_ms(wall_us.div_euclid(1000)),
+            Self::Frozen { wall_us, .. } => Reading::from_us(*wall_us),
         }
     }
 

@@ -188,6 +188,7 @@ impl Session<'_> {
             Kind::Epoch | Kind::EpochMs | Kind::Iso8601 | Kind::Iso8601Ms => {
                 Draft::Time(at_ms.unwrap_or(reading.ms()))
             }
+            Kind::EpochUs => Draft::Int(reading.us()),
         })
     }
 }

@@ -157,6 +157,7 @@ pub fn parse_int(strategy: &Strategy, value: i64) -> Result<Parsed, InvalidText>
             None => return Err(InvalidText::new("it is beyond any date")),
         },
         Kind::EpochMs => parsed.time_ms = Some(value),
+        Kind::EpochUs => parsed.time_ms = Some(value.div_euclid(1000)),
         _ => return Err(InvalidText::new(format!("{kind} is text, not an integer"))),
     }
     Ok(parsed)
@@ -212,7 +213,7 @@ fn parse_body(strategy: &Strategy, body: &str) -> Result<Parsed, InvalidText> {
         Kind::Xid => read_xid(bytes).map(xid),
         Kind::Nanoid => nanoid(strategy, bytes),
         Kind::Cuid2 => cuid2(strategy, bytes),
-        Kind::Snowflake | Kind::Epoch | Kind::EpochMs => integer(strategy, body),
+        Kind::Snowflake | Kind::Epoch | Kind::EpochMs | Kind::EpochUs => integer(strategy, body),
         kind @ (Kind::Iso8601 | Kind::Iso8601Ms) => {
             check_len(strategy, bytes)?;
             let mut parsed = Parsed::new(kind, Vec::new());

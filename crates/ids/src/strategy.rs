@@ -31,10 +31,12 @@ pub enum Kind {
     EpochMs,
     Iso8601,
     Iso8601Ms,
+    /// Microseconds since the Unix epoch, for the fields that a save sets to its time. Not a public strategy.
+    EpochUs,
 }
 
 impl Kind {
-    /// All formats, in the order in which they are listed.
+    /// All public formats, in the order in which they are listed.
     pub const ALL: [Self; 13] = [
         Self::Uuid4,
         Self::Uuid7,
@@ -68,13 +70,15 @@ impl Kind {
             Self::EpochMs => "epoch_ms",
             Self::Iso8601 => "iso8601",
             Self::Iso8601Ms => "iso8601_ms",
+            Self::EpochUs => "epoch_us",
         }
     }
 
     /// The format of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+        let mut kinds = Self::ALL.into_iter().chain([Self::EpochUs]);
+        kinds.find(|kind| kind.name() == name)
     }
 
     /// Whether it generates ids; the others are timestamps, which repeat.
@@ -82,7 +86,7 @@ impl Kind {
     pub const fn is_id(self) -> bool {
         !matches!(
             self,
-            Self::Epoch | Self::EpochMs | Self::Iso8601 | Self::Iso8601Ms
+            Self::Epoch | Self::EpochMs | Self::Iso8601 | Self::Iso8601Ms | Self::EpochUs
         )
     }
 
@@ -95,7 +99,10 @@ impl Kind {
     /// Whether values are integers.
     #[must_use]
     pub const fn is_int(self) -> bool {
-        matches!(self, Self::Snowflake | Self::Epoch | Self::EpochMs)
+        matches!(
+            self,
+            Self::Snowflake | Self::Epoch | Self::EpochMs | Self::EpochUs
+        )
     }
 }
 
@@ -226,6 +233,7 @@ impl Strategy {
             Kind::Snowflake => &["node", "epoch"],
             Kind::Uuid7 | Kind::Ulid | Kind::Ksuid | Kind::Typeid | Kind::Xid => &["prefix"],
             Kind::Epoch | Kind::EpochMs => &["plus"],
+            Kind::EpochUs => &[],
             Kind::Iso8601 | Kind::Iso8601Ms => &["prefix", "plus"],
         }
     }

@@ -19,6 +19,7 @@ fn draft(kind: Kind, words: [u64; 4], ms: i64) -> Draft {
         Kind::Snowflake => Draft::Int((words[0] >> 1).cast_signed()),
         Kind::Nanoid | Kind::Cuid2 => Draft::Words(words),
         Kind::Epoch | Kind::EpochMs | Kind::Iso8601 | Kind::Iso8601Ms => Draft::Time(ms),
+        Kind::EpochUs => Draft::Int(ms),
     }
 }
 
