@@ -326,7 +326,10 @@ impl Guard {
             _ => {}
         }
         if let Some((name, expected)) = &self.version {
-            let found = stored.and_then(|item| item.get(name));
+            // A null is no version: another program may have written it.
+            let found = stored
+                .and_then(|item| item.get(name))
+                .filter(|value| !matches!(value, Value::Null));
             let agrees = match (found, expected) {
                 (Some(Value::Number(found)), Some(expected)) => found == expected,
                 (None, None) => true,

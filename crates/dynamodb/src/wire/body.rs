@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use mintkey_store::json::push_string;
 use mintkey_store::{
     Action, BatchGet, Comparison, Condition, Get, Guard, Index, Item, Key, KeyAttribute, KeyValue,
-    Name, Path, Row, Step, Table, Update, Value, Write,
+    Name, Path, Row, Step, Table, Update, Value, ValueType, Write,
 };
 
 use crate::config::Config;
@@ -366,8 +366,13 @@ pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Option<Condi
             needs_live = true;
         }
         Some((name, None)) => {
-            let none = Condition::Missing(Path::attribute(name.clone()));
-            parts.push(or(none, expired.clone()));
+            let path = Path::attribute(name.clone());
+            let mut none = vec![
+                Condition::Missing(path.clone()),
+                Condition::IsType(path, ValueType::Null),
+            ];
+            none.extend(expired.clone());
+            parts.push(Condition::Or(none));
         }
     }
     if let Some(condition) = &guard.condition {
