@@ -158,7 +158,8 @@ class Page:
         """The position of the next page; None after the last page."""
 
 _Convert: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
-_Field: TypeAlias = tuple[str, str, str, bool, _Convert | None, str | None]
+_Structure: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]
+_Field: TypeAlias = tuple[str, str, str, bool, _Convert | None, str | None, _Structure | None]
 _Index: TypeAlias = tuple[str, list[str], str | None, list[str] | None, bool]
 _Version: TypeAlias = tuple[str, int | None] | None
 
@@ -177,8 +178,15 @@ class Codec:
         ttl: str | None = None,
         indexes: Sequence[_Index] = ...,
     ) -> Codec: ...
-    def encode(self, values: dict[str, Any], overrides: dict[str, Any] | None = None, *, partial: bool = False) -> Item:
-        """Check and encode the values of an instance."""
+    def encode(
+        self,
+        values: dict[str, Any],
+        overrides: dict[str, Any] | None = None,
+        *,
+        partial: bool = False,
+        loaded: Item | None = None,
+    ) -> Item:
+        """Check and encode the values of an instance. Keys that mean the same as those of `loaded` keep their text."""
     def plain(self, values: dict[str, Any]) -> dict[str, Any]:
         """Encode the values of a nested instance as a plain dict."""
     def decode(self, item: Item) -> dict[str, Any]:

@@ -43,6 +43,10 @@ def constructor(model: type, schema: Schema) -> Callable[..., None]:
             names[f"_mk_new_{name}"] = attribute.new_default
             parameters.append(f"{name}=_mk_absent")
             fresh = f"_mk_new_{name}()" if normal is None else f"_mk_normal_{name}(_mk_new_{name}())"
+            if name in schema.given_keys and callable(attribute.default):
+                # A generated key never overwrites a row, whatever generates it.
+                init_keys.append(name)
+                lines.append(f"_mk_given_{name} = None if {name} is _mk_absent else {name}")
             lines.append(f"if {name} is _mk_absent: {name} = {fresh}")
             lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
         else:

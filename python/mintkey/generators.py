@@ -452,13 +452,22 @@ class ParsedId:
         signed = self.kind in (AutoGenerate.EPOCH, AutoGenerate.EPOCH_MS)
         return _Int.from_bytes(self.bytes, "big", signed=signed)
 
+    @property
+    def canonical(self) -> str:
+        """The text in the form of generated IDs: ULIDs in capitals, UUIDs in lower case with hyphens."""
+        if self.kind is AutoGenerate.ULID:
+            return self.prefix + _core.from_bytes(_CORE[self.kind], self.bytes)
+        if self.kind in (AutoGenerate.UUID4, AutoGenerate.UUID7) and self.uuid is not None:
+            return f"{self.prefix}{self.uuid}"
+        return self.text
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ParsedId):
             return NotImplemented
-        return (self.kind, self.text) == (other.kind, other.text)
+        return (self.kind, self.canonical) == (other.kind, other.canonical)
 
     def __hash__(self) -> _Int:
-        return hash((self.kind, self.text))
+        return hash((self.kind, self.canonical))
 
     def __repr__(self) -> str:
         when = "" if self.timestamp_ms is None else f" of {self.timestamp_ms} ms since 1970"

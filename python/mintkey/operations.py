@@ -321,7 +321,8 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     changing.update(minted_now((mint for mint in schema.on_update if mint.name not in state.touched), at))
     if state.fetched is not None:
         _check_partial(schema, instance, state, how.replace)
-    item = codec.encode(values, {**schema.key_overrides(values), **changing}, partial=state.fetched is not None)
+    overrides = {**schema.key_overrides(values, loaded), **changing}
+    item = codec.encode(values, overrides, partial=state.fetched is not None, loaded=loaded)
     version, guard = version_guard(schema, current), compiled_guard(how.condition)
     if how.replace:
         refuse_other_key(schema, loaded, item)

@@ -250,6 +250,16 @@ class Schema:
                 "or mark a base class with ModelConfig(abstract=True)"
             )
         self.sort = sorts[0] if sorts else None
+        for name in (self.partition, self.sort, *self.parts):
+            if name is not None and self.attributes[name].nullable:
+                raise self._refuse(f"{self._label(name)}: a key always has a value: remove null=True", name)
+        overwrites = self.partition is not None and self.sort is None and not self.insert_only
+        if overwrites and self.attributes[self.partition].has_constant_default:
+            raise self._refuse(
+                f"{self._label(self.partition)}: with a constant default= all items would have the same key, and each "
+                "save would overwrite the previous item: use default=AutoGenerate.ULID, or add a sort key",
+                self.partition,
+            )
         for name in (self.partition, self.sort):
             if name is not None and self.attributes[name].key_kind is None:
                 raise self._refuse(
@@ -334,8 +344,17 @@ class Schema:
         fields = []
         for name, attribute in self.attributes.items():
             convert = (attribute.encode, attribute.decode) if attribute.converts else None
+            structure = (attribute.fitted, attribute.merged) if attribute.fits else None
             fields.append(
-                (name, attribute.stored_name, attribute.kind, attribute.required, convert, attribute.key_kind)
+                (
+                    name,
+                    attribute.stored_name,
+                    attribute.kind,
+                    attribute.required,
+                    convert,
+                    attribute.key_kind,
+                    structure,
+                )
             )
         for plan in self.indexes:
             for name in (*plan.partition, *((plan.sort,) if plan.sort else ())):
@@ -393,9 +412,18 @@ class Schema:
             overrides[self.version] = self._counted(values.get(self.version)) + 1
         return overrides
 
-    def key_overrides(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the compound key, if the model has one."""
-        return {COMPOUND_KEY: self.compound(values)} if self.parts else {}
+    def key_overrides(self, values: Mapping[str, Any], loaded: _core.Item | None = None) -> dict[str, Any]:
+        """Return the compound key, if the model has one.
+
+        The key of the `loaded` item is kept if no part of it was changed: its text may have another form.
+        """
+        if not self.parts:
+            return {}
+        key = self.compound(values)
+        stored = None if loaded is None else loaded.get(COMPOUND_KEY)
+        if stored not in {None, key} and set(self.parts).isdisjoint(self.codec.changed(dict(values), loaded)):
+            key = stored
+        return {COMPOUND_KEY: key}
 
     def _counted(self, version: Any) -> int:
         """Return the number of writes that the version of a new instance starts from."""
@@ -422,9 +450,9 @@ class Schema:
         """Return the stored name of the version attribute."""
         return self.attributes[self.version].stored_name if self.version else ""
 
-    def with_key(self, values: dict[str, Any]) -> dict[str, Any]:
+    def with_key(self, values: dict[str, Any], loaded: _core.Item | None = None) -> dict[str, Any]:
         """Return `values` with the compound key, if the model has one."""
-        return {**values, **self.key_overrides(values)} if self.parts else values
+        return {**values, **self.key_overrides(values, loaded)} if self.parts else values
 
     def compound(self, values: Mapping[str, Any]) -> str:
         """Return the compound key: the encoded parts, percent-escaped and joined by `:`."""

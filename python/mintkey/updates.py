@@ -68,7 +68,8 @@ def _update(
     codec = schema.codec
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(values))
     if state.loaded is not None and codec.key(schema.with_key(values)) != key:
-        refuse_other_key(schema, state.loaded, codec.encode(values, schema.with_key(values), partial=True))
+        overrides = schema.with_key(values, state.loaded)
+        refuse_other_key(schema, state.loaded, codec.encode(values, overrides, partial=True, loaded=state.loaded))
     _check_named(schema, instance, changes, pipeline)
     known = {name: values[name] for name in (*schema.given_keys, *schema.minted_names) if name in values}
     loaded, cleared = state.loaded, state.cleared(values)

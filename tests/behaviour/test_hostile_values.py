@@ -106,14 +106,33 @@ class Changing(list):  # type: ignore[type-arg]
         return super().__iter__()
 
 
-class Printing(Decimal):
-    """Calls something while its digits are read."""
+class LyingInt(int):
+    """Reports other digits than it has."""
 
-    change: Callable[[], object]
+    def __format__(self, spec: str) -> str:
+        return "7"
 
     def __str__(self) -> str:
-        self.change()
-        return super().__str__()
+        return "7"
+
+    def bit_length(self) -> int:
+        return 1
+
+    def __int__(self) -> int:
+        return 7
+
+    def __index__(self) -> int:
+        return 7
+
+
+class LyingDecimal(Decimal):
+    """Reports other digits than it has."""
+
+    def __str__(self) -> str:
+        return "7"
+
+    def __format__(self, *_: object) -> str:
+        return "7"
 
 
 def grows() -> Any:
@@ -139,14 +158,6 @@ def swaps() -> Any:
     return data
 
 
-def prints() -> Any:
-    data: dict[str, Any] = {"a": None, "b": 1}
-    number = Printing("1.5")
-    number.change = lambda: data.update({f"k{len(data)}": 1})
-    data["a"] = number
-    return data
-
-
 def inner() -> Any:
     return [{"deep": grows()}]
 
@@ -155,15 +166,6 @@ def list_grows() -> Any:
     things: list[Any] = [None, 1]
     things[0] = Changing(lambda: things.append(1))
     return things
-
-
-def set_grows() -> Any:
-    members: set[Any] = set()
-    number = Printing("1.5")
-    number.change = lambda: members.add(len(members))
-    members.add(number)
-    members.add(Decimal("2.5"))
-    return members
 
 
 REFUSED: list[tuple[str, Callable[[], Any]]] = [
@@ -181,10 +183,8 @@ REFUSED: list[tuple[str, Callable[[], Any]]] = [
     ("data", grows),
     ("data", shrinks),
     ("data", swaps),
-    ("data", prints),
     ("words", lambda: LongSet({"a"})),
     ("words", lambda: EmptySet({"a"})),
-    ("numbers", set_grows),
 ]
 
 
@@ -232,6 +232,17 @@ async def ways_in(do, name: str, make: Callable[[], Any]) -> None:
 async def test_a_container_that_lies_or_changes_is_refused_on_every_way(do, name, make):
     await do.save(Thing(pk="kept", text="kept"))
     await ways_in(do, name, make)
+
+
+@pytest.mark.parametrize(
+    "number", [LyingInt(5), LyingInt(10**30), LyingDecimal("1.5"), LyingDecimal("-1e30")], ids=repr
+)
+async def test_numbers_are_stored_by_their_value_whatever_their_methods_return(do, number):
+    thing = Thing(pk="a", things=[number], data={"a": number}, numbers={number})
+    await do.save(thing)
+    loaded = await do.get(Thing, pk="a")
+    exact = int.__add__(number, 0) if isinstance(number, int) else Decimal.__add__(number, Decimal(0))
+    assert (loaded.things, loaded.data, loaded.numbers) == ([exact], {"a": exact}, {exact})
 
 
 async def test_what_changed_is_said(do):

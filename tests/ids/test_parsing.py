@@ -220,3 +220,26 @@ def test_no_text_breaks_the_reader(text: str) -> None:
     for kind in (None, *AutoGenerate):
         with contextlib.suppress(InvalidId):
             assert parse(text, kind).text == text
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "canonical"),
+    [
+        ("01arz3ndektsv4rrffq69g5fav", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAV"),
+        (
+            "0188C89DDF6B7F1CA38891396EC314BC",
+            "0188c89d-df6b-7f1c-a388-91396ec314bc",
+            "0188c89d-df6b-7f1c-a388-91396ec314bc",
+        ),
+        (
+            "9B1DEB4D-3B7D-4BAD-9BDD-2B0D7B3DCB6D",
+            "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d",
+            "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d",
+        ),
+    ],
+)
+def test_ids_in_other_case_or_with_other_hyphens_are_equal(one, other, canonical):
+    assert parse(one) == parse(other)
+    assert hash(parse(one)) == hash(parse(other))
+    assert parse(one).canonical == parse(other).canonical == canonical
+    assert parse(one).text == one

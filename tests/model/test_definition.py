@@ -31,7 +31,7 @@ from mintkey.attributes import (
     VersionAttribute,
 )
 from mintkey.errors import ConfigurationError, MintkeyError
-from mintkey.fields import KeyField
+from mintkey.fields import AutoKeyField, DatetimeField, KeyField
 
 
 def define(**members: Any) -> Any:
@@ -226,14 +226,41 @@ def test_the_name_of_a_strategy_is_no_default_of_a_key():
             type("Named", (Model,), {"key": key})
 
 
+@pytest.mark.parametrize("attribute", [DatetimeAttribute, DatetimeField, TTLAttribute])
+def test_a_fixed_moment_is_no_default(attribute):
+    error = refused(r"Order\.at", at=attribute(default=datetime(2024, 1, 1, tzinfo=timezone.utc)))
+    assert "lambda" in str(error)
+
+
+@pytest.mark.parametrize("key", [{"default": "x"}, {"default": 5}], ids=["text", "number"])
+def test_a_constant_partition_key_needs_a_sort_key(key):
+    kind = StringAttribute if key["default"] == "x" else NumberAttribute
+    with pytest.raises(ConfigurationError, match=r"Named\.pk: with a constant default="):
+        type("Named", (Model,), {"pk": kind(partition_key=True, **key)})
+    type("Named", (Model,), {"pk": kind(partition_key=True, **key), "sk": StringAttribute(sort_key=True)})
+
+
+def test_a_key_is_never_null():
+    for names in ({"pk": KeyField(null=True)}, {"a": KeyField(), "b": KeyField(null=True)}):
+        with pytest.raises(ConfigurationError, match=r"Named\.(pk|b): a key always has a value: remove null=True"):
+            type("Named", (Model,), names)
+    type("Named", (Model,), {"id": AutoKeyField(), "b": KeyField(null=True)})
+
+
+@pytest.mark.parametrize("attribute", [DatetimeAttribute, DateAttribute, UUIDAttribute])
+def test_stored_as_takes_known_forms(attribute):
+    for given in ("other", 5, ["micro"]):
+        refused(r"Order\.at: stored_as= takes", at=attribute(stored_as=given))
+
+
 def test_an_enum_attribute_takes_an_enum():
     refused(r"Order\.colour", colour=EnumAttribute(str))
     refused(r"Order\.colour", colour=EnumAttribute("red"))  # type: ignore[arg-type]
     define(colour=EnumAttribute(enum.IntEnum))
 
 
-def test_a_map_nests_an_abstract_model_or_a_dataclass():
-    refused(r"Order\.data", data=MapAttribute(dict))
+def test_a_map_does_not_hold_scalars():
+    refused(r"Order\.data", data=MapAttribute(int))
 
 
 # Names.

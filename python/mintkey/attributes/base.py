@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import enum
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast, overload
@@ -66,6 +66,8 @@ class Attribute(Operand, Generic[T]):
     value_indexed: bool = False
     #: The partition attributes of a sorted index on this attribute; None for no sorted index.
     sorted_within: tuple[str, ...] | None = None
+    #: Whether the declaration says that the value may be absent.
+    nullable: bool = False
     #: Whether `check_write` must be called for each new or changed value.
     checks_writes: bool = False
 
@@ -200,6 +202,19 @@ class Attribute(Operand, Generic[T]):
         return type(self).encode is not Attribute.encode
 
     @property
+    def fits(self) -> bool:
+        """Whether `fitted` and `merged` must be called: the values may be instances of a class."""
+        return False
+
+    def fitted(self, value: Any) -> Any:
+        """Return the value with instances in place of the dicts that stand for them."""
+        return value
+
+    def merged(self, stored: Any, new: Any) -> Any:
+        """Return the encoded value `new` with the entries of the `stored` one that its class does not know."""
+        return new
+
+    @property
     def decompresses(self) -> bool:
         """Whether a small stored value can become much larger when it is read."""
         return False
@@ -245,6 +260,14 @@ class Attribute(Operand, Generic[T]):
         for auto in (self.minted, self.on_update):
             if auto is not None:
                 self.minted_converter(auto)
+        if isinstance(self.default, datetime):
+            raise ConfigurationError(
+                f"{self._label}: default={shortened(self.default)} is one moment for all items: "
+                "generate the time of each save with default=AutoGenerate.ISO8601_MS, "
+                "or write a fixed moment as a function: default=lambda: datetime(…)",
+                model=self.model,
+                attribute=self.name,
+            )
         is_key = self.partition_key or self.sort_key or self.field_key is not None
         if is_key and isinstance(self.default, str) and self.default in {strategy.value for strategy in AutoGenerate}:
             # Every item would have this text as its key, and each save would overwrite the previous item.
@@ -254,6 +277,11 @@ class Attribute(Operand, Generic[T]):
                 model=self.model,
                 attribute=self.name,
             )
+
+    @property
+    def has_constant_default(self) -> bool:
+        """Whether all items get the same default."""
+        return self.default is not None and not callable(self.default)
 
     @property
     def mints_at_init(self) -> bool:
@@ -286,6 +314,16 @@ class Attribute(Operand, Generic[T]):
         if callable(default):
             return default()
         return default if isinstance(default, _IMMUTABLE) else copy.deepcopy(default)
+
+
+def check_form(attribute: Attribute[Any], given: object, forms: Iterable[str]) -> None:
+    """Raise `ConfigurationError` if `stored_as=` is not one of the forms."""
+    if given not in tuple(forms):
+        raise ConfigurationError(
+            f"{attribute._label}: stored_as= takes {', '.join(map(repr, forms))}, not {shortened(given)}",
+            model=attribute.model,
+            attribute=attribute.name,
+        )
 
 
 def is_utf8_text(value: object) -> bool:

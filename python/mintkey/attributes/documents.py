@@ -2,42 +2,96 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, cast
+from typing import Any
 
+from mintkey import _core
 from mintkey.attributes.base import Attribute
+from mintkey.attributes.comparing import MAX_JSON_LEVELS, Misfit, check_depth, difference, with_unknown
+from mintkey.attributes.structures import Structure, json_text, structure_of
 from mintkey.conditions import Path
-from mintkey.errors import ConfigurationError, shortened
+from mintkey.errors import ConfigurationError, cause, shortened
+
+#: The types whose values are JSON, and are read as they were written.
+_JSON = (str, int, float, bool, type(None))
+_JSON_LEVELS = 1000
 
 
-class MapAttribute(Attribute[Any]):
-    """A map with text keys: a `dict`, or an instance of a nested class.
+class _Document(Attribute[Any]):
+    """Plain values, or the values of a type, which may be a class."""
 
-    Args:
-        nested: an abstract model (`ModelConfig(abstract=True)`) or a dataclass; values are its instances.
-    """
+    #: The maximum nesting of values of a type.
+    _levels: int
 
-    kind = "map"
-
-    def __init__(self, nested: type | None = None, **parameters: Any) -> None:
+    def __init__(self, of: Any, **parameters: Any) -> None:
         super().__init__(**parameters)
-        self.nested = nested
+        self._structure: Structure | None = None
+        self._unfit: str | None = None
+        if of is not None:
+            try:
+                self._structure = structure_of(of)
+            except TypeError as error:  # `check_declaration` reports it, with the name of the attribute
+                self._unfit = cause(error)
 
     def check_declaration(self) -> None:
         super().check_declaration()
-        if self.nested is not None and not (
-            dataclasses.is_dataclass(self.nested) or hasattr(self.nested, "__mintkey_schema__")
-        ):
+        if self._unfit is not None:
             raise ConfigurationError(
-                f"{self._label}: MapAttribute takes an abstract model or a dataclass, not {shortened(self.nested)}",
+                f"{self._label}: {type(self).__name__} takes {self._takes}. {self._unfit}",
                 model=self.model,
                 attribute=self.name,
             )
-        schema = getattr(self.nested, "__mintkey_schema__", None)
-        if schema is not None and schema.saved_strategies:
-            late = schema.saved_strategies
+
+    _takes = "a pydantic model, a dataclass, a TypedDict, or lists, dicts and unions of them"
+
+    def _plain(self, structure: Structure, value: Any) -> tuple[Any, Any]:
+        """Return a value with instances in place of dicts, and its plain value, which is read as an equal value."""
+        check_depth(value, self._levels)
+        fitted = structure.fitted(value)
+        plain = structure.encode(fitted)
+        problem = difference(fitted, structure.decode(self._stored_and_read(plain)))
+        if problem is not None:
+            raise problem
+        return fitted, plain
+
+    def _stored_and_read(self, plain: Any) -> Any:
+        """Return a plain value as it is read after it was stored."""
+        raise NotImplementedError
+
+    @property
+    def fits(self) -> bool:
+        return self._structure is not None
+
+    def fitted(self, value: Any) -> Any:
+        return value if self._structure is None else self._plain(self._structure, value)[0]
+
+
+class MapAttribute(_Document):
+    """A map with text keys: a `dict`, or an instance of a nested class.
+
+    Args:
+        nested: an abstract model (`ModelConfig(abstract=True)`), a dataclass, a pydantic model, a TypedDict, or a list,
+            dict or union of them. Values are its instances. A dict that fits becomes an instance when it is saved.
+    """
+
+    kind = "map"
+    _levels = _core.MAX_VALUE_LEVELS
+    _takes = f"an abstract model, {_Document._takes[2:]}"
+
+    def __init__(self, nested: Any = None, **parameters: Any) -> None:
+        self._schema = getattr(nested, "__mintkey_schema__", None)
+        super().__init__(None if self._schema is not None else nested, **parameters)
+        self.nested = nested
+        if self._structure is not None:
+            self.kind = self._structure.kind
+
+    def check_declaration(self) -> None:
+        if self._structure is not None and self._structure.is_scalar:
+            self._unfit = f"{shortened(self.nested)} is neither a map nor a list"
+        super().check_declaration()
+        if self._schema is not None and self._schema.saved_strategies:
+            late = self._schema.saved_strategies
             raise ConfigurationError(
-                f"{self._label}: {schema.model}.{late[0]} would never be generated, because only whole items are "
+                f"{self._label}: {self._schema.model}.{late[0]} would never be generated, because only whole items are "
                 'saved: generate it at construction with auto(…, when="init")',
                 model=self.model,
                 attribute=self.name,
@@ -52,63 +106,93 @@ class MapAttribute(Attribute[Any]):
 
     @property
     def decompresses(self) -> bool:
-        schema = getattr(self.nested, "__mintkey_schema__", None)
-        return schema is not None and schema.decompresses
+        return self._schema is not None and self._schema.decompresses
+
+    @property
+    def fits(self) -> bool:
+        return self.nested is not None
+
+    def fitted(self, value: Any) -> Any:
+        if self._schema is not None:
+            return self.nested(**value) if isinstance(value, dict) else value
+        return super().fitted(value)
 
     def encode(self, value: Any) -> Any:
-        nested = self.nested
-        if nested is None:
-            return value
-        if isinstance(value, dict):
-            value = nested(**value)
-        if not isinstance(value, nested):
-            raise TypeError(f"expected {nested.__name__} or dict, got {type(value).__name__}")
-        schema = getattr(nested, "__mintkey_schema__", None)
-        if schema is not None:
-            return schema.codec.plain(value.__dict__)
-        fields = dataclasses.fields(cast("Any", value))
-        return {field.name: item for field in fields if (item := getattr(value, field.name)) is not None}
+        if self._schema is not None:
+            value = self.fitted(value)
+            if not isinstance(value, self.nested):
+                raise TypeError(f"expected {self.nested.__name__} or dict, got {type(value).__name__}")
+            return self._schema.codec.plain(value.__dict__)
+        return value if self._structure is None else self._plain(self._structure, value)[1]
 
     def decode(self, stored: Any) -> Any:
-        nested = self.nested
-        if nested is None or not isinstance(stored, dict):
-            return stored
-        schema = getattr(nested, "__mintkey_schema__", None)
-        if schema is not None:
-            return schema.nested_instance(nested, stored)
-        known = {field.name for field in dataclasses.fields(nested)}
-        return nested(**{name: value for name, value in stored.items() if name in known})
+        if self._schema is not None:
+            return self._schema.nested_instance(self.nested, stored) if isinstance(stored, dict) else stored
+        return stored if self._structure is None else self._structure.decode(stored)
+
+    def _stored_and_read(self, plain: Any) -> Any:
+        # A value inside a list is given back as it would be read.
+        return _core.checked("list", self._label, [plain])[0]
+
+    def merged(self, stored: Any, new: Any) -> Any:
+        return with_unknown(stored, self.encode(self.decode(stored)), new)
 
 
-class JSONAttribute(Attribute[Any]):
+class JSONAttribute(_Document):
     """Any JSON value (RFC 8259), stored as text.
 
     Args:
-        model_class: a pydantic model or a dataclass; values are its instances.
+        model_class: a pydantic model, a dataclass, a TypedDict, or a list, dict or union of them. Values are its
+            instances. A dict that fits becomes an instance when it is saved.
     """
 
     kind = "string"
+    _levels = MAX_JSON_LEVELS
 
-    def __init__(self, model_class: type | None = None, **parameters: Any) -> None:
-        super().__init__(**parameters)
+    def __init__(self, model_class: Any = None, **parameters: Any) -> None:
+        super().__init__(model_class, **parameters)
         self.model_class = model_class
 
     def encode(self, value: Any) -> str:
-        model_class = self.model_class
-        if model_class is not None and isinstance(value, model_class):
-            dump = getattr(value, "model_dump", None)
-            value = dump(mode="json") if dump is not None else dataclasses.asdict(cast("Any", value))
-        # Lone surrogates stay escaped: they are valid in JSON, but not in UTF-8.
-        import json
-
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        if self._structure is None:
+            _check_json(value)
+            return json_text(value)
+        return json_text(self._plain(self._structure, value)[1])
 
     def decode(self, stored: Any) -> Any:
         import json
 
-        value = json.loads(stored)
-        model_class = self.model_class
-        if model_class is None or value is None:
-            return value
-        validate = getattr(model_class, "model_validate", None)
-        return validate(value) if validate is not None else model_class(**value)
+        plain = json.loads(stored)
+        return plain if self._structure is None else self._structure.decode(plain)
+
+    def _stored_and_read(self, plain: Any) -> Any:
+        import json
+
+        return json.loads(json_text(plain))
+
+    def merged(self, stored: Any, new: Any) -> Any:
+        import json
+
+        return json_text(
+            with_unknown(json.loads(stored), json.loads(self.encode(self.decode(stored))), json.loads(new))
+        )
+
+
+def _check_json(value: Any) -> None:
+    """Raise `Misfit` for a value that JSON would change, such as a tuple, which is read as a list."""
+    parts: list[tuple[Any, tuple[Any, ...]]] = [(value, ())]
+    while parts:
+        part, path = parts.pop()
+        if len(path) > _JSON_LEVELS:
+            raise Misfit(f"the value nests deeper than {_JSON_LEVELS} levels", path)
+        if isinstance(part, dict):
+            for name, item in dict.items(part):
+                if not isinstance(name, str):
+                    raise Misfit(f"the keys of a JSON object are str, got {shortened(name)}", path)
+                parts.append((item, (*path, name)))
+        elif isinstance(part, list):
+            parts.extend((item, (*path, index)) for index, item in enumerate(part))
+        elif not isinstance(part, _JSON):
+            raise Misfit(
+                f"{type(part).__name__} is not a JSON type: use str, int, float, bool, None, list or dict", path
+            )

@@ -6,10 +6,10 @@ import enum
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mintkey import _core
-from mintkey.attributes.base import Attribute, int_only, text_only
+from mintkey.attributes.base import Attribute, check_form, int_only, text_only
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto, parse
 
@@ -87,16 +87,40 @@ class BinaryAttribute(Attribute[bytes]):
         return None if to_uuid is None else lambda text: to_uuid(text).bytes
 
 
+_UUID_FORMS: dict[str, Callable[[uuid.UUID], str]] = {
+    "hyphens": uuid.UUID.__str__,
+    "hex": lambda value: uuid.UUID.__str__(value).replace("-", ""),
+    "upper": lambda value: uuid.UUID.__str__(value).upper(),
+    "upper hex": lambda value: uuid.UUID.__str__(value).replace("-", "").upper(),
+}
+
+
 class UUIDAttribute(Attribute[uuid.UUID]):
-    """A `uuid.UUID`, stored as its 36 characters."""
+    """A `uuid.UUID`, stored as text. All forms of text can be read.
+
+    Args:
+        stored_as: the form of the text that is written, and with which keys and conditions are compared: `"hyphens"`,
+            by default, for 36 characters; `"hex"` for 32 without hyphens; `"upper"` and `"upper hex"` for the same in
+            capitals.
+    """
 
     kind = "string"
     key_kind = "string"
 
+    def __init__(
+        self, *, stored_as: Literal["hyphens", "hex", "upper", "upper hex"] = "hyphens", **parameters: Any
+    ) -> None:
+        super().__init__(**parameters)
+        self.stored_as = stored_as
+
+    def check_declaration(self) -> None:
+        check_form(self, self.stored_as, _UUID_FORMS)
+        super().check_declaration()
+
     def encode(self, value: Any) -> str:
         if not isinstance(value, uuid.UUID):
             raise TypeError(f"expected uuid.UUID, got {type(value).__name__}")
-        return str(value)
+        return _UUID_FORMS[self.stored_as](value)
 
     def decode(self, stored: Any) -> uuid.UUID:
         return uuid.UUID(stored)
@@ -105,44 +129,63 @@ class UUIDAttribute(Attribute[uuid.UUID]):
         return uuid_from(auto)
 
 
+#: The types that values of enum members may have, and the key kind of each.
+_MEMBER_KINDS: dict[type, Literal["string", "number", "binary"]] = {
+    str: "string",
+    int: "number",
+    float: "number",
+    Decimal: "number",
+    bytes: "binary",
+}
+
+
 class EnumAttribute(Attribute[E]):
     """A member of `enum_class`. It is stored as the value of the member: text, a number or bytes.
 
-    It can be a key or indexed if the values are all text, all integers or all bytes.
+    Numbers are `int`, `float` or exact `Decimal`. No two members may be stored as the same value. It can be a key or
+    indexed if the values are all text, all numbers or all bytes.
     """
 
     kind = "any"
-    _KEY_KINDS: ClassVar[dict[type, Literal["string", "number", "binary"]]] = {
-        str: "string",
-        int: "number",
-        bytes: "binary",
-    }
 
     def __init__(self, enum_class: type[E], **parameters: Any) -> None:
         super().__init__(**parameters)
         self.enum_class = enum_class
+        #: The member of each stored value. It is filled by `check_declaration`.
+        self._by_value: dict[Any, E] = {}
         # `check_declaration` refuses an `enum_class` that is not an Enum class.
-        kinds = {type(member.value) for member in enum_class} if isinstance(enum_class, enum.EnumMeta) else set()
+        values = [member.value for member in enum_class] if isinstance(enum_class, enum.EnumMeta) else []
+        kinds = {_MEMBER_KINDS.get(type(value)) for value in values}
         if len(kinds) == 1:
-            self.key_kind = self._KEY_KINDS.get(kinds.pop())
+            self.key_kind = kinds.pop()
 
     def check_declaration(self) -> None:
         super().check_declaration()
         if not (isinstance(self.enum_class, type) and issubclass(self.enum_class, enum.Enum)):
-            raise ConfigurationError(
-                f"{self._label}: EnumAttribute takes an Enum class, not {shortened(self.enum_class)}",
-                model=self.model,
-                attribute=self.name,
-            )
+            raise self._refuse(f"EnumAttribute takes an Enum class, not {shortened(self.enum_class)}")
+        members: dict[Any, E] = {}
         for member in self.enum_class:
+            label = f"{self.enum_class.__name__}.{member.name}"
+            if type(member.value) not in _MEMBER_KINDS:
+                raise self._refuse(
+                    f"the value of {label} is {shortened(member.value)}, and the values of members are "
+                    "str, int, float, Decimal or bytes"
+                )
             try:
-                _core.checked(self.kind, self._label, member.value)
+                # A value inside a list is given back as it would be read.
+                (stored,) = _core.checked("list", self._label, [member.value])
             except InvalidValue as error:
-                raise ConfigurationError(
-                    f"{self._label}: the value of {self.enum_class.__name__}.{member.name} cannot be stored: {error}",
-                    model=self.model,
-                    attribute=self.name,
-                ) from error
+                raise self._refuse(f"the value of {label} cannot be stored: {error}") from error
+            other = members.setdefault(stored, member)
+            if other is not member:
+                raise self._refuse(
+                    f"{label} and {self.enum_class.__name__}.{other.name} are both stored as {shortened(stored)}: "
+                    "give one of them another value"
+                )
+        self._by_value = members
+
+    def _refuse(self, what: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._label}: {what}", model=self.model, attribute=self.name)
 
     def encode(self, value: Any) -> Any:
         if not isinstance(value, self.enum_class):
@@ -151,7 +194,11 @@ class EnumAttribute(Attribute[E]):
         return value.value
 
     def decode(self, stored: Any) -> E:
+        member = self._by_value.get(stored)
+        if member is not None:
+            return member
         try:
+            # The class may know more values: combinations of flags, or those of its `_missing_` method.
             return self.enum_class(stored)
         except ValueError:
             raise ValueError(f"{self.enum_class.__name__} has no member of this value") from None

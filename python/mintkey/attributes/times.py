@@ -4,46 +4,111 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from mintkey.attributes.base import Attribute
+from mintkey.attributes.base import Attribute, check_form
 from mintkey.attributes.iso import EPOCH, as_utc, parse_iso, utc_now
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto
 
+#: The names of the forms in which a `DatetimeAttribute` is stored.
+StoredDatetime: TypeAlias = Literal["micro", "micro+0000", "micro Z", "seconds", "Z", "isoformat"]
+
+_SHORT_YEAR = 999
+_SECOND = timedelta(seconds=1)
+#: The forms of stored text: the format, and the unit that it keeps. `isoformat` leaves out a fraction of zero.
+_FORMS: dict[str, tuple[str, timedelta | None]] = {
+    "micro": ("%Y-%m-%dT%H:%M:%S.%f+00:00", None),
+    "micro+0000": ("%Y-%m-%dT%H:%M:%S.%f+0000", None),
+    "micro Z": ("%Y-%m-%dT%H:%M:%S.%fZ", None),
+    "seconds": ("%Y-%m-%dT%H:%M:%S+00:00", _SECOND),
+    "Z": ("%Y-%m-%dT%H:%M:%SZ", _SECOND),
+    "isoformat": ("", None),
+}
+_DATE_FORMS = ("extended", "basic")
+
 
 class DatetimeAttribute(Attribute[datetime]):
-    """A point in time. It is stored as ISO 8601 text in UTC with six decimals, which sorts by time.
+    """A point in time, stored as ISO 8601 text in UTC.
 
     A naive datetime is UTC. It is read as an aware datetime in UTC, also from other forms of ISO 8601.
+
+    Args:
+        stored_as: the form of the text that is written, and with which keys and conditions are compared:
+
+            - `"micro"`, by default: `2024-01-31T12:00:00.000000+00:00`, which sorts by time;
+            - `"micro+0000"`: `2024-01-31T12:00:00.000000+0000`, as PynamoDB writes it;
+            - `"micro Z"`: `2024-01-31T12:00:00.000000Z`;
+            - `"seconds"`: `2024-01-31T12:00:00+00:00`;
+            - `"Z"`: `2024-01-31T12:00:00Z`;
+            - `"isoformat"`: as `datetime.isoformat()` and pydynox write it: like `"micro"`, but like `"seconds"` if
+              there is no fraction of a second.
+
+            `"seconds"` and `"Z"` refuse times with a fraction of a second, and generated times are cut.
     """
 
     kind = "string"
     key_kind = "string"
 
+    def __init__(self, *, stored_as: StoredDatetime = "micro", **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.stored_as = stored_as
+        # `check_declaration` refuses an unknown form.
+        self._format, self.cut = _FORMS.get(stored_as, ("", None)) if isinstance(stored_as, str) else ("", None)
+
+    def check_declaration(self) -> None:
+        check_form(self, self.stored_as, _FORMS)
+        super().check_declaration()
+
     def encode(self, value: Any) -> str:
         if not isinstance(value, datetime):
             raise TypeError(f"expected datetime, got {type(value).__name__}")
-        return as_utc(value).strftime("%Y-%m-%dT%H:%M:%S.%f+00:00").rjust(32, "0")
+        value = as_utc(value)
+        if not self._format:
+            return datetime.isoformat(value)
+        if self.cut is not None and value.microsecond:
+            raise ValueError(
+                f"{shortened(value)} has a fraction of a second, which stored_as={self.stored_as!r} does not keep: "
+                "use .replace(microsecond=0)"
+            )
+        # strftime() does not pad the year on every platform.
+        text = datetime.strftime(value, self._format)
+        return text if value.year > _SHORT_YEAR else f"{value.year:04}{text[text.index('-') :]}"
 
     def decode(self, stored: Any) -> datetime:
         return as_utc(parse_iso(stored))
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
-        return time_from(auto)
+        to_time = time_from(auto)
+        if to_time is None or self.cut is None:
+            return to_time
+        return lambda minted: to_time(minted).replace(microsecond=0)
 
 
 class DateAttribute(Attribute[date]):
-    """A calendar day, stored as ISO 8601 text: `2024-01-31`."""
+    """A calendar day, stored as ISO 8601 text.
+
+    Args:
+        stored_as: the form of the text: `"extended"`, by default (`2024-01-31`), or `"basic"` (`20240131`).
+    """
 
     kind = "string"
     key_kind = "string"
     cut = timedelta(days=1)
 
+    def __init__(self, *, stored_as: Literal["extended", "basic"] = "extended", **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.stored_as = stored_as
+
+    def check_declaration(self) -> None:
+        check_form(self, self.stored_as, _DATE_FORMS)
+        super().check_declaration()
+
     def encode(self, value: Any) -> str:
         if isinstance(value, datetime) or not isinstance(value, date):
             raise TypeError(f"expected date, got {type(value).__name__}")
-        return value.isoformat()
+        text = date.isoformat(value)
+        return text.replace("-", "") if self.stored_as == "basic" else text
 
     def decode(self, stored: Any) -> date:
         return parse_iso(stored).date()
@@ -88,7 +153,6 @@ class TTLAttribute(Attribute[datetime]):
             return value
 
     def check_declaration(self) -> None:
-        super().check_declaration()
         if isinstance(self.default, datetime):
             raise ConfigurationError(
                 f"{self._label}: with a fixed time as default= all items would expire together: "
@@ -96,6 +160,7 @@ class TTLAttribute(Attribute[datetime]):
                 model=self.model,
                 attribute=self.name,
             )
+        super().check_declaration()
 
     def encode(self, value: Any) -> int:
         if not isinstance(value, datetime):
@@ -115,6 +180,8 @@ def time_from(auto: Auto) -> Callable[[Any], datetime] | None:
     match auto.strategy.name if auto.strategy is not None and not auto.strategy.prefix else None:
         case "epoch":
             return lambda minted: EPOCH + timedelta(seconds=minted)
+        case "epoch_us":
+            return lambda minted: EPOCH + timedelta(microseconds=minted)
         case "epoch_ms":
             return lambda minted: EPOCH + timedelta(milliseconds=minted)
         case "iso8601" | "iso8601_ms":

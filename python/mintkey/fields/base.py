@@ -13,7 +13,16 @@ from mintkey import _core
 from mintkey.attributes import Attribute, StringAttribute
 from mintkey.conditions import Path
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, shortened
-from mintkey.fields.forms import FORMS, UUID_DIGITS, check_parameters, form_of, form_problem, name_of, strategy_of
+from mintkey.fields.forms import (
+    FORMS,
+    UUID_DIGITS,
+    canonical,
+    check_parameters,
+    form_of,
+    form_problem,
+    name_of,
+    strategy_of,
+)
 from mintkey.generators import Auto, AutoGenerate, auto
 
 if TYPE_CHECKING:
@@ -82,6 +91,8 @@ class Field(Attribute[T]):
             self.type = type
         if null is not None:
             self.null = null
+        #: Whether `null=True` was passed: a key is never absent.
+        self.nullable = null is True
         if max_length is not None:
             self.max_length = max_length
         super().__init__(
@@ -351,6 +362,7 @@ class AutoFieldMixin(Field[T]):
             # Each value belongs to one item: an index would only repeat the key.
             self.value_indexed = False
         self._generates = _overridden(builtins.type(self), "get_new_auto_key_value")
+        self._canonical_strategy = self._canonical_of()
         self._conflicting_default = default is not None and self.auto
         if self.auto and not self._conflicting_default:
             self.minted = self._minting()
@@ -364,6 +376,12 @@ class AutoFieldMixin(Field[T]):
         length = self.auto_uuid_length
         if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= UUID_DIGITS:
             raise ConfigurationError(f"auto_uuid_length={shortened(length)} is not an integer from 1 to {UUID_DIGITS}")
+
+    def _canonical_of(self) -> _core.Strategy | None:
+        """Return the strategy whose values have several forms; None if each value has one."""
+        if self._generates or self.type is not str or name_of(self.strategy) not in {"ulid", "uuid4", "uuid7"}:
+            return None
+        return strategy_of(self.strategy, self.auto_uuid_length)
 
     def _minting(self) -> Auto:
         if self._generates:
@@ -381,6 +399,27 @@ class AutoFieldMixin(Field[T]):
                 f"the strategy {name_of(self.strategy)!r} generates text, and type={self.type.__name__} is not text"
             )
         super().check_declaration()
+
+    # A value of another case, or a UUID with other hyphens, is stored and sought in the form that is generated.
+
+    def _canonical(self, value: Any) -> Any:
+        if self._canonical_strategy is None or not isinstance(value, str):
+            return value
+        return canonical(self._canonical_strategy, value)
+
+    def encode(self, value: Any) -> Any:
+        return super().encode(self._canonical(value))
+
+    @property
+    def converts(self) -> bool:
+        return self._canonical_strategy is not None or super().converts
+
+    @property
+    def fits(self) -> bool:
+        return self._canonical_strategy is not None or super().fits
+
+    def fitted(self, value: Any) -> Any:
+        return super().fitted(self._canonical(value))
 
     if TYPE_CHECKING:  # a generated value exists from construction on
 
@@ -404,6 +443,10 @@ class AutoFieldMixin(Field[T]):
     @default.setter
     def default(self, value: Any) -> None:
         self._plain_default = value
+
+    @property
+    def has_constant_default(self) -> bool:
+        return self._plain_default is not None and not callable(self._plain_default)
 
     def get_new_auto_key_value(self) -> Any:
         """Return a new value of the strategy. Called for each instance that is constructed without a value."""

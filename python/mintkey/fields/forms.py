@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 import functools
+import re
 import string
 import uuid
 from collections.abc import Callable
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any
 
 from mintkey import _core
 from mintkey.attributes import (
@@ -30,10 +31,11 @@ from mintkey.attributes.containers import SetAttribute
 from mintkey.errors import ConfigurationError, shortened
 from mintkey.generators import Auto, AutoGenerate
 
-__all__ = ["FORMS", "UUID_DIGITS", "check_parameters", "form_of", "form_problem", "name_of", "strategy_of"]
+__all__ = ["FORMS", "UUID_DIGITS", "canonical", "check_parameters", "form_of", "form_problem", "name_of", "strategy_of"]
 
 #: The number of hexadecimal digits of a UUID.
 UUID_DIGITS = 32
+_UUID = re.compile(r"[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}")
 
 
 class _Int(NumberAttribute):
@@ -100,17 +102,6 @@ class _Time(Attribute[time]):
         return time.fromisoformat(stored)
 
 
-class _Enum(EnumAttribute[Any]):
-    """Members of an `Enum`. They can be keys if all values have the same key type."""
-
-    def __init__(self, enum_class: type[enum.Enum]) -> None:
-        super().__init__(enum_class)
-        for kind, of in (("string", str), ("number", (int, float, Decimal)), ("binary", bytes)):
-            if all(isinstance(member.value, of) and not isinstance(member.value, bool) for member in enum_class):
-                self.key_kind = cast("Literal['string', 'number', 'binary']", kind)
-                break
-
-
 #: The attribute that stores the values of each type. `Enum` classes are handled separately.
 FORMS: dict[type, Callable[[], Attribute[Any]]] = {
     str: StringAttribute,
@@ -133,7 +124,7 @@ FORMS: dict[type, Callable[[], Attribute[Any]]] = {
 def form_of(kind: Any) -> Attribute[Any] | None:
     """Return the attribute that stores values of a type, or None."""
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return _Enum(kind)
+        return EnumAttribute(kind)
     try:
         make = FORMS.get(kind)
     except TypeError:  # not hashable, so not a type
@@ -178,6 +169,25 @@ def strategy_of(strategy: str | AutoGenerate | Auto, uuid_length: int) -> _core.
             f"auto_uuid_length={uuid_length} and length={length} of the strategy differ: remove one of them"
         )
     return _core.Strategy(name, length=length, **given)
+
+
+def canonical(strategy: _core.Strategy, value: str) -> str:
+    """Return a value in the form in which the strategy generates it, if only case and hyphens differ.
+
+    A value of another form is returned unchanged.
+    """
+    prefix = strategy.prefix
+    body = value[len(prefix) :]
+    if not (value.startswith(prefix) and body.isascii()):
+        return value
+    if strategy.name in {AutoGenerate.UUID4.value, AutoGenerate.UUID7.value}:
+        body = body.lower()
+        if len(prefix) + len(body) != strategy.length and _UUID.fullmatch(body):
+            is_uuid7 = strategy.name == AutoGenerate.UUID7.value
+            body = str(uuid.UUID(body)) if is_uuid7 else body.replace("-", "")
+    elif strategy.name == AutoGenerate.ULID.value:
+        body = body.upper()
+    return prefix + body if len(prefix) + len(body) == strategy.length else value
 
 
 def form_problem(strategy: _core.Strategy, value: str) -> str | None:

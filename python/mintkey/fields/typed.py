@@ -8,8 +8,9 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mintkey import _core
 from mintkey.fields.base import Field
-from mintkey.generators import AutoGenerate
+from mintkey.generators import Auto
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultingTypeVar
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     T = DefaultingTypeVar("T", default=Any)
 else:
     T = TypeVar("T")
+
+
+#: The time of a save, to the microsecond.
+_NOW = Auto(_core.Strategy("epoch_us"))
 
 
 class StringField(Field[str]):
@@ -112,9 +117,9 @@ class _ClockField(Field[T]):
         self.auto_now_add = auto_now_add
         self._conflicting_default = (auto_now or auto_now_add) and default is not None
         if (auto_now or auto_now_add) and default is None:
-            default = AutoGenerate.EPOCH_MS
+            default = _NOW
         if auto_now:
-            parameters.setdefault("on_update", AutoGenerate.EPOCH_MS)
+            parameters.setdefault("on_update", _NOW)
         super().__init__(type=type, null=null, default=default, max_length=max_length, **parameters)
 
     def check_declaration(self) -> None:

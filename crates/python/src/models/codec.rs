@@ -40,6 +40,7 @@ type FieldSpec<'py> = (
     bool,
     Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
     Option<String>,
+    Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
 );
 type IndexSpec = (
     String,
@@ -51,8 +52,8 @@ type IndexSpec = (
 
 #[pymethods]
 impl Codec {
-    /// Compiles a schema. A field is `(name, stored name, kind, required, (encode, decode) or None, key kind or None)`,
-    /// an index `(name, partition attributes, sort attribute or None, projected attributes or None for all, local)`.
+    /// Compiles a schema. A field is `(name, stored name, kind, required, (encode, decode) or None, key kind or None,
+    /// (fitted, merged) or None)`, an index `(name, partition attributes, sort attribute or None, projected attributes or None for all, local)`.
     #[new]
     #[pyo3(signature = (model, fields, *, table=None, partition=None, sort=None, ttl=None, indexes=Vec::new()))]
     fn new(
@@ -66,7 +67,7 @@ impl Codec {
     ) -> PyResult<Self> {
         let mut kinds = Vec::with_capacity(fields.len());
         let mut compiled = Vec::with_capacity(fields.len());
-        for (name, alias, kind, required, convert, key_kind) in fields {
+        for (name, alias, kind, required, convert, key_kind, structure) in fields {
             kinds.push(key_kind.as_deref().map(key_kind_named).transpose()?);
             compiled.push(Field {
                 label: name.to_string(),
@@ -75,6 +76,7 @@ impl Codec {
                 kind: Kind::named(&kind)?,
                 required,
                 convert: convert.map(|(encode, decode)| (encode.unbind(), decode.unbind())),
+                structure: structure.map(|(fitted, merged)| (fitted.unbind(), merged.unbind())),
             });
         }
         let place = |name: &str| {
@@ -148,20 +150,25 @@ impl Codec {
     // Values to items and back.
 
     /// The item of an instance's values, checked; `overrides` go before `values`. A `partial` instance does not know all
-    /// of its attributes, so none is missed.
-    #[pyo3(signature = (values, overrides=None, *, partial=false))]
+    /// of its attributes, so none is missed. Keys that mean the same as those of the `loaded` item keep their text.
+    #[pyo3(signature = (values, overrides=None, *, partial=false, loaded=None))]
     fn encode(
         &self,
         values: &Bound<'_, PyDict>,
         overrides: Option<&Bound<'_, PyDict>>,
         partial: bool,
+        loaded: Option<&PyItem>,
     ) -> PyResult<PyItem> {
-        Ok(self.item(values, overrides, partial)?.into())
+        let mut item = self.item(values, overrides, partial)?;
+        if let Some(loaded) = loaded {
+            self.keep_keys(values.py(), &loaded.0, &mut item)?;
+        }
+        Ok(item.into())
     }
 
     /// The encoded values of an instance, for a map that contains it.
     fn plain<'py>(&self, values: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
-        let item = self.encode(values, None, false)?;
+        let item = self.encode(values, None, false, None)?;
         let dict = PyDict::new(values.py());
         for (name, value) in &*item.0 {
             dict.set_item(&**name, from_value(values.py(), value)?)?;
@@ -195,7 +202,7 @@ impl Codec {
             let py = values.py();
             let names = PyList::empty(py);
             for field in &self.fields {
-                let old = item.and_then(|item| item.0.get(&field.alias));
+                let old = item.and_then(|item| field.present(&item.0));
                 let differs = match values.get_item(&field.name)? {
                     Some(object) if !object.is_none() => match field.encode(&object) {
                         Ok(new) => field.differs(py, old, new.as_ref())?,
@@ -348,7 +355,7 @@ impl Codec {
                 .map_err(|error| self.raise(py, error))?;
             for place in self.partition.iter().chain(&self.sort) {
                 let field = &self.fields[*place];
-                if old.0.get(&field.alias) != new.0.get(&field.alias) {
+                if field.differs(py, old.0.get(&field.alias), new.0.get(&field.alias))? {
                     return Err(self.invalid(
                         py,
                         field,
@@ -364,7 +371,7 @@ impl Codec {
             let mut merged = (*old.0).clone();
             let mut real = false;
             for field in &self.fields {
-                let (before, after) = (old.0.get(&field.alias), new.0.get(&field.alias));
+                let (before, after) = (field.present(&old.0), field.present(&new.0));
                 if !field.differs(py, before, after)? {
                     if after.is_none() && removed.contains(&field.label) {
                         actions.push(Action::Remove(top(&field.alias)));
@@ -374,8 +381,9 @@ impl Codec {
                 }
                 real |= !ignored.contains(&field.label);
                 if let Some(value) = after {
+                    let value = field.merged(py, before, value)?;
                     merged.insert(field.alias.clone(), value.clone());
-                    actions.push(Action::Set(top(&field.alias), value.clone()));
+                    actions.push(Action::Set(top(&field.alias), value));
                 } else {
                     merged.remove(&field.alias);
                     actions.push(Action::Remove(top(&field.alias)));

@@ -11,7 +11,7 @@ use crate::models::codec::Codec;
 use crate::models::fields::Field;
 use crate::panics::caught;
 use crate::values::convert::{Kind, from_stored, refuses, to_stored};
-use crate::values::refusal::Refusal;
+use crate::values::refusal::{Converted, Refusal};
 
 impl Codec {
     /// The item of an instance's values, checked.
@@ -34,7 +34,18 @@ impl Codec {
                     found => found,
                 };
                 let stored = match given {
-                    Some(object) if !object.is_none() => self.stored(field, &object)?,
+                    Some(object) if !object.is_none() => {
+                        if field.structure.is_some() {
+                            let fitted =
+                                self.checked_value(py, field, field.fitted(object.clone()))?;
+                            if !fitted.is(&object) {
+                                values.set_item(&field.name, &fitted)?;
+                            }
+                            self.stored(field, &fitted)?
+                        } else {
+                            self.stored(field, &object)?
+                        }
+                    }
                     _ => None,
                 };
                 match stored {
@@ -56,6 +67,22 @@ impl Codec {
         })
     }
 
+    /// Takes over the keys of a loaded item that mean the same: another program may have written the same time or UUID
+    /// with other characters, and the row stays where it is.
+    pub(super) fn keep_keys(&self, py: Python<'_>, loaded: &Item, item: &mut Item) -> PyResult<()> {
+        for place in self.partition.iter().chain(&self.sort) {
+            let field = &self.fields[*place];
+            let (old, new) = (loaded.get(&field.alias), item.get(&field.alias));
+            if let Some(old) = old
+                && Some(old) != new
+                && !field.differs(py, Some(old), new)?
+            {
+                item.insert(field.alias.clone(), old.clone());
+            }
+        }
+        Ok(())
+    }
+
     /// The put of an item, whose key is checked.
     pub fn put_request(&self, py: Python<'_>, item: Arc<Item>, guard: Guard) -> PyResult<Put> {
         let table = self.table(py)?.clone();
@@ -67,8 +94,17 @@ impl Codec {
         field: &Field,
         object: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Value>> {
-        let py = object.py();
-        field.encode(object).map_err(|refusal| match refusal {
+        self.checked_value(object.py(), field, field.encode(object))
+    }
+
+    /// The result of a conversion; a refusal names the attribute.
+    pub(super) fn checked_value<T>(
+        &self,
+        py: Python<'_>,
+        field: &Field,
+        converted: Converted<T>,
+    ) -> PyResult<T> {
+        converted.map_err(|refusal| match refusal {
             Refusal::Reason(reason) => self.invalid(py, field, &reason),
             Refusal::Raised(error) if refuses(&error, py) => {
                 let invalid = self.invalid(py, field, &shortened(&error.value(py).to_string()));
@@ -93,6 +129,9 @@ impl Codec {
                     },
                 };
                 next = index + 1;
+                if matches!(value, Value::Null) {
+                    continue;
+                }
                 let field = &self.fields[index];
                 dict.set_item(&field.name, self.decoded(py, field, value, item)?)?;
             }

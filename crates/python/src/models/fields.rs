@@ -1,11 +1,11 @@
 //! The attributes of a compiled schema.
 
-use mintkey_store::{KeyKind, Name, Path, Step, Value};
+use mintkey_store::{Item, KeyKind, Name, Path, Step, Value};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyTuple};
 
-use crate::values::convert::{Kind, from_stored, listed_set, to_stored};
+use crate::values::convert::{Kind, TUPLE, from_stored, listed_set, refuses, to_stored};
 use crate::values::refusal::Refusal;
 
 /// An attribute.
@@ -17,13 +17,63 @@ pub(super) struct Field {
     pub required: bool,
     /// The Python functions that encode and decode the value, if it has an encoding of its own.
     pub convert: Option<(Py<PyAny>, Py<PyAny>)>,
+    /// For structured values: the Python function that puts instances in place of dicts, and the one that adds the
+    /// entries of a stored value that its class does not know to a new encoded value.
+    pub structure: Option<(Py<PyAny>, Py<PyAny>)>,
 }
 
 impl Field {
     pub(super) fn encode(&self, object: &Bound<'_, PyAny>) -> Result<Option<Value>, Refusal> {
         match &self.convert {
+            None if self.kind == Kind::List && object.is_instance_of::<PyTuple>() => {
+                Err(Refusal::Reason(TUPLE.into()))
+            }
             None => to_stored(self.kind, object),
             Some((encode, _)) => to_stored(self.kind, &encode.bind(object.py()).call1((object,))?),
+        }
+    }
+
+    /// The encoded value in an item. A null is an absent value: other programs write one.
+    pub(super) fn present<'a>(&self, item: &'a Item) -> Option<&'a Value> {
+        item.get(&self.alias)
+            .filter(|value| !matches!(value, Value::Null))
+    }
+
+    /// The value with instances in place of the dicts that stand for them.
+    pub(super) fn fitted<'py>(
+        &self,
+        object: Bound<'py, PyAny>,
+    ) -> Result<Bound<'py, PyAny>, Refusal> {
+        match &self.structure {
+            None => Ok(object),
+            Some((fitted, _)) => Ok(fitted.bind(object.py()).call1((object,))?),
+        }
+    }
+
+    /// The new encoded value with the entries of the stored one that its class does not know. A stored value that
+    /// cannot be encoded again, because the class requires more today, is replaced as a whole.
+    pub(super) fn merged(
+        &self,
+        py: Python<'_>,
+        stored: Option<&Value>,
+        new: &Value,
+    ) -> PyResult<Value> {
+        let (Some(stored), Some((_, merged))) = (stored, &self.structure) else {
+            return Ok(new.clone());
+        };
+        let (stored, plain) = (
+            from_stored(py, self.kind, stored)?,
+            from_stored(py, self.kind, new)?,
+        );
+        let value = merged
+            .bind(py)
+            .call1((stored, plain))
+            .map_err(Refusal::from);
+        match value.and_then(|value| to_stored(self.kind, &value)) {
+            Ok(value) => Ok(value.unwrap_or_else(|| new.clone())),
+            Err(Refusal::Reason(_)) => Ok(new.clone()),
+            Err(Refusal::Raised(error)) if refuses(&error, py) => Ok(new.clone()),
+            Err(Refusal::Raised(error)) => Err(error),
         }
     }
 

@@ -18,6 +18,9 @@ use pyo3::types::{
 use crate::values::elements::{each, each_entry};
 use crate::values::refusal::{Converted, Refusal, type_name};
 
+/// Why a tuple is refused, except as the value of an attribute of tuples.
+pub const TUPLE: &str = "a tuple would be read as a list: use a list";
+
 /// A whole number with more bits than this is far beyond the range of a stored number.
 const MOST_BITS: usize = 512;
 
@@ -127,7 +130,7 @@ pub fn to_stored(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Valu
             if !(object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>()) {
                 return wrong_type(kind, object);
             }
-            to_value(object, 1)?
+            list(object, 1)?
         }
         Kind::Map => {
             if !object.is_instance_of::<PyDict>() {
@@ -168,21 +171,29 @@ pub fn number(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Number> {
     if object.is_instance_of::<PyBool>() {
         return wrong_type(kind, object);
     }
+    let py = object.py();
     if object.is_instance_of::<PyInt>() {
         if let Ok(small) = object.extract::<i64>() {
             return Ok(Number::from(small));
         }
+        // A subclass may override these methods with anything.
+        let int = py.get_type::<PyInt>();
         // Python refuses to print huge integers: report that first.
-        if object.call_method0("bit_length")?.extract::<usize>()? > MOST_BITS {
+        if int
+            .call_method1("bit_length", (object,))?
+            .extract::<usize>()?
+            > MOST_BITS
+        {
             return refuse("the number is beyond ±9.99…E+125, the range of stored numbers");
         }
-        return parsed(&object.call_method1("__format__", ("d",))?);
+        return parsed(&int.call_method1("__format__", (object, "d"))?);
     }
     if let Ok(float) = object.cast::<PyFloat>() {
         return Number::from_f64(float.value()).map_err(|error| Refusal::Reason(error.to_string()));
     }
-    if object.is_instance(decimal_type(object.py())?)? {
-        return parsed(object.str()?.as_any());
+    let decimal = decimal_type(py)?;
+    if object.is_instance(decimal)? {
+        return parsed(&decimal.call_method1("__str__", (object,))?);
     }
     wrong_type(kind, object)
 }
@@ -256,14 +267,11 @@ pub fn to_value(object: &Bound<'_, PyAny>, level: usize) -> Converted<Value> {
     if let Ok(dict) = object.cast::<PyDict>() {
         return map(dict, level);
     }
-    if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
-        let mut list = Vec::new();
-        each(object, |index, value| {
-            let value = to_value(&value, level + 1);
-            list.push(value.map_err(|refusal| within(&index.to_string(), refusal))?);
-            Ok(())
-        })?;
-        return Ok(Value::List(list));
+    if object.is_instance_of::<PyList>() {
+        return list(object, level);
+    }
+    if object.is_instance_of::<PyTuple>() {
+        return refuse(TUPLE);
     }
     if object.is_instance_of::<PyBytes>() || object.is_instance_of::<PyByteArray>() {
         return binary(Kind::Binary, object).map(Value::Binary);
@@ -281,6 +289,17 @@ pub fn to_value(object: &Bound<'_, PyAny>, level: usize) -> Converted<Value> {
         "{} cannot be stored: use str, int, float, Decimal, bool, None, bytes, list, dict or set",
         type_name(object)
     ))
+}
+
+/// The stored list of a list or tuple.
+fn list(object: &Bound<'_, PyAny>, level: usize) -> Converted<Value> {
+    let mut list = Vec::new();
+    each(object, |index, value| {
+        let value = to_value(&value, level + 1);
+        list.push(value.map_err(|refusal| within(&index.to_string(), refusal))?);
+        Ok(())
+    })?;
+    Ok(Value::List(list))
 }
 
 fn map(dict: &Bound<'_, PyDict>, level: usize) -> Converted<Value> {

@@ -1,0 +1,157 @@
+"""Comparing structured values: the first difference between two, and what a change must keep of a stored one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mintkey.errors import CONVERSION_ERRORS, cause, shortened
+
+#: The maximum nesting of structured values in JSON. pydantic's own limit is higher, but needs more stack per level.
+MAX_JSON_LEVELS = 100
+_SHOWN_STEPS = 8
+
+
+class Misfit(ValueError):
+    """A value does not fit its type. `path` leads from the whole value to the part that does not fit."""
+
+    def __init__(self, reason: str, path: tuple[Any, ...] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"in {path_text(self.path)}: {self.reason}" if self.path else self.reason
+
+
+def path_text(path: tuple[Any, ...]) -> str:
+    """Return a path as text, such as `items[0].price`."""
+    shown = path if len(path) <= _SHOWN_STEPS else (*path[: _SHOWN_STEPS // 2], "…", *path[-_SHOWN_STEPS // 2 :])
+    text = ""
+    for step in shown:
+        if isinstance(step, str) and (step == "…" or step.isidentifier()):
+            text += f".{step}" if text else step[:40]
+        else:
+            text += f"[{shortened(step)}]"
+    return text
+
+
+def at(step: Any, convert: Callable[[Any], Any], value: Any) -> Any:
+    """Convert a part of a value; add its step to the path of an error."""
+    try:
+        return convert(value)
+    except Misfit as error:
+        error.path = (step, *error.path)
+        raise
+    except CONVERSION_ERRORS as error:
+        raise Misfit(cause(error), (step,)) from error
+
+
+def check_depth(value: Any, limit: int) -> None:
+    """Raise `Misfit` for a value that nests deeper than `limit` levels, without recursion."""
+    level = [value]
+    for _ in range(limit + 1):
+        parts = {id(part): part for one in level for _, part in _parts(one)}
+        if not parts:
+            return
+        level = list(parts.values())
+    raise Misfit(f"the value nests deeper than {limit} levels")
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the parts of a value with their steps: fields, entries or elements."""
+    names = field_names(type(value))
+    if names is not None:
+        for name in names:
+            if hasattr(value, name):
+                yield name, getattr(value, name)
+        yield from (getattr(value, "__pydantic_extra__", None) or {}).items()
+    elif isinstance(value, dict):
+        yield from dict.items(value)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from enumerate(value)
+
+
+def field_names(cls: type) -> tuple[str, ...] | None:
+    """Return the names of the fields of a dataclass or a pydantic model; None for other classes."""
+    if dataclasses.is_dataclass(cls):
+        return tuple(field.name for field in dataclasses.fields(cls))
+    fields = cls.__dict__.get("__pydantic_fields__")
+    return None if fields is None else tuple(fields)
+
+
+def difference(written: Any, read: Any, *, dicts_fit: bool = False) -> Misfit | None:
+    """Return the first difference between two values, types included, or None.
+
+    An integer is equal to a float of the same number. With `dicts_fit` a dict is equal to any instance of a class.
+    """
+    kind = type(read)
+    if type(written) is not kind:
+        if kind is float and type(written) is int and written == read:
+            return None
+        if dicts_fit and isinstance(written, dict) and field_names(kind) is not None:
+            return None
+        return _differs(written, read)
+    if field_names(kind) is None and not isinstance(read, (dict, list, tuple, set, frozenset)):
+        return None if _equal(written, read) else _differs(written, read)
+    if isinstance(read, (set, frozenset)):
+        same = {(type(one), one) for one in written} == {(type(one), one) for one in read}
+        return None if same else _differs(written, read)
+    ours, theirs = dict(_parts(written)), dict(_parts(read))
+    if _kinds(ours) != _kinds(theirs):
+        return _differs(written, read)
+    for step, part in ours.items():
+        problem = difference(part, theirs[step], dicts_fit=dicts_fit)
+        if problem is not None:
+            problem.path = (step, *problem.path)
+            return problem
+    return None
+
+
+def _kinds(parts: dict[Any, Any]) -> set[tuple[type, Any]]:
+    return {(type(step), step) for step in parts}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001 - the comparison of another class may raise anything
+        return False
+
+
+def _differs(written: Any, read: Any) -> Misfit:
+    kinds = f" ({type(written).__name__})", f" ({type(read).__name__})"
+    one, other = kinds if type(written) is not type(read) else ("", "")
+    return Misfit(f"{shortened(written)}{one} would be read as {shortened(read)}{other}")
+
+
+def with_unknown(stored: Any, known: Any, new: Any) -> Any:
+    """Return the plain value `new` with the entries of `stored` that its class does not know.
+
+    `known` is what the class knows of `stored`: the value that was read, encoded again.
+    """
+    if new == known:
+        return stored
+    if isinstance(stored, dict) and isinstance(known, dict) and isinstance(new, dict):
+        merged = {}
+        for name, value in new.items():
+            both = name in stored and name in known
+            merged[name] = with_unknown(stored[name], known[name], value) if both else value
+        for name, value in stored.items():
+            if name not in known and name not in merged:
+                merged[name] = value
+        return merged
+    if isinstance(stored, list) and isinstance(known, list) and isinstance(new, list) and len(stored) == len(known):
+        return [_element(stored, known, new, index) for index in range(len(new))]
+    return new
+
+
+def _element(stored: list[Any], known: list[Any], new: list[Any], index: int) -> Any:
+    value = new[index]
+    if index < len(known) and known[index] == value:
+        return stored[index]
+    if value in known:  # it was moved
+        return stored[known.index(value)]
+    # A changed element of a list of the same length is taken to be the one that was there.
+    return with_unknown(stored[index], known[index], value) if len(new) == len(known) else value
