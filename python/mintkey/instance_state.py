@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from typing import Any
 from weakref import ReferenceType
 
@@ -58,9 +57,9 @@ class State:
         self.pipeline: ReferenceType[Any] | None = None
         self.deleted = False
 
-    def touched_since(self, moment: int) -> set[str]:
-        """Return the names of the attributes that were assigned after this moment."""
-        return {name for name, assigned in self.touched.copy().items() if assigned > moment}
+    def touched_until(self, moment: int) -> list[str]:
+        """Return the names of the attributes whose last assignment was before this moment."""
+        return [name for name, assigned in self.touched.copy().items() if assigned < moment]
 
     def is_unknown(self, name: str) -> bool:
         """Return whether the value of an attribute is neither loaded nor assigned."""
@@ -73,17 +72,18 @@ class State:
         unknown = self.touched.keys() - self.fetched
         return frozenset(name for name in unknown if (value := values.get(name)) is None or value == set())
 
-    def settle(self, loaded: _core.Item | None, touched: AbstractSet[str] = _NO_NAMES) -> None:
-        """Reset the state to a stored item, or to None; only the `touched` attributes are not written yet."""
+    def settle(self, loaded: _core.Item | None, sent: int) -> None:
+        """Reset the state to an item that was sent at this moment, or to None; keep what was assigned since."""
         self.loaded = loaded
         self.uncertain_writes = ()
         self.deleted = False
-        written = [name for name in self.touched.copy() if name not in touched]
-        if self.fetched is not None:
-            self.fetched.update(written)
-        for name in written:
-            self.touched.pop(name, None)
         self.generated_keys = _NOTHING
+        if self.touched:
+            written = self.touched_until(sent)
+            if self.fetched is not None:
+                self.fetched.update(written)
+            for name in written:
+                self.touched.pop(name, None)
 
     def copy(self) -> State:
         """Return a state for a copy of the instance."""

@@ -245,10 +245,10 @@ class Model(Batched, Expiring):
             InvalidValue: a value cannot be stored.
         """
         schema = self.__mintkey_schema__
+        store = store_of(schema)
         if schema.hooks.any_asynchronous and not skip_hooks:
             refuse_async_hooks(schema, "before_save", "after_save")
-        store, saving = self._saving(condition, replace, skip_hooks, pipeline)
-        store.run(saving)
+        store.run(self._saving(store, condition, replace, skip_hooks, pipeline))
         return pipeline
 
     async def asave(
@@ -260,21 +260,20 @@ class Model(Batched, Expiring):
         pipeline: Pipeline | None = None,
     ) -> Pipeline | None:
         """Async version of `save()`."""
-        store, saving = self._saving(condition, replace, skip_hooks, pipeline)
-        await store.arun(saving)
+        store = store_of(self.__mintkey_schema__)
+        await store.arun(self._saving(store, condition, replace, skip_hooks, pipeline))
         return pipeline
 
     def _saving(
-        self, condition: Condition | None, replace: bool, skip_hooks: bool, pipeline: Pipeline | None
-    ) -> tuple[Store, Operation[None]]:
+        self, store: Store, condition: Condition | None, replace: bool, skip_hooks: bool, pipeline: Pipeline | None
+    ) -> Operation[None]:
         schema = self.__mintkey_schema__
-        store = store_of(schema)
         saving = operations.save(
             schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
         )
         if pipeline is not None:
             saving = through(pipeline, store, schema, self, saving, "after_save", skip_hooks=skip_hooks)
-        return store, saving
+        return saving
 
     @classmethod
     def create(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:

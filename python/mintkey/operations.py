@@ -263,7 +263,7 @@ def _try_new(
         yield from send_write(state, request, item)
     except ConditionFailed as error:
         return item, error
-    state.settle(item, state.touched_since(sent))
+    state.settle(item, sent)
     if schema.version is not None:
         instance.__dict__[schema.version] = item.get(schema.stored_version())
     return None
@@ -338,7 +338,7 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
             condition=guard,
         )
         if patch is None:
-            state.settle(loaded, state.touched_since(sent))
+            state.settle(loaded, sent)
             return
         request, merged, written = patch
     if written and schema.checked:
@@ -351,12 +351,12 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
             raise
         yield from _accept_own_row(schema, instance, state, own)
         return
-    meanwhile = state.touched_since(sent)
-    state.settle(merged, meanwhile)
+    state.settle(merged, sent)
     if written:
         # The version is always counted, also if it was assigned meanwhile.
-        kept = meanwhile - {schema.version}
-        values.update({name: value for name, value in changing.items() if name not in kept})
+        for name, value in changing.items():
+            if name not in state.touched or name == schema.version:
+                values[name] = value
 
 
 def _check_partial(schema: Schema, instance: Any, state: State, replace: bool) -> None:
@@ -390,7 +390,7 @@ def delete(
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(instance.__dict__))
     version = version_guard(schema, loaded_version(schema, state))
     yield codec.delete(key, version=version, condition=compiled_guard(condition))
-    state.settle(None)
+    state.settle(None, moment())
     state.fetched = None
     state.deleted = True
     if hooked:

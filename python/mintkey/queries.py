@@ -9,7 +9,7 @@ import operator
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast, overload
 
 from mintkey import _core, loading, plans
 from mintkey.arguments import not_a_flag
@@ -51,8 +51,7 @@ class Page(Generic[M]):
         return len(self.items)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """The options of a result, as the caller has passed them.
 
     Attributes:
@@ -69,6 +68,9 @@ class Options:
     offset: int = 0
 
 
+_NO_OPTIONS = Options()
+
+
 class Result(Generic[M]):
     """The lazy result of a query or scan: iterate over it with `for` or `async for`; it is read page by page.
 
@@ -81,9 +83,8 @@ class Result(Generic[M]):
         schema: Schema,
         make: Callable[[_core.Item, set[str] | None], M],
         how: plans.Plan,
-        options: Options | None = None,
+        options: Options = _NO_OPTIONS,
     ) -> None:
-        options = options or Options()
         for name, flag in (("descending", options.descending), ("consistent", options.consistent)):
             if type(flag) is not bool:
                 raise not_a_flag(schema, name, flag)
@@ -94,7 +95,7 @@ class Result(Generic[M]):
         self._plan = how
         self._projected = schema.fetched_by(how.index)
         if options.attributes is not None:
-            options = dataclasses.replace(options, attributes=self._attribute_names(options.attributes))
+            options = options._replace(attributes=self._attribute_names(options.attributes))
         self._options = options
         if options.segments > 1 and how.partition is not None:
             raise TypeError(
@@ -129,7 +130,9 @@ class Result(Generic[M]):
 
     def _with_options(self, **changes: Any) -> Result[M]:
         """Return a copy of this result with other options; nothing is read."""
-        return Result(self._schema, self._make, self._plan, dataclasses.replace(self._options, **changes))
+        copied: Result[M] = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__, _options=self._options._replace(**changes), _all_items=None)
+        return copied
 
     # Read pages.
 
@@ -246,11 +249,15 @@ class Result(Generic[M]):
 
     def first(self) -> M | None:
         """Return the first item, or None. Reads one item."""
-        return next(iter(self[:1]), None)
+        return next(iter(self._first()), None)
 
     async def afirst(self) -> M | None:
         """Async version of `first()`."""
-        return await anext(aiter(self[:1]), None)
+        return await anext(aiter(self._first()), None)
+
+    def _first(self) -> Result[M]:
+        limit = self._options.limit
+        return self._with_options(limit=1 if limit is None else min(limit, 1))
 
     def all(self) -> list[M]:
         """Return all items as a list."""
@@ -407,7 +414,7 @@ class Result(Generic[M]):
         if how.partition is None and self._options.segments == 1 and store_of(schema).ordered_scans:
             natural = schema.partition
         if natural == name:
-            options = dataclasses.replace(self._options, descending=descending, order=None, segments=1)
+            options = self._options._replace(descending=descending, order=None, segments=1)
             return Result(schema, self._make, how, options)
         if schema.attributes[name].key_kind is None:
             raise TypeError(f"{schema.model}.{name}: a {type(schema.attributes[name]).__name__} has no order")

@@ -86,7 +86,7 @@ def _update(
     )
     # Changes inside a list or a map during the request are not assignments.
     grown = frozenset(codec.changed(values, loaded)) - changed
-    meanwhile = state.touched_since(sent)
+    meanwhile = state.touched.keys() - state.touched_until(sent)
     take(schema, instance, state, stored, keep=((changed | cleared) - changes.names) | meanwhile | grown)
     if not skip_hooks:
         yield from run_hooks(schema, instance, "after_update")

@@ -150,6 +150,8 @@ def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: 
             values[name] = fresh[name]
         else:
             values.pop(name, None)
-    state.settle(stored, keep)
+    for name in state.touched.keys() - keep:
+        state.touched.pop(name, None)
+    state.settle(stored, 0)
     # All attributes are loaded now, so an attribute set to None is detected as a change.
     state.fetched = None
