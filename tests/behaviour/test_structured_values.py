@@ -134,7 +134,7 @@ KEPT: list[tuple[Any, Any]] = [
 def model_of(kind: Any, of: Any) -> Any:
     class Holder(Model):
         pk = StringAttribute(partition_key=True)
-        value = kind(of)
+        value = kind() if of is None else kind(of)
         n = NumberAttribute()
 
     return Holder
@@ -422,17 +422,26 @@ def test_deep_values_are_refused_on_a_small_stack(store, kind):
     class Node:
         inner: Node | None = None
 
-    node, tree = Node(), Tree(name="x")
-    for _ in range(900):
+    node, tree, inside = Node(), Tree(name="x"), Tree(name="x")
+    for level in range(900):
         node, tree = Node(node), Tree.model_construct(name="x", children=[tree])
+        inside = tree if level == 12 else inside
+    text = '{"name":"x","children":[' * 90 + "]}" * 90
     seen: list[str] = []
 
     def save() -> None:
+        holder = model_of(kind, Tree)
+        holder(pk="a", value=inside).save()
+        assert holder.get(pk="a").value == inside
         for of, value in ((Node, node), (Tree, tree)):
             try:
                 model_of(kind, of)(pk="a", value=value).save()
             except InvalidValue as error:
                 seen.append(str(error))
+        if kind is JSONAttribute:
+            model_of(StringAttribute, None)(pk="b", value=text).save()
+            with pytest.raises(InvalidValue, match="nests deeper than"):
+                holder.get(pk="b")
 
     before = threading.stack_size(256 * 1024)
     try:

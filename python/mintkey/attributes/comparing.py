@@ -8,8 +8,6 @@ from typing import Any
 
 from mintkey.errors import CONVERSION_ERRORS, cause, shortened
 
-#: The maximum nesting of structured values in JSON. pydantic's own limit is higher, but needs more stack per level.
-MAX_JSON_LEVELS = 100
 _SHOWN_STEPS = 8
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mintkey import _core
 from mintkey.attributes.base import Attribute
-from mintkey.attributes.comparing import MAX_JSON_LEVELS, Misfit, check_depth, difference, with_unknown
+from mintkey.attributes.comparing import Misfit, check_depth, difference, with_unknown
 from mintkey.attributes.structures import Structure, json_text, structure_of
 from mintkey.conditions import Path
 from mintkey.errors import ConfigurationError, cause, shortened
@@ -14,13 +14,12 @@ from mintkey.errors import ConfigurationError, cause, shortened
 #: The types whose values are JSON, and are read as they were written.
 _JSON = (str, int, float, bool, type(None))
 _JSON_LEVELS = 1000
+#: The maximum nesting of values of a type, in JSON as in maps. pydantic needs kilobytes of the stack for each level.
+MAX_LEVELS = _core.MAX_VALUE_LEVELS
 
 
 class _Document(Attribute[Any]):
     """Plain values, or the values of a type, which may be a class."""
-
-    #: The maximum nesting of values of a type.
-    _levels: int
 
     def __init__(self, of: Any, **parameters: Any) -> None:
         super().__init__(**parameters)
@@ -45,7 +44,7 @@ class _Document(Attribute[Any]):
 
     def _plain(self, structure: Structure, value: Any) -> tuple[Any, Any]:
         """Return a value with instances in place of dicts, and its plain value, which is read as an equal value."""
-        check_depth(value, self._levels)
+        check_depth(value, MAX_LEVELS)
         fitted = structure.fitted(value)
         plain = structure.encode(fitted)
         problem = difference(fitted, structure.decode(self._stored_and_read(plain)))
@@ -74,7 +73,6 @@ class MapAttribute(_Document):
     """
 
     kind = "map"
-    _levels = _core.MAX_VALUE_LEVELS
     _takes = f"an abstract model, {_Document._takes[2:]}"
 
     def __init__(self, nested: Any = None, **parameters: Any) -> None:
@@ -131,7 +129,9 @@ class MapAttribute(_Document):
         return stored if self._structure is None else self._structure.decode(stored)
 
     def _stored_and_read(self, plain: Any) -> Any:
-        # A value inside a list is given back as it would be read.
+        if isinstance(plain, (dict, list)):
+            return _core.checked(self.kind, self._label, plain)
+        # A single value is given back as it would be read only inside a list.
         return _core.checked("list", self._label, [plain])[0]
 
     def merged(self, stored: Any, new: Any) -> Any:
@@ -147,7 +147,6 @@ class JSONAttribute(_Document):
     """
 
     kind = "string"
-    _levels = MAX_JSON_LEVELS
 
     def __init__(self, model_class: Any = None, **parameters: Any) -> None:
         super().__init__(model_class, **parameters)
@@ -163,7 +162,10 @@ class JSONAttribute(_Document):
         import json
 
         plain = json.loads(stored)
-        return plain if self._structure is None else self._structure.decode(plain)
+        if self._structure is None:
+            return plain
+        check_depth(plain, MAX_LEVELS)
+        return self._structure.decode(plain)
 
     def _stored_and_read(self, plain: Any) -> Any:
         import json

@@ -1,0 +1,58 @@
+"""Without pydantic dataclasses and plain values work, and other types are refused with what to install."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys
+sys.modules["pydantic"] = None
+import dataclasses
+from datetime import datetime, timezone
+from decimal import Decimal
+from mintkey import Model, connect
+from mintkey.attributes import JSONAttribute, MapAttribute, StringAttribute
+from mintkey.errors import ConfigurationError, InvalidValue
+
+@dataclasses.dataclass
+class Inner:
+    at: datetime | None = None
+    price: Decimal | None = None
+
+@dataclasses.dataclass
+class Outer:
+    inner: Inner
+    many: list[Inner] = dataclasses.field(default_factory=list)
+    word: int | str = "x"
+
+class Order(Model):
+    pk = StringAttribute(partition_key=True)
+    mapped = MapAttribute(Outer)
+    json = JSONAttribute(dict[str, Outer])
+
+connect("sqlite://")
+value = Outer(Inner(datetime(2024, 1, 1, tzinfo=timezone.utc)), [Inner(price=Decimal("1.10"))], 5)
+Order(pk="a", mapped=value, json={"a": value}).save()
+loaded = Order.get(pk="a")
+assert (loaded.mapped, loaded.json) == (value, {"a": value})
+try:
+    Order(pk="b", mapped={"inner": {"price": 1.5}}).save()
+except InvalidValue as error:
+    assert "inner.price" in str(error), error
+else:
+    raise AssertionError
+try:
+    class Wrong(Model):
+        pk = StringAttribute(partition_key=True)
+        value = JSONAttribute(Inner | Outer)
+except ConfigurationError as error:
+    assert "pip install 'mintkey[pydantic]'" in str(error), error
+else:
+    raise AssertionError
+"""
+
+
+def test_dataclasses_need_no_pydantic():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
