@@ -6,7 +6,7 @@ import json
 import random
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -33,6 +33,8 @@ HTTP_FAULTS = (
     "noise",
     "unprocessed",
 )
+#: What happens to a connection with another protocol.
+BYTE_FAULTS = ("cut to", "cut from", "stall to", "stall from")
 #: Answers of proxies, gateways and the like, which say nothing about what the service did.
 PAGES = (
     (301, "text/html", "<html>moved</html>"),
@@ -56,9 +58,11 @@ REFUSALS = {
 class Proxy:
     """A listener on a free port of this machine, for as long as it is entered.
 
-    `calm` lets everything through; `only` replaces what chance would do. `still` keeps the next answer back until
-    `resume` is set, and sets `stalled`.
+    `calm` lets everything through; `faults` is what chance chooses from, `only` replaces its choices. `still` keeps
+    the next answer back until `resume` is set, and sets `stalled`.
     """
+
+    faults: Sequence[str] = ()
 
     def __init__(self, server: tuple[str, int], seed: int = 0, often: float = 0.0, port: int = 0) -> None:
         self.server = server
@@ -93,8 +97,12 @@ class Proxy:
     def vanish(self) -> None:
         """Be there no more: break all connections, take no new one."""
         self.resume.set()
+        _end(self._listener)
+        self.end_connections()
+
+    def end_connections(self) -> None:
+        """Break all connections."""
         with self._lock:
-            _end(self._listener)
             for one in self._open:
                 _end(one)
 
@@ -141,7 +149,7 @@ class Proxy:
             self.resume.wait(PATIENCE)
         client.sendall(answer)
 
-    def fault(self, faults: tuple[str, ...]) -> str:
+    def fault(self) -> str:
         """What shall happen now; nothing is an empty text."""
         with self._lock:
             if self.only:
@@ -149,7 +157,7 @@ class Proxy:
             elif self.calm or self.chance.random() > self.often:
                 chosen = ""
             else:
-                chosen = self.chance.choice(faults)
+                chosen = self.chance.choice(self.faults)
             self.seen.append(chosen)
             return chosen
 
@@ -157,12 +165,14 @@ class Proxy:
 class HttpProxy(Proxy):
     """A proxy between a store and DynamoDB Local."""
 
+    faults = HTTP_FAULTS
+
     def serve(self, client: socket.socket, server: socket.socket) -> None:
         while True:
             start = client.recv(1, socket.MSG_PEEK)
             if not start:
                 return
-            fault = self.fault(HTTP_FAULTS)
+            fault = self.fault()
             if fault == "cut in the request":
                 client.recv(20)
                 return
@@ -230,8 +240,10 @@ class HttpProxy(Proxy):
 class ByteProxy(Proxy):
     """A proxy between a store and a server of any protocol: cuts and stalls after some bytes in one direction."""
 
+    faults = BYTE_FAULTS
+
     def serve(self, client: socket.socket, server: socket.socket) -> None:
-        fault = self.fault(("cut to", "cut from", "stall to", "stall from"))
+        fault = self.fault()
         left = self.chance.randrange(1, self.chance.choice((300, 3_000, 30_000))) if fault else None
         to = left if fault.endswith("to") else None
         back = left if fault.endswith("from") else None

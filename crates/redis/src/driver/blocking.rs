@@ -11,7 +11,7 @@ use crate::driver::blocking_exchange::{HeldConnections, exchange, release};
 use crate::driver::shared::Shared;
 use crate::operations;
 use crate::protocol::channel::Channel;
-use crate::protocol::replies::is_out_of_step;
+use crate::protocol::replies::is_in_step;
 
 /// Carries out a request.
 pub fn execute(
@@ -33,7 +33,7 @@ pub fn execute(
             }
         }
     };
-    release(shared, held, &channel.deadline(), result.as_ref().err());
+    release(shared, held, &channel.deadline(), is_in_step(&result));
     result
 }
 
@@ -81,8 +81,7 @@ pub fn execute_all(
         }
     }
     let results: Vec<Result<Reply>> = results.into_iter().flatten().collect();
-    let mut errors = results.iter().filter_map(|result| result.as_ref().err());
-    let out_of_step = errors.find(|error| is_out_of_step(error));
-    release(shared, held, &common.deadline(), out_of_step);
+    let in_step = results.iter().all(is_in_step);
+    release(shared, held, &common.deadline(), in_step);
     results
 }

@@ -1,28 +1,32 @@
-//! Drives an exchange on the calling thread.
+//! Drives an exchange on the calling thread, over connections that no other request uses.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use mintkey_runtime::{Deadline, Stop, pause};
-use mintkey_store::Error;
+use mintkey_runtime::{Deadline, Stop};
+use rustix::event::{PollFd, Timespec, poll};
 
 use crate::driver::exchange::{Exchange, Outgoing, Step};
+use crate::driver::multiplexed::{CallId, MultiplexedConnection, poll_sockets, report_lost};
 use crate::driver::shared::Shared;
 use crate::protocol::channel::Replies;
-use crate::protocol::replies::is_out_of_step;
-use crate::protocol::resp::Call;
-use crate::transport::connection::{Connection, TransportError};
+use crate::protocol::resp::{Call, Value};
+use crate::transport::connecting::Wait;
+use crate::transport::connection::TransportError;
+use crate::transport::learning::Learning;
 use crate::transport::node::Node;
 
 /// The connections that one request uses.
-pub type HeldConnections = Vec<(Arc<Node>, Connection)>;
+pub type HeldConnections = Vec<MultiplexedConnection>;
 
-/// Keeps connections for the next request. In a forked child they are the parent's. After an error that shows that replies
-/// belong to other calls they are closed.
-pub fn release(shared: &Shared, held: HeldConnections, deadline: &Deadline, error: Option<&Error>) {
-    let in_step = !error.is_some_and(is_out_of_step);
+/// Keeps connections for the next request. In a forked child they are the parent's. If replies may belong to other calls, they
+/// are closed.
+pub fn release(shared: &Shared, held: HeldConnections, deadline: &Deadline, in_step: bool) {
     if in_step && !shared.is_closed() && !deadline.has_forked() {
-        for (node, connection) in held {
+        for (node, connection) in held
+            .into_iter()
+            .filter_map(MultiplexedConnection::into_idle)
+        {
             shared.topology.keep(&node, connection);
         }
     }
@@ -40,7 +44,8 @@ pub fn exchange(
         held,
         deadline,
         exchange: Exchange::new(calls),
-        sent: VecDeque::new(),
+        learning: None,
+        retry_at: None,
     };
     driver.run();
     driver.exchange.into_replies()
@@ -51,128 +56,224 @@ struct Driver<'a> {
     held: &'a mut HeldConnections,
     deadline: &'a mut Deadline,
     exchange: Exchange<Arc<Node>>,
-    /// The calls that were sent, by connection.
-    sent: VecDeque<(Arc<Node>, Connection, Vec<Outgoing>)>,
+    /// The request for the slots of the Cluster that is in flight.
+    learning: Option<Learning>,
+    /// When calls are sent again.
+    retry_at: Option<Instant>,
 }
 
 impl Driver<'_> {
     fn run(&mut self) {
-        let shared = self.shared;
-        let (topology, config) = (&shared.topology, &shared.context.config);
-        let mut delay = None;
-        // If all replies come soon, nothing else checks the deadline.
-        let mut checked = self.deadline.check();
         while !self.exchange.is_done() {
-            if let Err(stop) = checked {
-                let error = |outcome| stop.error(&config.address, "waiting for a reply", outcome);
-                self.exchange.stop(error);
-                break;
+            // A signal handler runs in here, and may fork.
+            if let Err(stop) = self.deadline.check() {
+                return self.stop(stop);
             }
-            match self.exchange.next(topology) {
-                Some(Step::Send(node, calls)) => self.send(node, calls),
-                Some(Step::Learn(version)) => {
-                    let result = topology.refresh_slots(config, version, self.deadline);
-                    self.exchange.routes_learned(result, topology);
-                }
-                Some(Step::Wait(time)) => delay = Some(time),
-                None => match (self.sent.pop_front(), delay.take()) {
-                    (Some((node, connection, calls)), waits) => {
-                        delay = waits;
-                        self.receive(node, connection, &calls);
-                    }
-                    (None, Some(time)) => {
-                        checked = self.deadline.check();
-                        if checked.is_ok() {
-                            pause(time);
-                            self.exchange.tick();
-                        }
-                        continue;
-                    }
-                    (None, None) => {}
-                },
+            self.take_steps();
+            let has_failed = self.connect() | self.write();
+            if !has_failed && !self.exchange.is_done() {
+                self.wait();
             }
-            checked = self.deadline.stopped().map_or(Ok(()), Err);
+            self.read();
         }
     }
 
-    /// Sends calls to a server, without waiting for replies.
-    fn send(&mut self, node: Arc<Node>, calls: Vec<Outgoing>) {
-        let config = &self.shared.context.config;
+    /// Does what the exchange needs next, until it waits for events.
+    fn take_steps(&mut self) {
+        let topology = &self.shared.topology;
+        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
+            self.retry_at = None;
+            self.exchange.tick();
+        }
+        if let Some(learning) = &mut self.learning
+            && let Some(result) = learning.advance(topology, &self.shared.context.config, None)
+        {
+            self.learning = None;
+            self.exchange.routes_learned(result, topology);
+        }
+        while let Some(step) = self.exchange.next(topology) {
+            match step {
+                Step::Send(node, calls) => self.send(&node, &calls),
+                // Another thread has learned them.
+                Step::Learn(version) if version != topology.version() => {
+                    self.exchange.routes_learned(Ok(()), topology);
+                }
+                Step::Learn(_) => self.learning = Some(Learning::new(topology)),
+                Step::Wait(time) => self.retry_at = Some(Instant::now() + time),
+            }
+        }
+    }
+
+    /// Puts calls into the output of the connection to their server.
+    fn send(&mut self, node: &Arc<Node>, calls: &[Outgoing]) {
+        let mut held = self.held.iter_mut();
+        let usable = held.position(|own| Arc::ptr_eq(&own.node, node) && own.is_usable());
+        let index = usable.unwrap_or_else(|| {
+            self.held.push(match node.take_idle() {
+                Some(connection) => MultiplexedConnection::over(node, connection),
+                None => MultiplexedConnection::new(node),
+            });
+            self.held.len() - 1
+        });
+        let connection = &mut self.held[index];
+        for call in calls {
+            let id = CallId {
+                request: 1,
+                round: 0,
+                index: call.index,
+            };
+            connection.push_outgoing(id, call, self.exchange.call(call.index));
+        }
+    }
+
+    /// Goes on with the connections that are not open. Returns whether one has failed.
+    fn connect(&mut self) -> bool {
+        let (config, topology) = (&self.shared.context.config, &self.shared.topology);
+        let mut index = 0;
+        let before = self.held.len();
+        while index < self.held.len() {
+            match self.held[index].connect(config, None) {
+                Ok(()) => index += 1,
+                Err(error) => {
+                    let connection = self.held.swap_remove(index);
+                    let calls = connection.pending.iter();
+                    let calls = calls.filter_map(|call| call.id.own_index());
+                    self.exchange.unreachable(calls, topology, &error);
+                }
+            }
+        }
+        self.held.len() < before
+    }
+
+    /// Writes as far as possible. Returns whether a connection has failed.
+    fn write(&mut self) -> bool {
+        let mut index = 0;
+        let before = self.held.len();
+        while index < self.held.len() {
+            match self.held[index].write() {
+                Ok(()) => index += 1,
+                Err(error) => self.close(index, &TransportError::Broken(error)),
+            }
+        }
+        self.held.len() < before
+    }
+
+    /// Reads the replies that have come.
+    fn read(&mut self) {
+        let mut index = 0;
+        while index < self.held.len() {
+            let connection = &mut self.held[index];
+            if connection.pending.is_empty() {
+                index += 1;
+                continue;
+            }
+            match connection.read() {
+                Ok(Some((call, value))) => self.receive(call.id, value),
+                Ok(None) => index += 1,
+                Err(cause) => self.close(index, &cause),
+            }
+        }
+    }
+
+    fn receive(&mut self, call: CallId, value: Value) {
+        if let Some(index) = call.own_index() {
+            self.exchange.wrote(index);
+            self.exchange.reply(index, value, &self.shared.topology);
+        }
+    }
+
+    /// Closes a connection. Its calls are sent again if they may be.
+    fn close(&mut self, index: usize, cause: &TransportError) {
+        let connection = self.held.swap_remove(index);
+        let first = connection.pending.front();
+        let first = first.and_then(|call| call.id.own_index());
+        let calls = connection.pending.iter().filter_map(|call| {
+            let reached = connection.may_have_received(call);
+            Some((call.id.own_index()?, reached))
+        });
+        let calls: Vec<(usize, bool)> = calls.collect();
+        let (exchange, topology) = (&mut self.exchange, &self.shared.topology);
+        report_lost(exchange, &calls, first, cause, &connection, topology);
+    }
+
+    /// Waits until a server sends something, or until the next check of the deadline.
+    fn wait(&mut self) {
         let mut held = self.held.iter();
-        let held = held.position(|(own, _)| Arc::ptr_eq(own, &node));
-        let held = held.map(|index| self.held.swap_remove(index).1);
-        let usable = held.and_then(|mut own| own.is_usable().then_some(own));
-        let opened = match usable {
-            Some(connection) => Ok(connection),
-            None => node.connect(config, self.deadline),
-        };
-        let mut connection = match opened {
-            Ok(connection) => connection,
-            Err(error) => {
-                let calls = calls.iter().map(|call| call.index);
-                return self
-                    .exchange
-                    .unreachable(calls, &self.shared.topology, &error);
-            }
-        };
-        let output = connection.clear_output();
-        let mut starts = Vec::with_capacity(calls.len());
-        for call in &calls {
-            starts.push(output.len());
-            if call.asking {
-                Call::new("ASKING").write(false, output);
-            }
-            self.exchange
-                .call(call.index)
-                .write(call.send_source, output);
-        }
-        let result = connection.send(self.deadline);
-        let written = result
-            .as_ref()
-            .map_or_else(|failure| failure.written, |()| usize::MAX);
-        for (call, start) in calls.iter().zip(starts) {
-            if start < written {
-                self.exchange.wrote(call.index);
-            }
-        }
-        match result {
-            Ok(()) => self.sent.push_back((node, connection, calls)),
-            Err(failure) => self.lost(&node, &calls, &failure.cause),
-        }
-    }
-
-    /// Receives the replies of a server. After a failure, a connection with replies that are no longer wanted is dropped.
-    fn receive(&mut self, node: Arc<Node>, mut connection: Connection, calls: &[Outgoing]) {
-        let asking = calls.iter().filter(|call| call.asking).count();
-        match connection.receive(calls.len() + asking, self.deadline) {
-            Ok(replies) => {
-                let mut replies = replies.into_iter();
-                for call in calls {
-                    let reply = replies.by_ref().nth(usize::from(call.asking));
-                    if let Some(reply) = reply {
-                        self.exchange
-                            .reply(call.index, reply, &self.shared.topology);
-                    }
-                }
-                self.held.push((node, connection));
-            }
-            Err(cause) => self.lost(&node, calls, &cause),
-        }
-    }
-
-    /// The connection to a server broke, or was given up.
-    fn lost(&mut self, node: &Node, calls: &[Outgoing], cause: &TransportError) {
-        if let TransportError::Stopped(stop) = cause {
-            if matches!(stop, Stop::Timeout(_)) {
-                self.shared.topology.suspect(node);
-            }
-            // All calls are stopped.
+        if held.any(MultiplexedConnection::has_more) || self.spin() {
             return;
         }
-        let again = matches!(cause, TransportError::Broken(_));
-        let calls = calls.iter().map(|call| call.index);
-        let error = |outcome| cause.error(&node.address, outcome);
-        self.exchange
-            .broken(calls, again, &self.shared.topology, error);
+        let is_cluster = self.shared.topology.is_cluster();
+        let connecting = self.held.iter();
+        let ends = connecting
+            .filter_map(|connection| connection.wake_at(is_cluster))
+            .chain(self.retry_at)
+            .chain(self.learning.iter().filter_map(Learning::end));
+        let left = ends
+            .min()
+            .map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        let most = self.deadline.wait();
+        let mut most = left.map_or(most, |left| left.min(most));
+        let mut sockets = poll_sockets(self.held);
+        match self.learning.as_ref().map(Learning::wait) {
+            Some(Wait::Socket(socket, flags)) => {
+                sockets.push(PollFd::from_borrowed_fd(socket, flags));
+            }
+            Some(Wait::Time(time)) => most = most.min(time),
+            None => {}
+        }
+        // An interrupted wait ends early, which does no harm.
+        let _ = poll(&mut sockets, Timespec::try_from(most).ok().as_ref());
+    }
+
+    /// Spins briefly if one server must reply. Returns whether it has.
+    fn spin(&mut self) -> bool {
+        let is_waiting = |connection: &MultiplexedConnection| !connection.pending.is_empty();
+        let mut held = self.held.iter();
+        let Some(index) = held.position(is_waiting) else {
+            return false;
+        };
+        if held.any(is_waiting) || self.learning.is_some() {
+            return false;
+        }
+        match self.held[index].spin() {
+            Some(Ok((call, value))) => self.receive(call.id, value),
+            Some(Err(cause)) => self.close(index, &cause),
+            None => return false,
+        }
+        true
+    }
+
+    /// Ends all calls. What has come until now counts: but in a forked child it is the parent's.
+    fn stop(&mut self, stop: Stop) {
+        let topology = &self.shared.topology;
+        let address = &self.shared.context.config.address;
+        if !matches!(stop, Stop::Forked) {
+            self.read();
+        }
+        for connection in self.held.iter() {
+            let unopened = connection.stopped(stop);
+            for call in &connection.pending {
+                let Some(index) = call.id.own_index() else {
+                    continue;
+                };
+                if let Some(error) = &unopened {
+                    self.exchange.unreachable([index], topology, error);
+                } else if connection.may_have_received(call) {
+                    self.exchange.wrote(index);
+                }
+            }
+            if unopened.is_none()
+                && !connection.pending.is_empty()
+                && matches!(stop, Stop::Timeout(_))
+            {
+                topology.suspect(&connection.node);
+            }
+        }
+        if let Some(learning) = &self.learning {
+            self.exchange
+                .routes_learned(Err(learning.stopped(stop, address)), topology);
+        }
+        let error = |outcome| stop.error(address, "waiting for a reply", outcome);
+        self.exchange.stop(error);
     }
 }

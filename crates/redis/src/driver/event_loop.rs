@@ -15,11 +15,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::driver::coalesce::{answer_all, coalesce};
 use crate::driver::exchange::{Exchange, Outgoing, Step};
 use crate::driver::in_flight::InFlight;
-use crate::driver::multiplexed::{CallId, MultiplexedConnection, SentCall, poll_sockets};
+use crate::driver::multiplexed::{
+    CallId, MultiplexedConnection, SentCall, poll_sockets, report_lost,
+};
 use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
-use crate::protocol::replies::{RETRY_DELAY, is_busy, is_out_of_step};
-use crate::protocol::resp::{Call, Value};
+use crate::protocol::replies::{RETRY_DELAY, is_busy, is_in_step};
+use crate::protocol::resp::Value;
 use crate::transport::adaptive_spin::AdaptiveSpin;
 use crate::transport::connecting::Wait;
 use crate::transport::connection::TransportError;
@@ -52,6 +54,7 @@ pub fn run(shared: Arc<Shared>, wakeup: UnixStream) {
         lookups: Lookups::default(),
         learning: None,
         route_changes: 0,
+        out_of_step: false,
         reply_spin: AdaptiveSpin::default(),
         queue_spin: AdaptiveSpin::default(),
     }
@@ -81,6 +84,8 @@ struct EventLoop {
     learning: Option<Learning>,
     /// The changes of routes after which connections were last closed.
     route_changes: u64,
+    /// Whether a reply may belong to another call than it was given to.
+    out_of_step: bool,
     /// Spins while waiting for replies.
     reply_spin: AdaptiveSpin,
     /// Spins while waiting for jobs.
@@ -157,10 +162,7 @@ impl EventLoop {
         let mut waker_context = Context::from_waker(Waker::noop());
         match in_flight.operation.as_mut().poll(&mut waker_context) {
             Poll::Ready(result) => {
-                if result.as_ref().is_err_and(is_out_of_step) {
-                    let connections = self.connections.iter_mut();
-                    connections.for_each(MultiplexedConnection::retire);
-                }
+                self.out_of_step |= !is_in_step(&result);
                 if let Some(in_flight) = self.in_flight.remove(&request) {
                     answer_all(&in_flight.jobs, result);
                 }
@@ -217,6 +219,8 @@ impl EventLoop {
         let Some(in_flight) = self.in_flight.get_mut(&request) else {
             return;
         };
+        let now = Instant::now();
+        self.unreachable.retain(|other| other.until > now);
         let mut unreachable = self.unreachable.iter();
         if let Some(unreachable) = unreachable.find(|other| Arc::ptr_eq(&other.node, node)) {
             let calls = calls.iter().map(|call| call.index);
@@ -235,16 +239,13 @@ impl EventLoop {
         let connection = &mut self.connections[index];
         let round = in_flight.round;
         for call in calls {
-            if call.asking {
-                connection.push(CallId::NONE, &Call::new("ASKING"), false);
-            }
             let index = call.index;
             let id = CallId {
                 request,
                 round,
                 index,
             };
-            connection.push(id, in_flight.exchange.call(index), call.send_source);
+            connection.push_outgoing(id, call, in_flight.exchange.call(index));
         }
     }
 
@@ -277,7 +278,8 @@ impl EventLoop {
         let shared = Arc::clone(&self.shared);
         let mut index = 0;
         while index < self.connections.len() {
-            let result = self.connections[index].connect(&shared.context.config, &self.lookups);
+            let result =
+                self.connections[index].connect(&shared.context.config, Some(&self.lookups));
             match result {
                 Ok(()) => index += 1,
                 Err(error) => self.close_unreachable(index, &error),
@@ -336,7 +338,6 @@ impl EventLoop {
             return;
         }
         self.next_retry = None;
-        self.unreachable.retain(|other| other.until > now);
         let mut due = Vec::new();
         for (request, in_flight) in &mut self.in_flight {
             if in_flight.retry_at.is_some_and(|at| at <= now) {
@@ -440,7 +441,20 @@ impl EventLoop {
                 Ok(None) => index += 1,
                 Err(cause) => self.close_connection(index, &cause),
             }
+            if self.out_of_step {
+                self.close_all();
+            }
         }
+    }
+
+    /// Closes all connections: their further replies may belong to other calls.
+    fn close_all(&mut self) {
+        let reason = "a reply on it did not belong to its call";
+        while !self.connections.is_empty() {
+            let cause = TransportError::Broken(io::Error::other(reason));
+            self.close_connection(self.connections.len() - 1, &cause);
+        }
+        self.out_of_step = false;
     }
 
     fn receive(&mut self, call: &SentCall, value: Value) {
@@ -464,40 +478,21 @@ impl EventLoop {
         if let TransportError::Stopped(_) = cause {
             shared.topology.suspect(&connection.node);
         }
-        // The call whose reply is too large is not sent again. The others have done nothing wrong.
-        let too_large = match (cause, connection.pending.front()) {
-            (TransportError::TooLarge(_), Some(call)) => Some((call.id.request, call.id.index)),
-            _ => None,
-        };
-        let error = match cause {
-            TransportError::Broken(error) => io::Error::new(error.kind(), error.to_string()),
-            TransportError::TooLarge(_) => io::ErrorKind::ConnectionAborted.into(),
-            TransportError::Stopped(_) => io::ErrorKind::TimedOut.into(),
-        };
-        let broken = TransportError::Broken(error);
-        let address = &connection.node.address;
+        let first = connection.pending.front().map(|call| call.id);
         for (request, calls) in self.pending_calls(&connection) {
             let Some(in_flight) = self.in_flight.get_mut(&request) else {
                 continue;
             };
-            for (call, _) in calls.iter().filter(|(_, reached)| *reached) {
-                in_flight.exchange.wrote(*call);
-            }
             if in_flight.check().is_err() {
                 // It is stopped next.
+                let reached = calls.iter().filter(|(_, reached)| *reached);
+                reached.for_each(|(call, _)| in_flight.exchange.wrote(*call));
                 continue;
             }
-            let exchange = &mut in_flight.exchange;
-            let (guilty, others): (Vec<usize>, Vec<usize>) = calls
-                .into_iter()
-                .map(|(call, _)| call)
-                .partition(|call| too_large == Some((request, *call)));
-            exchange.broken(guilty, false, &shared.topology, |outcome| {
-                cause.error(address, outcome)
-            });
-            exchange.broken(others, true, &shared.topology, |outcome| {
-                broken.error(address, outcome)
-            });
+            let first = first.filter(|first| first.request == request);
+            let first = first.map(|first| first.index);
+            let (exchange, topology) = (&mut in_flight.exchange, &shared.topology);
+            report_lost(exchange, &calls, first, cause, &connection, topology);
             self.drive(request);
         }
     }

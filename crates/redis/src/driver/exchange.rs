@@ -18,7 +18,7 @@ use crate::transport::topology::{Redirect, Topology};
 
 /// The attempts to send a repeatable call to a single server, each over a new connection.
 const MAX_TRIES: usize = 3;
-/// The redirects for each call that are followed without a delay.
+/// The redirects of a call that are followed without a delay.
 const MAX_REDIRECTS: usize = 5;
 
 /// What a reply means for a call.
@@ -107,6 +107,8 @@ struct CallState<N> {
     send_source: bool,
     /// The server to send it to once, after ASKING.
     asking: Option<N>,
+    /// The redirects that it followed.
+    redirects: usize,
     /// The last reply of a server that could not carry it out at the moment.
     busy_reply: Option<Value>,
     /// The error to report if it cannot be sent in time.
@@ -154,7 +156,6 @@ pub struct Exchange<N> {
     states: Vec<CallState<N>>,
     /// The calls that have not ended.
     missing: usize,
-    redirects: usize,
     /// What the driver must do before new steps are looked for.
     steps: VecDeque<Step<N>>,
     /// The version of the routes when calls were last sent.
@@ -179,6 +180,7 @@ impl<N: Clone + PartialEq> Exchange<N> {
             tries: 0,
             send_source: false,
             asking: None,
+            redirects: 0,
             busy_reply: None,
             last_error: None,
         };
@@ -186,7 +188,6 @@ impl<N: Clone + PartialEq> Exchange<N> {
         Self {
             missing: states.len(),
             states,
-            redirects: 0,
             steps: VecDeque::new(),
             routes_version: 0,
             is_waiting: false,
@@ -290,10 +291,11 @@ impl<N: Clone + PartialEq> Exchange<N> {
     }
 
     /// Ends a call. When there is no more time, the last reply of a server that could not carry it out is its final reply,
-    /// and the last error says more than that the time is over.
+    /// and the last error says more than that the time is over: unless the call was sent again after it.
     fn give_up(&mut self, index: usize, error: Error) {
         let state = &mut self.states[index];
-        if matches!(error.kind, ErrorKind::Timeout(_)) {
+        let is_sent = matches!(state.stage, Stage::Sent { reached: true, .. });
+        if matches!(error.kind, ErrorKind::Timeout(_)) && !is_sent {
             if let Some(error) = state.last_error.take() {
                 return self.fail(index, error);
             }
@@ -316,12 +318,12 @@ impl<N: Clone + PartialEq> Exchange<N> {
     /// The reply to a call came.
     pub fn reply(&mut self, index: usize, value: Value, routes: &impl Routes<N>) {
         let state = &mut self.states[index];
-        let Stage::Sent { node, asking, .. } = std::mem::replace(&mut state.stage, Stage::Ready)
-        else {
+        let Stage::Sent { node, asking, .. } = &state.stage else {
             return;
         };
+        let (node, asked) = (node.clone(), asking.then(|| node.clone()));
+        state.stage = Stage::Ready;
         state.last_error = None;
-        let asked = asking.then(|| node.clone());
         match routes.classify_reply(&state.call, value, &node, asked) {
             ReplyAction::Final(value) => {
                 state.finish(value);
@@ -338,8 +340,8 @@ impl<N: Clone + PartialEq> Exchange<N> {
             ReplyAction::Ask(node) => state.asking = Some(node),
             ReplyAction::Moved => {}
         }
-        self.redirects += 1;
-        if self.redirects > MAX_REDIRECTS * self.states.len() {
+        state.redirects += 1;
+        if state.redirects > MAX_REDIRECTS {
             self.pause(index, false);
         }
     }

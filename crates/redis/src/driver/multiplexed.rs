@@ -1,4 +1,4 @@
-//! A connection of the event loop, which carries the calls of many requests.
+//! A connection that carries the calls of one or many requests, without blocking.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -11,11 +11,13 @@ use mintkey_store::{Error, Result};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::config::Config;
+use crate::driver::exchange::{Exchange, Outgoing};
 use crate::protocol::resp::{Call, Value};
 use crate::transport::connecting::{Connecting, Wait};
 use crate::transport::connection::{Connection, MAX_READS, TransportError};
 use crate::transport::lookup::Lookups;
 use crate::transport::node::{NODE_TIMEOUT, Node};
+use crate::transport::topology::Topology;
 
 /// Identifies a call of a request in flight.
 #[derive(Clone, Copy)]
@@ -35,6 +37,11 @@ impl CallId {
         round: 0,
         index: 0,
     };
+
+    /// The index of the call, unless it belongs to no request.
+    pub fn own_index(&self) -> Option<usize> {
+        (self.request != 0).then_some(self.index)
+    }
 }
 
 /// A call that was sent.
@@ -77,26 +84,44 @@ enum Stage {
 impl MultiplexedConnection {
     /// A connection that is not open yet. It takes calls.
     pub fn new(node: &Arc<Node>) -> Self {
-        let now = Instant::now();
+        let connecting = Connecting::new(&node.endpoint, &node.address);
+        Self::in_stage(node, Stage::Connecting(connecting, Instant::now()))
+    }
+
+    /// A connection that was idle.
+    pub fn over(node: &Arc<Node>, connection: Connection) -> Self {
+        Self::in_stage(node, Stage::Open(connection))
+    }
+
+    fn in_stage(node: &Arc<Node>, stage: Stage) -> Self {
         Self {
             node: Arc::clone(node),
-            stage: Stage::Connecting(Connecting::new(&node.endpoint, &node.address), now),
+            stage,
             output: Vec::new(),
             written: 0,
             flushed: 0,
             has_more: false,
             pending: VecDeque::new(),
-            last_received: now,
+            last_received: Instant::now(),
             is_retired: false,
         }
     }
 
+    /// The connection with its server, if it is open and idle.
+    pub fn into_idle(self) -> Option<(Arc<Node>, Connection)> {
+        match self.stage {
+            Stage::Open(connection) if self.pending.is_empty() => Some((self.node, connection)),
+            _ => None,
+        }
+    }
+
     /// Goes on connecting, if it is not open. A server of a Cluster that does not answer in time counts as unreachable.
-    pub fn connect(&mut self, config: &Config, lookups: &Lookups) -> Result<()> {
+    /// Host names are looked up on a thread of `lookups`, or without it on the calling thread.
+    pub fn connect(&mut self, config: &Config, lookups: Option<&Lookups>) -> Result<()> {
         let Stage::Connecting(connecting, started) = &mut self.stage else {
             return Ok(());
         };
-        if let Some(connection) = connecting.advance(config, Some(lookups))? {
+        if let Some(connection) = connecting.advance(config, lookups)? {
             self.stage = Stage::Open(connection);
             self.last_received = Instant::now();
         } else if config.keyspace.clustered && started.elapsed() >= NODE_TIMEOUT {
@@ -181,11 +206,6 @@ impl MultiplexedConnection {
         !self.is_retired
     }
 
-    /// Takes no more calls.
-    pub const fn retire(&mut self) {
-        self.is_retired = true;
-    }
-
     /// Whether it is of no more use.
     pub fn has_ended(&self) -> bool {
         self.is_retired && self.pending.is_empty()
@@ -205,8 +225,15 @@ impl MultiplexedConnection {
         call.start < self.flushed + self.written as u64
     }
 
-    /// Adds a call to the output.
-    pub fn push(&mut self, id: CallId, call: &Call, send_source: bool) {
+    /// Adds a call of a request to the output, with ASKING before it if need be.
+    pub fn push_outgoing(&mut self, id: CallId, outgoing: &Outgoing, call: &Call) {
+        if outgoing.asking {
+            self.push(CallId::NONE, &Call::new("ASKING"), false);
+        }
+        self.push(id, call, outgoing.send_source);
+    }
+
+    fn push(&mut self, id: CallId, call: &Call, send_source: bool) {
         self.pending.push_back(SentCall {
             id,
             start: self.flushed + self.output.len() as u64,
@@ -259,6 +286,19 @@ impl MultiplexedConnection {
         Ok(None)
     }
 
+    /// Spins briefly for the next reply, if it is open.
+    pub fn spin(&mut self) -> Option<std::result::Result<(SentCall, Value), TransportError>> {
+        let Stage::Open(connection) = &self.stage else {
+            return None;
+        };
+        let mut spin = connection.spin;
+        let found = spin.spin_until(|| self.read().transpose());
+        if let Stage::Open(connection) = &mut self.stage {
+            connection.spin = spin;
+        }
+        found
+    }
+
     /// The event to wait for.
     fn event(&self) -> Option<PollFd<'_>> {
         match &self.stage {
@@ -275,6 +315,35 @@ impl MultiplexedConnection {
             },
         }
     }
+}
+
+/// Reports to an exchange that its calls, each with whether the server may have received it, were lost with their connection.
+///
+/// The first call of the connection is not sent again if its reply was too large. The others have done nothing wrong.
+pub fn report_lost(
+    exchange: &mut Exchange<Arc<Node>>,
+    calls: &[(usize, bool)],
+    first: Option<usize>,
+    cause: &TransportError,
+    connection: &MultiplexedConnection,
+    topology: &Topology,
+) {
+    for (index, _) in calls.iter().filter(|(_, reached)| *reached) {
+        exchange.wrote(*index);
+    }
+    let address = &connection.node.address;
+    let too_large = first.filter(|_| matches!(cause, TransportError::TooLarge(_)));
+    let (guilty, others): (Vec<usize>, Vec<usize>) = calls
+        .iter()
+        .map(|(index, _)| *index)
+        .partition(|index| too_large == Some(*index));
+    exchange.broken(guilty, false, topology, |outcome| {
+        cause.error(address, outcome)
+    });
+    let broken = cause.as_broken();
+    exchange.broken(others, true, topology, |outcome| {
+        broken.error(address, outcome)
+    });
 }
 
 /// The events of connections to wait for.

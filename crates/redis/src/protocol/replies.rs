@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use mintkey_store::{Error, ErrorKind, Outcome, Result, Table};
+use mintkey_store::{Error, ErrorKind, Outcome, Reply, Result, Table};
 
 use crate::protocol::resp::Value;
 
@@ -44,12 +44,22 @@ impl fmt::Display for OutOfStep {
 
 impl std::error::Error for OutOfStep {}
 
+/// Whether nothing in the result of a request shows that the replies on a connection may belong to other calls.
+pub fn is_in_step(result: &Result<Reply>) -> bool {
+    match result {
+        Err(error) => !is_out_of_step(error),
+        Ok(Reply::Written(outcomes)) => {
+            let mut errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+            !errors.any(is_out_of_step)
+        }
+        Ok(_) => true,
+    }
+}
+
 /// Whether the replies on a connection may belong to other calls, as this error shows.
 pub fn is_out_of_step(error: &Error) -> bool {
-    error
-        .source
-        .as_ref()
-        .is_some_and(|source| source.is::<OutOfStep>())
+    let source = error.source.as_ref();
+    source.is_some_and(|source| source.is::<OutOfStep>())
 }
 
 /// The names and values in a reply with all fields of a hash.

@@ -18,7 +18,7 @@ const MAX_PENALTY: u32 = 31;
 const MAX_SPIN_TIMES: u32 = 100;
 
 /// Decides for each wait whether to spin, from the success of the waits before.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct AdaptiveSpin {
     /// The next waits, which block at once.
     blocking_waits: u32,

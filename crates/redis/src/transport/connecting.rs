@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::vec;
 
-use mintkey_runtime::{Deadline, Stop, distrust, pause};
+use mintkey_runtime::{Stop, distrust};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -31,27 +31,6 @@ pub enum Wait<'a> {
     Socket(BorrowedFd<'a>, PollFlags),
     /// Time.
     Time(Duration),
-}
-
-impl Wait<'_> {
-    /// Waits on the calling thread, no longer than until the next check of the deadline.
-    pub fn block(&self, deadline: &Deadline) -> io::Result<()> {
-        let most = deadline.wait();
-        match self {
-            Self::Time(time) => pause((*time).min(most)),
-            Self::Socket(socket, flags) => {
-                let time = Timespec::try_from(most).ok();
-                match poll(
-                    &mut [PollFd::from_borrowed_fd(*socket, *flags)],
-                    time.as_ref(),
-                ) {
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A connection that is not open yet.
@@ -221,7 +200,12 @@ impl Connecting {
         // Errors come before the failure: a server with too many clients sends one, and closes the connection.
         self.check_replies(config, round_trip.into_replies())?;
         match failure {
-            None => Ok(Some(connection)),
+            None if connection.is_usable() => Ok(Some(connection)),
+            None => {
+                let surplus = "the server sent more than was asked for, or closed it";
+                let cause = TransportError::Broken(io::Error::other(surplus));
+                Err(self.failed(&connection, &cause))
+            }
             Some(cause) => Err(self.failed(&connection, &cause)),
         }
     }

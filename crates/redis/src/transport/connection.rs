@@ -4,15 +4,14 @@ use std::io::{self, ErrorKind as Io, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use mintkey_runtime::{Deadline, Stop, distrust};
-use mintkey_store::{Error, ErrorKind, Outcome, Result};
+use mintkey_runtime::{Stop, distrust};
+use mintkey_store::{Error, ErrorKind, Outcome};
 use rustix::event::PollFlags;
 
-use crate::config::{Config, Endpoint};
 use crate::protocol::resp::{Call, Parser, ProtocolError, Value};
 use crate::transport::adaptive_spin::AdaptiveSpin;
-use crate::transport::connecting::{Connecting, Wait, unreachable_server};
-use crate::transport::stream::{SpinningRead, Stream};
+use crate::transport::connecting::Wait;
+use crate::transport::stream::Stream;
 
 /// Why an exchange failed.
 #[derive(Debug)]
@@ -42,6 +41,15 @@ impl TransportError {
     pub fn closed() -> Self {
         let ended = io::Error::new(Io::UnexpectedEof, "the server closed the connection");
         Self::Broken(ended)
+    }
+
+    /// The same for the other calls of the connection: it broke.
+    pub fn as_broken(&self) -> Self {
+        Self::Broken(match self {
+            Self::Broken(error) => io::Error::new(error.kind(), error.to_string()),
+            Self::TooLarge(_) => Io::ConnectionAborted.into(),
+            Self::Stopped(_) => Io::TimedOut.into(),
+        })
     }
 
     /// The error for the caller.
@@ -75,15 +83,6 @@ impl TransportError {
     }
 }
 
-/// Calls that could not all be sent.
-#[derive(Debug)]
-pub struct SendFailure {
-    /// The reason.
-    pub cause: TransportError,
-    /// The bytes that may have left.
-    pub written: usize,
-}
-
 /// The most reads in one step, so that a server that sends without end keeps nobody else waiting.
 pub const MAX_READS: usize = 16;
 
@@ -94,7 +93,8 @@ pub struct Connection {
     /// The bytes received.
     pub parser: Parser,
     output: Vec<u8>,
-    spin: AdaptiveSpin,
+    /// Spins while a blocking request waits for replies.
+    pub spin: AdaptiveSpin,
 }
 
 /// Calls that are sent together, and the replies so far, for steps that do not block.
@@ -156,27 +156,6 @@ impl Connection {
         }
     }
 
-    /// Connects and signs in, on the calling thread.
-    pub fn open(
-        config: &Config,
-        endpoint: &Endpoint,
-        address: &str,
-        deadline: &mut Deadline,
-    ) -> Result<Self> {
-        let mut connecting = Connecting::new(endpoint, address);
-        let connection = loop {
-            if let Some(connection) = connecting.advance(config, None)? {
-                break connection;
-            }
-            deadline.check().map_err(|stop| connecting.stopped(stop))?;
-            let waited = connecting.wait().block(deadline);
-            waited.map_err(|error| unreachable_server(address, error))?;
-        };
-        let blocking = connection.stream.set_blocking();
-        blocking.map_err(|error| unreachable_server(address, error))?;
-        Ok(connection)
-    }
-
     /// Sends and receives as far as possible without blocking. Returns whether all replies have come.
     pub fn advance(
         &mut self,
@@ -222,68 +201,5 @@ impl Connection {
     pub fn clear_output(&mut self) -> &mut Vec<u8> {
         self.output.clear();
         &mut self.output
-    }
-
-    /// Sends the output buffer.
-    pub fn send(&mut self, deadline: &mut Deadline) -> std::result::Result<(), SendFailure> {
-        let mut written = 0;
-        while written < self.output.len() {
-            let checked = match self.stream.write(&self.output[written..]) {
-                Ok(count) => {
-                    written += count;
-                    if written == self.output.len() {
-                        return Ok(());
-                    }
-                    deadline.check().map_err(TransportError::Stopped)
-                }
-                Err(error) => check_after_wait(error, deadline),
-            };
-            checked.map_err(|cause| SendFailure { cause, written })?;
-        }
-        Ok(())
-    }
-
-    /// Waits for this number of replies.
-    pub fn receive(
-        &mut self,
-        count: usize,
-        deadline: &mut Deadline,
-    ) -> std::result::Result<Vec<Value>, TransportError> {
-        let mut values = Vec::with_capacity(count);
-        let mut has_read = false;
-        loop {
-            while values.len() < count {
-                match self.parser.next_reply()? {
-                    Some(value) => values.push(value),
-                    None => break,
-                }
-            }
-            if values.len() == count {
-                return Ok(values);
-            }
-            if has_read {
-                // If a reply comes in pieces, the reads may never time out.
-                deadline.check().map_err(TransportError::Stopped)?;
-            }
-            let mut socket = SpinningRead(&mut self.stream, &mut self.spin);
-            match self.parser.fill(&mut socket) {
-                Ok(0) => return Err(TransportError::closed()),
-                Ok(_) => has_read = true,
-                Err(error) => check_after_wait(error, deadline)?,
-            }
-        }
-    }
-}
-
-/// Checks the deadline after a read or write that timed out or was interrupted. Other errors break the connection.
-fn check_after_wait(
-    error: io::Error,
-    deadline: &mut Deadline,
-) -> std::result::Result<(), TransportError> {
-    match error.kind() {
-        Io::WouldBlock | Io::TimedOut | Io::Interrupted => {
-            deadline.check().map_err(TransportError::Stopped)
-        }
-        _ => Err(TransportError::Broken(error)),
     }
 }

@@ -123,11 +123,7 @@ impl Learning {
 
 impl Asked {
     fn new(node: Arc<Node>) -> Self {
-        let idle = node.take_idle().and_then(|connection| {
-            let set = connection.stream.set_nonblocking();
-            set.is_ok().then_some(connection)
-        });
-        let step = match idle {
+        let step = match node.take_idle() {
             Some(connection) => Step::ask(connection),
             None => Step::Connect(Connecting::new(&node.endpoint, &node.address)),
         };
@@ -167,7 +163,7 @@ impl Asked {
         let reply = round_trip.into_replies().pop().unwrap_or(Value::Nil);
         let endpoints = endpoints(&reply, &self.node);
         let in_step = endpoints.as_ref().map_or_else(is_busy, |_| true);
-        if in_step && connection.stream.set_blocking().is_ok() {
+        if in_step {
             self.node.keep(connection);
         }
         endpoints.map(Some)

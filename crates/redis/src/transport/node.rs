@@ -5,10 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use mintkey_runtime::{Deadline, locked};
-use mintkey_store::{Error, ErrorKind, Outcome, Result};
+use mintkey_runtime::locked;
+use mintkey_store::{Error, ErrorKind, Outcome};
 
-use crate::config::{Config, Endpoint};
+use crate::config::Endpoint;
 use crate::transport::connection::Connection;
 
 /// The idle connections to a server that are kept open.
@@ -53,28 +53,6 @@ impl Node {
             if connection.is_usable() {
                 return Some(connection);
             }
-        }
-    }
-
-    /// An idle connection, or a new one. A server of a Cluster that does not answer in time counts as unreachable.
-    pub fn connect(&self, config: &Config, deadline: &mut Deadline) -> Result<Connection> {
-        if let Some(connection) = self.take_idle() {
-            return Ok(connection);
-        }
-        let (endpoint, address) = (&self.endpoint, &self.address);
-        if !config.keyspace.clustered {
-            return Connection::open(config, endpoint, address, deadline);
-        }
-        let mut shorter = deadline.shorter(NODE_TIMEOUT);
-        let opened = Connection::open(config, endpoint, address, &mut shorter);
-        match opened {
-            Err(error) if matches!(error.kind, ErrorKind::Timeout(_)) => {
-                deadline
-                    .check()
-                    .map_err(|stop| stop.error(address, "connecting", Outcome::NotApplied))?;
-                Err(self.does_not_answer())
-            }
-            opened => opened,
         }
     }
 

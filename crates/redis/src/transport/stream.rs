@@ -5,14 +5,10 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use mintkey_runtime::{Encrypted, POLL, is_quiet};
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use mintkey_runtime::{Encrypted, is_quiet};
 use rustls::ClientConnection;
 
-use crate::transport::adaptive_spin::AdaptiveSpin;
-
-/// A stream to a server.
+/// A stream to a server. Its socket does not block.
 pub enum Stream {
     /// TCP.
     Tcp(TcpStream),
@@ -54,39 +50,6 @@ impl Stream {
     pub fn is_handshaking(&self) -> bool {
         matches!(self, Self::Encrypted(stream) if stream.is_handshaking())
     }
-
-    /// Makes reads and writes return when they would block.
-    pub fn set_nonblocking(&self) -> io::Result<()> {
-        match self.tcp() {
-            Ok(stream) => stream.set_nonblocking(true),
-            Err(stream) => stream.set_nonblocking(true),
-        }
-    }
-
-    /// Makes reads and writes block until the next check of the deadline.
-    pub fn set_blocking(&self) -> io::Result<()> {
-        match self.tcp() {
-            Ok(stream) => {
-                stream.set_nonblocking(false)?;
-                stream.set_read_timeout(Some(POLL))?;
-                stream.set_write_timeout(Some(POLL))
-            }
-            Err(stream) => {
-                stream.set_nonblocking(false)?;
-                stream.set_read_timeout(Some(POLL))?;
-                stream.set_write_timeout(Some(POLL))
-            }
-        }
-    }
-
-    /// The socket: of TCP, or of a Unix domain socket.
-    const fn tcp(&self) -> std::result::Result<&TcpStream, &UnixStream> {
-        match self {
-            Self::Tcp(stream) => Ok(stream),
-            Self::Encrypted(stream) => Ok(stream.socket()),
-            Self::Unix(stream) => Err(stream),
-        }
-    }
 }
 
 impl Read for Stream {
@@ -122,29 +85,6 @@ impl AsFd for Stream {
             Self::Tcp(stream) => stream.as_fd(),
             Self::Encrypted(stream) => stream.socket().as_fd(),
             Self::Unix(stream) => stream.as_fd(),
-        }
-    }
-}
-
-/// Spins briefly before a read blocks.
-pub struct SpinningRead<'a>(pub &'a mut Stream, pub &'a mut AdaptiveSpin);
-
-impl Read for SpinningRead<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Self(stream, spin) = self;
-        if let Stream::Encrypted(stream) = stream {
-            // A readable socket does not mean that a reply can be decrypted.
-            return stream.read(buffer);
-        }
-        let received = spin.spin_until(|| {
-            match rustix::net::recv(stream.as_fd(), &mut *buffer, RecvFlags::DONTWAIT) {
-                Err(Errno::AGAIN | Errno::INTR) => None,
-                result => Some(result),
-            }
-        });
-        match received {
-            Some(result) => Ok(result?.1),
-            None => stream.read(buffer),
         }
     }
 }

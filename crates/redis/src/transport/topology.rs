@@ -7,14 +7,13 @@ use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use mintkey_runtime::{Deadline, locked};
-use mintkey_store::{Error, ErrorKind, Outcome, Result};
+use mintkey_runtime::locked;
+use mintkey_store::{Error, ErrorKind, Outcome};
 
 use crate::config::{Config, Endpoint};
 use crate::protocol::resp::Value;
 use crate::protocol::slots::{self, SLOT_GROUPS};
-use crate::transport::connection::{Connection, TransportError};
-use crate::transport::learning::Learning;
+use crate::transport::connection::Connection;
 use crate::transport::node::Node;
 
 /// The known state of a Cluster.
@@ -109,34 +108,6 @@ impl Topology {
         if self.clustered {
             node.is_unresponsive.store(true, Ordering::Relaxed);
             locked(&self.known).suspect = true;
-        }
-    }
-
-    /// Requests the slots, unless another thread has since this version.
-    pub fn refresh_slots(
-        &self,
-        config: &Config,
-        version: u64,
-        deadline: &mut Deadline,
-    ) -> Result<()> {
-        if self.version() != version {
-            return Ok(());
-        }
-        let mut learning = Learning::new(self);
-        deadline
-            .check()
-            .map_err(|stop| learning.stopped(stop, &self.address))?;
-        loop {
-            if let Some(result) = learning.advance(self, config, None) {
-                return result;
-            }
-            deadline
-                .check()
-                .map_err(|stop| learning.stopped(stop, &self.address))?;
-            learning.wait().block(deadline).map_err(|error| {
-                let cause = TransportError::Broken(error);
-                cause.error(&self.address, Outcome::NotApplied)
-            })?;
         }
     }
 

@@ -7,12 +7,15 @@
 //! These tests drive operations without a driver, through `mintkey_redis::internals`.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use mintkey_redis::internals::{
-    Call, Channel, Config, Connection, FinalReply, Keyspace, Layout, LayoutCache, Replies,
+    Call, Channel, Config, Endpoint, FinalReply, Keyspace, Layout, LayoutCache, Parser, Replies,
     StoreContext, Value, decode_row, group_of,
 };
 use mintkey_runtime::Deadline;
@@ -34,39 +37,53 @@ const MAX_STEPS: usize = 40;
 
 /// A connection without a driver.
 struct Server {
-    connection: Connection,
-    deadline: Deadline,
+    stream: Box<dyn ReadAndWrite>,
+    parser: Parser,
 }
+
+trait ReadAndWrite: Read + Write {}
+impl<T: Read + Write> ReadAndWrite for T {}
 
 impl Server {
     fn new(config: &Config) -> Self {
-        let mut deadline = Deadline::new(&Never, config.timeout);
-        let endpoint = &config.endpoints[0];
-        let opened = Connection::open(config, endpoint, &config.address, &mut deadline);
+        let stream: Box<dyn ReadAndWrite> = match &config.endpoints[0] {
+            Endpoint::Host(host, port) => {
+                Box::new(TcpStream::connect((host.as_str(), *port)).unwrap())
+            }
+            Endpoint::Socket(path) => Box::new(UnixStream::connect(path).unwrap()),
+        };
         Self {
-            connection: opened.unwrap(),
-            deadline,
+            stream,
+            parser: Parser::new(config.max_reply),
         }
     }
 
     fn send(&mut self, calls: &[Call]) -> Vec<Value> {
-        self.deadline.restart();
-        let output = self.connection.clear_output();
-        for call in calls {
-            call.write(false, output);
-        }
-        self.connection.send(&mut self.deadline).unwrap();
-        let received = self.connection.receive(calls.len(), &mut self.deadline);
-        let mut values = received.unwrap();
+        let mut values: Vec<Value> = calls
+            .iter()
+            .map(|call| self.send_one(call, false))
+            .collect();
         for (call, value) in calls.iter().zip(&mut values) {
             if matches!(value, Value::Error(text) if text.starts_with("NOSCRIPT")) {
-                call.write(true, self.connection.clear_output());
-                self.connection.send(&mut self.deadline).unwrap();
-                let replies = self.connection.receive(1, &mut self.deadline);
-                *value = replies.unwrap().remove(0);
+                *value = self.send_one(call, true);
             }
         }
         values
+    }
+
+    fn send_one(&mut self, call: &Call, send_source: bool) -> Value {
+        let mut output = Vec::new();
+        call.write(send_source, &mut output);
+        self.stream.write_all(&output).unwrap();
+        loop {
+            if let Some(value) = self.parser.next_reply().unwrap() {
+                return value;
+            }
+            assert!(
+                self.parser.fill(&mut self.stream).unwrap() > 0,
+                "the server closed"
+            );
+        }
     }
 }
 

@@ -213,6 +213,45 @@ fn a_server_that_stays_busy_has_the_last_word() {
 }
 
 #[test]
+fn a_write_that_was_sent_again_after_a_busy_reply_is_uncertain() {
+    let servers = servers(false);
+    let mut exchange = Exchange::new(vec![write(0), read(0)]);
+    expect_send(&mut exchange, &servers, 0, &[0, 1]);
+    for index in [0, 1] {
+        exchange.wrote(index);
+        exchange.reply(index, error("LOADING"), &servers);
+    }
+    assert_eq!(exchange.next(&servers), Some(Step::Wait(RETRY_DELAY)));
+    exchange.tick();
+    expect_send(&mut exchange, &servers, 0, &[0, 1]);
+    for index in [0, 1] {
+        exchange.wrote(index);
+    }
+    exchange.stop(timeout);
+    let stopped = |outcome| Err(ErrorKind::Timeout(outcome));
+    assert_eq!(
+        outcomes(exchange),
+        [Outcome::Unknown, Outcome::NotApplied].map(stopped)
+    );
+}
+
+#[test]
+fn redirects_of_one_call_are_not_allowed_for_by_the_number_of_the_others() {
+    let servers = servers(true);
+    let mut exchange = Exchange::new((0..100).map(|_| read(0)).collect());
+    assert!(matches!(exchange.next(&servers), Some(Step::Send(0, _))));
+    for index in 1..100 {
+        exchange.reply(index, ok(), &servers);
+    }
+    for _ in 0..MAX_REDIRECTS {
+        exchange.reply(0, error("MOVED 0"), &servers);
+        expect_send(&mut exchange, &servers, 0, &[0]);
+    }
+    exchange.reply(0, error("MOVED 0"), &servers);
+    assert_eq!(exchange.next(&servers), Some(Step::Wait(RETRY_DELAY)));
+}
+
+#[test]
 fn a_write_that_may_have_arrived_is_not_repeated() {
     for (reached, call, again) in [
         (false, write(0), true),
