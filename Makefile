@@ -79,7 +79,7 @@ servers-stop:  ## end those
 
 # pytest would end a test that takes longer than a hang is given.
 .PHONY: chaos
-chaos: $(RELEASE)  ## kill servers and writers 20 times as often as `make test` does (MINTKEY_CHAOS=20)
+chaos: $(RELEASE)  ## 20 times the kills and network faults of `make test` (MINTKEY_CHAOS=20)
 	MINTKEY_CHAOS=$${MINTKEY_CHAOS:-20} $(BIN)/python tests/servers run \
 		$(BIN)/python -m pytest -o faulthandler_timeout=0 tests/chaos
 

@@ -7,6 +7,7 @@ import itertools
 import random
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from tests.behaviour.conftest import Do
@@ -392,6 +393,48 @@ class Writer:
                 lost.append((write._replace(path="batch_save", again=outcome == "unknown"), row))
         for model in MODELS:
             await self._save_all(model, [one for one in lost if one[0].model == model.__name__])
+
+
+def new_writers(ledger: Ledger, seed: int, reachable: threading.Event, biggest: int) -> list[Writer]:
+    """Four writers: two blocking ones, two awaiting ones."""
+    return [
+        Writer(
+            f"w{number}", Do(blocking=number % 2 == 0), ledger, random.Random(f"{seed} {number}"), reachable, biggest
+        )
+        for number in range(4)
+    ]
+
+
+@contextmanager
+def writing(writers: list[Writer], ledger: Ledger) -> Iterator[None]:
+    """Let writers write, each blocking one in a thread of its own, all awaiting ones in one event loop."""
+    over = threading.Event()
+    raised: list[BaseException] = []
+
+    async def together(some: list[Writer]) -> None:
+        await asyncio.gather(*(writer.run(lambda: over.is_set() or bool(raised)) for writer in some))
+
+    def work(some: list[Writer]) -> None:
+        try:
+            asyncio.run(together(some))
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            raised.append(error)
+            ledger.writers_ended()
+
+    shares = [[writer] for writer in writers if writer.do.blocking]
+    shares.append([writer for writer in writers if not writer.do.blocking])
+    threads = [threading.Thread(target=work, args=(share,)) for share in shares]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert not any(thread.is_alive() for thread in threads), "a writer hangs"
+    if raised:
+        raise raised[0]
 
 
 def _key_of(item: Any) -> str | None:

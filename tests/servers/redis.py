@@ -186,17 +186,17 @@ def wait_until_whole(ports: list[int], replicas: int) -> None:
     while waiting and time.monotonic() < end:
         waiting = [port for port in waiting if not _whole(port, replicas)]
     if waiting:
-        raise RuntimeError(f"the Cluster is not whole: {_cli(waiting[0], 'cluster', 'nodes')}")
+        raise RuntimeError(f"the Cluster is not whole: {command(waiting[0], 'cluster', 'nodes')}")
 
 
 def _whole(port: int, replicas: int) -> bool:
-    if "cluster_state:ok" not in _cli(port, "cluster", "info"):
+    if "cluster_state:ok" not in command(port, "cluster", "info"):
         return False
-    role = _cli(port, "role").split()
+    role = command(port, "role").split()
     return "connected" in role if role[0] == "slave" else replicas == 0 or len(role) > len(("master", "offset"))
 
 
-def _cli(port: int, *words: str) -> str:
+def command(port: int, *words: str) -> str:
     command = [program("redis-cli"), "-p", str(port), *words]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
