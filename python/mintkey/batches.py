@@ -113,7 +113,8 @@ def _record_abandoned(schema: Schema, chunk: _Chunk | None) -> None:
         if outcome is None:
             operations.mark_stored(schema, instance.__dict__, item)
         else:
-            sent = item if written and chunk.sent and chunk.outcomes is None else None
+            is_unknown = chunk.outcomes is None or getattr(outcome, "outcome", None) == "unknown"
+            sent = item if written and chunk.sent and is_unknown else None
             operations.note_minted(schema, instance, minted, sent)
 
 

@@ -19,7 +19,7 @@ from mintkey.errors import (
     cause,
     shortened,
 )
-from mintkey.suspended import CHUNK, STORE_FAILURES, JoinedWrites, SuspendedWrite, failures
+from mintkey.suspended import CHUNK, STORE_FAILURES, JoinedWrites, SuspendedWrite, failures, resume_all
 from mintkey.writing import refuse_async_hooks, waits_already
 
 if TYPE_CHECKING:
@@ -251,8 +251,7 @@ def _sending(writes: list[_Write], all_there: list[_Write]) -> Operation[None]:
             replies = (yield requests) if len(requests) > 1 else [(yield requests[0])]
         except BaseException as error:  # noqa: BLE001 - raised again after all writes have received it
             replies = [error] * len(groups)
-        for group, reply in zip(groups, replies, strict=True):
-            yield from group.resume(reply)
+        yield from resume_all(zip(groups, replies, strict=True))
         for reply in replies:
             if isinstance(reply, BaseException) and not isinstance(reply, Exception):
                 raise reply

@@ -6,6 +6,7 @@ collision of a short key for example.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["CHUNK", "STORE_FAILURES", "JoinedWrites", "SuspendedWrite", "failures", "finish"]
+__all__ = ["CHUNK", "STORE_FAILURES", "JoinedWrites", "SuspendedWrite", "failures", "finish", "resume_all"]
 
 #: The maximum number of writes in one joined request.
 CHUNK = 500
@@ -84,6 +85,21 @@ class SuspendedWrite:
             except BaseException as error:  # noqa: BLE001 - the failure of a hook, which its operation handles
                 value, call = error, self._operation.throw
 
+    def settle(self, reply: Any, interrupt: BaseException) -> None:
+        """Pass the reply or the failure of the request after an interrupt: what comes next is interrupted, too."""
+        self._set_pipeline(None)
+        call = self._operation.throw if isinstance(reply, BaseException) else self._operation.send
+        try:
+            yielded = call(reply)
+            if inspect.iscoroutine(yielded):
+                yielded.close()
+            is_write = type(yielded) is _core.Request
+            self._operation.throw(MintkeyError("not sent, because of an interrupt") if is_write else interrupt)
+        except StopIteration:
+            self.request, self.ended = None, True
+        except BaseException as error:  # noqa: BLE001 - the caller raises the interrupt
+            self.request, self.error = None, error
+
     def withdraw(self, why: MintkeyError) -> None:
         """Cancel the write. The instance is in the same state as after a failed save."""
         if self.request is None:
@@ -120,14 +136,33 @@ class JoinedWrites:
         requests = [write.request for write in self.writes if write.request is not None]
         return self._schema.codec.batch_write(requests) if self._joined else requests[0]
 
-    def resume(self, reply: Any) -> Operation[None]:
-        """Pass to each write its reply, or the failure of the whole request."""
-        shared: BaseException | None = None
-        replies: list[Any] = reply if self._joined else [reply]
+    def replies(self, reply: Any) -> Iterable[Any]:
+        """Return the reply to each write, from the reply to the request or its failure."""
         if isinstance(reply, BaseException):
-            shared, replies = reply, [reply] * len(self.writes)
-        for write, own in zip(self.writes, replies, strict=True):
-            yield from write.resume(own, shared)
+            return [reply] * len(self.writes)
+        replies: list[Any] = reply if self._joined else [reply]
+        return replies
+
+
+def resume_all(answered: Iterable[tuple[JoinedWrites, Any]]) -> Operation[None]:
+    """Pass to each write of requests its reply, or the failure of its request.
+
+    If a hook is interrupted, the remaining writes get their replies all the same: they were sent, so their instances
+    must record what became of them.
+    """
+    interrupt: BaseException | None = None
+    for joined, reply in answered:
+        shared = reply if isinstance(reply, BaseException) else None
+        for write, own in zip(joined.writes, joined.replies(reply), strict=True):
+            if interrupt is not None:
+                write.settle(own, interrupt)
+                continue
+            try:
+                yield from write.resume(own, shared)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def finish(schema: Schema, writes: list[SuspendedWrite]) -> Operation[None]:
@@ -138,9 +173,9 @@ def finish(schema: Schema, writes: list[SuspendedWrite]) -> Operation[None]:
             reply = yield joined.request()
         except BaseException as error:
             # Each operation records what it sent.
-            yield from joined.resume(error)
+            yield from resume_all([(joined, error)])
             raise
-        yield from joined.resume(reply)
+        yield from resume_all([(joined, reply)])
 
 
 def failures(writes: Iterable[SuspendedWrite], stopped: BaseException | None = None) -> list[tuple[Any, BaseException]]:

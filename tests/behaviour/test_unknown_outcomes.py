@@ -12,6 +12,7 @@ import mintkey
 from mintkey import AutoGenerate, Model
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import BatchIncomplete, KeyCollision, StoreUnavailable, VersionConflict
+from mintkey.hooks import after_save
 
 
 class Line:
@@ -281,3 +282,112 @@ async def test_the_row_of_somebody_else_stays_somebody_elses(do, line):
     with pytest.raises(VersionConflict):
         await do.save(mine)
     assert (await do.get(Counted, pk=item.pk)).n == 7
+
+
+class Hooked(Model):
+    """An instance whose `after_save` hook is interrupted, once."""
+
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    n = NumberAttribute()
+
+    @after_save
+    def interrupt(self) -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+
+class AsyncHooked(Model):
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    n = NumberAttribute()
+
+    @after_save
+    async def interrupt(self) -> None:
+        if waiting:
+            waiting.pop().set()
+            await asyncio.Event().wait()
+
+
+interrupts: list[BaseException] = []
+#: Set by the first hook, which then waits.
+waiting: list[asyncio.Event] = []
+
+
+@pytest.mark.parametrize("many", ["batch", "pipeline", "two models"])
+async def test_an_interrupt_in_a_hook_loses_no_reply_of_the_other_writes(store, many):
+    items: list[Any] = [Hooked(n=number) for number in range(3)]
+    others: list[Any] = [Plain(n=number) for number in range(3)] if many == "two models" else []
+    interrupts[:] = [KeyboardInterrupt()]
+
+    def save() -> None:
+        if many == "batch":
+            Hooked.batch_save(items)
+            return
+        with mintkey.pipeline() as pipeline:
+            for item in [*items, *others]:
+                item.save(pipeline=pipeline)
+
+    with pytest.raises(KeyboardInterrupt):
+        save()
+    for item in [*items, *others]:
+        assert type(item).get(pk=item.pk, consistent=True) is not None
+        item.n = 7
+        # It knows its own row.
+        item.save()
+        assert type(item).get(pk=item.pk, consistent=True).n == 7
+
+
+@pytest.mark.parametrize("many", ["batch", "pipeline"])
+async def test_a_cancelled_hook_loses_no_reply_of_the_other_writes(store, many):
+    items = [AsyncHooked(n=number) for number in range(3)]
+    hook_waits = asyncio.Event()
+    waiting[:] = [hook_waits]
+
+    async def save() -> None:
+        if many == "batch":
+            await AsyncHooked.abatch_save(items)
+        else:
+            async with mintkey.pipeline() as pipeline:
+                for item in items:
+                    await item.asave(pipeline=pipeline)
+
+    task = asyncio.create_task(save())
+    await hook_waits.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for item in items:
+        item.n = 7
+        await item.asave()
+        found = await AsyncHooked.aget(pk=item.pk, consistent=True)
+        assert found is not None
+        assert found.n == 7
+
+
+async def test_an_interrupt_loses_no_unknown_outcome_of_a_batch(store, monkeypatch):
+    """It arrives while the outcomes of a batch are recorded, and some of them are unknown."""
+    unknown = StoreUnavailable("the line was cut")
+    unknown.outcome = "unknown"
+    real, failed_save = store._core, mintkey.operations.failed_save
+
+    class Lossy(Line):
+        def execute(self, request: Any) -> Any:
+            replies = real.execute(request)
+            return [unknown] * len(replies) if isinstance(replies, list) else replies
+
+        __call__ = execute
+
+    def interrupted(*arguments: Any) -> Any:
+        monkeypatch.setattr(mintkey.operations, "failed_save", failed_save)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mintkey.operations, "failed_save", interrupted)
+    items = [Bare(n=number) for number in range(3)]
+    store._core = Lossy(real)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Bare.batch_save(items)
+    finally:
+        store._core = real
+    for item in items:
+        item.save()
+        assert Bare.get(pk=item.pk, consistent=True) is not None
