@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 import threading
+import weakref
 from collections.abc import Awaitable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
@@ -34,6 +36,12 @@ Operation: TypeAlias = Generator["_core.Request | list[_core.Request] | Awaitabl
 _DEFAULT = "default"
 _DEFAULT_URL = "sqlite:///mintkey.db"
 
+_BLOCKING_CALL = (
+    "a blocking call inside a running event loop stops all of its tasks until the store has replied: "
+    "use the async version, such as asave(), or `async for`"
+)
+
+_reported = False
 _named: dict[str, Store] = {}
 _naming = threading.Lock()
 
@@ -45,7 +53,7 @@ class Store:
     used by several threads and asyncio tasks, and after a fork.
     """
 
-    def __init__(self, url: str, rate_limit: RateLimit | None = None) -> None:
+    def __init__(self, url: str, rate_limit: RateLimit | None = None, *, strict_async: bool = False) -> None:
         if not isinstance(url, str):
             raise ConfigurationError(f"the URL of a store is text, not {type(url).__name__}")
         half = next((index for index, letter in enumerate(url) if "\ud800" <= letter <= "\udfff"), None)
@@ -59,6 +67,10 @@ class Store:
         self._tables: dict[str, tuple[tuple[str, str], bool]] = {}
         self._limits: tuple[RateLimit, ...] | None = None if limit is None else (limit,)
         self._views: dict[RateLimit, Store] = {}
+        self._strict_async = strict_async
+        # The store whose name this one took: it gets the name back when a `with` block ends.
+        self._name = ""
+        self._replaced: weakref.ref[Store] | None = None
 
     @property
     def url(self) -> str:
@@ -106,6 +118,9 @@ class Store:
 
     def run(self, operation: Operation[R]) -> R:
         """Run an operation on the calling thread."""
+        events = sys.modules.get("_asyncio")
+        if events is not None and events._get_running_loop() is not None:
+            self._blocks_event_loop(operation)
         execute = self._core if self._limits is None else self._execute_in_turn
         return _core.drive(operation, execute, self._answer)
 
@@ -140,6 +155,25 @@ class Store:
         except StopIteration as done:
             result: R = done.value
             return result
+
+    def _blocks_event_loop(self, operation: Operation[Any]) -> None:
+        """Report a blocking call inside a running event loop: once in the log, or each time with `strict_async`."""
+        global _reported  # noqa: PLW0603 - once in a process
+        if self._strict_async:
+            operation.close()
+            raise ConfigurationError(
+                f"{_BLOCKING_CALL}. This store was connected with strict_async=True", store=self.url
+            )
+        if not _reported:
+            _reported = True
+            _log("asyncio", False, f"{_BLOCKING_CALL}. Connect with strict_async=True to find the call")
+
+    def _restore(self) -> None:
+        """Give the name of this store back to the store that had it before."""
+        replaced = None if self._replaced is None else self._replaced()
+        with _naming:
+            if replaced is not None and _named.get(self._name) is self:
+                _named[self._name] = replaced
 
     def _answer(self, asked: list[_core.Request] | Awaitable[Any]) -> Any:
         if type(asked) is list:
@@ -220,6 +254,7 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._restore()
         self.close()
 
     async def __aenter__(self) -> Self:
@@ -228,6 +263,7 @@ class Store:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._restore()
         await self.aclose()
 
 
@@ -252,8 +288,12 @@ def _refused(awaitable: Any) -> NoReturn:
     )
 
 
-def connect(url: str, name: str = _DEFAULT, rate_limit: RateLimit | None = None) -> Store:
+def connect(
+    url: str, name: str = _DEFAULT, rate_limit: RateLimit | None = None, *, strict_async: bool = False
+) -> Store:
     """Connect the store at `url`, and make it the default store of all models.
+
+    At the end of a `with` block, the store that had the name before gets it back.
 
     Args:
         url: the store. The guide to each store describes all parameters.
@@ -266,6 +306,8 @@ def connect(url: str, name: str = _DEFAULT, rate_limit: RateLimit | None = None)
             All stores take `?timeout=5` (seconds).
         name: a name for `ModelConfig(store=…)`, instead of the default store; replaces a store of that name.
         rate_limit: the maximum rate of reads and writes: a `FixedRate` or an `AdaptiveRate` of `mintkey.rate_limit`.
+        strict_async: raise `ConfigurationError` for a blocking call inside a running event loop. Otherwise the first
+            one is logged as a warning on `mintkey.asyncio`.
 
     Raises:
         ConfigurationError: the URL or the rate limit is invalid. Nothing is opened yet: a missing server is reported by
@@ -275,8 +317,10 @@ def connect(url: str, name: str = _DEFAULT, rate_limit: RateLimit | None = None)
     ...     store
     <Store sqlite://>
     """
-    store = Store(url, rate_limit)
+    store = Store(url, rate_limit, strict_async=strict_async)
     with _naming:
+        before = _named.get(name)
+        store._name, store._replaced = name, None if before is None else weakref.ref(before)
         _named[name] = store
     return store
 

@@ -101,6 +101,8 @@ CLOSE = {
 def test_closing_while_threads_and_tasks_write_ends(store, url, way):
     Row(pk="first").save()
     saved = {"first"}
+    # It gets its name back at the end of a `with` block.
+    store.close()
     for _ in range(5):
         opened = connect(url)
         writers = Writers()
