@@ -7,8 +7,8 @@ from typing import Any, ClassVar, TypeAlias, TypeVar, final
 _R = TypeVar("_R")
 
 VERSION: str
-MAX_CONDITION_LEVELS: int
-"""The maximum nesting of conditions."""
+MAX_INDEXED: int
+"""The maximum size of an indexed value in bytes."""
 MAX_VALUE_LEVELS: int
 """The maximum nesting of lists and maps."""
 
@@ -117,6 +117,76 @@ class Key:
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
+@final
+class Condition:
+    """A condition on an item. Combine conditions with `&`, `|` and `~`."""
+
+    def __new__(
+        cls,
+        root: Any,
+        label: str,
+        steps: tuple[str | int, ...],
+        name: str,
+        operands: tuple[Any, ...],
+        json: bool = False,
+    ) -> Condition: ...
+    @staticmethod
+    def every(conditions: Sequence[Condition]) -> Condition:
+        """Return the condition that all of these are true."""
+    @staticmethod
+    def some(conditions: Sequence[Condition]) -> Condition:
+        """Return the condition that at least one of these is true."""
+    @property
+    def name(self) -> str | None:
+        """The name of a test, such as `"=="`; None for a combination."""
+    @property
+    def attribute(self) -> Any:
+        """The attribute of a test of a whole attribute; None for tests of parts and for combinations."""
+    @property
+    def operands(self) -> tuple[Any, ...]:
+        """The encoded operands of a test."""
+    @property
+    def is_false(self) -> bool:
+        """Whether no item can match."""
+    @property
+    def is_local(self) -> bool:
+        """Whether DynamoDB cannot evaluate the condition."""
+    def conjuncts(self) -> list[Condition]:
+        """Return the conditions that are joined by AND at the top level."""
+    def roots(self) -> list[Any]:
+        """Return the attributes in the condition."""
+    def matches(self, item: Item) -> bool:
+        """Return whether the condition is true for an item."""
+    def fingerprint(self) -> str:
+        """Return a text that is the same for equal conditions, in every process."""
+    def __and__(self, other: Condition, /) -> Condition: ...
+    def __or__(self, other: Condition, /) -> Condition: ...
+    def __rand__(self, value: Condition, /) -> Condition: ...
+    def __ror__(self, value: Condition, /) -> Condition: ...
+    def __invert__(self) -> Condition: ...
+    def __bool__(self) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Action:
+    """A change that the store computes, such as `Order.n.add(1)`, for `update()`."""
+
+    def __new__(
+        cls, root: Any, label: str, steps: tuple[str | int, ...], name: str, operands: tuple[Any, ...]
+    ) -> Action: ...
+    @property
+    def root(self) -> Any:
+        """The attribute that it changes, or a part of."""
+    @property
+    def name(self) -> str:
+        """The kind of change, such as `"add"`."""
+    @property
+    def is_whole(self) -> bool:
+        """Whether it changes the attribute as a whole."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
 # --- schemas and requests
 
 @final
@@ -201,8 +271,6 @@ class Codec:
         """Return the key of an item."""
     def key_dict(self, key: Key) -> dict[str, object]:
         """Return a key as a dict of attribute names to stored values."""
-    def matches(self, item: Item, condition: tuple[Any, ...]) -> bool:
-        """Return whether a condition is true for an item."""
     def create_table(self) -> Request:
         """Create the table, or add missing indexes."""
     def table_exists(self) -> Request:
@@ -217,7 +285,7 @@ class Codec:
         *,
         row: str,
         version: _Version,
-        condition: tuple[Any, ...] | None = None,
+        condition: Condition | None = None,
         collision_free: bool = False,
     ) -> Request:
         """Write a whole item."""
@@ -229,7 +297,7 @@ class Codec:
         removed: list[str],
         ignored: list[str],
         version: _Version,
-        condition: tuple[Any, ...] | None = None,
+        condition: Condition | None = None,
     ) -> tuple[Request, Item, bool] | None:
         """Write the differences between two items with the same key."""
     def update(
@@ -237,14 +305,14 @@ class Codec:
         key: Key,
         values: dict[str, Any],
         *,
-        actions: list[tuple[Any, ...]],
+        actions: list[Action],
         version: _Version,
-        condition: tuple[Any, ...] | None = None,
+        condition: Condition | None = None,
     ) -> Request:
         """Set and remove attributes and apply `actions` in the store."""
-    def updated(self, item: Item, values: dict[str, Any], actions: list[tuple[Any, ...]]) -> Item:
+    def updated(self, item: Item, values: dict[str, Any], actions: list[Action]) -> Item:
         """Return the result of an update of an item."""
-    def delete(self, key: Key, *, version: _Version, condition: tuple[Any, ...] | None = None) -> Request:
+    def delete(self, key: Key, *, version: _Version, condition: Condition | None = None) -> Request:
         """Delete an item."""
     def batch_get(self, keys: list[Key], *, consistent: bool = False) -> Request:
         """Read several items."""
@@ -256,7 +324,7 @@ class Codec:
         *,
         index: str | None = None,
         sort: tuple[Any, ...] | None = None,
-        filter: tuple[Any, ...] | None = None,
+        filter: Condition | None = None,
         descending: bool = False,
         limit: int | None = None,
         after: bytes | None = None,
@@ -268,7 +336,7 @@ class Codec:
     def scan(
         self,
         *,
-        filter: tuple[Any, ...] | None = None,
+        filter: Condition | None = None,
         descending: bool = False,
         limit: int | None = None,
         after: bytes | None = None,
@@ -301,7 +369,7 @@ class NewSave:
         insert: bool,
         minted: Sequence[str] | None = None,
         made: dict[str, Any] | None = None,
-        condition: tuple[Any, ...] | None = None,
+        condition: Condition | None = None,
         pipeline: object = None,
         /,
     ) -> tuple[Request | None, Any, tuple[str, ...]]:

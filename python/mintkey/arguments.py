@@ -52,7 +52,7 @@ class Changes:
 
 
 def changes(
-    schema: Schema, actions: tuple[Action, ...], values: dict[str, Any], call: Callable[..., object]
+    schema: Schema, actions: tuple[Action, ...], values: dict[str, Any], call: Callable[..., object] | None = None
 ) -> Changes:
     """Check the arguments of an update. `call` is the method that the caller used."""
     unknown = [name for name in values if name not in schema.attributes]
@@ -64,8 +64,9 @@ def changes(
             raise TypeError(
                 f"{schema.model}: expected an action such as {schema.model}.n.add(1), got {shortened(action)}"
             )
-        root = schema.named(action.steps[0])
-        if action.name == "remove" and len(action.steps) == 1 and schema.attributes[root].required:
+        schema.check_roots([action.root])
+        root = action.root.name
+        if action.name == "remove" and action.is_whole and schema.attributes[root].required:
             raise InvalidValue(
                 f"{schema.model}.{root}: required, so an update cannot remove it", model=schema.model, attribute=root
             )
@@ -124,7 +125,7 @@ def check_condition(schema: Schema, condition: object) -> None:
     if condition is not None and not isinstance(condition, Condition):
         raise not_a_condition(schema.model, condition)
     if isinstance(condition, Condition):
-        schema.check_names(condition.roots())
+        schema.check_roots(condition.roots())
 
 
 def about(schema: Schema, values: dict[str, Any], operation: Generator[Any, Any, R]) -> Generator[Any, Any, R]:

@@ -1,20 +1,28 @@
 """Conditions, such as `Order.total > 5`, and actions of updates, such as `Order.n.add(1)`.
 
-A condition is a tree of encoded values. `compile()` converts it to the nested tuples of the compiled core, whose
-evaluator gives conditions the same meaning on every store. The meaning follows DynamoDB: every comparison with an
-absent attribute, or with a value of another type, is false, except `!=` and `does_not_exist()`.
+They are objects of the compiled core, whose evaluator gives conditions the same meaning on every store. The meaning
+follows DynamoDB: every comparison with an absent attribute, or with a value of another type, is false, except `!=` and
+`does_not_exist()`.
+
+>>> from mintkey import Model
+>>> from mintkey.attributes import NumberAttribute, StringAttribute
+>>> class Order(Model):
+...     pk = StringAttribute(partition_key=True)
+...     total = NumberAttribute()
+>>> (Order.total > 5) & ~(Order.total == 7)
+(Order.total > 5) & ~(Order.total == 7)
 """
 
 from __future__ import annotations
 
-import dataclasses
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain, islice
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 from mintkey import _core
-from mintkey.errors import InvalidValue, shortened
+from mintkey._core import Action, Condition
+from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, shortened
 
 __all__ = ["Action", "Condition", "Operand", "Path"]
 
@@ -23,58 +31,18 @@ Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
 TypeName: TypeAlias = Literal[
     "string", "number", "boolean", "null", "binary", "list", "map", "string_set", "number_set", "binary_set"
 ]
+#: The tests that the encoding of a type allows.
+Tests: TypeAlias = Literal["all", "equality", "existence"]
 
 _TYPE_NAMES = frozenset(TypeName.__args__)  # type: ignore[attr-defined]
-_MAX_VALUES = 100
+#: The maximum number of values of one `is_in()`.
+_MAX_VALUES = 100_000
 #: The maximum index of a list on any store.
 _LAST_INDEX = (1 << 31) - 1
 _LONGEST_LABEL = 200
 _SETS = ("string_set", "number_set", "binary_set")
-
-
-class Condition:
-    """A condition on an item. Combine conditions with `&`, `|` and `~`.
-
-    >>> from mintkey import Model
-    >>> from mintkey.attributes import NumberAttribute, StringAttribute
-    >>> class Order(Model):
-    ...     pk = StringAttribute(partition_key=True)
-    ...     total = NumberAttribute()
-    >>> (Order.total > 5) & ~(Order.total == 7)
-    (Order.total > 5) & ~(Order.total == 7)
-    """
-
-    __slots__ = ()
-
-    #: The levels of nesting: 1 for a single test.
-    levels: int
-
-    def __and__(self, other: Condition) -> Condition:
-        return _joined(Every, self, other) if isinstance(other, Condition) else NotImplemented
-
-    def __or__(self, other: Condition) -> Condition:
-        return _joined(Some, self, other) if isinstance(other, Condition) else NotImplemented
-
-    def __invert__(self) -> Condition:
-        return Not(self, _checked_levels(self.levels + 1))
-
-    def __bool__(self) -> NoReturn:
-        raise TypeError(
-            f"the condition {shortened(self)} has no truth value: it is evaluated in the store. "
-            "Combine conditions with & | ~ (each in parentheses) instead of `and`, `or`, `not`, chained comparisons"
-        )
-
-    def compile(self) -> tuple[Any, ...]:
-        """Return the nested tuples that the compiled core reads."""
-        raise NotImplementedError
-
-    def conjuncts(self) -> Iterator[Condition]:
-        """Yield the conditions that are joined by AND at the top level."""
-        yield self
-
-    def roots(self) -> Iterator[str | int]:
-        """Yield the stored names of the attributes in the condition."""
-        raise NotImplementedError
+_EXISTENCE = frozenset({"exists", "does_not_exist"})
+_EQUALITY = _EXISTENCE | {"==", "!=", "is_in", "is_type"}
 
 
 def not_a_condition(model: str, given: object) -> TypeError:
@@ -82,128 +50,23 @@ def not_a_condition(model: str, given: object) -> TypeError:
     return TypeError(f"{model}: expected a condition such as {model}.x == 1, got {shortened(given)}")
 
 
-def _joined(kind: type[Every | Some], left: Condition, right: Condition) -> Condition:
-    """Join two conditions. A chain of the same operator counts as one level."""
-    parts: list[Condition] = []
-    levels = 0
-    for side in (left, right):
-        if isinstance(side, kind):
-            parts.extend(side.conditions)
-            levels = max(levels, side.levels)
-        else:
-            parts.append(side)
-            levels = max(levels, side.levels + 1)
-    return kind(tuple(parts), _checked_levels(levels))
+def invalid(label: str, reason: str, method: str | None = None) -> InvalidValue:
+    """Return the error for a value that does not fit the attribute, or the path into one, with this label."""
+    model, _, path = label.partition(".")
+    message = f"{label}: {reason}" if method is None else f"{label}.{method}() {reason}"
+    return InvalidValue(message, model=model, attribute=path.partition("[")[0])
 
 
-def _checked_levels(levels: int) -> int:
-    if levels > _core.MAX_CONDITION_LEVELS:
-        raise InvalidValue(
-            f"a condition may nest at most {_core.MAX_CONDITION_LEVELS} levels of & | ~: "
-            "join conditions in a row, as in a & b & c, or filter in several steps"
-        )
-    return levels
+def _set_of(label: str, members: Iterable[Any]) -> frozenset[Any]:
+    try:
+        return frozenset(members)
+    except TypeError as error:  # not hashable, so nothing that a set can hold
+        raise invalid(label, cause(error)) from error
 
 
-@dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Test(Condition):
-    """A test of one path: a comparison or a function, with its encoded operands."""
-
-    __test__ = False  # pytest must not collect it
-
-    label: str
-    steps: Steps
-    name: str
-    operands: tuple[Any, ...]
-    levels: int = dataclasses.field(default=1, init=False, compare=False)
-
-    def compile(self) -> tuple[Any, ...]:
-        return (self.name, self.steps, *self.operands)
-
-    def roots(self) -> Iterator[str | int]:
-        yield self.steps[0]
-
-    def __repr__(self) -> str:
-        if self.name in {"==", "!=", "<", "<=", ">", ">="}:
-            return f"({self.label} {self.name} {shortened(self.operands[0])})"
-        if self.name == "size":
-            return f"({self.label}.size() {self.operands[0]} {shortened(self.operands[1])})"
-        return f"{self.label}.{self.name}({', '.join(map(shortened, self.operands))})"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Every(Condition):
-    """All of these conditions are true."""
-
-    conditions: tuple[Condition, ...]
-    levels: int = dataclasses.field(default=1, compare=False)
-
-    def compile(self) -> tuple[Any, ...]:
-        return ("and", *(condition.compile() for condition in self.conditions))
-
-    def conjuncts(self) -> Iterator[Condition]:
-        for condition in self.conditions:
-            yield from condition.conjuncts()
-
-    def roots(self) -> Iterator[str | int]:
-        for condition in self.conditions:
-            yield from condition.roots()
-
-    def __repr__(self) -> str:
-        return " & ".join(map(repr, self.conditions))
-
-
-@dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Some(Condition):
-    """At least one of these conditions is true."""
-
-    conditions: tuple[Condition, ...]
-    levels: int = dataclasses.field(default=1, compare=False)
-
-    def compile(self) -> tuple[Any, ...]:
-        return ("or", *(condition.compile() for condition in self.conditions))
-
-    def roots(self) -> Iterator[str | int]:
-        for condition in self.conditions:
-            yield from condition.roots()
-
-    def __repr__(self) -> str:
-        return f"({' | '.join(map(repr, self.conditions))})"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Not(Condition):
-    """The condition is false."""
-
-    condition: Condition
-    levels: int = dataclasses.field(default=1, compare=False)
-
-    def compile(self) -> tuple[Any, ...]:
-        return ("not", self.condition.compile())
-
-    def roots(self) -> Iterator[str | int]:
-        return self.condition.roots()
-
-    def __repr__(self) -> str:
-        inner = repr(self.condition)
-        return f"~{inner}" if inner.startswith("(") or isinstance(self.condition, Test) else f"~({inner})"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Action:
-    """A change that the store computes, such as `Order.n.add(1)`, for `update()`."""
-
-    label: str
-    steps: Steps
-    name: str
-    operands: tuple[Any, ...]
-
-    def compile(self) -> tuple[Any, ...]:
-        """Return the tuple that the compiled core reads."""
-        return (self.name, self.steps, *self.operands)
-
-    def __repr__(self) -> str:
-        return f"{self.label}.{self.name}({', '.join(map(shortened, self.operands))})"
+def _is_many(value: object) -> bool:
+    """Return whether an argument holds several values."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Operand))
 
 
 class Operand:
@@ -219,18 +82,38 @@ class Operand:
     def _steps(self) -> Steps:
         raise NotImplementedError
 
+    @property
+    def _root(self) -> Any:
+        """The attribute at the start of the path."""
+        return self
+
+    @property
+    def _declared(self) -> Any:
+        """The attribute that declares the type of the value; None inside of plain lists and maps."""
+        return self
+
     def _operand(self, value: Any) -> Any:
-        """Return the encoded value, checked against the type of the attribute."""
-        raise NotImplementedError
+        """Return the encoded value, checked against the declared type."""
+        declared, label = self._declared, self._label
+        if declared is None:
+            return _core.checked("any", label, value)
+        if declared.converts:
+            try:
+                value = declared.encode(value)
+            except CONVERSION_ERRORS as error:
+                raise invalid(label, cause(error)) from error
+        return _core.checked(declared.kind, label, value)
 
     def _element(self, value: Any) -> Any:
-        """Return `value` encoded as an element of the attribute."""
-        return value
+        """Return `value` encoded as an element of the value."""
+        if self._kind in _SETS:
+            return next(iter(_core.checked(self._kind, self._label, _set_of(self._label, [value]))))
+        return _core.checked("any", self._label, value)
 
     @property
     def _kind(self) -> str:
         """The stored type; `"any"` if it is not known."""
-        return "any"
+        return "any" if self._declared is None else str(self._declared.kind)
 
     def _inside(self, step: object) -> Path:
         """Return the path to a key of a map, or to an index of a list."""
@@ -240,45 +123,77 @@ class Operand:
         steps = self._steps
         if len(steps) >= _core.MAX_VALUE_LEVELS:
             raise InvalidValue(f"{label}: a path has at most {_core.MAX_VALUE_LEVELS} levels (the limit of DynamoDB)")
+        declared = None if self._declared is None else self._declared.member(label, step)
         if isinstance(step, str):
-            return Path(label, (*steps, _core.checked("string", label, step)))
+            name = _core.checked("string", label, step) if declared is None else declared.stored_name
+            return Path(self._root, label, (*steps, name), declared)
         if isinstance(step, int) and not isinstance(step, bool) and step >= 0:
             if step > _LAST_INDEX:
                 raise InvalidValue(f"{label}: the maximum index of a list is {_LAST_INDEX:,}")
-            return Path(label, (*steps, operator.index(step)))
+            return Path(self._root, label, (*steps, operator.index(step)), declared)
         raise TypeError(f"{label}: a path element is a key of a map or an index of a list from 0")
 
+    if not TYPE_CHECKING:  # types without parts report that they have none
+
+        def __getitem__(self, step: str | int) -> Path:
+            return self._inside(step)
+
+    def _allow(self, name: str) -> None:
+        """Refuse a test to which the encoding gives no meaning."""
+        tests: Tests = "all" if self._declared is None else self._declared.tests
+        if tests != "all" and name not in (_EQUALITY if tests == "equality" else _EXISTENCE):
+            allowed = "exists() and does_not_exist()" if tests == "existence" else "==, !=, is_in() and exists()"
+            raise invalid(
+                self._label,
+                f"conditions on a {type(self._declared).__name__} are {allowed}, "
+                f"because its encoded values have no other meaning: {name} is not possible",
+            )
+
     def _works_on(self, name: str, kinds: Iterable[str]) -> None:
-        if self._kind not in {"any", *kinds}:
-            raise InvalidValue(
-                f"{self._label}.{name}() works on {' or '.join(kinds).replace('_', ' ')} attributes, "
-                f"and the type of this one is {self._kind.replace('_', ' ')}"
+        declared = self._declared
+        if self._kind not in kinds and (declared is not None and (self._kind != "any" or declared.converts)):
+            kind = type(declared).__name__ if self._kind == "any" else self._kind.replace("_", " ")
+            raise invalid(
+                self._label,
+                f"works on {' or '.join(kinds).replace('_', ' ')} attributes, and the type of this one is {kind}",
+                name,
             )
 
     def _action(self, name: str, *operands: Any) -> Action:
-        return Action(self._label, self._steps, name, operands)
+        return Action(self._root, self._label, self._steps, name, operands)
 
-    def _test(self, name: str, *operands: Any) -> Test:
-        return Test(self._label, self._steps, name, operands)
+    def _test(self, name: str, *operands: Any) -> Condition:
+        self._allow(name)
+        json = self._declared is not None and self._declared.tests == "equality"
+        return Condition(self._root, self._label, self._steps, name, operands, json)
 
     def _given(self, value: Any) -> Any:
         if value is None:
-            raise InvalidValue(
-                f"{self._label}: a condition cannot compare with None, because None means absent: "
-                "use .does_not_exist() or .exists()"
+            raise invalid(
+                self._label,
+                "a condition cannot compare with None, because None means absent: use .does_not_exist() or .exists()",
             )
         return self._operand(value)
 
     def _put(self, name: str, value: Any) -> Any:
         if value is None:
-            raise InvalidValue(f"{self._label}.{name}() does not take None, because None means absent: use .remove()")
+            raise invalid(self._label, "does not take None, because None means absent: use .remove()", name)
         return self._operand(value)
 
+    def _is_nothing(self, value: object) -> bool:
+        """Return whether a value is an empty set, which is stored as nothing."""
+        if self._kind not in {"any", *_SETS}:
+            return False
+        # A subclass may report a wrong length.
+        if isinstance(value, set):
+            return set.__len__(value) == 0
+        return isinstance(value, frozenset) and frozenset.__len__(value) == 0
+
     def __eq__(self, value: object) -> Condition:  # type: ignore[override]
-        return self._test("==", self._given(value))
+        return self.does_not_exist() if self._is_nothing(value) else self._test("==", self._given(value))
 
     def __ne__(self, value: object) -> Condition:  # type: ignore[override]
-        return self._test("!=", self._given(value))
+        return self.exists() if self._is_nothing(value) else self._test("!=", self._given(value))
 
     def __lt__(self, value: Any) -> Condition:
         return self._test("<", self._given(value))
@@ -303,30 +218,30 @@ class Operand:
         raise TypeError(f"{self._label} is evaluated in the store: use {self._label}.contains({shortened(value)})")
 
     def between(self, low: Any, high: Any) -> Condition:
-        """True if `low` <= value <= `high`. The store raises `InvalidValue` if `low` exceeds `high`."""
+        """True if `low` <= value <= `high`. Raises `InvalidValue` if `low` exceeds `high`."""
         return self._test("between", self._given(low), self._given(high))
 
     def is_in(self, *values: Any) -> Condition:
-        """True if the value is one of `values`: `is_in("a", "b")` or `is_in(["a", "b"])`.
+        """True if the value is one of `values`: `is_in("a", "b")` or `is_in(["a", "b"])`; without values always false.
 
-        Takes at most 100 values, the limit of DynamoDB, on every store.
+        In conditions of writes DynamoDB takes at most 100 values.
         """
-        if len(values) == 1 and isinstance(values[0], Iterable) and not isinstance(values[0], (str, bytes)):
+        if len(values) == 1 and _is_many(values[0]):
             values = tuple(islice(values[0], _MAX_VALUES + 1))
-        operands = tuple(self._given(value) for value in values)
-        if not operands:
-            raise InvalidValue(f"{self._label}.is_in() needs at least one value")
-        if len(operands) > _MAX_VALUES:
-            raise InvalidValue(f"{self._label}.is_in() takes at most {_MAX_VALUES} values")
-        return self._test("is_in", list(operands))
+        if len(values) > _MAX_VALUES:
+            raise invalid(self._label, f"takes at most {_MAX_VALUES:,} values", "is_in")
+        test = self._test("is_in", [self._given(value) for value in values if not self._is_nothing(value)])
+        return test | self.does_not_exist() if any(map(self._is_nothing, values)) else test
 
     def begins_with(self, prefix: Any) -> Condition:
         """True if the text or the bytes begin with `prefix`."""
+        self._allow("begins_with")
         self._works_on("begins_with", ("string", "binary"))
         return self._test("begins_with", self._given(prefix))
 
     def contains(self, value: Any) -> Condition:
         """True if the text, list or set contains `value`."""
+        self._allow("contains")
         self._works_on("contains", ("string", "binary", "list", *_SETS))
         if value is None:
             return self._test("contains", self._given(value))
@@ -345,9 +260,7 @@ class Operand:
     def is_type(self, name: TypeName) -> Condition:
         """True if the stored value has this type, such as `"string"`, `"number"` or `"map"`."""
         if not isinstance(name, str) or name not in _TYPE_NAMES:
-            raise InvalidValue(
-                f"{self._label}.is_type({shortened(name)}): the types are {', '.join(sorted(_TYPE_NAMES))}"
-            )
+            raise invalid(self._label, f"is_type({shortened(name)}): the types are {', '.join(sorted(_TYPE_NAMES))}")
         return self._test("is_type", name)
 
     def size(self) -> Size:
@@ -357,11 +270,13 @@ class Operand:
     # Changes that the store computes, for `update()`. All changes of one update apply to the same stored item.
 
     def set(self, value: Any) -> Action:
-        """Set the value."""
-        return self._action("set", self._put("set", value))
+        """Set the value. An empty set removes it."""
+        return self.remove() if self._is_nothing(value) else self._action("set", self._put("set", value))
 
     def remove(self) -> Action:
         """Remove the value, if there is one."""
+        if self._declared is not None and self._declared.required:
+            raise invalid(self._label, "required, so an update cannot remove it")
         return self._action("remove")
 
     def add(self, number: Any) -> Action:
@@ -379,8 +294,8 @@ class Operand:
 
     def _listed(self, name: str, values: Iterable[Any]) -> Action:
         self._works_on(name, ("list",))
-        if isinstance(values, (str, bytes, dict)) or not isinstance(values, Iterable):
-            raise InvalidValue(f"{self._label}.{name}() takes a list of values, not one {type(values).__name__}")
+        if isinstance(values, dict) or not _is_many(values):
+            raise invalid(self._label, f"takes a list of values, not one {type(values).__name__}", name)
         # list() reserves memory for the length that an iterable reports, which may be wrong; chain() reports none.
         listed = values if isinstance(values, (list, tuple)) else list(chain(values))
         return self._action(name, _core.checked("list", self._label, listed))
@@ -399,11 +314,11 @@ class Operand:
 
     def _members(self, name: str, members: Iterable[Any]) -> Action:
         self._works_on(name, _SETS)
-        if isinstance(members, (str, bytes, dict)) or not isinstance(members, Iterable):
-            raise InvalidValue(f"{self._label}.{name}() takes a set of members, not one {type(members).__name__}")
-        together = frozenset(members)
+        if isinstance(members, dict) or not _is_many(members):
+            raise invalid(self._label, f"takes a set of members, not one {type(members).__name__}", name)
+        together = _set_of(self._label, members)
         if not together:
-            raise InvalidValue(f"{self._label}.{name}() needs at least one member")
+            raise invalid(self._label, "needs at least one member", name)
         return self._action(name, _core.checked(self._kind, self._label, together))
 
 
@@ -417,7 +332,7 @@ class Size:
 
     def _compare(self, operator: Operator, value: int) -> Condition:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidValue(f"{self._of._label}.size() compares with an integer, not {shortened(value)}")
+            raise invalid(self._of._label, f"compares with an integer, not {shortened(value)}", "size")
         return self._of._test("size", operator, _core.checked("number", self._of._label, value))
 
     def __eq__(self, value: int) -> Condition:  # type: ignore[override]
@@ -444,11 +359,16 @@ class Size:
 class Path(Operand):
     """A path into a list or map attribute: `Order.data["a"][0]`."""
 
-    __slots__ = ("_path_label", "_path_steps")
+    __slots__ = ("_path_declared", "_path_label", "_path_root", "_path_steps")
 
-    def __init__(self, label: str, steps: Steps) -> None:
+    def __init__(self, root: Any, label: str, steps: Steps, declared: Any) -> None:
+        self._path_root = root
         self._path_label = label
         self._path_steps = steps
+        self._path_declared = declared
+
+    def __repr__(self) -> str:
+        return f"<Path {self._path_label}>"
 
     @property
     def _label(self) -> str:
@@ -458,11 +378,13 @@ class Path(Operand):
     def _steps(self) -> Steps:
         return self._path_steps
 
-    def _operand(self, value: Any) -> Any:
-        return _core.checked("any", self._path_label, value)
+    @property
+    def _root(self) -> Any:
+        return self._path_root
 
-    def _element(self, value: Any) -> Any:
-        return self._operand(value)
+    @property
+    def _declared(self) -> Any:
+        return self._path_declared
 
     def __getitem__(self, step: str | int) -> Path:
         return self._inside(step)

@@ -8,7 +8,9 @@ either::
     ├── InvalidId (ValueError)               a text is not a well-formed ID
     ├── InvalidValue (ValueError)            a value cannot be stored, or an argument is out of range
     │   ├── InvalidCursor                    a cursor is damaged, or belongs to another query
-    │   └── ItemTooLarge                     an item exceeds the size limit of the store
+    │   ├── ItemTooLarge                     an item exceeds the size limit of the store
+    │   ├── UnreadableItem                   a stored value cannot be read by its attribute
+    │   └── WrongModel (TypeError)           a condition or a change is on an attribute of another model
     ├── ItemGone (LookupError)               the row no longer exists
     ├── NotLoaded (LookupError)              an attribute that the query did not load was read
     ├── TableMissing (LookupError)           the table does not exist
@@ -45,8 +47,10 @@ __all__ = [
     "StoreUnavailable",
     "TableMissing",
     "Throttled",
+    "UnreadableItem",
     "UnsupportedOperation",
     "VersionConflict",
+    "WrongModel",
 ]
 
 
@@ -94,6 +98,24 @@ class InvalidCursor(InvalidValue):
 
 class ItemTooLarge(InvalidValue):
     """An item exceeds the size limit of the store. The message names the largest attributes."""
+
+
+class UnreadableItem(InvalidValue):
+    """A stored value cannot be read by its attribute: another program wrote it, or the class has changed.
+
+    `scan()` and `query()` go past such items with `on_unreadable=`. Deleting and overwriting by key work.
+
+    Attributes:
+        item: the stored item: a dict of stored names to stored values.
+    """
+
+    def __init__(self, message: str, *, item: dict[str, object] | None = None, **where: Any) -> None:
+        super().__init__(message, **where)
+        self.item = item
+
+
+class WrongModel(InvalidValue, TypeError):
+    """A condition or a change is on an attribute of another model. Use an attribute of the model or of its bases."""
 
 
 class ItemGone(MintkeyError, LookupError):

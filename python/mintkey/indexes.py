@@ -19,7 +19,7 @@ from mintkey.conditions import Condition
 from mintkey.errors import ConfigurationError, shortened
 
 if TYPE_CHECKING:
-    from mintkey.queries import Result
+    from mintkey.queries import OnUnreadable, Result
 
 __all__ = ["Index", "IndexAccess"]
 
@@ -42,6 +42,7 @@ class IndexAccess(Generic[M]):
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
         consistent: bool = False,
+        on_unreadable: OnUnreadable = "raise",
         **equal: Any,
     ) -> Result[M]:
         """Return the items with one key of the index. Same parameters as `Model.query(…, index=name)`."""
@@ -52,6 +53,7 @@ class IndexAccess(Generic[M]):
             limit=limit,
             attributes=attributes,
             consistent=consistent,
+            on_unreadable=on_unreadable,
             **equal,
         )
         return found
@@ -63,6 +65,7 @@ class IndexAccess(Generic[M]):
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
         consistent: bool = False,
+        on_unreadable: OnUnreadable = "raise",
         **equal: Any,
     ) -> Result[M]:
         """Async version of `query()`, for `async for`."""
@@ -73,6 +76,7 @@ class IndexAccess(Generic[M]):
             limit=limit,
             attributes=attributes,
             consistent=consistent,
+            on_unreadable=on_unreadable,
             **equal,
         )
         return found

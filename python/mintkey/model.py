@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mintkey import _core, arguments, operations, plans, updates
 from mintkey.attributes import Attribute
+from mintkey.attributes.base import own_copy
 from mintkey.batched import Batched
 from mintkey.conditions import Action, Condition
 from mintkey.constructor import constructor
-from mintkey.errors import ConfigurationError, InvalidValue, safe_repr, shortened
+from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, safe_repr, shortened
 from mintkey.expiring import Expiring
 from mintkey.instance_state import LazyState, State, moment
 from mintkey.pipelines import Pipeline, through
-from mintkey.queries import Options, QueryAccess, QueryAccessor, Result
+from mintkey.queries import OnUnreadable, Options, Result
+from mintkey.query_access import QueryAccess, QueryAccessor
 from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
@@ -108,7 +110,13 @@ class Model(Batched, Expiring):
     def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self:
         """Return an instance of a stored item, without generated values, defaults or a constructor call."""
         instance = cls.__new__(cls)
-        values = cls.__mintkey_schema__.codec.decode(item)
+        schema = cls.__mintkey_schema__
+        try:
+            values = schema.codec.decode(item)
+        except UnreadableItem as error:
+            raise schema.located(error) from error.__cause__
+        if schema.load_defaults:
+            schema.add_defaults(values, fetched)
         if fetched is None:
             values["_stored"] = item
         else:
@@ -141,7 +149,7 @@ class Model(Batched, Expiring):
             object.__delattr__(self, name)
 
     def __repr__(self) -> str:
-        shown = (f"{name}={safe_repr(value)}" for name, value in self.to_dict().items())
+        shown = (f"{name}={safe_repr(value)}" for name, value in self._shown().items())
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:
@@ -159,7 +167,7 @@ class Model(Batched, Expiring):
             return codec.encode(self.__dict__, partial=True) == codec.encode(other.__dict__, partial=True)
         except InvalidValue:
             # A value that cannot be stored has no encoded value to compare.
-            return self.to_dict() == other.to_dict()
+            return self._shown() == other._shown()
 
     def __hash__(self) -> int:
         state = self._state
@@ -180,8 +188,18 @@ class Model(Batched, Expiring):
     def __setstate__(self, values: dict[str, Any]) -> None:
         self.__dict__.update(values)
 
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))
+        attributes = self.__mintkey_schema__.attributes
+        values = self.__getstate__().items()
+        copied.__dict__.update({name: own_copy(value) if name in attributes else value for name, value in values})
+        return copied
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the values by attribute name, without absent ones."""
+        """Return copies of the values by attribute name, without absent ones."""
+        return {name: own_copy(value) for name, value in self._shown().items()}
+
+    def _shown(self) -> dict[str, Any]:
         values = self.__dict__
         return {
             name: value
@@ -191,16 +209,17 @@ class Model(Batched, Expiring):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return a new instance with these values. Same as calling the constructor with them."""
-        return cls(**values)
+        """Return a new instance with copies of these values."""
+        return cls(**{name: own_copy(value) for name, value in values.items()})
 
     @property
     def changed(self) -> frozenset[str]:
         """The names of the attributes that differ from the stored item, also inside lists and maps."""
-        state = self._state
-        names = self.__mintkey_schema__.codec.changed(self.__dict__, None if state is None else state.loaded)
-        cleared = frozenset() if state is None else state.cleared(self.__dict__)
-        return (frozenset(names) | cleared) - {COMPOUND_KEY}
+        state, schema, values = self._state, self.__mintkey_schema__, self.__dict__
+        loaded = None if state is None else state.loaded
+        cleared = frozenset() if state is None else state.cleared(values)
+        names = cleared.union(schema.codec.changed(values, loaded))
+        return names - {COMPOUND_KEY} - schema.unsaved_defaults(values, loaded)
 
     @property
     def is_dirty(self) -> bool:
@@ -479,7 +498,7 @@ class Model(Batched, Expiring):
         if key.keys() == schema.plain_key:
             return operations.get(schema, schema.codec.key(key), cls._loaded, consistent=consistent)
         named, further = arguments.key(schema, key, cls.get)
-        must = tuple(condition.compile() for condition in plans.gather(schema, (), further))
+        must = plans.gather(schema, (), further)
         return operations.get(schema, named, cls._loaded, must, consistent=consistent)
 
     def refresh(self, *, consistent: bool = True) -> None:
@@ -502,11 +521,17 @@ class Model(Batched, Expiring):
         attributes: Iterable[str] | None = None,
         consistent: bool = False,
         segments: int = 1,
+        on_unreadable: OnUnreadable = "raise",
     ) -> Result[Self]:
-        """Return all items that match the conditions. Reads every item of the table, in `segments` concurrent parts."""
+        """Return all items that match the conditions. Reads every item of the table, in `segments` concurrent parts.
+
+        See `query()` for the other parameters.
+        """
         schema = cls.__mintkey_schema__
         how = plans.scan_plan(plans.gather(schema, conditions, {}))
-        options = Options(limit=limit, attributes=attributes, consistent=consistent, segments=segments)
+        options = Options(
+            limit=limit, attributes=attributes, consistent=consistent, segments=segments, on_unreadable=on_unreadable
+        )
         return Result(schema, cls._loaded, how, options)
 
     @classmethod
@@ -517,9 +542,17 @@ class Model(Batched, Expiring):
         attributes: Iterable[str] | None = None,
         consistent: bool = False,
         segments: int = 1,
+        on_unreadable: OnUnreadable = "raise",
     ) -> Result[Self]:
         """Async version of `scan()`, for `async for`."""
-        return cls.scan(*conditions, limit=limit, attributes=attributes, consistent=consistent, segments=segments)
+        return cls.scan(
+            *conditions,
+            limit=limit,
+            attributes=attributes,
+            consistent=consistent,
+            segments=segments,
+            on_unreadable=on_unreadable,
+        )
 
     @classmethod
     def count(cls, *conditions: Condition, segments: int = 1, **equal: Any) -> int:

@@ -8,7 +8,7 @@ never the model class. The steps of a save: `before_save` hooks, generated value
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mintkey import _core, arguments, generators
@@ -19,12 +19,12 @@ from mintkey.instance_state import State, is_untouched, moment, state_of
 from mintkey.minting import MintContext, minted_now
 from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema
 from mintkey.writing import (
-    compiled_guard,
     loaded_version,
     note_failure,
     own_row,
     refuse_other_key,
     refuse_waiting,
+    replaced_on_update,
     run_hooks,
     send_write,
     take,
@@ -253,9 +253,8 @@ def _try_new(
 ) -> Operation[tuple[_core.Item, ConditionFailed] | None]:
     """Write a new row; return the item and the error if an existing row or the condition prevents it."""
     sent = moment()
-    condition = compiled_guard(row.how.condition)
     request, item, _ = schema.new_save.one(
-        instance, row.how.insert, list(row.minted), state.generated_keys, condition, row.how.pipeline
+        instance, row.how.insert, list(row.minted), state.generated_keys, row.how.condition, row.how.pipeline
     )
     if request is None:
         raise item
@@ -293,9 +292,10 @@ def _key_space_exhausted(
 
 def _accept_own_row(schema: Schema, instance: Any, state: State, own: _core.Item) -> Operation[None]:
     """Accept a row that this instance has written before, and write what has changed since."""
+    kept = replaced_on_update(schema, instance.__dict__, state)
     state.loaded, state.uncertain_writes = own, ()
-    stored = schema.codec.decode(state.loaded)
-    for name in stored.keys() & {*(schema.on_update_names - state.touched.keys()), schema.version}:
+    stored = schema.decode(own)
+    for name in stored.keys() & {*(schema.on_update_names - kept), schema.version}:
         instance.__dict__[name] = stored[name]
     yield from _save_loaded(schema, instance, state, _Save(), None)
 
@@ -318,24 +318,27 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
                 attribute=schema.version,
             )
         changing[schema.version] = (current or 0) + 1
-    changing.update(minted_now((mint for mint in schema.on_update if mint.name not in state.touched), at))
+    if schema.on_update:
+        kept = replaced_on_update(schema, values, state)
+        changing.update(minted_now((mint for mint in schema.on_update if mint.name not in kept), at))
     if state.fetched is not None:
         _check_partial(schema, instance, state, how.replace)
     overrides = {**schema.key_overrides(values, loaded), **changing}
     item = codec.encode(values, overrides, partial=state.fetched is not None, loaded=loaded)
-    version, guard = version_guard(schema, current), compiled_guard(how.condition)
-    if how.replace:
+    version = version_guard(schema, current)
+    if how.replace or schema.parts:
         refuse_other_key(schema, loaded, item)
+    if how.replace:
         merged, written = item, True
-        request = codec.put(item, row="any", version=version, condition=guard)
+        request = codec.put(item, row="any", version=version, condition=how.condition)
     else:
         patch = codec.patch(
             loaded,
             item,
             removed=list(state.cleared(values)),
-            ignored=list(changing),
+            ignored=[*changing, *schema.unsaved_defaults(values, loaded)],
             version=version,
-            condition=guard,
+            condition=how.condition,
         )
         if patch is None:
             state.settle(loaded, sent)
@@ -388,8 +391,17 @@ def delete(
         yield from run_hooks(schema, instance, "before_delete")
     codec = schema.codec
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(instance.__dict__))
-    version = version_guard(schema, loaded_version(schema, state))
-    yield codec.delete(key, version=version, condition=compiled_guard(condition))
+    while True:
+        version = version_guard(schema, loaded_version(schema, state))
+        try:
+            yield codec.delete(key, version=version, condition=condition)
+        except ConditionFailed as error:
+            own = own_row(state, error)
+            if own is None:
+                raise
+            state.loaded, state.uncertain_writes = own, ()
+        else:
+            break
     state.settle(None, moment())
     state.fetched = None
     state.deleted = True
@@ -426,7 +438,7 @@ def get(
     schema: Schema,
     key: _core.Key,
     make: Callable[[_core.Item], Any],
-    must: tuple[tuple[Any, ...], ...] = (),
+    must: Sequence[Condition] = (),
     *,
     consistent: bool = False,
 ) -> Operation[Any]:
@@ -434,7 +446,7 @@ def get(
     if type(consistent) is not bool:
         raise arguments.not_a_flag(schema, "consistent", consistent)
     stored = yield schema.codec.get(key, consistent=consistent)
-    if stored is None or (must and not all(schema.codec.matches(stored, condition) for condition in must)):
+    if stored is None or (must and not all(condition.matches(stored) for condition in must)):
         return None
     instance = make(stored)
     if schema.hooks.of("after_load"):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from mintkey.conditions import Condition, Every, Test, not_a_condition
+from mintkey import _core
+from mintkey.conditions import Condition, not_a_condition
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.schema import COMPOUND_KEY, Schema
 
@@ -41,11 +42,16 @@ class Plan:
     all_conditions: tuple[Condition, ...] | None
     """All conditions, to make another plan; None if the caller named the index."""
 
-    def filter(self) -> tuple[Any, ...] | None:
-        """Return the conditions that are evaluated for each item."""
+    def filter(self) -> Condition | None:
+        """Return the condition that is evaluated for each item."""
         if not self.rest:
             return None
-        return self.rest[0].compile() if len(self.rest) == 1 else Every(self.rest).compile()
+        return self.rest[0] if len(self.rest) == 1 else Condition.every(self.rest)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no item can match, so that nothing is read."""
+        return any(condition.is_false for condition in self.rest)
 
 
 def gather(
@@ -64,7 +70,7 @@ def gather(
     for condition in conditions:
         if not isinstance(condition, Condition):
             raise not_a_condition(schema.model, condition)
-        schema.check_names(condition.roots())
+        schema.check_roots(condition.roots())
         gathered.extend(condition.conjuncts())
     gathered.extend(schema.attributes[name] == value for name, value in equal.items())
     return gathered
@@ -85,24 +91,20 @@ def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = No
                 model=schema.model,
             )
         chosen = known[index]
-        missing = [name for name in chosen.partition if _stored(schema, name) not in equal]
+        missing = [name for name in chosen.partition if name not in equal]
         if missing:
             raise TypeError(f"{schema.model}: the index {shortened(index)} needs {missing[0]}=…")
-        named = _planned(schema, index, chosen.partition, chosen.sort, conditions)
+        named = _planned(index, chosen.partition, chosen.sort, conditions)
         return dataclasses.replace(named, all_conditions=None)
-    if schema.partition is not None and _stored(schema, schema.partition) in equal:
-        return _planned(schema, None, (schema.partition,), schema.sort, conditions)
-    fitting = [
-        plan
-        for plan in schema.indexes
-        if plan.partition and all(_stored(schema, name) in equal for name in plan.partition)
-    ]
+    if schema.partition is not None and schema.partition in equal:
+        return _planned(None, (schema.partition,), schema.sort, conditions)
+    fitting = [plan for plan in schema.indexes if plan.partition and all(name in equal for name in plan.partition)]
     if len(fitting) > 1:
         names = ", ".join(repr(plan.name) for plan in fitting)
         raise ConfigurationError(
             f"{schema.model}: the indexes {names} all match: pass index= to select one", model=schema.model
         )
-    return _planned(schema, fitting[0].name, fitting[0].partition, fitting[0].sort, conditions) if fitting else None
+    return _planned(fitting[0].name, fitting[0].partition, fitting[0].sort, conditions) if fitting else None
 
 
 def plan_or_scan(schema: Schema, conditions: Sequence[Condition]) -> Plan:
@@ -111,7 +113,9 @@ def plan_or_scan(schema: Schema, conditions: Sequence[Condition]) -> Plan:
     if best is not None:
         return best
     if conditions:
-        log().info("%s: no index can be used for %s; the whole table is read", schema.model, Every(tuple(conditions)))
+        log().info(
+            "%s: no index can be used for %s; the whole table is read", schema.model, Condition.every(conditions)
+        )
     return scan_plan(conditions)
 
 
@@ -119,28 +123,28 @@ def best_plan(schema: Schema, conditions: Sequence[Condition], order: str | None
     """Return the plan with the most selective index; among equal ones, prefer an index with this order."""
     conditions = _with_compound(schema, conditions)
     equal = _equalities(conditions)
-    if schema.partition is not None and _stored(schema, schema.partition) in equal:
-        return _planned(schema, None, (schema.partition,), schema.sort, conditions)
-    bounded = {
-        test.steps[0]
-        for test in conditions
-        if isinstance(test, Test) and len(test.steps) == 1 and test.name in _KEY_TESTS
-    }
+    if schema.partition is not None and schema.partition in equal:
+        return _planned(None, (schema.partition,), schema.sort, conditions)
+    bounded = {test.attribute.name for test in conditions if test.attribute is not None and test.name in _KEY_TESTS}
+    indexed = {name for name, test in equal.items() if _is_indexed(test.operands[0])}
     best, most = None, (0, False)
     for candidate in schema.indexes:
-        narrows = candidate.sort is not None and _stored(schema, candidate.sort) in bounded
+        narrows = candidate.sort in bounded
         # An index lacks the items without its sort attribute. A query without a condition on it needs them too.
         whole = candidate.sort is None or narrows or schema.attributes[candidate.sort].required
-        if (
-            not whole
-            or candidate.projected is not None
-            or not all(_stored(schema, name) in equal for name in candidate.partition)
-        ):
+        if not whole or candidate.projected is not None or not indexed.issuperset(candidate.partition):
             continue
         worth = (len(candidate.partition) + narrows, candidate.sort is not None and candidate.sort == order)
         if worth > most:
             best, most = candidate, worth
-    return None if best is None else _planned(schema, best.name, best.partition, best.sort, conditions)
+    return None if best is None else _planned(best.name, best.partition, best.sort, conditions)
+
+
+def _is_indexed(value: Any) -> bool:
+    """Return whether an index holds the items with this value."""
+    if not isinstance(value, (str, bytes)):
+        return True
+    return 0 < len(value if isinstance(value, bytes) else value.encode()) <= _core.MAX_INDEXED
 
 
 def scan_plan(conditions: Iterable[Condition]) -> Plan:
@@ -149,16 +153,12 @@ def scan_plan(conditions: Iterable[Condition]) -> Plan:
     return Plan(None, None, None, None, conditions, conditions)
 
 
-def _stored(schema: Schema, name: str) -> str:
-    return schema.attributes[name].stored_name
-
-
-def _equalities(conditions: Iterable[Condition]) -> dict[str, Test]:
+def _equalities(conditions: Iterable[Condition]) -> dict[str, Condition]:
     """Return the first equality of each attribute."""
-    found: dict[str, Test] = {}
+    found: dict[str, Condition] = {}
     for test in conditions:
-        if isinstance(test, Test) and test.name == "==" and len(test.steps) == 1:
-            found.setdefault(cast("str", test.steps[0]), test)
+        if test.attribute is not None and test.name == "==":
+            found.setdefault(test.attribute.name, test)
     return found
 
 
@@ -167,7 +167,7 @@ def _with_compound(schema: Schema, conditions: Sequence[Condition]) -> Sequence[
     if not schema.parts:
         return conditions
     equal = _equalities(conditions)
-    used = [equal.get(_stored(schema, name)) for name in schema.parts]
+    used = [equal.get(name) for name in schema.parts]
     if any(test is None for test in used):
         return conditions
     values = {name: test.operands[0] for name, test in zip(schema.parts, used, strict=True) if test is not None}
@@ -176,35 +176,35 @@ def _with_compound(schema: Schema, conditions: Sequence[Condition]) -> Sequence[
     return [schema.attributes[COMPOUND_KEY] == key, *rest]
 
 
-def _planned(
-    schema: Schema, index: str | None, partition: tuple[str, ...], sort: str | None, conditions: Sequence[Condition]
-) -> Plan:
+def _planned(index: str | None, partition: tuple[str, ...], sort: str | None, conditions: Sequence[Condition]) -> Plan:
     equal = _equalities(conditions)
-    used: list[Condition] = [equal[_stored(schema, name)] for name in partition]
+    used = [equal[name] for name in partition]
+    values = tuple(test.operands[0] for test in used)
     condition = None
     if sort is not None:
-        condition, spent = _sort_condition(_stored(schema, sort), conditions)
+        condition, spent = _sort_condition(sort, conditions)
         used.extend(spent)
-    values = tuple(equal[_stored(schema, name)].operands[0] for name in partition)
     rest = tuple(condition for condition in conditions if not any(condition is other for other in used))
     return Plan(index, values, condition, sort, rest, tuple(conditions))
 
 
-def _sort_condition(stored: str, conditions: Iterable[Condition]) -> tuple[tuple[Any, ...] | None, list[Test]]:
+def _sort_condition(name: str, conditions: Iterable[Condition]) -> tuple[tuple[Any, ...] | None, list[Condition]]:
     """Return the key condition on a sort key: an equality, a prefix, a range, or a lower and an upper bound merged."""
     tests = [
-        test for test in conditions if isinstance(test, Test) and test.steps == (stored,) and test.name in _KEY_TESTS
+        test
+        for test in conditions
+        if test.attribute is not None and test.attribute.name == name and test.name in _KEY_TESTS
     ]
     for test in tests:
         if test.name in {"==", "between", "begins_with"}:
-            return (test.name, *test.operands), [test]
+            return (str(test.name), *test.operands), [test]
     low = next((test for test in tests if test.name in _LOWER), None)
     high = next((test for test in tests if test.name in _UPPER), None)
     used = [test for test in (low, high) if test is not None]
     if not used:
         return None, []
-    low_bound = (None, False) if low is None else (low.operands[0], _LOWER[low.name])
-    high_bound = (None, False) if high is None else (high.operands[0], _UPPER[high.name])
+    low_bound = (None, False) if low is None else (low.operands[0], _LOWER[str(low.name)])
+    high_bound = (None, False) if high is None else (high.operands[0], _UPPER[str(high.name)])
     return ("range", *low_bound, *high_bound), used
 
 

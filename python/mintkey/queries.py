@@ -1,4 +1,4 @@
-"""Queries: lazy results that are read page by page, and the object behind `Order.query`."""
+"""Queries: lazy results that are read page by page."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import binascii
 import dataclasses
 import operator
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, overload
 
 from mintkey import _core, loading, plans
 from mintkey.arguments import not_a_flag
-from mintkey.conditions import Condition, Every
-from mintkey.errors import ConfigurationError, InvalidCursor, InvalidValue, shortened
+from mintkey.conditions import Condition
+from mintkey.errors import ConfigurationError, InvalidCursor, InvalidValue, UnreadableItem, shortened
 from mintkey.passes import AT_ONCE, Order, Pass, SegmentedPass, TopN
 from mintkey.schema import Schema
 from mintkey.stores import store_of
@@ -23,9 +23,11 @@ from mintkey.writing import refuse_async_hooks
 if TYPE_CHECKING:
     from mintkey.stores import Operation
 
-__all__ = ["Page", "QueryAccess", "QueryAccessor", "Result"]
+__all__ = ["OnUnreadable", "Options", "Page", "Result"]
 
 M = TypeVar("M")
+#: What to do with an item that cannot be read: raise the error, skip the item, or call a function with the error.
+OnUnreadable: TypeAlias = Literal["raise", "skip"] | Callable[[UnreadableItem], object]
 
 #: The bytes of a cursor: a fingerprint of the query, the number of items left under its limit, a position of the store.
 _FINGERPRINT, _LEFT = 8, 8
@@ -66,6 +68,7 @@ class Options(NamedTuple):
     segments: int = 1
     order: Order | None = None
     offset: int = 0
+    on_unreadable: OnUnreadable = "raise"
 
 
 _NO_OPTIONS = Options()
@@ -88,6 +91,11 @@ class Result(Generic[M]):
         for name, flag in (("descending", options.descending), ("consistent", options.consistent)):
             if type(flag) is not bool:
                 raise not_a_flag(schema, name, flag)
+        if options.on_unreadable not in ("raise", "skip") and not callable(options.on_unreadable):
+            raise TypeError(
+                f"{schema.model}: on_unreadable= takes 'raise', 'skip' or a function, "
+                f"not {shortened(options.on_unreadable)}"
+            )
         _checked_integer(options.limit, "limit", least=0, most=_MAX_ITEMS)
         _checked_integer(options.segments, "segments", least=1, most=_MAX_SEGMENTS)
         self._schema = schema
@@ -168,14 +176,30 @@ class Result(Generic[M]):
     def _read(self, size: int, after: bytes | None) -> Operation[tuple[list[_core.Item], bytes | None]]:
         """Read one page of stored items; return them and the position of the next page."""
         page = yield self._request(size, after)
-        return page.items, page.next
+        return self._readable(page.items), page.next
 
     def _read_segments(
         self, size: int, positions: list[tuple[int, bytes | None]]
     ) -> Operation[tuple[list[_core.Item], list[bytes | None]]]:
         """Read one page of each segment; return the items and the positions of the next pages."""
         pages = yield [self._request(size, after, segment=segment) for segment, after in positions]
-        return [item for page in _raise_first_failure(pages) for item in page.items], [page.next for page in pages]
+        items = [item for page in _raise_first_failure(pages) for item in page.items]
+        return self._readable(items), [page.next for page in pages]
+
+    def _readable(self, items: list[_core.Item]) -> list[_core.Item]:
+        """Leave out the items that cannot be read, if the caller goes past them."""
+        if self._options.on_unreadable == "raise":
+            return items
+        return [item for item in items if self._is_readable(item)]
+
+    def _is_readable(self, item: _core.Item) -> bool:
+        try:
+            self._make_instance(item)
+        except UnreadableItem as error:
+            if callable(self._options.on_unreadable):
+                self._options.on_unreadable(error)
+            return False
+        return True
 
     def _make_instance(self, item: _core.Item) -> M:
         fetched = self._projected if self._options.attributes is None else self._options.attributes
@@ -190,9 +214,10 @@ class Result(Generic[M]):
     def _page_cursor(self) -> Pass:
         """Return a page cursor over the whole result."""
         options = self._options
+        limit = 0 if self._plan.is_empty else options.limit
         if options.segments > 1:
-            return SegmentedPass(self._read_segments, options.segments, options.limit, options.offset)
-        return Pass(self._read, options.limit, options.offset)
+            return SegmentedPass(self._read_segments, options.segments, limit, options.offset)
+        return Pass(self._read, limit, options.offset)
 
     def __iter__(self) -> Iterator[M]:
         if self._all_items is not None:
@@ -296,7 +321,7 @@ class Result(Generic[M]):
         left, skip, after = options.limit, options.offset, None
         if cursor is not None:
             (left, after), skip = self._decode_cursor(cursor), 0
-        wanted = size if left is None else min(size, left)
+        wanted = 0 if self._plan.is_empty else size if left is None else min(size, left)
         while True:
             reading = Pass(self._read, wanted, skip, after)
             items: list[_core.Item | None] = []
@@ -313,10 +338,9 @@ class Result(Generic[M]):
 
     def _fingerprint(self, rest: bytes) -> bytes:
         """Return a hash of this query and of the rest of a cursor, to detect damage and cursors of other queries."""
-        how, options = self._plan, self._options
-        query = (how.index, how.partition, how.sort, how.filter())
-        parts = (*query, options.descending, options.limit, options.offset)
-        text = f"{self._schema.table} {_with_sorted_sets(parts)!r}"
+        how, options, filtered = self._plan, self._options, self._plan.filter()
+        query = (how.index, how.partition, how.sort, None if filtered is None else filtered.fingerprint())
+        text = f"{self._schema.table} {(*query, options.descending, options.limit, options.offset)!r}"
         from hashlib import blake2b  # loads OpenSSL, which only cursors need
 
         return blake2b(text.encode("utf-8", "surrogatepass") + rest, digest_size=_FINGERPRINT).digest()
@@ -359,6 +383,8 @@ class Result(Generic[M]):
         return await store_of(self._schema).arun(self._count())
 
     def _count(self) -> Operation[int]:
+        if self._plan.is_empty:
+            return 0
         total = 0
         after: bytes | None = None
         while self._options.segments == 1:
@@ -435,7 +461,10 @@ class Result(Generic[M]):
             if how.sort:
                 parts.append(_key_condition_text(str(how.sorted_by), how.sort))
         if how.rest:
-            parts.append(f"filter: {Every(how.rest)!r}")
+            parts.append(f"filter: {Condition.every(how.rest)!r}")
+            local = [condition for condition in how.rest if condition.is_local]
+            if local:
+                parts.append(f"on DynamoDB evaluated by the client: {Condition.every(local)!r}")
         if self._options.order is not None:
             parts.append(f"sorted in memory by {self._options.order.name!r}")
         return "; ".join(parts)
@@ -537,15 +566,6 @@ class _AsyncIterator(Generic[M]):
         return self._buffer.popleft()
 
 
-def _with_sorted_sets(parts: Any) -> Any:
-    """Sort the sets in `parts`, so that its `repr` is the same in every process."""
-    if isinstance(parts, (set, frozenset)):
-        return sorted(map(repr, parts))
-    if isinstance(parts, (tuple, list)):
-        return [_with_sorted_sets(part) for part in parts]
-    return {name: _with_sorted_sets(part) for name, part in parts.items()} if isinstance(parts, dict) else parts
-
-
 def _checked_integer(number: int | None, name: str, *, least: int, most: int) -> int | None:
     if number is None and least == 0:
         return None
@@ -562,122 +582,3 @@ def _raise_first_failure(pages: list[_core.Page | BaseException]) -> Iterator[_c
         if isinstance(page, BaseException):
             raise page
     return iter(pages)  # type: ignore[arg-type]  # no failure is left
-
-
-class QueryAccess(Generic[M]):
-    """The value of `Order.query`: call it to query a partition, or use the methods of Django and Redis mappers."""
-
-    __slots__ = ("_model",)
-
-    def __init__(self, model: type[M]) -> None:
-        self._model: Any = model
-
-    def __call__(
-        self,
-        *conditions: Condition,
-        index: str | None = None,
-        descending: bool = False,
-        limit: int | None = None,
-        attributes: Iterable[str] | None = None,
-        consistent: bool = False,
-        **equal: Any,
-    ) -> Result[M]:
-        """Return the items of one partition, in the order of the sort key.
-
-        Args:
-            conditions: conditions that must all be true.
-            index: the name of an index, if several match.
-            descending: return the items in reverse order.
-            limit: the maximum number of items.
-            attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`.
-            consistent: include all writes that were acknowledged before the call.
-            equal: `==` conditions by attribute name; one must be on the partition key of the table or of an index.
-
-        Raises:
-            TypeError: no partition key is passed (use `scan()` to read the whole table), or a name is unknown.
-            ConfigurationError: two indexes match.
-            InvalidValue: a value has the wrong type, or `limit` is not a positive integer or 0.
-        """
-        schema = self._model.__mintkey_schema__
-        gathered = plans.gather(schema, conditions, equal, self)
-        how = plans.plan(schema, gathered, index)
-        if how is None:
-            keys = (schema.parts or (cast("str", schema.partition),), *(i.partition for i in schema.indexes))
-            needed = " or ".join(f"{'+'.join(names)}=…" for names in dict.fromkeys(keys) if names)
-            raise TypeError(
-                f"{schema.model}.query() needs a partition key: {needed}. "
-                f"To read the whole table, use {schema.model}.scan()"
-            )
-        options = Options(descending=descending, limit=limit, attributes=attributes, consistent=consistent)
-        return Result(schema, self._model._loaded, how, options)
-
-    def filter(self, *conditions: Condition, **lookups: Any) -> Result[M]:
-        """Return the items that match all lookups: `filter(country="DE", age__gte=18)`.
-
-        Lookups: `__gt __gte __lt __lte __ne __in __between __startswith __contains __isnull`. If no key or index can be
-        used, the whole table is read, and this is logged at INFO. Values are never patterns.
-
-        Raises:
-            TypeError: an attribute or a lookup does not exist.
-            InvalidValue: a value has the wrong type, or is None.
-        """
-        schema = self._model.__mintkey_schema__
-        gathered = [*plans.gather(schema, conditions, {}), *plans.lookups(schema, lookups)]
-        return Result(schema, self._model._loaded, plans.plan_or_scan(schema, gathered))
-
-    def all(self) -> Result[M]:
-        """Return all items of the table."""
-        return self.filter()
-
-    def order_by(self, name: str) -> Result[M]:
-        """Return all items in the order of an attribute; `"-name"` reverses the order."""
-        return self.filter().order_by(name)
-
-    def get(self, **lookups: Any) -> M | None:
-        """Return the only item that matches all lookups, or None. Several matches raise `InvalidValue`."""
-        if self._names_key(lookups):
-            found: M | None = self._model.get(**lookups)
-            return found
-        return self._only(self.filter(**lookups)[:2].all(), lookups)
-
-    async def aget(self, **lookups: Any) -> M | None:
-        """Async version of `get()`."""
-        if self._names_key(lookups):
-            found: M | None = await self._model.aget(**lookups)
-            return found
-        return self._only(await self.filter(**lookups)[:2].aall(), lookups)
-
-    def _names_key(self, lookups: Mapping[str, Any]) -> bool:
-        schema = self._model.__mintkey_schema__
-        return all(name in lookups for name in schema.given_keys) and all(name in schema.attributes for name in lookups)
-
-    def _only(self, found: list[M], lookups: Mapping[str, Any]) -> M | None:
-        if len(found) > 1:
-            raise InvalidValue(
-                f"{self._model.__name__}.query.get({', '.join(lookups)}) found several items: use filter()",
-                model=self._model.__name__,
-            )
-        return found[0] if found else None
-
-    def count(self, **lookups: Any) -> int:
-        """Return the number of items that match all lookups."""
-        return self.filter(**lookups).count()
-
-    async def acount(self, **lookups: Any) -> int:
-        """Async version of `count()`."""
-        return await self.filter(**lookups).acount()
-
-    def first(self, **lookups: Any) -> M | None:
-        """Return an item that matches all lookups, or None. Reads one item."""
-        return self.filter(**lookups).first()
-
-    async def afirst(self, **lookups: Any) -> M | None:
-        """Async version of `first()`."""
-        return await self.filter(**lookups).afirst()
-
-
-class QueryAccessor:
-    """A descriptor that returns the `QueryAccess` of a model."""
-
-    def __get__(self, instance: object | None, owner: type[M]) -> QueryAccess[M]:
-        return QueryAccess(owner)

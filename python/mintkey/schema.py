@@ -19,7 +19,7 @@ from mintkey.attributes import (
     VersionAttribute,
 )
 from mintkey.attributes.base import is_utf8_text, unconverted
-from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, WrongModel, shortened
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks
 from mintkey.indexes import Index
@@ -129,7 +129,10 @@ class Schema:
         self.keys = tuple(name for name in (self.partition, self.sort) if name is not None)
         #: The attributes by which a caller identifies an item.
         self.given_keys = (*(self.parts or ((self.partition,) if self.partition else ())), *self._sort_names())
-        self.stored_names = frozenset(attribute.stored_name for attribute in self.attributes.values())
+        #: The identities of all attributes of the class and its base classes, also of replaced ones.
+        self._inherited = frozenset(
+            id(member) for base in model.__mro__ for member in vars(base).values() if isinstance(member, Attribute)
+        )
         #: The same as a set, if they are the stored key without conversion.
         self.plain_key = frozenset() if self.parts else frozenset(self.given_keys)
         #: The store in which this model last registered its table.
@@ -154,6 +157,8 @@ class Schema:
         )
         self.minted_names = frozenset(mint.name for mint in self.minted)
         self.on_update_names = frozenset(mint.name for mint in self.on_update)
+        #: The attributes whose default is set on loaded items that lack them.
+        self.load_defaults = tuple(one for one in self.attributes.values() if one.default_on_load)
         self.decompresses = any(attribute.decompresses for attribute in self.attributes.values())
         self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
         self.indexes = tuple(self._plan_indexes())
@@ -480,18 +485,51 @@ class Schema:
             escaped.append(key_text(stored).replace("%", "%25").replace(":", "%3A"))
         return ":".join(escaped)
 
-    def named(self, stored_name: str | int) -> str:
-        """Return the name of the attribute with a stored name."""
-        for name, attribute in self.attributes.items():
-            if attribute.stored_name == stored_name:
-                return name
-        raise self.unexpected([str(stored_name)])
+    def decode(self, item: _core.Item) -> dict[str, Any]:
+        """Return the values of a stored item, with the defaults that are missing in it."""
+        try:
+            values = self.codec.decode(item)
+        except UnreadableItem as error:
+            raise self.located(error) from error.__cause__
+        self.add_defaults(values)
+        return values
 
-    def check_names(self, stored_names: Iterable[str | int]) -> None:
-        """Raise `TypeError` for conditions on attributes that the model does not have."""
-        for stored_name in stored_names:
-            if stored_name not in self.stored_names:
-                raise self.unexpected([str(stored_name)])
+    def located(self, error: UnreadableItem) -> UnreadableItem:
+        """Add the store to an error."""
+        error.store = None if self.claimed_in is None else self.claimed_in.url
+        return error
+
+    def add_defaults(self, values: dict[str, Any], fetched: Collection[str] | None = None) -> None:
+        """Add the missing defaults to the values of a loaded item, of which `fetched` were read (None: all)."""
+        for attribute in self.load_defaults:
+            if attribute.name not in values and (fetched is None or attribute.name in fetched):
+                values[attribute.name] = attribute.new_default()
+
+    def unsaved_defaults(self, values: Mapping[str, Any], loaded: _core.Item | None) -> frozenset[str]:
+        """Return the names of the attributes that have their default only because the loaded item lacks them."""
+        return frozenset(
+            attribute.name
+            for attribute in self.load_defaults
+            if loaded is not None
+            and loaded.get(attribute.stored_name) is None
+            and values.get(attribute.name) == attribute.new_default()
+        )
+
+    def check_roots(self, attributes: Iterable[Attribute[Any]]) -> None:
+        """Raise an error for conditions and changes of attributes that are not of this model or of a base class."""
+        for attribute in attributes:
+            own = self.attributes.get(attribute.name)
+            if own is attribute:
+                continue
+            inherited = id(attribute) in self._inherited
+            if not inherited or own is None or own.stored_name != attribute.stored_name:
+                remedy = self.unexpected([attribute.name]) if own is None else f"use {self.model}.{attribute.name}"
+                raise WrongModel(
+                    f"{self.model}: {attribute.model}.{attribute.name} is an attribute of another model, "
+                    f"{attribute.model}: {remedy}",
+                    model=self.model,
+                    attribute=attribute.name,
+                )
 
     def unexpected(self, names: Iterable[str], call: Callable[..., object] | None = None) -> TypeError:
         """Return the error for unknown names, with the most similar attributes or options of the `call`."""
@@ -514,14 +552,19 @@ class Schema:
         """Return an instance of an abstract model from the stored form of a map."""
         instance = nested.__new__(nested)
         instance.__dict__.update(self.codec.decode_plain(stored))
+        self.add_defaults(instance.__dict__)
         return instance
+
+
+class _NoAttributes(ConfigurationError, AttributeError):
+    """Also an `AttributeError`: `help()` and `inspect` read all members of a class, and skip those that raise it."""
 
 
 class NoSchema:
     """A descriptor in place of the schema of a class that has none."""
 
     def __get__(self, instance: object | None, owner: type) -> Any:
-        raise ConfigurationError(f"{owner.__name__} itself has no attributes: define a subclass")
+        raise _NoAttributes(f"{owner.__name__} itself has no attributes: define a subclass")
 
 
 def key_text(stored: Any) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from mintkey.arguments import about, check_condition
+from mintkey.arguments import changes as checked_changes
 from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision
 from mintkey.instance_state import State, moment, state_of
 from mintkey.minting import MintContext, minted_now
 from mintkey.schema import Schema
 from mintkey.writing import (
-    compiled_guard,
     loaded_version,
     own_row,
     refuse_other_key,
@@ -25,7 +26,7 @@ from mintkey.writing import (
 if TYPE_CHECKING:
     from mintkey import _core
     from mintkey.arguments import Changes
-    from mintkey.conditions import Condition
+    from mintkey.conditions import Action, Condition
     from mintkey.stores import Operation
 
 #: The maximum number of attempts to change or insert a row that other writers insert and delete meanwhile.
@@ -63,15 +64,18 @@ def _update(
     state = state_of(instance)
     refuse_waiting(schema, state)
     values = instance.__dict__
-    if not skip_hooks:
-        yield from run_hooks(schema, instance, "before_update")
     codec = schema.codec
+    if not skip_hooks and schema.hooks.of("before_update"):
+        before, sent = frozenset(codec.changed(values, state.loaded)), moment()
+        yield from run_hooks(schema, instance, "before_update")
+        changes = _with_assigned(schema, values, state, changes, before, sent)
+    changes = _without_equal(schema, values, state, changes)
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(values))
     if state.loaded is not None and codec.key(schema.with_key(values)) != key:
         overrides = schema.with_key(values, state.loaded)
         refuse_other_key(schema, state.loaded, codec.encode(values, overrides, partial=True, loaded=state.loaded))
     _check_named(schema, instance, changes, pipeline)
-    known = {name: values[name] for name in (*schema.given_keys, *schema.minted_names) if name in values}
+    known = {name: values[name] for name in schema.shown if name in values and name != schema.version}
     loaded, cleared = state.loaded, state.cleared(values)
     changed = frozenset(codec.changed(values, loaded))
     sent = moment()
@@ -90,6 +94,34 @@ def _update(
     take(schema, instance, state, stored, keep=((changed | cleared) - changes.names) | meanwhile | grown)
     if not skip_hooks:
         yield from run_hooks(schema, instance, "after_update")
+
+
+def _with_assigned(
+    schema: Schema, values: dict[str, Any], state: State, changes: Changes, before: frozenset[str], sent: int
+) -> Changes:
+    """Add the changes that hooks have made on the instance since the moment `sent`; `before` had changed already."""
+    changed = frozenset(schema.codec.changed(values, state.loaded))
+    assigned = state.touched.keys() - state.touched_until(sent)
+    if state.loaded is not None:
+        assigned &= changed | state.cleared(values)
+    # Changes inside a list or a map are not assignments.
+    added = (assigned | (changed - before)) - changes.names
+    if not added:
+        return changes
+    given = {**{name: values.get(name) for name in sorted(added)}, **changes.values}
+    return checked_changes(schema, changes.actions, given)
+
+
+def _without_equal(schema: Schema, values: dict[str, Any], state: State, changes: Changes) -> Changes:
+    """Leave out the `on_update` attributes that are set to the loaded value, unless nothing else is changed."""
+    named = schema.on_update_names & changes.values.keys()
+    if not named or state.loaded is None:
+        return changes
+    equal = named.difference(schema.codec.changed({**values, **changes.values}, state.loaded))
+    if equal == changes.names:
+        return changes
+    kept = {name: value for name, value in changes.values.items() if name not in equal}
+    return dataclasses.replace(changes, values=kept, names=changes.names - equal)
 
 
 def update_by_key(
@@ -131,28 +163,29 @@ def _update_or_insert(
     condition: Condition | None,
 ) -> Operation[_core.Item]:
     """Change a stored row. If it is missing and `known` has the values of a new row, insert that row."""
-    compiled = [action.compile() for action in changes.actions]
+    sent_actions = list(changes.actions)
     minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
     sent = {**minted, **changes.values}
     if schema.version is not None and not versioned:
-        compiled.append(("add", (schema.stored_version(),), 1))
+        sent_actions.append(schema.attributes[schema.version].add(1))
     for _ in range(_MAX_TRIES):
         version = None
         if schema.version is not None and versioned:
             current = loaded_version(schema, state)
             version = version_guard(schema, current)
             sent[schema.version] = (current or 0) + 1
-        request = schema.codec.update(key, sent, actions=compiled, version=version, condition=compiled_guard(condition))
-        expected = _expected(schema, state, sent, compiled)
+        request = schema.codec.update(key, sent, actions=sent_actions, version=version, condition=condition)
+        expected = _expected(schema, state, sent, sent_actions)
         try:
             stored: _core.Item = yield from send_write(state, request, expected)
         except ItemGone as error:
             if known is None:
-                if versioned:
+                if versioned and (state.loaded is not None or state.deleted):
                     raise
+                why = "this instance was never saved" if versioned else "never saved, deleted or expired"
                 raise ItemGone(
                     f'{schema.model} {key}: the item is not in table "{schema.table}" '
-                    "(never saved, deleted or expired): pass upsert=True to insert it",
+                    f"({why}): pass upsert=True to insert it",
                     model=schema.model,
                     key=schema.codec.key_dict(key),
                     store=error.store,
@@ -168,7 +201,7 @@ def _update_or_insert(
         else:
             return stored
         item = _inserted(schema, known, changes)
-        request = schema.codec.put(item, row="absent", version=None, condition=compiled_guard(condition))
+        request = schema.codec.put(item, row="absent", version=None, condition=condition)
         # After a collision, another writer has inserted the row, so it can be changed now.
         with contextlib.suppress(KeyCollision):
             yield from send_write(state, request, item)
@@ -180,12 +213,12 @@ def _update_or_insert(
     )
 
 
-def _expected(schema: Schema, state: State, sent: dict[str, Any], compiled: list[tuple[Any, ...]]) -> _core.Item | None:
+def _expected(schema: Schema, state: State, sent: dict[str, Any], actions: list[Action]) -> _core.Item | None:
     """Return the expected result of an update, to recognize it after an unknown outcome; None if it is not known."""
     if state.loaded is None or state.fetched is not None:
         return None
     try:
-        return schema.codec.updated(state.loaded, sent, compiled)
+        return schema.codec.updated(state.loaded, sent, actions)
     except InvalidValue:
         # The row may have changed in the store, so that the actions apply to it.
         return None
@@ -198,17 +231,18 @@ def _is_same_write(schema: Schema, own: _core.Item, expected: _core.Item, minted
 
 
 def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.Item:
-    """Return the new row of an upsert: its key, defaults, generated values and the changes."""
-    values = {name: value for name, value in known.items() if name not in changes.names}
+    """Return the new row of an upsert: its key, known values, defaults, generated values, and the changes to them."""
+    values = {name: value for name, value in known.items() if name not in changes.values}
     for name, attribute in schema.attributes.items():
-        if name not in values and name not in changes.names and attribute.default is not None:
+        if name not in values and name not in changes.values and attribute.default is not None:
             values[name] = attribute.new_default()
     # Named attributes count as set, so no value is generated for them.
-    values.update(MintContext(schema, {**values, **dict.fromkeys(changes.names, True)}, new=True).mint())
+    named = {name: True for name in changes.names if name not in values}
+    values.update(MintContext(schema, {**values, **named}, new=True).mint())
     if schema.version is not None:
         values[schema.version] = 1
     item = schema.codec.encode(schema.with_key(values), partial=True)
-    item = schema.codec.updated(item, changes.values, [action.compile() for action in changes.actions])
+    item = schema.codec.updated(item, changes.values, list(changes.actions))
     for name, attribute in schema.attributes.items():
         if attribute.required and item.get(attribute.stored_name) is None:
             raise InvalidValue(

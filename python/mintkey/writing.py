@@ -7,7 +7,6 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core
-from mintkey.conditions import Condition
 from mintkey.errors import ConfigurationError, InvalidValue, MintkeyError, NotLoaded, shortened
 from mintkey.instance_state import State
 from mintkey.schema import MAX_VERSION, Schema
@@ -17,13 +16,13 @@ if TYPE_CHECKING:
     from mintkey.stores import Operation
 
 __all__ = [
-    "compiled_guard",
     "loaded_version",
     "note_failure",
     "own_row",
     "refuse_async_hooks",
     "refuse_other_key",
     "refuse_waiting",
+    "replaced_on_update",
     "run_hooks",
     "send_write",
     "take",
@@ -123,26 +122,35 @@ def loaded_version(schema: Schema, state: State) -> int | None:
     )
 
 
-def compiled_guard(condition: Condition | None) -> tuple[Any, ...] | None:
-    """Return the condition of a write in the form of the compiled core, or None."""
-    return None if condition is None else condition.compile()
-
-
 def refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> None:
     """Raise `InvalidValue` if the key differs from the loaded one."""
-    if schema.codec.key_of(loaded) != schema.codec.key_of(item):
-        raise InvalidValue(
-            f"{schema.model}: the key of a stored item cannot change: "
-            f"save a new {schema.model} with the new key, then delete() this one",
-            model=schema.model,
-            key=schema.codec.key_dict(schema.codec.key_of(loaded)),
-        )
+    key = schema.codec.key_of(loaded)
+    if key == schema.codec.key_of(item):
+        return
+    stored_names = {name: schema.attributes[name].stored_name for name in schema.given_keys}
+    changed = [name for name, stored in stored_names.items() if loaded.get(stored) != item.get(stored)]
+    where = f"{schema.model}.{changed[0]}" if changed else schema.model
+    raise InvalidValue(
+        f"{where}: the key of a stored item cannot change (it is {key}): "
+        f"save a new {schema.model} with the new key, then delete() this one",
+        model=schema.model,
+        attribute=changed[0] if changed else None,
+        key=schema.codec.key_dict(key),
+    )
+
+
+def replaced_on_update(schema: Schema, values: dict[str, Any], state: State) -> AbstractSet[str]:
+    """Return the `on_update` attributes that were assigned another value than the loaded one, which is kept."""
+    touched = schema.on_update_names & state.touched.keys()
+    if not touched:
+        return touched
+    return touched & {*schema.codec.changed(values, state.loaded), *state.cleared(values)}
 
 
 def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: AbstractSet[str] = frozenset()) -> None:
     """Set the stored values on the instance, except the attributes in `keep`."""
     values = instance.__dict__
-    fresh = schema.codec.decode(stored)
+    fresh = schema.decode(stored)
     for name in schema.attributes:
         if name in keep:
             continue

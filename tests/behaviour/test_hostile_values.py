@@ -370,7 +370,7 @@ async def test_values_are_read_whatever_length_is_reported(do, values):
 
 
 def test_is_in_reads_no_more_values_than_it_takes():
-    with pytest.raises(InvalidValue, match="at most 100 values"):
+    with pytest.raises(InvalidValue, match="at most 100,000 values"):
         Thing.number.is_in(EndlessList())
     for values in (LongList([1, 2]), Negative([1, 2])):
         assert repr(Thing.number.is_in(values)) == repr(Thing.number.is_in(1, 2))
@@ -410,7 +410,8 @@ async def test_deep_conditions_are_refused(do):
     inverted = deepest(lambda condition: ~condition, Thing.number == 1)
     mixed = deepest(lambda condition: (condition & (Thing.number == 1)) | (Thing.number == 2), Thing.number == 1)
     # What was built up to there works in every way.
-    for deep, found in ((inverted, 0), (inverted.condition, 1), (mixed, 1)):
+    even = functools.reduce(lambda condition, _: ~condition, range(30), Thing.number == 1)
+    for deep, found in ((inverted, 0), (even, 1), (mixed, 1)):
         for same in (deep, deepcopy(deep), pickle.loads(pickle.dumps(deep))):
             assert repr(same)
             assert await do.count(Thing, same) == found

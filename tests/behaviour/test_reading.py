@@ -185,8 +185,6 @@ async def test_bad_conditions_are_refused_when_they_are_built(do, events):
         await do.iterate(do.query(Event, Event.at.between(5, 3), stream="A"))
     with pytest.raises(InvalidValue):
         await do.count(Event, Event.kind.between("z", "a"))
-    with pytest.raises(InvalidValue, match="100"):
-        Event.at.is_in(list(range(101)))
     assert len(await do.iterate(do.query(Event, Event.at.is_in(list(range(100))), stream="A"))) == 10
 
 

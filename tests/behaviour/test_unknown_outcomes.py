@@ -391,3 +391,36 @@ async def test_an_interrupt_loses_no_unknown_outcome_of_a_batch(store, monkeypat
     for item in items:
         item.save()
         assert Bare.get(pk=item.pk, consistent=True) is not None
+
+
+@pytest.mark.parametrize("fault", ["request lost", "answer lost"])
+@pytest.mark.parametrize("way", ["delete", "condition", "batch", "pipeline"])
+async def test_an_item_is_deleted_after_a_save_of_unknown_outcome(do, line, model, way, fault):
+    item = await do.create(model, n=1)
+    item.n = 2
+    line.faults = [fault]
+    await fails(do.save, item)
+    if way == "batch":
+        assert await do.batch_delete(model, [item]) == 1
+    elif way == "pipeline":
+        pipeline = mintkey.pipeline()
+        await do.delete(item, pipeline=pipeline)
+        assert await do.execute(pipeline) == 1
+    else:
+        await do.delete(item, condition=model.n < 3 if way == "condition" else None)
+    assert await do.count(model) == 0
+
+
+async def test_an_item_is_not_deleted_after_a_change_by_another_writer(do, line):
+    item = await do.create(Counted, n=1)
+    item.n = 2
+    line.faults = ["answer lost"]
+    await fails(do.save, item)
+    await do.update_by_key(Counted, item.pk, n=3)
+    with pytest.raises(VersionConflict):
+        await do.delete(item)
+    new = Counted(pk="new", n=1)
+    line.faults = ["answer lost"]
+    await fails(do.save, new)
+    await do.delete(new)
+    assert [found.n for found in await do.all(Counted.scan())] == [3]

@@ -71,6 +71,7 @@ class Person(pydantic.BaseModel):
 
 
 class Every(Model):
+    model_config = ModelConfig(table="every")
     pk = StringAttribute(partition_key=True)
     text = StringAttribute()
     number = NumberAttribute()
@@ -428,9 +429,10 @@ async def test_compressed_texts(do, text):
     assert loaded.changed == {"text"}
 
 
-async def test_compression_saves_room(do):
+async def test_compression_saves_room(do, raw):
     await reloaded(do, packed="x" * 300_000, gzipped="x" * 300_000, lz4="x" * 300_000)
-    assert await do.count(Every, Every.packed.size() < 10_000, Every.gzipped.size() < 10_000) == 1
+    stored = raw(Every, packed=BinaryAttribute(), gzipped=BinaryAttribute())
+    assert await do.count(stored, stored.packed.size() < 10_000, stored.gzipped.size() < 10_000) == 1
     with pytest.raises(InvalidValue):
         await do.save(Every(pk="b", text="x" * 500_000))
 

@@ -56,7 +56,7 @@ LAYERS = {
         {"condition", "key_encoding", "table"},
         {"error"},
         {"key", "names"},
-        {"value"},
+        {"value", "json_text"},
         {"number", "work"},
     ],
     "store-testkit": [

@@ -17,12 +17,12 @@ use pyo3::prelude::*;
 mod _core {
     use super::values::convert;
     use super::values::refusal::Refusal;
-    use super::{Bound, PyAny, PyModule, PyResult, errors, panics};
+    use super::{Bound, PyAny, PyModule, PyResult, exception, panics};
     use mintkey_store::error::shortened;
     use pyo3::pyfunction;
 
     #[pymodule_export]
-    const MAX_CONDITION_LEVELS: usize = mintkey_store::condition::MAX_LEVELS;
+    const MAX_INDEXED: usize = mintkey_store::key::MAX_PARTITION;
     #[pymodule_export]
     const MAX_VALUE_LEVELS: usize = mintkey_store::size::MAX_DEPTH;
     #[pymodule_export]
@@ -41,6 +41,8 @@ mod _core {
     #[pymodule_export]
     use super::values::compress::{compress, decompress, decompressed};
     #[pymodule_export]
+    use super::values::condition::{PyAction, PyCondition};
+    #[pymodule_export]
     use super::values::item::{PyItem, PyKey};
 
     /// `value` as an attribute of this kind stores it, detached from the caller's objects; else `InvalidValue` that names
@@ -53,7 +55,7 @@ mod _core {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = value.py();
         let kind = convert::Kind::named(kind)?;
-        let refuse = |reason: &str| errors::of_label(py, label, reason);
+        let refuse = |reason: &str| exception::invalid_at_label(py, label, reason);
         panics::caught(py, || match convert::to_stored(kind, &value) {
             // A value that other code could change is copied.
             Ok(Some(stored)) if !convert::is_plain(&value)? => {

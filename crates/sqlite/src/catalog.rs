@@ -201,10 +201,7 @@ fn extend(connection: &Connection, layout: &Layout, stored: &Table) -> Attempt<(
                     .map_err(|why| Error::damaged(&layout.table, None, why))?;
                 update.raw_bind_parameter(1, rowid)?;
                 for (column, index) in added.iter().zip(2..) {
-                    update.raw_bind_parameter(
-                        index,
-                        Cell::indexed(&item, &column.attribute, column.kind),
-                    )?;
+                    update.raw_bind_parameter(index, Cell::indexed(&item, column))?;
                 }
                 update.raw_execute()?;
             }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use mintkey_store::key::{MAX_PARTITION, MAX_SORT};
 use mintkey_store::{Index, Item, KeyKind, KeyValue, Name, Number, Result, Table, Value};
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -18,6 +19,8 @@ pub struct Column {
     pub attribute: Name,
     /// The type of the attribute.
     pub kind: KeyKind,
+    /// The bytes of the longest value that all indexes on the attribute can hold.
+    longest: usize,
     /// The column's name, quoted.
     pub sql: String,
 }
@@ -42,11 +45,16 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// The cell of an indexed attribute; null if it is absent or of another type.
-    pub fn indexed(item: &'a Item, attribute: &str, kind: KeyKind) -> Self {
-        match (item.get(attribute), kind) {
-            (Some(Value::String(text)), KeyKind::String) => Self::Text(Cow::Borrowed(text)),
-            (Some(Value::Binary(bytes)), KeyKind::Binary) => Self::Blob(Cow::Borrowed(bytes)),
+    /// The cell of an indexed attribute; null if it is absent, of another type, or no value that an index can hold.
+    pub fn indexed(item: &'a Item, column: &Column) -> Self {
+        let fits = |length: usize| (1..=column.longest).contains(&length);
+        match (item.get(&column.attribute), column.kind) {
+            (Some(Value::String(text)), KeyKind::String) if fits(text.len()) => {
+                Self::Text(Cow::Borrowed(text))
+            }
+            (Some(Value::Binary(bytes)), KeyKind::Binary) if fits(bytes.len()) => {
+                Self::Blob(Cow::Borrowed(bytes))
+            }
             (Some(Value::Number(number)), KeyKind::Number) => Self::number(*number),
             _ => Self::Null,
         }
@@ -178,9 +186,16 @@ impl Layout {
             let is_key = *name == table.partition.name
                 || table.sort.as_ref().is_some_and(|sort| sort.name == *name);
             if !is_key && !columns.iter().any(|column| column.attribute == *name) {
+                let sort =
+                    |index: &Index| index.sort.as_ref().is_some_and(|sort| sort.name == *name);
                 columns.push(Column {
                     attribute: name.clone(),
                     kind,
+                    longest: if table.indexes.iter().any(sort) {
+                        MAX_SORT
+                    } else {
+                        MAX_PARTITION
+                    },
                     sql: attribute_column(name),
                 });
             }

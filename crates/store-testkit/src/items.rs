@@ -324,9 +324,9 @@ fn updates_start_from_the_stored_row<F: Reopen>() {
         assert_eq!(kind(change(no_parent, false)), ErrorKind::InvalidValue);
         assert_eq!(change(vec![], false).unwrap(), expected("0.3"));
         // The condition is checked before the values, on every store.
-        let invalid = condition(Condition::IsIn {
+        let invalid = condition(Condition::BeginsWith {
             path: Path::attribute("n"),
-            values: vec![],
+            prefix: 1.into(),
         });
         let large = Action::Set(Path::attribute("text"), "x".repeat(400 * 1024).into());
         let update = mintkey_store::Update {

@@ -7,11 +7,12 @@ use std::fmt::{self, Write as _};
 use memchr::memmem;
 
 use crate::error::{self, Error, shortened, start};
+use crate::json_text::JsonText;
 use crate::number::Number;
 use crate::value::{Item, Name, Value, ValueType};
 use crate::work::{STEP, Work};
 
-/// How many values [`Condition::IsIn`] may list.
+/// The values of one [`Condition::IsIn`] that `DynamoDB` evaluates.
 pub const MAX_IS_IN: usize = 100;
 
 /// How deep conditions may nest: all that is done with one goes down level by level, also on a thread with a small stack.
@@ -71,12 +72,19 @@ pub enum Condition {
         /// The upper bound.
         high: Value,
     },
-    /// Equal to one of these.
+    /// Equal to one of these; false without any.
     IsIn {
         /// The path of the value.
         path: Path,
-        /// 1 to 100 values.
+        /// The values.
         values: Vec<Value>,
+    },
+    /// A text of JSON with the same value as one of these; false without any. The order of keys does not count.
+    IsJson {
+        /// The path of the value.
+        path: Path,
+        /// The texts.
+        texts: Vec<JsonText>,
     },
     /// Text or bytes that start like this.
     BeginsWith {
@@ -286,27 +294,88 @@ fn size(value: &Value) -> Option<u64> {
 
 impl Condition {
     /// Checks that the condition means something: the sides of an order are strings, numbers or
-    /// binary, `between` runs upwards, `is_in` lists 1 to 100 values.
+    /// binary, `between` runs upwards.
     ///
     /// # Errors
     ///
     /// `InvalidValue` that says which part does not.
     pub fn check(&self) -> error::Result<()> {
-        let path = match self {
+        match self {
             Self::And(parts) | Self::Or(parts) => return parts.iter().try_for_each(Self::check),
             Self::Not(inner) => return inner.check(),
+            _ => {}
+        }
+        let Some(path) = self.path() else {
+            return Ok(());
+        };
+        path.check()?;
+        self.check_values().map_err(|error| error.within(path))
+    }
+
+    /// The path of a question about one value; `None` for a combination, except the negation of one question.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::And(_) | Self::Or(_) => None,
+            Self::Not(inner) => inner.path(),
             Self::Compare { path, .. }
             | Self::Between { path, .. }
             | Self::IsIn { path, .. }
+            | Self::IsJson { path, .. }
             | Self::BeginsWith { path, .. }
             | Self::Contains { path, .. }
             | Self::Exists(path)
             | Self::Missing(path)
             | Self::IsType(path, _)
-            | Self::Size { path, .. } => path,
-        };
-        path.check()?;
-        self.check_values().map_err(|error| error.within(path))
+            | Self::Size { path, .. } => Some(path),
+        }
+    }
+
+    /// Whether it compares texts of JSON, or is the negation of such a condition.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        match self {
+            Self::Not(inner) => inner.is_json(),
+            other => matches!(other, Self::IsJson { .. }),
+        }
+    }
+
+    /// The value of a condition that is the same for every item.
+    #[must_use]
+    pub fn constant(&self) -> Option<bool> {
+        match self {
+            Self::And(parts) => Self::constant_of(parts, false),
+            Self::Or(parts) => Self::constant_of(parts, true),
+            Self::Not(inner) => inner.constant().map(|truth| !truth),
+            Self::IsIn { values, .. } if values.is_empty() => Some(false),
+            Self::IsJson { texts, .. } if texts.is_empty() => Some(false),
+            _ => None,
+        }
+    }
+
+    /// One part with the value `deciding` decides; otherwise all parts must be constant.
+    fn constant_of(parts: &[Self], deciding: bool) -> Option<bool> {
+        let mut known = true;
+        for part in parts {
+            match part.constant() {
+                Some(truth) if truth == deciding => return Some(deciding),
+                Some(_) => {}
+                None => known = false,
+            }
+        }
+        known.then_some(!deciding)
+    }
+
+    /// Whether an expression of `DynamoDB` cannot say this, so that only [`Condition::evaluate`] can.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().any(Self::is_local),
+            Self::Not(inner) => inner.is_local(),
+            Self::IsIn { values, .. } => values.len() > MAX_IS_IN,
+            Self::IsJson { .. } => true,
+            _ => false,
+        }
     }
 
     fn check_values(&self) -> error::Result<()> {
@@ -335,15 +404,6 @@ impl Condition {
                     ))),
                 }
             }
-            Self::IsIn { path, values } => {
-                if values.is_empty() || values.len() > MAX_IS_IN {
-                    return Err(Error::invalid(format!(
-                        "is_in on {path} lists {} values: 1 to {MAX_IS_IN} are allowed",
-                        values.len()
-                    )));
-                }
-                Ok(())
-            }
             Self::BeginsWith { path, prefix } => match prefix {
                 Value::String(_) | Value::Binary(_) => Ok(()),
                 other => Err(Error::invalid(format!(
@@ -361,19 +421,14 @@ impl Condition {
     ///
     /// The error that ends the work.
     pub fn evaluate<E>(&self, item: &Item, work: &mut Work<'_, E>) -> Result<bool, E> {
-        let path = match self {
+        match self {
             Self::And(parts) => return Self::is_any(parts, false, item, work).map(|any| !any),
             Self::Or(parts) => return Self::is_any(parts, true, item, work),
             Self::Not(inner) => return Ok(!inner.evaluate(item, work)?),
-            Self::Exists(path)
-            | Self::Missing(path)
-            | Self::IsType(path, _)
-            | Self::Compare { path, .. }
-            | Self::Between { path, .. }
-            | Self::IsIn { path, .. }
-            | Self::BeginsWith { path, .. }
-            | Self::Contains { path, .. }
-            | Self::Size { path, .. } => path,
+            _ => {}
+        }
+        let Some(path) = self.path() else {
+            return Ok(false);
         };
         match path.find_counted(item, work)? {
             Some(found) => self.accepts(found, work),
@@ -430,6 +485,14 @@ impl Condition {
                     && order(found, high).is_some_and(Ordering::is_le)
             }
             Self::IsIn { values, .. } => any_equals(values, found, work)?,
+            Self::IsJson { texts, .. } => match found {
+                Value::String(found) => {
+                    let lengths: usize = texts.iter().map(JsonText::len).sum();
+                    work.count(STEP + found.len() * texts.len() + lengths)?;
+                    texts.iter().any(|text| text.is_equal_to(found))
+                }
+                _ => false,
+            },
             Self::BeginsWith { prefix, .. } => {
                 work.count(length(prefix))?;
                 begins_with(found, prefix)

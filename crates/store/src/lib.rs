@@ -12,6 +12,7 @@ pub mod description;
 pub mod error;
 mod item_error;
 pub mod json;
+mod json_text;
 pub mod key;
 mod key_encoding;
 pub mod names;
@@ -31,6 +32,7 @@ pub mod work;
 
 pub use condition::{Comparison, Condition, Path, Step};
 pub use error::{Error, ErrorKind, Outcome, Remedy, Result};
+pub use json_text::JsonText;
 pub use key::{Key, KeyKind, KeyValue};
 pub use number::{InvalidNumber, Number};
 pub use position::Position;

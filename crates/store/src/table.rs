@@ -66,12 +66,19 @@ impl Index {
         self.partition.iter().chain(&self.sort)
     }
 
-    /// The values that an item has for these attributes; `None` if the item is not in the index.
+    /// The values that an item has for these attributes; `None` if the item is not in the index, because a value is
+    /// absent, or of a type or a size that a key cannot have.
     #[must_use]
     pub fn values_of(&self, item: &Item) -> Option<Vec<KeyValue>> {
-        self.attributes()
-            .map(|part| KeyValue::from_value(item.get(&part.name)?, part.kind))
-            .collect()
+        let value = |part: &KeyAttribute| KeyValue::from_value(item.get(&part.name)?, part.kind);
+        let mut values = Vec::with_capacity(self.partition.len() + 1);
+        for part in &self.partition {
+            values.push(value(part).filter(|value| value.check_partition().is_ok())?);
+        }
+        if let Some(part) = &self.sort {
+            values.push(value(part).filter(|value| value.check_sort().is_ok())?);
+        }
+        Some(values)
     }
 }
 
@@ -204,30 +211,33 @@ impl Table {
         }
     }
 
-    /// Checks that the attributes of an item that are keys of indexes have a type and a size that a key can have.
-    pub(crate) fn check_indexed(&self, item: &Item) -> Result<()> {
+    /// Checks that the attributes of an item that are keys of indexes have a type and a size that a key can have. Only
+    /// `DynamoDB` refuses such items: elsewhere the item is not in the index.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue` that names the index and the attribute.
+    pub fn check_indexed(&self, item: &Item) -> Result<()> {
         for index in &self.indexes {
             let parts = index.partition.iter().map(|part| (part, false));
             for (attribute, sorts) in parts.chain(index.sort.iter().map(|sort| (sort, true))) {
                 let Some(value) = item.get(&attribute.name) else {
                     continue;
                 };
-                let key = KeyValue::from_value(value, attribute.kind).ok_or_else(|| {
-                    Error::invalid(format!(
-                        "it is a {}, but index {:?} needs a {}",
+                let fits = match KeyValue::from_value(value, attribute.kind) {
+                    Some(key) if sorts => key.check_sort(),
+                    Some(key) => key.check_partition(),
+                    None => Err(Error::invalid(format!(
+                        "it is a {}, not a {}",
                         value.value_type(),
-                        index.name,
                         attribute.kind.value_type()
-                    ))
-                });
-                key.and_then(|key| {
-                    if sorts {
-                        key.check_sort()
-                    } else {
-                        key.check_partition()
-                    }
-                })
-                .map_err(|error| error.of(self).on(&attribute.name))?;
+                    ))),
+                };
+                fits.map_err(|mut error| {
+                    error.message =
+                        format!("index {:?} cannot hold it: {}", index.name, error.message);
+                    error.of(self).on(&attribute.name)
+                })?;
             }
         }
         Ok(())

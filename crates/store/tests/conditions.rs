@@ -4,7 +4,9 @@ mod common;
 
 use common::{any_item, any_value, holds, item, list, map, number, numbers, strings};
 use mintkey_store::value::ValueType;
-use mintkey_store::{Comparison, Condition, ErrorKind, Item, Map, Number, Path, Step, Value};
+use mintkey_store::{
+    Comparison, Condition, ErrorKind, Item, JsonText, Map, Number, Path, Step, Value,
+};
 use proptest::prelude::*;
 
 fn path(name: &str) -> Path {
@@ -159,14 +161,6 @@ fn conditions_without_meaning_are_refused() {
         between(2.into(), 1.into()),
         between(1.into(), "2".into()),
         between(Value::Null, Value::Null),
-        Condition::IsIn {
-            path: path("a"),
-            values: vec![],
-        },
-        Condition::IsIn {
-            path: path("a"),
-            values: vec![1.into(); 101],
-        },
         Condition::BeginsWith {
             path: path("a"),
             prefix: 1.into(),
@@ -181,12 +175,40 @@ fn conditions_without_meaning_are_refused() {
             "{bad:?}"
         );
     }
-    let hundred = Condition::IsIn {
-        path: path("a"),
-        values: vec![1.into(); 100],
-    };
-    hundred.check().unwrap();
     compare("a", Comparison::Eq, list(&[])).check().unwrap();
+}
+
+#[test]
+fn a_list_of_values_may_be_empty_or_long() {
+    let stored = item(&[("a", 5.into())]);
+    let listed = |count: i64| Condition::IsIn {
+        path: path("a"),
+        values: (0..count).map(Value::from).collect(),
+    };
+    for (count, expected) in [(0, false), (5, false), (6, true), (1000, true)] {
+        listed(count).check().unwrap();
+        assert_eq!(holds(&listed(count), &stored), expected, "{count}");
+    }
+    assert_eq!(listed(0).constant(), Some(false));
+    assert!(!listed(100).is_local() && listed(101).is_local());
+    assert!(Condition::Not(Box::new(Condition::And(vec![listed(101)]))).is_local());
+}
+
+#[test]
+fn json_is_compared_by_value() {
+    let stored = item(&[("a", r#"{"y": 1, "x": [2]}"#.into())]);
+    let json = |texts: &[&str]| Condition::IsJson {
+        path: path("a"),
+        texts: texts.iter().map(|text| JsonText::new(text)).collect(),
+    };
+    assert!(holds(&json(&["[]", r#"{"x":[2.0],"y":1}"#]), &stored));
+    assert!(!holds(&json(&["[]"]), &stored) && !holds(&json(&[]), &stored));
+    assert!(json(&["[]"]).is_local());
+    let elsewhere = Condition::Not(Box::new(Condition::IsJson {
+        path: path("b"),
+        texts: vec![JsonText::new("[]")],
+    }));
+    assert!(holds(&elsewhere, &stored));
 }
 
 /// The order of two values of one ordered type, by another route: as bytes, or as written numbers.

@@ -125,22 +125,30 @@ fn indexed_attributes_must_fit_a_key() {
         indexes: vec![index],
         ..table()
     };
-    check_item(&item(&[]), &table, MAX_ITEM).unwrap();
-    check_item(
-        &item(&[("status", "s".repeat(2048).into())]),
-        &table,
-        MAX_ITEM,
-    )
-    .unwrap();
-    for bad in [
-        item(&[("status", 1.into())]),
-        item(&[("status", "".into())]),
-        item(&[("code", Value::Binary(vec![0; 1025]))]),
+    let index = &table.indexes[0];
+    table.check_indexed(&item(&[])).unwrap();
+    let longest = item(&[
+        ("status", "s".repeat(2048).into()),
+        ("code", Value::Binary(vec![0; 1024])),
+    ]);
+    table.check_indexed(&longest).unwrap();
+    assert_eq!(
+        index.values_of(&longest).map(|values| values.len()),
+        Some(2)
+    );
+    for (name, value) in [
+        ("status", 1.into()),
+        ("status", "".into()),
+        ("status", "s".repeat(2049).into()),
+        ("code", Value::Binary(vec![0; 1025])),
     ] {
-        assert_eq!(
-            check_item(&bad, &table, MAX_ITEM).unwrap_err().kind,
-            ErrorKind::InvalidValue
-        );
+        let mut bad = longest.clone();
+        bad.insert(name.into(), value);
+        let error = table.check_indexed(&bad).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InvalidValue);
+        assert!(error.message.contains("by_status"), "{}", error.message);
+        assert_eq!(index.values_of(&bad), None);
+        check_item(&bad, &table, MAX_ITEM).unwrap();
     }
 }
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast, overload
 
 from mintkey import _core
-from mintkey.conditions import Condition, Operand, Steps
+from mintkey.conditions import Condition, Operand, Steps, Tests
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, NotLoaded, cause, shortened
 from mintkey.generators import Auto, AutoGenerate, as_auto, id_range, is_auto_generate
 
@@ -41,6 +41,7 @@ class Attribute(Operand, Generic[T]):
         alias: the name in the store, if it differs from the attribute's name.
         index: create an index on the attribute, for queries such as `query(status="paid")`.
         description: a description for people and schema tools.
+        default_on_load: set the plain default also on loaded items that lack the attribute.
 
     Raises:
         ConfigurationError: a parameter is invalid. It is raised when the class is defined.
@@ -50,11 +51,14 @@ class Attribute(Operand, Generic[T]):
     kind: str = "any"
     #: The type as a key; None if the attribute cannot be a key.
     key_kind: Literal["string", "number", "binary"] | None = None
+    #: The conditions that the encoding allows.
+    tests: Tests = "all"
     #: The unit to which a generated time is cut; None to keep it unchanged.
     cut: timedelta | None = None
 
     name: str = ""
     model: str = ""
+    _owner: type | None = None
 
     # Properties of fields. They are declared here, so that a schema can read them from every attribute.
 
@@ -82,6 +86,7 @@ class Attribute(Operand, Generic[T]):
         alias: str | None = None,
         index: bool = False,
         description: str | None = None,
+        default_on_load: bool = False,
     ) -> None:
         if index:
             self.value_indexed = True
@@ -92,6 +97,7 @@ class Attribute(Operand, Generic[T]):
         self.on_update: Auto | None = as_auto(on_update) if is_auto_generate(on_update) else None
         self._misplaced_on_update = on_update if on_update is not None and self.on_update is None else None
         self.required = required
+        self.default_on_load = default_on_load
         self.alias = alias
         self.description = description
 
@@ -99,6 +105,11 @@ class Attribute(Operand, Generic[T]):
         # Checks are made in the model's `__init_subclass__`: Python before 3.12 turns errors here into RuntimeError.
         self.name = name
         self.model = owner.__name__
+        self._owner = owner
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # A condition that was pickled belongs to the same class again.
+        return super().__reduce_ex__(protocol) if self._owner is None else (getattr, (self._owner, self.name))
 
     if TYPE_CHECKING:
 
@@ -146,18 +157,15 @@ class Attribute(Operand, Generic[T]):
     def _steps(self) -> Steps:
         return (self.stored_name,)
 
-    def _operand(self, value: Any) -> Any:
-        stored = value
-        if self.converts:
-            try:
-                stored = self.encode(value)
-            except CONVERSION_ERRORS as error:
-                raise InvalidValue(f"{self._label}: {cause(error)}", model=self.model, attribute=self.name) from error
-        return _core.checked(self.kind, self._label, stored)
+    def member(self, label: str, step: object) -> Attribute[Any] | None:
+        """Return the attribute that declares a part of the value; None inside of plain lists and maps.
 
-    @property
-    def _kind(self) -> str:
-        return self.kind
+        Raises `TypeError` for a part that values of this type do not have.
+        """
+        raise TypeError(
+            f"{label}: values of a {type(self).__name__} have no parts in the store: "
+            "use a ListAttribute or a MapAttribute"
+        )
 
     def minted_between(self, start: datetime, end: datetime) -> Condition:
         """True if the `default=` strategy generated the value from `start` (included) to `end` (excluded).
@@ -251,6 +259,12 @@ class Attribute(Operand, Generic[T]):
                 model=self.model,
                 attribute=self.name,
             )
+        if self.default_on_load and self.default is None:
+            raise ConfigurationError(
+                f"{self._label}: default_on_load=True needs a default= that is a value or a function, not a strategy",
+                model=self.model,
+                attribute=self.name,
+            )
         if self.alias is not None and not is_utf8_text(self.alias):
             raise ConfigurationError(
                 f"{self._label}: alias= takes valid UTF-8 text, not {shortened(self.alias)}",
@@ -311,9 +325,12 @@ class Attribute(Operand, Generic[T]):
     def new_default(self) -> Any:
         """Return the plain default for one instance: a callable is called, a mutable value is copied."""
         default = self.default
-        if callable(default):
-            return default()
-        return default if isinstance(default, _IMMUTABLE) else copy.deepcopy(default)
+        return default() if callable(default) else own_copy(default)
+
+
+def own_copy(value: Any) -> Any:
+    """Return a copy of a mutable value, which shares nothing with it."""
+    return value if isinstance(value, _IMMUTABLE) else copy.deepcopy(value)
 
 
 def check_form(attribute: Attribute[Any], given: object, forms: Iterable[str]) -> None:

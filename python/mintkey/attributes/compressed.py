@@ -27,6 +27,7 @@ class CompressedAttribute(Attribute[str]):
     """
 
     kind = "binary"
+    tests = "existence"
 
     def __init__(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from mintkey import _core
 from mintkey.attributes.base import Attribute
 from mintkey.conditions import Path
 
@@ -29,8 +28,8 @@ class ListAttribute(Attribute["list[Any]"]):
     def __getitem__(self, step: str | int) -> Path:
         return self._inside(step)
 
-    def _element(self, value: Any) -> Any:
-        return _core.checked("any", self._label, value)
+    def member(self, label: str, step: object) -> Attribute[Any] | None:
+        return None
 
 
 class SetAttribute(Attribute[T]):
@@ -56,9 +55,6 @@ class SetAttribute(Attribute[T]):
             state = instance._state
             # The empty set is kept in the instance, so that members added to it are saved.
             return instance.__dict__.setdefault(self.name, set()) if state is None else self._absent(instance, state)
-
-    def _element(self, value: Any) -> Any:
-        return next(iter(_core.checked(self.kind, self._label, {value})))
 
 
 class StringSetAttribute(SetAttribute["set[str]"]):

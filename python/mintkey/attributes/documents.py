@@ -7,7 +7,9 @@ from typing import Any
 from mintkey import _core
 from mintkey.attributes.base import Attribute
 from mintkey.attributes.comparing import Misfit, check_depth, difference, with_unknown
-from mintkey.attributes.structures import Structure, json_text, structure_of
+from mintkey.attributes.members import Part, no_member, part_of, without_none
+from mintkey.attributes.scalars import BooleanAttribute, NumberAttribute, StringAttribute
+from mintkey.attributes.structures import Structure, adapted_structure, json_text, structure_of
 from mintkey.conditions import Path
 from mintkey.errors import ConfigurationError, cause, shortened
 
@@ -77,6 +79,7 @@ class MapAttribute(_Document):
 
     def __init__(self, nested: Any = None, **parameters: Any) -> None:
         self._schema = getattr(nested, "__mintkey_schema__", None)
+        self._adapted = False
         super().__init__(None if self._schema is not None else nested, **parameters)
         self.nested = nested
         if self._structure is not None:
@@ -97,6 +100,14 @@ class MapAttribute(_Document):
 
     def __getitem__(self, step: str | int) -> Path:
         return self._inside(step)
+
+    def member(self, label: str, step: object) -> Attribute[Any] | None:
+        if self._schema is not None:
+            found = self._schema.attributes.get(step) if isinstance(step, str) else None
+            if found is None:
+                raise TypeError(f"{label}: {no_member(self._schema.model, step, self._schema.shown)}")
+            return found  # type: ignore[no-any-return]
+        return None if self.nested is None else _attribute_of(part_of(self.nested, label, step, adapted=self._adapted))
 
     @property
     def converts(self) -> bool:
@@ -138,6 +149,49 @@ class MapAttribute(_Document):
         return with_unknown(stored, self.encode(self.decode(stored)), new)
 
 
+class _Part(MapAttribute):
+    """A part of a structured value."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part.hint, required=part.required)
+        self._adapted = part.adapted
+        if part.adapted and self._schema is None:
+            self._structure = adapted_structure(part.hint)
+            self.kind = self._structure.kind
+
+
+class _Unknown(Attribute[Any]):
+    """A part of which any value is stored as it is."""
+
+    def member(self, label: str, step: object) -> Attribute[Any] | None:
+        return None
+
+
+#: The types that are stored as attributes store them, by pydantic too.
+_SCALARS: dict[Any, type[Attribute[Any]]] = {
+    str: StringAttribute,
+    int: NumberAttribute,
+    float: NumberAttribute,
+    bool: BooleanAttribute,
+}
+
+
+def _attribute_of(part: Part | None) -> Attribute[Any] | None:
+    """Return an attribute that declares a part."""
+    if part is None:
+        return None
+    hint = without_none(part.hint)
+    scalar = _SCALARS.get(hint) if isinstance(hint, type) else None
+    if scalar is not None:
+        attribute: Attribute[Any] = scalar(required=part.required)
+    elif hint in (Any, object):
+        attribute = _Unknown(required=part.required)
+    else:
+        attribute = _Part(part)
+    attribute.__set_name__(_Part, part.name)
+    return attribute
+
+
 class JSONAttribute(_Document):
     """Any JSON value (RFC 8259), stored as text.
 
@@ -147,6 +201,7 @@ class JSONAttribute(_Document):
     """
 
     kind = "string"
+    tests = "equality"
 
     def __init__(self, model_class: Any = None, **parameters: Any) -> None:
         super().__init__(model_class, **parameters)

@@ -422,6 +422,11 @@ def _refuse_init_only(cls: type) -> None:
             raise TypeError(f"{cls.__name__}.{name} is an InitVar, which is not stored: give it a default")
 
 
+def adapted_structure(hint: Any) -> Structure:
+    """Return the structure of a type whose values pydantic encodes."""
+    return _Compiler({})._adapted(hint)
+
+
 def structure_of(hint: Any) -> Structure:
     """Return the structure of a type. Raises `TypeError` with the reason for a type that cannot be stored."""
     local: dict[str, Any] = {}

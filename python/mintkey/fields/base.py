@@ -103,6 +103,7 @@ class Field(Attribute[T]):
         self._form: Attribute[Any] = form or StringAttribute()
         self.kind = self._form.kind
         self.key_kind = self._form.key_kind
+        self.tests = self._form.tests
         self.cut = self._form.cut
         self._validates = _overridden(builtins.type(self), "is_valid")
         self._observes_saves = _overridden(builtins.type(self), "on_save")
@@ -160,12 +161,12 @@ class Field(Attribute[T]):
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return self._form.from_minted(auto)
 
-    def _element(self, value: Any) -> Any:
-        return self._form._element(value)
+    def member(self, label: str, step: object) -> Attribute[Any] | None:
+        if self.type not in {list, tuple, dict}:
+            raise TypeError(f"{label}: {self._label} has the type {self.type.__name__}, which has no elements")
+        return self._form.member(label, step)
 
     def __getitem__(self, step: str | int) -> Path:
-        if self.type not in {list, tuple, dict}:
-            raise TypeError(f"{self._label} has the type {self.type.__name__}, which has no elements")
         return self._inside(step)
 
     # Validation, and notification of writes.

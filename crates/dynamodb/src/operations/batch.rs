@@ -377,7 +377,10 @@ fn all_failed(indexes: Vec<usize>, error: Error, table: &Table) -> Outcomes {
 /// Checks that a write is valid.
 fn check(table: &Table, write: &Write) -> Result<()> {
     match write {
-        Write::Put(put) => put.check(table, MAX_ITEM),
+        Write::Put(put) => {
+            put.check(table, MAX_ITEM)?;
+            table.check_indexed(&put.item)
+        }
         Write::Update(update) => update.check(),
         Write::Delete(delete) => delete.check(),
     }

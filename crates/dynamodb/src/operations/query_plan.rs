@@ -150,10 +150,12 @@ impl<'a> QueryPlan<'a> {
                 keys.contains(name) || projection.as_ref().is_some_and(outside)
             };
             for part in parts {
-                match expression::constant(part) {
+                match part.constant() {
                     Some(true) => {}
                     Some(false) => return false,
-                    None if expression::attributes(part).iter().any(is_local) => {
+                    None if part.is_local()
+                        || expression::attributes(part).iter().any(is_local) =>
+                    {
                         self.local_filters.push(part);
                     }
                     None => sent.push(part.clone()),

@@ -116,7 +116,8 @@ fn has_new_version(
 pub async fn put<T: Transport>(client: &Client<'_, T>, put: &Put, now: i64) -> Result<Reply> {
     let (table, guard, key) = (&put.table, &put.guard, &put.key);
     put.check(table, MAX_ITEM)?;
-    let condition = body::guard(table, guard, now, false);
+    table.check_indexed(&put.item)?;
+    let condition = body::guard(table, guard, now, false)?;
     let body = body::put(&client.shared.config, table, &put.item, condition.as_ref());
     let errors = client.errors(table, Some(key));
     let mut refusal = match client.call("PutItem", &body, effect(guard, true)).await {
@@ -155,7 +156,7 @@ pub async fn delete<T: Transport>(
 ) -> Result<Reply> {
     let (table, guard, key) = (&delete.table, &delete.guard, &delete.key);
     delete.check()?;
-    let condition = body::guard(table, guard, now, false);
+    let condition = body::guard(table, guard, now, false)?;
     let body = body::delete(&client.shared.config, table, key, condition.as_ref());
     let errors = client.errors(table, Some(key));
     let call = client.call("DeleteItem", &body, effect(guard, true));
@@ -203,7 +204,7 @@ pub async fn update<T: Transport>(
         ..guard.clone()
     };
     // An expired row must not be changed: its other attributes would live on.
-    let condition = body::guard(table, &sent_guard, now, true);
+    let condition = body::guard(table, &sent_guard, now, true)?;
     let body = body::update(&client.shared.config, update, condition.as_ref());
     let errors = client.errors(table, Some(key));
     let effect = effect(guard, body::is_idempotent(&update.actions));
@@ -309,6 +310,7 @@ async fn replace_expired<T: Transport>(
     let mut item = table.item_of(key);
     update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
     check_item(&item, table, MAX_ITEM)?;
+    table.check_indexed(&item)?;
     let condition = body::absent(table, now);
     let body = body::put(&client.shared.config, table, &item, Some(&condition));
     let errors = client.errors(table, Some(key));
@@ -342,6 +344,7 @@ fn check_values(table: &Table, update: &Update) -> Result<Item> {
         }
     }
     check_item(&item, table, MAX_ITEM)?;
+    table.check_indexed(&item)?;
     Ok(item)
 }
 

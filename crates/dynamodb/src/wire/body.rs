@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
+use mintkey_store::condition::MAX_IS_IN;
 use mintkey_store::json::push_string;
 use mintkey_store::{
-    Action, BatchGet, Comparison, Condition, Get, Guard, Index, Item, Key, KeyAttribute, KeyValue,
-    Name, Path, Row, Step, Table, Update, Value, ValueType, Write,
+    Action, BatchGet, Comparison, Condition, Error, ErrorKind, Get, Guard, Index, Item, Key,
+    KeyAttribute, KeyValue, Name, Path, Result, Row, Step, Table, Update, Value, ValueType, Write,
 };
 
 use crate::config::Config;
-use crate::wire::expression::{self, Placeholders};
+use crate::wire::expression::Placeholders;
 use crate::wire::json;
 
 /// The partition key of indexes over a whole table, which is the same in all items: DynamoDB's indexes need one.
@@ -68,7 +69,7 @@ impl Body {
         let never;
         let condition = match condition {
             None => return,
-            Some(condition) => match expression::constant(condition) {
+            Some(condition) => match condition.constant() {
                 Some(true) => return,
                 None => condition,
                 Some(false) => {
@@ -342,7 +343,23 @@ pub fn absent(table: &Table, now: i64) -> Condition {
 
 /// A guard as a condition on the stored row, expired or not. With `live` an expired row never meets it, even if a
 /// missing row would.
-pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Option<Condition> {
+///
+/// # Errors
+///
+/// `Unsupported` if an expression cannot say the condition.
+pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Result<Option<Condition>> {
+    if let Some(condition) = &guard.condition
+        && condition.is_local()
+    {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "DynamoDB cannot evaluate this condition of a write: is_in() takes at most {MAX_IS_IN} values there, and \
+                 JSON values cannot be compared. Read the item, compare it, and write it with a version"
+            ),
+        )
+        .of(table));
+    }
     let expired = expired(table, now);
     let mut parts = Vec::new();
     let mut needs_live = live;
@@ -386,11 +403,11 @@ pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Option<Condi
     if needs_live {
         parts.extend(expired.map(not));
     }
-    match parts.len() {
+    Ok(match parts.len() {
         0 => None,
         1 => parts.pop(),
         _ => Some(Condition::And(parts)),
-    }
+    })
 }
 
 /// Whether an update that is applied twice has the same effect as once.

@@ -103,7 +103,7 @@ impl Placeholders {
     fn joined(&mut self, parts: &[Condition], own: Parent, parent: Parent, to: &mut String) {
         let variable: Vec<&Condition> = parts
             .iter()
-            .filter(|part| constant(part).is_none())
+            .filter(|part| part.constant().is_none())
             .collect();
         if let [only] = variable[..] {
             return self.nested(only, parent, to);
@@ -164,7 +164,9 @@ impl Placeholders {
                 to.push_str(operator(*op));
                 self.value(&Value::Number(*value), to);
             }
-            Condition::And(_) | Condition::Or(_) | Condition::Not(_) => {}
+            // No expression compares JSON: such conditions are evaluated here, or refused.
+            Condition::IsJson { .. } | Condition::And(_) | Condition::Or(_) | Condition::Not(_) => {
+            }
         }
     }
 
@@ -278,29 +280,6 @@ const fn operator(op: Comparison) -> &'static str {
     }
 }
 
-/// The value of a condition, if it is the same for every item: an expression cannot say that.
-pub fn constant(condition: &Condition) -> Option<bool> {
-    match condition {
-        Condition::And(parts) => joined(parts, false),
-        Condition::Or(parts) => joined(parts, true),
-        Condition::Not(inner) => constant(inner).map(|truth| !truth),
-        _ => None,
-    }
-}
-
-/// One part with the value `deciding` decides; otherwise all parts must be constant.
-fn joined(parts: &[Condition], deciding: bool) -> Option<bool> {
-    let mut known = true;
-    for part in parts {
-        match constant(part) {
-            Some(truth) if truth == deciding => return Some(deciding),
-            Some(_) => {}
-            None => known = false,
-        }
-    }
-    known.then_some(!deciding)
-}
-
 /// The names of the attributes that a condition refers to.
 pub fn attributes(condition: &Condition) -> Vec<Name> {
     let mut names = Vec::new();
@@ -310,21 +289,13 @@ pub fn attributes(condition: &Condition) -> Vec<Name> {
 
 fn collect(condition: &Condition, names: &mut Vec<Name>) {
     match condition {
-        Condition::Compare { path, .. }
-        | Condition::Between { path, .. }
-        | Condition::IsIn { path, .. }
-        | Condition::BeginsWith { path, .. }
-        | Condition::Contains { path, .. }
-        | Condition::Exists(path)
-        | Condition::Missing(path)
-        | Condition::IsType(path, _)
-        | Condition::Size { path, .. } => names.extend(path.root().cloned()),
         Condition::And(parts) | Condition::Or(parts) => {
             for part in parts {
                 collect(part, names);
             }
         }
         Condition::Not(inner) => collect(inner, names),
+        test => names.extend(test.path().and_then(Path::root).cloned()),
     }
 }
 
@@ -376,19 +347,7 @@ mod tests {
 
     #[test]
     fn constants_are_left_out() {
-        let all = Condition::And(Vec::new());
         let none = Condition::Or(Vec::new());
-        assert_eq!(constant(&all), Some(true));
-        assert_eq!(constant(&none), Some(false));
-        assert_eq!(
-            constant(&Condition::Not(Box::new(none.clone()))),
-            Some(true)
-        );
-        assert_eq!(
-            constant(&Condition::And(vec![is("a"), none.clone()])),
-            Some(false)
-        );
-        assert_eq!(constant(&Condition::Or(vec![is("a"), none.clone()])), None);
         assert_eq!(written(&Condition::Or(vec![is("a"), none])), "(#0)");
     }
 

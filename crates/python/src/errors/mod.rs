@@ -107,15 +107,3 @@ pub fn key_dict<'py>(
     }
     Ok(dict)
 }
-
-/// `InvalidValue` for a value of an attribute, or of a path into one: `Model.attribute`, `Model.attribute['key']`.
-pub fn of_label(py: Python<'_>, label: &str, reason: &str) -> PyErr {
-    let (model, path) = label.split_once('.').unwrap_or((label, ""));
-    let attribute = path
-        .split_once('[')
-        .map_or(path, |(attribute, _)| attribute);
-    let mut error = Error::invalid(format!("{label}: {reason}"));
-    error.model = Some(model.into());
-    error.attribute = Some(attribute.into());
-    from_store(py, error, None, None)
-}

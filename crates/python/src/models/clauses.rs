@@ -3,7 +3,7 @@
 use std::ops::Bound as Limit;
 
 use mintkey_store::{
-    Action, Condition, Guard, KeyAttribute, KeyValue, Name, Number, Position, Row, SortCondition,
+    Action, Guard, KeyAttribute, KeyValue, Name, Number, Position, Row, SortCondition,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -12,14 +12,14 @@ use pyo3::types::{PyBool, PyDict, PyTuple};
 use crate::models::codec::Codec;
 use crate::models::fields::top;
 use crate::panics::caught;
-use crate::values::condition::{action, condition};
+use crate::values::condition::{PyAction, PyCondition};
 
 impl Codec {
     /// The actions of an update: `values` are set (None removes), then the others; checked together.
     pub(super) fn actions(
         &self,
         values: &Bound<'_, PyDict>,
-        actions: &[Bound<'_, PyAny>],
+        actions: &[Bound<'_, PyAction>],
     ) -> PyResult<Vec<Action>> {
         caught(values.py(), || {
             let py = values.py();
@@ -47,9 +47,7 @@ impl Codec {
                     |value| Action::Set(top(&field.alias), value),
                 ));
             }
-            for one in actions {
-                compiled.push(action(one).map_err(|refusal| self.refused(py, refusal))?);
-            }
+            compiled.extend(actions.iter().map(|action| action.get().inner.clone()));
             mintkey_store::update::check(&compiled, table)
                 .map_err(|error| self.raise(py, error))?;
             Ok(compiled)
@@ -96,33 +94,22 @@ impl Codec {
     }
 
     pub(super) fn guard(
-        &self,
         row: &str,
         version: Option<(String, Option<i64>)>,
-        condition: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Guard> {
+        condition: Option<&Bound<'_, PyCondition>>,
+    ) -> Guard {
         let row = match row {
             "absent" => Row::Absent,
             "present" => Row::Present,
             _ => Row::Any,
         };
         let version = version.map(|(name, stored)| (Name::from(name), stored.map(Number::from)));
-        Ok(Guard {
+        Guard {
             row,
             version,
-            condition: self.checked(condition)?,
+            condition: condition.map(|condition| condition.get().compiled()),
             collision_free: false,
-        })
-    }
-
-    pub(super) fn checked(&self, tuple: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Condition>> {
-        let Some(tuple) = tuple else { return Ok(None) };
-        let py = tuple.py();
-        caught(py, || {
-            let compiled = condition(tuple).map_err(|refusal| self.refused(py, refusal))?;
-            compiled.check().map_err(|error| self.raise(py, error))?;
-            Ok(Some(compiled))
-        })
+        }
     }
 
     pub(super) fn position(

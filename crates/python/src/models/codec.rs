@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use mintkey_store::{
     Action, BatchGet, BatchWrite, Delete, Get, Guard, Index, Key, KeyAttribute, Map, Operation,
-    Projection, Query, Scan, Table, Update, Value, Work, Write,
+    Projection, Query, Scan, Table, Update, Value, Write,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -19,6 +19,7 @@ use crate::errors::{from_store, key_dict};
 use crate::models::fields::{Field, key_kind_named, top};
 use crate::panics::caught;
 use crate::store::PyRequest;
+use crate::values::condition::{PyAction, PyCondition};
 use crate::values::convert::{Kind, from_value, plain_error, to_value};
 use crate::values::item::{PyItem, PyKey};
 use crate::values::refusal::Refusal;
@@ -252,7 +253,11 @@ impl Codec {
     }
 
     /// A key as a dict of attribute names to stored values.
-    fn key_dict<'py>(&self, py: Python<'py>, key: &PyKey) -> PyResult<Bound<'py, PyDict>> {
+    pub(super) fn key_dict<'py>(
+        &self,
+        py: Python<'py>,
+        key: &PyKey,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let label = |place: Option<usize>| place.map(|place| self.fields[place].label.as_str());
         key_dict(
             py,
@@ -260,21 +265,6 @@ impl Codec {
             label(self.partition).unwrap_or_default(),
             label(self.sort),
         )
-    }
-
-    /// Whether a condition holds for an item.
-    fn matches(&self, item: &PyItem, condition: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let py = condition.py();
-        let mut ask = || {
-            py.check_signals()?;
-            // Other threads run meanwhile.
-            py.detach(|| {});
-            Ok(())
-        };
-        match self.checked(Some(condition))? {
-            Some(condition) => condition.evaluate(&item.0, &mut Work::new(&mut ask)),
-            None => Ok(true),
-        }
     }
 
     // Requests.
@@ -320,12 +310,12 @@ impl Codec {
         item: &PyItem,
         row: &str,
         version: Option<(String, Option<i64>)>,
-        condition: Option<&Bound<'_, PyAny>>,
+        condition: Option<&Bound<'_, PyCondition>>,
         collision_free: bool,
     ) -> PyResult<PyRequest> {
         let guard = Guard {
             collision_free,
-            ..self.guard(row, version, condition)?
+            ..Self::guard(row, version, condition)
         };
         let put = self.put_request(py, item.0.clone(), guard)?;
         Ok(PyRequest::now(Operation::Put(put)))
@@ -346,7 +336,7 @@ impl Codec {
         removed: Vec<String>,
         ignored: Vec<String>,
         version: Option<(String, Option<i64>)>,
-        condition: Option<&Bound<'_, PyAny>>,
+        condition: Option<&Bound<'_, PyCondition>>,
     ) -> PyResult<Option<(PyRequest, PyItem, bool)>> {
         caught(py, || {
             let table = self.table(py)?;
@@ -400,7 +390,7 @@ impl Codec {
                 table: table.clone(),
                 key,
                 actions,
-                guard: self.guard("present", version, condition)?,
+                guard: Self::guard("present", version, condition),
                 upsert: false,
                 returning: false,
             }));
@@ -416,9 +406,9 @@ impl Codec {
         py: Python<'_>,
         key: &PyKey,
         values: &Bound<'_, PyDict>,
-        actions: Vec<Bound<'_, PyAny>>,
+        actions: Vec<Bound<'_, PyAction>>,
         version: Option<(String, Option<i64>)>,
-        condition: Option<&Bound<'_, PyAny>>,
+        condition: Option<&Bound<'_, PyCondition>>,
     ) -> PyResult<PyRequest> {
         let table = self.table(py)?;
         let compiled = self.actions(values, &actions)?;
@@ -426,7 +416,7 @@ impl Codec {
             table: table.clone(),
             key: (*key.0).clone(),
             actions: compiled,
-            guard: self.guard("present", version, condition)?,
+            guard: Self::guard("present", version, condition),
             upsert: false,
             returning: true,
         })))
@@ -437,7 +427,7 @@ impl Codec {
         &self,
         item: &PyItem,
         values: &Bound<'_, PyDict>,
-        actions: Vec<Bound<'_, PyAny>>,
+        actions: Vec<Bound<'_, PyAction>>,
     ) -> PyResult<PyItem> {
         let compiled = self.actions(values, &actions)?;
         let mut item = (*item.0).clone();
@@ -493,12 +483,12 @@ impl Codec {
         py: Python<'_>,
         key: &PyKey,
         version: Option<(String, Option<i64>)>,
-        condition: Option<&Bound<'_, PyAny>>,
+        condition: Option<&Bound<'_, PyCondition>>,
     ) -> PyResult<PyRequest> {
         Ok(PyRequest::now(Operation::Delete(Delete {
             table: self.table(py)?.clone(),
             key: (*key.0).clone(),
-            guard: self.guard("any", version, condition)?,
+            guard: Self::guard("any", version, condition),
         })))
     }
 
@@ -515,7 +505,7 @@ impl Codec {
         partition: Vec<Bound<'_, PyAny>>,
         index: Option<String>,
         sort: Option<&Bound<'_, PyTuple>>,
-        filter: Option<&Bound<'_, PyAny>>,
+        filter: Option<&Bound<'_, PyCondition>>,
         descending: bool,
         limit: Option<usize>,
         after: Option<&[u8]>,
@@ -547,7 +537,7 @@ impl Codec {
             index,
             partition,
             sort,
-            filter: self.checked(filter)?,
+            filter: filter.map(|filter| filter.get().compiled()),
             descending,
             limit,
             after: self.position(py, after)?,
@@ -564,7 +554,7 @@ impl Codec {
     fn scan(
         &self,
         py: Python<'_>,
-        filter: Option<&Bound<'_, PyAny>>,
+        filter: Option<&Bound<'_, PyCondition>>,
         descending: bool,
         limit: Option<usize>,
         after: Option<&[u8]>,
@@ -575,7 +565,7 @@ impl Codec {
     ) -> PyResult<PyRequest> {
         Ok(PyRequest::now(Operation::Scan(Scan {
             table: self.table(py)?.clone(),
-            filter: self.checked(filter)?,
+            filter: filter.map(|filter| filter.get().compiled()),
             descending,
             limit,
             after: self.position(py, after)?,

@@ -198,9 +198,9 @@ impl Codec {
         };
         match to_stored(kind, object) {
             Ok(Some(value)) => KeyValue::from_value(&value, attribute.kind)
-                .ok_or_else(|| self.invalid_at(py, label, None, "this cannot be a key")),
-            Ok(None) => Err(self.invalid_at(py, label, None, "a key needs a value")),
-            Err(Refusal::Reason(reason)) => Err(self.invalid_at(py, label, None, &reason)),
+                .ok_or_else(|| self.invalid_at(py, label, "this cannot be a key")),
+            Ok(None) => Err(self.invalid_at(py, label, "a key needs a value")),
+            Err(Refusal::Reason(reason)) => Err(self.invalid_at(py, label, &reason)),
             Err(Refusal::Raised(error)) => Err(error),
         }
     }

@@ -1,14 +1,18 @@
 //! The exceptions of a codec. Each names the model, and the attribute and the key if they are known.
 
+use std::sync::Arc;
+
+use mintkey_store::Item;
 use mintkey_store::error::shortened;
-use mintkey_store::{Item, Key};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::errors::from_store;
+use crate::exception::class;
 use crate::models::codec::Codec;
 use crate::models::fields::Field;
-use crate::values::refusal::Refusal;
+use crate::values::item::{PyItem, PyKey};
 
 impl Codec {
     /// The exception for a failure of the contract's own checks, which know the stored name of an attribute at most.
@@ -37,23 +41,13 @@ impl Codec {
 
     /// The exception for a value of an attribute that cannot be stored.
     pub(super) fn invalid(&self, py: Python<'_>, field: &Field, reason: &str) -> PyErr {
-        self.invalid_at(py, &field.label, None, reason)
+        self.invalid_at(py, &field.label, reason)
     }
 
-    /// The same for an attribute of this name, in the item with this key if it is known.
-    pub(super) fn invalid_at(
-        &self,
-        py: Python<'_>,
-        attribute: &str,
-        key: Option<&Key>,
-        reason: &str,
-    ) -> PyErr {
+    /// The same for an attribute of this name.
+    pub(super) fn invalid_at(&self, py: Python<'_>, attribute: &str, reason: &str) -> PyErr {
         let mut error =
             mintkey_store::Error::invalid(format!("{}.{attribute}: {reason}", self.model));
-        if let Some(key) = key {
-            error.message = format!("{} {key}: {}", self.model, error.message);
-            error = error.at(key);
-        }
         error.model = Some(self.model.as_str().into());
         error.attribute = Some(attribute.into());
         from_store(py, error, self.key_names(), None)
@@ -68,30 +62,40 @@ impl Codec {
         error: PyErr,
         item: &Item,
     ) -> PyErr {
-        let key = self
-            .table
-            .as_ref()
-            .and_then(|table| table.key_of(item).ok());
-        let shown = py
-            .import("mintkey.errors")
-            .and_then(|errors| errors.call_method1("shortened", (stored,)))
-            .and_then(|text| text.extract::<String>())
-            .unwrap_or_default();
-        let why = error.value(py).to_string();
-        let reason = format!(
-            "the stored value {shown} cannot be read: {}",
-            shortened(&why)
-        );
-        let unreadable = self.invalid_at(py, &field.label, key.as_ref(), &reason);
+        if !error.is_instance_of::<PyException>(py) {
+            return error;
+        }
+        let built = || -> PyResult<PyErr> {
+            let shown: String = py
+                .import("mintkey.errors")?
+                .call_method1("shortened", (stored,))
+                .and_then(|text| text.extract())?;
+            let key = self.table.as_ref().map(|table| table.key_of(item));
+            let key = key.and_then(Result::ok);
+            let place = key
+                .as_ref()
+                .map_or_else(String::new, |key| format!(" {key}"));
+            let why = error.value(py).to_string();
+            let message = format!(
+                "{}{place}: {0}.{}: the stored value {shown} cannot be read: {}",
+                self.model,
+                field.label,
+                shortened(&why)
+            );
+            let data = PyDict::new(py);
+            data.set_item("model", &self.model)?;
+            data.set_item("attribute", &field.label)?;
+            data.set_item("item", PyItem::from(item.clone()).to_dict(py)?)?;
+            if let Some(key) = key {
+                let key = PyKey(Arc::new(key));
+                data.set_item("key", self.key_dict(py, &key)?)?;
+            }
+            let raised = class(py, "UnreadableItem")?.call((message,), Some(&data))?;
+            Ok(PyErr::from_value(raised))
+        };
+        let unreadable = built().unwrap_or_else(|failure| failure);
         unreadable.set_cause(py, Some(error));
         unreadable
-    }
-
-    pub(super) fn refused(&self, py: Python<'_>, refusal: Refusal) -> PyErr {
-        match refusal {
-            Refusal::Reason(reason) => self.raise(py, mintkey_store::Error::invalid(reason)),
-            Refusal::Raised(error) => error,
-        }
     }
 
     pub(super) fn unknown(&self, name: &str) -> PyErr {

@@ -16,6 +16,7 @@ use crate::ids::{PyStrategy, report_step_back, step};
 use crate::models::codec::Codec;
 use crate::panics::caught;
 use crate::store::PyRequest;
+use crate::values::condition::PyCondition;
 use crate::values::item::PyItem;
 
 /// An attribute whose value is generated.
@@ -62,7 +63,7 @@ struct Known<'a, 'py> {
     insert: bool,
     /// The key parts that were generated, or set by a hook, with their values.
     made: Option<&'a Bound<'py, PyDict>>,
-    condition: Option<&'a Bound<'py, PyAny>>,
+    condition: Option<&'a Bound<'py, PyCondition>>,
     pipeline: Option<&'a Bound<'py, PyAny>>,
 }
 
@@ -145,7 +146,7 @@ impl NewSave {
         insert: bool,
         minted: Option<Vec<String>>,
         made: Option<&Bound<'py, PyDict>>,
-        condition: Option<&Bound<'py, PyAny>>,
+        condition: Option<&Bound<'py, PyCondition>>,
         pipeline: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Option<PyRequest>, Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let py = instance.py();
@@ -323,7 +324,7 @@ impl NewSave {
             row: if absent { Row::Absent } else { Row::Any },
             collision_free: !self.insert_only && mints().any(|mint| mint.collision_free),
             version: self.version.clone().map(|name| (name, None)),
-            condition: self.codec.get().checked(known.condition)?,
+            condition: known.condition.map(|condition| condition.get().compiled()),
         })
     }
 

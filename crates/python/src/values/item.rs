@@ -38,7 +38,7 @@ impl PyItem {
     }
 
     /// The stored values by stored name.
-    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    pub fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
         for (name, value) in &*self.0 {
             dict.set_item(&**name, from_value(py, value)?)?;

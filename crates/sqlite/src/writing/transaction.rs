@@ -298,8 +298,7 @@ impl<'a> Transaction<'a> {
         }
         statement.raw_bind_parameter(index, self.text.as_str())?;
         for (column, index) in layout.columns.iter().zip(index + 1..) {
-            statement
-                .raw_bind_parameter(index, Cell::indexed(item, &column.attribute, column.kind))?;
+            statement.raw_bind_parameter(index, Cell::indexed(item, column))?;
         }
         Ok(statement.raw_execute()?)
     }

@@ -1,0 +1,143 @@
+"""The object behind `Order.query`: call it to query a partition, or use the methods of Django and Redis mappers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar, cast
+
+from mintkey import plans
+from mintkey.conditions import Condition
+from mintkey.errors import InvalidValue
+from mintkey.queries import OnUnreadable, Options, Result
+
+__all__ = ["QueryAccess", "QueryAccessor"]
+
+M = TypeVar("M")
+
+
+class QueryAccess(Generic[M]):
+    """The value of `Order.query`: call it to query a partition, or use the methods of Django and Redis mappers."""
+
+    __slots__ = ("_model",)
+
+    def __init__(self, model: type[M]) -> None:
+        self._model: Any = model
+
+    def __call__(
+        self,
+        *conditions: Condition,
+        index: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+        attributes: Iterable[str] | None = None,
+        consistent: bool = False,
+        on_unreadable: OnUnreadable = "raise",
+        **equal: Any,
+    ) -> Result[M]:
+        """Return the items of one partition, in the order of the sort key.
+
+        Args:
+            conditions: conditions that must all be true.
+            index: the name of an index, if several match.
+            descending: return the items in reverse order.
+            limit: the maximum number of items.
+            attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`.
+            consistent: include all writes that were acknowledged before the call.
+            on_unreadable: raise `UnreadableItem` for an item that cannot be read, `"skip"` it, or call a function with
+                the error and go on.
+            equal: `==` conditions by attribute name; one must be on the partition key of the table or of an index.
+
+        Raises:
+            TypeError: no partition key is passed (use `scan()` to read the whole table), or a name is unknown.
+            ConfigurationError: two indexes match.
+            InvalidValue: a value has the wrong type, or `limit` is not a positive integer or 0.
+        """
+        schema = self._model.__mintkey_schema__
+        gathered = plans.gather(schema, conditions, equal, self)
+        how = plans.plan(schema, gathered, index)
+        if how is None:
+            keys = (schema.parts or (cast("str", schema.partition),), *(i.partition for i in schema.indexes))
+            needed = " or ".join(f"{'+'.join(names)}=…" for names in dict.fromkeys(keys) if names)
+            raise TypeError(
+                f"{schema.model}.query() needs a partition key: {needed}. "
+                f"To read the whole table, use {schema.model}.scan()"
+            )
+        options = Options(
+            descending=descending,
+            limit=limit,
+            attributes=attributes,
+            consistent=consistent,
+            on_unreadable=on_unreadable,
+        )
+        return Result(schema, self._model._loaded, how, options)
+
+    def filter(self, *conditions: Condition, **lookups: Any) -> Result[M]:
+        """Return the items that match all lookups: `filter(country="DE", age__gte=18)`.
+
+        Lookups: `__gt __gte __lt __lte __ne __in __between __startswith __contains __isnull`. If no key or index can be
+        used, the whole table is read, and this is logged at INFO. Values are never patterns.
+
+        Raises:
+            TypeError: an attribute or a lookup does not exist.
+            InvalidValue: a value has the wrong type, or is None.
+        """
+        schema = self._model.__mintkey_schema__
+        gathered = [*plans.gather(schema, conditions, {}), *plans.lookups(schema, lookups)]
+        return Result(schema, self._model._loaded, plans.plan_or_scan(schema, gathered))
+
+    def all(self) -> Result[M]:
+        """Return all items of the table."""
+        return self.filter()
+
+    def order_by(self, name: str) -> Result[M]:
+        """Return all items in the order of an attribute; `"-name"` reverses the order."""
+        return self.filter().order_by(name)
+
+    def get(self, **lookups: Any) -> M | None:
+        """Return the only item that matches all lookups, or None. Several matches raise `InvalidValue`."""
+        if self._names_key(lookups):
+            found: M | None = self._model.get(**lookups)
+            return found
+        return self._only(self.filter(**lookups)[:2].all(), lookups)
+
+    async def aget(self, **lookups: Any) -> M | None:
+        """Async version of `get()`."""
+        if self._names_key(lookups):
+            found: M | None = await self._model.aget(**lookups)
+            return found
+        return self._only(await self.filter(**lookups)[:2].aall(), lookups)
+
+    def _names_key(self, lookups: Mapping[str, Any]) -> bool:
+        schema = self._model.__mintkey_schema__
+        return all(name in lookups for name in schema.given_keys) and all(name in schema.attributes for name in lookups)
+
+    def _only(self, found: list[M], lookups: Mapping[str, Any]) -> M | None:
+        if len(found) > 1:
+            raise InvalidValue(
+                f"{self._model.__name__}.query.get({', '.join(lookups)}) found several items: use filter()",
+                model=self._model.__name__,
+            )
+        return found[0] if found else None
+
+    def count(self, **lookups: Any) -> int:
+        """Return the number of items that match all lookups."""
+        return self.filter(**lookups).count()
+
+    async def acount(self, **lookups: Any) -> int:
+        """Async version of `count()`."""
+        return await self.filter(**lookups).acount()
+
+    def first(self, **lookups: Any) -> M | None:
+        """Return an item that matches all lookups, or None. Reads one item."""
+        return self.filter(**lookups).first()
+
+    async def afirst(self, **lookups: Any) -> M | None:
+        """Async version of `first()`."""
+        return await self.filter(**lookups).afirst()
+
+
+class QueryAccessor:
+    """A descriptor that returns the `QueryAccess` of a model."""
+
+    def __get__(self, instance: object | None, owner: type[M]) -> QueryAccess[M]:
+        return QueryAccess(owner)

@@ -1,0 +1,293 @@
+"""What counts as a change, what hooks add to one, and which defaults a row gets."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+
+from mintkey import AutoGenerate, Model, ModelConfig, pipeline
+from mintkey.attributes import (
+    DatetimeAttribute,
+    JSONAttribute,
+    ListAttribute,
+    MapAttribute,
+    NumberAttribute,
+    StringAttribute,
+    StringSetAttribute,
+)
+from mintkey.errors import ConfigurationError, InvalidValue, ItemGone
+from mintkey.fields import KeyField
+from mintkey.hooks import before_update
+
+
+class Form(Model):
+    pk = StringAttribute(partition_key=True)
+    title = StringAttribute()
+    n = NumberAttribute(default=100)
+    slug = StringAttribute()
+    tags = StringSetAttribute()
+    updated_at = StringAttribute(on_update=AutoGenerate.ISO8601_MS)
+    seen = DatetimeAttribute(on_update=AutoGenerate.ISO8601_MS)
+
+
+# Assigning an equal value.
+
+
+@pytest.mark.parametrize("way", ["save", "update", "pipeline"])
+async def test_an_equal_value_is_no_change_and_does_not_stop_on_update(do, clock, way):
+    await do.save(Form(pk="a", title="x"))
+    form = await do.get(Form, pk="a")
+    form.title = "y"
+    clock.advance(60)
+    await do.save(form)
+    first = form.updated_at
+    assert first == "2024-01-01T00:01:00.000Z"
+    clock.advance(60)
+    given = {**form.to_dict(), "title": "z"}
+    del given["pk"]
+    if way == "update":
+        await do.update(form, **given)
+    else:
+        for name, value in given.items():
+            setattr(form, name, value)
+        if way == "save":
+            await do.save(form)
+        else:
+            with pipeline() as collected:
+                await do.save(form, pipeline=collected)
+    stored = await do.get(Form, pk="a")
+    assert stored.title == form.title == "z"
+    assert stored.updated_at == form.updated_at == "2024-01-01T00:02:00.000Z"
+    assert stored.seen == form.seen
+    assert stored.seen.minute == 2
+
+
+async def test_equal_values_alone_write_nothing(do, clock):
+    await do.save(Form(pk="a", title="x", updated_at="before"))
+    form = await do.get(Form, pk="a")
+    form.title, form.updated_at = "x", "before"
+    assert not form.is_dirty
+    await do.save(form)
+    assert (await do.get(Form, pk="a")).updated_at == "before"
+
+
+async def test_another_assigned_value_is_kept(do, clock):
+    await do.save(Form(pk="a", title="x"))
+    form = await do.get(Form, pk="a")
+    form.title, form.updated_at = "y", "mine"
+    await do.save(form)
+    await do.update(form, title="z", updated_at="also mine")
+    assert (await do.get(Form, pk="a")).updated_at == form.updated_at == "also mine"
+    await do.update(form, updated_at="also mine")
+    assert (await do.get(Form, pk="a")).updated_at == "also mine"
+
+
+# Hooks.
+
+
+class Hooked(Model):
+    pk = StringAttribute(partition_key=True)
+    title = StringAttribute()
+    slug = StringAttribute()
+    log = ListAttribute(default=[])
+    nested = MapAttribute()
+    n = NumberAttribute()
+
+    @before_update
+    def add(self) -> None:
+        self.slug = f"slug of {self.n}"
+        self.log = [*(self.log or ()), "updated"]
+        if self.nested is not None:
+            self.nested["seen"] = True
+
+
+async def test_a_hook_may_add_to_an_update(do):
+    await do.save(Hooked(pk="a", title="x", n=1, nested={"k": 1}))
+    item = await do.get(Hooked, pk="a")
+    item.title = "only local"
+    await do.update(item, n=5)
+    stored = await do.get(Hooked, pk="a")
+    assert (stored.slug, stored.log, stored.n, stored.title) == ("slug of 1", ["updated"], 5, "x")
+    assert stored.nested == item.nested == {"k": 1, "seen": True}
+    assert (item.slug, item.log, item.title, item.changed) == ("slug of 1", ["updated"], "only local", {"title"})
+    await do.update(item, slug="given")
+    assert (await do.get(Hooked, pk="a")).slug == "given"
+    with pipeline() as collected:
+        await do.update(item, n=9, pipeline=collected)
+    assert (await do.get(Hooked, pk="a")).slug == "slug of 5"
+    await do.update(item, n=10, skip_hooks=True)
+    assert (await do.get(Hooked, pk="a")).slug == "slug of 5"
+
+
+async def test_a_hook_cannot_change_a_key(do):
+    class Moving(Model):
+        pk = StringAttribute(partition_key=True)
+        n = NumberAttribute()
+
+        @before_update
+        def move(self) -> None:
+            self.pk = "elsewhere"
+
+    await do.save(Moving(pk="a"))
+    item = await do.get(Moving, pk="a")
+    with pytest.raises(InvalidValue, match=r"Moving\.pk"):
+        await do.update(item, n=1)
+    assert await do.count(Moving, n=1) == 0
+
+
+# Upserts.
+
+
+async def test_an_upsert_applies_changes_on_top_of_defaults(do):
+    await do.update_by_key(Form, "a", Form.n.add(1), upsert=True)
+    assert (await do.get(Form, pk="a")).n == 101
+    await do.update_by_key(Form, "a", Form.n.add(1), upsert=True)
+    assert (await do.get(Form, pk="a")).n == 102
+    await do.update_by_key(Form, "b", upsert=True, n=5)
+    assert (await do.get(Form, pk="b")).n == 5
+
+
+async def test_an_upsert_inserts_what_is_set_on_the_instance(do):
+    item = Form(pk="z", slug="hi", tags={"t"})
+    await do.update(item, upsert=True, n=1)
+    stored = await do.get(Form, pk="z")
+    assert (stored.slug, stored.n, stored.tags) == ("hi", 1, {"t"})
+    assert item == stored
+    assert not item.is_dirty
+    other = Form(pk="y", n=5, tags={"t"})
+    with pipeline() as collected:
+        await do.update(other, Form.n.add(1), Form.tags.add_to_set({"u"}), upsert=True, pipeline=collected)
+    stored = await do.get(Form, pk="y")
+    assert (stored.n, stored.tags) == (6, {"t", "u"})
+
+
+# Defaults on load.
+
+
+class Settings(Model):
+    model_config = ModelConfig(abstract=True)
+    colour = StringAttribute(default="red", default_on_load=True)
+    size = NumberAttribute()
+
+
+class Account(Model):
+    model_config = ModelConfig(table="accounts")
+    pk = StringAttribute(partition_key=True)
+    name = StringAttribute()
+    plan = StringAttribute(default="free", default_on_load=True)
+    notes = ListAttribute(default=list, default_on_load=True)
+    old = StringAttribute(default="only new rows")
+    settings = MapAttribute(Settings)
+
+
+async def test_a_default_on_load_is_set_on_rows_that_lack_it(do, raw):
+    other = raw(Account, name=StringAttribute(), settings=MapAttribute())
+    await do.batch_save(other, [other(pk=name, name=name, settings={"size": 1}) for name in ("a", "b")])
+    item, same = await do.get(Account, pk="a"), (await do.all(do.scan(Account, Account.name == "a")))[0]
+    assert item.plan == same.plan == "free"
+    assert (item.old, item.settings.colour) == (None, "red")
+    assert item.notes == []
+    assert item.notes is not same.notes
+    assert not item.is_dirty
+    assert item.changed == set()
+    await do.save(item)
+    assert await do.count(Account, Account.plan.exists()) == 0
+    item.name = "c"
+    await do.save(item)
+    assert await do.count(Account, Account.plan == "free") == 1
+    await do.update(same, name="d")
+    assert same.plan == "free"
+    other_row = await do.get(Account, pk="b")
+    other_row.notes.append(1)
+    assert other_row.changed == {"notes"}
+    await do.save(other_row)
+    assert (await do.get(Account, pk="b")).notes == [1]
+    partly = (await do.all(do.scan(Account, attributes=["name"])))[0]
+    assert "plan" not in partly.to_dict()
+    item.plan = None
+    await do.save(item)
+    await do.refresh(item)
+    assert item.plan == "free"
+
+
+def test_a_default_on_load_needs_a_default():
+    wrongs: list[dict[str, Any]] = [{}, {"default": AutoGenerate.ULID}]
+    for parameters in wrongs:
+        with pytest.raises(ConfigurationError, match=r"Wrong\.x: default_on_load=True needs a default="):
+            type(
+                "Wrong",
+                (Model,),
+                {
+                    "pk": StringAttribute(partition_key=True),
+                    "x": StringAttribute(default_on_load=True, **parameters),
+                },
+            )
+
+
+# Copies.
+
+
+class Mutable(Model):
+    pk = StringAttribute(partition_key=True)
+    tags = StringSetAttribute()
+    things = ListAttribute()
+    data = MapAttribute()
+    doc = JSONAttribute()
+
+
+async def test_copies_share_no_mutable_value(do):
+    item = Mutable(pk="a", tags={"x"}, things=[[1]], data={"k": [1]}, doc={"k": [1]})
+    await do.save(item)
+    loaded = await do.get(Mutable, pk="a")
+    for source in (item, loaded):
+        given = source.to_dict()
+        others = [
+            source.to_dict(),
+            Mutable.from_dict(given),
+            copy.copy(source),
+            copy.deepcopy(source),
+            pickle.loads(pickle.dumps(source)),
+        ]
+        for other in others:
+            values = other if isinstance(other, dict) else other.__dict__
+            values["tags"].add("y")
+            values["things"][0].append(2)
+            values["data"]["k"].append(2)
+            values["doc"]["k"].append(2)
+        assert source.to_dict() == given
+        assert not source.is_dirty
+        assert copy.copy(source) == source
+        assert given == {"pk": "a", "tags": {"x"}, "things": [[1]], "data": {"k": [1]}, "doc": {"k": [1]}}
+
+
+# Messages.
+
+
+async def test_an_update_of_an_instance_that_was_never_saved_says_so(do):
+    with pytest.raises(ItemGone, match=r"this instance was never saved.*pass upsert=True"):
+        await do.update(Form(pk="never"), title="x")
+    form = Form(pk="a")
+    await do.save(form)
+    await do.delete(form)
+    with pytest.raises(ItemGone, match=r"\(deleted or expired\)"):
+        await do.update(form, title="x")
+
+
+class Parts(Model):
+    country = KeyField()
+    city = KeyField()
+    n = NumberAttribute()
+
+
+async def test_a_changed_part_of_a_compound_key_is_named(do):
+    await do.create(Parts, country="DE", city="Ulm", n=1)
+    for change in (do.save, lambda item: do.update(item, n=2), lambda item: do.save(item, replace=True)):
+        item = await do.get(Parts, country="DE", city="Ulm")
+        item.city, item.n = "Bonn", 5
+        with pytest.raises(InvalidValue, match=r"Parts\.city: the key of a stored item cannot change") as caught:
+            await change(item)
+        assert caught.value.attribute == "city"
+    assert await do.count(Parts, n=1) == 1
