@@ -126,30 +126,43 @@ def _save_directly(schema: Schema, instance: Any, insert: bool) -> Operation[Non
     request, item, minted = schema.new_save.one(instance, insert)
     failure = None
     if request is not None:
-        if schema.on_update:
-            # Only an instance with a state records the assignments that are made before the reply arrives.
-            state_of(instance)
+        values, version = instance.__dict__, _version_of(schema, item)
+        # Only an instance with a state records the assignments that are made before the reply arrives.
+        state = state_of(instance) if schema.on_update else None
         try:
             yield request
         except BaseException as error:  # noqa: BLE001 - raised again below
             failure = error
         else:
-            mark_stored(schema, instance.__dict__, item)
+            # Before any call, because a call may raise an interrupt.
+            if state is None:
+                values["_stored"] = item
+            else:
+                state.loaded = item
+            if schema.version is not None:
+                values[schema.version] = version
+            if state is None and "_state" in values:
+                mark_stored(schema, values, item)
             return
     yield from failed_save(schema, instance, minted, item, failure, insert=insert)
 
 
 def mark_stored(schema: Schema, values: dict[str, Any], item: _core.Item) -> None:
     """Mark a new instance as stored that was saved without a state."""
+    version = _version_of(schema, item)
     values["_stored"] = item
     if schema.version is not None:
-        values[schema.version] = item.get(schema.stored_version())
+        values[schema.version] = version
     if "_state" in values:
         # It was created during the request.
-        values.pop("_stored", None)
         state: State = values["_state"]
         if state.loaded is None and not state.deleted:
             state.loaded = item
+        values.pop("_stored", None)
+
+
+def _version_of(schema: Schema, item: _core.Item) -> Any:
+    return None if schema.version is None else item.get(schema.stored_version())
 
 
 def failed_save(
@@ -258,13 +271,16 @@ def _try_new(
     )
     if request is None:
         raise item
+    values, version = instance.__dict__, _version_of(schema, item)
     try:
         yield from send_write(state, request, item)
     except ConditionFailed as error:
         return item, error
-    state.settle(item, sent)
+    # Before any call, because a call may raise an interrupt.
+    state.loaded = item
     if schema.version is not None:
-        instance.__dict__[schema.version] = item.get(schema.stored_version())
+        values[schema.version] = version
+    state.settle(item, sent)
     return None
 
 
@@ -354,12 +370,14 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
             raise
         yield from _accept_own_row(schema, instance, state, own)
         return
+    # Before any call, because a call may raise an interrupt.
+    state.loaded = merged
+    if written and schema.version is not None:
+        # The version is always counted, also if it was assigned meanwhile.
+        values[schema.version] = changing[schema.version]
     state.settle(merged, sent)
     if written:
-        # The version is always counted, also if it was assigned meanwhile.
-        for name, value in changing.items():
-            if name not in state.touched or name == schema.version:
-                values[name] = value
+        values.update((name, value) for name, value in changing.items() if name not in state.touched)
 
 
 def _check_partial(schema: Schema, instance: Any, state: State, replace: bool) -> None:

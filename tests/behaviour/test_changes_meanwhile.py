@@ -177,6 +177,23 @@ async def test_a_new_instance_keeps_what_is_assigned_while_its_save_is_awaited(s
     assert await Stamped.aget(pk=str(stamped.pk), consistent=True) == stamped
 
 
+async def test_each_of_two_awaited_saves_writes_what_was_assigned_before_it(store):
+    stamped = Stamped(n=0)
+    await stamped.asave()
+    stamped.n = 1
+    first = asyncio.ensure_future(stamped.asave())
+    await asyncio.sleep(0)
+    stamped.changed_at = "mine"
+    second = asyncio.ensure_future(stamped.asave())
+    await asyncio.gather(first, second)
+    found = await Stamped.aget(pk=str(stamped.pk), consistent=True)
+    assert found is not None
+    assert (found.n, found.changed_at, stamped.changed_at) == (1, "mine", "mine")
+    stamped.n = 2
+    await stamped.asave()
+    assert stamped.changed_at != "mine"
+
+
 class Plain(Model):
     pk = StringAttribute(partition_key=True)
     n = NumberAttribute()

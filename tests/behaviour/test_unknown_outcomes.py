@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -135,6 +137,51 @@ async def test_a_wrong_value_assigned_while_the_answer_is_lost_does_not_hide_the
     line.meanwhile = lambda: setattr(item, "n", "no number")
     line.faults = ["answer lost"]
     await fails(do.save, item)
+
+
+@pytest.mark.parametrize("condition", [False, True])
+@pytest.mark.parametrize("calls", range(1, 9))
+@pytest.mark.parametrize("changed", [Bare, Plain, Counted])
+def test_an_interrupt_after_the_answer_loses_nothing(store, line, changed, calls, condition):
+    """Python raises an interrupt when it enters a function. This one comes at the given one after the answer."""
+    left = 0
+
+    def trace(frame, event, _):
+        nonlocal left
+        if event == "call" and frame.f_globals["__name__"].startswith("mintkey."):
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+
+    def start():
+        nonlocal left
+        left = calls
+        sys.settrace(trace)
+
+    def save():
+        line.meanwhile = start
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                item.save(changed.n.does_not_exist() | changed.n.exists() if condition else None)
+        finally:
+            sys.settrace(None)
+            line.meanwhile = lambda: None
+
+    item = changed(n=1)
+    save()
+    key = item.pk
+    item.save()
+    assert [(found.pk, found.n) for found in changed.scan()] == [(key, 1)]
+    item.n = 2
+    save()
+    item.n = 3
+    item.save()
+    assert not item.is_dirty
+    stored = changed.get(pk=key, consistent=True)
+    assert stored == item
+    assert stored.n == 3
+    if changed is Counted:
+        assert (stored.version, item.version) == (3, 3)
 
 
 @pytest.mark.parametrize("fault", ["request lost", "answer lost"])

@@ -297,7 +297,9 @@ for _ in range(20):
     except KeyboardInterrupt:
         # Whatever became of it, the next save of the same instance ends with one row of it.
         row.save()
-        acknowledged.append(row.pk)
+        # The interrupt may have come when the row was in the list already.
+        if row.pk not in acknowledged:
+            acknowledged.append(row.pk)
 stop.set()
 for thread in threads:
     thread.join()
