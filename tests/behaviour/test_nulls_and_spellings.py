@@ -10,7 +10,7 @@ from datetime import date, datetime, timezone
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from mintkey import Model, ModelConfig, _core
 from mintkey.attributes import (
@@ -164,6 +164,53 @@ async def test_a_null_version_counts_as_none(do, write):
     assert (loaded.n, loaded.version) == (2, 1)
     await do.delete(await do.get(Versioned, pk="c"))
     assert await do.get(Versioned, pk="c") is None
+
+
+class Growing(BaseModel):
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def grow(cls, n: int) -> int:
+        return n + 1
+
+
+class Grown(Model):
+    pk = StringAttribute(partition_key=True)
+    number = NumberAttribute()
+    things = ListAttribute()
+    json = JSONAttribute(Growing)
+    mapped = MapAttribute(Growing)
+    text = StringAttribute()
+
+
+async def test_stored_values_that_the_class_cannot_write_stay_when_others_change(do, write):
+    row = {"number": "many", "things": {"a": 1}, "json": '{"n":1}', "mapped": {"n": 1}}
+    write(Grown, pk="a", **row)
+    loaded = await do.get(Grown, pk="a")
+    assert (loaded.number, loaded.things, loaded.json.n, loaded.mapped.n) == ("many", {"a": 1}, 2, 2)
+    assert not loaded.is_dirty
+    loaded.text = "x"
+    assert loaded.changed == {"text"}
+    await do.save(loaded)
+    await do.update(loaded, text="y")
+    await do.save(loaded, replace=True)
+    await do.refresh(loaded)
+    assert (loaded.number, loaded.things, loaded.json.n, loaded.mapped.n, loaded.text) == ("many", {"a": 1}, 2, 2, "y")
+    loaded.mapped.n = 7
+    assert loaded.changed == {"mapped"}
+    with pytest.raises(InvalidValue, match=r"Grown\.mapped: in n"):
+        await do.save(loaded)
+    loaded = await do.get(Grown, pk="a")
+    loaded.number = "more"
+    with pytest.raises(InvalidValue, match=r"Grown\.number"):
+        await do.save(loaded)
+
+
+async def test_a_null_as_json_text_is_read_as_none(do, write):
+    write(Grown, pk="a", json="null")
+    loaded = await do.get(Grown, pk="a")
+    assert (loaded.json, loaded.is_dirty) == (None, False)
 
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=timezone.utc)

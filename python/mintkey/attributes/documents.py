@@ -217,7 +217,7 @@ class JSONAttribute(_Document):
         import json
 
         plain = json.loads(stored)
-        if self._structure is None:
+        if self._structure is None or plain is None:
             return plain
         check_depth(plain, MAX_LEVELS)
         return self._structure.decode(plain)

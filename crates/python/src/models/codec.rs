@@ -160,7 +160,7 @@ impl Codec {
         partial: bool,
         loaded: Option<&PyItem>,
     ) -> PyResult<PyItem> {
-        let mut item = self.item(values, overrides, partial)?;
+        let mut item = self.item(values, overrides, partial, loaded.map(|loaded| &*loaded.0))?;
         if let Some(loaded) = loaded {
             self.keep_keys(values.py(), &loaded.0, &mut item)?;
         }
@@ -207,15 +207,17 @@ impl Codec {
                 let differs = match values.get_item(&field.name)? {
                     Some(object) if !object.is_none() => match field.encode(&object) {
                         Ok(new) => field.differs(py, old, new.as_ref())?,
-                        Err(Refusal::Reason(_)) => true,
                         Err(Refusal::Raised(error))
-                            if error.is_instance_of::<pyo3::exceptions::PyException>(py) =>
+                            if !error.is_instance_of::<pyo3::exceptions::PyException>(py) =>
                         {
-                            true
+                            return Err(error);
                         }
-                        Err(Refusal::Raised(error)) => return Err(error),
+                        Err(_) => match old {
+                            Some(old) => !field.is_untouched(py, old, &object)?,
+                            None => true,
+                        },
                     },
-                    _ => old.is_some(),
+                    _ => field.differs(py, old, None)?,
                 };
                 if differs {
                     names.append(&field.name)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mintkey_store::error::shortened;
 use mintkey_store::{Guard, Item, KeyAttribute, KeyKind, KeyValue, Map, Put, Value};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -20,6 +21,7 @@ impl Codec {
         values: &Bound<'_, PyDict>,
         overrides: Option<&Bound<'_, PyDict>>,
         partial: bool,
+        loaded: Option<&Item>,
     ) -> PyResult<Item> {
         caught(values.py(), || {
             let py = values.py();
@@ -34,18 +36,17 @@ impl Codec {
                     found => found,
                 };
                 let stored = match given {
-                    Some(object) if !object.is_none() => {
-                        if field.structure.is_some() {
-                            let fitted =
-                                self.checked_value(py, field, field.fitted(object.clone()))?;
-                            if !fitted.is(&object) {
-                                values.set_item(&field.name, &fitted)?;
-                            }
-                            self.stored(field, &fitted)?
-                        } else {
-                            self.stored(field, &object)?
+                    Some(object) if !object.is_none() => match self.fit(field, &object, values) {
+                        Ok(stored) => stored,
+                        Err(error) if !error.is_instance_of::<PyException>(py) => {
+                            return Err(error);
                         }
-                    }
+                        // A stored value that this class cannot write stays if nobody has changed it.
+                        Err(error) => match loaded.and_then(|item| field.present(item)) {
+                            Some(old) if field.is_untouched(py, old, &object)? => Some(old.clone()),
+                            _ => return Err(error),
+                        },
+                    },
                     _ => None,
                 };
                 match stored {
@@ -65,6 +66,24 @@ impl Codec {
             }
             Ok(Map::from_pairs(pairs))
         })
+    }
+
+    /// The encoded value of an attribute, checked. In a structured value, instances take the place of dicts.
+    fn fit(
+        &self,
+        field: &Field,
+        object: &Bound<'_, PyAny>,
+        values: &Bound<'_, PyDict>,
+    ) -> PyResult<Option<Value>> {
+        if field.structure.is_none() {
+            return self.stored(field, object);
+        }
+        let py = object.py();
+        let fitted = self.checked_value(py, field, field.fitted(object.clone()))?;
+        if !fitted.is(object) {
+            values.set_item(&field.name, &fitted)?;
+        }
+        self.stored(field, &fitted)
     }
 
     /// Takes over the keys of a loaded item that mean the same: another program may have written the same time or UUID

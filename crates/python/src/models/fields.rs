@@ -1,7 +1,7 @@
 //! The attributes of a compiled schema.
 
 use mintkey_store::{Item, KeyKind, Name, Path, Step, Value};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
@@ -94,14 +94,37 @@ impl Field {
             // An empty set is stored as nothing.
             return Ok(new != Some(&set).filter(|_| !members.is_empty()));
         }
-        let (Some(old), Some(_), Some((_, decode))) = (old, new, &self.convert) else {
+        let (Some(old), Some((_, decode))) = (old, &self.convert) else {
             return Ok(true);
         };
         let plain = from_stored(py, self.kind, old)?;
         let Ok(read) = decode.bind(py).call1((plain,)) else {
             return Ok(true);
         };
+        if read.is_none() {
+            return Ok(new.is_some());
+        }
         Ok(self.encode(&read).ok().flatten().as_ref() != new)
+    }
+
+    /// Whether a value is what is read from a stored one. An exception of its comparison counts as a difference.
+    pub(super) fn is_untouched(
+        &self,
+        py: Python<'_>,
+        old: &Value,
+        object: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let plain = from_stored(py, self.kind, old)?;
+        let read = match &self.convert {
+            None => Ok(plain),
+            Some((_, decode)) => decode.bind(py).call1((plain,)),
+        };
+        let same =
+            read.and_then(|read| Ok(read.get_type().is(object.get_type()) && read.eq(object)?));
+        match same {
+            Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
+            same => Ok(same.unwrap_or(false)),
+        }
     }
 }
 

@@ -297,7 +297,7 @@ impl NewSave {
             }
             None => None,
         };
-        let item = codec.item(values, overrides.as_ref(), false)?;
+        let item = codec.item(values, overrides.as_ref(), false, None)?;
         if let Some(check) = &self.check {
             check.bind(py).call1((instance, known.pipeline))?;
         }
