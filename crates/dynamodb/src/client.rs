@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::result;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
@@ -307,18 +307,17 @@ impl<'a, T: Transport> Client<'a, T> {
         let destination = self.shared.credentials.destination(&self.shared.config)?;
         let mut target = String::with_capacity(40);
         let _ = write!(target, "{API}{operation}");
-        let headers = [
-            ("host", destination.authority.as_str()),
-            ("x-amz-target", &target),
-        ];
+        let host = destination.authority.as_str();
         let signature = identity.sign(&Unsigned {
-            headers: &headers,
+            host,
+            target: &target,
             body,
             region: &destination.region,
-            time: UNIX_EPOCH + Duration::from_secs(now.unsigned_abs()),
+            time: now,
         })?;
         let mut all = Vec::with_capacity(6);
-        all.extend_from_slice(&headers);
+        all.push(("host", host));
+        all.push(("x-amz-target", &target));
         all.push(("content-type", "application/x-amz-json-1.0"));
         all.extend(signature.headers());
         Request::new("POST", "/", &all, body).map_err(|invalid| {
