@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from mintkey.model import Attr as Attr
     from mintkey.model import Model as Model
     from mintkey.model import TypedModel as TypedModel
+    from mintkey.model_config import ModelConfig as ModelConfig
     from mintkey.pipelines import Pipeline as Pipeline
     from mintkey.pipelines import pipeline as pipeline
-    from mintkey.schema import ModelConfig as ModelConfig
     from mintkey.stores import Store as Store
     from mintkey.stores import connect as connect
 
@@ -69,7 +69,7 @@ _HOMES = {
     "MintkeyError": "errors",
     "Index": "indexes",
     "Model": "model",
-    "ModelConfig": "schema",
+    "ModelConfig": "model_config",
     "Pipeline": "pipelines",
     "SetField": "fields",
     "SortedField": "fields",

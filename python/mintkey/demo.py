@@ -20,7 +20,7 @@ from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLA
 from mintkey.errors import MintkeyError
 from mintkey.generators import AutoGenerate, auto, parse
 from mintkey.model import Model
-from mintkey.schema import ModelConfig
+from mintkey.model_config import ModelConfig
 from mintkey.stores import connect
 from mintkey.testing import frozen
 

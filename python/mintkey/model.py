@@ -18,10 +18,11 @@ from mintkey.constructor import constructor
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, safe_repr, shortened
 from mintkey.expiring import Expiring
 from mintkey.instance_state import LazyState, State, moment
+from mintkey.model_config import ModelConfig
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import OnUnreadable, Options, Result
 from mintkey.query_access import QueryAccess, QueryAccessor
-from mintkey.schema import COMPOUND_KEY, ModelConfig, Schema
+from mintkey.schema import COMPOUND_KEY, Schema
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
 from mintkey.writing import refuse_async_hooks

@@ -23,12 +23,12 @@ from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, Wro
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks
 from mintkey.indexes import Index
-from mintkey.rate_limit import RateLimit, checked
+from mintkey.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["IndexPlan", "Mint", "ModelConfig", "Schema"]
+__all__ = ["IndexPlan", "Mint", "Schema"]
 
 M = TypeVar("M")
 
@@ -46,42 +46,6 @@ MAX_VERSION = 1 << 62
 _TABLE_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _SHORTEST_TABLE, _LONGEST_TABLE = 3, 255
 _KEY_TYPES = "keys and indexed values are text, numbers or bytes: use a StringAttribute, for example"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The configuration of a model: assign it to the class attribute `model_config`. Unset options are inherited.
-
-    Args:
-        table: the table name, 3 to 255 characters of `A-Z a-z 0-9 _ . -`; by default the class name. Not inherited.
-        store: a connected store, or its name; by default the default store.
-        skip_hooks: run no hooks.
-        rate_limit: the maximum rate of reads and writes of the table, in addition to the limit of the store: a
-            `FixedRate` or an `AdaptiveRate` of `mintkey.rate_limit`. Models with the same object share its rate.
-        abstract: a base class without table and key, or a class whose instances are nested in maps. Not inherited.
-
-    Raises:
-        ConfigurationError: `rate_limit` is not a rate limit. Other options are checked when the class is defined.
-    """
-
-    table: str | None = None
-    store: object | str | None = None
-    skip_hooks: bool | None = None
-    rate_limit: RateLimit | None = None
-    abstract: bool = False
-
-    def __post_init__(self) -> None:
-        checked(self.rate_limit)
-
-    def over(self, inherited: ModelConfig) -> ModelConfig:
-        """Return this configuration with its unset options taken from `inherited`."""
-        return ModelConfig(
-            table=self.table,
-            store=inherited.store if self.store is None else self.store,
-            skip_hooks=inherited.skip_hooks if self.skip_hooks is None else self.skip_hooks,
-            rate_limit=inherited.rate_limit if self.rate_limit is None else self.rate_limit,
-            abstract=self.abstract,
-        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
