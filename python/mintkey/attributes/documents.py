@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from typing import Any
 
 from mintkey import _core
@@ -209,7 +211,7 @@ class JSONAttribute(_Document):
 
     def encode(self, value: Any) -> str:
         if self._structure is None:
-            _check_json(value)
+            _check_json(value, _JSON)
             return json_text(value)
         return json_text(self._plain(self._structure, value)[1])
 
@@ -225,6 +227,7 @@ class JSONAttribute(_Document):
     def _stored_and_read(self, plain: Any) -> Any:
         import json
 
+        _check_json(plain, (*_JSON, Decimal))
         return json.loads(json_text(plain))
 
     def merged(self, stored: Any, new: Any) -> Any:
@@ -235,7 +238,7 @@ class JSONAttribute(_Document):
         )
 
 
-def _check_json(value: Any) -> None:
+def _check_json(value: Any, allowed: tuple[type, ...]) -> None:
     """Raise `Misfit` for a value that JSON would change, such as a tuple, which is read as a list."""
     parts: list[tuple[Any, tuple[Any, ...]]] = [(value, ())]
     while parts:
@@ -249,7 +252,9 @@ def _check_json(value: Any) -> None:
                 parts.append((item, (*path, name)))
         elif isinstance(part, list):
             parts.extend((item, (*path, index)) for index, item in enumerate(part))
-        elif not isinstance(part, _JSON):
+        elif isinstance(part, float) and not math.isfinite(part):
+            raise Misfit(f"{part!r} is not a JSON number: NaN and infinity cannot be stored", path)
+        elif not isinstance(part, allowed):
             raise Misfit(
                 f"{type(part).__name__} is not a JSON type: use str, int, float, bool, None, list or dict", path
             )

@@ -155,7 +155,7 @@ class EnumAttribute(Attribute[E]):
         self._by_value: dict[Any, E] = {}
         # `check_declaration` refuses an `enum_class` that is not an Enum class.
         values = [member.value for member in enum_class] if isinstance(enum_class, enum.EnumMeta) else []
-        kinds = {_MEMBER_KINDS.get(type(value)) for value in values}
+        kinds: set[Literal["string", "number", "binary"] | None] = {_MEMBER_KINDS.get(type(value)) for value in values}
         if len(kinds) == 1:
             self.key_kind = kinds.pop()
 
