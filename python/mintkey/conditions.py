@@ -94,15 +94,19 @@ class Operand:
 
     def _operand(self, value: Any) -> Any:
         """Return the encoded value, checked against the declared type."""
+        return self._operands((value,))[0]
+
+    def _operands(self, values: Iterable[Any]) -> list[Any]:
+        """Return several encoded values."""
         declared, label = self._declared, self._label
-        if declared is None:
-            return _core.checked("any", label, value)
-        if declared.converts:
+        kind = "any" if declared is None else declared.kind
+        encoded = values
+        if declared is not None and declared.converts:
             try:
-                value = declared.encode(value)
+                encoded = [declared.encode(value) for value in values]
             except CONVERSION_ERRORS as error:
                 raise invalid(label, cause(error)) from error
-        return _core.checked(declared.kind, label, value)
+        return [_core.checked(kind, label, value) for value in encoded]
 
     def _element(self, value: Any) -> Any:
         """Return `value` encoded as an element of the value."""
@@ -167,13 +171,14 @@ class Operand:
         json = self._declared is not None and self._declared.tests == "equality"
         return Condition(self._root, self._label, self._steps, name, operands, json)
 
-    def _given(self, value: Any) -> Any:
-        if value is None:
+    def _given(self, *values: Any) -> list[Any]:
+        """Return the encoded operands of a condition."""
+        if any(value is None for value in values):
             raise invalid(
                 self._label,
                 "a condition cannot compare with None, because None means absent: use .does_not_exist() or .exists()",
             )
-        return self._operand(value)
+        return self._operands(values)
 
     def _put(self, name: str, value: Any) -> Any:
         if value is None:
@@ -182,30 +187,28 @@ class Operand:
 
     def _is_nothing(self, value: object) -> bool:
         """Return whether a value is an empty set, which is stored as nothing."""
-        if self._kind not in {"any", *_SETS}:
+        if not isinstance(value, (set, frozenset)) or self._kind not in {"any", *_SETS}:
             return False
         # A subclass may report a wrong length.
-        if isinstance(value, set):
-            return set.__len__(value) == 0
-        return isinstance(value, frozenset) and frozenset.__len__(value) == 0
+        return (set.__len__(value) if isinstance(value, set) else frozenset.__len__(value)) == 0
 
     def __eq__(self, value: object) -> Condition:  # type: ignore[override]
-        return self.does_not_exist() if self._is_nothing(value) else self._test("==", self._given(value))
+        return self.does_not_exist() if self._is_nothing(value) else self._test("==", *self._given(value))
 
     def __ne__(self, value: object) -> Condition:  # type: ignore[override]
-        return self.exists() if self._is_nothing(value) else self._test("!=", self._given(value))
+        return self.exists() if self._is_nothing(value) else self._test("!=", *self._given(value))
 
     def __lt__(self, value: Any) -> Condition:
-        return self._test("<", self._given(value))
+        return self._test("<", *self._given(value))
 
     def __le__(self, value: Any) -> Condition:
-        return self._test("<=", self._given(value))
+        return self._test("<=", *self._given(value))
 
     def __gt__(self, value: Any) -> Condition:
-        return self._test(">", self._given(value))
+        return self._test(">", *self._given(value))
 
     def __ge__(self, value: Any) -> Condition:
-        return self._test(">=", self._given(value))
+        return self._test(">=", *self._given(value))
 
     __hash__ = object.__hash__
 
@@ -219,7 +222,7 @@ class Operand:
 
     def between(self, low: Any, high: Any) -> Condition:
         """True if `low` <= value <= `high`. Raises `InvalidValue` if `low` exceeds `high`."""
-        return self._test("between", self._given(low), self._given(high))
+        return self._test("between", *self._given(low, high))
 
     def is_in(self, *values: Any) -> Condition:
         """True if the value is one of `values`: `is_in("a", "b")` or `is_in(["a", "b"])`; without values always false.
@@ -230,21 +233,22 @@ class Operand:
             values = tuple(islice(values[0], _MAX_VALUES + 1))
         if len(values) > _MAX_VALUES:
             raise invalid(self._label, f"takes at most {_MAX_VALUES:,} values", "is_in")
-        test = self._test("is_in", [self._given(value) for value in values if not self._is_nothing(value)])
-        return test | self.does_not_exist() if any(map(self._is_nothing, values)) else test
+        something = [value for value in values if not self._is_nothing(value)]
+        test = self._test("is_in", self._given(*something))
+        return test if len(something) == len(values) else test | self.does_not_exist()
 
     def begins_with(self, prefix: Any) -> Condition:
         """True if the text or the bytes begin with `prefix`."""
         self._allow("begins_with")
         self._works_on("begins_with", ("string", "binary"))
-        return self._test("begins_with", self._given(prefix))
+        return self._test("begins_with", *self._given(prefix))
 
     def contains(self, value: Any) -> Condition:
         """True if the text, list or set contains `value`."""
         self._allow("contains")
         self._works_on("contains", ("string", "binary", "list", *_SETS))
         if value is None:
-            return self._test("contains", self._given(value))
+            return self._test("contains", *self._given(value))
         if self._kind in {"string", "binary"}:
             return self._test("contains", _core.checked(self._kind, self._label, value))
         return self._test("contains", self._element(value))
