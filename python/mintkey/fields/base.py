@@ -363,7 +363,7 @@ class AutoFieldMixin(Field[T]):
             # Each value belongs to one item: an index would only repeat the key.
             self.value_indexed = False
         self._generates = _overridden(builtins.type(self), "get_new_auto_key_value")
-        self._canonical_strategy = self._canonical_of()
+        self._to_canonical = self._canonical_conversion()
         self._conflicting_default = default is not None and self.auto
         if self.auto and not self._conflicting_default:
             self.minted = self._minting()
@@ -378,11 +378,11 @@ class AutoFieldMixin(Field[T]):
         if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= UUID_DIGITS:
             raise ConfigurationError(f"auto_uuid_length={shortened(length)} is not an integer from 1 to {UUID_DIGITS}")
 
-    def _canonical_of(self) -> _core.Strategy | None:
-        """Return the strategy whose values have several forms; None if each value has one."""
+    def _canonical_conversion(self) -> Callable[[str], str] | None:
+        """Return the conversion of values to the generated form; None if each value has one form."""
         if self._generates or self.type is not str or name_of(self.strategy) not in {"ulid", "uuid4", "uuid7"}:
             return None
-        return strategy_of(self.strategy, self.auto_uuid_length)
+        return canonical(strategy_of(self.strategy, self.auto_uuid_length))
 
     def _minting(self) -> Auto:
         if self._generates:
@@ -404,20 +404,19 @@ class AutoFieldMixin(Field[T]):
     # A value of another case, or a UUID with other hyphens, is stored and sought in the form that is generated.
 
     def _canonical(self, value: Any) -> Any:
-        if self._canonical_strategy is None or not isinstance(value, str):
-            return value
-        return canonical(self._canonical_strategy, value)
+        convert = self._to_canonical
+        return value if convert is None or not isinstance(value, str) else convert(value)
 
     def encode(self, value: Any) -> Any:
         return super().encode(self._canonical(value))
 
     @property
     def converts(self) -> bool:
-        return self._canonical_strategy is not None or super().converts
+        return self._to_canonical is not None or super().converts
 
     @property
     def fits(self) -> bool:
-        return self._canonical_strategy is not None or super().fits
+        return self._to_canonical is not None or super().fits
 
     def fitted(self, value: Any) -> Any:
         return super().fitted(self._canonical(value))

@@ -171,23 +171,25 @@ def strategy_of(strategy: str | AutoGenerate | Auto, uuid_length: int) -> _core.
     return _core.Strategy(name, length=length, **given)
 
 
-def canonical(strategy: _core.Strategy, value: str) -> str:
-    """Return a value in the form in which the strategy generates it, if only case and hyphens differ.
+def canonical(strategy: _core.Strategy) -> Callable[[str], str]:
+    """Return the conversion of values to the form in which the strategy generates them.
 
-    A value of another form is returned unchanged.
+    It changes only case and hyphens, and leaves a value of another form unchanged.
     """
-    prefix = strategy.prefix
-    body = value[len(prefix) :]
-    if not (value.startswith(prefix) and body.isascii()):
-        return value
-    if strategy.name in {AutoGenerate.UUID4.value, AutoGenerate.UUID7.value}:
-        body = body.lower()
-        if len(prefix) + len(body) != strategy.length and _UUID.fullmatch(body):
-            is_uuid7 = strategy.name == AutoGenerate.UUID7.value
+    prefix, length = strategy.prefix, strategy.length
+    start = len(prefix)
+    cased = str.upper if strategy.name == AutoGenerate.ULID.value else str.lower
+    is_uuid7 = strategy.name == AutoGenerate.UUID7.value
+
+    def convert(value: str) -> str:
+        body = cased(value[start:])
+        if not (value.startswith(prefix) and body.isascii()):
+            return value
+        if len(value) != length and cased is str.lower and _UUID.fullmatch(body):
             body = str(uuid.UUID(body)) if is_uuid7 else body.replace("-", "")
-    elif strategy.name == AutoGenerate.ULID.value:
-        body = body.upper()
-    return prefix + body if len(prefix) + len(body) == strategy.length else value
+        return prefix + body if start + len(body) == length else value
+
+    return convert
 
 
 def form_problem(strategy: _core.Strategy, value: str) -> str | None:
