@@ -74,8 +74,9 @@ def _update(
     if state.loaded is not None and codec.key(schema.with_key(values)) != key:
         overrides = schema.with_key(values, state.loaded)
         refuse_other_key(schema, state.loaded, codec.encode(values, overrides, partial=True, loaded=state.loaded))
-    _check_named(schema, instance, changes, pipeline)
     known = {name: values[name] for name in schema.shown if name in values and name != schema.version}
+    written = {**known, **changes.values} if upsert and state.loaded is None else changes.values
+    _check_fields(schema, instance, written, pipeline)
     loaded, cleared = state.loaded, state.cleared(values)
     changed = frozenset(codec.changed(values, loaded))
     sent = moment()
@@ -137,7 +138,7 @@ def update_by_key(
 
     def updating() -> Operation[None]:
         check_condition(schema, condition)
-        _check_named(schema, None, changes)
+        _check_fields(schema, None, changes.values)
         yield from _update_or_insert(
             schema, State(), key, known if upsert else None, changes, versioned=False, condition=condition
         )
@@ -145,11 +146,11 @@ def update_by_key(
     return about(schema, known, updating())
 
 
-def _check_named(schema: Schema, instance: Any, changes: Changes, pipeline: object = None) -> None:
-    """Let fields check the values of an update."""
+def _check_fields(schema: Schema, instance: Any, written: dict[str, Any], pipeline: object = None) -> None:
+    """Let fields check the values that an update may write."""
     for attribute in schema.checked:
-        if attribute.name in changes.values:
-            attribute.check_write(instance, changes.values[attribute.name], changed=True, pipeline=pipeline)
+        if attribute.name in written:
+            attribute.check_write(instance, written[attribute.name], changed=True, pipeline=pipeline)
 
 
 def _update_or_insert(

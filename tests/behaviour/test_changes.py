@@ -19,7 +19,7 @@ from mintkey.attributes import (
     StringSetAttribute,
 )
 from mintkey.errors import ConfigurationError, InvalidValue, ItemGone
-from mintkey.fields import KeyField
+from mintkey.fields import Field, KeyField
 from mintkey.hooks import before_update
 
 
@@ -162,6 +162,20 @@ async def test_an_upsert_inserts_what_is_set_on_the_instance(do):
         await do.update(other, Form.n.add(1), Form.tags.add_to_set({"u"}), upsert=True, pipeline=collected)
     stored = await do.get(Form, pk="y")
     assert (stored.n, stored.tags) == (6, {"t", "u"})
+
+
+class Limited(Model):
+    id = KeyField()
+    name = Field(max_length=3)
+    n = Field(type=int)
+
+
+async def test_an_upsert_checks_what_is_set_on_the_instance(do):
+    with pytest.raises(InvalidValue, match=r"Limited\.name"):
+        await do.update(Limited(id="a", name="too long"), upsert=True, n=1)
+    assert await do.count(Limited) == 0
+    await do.update(Limited(id="a", name="fit"), upsert=True, n=1)
+    assert (await do.get(Limited, id="a")).name == "fit"
 
 
 # Defaults on load.
