@@ -214,8 +214,6 @@ fn bad_keys_and_items_are_refused_and_write_nothing<F: Reopen>() {
             order(&"a".repeat(2049), "1", &[]),
             order("a", &"b".repeat(1025), &[]),
             item(&[("pk", 1.into()), ("sk", "1".into())]),
-            order("a", "1", &[("status", 5.into())]),
-            order("a", "1", &[("status", "".into())]),
             order(
                 "a",
                 "1",
@@ -223,6 +221,17 @@ fn bad_keys_and_items_are_refused_and_write_nothing<F: Reopen>() {
             ),
         ] {
             assert_eq!(kind(put(store, &table, bad)), ErrorKind::InvalidValue);
+        }
+        // Only DynamoDB refuses a value that its index cannot hold. Elsewhere the item is not in the index.
+        for status in [5.into(), "".into()] {
+            let result = put(store, &table, order("a", "1", &[("status", status)]));
+            if store.capabilities().engine == "dynamodb" {
+                assert_eq!(kind(result), ErrorKind::InvalidValue);
+            } else {
+                assert_eq!(result.unwrap(), Reply::Done);
+                let delete = delete_of(&table, key("a", "1"), Guard::default());
+                run(store, delete).unwrap();
+            }
         }
         let large = order(
             "a",
