@@ -54,7 +54,7 @@ KINDS = {
     # Of the requests over HTTP some fail; each other connection ends with a fault.
     "redis": Kind(Redis, ByteProxy, stalling_rarely(BYTE_FAULTS), 1.0, 150),
     "redis-cluster": Kind(RedisCluster, ByteProxy, stalling_rarely(BYTE_FAULTS), 1.0, 150),
-    "dynamodb": Kind(DynamoDB, HttpProxy, stalling_rarely(HTTP_FAULTS), 0.25, 60),
+    "dynamodb": Kind(DynamoDB, HttpProxy, stalling_rarely(HTTP_FAULTS), 0.4, 60),
 }
 
 
