@@ -153,14 +153,7 @@ impl<'a, T: Transport> Client<'a, T> {
             let exchange = self
                 .transport
                 .exchange(endpoint, request, self.deadline.get());
-            let exchanged = exchange.await.and_then(|response| {
-                if response.is_intact() {
-                    Ok(response)
-                } else {
-                    Err(Cause::Damaged.sent())
-                }
-            });
-            let failure = match exchanged {
+            let failure = match exchange.await {
                 Ok(response) if response.status == 200 && errors::may_be_dynamodb(&response) => {
                     self.shared.retry_tokens.refill(retries > 0);
                     let output = Output {

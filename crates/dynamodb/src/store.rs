@@ -3,6 +3,7 @@
 use std::result;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use mintkey_runtime::{Generations, locked};
 use mintkey_store::store::Never;
@@ -134,7 +135,12 @@ impl Store for DynamoStore {
         let state = self.0.current();
         state.check_open()?;
         let transport = state.transport(interrupt);
-        transport.run(operations::run(&state.shared, &transport, request))
+        transport.run(operations::run(
+            &state.shared,
+            &transport,
+            request,
+            Instant::now(),
+        ))
     }
 
     fn execute_all(
@@ -144,9 +150,10 @@ impl Store for DynamoStore {
     ) -> Vec<Result<Reply>> {
         let state = self.0.current();
         let transport = state.transport(interrupt);
+        let began = Instant::now();
         let runs = requests
             .iter()
-            .map(|request| operations::run(&state.shared, &transport, request));
+            .map(|request| operations::run(&state.shared, &transport, request, began));
         let replies = match state.check_open() {
             Ok(()) => transport.run(async { Ok(join_all(runs).await) }),
             Err(closed) => Err(closed),

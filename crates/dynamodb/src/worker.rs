@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use mintkey_store::{Error, ErrorKind, Interrupt, Outcome, Request, Result, Submission};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -23,6 +24,8 @@ const IN_FLIGHT: u32 = 64;
 /// A submitted request on its way to the thread. Dropping it answers the caller.
 pub struct Job {
     request: Arc<Request>,
+    /// When it was submitted: the time in the queue counts.
+    submitted: Instant,
     submission: Submission,
     /// The last field, so that it is dropped after the answer.
     _unanswered: Unanswered,
@@ -92,6 +95,7 @@ impl Worker {
     ) -> result::Result<(), Submission> {
         let job = Job {
             request,
+            submitted: Instant::now(),
             submission,
             _unanswered: Unanswered::new(&self.unanswered),
         };
@@ -137,6 +141,6 @@ async fn carry_out(
     transport: Rc<HttpTransport<Nonblocking>>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let result = operations::run(&shared, &*transport, &job.request).await;
+    let result = operations::run(&shared, &*transport, &job.request, job.submitted).await;
     job.submission.answer(result).deliver();
 }

@@ -460,6 +460,62 @@ fn what_a_refused_condition_says_after_doubt() {
     for answer in both(&[Act::Cut, condition_failed()], "", &delete(versioned())) {
         assert_eq!(answer.unwrap(), Reply::Done);
     }
+    // A server that does not send the row that refuses. It is another writer's.
+    let row = "{\"Item\":{\"pk\":{\"S\":\"a\"},\"sk\":{\"S\":\"1\"},\"n\":{\"N\":\"7\"}}}";
+    let script = [
+        Act::Cut,
+        condition_failed(),
+        Act::Reply(200, row.to_owned()),
+    ];
+    let error = failure(&script, "", &delete(versioned()));
+    assert_eq!(error.kind, UNKNOWN, "{error}");
+}
+
+#[test]
+fn an_equal_result_of_another_writer_is_not_taken_for_a_counted_write() {
+    let actions = vec![
+        Action::Set(Path::attribute("n"), 2.into()),
+        Action::Add(Path::attribute("sum"), number("1")),
+    ];
+    let counting = Operation::Update(mintkey_store::Update {
+        actions,
+        guard: versioned(),
+        ..update_of(&orders(), key("a", "1"))
+    });
+    let error = failure(&[Act::Cut, found(2)], "", &counting);
+    assert_eq!(error.kind, UNKNOWN, "{error}");
+    let error = failure(&[found(2)], "", &counting);
+    assert_eq!(error.kind, ErrorKind::VersionConflict, "{error}");
+    // An expired row is replaced. The equal row that refuses a second attempt may be another writer's.
+    let expired = "{\"__type\":\"x#ConditionalCheckFailedException\",\"message\":\"no\",\"Item\":{\"pk\":{\"S\":\"a\"},\
+                   \"sk\":{\"S\":\"1\"},\"expires\":{\"N\":\"1\"}}}";
+    let upsert = Operation::Update(mintkey_store::Update {
+        actions: vec![Action::Add(Path::attribute("n"), number("2"))],
+        upsert: true,
+        ..update_of(&orders(), key("a", "1"))
+    });
+    let script = [Act::Reply(400, expired.to_owned()), Act::Cut, found(2)];
+    let error = failure(&script, "", &upsert);
+    assert_eq!(error.kind, UNKNOWN, "{error}");
+}
+
+#[test]
+fn an_error_of_the_server_is_no_refusal_whatever_its_name() {
+    for code in ["ThrottlingException", "RequestLimitExceeded"] {
+        for retries in ["&retries=0", "&retries=3"] {
+            // It is not sent again: a second response would be one of success.
+            let error = failure(&[refused(503, code)], retries, &add());
+            assert_eq!(error.kind, UNKNOWN, "{code} {retries}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_hangs_after_an_invalid_write_is_sent_no_more_of_the_batch() {
+    let script = [refused(400, "ValidationException"), Act::Stall];
+    let kinds = outcomes(&script, "&timeout=0.4&retries=0", &batch(&Guard::default()));
+    let late = ErrorKind::Timeout(Outcome::Unknown);
+    assert_eq!(kinds, [Some(late), Some(NOT_APPLIED), Some(NOT_APPLIED)]);
 }
 
 /// One write of a batch that comes back.

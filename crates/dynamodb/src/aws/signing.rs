@@ -115,7 +115,9 @@ impl Identity {
         let mut text = String::with_capacity(512);
         let _ = write!(text, "POST\n/\n\nhost:{host}\nx-amz-date:{date}\n");
         if let Some(token) = token {
-            let _ = writeln!(text, "x-amz-security-token:{token}");
+            // Blanks are signed without those at the ends, and one for several.
+            let words: Vec<&str> = token.split_ascii_whitespace().collect();
+            let _ = writeln!(text, "x-amz-security-token:{}", words.join(" "));
         }
         let _ = write!(text, "x-amz-target:{target}\n\n{names}\n");
         push_hash(request.body, &mut text);

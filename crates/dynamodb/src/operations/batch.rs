@@ -320,9 +320,7 @@ impl<T: Transport> BatchWriter<'_, T> {
                 }
                 // One item that is not valid must not stop the others: each is sent as a single write.
                 Err(error) if error.kind == ErrorKind::InvalidValue => {
-                    for index in left {
-                        outcomes.push((index, self.write_single(client.part(), index).await));
-                    }
+                    outcomes.extend(self.write_one_by_one(&client, left).await);
                     break;
                 }
                 Err(error) => {
@@ -331,6 +329,34 @@ impl<T: Transport> BatchWriter<'_, T> {
                 }
             }
             rounds = if left.len() < before { 1 } else { rounds + 1 };
+        }
+        outcomes
+    }
+
+    /// Carries out writes as single writes. After a failure of the server, the rest is not sent again.
+    async fn write_one_by_one(&self, client: &Client<'_, T>, indexes: Vec<usize>) -> Outcomes {
+        let mut outcomes = Vec::with_capacity(indexes.len());
+        let mut indexes = indexes.into_iter();
+        while let Some(index) = indexes.next() {
+            let outcome = self.write_single(client.part(), index).await;
+            let has_failed = outcome.as_ref().is_err_and(|error| {
+                matches!(
+                    error.kind,
+                    ErrorKind::Unavailable(_) | ErrorKind::Timeout(_) | ErrorKind::Interrupted(_)
+                )
+            });
+            outcomes.push((index, outcome));
+            if has_failed {
+                let outcome = client.progress.get().outcome();
+                let address = &client.shared.config.address;
+                let reason = "the server was not available for a write before it";
+                let error = Error::new(
+                    ErrorKind::Unavailable(outcome),
+                    format!("{address}: not sent, because {reason}"),
+                );
+                outcomes.extend(all_failed(indexes.collect(), error, &self.batch.table));
+                break;
+            }
         }
         outcomes
     }

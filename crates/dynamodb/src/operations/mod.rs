@@ -6,6 +6,8 @@ mod read;
 mod tables;
 mod write;
 
+use std::time::Instant;
+
 use mintkey_store::{Error, Operation, Reply, Request, Result, Table};
 
 use crate::client::Client;
@@ -17,8 +19,16 @@ use crate::transport::Transport;
 const LONGEST_NAME: usize = 255;
 
 /// Carries out a request.
-pub async fn run<T: Transport>(shared: &Shared, transport: &T, request: &Request) -> Result<Reply> {
+///
+/// `began` is when its time begins.
+pub async fn run<T: Transport>(
+    shared: &Shared,
+    transport: &T,
+    request: &Request,
+    began: Instant,
+) -> Result<Reply> {
     let client = Client::new(shared, transport, &request.metrics);
+    client.deadline.set(began + shared.config.timeout);
     let now = request.now;
     check_table_name(&shared.config, request.operation.table())?;
     match &request.operation {

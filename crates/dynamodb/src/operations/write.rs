@@ -69,7 +69,8 @@ impl GuardedWrite<'_> {
                 return Err(Error::other_row(self.table).at(self.key).uncertain());
             }
             Some(item) => Some(body::unmark(self.table, item)),
-            None if self.check(None).is_err() => None,
+            // After an attempt without a response, only the row shows what became of it.
+            None if !refusal.uncertain && self.check(None).is_err() => None,
             None => {
                 let get = Get {
                     table: Arc::clone(self.table),
@@ -290,6 +291,10 @@ fn resolve_update(
         if !has_new_version(&update.guard, assigned, stored.as_ref()) {
             return Err(errors.refused(refusal));
         }
+        if !body::is_idempotent(&update.actions) {
+            // Another writer may have added the same number to the same version.
+            return Err(errors.refused(refusal));
+        }
         if stored
             .as_ref()
             .is_some_and(|stored| is_result(&update.actions, stored))
@@ -314,7 +319,13 @@ async fn replace_expired<T: Transport>(
     let condition = body::absent(table, now);
     let body = body::put(&client.shared.config, table, &item, Some(&condition));
     let errors = client.errors(table, Some(key));
-    match client.call("PutItem", &body, Effect::Idempotent).await {
+    // An equal row may be the result of another writer's equal update: that one counted, and this one not.
+    let effect = if body::is_idempotent(&update.actions) {
+        Effect::Idempotent
+    } else {
+        Effect::Once
+    };
+    match client.call("PutItem", &body, effect).await {
         Ok(output) => {
             check_empty(&output, table, key)?;
         }
@@ -390,11 +401,8 @@ fn assigned(actions: &[Action], name: &Name) -> Option<Value> {
     })
 }
 
-/// Whether an item can be the result of these actions.
+/// Whether an item can be the result of these actions, which change nothing when they are applied again.
 fn is_result(actions: &[Action], item: &Item) -> bool {
-    actions.iter().all(|action| match action {
-        Action::Set(path, value) => path.find(item) == Some(value),
-        Action::Remove(path) => path.find(item).is_none(),
-        _ => true,
-    })
+    let mut again = item.clone();
+    update::apply(actions, &mut again).is_ok() && again == *item
 }

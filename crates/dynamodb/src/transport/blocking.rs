@@ -91,8 +91,9 @@ impl Blocking {
         let _ = poll(&mut polled, Some(&timespec(time)));
     }
 
-    /// Lets concurrent exchanges continue until the thread has waited.
-    async fn wait(&self, awaited: Awaited) {
+    /// Lets concurrent exchanges continue until the thread has waited. In the child of a fork, which a signal handler may
+    /// have made meanwhile, the sockets are the parent's.
+    async fn wait(&self, awaited: Awaited) -> Result<(), Cause> {
         let mut awaited = Some(awaited);
         poll_fn(|_| match awaited.take() {
             Some(awaited) => {
@@ -102,6 +103,10 @@ impl Blocking {
             None => Poll::Ready(()),
         })
         .await;
+        if self.interrupt.get().has_forked() {
+            return Err(Stop::Forked.into());
+        }
+        Ok(())
     }
 }
 
@@ -124,14 +129,13 @@ impl Reactor for Blocking {
             Readiness::Write => PollFlags::OUT,
         };
         let socket = Some((Arc::clone(socket), flags));
-        self.wait(Awaited { socket, until }).await;
-        Ok(())
+        self.wait(Awaited { socket, until }).await
     }
 
     async fn sleep(&self, until: Instant) -> Result<(), Cause> {
         while Instant::now() < until {
             let socket = None;
-            self.wait(Awaited { socket, until }).await;
+            self.wait(Awaited { socket, until }).await?;
             self.check_interrupt()?;
         }
         Ok(())

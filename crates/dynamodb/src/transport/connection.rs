@@ -56,9 +56,17 @@ impl<T: AsFd> Connection<T> {
         until: Instant,
     ) -> Result<Self, Cause> {
         let mut failed = Cause::no_address();
-        let addresses = reactor.look_up(&endpoint.host, endpoint.port, until);
-        for address in addresses.await? {
-            match Self::dial(reactor, endpoint, address, until).await {
+        let addresses = reactor
+            .look_up(&endpoint.host, endpoint.port, until)
+            .await?;
+        let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        for address in addresses {
+            // An address that does not answer leaves time for the others.
+            let now = Instant::now();
+            let share = now + until.saturating_duration_since(now) / left;
+            left -= 1;
+            match Self::dial(reactor, endpoint, address, share).await {
+                Err(Cause::Stopped(Stop::Timeout(_))) if left > 0 => {}
                 Ok(connection) if endpoint.tls => {
                     return connection.secure(reactor, config, until).await;
                 }

@@ -80,6 +80,9 @@ impl<R: Reactor> Transport for HttpTransport<R> {
         let parser = request.into_parser();
         let received = connection.receive(reactor, parser, deadline).await;
         let response = received.map_err(Cause::sent)?;
+        if !response.is_intact() {
+            return Err(Cause::Damaged.sent());
+        }
         if response.keep_alive && self.generation.is_current() {
             self.pool.keep(connection);
         }

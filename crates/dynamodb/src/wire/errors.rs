@@ -137,7 +137,6 @@ impl Class {
             _ => Self::Foreign,
         };
         match (named, status) {
-            (Self::Throttled, 400..) => named,
             (_, 500..) | (Self::Foreign, 408 | 429) => Self::Failed,
             (_, 400..) => named,
             _ => Self::Foreign,

@@ -44,6 +44,8 @@ pub struct CredentialsCache {
 #[derive(Default)]
 struct Known {
     identity: Option<Arc<Identity>>,
+    /// When they were last renewed.
+    renewed: Option<Instant>,
     /// The last renewal, if it failed.
     failure: Option<(Instant, Error)>,
 }
@@ -135,6 +137,10 @@ impl CredentialsCache {
         };
         {
             let known = locked(&self.known);
+            // What was found while this call waited is used, although it may expire soon.
+            if let (Some(identity), true) = (&known.identity, known.renewed >= Some(asked)) {
+                return Ok(Arc::clone(identity));
+            }
             if let Some(identity) = known.fresh() {
                 return Ok(identity);
             }
@@ -165,6 +171,7 @@ impl CredentialsCache {
         let identity = Arc::new(identity);
         *locked(&self.known) = Known {
             identity: Some(Arc::clone(&identity)),
+            renewed: Some(Instant::now()),
             failure: None,
         };
         identity

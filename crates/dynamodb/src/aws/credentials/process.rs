@@ -1,6 +1,7 @@
 //! Credentials from the program that a profile names (`credential_process`).
 
 use std::fmt;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +9,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{self, ProvideCredentials, error::CredentialsError, future};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
@@ -33,13 +35,16 @@ impl fmt::Debug for Process {
     }
 }
 
-/// A running program. Dropping it ends the program.
+/// A shell with a running program. Dropping it ends both.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already, or ends now. Without `wait` it would stay in the system's table of processes.
-        let _ = self.0.kill();
+        // They have ended already, or end now. Without `wait` the shell would stay in the system's table of processes.
+        let group = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        if let (Ok(None), Some(group)) = (self.0.try_wait(), group) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = self.0.wait();
     }
 }
@@ -80,6 +85,8 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
+            // What the shell starts ends with it.
+            .process_group(0)
             .spawn()
             .map_err(not_started)?;
         let stdout = child.stdout.take();
