@@ -6,12 +6,14 @@ the method without it, with the same parameters.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mintkey import _core, arguments, operations, plans, updates
 from mintkey.attributes import Attribute
 from mintkey.attributes.base import own_copy
+from mintkey.backfilling import Backfilling
 from mintkey.batched import Batched
 from mintkey.conditions import Action, Condition
 from mintkey.constructor import constructor
@@ -46,7 +48,7 @@ M = TypeVar("M", bound="Model")
 Attr = Attribute
 
 
-class Model(Batched, Expiring):
+class Model(Batched, Expiring, Backfilling):
     """The base class of models. A subclass declares attributes or fields; its instances are the items of a table.
 
     >>> from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -101,6 +103,9 @@ class Model(Batched, Expiring):
             )
         schema = Schema(cls, own.over(inherited), arguments.reserved(Model, Batched, Expiring, Tabled, QueryAccess))
         cls.__mintkey_schema__ = schema
+        for name in sorted(schema.attributes.keys() & vars(Backfilling).keys()):
+            # A method that came later than the others must not break a model with such an attribute.
+            logging.getLogger("mintkey").warning("%s.%s hides the method Model.%s()", cls.__name__, name, name)
         init = constructor(cls, schema)
         cls.__mintkey_init__ = init  # type: ignore[attr-defined]
         first = next(vars(base) for base in cls.__mro__ if "__init__" in vars(base))
