@@ -9,6 +9,7 @@ import pytest
 from mintkey import AutoGenerate, Model, ModelConfig
 from mintkey.attributes import JSONAttribute, NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import BatchIncomplete
+from mintkey.fields import Field, KeyField
 
 
 class Old(Model):
@@ -106,3 +107,25 @@ def test_an_attribute_of_that_name_hides_the_method(caplog):
 
     assert Named(pk="a", backfill="b").backfill == "b"
     assert "Named.backfill hides the method Model.backfill()" in caplog.text
+
+
+class Person(Model):
+    model_config = ModelConfig(table="backfilled_people")
+
+    name = KeyField()
+    language = Field()
+
+
+class Later(Model):
+    model_config = ModelConfig(table="backfilled_people")
+
+    name = KeyField()
+    language = Field(default="en", default_on_load=True)
+
+
+async def test_fields_have_defaults_on_load_and_backfills(do, store):
+    await do.save(Person(name="ada"))
+    assert (await do.get(Later, name="ada")).language == "en"
+    assert await do.count(Later, Later.language == "en") == 0
+    assert await do.backfill(Later) == 1
+    assert await do.count(Later, Later.language == "en") == 1

@@ -65,6 +65,7 @@ class Field(Attribute[T]):
         on_update: a strategy that generates a new value on each write that changes a stored item.
         alias: the name in the store, if it differs from the field's name.
         description: a description for people and schema tools.
+        default_on_load: set the plain default also on loaded items that lack the field.
 
     A subclass may set `type`, `null` and `max_length` in its body, and override `is_valid` and `on_save`. An invalid
     declaration raises `ConfigurationError` when the model class is defined.
@@ -86,6 +87,7 @@ class Field(Attribute[T]):
         on_update: Any = None,
         alias: str | None = None,
         description: str | None = None,
+        default_on_load: bool = False,
     ) -> None:
         if type is not None:
             self.type = type
@@ -96,7 +98,12 @@ class Field(Attribute[T]):
         if max_length is not None:
             self.max_length = max_length
         super().__init__(
-            default=default, on_update=on_update, required=not self.null, alias=alias, description=description
+            default=default,
+            on_update=on_update,
+            required=not self.null,
+            alias=alias,
+            description=description,
+            default_on_load=default_on_load,
         )
         form = form_of(self.type)
         self._known = form is not None
