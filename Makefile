@@ -43,11 +43,12 @@ check: $(QUICK)  ## the quick loop: fast build, the blocking half of the tests o
 	$(BIN)/python -m pytest -q -m "not slow" -k "not async- and not redis and not dynamodb" \
 		tests/model tests/behaviour tests/house
 
-# Two jobs at a time: compilers and tests often wait on one processor. For the same reason pytest runs one process more
-# than there are processors. The last line is pytest's.
+# The development build checks for overflows, and shares the compiled crates with the tests in Rust. Two jobs at a time:
+# compilers and tests often wait on one processor. For the same reason pytest runs one process more than there are
+# processors. The last line is pytest's.
 test: $(VENV)/.ready  ## everything: lints, types, Rust and Python tests
 	$(MAKE) lint
-	$(MAKE) --jobs=2 --output-sync=line rust fuzz-short $(RELEASE)
+	$(MAKE) --jobs=2 --output-sync=line rust fuzz-short $(QUICK)
 	$(MAKE) types
 	$(BIN)/python tests/servers run $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1))
 
