@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import inspect
 import operator
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -95,6 +96,12 @@ class Result(Generic[M]):
             raise TypeError(
                 f"{schema.model}: on_unreadable= takes 'raise', 'skip' or a function, "
                 f"not {shortened(options.on_unreadable)}"
+            )
+        given = options.on_unreadable
+        if inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(type(given).__call__):
+            raise TypeError(
+                f"{schema.model}: on_unreadable= takes a plain function, and {shortened(options.on_unreadable)} is an "
+                "async one, which a blocking call cannot run: collect the errors in a plain function"
             )
         _checked_integer(options.limit, "limit", least=0, most=_MAX_ITEMS)
         _checked_integer(options.segments, "segments", least=1, most=_MAX_SEGMENTS)

@@ -100,6 +100,17 @@ async def test_a_function_may_end_the_read(do, rows):
             do.scan(Ticket, on_unreadable=wrong)
 
 
+async def test_an_async_function_cannot_take_unreadable_rows():
+    async def note(error: UnreadableItem) -> None: ...
+
+    class Noter:
+        async def __call__(self, error: UnreadableItem) -> None: ...
+
+    for wrong in (note, Noter()):
+        with pytest.raises(TypeError, match=r"Ticket: on_unreadable= takes a plain function"):
+            Ticket.scan(on_unreadable=wrong)
+
+
 async def test_an_unreadable_row_can_be_deleted_and_overwritten(do, rows):
     await do.batch_delete(Ticket, [("p", 1)])
     await do.delete(Ticket(pk="p", sk=3))
