@@ -57,6 +57,12 @@ class State:
         self.pipeline: ReferenceType[Any] | None = None
         self.deleted = False
 
+    def has_new_key(self, values: Mapping[str, Any]) -> bool:
+        """Return whether the key was generated and never sent, so that a row with this key is another item."""
+        if self.loaded is not None or self.uncertain_writes:
+            return False
+        return any(values.get(name) == value for name, value in self.generated_keys.items())
+
     def touched_until(self, moment: int) -> list[str]:
         """Return the names of the attributes whose last assignment was before this moment."""
         return [name for name, assigned in self.touched.copy().items() if assigned < moment]

@@ -409,6 +409,10 @@ def delete(
         yield from run_hooks(schema, instance, "before_delete")
     codec = schema.codec
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(instance.__dict__))
+    if state.has_new_key(instance.__dict__):
+        # A row with the same key is another item.
+        absent = schema.attributes[schema.given_keys[0]].does_not_exist()
+        condition = absent if condition is None else absent & condition
     while True:
         version = version_guard(schema, loaded_version(schema, state))
         try:

@@ -88,6 +88,7 @@ def _update(
         changes,
         versioned=True,
         condition=condition,
+        new_key=state.has_new_key(values),
     )
     # Changes inside a list or a map during the request are not assignments.
     grown = frozenset(codec.changed(values, loaded)) - changed
@@ -162,8 +163,18 @@ def _update_or_insert(
     *,
     versioned: bool,
     condition: Condition | None,
+    new_key: bool = False,
 ) -> Operation[_core.Item]:
-    """Change a stored row. If it is missing and `known` has the values of a new row, insert that row."""
+    """Change a stored row. If it is missing and `known` has the values of a new row, insert that row.
+
+    With a `new_key` no row is of this instance, and a row with the same key is another item.
+    """
+    if new_key:
+        if known is None:
+            raise _item_gone(schema, key, "this instance was never saved, and its key is generated")
+        item = _inserted(schema, known, changes)
+        yield from send_write(state, schema.codec.put(item, row="absent", version=None, condition=condition), item)
+        return item
     sent_actions = list(changes.actions)
     minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
     sent = {**minted, **changes.values}
@@ -184,13 +195,7 @@ def _update_or_insert(
                 if versioned and (state.loaded is not None or state.deleted):
                     raise
                 why = "this instance was never saved" if versioned else "never saved, deleted or expired"
-                raise ItemGone(
-                    f'{schema.model} {key}: the item is not in table "{schema.table}" '
-                    f"({why}): pass upsert=True to insert it",
-                    model=schema.model,
-                    key=schema.codec.key_dict(key),
-                    store=error.store,
-                ) from error
+                raise _item_gone(schema, key, why, error.store) from error
         except ConditionFailed as error:
             own = own_row(state, error)
             if own is None:
@@ -211,6 +216,15 @@ def _update_or_insert(
         f"{schema.model}: other writers inserted and deleted the row {_MAX_TRIES} times during this update; retry it",
         model=schema.model,
         key=schema.codec.key_dict(key),
+    )
+
+
+def _item_gone(schema: Schema, key: _core.Key, why: str, store: str | None = None) -> ItemGone:
+    return ItemGone(
+        f'{schema.model} {key}: the item is not in table "{schema.table}" ({why}): pass upsert=True to insert it',
+        model=schema.model,
+        key=schema.codec.key_dict(key),
+        store=store,
     )
 
 

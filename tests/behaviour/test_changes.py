@@ -18,7 +18,7 @@ from mintkey.attributes import (
     StringAttribute,
     StringSetAttribute,
 )
-from mintkey.errors import ConfigurationError, InvalidValue, ItemGone
+from mintkey.errors import ConditionFailed, ConfigurationError, InvalidValue, ItemGone, KeyCollision
 from mintkey.fields import Field, KeyField
 from mintkey.hooks import before_update
 
@@ -288,6 +288,32 @@ async def test_an_update_of_an_instance_that_was_never_saved_says_so(do):
     await do.delete(form)
     with pytest.raises(ItemGone, match=r"\(deleted or expired\)"):
         await do.update(form, title="x")
+
+
+class Fixed(Model):
+    pk = StringAttribute(partition_key=True, default=lambda: "same")
+    n = NumberAttribute()
+
+
+async def test_a_generated_key_that_was_never_saved_touches_no_other_row(do):
+    await do.update(Fixed(n=0), n=1, upsert=True)
+    with pytest.raises(KeyCollision):
+        await do.update(Fixed(n=2), n=5, upsert=True)
+    with pytest.raises(ItemGone, match="never saved, and its key is generated"):
+        await do.update(Fixed(n=2), n=5)
+    for condition in (None, Fixed.n == 1):
+        with pytest.raises(ConditionFailed):
+            await do.delete(Fixed(n=3), condition=condition)
+    assert (await do.get(Fixed, pk="same")).n == 1
+    await do.update(Fixed(pk="same"), n=6)
+    await do.delete(Fixed(pk="same"))
+    await do.delete(Fixed(n=3))
+    item = Fixed()
+    await do.update(item, n=7, upsert=True)
+    await do.update(item, Fixed.n.add(1))
+    assert (await do.get(Fixed, pk="same")).n == item.n == 8
+    await do.delete(item)
+    assert await do.count(Fixed) == 0
 
 
 class Parts(Model):
