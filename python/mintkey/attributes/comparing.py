@@ -124,12 +124,23 @@ def _differs(written: Any, read: Any) -> Misfit:
     return Misfit(f"{shortened(written)}{one} would be read as {shortened(read)}{other}")
 
 
+def exact(plain: Any) -> Any:
+    """Return a hashable form of a plain value that is equal only if the types are equal too, unlike `1 == True`."""
+    if isinstance(plain, dict):
+        return dict, frozenset((name, exact(item)) for name, item in plain.items())
+    if isinstance(plain, list):
+        return list, tuple(map(exact, plain))
+    if isinstance(plain, (set, frozenset)):
+        return set, frozenset(map(exact, plain))
+    return type(plain), plain
+
+
 def with_unknown(stored: Any, known: Any, new: Any) -> Any:
     """Return the plain value `new` with the entries of `stored` that its class does not know.
 
     `known` is what the class knows of `stored`: the value that was read, encoded again.
     """
-    if new == known:
+    if exact(new) == exact(known):
         return stored
     if isinstance(stored, dict) and isinstance(known, dict) and isinstance(new, dict):
         merged = {}
@@ -141,15 +152,41 @@ def with_unknown(stored: Any, known: Any, new: Any) -> Any:
                 merged[name] = value
         return merged
     if isinstance(stored, list) and isinstance(known, list) and isinstance(new, list) and len(stored) == len(known):
-        return [_element(stored, known, new, index) for index in range(len(new))]
+        sources = _sources(known, new)
+        return [
+            value if index is None else with_unknown(stored[index], known[index], value)
+            for value, index in zip(new, sources, strict=True)
+        ]
     return new
 
 
-def _element(stored: list[Any], known: list[Any], new: list[Any], index: int) -> Any:
-    value = new[index]
-    if index < len(known) and known[index] == value:
-        return stored[index]
-    if value in known:  # it was moved
-        return stored[known.index(value)]
-    # A changed element of a list of the same length is taken to be the one that was there.
-    return with_unknown(stored[index], known[index], value) if len(new) == len(known) else value
+def _sources(known: list[Any], new: list[Any]) -> list[int | None]:
+    """Return for each new element the index of the known one that it was; None for all that are not certain."""
+    ours, theirs = list(map(exact, known)), list(map(exact, new))
+    short = min(len(ours), len(theirs))
+    first, last = _equal_start(ours, theirs), _equal_start(ours[::-1], theirs[::-1])
+    if len(ours) == len(theirs) and first + last >= short - 1:
+        # At most one element was changed.
+        return list(range(len(ours)))
+    if first + last >= short:
+        # Elements were inserted or removed at one index, which equal elements can make uncertain.
+        start, end = short - last, short - first
+        middle = [None] * (len(theirs) - start - end)
+        return [*range(start), *middle, *range(len(ours) - end, len(ours))]
+    indexes = {one: index for index, one in enumerate(ours)}
+    if len(indexes) == len(ours) and len(set(theirs)) == len(theirs):
+        moved = [indexes.get(one) for one in theirs]
+        if moved.count(None) in {0, len(theirs) - len(ours)}:
+            # All elements were there before, or none was changed.
+            return moved
+    return [None] * len(theirs)
+
+
+def _equal_start(one: list[Any], other: list[Any]) -> int:
+    """Return how many elements are equal, from the start."""
+    count = 0
+    for ours, theirs in zip(one, other, strict=False):
+        if ours != theirs:
+            break
+        count += 1
+    return count

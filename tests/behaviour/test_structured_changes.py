@@ -1,0 +1,103 @@
+"""Changes of structured values: which are written, and what they keep of the stored value."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from mintkey import Model, ModelConfig
+from mintkey.attributes import JSONAttribute, MapAttribute, StringAttribute
+
+KINDS = [JSONAttribute, MapAttribute]
+
+
+@dataclasses.dataclass
+class Record:
+    part: Any = None
+
+
+class Document(BaseModel):
+    part: Any = None
+
+
+class Choice(BaseModel):
+    part: int | bool | list[int | bool] | dict[str, int | bool] = 0
+
+
+def model_of(kind: Any, of: Any, table: str = "holders") -> Any:
+    class Holder(Model):
+        model_config = ModelConfig(table=table)
+        pk = StringAttribute(partition_key=True)
+        value = kind(of)
+
+    return Holder
+
+
+EQUAL = [(1, True), (True, 1), (0, False), ([1, 0], [1, False]), ({"a": 0}, {"a": False})]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("of", [Record, Document, Choice])
+@pytest.mark.parametrize(("before", "after"), EQUAL, ids=range(len(EQUAL)))
+async def test_a_change_to_an_equal_value_of_another_type_is_written(do, kind, of, before, after):
+    holder = model_of(kind, of)
+    await do.save(holder(pk="a", value=of(part=before)))
+    loaded = await do.get(holder, pk="a")
+    loaded.value.part = after
+    await do.save(loaded)
+    assert not loaded.is_dirty
+    assert repr((await do.get(holder, pk="a")).value.part) == repr(after)
+
+
+async def test_a_change_of_an_integer_to_a_float_is_written_to_json(do):
+    holder = model_of(JSONAttribute, Record)
+    await do.save(holder(pk="a", value=Record([1])))
+    loaded = await do.get(holder, pk="a")
+    loaded.value = Record([1.0])
+    await do.save(loaded)
+    assert repr((await do.get(holder, pk="a")).value.part) == "[1.0]"
+
+
+class Full(BaseModel):
+    n: int
+    note: str = ""
+
+
+class Bare(BaseModel):
+    n: int
+
+
+#: The numbers before and after, and the note that each element has then. The notes before are "a", "b", "c", ...
+LISTS: list[tuple[list[int], list[int], str]] = [
+    ([1, 2], [2, 2], "ab"),
+    ([1, 2], [7, 8], "--"),
+    ([1, 2], [2, 3], "--"),
+    ([1], [2], "a"),
+    ([1, 2, 3], [1, 9, 3], "abc"),
+    ([1, 2], [1, 2, 5], "ab-"),
+    ([1, 2], [5, 1, 2], "-ab"),
+    ([1, 2, 3], [2, 3], "bc"),
+    ([1, 2, 3, 4], [2, 4], "bd"),
+    ([1, 2, 3], [3, 2, 1], "cba"),
+    ([1, 1, 2], [1, 2], "-c"),
+    ([1, 1], [1, 1, 5], "ab-"),
+    ([1], [1, 1], "--"),
+    ([1, 1, 2], [1, 2, 5], "---"),
+    ([1, 2, 3], [1, 5], "--"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("before", "after", "notes"), LISTS, ids=range(len(LISTS)))
+async def test_unknown_fields_stay_only_with_the_element_that_had_them(do, kind, before, after, notes):
+    full, bare = model_of(kind, list[Full]), model_of(kind, list[Bare])
+    await do.save(full(pk="a", value=[Full(n=n, note="abcde"[index]) for index, n in enumerate(before)]))
+    loaded = await do.get(bare, pk="a")
+    loaded.value = [Bare(n=n) for n in after]
+    await do.save(loaded)
+    read = (await do.get(full, pk="a")).value
+    assert [one.n for one in read] == after
+    assert "".join(one.note or "-" for one in read) == notes
