@@ -67,6 +67,18 @@ async def test_a_dict_is_checked_as_the_nested_class_would_be(do):
     assert await do.count(Person) == 1
 
 
+async def test_an_instance_of_a_subclass_is_refused(do):
+    class Wider(Address):
+        model_config = ModelConfig(abstract=True)
+        floor = NumberAttribute()
+
+    with pytest.raises(InvalidValue, match=r"Person\.address: expected Address, got its subclass Wider"):
+        await do.save(Person(pk="a", address=Wider(street="Main", floor=5)))
+    stored = await do.create(Person, pk="a", address={"street": "Main"})
+    with pytest.raises(InvalidValue, match="Wider"):
+        await do.update(stored, address=Wider(street="Main"))
+
+
 def test_what_only_a_save_would_mint_is_refused():
     class Late(Model):
         model_config = ModelConfig(abstract=True)

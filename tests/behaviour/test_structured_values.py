@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from pydantic import (
+    AliasChoices,
+    AliasPath,
     BaseModel,
     ConfigDict,
     Field,
@@ -33,6 +35,17 @@ KINDS = [JSONAttribute, MapAttribute]
 class Colour(enum.Enum):
     RED = "red"
     RATE = Decimal("0.07")
+
+
+class Mixed(enum.Enum):
+    RATE = Decimal("1.5")
+    WHOLE = Decimal(2)
+    TEXT = "x"
+
+
+@dataclasses.dataclass
+class Sloppy:
+    n: int = None  # type: ignore[assignment]
 
 
 class Prefs(BaseModel):
@@ -127,6 +140,8 @@ KEPT: list[tuple[Any, Any]] = [
     (list[Profile], [profile()]),
     (dict[str, Point], {"a": Point(1.0)}),
     (tuple[int, ...], (1, 2)),
+    (list[Mixed], [Mixed.TEXT, Mixed.RATE, Mixed.WHOLE]),
+    (Sloppy, Sloppy()),
     (set[str], {"a", "b"}),
 ]
 
@@ -180,7 +195,43 @@ async def test_types_inside_are_kept(do, kind):
     )
 
 
+class ByName(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    max_items: int = Field(10, alias="maxItems")
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    n: int = 1
+
+
+class Renaming(BaseModel):
+    n: int = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def rename(cls, values: Any) -> Any:
+        return {"n": values["old"]} if "old" in values else values
+
+
+class Choosing(BaseModel):
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+    n: int = Field(1, validation_alias=AliasChoices("n", "m", AliasPath("p", 0)))
+
+
+class Outer(BaseModel):
+    one: Prefs | None = None
+    many: list[Prefs] = []
+    named: dict[str, Prefs] = {}
+
+
 FITTING: list[tuple[Any, Any, Any]] = [
+    (ByName, {"max_items": 4}, ByName(maxItems=4)),
+    (Open, {"n": 2, "more": [1]}, Open.model_validate({"n": 2, "more": [1]})),
+    (Renaming, {"old": 4}, Renaming(n=4)),
+    (Choosing, {"m": 4}, Choosing(n=4)),
+    (Choosing, {"p": [4]}, Choosing(n=4)),
+    (Outer, {"many": [{"maxItems": 4}]}, Outer(many=[Prefs(maxItems=4)])),
     (Prefs, {"maxItems": 4}, Prefs(maxItems=4)),
     (Point, {"x": 1.5}, Point(1.5)),
     (Profile, {"home": {"x": 1.5}, "mail": None}, Profile(Point(1.5), mail=None)),
@@ -247,9 +298,31 @@ def spoilt() -> First:
     return made
 
 
+def changed(instance: Any, **values: Any) -> Any:
+    """Return an instance whose fields were assigned without a check."""
+    for name, value in values.items():
+        setattr(instance, name, value)
+    return instance
+
+
 UNFIT: list[tuple[Any, Any, str]] = [
     (Prefs, {"maxItems": "many"}, "maxItems"),
     (Prefs, 5, ""),
+    (Prefs, {"max_items": 50}, "max_items"),
+    (Prefs, {"maxItemz": 60}, "maxItemz"),
+    (ByName, {"max_items": 4, "maxItems": 5}, "max_items"),
+    (Renaming, {"other": 4}, "other"),
+    (Outer, {"one": {"max_items": 4}}, "one.max_items"),
+    (Outer, {"many": [{"maxItems": 4}, {"maxItemz": 4}]}, r"many\[1\].maxItemz"),
+    (Outer, {"named": {"a": {"maxItemz": 4}}}, "named.a.maxItemz"),
+    (list[Prefs], [{"max_items": 4}], r"\[0\].max_items"),
+    (dict[str, Prefs], {"a": {"max_items": 4}}, "a.max_items"),
+    (Prefs | None, {"max_items": 4}, "max_items"),
+    (Point, changed(Point(1.0), x="far"), "x"),
+    (list[Point], [Point(1.0), changed(Point(1.0), y=None)], r"\[1\].y"),
+    (Profile, changed(profile(), home=Point("far")), "home.x"),  # type: ignore[arg-type]
+    (Profile, changed(profile(), prices={"a": "1"}), "prices.a"),
+    (Profile, changed(profile(), pair=(1, 2)), r"pair\[1\]"),
     (list[Prefs], [Prefs(maxItems=1), {"maxItems": "many"}], r"\[1\].maxItems"),
     (Point, {"z": 1}, "z"),
     (Point, {}, "x"),

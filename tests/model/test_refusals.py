@@ -127,7 +127,7 @@ REFUSALS: list[tuple[Any, Any, str]] = [
     (
         JSONAttribute(Point),
         Point(AT),  # type: ignore[arg-type]
-        "in x: datetime is not a JSON type: use str, int, float, bool, None, list or dict",
+        "in x: expected float or int, got datetime",
     ),
     (JSONAttribute(dict[str, Point]), {"a": {}}, "in a: Point.__init__() missing 1 required positional argument: 'x'"),
     (EnumAttribute(Colour), "red", "expected a Colour (RED), got 'red'"),

@@ -1,4 +1,4 @@
-"""Comparing structured values: the first difference between two, and what a change must keep of a stored one."""
+"""Comparing structured values: differences, entries that a class ignores, and what a change must keep of a row."""
 
 from __future__ import annotations
 
@@ -122,6 +122,77 @@ def _differs(written: Any, read: Any) -> Misfit:
     kinds = f" ({type(written).__name__})", f" ({type(read).__name__})"
     one, other = kinds if type(written) is not type(read) else ("", "")
     return Misfit(f"{shortened(written)}{one} would be read as {shortened(read)}{other}")
+
+
+class IgnoredEntry(Misfit):
+    """An entry of a dict that the class does not use. `certain` is False if one of its validators may use it."""
+
+    certain = False
+
+
+def ignored_entry(given: Any, fitted: Any) -> IgnoredEntry | None:
+    """Return the first entry of the dicts in `given` that the instances in `fitted` do not have, or None."""
+    if isinstance(given, dict) and field_names(type(fitted)) is not None:
+        problem = _ignored_key(given, fitted)
+        if problem is not None:
+            return problem
+    for step, part, item in _pairs(given, fitted):
+        problem = ignored_entry(part, item)
+        if problem is not None:
+            problem.path = (step, *problem.path)
+            return problem
+    return None
+
+
+def _ignored_key(given: dict[Any, Any], fitted: Any) -> IgnoredEntry | None:
+    cls = type(fitted)
+    known: set[Any] = set()
+    for name, names, paths in _accepted(cls):
+        known.update(names, paths)
+        used = [one for one in names if one in given]
+        for other in used[1:]:
+            if exact(given[used[0]]) != exact(given[other]):
+                problem = IgnoredEntry(f"{shortened(used[0])} gives {cls.__name__}.{name} another value", (other,))
+                problem.certain = True
+                return problem
+    extra = getattr(fitted, "__pydantic_extra__", None) or {}
+    for key in given:
+        if key not in known and key not in extra:
+            return IgnoredEntry(f"{cls.__name__} has no field of this name", (key,))
+    return None
+
+
+def _pairs(given: Any, fitted: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the parts of both values with their step."""
+    if isinstance(given, dict):
+        if isinstance(fitted, dict):
+            yield from ((name, part, fitted[name]) for name, part in given.items() if name in fitted)
+        elif field_names(type(fitted)) is not None:
+            for name, names, _ in _accepted(type(fitted)):
+                used = next((one for one in names if one in given), None)
+                if used is not None:
+                    yield used, given[used], getattr(fitted, name, None)
+    elif isinstance(given, (list, tuple)) and isinstance(fitted, (list, tuple)):
+        yield from ((index, *both) for index, both in enumerate(zip(given, fitted, strict=False)))
+
+
+def _accepted(cls: type) -> Iterator[tuple[str, list[str], list[Any]]]:
+    """Yield the fields of a class: the name, the keys that give its value, and the first steps of paths that do."""
+    fields = getattr(cls, "__pydantic_fields__", None)
+    if fields is None:
+        yield from ((field.name, [field.name], []) for field in dataclasses.fields(cls))
+        return
+    config = getattr(cls, "model_config", None) or getattr(cls, "__pydantic_config__", None) or {}
+    by_name = config.get("validate_by_name") or config.get("populate_by_name")
+    for name, field in fields.items():
+        alias = field.validation_alias or field.alias
+        if alias is None:
+            yield name, [name], []
+            continue
+        choices = getattr(alias, "choices", [alias]) if config.get("validate_by_alias", True) else []
+        names = [one for one in choices if isinstance(one, str)]
+        paths = [one.path[0] for one in choices if not isinstance(one, str)]
+        yield name, names + [name] * bool(by_name and name not in names), paths
 
 
 def exact(plain: Any) -> Any:

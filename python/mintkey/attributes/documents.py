@@ -133,6 +133,9 @@ class MapAttribute(_Document):
             value = self.fitted(value)
             if not isinstance(value, self.nested):
                 raise TypeError(f"expected {self.nested.__name__} or dict, got {type(value).__name__}")
+            if type(value) is not self.nested:
+                name = self.nested.__name__
+                raise TypeError(f"expected {name}, got its subclass {type(value).__name__}, which is read as {name}")
             return self._schema.codec.plain(value.__dict__)
         return value if self._structure is None else self._plain(self._structure, value)[1]
 

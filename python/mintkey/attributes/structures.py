@@ -20,7 +20,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from mintkey.attributes.comparing import Misfit, at, difference
+from mintkey.attributes.comparing import Misfit, at, difference, ignored_entry
 from mintkey.attributes.iso import parse_iso
 from mintkey.errors import CONVERSION_ERRORS, cause, shortened
 
@@ -227,16 +227,24 @@ class _Dataclass(Structure):
         return instance
 
     def fitted(self, value: Any) -> Any:
+        if isinstance(value, self._type):
+            self._check_fields(value)
+            return value
         if not isinstance(value, dict):
-            return super().fitted(value) if isinstance(value, self._type) else self._refuse(value)
+            raise TypeError(f"expected {self._type.__name__} or dict, got {type(value).__name__}")
         known = {field.name: inner for field, inner in self._fields}
         for name in value:
             if name not in known:
                 raise Misfit(f"{self._type.__name__} has no field {shortened(name)}")
         return self._instance({name: at(name, known[name].fitted, item) for name, item in value.items()})
 
-    def _refuse(self, value: Any) -> Any:
-        raise TypeError(f"expected {self._type.__name__} or dict, got {type(value).__name__}")
+    def _check_fields(self, instance: Any) -> None:
+        """Raise an error if a field does not have its type: Python checks none."""
+        for field, inner in self._fields:
+            item = getattr(instance, field.name, _MISSING)
+            # `x: int = None` is common.
+            if item is not _MISSING and item is not field.default:
+                at(field.name, inner.fitted, item)
 
 
 def _has_no_default(field: dataclasses.Field[Any]) -> bool:
@@ -290,10 +298,24 @@ class _Adapted(Structure):
             fitted = self._adapter.validate_python(value)
         except ValidationError as error:
             raise _first_problem(error) from error
-        problem = difference(value, fitted, dicts_fit=True)
+        problem = difference(value, fitted, dicts_fit=True) or self._ignored(value, fitted)
         if problem is not None:
             raise problem
         return fitted
+
+    def _ignored(self, value: Any, fitted: Any) -> Misfit | None:
+        """Return the first entry of a dict that its class ignored, or None."""
+        from pydantic import ValidationError
+
+        problem = ignored_entry(value, fitted)
+        if problem is None or problem.certain:
+            return problem
+        try:
+            # Validators that run before may use entries that are no fields.
+            self._adapter.validate_python(value, extra="forbid")
+        except ValidationError:
+            return problem
+        return None
 
     def _is_kept(self, value: Any) -> bool:
         try:
@@ -344,11 +366,19 @@ def _enum(cls: type[enum.Enum]) -> Structure:
     def decode(plain: Any) -> Any:
         for member in cls:
             value = member.value
-            if value == plain or (isinstance(value, Decimal) and value == _decimal(plain)):
+            if value == plain or (isinstance(value, Decimal) and _is_number(plain, value)):
                 return member
         return cls(plain)
 
     return _Leaf(cls, lambda member: member.value, decode)
+
+
+def _is_number(plain: Any, number: Decimal) -> bool:
+    """Return whether a plain value is a number in any form: Decimals are text in JSON."""
+    try:
+        return not isinstance(plain, bool) and _decimal(plain) == number
+    except (ArithmeticError, TypeError, ValueError):
+        return False
 
 
 class _Compiler:
