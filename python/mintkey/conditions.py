@@ -32,7 +32,7 @@ TypeName: TypeAlias = Literal[
     "string", "number", "boolean", "null", "binary", "list", "map", "string_set", "number_set", "binary_set"
 ]
 #: The tests that the encoding of a type allows.
-Tests: TypeAlias = Literal["all", "equality", "existence"]
+Tests: TypeAlias = Literal["all", "unordered", "equality", "existence"]
 
 _TYPE_NAMES = frozenset(TypeName.__args__)  # type: ignore[attr-defined]
 #: The maximum number of values of one `is_in()`.
@@ -43,6 +43,7 @@ _LONGEST_LABEL = 200
 _SETS = ("string_set", "number_set", "binary_set")
 _EXISTENCE = frozenset({"exists", "does_not_exist"})
 _EQUALITY = _EXISTENCE | {"==", "!=", "is_in", "is_type"}
+_ORDER = frozenset({"<", "<=", ">", ">=", "between"})
 
 
 def not_a_condition(model: str, given: object) -> TypeError:
@@ -92,6 +93,11 @@ class Operand:
         """The attribute that declares the type of the value; None inside of plain lists and maps."""
         return self
 
+    @property
+    def _guard(self) -> str | None:
+        """Why no change of the value can be verified; None if changes can."""
+        return None
+
     def _operand(self, value: Any) -> Any:
         """Return the encoded value, checked against the declared type."""
         return self._operands((value,))[0]
@@ -112,7 +118,13 @@ class Operand:
         """Return `value` encoded as an element of the value."""
         if self._kind in _SETS:
             return next(iter(_core.checked(self._kind, self._label, _set_of(self._label, [value]))))
-        return _core.checked("any", self._label, value)
+        declared = self._declared
+        element = None if declared is None else declared.element(self._label)
+        if element is None:
+            return _core.checked("any", self._label, value)
+        path = Path(self._root, f"{self._label}[…]", self._steps, element)
+        path._allow("==")
+        return path._operand(value)
 
     @property
     def _kind(self) -> str:
@@ -130,12 +142,15 @@ class Operand:
         declared = None if self._declared is None else self._declared.member(label, step)
         if isinstance(step, str):
             name = _core.checked("string", label, step) if declared is None else declared.stored_name
-            return Path(self._root, label, (*steps, name), declared)
+            return Path(self._root, label, (*steps, name), declared, self._guard_inside())
         if isinstance(step, int) and not isinstance(step, bool) and step >= 0:
             if step > _LAST_INDEX:
                 raise InvalidValue(f"{label}: the maximum index of a list is {_LAST_INDEX:,}")
-            return Path(self._root, label, (*steps, operator.index(step)), declared)
+            return Path(self._root, label, (*steps, operator.index(step)), declared, self._guard_inside())
         raise TypeError(f"{label}: a path element is a key of a map or an index of a list from 0")
+
+    def _guard_inside(self) -> str | None:
+        return self._guard or (None if self._declared is None else self._declared.unverified)
 
     if not TYPE_CHECKING:  # types without parts report that they have none
 
@@ -145,11 +160,19 @@ class Operand:
     def _allow(self, name: str) -> None:
         """Refuse a test to which the encoding gives no meaning."""
         tests: Tests = "all" if self._declared is None else self._declared.tests
+        if tests == "unordered":
+            if name in _ORDER:
+                raise invalid(
+                    self._label,
+                    f"{name} is not possible, because the order of the stored text is not the order of the values: "
+                    "store the value in an attribute of its own, or compare the loaded items",
+                )
+            return
         if tests != "all" and name not in (_EQUALITY if tests == "equality" else _EXISTENCE):
             allowed = "exists() and does_not_exist()" if tests == "existence" else "==, !=, is_in() and exists()"
             raise invalid(
                 self._label,
-                f"conditions on a {type(self._declared).__name__} are {allowed}, "
+                f"conditions on a {self._declared.described} are {allowed}, "
                 f"because its encoded values have no other meaning: {name} is not possible",
             )
 
@@ -164,6 +187,14 @@ class Operand:
             )
 
     def _action(self, name: str, *operands: Any) -> Action:
+        computed = name not in {"set", "set_if_absent", "remove"}
+        problem = self._guard_inside() if computed else self._guard
+        if problem is not None:
+            raise invalid(
+                self._label,
+                f"cannot be verified, because {problem}: assign the new value and save() the item",
+                name,
+            )
         return Action(self._root, self._label, self._steps, name, operands)
 
     def _test(self, name: str, *operands: Any) -> Condition:
@@ -182,8 +213,28 @@ class Operand:
 
     def _put(self, name: str, value: Any) -> Any:
         if value is None:
+            if self._keeps_none:
+                return None
             raise invalid(self._label, "does not take None, because None means absent: use .remove()", name)
-        return self._operand(value)
+        return self._change(value)
+
+    @property
+    def _keeps_none(self) -> bool:
+        """Whether a null is a value here."""
+        return False if self._declared is None else bool(self._declared.keeps_none)
+
+    def _change(self, value: Any) -> Any:
+        """Return the encoded value of a change, checked as a save checks it."""
+        declared = self._declared
+        encoded = self._operand(value)
+        if declared is not None:
+            try:
+                declared.verify(value)
+            except InvalidValue:
+                raise
+            except CONVERSION_ERRORS as error:
+                raise invalid(self._label, cause(error)) from error
+        return encoded
 
     def _is_nothing(self, value: object) -> bool:
         """Return whether a value is an empty set, which is stored as nothing."""
@@ -286,6 +337,9 @@ class Operand:
     def add(self, number: Any) -> Action:
         """Add to a number; an absent number counts as 0. A negative number subtracts."""
         self._works_on("add", ("number", "decimal"))
+        declared = self._declared
+        if declared is not None and declared.unverified is None:
+            self._change(number)
         return self._action("add", _core.checked("number", self._label, number))
 
     def append(self, values: Iterable[Any]) -> Action:
@@ -302,6 +356,11 @@ class Operand:
             raise invalid(self._label, f"takes a list of values, not one {type(values).__name__}", name)
         # list() reserves memory for the length that an iterable reports, which may be wrong; chain() reports none.
         listed = values if isinstance(values, (list, tuple)) else list(chain(values))
+        declared = self._declared
+        element = None if declared is None else declared.element(self._label)
+        if element is not None:
+            path = Path(self._root, f"{self._label}[…]", self._steps, element)
+            listed = [path._put(name, value) for value in listed]
         return self._action(name, _core.checked("list", self._label, listed))
 
     def set_if_absent(self, value: Any) -> Action:
@@ -363,13 +422,14 @@ class Size:
 class Path(Operand):
     """A path into a list or map attribute: `Order.data["a"][0]`."""
 
-    __slots__ = ("_path_declared", "_path_label", "_path_root", "_path_steps")
+    __slots__ = ("_path_declared", "_path_guard", "_path_label", "_path_root", "_path_steps")
 
-    def __init__(self, root: Any, label: str, steps: Steps, declared: Any) -> None:
+    def __init__(self, root: Any, label: str, steps: Steps, declared: Any, guard: str | None = None) -> None:
         self._path_root = root
         self._path_label = label
         self._path_steps = steps
         self._path_declared = declared
+        self._path_guard = guard or (None if declared is None else declared.guard)
 
     def __repr__(self) -> str:
         return f"<Path {self._path_label}>"
@@ -389,6 +449,14 @@ class Path(Operand):
     @property
     def _declared(self) -> Any:
         return self._path_declared
+
+    @property
+    def _guard(self) -> str | None:
+        return self._path_guard
+
+    @property
+    def _keeps_none(self) -> bool:
+        return self._path_declared is None or super()._keeps_none
 
     def __getitem__(self, step: str | int) -> Path:
         return self._inside(step)

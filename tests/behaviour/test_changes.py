@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
+import pydantic
 import pytest
+from typing_extensions import NotRequired, TypedDict
 
 from mintkey import AutoGenerate, Model, ModelConfig, pipeline
 from mintkey.attributes import (
@@ -17,9 +21,10 @@ from mintkey.attributes import (
     NumberAttribute,
     StringAttribute,
     StringSetAttribute,
+    TTLAttribute,
 )
 from mintkey.errors import ConditionFailed, ConfigurationError, InvalidValue, ItemGone, KeyCollision
-from mintkey.fields import Field, KeyField
+from mintkey.fields import Field, IntField, KeyField
 from mintkey.hooks import before_update
 
 
@@ -331,3 +336,150 @@ async def test_a_changed_part_of_a_compound_key_is_named(do):
             await change(item)
         assert caught.value.attribute == "city"
     assert await do.count(Parts, n=1) == 1
+
+
+# Changes of a part are checked as a save checks the whole value.
+
+
+class Piece(pydantic.BaseModel):
+    name: str
+    n: int = 1
+
+
+class Checked(pydantic.BaseModel):
+    n: int = 1
+    ratio: float = 1.0
+    positive: int = pydantic.Field(1, gt=0)
+    code: str = pydantic.Field("x", max_length=3)
+    numbers: list[int] = []
+    few: list[int] = pydantic.Field([], max_length=2)
+    by_name: dict[str, int] = {}
+    pieces: list[Piece] = []
+    pair: tuple[int, str] = (1, "x")
+    row: tuple[int, ...] = ()
+    either: int | str = 1
+    maybe: int | None = None
+
+
+class Validated(pydantic.BaseModel):
+    low: int = 1
+    high: int = 2
+    inner: Piece = Piece(name="x")
+
+    @pydantic.model_validator(mode="after")
+    def check(self) -> Validated:
+        assert self.low <= self.high
+        return self
+
+
+class OneChecked(pydantic.BaseModel):
+    even: int = 2
+    free: int = 1
+
+    @pydantic.field_validator("even")
+    @classmethod
+    def check(cls, value: int) -> int:
+        assert value % 2 == 0
+        return value
+
+
+class Typed(TypedDict):
+    n: int
+    numbers: NotRequired[list[int]]
+
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class Box(Generic[T]):
+    value: T
+    values: list[T]
+
+
+class Holder(Model):
+    pk = StringAttribute(partition_key=True)
+    v = MapAttribute(Checked)
+    whole = MapAttribute(Validated)
+    one = MapAttribute(OneChecked)
+    typed = MapAttribute(Typed)
+    box = MapAttribute(Box[int])
+    numbers = MapAttribute(list[int])
+    plain = MapAttribute()
+    seats = IntField()
+    text = Field(max_length=3)
+    row = Field(type=tuple, max_length=1)
+    expires = TTLAttribute()
+
+
+V = Holder.v
+REFUSED: dict[str, Callable[[], Any]] = {
+    "float into int": lambda: V["n"].set(1.5),
+    "float into int, if absent": lambda: V["n"].set_if_absent(1.5),
+    "bool into int": lambda: V["n"].set(True),
+    "add float to int": lambda: V["n"].add(0.5),
+    "constraint": lambda: V["positive"].set(-5),
+    "add under a constraint": lambda: V["positive"].add(-5),
+    "length": lambda: V["code"].set("long"),
+    "append text": lambda: V["numbers"].append(["x"]),
+    "prepend text": lambda: V["numbers"].prepend(["x"]),
+    "append null": lambda: V["numbers"].append([None]),
+    "element": lambda: V["numbers"][0].set("x"),
+    "entry": lambda: V["by_name"]["a"].set(1.5),
+    "append a bad dict": lambda: V["pieces"].append([{"n": "x"}]),
+    "part of an element": lambda: V["pieces"][0]["n"].set(0.5),
+    "whole list": lambda: V["pieces"].set([{"n": 1}]),
+    "append beyond the length": lambda: V["few"].append([1]),
+    "element beyond the length": lambda: V["few"][5].set(1),
+    "append to a pair": lambda: V["pair"].append([1]),
+    "append to a tuple": lambda: V["row"].append(["x"]),
+    "union": lambda: V["either"].set([1]),
+    "validated model": lambda: Holder.whole["low"].set(5),
+    "add in a validated model": lambda: Holder.whole["low"].add(5),
+    "inside a validated model": lambda: Holder.whole["inner"]["n"].set(5),
+    "validated field": lambda: Holder.one["even"].set(3),
+    "TypedDict": lambda: Holder.typed["n"].set(0.5),
+    "list of a TypedDict": lambda: Holder.typed["numbers"].append([0.5]),
+    "generic": lambda: Holder.box["value"].set("x"),
+    "list of a generic": lambda: Holder.box["values"].append(["x"]),
+    "list": lambda: Holder.numbers.append(["x"]),
+    "field of integers": lambda: Holder.seats.add(0.5),
+    "field of text": lambda: Holder.text.set("long"),
+    "field of text, if absent": lambda: Holder.text.set_if_absent("long"),
+    "field of a tuple": lambda: Holder.row.append([1]),
+    "expiry": lambda: Holder.expires.add(10**12),
+    "null in an attribute": lambda: Holder.plain.set(None),
+    "null in an integer": lambda: V["n"].set(None),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_change_that_would_make_a_row_unreadable_is_refused(case):
+    with pytest.raises(InvalidValue, match=r"Holder\."):
+        REFUSED[case]()
+
+
+async def test_a_change_that_fits_is_read(do):
+    await do.save(
+        Holder(
+            pk="a", v=Checked(pieces=[Piece(name="x")], by_name={"a": 1}), whole=Validated(), one=OneChecked(),
+            typed={"n": 1, "numbers": []}, box=Box(1, []), numbers=[1], plain={"x": 1}, seats=1, text="x",
+        )
+    )  # fmt: skip
+    changes = (
+        V["n"].add(4), V["ratio"].add(0.5), V["positive"].set(7), V["code"].set("abc"), V["numbers"].append([1, 2]),
+        V["by_name"]["a"].add(1), V["pieces"][0]["name"].set("y"), V["row"].append([1]), V["either"].set("x"),
+        V["maybe"].set(None), Holder.one["free"].add(1), Holder.typed["numbers"].append([3]),
+        Holder.box["value"].add(1), Holder.box["values"].append([4]), Holder.numbers.append([2]),
+        Holder.plain["x"].set(None), Holder.seats.add(2), Holder.text.set("abc"),
+    )  # fmt: skip
+    await do.update_by_key(Holder, "a", *changes)
+    await do.update_by_key(Holder, "a", V["pieces"].append([{"name": "z"}]), V["few"].set([1, 2]))
+    read = await do.get(Holder, pk="a")
+    pieces = [Piece(name="y"), Piece(name="z")]
+    assert read.v == Checked(
+        n=5, ratio=1.5, positive=7, code="abc", numbers=[1, 2], few=[1, 2], by_name={"a": 2}, pieces=pieces, row=(1,),
+        either="x",
+    )  # fmt: skip
+    assert (read.one.free, read.typed, read.box) == (2, {"n": 1, "numbers": [3]}, Box(2, [4]))
+    assert (read.numbers, read.plain, read.seats, read.text) == ([1, 2], {"x": None}, 3, "abc")

@@ -363,17 +363,19 @@ async def test_paths_into_structured_values_know_all_of_their_types(do):
     for place in (Basket.first, Basket.lines[0], Basket.by_name["x"]):
         for condition in (
             place["at"] == MOMENT,
-            place["at"] < later,
             place["colour"] == Colour.RED,
             place["counts"]["a"] == 1,
             place["item"]["name"] == "tea",
-            place["item"]["price"] == Decimal("2.50"),
             place["item"]["at"] == MOMENT,
             place["item"] == item,
         ):
             assert await do.count(Basket, condition) == 1, condition
         for wrong in (
             lambda place=place: place["at"] == "x",
+            lambda place=place: place["at"] < later,
+            lambda place=place: place["item"]["at"].between(MOMENT, later),
+            lambda place=place: place["item"]["price"] == Decimal("2.5"),
+            lambda place=place: place["item"]["price"] > Decimal(2),
             lambda place=place: place["item"]["price"].set("much"),
             lambda place=place: place["colour"].set("red"),
             lambda place=place: place["item"]["name"].remove(),
@@ -399,6 +401,49 @@ async def test_paths_into_structured_values_know_all_of_their_types(do):
     stored = await do.get(Basket, pk="a")
     changed = Line(Item(itemName="cake", price=Decimal("3.10"), at=later), later, Colour.BLUE, {"a": 2})
     assert stored.first == stored.lines[0] == stored.by_name["x"] == changed
+
+
+class Prices(pydantic.BaseModel):
+    exact: list[Decimal] = []
+    days: list[date] = []
+    wait: timedelta = timedelta(1)
+    day: date = date(2024, 5, 1)
+    id: UUID = UUID(int=1)
+
+
+@dataclasses.dataclass
+class Exact:
+    price: Decimal
+
+
+class Quote(Model):
+    pk = StringAttribute(partition_key=True)
+    prices = MapAttribute(Prices)
+    exact = MapAttribute(Exact)
+
+
+async def test_conditions_compare_values_and_not_their_text(do):
+    await do.save(Quote(pk="a", prices=Prices(days=[date(2024, 5, 1)]), exact=Exact(Decimal(20))))
+    prices = Quote.prices
+    for condition in (
+        prices["days"].contains(date(2024, 5, 1)),
+        prices["day"] >= date(2024, 5, 1),
+        prices["wait"] == timedelta(1),
+        prices["id"] <= UUID(int=2),
+        Quote.exact["price"] == Decimal("20.0"),
+        Quote.exact["price"] < Decimal(100),
+    ):
+        assert await do.count(Quote, condition) == 1, condition
+    assert await do.count(Quote, prices["days"].contains(date(2024, 5, 2))) == 0
+    for wrong in (
+        lambda: prices["exact"].contains(Decimal(20)),
+        lambda: prices["exact"][0] == Decimal(20),
+        lambda: prices["days"].contains("2024-05-01"),
+        lambda: prices["wait"] > timedelta(1),
+        lambda: prices["wait"].between(timedelta(1), timedelta(2)),
+    ):
+        with pytest.raises(InvalidValue, match=r"Quote\.prices"):
+            wrong()
 
 
 UNKNOWN: dict[str, tuple[Callable[[], Any], str]] = {

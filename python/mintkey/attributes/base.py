@@ -53,6 +53,10 @@ class Attribute(Operand, Generic[T]):
     key_kind: Literal["string", "number", "binary"] | None = None
     #: The conditions that the encoding allows.
     tests: Tests = "all"
+    #: Why no change of this part of a value can be verified when it is built; None if it can.
+    guard: str | None = None
+    #: Whether a null is a value here, and not absence.
+    keeps_none: bool = False
     #: The unit to which a generated time is cut; None to keep it unchanged.
     cut: timedelta | None = None
 
@@ -166,6 +170,25 @@ class Attribute(Operand, Generic[T]):
             f"{label}: values of a {type(self).__name__} have no parts in the store: "
             "use a ListAttribute or a MapAttribute"
         )
+
+    @property
+    def described(self) -> str:
+        """The kind of the values, for messages."""
+        return type(self).__name__
+
+    @property
+    def unverified(self) -> str | None:
+        """Why the result of a change that the store computes might not be a value of this type; None if it is one."""
+        return None
+
+    def element(self, label: str) -> Attribute[Any] | None:
+        """Return the attribute that declares the elements of a list; None for a plain list, and for other types."""
+        return None
+
+    def verify(self, value: Any) -> None:
+        """Raise an error for a value of a change that `encode` takes and that could not be saved or read."""
+        if self.checks_writes:
+            self.check_write(None, value, changed=True, pipeline=None)
 
     def minted_between(self, start: datetime, end: datetime) -> Condition:
         """True if the `default=` strategy generated the value from `start` (included) to `end` (excluded).

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 import math
+import uuid
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from mintkey import _core
 from mintkey.attributes.base import Attribute
 from mintkey.attributes.comparing import Misfit, check_depth, difference, with_unknown
-from mintkey.attributes.members import Part, no_member, part_of, without_none
+from mintkey.attributes.members import Part, allows_none, constraints_of, element_of, no_member, part_of, without_none
 from mintkey.attributes.scalars import BooleanAttribute, NumberAttribute, StringAttribute
 from mintkey.attributes.structures import Structure, adapted_structure, json_text, structure_of
 from mintkey.conditions import Path
@@ -111,6 +114,14 @@ class MapAttribute(_Document):
             return found  # type: ignore[no-any-return]
         return None if self.nested is None else _attribute_of(part_of(self.nested, label, step, adapted=self._adapted))
 
+    def element(self, label: str) -> Attribute[Any] | None:
+        of = None if self._schema is not None or self.nested is None else element_of(self.nested)
+        return None if of is None else self.member(label, 0)
+
+    @property
+    def unverified(self) -> str | None:
+        return None if self._schema is not None or self.nested is None else constraints_of(self.nested)
+
     @property
     def converts(self) -> bool:
         return self.nested is not None
@@ -163,6 +174,16 @@ class _Part(MapAttribute):
         if part.adapted and self._schema is None:
             self._structure = adapted_structure(part.hint)
             self.kind = self._structure.kind
+        hint = without_none(part.hint)
+        if hint is Decimal and part.adapted:
+            # It is stored as text, and equal numbers may be other texts.
+            self.tests = "existence"
+        elif not (isinstance(hint, type) and (hint in _ORDERED or issubclass(hint, enum.Enum))):
+            self.tests = "unordered"
+
+    @property
+    def described(self) -> str:
+        return f"{shortened(self.nested)} stored by pydantic"
 
 
 class _Unknown(Attribute[Any]):
@@ -172,28 +193,61 @@ class _Unknown(Attribute[Any]):
         return None
 
 
+class _Scalar(Attribute[Any]):
+    """A part of a structured value that is stored as an attribute stores it. Changes are checked as in a save."""
+
+    structure: Structure
+    constraints: str | None = None
+
+    @property
+    def unverified(self) -> str | None:
+        return self.constraints
+
+    def verify(self, value: Any) -> None:
+        self.structure.fitted(value)
+
+
+class _Text(_Scalar, StringAttribute):
+    """Text."""
+
+
+class _Number(_Scalar, NumberAttribute[Any]):
+    """A number."""
+
+
+class _Boolean(_Scalar, BooleanAttribute):
+    """A boolean."""
+
+
 #: The types that are stored as attributes store them, by pydantic too.
-_SCALARS: dict[Any, type[Attribute[Any]]] = {
-    str: StringAttribute,
-    int: NumberAttribute,
-    float: NumberAttribute,
-    bool: BooleanAttribute,
+_SCALARS: dict[Any, type[_Scalar]] = {
+    str: _Text,
+    int: _Number,
+    float: _Number,
+    bool: _Boolean,
 }
+#: Further types whose stored values have the order of the values.
+_ORDERED = (date, Decimal, uuid.UUID)
 
 
 def _attribute_of(part: Part | None) -> Attribute[Any] | None:
     """Return an attribute that declares a part."""
     if part is None:
         return None
-    hint = without_none(part.hint)
+    hint, constraints = without_none(part.hint), constraints_of(part.hint)
     scalar = _SCALARS.get(hint) if isinstance(hint, type) else None
+    attribute: Attribute[Any]
     if scalar is not None:
-        attribute: Attribute[Any] = scalar(required=part.required)
+        attribute = scalar(required=part.required)
+        attribute.structure = adapted_structure(part.hint) if part.adapted and constraints else structure_of(hint)
+        attribute.constraints = constraints
     elif hint in (Any, object):
         attribute = _Unknown(required=part.required)
     else:
         attribute = _Part(part)
     attribute.__set_name__(_Part, part.name)
+    attribute.guard = part.guard
+    attribute.keeps_none = allows_none(part.hint)
     return attribute
 
 

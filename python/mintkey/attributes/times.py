@@ -152,6 +152,10 @@ class TTLAttribute(Attribute[datetime]):
         except ValueError:
             return value
 
+    @property
+    def unverified(self) -> str | None:
+        return "the result may lie beyond the year 9999"
+
     def check_declaration(self) -> None:
         if isinstance(self.default, datetime):
             raise ConfigurationError(

@@ -176,6 +176,14 @@ class Field(Attribute[T]):
     def __getitem__(self, step: str | int) -> Path:
         return self._inside(step)
 
+    @property
+    def unverified(self) -> str | None:
+        if self._validates:
+            return f"{type(self).__name__}.is_valid() checks whole values"
+        if self.max_length is not None:
+            return f"max_length={self.max_length} applies to the whole value"
+        return self._form.unverified
+
     # Validation, and notification of writes.
 
     @classmethod
