@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import NotRequired, TypedDict
 
 from mintkey import Model, ModelConfig
 from mintkey.attributes import JSONAttribute, MapAttribute, StringAttribute
@@ -101,3 +102,58 @@ async def test_unknown_fields_stay_only_with_the_element_that_had_them(do, kind,
     read = (await do.get(full, pk="a")).value
     assert [one.n for one in read] == after
     assert "".join(one.note or "-" for one in read) == notes
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    size: str = "small"
+
+
+class BareCat(BaseModel):
+    kind: Literal["cat"] = "cat"
+
+
+class BareDog(BaseModel):
+    kind: Literal["dog"] = "dog"
+
+
+class OpenDog(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    kind: Literal["dog"] = "dog"
+
+
+class CatDict(TypedDict):
+    kind: Literal["cat"]
+    size: NotRequired[str]
+
+
+class BareCatDict(TypedDict):
+    kind: Literal["cat"]
+
+
+class DogDict(TypedDict):
+    kind: Literal["dog"]
+    size: NotRequired[int]
+
+
+UNIONS: list[tuple[Any, Any, Any, Any]] = [
+    (Cat, BareCat | BareDog, Cat(size="big"), BareDog()),
+    (Cat, BareCat | OpenDog, Cat(size="big"), OpenDog()),
+    (CatDict, BareCatDict | DogDict, {"kind": "cat", "size": "big"}, {"kind": "dog"}),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("full", "union", "before", "after"), UNIONS, ids=range(len(UNIONS)))
+async def test_another_member_of_a_union_gets_no_unknown_fields(do, kind, full, union, before, after):
+    old, now, plain = model_of(kind, full), model_of(kind, union), model_of(kind, None)
+    lists, many = model_of(kind, list[full], table="lists"), model_of(kind, list[union], table="lists")
+    await do.save(old(pk="a", value=before))
+    await do.save(lists(pk="a", value=[before]))
+    loaded, several = await do.get(now, pk="a"), await do.get(many, pk="a")
+    loaded.value, several.value = after, [after]
+    await do.save(loaded)
+    await do.save(several)
+    assert (await do.get(now, pk="a")).value == after
+    assert (await do.get(many, pk="a")).value == [after]
+    assert (await do.get(plain, pk="a")).value == {"kind": "dog"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
+import pickle
 import threading
 import uuid
 from datetime import date, datetime, time, timezone
@@ -525,3 +527,39 @@ def test_deep_values_are_refused_on_a_small_stack(store, kind):
         threading.stack_size(before)
     assert len(seen) == 2
     assert all("nests deeper than" in text for text in seen)
+
+
+def test_the_deepest_json_works_from_a_deep_stack(store):
+    """In a thread with a stack of 256 KiB, below 700 calls of Python."""
+    deepest: Any = 1
+    for level in range(64):
+        deepest = [deepest] if level % 2 else {"a": deepest}
+    holder = model_of(JSONAttribute, None)
+    plain = model_of(StringAttribute, None)
+    done: list[Any] = []
+
+    def below(calls: int) -> None:
+        if calls:
+            below(calls - 1)
+            return
+        with pytest.raises(InvalidValue, match="nests deeper than 64 levels"):
+            holder(pk="b", value=[deepest]).save()
+        holder(pk="a", value=deepest).save()
+        loaded = holder.get(pk="a")
+        loaded.to_dict()
+        copied = [copy.copy(loaded), copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded.to_dict()))["value"]]
+        done.append([copied[0].value == deepest, copied[1].value == deepest, copied[2] == deepest])
+        plain(pk="c", value="[" * 200 + "]" * 200).save()
+        deep = holder.get(pk="c")
+        deep.n = 1
+        deep.save()
+        done.append(plain.get(pk="c").value == "[" * 200 + "]" * 200)
+
+    before = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=below, args=(700,))
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert done == [[True] * 3, True]

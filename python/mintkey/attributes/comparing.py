@@ -206,18 +206,22 @@ def exact(plain: Any) -> Any:
     return type(plain), plain
 
 
-def with_unknown(stored: Any, known: Any, new: Any) -> Any:
+def with_unknown(stored: Any, known: Any, new: Any, read: Any = None, written: Any = None) -> Any:
     """Return the plain value `new` with the entries of `stored` that its class does not know.
 
-    `known` is what the class knows of `stored`: the value that was read, encoded again.
+    `known` is what the class knows of `stored`: the value that was `read`, encoded again. `written` is the value of
+    `new`. Nothing is kept in an instance of another class.
     """
     if exact(new) == exact(known):
         return stored
+    if type(read) is not type(written):
+        return new
     if isinstance(stored, dict) and isinstance(known, dict) and isinstance(new, dict):
         merged = {}
         for name, value in new.items():
             both = name in stored and name in known
-            merged[name] = with_unknown(stored[name], known[name], value) if both else value
+            parts = _part(read, name), _part(written, name)
+            merged[name] = with_unknown(stored[name], known[name], value, *parts) if both else value
         for name, value in stored.items():
             if name not in known and name not in merged:
                 merged[name] = value
@@ -225,10 +229,24 @@ def with_unknown(stored: Any, known: Any, new: Any) -> Any:
     if isinstance(stored, list) and isinstance(known, list) and isinstance(new, list) and len(stored) == len(known):
         sources = _sources(known, new)
         return [
-            value if index is None else with_unknown(stored[index], known[index], value)
-            for value, index in zip(new, sources, strict=True)
+            value
+            if index is None
+            else with_unknown(stored[index], known[index], value, _part(read, index), _part(written, place))
+            for place, (value, index) in enumerate(zip(new, sources, strict=True))
         ]
     return new
+
+
+def _part(value: Any, step: Any) -> Any:
+    """Return the part of a value that is encoded at a step; None if it cannot be found."""
+    if isinstance(value, dict):
+        return value.get(step)
+    if isinstance(value, (list, tuple)) and isinstance(step, int):
+        return value[step]
+    fields = getattr(type(value), "__pydantic_fields__", {})
+    by_alias = (name for name, field in fields.items() if step in {field.serialization_alias, field.alias})
+    name = next(by_alias, step)
+    return getattr(value, name, None) if name in (field_names(type(value)) or ()) else None
 
 
 def _sources(known: list[Any], new: list[Any]) -> list[int | None]:

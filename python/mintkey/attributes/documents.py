@@ -16,11 +16,12 @@ from mintkey.attributes.members import Part, allows_none, constraints_of, elemen
 from mintkey.attributes.scalars import BooleanAttribute, NumberAttribute, StringAttribute
 from mintkey.attributes.structures import Structure, adapted_structure, json_text, structure_of
 from mintkey.conditions import Path
-from mintkey.errors import ConfigurationError, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, cause, shortened
 
 #: The types whose values are JSON, and are read as they were written.
 _JSON = (str, int, float, bool, type(None))
-_JSON_LEVELS = 1000
+#: The maximum nesting of JSON that is written. `deepcopy` and `pickle` recurse for each level; deeper rows are read.
+_JSON_LEVELS = 64
 #: The maximum nesting of values of a type, in JSON as in maps. pydantic needs kilobytes of the stack for each level.
 MAX_LEVELS = _core.MAX_VALUE_LEVELS
 
@@ -58,6 +59,17 @@ class _Document(Attribute[Any]):
         if problem is not None:
             raise problem
         return fitted, plain
+
+    def _verified(self, stored: Any, known: Any, new: Any, read: Any, written: Any) -> Any:
+        """Return `with_unknown`, or the plain value `new` if the result would be read as another value."""
+        merged = with_unknown(stored, known, new, read, written)
+        try:
+            return new if difference(written, self._merged_value(merged)) else merged
+        except CONVERSION_ERRORS:
+            return new
+
+    def _merged_value(self, plain: Any) -> Any:
+        return self.decode(plain)
 
     def _stored_and_read(self, plain: Any) -> Any:
         """Return a plain value as it is read after it was stored."""
@@ -162,7 +174,8 @@ class MapAttribute(_Document):
         return _core.checked("list", self._label, [plain])[0]
 
     def merged(self, stored: Any, new: Any) -> Any:
-        return with_unknown(stored, self.encode(self.decode(stored)), new)
+        read = self.decode(stored)
+        return self._verified(stored, self.encode(read), new, read, self.decode(new))
 
 
 class _Part(MapAttribute):
@@ -290,9 +303,12 @@ class JSONAttribute(_Document):
     def merged(self, stored: Any, new: Any) -> Any:
         import json
 
-        return json_text(
-            with_unknown(json.loads(stored), json.loads(self.encode(self.decode(stored))), json.loads(new))
-        )
+        read = self.decode(stored)
+        known = json.loads(self.encode(read))
+        return json_text(self._verified(json.loads(stored), known, json.loads(new), read, self.decode(new)))
+
+    def _merged_value(self, plain: Any) -> Any:
+        return self.decode(json_text(plain))
 
 
 def _check_json(value: Any, allowed: tuple[type, ...]) -> None:
