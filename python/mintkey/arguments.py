@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from mintkey import _core
 from mintkey.conditions import Action, Condition, not_a_condition
 from mintkey.errors import InvalidValue, MintkeyError, NotLoaded, shortened
-from mintkey.schema import IMPLICIT_KEY
+from mintkey.schema import IMPLICIT_KEY, StoredKey
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
@@ -95,6 +95,8 @@ def key(
     schema: Schema, values: Mapping[str, Any], call: Callable[..., object] | None = None
 ) -> tuple[_core.Key, dict[str, Any]]:
     """Return the key in `values`, and the other equalities, which only `get` (the `call`) takes."""
+    if isinstance(values, StoredKey) and values.table == schema.table:
+        return values.stored, {}
     unknown = [name for name in values if name not in schema.attributes]
     if unknown:
         raise schema.unexpected(unknown, call)
@@ -111,7 +113,7 @@ def key(
 def named_key(schema: Schema, key: object) -> dict[str, Any]:
     """Convert a key (a dict, a tuple in the order of the parts, or the value of the only part) to a dict."""
     if isinstance(key, Mapping):
-        return dict(key)
+        return key if isinstance(key, StoredKey) else dict(key)
     # A subclass may report a wrong length, or have elements without end.
     parts = tuple(islice(key, len(schema.given_keys) + 1)) if isinstance(key, (tuple, list)) else (key,)
     if len(parts) != len(schema.given_keys):

@@ -106,6 +106,8 @@ class UnreadableItem(InvalidValue):
     `scan()` and `query()` go past such items with `on_unreadable=`. Deleting and overwriting by key work.
 
     Attributes:
+        key: a dict of attribute names to values, or to stored values that cannot be read. All methods that take
+            a key, such as `batch_delete()` and `update_by_key()`, take it.
         item: the stored item: a dict of stored names to stored values.
     """
 

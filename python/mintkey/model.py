@@ -120,7 +120,7 @@ class Model(Batched, Expiring, Backfilling):
         try:
             values = schema.codec.decode(item)
         except UnreadableItem as error:
-            raise schema.located(error) from error.__cause__
+            raise schema.located(error, item) from error.__cause__
         if schema.load_defaults:
             schema.add_defaults(values, fetched)
         if fetched is None:
@@ -441,8 +441,9 @@ class Model(Batched, Expiring, Backfilling):
     ) -> tuple[Store, Operation[None]]:
         schema = cls.__mintkey_schema__
         store = store_of(schema)
-        known = dict(arguments.named_key(schema, key))
-        named, _ = arguments.key(schema, known)
+        given = arguments.named_key(schema, key)
+        known = dict(given)
+        named, _ = arguments.key(schema, given)
         changes = arguments.changes(schema, actions, values, cls.update_by_key)
         updating = updates.update_by_key(schema, named, known, changes, condition=condition, upsert=upsert)
         return store, through(pipeline, store, schema, known, updating, "after_update", skip_hooks=True)

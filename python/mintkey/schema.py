@@ -6,6 +6,7 @@ operations on instances only read prepared tuples.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
 from keyword import iskeyword
@@ -19,7 +20,7 @@ from mintkey.attributes import (
     VersionAttribute,
 )
 from mintkey.attributes.base import is_utf8_text, unconverted
-from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, WrongModel, shortened
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, WrongModel, shortened
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks
 from mintkey.indexes import Index
@@ -454,13 +455,19 @@ class Schema:
         try:
             values = self.codec.decode(item)
         except UnreadableItem as error:
-            raise self.located(error) from error.__cause__
+            raise self.located(error, item) from error.__cause__
         self.add_defaults(values)
         return values
 
-    def located(self, error: UnreadableItem) -> UnreadableItem:
-        """Add the store to an error."""
+    def located(self, error: UnreadableItem, item: _core.Item) -> UnreadableItem:
+        """Add the store and the key of the item to an error."""
         error.store = None if self.claimed_in is None else self.claimed_in.url
+        values = {name: item.get(self.attributes[name].stored_name) for name in self.given_keys}
+        for name, stored in values.items():
+            with contextlib.suppress(*CONVERSION_ERRORS):
+                values[name] = self.attributes[name].decode(stored)
+        if error.key is not None and None not in values.values():
+            error.key = StoredKey(values, self.table, self.codec.key_of(item))
         return error
 
     def add_defaults(self, values: dict[str, Any], fetched: Collection[str] | None = None) -> None:
@@ -518,6 +525,21 @@ class Schema:
         instance.__dict__.update(self.codec.decode_plain(stored))
         self.add_defaults(instance.__dict__)
         return instance
+
+
+class StoredKey(dict[str, Any]):
+    """The key of a stored item: its values by attribute name, of which some may be readable only as stored.
+
+    Methods that take a key find the item by the `stored` key.
+    """
+
+    def __init__(self, values: dict[str, Any], table: str | None, stored: _core.Key) -> None:
+        super().__init__(values)
+        self.table = table
+        self.stored = stored
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
 
 
 class _NoAttributes(ConfigurationError, AttributeError):

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import enum
+import uuid
 from datetime import datetime
 from typing import Any
 
 import pytest
 
 from mintkey import Model, ModelConfig
-from mintkey.attributes import DatetimeAttribute, EnumAttribute, MapAttribute, NumberAttribute, StringAttribute
+from mintkey.attributes import (
+    DatetimeAttribute,
+    EnumAttribute,
+    MapAttribute,
+    NumberAttribute,
+    StringAttribute,
+    UUIDAttribute,
+)
 from mintkey.errors import InvalidValue, UnreadableItem
 from mintkey.indexes import Index
 
@@ -128,3 +136,29 @@ async def test_an_unreadable_part_of_a_nested_class_names_the_row(do, raw):
     assert caught.value.key == {"pk": "p", "sk": 1}
     assert await do.all(do.scan(Ticket, on_unreadable="skip")) == []
     await do.save(Ticket(pk="p", sk=1, inner=Inner(at=datetime(2024, 1, 1))))  # noqa: DTZ001
+
+
+class Keyed(Model):
+    model_config = ModelConfig(table="keyed")
+    pk = UUIDAttribute(partition_key=True, alias="p")
+    at = DatetimeAttribute()
+
+
+@pytest.mark.parametrize("stored", [str(uuid.UUID(int=10)), uuid.UUID(int=10).hex.upper(), "no UUID"])
+async def test_the_key_of_an_unreadable_row_finds_it(do, raw, stored):
+    other = raw(Keyed, pk=StringAttribute(partition_key=True, alias="p"), at=StringAttribute())
+    await do.save(other(pk=stored, at="yesterday"))
+
+    async def key() -> Any:
+        met: list[UnreadableItem] = []
+        assert await do.all(do.scan(Keyed, on_unreadable=met.append)) == []
+        (error,) = met
+        assert error.key == {"pk": stored if " " in stored else uuid.UUID(int=10)}
+        return error.key
+
+    if " " not in stored:
+        await do.update_by_key(Keyed, await key(), at=datetime(2024, 1, 1))  # noqa: DTZ001
+        assert (await do.all(do.scan(Keyed)))[0].pk == uuid.UUID(int=10)
+        await do.save(other(pk=stored, at="yesterday"), replace=True)
+    await do.batch_delete(Keyed, [await key()])
+    assert await do.count(Keyed) == 0
