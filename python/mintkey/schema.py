@@ -173,6 +173,7 @@ class Schema:
                     name,
                 )
             attribute.check_declaration()
+            attribute.check_default()
             other = stored.setdefault(attribute.stored_name, name)
             if other != name:
                 raise self._refuse(

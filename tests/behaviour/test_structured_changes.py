@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from typing_extensions import NotRequired, TypedDict
 
 from mintkey import Model, ModelConfig
-from mintkey.attributes import JSONAttribute, MapAttribute, StringAttribute
+from mintkey.attributes import JSONAttribute, MapAttribute, NumberAttribute, StringAttribute
+from mintkey.errors import ConfigurationError
 
 KINDS = [JSONAttribute, MapAttribute]
 
@@ -157,3 +158,35 @@ async def test_another_member_of_a_union_gets_no_unknown_fields(do, kind, full, 
     assert (await do.get(now, pk="a")).value == after
     assert (await do.get(many, pk="a")).value == [after]
     assert (await do.get(plain, pk="a")).value == {"kind": "dog"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_defaults_of_structured_values_are_instances(do, kind):
+    class Older(Model):
+        model_config = ModelConfig(table="defaults")
+        pk = StringAttribute(partition_key=True)
+
+    class Newer(Model):
+        model_config = ModelConfig(table="defaults")
+        pk = StringAttribute(partition_key=True)
+        value = kind(Bare, default={"n": 5}, default_on_load=True)
+        made = kind(list[Bare], default=lambda: [{"n": 6}], default_on_load=True)
+        note = StringAttribute()
+
+    await do.save(Older(pk="a"))
+    loaded, fresh = await do.get(Newer, pk="a"), Newer(pk="b")
+    assert (loaded.value, loaded.made) == (fresh.value, fresh.made) == (Bare(n=5), [Bare(n=6)])
+    inserted = Newer(pk="c")
+    await do.update(inserted, note="x", upsert=True)
+    assert (inserted.value, inserted.made) == (Bare(n=5), [Bare(n=6)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "default"), [(lambda **k: JSONAttribute(Bare, **k), {"n": "x"}), (NumberAttribute, "x")]
+)
+def test_a_default_of_a_wrong_type_is_refused_at_definition(kind, default):
+    with pytest.raises(ConfigurationError, match=r"Wrong\.value: default=.* cannot be stored"):
+
+        class Wrong(Model):
+            pk = StringAttribute(partition_key=True)
+            value = kind(default=default)

@@ -315,6 +315,20 @@ class Attribute(Operand, Generic[T]):
                 attribute=self.name,
             )
 
+    def check_default(self) -> None:
+        """Raise `ConfigurationError` for a plain default that cannot be stored. Called after `check_declaration`."""
+        # Fields check their defaults themselves. Compressing or encrypting one takes long, or a key.
+        if self.is_field or not self.has_constant_default or self.tests == "existence":
+            return
+        try:
+            _core.checked(self.kind, self._label, self.encode(self.new_default()))
+        except CONVERSION_ERRORS as error:
+            raise ConfigurationError(
+                f"{self._label}: default={shortened(self.default)} cannot be stored: {cause(error)}",
+                model=self.model,
+                attribute=self.name,
+            ) from error
+
     @property
     def has_constant_default(self) -> bool:
         """Whether all items get the same default."""

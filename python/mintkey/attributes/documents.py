@@ -71,6 +71,15 @@ class _Document(Attribute[Any]):
     def _merged_value(self, plain: Any) -> Any:
         return self.decode(plain)
 
+    def new_default(self) -> Any:
+        value = super().new_default()
+        if value is None or not self.fits:
+            return value
+        try:
+            return self.fitted(value)
+        except CONVERSION_ERRORS:
+            return value  # the save refuses it
+
     def _stored_and_read(self, plain: Any) -> Any:
         """Return a plain value as it is read after it was stored."""
         raise NotImplementedError
