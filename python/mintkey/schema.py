@@ -80,6 +80,8 @@ class Schema:
         self.skip_hooks = bool(config.skip_hooks)
         self._check_members(model)
         self.attributes = _collect(model)
+        if not config.abstract:
+            self._adopt(model)
         self.declared_indexes = _collect_indexes(model)
         self.parts: tuple[str, ...] = ()
         self._check_attributes(reserved)
@@ -519,6 +521,14 @@ class Schema:
             )
         taken = f". This call takes: {', '.join(options.values())}" if options else ""
         return TypeError(f"{self.model} has no attribute {', '.join(problems)}. It has: {', '.join(self.shown)}{taken}")
+
+    def _adopt(self, model: type) -> None:
+        """Give the class its own copies of the attributes of abstract bases, so that others' are told apart."""
+        for name, attribute in self.attributes.items():
+            schema = getattr(attribute._owner, "__dict__", {}).get("__mintkey_schema__")
+            if attribute._owner is not model and isinstance(schema, Schema) and schema.config.abstract:
+                self.attributes[name] = attribute.copied(model)
+                setattr(model, name, self.attributes[name])
 
     def nested_instance(self, nested: type[M], stored: dict[str, Any]) -> M:
         """Return an instance of an abstract model from the stored form of a map."""

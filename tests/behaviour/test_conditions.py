@@ -155,6 +155,11 @@ async def test_changes_of_other_models_are_refused(do):
             await do.update(item, wrong)
         with pytest.raises(WrongModel, match=r"Aaa: (Bbb|Sub)\."):
             await do.update_by_key(Aaa, "a", wrong, upsert=True)
+    for wrong in (Bbb.n.add(5), Bbb.n.remove()):
+        with pytest.raises(WrongModel, match=r"Aaa: Bbb\.n"):
+            await do.update_by_key(Aaa, "a", wrong)
+    with pytest.raises(WrongModel, match=r"Aaa: Bbb\.n"):
+        do.scan(Aaa, Bbb.n == 1)
     await do.update(item, Base.n.add(4))
     assert (await do.get(Aaa, pk="a")).n == item.n == 5
 

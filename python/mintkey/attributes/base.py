@@ -111,6 +111,13 @@ class Attribute(Operand, Generic[T]):
         self.model = owner.__name__
         self._owner = owner
 
+    def copied(self, owner: type) -> Self:
+        """Return a copy for another class."""
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        copied.__set_name__(owner, self.name)
+        return copied
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         # A condition that was pickled belongs to the same class again.
         return super().__reduce_ex__(protocol) if self._owner is None else (getattr, (self._owner, self.name))

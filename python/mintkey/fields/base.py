@@ -116,6 +116,11 @@ class Field(Attribute[T]):
         self._observes_saves = _overridden(builtins.type(self), "on_save")
         self.checks_writes = self._validates or self._observes_saves or self.max_length is not None
 
+    def copied(self, owner: builtins.type) -> Self:
+        copied = super().copied(owner)
+        copied._form = self._form.copied(owner)
+        return copied
+
     def __set_name__(self, owner: builtins.type[Any], name: str) -> None:
         super().__set_name__(owner, name)
         self._form.__set_name__(owner, name)
