@@ -6,7 +6,6 @@ the method without it, with the same parameters.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -104,6 +103,8 @@ class Model(Batched, Expiring, Backfilling):
         schema = Schema(cls, own.over(inherited), arguments.reserved(Model, Batched, Expiring, Tabled, QueryAccess))
         cls.__mintkey_schema__ = schema
         for name in sorted(schema.attributes.keys() & vars(Backfilling).keys()):
+            import logging
+
             # A method that came later than the others must not break a model with such an attribute.
             logging.getLogger("mintkey").warning("%s.%s hides the method Model.%s()", cls.__name__, name, name)
         init = constructor(cls, schema)
