@@ -349,10 +349,10 @@ class Piece(pydantic.BaseModel):
 class Checked(pydantic.BaseModel):
     n: int = 1
     ratio: float = 1.0
-    positive: int = pydantic.Field(1, gt=0)
-    code: str = pydantic.Field("x", max_length=3)
+    positive: int = pydantic.Field(default=1, gt=0)
+    code: str = pydantic.Field(default="x", max_length=3)
     numbers: list[int] = []
-    few: list[int] = pydantic.Field([], max_length=2)
+    few: list[int] = pydantic.Field(default=[], max_length=2)
     by_name: dict[str, int] = {}
     pieces: list[Piece] = []
     pair: tuple[int, str] = (1, "x")
