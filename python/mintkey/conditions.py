@@ -159,7 +159,10 @@ class Operand:
 
     def _allow(self, name: str) -> None:
         """Refuse a test to which the encoding gives no meaning."""
-        tests: Tests = "all" if self._declared is None else self._declared.tests
+        declared = self._declared
+        if declared is None:
+            return
+        tests: Tests = declared.tests
         if tests == "unordered":
             if name in _ORDER:
                 raise invalid(
@@ -172,7 +175,7 @@ class Operand:
             allowed = "exists() and does_not_exist()" if tests == "existence" else "==, !=, is_in() and exists()"
             raise invalid(
                 self._label,
-                f"conditions on a {self._declared.described} are {allowed}, "
+                f"conditions on a {declared.described} are {allowed}, "
                 f"because its encoded values have no other meaning: {name} is not possible",
             )
 

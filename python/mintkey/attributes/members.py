@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 import types
 import typing
 from collections.abc import Collection
@@ -117,12 +116,11 @@ def _fields(cls: type, of: tuple[Any, ...]) -> dict[str, Part] | None:
     if validated is not None:
         if getattr(cls, "__pydantic_root_model__", False):
             return None
+        annotated: Any = typing.Annotated
         return {
             name: Part(
                 field.serialization_alias or name,
-                operator.getitem(typing.Annotated, (field.annotation, *field.metadata))
-                if field.metadata
-                else field.annotation,
+                annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation,
                 field.is_required(),
                 True,
                 _decorated(cls, name),
