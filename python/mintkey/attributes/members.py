@@ -110,17 +110,23 @@ def without_none(hint: Any) -> Any:
     return hint
 
 
+def _annotated(kind: Any, metadata: list[Any]) -> Any:
+    """Return a type with metadata."""
+    annotated: Any = typing.Annotated
+    arguments = (kind, *metadata)
+    return annotated[arguments]
+
+
 def _fields(cls: type, of: tuple[Any, ...]) -> dict[str, Part] | None:
     """Return the fields of a class with these type arguments; None for a class without fields."""
     validated: dict[str, Any] | None = getattr(cls, "__pydantic_fields__", None)
     if validated is not None:
         if getattr(cls, "__pydantic_root_model__", False):
             return None
-        annotated: Any = typing.Annotated
         return {
             name: Part(
                 field.serialization_alias or name,
-                annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation,
+                _annotated(field.annotation, field.metadata) if field.metadata else field.annotation,
                 field.is_required(),
                 True,
                 _decorated(cls, name),
