@@ -30,6 +30,9 @@ class Row(Model):
     model_config = ModelConfig(table="rows")
     pk = StringAttribute(partition_key=True)
 
+class Inner(Row):
+    model_config = ModelConfig(table="rows", store="inner")
+
 if os.geteuid() == 0:
     become_another = lambda: os.setresuid(65534, 65534, 65534)
 else:
@@ -86,11 +89,11 @@ CLOSING = """
         import concurrent.futures.thread  # the other user may not read it
         await Row(pk="a").asave()
         with no_more_threads():
-            async with connect(url) as store:
-                Row(pk="b").save()
+            async with connect(url, "inner") as store:
+                Inner(pk="b").save()
             await store.aclose()
             try:
-                Row(pk="c").save()
+                Inner(pk="c").save()
             except ConfigurationError as error:
                 assert "closed" in str(error), error
             else:
