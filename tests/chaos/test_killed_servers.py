@@ -27,6 +27,9 @@ class Kind(NamedTuple):
     writes: tuple[int, int]
 
 
+#: The server is killed up to so many times as often, until a write was interrupted.
+MOST = 10
+
 KINDS = {
     "redis": Kind(Redis, 1_300, 8, (300, 5_000)),
     "redis-cluster": Kind(RedisCluster, 1_300, 2, (300, 5_000)),
@@ -45,7 +48,11 @@ def test_every_reported_outcome_is_true(kind, tmp_path, seed, times):
             for model in MODELS:
                 model.create_table()
             with writing(writers, ledger):
-                for _ in range(kind.kills * times):
+                kills = 0
+                # A server that is back in time leaves nothing unknown.
+                while kills < kind.kills * times or not ledger.outcomes()["unknown"]:
+                    kills += 1
+                    assert kills < MOST * kind.kills * times, "no write was interrupted"
                     ledger.wait_for(chance.randrange(*kind.writes))
                     reachable.clear()
                     server.kill(chance)
@@ -54,5 +61,4 @@ def test_every_reported_outcome_is_true(kind, tmp_path, seed, times):
                     reachable.set()
             found = ledger.faults(stored_rows())
     outcomes = ledger.outcomes()
-    assert outcomes["unknown"], "no write was interrupted"
     assert not found, f"{len(found)} faults with seed {seed}, {outcomes}: {found[:5]}"

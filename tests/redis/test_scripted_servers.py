@@ -19,6 +19,7 @@ import pytest
 from tests.behaviour.conftest import Do, redis_address
 from tests.failures.proxies import Proxy
 
+import mintkey
 from mintkey import Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
 from mintkey.errors import BatchIncomplete, StoreTimeout, StoreUnavailable
@@ -200,6 +201,26 @@ async def test_replies_of_other_servers_count_when_one_hangs(servers, do, count,
             await do.batch_save(Row, [Row(pk=f"{number}", n=1) for number in range(500)])
     assert 100 < caught.value.written < 400
     assert all(count.values())
+
+
+async def test_writes_that_go_on_when_the_time_is_over_get_no_replies_of_others(server, do, count, tmp_path):
+    def rule(_: Scripted, command: list[bytes]) -> bytes | None:
+        count["reads"] += command[0] == b"HGETALL"
+        return SILENT if command[0] == b"HGETALL" and count["reads"] > 3 else None
+
+    with connected(tmp_path, server):
+        rows = [await do.get(Row, pk=f"first {number}") for number in range(100)]
+        server.rule = rule
+        pipeline = mintkey.pipeline()
+        for row in rows:
+            await do.update(row, n=1, pipeline=pipeline)
+        with pytest.raises(BatchIncomplete) as caught:
+            await do.execute(pipeline)
+        server.rule = lambda _, __: None
+        stored = [await do.get(Row, pk=row.pk) for row in rows]
+    assert caught.value.written == sum(row.n == 1 for row in stored)
+    assert count["reads"] == 100
+    assert {type(error) for _, error in caught.value.failed} == {StoreTimeout}
 
 
 async def test_endless_redirects_end_with_the_timeout(servers, do, tmp_path):

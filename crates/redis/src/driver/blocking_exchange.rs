@@ -48,7 +48,10 @@ pub fn exchange(
         retry_at: None,
     };
     driver.run();
-    driver.exchange.into_replies()
+    let replies = driver.exchange.into_replies();
+    // The replies that are still missing belong to no later call.
+    held.retain(|connection| connection.pending.is_empty());
+    replies
 }
 
 struct Driver<'a> {
