@@ -120,6 +120,8 @@ class Proxy:
                 return
             client.settimeout(PATIENCE)
             server = socket.create_connection(self.server, PATIENCE)
+            for one in client, server:
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._open |= {client, server}
             self._start(self._serve_and_end, client, server)
