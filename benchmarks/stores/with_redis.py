@@ -225,7 +225,7 @@ def jobs(url: str) -> Iterator[Job]:
         "batch_save of 10,000",
         driver,
         {"popoto": lambda: popoto_batch(popoto), "redis-om": lambda: redis_om_batch(redis_om)},
-        [Bar("popoto", 0.2), Bar("redis-om", 0.5)],
+        [Bar("redis-py pipeline", 0.8), Bar("popoto", 0.2), Bar("redis-om", 0.5)],
     )
     event_loop = asyncio.new_event_loop()
 
@@ -277,14 +277,14 @@ def apart(url: str) -> Iterator[Job]:
         yield Job(f"{name}, a processor each", EACH, rivals, [Bar(rival, 0.8), Bar(rival, 1, cpu=True)])
     one: dict[str, Callable[[], object]] = {OURS: awaiting(in_turn), awaited: awaiting(driver.in_turn)}
     yield Job("one task, asave(), a processor each", EACH, one, [Bar(awaited, 0.9)])
-    yield batches("batch_save, a processor each", driver, {}, [])
+    yield batches("batch_save, a processor each", driver, {}, [Bar("redis-py pipeline", 1)])
     event_loop.run_until_complete(driver.awaited.aclose())
     event_loop.close()
 
 
 def batches(name: str, driver: Driver, others: dict[str, Callable[[], object]], bars: list[Bar]) -> Job:
     runs: dict[str, Callable[[], object]] = {OURS: batch, "redis-py pipeline": driver.batch}
-    return Job(name, BATCH, runs | others, [Bar("redis-py pipeline", 0.7), *bars], share=0.5)
+    return Job(name, BATCH, runs | others, bars, share=0.5)
 
 
 def memory_of_a_row(url: str) -> Row:

@@ -4,11 +4,11 @@
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
-/// About the cost of blocking and waking up.
+/// About the cost of blocking and waking up on a virtual machine.
 ///
 /// A wait that spins for this time and then blocks costs at most twice as much as one that knew the future (Karlin, Li,
 /// Manasse, Owicki, "Empirical Studies of Competitive Spinning for a Shared-Memory Multiprocessor", 1991).
-const SPIN_TIME: Duration = Duration::from_micros(50);
+const SPIN_TIME: Duration = Duration::from_micros(120);
 
 /// The most waits that block at once after a spin in vain. Every 32nd wait still spins: the server may have become faster.
 const MAX_PENALTY: u32 = 31;
