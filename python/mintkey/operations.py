@@ -361,7 +361,7 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
             return
         request, merged, written = patch
     if written and schema.checked:
-        schema.check_fields(instance, frozenset(codec.changed(values, loaded)), how.pipeline)
+        schema.check_fields(instance, frozenset(codec.changed(values, loaded)), how.pipeline, changing)
     try:
         yield from send_write(state, request, merged)
     except ConditionFailed as error:

@@ -413,11 +413,15 @@ class Schema:
     def _check_new(self, instance: Any, pipeline: object) -> None:
         self.check_fields(instance, self.attributes.keys(), pipeline)
 
-    def check_fields(self, instance: Any, changed: Collection[str], pipeline: object) -> None:
-        """Let fields check changed values, and notify them of the write."""
+    def check_fields(
+        self, instance: Any, changed: Collection[str], pipeline: object, generated: Mapping[str, Any] | None = None
+    ) -> None:
+        """Check the changed values, and those that were `generated` for this write. Notify fields of the write."""
+        values = instance.__dict__ if generated is None else {**instance.__dict__, **generated}
         for attribute in self.checked:
-            value = instance.__dict__.get(attribute.name)
-            attribute.check_write(instance, value, changed=attribute.name in changed, pipeline=pipeline)
+            name = attribute.name
+            is_new = name in changed or (generated is not None and name in generated)
+            attribute.check_write(instance, values.get(name), changed=is_new, pipeline=pipeline)
 
     def stored_version(self) -> str:
         """Return the stored name of the version attribute."""

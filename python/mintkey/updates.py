@@ -148,10 +148,13 @@ def update_by_key(
 
 
 def _check_fields(schema: Schema, instance: Any, written: dict[str, Any], pipeline: object = None) -> None:
-    """Let fields check the values that an update may write."""
+    """Check the values that an update may write."""
     for attribute in schema.checked:
         if attribute.name in written:
-            attribute.check_write(instance, written[attribute.name], changed=True, pipeline=pipeline)
+            value = written[attribute.name]
+            if value is not None:
+                attribute._operand(value)  # a wrong type is reported as such
+            attribute.check_write(instance, value, changed=True, pipeline=pipeline)
 
 
 def _update_or_insert(
@@ -177,6 +180,7 @@ def _update_or_insert(
         return item
     sent_actions = list(changes.actions)
     minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
+    _check_fields(schema, None, minted)
     sent = {**minted, **changes.values}
     if schema.version is not None and not versioned:
         sent_actions.append(schema.attributes[schema.version].add(1))
@@ -254,6 +258,7 @@ def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.
     # Named attributes count as set, so no value is generated for them.
     named = {name: True for name in changes.names if name not in values}
     values.update(MintContext(schema, {**values, **named}, new=True).mint())
+    _check_fields(schema, None, values)
     if schema.version is not None:
         values[schema.version] = 1
     item = schema.codec.encode(schema.with_key(values), partial=True)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import copy
 import enum
+import re
 import uuid
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast, overload
 
 from mintkey import _core
+from mintkey.attributes.comparing import Misfit
+from mintkey.attributes.validators import NO_LIMITS, Validators
 from mintkey.conditions import Condition, Operand, Steps, Tests
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, NotLoaded, cause, shortened
 from mintkey.generators import Auto, AutoGenerate, as_auto, id_range, is_auto_generate
@@ -25,7 +28,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_IMMUTABLE = (str, int, float, bool, bytes, Decimal, datetime, date, uuid.UUID, enum.Enum, frozenset, type(None))
+_IMMUTABLE: tuple[type, ...] = (
+    str,
+    int,
+    float,
+    bool,
+    bytes,
+    Decimal,
+    datetime,
+    date,
+    time,
+    timedelta,
+    uuid.UUID,
+    enum.Enum,
+)
+_IMMUTABLE += (frozenset, type(None))
 
 
 class Attribute(Operand, Generic[T]):
@@ -42,6 +59,14 @@ class Attribute(Operand, Generic[T]):
         index: create an index on the attribute, for queries such as `query(status="paid")`.
         description: a description for people and schema tools.
         default_on_load: set the plain default also on loaded items that lack the attribute.
+        min: the least value that can be written. Values that are read are never validated.
+        max: the greatest value.
+        min_length: the minimum number of characters, bytes or elements.
+        max_length: the maximum number of characters, bytes or elements.
+        pattern: a regular expression that must match the whole text.
+        choices: the only values that can be written.
+        validate: a function that is called with each value. It refuses the value by raising a `ValueError` or returning
+            False.
 
     Raises:
         ConfigurationError: a parameter is invalid. It is raised when the class is defined.
@@ -78,6 +103,8 @@ class Attribute(Operand, Generic[T]):
     nullable: bool = False
     #: Whether `check_write` must be called for each new or changed value.
     checks_writes: bool = False
+    #: The limits that have a meaning for the values.
+    limits: frozenset[str] = NO_LIMITS
 
     def __init__(
         self,
@@ -91,7 +118,26 @@ class Attribute(Operand, Generic[T]):
         index: bool = False,
         description: str | None = None,
         default_on_load: bool = False,
+        min: Any = None,
+        max: Any = None,
+        min_length: int | None = None,
+        max_length: int | None = None,
+        pattern: str | re.Pattern[str] | None = None,
+        choices: Iterable[Any] | None = None,
+        validate: Callable[[Any], object] | None = None,
     ) -> None:
+        validators = Validators(
+            min=min,
+            max=max,
+            min_length=min_length,
+            max_length=max_length,
+            pattern=pattern,
+            choices=choices,
+            validate=validate,
+        )
+        self.validators = validators if validators.given else None
+        if validators.given:
+            self.checks_writes = True
         if index:
             self.value_indexed = True
         self.partition_key = partition_key
@@ -186,7 +232,7 @@ class Attribute(Operand, Generic[T]):
     @property
     def unverified(self) -> str | None:
         """Why the result of a change that the store computes might not be a value of this type; None if it is one."""
-        return None
+        return None if self.validators is None else self.validators.unverified
 
     def element(self, label: str) -> Attribute[Any] | None:
         """Return the attribute that declares the elements of a list; None for a plain list, and for other types."""
@@ -321,14 +367,21 @@ class Attribute(Operand, Generic[T]):
                 model=self.model,
                 attribute=self.name,
             )
+        if self.validators is not None:
+            self.validators.check_declaration(self)
 
     def check_default(self) -> None:
         """Raise `ConfigurationError` for a plain default that cannot be stored. Called after `check_declaration`."""
-        # Fields check their defaults themselves. Compressing or encrypting one takes long, or a key.
-        if self.is_field or not self.has_constant_default or self.tests == "existence":
+        if not self.has_constant_default:
             return
         try:
-            _core.checked(self.kind, self._label, self.encode(self.new_default()))
+            default = self.new_default()
+            # Fields report such a default at the save. Compressing or encrypting one takes long, or a key.
+            if not self.is_field and self.tests != "existence":
+                _core.checked(self.kind, self._label, self.encode(default))
+            problem = self.refusal(default)
+            if problem is not None:
+                raise problem
         except CONVERSION_ERRORS as error:
             raise ConfigurationError(
                 f"{self._label}: default={shortened(self.default)} cannot be stored: {cause(error)}",
@@ -359,8 +412,20 @@ class Attribute(Operand, Generic[T]):
         """Return another key after a collision; None if `refused` must not be replaced."""
         return self.initial()
 
+    def refusal(self, value: Any) -> Misfit | None:
+        """Return why the validators refuse a value that `encode` takes, or None."""
+        problem = None if self.validators is None else self.validators.problem(self, value)
+        return None if problem is None else Misfit(problem)
+
+    def problem(self, value: Any) -> Misfit | None:
+        """Return why a value that `encode` takes must not be written, or None."""
+        return self.refusal(value)
+
     def check_write(self, instance: Any, value: Any, *, changed: bool, pipeline: object) -> None:
         """Called before a write or its adding to a `pipeline`. May refuse a `changed` value with `InvalidValue`."""
+        problem = self.problem(value) if changed and value is not None else None
+        if problem is not None:
+            raise InvalidValue(f"{self._label}: {problem}", model=self.model, attribute=self.name)
 
     def implicit_key(self) -> Attribute[Any]:
         """Return the hidden key of a class of fields without a key."""

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from mintkey import _core
 from mintkey.attributes.base import Attribute, is_whole
+from mintkey.attributes.validators import TEXT
 from mintkey.errors import ConfigurationError, shortened
 
 Algorithm: TypeAlias = Literal["zstd", "lz4", "gzip"]
@@ -28,6 +29,7 @@ class CompressedAttribute(Attribute[str]):
 
     kind = "binary"
     tests = "existence"
+    limits = TEXT
 
     def __init__(
         self,

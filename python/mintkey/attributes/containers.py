@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mintkey.attributes.base import Attribute
+from mintkey.attributes.validators import MEASURED
 from mintkey.conditions import Path
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class ListAttribute(Attribute["list[Any]"]):
     """A list. Changes inside it are detected at save."""
 
     kind = "list"
+    limits = MEASURED
 
     def __getitem__(self, step: str | int) -> Path:
         return self._inside(step)
@@ -34,6 +36,8 @@ class ListAttribute(Attribute["list[Any]"]):
 
 class SetAttribute(Attribute[T]):
     """A set. An empty set is not stored, and an absent one is read as an empty set."""
+
+    limits = MEASURED
 
     def _absent(self, instance: Any, state: Any) -> Any:
         super()._absent(instance, state)

@@ -15,6 +15,7 @@ from mintkey.attributes.comparing import Misfit, check_depth, difference, with_u
 from mintkey.attributes.members import Part, allows_none, constraints_of, element_of, no_member, part_of, without_none
 from mintkey.attributes.scalars import BooleanAttribute, NumberAttribute, StringAttribute
 from mintkey.attributes.structures import Structure, adapted_structure, json_text, structure_of
+from mintkey.attributes.validators import MEASURED, refused_part
 from mintkey.conditions import Path
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, cause, shortened
 
@@ -110,6 +111,10 @@ class MapAttribute(_Document):
         self.nested = nested
         if self._structure is not None:
             self.kind = self._structure.kind
+        if nested is None:
+            self.limits = MEASURED
+        if self._schema is not None and self._schema.checked:
+            self.checks_writes = True
 
     def check_declaration(self) -> None:
         if self._structure is not None and self._structure.is_scalar:
@@ -141,7 +146,16 @@ class MapAttribute(_Document):
 
     @property
     def unverified(self) -> str | None:
-        return None if self._schema is not None or self.nested is None else constraints_of(self.nested)
+        given = super().unverified
+        return given if given or self._schema is not None or self.nested is None else constraints_of(self.nested)
+
+    def refusal(self, value: Any) -> Misfit | None:
+        problem = super().refusal(self.fitted(value)) if self.validators is not None else None
+        if problem is not None or self._schema is None:
+            return problem
+        values = self.fitted(value).__dict__
+        given = ((attribute, values.get(attribute.name)) for attribute in self._schema.checked)
+        return refused_part((attribute.name, attribute, part) for attribute, part in given)
 
     @property
     def converts(self) -> bool:

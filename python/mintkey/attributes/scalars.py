@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mintkey import _core
 from mintkey.attributes.base import Attribute, check_form, int_only, text_only
+from mintkey.attributes.validators import MEASURED, ORDERED, TEXT
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto, parse
 
@@ -28,6 +29,7 @@ class StringAttribute(Attribute[str]):
 
     kind = "string"
     key_kind = "string"
+    limits = TEXT
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return text_only(auto)
@@ -44,6 +46,7 @@ class NumberAttribute(Attribute[N]):
 
     kind = "number"
     key_kind = "number"
+    limits = ORDERED
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return int_only(auto)
@@ -54,6 +57,7 @@ class DecimalAttribute(Attribute[Decimal]):
 
     kind = "decimal"
     key_kind = "number"
+    limits = ORDERED
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return Decimal if int_only(auto) else None
@@ -81,6 +85,7 @@ class BinaryAttribute(Attribute[bytes]):
 
     kind = "binary"
     key_kind = "binary"
+    limits = MEASURED
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         to_uuid = uuid_from(auto)
@@ -211,9 +216,9 @@ class VersionAttribute(Attribute[int]):
 
     def check_declaration(self) -> None:
         super().check_declaration()
-        if self.minted or self.on_update or self.default is not None:
+        if self.minted or self.on_update or self.default is not None or self.validators is not None:
             raise ConfigurationError(
-                f"{self._label}: a version is counted automatically and takes no default= or on_update=",
+                f"{self._label}: a version is counted automatically and takes no default=, on_update= or validators",
                 model=self.model,
                 attribute=self.name,
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mintkey.attributes.base import Attribute, check_form
 from mintkey.attributes.iso import EPOCH, as_utc, parse_iso, utc_now
+from mintkey.attributes.validators import ORDERED
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto
 
@@ -49,6 +50,7 @@ class DatetimeAttribute(Attribute[datetime]):
 
     kind = "string"
     key_kind = "string"
+    limits = ORDERED
 
     def __init__(self, *, stored_as: StoredDatetime = "micro", **parameters: Any) -> None:
         super().__init__(**parameters)
@@ -94,6 +96,7 @@ class DateAttribute(Attribute[date]):
 
     kind = "string"
     key_kind = "string"
+    limits = ORDERED
     cut = timedelta(days=1)
 
     def __init__(self, *, stored_as: Literal["extended", "basic"] = "extended", **parameters: Any) -> None:
@@ -127,6 +130,7 @@ class TTLAttribute(Attribute[datetime]):
 
     kind = "number"
     cut = timedelta(seconds=1)
+    limits = ORDERED
 
     if not TYPE_CHECKING:
 

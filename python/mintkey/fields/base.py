@@ -6,11 +6,13 @@ import builtins
 import inspect
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from mintkey import _core
 from mintkey.attributes import Attribute, StringAttribute
+from mintkey.attributes.comparing import Misfit
 from mintkey.conditions import Path
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, shortened
 from mintkey.fields.forms import (
@@ -36,8 +38,6 @@ else:
 _log = logging.getLogger("mintkey.fields")
 # Without this handler, Python would print errors to stderr if the program has not configured logging.
 logging.getLogger("mintkey").addHandler(logging.NullHandler())
-
-_MEASURED = (str, bytes, list, tuple, dict, set)
 
 
 def _overridden(field: type, method: str) -> bool:
@@ -66,6 +66,13 @@ class Field(Attribute[T]):
         alias: the name in the store, if it differs from the field's name.
         description: a description for people and schema tools.
         default_on_load: set the plain default also on loaded items that lack the field.
+        min: the least value that can be written. Values that are read are never validated.
+        max: the greatest value.
+        min_length: the minimum number of characters, bytes or elements.
+        pattern: a regular expression that must match the whole text.
+        choices: the only values that can be written.
+        validate: a function that is called with each value. It refuses the value by raising a `ValueError` or returning
+            False.
 
     A subclass may set `type`, `null` and `max_length` in its body, and override `is_valid` and `on_save`. An invalid
     declaration raises `ConfigurationError` when the model class is defined.
@@ -88,6 +95,12 @@ class Field(Attribute[T]):
         alias: str | None = None,
         description: str | None = None,
         default_on_load: bool = False,
+        min: Any = None,
+        max: Any = None,
+        min_length: int | None = None,
+        pattern: str | re.Pattern[str] | None = None,
+        choices: Iterable[Any] | None = None,
+        validate: Callable[[Any], object] | None = None,
     ) -> None:
         if type is not None:
             self.type = type
@@ -104,6 +117,13 @@ class Field(Attribute[T]):
             alias=alias,
             description=description,
             default_on_load=default_on_load,
+            min=min,
+            max=max,
+            min_length=min_length,
+            max_length=self.max_length,
+            pattern=pattern,
+            choices=choices,
+            validate=validate,
         )
         form = form_of(self.type)
         self._known = form is not None
@@ -112,9 +132,10 @@ class Field(Attribute[T]):
         self.key_kind = self._form.key_kind
         self.tests = self._form.tests
         self.cut = self._form.cut
+        self.limits = self._form.limits
         self._validates = _overridden(builtins.type(self), "is_valid")
         self._observes_saves = _overridden(builtins.type(self), "on_save")
-        self.checks_writes = self._validates or self._observes_saves or self.max_length is not None
+        self.checks_writes = self.checks_writes or self._validates or self._observes_saves
 
     def copied(self, owner: builtins.type) -> Self:
         copied = super().copied(owner)
@@ -144,12 +165,6 @@ class Field(Attribute[T]):
                 f"values of type {self.type.__name__} cannot be {role}: "
                 "use str, int, float, Decimal, bytes, datetime, date, time or uuid.UUID"
             )
-        most = self.max_length
-        if most is not None:
-            if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-                raise self._refuse(f"max_length= takes an integer of at least 1, not {shortened(most)}")
-            if self.type not in _MEASURED:
-                raise self._refuse(f"values of type {self.type.__name__} have no length, so max_length= does not apply")
         for method in ("is_valid", "on_save", "get_new_auto_key_value"):
             if inspect.iscoroutinefunction(getattr(self, method, None)):
                 raise self._refuse(f"{method}() is also called by blocking calls, and cannot be `async def`")
@@ -185,9 +200,7 @@ class Field(Attribute[T]):
     def unverified(self) -> str | None:
         if self._validates:
             return f"{type(self).__name__}.is_valid() checks whole values"
-        if self.max_length is not None:
-            return f"max_length={self.max_length} applies to the whole value"
-        return self._form.unverified
+        return super().unverified or self._form.unverified
 
     # Validation, and notification of writes.
 
@@ -216,14 +229,8 @@ class Field(Attribute[T]):
             return str(error)
         except CONVERSION_ERRORS as error:
             return f"{self._label}: {cause(error)}"
-        problem = self._length_problem(value)
-        return None if problem is None else f"{self._label}: {problem}"
-
-    def _length_problem(self, value: Any) -> str | None:
-        """Return why the length of a value is wrong, or None."""
-        if self.max_length is None or len(value) <= self.max_length:
-            return None
-        return f"the value has the length {len(value)}, and max_length={self.max_length}"
+        refused = self.refusal(value)
+        return None if refused is None else f"{self._label}: {refused}"
 
     @classmethod
     def on_save(  # the parameters are for subclasses
@@ -245,15 +252,18 @@ class Field(Attribute[T]):
         """
         return pipeline
 
+    def problem(self, value: Any) -> Misfit | None:
+        refused = super().problem(value)
+        if not self._validates and refused is None:
+            return None
+        field = type(self)
+        if field.is_valid(self, value):
+            return None
+        # The value was encoded before, so only a validator or a subclass can be the reason.
+        return refused or Misfit(f"{field.__name__}.is_valid() returned False for {shortened(value)}")
+
     def check_write(self, instance: Any, value: Any, *, changed: bool, pipeline: object) -> None:
-        if changed and value is not None and (self._validates or self._length_problem(value) is not None):
-            field = type(self)
-            if not field.is_valid(self, value):
-                # The value was encoded before, so only its length or a subclass can be the reason.
-                reason = (
-                    self._length_problem(value) or f"{field.__name__}.is_valid() returned False for {shortened(value)}"
-                )
-                raise InvalidValue(f"{self._label}: {reason}", model=self.model, attribute=self.name)
+        super().check_write(instance, value, changed=changed, pipeline=pipeline)
         if self._observes_saves and instance is not None:
             type(self).on_save(instance, self.name, value, pipeline=pipeline)
 
@@ -536,8 +546,9 @@ class AutoFieldMixin(Field[T]):
         problem = form_problem(known, value)
         return None if problem is None else f"auto key value {shortened(value)} is not a valid {name}: {problem}"
 
-    def _length_problem(self, value: Any) -> str | None:
-        return self._auto_problem(value) or super()._length_problem(value)
+    def refusal(self, value: Any) -> Misfit | None:
+        problem = self._auto_problem(value)
+        return super().refusal(value) if problem is None else Misfit(problem)
 
 
 class KeyField(KeyFieldMixin[T]):
