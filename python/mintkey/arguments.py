@@ -28,6 +28,7 @@ __all__ = [
     "named_key",
     "not_a_flag",
     "reserved",
+    "with_parts",
 ]
 
 R = TypeVar("R")
@@ -80,6 +81,15 @@ def changes(
                 model=schema.model,
                 attribute=name,
             )
+        if schema.derived is not None and name in schema.derived.names:
+            raise schema.derived.refusal(name)
+        built = None if schema.derived is None else schema.derived.built_from(name)
+        if built is not None:
+            raise InvalidValue(
+                f"{schema.model}.{name}: {built} is built from it: assign the new value and save() the item",
+                model=schema.model,
+                attribute=name,
+            )
         if name == schema.version:
             raise InvalidValue(
                 f"{schema.model}.{name}: the version is counted automatically and cannot be set",
@@ -100,6 +110,7 @@ def key(
     unknown = [name for name in values if name not in schema.attributes]
     if unknown:
         raise schema.unexpected(unknown, call)
+    values = with_parts(schema, values)
     missing = [name for name in schema.given_keys if name not in values]
     if missing:
         wanted = ", ".join(f"{name}=…" for name in schema.given_keys)
@@ -113,13 +124,18 @@ def key(
 def named_key(schema: Schema, key: object) -> dict[str, Any]:
     """Convert a key (a dict, a tuple in the order of the parts, or the value of the only part) to a dict."""
     if isinstance(key, Mapping):
-        return key if isinstance(key, StoredKey) else dict(key)
+        return key if isinstance(key, StoredKey) else with_parts(schema, key)
     # A subclass may report a wrong length, or have elements without end.
     parts = tuple(islice(key, len(schema.given_keys) + 1)) if isinstance(key, (tuple, list)) else (key,)
     if len(parts) != len(schema.given_keys):
         wanted = ", ".join(schema.given_keys)
         raise TypeError(f"{schema.model}: a key is a dict or a tuple of {wanted}, not {shortened(key)}")
     return dict(zip(schema.given_keys, parts, strict=True))
+
+
+def with_parts(schema: Schema, key: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a key as a dict, in which the parts of templates replace the texts that are built from them."""
+    return dict(key) if schema.derived is None else schema.derived.key_values(key)
 
 
 def check_condition(schema: Schema, condition: object) -> None:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Index", "IndexAccess"]
 
 M = TypeVar("M")
+
+#: The names that DynamoDB takes.
+_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 
 
 class IndexAccess(Generic[M]):
@@ -102,6 +106,7 @@ class Index:
         projection: the attributes that the index contains: `"all"`, only the `"keys"`, or the keys and these names.
         local: the index has the partition key of the table. On DynamoDB (a local secondary index), only such an index
             supports consistent reads, and it is created together with the table.
+        name: the name of the index in the store, if it differs from the attribute's name.
 
     Raises:
         ConfigurationError: a name is not text, or `projection=` is not a list. Names that the model does not have are
@@ -115,7 +120,12 @@ class Index:
         projection: Literal["all", "keys"] | Iterable[str] = "all",
         *,
         local: bool = False,
+        name: str | None = None,
     ) -> None:
+        if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
+            raise ConfigurationError(
+                f"Index: name= takes text of 3 to 255 characters of A-Z a-z 0-9 _ . -, not {shortened(name)}"
+            )
         for parameter, value in (("partition_key", partition_key), ("sort_key", sort_key)):
             if not isinstance(value, str) and not (value is None and parameter == "sort_key"):
                 raise ConfigurationError(f"Index: {parameter}= takes the name of an attribute, not {shortened(value)}")
@@ -125,10 +135,13 @@ class Index:
         self.sort_key = sort_key
         self.projection = projection if isinstance(projection, str) else tuple(projection)
         self.local = local
-        self.name = ""
+        self.name = name or ""
+        #: The name of the class attribute.
+        self.attribute_name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+        self.attribute_name = name
+        self.name = self.name or name
 
     def __get__(self, instance: object | None, owner: type[M]) -> IndexAccess[M]:
         return IndexAccess(owner, self.name)

@@ -34,10 +34,11 @@ def load(
 
 def run_load_hooks(schema: Schema, instances: Iterable[Any]) -> Operation[None]:
     """Run the `after_load` hooks of loaded instances. None stands for a missing item."""
-    if schema.hooks.of("after_load"):
+    if schema.family is not None or schema.hooks.of("after_load"):
         for instance in instances:
             if instance is not None:
-                yield from run_hooks(schema, instance, "after_load")
+                # It may be of a subclass.
+                yield from run_hooks(instance.__mintkey_schema__, instance, "after_load")
 
 
 def loaded(schema: Schema, items: list[_core.Item | None], make: Callable[[_core.Item], M]) -> list[M | None]:

@@ -16,6 +16,7 @@ from mintkey.backfilling import Backfilling
 from mintkey.batched import Batched
 from mintkey.conditions import Action, Condition
 from mintkey.constructor import constructor
+from mintkey.discriminators import loader
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, safe_repr, shortened
 from mintkey.expiring import Expiring
 from mintkey.instance_state import LazyState, State, moment
@@ -23,7 +24,7 @@ from mintkey.model_config import ModelConfig
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import OnUnreadable, Options, Result
 from mintkey.query_access import QueryAccess, QueryAccessor
-from mintkey.schema import COMPOUND_KEY, Schema
+from mintkey.schema import Schema
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
 from mintkey.writing import refuse_async_hooks
@@ -102,6 +103,8 @@ class Model(Batched, Expiring, Backfilling):
             )
         schema = Schema(cls, own.over(inherited), arguments.reserved(Model, Batched, Expiring, Tabled, QueryAccess))
         cls.__mintkey_schema__ = schema
+        if schema.family is not None:
+            cls._loaded = classmethod(loader(Model.__dict__["_loaded"].__func__))  # type: ignore[method-assign,assignment]
         for name in sorted(schema.attributes.keys() & vars(Backfilling).keys()):
             import logging
 
@@ -122,8 +125,8 @@ class Model(Batched, Expiring, Backfilling):
             values = schema.codec.decode(item)
         except UnreadableItem as error:
             raise schema.located(error, item) from error.__cause__
-        if schema.load_defaults:
-            schema.add_defaults(values, fetched)
+        if schema.completes:
+            schema.complete(values, item, fetched)
         if fetched is None:
             values["_stored"] = item
         else:
@@ -207,7 +210,9 @@ class Model(Batched, Expiring, Backfilling):
         return {name: own_copy(value) for name, value in self._shown().items()}
 
     def _shown(self) -> dict[str, Any]:
-        values = self.__dict__
+        values, derived = self.__dict__, self.__mintkey_schema__.derived
+        if derived is not None:
+            values = {**values, **derived.visible(self)}
         return {
             name: value
             for name in self.__mintkey_schema__.shown
@@ -226,7 +231,9 @@ class Model(Batched, Expiring, Backfilling):
         loaded = None if state is None else state.loaded
         cleared = frozenset() if state is None else state.cleared(values)
         names = cleared.union(schema.codec.changed(values, loaded))
-        return names - {COMPOUND_KEY} - schema.unsaved_defaults(values, loaded)
+        if schema.derived is not None:
+            names = schema.derived.changes(names, values, state)
+        return names - schema.unsaved_defaults(values, loaded)
 
     @property
     def is_dirty(self) -> bool:

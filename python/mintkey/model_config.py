@@ -20,6 +20,7 @@ class ModelConfig:
         rate_limit: the maximum rate of reads and writes of the table, in addition to the limit of the store: a
             `FixedRate` or an `AdaptiveRate` of `mintkey.rate_limit`. Models with the same object share its rate.
         abstract: a base class without table and key, or a class whose instances are nested in maps. Not inherited.
+        discriminator: the value of the attribute with `discriminator=True`; by default the class name. Not inherited.
 
     Raises:
         ConfigurationError: `rate_limit` is not a rate limit. Other options are checked when the class is defined.
@@ -30,6 +31,7 @@ class ModelConfig:
     skip_hooks: bool | None = None
     rate_limit: RateLimit | None = None
     abstract: bool = False
+    discriminator: str | None = None
 
     def __post_init__(self) -> None:
         checked(self.rate_limit)
@@ -42,4 +44,5 @@ class ModelConfig:
             skip_hooks=inherited.skip_hooks if self.skip_hooks is None else self.skip_hooks,
             rate_limit=inherited.rate_limit if self.rate_limit is None else self.rate_limit,
             abstract=self.abstract,
+            discriminator=self.discriminator,
         )

@@ -339,10 +339,10 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
         changing.update(minted_now((mint for mint in schema.on_update if mint.name not in kept), at))
     if state.fetched is not None:
         _check_partial(schema, instance, state, how.replace)
-    overrides = {**schema.key_overrides(values, loaded), **changing}
+    overrides = {**schema.overrides(values, loaded, state), **changing}
     item = codec.encode(values, overrides, partial=state.fetched is not None, loaded=loaded)
     version = version_guard(schema, current)
-    if how.replace or schema.parts:
+    if how.replace or schema.plain_key is None:
         refuse_other_key(schema, loaded, item)
     if how.replace:
         merged, written = item, True
@@ -352,7 +352,7 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
             loaded,
             item,
             removed=list(state.cleared(values)),
-            ignored=[*changing, *schema.unsaved_defaults(values, loaded)],
+            ignored=[*changing, *schema.unwritten(values, loaded)],
             version=version,
             condition=how.condition,
         )
@@ -471,7 +471,9 @@ def get(
     if stored is None or (must and not all(condition.matches(stored) for condition in must)):
         return None
     instance = make(stored)
-    if schema.hooks.of("after_load"):
+    if schema.family is not None and instance is not None:
+        schema = instance.__mintkey_schema__
+    if schema.hooks.of("after_load") and instance is not None:
         yield from run_hooks(schema, instance, "after_load")
     return instance
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mintkey import _core
 from mintkey.conditions import Condition, not_a_condition
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
-from mintkey.schema import COMPOUND_KEY, Schema
+from mintkey.schema import IndexPlan, Schema
 
 if TYPE_CHECKING:
     import logging
@@ -73,6 +73,10 @@ def gather(
         schema.check_roots(condition.roots())
         gathered.extend(condition.conjuncts())
     gathered.extend(schema.attributes[name] == value for name, value in equal.items())
+    if schema.derived is not None:
+        gathered.extend(schema.derived.filters)
+    if schema.family is not None:
+        gathered.extend(schema.family.conditions())
     return gathered
 
 
@@ -81,30 +85,30 @@ def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = No
 
     Return None if neither matches. Raise `ConfigurationError` if several indexes match.
     """
-    conditions = _with_compound(schema, conditions)
+    given, conditions = conditions, _with_derived(schema, conditions, index)
     equal = _equalities(conditions)
     if index is not None:
-        known = {plan.name: plan for plan in schema.indexes}
-        if index not in known:
+        chosen = schema.index(index)
+        if chosen is None:
+            known = ", ".join(plan.name for plan in schema.indexes)
             raise ConfigurationError(
-                f"{schema.model} has no index {shortened(index)}; it has: {', '.join(known) or 'none'}",
-                model=schema.model,
+                f"{schema.model} has no index {shortened(index)}; it has: {known or 'none'}", model=schema.model
             )
-        chosen = known[index]
         missing = [name for name in chosen.partition if name not in equal]
         if missing:
-            raise TypeError(f"{schema.model}: the index {shortened(index)} needs {missing[0]}=…")
-        named = _planned(index, chosen.partition, chosen.sort, conditions)
+            needed = "+".join(part for name in missing for part in schema.named_by(name))
+            raise TypeError(f"{schema.model}: the index {shortened(index)} needs {needed}=…")
+        named = _planned(schema, chosen, conditions, given)
         return dataclasses.replace(named, all_conditions=None)
     if schema.partition is not None and schema.partition in equal:
-        return _planned(None, (schema.partition,), schema.sort, conditions)
+        return _planned(schema, None, conditions, given)
     fitting = [plan for plan in schema.indexes if plan.partition and all(name in equal for name in plan.partition)]
     if len(fitting) > 1:
         names = ", ".join(repr(plan.name) for plan in fitting)
         raise ConfigurationError(
             f"{schema.model}: the indexes {names} all match: pass index= to select one", model=schema.model
         )
-    return _planned(fitting[0].name, fitting[0].partition, fitting[0].sort, conditions) if fitting else None
+    return _planned(schema, fitting[0], conditions, given) if fitting else None
 
 
 def plan_or_scan(schema: Schema, conditions: Sequence[Condition]) -> Plan:
@@ -121,10 +125,10 @@ def plan_or_scan(schema: Schema, conditions: Sequence[Condition]) -> Plan:
 
 def best_plan(schema: Schema, conditions: Sequence[Condition], order: str | None = None) -> Plan | None:
     """Return the plan with the most selective index; among equal ones, prefer an index with this order."""
-    conditions = _with_compound(schema, conditions)
+    given, conditions = conditions, _with_derived(schema, conditions)
     equal = _equalities(conditions)
     if schema.partition is not None and schema.partition in equal:
-        return _planned(None, (schema.partition,), schema.sort, conditions)
+        return _planned(schema, None, conditions, given)
     bounded = {test.attribute.name for test in conditions if test.attribute is not None and test.name in _KEY_TESTS}
     indexed = {name for name, test in equal.items() if _is_indexed(test.operands[0])}
     best, most = None, (0, False)
@@ -137,7 +141,7 @@ def best_plan(schema: Schema, conditions: Sequence[Condition], order: str | None
         worth = (len(candidate.partition) + narrows, candidate.sort is not None and candidate.sort == order)
         if worth > most:
             best, most = candidate, worth
-    return None if best is None else _planned(best.name, best.partition, best.sort, conditions)
+    return None if best is None else _planned(schema, best, conditions, given)
 
 
 def _is_indexed(value: Any) -> bool:
@@ -162,21 +166,67 @@ def _equalities(conditions: Iterable[Condition]) -> dict[str, Condition]:
     return found
 
 
-def _with_compound(schema: Schema, conditions: Sequence[Condition]) -> Sequence[Condition]:
-    """Replace equalities on all parts of a compound key by one equality on the compound key."""
-    if not schema.parts:
+def _with_derived(schema: Schema, conditions: Sequence[Condition], index: str | None = None) -> Sequence[Condition]:
+    """Add conditions on derived attributes, which follow from equalities on their parts.
+
+    A condition on the key replaces those on its parts. An index may lack a value that the row has the parts of, so the
+    conditions on these parts stay.
+    """
+    derived = schema.derived
+    if derived is None:
         return conditions
     equal = _equalities(conditions)
-    used = [equal.get(name) for name in schema.parts]
-    if any(test is None for test in used):
-        return conditions
-    values = {name: test.operands[0] for name, test in zip(schema.parts, used, strict=True) if test is not None}
-    key = schema.compound_of_stored(values)
-    rest = [condition for condition in conditions if not any(condition is test for test in used)]
-    return [schema.attributes[COMPOUND_KEY] == key, *rest]
+    stored = {name: test.operands[0] for name, test in equal.items()}
+    named = schema.index(index)
+    added: list[Condition] = []
+    replaced: list[Condition] = []
+    for name, source in derived.sources.items():
+        if name in equal or (source.is_static and (named is None or name not in named.partition)):
+            continue
+        is_key = name in schema.keys
+        try:
+            text, used = source.beginning(stored)
+        except InvalidValue:
+            if is_key:
+                raise
+            continue
+        if len(used) == len(source.parts):
+            added.append(schema.attributes[name] == text)
+        elif used:
+            added.append(schema.attributes[name].begins_with(text))
+        if is_key:
+            replaced.extend(equal[part] for part in used)
+    rest = [condition for condition in conditions if not any(condition is one for one in replaced)]
+    return _without_wider([*added, *rest], schema)
 
 
-def _planned(index: str | None, partition: tuple[str, ...], sort: str | None, conditions: Sequence[Condition]) -> Plan:
+def _without_wider(conditions: Sequence[Condition], schema: Schema) -> Sequence[Condition]:
+    """Leave out the prefixes of keys that follow from other conditions."""
+    narrow = {
+        (test.attribute.name, operand)
+        for test in conditions
+        if test.attribute is not None and test.name in {"==", "begins_with"} and test.attribute.name in schema.keys
+        for operand in test.operands
+        if isinstance(operand, str)
+    }
+    return [
+        test
+        for test in conditions
+        if test.name != "begins_with"
+        or test.attribute is None
+        or not any(
+            name == test.attribute.name and text != test.operands[0] and text.startswith(test.operands[0])
+            for name, text in narrow
+            if isinstance(test.operands[0], str)
+        )
+    ]
+
+
+def _planned(
+    schema: Schema, index: IndexPlan | None, conditions: Sequence[Condition], given: Sequence[Condition]
+) -> Plan:
+    """Return the plan of the table or of an index; `given` are the conditions before those on derived attributes."""
+    partition, sort = ((schema.partition or "",), schema.sort) if index is None else (index.partition, index.sort)
     equal = _equalities(conditions)
     used = [equal[name] for name in partition]
     values = tuple(test.operands[0] for test in used)
@@ -184,8 +234,12 @@ def _planned(index: str | None, partition: tuple[str, ...], sort: str | None, co
     if sort is not None:
         condition, spent = _sort_condition(sort, conditions)
         used.extend(spent)
-    rest = tuple(condition for condition in conditions if not any(condition is other for other in used))
-    return Plan(index, values, condition, sort, rest, tuple(conditions))
+    rest = (one for one in conditions if not any(one is other for other in used))
+    if schema.derived is not None:
+        # Conditions that were added for another index are not needed: those on the parts stay.
+        known = {*map(id, given)}
+        rest = (one for one in rest if id(one) in known or one.attribute.name in schema.keys)
+    return Plan(None if index is None else index.name, values, condition, sort, tuple(rest), tuple(given))
 
 
 def _sort_condition(name: str, conditions: Iterable[Condition]) -> tuple[tuple[Any, ...] | None, list[Condition]]:

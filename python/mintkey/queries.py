@@ -129,7 +129,7 @@ class Result(Generic[M]):
         # An item cannot be written again without its version.
         version = () if self._schema.version is None else (self._schema.version,)
         shown = version if self._projected is None or self._projected.issuperset(version) else ()
-        names = dict.fromkeys((*self._schema.given_keys, *shown, *requested))
+        names = dict.fromkeys((*self._schema.always_loaded, *shown, *requested))
         unknown = [name for name in names if name not in self._schema.attributes]
         if unknown:
             raise self._schema.unexpected(unknown)

@@ -56,8 +56,9 @@ class QueryAccess(Generic[M]):
         gathered = plans.gather(schema, conditions, equal, self)
         how = plans.plan(schema, gathered, index)
         if how is None:
-            keys = (schema.parts or (cast("str", schema.partition),), *(i.partition for i in schema.indexes))
-            needed = " or ".join(f"{'+'.join(names)}=…" for names in dict.fromkeys(keys) if names)
+            keys = ((cast("str", schema.partition),), *(index.partition for index in schema.indexes))
+            parts = [tuple(part for name in names for part in schema.named_by(name)) for names in keys]
+            needed = " or ".join(f"{'+'.join(names)}=…" for names in dict.fromkeys(parts) if names)
             raise TypeError(
                 f"{schema.model}.query() needs a partition key: {needed}. "
                 f"To read the whole table, use {schema.model}.scan()"

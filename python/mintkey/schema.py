@@ -20,6 +20,9 @@ from mintkey.attributes import (
     VersionAttribute,
 )
 from mintkey.attributes.base import is_utf8_text, unconverted
+from mintkey.declarations import collect, collect_indexes, hidden
+from mintkey.derived import COMPOUND_KEY, derived_attributes
+from mintkey.discriminators import Discriminator, Family, discriminator_of, table_of
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, WrongModel, shortened
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks
@@ -29,12 +32,13 @@ from mintkey.model_config import ModelConfig
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mintkey.derived import Derived
+    from mintkey.instance_state import State
+
 __all__ = ["IndexPlan", "Mint", "Schema"]
 
 M = TypeVar("M")
 
-#: The hidden partition key that several plain key fields form together.
-COMPOUND_KEY = "_key"
 #: The hidden key of a class with fields only that declares no key.
 IMPLICIT_KEY = "_auto_key"
 
@@ -76,13 +80,14 @@ class Schema:
     def __init__(self, model: type, config: ModelConfig, reserved: frozenset[str]) -> None:
         self.model = model.__name__
         self.identity = (model.__module__, model.__qualname__)
-        self.config = config
         self.skip_hooks = bool(config.skip_hooks)
         self._check_members(model)
-        self.attributes = _collect(model)
+        self.attributes = collect(model)
+        discriminator = discriminator_of(self.model, self.attributes, config)
+        self.config = config = table_of(model, config, discriminator)
         if not config.abstract:
             self._adopt(model)
-        self.declared_indexes = _collect_indexes(model)
+        self.declared_indexes = collect_indexes(model)
         self.parts: tuple[str, ...] = ()
         self._check_attributes(reserved)
         self.partition: str | None = None
@@ -93,15 +98,17 @@ class Schema:
         self.table = self._table_name()
         self.hooks = Hooks(model)
         self.shown = tuple(name for name in self.attributes if name != COMPOUND_KEY)
-        self.keys = tuple(name for name in (self.partition, self.sort) if name is not None)
+        self.keys = self._key_names()
+        #: The attributes that are built from others; None if there are none.
+        self.derived = self._derived(discriminator)
         #: The attributes by which a caller identifies an item.
-        self.given_keys = (*(self.parts or ((self.partition,) if self.partition else ())), *self._sort_names())
+        self.given_keys = tuple(dict.fromkeys(part for name in self.keys for part in self.named_by(name)))
         #: The identities of all attributes of the class and its base classes, also of replaced ones.
         self._inherited = frozenset(
             id(member) for base in model.__mro__ for member in vars(base).values() if isinstance(member, Attribute)
         )
-        #: The same as a set, if they are the stored key without conversion.
-        self.plain_key = frozenset() if self.parts else frozenset(self.given_keys)
+        #: The same as a set; None if they are not the stored key itself.
+        self.plain_key = frozenset(self.given_keys) if self.given_keys == self.keys else None
         #: The store in which this model last registered its table.
         self.claimed_in: Any = None
         self.ttl = self._single(TTLAttribute)
@@ -126,10 +133,14 @@ class Schema:
         self.on_update_names = frozenset(mint.name for mint in self.on_update)
         #: The attributes whose default is set on loaded items that lack them.
         self.load_defaults = tuple(one for one in self.attributes.values() if one.default_on_load)
+        #: Whether `complete` must be called for loaded values.
+        self.completes = bool(self.load_defaults) or (self.derived is not None and self.derived.is_visible)
         self.decompresses = any(attribute.decompresses for attribute in self.attributes.values())
         self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
-        self.indexes = tuple(self._plan_indexes())
+        self.indexes = tuple(self._plan_indexes(discriminator))
         self.codec = self._compile()
+        if self.derived is not None:
+            self.derived.codec = self.codec
         self.new_save = self._compile_new_save()
         #: Whether a new instance can be saved in one step: if hooks are skipped, and in general.
         self.saves_unhooked_directly = all(
@@ -137,6 +148,13 @@ class Schema:
         )
         hooked = not self.skip_hooks and (self.hooks.of("before_save") or self.hooks.of("after_save"))
         self.saves_directly = self.saves_unhooked_directly and not hooked
+        #: The class and its subclasses in the same table; None without a discriminator.
+        self.family: Family | None = None
+        if discriminator is not None:
+            self.family = Family(model, self.table, self.attributes[discriminator.name], discriminator.value)
+            self.identity = self.family.identity
+        #: The attributes that all reads load.
+        self.always_loaded = self.given_keys if discriminator is None else (*self.given_keys, discriminator.name)
 
     # Declarations of the class.
 
@@ -240,8 +258,25 @@ class Schema:
                     name,
                 )
 
-    def _sort_names(self) -> tuple[str, ...]:
-        return () if self.sort is None else (self.sort,)
+    def _key_names(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.partition, self.sort) if name is not None)
+
+    def named_by(self, name: str) -> tuple[str, ...]:
+        """Return the attributes by which a caller names the value of an attribute: itself, or its parts."""
+        return (name,) if self.derived is None else self.derived.parts_of(name)
+
+    def _derived(self, discriminator: Discriminator | None) -> Derived | None:
+        if self.config.abstract:
+            return None
+        sorts = (self.sort, *(index.sort_key for index in self.declared_indexes))
+        return derived_attributes(
+            self.model,
+            self.attributes,
+            keys=self.keys,
+            sorts=frozenset(name for name in sorts if name is not None),
+            compound=self.parts,
+            discriminator=discriminator,
+        )
 
     def _single(self, kind: type[Attribute[Any]]) -> str | None:
         names = [name for name, attribute in self.attributes.items() if isinstance(attribute, kind)]
@@ -264,18 +299,25 @@ class Schema:
             )
         return name
 
-    def _plan_indexes(self) -> Iterator[IndexPlan]:
+    def _plan_indexes(self, discriminator: Discriminator | None) -> Iterator[IndexPlan]:
+        names: set[str] = set()
         for name, attribute in self.attributes.items():
             if attribute.sorted_within is not None:
                 for other in attribute.sorted_within:
                     self._check_partition_by(name, other)
+                names.add(name)
                 yield IndexPlan(name, attribute.sorted_within, name)
             elif attribute.value_indexed and name != self.partition:
+                names.add(name)
                 yield IndexPlan(name, (name,), None)
         for index in self.declared_indexes:
-            yield self._plan_declared(index)
+            plan = self._plan_declared(index, discriminator)
+            if plan.name in names:
+                raise self._refuse(f"{self.model} has two indexes with the name {plan.name!r}: set another name=")
+            names.add(plan.name)
+            yield plan
 
-    def _plan_declared(self, index: Index) -> IndexPlan:
+    def _plan_declared(self, index: Index, discriminator: Discriminator | None) -> IndexPlan:
         label = self._label(index.name)
         if not is_utf8_text(index.name):
             raise self._refuse(f"{self.model}: the index name {shortened(index.name)} is not valid UTF-8")
@@ -293,11 +335,15 @@ class Schema:
                 "in a table that has a sort key",
                 index.name,
             )
+        if projected is not None and discriminator is not None:
+            projected = (*projected, discriminator.name)
         return IndexPlan(index.name, (index.partition_key,), index.sort_key, projected, index.local)
 
     def index(self, name: str | None) -> IndexPlan | None:
-        """Return the index of this name, or None."""
-        return next((plan for plan in self.indexes if plan.name == name), None)
+        """Return the index that has this name in the store or in the class, or None."""
+        plans = {plan.name: plan for plan in self.indexes}
+        stored = next((one.name for one in self.declared_indexes if one.attribute_name == name), "")
+        return plans.get(name or "") or plans.get(stored)
 
     def fetched_by(self, name: str | None) -> frozenset[str] | None:
         """Return the attributes that a read of this index loads; None for all."""
@@ -372,31 +418,24 @@ class Schema:
             mints,
             insert_only=self.insert_only,
             version=self.stored_version() or None,
-            overrides=self.new_overrides if self.version or self.parts else None,
+            overrides=self.new_overrides if self.version or self.derived is not None else None,
             check=self._check_new if self.checked else None,
         )
 
     # Used by operations.
 
-    def new_overrides(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of a new row that its instance does not have: the compound key and the version."""
-        overrides = self.key_overrides(values)
+    def new_overrides(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of a new row that its instance does not have: the derived ones and the version."""
+        overrides = self.overrides(values)
         if self.version is not None:
             overrides[self.version] = self._counted(values.get(self.version)) + 1
         return overrides
 
-    def key_overrides(self, values: Mapping[str, Any], loaded: _core.Item | None = None) -> dict[str, Any]:
-        """Return the compound key, if the model has one.
-
-        The key of the `loaded` item is kept if no part of it was changed: its text may have another form.
-        """
-        if not self.parts:
-            return {}
-        key = self.compound(values)
-        stored = None if loaded is None else loaded.get(COMPOUND_KEY)
-        if stored not in {None, key} and set(self.parts).isdisjoint(self.codec.changed(dict(values), loaded)):
-            key = stored
-        return {COMPOUND_KEY: key}
+    def overrides(
+        self, values: dict[str, Any], loaded: _core.Item | None = None, state: State | None = None
+    ) -> dict[str, Any]:
+        """Return the derived values of an item that is written."""
+        return {} if self.derived is None else self.derived.overrides(values, loaded, state)
 
     def _counted(self, version: Any) -> int:
         """Return the number of writes that the version of a new instance starts from."""
@@ -428,34 +467,10 @@ class Schema:
         return self.attributes[self.version].stored_name if self.version else ""
 
     def with_key(self, values: dict[str, Any], loaded: _core.Item | None = None) -> dict[str, Any]:
-        """Return `values` with the compound key, if the model has one."""
-        return {**values, **self.key_overrides(values, loaded)} if self.parts else values
-
-    def compound(self, values: Mapping[str, Any]) -> str:
-        """Return the compound key: the encoded parts, percent-escaped and joined by `:`."""
-        stored = {}
-        for name in self.parts:
-            value = values.get(name)
-            if value is None:
-                raise InvalidValue(
-                    f"{self._label(name)}: a key needs a value: pass one, or generate it with an AutoFieldMixin",
-                    model=self.model,
-                    attribute=name,
-                )
-            stored[name] = self.attributes[name]._operand(value)
-        return self.compound_of_stored(stored)
-
-    def compound_of_stored(self, values: Mapping[str, Any]) -> str:
-        """Return the compound key of encoded parts."""
-        escaped = []
-        for name in self.parts:
-            stored = values[name]
-            if stored == "":
-                raise InvalidValue(
-                    f"{self._label(name)}: a part of a key cannot be empty", model=self.model, attribute=name
-                )
-            escaped.append(key_text(stored).replace("%", "%25").replace(":", "%3A"))
-        return ":".join(escaped)
+        """Return `values` with the derived parts of the key."""
+        if self.plain_key is not None or self.derived is None:
+            return values
+        return {**values, **self.derived.keys(values, loaded)}
 
     def decode(self, item: _core.Item) -> dict[str, Any]:
         """Return the values of a stored item, with the defaults that are missing in it."""
@@ -463,13 +478,23 @@ class Schema:
             values = self.codec.decode(item)
         except UnreadableItem as error:
             raise self.located(error, item) from error.__cause__
-        self.add_defaults(values)
+        self.complete(values, item)
         return values
+
+    def complete(self, values: dict[str, Any], item: _core.Item, fetched: Collection[str] | None = None) -> None:
+        """Add what a loaded item lacks: the parts of its key, and the defaults of the attributes that were read."""
+        if self.derived is not None:
+            try:
+                self.derived.complete(values, item)
+            except UnreadableItem as error:
+                raise self.located(error, item) from None
+        self.add_defaults(values, fetched)
 
     def located(self, error: UnreadableItem, item: _core.Item) -> UnreadableItem:
         """Add the store and the key of the item to an error."""
         error.store = None if self.claimed_in is None else self.claimed_in.url
-        values = {name: item.get(self.attributes[name].stored_name) for name in self.given_keys}
+        names = self.given_keys if self.parts else self.keys
+        values = {name: item.get(self.attributes[name].stored_name) for name in names}
         for name, stored in values.items():
             with contextlib.suppress(*CONVERSION_ERRORS):
                 values[name] = self.attributes[name].decode(stored)
@@ -493,6 +518,11 @@ class Schema:
             and values.get(attribute.name) == attribute.new_default()
         )
 
+    def unwritten(self, values: Mapping[str, Any], loaded: _core.Item) -> frozenset[str]:
+        """Return the names of the attributes that a save of a loaded item writes only together with others."""
+        names = self.unsaved_defaults(values, loaded)
+        return names if self.derived is None else names | self.derived.uncounted(loaded)
+
     def check_roots(self, attributes: Iterable[Attribute[Any]]) -> None:
         """Raise an error for conditions and changes of attributes that are not of this model or of a base class."""
         for attribute in attributes:
@@ -500,6 +530,8 @@ class Schema:
             if own is attribute:
                 continue
             inherited = id(attribute) in self._inherited
+            if own is None and self.family is not None and self.family.knows(attribute):
+                continue
             if not inherited or own is None or own.stored_name != attribute.stored_name:
                 remedy = self.unexpected([attribute.name]) if own is None else f"use {self.model}.{attribute.name}"
                 raise WrongModel(
@@ -527,10 +559,13 @@ class Schema:
         return TypeError(f"{self.model} has no attribute {', '.join(problems)}. It has: {', '.join(self.shown)}{taken}")
 
     def _adopt(self, model: type) -> None:
-        """Give the class its own copies of the attributes of abstract bases, so that others' are told apart."""
+        """Give the class its own copies of the attributes of abstract bases, and of those that depend on the class."""
         for name, attribute in self.attributes.items():
             schema = getattr(attribute._owner, "__dict__", {}).get("__mintkey_schema__")
-            if attribute._owner is not model and isinstance(schema, Schema) and schema.config.abstract:
+            is_own = attribute.template is None and not attribute.discriminator
+            if is_own and not (isinstance(schema, Schema) and schema.config.abstract):
+                continue
+            if attribute._owner is not model:
                 self.attributes[name] = attribute.copied(model)
                 setattr(model, name, self.attributes[name])
 
@@ -566,42 +601,3 @@ class NoSchema:
 
     def __get__(self, instance: object | None, owner: type) -> Any:
         raise _NoAttributes(f"{owner.__name__} itself has no attributes: define a subclass")
-
-
-def key_text(stored: Any) -> str:
-    """Return an encoded key part as text: the text, the canonical digits of a number, or bytes in hexadecimal."""
-    if isinstance(stored, str):
-        return stored
-    return stored.hex() if isinstance(stored, bytes) else _core.number_text(stored)
-
-
-def hidden(model: type, attribute: Attribute[Any], name: str) -> Attribute[Any]:
-    """Add a hidden attribute to a class."""
-    attribute.__set_name__(model, name)
-    setattr(model, name, attribute)
-    return attribute
-
-
-def _collect(model: type) -> dict[str, Attribute[Any]]:
-    """Return the attributes in the order of declaration, base class first. A subclass may replace or remove one."""
-    attributes: dict[str, Attribute[Any]] = {}
-    for base in reversed(model.__mro__):
-        for name, member in vars(base).items():
-            if isinstance(member, Attribute):
-                if name != COMPOUND_KEY:
-                    attributes[name] = member
-            elif name in attributes and not name.startswith("__"):
-                del attributes[name]
-    return attributes
-
-
-def _collect_indexes(model: type) -> tuple[Index, ...]:
-    """Return the declared indexes, base class first. A subclass may replace or remove one."""
-    found: dict[str, Index] = {}
-    for base in reversed(model.__mro__):
-        for name, member in vars(base).items():
-            if isinstance(member, Index):
-                found[name] = member
-            else:
-                found.pop(name, None)
-    return tuple(found.values())

@@ -261,7 +261,7 @@ def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.
     _check_fields(schema, None, values)
     if schema.version is not None:
         values[schema.version] = 1
-    item = schema.codec.encode(schema.with_key(values), partial=True)
+    item = schema.codec.encode(values, schema.overrides(values), partial=True)
     item = schema.codec.updated(item, changes.values, list(changes.actions))
     for name, attribute in schema.attributes.items():
         if attribute.required and item.get(attribute.stored_name) is None:

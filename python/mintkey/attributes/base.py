@@ -105,6 +105,12 @@ class Attribute(Operand, Generic[T]):
     checks_writes: bool = False
     #: The limits that have a meaning for the values.
     limits: frozenset[str] = NO_LIMITS
+    #: The template that builds the value from other attributes.
+    template: str | None = None
+    #: Whether the value says of which class an item is.
+    discriminator: bool = False
+    #: The derived attributes of the model, if this is one of them: instances do not hold its value.
+    derived: Any = None
 
     def __init__(
         self,
@@ -182,6 +188,8 @@ class Attribute(Operand, Generic[T]):
         def __get__(self, instance: Any, owner: type) -> Any:
             if instance is None:
                 return self
+            if self.derived is not None:
+                return self.derived.read(self.name, instance)
             state = instance._state
             return None if state is None else self._absent(instance, state)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -25,11 +26,80 @@ E = TypeVar("E", bound=enum.Enum)
 
 
 class StringAttribute(Attribute[str]):
-    """Text in UTF-8. Lone surrogates are refused; NUL is allowed, also in keys."""
+    """Text in UTF-8. Lone surrogates are refused; NUL is allowed, also in keys.
+
+    Args:
+        template: build the value from other attributes: `"USER#{email}"`. A number takes a format, `"{n:08d}"`, and so
+            may a date or time, `"{at:%Y-%m-%d}"`. Write a literal brace twice.
+        discriminator: the value says of which class an item is, where classes share a table. It is written with the
+            class name, or the name in `ModelConfig(discriminator=…)`.
+    """
 
     kind = "string"
     key_kind = "string"
     limits = TEXT
+
+    def __init__(
+        self,
+        *,
+        partition_key: bool = False,
+        sort_key: bool = False,
+        default: Any = None,
+        on_update: Any = None,
+        required: bool = False,
+        alias: str | None = None,
+        index: bool = False,
+        description: str | None = None,
+        default_on_load: bool = False,
+        min: Any = None,
+        max: Any = None,
+        min_length: int | None = None,
+        max_length: int | None = None,
+        pattern: str | re.Pattern[str] | None = None,
+        choices: Iterable[Any] | None = None,
+        validate: Callable[[Any], object] | None = None,
+        template: str | None = None,
+        discriminator: bool = False,
+    ) -> None:
+        super().__init__(
+            partition_key=partition_key,
+            sort_key=sort_key,
+            default=default,
+            on_update=on_update,
+            required=required,
+            alias=alias,
+            index=index,
+            description=description,
+            default_on_load=default_on_load,
+            min=min,
+            max=max,
+            min_length=min_length,
+            max_length=max_length,
+            pattern=pattern,
+            choices=choices,
+            validate=validate,
+        )
+        self.template = template
+        self.discriminator = discriminator
+
+    def check_declaration(self) -> None:
+        super().check_declaration()
+        if self.template is None and not self.discriminator:
+            return
+        cause = "the value comes from the class" if self.discriminator else "the value is built from the template"
+        given = {
+            "template=": self.discriminator and self.template is not None,
+            "default=": self.default is not None or self.minted is not None,
+            "on_update=": self.on_update is not None,
+            "required=": self.required,
+            "partition_key=": self.discriminator and self.partition_key,
+            "sort_key=": self.discriminator and self.sort_key,
+            "the validators": self.validators is not None,
+        }
+        for parameter in (name for name, is_given in given.items() if is_given):
+            raise ConfigurationError(
+                f"{self._label}: {cause}: remove {parameter}", model=self.model, attribute=self.name
+            )
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return text_only(auto)

@@ -1,0 +1,354 @@
+"""Derived attributes: keys that are built from other attributes, and discriminators.
+
+Each derived attribute has a source: several plain key fields (`CompoundKey`), a template (`mintkey.templates`), or the
+class itself (`mintkey.discriminators`). Instances do not hold the values; they are built for each write and each read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mintkey.discriminators import Discriminator
+from mintkey.errors import InvalidValue, NotLoaded, UnreadableItem, shortened
+from mintkey.templates import Template, key_text
+
+if TYPE_CHECKING:
+    from mintkey import _core
+    from mintkey.attributes.base import Attribute
+    from mintkey.conditions import Condition
+    from mintkey.instance_state import State
+
+__all__ = ["COMPOUND_KEY", "CompoundKey", "Derived", "Source", "derived_attributes"]
+
+#: The hidden partition key that several plain key fields form together.
+COMPOUND_KEY = "_key"
+
+
+class Source(Protocol):
+    """The source of the values of one attribute."""
+
+    @property
+    def name(self) -> str:
+        """The name of the attribute."""
+        ...
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the attributes that the value is built from, in order."""
+        ...
+
+    @property
+    def prefix(self) -> str:
+        """The text with which all values begin."""
+        ...
+
+    @property
+    def is_static(self) -> bool:
+        """Whether all items of the class have the same value."""
+        ...
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether users have declared the attribute."""
+        ...
+
+    def built(self, stored: Mapping[str, Any]) -> str:
+        """Return the value for encoded parts. Raises `InvalidValue` for a part that does not fit."""
+        ...
+
+    def beginning(self, stored: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+        """Return the longest beginning of the value that the encoded parts determine, and the names of these parts."""
+        ...
+
+    def parsed(self, text: Any) -> dict[str, Any] | None:
+        """Return the values of the parts of a stored value; None if it does not fit."""
+        ...
+
+
+class CompoundKey:
+    """The hidden key of a model with several plain key fields: the parts, percent-escaped and joined by `:`."""
+
+    prefix = ""
+    is_static = False
+    is_visible = False
+
+    def __init__(self, model: str, name: str, parts: tuple[str, ...]) -> None:
+        self.model = model
+        self.name = name
+        self.parts = parts
+
+    def built(self, stored: Mapping[str, Any]) -> str:
+        """Return the key of encoded parts."""
+        escaped = []
+        for name in self.parts:
+            part = stored.get(name)
+            if part is None or part == "":
+                problem = (
+                    "a part of a key cannot be empty"
+                    if part == ""
+                    else "a key needs a value: pass one, or generate it with an AutoFieldMixin"
+                )
+                raise InvalidValue(f"{self.model}.{name}: {problem}", model=self.model, attribute=name)
+            escaped.append(key_text(part).replace("%", "%25").replace(":", "%3A"))
+        return ":".join(escaped)
+
+    def beginning(self, stored: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+        """Return the key and all parts, or nothing if a part is missing: parts are compared as a whole."""
+        if any(name not in stored for name in self.parts):
+            return "", ()
+        return self.built(stored), self.parts
+
+    def parsed(self, text: Any) -> dict[str, Any] | None:
+        """Return no values: each row of such a model has its parts."""
+        return {}
+
+
+class Derived:
+    """The derived attributes of a model.
+
+    Attributes:
+        sources: the source of each attribute, by name.
+        names: the names of the attributes.
+        is_visible: whether users have declared one of them.
+        codec: the compiled schema of the model.
+    """
+
+    def __init__(
+        self, model: str, attributes: Mapping[str, Attribute[Any]], sources: Mapping[str, Source], keys: tuple[str, ...]
+    ) -> None:
+        self.model = model
+        self.sources = sources
+        self.names = frozenset(sources)
+        self._attributes = attributes
+        self._keys = keys
+        self._key_sources = tuple(sources[name] for name in keys if name in sources)
+        self.codec: Any = None
+        self.is_visible = any(source.is_visible for source in sources.values())
+        #: The conditions that only the rows of this model fulfil.
+        self.filters = tuple(self._filters())
+        for source in sources.values():
+            if source.is_visible:
+                attributes[source.name].derived = self
+
+    def parts_of(self, name: str) -> tuple[str, ...]:
+        """Return the attributes by which callers name the value of an attribute."""
+        source = self.sources.get(name)
+        return (name,) if source is None else source.parts
+
+    def built_from(self, part: str) -> str | None:
+        """Return the name of a value, apart from keys, that is built from this part; None if there is none."""
+        names = (name for name, source in self.sources.items() if name not in self._keys and part in source.parts)
+        return next(names, None)
+
+    def _filters(self) -> Iterator[Condition]:
+        for source in self._key_sources:
+            attribute = self._attributes[source.name]
+            if source.is_static:
+                yield attribute == source.built({})
+            elif source.prefix:
+                yield attribute.begins_with(source.prefix)
+
+    # Build values.
+
+    def keys(self, values: Mapping[str, Any], loaded: _core.Item | None = None) -> dict[str, Any]:
+        """Return the derived parts of the key.
+
+        The key of the `loaded` item is kept if no part of it was changed: its text may have another form.
+        """
+        found = {}
+        for source in self._key_sources:
+            text = source.built(self._encoded(source, values))
+            stored = None if loaded is None else self._stored(source.name, loaded)
+            if stored is not None and stored != text and self._has_same_parts(source, values, loaded, stored):
+                text = stored
+            found[source.name] = text
+        return found
+
+    def _has_same_parts(self, source: Source, values: Mapping[str, Any], loaded: Any, stored: Any) -> bool:
+        """Return whether no part of a loaded key was changed."""
+        if set(source.parts).isdisjoint(self.codec.changed(dict(values), loaded)):
+            return True
+        return source.is_visible and source.parsed(stored) == {part: values.get(part) for part in source.parts}
+
+    def overrides(
+        self, values: dict[str, Any], loaded: _core.Item | None = None, state: State | None = None
+    ) -> dict[str, Any]:
+        """Return all derived values of an item that is written; None for those without a value."""
+        overrides = self.keys(values, loaded)
+        for name, source in self.sources.items():
+            stored = None if loaded is None else self._stored(name, loaded)
+            if name not in overrides:
+                unknown = state is not None and any(state.is_unknown(part) for part in source.parts)
+                if unknown:
+                    self._refuse_change(source, values, loaded)
+                overrides[name] = stored if unknown else self._optional(source, values)
+            if source.is_visible and values.get(name) is not None:
+                self._check_assigned(source, values[name], overrides[name], stored)
+                # It is built from now on.
+                del values[name]
+        return overrides
+
+    def _optional(self, source: Source, values: Mapping[str, Any]) -> str | None:
+        """Return a value that is no key; None if a part has no value."""
+        if any(values.get(part) is None or values[part] == "" for part in source.parts):
+            return None
+        return source.built(self._encoded(source, values))
+
+    def _encoded(self, source: Source, values: Mapping[str, Any]) -> dict[str, Any]:
+        named = {part: values.get(part) for part in source.parts}
+        return {part: self._attributes[part]._operand(value) for part, value in named.items() if value is not None}
+
+    def _stored(self, name: str, item: _core.Item) -> Any:
+        return item.get(self._attributes[name].stored_name)
+
+    def _check_assigned(self, source: Source, given: Any, built: str | None, stored: Any) -> None:
+        if given in (built, stored):
+            return
+        way_out = f"assign {' and '.join(source.parts)} instead" if source.parts else "leave it out"
+        raise InvalidValue(
+            f"{self.model}.{source.name}: {shortened(given)} differs from {shortened(built)}, which is built for this "
+            f"item: {way_out}",
+            model=self.model,
+            attribute=source.name,
+        )
+
+    def refusal(self, name: str) -> InvalidValue:
+        """Return the error for an update of a derived value."""
+        parts = self.sources[name].parts
+        way_out = f"change {' or '.join(parts)} instead" if parts else "it cannot be updated"
+        return InvalidValue(
+            f"{self.model}.{name}: the value is built for each item: {way_out}", model=self.model, attribute=name
+        )
+
+    def _refuse_change(self, source: Source, values: Mapping[str, Any], loaded: _core.Item | None) -> None:
+        changed = [part for part in source.parts if part in self.codec.changed(dict(values), loaded)]
+        changed = [part for part in changed if values.get(part) is not None]
+        if changed:
+            raise NotLoaded(
+                f"{self.model}.{source.name} is built from {' and '.join(source.parts)}, and only some of them were "
+                f"loaded: call refresh() before you change {changed[0]}",
+                model=self.model,
+                attribute=source.name,
+            )
+
+    def uncounted(self, loaded: _core.Item | None) -> set[str]:
+        """Return the names of values that are only written together with others: no user has changed them.
+
+        They are the discriminator, and the parts of a key in the row of a program that stores only the key.
+        """
+        names = {name for name, source in self.sources.items() if source.is_static}
+        if loaded is not None:
+            for source in self._key_sources:
+                names.update(part for part in source.parts if self._stored(part, loaded) is None)
+        return names
+
+    def changes(self, names: frozenset[str], values: Mapping[str, Any], state: State | None) -> frozenset[str]:
+        """Return the names of changed attributes, without derived ones that no save would change."""
+        loaded = None if state is None else state.loaded
+        names = names - self.names - self.uncounted(loaded)
+        if state is None or loaded is None:
+            return names
+        changed = set()
+        for name, source in self.sources.items():
+            if name not in self._keys and source.parts and not any(state.is_unknown(part) for part in source.parts):
+                with contextlib.suppress(InvalidValue):
+                    if self._optional(source, values) != self._stored(name, loaded):
+                        changed.add(name)
+        return names | changed
+
+    def read(self, name: str, instance: Any) -> Any:
+        """Return the value of an instance: of its stored row, or built from the present parts."""
+        source, state = self.sources[name], instance._state
+        loaded = None if state is None else state.loaded
+        stored = None if loaded is None else self._stored(name, loaded)
+        if stored is not None and (name in self._keys or source.is_static):
+            return stored
+        if state is not None and any(state.is_unknown(part) for part in source.parts):
+            return stored
+        values = {part: getattr(instance, part) for part in source.parts}
+        try:
+            return self._optional(source, values)
+        except InvalidValue:
+            return None
+
+    def visible(self, instance: Any) -> dict[str, Any]:
+        """Return the values that an instance shows."""
+        return {name: self.read(name, instance) for name, source in self.sources.items() if source.is_visible}
+
+    # Read keys.
+
+    def key_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace keys that a caller passes as text by their parts. Raises `InvalidValue` for one that does not fit."""
+        named = dict(values)
+        for source in self._key_sources:
+            if not source.is_visible or named.get(source.name) is None:
+                continue
+            text = named.pop(source.name)
+            parts = source.parsed(text)
+            if parts is None:
+                raise InvalidValue(
+                    f"{self.model}.{source.name}: {shortened(text)} does not fit the template of this key",
+                    model=self.model,
+                    attribute=source.name,
+                )
+            for part, value in parts.items():
+                if named.setdefault(part, value) != value:
+                    raise InvalidValue(
+                        f"{self.model}: {source.name}={shortened(text)} contradicts {part}={shortened(named[part])}: "
+                        "pass only one of them",
+                        model=self.model,
+                        attribute=part,
+                    )
+        return named
+
+    def complete(self, values: dict[str, Any], item: _core.Item) -> None:
+        """Add the parts that only the key of a loaded item has. Raises `UnreadableItem` if the key does not fit."""
+        for source in self._key_sources:
+            stored = self._stored(source.name, item)
+            parts = source.parsed(stored)
+            if parts is None:
+                raise UnreadableItem(
+                    f"{self.model}.{source.name}: the stored key {shortened(stored)} does not fit the template",
+                    item=item.to_dict(),
+                    model=self.model,
+                    attribute=source.name,
+                    key=self.codec.key_dict(self.codec.key_of(item)),
+                )
+            for part, value in parts.items():
+                values.setdefault(part, value)
+        for source in self.sources.values():
+            if source.is_visible:
+                values.pop(source.name, None)
+
+
+def derived_attributes(
+    model: str,
+    attributes: Mapping[str, Attribute[Any]],
+    *,
+    keys: tuple[str, ...],
+    sorts: frozenset[str],
+    compound: tuple[str, ...],
+    discriminator: Discriminator | None,
+) -> Derived | None:
+    """Return the derived attributes of a model with these `keys`; None if it has none.
+
+    Args:
+        model: the name of the model.
+        attributes: all attributes by name.
+        keys: the names of the partition key and of the sort key.
+        sorts: the names of the sort keys of the table and of its indexes, whose text must have the order of its parts.
+        compound: the parts of the hidden compound key.
+        discriminator: the source of the discriminator.
+    """
+    sources: dict[str, Source] = {}
+    if compound:
+        sources[COMPOUND_KEY] = CompoundKey(model, COMPOUND_KEY, compound)
+    for name, attribute in attributes.items():
+        if attribute.template is not None:
+            is_sort = name in sorts and name != keys[0]
+            sources[name] = Template(attribute, attribute.template, attributes, ordered=is_sort)
+    if discriminator is not None:
+        sources[discriminator.name] = discriminator
+    return Derived(model, attributes, sources, keys) if sources else None

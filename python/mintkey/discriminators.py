@@ -1,0 +1,197 @@
+"""Discriminators: the attribute that says of which class an item is, where several classes share a table."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, ref
+
+from mintkey.attributes.base import is_utf8_text
+from mintkey.errors import ConfigurationError, UnreadableItem, shortened
+
+if TYPE_CHECKING:
+    from mintkey import _core
+    from mintkey.attributes.base import Attribute
+    from mintkey.conditions import Condition
+    from mintkey.model_config import ModelConfig
+
+__all__ = ["Discriminator", "Family", "discriminator_of", "loader", "table_of"]
+
+#: The families of all classes with a discriminator, by the table and the stored name of the discriminator.
+_families: dict[tuple[str, str], WeakSet[Family]] = {}
+
+
+class Discriminator:
+    """The source of a discriminator: the class of the item."""
+
+    parts: tuple[str, ...] = ()
+    prefix = ""
+    is_static = True
+    is_visible = True
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name = name
+        self.value = value
+
+    def built(self, stored: Mapping[str, Any]) -> str:
+        """Return the value of the class."""
+        return self.value
+
+    def beginning(self, stored: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+        """Return nothing: items of subclasses have other values."""
+        return "", ()
+
+    def parsed(self, text: Any) -> dict[str, Any] | None:
+        """Return no values."""
+        return {}
+
+
+class Family:
+    """A class with a discriminator, and its subclasses in the same table.
+
+    Attributes:
+        base: the family of the next base class in the same table, or None.
+        value: the value of the class itself.
+        identity: the module and the qualified name of the class at the top.
+    """
+
+    def __init__(self, model: type, table: str, attribute: Attribute[Any], value: str) -> None:
+        self._model = ref(model)
+        self._name = model.__name__
+        self._attribute = attribute
+        self._subfamilies: list[ref[Family]] = []
+        self._table = table
+        self.value = value
+        self.identity = (model.__module__, model.__qualname__)
+        self.base: Family | None = None
+        for parent in model.__mro__[1:]:
+            family = getattr(vars(parent).get("__mintkey_schema__"), "family", None)
+            if family is not None and family._place == self._place:
+                self.base = family
+                break
+        self._join()
+        self._peers = _families.setdefault(self._place, WeakSet())
+        self._peers.add(self)
+
+    @property
+    def _place(self) -> tuple[str, str]:
+        return self._table, self._attribute.stored_name
+
+    def _join(self) -> None:
+        """Register the class in its base classes. A class that is defined again replaces the former one."""
+        own, base = self.identity, self.base
+        while base is not None:
+            # One table belongs to one family, which is known by the class at its top.
+            self.identity = base.identity
+            for value, member in base.members().items():
+                if value == self.value and (member.__module__, member.__qualname__) != own:
+                    raise ConfigurationError(
+                        f"{self._name}.{self._attribute.name}: {member.__name__} has the same value "
+                        f"{shortened(value)}: set another one with ModelConfig(discriminator=…)",
+                        model=self._name,
+                        attribute=self._attribute.name,
+                    )
+            base._subfamilies.append(ref(self))
+            base = base.base
+
+    def members(self) -> dict[str, type]:
+        """Return the class and its subclasses by their values."""
+        found = {}
+        for family in (self, *(one for one in (known() for known in self._subfamilies) if one is not None)):
+            model = family._model()
+            if model is not None:
+                found[family.value] = model
+        return found
+
+    def _others(self) -> set[str]:
+        """Return the values of all other classes in the table."""
+        own = self.members()
+        return {family.value for family in self._peers if family._model() is not None} - own.keys()
+
+    def conditions(self) -> list[Condition]:
+        """Return the conditions of the items of this class and its subclasses.
+
+        A base class reads values that no class has, so that such items are reported as unreadable.
+        """
+        if self.base is not None:
+            return [self._attribute.is_in(sorted(self.members()))]
+        others = self._others()
+        return [~self._attribute.is_in(sorted(others))] if others else []
+
+    def class_of(self, item: _core.Item) -> type | None:
+        """Return the class of a stored item; None if it is none of this family.
+
+        Raises `UnreadableItem` for a value that no class of the table has.
+        """
+        value = item.get(self._attribute.stored_name)
+        if value is None:
+            return self._model() if self.base is None else None
+        members = self.members()
+        found = members.get(value) if isinstance(value, str) else None
+        if found is not None or self.base is not None or (isinstance(value, str) and value in self._others()):
+            return found
+        raise UnreadableItem(
+            f"{self._name}.{self._attribute.name}: no class of table {shortened(self._table)} has the discriminator "
+            f"{shortened(value)}: import the module of its class",
+            item=item.to_dict(),
+            model=self._name,
+            attribute=self._attribute.name,
+            key={},
+        )
+
+    def knows(self, attribute: Attribute[Any]) -> bool:
+        """Return whether a subclass has this attribute."""
+        return any(
+            vars(model)["__mintkey_schema__"].attributes.get(attribute.name) is attribute
+            for model in self.members().values()
+        )
+
+
+def discriminator_of(model: str, attributes: Mapping[str, Attribute[Any]], config: ModelConfig) -> Discriminator | None:
+    """Return the discriminator of a class; None if it has none."""
+    names = [name for name, attribute in attributes.items() if attribute.discriminator]
+    if len(names) > 1:
+        raise ConfigurationError(
+            f"{model} has two discriminators, {names[0]!r} and {names[1]!r}: keep one", model=model, attribute=names[1]
+        )
+    value = model if config.discriminator is None else config.discriminator
+    if not is_utf8_text(value) or not value:
+        raise ConfigurationError(f"{model}: discriminator= takes text, not {shortened(value)}", model=model)
+    if names and not config.abstract:
+        return Discriminator(names[0], value)
+    if config.discriminator is not None:
+        raise ConfigurationError(
+            f"{model}: discriminator={shortened(value)} is the value of an attribute that this class lacks: "
+            "declare kind = StringAttribute(discriminator=True) in a class with a table",
+            model=model,
+        )
+    return None
+
+
+def table_of(model: type, config: ModelConfig, discriminator: Discriminator | None) -> ModelConfig:
+    """Return the configuration of a class, with the table of its base class if they share a discriminator."""
+    if discriminator is None or config.table is not None:
+        return config
+    for parent in model.__mro__[1:]:
+        schema: Any = vars(parent).get("__mintkey_schema__")
+        if getattr(schema, "family", None) is not None and discriminator.name in schema.attributes:
+            return dataclasses.replace(config, table=schema.table)
+    return config
+
+
+def loader(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function like `load`, a method that returns an instance of an item, that finds the class of the item.
+
+    It returns None for an item of another class.
+    """
+
+    def _loaded(cls: Any, item: _core.Item, fetched: set[str] | None = None) -> Any:
+        schema = cls.__mintkey_schema__
+        try:
+            found = schema.family.class_of(item)
+        except UnreadableItem as error:
+            raise schema.located(error, item) from None
+        return None if found is None else load(found, item, fetched)
+
+    return _loaded
