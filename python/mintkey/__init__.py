@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mintkey.fields import SortedFieldMixin as SortedFieldMixin
     from mintkey.fields import SortedKeyField as SortedKeyField
     from mintkey.fields import StringField as StringField
+    from mintkey.fields import TimedeltaField as TimedeltaField
     from mintkey.fields import TimeField as TimeField
     from mintkey.fields import TupleField as TupleField
     from mintkey.fields import UniqueKeyField as UniqueKeyField
@@ -78,6 +79,7 @@ _HOMES = {
     "Store": "stores",
     "StringField": "fields",
     "TimeField": "fields",
+    "TimedeltaField": "fields",
     "TupleField": "fields",
     "TypedModel": "model",
     "UUIDField": "fields",
@@ -119,6 +121,7 @@ __all__ = [
     "Store",
     "StringField",
     "TimeField",
+    "TimedeltaField",
     "TupleField",
     "TypedModel",
     "UUIDField",

@@ -31,6 +31,7 @@ from mintkey.attributes import (
     DatetimeAttribute,
     DecimalAttribute,
     EnumAttribute,
+    IntegerAttribute,
     JSONAttribute,
     ListAttribute,
     MapAttribute,
@@ -38,6 +39,8 @@ from mintkey.attributes import (
     NumberSetAttribute,
     StringAttribute,
     StringSetAttribute,
+    TimeAttribute,
+    TimedeltaAttribute,
     TTLAttribute,
     UUIDAttribute,
 )
@@ -110,6 +113,17 @@ KINDS: dict[str, Callable[[], Any]] = {
     "JSON of a model": lambda: JSONAttribute(Prefs),
     "JSON of a list": lambda: JSONAttribute(list[Prefs | Point]),
     "map of a dict": lambda: MapAttribute(dict[str, Prefs]),
+    "integer": IntegerAttribute,
+    "time": TimeAttribute,
+    "timedelta": TimedeltaAttribute,
+    "list of times": lambda: ListAttribute(of=DatetimeAttribute(stored_as="isoformat")),
+    "list of decimals": lambda: ListAttribute(of=Decimal),
+    "list of points": lambda: ListAttribute(of=Point),
+    "list of models": lambda: ListAttribute(of=Prefs),
+    "list of lists": lambda: ListAttribute(of=ListAttribute(of=TimedeltaAttribute())),
+    "map of sets": lambda: MapAttribute(of=StringSetAttribute()),
+    "map of nested": lambda: MapAttribute(of=Inner),
+    "map of optional enums": lambda: MapAttribute(of=Colour | None),
     **{f"field of {kind.__name__}": partial(Field, type=kind) for kind in FORMS},
 }
 
@@ -125,6 +139,7 @@ scalars = st.one_of(
     moments,
     st.dates(),
     st.times(),
+    st.timedeltas(),
     st.uuids(),
     st.sampled_from(Colour),
 )
@@ -186,6 +201,17 @@ LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "JSON of a model": models,
     "JSON of a list": st.lists(st.one_of(models, points), max_size=3),
     "map of a dict": st.dictionaries(st.text(max_size=2), models, max_size=2),
+    "timedelta": st.timedeltas(),
+    "list of times": st.lists(moments, max_size=3),
+    "list of decimals": st.lists(st.one_of(st.decimals(), st.integers()), max_size=3),
+    "list of points": st.lists(points, max_size=2),
+    "list of models": st.lists(models, max_size=2),
+    "list of lists": st.lists(st.lists(st.timedeltas(), max_size=2), max_size=2),
+    "map of sets": st.dictionaries(st.text(max_size=2), st.sets(st.text(max_size=2), max_size=2), max_size=2),
+    "map of nested": st.dictionaries(st.text(max_size=2), st.builds(Inner, at=moments, point=points), max_size=2),
+    "map of optional enums": st.dictionaries(
+        st.text(max_size=2), st.one_of(st.none(), st.sampled_from(Colour)), max_size=3
+    ),
 }
 
 

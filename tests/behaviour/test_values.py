@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import math
 import uuid
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +23,7 @@ from mintkey.attributes import (
     DatetimeAttribute,
     DecimalAttribute,
     EnumAttribute,
+    IntegerAttribute,
     JSONAttribute,
     ListAttribute,
     MapAttribute,
@@ -30,10 +31,12 @@ from mintkey.attributes import (
     NumberSetAttribute,
     StringAttribute,
     StringSetAttribute,
+    TimeAttribute,
+    TimedeltaAttribute,
     TTLAttribute,
     UUIDAttribute,
 )
-from mintkey.errors import InvalidValue
+from mintkey.errors import InvalidValue, UnreadableItem
 
 UTC = timezone.utc
 
@@ -97,6 +100,9 @@ class Every(Model):
     gzipped = CompressedAttribute("gzip", level=9)
     lz4 = CompressedAttribute("lz4")
     until = TTLAttribute()
+    whole = IntegerAttribute()
+    hour = TimeAttribute()
+    lasts = TimedeltaAttribute()
 
 
 async def reloaded(do, **values) -> Any:
@@ -421,6 +427,61 @@ async def test_dates_and_uuids(do):
             await do.save(Every(pk="b", **{name: wrong}))
 
 
+async def test_integers_times_and_durations(do):
+    for whole, hour, lasts in (
+        (0, time(0), timedelta(0)),
+        (-(10**38) + 1, time(23, 59, 59, 999_999), timedelta.max),
+        (10**23, time(12, 30), timedelta.min),
+        (7, time(1, 2, 3, 4), timedelta(microseconds=-1)),
+        (1, time(6, fold=1), timedelta(days=1, seconds=0.5)),
+    ):
+        loaded = await reloaded(do, whole=whole, hour=hour, lasts=lasts)
+        assert (loaded.whole, loaded.hour, loaded.lasts) == (whole, hour, lasts)
+        assert (type(loaded.whole), type(loaded.hour), type(loaded.lasts)) == (int, time, timedelta)
+        assert await do.count(Every, Every.whole == whole, Every.hour == hour, Every.lasts == lasts) == 1
+        assert await do.count(Every, Every.whole.is_type("number"), Every.lasts.is_type("number")) == 1
+        assert await do.count(Every, Every.whole > whole) == await do.count(Every, Every.lasts < lasts) == 0
+
+
+async def test_integers_times_and_durations_of_other_programs(do, raw):
+    stored = raw(Every, whole=NumberAttribute(), hour=StringAttribute(), lasts=NumberAttribute())
+    for hour in ("12:30", "12:30:00", "123000", "T12:30:00,000", "12:30:00.000000"):
+        await do.save(stored(pk="a", whole=3.0, hour=hour, lasts=Decimal("1.5000000009")))
+        loaded = await do.get(Every, pk="a")
+        assert (loaded.whole, loaded.hour, loaded.lasts) == (3, time(12, 30), timedelta(seconds=1.5))
+        assert not loaded.is_dirty
+    for name, value in (("whole", 1.5), ("hour", "12:30Z"), ("hour", "noon"), ("lasts", 10**20)):
+        await do.save(stored(pk="a", **{name: value}))
+        with pytest.raises(UnreadableItem, match=rf"Every\.{name}"):
+            await do.get(Every, pk="a")
+
+
+async def test_integers_times_and_durations_sort(do):
+    class Sorted(Model):
+        pk = StringAttribute(partition_key=True)
+        lasts = TimedeltaAttribute(sort_key=True)
+        hour = TimeAttribute(index=True)
+
+    long = [timedelta(days=-2), timedelta(microseconds=-1), timedelta(0), timedelta(seconds=9), timedelta(seconds=10)]
+    for lasts in reversed(long):
+        await do.save(Sorted(pk="a", lasts=lasts, hour=time(9)))
+    assert [item.lasts for item in await do.iterate(do.query(Sorted, pk="a"))] == long
+    assert [one.lasts for one in await do.iterate(do.query(Sorted, Sorted.lasts > long[2], pk="a"))] == long[3:]
+    assert len(await do.iterate(do.query(Sorted, hour=time(9)))) == len(long)
+    assert (await do.get(Sorted, pk="a", lasts=long[1])).lasts == long[1]
+
+
+async def test_only_whole_numbers_are_added_to_an_integer(do):
+    await do.save(Every(pk="a", whole=1))
+    await do.update_by_key(Every, {"pk": "a"}, Every.whole.add(2))
+    assert (await do.get(Every, pk="a")).whole == 3
+    for wrong in (0.5, 1.0, True, Decimal(1)):
+        with pytest.raises(InvalidValue, match=r"Every\.whole"):
+            Every.whole.add(wrong)
+    with pytest.raises(InvalidValue, match="longer than the longest timedelta"):
+        Every.lasts.add(1)
+
+
 @pytest.mark.parametrize("text", ["", "short", "é" * 9_000, "a\0" * 5000, "".join(map(chr, range(32, 5000)))], ids=len)
 async def test_compressed_texts(do, text):
     loaded = await reloaded(do, packed=text, gzipped=text, lz4=text)
@@ -495,6 +556,14 @@ WRONG: list[tuple[str, Any]] = [
     ("until", datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))),
     ("packed", b"x"),
     ("packed", "\ud800"),
+    ("whole", True),
+    ("whole", 1.0),
+    ("whole", Decimal(1)),
+    ("whole", 10**38 + 1),
+    ("hour", "12:00"),
+    ("hour", time(12, tzinfo=UTC)),
+    ("hour", datetime(2024, 1, 1, tzinfo=UTC)),
+    ("lasts", 90),
 ]
 
 

@@ -4,22 +4,29 @@ from mintkey.attributes.base import Attribute
 from mintkey.attributes.compressed import CompressedAttribute
 from mintkey.attributes.containers import (
     BinarySetAttribute,
-    ListAttribute,
     NumberSetAttribute,
     StringSetAttribute,
 )
-from mintkey.attributes.documents import JSONAttribute, MapAttribute
+from mintkey.attributes.documents import JSONAttribute, ListAttribute, MapAttribute
 from mintkey.attributes.scalars import (
     BinaryAttribute,
     BooleanAttribute,
     DecimalAttribute,
     EnumAttribute,
+    IntegerAttribute,
     NumberAttribute,
     StringAttribute,
     UUIDAttribute,
     VersionAttribute,
 )
-from mintkey.attributes.times import DateAttribute, DatetimeAttribute, ExpiresIn, TTLAttribute
+from mintkey.attributes.times import (
+    DateAttribute,
+    DatetimeAttribute,
+    ExpiresIn,
+    TimeAttribute,
+    TimedeltaAttribute,
+    TTLAttribute,
+)
 
 __all__ = [
     "Attribute",
@@ -32,6 +39,7 @@ __all__ = [
     "DecimalAttribute",
     "EnumAttribute",
     "ExpiresIn",
+    "IntegerAttribute",
     "JSONAttribute",
     "ListAttribute",
     "MapAttribute",
@@ -40,6 +48,8 @@ __all__ = [
     "StringAttribute",
     "StringSetAttribute",
     "TTLAttribute",
+    "TimeAttribute",
+    "TimedeltaAttribute",
     "UUIDAttribute",
     "VersionAttribute",
 ]

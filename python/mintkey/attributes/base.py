@@ -248,8 +248,9 @@ class Attribute(Operand, Generic[T]):
 
     def verify(self, value: Any) -> None:
         """Raise an error for a value of a change that `encode` takes and that could not be saved or read."""
-        if self.checks_writes:
-            self.check_write(None, value, changed=True, pipeline=None)
+        problem = self.problem(value) if self.checks_writes and value is not None else None
+        if problem is not None:
+            raise problem
 
     def minted_between(self, start: datetime, end: datetime) -> Condition:
         """True if the `default=` strategy generated the value from `start` (included) to `end` (excluded).
@@ -443,6 +444,29 @@ class Attribute(Operand, Generic[T]):
         """Return the plain default for one instance: a callable is called, a mutable value is copied."""
         default = self.default
         return default() if callable(default) else own_copy(default)
+
+
+class Normalized(Attribute[T]):
+    """An attribute whose values are converted at assignment."""
+
+    def normal(self, value: Any) -> Any:
+        """Return a value as it is kept in an instance. Other types are returned unchanged; the save refuses them."""
+        raise NotImplementedError
+
+    if not TYPE_CHECKING:
+
+        def __get__(self, instance: Any, owner: type) -> Any:
+            # This is a data descriptor (`__set__` converts), so Python calls it also if there is a value.
+            if instance is None:
+                return self
+            value = instance.__dict__.get(self.name)
+            if value is not None:
+                return value
+            state = instance._state
+            return None if state is None else self._absent(instance, state)
+
+        def __set__(self, instance: Any, value: Any) -> None:
+            instance.__dict__[self.name] = self.normal(value)
 
 
 def own_copy(value: Any) -> Any:

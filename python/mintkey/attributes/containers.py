@@ -1,4 +1,4 @@
-"""Attributes of lists and sets."""
+"""Attributes of sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mintkey.attributes.base import Attribute
 from mintkey.attributes.validators import MEASURED
-from mintkey.conditions import Path
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -19,19 +18,6 @@ else:
     S = TypeVar("S")
 
 T = TypeVar("T")
-
-
-class ListAttribute(Attribute["list[Any]"]):
-    """A list. Changes inside it are detected at save."""
-
-    kind = "list"
-    limits = MEASURED
-
-    def __getitem__(self, step: str | int) -> Path:
-        return self._inside(step)
-
-    def member(self, label: str, step: object) -> Attribute[Any] | None:
-        return None
 
 
 class SetAttribute(Attribute[T]):

@@ -1,4 +1,4 @@
-"""Attributes of maps and of JSON."""
+"""Attributes of lists, maps and JSON."""
 
 from __future__ import annotations
 
@@ -7,17 +7,35 @@ import math
 import uuid
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mintkey import _core
 from mintkey.attributes.base import Attribute
 from mintkey.attributes.comparing import Misfit, check_depth, difference, with_unknown
+from mintkey.attributes.elements import Element, element_named, scalar_attribute
 from mintkey.attributes.members import Part, allows_none, constraints_of, element_of, no_member, part_of, without_none
 from mintkey.attributes.scalars import BooleanAttribute, NumberAttribute, StringAttribute
-from mintkey.attributes.structures import Structure, adapted_structure, json_text, structure_of
+from mintkey.attributes.structures import (
+    Structure,
+    adapted_structure,
+    dict_of,
+    json_text,
+    list_of,
+    structure_of,
+)
 from mintkey.attributes.validators import MEASURED, refused_part
 from mintkey.conditions import Path
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, cause, shortened
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultingTypeVar
+
+    E = DefaultingTypeVar("E", default=Any)
+else:
+    E = TypeVar("E")
+
+T = TypeVar("T")
 
 #: The types whose values are JSON, and are read as they were written.
 _JSON = (str, int, float, bool, type(None))
@@ -27,7 +45,7 @@ _JSON_LEVELS = 64
 MAX_LEVELS = _core.MAX_VALUE_LEVELS
 
 
-class _Document(Attribute[Any]):
+class _Document(Attribute[T]):
     """Plain values, or the values of a type, which may be a class."""
 
     def __init__(self, of: Any, **parameters: Any) -> None:
@@ -85,6 +103,9 @@ class _Document(Attribute[Any]):
         """Return a plain value as it is read after it was stored."""
         raise NotImplementedError
 
+    def refusal(self, value: Any) -> Misfit | None:
+        return super().refusal(self.fitted(value) if self.validators is not None and self.fits else value)
+
     @property
     def fits(self) -> bool:
         return self._structure is not None
@@ -93,28 +114,132 @@ class _Document(Attribute[Any]):
         return value if self._structure is None else self._plain(self._structure, value)[0]
 
 
-class MapAttribute(_Document):
+class _Collection(_Document[T]):
+    """Values that are stored as lists and maps. An attribute or a type may declare their elements."""
+
+    def __init__(self, of: Any, elements: Any, **parameters: Any) -> None:
+        super().__init__(of, **parameters)
+        self._elements: Element | None = None
+        if elements is not None:
+            try:
+                self._elements = Element(_element_attribute(elements))
+            except TypeError as error:  # `check_declaration` reports it, with the name of the attribute
+                self._unfit = cause(error)
+        if self._elements is not None:
+            self._structure = self._structure_of_elements(self._elements)
+            self.checks_writes = self.checks_writes or self._elements.attribute.checks_writes
+
+    def _structure_of_elements(self, element: Element) -> Structure:
+        raise NotImplementedError
+
+    def check_declaration(self) -> None:
+        if self._elements is not None:
+            self._elements.check_declaration(self)
+        super().check_declaration()
+
+    def __getitem__(self, step: str | int) -> Path:
+        return self._inside(step)
+
+    @property
+    def converts(self) -> bool:
+        return self._structure is not None
+
+    @property
+    def decompresses(self) -> bool:
+        return self._elements is not None and self._elements.attribute.decompresses
+
+    @property
+    def fits(self) -> bool:
+        return super().fits if self._elements is None else self._elements.attribute.fits
+
+    def fitted(self, value: Any) -> Any:
+        if self._elements is None or self._structure is None:
+            return super().fitted(value)
+        return self._structure.fitted(value)
+
+    def encode(self, value: Any) -> Any:
+        if self._structure is None:
+            return value
+        if self._elements is None:
+            return self._plain(self._structure, value)[1]
+        return self._structure.encode(self._structure.fitted(value))
+
+    def decode(self, stored: Any) -> Any:
+        return stored if self._structure is None else self._structure.decode(stored)
+
+    def _stored_and_read(self, plain: Any) -> Any:
+        if isinstance(plain, (dict, list)):
+            return _core.checked(self.kind, self._label, plain)
+        # A single value is given back as it would be read only inside a list.
+        return _core.checked("list", self._label, [plain])[0]
+
+    def merged(self, stored: Any, new: Any) -> Any:
+        read = self.decode(stored)
+        return self._verified(stored, self.encode(read), new, read, self.decode(new))
+
+    def refusal(self, value: Any) -> Misfit | None:
+        problem = super().refusal(value)
+        if problem is not None or self._elements is None or not self._elements.attribute.checks_writes:
+            return problem
+        attribute = self._elements.attribute
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        return refused_part((step, attribute, part) for step, part in parts)
+
+
+class ListAttribute(_Collection["list[E]"], Generic[E]):
+    """A list. Changes inside it are detected at save.
+
+    Args:
+        of: what the elements are: an attribute, such as `DatetimeAttribute()`, or a type, such as `int` or a class.
+    """
+
+    kind = "list"
+    limits = MEASURED
+
+    def __init__(self, *, of: Attribute[E] | type[E] | UnionType | None = None, **parameters: Any) -> None:
+        super().__init__(None, of, **parameters)
+
+    def _structure_of_elements(self, element: Element) -> Structure:
+        return list_of(element)
+
+    def member(self, label: str, step: object) -> Attribute[Any] | None:
+        if self._elements is not None and not isinstance(step, int):
+            raise TypeError(f"{label}: an element of a list is found by its index")
+        return self.element(label)
+
+    def element(self, label: str) -> Attribute[Any] | None:
+        return None if self._elements is None else self._elements.attribute
+
+
+class MapAttribute(_Collection[Any]):
     """A map with text keys: a `dict`, or an instance of a nested class.
 
     Args:
         nested: an abstract model (`ModelConfig(abstract=True)`), a dataclass, a pydantic model, a TypedDict, or a list,
             dict or union of them. Values are its instances. A dict that fits becomes an instance when it is saved.
+        of: what the values of the entries are: an attribute, such as `DatetimeAttribute()`, or a type, such as `int` or
+            a class.
     """
 
     kind = "map"
     _takes = f"an abstract model, {_Document._takes[2:]}"
 
-    def __init__(self, nested: Any = None, **parameters: Any) -> None:
+    def __init__(self, nested: Any = None, *, of: Attribute[Any] | Any = None, **parameters: Any) -> None:
         self._schema = getattr(nested, "__mintkey_schema__", None)
         self._adapted = False
-        super().__init__(None if self._schema is not None else nested, **parameters)
+        super().__init__(None if self._schema is not None else nested, of, **parameters)
         self.nested = nested
+        if nested is not None and of is not None:
+            self._unfit = "Pass either the class of the whole map, or of= for the values of its entries"
         if self._structure is not None:
             self.kind = self._structure.kind
         if nested is None:
             self.limits = MEASURED
         if self._schema is not None and self._schema.checked:
             self.checks_writes = True
+
+    def _structure_of_elements(self, element: Element) -> Structure:
+        return dict_of(element)
 
     def check_declaration(self) -> None:
         if self._structure is not None and self._structure.is_scalar:
@@ -129,15 +254,16 @@ class MapAttribute(_Document):
                 attribute=self.name,
             )
 
-    def __getitem__(self, step: str | int) -> Path:
-        return self._inside(step)
-
     def member(self, label: str, step: object) -> Attribute[Any] | None:
         if self._schema is not None:
             found = self._schema.attributes.get(step) if isinstance(step, str) else None
             if found is None:
                 raise TypeError(f"{label}: {no_member(self._schema.model, step, self._schema.shown)}")
             return found  # type: ignore[no-any-return]
+        if self._elements is not None:
+            if not isinstance(step, str):
+                raise TypeError(f"{label}: an entry of a map is found by its key")
+            return element_named(self._elements.attribute, _core.checked("string", label, step))
         return None if self.nested is None else _attribute_of(part_of(self.nested, label, step, adapted=self._adapted))
 
     def element(self, label: str) -> Attribute[Any] | None:
@@ -150,7 +276,7 @@ class MapAttribute(_Document):
         return given if given or self._schema is not None or self.nested is None else constraints_of(self.nested)
 
     def refusal(self, value: Any) -> Misfit | None:
-        problem = super().refusal(self.fitted(value)) if self.validators is not None else None
+        problem = super().refusal(value)
         if problem is not None or self._schema is None:
             return problem
         values = self.fitted(value).__dict__
@@ -159,15 +285,15 @@ class MapAttribute(_Document):
 
     @property
     def converts(self) -> bool:
-        return self.nested is not None
+        return self._schema is not None or super().converts
 
     @property
     def decompresses(self) -> bool:
-        return self._schema is not None and self._schema.decompresses
+        return self._schema.decompresses if self._schema is not None else super().decompresses
 
     @property
     def fits(self) -> bool:
-        return self.nested is not None
+        return self._schema is not None or super().fits
 
     def fitted(self, value: Any) -> Any:
         if self._schema is not None:
@@ -175,30 +301,20 @@ class MapAttribute(_Document):
         return super().fitted(value)
 
     def encode(self, value: Any) -> Any:
-        if self._schema is not None:
-            value = self.fitted(value)
-            if not isinstance(value, self.nested):
-                raise TypeError(f"expected {self.nested.__name__} or dict, got {type(value).__name__}")
-            if type(value) is not self.nested:
-                name = self.nested.__name__
-                raise TypeError(f"expected {name}, got its subclass {type(value).__name__}, which is read as {name}")
-            return self._schema.codec.plain(value.__dict__)
-        return value if self._structure is None else self._plain(self._structure, value)[1]
+        if self._schema is None:
+            return super().encode(value)
+        value = self.fitted(value)
+        if not isinstance(value, self.nested):
+            raise TypeError(f"expected {self.nested.__name__} or dict, got {type(value).__name__}")
+        if type(value) is not self.nested:
+            name = self.nested.__name__
+            raise TypeError(f"expected {name}, got its subclass {type(value).__name__}, which is read as {name}")
+        return self._schema.codec.plain(value.__dict__)
 
     def decode(self, stored: Any) -> Any:
         if self._schema is not None:
             return self._schema.nested_instance(self.nested, stored) if isinstance(stored, dict) else stored
-        return stored if self._structure is None else self._structure.decode(stored)
-
-    def _stored_and_read(self, plain: Any) -> Any:
-        if isinstance(plain, (dict, list)):
-            return _core.checked(self.kind, self._label, plain)
-        # A single value is given back as it would be read only inside a list.
-        return _core.checked("list", self._label, [plain])[0]
-
-    def merged(self, stored: Any, new: Any) -> Any:
-        read = self.decode(stored)
-        return self._verified(stored, self.encode(read), new, read, self.decode(new))
+        return super().decode(stored)
 
 
 class _Part(MapAttribute):
@@ -287,7 +403,27 @@ def _attribute_of(part: Part | None) -> Attribute[Any] | None:
     return attribute
 
 
-class JSONAttribute(_Document):
+def _element_attribute(of: Any) -> Attribute[Any]:
+    """Return the attribute that `of=` declares. Raises `TypeError` if it is none."""
+    if isinstance(of, Attribute):
+        return of
+    if isinstance(of, type) and issubclass(of, Attribute):
+        raise TypeError(f"Write of={of.__name__}(), with parentheses")
+    hint = without_none(of)
+    attribute = scalar_attribute(hint)
+    if attribute is None:
+        attribute = (
+            _Unknown()
+            if hint in (Any, object)
+            else ListAttribute()
+            if hint is list
+            else MapAttribute(None if hint is dict else hint)
+        )
+    attribute.keeps_none = allows_none(of)
+    return attribute
+
+
+class JSONAttribute(_Document[Any]):
     """Any JSON value (RFC 8259), stored as text.
 
     Args:

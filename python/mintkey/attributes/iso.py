@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 
 from mintkey import _core
 from mintkey.errors import shortened
@@ -55,3 +55,14 @@ def parse_iso(text: str) -> datetime:
     return datetime(
         start.year, start.month, start.day, int(hour or 0), int(minute or 0), int(second or 0), micro, tzinfo=offset
     )
+
+
+def parse_time(text: str) -> time:
+    """Parse a time of day in ISO 8601: extended or basic format, without a time zone."""
+    try:
+        moment = parse_iso(f"1970-01-01T{text.removeprefix('T')}")
+    except ValueError:
+        raise ValueError(f"{shortened(text)} is not an ISO 8601 time of day") from None
+    if moment.tzinfo is not None:
+        raise ValueError(f"{shortened(text)} has a time zone, which a time of day has not")
+    return moment.time()

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mintkey import _core
-from mintkey.attributes.base import Attribute, check_form, int_only, text_only
+from mintkey.attributes.base import Attribute, check_form, int_only, is_whole, text_only
 from mintkey.attributes.validators import MEASURED, ORDERED, TEXT
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto, parse
@@ -117,6 +117,27 @@ class NumberAttribute(Attribute[N]):
     kind = "number"
     key_kind = "number"
     limits = ORDERED
+
+    def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
+        return int_only(auto)
+
+
+class IntegerAttribute(Attribute[int]):
+    """A whole number, exact to 38 digits. `bool` and floats are refused, also `1.0`."""
+
+    kind = "number"
+    key_kind = "number"
+    limits = ORDERED
+
+    def encode(self, value: Any) -> int:
+        if not is_whole(value):
+            raise TypeError(f"expected int, got {type(value).__name__}")
+        return value  # type: ignore[no-any-return]
+
+    def decode(self, stored: Any) -> int:
+        if not is_whole(stored):
+            raise ValueError(f"{shortened(stored)} is not a whole number")
+        return stored  # type: ignore[no-any-return]
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return int_only(auto)

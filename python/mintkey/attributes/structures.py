@@ -172,6 +172,16 @@ class _Dict(Structure):
         return value if all(map(operator.is_, fitted.values(), value.values())) else fitted
 
 
+def list_of(inner: Structure) -> Structure:
+    """Return the structure of lists of such values."""
+    return _Sequence(list, inner)
+
+
+def dict_of(inner: Structure) -> Structure:
+    """Return the structure of dicts of such values."""
+    return _Dict(inner)
+
+
 _MISSING: Any = object()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Literal, TypeAlias
 
-from mintkey.attributes.base import Attribute, check_form
-from mintkey.attributes.iso import EPOCH, as_utc, parse_iso, utc_now
+from mintkey.attributes.base import Attribute, Normalized, check_form
+from mintkey.attributes.iso import EPOCH, as_utc, parse_iso, parse_time, utc_now
 from mintkey.attributes.validators import ORDERED
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto
@@ -17,6 +19,7 @@ StoredDatetime: TypeAlias = Literal["micro", "micro+0000", "micro Z", "seconds",
 
 _SHORT_YEAR = 999
 _SECOND = timedelta(seconds=1)
+_MICROSECOND = timedelta(microseconds=1)
 #: The forms of stored text: the format, and the unit that it keeps. `isoformat` leaves out a fraction of zero.
 _FORMS: dict[str, tuple[str, timedelta | None]] = {
     "micro": ("%Y-%m-%dT%H:%M:%S.%f+00:00", None),
@@ -121,7 +124,48 @@ class DateAttribute(Attribute[date]):
         return None if to_time is None else lambda minted: to_time(minted).date()
 
 
-class TTLAttribute(Attribute[datetime]):
+class TimeAttribute(Attribute[time]):
+    """A time of day without a time zone, stored as ISO 8601 text with six decimals, which sorts by time."""
+
+    kind = "string"
+    key_kind = "string"
+    limits = ORDERED
+
+    def encode(self, value: Any) -> str:
+        if not isinstance(value, time):
+            raise TypeError(f"expected time, got {type(value).__name__}")
+        if value.tzinfo is not None:
+            raise ValueError("a time of day has no time zone: use a datetime for a point in time")
+        return time.isoformat(value, "microseconds")
+
+    def decode(self, stored: Any) -> time:
+        return parse_time(stored)
+
+
+class TimedeltaAttribute(Attribute[timedelta]):
+    """A duration, stored as the exact number of seconds, such as `90` or `0.000001`, which sorts by length."""
+
+    kind = "decimal"
+    key_kind = "number"
+    limits = ORDERED
+
+    def encode(self, value: Any) -> Decimal:
+        if not isinstance(value, timedelta):
+            raise TypeError(f"expected timedelta, got {type(value).__name__}")
+        # Made from text: arithmetic with Decimals rounds as the program's context says.
+        return Decimal(f"{value // _MICROSECOND}E-6")
+
+    def decode(self, stored: Any) -> timedelta:
+        microseconds = Fraction(stored) * 1_000_000
+        # Digits below the microsecond are cut, as in times.
+        return timedelta(microseconds=int(microseconds))
+
+    @property
+    def unverified(self) -> str | None:
+        return super().unverified or "the result may be longer than the longest timedelta"
+
+
+class TTLAttribute(Normalized[datetime]):
     """The time of expiry: an aware datetime in UTC of whole seconds, stored as seconds since the Unix epoch.
 
     Fractions of a second are cut at assignment, so that the loaded value is equal. An expired item is absent from every
@@ -131,21 +175,6 @@ class TTLAttribute(Attribute[datetime]):
     kind = "number"
     cut = timedelta(seconds=1)
     limits = ORDERED
-
-    if not TYPE_CHECKING:
-
-        def __get__(self, instance: Any, owner: type) -> Any:
-            # This is a data descriptor (`__set__` truncates), so Python calls it also if there is a value.
-            if instance is None:
-                return self
-            value = instance.__dict__.get(self.name)
-            if value is not None:
-                return value
-            state = instance._state
-            return None if state is None else self._absent(instance, state)
-
-        def __set__(self, instance: Any, value: Any) -> None:
-            instance.__dict__[self.name] = self.normal(value)
 
     def normal(self, value: Any) -> Any:
         """Return `value` in UTC, cut to whole seconds. Other types are returned unchanged; the save refuses them."""

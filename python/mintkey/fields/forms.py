@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 import re
 import string
 import uuid
 from collections.abc import Callable
-from datetime import date, datetime, time
-from decimal import Decimal
 from typing import Any
 
 from mintkey import _core
-from mintkey.attributes import (
-    Attribute,
-    BinaryAttribute,
-    BooleanAttribute,
-    DateAttribute,
-    DatetimeAttribute,
-    DecimalAttribute,
-    EnumAttribute,
-    ListAttribute,
-    MapAttribute,
-    NumberAttribute,
-    StringAttribute,
-    UUIDAttribute,
-)
+from mintkey.attributes import Attribute, ListAttribute, MapAttribute
 from mintkey.attributes.containers import SetAttribute
+from mintkey.attributes.elements import SCALARS, scalar_attribute
 from mintkey.errors import ConfigurationError, shortened
 from mintkey.generators import Auto, AutoGenerate
 
@@ -38,32 +23,12 @@ UUID_DIGITS = 32
 _UUID = re.compile(r"[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}")
 
 
-class _Int(NumberAttribute):
-    """Integers only."""
-
-    def encode(self, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"expected int, got {type(value).__name__}")
-        return value
-
-
-class _Float(NumberAttribute):
-    """Numbers that are always read as `float`."""
-
-    def encode(self, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"expected float, got {type(value).__name__}")
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise ValueError(f"{error}: use type=Decimal") from error
-
-    def decode(self, stored: Any) -> float:
-        return float(stored)
-
-
-class _Tuple(ListAttribute):
+class _Tuple(ListAttribute[Any]):
     """A list that is read as `tuple`."""
+
+    @property
+    def converts(self) -> bool:
+        return True
 
     def encode(self, value: Any) -> tuple[Any, ...]:
         if not isinstance(value, tuple):
@@ -85,46 +50,21 @@ class _Set(SetAttribute[Any]):
         return value
 
 
-class _Time(Attribute[time]):
-    """A time of day, stored as ISO 8601 text with six decimals, which sorts by time."""
-
-    kind = "string"
-    key_kind = "string"
-
-    def encode(self, value: Any) -> str:
-        if not isinstance(value, time):
-            raise TypeError(f"expected time, got {type(value).__name__}")
-        if value.tzinfo is not None:
-            raise ValueError("a time of day has no time zone: use type=datetime for a point in time")
-        return value.isoformat("microseconds")
-
-    def decode(self, stored: Any) -> time:
-        return time.fromisoformat(stored)
-
-
 #: The attribute that stores the values of each type. `Enum` classes are handled separately.
 FORMS: dict[type, Callable[[], Attribute[Any]]] = {
-    str: StringAttribute,
-    int: _Int,
-    float: _Float,
-    bool: BooleanAttribute,
-    bytes: BinaryAttribute,
+    **SCALARS,
     list: ListAttribute,
     tuple: _Tuple,
     dict: MapAttribute,
     set: _Set,
-    Decimal: DecimalAttribute,
-    datetime: DatetimeAttribute,
-    date: DateAttribute,
-    time: _Time,
-    uuid.UUID: UUIDAttribute,
 }
 
 
 def form_of(kind: Any) -> Attribute[Any] | None:
     """Return the attribute that stores values of a type, or None."""
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return EnumAttribute(kind)
+    scalar = scalar_attribute(kind)
+    if scalar is not None:
+        return scalar
     try:
         make = FORMS.get(kind)
     except TypeError:  # not hashable, so not a type

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import uuid
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -92,6 +92,12 @@ class TimeField(Field[time]):
     """A time of day, without time zone."""
 
     type = time
+
+
+class TimedeltaField(Field[timedelta]):
+    """A duration."""
+
+    type = timedelta
 
 
 class _ClockField(Field[T]):
