@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from mintkey.pipelines import pipeline as pipeline
     from mintkey.stores import Store as Store
     from mintkey.stores import connect as connect
+    from mintkey.transactions import Transaction as Transaction
+    from mintkey.transactions import atransact_get as atransact_get
+    from mintkey.transactions import transact_get as transact_get
+    from mintkey.transactions import transaction as transaction
 
     __version__: str
 
@@ -80,13 +84,17 @@ _HOMES = {
     "StringField": "fields",
     "TimeField": "fields",
     "TimedeltaField": "fields",
+    "Transaction": "transactions",
     "TupleField": "fields",
     "TypedModel": "model",
     "UUIDField": "fields",
     "UniqueKeyField": "fields",
+    "atransact_get": "transactions",
     "auto": "generators",
     "connect": "stores",
     "pipeline": "pipelines",
+    "transact_get": "transactions",
+    "transaction": "transactions",
 }
 
 # Type checkers read `__all__` only as a list of literal strings.
@@ -122,14 +130,18 @@ __all__ = [
     "StringField",
     "TimeField",
     "TimedeltaField",
+    "Transaction",
     "TupleField",
     "TypedModel",
     "UUIDField",
     "UniqueKeyField",
     "__version__",
+    "atransact_get",
     "auto",
     "connect",
     "pipeline",
+    "transact_get",
+    "transaction",
 ]
 
 

@@ -198,6 +198,12 @@ class Request:
         """Whether the request writes. Its capacity units are write units then, otherwise read units."""
     def meter(self) -> None:
         """Request the consumed capacity units, from a store that counts them."""
+    @staticmethod
+    def transaction(requests: list[Request]) -> Request:
+        """Join requests that write or check one item each into a transaction."""
+    @staticmethod
+    def transaction_get(requests: list[Request]) -> Request:
+        """Join requests that read one item each into a transaction."""
     @property
     def consumed(self) -> float | None:
         """The capacity units that the store has counted; None if it does not count them."""
@@ -314,6 +320,8 @@ class Codec:
         """Return the result of an update of an item."""
     def delete(self, key: Key, *, version: _Version, condition: Condition | None = None) -> Request:
         """Delete an item."""
+    def check(self, key: Key, condition: Condition) -> Request:
+        """Write nothing, and fail unless the condition is true of an item: a part of a transaction."""
     def batch_get(self, keys: list[Key], *, consistent: bool = False) -> Request:
         """Read several items."""
     def batch_write(self, requests: list[Request]) -> Request:

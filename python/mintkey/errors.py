@@ -18,6 +18,7 @@ either::
     │   ├── KeyCollision                     an insert found a row with the same key
     │   └── VersionConflict                  another writer changed the row first
     ├── BatchIncomplete                      some items of a batch failed
+    ├── TransactionCancelled                 a transaction wrote nothing
     ├── StoreUnavailable (ConnectionError)   the store cannot be reached or cannot work
     ├── StoreTimeout (TimeoutError)          the store took longer than `?timeout=`
     ├── Throttled                            the store rejected a request because of its rate
@@ -28,7 +29,10 @@ either::
 from __future__ import annotations
 
 import reprlib
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "BatchIncomplete",
@@ -47,6 +51,7 @@ __all__ = [
     "StoreUnavailable",
     "TableMissing",
     "Throttled",
+    "TransactionCancelled",
     "UnreadableItem",
     "UnsupportedOperation",
     "VersionConflict",
@@ -168,6 +173,19 @@ class BatchIncomplete(MintkeyError):
         self.written = written
         self.failed = failed
         self.stopped = stopped
+
+
+class TransactionCancelled(MintkeyError):
+    """A transaction wrote nothing, because of at least one of its items.
+
+    Attributes:
+        reasons: for each item, in the order of the calls, the exception that a single write would have raised; None for
+            an item that was not refused. `model` and `key` are those of the first refused item.
+    """
+
+    def __init__(self, message: str, *, reasons: Sequence[MintkeyError | None] = (), **where: Any) -> None:
+        super().__init__(message, **where)
+        self.reasons = list(reasons)
 
 
 class StoreUnavailable(MintkeyError, ConnectionError):

@@ -52,6 +52,7 @@ class _Save(NamedTuple):
     insert: bool = False
     constructed: bool = False
     pipeline: object = None
+    in_transaction: bool = False
 
 
 def save(
@@ -64,16 +65,19 @@ def save(
     insert: bool = False,
     constructed: bool = False,
     pipeline: object = None,
+    in_transaction: bool = False,
 ) -> Operation[None]:
     """Write an instance: the whole item if it is new, otherwise the changes.
 
     With `insert` the row must not exist. With `constructed` the instance was constructed by this call, so the caller
-    has not seen its generated keys. `pipeline` is the pipeline that will send the write.
+    has not seen its generated keys. `pipeline` is the pipeline that will send the write. A write `in_transaction` does
+    not generate a key again, and the transaction runs the `after_save` hooks.
     """
     direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
-    if direct and condition is None and pipeline is None and is_untouched(instance.__dict__):
+    together = in_transaction or pipeline is not None
+    if direct and condition is None and not together and is_untouched(instance.__dict__):
         return _save_directly(schema, instance, insert)
-    how = _Save(condition, replace, skip_hooks, insert, constructed, pipeline)
+    how = _Save(condition, replace, skip_hooks, insert, constructed, pipeline, in_transaction)
     return about(schema, instance.__dict__, _save(schema, instance, how))
 
 
@@ -91,15 +95,27 @@ def _save(schema: Schema, instance: Any, how: _Save) -> Operation[None]:
     if new:
         minted = {} if context is None else context.mint()
         # A hook, or the model's own constructor, may have built other values from a generated key. The caller of a
-        # pipeline can read the key before it is sent. In these cases a key is not generated again.
-        exposed = how.pipeline is not None or (context is not None and context.exposed)
+        # pipeline or a transaction can read the key before it is sent. In these cases a key is not generated again.
+        together = how.in_transaction or how.pipeline is not None
+        exposed = together or (context is not None and context.exposed)
         unseen = how.constructed and not hooked and type(instance).__init__ is type(instance).__mintkey_init__
         again = () if exposed else _small_keys(schema, {*minted, *(state.generated_keys if unseen else ())})
         yield from _save_new(schema, instance, state, _NewRow(how, minted, again))
     else:
         yield from _save_loaded(schema, instance, state, how, None if context is None else context.at)
-    if not how.skip_hooks:
+    if not how.skip_hooks and not how.in_transaction:
         yield from run_hooks(schema, instance, "after_save")
+
+
+def generate_keys(schema: Schema, instance: Any) -> None:
+    """Generate the missing key parts of a new instance before its save. They never overwrite a row."""
+    values, state = instance.__dict__, state_of(instance)
+    if state.loaded is not None:
+        return
+    absent = (mint for mint in schema.minted if mint.name in schema.given_keys and values.get(mint.name) is None)
+    minted = minted_now(absent, None)
+    values.update(minted)
+    state.generated_keys = {**state.generated_keys, **minted}
 
 
 def _generate(schema: Schema, instance: Any, state: State, context: MintContext, *, hooked: bool) -> Operation[None]:
@@ -398,9 +414,14 @@ def _check_partial(schema: Schema, instance: Any, state: State, replace: bool) -
 
 
 def delete(
-    schema: Schema, instance: Any, *, condition: Condition | None = None, skip_hooks: bool = False
+    schema: Schema,
+    instance: Any,
+    *,
+    condition: Condition | None = None,
+    skip_hooks: bool = False,
+    in_transaction: bool = False,
 ) -> Operation[None]:
-    """Delete the row of an instance. The instance counts as new afterwards."""
+    """Delete the row of an instance. The instance counts as new afterwards. `in_transaction`: see `save`."""
     check_condition(schema, condition)
     state = state_of(instance)
     refuse_waiting(schema, state)
@@ -427,14 +448,24 @@ def delete(
     state.settle(None, moment())
     state.fetched = None
     state.deleted = True
-    if hooked:
+    if hooked and not in_transaction:
         yield from run_hooks(schema, instance, "after_delete")
 
 
 def delete_by_key(schema: Schema, given: Key) -> Operation[None]:
     """Delete the row of a key without checking its version. No hooks run."""
     key, _ = arguments.key(schema, arguments.named_key(schema, given))
-    yield schema.codec.delete(key, version=None)
+    yield from delete_row(schema, key)
+
+
+def delete_row(schema: Schema, key: _core.Key, condition: Condition | None = None) -> Operation[None]:
+    """Delete a row. A condition is checked, a version is not."""
+    yield schema.codec.delete(key, version=None, condition=condition)
+
+
+def check_row(schema: Schema, key: _core.Key, condition: Condition) -> Operation[None]:
+    """Check a condition on a row, in a transaction."""
+    yield schema.codec.check(key, condition)
 
 
 def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operation[None]:

@@ -1,7 +1,7 @@
 """Suspended writes: operations that wait until their writes are sent together with others.
 
-Batches and pipelines hold them. Each operation receives the reply to its own write, and may yield another one, after a
-collision of a short key for example.
+Batches, pipelines and transactions hold them. Each operation receives the reply to its own write, and may yield
+another one, after a collision of a short key for example.
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["CHUNK", "STORE_FAILURES", "JoinedWrites", "SuspendedWrite", "failures", "finish", "resume_all"]
+__all__ = [
+    "CHUNK",
+    "STORE_FAILURES",
+    "JoinedWrites",
+    "SuspendedWrite",
+    "failures",
+    "finish",
+    "resume_all",
+    "resume_each",
+]
 
 #: The maximum number of writes in one joined request.
 CHUNK = 500
@@ -145,22 +154,29 @@ class JoinedWrites:
 
 
 def resume_all(answered: Iterable[tuple[JoinedWrites, Any]]) -> Operation[None]:
-    """Pass to each write of requests its reply, or the failure of its request.
+    """Pass to each write of requests its reply, or the failure of its request. See `resume_each`."""
+    return resume_each(
+        (write, own, reply if isinstance(reply, BaseException) else None)
+        for joined, reply in answered
+        for write, own in zip(joined.writes, joined.replies(reply), strict=True)
+    )
+
+
+def resume_each(replies: Iterable[tuple[SuspendedWrite, Any, BaseException | None]]) -> Operation[None]:
+    """Pass to each write its reply or failure, and the failure of all writes that were sent together.
 
     If a hook is interrupted, the remaining writes get their replies all the same: they were sent, so their instances
     must record what became of them.
     """
     interrupt: BaseException | None = None
-    for joined, reply in answered:
-        shared = reply if isinstance(reply, BaseException) else None
-        for write, own in zip(joined.writes, joined.replies(reply), strict=True):
-            if interrupt is not None:
-                write.settle(own, interrupt)
-                continue
-            try:
-                yield from write.resume(own, shared)
-            except BaseException as error:  # noqa: BLE001 - raised below
-                interrupt = error
+    for write, own, shared in replies:
+        if interrupt is not None:
+            write.settle(own, interrupt)
+            continue
+        try:
+            yield from write.resume(own, shared)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            interrupt = error
     if interrupt is not None:
         raise interrupt
 

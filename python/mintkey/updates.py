@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mintkey.arguments import about, check_condition
 from mintkey.arguments import changes as checked_changes
-from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision
+from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, MintkeyError
 from mintkey.instance_state import State, moment, state_of
 from mintkey.minting import MintContext, minted_now
 from mintkey.schema import Schema
@@ -42,10 +42,21 @@ def update(
     upsert: bool = False,
     skip_hooks: bool = False,
     pipeline: object = None,
+    in_transaction: bool = False,
 ) -> Operation[None]:
-    """Change attributes in the store without reading first, and set the stored result on the instance."""
+    """Change attributes in the store without reading first, and set the stored result on the instance.
+
+    A transaction runs the `after_update` hooks itself.
+    """
     updating = _update(
-        schema, instance, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
+        schema,
+        instance,
+        changes,
+        condition=condition,
+        upsert=upsert,
+        skip_hooks=skip_hooks,
+        pipeline=pipeline,
+        in_transaction=in_transaction,
     )
     return about(schema, instance.__dict__, updating)
 
@@ -59,6 +70,7 @@ def _update(
     upsert: bool,
     skip_hooks: bool,
     pipeline: object,
+    in_transaction: bool,
 ) -> Operation[None]:
     check_condition(schema, condition)
     state = state_of(instance)
@@ -90,12 +102,33 @@ def _update(
         condition=condition,
         new_key=state.has_new_key(values),
     )
+    if stored is None:
+        stored = yield from _read_result(schema, values, state, key, changes)
     # Changes inside a list or a map during the request are not assignments.
     grown = frozenset(codec.changed(values, loaded)) - changed
     meanwhile = state.touched.keys() - state.touched_until(sent)
     take(schema, instance, state, stored, keep=((changed | cleared) - changes.names) | meanwhile | grown)
-    if not skip_hooks:
+    if not skip_hooks and not in_transaction:
         yield from run_hooks(schema, instance, "after_update")
+
+
+def _read_result(
+    schema: Schema, values: dict[str, Any], state: State, key: _core.Key, changes: Changes
+) -> Operation[_core.Item]:
+    """Read the row that a transaction has updated, in a store that does not return it."""
+    codec = schema.codec
+    assumed = state.loaded
+    if assumed is None:
+        own_key = {name: values.get(name) for name in schema.given_keys}
+        assumed = codec.encode(schema.with_key(own_key), partial=True)
+    with contextlib.suppress(InvalidValue):
+        assumed = codec.updated(assumed, changes.values, list(changes.actions))
+    # The transaction is committed, so a failed read is not a failure of the update.
+    with contextlib.suppress(MintkeyError):
+        stored: _core.Item | None = yield from send_write(state, codec.get(key, consistent=True), assumed)
+        if stored is not None:
+            return stored
+    return assumed
 
 
 def _with_assigned(
@@ -167,10 +200,11 @@ def _update_or_insert(
     versioned: bool,
     condition: Condition | None,
     new_key: bool = False,
-) -> Operation[_core.Item]:
+) -> Operation[_core.Item | None]:
     """Change a stored row. If it is missing and `known` has the values of a new row, insert that row.
 
-    With a `new_key` no row is of this instance, and a row with the same key is another item.
+    With a `new_key` no row is of this instance, and a row with the same key is another item. Returns the new row; None
+    if the store does not return it and it is not known.
     """
     if new_key:
         if known is None:
@@ -193,7 +227,7 @@ def _update_or_insert(
         request = schema.codec.update(key, sent, actions=sent_actions, version=version, condition=condition)
         expected = _expected(schema, state, sent, sent_actions)
         try:
-            stored: _core.Item = yield from send_write(state, request, expected)
+            stored: _core.Item | None = yield from send_write(state, request, expected)
         except ItemGone as error:
             if known is None:
                 if versioned and (state.loaded is not None or state.deleted):
@@ -209,7 +243,8 @@ def _update_or_insert(
                 return own
             continue
         else:
-            return stored
+            # No other writer has changed the row if its version was checked.
+            return expected if stored is None and versioned and schema.version is not None else stored
         item = _inserted(schema, known, changes)
         request = schema.codec.put(item, row="absent", version=None, condition=condition)
         # After a collision, another writer has inserted the row, so it can be changed now.

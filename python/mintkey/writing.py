@@ -46,7 +46,9 @@ def refuse_waiting(schema: Schema, state: State) -> None:
         raise waits_already(schema)
 
 
-def refuse_async_hooks(schema: Schema, *kinds: HookKind) -> None:
+def refuse_async_hooks(
+    schema: Schema, *kinds: HookKind, instead: str = "the async version of the method, such as asave()"
+) -> None:
     """Refuse a blocking operation of a model with an `async def` hook, which cannot run in it."""
     if not schema.hooks.any_asynchronous or schema.skip_hooks:
         return
@@ -54,7 +56,7 @@ def refuse_async_hooks(schema: Schema, *kinds: HookKind) -> None:
     if name is not None:
         raise ConfigurationError(
             f"{schema.model}.{name} is an async hook, which a blocking call cannot run: "
-            "use the async version of the method, such as asave(), or pass skip_hooks=True",
+            f"use {instead}, or pass skip_hooks=True",
             model=schema.model,
             attribute=name,
         )

@@ -48,7 +48,7 @@ LAYERS = {
     ],
     "store": [
         {"lib"},
-        {"submission"},
+        {"submission", "transaction"},
         {"store", "units"},
         {"request"},
         {"json", "query", "reply"},
@@ -61,7 +61,7 @@ LAYERS = {
     ],
     "store-testkit": [
         {"lib"},
-        {"batches", "catalog", "items", "queries", "ranges"},
+        {"batches", "catalog", "items", "queries", "ranges", "transactions"},
         {"fixture", "requests", "server"},
     ],
     "sqlite": [

@@ -51,9 +51,11 @@ impl Operations {
                 ReadResult::Reply(reply) => return Ok(reply),
                 ReadResult::FilesLost(id) => self.shared.leave_lost_files(id)?,
                 ReadResult::TableMissing => {
-                    let operation = Operation::CreateTable(Arc::clone(request.operation.table()));
-                    let create = Request::new(request.now, operation);
-                    self.writer.write(&create, interrupt)?;
+                    for table in request.operation.tables() {
+                        let operation = Operation::CreateTable(Arc::clone(table));
+                        let create = Request::new(request.now, operation);
+                        self.writer.write(&create, interrupt)?;
+                    }
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The tests of the contract of stores, and requests for other tests of stores.
 //!
 //! A store's own tests implement [`Fixture`] and [`Reopen`], and give [`contract`] to [`run`], with [`catalog::all`] if the
-//! store keeps the descriptions of its tables. They have no harness of their own: `harness = false` in `Cargo.toml`.
+//! store keeps the descriptions of its tables, and [`transactions::all`] if it has transactions. They have no harness of their own: `harness = false` in `Cargo.toml`.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -20,6 +20,7 @@ pub mod queries;
 pub mod ranges;
 pub mod requests;
 pub mod server;
+pub mod transactions;
 
 pub use fixture::{Fixture, Reopen};
 pub use libtest_mimic::Trial;

@@ -76,6 +76,8 @@ pub enum ErrorKind {
     UniqueViolation,
     /// The stored version is another.
     VersionConflict,
+    /// A transaction wrote nothing, for the reasons of its items.
+    TransactionCancelled,
     /// The store cannot be reached or used.
     Unavailable(Outcome),
     /// It took too long.
@@ -141,6 +143,8 @@ pub struct Error {
     pub key: Option<Box<Key>>,
     /// The stored item that a guard met.
     pub item: Option<Box<Item>>,
+    /// For each item of a cancelled transaction, in order, why it was refused; `None` if it was not.
+    pub reasons: Vec<Option<Error>>,
     /// The cause below.
     pub source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -184,6 +188,7 @@ impl Error {
             attribute: None,
             key: None,
             item: None,
+            reasons: Vec::new(),
             source: None,
         }
     }

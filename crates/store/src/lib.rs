@@ -25,6 +25,7 @@ pub mod size;
 pub mod store;
 pub mod submission;
 pub mod table;
+pub mod transaction;
 pub mod units;
 pub mod update;
 pub mod value;
@@ -39,8 +40,8 @@ pub use position::Position;
 pub use query::{Query, QueryKey, Scan, SortCondition};
 pub use reply::{Page, Reply};
 pub use request::{
-    BatchGet, BatchWrite, Delete, Get, Guard, Operation, Put, Request, RequestMetrics, Row, Update,
-    Write,
+    BatchGet, BatchWrite, Check, Delete, Get, Guard, Operation, Put, Request, RequestMetrics, Row,
+    Transaction, TransactionGet, TransactionWrite, Update, Write,
 };
 pub use store::{Capabilities, Done, Interrupt, Notice, Severity, Store, Ticket};
 pub use submission::{Delivery, Submission};

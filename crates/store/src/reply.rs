@@ -15,7 +15,8 @@ pub enum Reply {
     Item(Option<Item>),
     /// Items: to a query or a scan.
     Page(Page),
-    /// An item or none for each key, in order: to a batch of reads.
+    /// An item or none for each key, in order: to a batch or transaction of reads. To a transaction of writes: the changed
+    /// item of each update with `returning`, if the store returns it.
     Items(Vec<Option<Item>>),
     /// The outcome of each write, in order: to a batch of writes.
     Written(Vec<Result<(), Error>>),

@@ -128,6 +128,48 @@ pub enum Operation {
     BatchGet(BatchGet),
     /// Write several items, each with its own outcome.
     BatchWrite(BatchWrite),
+    /// Write several items: all or none.
+    Transaction(Transaction),
+    /// Read several items by key, as they were at one moment.
+    TransactionGet(TransactionGet),
+}
+
+/// Writes several items, of one table or of several: all or none. No two writes or checks are of the same item.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// The writes and checks, in the order of the reply.
+    pub writes: Vec<TransactionWrite>,
+}
+
+/// A write or a check of a transaction.
+#[derive(Clone, Debug)]
+pub enum TransactionWrite {
+    /// Write a whole item.
+    Put(Put),
+    /// Change an item.
+    Update(Update),
+    /// Delete an item.
+    Delete(Delete),
+    /// Write nothing, but fail if the guard does.
+    Check(Check),
+}
+
+/// Requires something of an item.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// The table.
+    pub table: Arc<Table>,
+    /// The item's key.
+    pub key: Key,
+    /// What must be true.
+    pub guard: Guard,
+}
+
+/// Reads several items by key, of one table or of several, as they were at one moment.
+#[derive(Clone, Debug)]
+pub struct TransactionGet {
+    /// The table and key of each item, in the order of the reply.
+    pub keys: Vec<(Arc<Table>, Key)>,
 }
 
 /// Reads several items by key.
@@ -297,6 +339,18 @@ impl Delete {
     }
 }
 
+impl Check {
+    /// Checks the key and the condition.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue`.
+    pub fn check(&self) -> Result<()> {
+        self.table.check_key(&self.key)?;
+        self.guard.check_condition()
+    }
+}
+
 impl Guard {
     fn check_condition(&self) -> Result<()> {
         self.condition.as_ref().map_or(Ok(()), Condition::check)
@@ -358,10 +412,10 @@ impl Guard {
 }
 
 impl Operation {
-    /// The table of the request.
+    /// The table of the request; `None` for a transaction, which may have several.
     #[must_use]
-    pub fn table(&self) -> &Arc<Table> {
-        match self {
+    pub const fn table(&self) -> Option<&Arc<Table>> {
+        Some(match self {
             Self::CreateTable(table) | Self::TableExists(table) | Self::DeleteTable(table) => table,
             Self::Get(get) => &get.table,
             Self::Put(put) => &put.table,
@@ -371,6 +425,20 @@ impl Operation {
             Self::Scan(scan) => &scan.table,
             Self::BatchGet(get) => &get.table,
             Self::BatchWrite(write) => &write.table,
+            Self::Transaction(_) | Self::TransactionGet(_) => return None,
+        })
+    }
+
+    /// The tables of the request, each once for each item of a transaction.
+    #[must_use]
+    pub fn tables(&self) -> Vec<&Arc<Table>> {
+        match self {
+            Self::Transaction(transaction) => {
+                let writes = transaction.writes.iter();
+                writes.map(TransactionWrite::table).collect()
+            }
+            Self::TransactionGet(get) => get.keys.iter().map(|(table, _)| table).collect(),
+            other => other.table().into_iter().collect(),
         }
     }
 
@@ -397,7 +465,32 @@ impl Operation {
                 | Self::Update(_)
                 | Self::Delete(_)
                 | Self::BatchWrite(_)
+                | Self::Transaction(_)
         )
+    }
+}
+
+impl TransactionWrite {
+    /// The table of its item.
+    #[must_use]
+    pub const fn table(&self) -> &Arc<Table> {
+        match self {
+            Self::Put(put) => &put.table,
+            Self::Update(update) => &update.table,
+            Self::Delete(delete) => &delete.table,
+            Self::Check(check) => &check.table,
+        }
+    }
+
+    /// The key of its item.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        match self {
+            Self::Put(put) => &put.key,
+            Self::Update(update) => &update.key,
+            Self::Delete(delete) => &delete.key,
+            Self::Check(check) => &check.key,
+        }
     }
 }
 

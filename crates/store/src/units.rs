@@ -4,7 +4,7 @@
 //! half of that when it need not be consistent. What is empty or absent costs the least there is.
 
 use crate::key::{Key, KeyValue};
-use crate::request::{Operation, Write};
+use crate::request::{Operation, TransactionWrite, Write};
 use crate::size::{item_size, value_size};
 use crate::table::Table;
 use crate::update::Action;
@@ -12,6 +12,8 @@ use crate::value::Value;
 
 const WRITTEN_BY_ONE: usize = 1024;
 const READ_BY_ONE: usize = 4096;
+/// What an item of a transaction costs, compared with a single write or a consistent read.
+const IN_TRANSACTION: f64 = 2.0;
 
 /// What it costs to write an item of so many bytes.
 #[must_use]
@@ -44,6 +46,13 @@ impl Operation {
             Self::Update(update) => update_units(&update.table, &update.key, &update.actions),
             Self::Delete(delete) => write_units(key_size(&delete.table, &delete.key)),
             Self::BatchWrite(batch) => batch.writes.iter().map(Write::least_units).sum(),
+            Self::Transaction(transaction) => {
+                let writes = transaction.writes.iter();
+                writes
+                    .map(|write| transaction_units(write.least_size()))
+                    .sum()
+            }
+            Self::TransactionGet(get) => get.keys.iter().map(|_| transaction_read_units(0)).sum(),
         }
     }
 }
@@ -60,10 +69,38 @@ impl Write {
     }
 }
 
-/// The stored item is not known, but its key and the values that it gets are.
+impl TransactionWrite {
+    /// The bytes that are known of its item before it is executed.
+    #[must_use]
+    pub fn least_size(&self) -> usize {
+        match self {
+            Self::Put(put) => item_size(&put.item),
+            Self::Update(update) => update_size(&update.table, &update.key, &update.actions),
+            Self::Delete(delete) => key_size(&delete.table, &delete.key),
+            Self::Check(check) => key_size(&check.table, &check.key),
+        }
+    }
+}
+
+/// What it costs to write or check an item of so many bytes in a transaction.
+#[must_use]
+pub fn transaction_units(bytes: usize) -> f64 {
+    IN_TRANSACTION * write_units(bytes)
+}
+
+/// What it costs to read an item of so many bytes in a transaction.
+#[must_use]
+pub fn transaction_read_units(bytes: usize) -> f64 {
+    IN_TRANSACTION * read_units(bytes, true)
+}
+
 fn update_units(table: &Table, key: &Key, actions: &[Action]) -> f64 {
-    let given: usize = actions.iter().map(action_size).sum();
-    write_units(key_size(table, key) + given)
+    write_units(update_size(table, key, actions))
+}
+
+/// The stored item is not known, but its key and the values that it gets are.
+fn update_size(table: &Table, key: &Key, actions: &[Action]) -> usize {
+    key_size(table, key) + actions.iter().map(action_size).sum::<usize>()
 }
 
 fn action_size(action: &Action) -> usize {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use mintkey_store::units::{read_units, write_units};
 use mintkey_store::{
-    Action, BatchGet, BatchWrite, Delete, Get, Guard, Item, Key, KeyAttribute, KeyKind, KeyValue,
-    Operation, Path, Put, Scan, Step, Table, Update, Value, Write,
+    Action, BatchGet, BatchWrite, Check, Delete, Get, Guard, Item, Key, KeyAttribute, KeyKind,
+    KeyValue, Operation, Path, Put, Scan, Step, Table, Transaction, TransactionGet,
+    TransactionWrite, Update, Value, Write,
 };
 
 fn table() -> Arc<Table> {
@@ -178,6 +179,27 @@ fn a_batch_costs_what_its_parts_cost() {
         ],
     };
     costs(&Operation::BatchWrite(batch), 5.0);
+}
+
+#[test]
+fn an_item_of_a_transaction_costs_twice_as_much() {
+    let transaction = Transaction {
+        writes: vec![
+            TransactionWrite::Put(put(3000)),
+            TransactionWrite::Update(update(Vec::new())),
+            TransactionWrite::Delete(delete()),
+            TransactionWrite::Check(Check {
+                table: table(),
+                key: key(),
+                guard: Guard::default(),
+            }),
+        ],
+    };
+    costs(&Operation::Transaction(transaction), 12.0);
+    let get = TransactionGet {
+        keys: vec![(table(), key()); 3],
+    };
+    costs(&Operation::TransactionGet(get), 6.0);
 }
 
 #[test]

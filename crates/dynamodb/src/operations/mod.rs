@@ -8,7 +8,7 @@ mod write;
 
 use std::time::Instant;
 
-use mintkey_store::{Error, Operation, Reply, Request, Result, Table};
+use mintkey_store::{Error, ErrorKind, Operation, Reply, Request, Result, Table};
 
 use crate::client::Client;
 use crate::config::Config;
@@ -30,7 +30,9 @@ pub async fn run<T: Transport>(
     let client = Client::new(shared, transport, &request.metrics);
     client.deadline.set(began + shared.config.timeout);
     let now = request.now;
-    check_table_name(&shared.config, request.operation.table())?;
+    for table in request.operation.tables() {
+        check_table_name(&shared.config, table)?;
+    }
     match &request.operation {
         Operation::CreateTable(table) => tables::create(&client, table).await,
         Operation::TableExists(table) => tables::exists(&client, table).await,
@@ -43,6 +45,10 @@ pub async fn run<T: Transport>(
         Operation::Delete(delete) => write::delete(&client, delete, now).await,
         Operation::BatchGet(batch) => batch::get(&client, batch, now).await,
         Operation::BatchWrite(batch) => batch::write(&client, batch, now).await,
+        Operation::Transaction(_) | Operation::TransactionGet(_) => Err(Error::new(
+            ErrorKind::Unsupported,
+            "transactions are not supported",
+        )),
     }
 }
 

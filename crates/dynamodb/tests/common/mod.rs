@@ -74,9 +74,10 @@ impl Store for Making {
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
         match self.store.execute(request, interrupt) {
             Err(error) if error.kind == ErrorKind::TableMissing => {
-                let table = request.operation.table();
-                carry_out(&*self.store, Operation::CreateTable(Arc::clone(table)))?;
-                self.made.lock().unwrap().push(Arc::clone(table));
+                for table in request.operation.tables() {
+                    carry_out(&*self.store, Operation::CreateTable(Arc::clone(table)))?;
+                    self.made.lock().unwrap().push(Arc::clone(table));
+                }
                 self.store.execute(request, interrupt)
             }
             result => result,

@@ -22,6 +22,7 @@ const fn class_name(kind: ErrorKind) -> &'static str {
         ErrorKind::KeyCollision => "KeyCollision",
         ErrorKind::UniqueViolation => "UniqueViolation",
         ErrorKind::VersionConflict => "VersionConflict",
+        ErrorKind::TransactionCancelled => "TransactionCancelled",
         ErrorKind::Unavailable(_) | ErrorKind::Interrupted(_) => "StoreUnavailable",
         ErrorKind::Timeout(_) => "StoreTimeout",
         ErrorKind::Throttled => "Throttled",
@@ -52,11 +53,11 @@ pub fn of_operation(
     py: Python<'_>,
     error: Error,
     writes: bool,
-    names: (&str, Option<&str>),
+    names: Option<(&str, Option<&str>)>,
     store: &str,
 ) -> PyErr {
     let text = wording::of_operation(&error, writes);
-    exception(py, &text, error, Some(names), Some(store))
+    exception(py, &text, error, names, Some(store))
 }
 
 fn exception(

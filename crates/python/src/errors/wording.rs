@@ -6,7 +6,8 @@ use mintkey_store::{Error, ErrorKind, Remedy};
 
 /// The text for an error of an operation on a model. Only that of a write contains the outcome.
 pub fn of_operation(error: &Error, writes: bool) -> String {
-    let model = error.model.as_deref().unwrap_or("the model");
+    // Only a transaction may be about several models.
+    let model = error.model.as_deref().unwrap_or("the transaction");
     let attribute = match (error.kind, error.attribute.as_deref()) {
         // Other kinds of error are about the whole item.
         (ErrorKind::InvalidValue, Some(attribute)) => format!("{model}.{attribute}: "),

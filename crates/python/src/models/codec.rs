@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use mintkey_store::{
-    Action, BatchGet, BatchWrite, Delete, Get, Guard, Index, Key, KeyAttribute, Map, Operation,
-    Projection, Query, Scan, Table, Update, Value, Write,
+    Action, BatchGet, BatchWrite, Check, Delete, Get, Guard, Index, Key, KeyAttribute, Map,
+    Operation, Projection, Query, Scan, Table, Transaction, TransactionWrite, Update, Value, Write,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -491,6 +491,23 @@ impl Codec {
             table: self.table(py)?.clone(),
             key: (*key.0).clone(),
             guard: Self::guard("any", version, condition),
+        })))
+    }
+
+    /// A transaction that writes nothing, and fails unless the condition is true of an item.
+    fn check(
+        &self,
+        py: Python<'_>,
+        key: &PyKey,
+        condition: &Bound<'_, PyCondition>,
+    ) -> PyResult<PyRequest> {
+        let check = Check {
+            table: self.table(py)?.clone(),
+            key: (*key.0).clone(),
+            guard: Self::guard("any", None, Some(condition)),
+        };
+        Ok(PyRequest::now(Operation::Transaction(Transaction {
+            writes: vec![TransactionWrite::Check(check)],
         })))
     }
 

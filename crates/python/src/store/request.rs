@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use mintkey_store::size::item_size;
-use mintkey_store::units::{read_units, write_units};
-use mintkey_store::{Error, Item, Operation, Page, Position, Reply, Request, Write};
+use mintkey_store::units::{read_units, transaction_read_units, transaction_units, write_units};
+use mintkey_store::{
+    Error, Item, Operation, Page, Position, Reply, Request, Transaction, TransactionGet,
+    TransactionWrite, Write,
+};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -46,12 +50,15 @@ impl PyRequest {
         self
     }
 
+    /// The size of the item that the write at this index leaves in the store, if it is known.
+    fn result_size(&self, index: usize) -> Option<usize> {
+        let item = self.results.get(index)?.as_ref()?;
+        Some(item_size(item))
+    }
+
     /// The capacity units of the write at this index; `least` if its item is not known.
     fn write_units(&self, index: usize, least: f64) -> f64 {
-        match self.results.get(index) {
-            Some(Some(item)) => write_units(item_size(item)),
-            _ => least,
-        }
+        self.result_size(index).map_or(least, write_units)
     }
 
     /// Whether it is a strongly consistent read.
@@ -68,6 +75,43 @@ impl PyRequest {
 
 #[pymethods]
 impl PyRequest {
+    /// Joins requests that write or check one item each into a transaction.
+    #[staticmethod]
+    fn transaction(requests: Vec<Bound<'_, Self>>) -> PyResult<Self> {
+        let mut writes = Vec::with_capacity(requests.len());
+        for request in &requests {
+            match &request.get().request.operation {
+                Operation::Put(put) => writes.push(TransactionWrite::Put(put.clone())),
+                Operation::Update(update) => writes.push(TransactionWrite::Update(update.clone())),
+                Operation::Delete(delete) => writes.push(TransactionWrite::Delete(delete.clone())),
+                Operation::Transaction(check) => writes.extend(check.writes.iter().cloned()),
+                _ => {
+                    return Err(PyTypeError::new_err(
+                        "a transaction joins writes and checks of one item each",
+                    ));
+                }
+            }
+        }
+        Ok(Self::now(Operation::Transaction(Transaction { writes })).joining(&requests))
+    }
+
+    /// Joins requests that read one item each into a transaction.
+    #[staticmethod]
+    fn transaction_get(requests: Vec<Bound<'_, Self>>) -> PyResult<Self> {
+        let keys = requests
+            .iter()
+            .map(|request| match &request.get().request.operation {
+                Operation::Get(get) => Ok((get.table.clone(), get.key.clone())),
+                _ => Err(PyTypeError::new_err(
+                    "a transaction of reads joins reads of one item each",
+                )),
+            })
+            .collect::<PyResult<_>>()?;
+        Ok(Self::now(Operation::TransactionGet(TransactionGet {
+            keys,
+        })))
+    }
+
     /// Whether it changes the store. Then its units are write units, else read units.
     #[getter]
     fn writes(&self) -> bool {
@@ -111,6 +155,14 @@ impl PyRequest {
                 .enumerate()
                 .map(|(index, least)| self.write_units(index, least))
                 .sum(),
+            Operation::Transaction(transaction) => transaction
+                .writes
+                .iter()
+                .map(TransactionWrite::least_size)
+                .enumerate()
+                .map(|(index, least)| self.result_size(index).unwrap_or(least))
+                .map(transaction_units)
+                .sum(),
             _ => self.write_units(0, least),
         }
     }
@@ -124,6 +176,13 @@ impl PyRequest {
                 let mut units = 0.0;
                 for found in answer.try_iter()? {
                     units += read_units(found_size(&found?)?, consistent);
+                }
+                units
+            }
+            Operation::TransactionGet(_) => {
+                let mut units = 0.0;
+                for found in answer.try_iter()? {
+                    units += transaction_read_units(found_size(&found?)?);
                 }
                 units
             }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{Error, ErrorKind, Key, Operation, Reply, Request, Severity, Write};
+use mintkey_store::{
+    Error, ErrorKind, Key, Operation, Reply, Request, Severity, Table, TransactionWrite, Write,
+};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 use crate::errors::of_operation;
 use crate::store::mailbox::Mailboxes;
@@ -39,34 +42,73 @@ impl Shared {
         result: Result<Reply, Error>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let operation = &request.operation;
-        let fail = |mut error: Error, key: Option<&Key>| {
-            let names = key_names(operation);
-            if error.model.is_none() {
-                error = error.of(operation.table());
-            }
-            // An error about the table has no key.
-            if error.kind != ErrorKind::TableMissing && error.key.is_none() {
-                error.key = key.cloned().map(Box::new);
-            }
-            of_operation(
-                py,
-                error,
-                operation.is_write(),
-                (&names.0, names.1.as_deref()),
-                &self.address,
-            )
-        };
         self.log_notices(py)?;
-        match result {
-            Ok(reply) => answer(py, reply, |index, error| {
+        match (result, operation) {
+            (Ok(reply), _) => answer(py, reply, |index, error| {
                 let key = match operation {
                     Operation::BatchWrite(batch) => batch.writes.get(index).map(Write::key),
                     _ => None,
                 };
-                fail(error, key)
+                self.failure(py, operation, error, operation.table(), key)
             }),
-            Err(error) => Err(fail(error, operation.key())),
+            (Err(error), Operation::Transaction(transaction)) => {
+                Err(self.cancellation(py, operation, error, &transaction.writes)?)
+            }
+            (Err(error), _) => {
+                Err(self.failure(py, operation, error, operation.table(), operation.key()))
+            }
         }
+    }
+
+    /// The exception for an error of an operation, about an item of this table with this key if they are known.
+    fn failure(
+        &self,
+        py: Python<'_>,
+        operation: &Operation,
+        mut error: Error,
+        table: Option<&Arc<Table>>,
+        key: Option<&Key>,
+    ) -> PyErr {
+        if let Some(table) = table
+            && error.model.is_none()
+        {
+            error = error.of(table);
+        }
+        // An error about the table has no key.
+        if error.kind != ErrorKind::TableMissing && error.key.is_none() {
+            error.key = key.cloned().map(Box::new);
+        }
+        let tables = operation.tables();
+        let named = error.table.as_deref();
+        let table = table.or_else(|| {
+            tables
+                .into_iter()
+                .find(|table| Some(table.name.as_str()) == named)
+        });
+        let names = table.map(|table| key_names(table));
+        of_operation(py, error, operation.is_write(), names, &self.address)
+    }
+
+    /// The exception for the error of a transaction, with the exceptions of its items.
+    fn cancellation(
+        &self,
+        py: Python<'_>,
+        operation: &Operation,
+        mut error: Error,
+        writes: &[TransactionWrite],
+    ) -> PyResult<PyErr> {
+        let reasons = PyList::empty(py);
+        for (reason, write) in std::mem::take(&mut error.reasons).into_iter().zip(writes) {
+            let reason = reason.map(|reason| {
+                let (table, key) = (Some(write.table()), Some(write.key()));
+                self.failure(py, operation, reason, table, key)
+                    .into_value(py)
+            });
+            reasons.append(reason)?;
+        }
+        let raised = self.failure(py, operation, error, None, None);
+        raised.value(py).setattr("reasons", reasons)?;
+        Ok(raised)
     }
 
     /// Logs the notices of the engine.
@@ -106,10 +148,9 @@ impl Shared {
     }
 }
 
-fn key_names(operation: &Operation) -> (String, Option<String>) {
-    let table = operation.table();
+fn key_names(table: &Table) -> (&str, Option<&str>) {
     (
-        table.partition.name.to_string(),
-        table.sort.as_ref().map(|sort| sort.name.to_string()),
+        &table.partition.name,
+        table.sort.as_ref().map(|sort| &*sort.name),
     )
 }

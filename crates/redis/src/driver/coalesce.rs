@@ -56,7 +56,7 @@ fn can_share(keyspace: &Keyspace, one: &Request, other: &Request) -> bool {
 }
 
 fn batch_of(jobs: &[Job]) -> Request {
-    let puts = jobs
+    let puts: Vec<Put> = jobs
         .iter()
         .filter_map(|job| plain_put(&job.request))
         .map(|put| {
@@ -64,10 +64,11 @@ fn batch_of(jobs: &[Job]) -> Request {
             // A batch may skip the check for an existing row if keys are collision-free, a single save may not.
             put.guard.collision_free = false;
             put
-        });
+        })
+        .collect();
     let operation = Operation::BatchWrite(BatchWrite {
-        table: Arc::clone(jobs[0].request.operation.table()),
-        writes: puts.map(Write::Put).collect(),
+        table: Arc::clone(&puts[0].table),
+        writes: puts.into_iter().map(Write::Put).collect(),
     });
     Request::new(jobs[0].request.now, operation)
 }

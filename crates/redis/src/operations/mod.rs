@@ -10,7 +10,7 @@ mod slot_group_merge;
 mod uncertainty;
 mod write;
 
-use mintkey_store::{Operation, Reply, Request, Result};
+use mintkey_store::{Error, ErrorKind, Operation, Reply, Request, Result};
 
 use crate::operations::context::{OperationContext, StoreContext};
 use crate::operations::uncertainty::Uncertainty;
@@ -49,6 +49,10 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
             .await
             .map(|()| Reply::Done),
         Operation::BatchWrite(batch) => context.batch_write(batch).await,
+        Operation::Transaction(_) | Operation::TransactionGet(_) => Err(Error::new(
+            ErrorKind::Unsupported,
+            "transactions are not supported",
+        )),
         Operation::Query(query) => context.query(query).await,
         Operation::Scan(scan) => context.scan(scan).await,
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mintkey_runtime::{Deadline, pause};
-use mintkey_store::{Error, Operation, Outcome, Reply, Request, Result, Table};
+use mintkey_store::{Error, Operation, Outcome, Reply, Request, Result, Table, TransactionGet};
 
 use crate::catalog;
 use crate::layout::Layout;
@@ -23,7 +23,7 @@ const BUSY_INTERVAL: Duration = Duration::from_millis(1);
 /// The result of a read.
 pub enum ReadResult {
     Reply(Reply),
-    /// The table must be created or extended first.
+    /// A table of the request must be created or extended first.
     TableMissing,
     /// These files are no longer in their place.
     FilesLost(FileId),
@@ -74,7 +74,8 @@ fn read_inside(shared: &Shared, request: &Request, deadline: &mut Deadline) -> R
         Some(_) if !in_place => Err(shared.mixed_up(Outcome::NotApplied)),
         _ => result,
     };
-    read.connection = Some(connection);
+    // What could not be rolled back ends with its connection.
+    read.connection = Some(connection).filter(|connection| connection.raw.is_autocommit());
     result
 }
 
@@ -116,11 +117,17 @@ fn attempt(shared: &Shared, connection: &Connection, request: &Request) -> Attem
     #[cfg(test)]
     crate::writing::tests::panic_if_wanted(request);
     let now = request.now;
-    let table = request.operation.table();
-    if let Operation::TableExists(table) = &request.operation {
-        let exists = catalog::exists(connection, table)?;
-        return Ok(ReadResult::Reply(Reply::Exists(exists)));
+    match &request.operation {
+        Operation::TableExists(table) => {
+            let exists = catalog::exists(connection, table)?;
+            return Ok(ReadResult::Reply(Reply::Exists(exists)));
+        }
+        Operation::TransactionGet(get) => return get_all(shared, connection, get, now),
+        _ => {}
     }
+    let Some(table) = request.operation.table() else {
+        return Ok(ReadResult::Reply(Reply::Done));
+    };
     let Some(layout) = layout(shared, connection, table)? else {
         return Ok(ReadResult::TableMissing);
     };
@@ -132,6 +139,26 @@ fn attempt(shared: &Shared, connection: &Connection, request: &Request) -> Attem
         _ => Ok(Reply::Done),
     }
     .map(ReadResult::Reply)
+}
+
+/// Reads items in one transaction, so from one snapshot.
+fn get_all(
+    shared: &Shared,
+    connection: &Connection,
+    get: &TransactionGet,
+    now: i64,
+) -> Attempt<ReadResult> {
+    get.check()?;
+    // Dropping it ends the transaction.
+    let _snapshot = connection.raw.unchecked_transaction()?;
+    let mut items = Vec::with_capacity(get.keys.len());
+    for (table, key) in &get.keys {
+        let Some(layout) = layout(shared, connection, table)? else {
+            return Ok(ReadResult::TableMissing);
+        };
+        items.push(rows::live(connection, &layout, key, now)?);
+    }
+    Ok(ReadResult::Reply(Reply::Items(items)))
 }
 
 fn layout(

@@ -17,8 +17,19 @@ const PAGE_ROWS: u64 = 100_000;
 /// The work of reading a row, apart from its bytes, in the units of [`Work`].
 const ROW: usize = 2048;
 
+/// The stored item of a key, unless it has expired.
+pub fn live(
+    connection: &Connection,
+    layout: &Layout,
+    key: &Key,
+    now: i64,
+) -> Attempt<Option<Item>> {
+    let stored = stored(connection, layout, key)?;
+    Ok(stored.filter(|item| !layout.table.is_expired(item, now)))
+}
+
 /// The stored row of a key, expired or not.
-pub fn stored(connection: &Connection, layout: &Layout, key: &Key) -> Attempt<Option<Item>> {
+fn stored(connection: &Connection, layout: &Layout, key: &Key) -> Attempt<Option<Item>> {
     let mut statement = connection.raw.prepare_cached(&layout.get)?;
     statement.raw_bind_parameter(1, Cell::key(&key.partition))?;
     if let Some(sort) = &key.sort {
@@ -44,8 +55,7 @@ pub fn stored(connection: &Connection, layout: &Layout, key: &Key) -> Attempt<Op
 /// Carries out a get.
 pub fn get(connection: &Connection, layout: &Layout, get: &Get, now: i64) -> Attempt<Reply> {
     layout.table.check_key(&get.key)?;
-    let item = stored(connection, layout, &get.key)?;
-    let mut item = item.filter(|item| !layout.table.is_expired(item, now));
+    let mut item = live(connection, layout, &get.key, now)?;
     if let Some(item) = &mut item {
         layout.table.project(item, get.attributes.as_deref());
     }
@@ -62,8 +72,7 @@ pub fn batch(
     let mut items = Vec::with_capacity(batch.keys.len());
     for key in &batch.keys {
         layout.table.check_key(key)?;
-        let item = stored(connection, layout, key)?;
-        let mut item = item.filter(|item| !layout.table.is_expired(item, now));
+        let mut item = live(connection, layout, key, now)?;
         if let Some(item) = &mut item {
             layout.table.project(item, batch.attributes.as_deref());
         }

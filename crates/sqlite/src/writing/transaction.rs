@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mintkey_store::size::check_item;
 use mintkey_store::{
-    BatchWrite, Delete, Error, Guard, Item, Key, Number, Operation, Put, Reply, Request, Row,
-    Table, Update, Work, Write, json, update,
+    BatchWrite, Check, Delete, Error, Guard, Item, Key, Number, Operation, Put, Reply, Request,
+    Row, Table, TransactionGet, TransactionWrite, Update, Work, Write, json, update,
 };
 
 use crate::catalog::{self, Layouts};
@@ -95,6 +95,8 @@ impl<'a> Transaction<'a> {
             }
             // In a savepoint: if SQLite fails in the middle, nothing of the batch stays.
             Operation::BatchWrite(batch) => self.in_savepoint(|own| own.batch(batch, now)),
+            Operation::Transaction(transaction) => self.all_or_none(transaction, now),
+            Operation::TransactionGet(get) => self.get_all(get, now),
         }
     }
 
@@ -195,6 +197,59 @@ impl<'a> Transaction<'a> {
         Ok(Reply::Written(written))
     }
 
+    fn all_or_none(
+        &mut self,
+        transaction: &mintkey_store::Transaction,
+        now: i64,
+    ) -> Attempt<Reply> {
+        transaction.check(self.max_item)?;
+        for write in &transaction.writes {
+            // Outside of the savepoint, so that the tables stay when nothing is written.
+            self.layout(write.table())?;
+        }
+        self.in_savepoint(|own| {
+            let mut items = Vec::with_capacity(transaction.writes.len());
+            let mut reasons = Vec::with_capacity(transaction.writes.len());
+            // No two are of the same item, so the writes before one do not matter to its guard.
+            for write in &transaction.writes {
+                let outcome = match write {
+                    TransactionWrite::Put(put) => own.put(put, now),
+                    TransactionWrite::Update(update) => own.update(update, now),
+                    TransactionWrite::Delete(delete) => own.delete(delete, now),
+                    TransactionWrite::Check(check) => own.check(check, now),
+                };
+                let (item, reason) = match outcome {
+                    Ok(Reply::Item(item)) => (item, None),
+                    Ok(_) => (None, None),
+                    Err(Fault::Refused(error)) => (None, Some(error)),
+                    Err(fault) => return Err(fault),
+                };
+                items.push(item);
+                reasons.push(reason);
+            }
+            if reasons.iter().any(Option::is_some) {
+                return Err(Error::cancelled(reasons).into());
+            }
+            Ok(Reply::Items(items))
+        })
+    }
+
+    fn check(&mut self, check: &Check, now: i64) -> Attempt<Reply> {
+        let layout = self.layout(&check.table)?;
+        self.check_guard(&layout, &check.guard, &check.key, now)?;
+        Ok(Reply::Done)
+    }
+
+    fn get_all(&mut self, get: &TransactionGet, now: i64) -> Attempt<Reply> {
+        get.check()?;
+        let mut items = Vec::with_capacity(get.keys.len());
+        for (table, key) in &get.keys {
+            let layout = self.layout(table)?;
+            items.push(rows::live(self.connection, &layout, key, now)?);
+        }
+        Ok(Reply::Items(items))
+    }
+
     fn put(&mut self, put: &Put, now: i64) -> Attempt<Reply> {
         let layout = self.layout(&put.table)?;
         put.check(&layout.table, self.max_item)?;
@@ -220,7 +275,7 @@ impl<'a> Transaction<'a> {
         let layout = self.layout(&update.table)?;
         update.check()?;
         let table = &update.table;
-        let stored = self.live_item(&layout, &update.key, now)?;
+        let stored = rows::live(self.connection, &layout, &update.key, now)?;
         if stored.is_none() && !update.upsert && update.guard.version.is_none() {
             return Err(Error::gone(table, &update.key, false).into());
         }
@@ -259,14 +314,8 @@ impl<'a> Transaction<'a> {
         Ok(Reply::Done)
     }
 
-    /// The stored item, unless it has expired.
-    fn live_item(&self, layout: &Layout, key: &Key, now: i64) -> Attempt<Option<Item>> {
-        let stored = rows::stored(self.connection, layout, key)?;
-        Ok(stored.filter(|item| !layout.table.is_expired(item, now)))
-    }
-
     fn check_guard(&self, layout: &Layout, guard: &Guard, key: &Key, now: i64) -> Attempt<()> {
-        let stored = self.live_item(layout, key, now)?;
+        let stored = rows::live(self.connection, layout, key, now)?;
         self.check_row(layout, guard, key, stored.as_ref())
     }
 

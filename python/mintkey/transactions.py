@@ -1,0 +1,415 @@
+"""Transactions: writes of several items that are done all or not at all, and reads of several items at one moment.
+
+A transaction runs the same operations as single writes. At the end of its block it runs each operation up to its
+request, joins the requests into one, and passes each operation the reply to its own request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+from mintkey import _core, arguments, operations, updates
+from mintkey.conditions import Action, Condition, not_a_condition
+from mintkey.errors import (
+    ConfigurationError,
+    InvalidValue,
+    MintkeyError,
+    TransactionCancelled,
+    cause,
+    shortened,
+)
+from mintkey.model import Model
+from mintkey.stores import store_of
+from mintkey.suspended import SuspendedWrite, resume_each
+from mintkey.writing import refuse_async_hooks, run_hooks
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from mintkey.arguments import Key
+    from mintkey.hooks import HookKind
+    from mintkey.schema import Schema
+    from mintkey.stores import Operation, Store
+
+__all__ = ["Transaction", "atransact_get", "transact_get", "transaction"]
+
+M = TypeVar("M", bound=Model)
+
+
+class _OneStore:
+    """The store of all models of a transaction.
+
+    Attributes:
+        store: the store, with the rate limits of all models; None before the first model.
+    """
+
+    __slots__ = ("_first", "store")
+
+    def __init__(self) -> None:
+        self.store: Store | None = None
+        self._first = ""
+
+    def add(self, schema: Schema) -> None:
+        """Add a model; raise `ConfigurationError` if it is in another store than the models before it."""
+        own = store_of(schema)
+        if self.store is None:
+            self.store, self._first = own, schema.model
+        elif own._core is not self.store._core:
+            raise ConfigurationError(
+                f"a transaction is about one store, but {self._first} is in {self.store.url} and {schema.model} in "
+                f"{own.url}: use one transaction for each store",
+                model=schema.model,
+                store=own.url,
+            )
+        elif schema.config.rate_limit is not None:
+            self.store = self.store.limited(schema.config.rate_limit)
+
+
+class _Item(NamedTuple):
+    """An item of a transaction: its operation, and the kind of the hooks that run after the commit, if any run."""
+
+    schema: Schema
+    write: SuspendedWrite
+    after: HookKind | None = None
+
+
+class Transaction:
+    """Writes that are done all or not at all; `mintkey.transaction()` returns one.
+
+    The end of its `with` or `async with` block commits it. An exception that leaves the block discards it. `len()` is
+    the number of items.
+    """
+
+    def __init__(self) -> None:
+        self._items: list[_Item] = []
+        self._one_store = _OneStore()
+        self._entered = self._ended = self._blocking = False
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __bool__(self) -> bool:
+        # `if tx:` tests whether there is a transaction, also an empty one.
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Transaction of {len(self)} items>"
+
+    def __enter__(self) -> Self:
+        self._enter(blocking=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended = True
+        if kind is None and self._one_store.store is not None:
+            self._one_store.store.run(self._commit())
+
+    async def __aenter__(self) -> Self:
+        self._enter(blocking=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended = True
+        if kind is None and self._one_store.store is not None:
+            await self._one_store.store.arun(self._commit())
+
+    # The items.
+
+    def save(
+        self, item: Model, condition: Condition | None = None, replace: bool = False, *, skip_hooks: bool = False
+    ) -> None:
+        """Add what `item.save()` does. A missing key is generated now, other values at the commit."""
+        schema = self._schema_of(item)
+        saving = operations.save(
+            schema, item, condition=condition, replace=replace, skip_hooks=skip_hooks, in_transaction=True
+        )
+        self._add(schema, item, saving, condition, () if skip_hooks else ("before_save", "after_save"))
+        operations.generate_keys(schema, item)
+
+    def create(self, model: type[M], /, *, skip_hooks: bool = False, **values: Any) -> M:
+        """Add what `Model.create()` does, and return the new instance. A missing key is generated now."""
+        self._schema_of_model(model)
+        item = model(**values)
+        schema = self._schema_of(item)
+        creating = operations.save(schema, item, skip_hooks=skip_hooks, insert=True, in_transaction=True)
+        self._add(schema, item, creating, None, () if skip_hooks else ("before_save", "after_save"))
+        operations.generate_keys(schema, item)
+        return item
+
+    def update(
+        self,
+        item: Model,
+        /,
+        *actions: Action,
+        condition: Condition | None = None,
+        upsert: bool = False,
+        skip_hooks: bool = False,
+        **values: Any,
+    ) -> None:
+        """Add what `item.update()` does."""
+        schema = self._schema_of(item)
+        changes = arguments.changes(schema, actions, values, self.update)
+        updating = updates.update(
+            schema,
+            item,
+            changes,
+            condition=condition,
+            upsert=upsert,
+            skip_hooks=skip_hooks,
+            in_transaction=True,
+        )
+        self._add(schema, item, updating, condition, () if skip_hooks else ("before_update", "after_update"))
+
+    def update_by_key(
+        self,
+        model: type[Model],
+        key: Key,
+        /,
+        *actions: Action,
+        condition: Condition | None = None,
+        upsert: bool = False,
+        **values: Any,
+    ) -> None:
+        """Add what `Model.update_by_key()` does."""
+        schema = self._schema_of_model(model)
+        known = arguments.named_key(schema, key)
+        named, _ = arguments.key(schema, known)
+        changes = arguments.changes(schema, actions, values, self.update_by_key)
+        updating = updates.update_by_key(schema, named, dict(known), changes, condition=condition, upsert=upsert)
+        self._add(schema, key, updating, condition)
+
+    def delete(self, item: Model, condition: Condition | None = None, *, skip_hooks: bool = False) -> None:
+        """Add what `item.delete()` does."""
+        schema = self._schema_of(item)
+        deleting = operations.delete(schema, item, condition=condition, skip_hooks=skip_hooks, in_transaction=True)
+        self._add(schema, item, deleting, condition, () if skip_hooks else ("before_delete", "after_delete"))
+
+    def delete_by_key(self, model: type[Model], key: Key, /, condition: Condition | None = None) -> None:
+        """Add a delete of the row with this key. No hooks run, and a version is not checked."""
+        schema = self._schema_of_model(model)
+        named, _ = arguments.key(schema, arguments.named_key(schema, key))
+        self._add(schema, key, operations.delete_row(schema, named, condition), condition)
+
+    def check(self, model: type[Model], key: Key, /, condition: Condition) -> None:
+        """Add a condition on the row with this key, which is not written. A missing row has no attributes."""
+        schema = self._schema_of_model(model)
+        if not isinstance(condition, Condition):
+            raise not_a_condition(schema.model, condition)
+        named, _ = arguments.key(schema, arguments.named_key(schema, key))
+        self._add(schema, key, operations.check_row(schema, named, condition), condition)
+
+    def _add(
+        self,
+        schema: Schema,
+        subject: Any,
+        operation: Operation[None],
+        condition: Condition | None,
+        hooks: tuple[HookKind, ...] = (),
+    ) -> None:
+        """Add the operation of an instance or a key, with the kinds of its hooks before and after the commit."""
+        arguments.check_condition(schema, condition)
+        if self._blocking and hooks:
+            refuse_async_hooks(schema, *hooks, instead="`async with mintkey.transaction()`")
+        self._one_store.add(schema)
+        self._items.append(_Item(schema, SuspendedWrite(subject, operation), *hooks[1:]))
+
+    def _schema_of(self, item: object) -> Schema:
+        """Return the schema of an instance that may be added."""
+        self._check_open()
+        if not isinstance(item, Model):
+            raise TypeError(f"a transaction takes instances of models, not {shortened(item)}")
+        schema = item.__mintkey_schema__
+        if any(other.write.item is item for other in self._items):
+            raise InvalidValue(
+                f"{schema.model}: this instance is in the transaction already, which takes one write for each item",
+                model=schema.model,
+            )
+        return schema
+
+    def _schema_of_model(self, model: object) -> Schema:
+        self._check_open()
+        return _schema_of_model(model)
+
+    def _enter(self, *, blocking: bool) -> None:
+        if self._entered:
+            raise ConfigurationError("this transaction was used before: call mintkey.transaction() for another one")
+        self._entered, self._blocking = True, blocking
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise ConfigurationError(
+                "this transaction ended with its `with` block: call mintkey.transaction() for another one"
+            )
+        if not self._entered:
+            raise ConfigurationError(
+                "this transaction was not begun: use it as `with mintkey.transaction() as tx:`, or `async with`"
+            )
+
+    # The commit.
+
+    def _commit(self) -> Operation[None]:
+        try:
+            for item in self._items:
+                yield from item.write.begin()
+                if item.write.error is not None:
+                    raise item.write.error
+            yield from self._send()
+        finally:
+            for item in self._items:
+                item.write.withdraw(MintkeyError("not written: the transaction failed"))
+        failed = next((item.write.error for item in self._items if item.write.error is not None), None)
+        for item in self._items:
+            if item.after is None or not item.write.ended:
+                continue
+            try:
+                yield from run_hooks(item.schema, item.write.item, item.after)
+            except Exception as error:  # noqa: BLE001 - the hooks of the other items run all the same
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _send(self) -> Operation[None]:
+        """Send the requests until all are done; raise `TransactionCancelled` if that is not possible."""
+        while waiting := self._waiting():
+            refused: TransactionCancelled | None = None
+            replies: list[Any] = []
+            try:
+                replies = yield _core.Request.transaction(_requests(waiting))
+            except TransactionCancelled as error:
+                refused = error
+            except BaseException as error:
+                if not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown":
+                    # Each operation records what it sent.
+                    yield from resume_each((write, error, error) for write in waiting)
+                raise
+            if refused is None:
+                yield from resume_each((write, reply, None) for write, reply in zip(waiting, replies, strict=True))
+                break
+            # An operation may continue with another request: an upsert after a missing row, a save whose row was
+            # written by an earlier attempt.
+            pairs = zip(waiting, refused.reasons, strict=False)
+            reasons = [(write, reason) for write, reason in pairs if reason is not None]
+            yield from resume_each((write, reason, None) for write, reason in reasons)
+            if not reasons or any(write.error is not None for write, _ in reasons):
+                raise self._cancelled(refused) from refused
+        # Updates read their results if the store does not return them.
+        while waiting := self._waiting():
+            try:
+                results = yield _requests(waiting)
+            except BaseException as error:
+                yield from resume_each((write, error, error) for write in waiting)
+                raise
+            yield from resume_each((write, result, None) for write, result in zip(waiting, results, strict=True))
+
+    def _waiting(self) -> list[SuspendedWrite]:
+        return [item.write for item in self._items if item.write.request is not None]
+
+    def _cancelled(self, refused: TransactionCancelled) -> TransactionCancelled:
+        """Return the error for a transaction with the reasons of all its items."""
+        reasons = [cast("MintkeyError | None", item.write.error) for item in self._items]
+        failed = [(number, reason) for number, reason in enumerate(reasons, 1) if reason is not None]
+        if not failed:
+            return refused
+        number, first = failed[0]
+        others = f" (and {len(failed) - 1} more, see `reasons`)" if len(failed) > 1 else ""
+        return TransactionCancelled(
+            f"the transaction was cancelled, and nothing was written, because of item {number} of {len(reasons)}"
+            f"{others}: {cause(first)}",
+            reasons=reasons,
+            model=getattr(first, "model", None),
+            attribute=getattr(first, "attribute", None),
+            key=getattr(first, "key", None),
+            store=refused.store,
+        )
+
+
+def _requests(writes: list[SuspendedWrite]) -> list[_core.Request]:
+    return [write.request for write in writes if write.request is not None]
+
+
+def transaction() -> Transaction:
+    """Return a transaction, which collects writes and does all or none of them at the end of its `with` block.
+
+    All items belong to models of one store, and each item has one write or check. The limits are 100 items and 4 MB.
+
+    Raises:
+        TransactionCancelled: nothing was written; `reasons` has an exception or None for each item, in the order of the
+            calls. The end of the block raises it.
+
+    >>> import mintkey
+    >>> from mintkey import Model, connect
+    >>> from mintkey.attributes import NumberAttribute, StringAttribute
+    >>> _ = connect("sqlite://")
+    >>> class Account(Model):
+    ...     name = StringAttribute(partition_key=True)
+    ...     balance = NumberAttribute()
+    >>> ada, grace = Account.create(name="ada", balance=5), Account.create(name="grace", balance=0)
+    >>> with mintkey.transaction() as tx:
+    ...     tx.update(ada, Account.balance.add(-5), condition=Account.balance >= 5)
+    ...     tx.update(grace, Account.balance.add(5))
+    >>> ada.balance, grace.balance
+    (0, 5)
+    """
+    return Transaction()
+
+
+def transact_get(keys: Iterable[tuple[type[M], Key]]) -> list[M | None]:
+    """Read up to 100 items of models in one store, all as they were at one moment.
+
+    Returns an instance or None for each pair of a model and a key, in order.
+    """
+    store, reading = _reading(keys, blocking=True)
+    return [] if store is None else store.run(reading)
+
+
+async def atransact_get(keys: Iterable[tuple[type[M], Key]]) -> list[M | None]:
+    """Async version of `transact_get()`."""
+    store, reading = _reading(keys, blocking=False)
+    return [] if store is None else await store.arun(reading)
+
+
+def _reading(keys: Iterable[tuple[type[M], Key]], *, blocking: bool) -> tuple[Store | None, Operation[list[M | None]]]:
+    """Return the store, None without any keys, and the operation that reads the items."""
+    one_store = _OneStore()
+    requests: list[_core.Request] = []
+    indexes: dict[tuple[str, _core.Key], int] = {}
+    wanted: list[tuple[type[M], int]] = []
+    for pair in keys:
+        if not isinstance(pair, tuple) or len(pair) != 2:  # noqa: PLR2004 - a pair
+            raise TypeError(f"transact_get() takes pairs of a model and a key, not {shortened(pair)}")
+        model, given = pair
+        schema = _schema_of_model(model)
+        if blocking:
+            refuse_async_hooks(schema, "after_load", instead="atransact_get()")
+        key, _ = arguments.key(schema, arguments.named_key(schema, given))
+        one_store.add(schema)
+        # The same item twice is read once.
+        index = indexes.setdefault((schema.table, key), len(requests))
+        if index == len(requests):
+            requests.append(schema.codec.get(key))
+        wanted.append((model, index))
+    return one_store.store, _read(requests, wanted)
+
+
+def _read(requests: list[_core.Request], wanted: list[tuple[type[M], int]]) -> Operation[list[M | None]]:
+    items: list[_core.Item | None] = yield _core.Request.transaction_get(requests)
+    found: list[M | None] = []
+    for model, index in wanted:
+        item = items[index]
+        instance = None if item is None else model._loaded(item)
+        if instance is not None:
+            yield from run_hooks(model.__mintkey_schema__, instance, "after_load")
+        found.append(instance)
+    return found
+
+
+def _schema_of_model(model: object) -> Schema:
+    if isinstance(model, type) and issubclass(model, Model) and model is not Model:
+        return model.__mintkey_schema__
+    raise TypeError(f"expected a model, got {shortened(model)}")

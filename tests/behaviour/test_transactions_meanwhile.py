@@ -1,0 +1,164 @@
+"""Transactions at the same time, and transactions whose outcome nobody learned."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from tests.behaviour.test_unknown_outcomes import Line as Way
+from tests.behaviour.transacting import (
+    Account,
+    Line,
+    Order,
+    accounts,
+    balances,
+    begun,
+    refused,
+    transact_get,
+    url,  # noqa: F401 - the fixture
+)
+
+from mintkey.errors import ConditionFailed, KeyCollision, StoreUnavailable, TransactionCancelled
+
+
+async def test_a_row_is_changed_only_as_others_left_it(do):
+    """Each transaction reads a counter, and writes it under a condition: no increment is lost."""
+    await accounts(do, one=0, two=0)
+
+    async def step() -> None:
+        one, two = await transact_get(do, (Account, ("b", "one")), (Account, ("b", "two")))
+        assert one.balance == two.balance
+        try:
+            async with begun(do) as tx:
+                tx.update(one, balance=one.balance + 1, condition=Account.balance == one.balance)
+                tx.update(two, balance=two.balance + 1, condition=Account.balance == two.balance)
+        except TransactionCancelled:
+            await step()
+
+    if do.blocking:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda _: asyncio.run(step()), range(12)))
+    else:
+        await asyncio.gather(*(step() for _ in range(12)))
+    assert balances(await transact_get(do, (Account, ("b", "one")), (Account, ("b", "two")))) == [12, 12]
+
+
+NAMES = [f"{n:02}" for n in range(20)]
+
+
+async def test_transfers_never_change_the_sum(do):
+    await accounts(do, **dict.fromkeys(NAMES, 100))
+    keys = [(Account, ("b", name)) for name in NAMES]
+    ended = threading.Event()
+    done, refusals = 0, []
+
+    async def look() -> None:
+        while not ended.is_set():
+            assert sum(balances(await transact_get(do, *keys))) == 2000
+            await asyncio.sleep(0)
+
+    async def transfers(seed: int, count: int) -> int:
+        chance, done = random.Random(seed), 0
+        for _ in range(count):
+            source, target = chance.sample(NAMES, 2)
+            amount = chance.randint(1, 60)
+            try:
+                async with begun(do) as tx:
+                    tx.update_by_key(
+                        Account, ("b", source), Account.balance.add(-amount), condition=Account.balance >= amount
+                    )
+                    tx.update_by_key(Account, ("b", target), Account.balance.add(amount))
+            except TransactionCancelled as error:
+                refusals.append([type(reason) for reason in error.reasons])
+            else:
+                done += 1
+        return done
+
+    if do.blocking:
+        with ThreadPoolExecutor(9) as threads:
+            watching = threads.submit(asyncio.run, look())
+            running = [threads.submit(asyncio.run, transfers(seed, 25)) for seed in range(8)]
+            try:
+                done = sum(one.result() for one in running)
+            finally:
+                ended.set()
+            watching.result()
+    else:
+        looking = asyncio.create_task(look())
+        try:
+            done = sum(await asyncio.gather(*(transfers(seed, 3) for seed in range(64))))
+        finally:
+            ended.set()
+        await looking
+    assert done > 50
+    assert all(types == [ConditionFailed, type(None)] for types in refusals)
+    found = balances(await transact_get(do, *keys))
+    assert sum(found) == 2000
+    assert min(found) >= 0
+
+
+@pytest.fixture
+def way(store):
+    store._core = Way(store._core)
+    yield store._core
+    store._core = store._core._core
+
+
+async def commit(do: Any, order: Order, line: Line, old: Order) -> None:
+    """The same transaction again, with the same instances."""
+    async with begun(do) as tx:
+        tx.save(order)
+        tx.save(line)
+        tx.update(old, Order.total.add(1))
+
+
+@pytest.mark.parametrize("fault", ["answer lost", "request lost"])
+async def test_a_transaction_whose_outcome_is_unknown_can_be_tried_again(do, way, fault):
+    old = await do.create(Order, shop="b", total=1)
+    order, line = Order(shop="b", total=1), Line(shop="b", order="x")
+    await do.count(Line)
+    way.faults = [fault]
+    with pytest.raises(StoreUnavailable) as raised:
+        await commit(do, order, line, old)
+    assert raised.value.outcome == "unknown"
+    assert (order.is_dirty, line.is_dirty, old.version) == (True, True, 1)
+    await commit(do, order, line, old)
+    assert (order.is_dirty, line.is_dirty, old.is_dirty, order.version, old.version, old.total) == (
+        False,
+        False,
+        False,
+        1,
+        2,
+        2,
+    )
+    found = await transact_get(do, (Order, ("b", order.id)), (Line, ("b", line.id)), (Order, ("b", old.id)))
+    assert found == [order, line, old]
+    assert found[2].total == 2
+
+
+async def test_a_failed_transaction_that_wrote_nothing_leaves_no_trace(do, way):
+    class Refusing:
+        def execute(self, request: Any) -> Any:
+            raise StoreUnavailable("refused")
+
+        __call__ = execute
+
+        def submit(self, request: Any, event_loop: Any) -> Any:
+            raise StoreUnavailable("refused")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(way, name)
+
+    line = Line(shop="b", order="x")
+    await do.count(Line)
+    core, way._core = way._core, Refusing()
+    async with refused(do, StoreUnavailable, match="refused") as (tx, _):
+        tx.save(line)
+    way._core = core
+    await do.create(Line, shop="b", id=line.id, order="x")
+    with pytest.raises(KeyCollision):
+        await do.save(line)
