@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -51,7 +52,12 @@ def fork_again():
     assert os.waitpid(pid, 0)[1] == 0
 
 forks = []
-signal.signal(signal.SIGALRM, lambda *_: forks.append(FORK))
+def fork_now(*_):
+    forks.append(FORK)
+    if marker := os.environ.get("MARKER"):
+        open(marker, "w").close()
+
+signal.signal(signal.SIGALRM, fork_now)
 connect(sys.argv[1])
 call = {
     "save": lambda: Row(pk="slow").save(),
@@ -86,7 +92,7 @@ class Row(Model):
     pk = StringAttribute(partition_key=True)
 
 
-def run(fork: str, url: str, *call: str) -> tuple[list[str], str]:
+def run(fork: str, url: str, *call: str, **environment: str) -> tuple[list[str], str]:
     """The lines that parent and child wrote, and their complaints."""
     done = subprocess.run(
         [
@@ -97,7 +103,7 @@ def run(fork: str, url: str, *call: str) -> tuple[list[str], str]:
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"},
+        env={**os.environ, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", **environment},
     )
     assert done.returncode == 0, done.stderr
     return sorted(done.stdout.splitlines()), done.stderr
@@ -151,6 +157,35 @@ def test_a_batch_while_a_server_says_nothing(url):
     assert lines[1].startswith("parent: BatchIncomplete/")
     assert lines[1].endswith("child ended with 0")
     assert complaints == ""
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_response_after_the_fork_is_the_parents(fork, tmp_path):
+    forked = tmp_path / "forked"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answering = threading.Thread(target=answer_once, args=(server, forked), daemon=True)
+        answering.start()
+        url = f"dynamodb://us-east-1?endpoint=http://127.0.0.1:{server.getsockname()[1]}&timeout=5"
+        lines, complaints = run(fork, url, "get", MARKER=str(forked))
+        answering.join(60)
+    assert lines[0].startswith("child: StoreUnavailable/")
+    assert lines[1] == "parent: Row(pk='slow') child ended with 0"
+    assert complaints == ""
+
+
+def answer_once(server: socket.socket, forked: Path) -> None:
+    """Respond to one request when its process has forked. Others get no connection."""
+    client, _ = server.accept()
+    server.close()
+    client.recv(65536)
+    while not forked.exists():
+        threading.Event().wait(0.01)
+    body = b'{"Item":{"pk":{"S":"slow"}}}'
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: %d\r\n\r\n" % len(body)
+    client.sendall(head + body)
+    # The parent closes its end at last.
+    client.recv(1)
+    client.close()
 
 
 @pytest.mark.parametrize("fork", FORKS)
