@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mintkey.generators import AutoGenerate as AutoGenerate
     from mintkey.generators import auto as auto
     from mintkey.indexes import Index as Index
+    from mintkey.lookups import Q as Q
     from mintkey.model import Attr as Attr
     from mintkey.model import Model as Model
     from mintkey.model import TypedModel as TypedModel
@@ -76,6 +77,7 @@ _HOMES = {
     "Model": "model",
     "ModelConfig": "model_config",
     "Pipeline": "pipelines",
+    "Q": "lookups",
     "SetField": "fields",
     "SortedField": "fields",
     "SortedFieldMixin": "fields",
@@ -122,6 +124,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "Pipeline",
+    "Q",
     "SetField",
     "SortedField",
     "SortedFieldMixin",

@@ -23,10 +23,13 @@ __all__ = [
     "about",
     "changes",
     "check_condition",
+    "consistency",
+    "equalities",
     "key",
     "name_key",
     "named_key",
     "not_a_flag",
+    "positional_key",
     "reserved",
     "with_parts",
 ]
@@ -136,6 +139,40 @@ def named_key(schema: Schema, key: object) -> dict[str, Any]:
 def with_parts(schema: Schema, key: Mapping[str, Any]) -> dict[str, Any]:
     """Return a key as a dict, in which the parts of templates replace the texts that are built from them."""
     return dict(key) if schema.derived is None else schema.derived.key_values(key)
+
+
+def positional_key(
+    schema: Schema, parts: tuple[Any, ...], named: dict[str, Any], call: Callable[..., object]
+) -> dict[str, Any]:
+    """Return the keywords of a `call` that takes the key by position, too, with that key."""
+    if not parts:
+        return named
+    given = parts[0] if len(parts) == 1 and isinstance(parts[0], (Mapping, tuple, list)) else parts
+    if given is parts and len(parts) != len(schema.given_keys):
+        raise TypeError(
+            f"{schema.model}.{call.__name__}() takes the whole key, {', '.join(schema.given_keys)}, by position or by "
+            f"name, and got {len(parts)} of {len(schema.given_keys)} values by position"
+        )
+    key = named_key(schema, given)
+    twice = key.keys() & named.keys()
+    if twice:
+        raise TypeError(f"{schema.model}.{call.__name__}() got {', '.join(sorted(twice))} by position and by name")
+    # The dict of a stored key is kept as it is, because it finds the row by its stored bytes.
+    return {**key, **named} if named else key
+
+
+def equalities(schema: Schema, values: Mapping[str, Any]) -> list[Condition]:
+    """Return the conditions that attributes have these values."""
+    return [schema.attributes[name] == value for name, value in values.items()]
+
+
+def consistency(schema: Schema, given: object) -> bool:
+    """Return the value of `consistent=`; None stands for the default of the model."""
+    if given is None:
+        return bool(schema.config.consistent)
+    if type(given) is not bool:
+        raise not_a_flag(schema, "consistent", given)
+    return given
 
 
 def check_condition(schema: Schema, condition: object) -> None:

@@ -105,31 +105,56 @@ class Batched(Tabled):
         return deleting
 
     @classmethod
-    def batch_get(cls, keys: Iterable[Key], *, consistent: bool = False) -> Iterator[Self | None]:
-        """Yield one instance or None for each key, in order. Reads the keys in chunks."""
+    def batch_get(
+        cls, keys: Iterable[Key], *, attributes: Iterable[str] | None = None, consistent: bool | None = None
+    ) -> Iterator[Self | None]:
+        """Yield one instance or None for each key, in order. Reads the keys in chunks.
+
+        Args:
+            keys: each a dict, a tuple of partition key and sort key, or the partition key if the table has no sort key.
+            attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`.
+            consistent: include all writes that were acknowledged before the call. By default as the model's
+                `ModelConfig(consistent=…)` says.
+        """
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         refuse_async_hooks(schema, "after_load")
+        make = cls._maker(attributes)
         source = batches.iterator(schema, keys)
         while chunk := list(itertools.islice(source, CHUNK)):
             items = store.run(batches.read(schema, chunk, consistent=consistent))
             while items:
-                found, items = store.run(loading.load(schema, items, cls._loaded))
+                found, items = store.run(loading.load(schema, items, make))
                 yield from found
                 del found  # free them before the next ones are loaded
 
     @classmethod
     async def abatch_get(
-        cls, keys: Iterable[Key] | AsyncIterable[Key], *, consistent: bool = False
+        cls,
+        keys: Iterable[Key] | AsyncIterable[Key],
+        *,
+        attributes: Iterable[str] | None = None,
+        consistent: bool | None = None,
     ) -> AsyncIterator[Self | None]:
         """Async version of `batch_get()`, for `async for`. Also takes async iterables."""
         schema = cls.__mintkey_schema__
         store = store_of(schema)
+        make = cls._maker(attributes)
         async for chunk in batches.chunks(schema, keys):
             items = await store.arun(batches.read(schema, chunk, consistent=consistent))
             while items:
-                found, items = await store.arun(loading.load(schema, items, cls._loaded))
+                found, items = await store.arun(loading.load(schema, items, make))
                 for instance in found:
                     yield instance
                     del instance  # free it before the next ones are loaded
                 del found
+
+    @classmethod
+    def _maker(cls, attributes: Iterable[str] | None) -> Callable[[_core.Item], Self]:
+        """Return the function that makes an instance of a stored item, with these attributes (None: all)."""
+        if attributes is None:
+            return cls._loaded
+        schema = cls.__mintkey_schema__
+        names = loading.attribute_names(schema, attributes)
+        projected = loading.projection(schema, names)
+        return lambda item: cls._loaded(projected(item), set(names))

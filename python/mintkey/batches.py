@@ -265,11 +265,12 @@ def _incomplete(
     )
 
 
-def read(schema: Schema, keys: Iterable[arguments.Key], *, consistent: bool) -> Operation[list[_core.Item | None]]:
+def read(
+    schema: Schema, keys: Iterable[arguments.Key], *, consistent: bool | None
+) -> Operation[list[_core.Item | None]]:
     """Read a chunk of keys; return the stored item or None for each, in order."""
     named = [arguments.key(schema, arguments.named_key(schema, key))[0] for key in keys]
-    if type(consistent) is not bool:
-        raise arguments.not_a_flag(schema, "consistent", consistent)
+    consistent = arguments.consistency(schema, consistent)
     stored: list[_core.Item | None] = yield schema.codec.batch_get(named, consistent=consistent)
     return stored
 

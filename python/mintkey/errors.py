@@ -138,7 +138,20 @@ class TableMissing(MintkeyError, LookupError):
 
 
 class ConditionFailed(MintkeyError):
-    """The condition of a write is false for the stored row. Nothing was written."""
+    """The condition of a write is false for the stored row. Nothing was written.
+
+    Attributes:
+        item: the stored row as an instance of the model, as the write found it; None if there is no row. No hooks ran.
+    """
+
+    # Set by the compiled core, and by the operation of the write.
+    _stored: Any = None
+    _owner: Any = None
+
+    @property
+    def item(self) -> Any:
+        """The stored row as a new instance of the model, or None."""
+        return None if self._stored is None or self._owner is None else self._owner._loaded(self._stored)
 
 
 class KeyCollision(ConditionFailed):

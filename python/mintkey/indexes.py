@@ -20,6 +20,7 @@ from mintkey.conditions import Condition
 from mintkey.errors import ConfigurationError, shortened
 
 if TYPE_CHECKING:
+    from mintkey.lookups import Q
     from mintkey.queries import OnUnreadable, Result
 
 __all__ = ["Index", "IndexAccess"]
@@ -41,11 +42,11 @@ class IndexAccess(Generic[M]):
 
     def query(
         self,
-        *conditions: Condition,
+        *conditions: Condition | Q,
         descending: bool = False,
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
-        consistent: bool = False,
+        consistent: bool | None = None,
         on_unreadable: OnUnreadable = "raise",
         **equal: Any,
     ) -> Result[M]:
@@ -64,11 +65,11 @@ class IndexAccess(Generic[M]):
 
     def aquery(
         self,
-        *conditions: Condition,
+        *conditions: Condition | Q,
         descending: bool = False,
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
-        consistent: bool = False,
+        consistent: bool | None = None,
         on_unreadable: OnUnreadable = "raise",
         **equal: Any,
     ) -> Result[M]:
@@ -85,11 +86,11 @@ class IndexAccess(Generic[M]):
         )
         return found
 
-    def count(self, *conditions: Condition, consistent: bool = False, **equal: Any) -> int:
+    def count(self, *conditions: Condition | Q, consistent: bool | None = None, **equal: Any) -> int:
         """Return the number of items with one key of the index."""
         return self.query(*conditions, consistent=consistent, **equal).count()
 
-    async def acount(self, *conditions: Condition, consistent: bool = False, **equal: Any) -> int:
+    async def acount(self, *conditions: Condition | Q, consistent: bool | None = None, **equal: Any) -> int:
         """Async version of `count()`."""
         return await self.query(*conditions, consistent=consistent, **equal).acount()
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mintkey import _core
+from mintkey.errors import shortened
 from mintkey.writing import run_hooks
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["load", "loaded", "run_load_hooks"]
+__all__ = ["attribute_names", "load", "loaded", "projection", "run_load_hooks"]
 
 M = TypeVar("M")
 
@@ -52,3 +54,34 @@ def loaded(schema: Schema, items: list[_core.Item | None], make: Callable[[_core
         if _core.decompressed() - before > _MAX_DECOMPRESSED:
             break
     return instances
+
+
+def attribute_names(
+    schema: Schema, attributes: Iterable[str], available: Collection[str] | None = None
+) -> tuple[str, ...]:
+    """Return the names in `attributes=` and those that each instance needs, of those that are `available`."""
+    if isinstance(attributes, str):
+        raise TypeError(f"{schema.model}: attributes= takes a list of names, not the text {shortened(attributes)}")
+    requested = list(chain(attributes)) if isinstance(attributes, Iterable) else [attributes]
+    if not all(isinstance(name, str) for name in requested):
+        raise TypeError(f"{schema.model}: attributes= takes a list of names, not {shortened(attributes)}")
+    # An item cannot be written again without its version.
+    version = () if schema.version is None else (schema.version,)
+    shown = version if available is None or set(version).issubset(available) else ()
+    names = tuple(dict.fromkeys((*schema.always_loaded, *shown, *requested)))
+    unknown = [name for name in names if name not in schema.attributes]
+    if unknown:
+        raise schema.unexpected(unknown)
+    return names
+
+
+def projection(schema: Schema, names: Iterable[str]) -> Callable[[_core.Item], _core.Item]:
+    """Return the function that removes from a stored item the attributes that are not in `names`, except keys."""
+    kept = {*names, *schema.keys}
+    removed = {name: None for name in schema.attributes if name not in kept}
+    # The codec of the schema refuses to remove required attributes.
+    fields = [
+        (one.name, one.stored_name, one.kind, False, None, one.key_kind, None) for one in schema.attributes.values()
+    ]
+    codec = _core.Codec(schema.model, fields, table=schema.table, partition=schema.partition, sort=schema.sort)
+    return lambda item: codec.updated(item, removed, []) if removed else item

@@ -20,7 +20,10 @@ from mintkey.discriminators import loader
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, safe_repr, shortened
 from mintkey.expiring import Expiring
 from mintkey.instance_state import LazyState, State, moment
+from mintkey.keyed import Keyed
+from mintkey.lookups import Q
 from mintkey.model_config import ModelConfig
+from mintkey.passes import check_default_order
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import OnUnreadable, Options, Result
 from mintkey.query_access import QueryAccess, QueryAccessor
@@ -48,7 +51,7 @@ M = TypeVar("M", bound="Model")
 Attr = Attribute
 
 
-class Model(Batched, Expiring, Backfilling):
+class Model(Batched, Expiring, Backfilling, Keyed):
     """The base class of models. A subclass declares attributes or fields; its instances are the items of a table.
 
     >>> from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -105,7 +108,8 @@ class Model(Batched, Expiring, Backfilling):
         cls.__mintkey_schema__ = schema
         if schema.family is not None:
             cls._loaded = classmethod(loader(Model.__dict__["_loaded"].__func__))  # type: ignore[method-assign,assignment]
-        for name in sorted(schema.attributes.keys() & vars(Backfilling).keys()):
+        check_default_order(schema)
+        for name in sorted(schema.attributes.keys() & {*vars(Backfilling), *vars(Keyed)}):
             import logging
 
             # A method that came later than the others must not break a model with such an attribute.
@@ -488,33 +492,37 @@ class Model(Batched, Expiring, Backfilling):
     # Reading.
 
     @classmethod
-    def get(cls, *, consistent: bool = False, **key: Any) -> Self | None:
-        """Return the item with this key, or None: `Order.get(pk="A", sk="B")`.
+    def get(cls, *key: Any, consistent: bool | None = None, **named: Any) -> Self | None:
+        """Return the item with this key, or None: `Order.get("A", "B")` or `Order.get(pk="A", sk="B")`.
 
         Args:
-            consistent: include all writes that were acknowledged before the call.
-            key: the values of the key. Other attributes must have the passed values too.
+            key: the values of the whole key, in the order partition key, sort key; or the key as a dict or a tuple.
+            consistent: include all writes that were acknowledged before the call. By default as the model's
+                `ModelConfig(consistent=…)` says.
+            named: the values of the key by name. Other attributes must have the passed values too.
         """
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         refuse_async_hooks(schema, "after_load")
-        found: Self | None = store.run(cls._getting(key, consistent))
+        found: Self | None = store.run(cls._getting(key, named, consistent))
         return found
 
     @classmethod
-    async def aget(cls, *, consistent: bool = False, **key: Any) -> Self | None:
+    async def aget(cls, *key: Any, consistent: bool | None = None, **named: Any) -> Self | None:
         """Async version of `get()`."""
-        found: Self | None = await store_of(cls.__mintkey_schema__).arun(cls._getting(key, consistent))
+        found: Self | None = await store_of(cls.__mintkey_schema__).arun(cls._getting(key, named, consistent))
         return found
 
     @classmethod
-    def _getting(cls, key: dict[str, Any], consistent: bool) -> Operation[Any]:
+    def _getting(cls, parts: tuple[Any, ...], named: dict[str, Any], consistent: bool | None) -> Operation[Any]:
         schema = cls.__mintkey_schema__
-        if key.keys() == schema.plain_key:
-            return operations.get(schema, schema.codec.key(key), cls._loaded, consistent=consistent)
-        named, further = arguments.key(schema, key, cls.get)
-        must = plans.gather(schema, (), further)
-        return operations.get(schema, named, cls._loaded, must, consistent=consistent)
+        if parts:
+            named = arguments.positional_key(schema, parts, named, cls.get)
+        elif named.keys() == schema.plain_key:
+            return operations.get(schema, schema.codec.key(named), cls._loaded, consistent=consistent)
+        key, further = arguments.key(schema, named, cls.get)
+        must = arguments.equalities(schema, further)
+        return operations.get(schema, key, cls._loaded, must, consistent=consistent)
 
     def refresh(self, *, consistent: bool = True) -> None:
         """Read the row again and discard local changes. Raises `ItemGone` if the row no longer exists."""
@@ -531,10 +539,10 @@ class Model(Batched, Expiring, Backfilling):
     @classmethod
     def scan(
         cls,
-        *conditions: Condition,
+        *conditions: Condition | Q,
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
-        consistent: bool = False,
+        consistent: bool | None = None,
         segments: int = 1,
         on_unreadable: OnUnreadable = "raise",
     ) -> Result[Self]:
@@ -552,10 +560,10 @@ class Model(Batched, Expiring, Backfilling):
     @classmethod
     def ascan(
         cls,
-        *conditions: Condition,
+        *conditions: Condition | Q,
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
-        consistent: bool = False,
+        consistent: bool | None = None,
         segments: int = 1,
         on_unreadable: OnUnreadable = "raise",
     ) -> Result[Self]:
@@ -570,17 +578,17 @@ class Model(Batched, Expiring, Backfilling):
         )
 
     @classmethod
-    def count(cls, *conditions: Condition, segments: int = 1, **equal: Any) -> int:
+    def count(cls, *conditions: Condition | Q, segments: int = 1, **equal: Any) -> int:
         """Return the number of items that match the conditions and keywords; without any, of the whole table."""
         return cls._counted(conditions, equal, segments).count()
 
     @classmethod
-    async def acount(cls, *conditions: Condition, segments: int = 1, **equal: Any) -> int:
+    async def acount(cls, *conditions: Condition | Q, segments: int = 1, **equal: Any) -> int:
         """Async version of `count()`."""
         return await cls._counted(conditions, equal, segments).acount()
 
     @classmethod
-    def _counted(cls, conditions: Iterable[Condition], equal: dict[str, Any], segments: int) -> Result[Self]:
+    def _counted(cls, conditions: Iterable[Condition | Q], equal: dict[str, Any], segments: int) -> Result[Self]:
         schema = cls.__mintkey_schema__
         how = plans.plan_or_scan(schema, plans.gather(schema, conditions, equal, cls.count))
         return Result(schema, cls._loaded, how, Options(segments=segments))

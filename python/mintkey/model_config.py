@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from datetime import timedelta
 
+from mintkey.errors import ConfigurationError, shortened
 from mintkey.rate_limit import RateLimit, checked
 
 __all__ = ["ModelConfig"]
@@ -19,22 +22,36 @@ class ModelConfig:
         skip_hooks: run no hooks.
         rate_limit: the maximum rate of reads and writes of the table, in addition to the limit of the store: a
             `FixedRate` or an `AdaptiveRate` of `mintkey.rate_limit`. Models with the same object share its rate.
+        consistent: the default of `consistent=` in get, query, scan, count and batch_get: include all writes that were
+            acknowledged before the call. Global indexes of DynamoDB have no consistent reads, so it does not apply to
+            queries of an index, except a local one.
+        order_by: the order of `query()` and `Model.query`, such as `"-created_at"` or `("country", "-age")`: that of
+            the sort key or of an index if possible, otherwise sorted in memory. `scan()` has no order.
+        ttl: the time after which a new item expires, as the default of the model's `TTLAttribute`.
         abstract: a base class without table and key, or a class whose instances are nested in maps. Not inherited.
         discriminator: the value of the attribute with `discriminator=True`; by default the class name. Not inherited.
 
     Raises:
-        ConfigurationError: `rate_limit` is not a rate limit. Other options are checked when the class is defined.
+        ConfigurationError: `rate_limit` is not a rate limit, `consistent` is not a bool, or `ttl` is not a positive
+            timedelta. Other options are checked when the class is defined.
     """
 
     table: str | None = None
     store: object | str | None = None
     skip_hooks: bool | None = None
     rate_limit: RateLimit | None = None
+    consistent: bool | None = None
+    order_by: str | Sequence[str] | None = None
+    ttl: timedelta | None = None
     abstract: bool = False
     discriminator: str | None = None
 
     def __post_init__(self) -> None:
         checked(self.rate_limit)
+        if self.consistent is not None and type(self.consistent) is not bool:
+            raise ConfigurationError(f"ModelConfig: consistent= takes True or False, not {shortened(self.consistent)}")
+        if self.ttl is not None and not (isinstance(self.ttl, timedelta) and self.ttl > timedelta()):
+            raise ConfigurationError(f"ModelConfig: ttl= takes a positive timedelta, not {shortened(self.ttl)}")
 
     def over(self, inherited: ModelConfig) -> ModelConfig:
         """Return this configuration with its unset options taken from `inherited`."""
@@ -43,6 +60,9 @@ class ModelConfig:
             store=inherited.store if self.store is None else self.store,
             skip_hooks=inherited.skip_hooks if self.skip_hooks is None else self.skip_hooks,
             rate_limit=inherited.rate_limit if self.rate_limit is None else self.rate_limit,
+            consistent=inherited.consistent if self.consistent is None else self.consistent,
+            order_by=inherited.order_by if self.order_by is None else self.order_by,
+            ttl=inherited.ttl if self.ttl is None else self.ttl,
             abstract=self.abstract,
             discriminator=self.discriminator,
         )

@@ -259,7 +259,7 @@ def _save_new(
         if failed is None:
             return
         (item, error), failed = failed, None
-        own = own_row(state, error)
+        own = own_row(schema, state, error)
         if own is not None:
             # The instance may have been changed since it was written.
             yield from _accept_own_row(schema, instance, state, own)
@@ -381,7 +381,7 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     try:
         yield from send_write(state, request, merged)
     except ConditionFailed as error:
-        own = own_row(state, error)
+        own = own_row(schema, state, error)
         if own is None:
             raise
         yield from _accept_own_row(schema, instance, state, own)
@@ -439,7 +439,7 @@ def delete(
         try:
             yield codec.delete(key, version=version, condition=condition)
         except ConditionFailed as error:
-            own = own_row(state, error)
+            own = own_row(schema, state, error)
             if own is None:
                 raise
             state.loaded, state.uncertain_writes = own, ()
@@ -452,20 +452,30 @@ def delete(
         yield from run_hooks(schema, instance, "after_delete")
 
 
-def delete_by_key(schema: Schema, given: Key) -> Operation[None]:
+def delete_by_key(schema: Schema, given: Key, condition: Condition | None = None) -> Operation[None]:
     """Delete the row of a key without checking its version. No hooks run."""
     key, _ = arguments.key(schema, arguments.named_key(schema, given))
-    yield from delete_row(schema, key)
+    check_condition(schema, condition)
+    yield from delete_row(schema, key, condition)
 
 
 def delete_row(schema: Schema, key: _core.Key, condition: Condition | None = None) -> Operation[None]:
     """Delete a row. A condition is checked, a version is not."""
-    yield schema.codec.delete(key, version=None, condition=condition)
+    return _sent(schema, schema.codec.delete(key, version=None, condition=condition))
 
 
 def check_row(schema: Schema, key: _core.Key, condition: Condition) -> Operation[None]:
     """Check a condition on a row, in a transaction."""
-    yield schema.codec.check(key, condition)
+    return _sent(schema, schema.codec.check(key, condition))
+
+
+def _sent(schema: Schema, request: _core.Request) -> Operation[None]:
+    """Send a request by key. If its condition is false, the error makes an instance of the stored row."""
+    try:
+        yield request
+    except ConditionFailed as error:
+        error._owner = schema.owner
+        raise
 
 
 def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operation[None]:
@@ -487,19 +497,27 @@ def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operat
     yield from run_hooks(schema, instance, "after_load")
 
 
+def read(
+    schema: Schema, key: _core.Key, must: Sequence[Condition] = (), *, consistent: bool | None = None
+) -> Operation[_core.Item | None]:
+    """Read one stored item by key; return None if it is missing or a condition in `must` is false."""
+    stored: _core.Item | None = yield schema.codec.get(key, consistent=arguments.consistency(schema, consistent))
+    if stored is None or (must and not all(condition.matches(stored) for condition in must)):
+        return None
+    return stored
+
+
 def get(
     schema: Schema,
     key: _core.Key,
     make: Callable[[_core.Item], Any],
     must: Sequence[Condition] = (),
     *,
-    consistent: bool = False,
+    consistent: bool | None = None,
 ) -> Operation[Any]:
     """Read one item by key; return an instance, or None if it is missing or a condition in `must` is false."""
-    if type(consistent) is not bool:
-        raise arguments.not_a_flag(schema, "consistent", consistent)
-    stored = yield schema.codec.get(key, consistent=consistent)
-    if stored is None or (must and not all(condition.matches(stored) for condition in must)):
+    stored = yield from read(schema, key, must, consistent=consistent)
+    if stored is None:
         return None
     instance = make(stored)
     if schema.family is not None and instance is not None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mintkey import _core
-from mintkey.conditions import Condition, not_a_condition
+from mintkey.arguments import equalities
+from mintkey.conditions import Condition
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.lookups import ClientFilter, Q, Test, every, resolved
 from mintkey.schema import IndexPlan, Schema
 
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["Plan", "best_plan", "gather", "lookups", "plan", "plan_or_scan", "scan_plan"]
+__all__ = ["Plan", "best_plan", "gather", "narrowed", "plan", "plan_or_scan", "scan_plan"]
 
 
 def log() -> logging.Logger:
@@ -28,6 +30,10 @@ _KEY_TESTS = frozenset({"==", "<", "<=", ">", ">=", "between", "begins_with"})
 _LOWER, _UPPER = {">": False, ">=": True}, {"<": False, "<=": True}
 
 
+#: Who chose the index of a plan: the caller; `query()`, as the only one that matches; or its selectivity.
+Chosen: TypeAlias = Literal["named", "first", "best"]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
     """A query plan: the table or index, the key condition and the filter."""
@@ -38,15 +44,28 @@ class Plan:
     sort: tuple[Any, ...] | None
     sorted_by: str | None
     """The attribute that orders the items."""
-    rest: tuple[Condition, ...]
-    all_conditions: tuple[Condition, ...] | None
-    """All conditions, to make another plan; None if the caller named the index."""
+    used: tuple[Test, ...]
+    """The conditions that select what is read."""
+    rest: tuple[Test, ...]
+    """The conditions that are evaluated for each item."""
+    all_conditions: tuple[Test, ...]
+    """All conditions, to make another plan."""
+    chosen: Chosen
 
     def filter(self) -> Condition | None:
-        """Return the condition that is evaluated for each item."""
-        if not self.rest:
-            return None
-        return self.rest[0] if len(self.rest) == 1 else Condition.every(self.rest)
+        """Return the condition that the store evaluates for each item."""
+        found = [test for test in self.rest if isinstance(test, Condition)]
+        return None if not found else found[0] if len(found) == 1 else Condition.every(found)
+
+    @property
+    def client_filters(self) -> list[ClientFilter]:
+        """The filters that the client evaluates for each item."""
+        return [test for test in self.rest if isinstance(test, ClientFilter)]
+
+    @property
+    def volatile(self) -> tuple[Test, ...]:
+        """The conditions that a row may no longer fulfil after it was read: all but those on its key."""
+        return self.rest if self.index is None else (*self.used, *self.rest)
 
     @property
     def is_empty(self) -> bool:
@@ -56,23 +75,18 @@ class Plan:
 
 def gather(
     schema: Schema,
-    conditions: Iterable[Condition],
+    conditions: Iterable[Condition | Q],
     equal: dict[str, Any],
     call: Callable[..., object] | None = None,
-) -> list[Condition]:
-    """Return the conditions and keywords of a `call` as one list of conditions joined by AND."""
+) -> list[Test]:
+    """Return the conditions and keywords of a `call` as one list of tests joined by AND."""
     if schema.config.abstract:
         raise ConfigurationError(f"{schema.model} is abstract and has no table to read", model=schema.model)
     unknown = [name for name in equal if name not in schema.attributes]
     if unknown:
         raise schema.unexpected(unknown, call)
-    gathered: list[Condition] = []
-    for condition in conditions:
-        if not isinstance(condition, Condition):
-            raise not_a_condition(schema.model, condition)
-        schema.check_roots(condition.roots())
-        gathered.extend(condition.conjuncts())
-    gathered.extend(schema.attributes[name] == value for name, value in equal.items())
+    gathered = resolved(schema, conditions)
+    gathered.extend(equalities(schema, equal))
     if schema.derived is not None:
         gathered.extend(schema.derived.filters)
     if schema.family is not None:
@@ -80,7 +94,7 @@ def gather(
     return gathered
 
 
-def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = None) -> Plan | None:
+def plan(schema: Schema, conditions: Sequence[Test], index: str | None = None) -> Plan | None:
     """Return the plan for conditions joined by AND: the table if its partition key is among them, else the index.
 
     Return None if neither matches. Raise `ConfigurationError` if several indexes match.
@@ -98,37 +112,34 @@ def plan(schema: Schema, conditions: Sequence[Condition], index: str | None = No
         if missing:
             needed = "+".join(part for name in missing for part in schema.named_by(name))
             raise TypeError(f"{schema.model}: the index {shortened(index)} needs {needed}=…")
-        named = _planned(schema, chosen, conditions, given)
-        return dataclasses.replace(named, all_conditions=None)
+        return _planned(schema, chosen, conditions, given, "named")
     if schema.partition is not None and schema.partition in equal:
-        return _planned(schema, None, conditions, given)
+        return _planned(schema, None, conditions, given, "first")
     fitting = [plan for plan in schema.indexes if plan.partition and all(name in equal for name in plan.partition)]
     if len(fitting) > 1:
         names = ", ".join(repr(plan.name) for plan in fitting)
         raise ConfigurationError(
             f"{schema.model}: the indexes {names} all match: pass index= to select one", model=schema.model
         )
-    return _planned(schema, fitting[0], conditions, given) if fitting else None
+    return _planned(schema, fitting[0], conditions, given, "first") if fitting else None
 
 
-def plan_or_scan(schema: Schema, conditions: Sequence[Condition]) -> Plan:
+def plan_or_scan(schema: Schema, conditions: Sequence[Test]) -> Plan:
     """Return the most selective plan, or else a scan, which is logged at INFO."""
     best = best_plan(schema, conditions)
     if best is not None:
         return best
     if conditions:
-        log().info(
-            "%s: no index can be used for %s; the whole table is read", schema.model, Condition.every(conditions)
-        )
+        log().info("%s: no index can be used for %s; the whole table is read", schema.model, every(conditions))
     return scan_plan(conditions)
 
 
-def best_plan(schema: Schema, conditions: Sequence[Condition], order: str | None = None) -> Plan | None:
+def best_plan(schema: Schema, conditions: Sequence[Test], order: str | None = None) -> Plan | None:
     """Return the plan with the most selective index; among equal ones, prefer an index with this order."""
     given, conditions = conditions, _with_derived(schema, conditions)
     equal = _equalities(conditions)
     if schema.partition is not None and schema.partition in equal:
-        return _planned(schema, None, conditions, given)
+        return _planned(schema, None, conditions, given, "best")
     bounded = {test.attribute.name for test in conditions if test.attribute is not None and test.name in _KEY_TESTS}
     indexed = {name for name, test in equal.items() if _is_indexed(test.operands[0])}
     best, most = None, (0, False)
@@ -141,7 +152,19 @@ def best_plan(schema: Schema, conditions: Sequence[Condition], order: str | None
         worth = (len(candidate.partition) + narrows, candidate.sort is not None and candidate.sort == order)
         if worth > most:
             best, most = candidate, worth
-    return None if best is None else _planned(schema, best, conditions, given)
+    return None if best is None else _planned(schema, best, conditions, given, "best")
+
+
+def narrowed(schema: Schema, how: Plan, conditions: Iterable[Test]) -> Plan:
+    """Return the plan for the same items, as far as further conditions are true for them.
+
+    The index of `query()` is kept: it may lack items that another index or the table has.
+    """
+    given = (*how.all_conditions, *conditions)
+    if how.chosen == "best":
+        return plan_or_scan(schema, given)
+    derived = _with_derived(schema, given, how.index if how.chosen == "named" else None)
+    return _planned(schema, schema.index(how.index), derived, given, how.chosen)
 
 
 def _is_indexed(value: Any) -> bool:
@@ -151,22 +174,22 @@ def _is_indexed(value: Any) -> bool:
     return 0 < len(value if isinstance(value, bytes) else value.encode()) <= _core.MAX_INDEXED
 
 
-def scan_plan(conditions: Iterable[Condition]) -> Plan:
+def scan_plan(conditions: Iterable[Test]) -> Plan:
     """Return a plan that reads the whole table."""
     conditions = tuple(conditions)
-    return Plan(None, None, None, None, conditions, conditions)
+    return Plan(None, None, None, None, (), conditions, conditions, "best")
 
 
-def _equalities(conditions: Iterable[Condition]) -> dict[str, Condition]:
+def _equalities(conditions: Iterable[Test]) -> dict[str, Test]:
     """Return the first equality of each attribute."""
-    found: dict[str, Condition] = {}
+    found: dict[str, Test] = {}
     for test in conditions:
         if test.attribute is not None and test.name == "==":
             found.setdefault(test.attribute.name, test)
     return found
 
 
-def _with_derived(schema: Schema, conditions: Sequence[Condition], index: str | None = None) -> Sequence[Condition]:
+def _with_derived(schema: Schema, conditions: Sequence[Test], index: str | None = None) -> Sequence[Test]:
     """Add conditions on derived attributes, which follow from equalities on their parts.
 
     A condition on the key replaces those on its parts. An index may lack a value that the row has the parts of, so the
@@ -178,8 +201,8 @@ def _with_derived(schema: Schema, conditions: Sequence[Condition], index: str | 
     equal = _equalities(conditions)
     stored = {name: test.operands[0] for name, test in equal.items()}
     named = schema.index(index)
-    added: list[Condition] = []
-    replaced: list[Condition] = []
+    added: list[Test] = []
+    replaced: list[Test] = []
     for name, source in derived.sources.items():
         if name in equal or (source.is_static and (named is None or name not in named.partition)):
             continue
@@ -200,7 +223,7 @@ def _with_derived(schema: Schema, conditions: Sequence[Condition], index: str | 
     return _without_wider([*added, *rest], schema)
 
 
-def _without_wider(conditions: Sequence[Condition], schema: Schema) -> Sequence[Condition]:
+def _without_wider(conditions: Sequence[Test], schema: Schema) -> Sequence[Test]:
     """Leave out the prefixes of keys that follow from other conditions."""
     narrow = {
         (test.attribute.name, operand)
@@ -223,7 +246,7 @@ def _without_wider(conditions: Sequence[Condition], schema: Schema) -> Sequence[
 
 
 def _planned(
-    schema: Schema, index: IndexPlan | None, conditions: Sequence[Condition], given: Sequence[Condition]
+    schema: Schema, index: IndexPlan | None, conditions: Sequence[Test], given: Sequence[Test], chosen: Chosen
 ) -> Plan:
     """Return the plan of the table or of an index; `given` are the conditions before those on derived attributes."""
     partition, sort = ((schema.partition or "",), schema.sort) if index is None else (index.partition, index.sort)
@@ -239,10 +262,11 @@ def _planned(
         # Conditions that were added for another index are not needed: those on the parts stay.
         known = {*map(id, given)}
         rest = (one for one in rest if id(one) in known or one.attribute.name in schema.keys)
-    return Plan(None if index is None else index.name, values, condition, sort, tuple(rest), tuple(given))
+    name = None if index is None else index.name
+    return Plan(name, values, condition, sort, tuple(used), tuple(rest), tuple(given), chosen)
 
 
-def _sort_condition(name: str, conditions: Iterable[Condition]) -> tuple[tuple[Any, ...] | None, list[Condition]]:
+def _sort_condition(name: str, conditions: Iterable[Test]) -> tuple[tuple[Any, ...] | None, list[Test]]:
     """Return the key condition on a sort key: an equality, a prefix, a range, or a lower and an upper bound merged."""
     tests = [
         test
@@ -260,52 +284,3 @@ def _sort_condition(name: str, conditions: Iterable[Condition]) -> tuple[tuple[A
     low_bound = (None, False) if low is None else (low.operands[0], _LOWER[str(low.name)])
     high_bound = (None, False) if high is None else (high.operands[0], _UPPER[str(high.name)])
     return ("range", *low_bound, *high_bound), used
-
-
-# The vocabulary of Redis mappers and Django: filter(age__gte=18).
-
-_LOOKUPS: dict[str, Callable[[Any, Any], Condition]] = {
-    "gt": lambda attribute, value: attribute > value,
-    "gte": lambda attribute, value: attribute >= value,
-    "lt": lambda attribute, value: attribute < value,
-    "lte": lambda attribute, value: attribute <= value,
-    "ne": lambda attribute, value: attribute != value,
-    "in": lambda attribute, value: attribute.is_in(value),
-    "between": lambda attribute, value: attribute.between(*value),
-    "startswith": lambda attribute, value: attribute.begins_with(value),
-    "contains": lambda attribute, value: attribute.contains(value),
-    "isnull": lambda attribute, value: attribute.does_not_exist() if value else attribute.exists(),
-}
-
-
-def lookups(schema: Schema, keywords: dict[str, Any]) -> list[Condition]:
-    """Return the conditions of `name=value` and `name__lookup=value` keywords."""
-    conditions: list[Condition] = []
-    for keyword, value in keywords.items():
-        name, _, lookup = keyword.rpartition("__")
-        if keyword in schema.attributes:
-            _refuse_none(schema, keyword, value)
-            conditions.append(schema.attributes[keyword] == value)
-        elif name in schema.attributes:
-            if lookup not in _LOOKUPS:
-                known = ", ".join(f"__{one}" for one in _LOOKUPS)
-                raise TypeError(f"{schema.model}.{name} has no lookup {shortened(lookup)}; the lookups are {known}")
-            if lookup == "between" and not (isinstance(value, (tuple, list)) and len(value) == 2):  # noqa: PLR2004
-                raise TypeError(f"{schema.model}: {keyword}= takes two bounds, not {shortened(value)}")
-            if lookup == "isnull" and not isinstance(value, bool):
-                raise TypeError(f"{schema.model}: {keyword}= takes True or False, not {shortened(value)}")
-            _refuse_none(schema, name, value)
-            conditions.append(_LOOKUPS[lookup](schema.attributes[name], value))
-        else:
-            raise schema.unexpected([name or keyword])
-    return conditions
-
-
-def _refuse_none(schema: Schema, name: str, value: object) -> None:
-    if value is None:
-        raise InvalidValue(
-            f"{schema.model}.{name}: a lookup cannot compare with None, because None means absent; "
-            f"use {name}__isnull=True for items without a value, {name}__isnull=False for items with one",
-            model=schema.model,
-            attribute=name,
-        )

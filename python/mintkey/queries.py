@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import inspect
 import operator
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from mintkey import _core, loading, plans
-from mintkey.arguments import not_a_flag
+from mintkey.arguments import consistency, not_a_flag
+from mintkey.chains import MAX_ITEMS, OnUnreadable, Options, checked_integer
 from mintkey.conditions import Condition
-from mintkey.errors import ConfigurationError, InvalidCursor, InvalidValue, UnreadableItem, shortened
-from mintkey.passes import AT_ONCE, Order, Pass, SegmentedPass, TopN
+from mintkey.cursors import Cursors
+from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, shortened
+from mintkey.lookups import every
+from mintkey.passes import AT_ONCE, Pass, SegmentedPass, Sieve, TopN
+from mintkey.row_writes import RowWrites
 from mintkey.schema import Schema
 from mintkey.stores import store_of
 from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from mintkey.stores import Operation
 
 __all__ = ["OnUnreadable", "Options", "Page", "Result"]
 
 M = TypeVar("M")
-#: What to do with an item that cannot be read: raise the error, skip the item, or call a function with the error.
-OnUnreadable: TypeAlias = Literal["raise", "skip"] | Callable[[UnreadableItem], object]
 
-#: The bytes of a cursor: a fingerprint of the query, the number of items left under its limit, a position of the store.
-_FINGERPRINT, _LEFT = 8, 8
-_NO_LIMIT = (1 << 8 * _LEFT) - 1
-_START_AGAIN = "start again without cursor="
-#: More items than any table has.
-_MAX_ITEMS = (1 << 63) - 1
 #: The maximum of DynamoDB. Other stores have no use for more.
 _MAX_SEGMENTS = 1_000_000
 
@@ -54,28 +49,10 @@ class Page(Generic[M]):
         return len(self.items)
 
 
-class Options(NamedTuple):
-    """The options of a result, as the caller has passed them.
-
-    Attributes:
-        order: the order of a result that is sorted in memory.
-        offset: the number of items that a slice leaves out.
-    """
-
-    descending: bool = False
-    limit: int | None = None
-    attributes: Iterable[str] | None = None
-    consistent: bool = False
-    segments: int = 1
-    order: Order | None = None
-    offset: int = 0
-    on_unreadable: OnUnreadable = "raise"
-
-
 _NO_OPTIONS = Options()
 
 
-class Result(Generic[M]):
+class Result(RowWrites[M]):
     """The lazy result of a query or scan: iterate over it with `for` or `async for`; it is read page by page.
 
     `len()` reads and keeps all items, `bool()` reads one item, `[i]` reads `i + 1` items, and a slice is another lazy
@@ -89,9 +66,9 @@ class Result(Generic[M]):
         how: plans.Plan,
         options: Options = _NO_OPTIONS,
     ) -> None:
-        for name, flag in (("descending", options.descending), ("consistent", options.consistent)):
-            if type(flag) is not bool:
-                raise not_a_flag(schema, name, flag)
+        if type(options.descending) is not bool:
+            raise not_a_flag(schema, "descending", options.descending)
+        consistency(schema, options.consistent)
         if options.on_unreadable not in ("raise", "skip") and not callable(options.on_unreadable):
             raise TypeError(
                 f"{schema.model}: on_unreadable= takes 'raise', 'skip' or a function, "
@@ -103,51 +80,63 @@ class Result(Generic[M]):
                 f"{schema.model}: on_unreadable= takes a plain function, and {shortened(options.on_unreadable)} is an "
                 "async one, which a blocking call cannot run: collect the errors in a plain function"
             )
-        _checked_integer(options.limit, "limit", least=0, most=_MAX_ITEMS)
-        _checked_integer(options.segments, "segments", least=1, most=_MAX_SEGMENTS)
+        checked_integer(options.limit, "limit", least=0, most=MAX_ITEMS)
+        checked_integer(options.segments, "segments", least=1, most=_MAX_SEGMENTS)
         self._schema = schema
-        self._make = make
-        self._plan = how
-        self._projected = schema.fetched_by(how.index)
-        if options.attributes is not None:
-            options = options._replace(attributes=self._attribute_names(options.attributes))
-        self._options = options
+        self._make: Callable[[_core.Item, set[str] | None], Any] = make
+        self._shape: Callable[[Any], Any] | None = None
+        self._hooked = True
+        self._set_plan(how, options)
         if options.segments > 1 and how.partition is not None:
             raise TypeError(
                 f"{schema.model}: segments= applies to scans only, and this is a {self.explain()}: leave segments= out"
             )
+
+    def _set_plan(self, how: plans.Plan, options: Options) -> None:
+        self._plan = how
+        self._projected = self._schema.fetched_by(how.index)
+        self._client_filters = how.client_filters
+        needed = sorted({root.name for test in self._client_filters for root in test.roots()})
+        self._check_projection(needed)
+        if options.attributes is not None:
+            names = self._attribute_names(options.attributes)
+            sorting = [order.name for order in options.order]
+            options = options._replace(attributes=tuple(dict.fromkeys((*names, *needed, *sorting))))
+        self._options = options
         self._all_items: list[M] | None = None
 
     def _attribute_names(self, attributes: Iterable[str]) -> tuple[str, ...]:
-        if isinstance(attributes, str):
-            raise TypeError(
-                f"{self._schema.model}: attributes= takes a list of names, not the text {shortened(attributes)}"
-            )
-        requested = list(chain(attributes)) if isinstance(attributes, Iterable) else [attributes]
-        if not all(isinstance(name, str) for name in requested):
-            raise TypeError(f"{self._schema.model}: attributes= takes a list of names, not {shortened(attributes)}")
-        # An item cannot be written again without its version.
-        version = () if self._schema.version is None else (self._schema.version,)
-        shown = version if self._projected is None or self._projected.issuperset(version) else ()
-        names = dict.fromkeys((*self._schema.always_loaded, *shown, *requested))
-        unknown = [name for name in names if name not in self._schema.attributes]
-        if unknown:
-            raise self._schema.unexpected(unknown)
+        names = loading.attribute_names(self._schema, attributes, self._projected)
+        self._check_projection(names)
+        return names
+
+    def _check_projection(self, names: Iterable[str]) -> None:
+        """Refuse attributes that the index does not contain."""
         hidden = [name for name in names if self._projected is not None and name not in self._projected]
         if hidden:
             raise ConfigurationError(
                 f"{self._schema.model}: the index {self._plan.index!r} does not contain {hidden[0]!r}: "
-                "add it to projection= of the index, or leave it out of attributes=",
+                "add it to projection= of the index, or leave it out of attributes= and of the filter",
                 model=self._schema.model,
                 attribute=hidden[0],
             )
-        return tuple(names)
 
-    def _with_options(self, **changes: Any) -> Result[M]:
-        """Return a copy of this result with other options; nothing is read."""
-        copied: Result[M] = object.__new__(type(self))
-        copied.__dict__.update(self.__dict__, _options=self._options._replace(**changes), _all_items=None)
+    def _copied(self, how: plans.Plan, options: Options) -> Self:
+        """Return a result of another plan and other options; nothing is read."""
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        copied._set_plan(how, options)
         return copied
+
+    def _with_options(self, **changes: Any) -> Self:
+        """Return a copy of this result with other options; nothing is read."""
+        return self._copied(self._plan, self._options._replace(**changes))
+
+    def _unhooked(self, attributes: Iterable[str]) -> Self:
+        """Return a result of the same rows in any order, with these attributes and the keys; it runs no hooks."""
+        rows = self._with_options(attributes=tuple(attributes), order=())
+        rows._hooked = False
+        return rows
 
     # Read pages.
 
@@ -164,7 +153,7 @@ class Result(Generic[M]):
                 attributes=attributes,
                 count=count,
                 descending=options.descending,
-                consistent=options.consistent,
+                consistent=self._is_consistent(),
                 segment=None if segment is None else (segment, options.segments),
             )
         return codec.query(
@@ -177,13 +166,20 @@ class Result(Generic[M]):
             after=after,
             attributes=attributes,
             count=count,
-            consistent=options.consistent,
+            consistent=self._is_consistent(),
         )
+
+    def _is_consistent(self) -> bool:
+        """Whether reads are consistent. The default of the model applies where every store has consistent reads."""
+        index = self._schema.index(self._plan.index)
+        if self._options.consistent is None and index is not None and not index.local:
+            return False
+        return consistency(self._schema, self._options.consistent)
 
     def _read(self, size: int, after: bytes | None) -> Operation[tuple[list[_core.Item], bytes | None]]:
         """Read one page of stored items; return them and the position of the next page."""
         page = yield self._request(size, after)
-        return self._readable(page.items), page.next
+        return page.items, page.next
 
     def _read_segments(
         self, size: int, positions: list[tuple[int, bytes | None]]
@@ -191,7 +187,7 @@ class Result(Generic[M]):
         """Read one page of each segment; return the items and the positions of the next pages."""
         pages = yield [self._request(size, after, segment=segment) for segment, after in positions]
         items = [item for page in _raise_first_failure(pages) for item in page.items]
-        return self._readable(items), [page.next for page in pages]
+        return items, [page.next for page in pages]
 
     def _readable(self, items: list[_core.Item]) -> list[_core.Item]:
         """Leave out the items that cannot be read, if the caller goes past them."""
@@ -208,35 +204,56 @@ class Result(Generic[M]):
             return False
         return True
 
-    def _make_instance(self, item: _core.Item) -> M:
+    def _make_instance(self, item: _core.Item) -> Any:
         fetched = self._projected if self._options.attributes is None else self._options.attributes
         return self._make(item, None if fetched is None else set(fetched))
 
-    def _load(self, items: list[_core.Item | None]) -> Operation[tuple[list[M], list[_core.Item | None]]]:
+    def _load(self, items: list[_core.Item | None]) -> Operation[tuple[list[Any], list[_core.Item | None]]]:
         """Load stored items; return the instances and the items that are left to load."""
-        return cast(
-            "Operation[tuple[list[M], list[_core.Item | None]]]", loading.load(self._schema, items, self._make_instance)
-        )
+        instances = loading.loaded(self._schema, items, self._make_instance)
+        if self._hooked:
+            yield from loading.run_load_hooks(self._schema, instances)
+        return instances, items[len(instances) :]
 
-    def _page_cursor(self) -> Pass:
+    def _refuse_async_hooks(self) -> None:
+        if self._hooked:
+            refuse_async_hooks(self._schema, "after_load")
+
+    def _shaped(self, instances: Iterable[Any]) -> list[M]:
+        """Return what the caller gets for instances: the instances, or their values."""
+        return list(instances) if self._shape is None else [self._shape(instance) for instance in instances]
+
+    def _sieve(self, *, load: bool = True, exact: bool = False) -> Sieve:
+        """Return what the client leaves out. Items that are not loaded need not be readable."""
+        filters = self._client_filters
+        matches = (lambda item: all(test.matches(item) for test in filters)) if filters else None
+        return Sieve(matches, self._readable if load else list, exact)
+
+    def _page_cursor(self, *, load: bool = True) -> Pass:
         """Return a page cursor over the whole result."""
-        options = self._options
+        options, sieve = self._options, self._sieve(load=load)
         limit = 0 if self._plan.is_empty else options.limit
         if options.segments > 1:
-            return SegmentedPass(self._read_segments, options.segments, limit, options.offset)
-        return Pass(self._read, limit, options.offset)
+            return SegmentedPass(self._read_segments, sieve, options.segments, limit, options.offset)
+        return Pass(self._read, sieve, limit, options.offset)
 
     def __iter__(self) -> Iterator[M]:
         if self._all_items is not None:
             return iter(self._all_items)
-        refuse_async_hooks(self._schema, "after_load")
-        return self._sorted() if self._options.order is not None else self._stream()
+        self._refuse_async_hooks()
+        return self._sorted() if self._options.order else self._stream()
 
     def _stream(self) -> Iterator[M]:
         if self._all_items is not None:
             # `list(result)` calls `len()`, which reads and keeps all items, before it reads the first item.
             yield from self._all_items
-            return
+        elif self._shape is None:
+            yield from self._instances()
+        else:
+            yield from map(self._shape, self._instances())
+
+    def _instances(self) -> Iterator[Any]:
+        self._refuse_async_hooks()
         store = store_of(self._schema)
         reading = self._page_cursor()
         while reading.more:
@@ -247,7 +264,10 @@ class Result(Generic[M]):
                 del instances  # free them before the next ones are loaded
 
     def __aiter__(self) -> AsyncIterator[M]:
-        return _AsyncIterator(self)
+        return _AsyncIterator(self, shaped=True)
+
+    def _ainstances(self) -> AsyncIterator[Any]:
+        return _AsyncIterator(self, shaped=False)
 
     # Sort in memory.
 
@@ -256,26 +276,59 @@ class Result(Generic[M]):
             yield from self._all_items
             return
         sorter = self._sorter()
-        for instance in self._unordered()._stream():
+        for instance in self._unordered()._instances():
             sorter.add(instance)
-        yield from sorter.sorted(self._options.offset)
+        yield from self._shaped(sorter.sorted(self._options.offset))
 
-    async def _asorted(self) -> list[M]:
+    async def _asorted(self) -> list[Any]:
         sorter = self._sorter()
-        async for instance in self._unordered():
+        async for instance in self._unordered()._ainstances():
             sorter.add(instance)
         return sorter.sorted(self._options.offset)
 
-    def _unordered(self) -> Result[M]:
-        return self._with_options(order=None, limit=None, offset=0)
+    def _unordered(self) -> Self:
+        return self._with_options(order=(), limit=None, offset=0)
 
-    def _sorter(self) -> TopN[M]:
-        order = cast("Order", self._options.order)
-        plans.log().info(
-            "%s: no index has the order of %r; the items are sorted in memory", self._schema.model, order.name
-        )
+    def _sorter(self) -> TopN[Any]:
+        order = self._options.order
+        names = " and ".join(repr(one.name) for one in order)
+        plans.log().info("%s: no index has the order of %s; the items are sorted in memory", self._schema.model, names)
         most = None if self._options.limit is None else self._options.limit + self._options.offset
         return TopN(self._schema, order, most)
+
+    # Return values instead of instances.
+
+    def values(self, *names: str) -> Result[dict[str, Any]]:
+        """Return the same items as dicts of these attributes, without names of all; None stands for an absent value.
+
+        No other attributes are loaded, and no hooks run.
+        """
+        wanted = self._wanted(names)
+        return self._of_values(wanted, lambda instance: {name: getattr(instance, name) for name in wanted})
+
+    @overload
+    def values_list(self, *names: str, flat: Literal[False] = False) -> Result[tuple[Any, ...]]: ...
+    @overload
+    def values_list(self, *names: str, flat: Literal[True]) -> Result[Any]: ...
+    def values_list(self, *names: str, flat: bool = False) -> Result[Any]:
+        """Return the same items as tuples of these attributes; with `flat=True` as the values of the only one."""
+        wanted = self._wanted(names)
+        if not flat:
+            return self._of_values(wanted, lambda instance: tuple(getattr(instance, name) for name in wanted))
+        if len(names) != 1:
+            raise TypeError(f"{self._schema.model}: values_list(flat=True) takes the name of one attribute")
+        return self._of_values(wanted, operator.attrgetter(wanted[0]))
+
+    def _wanted(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        # Checked here, so that the names of the keys, which are always loaded, are not added.
+        self._attribute_names(names)
+        loaded = self._schema.shown if self._projected is None else sorted(self._projected & {*self._schema.shown})
+        return names or tuple(loaded)
+
+    def _of_values(self, names: tuple[str, ...], shape: Callable[[Any], Any]) -> Result[Any]:
+        result: Result[Any] = self._with_options(attributes=names)
+        result._shape, result._hooked = shape, False
+        return result
 
     # Public methods.
 
@@ -287,7 +340,7 @@ class Result(Generic[M]):
         """Async version of `first()`."""
         return await anext(aiter(self._first()), None)
 
-    def _first(self) -> Result[M]:
+    def _first(self) -> Self:
         limit = self._options.limit
         return self._with_options(limit=1 if limit is None else min(limit, 1))
 
@@ -306,7 +359,7 @@ class Result(Generic[M]):
             InvalidCursor: the cursor is damaged, or belongs to another query.
             InvalidValue: `size` is not a positive integer.
         """
-        refuse_async_hooks(self._schema, "after_load")
+        self._refuse_async_hooks()
         return store_of(self._schema).run(self._read_page(size, cursor))
 
     async def apage(self, size: int, cursor: str | None = None) -> Page[M]:
@@ -314,11 +367,13 @@ class Result(Generic[M]):
         return await store_of(self._schema).arun(self._read_page(size, cursor))
 
     def _read_page(self, size: int, cursor: str | None) -> Operation[Page[M]]:
-        size = cast("int", _checked_integer(size, "size", least=1, most=_MAX_ITEMS))
+        size = cast("int", checked_integer(size, "size", least=1, most=MAX_ITEMS))
         options = self._options
-        if options.order is not None:
+        if options.order:
+            names = " and ".join(repr(one.name) for one in options.order)
             raise TypeError(
-                f"{self._schema.model}: a result sorted in memory by {options.order.name!r} has no pages: use a slice"
+                f"{self._schema.model}: a result sorted in memory by {names} has no pages: use a slice, or order_by() "
+                "without names"
             )
         if options.segments > 1:
             raise TypeError(
@@ -327,59 +382,32 @@ class Result(Generic[M]):
             )
         left, skip, after = options.limit, options.offset, None
         if cursor is not None:
-            (left, after), skip = self._decode_cursor(cursor), 0
+            (left, after), skip = self._cursors().decode(cursor), 0
         wanted = 0 if self._plan.is_empty else size if left is None else min(size, left)
         while True:
-            reading = Pass(self._read, wanted, skip, after)
+            reading = Pass(self._read, self._sieve(exact=True), wanted, skip, after)
             items: list[_core.Item | None] = []
             while reading.more:
                 items.extend((yield from reading.page()))
-            instances = cast("list[M]", loading.loaded(self._schema, items, self._make_instance))
+            instances = loading.loaded(self._schema, items, self._make_instance)
             if len(instances) == len(items):
                 break
             # Long texts reached the memory limit of a page. Read a shorter page to get the position of its end.
             wanted = len(instances)
-        yield from loading.run_load_hooks(self._schema, instances)
+        if self._hooked:
+            yield from loading.run_load_hooks(self._schema, instances)
         left = None if left is None else left - len(instances)
-        return Page(instances, None if reading.after is None or left == 0 else self._encode_cursor(left, reading.after))
+        ended = reading.after is None or left == 0
+        return Page(
+            self._shaped(instances), None if ended else self._cursors().encode(left, cast("bytes", reading.after))
+        )
 
-    def _fingerprint(self, rest: bytes) -> bytes:
-        """Return a hash of this query and of the rest of a cursor, to detect damage and cursors of other queries."""
+    def _cursors(self) -> Cursors:
         how, options, filtered = self._plan, self._options, self._plan.filter()
         query = (how.index, how.partition, how.sort, None if filtered is None else filtered.fingerprint())
-        text = f"{self._schema.table} {(*query, options.descending, options.limit, options.offset)!r}"
-        from hashlib import blake2b  # loads OpenSSL, which only cursors need
-
-        return blake2b(text.encode("utf-8", "surrogatepass") + rest, digest_size=_FINGERPRINT).digest()
-
-    def _encode_cursor(self, left: int | None, after: bytes) -> str:
-        rest = (_NO_LIMIT if left is None else left).to_bytes(_LEFT, "big") + after
-        return base64.urlsafe_b64encode(self._fingerprint(rest) + rest).rstrip(b"=").decode()
-
-    def _decode_cursor(self, cursor: str) -> tuple[int | None, bytes]:
-        """Decode a cursor; return the number of items left under the limit, and the position."""
-        if cursor == "":
-            raise self._invalid_cursor(
-                "the cursor is empty: leave cursor= out, or pass None, to start with the first page"
-            )
-        try:
-            raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        except (AttributeError, UnicodeEncodeError, binascii.Error) as error:
-            raise self._invalid_cursor(f"{shortened(cursor)} is not a cursor: {_START_AGAIN}") from error
-        count = int.from_bytes(raw[_FINGERPRINT : _FINGERPRINT + _LEFT], "big")
-        left = None if count == _NO_LIMIT else count
-        # The fingerprint detects mistakes. It is not a signature: a client can forge it, so `left` is checked too.
-        limit = self._options.limit
-        possible = left is None if limit is None else left is not None and 0 < left <= limit
-        if raw[:_FINGERPRINT] != self._fingerprint(raw[_FINGERPRINT:]) or not possible:
-            raise self._invalid_cursor(
-                "the cursor belongs to another query, or is damaged: pass it to the query that returned it, with the "
-                f"same conditions, direction and limit, or {_START_AGAIN}"
-            )
-        return left, raw[_FINGERPRINT + _LEFT :]
-
-    def _invalid_cursor(self, reason: str) -> InvalidCursor:
-        return InvalidCursor(f"{self._schema.model}: {reason}", model=self._schema.model)
+        client = tuple(test.fingerprint() for test in self._client_filters)
+        text = f"{self._schema.table} {(*query, *client, options.descending, options.limit, options.offset)!r}"
+        return Cursors(self._schema.model, text, options.limit)
 
     def count(self) -> int:
         """Return the number of items, without loading them."""
@@ -392,6 +420,8 @@ class Result(Generic[M]):
     def _count(self) -> Operation[int]:
         if self._plan.is_empty:
             return 0
+        if self._client_filters:
+            return (yield from self._count_matches())
         total = 0
         after: bytes | None = None
         while self._options.segments == 1:
@@ -405,6 +435,14 @@ class Result(Generic[M]):
         total, limit = max(0, int(total) - self._options.offset), self._options.limit
         return total if limit is None else min(total, limit)
 
+    def _count_matches(self) -> Operation[int]:
+        """Count the items that the client's filters match."""
+        total = 0
+        reading = self._with_options(attributes=(), order=())._page_cursor(load=False)
+        while reading.more:
+            total += len((yield from reading.page()))
+        return total
+
     def _count_segments(self) -> Operation[int]:
         total = 0
 
@@ -414,47 +452,13 @@ class Result(Generic[M]):
             total += sum(page.count for page in _raise_first_failure(pages))
             return [], [page.next for page in pages]
 
-        counting = SegmentedPass(count, self._options.segments, None, 0)
+        counting = SegmentedPass(count, self._sieve(load=False), self._options.segments, None, 0)
         while counting.more:
             yield from counting.page()
         return total
 
-    def order_by(self, name: str) -> Result[M]:
-        """Return the same items in the order of an attribute; `"-name"` reverses the order.
-
-        If the sort key or a matching index has this order, the items are read in it. Otherwise they are sorted in
-        memory (with a limit, only that many are kept), and this is logged at INFO. Items without a value come last.
-
-        Raises:
-            TypeError: the attribute does not exist, or values of its type have no order.
-        """
-        if not isinstance(name, str):
-            raise TypeError(
-                f"{self._schema.model}: order_by() takes the name of an attribute, or '-' and the name, "
-                f"not {shortened(name)}"
-            )
-        descending = name.startswith("-")
-        name = name.removeprefix("-")
-        schema = self._schema
-        if name not in schema.attributes:
-            raise schema.unexpected([name])
-        how = self._plan
-        if how.all_conditions is not None and how.sorted_by != name:
-            other = plans.best_plan(schema, how.all_conditions, name)
-            if other is not None and other.sorted_by == name:
-                how = other
-        natural = how.sorted_by
-        if how.partition is None and self._options.segments == 1 and store_of(schema).ordered_scans:
-            natural = schema.partition
-        if natural == name:
-            options = self._options._replace(descending=descending, order=None, segments=1)
-            return Result(schema, self._make, how, options)
-        if schema.attributes[name].key_kind is None:
-            raise TypeError(f"{schema.model}.{name}: a {type(schema.attributes[name]).__name__} has no order")
-        return self._with_options(order=Order(name, descending), descending=False)
-
     def explain(self) -> str:
-        """Return a description of the query plan: the table or index, the key condition and the filter."""
+        """Return a description of the query plan: the table or index, the key condition and the filters."""
         how = self._plan
         if how.partition is None:
             parts = [f"scan of table {self._schema.table!r}"]
@@ -467,22 +471,25 @@ class Result(Generic[M]):
                 parts.append(f"partition {', '.join(map(shortened, how.partition))}")
             if how.sort:
                 parts.append(_key_condition_text(str(how.sorted_by), how.sort))
-        if how.rest:
-            parts.append(f"filter: {Condition.every(how.rest)!r}")
-            local = [condition for condition in how.rest if condition.is_local]
+        filtered = how.filter()
+        if filtered is not None:
+            parts.append(f"filter: {filtered!r}")
+            local = [test for test in how.rest if isinstance(test, Condition) and test.is_local]
             if local:
-                parts.append(f"on DynamoDB evaluated by the client: {Condition.every(local)!r}")
-        if self._options.order is not None:
-            parts.append(f"sorted in memory by {self._options.order.name!r}")
+                parts.append(f"on DynamoDB evaluated by the client: {every(local)!r}")
+        if self._client_filters:
+            parts.append(f"evaluated by the client: {every(self._client_filters)!r}")
+        if self._options.order:
+            parts.append(f"sorted in memory by {' and '.join(repr(one.name) for one in self._options.order)}")
         return "; ".join(parts)
 
     def _read_all(self) -> list[M]:
         if self._all_items is None:
-            self._all_items = list(self._sorted() if self._options.order is not None else self._stream())
+            self._all_items = list(self._sorted() if self._options.order else self._stream())
         return self._all_items
 
     def __len__(self) -> int:
-        refuse_async_hooks(self._schema, "after_load")
+        self._refuse_async_hooks()
         return len(self._read_all())
 
     def __bool__(self) -> bool:
@@ -523,7 +530,7 @@ class Result(Generic[M]):
         if limit is not None:
             limit = max(0, limit - start)
         if stop is not None:
-            wanted = min(max(0, stop - start), _MAX_ITEMS)
+            wanted = min(max(0, stop - start), MAX_ITEMS)
             limit = wanted if limit is None else min(limit, wanted)
         return self._with_options(offset=self._options.offset + start, limit=limit)
 
@@ -543,10 +550,11 @@ def _key_condition_text(name: str, sort: tuple[Any, ...]) -> str:
 class _AsyncIterator(Generic[M]):
     """Iterates with `async for`. Unlike an async generator, it need not be closed if a loop ends early."""
 
-    __slots__ = ("_buffer", "_items", "_reading", "_result")
+    __slots__ = ("_buffer", "_items", "_reading", "_result", "_shaped")
 
-    def __init__(self, result: Result[M]) -> None:
+    def __init__(self, result: Result[M], *, shaped: bool) -> None:
         self._result = result
+        self._shaped = result._shaped if shaped else list
         self._reading: Pass | None = None
         self._items: list[_core.Item | None] = []
         self._buffer: deque[M] | None = None if result._all_items is None else deque(result._all_items)
@@ -558,8 +566,8 @@ class _AsyncIterator(Generic[M]):
         result = self._result
         if self._buffer is None:
             self._buffer = deque()
-            if result._options.order is not None:
-                self._buffer.extend(await result._asorted())
+            if result._options.order:
+                self._buffer.extend(self._shaped(await result._asorted()))
             else:
                 self._reading = result._page_cursor()
         store = store_of(result._schema)
@@ -569,18 +577,8 @@ class _AsyncIterator(Generic[M]):
                     raise StopAsyncIteration
                 self._items = await store.arun(self._reading.page())
             instances, self._items = await store.arun(result._load(self._items))
-            self._buffer.extend(instances)
+            self._buffer.extend(self._shaped(instances))
         return self._buffer.popleft()
-
-
-def _checked_integer(number: int | None, name: str, *, least: int, most: int) -> int | None:
-    if number is None and least == 0:
-        return None
-    if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise InvalidValue(f"{name}= takes an integer of at least {least}, not {shortened(number)}")
-    if number > most:
-        raise InvalidValue(f"{name}= takes an integer of at most {most:,}, not {shortened(number)}")
-    return number
 
 
 def _raise_first_failure(pages: list[_core.Page | BaseException]) -> Iterator[_core.Page]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
-from mintkey import plans
+from mintkey import arguments, plans
 from mintkey.conditions import Condition
 from mintkey.errors import InvalidValue
+from mintkey.lookups import Q
 from mintkey.queries import OnUnreadable, Options, Result
 
 __all__ = ["QueryAccess", "QueryAccessor"]
@@ -25,24 +26,25 @@ class QueryAccess(Generic[M]):
 
     def __call__(
         self,
-        *conditions: Condition,
+        *conditions: Condition | Q,
         index: str | None = None,
         descending: bool = False,
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
-        consistent: bool = False,
+        consistent: bool | None = None,
         on_unreadable: OnUnreadable = "raise",
         **equal: Any,
     ) -> Result[M]:
-        """Return the items of one partition, in the order of the sort key.
+        """Return the items of one partition, in the order of the model's `order_by`, or else of the sort key.
 
         Args:
             conditions: conditions that must all be true.
             index: the name of an index, if several match.
-            descending: return the items in reverse order.
+            descending: return the items in the reverse order of the sort key.
             limit: the maximum number of items.
             attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`.
-            consistent: include all writes that were acknowledged before the call.
+            consistent: include all writes that were acknowledged before the call. By default as the model's
+                `ModelConfig(consistent=…)` says.
             on_unreadable: raise `UnreadableItem` for an item that cannot be read, `"skip"` it, or call a function with
                 the error and go on.
             equal: `==` conditions by attribute name; one must be on the partition key of the table or of an index.
@@ -70,43 +72,60 @@ class QueryAccess(Generic[M]):
             consistent=consistent,
             on_unreadable=on_unreadable,
         )
-        return Result(schema, self._model._loaded, how, options)
+        result = Result(schema, self._model._loaded, how, options)
+        return result if descending is True else result._in_default_order()
 
-    def filter(self, *conditions: Condition, **lookups: Any) -> Result[M]:
+    def filter(self, *conditions: Condition | Q, **lookups: Any) -> Result[M]:
         """Return the items that match all lookups: `filter(country="DE", age__gte=18)`.
 
-        Lookups: `__gt __gte __lt __lte __ne __in __between __startswith __contains __isnull`. If no key or index can be
-        used, the whole table is read, and this is logged at INFO. Values are never patterns.
+        Lookups: `__gt __gte __lt __lte __ne __in __between __startswith __contains __isnull`; and evaluated by the
+        client: `__endswith __iexact __icontains __istartswith __iendswith`. If no key or index can be used, the whole
+        table is read, and this is logged at INFO. Values are never patterns.
 
         Raises:
             TypeError: an attribute or a lookup does not exist.
             InvalidValue: a value has the wrong type, or is None.
         """
         schema = self._model.__mintkey_schema__
-        gathered = [*plans.gather(schema, conditions, {}), *plans.lookups(schema, lookups)]
-        return Result(schema, self._model._loaded, plans.plan_or_scan(schema, gathered))
+        gathered = plans.gather(schema, (*conditions, Q(**lookups)), {})
+        return Result(schema, self._model._loaded, plans.plan_or_scan(schema, gathered))._in_default_order()
+
+    def exclude(self, *conditions: Condition | Q, **lookups: Any) -> Result[M]:
+        """Return the items that do not match all these conditions and lookups; see `filter()`."""
+        return self.filter(~Q(*conditions, **lookups))
 
     def all(self) -> Result[M]:
         """Return all items of the table."""
         return self.filter()
 
-    def order_by(self, name: str) -> Result[M]:
-        """Return all items in the order of an attribute; `"-name"` reverses the order."""
-        return self.filter().order_by(name)
+    def order_by(self, *names: str) -> Result[M]:
+        """Return all items in the order of attributes; `"-name"` reverses the order of one."""
+        return self.filter().order_by(*names)
 
-    def get(self, **lookups: Any) -> M | None:
-        """Return the only item that matches all lookups, or None. Several matches raise `InvalidValue`."""
+    def get(self, *key: Any, **lookups: Any) -> M | None:
+        """Return the only item that matches all lookups, or None. Several matches raise `InvalidValue`.
+
+        The whole key can also be passed by position, as in `Model.get()`.
+        """
+        lookups = self._with_key(key, lookups)
         if self._names_key(lookups):
             found: M | None = self._model.get(**lookups)
             return found
-        return self._only(self.filter(**lookups)[:2].all(), lookups)
+        return self._only(self._two(lookups).all(), lookups)
 
-    async def aget(self, **lookups: Any) -> M | None:
+    async def aget(self, *key: Any, **lookups: Any) -> M | None:
         """Async version of `get()`."""
+        lookups = self._with_key(key, lookups)
         if self._names_key(lookups):
             found: M | None = await self._model.aget(**lookups)
             return found
-        return self._only(await self.filter(**lookups)[:2].aall(), lookups)
+        return self._only(await self._two(lookups).aall(), lookups)
+
+    def _with_key(self, key: tuple[Any, ...], lookups: dict[str, Any]) -> dict[str, Any]:
+        return arguments.positional_key(self._model.__mintkey_schema__, key, lookups, self.get)
+
+    def _two(self, lookups: dict[str, Any]) -> Result[M]:
+        return self.filter(**lookups).order_by()[:2]
 
     def _names_key(self, lookups: Mapping[str, Any]) -> bool:
         schema = self._model.__mintkey_schema__
@@ -135,6 +154,14 @@ class QueryAccess(Generic[M]):
     async def afirst(self, **lookups: Any) -> M | None:
         """Async version of `first()`."""
         return await self.filter(**lookups).afirst()
+
+    def exists(self, **lookups: Any) -> bool:
+        """Return whether an item matches all lookups."""
+        return self.filter(**lookups).exists()
+
+    async def aexists(self, **lookups: Any) -> bool:
+        """Async version of `exists()`."""
+        return await self.filter(**lookups).aexists()
 
 
 class QueryAccessor:

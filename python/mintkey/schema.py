@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import timedelta
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mintkey import _core
 from mintkey.attributes import (
     Attribute,
+    ExpiresIn,
     StringAttribute,
     TTLAttribute,
     VersionAttribute,
@@ -80,6 +82,7 @@ class Schema:
     def __init__(self, model: type, config: ModelConfig, reserved: frozenset[str]) -> None:
         self.model = model.__name__
         self.identity = (model.__module__, model.__qualname__)
+        self.owner: Any = model
         self.skip_hooks = bool(config.skip_hooks)
         self._check_members(model)
         self.attributes = collect(model)
@@ -112,6 +115,8 @@ class Schema:
         #: The store in which this model last registered its table.
         self.claimed_in: Any = None
         self.ttl = self._single(TTLAttribute)
+        if config.ttl is not None and not config.abstract:
+            self._set_default_ttl(model, config.ttl)
         self.version = self._single(VersionAttribute)
         self.minted = tuple(
             Mint(name, attribute.minted, attribute.minted_converter(attribute.minted))
@@ -568,6 +573,19 @@ class Schema:
             if attribute._owner is not model:
                 self.attributes[name] = attribute.copied(model)
                 setattr(model, name, self.attributes[name])
+
+    def _set_default_ttl(self, model: type, ttl: timedelta) -> None:
+        if self.ttl is None:
+            raise self._refuse(
+                f"{self.model}: ModelConfig(ttl=…) needs an attribute for the time of expiry: "
+                "declare expires_at = TTLAttribute()"
+            )
+        attribute = self.attributes[self.ttl]
+        if attribute.default is None and attribute.minted is None:
+            # The class itself may have been given its attribute by a base class with another ttl.
+            own = self.attributes[self.ttl] = attribute.copied(model)
+            own.default = lambda: ExpiresIn.seconds(ttl.total_seconds())
+            setattr(model, self.ttl, own)
 
     def nested_instance(self, nested: type[M], stored: dict[str, Any]) -> M:
         """Return an instance of an abstract model from the stored form of a map."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mintkey.stores import Operation
 
 #: The maximum number of attempts to change or insert a row that other writers insert and delete meanwhile.
-_MAX_TRIES = 16
+MAX_TRIES = 16
 
 
 def update(
@@ -210,7 +210,11 @@ def _update_or_insert(
         if known is None:
             raise _item_gone(schema, key, "this instance was never saved, and its key is generated")
         item = _inserted(schema, known, changes)
-        yield from send_write(state, schema.codec.put(item, row="absent", version=None, condition=condition), item)
+        try:
+            yield from send_write(state, schema.codec.put(item, row="absent", version=None, condition=condition), item)
+        except ConditionFailed as error:
+            error._owner = schema.owner
+            raise
         return item
     sent_actions = list(changes.actions)
     minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
@@ -218,7 +222,7 @@ def _update_or_insert(
     sent = {**minted, **changes.values}
     if schema.version is not None and not versioned:
         sent_actions.append(schema.attributes[schema.version].add(1))
-    for _ in range(_MAX_TRIES):
+    for _ in range(MAX_TRIES):
         version = None
         if schema.version is not None and versioned:
             current = loaded_version(schema, state)
@@ -235,7 +239,7 @@ def _update_or_insert(
                 why = "this instance was never saved" if versioned else "never saved, deleted or expired"
                 raise _item_gone(schema, key, why, error.store) from error
         except ConditionFailed as error:
-            own = own_row(state, error)
+            own = own_row(schema, state, error)
             if own is None:
                 raise
             state.loaded, state.uncertain_writes = own, ()
@@ -252,7 +256,7 @@ def _update_or_insert(
             yield from send_write(state, request, item)
             return item
     raise ItemGone(
-        f"{schema.model}: other writers inserted and deleted the row {_MAX_TRIES} times during this update; retry it",
+        f"{schema.model}: other writers inserted and deleted the row {MAX_TRIES} times during this update; retry it",
         model=schema.model,
         key=schema.codec.key_dict(key),
     )

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core
-from mintkey.errors import ConfigurationError, InvalidValue, MintkeyError, NotLoaded, shortened
+from mintkey.errors import ConditionFailed, ConfigurationError, InvalidValue, MintkeyError, NotLoaded, shortened
 from mintkey.instance_state import State
 from mintkey.schema import MAX_VERSION, Schema
 
@@ -88,9 +88,13 @@ def note_failure(state: State, item: _core.Item | None, error: BaseException) ->
         state.uncertain_writes = (*state.uncertain_writes, item)
 
 
-def own_row(state: State, error: MintkeyError) -> _core.Item | None:
-    """Return the conflicting row if this instance has written it, in a write with an unknown outcome."""
-    stored = getattr(error, "_stored", None)
+def own_row(schema: Schema, state: State, error: ConditionFailed) -> _core.Item | None:
+    """Return the conflicting row if this instance has written it, in a write with an unknown outcome.
+
+    Of another row, the error makes an instance for the caller.
+    """
+    error._owner = schema.owner
+    stored = error._stored
     return next((item for item in state.uncertain_writes if item == stored), None)
 
 

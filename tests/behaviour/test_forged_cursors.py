@@ -44,7 +44,7 @@ def position(cursor: str) -> bytes:
 
 
 async def read_on(do, result, left, after) -> Any:
-    return await do.page(result, 100, result._encode_cursor(left, after))
+    return await do.page(result, 100, result._cursors().encode(left, after))
 
 
 async def test_what_is_left_cannot_exceed_the_limit(do, entries):

@@ -201,7 +201,7 @@ async def test_limit_is_of_items_that_match(do, events):
             do.query(Event, stream="A", limit=bad)
 
 
-@pytest.mark.parametrize("value", ["x", 1, 0, None])
+@pytest.mark.parametrize("value", ["x", 1, 0])
 async def test_a_flag_is_true_or_false(do, events, value):
     told = f"Event: consistent= takes True or False, not {value!r}"
     with pytest.raises(TypeError, match=told):

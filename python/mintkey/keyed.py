@@ -1,0 +1,167 @@
+"""Calls by key: methods of a model that take the key of one item, and no instance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mintkey import arguments, inserting, operations
+from mintkey.pipelines import Pipeline, through
+from mintkey.stores import store_of
+from mintkey.tables import Tabled
+from mintkey.writing import refuse_async_hooks
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from mintkey.arguments import Key
+    from mintkey.conditions import Condition
+    from mintkey.stores import Operation, Store
+
+__all__ = ["Keyed"]
+
+
+class Keyed(Tabled):
+    """The methods of a model that find one item by its key."""
+
+    @classmethod
+    def exists(cls, *key: Any, consistent: bool | None = None, **named: Any) -> bool:
+        """Return whether the item with this key exists. Takes the same arguments as `get()`; runs no hooks."""
+        return store_of(cls.__mintkey_schema__).run(cls._existing(key, named, consistent))
+
+    @classmethod
+    async def aexists(cls, *key: Any, consistent: bool | None = None, **named: Any) -> bool:
+        """Async version of `exists()`."""
+        return await store_of(cls.__mintkey_schema__).arun(cls._existing(key, named, consistent))
+
+    @classmethod
+    def _existing(cls, parts: tuple[Any, ...], named: dict[str, Any], consistent: bool | None) -> Operation[bool]:
+        schema = cls.__mintkey_schema__
+        key, further = arguments.key(schema, arguments.positional_key(schema, parts, named, Keyed.exists), Keyed.exists)
+        must = arguments.equalities(schema, further)
+        stored = yield from operations.read(schema, key, must, consistent=consistent)
+        # A row of another class in the same table is not an item of this one.
+        return stored is not None and (schema.family is None or schema.family.class_of(stored) is not None)
+
+    @classmethod
+    def delete_by_key(
+        cls, key: Key, /, *, condition: Condition | None = None, pipeline: Pipeline | None = None
+    ) -> Pipeline | None:
+        """Like `delete()`, without an instance: `Order.delete_by_key({"pk": "A", "sk": "B"})`.
+
+        A missing row is not an error, unless `condition` is false without it. No hooks run, and a version is not
+        checked.
+
+        Args:
+            key: a dict, a tuple of partition key and sort key, or the partition key if the table has no sort key.
+            condition: a condition on the stored row.
+            pipeline: add the write to this pipeline, and return the pipeline.
+
+        Raises:
+            ConditionFailed: `condition` is false; nothing was deleted.
+        """
+        store, deleting = cls._deleting_by_key(key, condition, pipeline)
+        store.run(deleting)
+        return pipeline
+
+    @classmethod
+    async def adelete_by_key(
+        cls, key: Key, /, *, condition: Condition | None = None, pipeline: Pipeline | None = None
+    ) -> Pipeline | None:
+        """Async version of `delete_by_key()`."""
+        store, deleting = cls._deleting_by_key(key, condition, pipeline)
+        await store.arun(deleting)
+        return pipeline
+
+    @classmethod
+    def _deleting_by_key(
+        cls, key: Key, condition: Condition | None, pipeline: Pipeline | None
+    ) -> tuple[Store, Operation[None]]:
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        given = arguments.named_key(schema, key)
+        deleting = operations.delete_by_key(schema, given, condition)
+        return store, through(pipeline, store, schema, given, deleting, "after_delete", skip_hooks=True)
+
+    @classmethod
+    def get_or_create(cls, *, defaults: Mapping[str, Any] | None = None, **lookup: Any) -> tuple[Self, bool]:
+        """Return the item of the lookup and False, or create it and return it and True.
+
+        Of several concurrent calls with one key, one creates the item. Hooks run as in `get()` and `create()`.
+
+        Args:
+            defaults: further values of a new item. A function is called for its value.
+            lookup: the whole key, and optionally other attributes, which a new item gets, too.
+
+        Raises:
+            TypeError: the lookup does not contain the whole key.
+            KeyCollision: the item exists, and another attribute of the lookup differs; `item` is the stored one.
+        """
+        schema = cls.__mintkey_schema__
+        refuse_async_hooks(schema, "after_load", "before_save", "after_save")
+        return store_of(schema).run(cls._getting_or_creating(defaults, lookup))
+
+    @classmethod
+    async def aget_or_create(cls, *, defaults: Mapping[str, Any] | None = None, **lookup: Any) -> tuple[Self, bool]:
+        """Async version of `get_or_create()`."""
+        return await store_of(cls.__mintkey_schema__).arun(cls._getting_or_creating(defaults, lookup))
+
+    @classmethod
+    def _getting_or_creating(
+        cls, defaults: Mapping[str, Any] | None, values: dict[str, Any]
+    ) -> Operation[tuple[Self, bool]]:
+        schema = cls.__mintkey_schema__
+        lookup = inserting.looked_up(schema, values, Keyed.get_or_create)
+        defaults = inserting.checked_defaults(schema, "defaults", defaults, Keyed.get_or_create)
+        return inserting.get_or_create(schema, cls, lookup, defaults)
+
+    @classmethod
+    def update_or_create(
+        cls,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        create_defaults: Mapping[str, Any] | None = None,
+        **lookup: Any,
+    ) -> tuple[Self, bool]:
+        """Set `defaults` on the item of the lookup and return it and False, or create it and return it and True.
+
+        The item is changed as `update()` changes it, under the condition that the lookup still matches. Hooks run as in
+        `get()`, `update()` and `create()`; if another writer is faster, they run again.
+
+        Args:
+            defaults: the values to set on an existing item. A function is called for its value.
+            create_defaults: further values of a new item; without it, `defaults`.
+            lookup: see `get_or_create()`.
+
+        Raises:
+            TypeError, KeyCollision: see `get_or_create()`.
+        """
+        schema = cls.__mintkey_schema__
+        refuse_async_hooks(schema, "after_load", "before_update", "after_update", "before_save", "after_save")
+        return store_of(schema).run(cls._updating_or_creating(defaults, create_defaults, lookup))
+
+    @classmethod
+    async def aupdate_or_create(
+        cls,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        create_defaults: Mapping[str, Any] | None = None,
+        **lookup: Any,
+    ) -> tuple[Self, bool]:
+        """Async version of `update_or_create()`."""
+        return await store_of(cls.__mintkey_schema__).arun(cls._updating_or_creating(defaults, create_defaults, lookup))
+
+    @classmethod
+    def _updating_or_creating(
+        cls, defaults: Mapping[str, Any] | None, create_defaults: Mapping[str, Any] | None, values: dict[str, Any]
+    ) -> Operation[tuple[Self, bool]]:
+        schema = cls.__mintkey_schema__
+        call = Keyed.update_or_create
+        lookup = inserting.looked_up(schema, values, call)
+        setting = inserting.checked_defaults(schema, "defaults", defaults, call)
+        creating = inserting.checked_defaults(schema, "create_defaults", create_defaults, call)
+        if setting:
+            arguments.changes(schema, (), dict(setting), call)
+        return inserting.update_or_create(
+            schema, cls, lookup, setting, setting if create_defaults is None else creating
+        )
