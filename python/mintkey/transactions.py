@@ -402,9 +402,10 @@ def _read(requests: list[_core.Request], wanted: list[tuple[type[M], int]]) -> O
     found: list[M | None] = []
     for model, index in wanted:
         item = items[index]
-        instance = None if item is None else model._loaded(item)
+        instance: M | None = None if item is None else model._loaded(item)
         if instance is not None:
-            yield from run_hooks(model.__mintkey_schema__, instance, "after_load")
+            # It may be of a subclass.
+            yield from run_hooks(instance.__mintkey_schema__, instance, "after_load")
         found.append(instance)
     return found
 

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from tests.behaviour import test_single_table
 from tests.behaviour.transacting import (
     Account,
     Line,
@@ -210,6 +211,16 @@ async def test_keys_are_generated_at_the_call_so_that_items_can_refer_to_each_ot
     assert found_order == order
     assert found_order.first_line == found_line.id == line.id
     assert found_line.order == order.id
+
+
+async def test_keys_from_templates_are_known_at_the_call(do):
+    async with begun(do) as tx:
+        order = tx.create(test_single_table.Order, user="ada", total=1)
+        assert order.sk == f"ORDER#{order.id}"
+        user = test_single_table.User(email="ada", name="Ada")
+        tx.save(user)
+    keys = [(test_single_table.User, {"email": "ada"}), (test_single_table.Order, {"user": "ada", "id": order.id})]
+    assert await transact_get(do, *keys) == [user, order]
 
 
 async def test_generated_keys_stay_and_never_overwrite(do):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +23,8 @@ from tests.behaviour.transacting import (
     url,  # noqa: F401 - the fixture
 )
 
+import mintkey
+from mintkey import arguments, connect, updates
 from mintkey.errors import ConditionFailed, KeyCollision, StoreUnavailable, TransactionCancelled
 
 
@@ -162,3 +165,109 @@ async def test_a_failed_transaction_that_wrote_nothing_leaves_no_trace(do, way):
     await do.create(Line, shop="b", id=line.id, order="x")
     with pytest.raises(KeyCollision):
         await do.save(line)
+
+
+class Silent:
+    """A store that does not return the rows that a transaction has updated."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+        self.fails = False
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def _silenced(self, request: Any, reply: Any) -> Any:
+        if not request.writes:
+            return reply
+        self.meanwhile()
+        return [None] * len(reply) if isinstance(reply, list) else reply
+
+    def execute(self, request: Any) -> Any:
+        if self.fails and not request.writes:
+            raise StoreUnavailable("no more reads")
+        return self._silenced(request, self._core.execute(request))
+
+    __call__ = execute
+
+    def execute_all(self, requests: list[Any]) -> list[Any]:
+        return [StoreUnavailable("no more reads") if self.fails else self.execute(request) for request in requests]
+
+    def submit(self, request: Any, event_loop: asyncio.AbstractEventLoop) -> Any:
+        async def later() -> Any:
+            if self.fails and not request.writes:
+                raise StoreUnavailable("no more reads")
+            return self._silenced(request, await self._core.submit(request, event_loop).future)
+
+        class Flight:
+            future = event_loop.create_task(later())
+
+        return Flight
+
+
+@pytest.fixture
+def silent(store):
+    store._core = Silent(store._core)
+    yield store._core
+    store._core = store._core._core
+
+
+async def test_updates_read_their_results_if_the_store_does_not_return_them(do, silent):
+    ada, grace = await accounts(do, ada=1, grace=1)
+    order = await do.create(Order, shop="b", total=1)
+    await do.update_by_key(Account, ("b", "ada"), balance=10)
+
+    def change() -> None:
+        # Another writer changes a row after the commit.
+        silent.meanwhile = lambda: None
+        other.run(updates.update_by_key(schema, key, {}, changed))
+
+    other = connect(silent.address, name="other")
+    schema = Account.__mintkey_schema__
+    key, _ = arguments.key(schema, {"bank": "b", "name": "grace"})
+    changed = arguments.changes(schema, (), {"limit_": 3})
+    silent.meanwhile = change
+    async with begun(do) as tx:
+        tx.update(ada, Account.balance.add(1))
+        tx.update(grace, Account.balance.add(1))
+        tx.update(order, Order.total.add(1), Order.tags.append(["x"]))
+    other.close()
+    assert (ada.balance, grace.balance, grace.limit_) == (11, 2, 3)
+    assert (order.total, order.tags, order.version) == (2, ["x"], 2)
+    assert not any(one.is_dirty for one in (ada, grace, order))
+    assert await transact_get(do, (Account, ("b", "grace")), (Order, ("b", order.id))) == [grace, order]
+
+
+async def test_a_result_that_cannot_be_read_is_no_failure(do, silent):
+    (ada,) = await accounts(do, ada=1)
+    order = await do.create(Order, shop="b", total=1)
+    silent.fails = True
+    unloaded = Account(bank="b", name="grace")
+    async with begun(do) as tx:
+        tx.update(ada, Account.balance.add(1))
+        tx.update(order, Order.total.add(1))
+        tx.update(unloaded, balance=5, upsert=True)
+    silent.fails = False
+    assert (ada.balance, order.total, order.version, unloaded.balance) == (2, 2, 2, 5)
+    assert not any(one.is_dirty for one in (ada, order, unloaded))
+
+
+async def test_a_cancelled_task_leaves_its_transaction_whole(do):
+    if do.blocking:
+        pytest.skip("a blocking call cannot be cancelled")
+    await accounts(do, one=0, two=0)
+
+    async def move() -> None:
+        async with mintkey.transaction() as tx:
+            tx.update_by_key(Account, ("b", "one"), Account.balance.add(-1))
+            tx.update_by_key(Account, ("b", "two"), Account.balance.add(1))
+
+    for turns in range(8):
+        task = asyncio.create_task(move())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    one, two = balances(await transact_get(do, (Account, ("b", "one")), (Account, ("b", "two"))))
+    assert one + two == 0
