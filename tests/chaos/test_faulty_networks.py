@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 from tests.chaos.ledger import Ledger
-from tests.chaos.writers import MODELS, PATIENCE, new_writers, stored_rows, writing
+from tests.chaos.writers import PATIENCE, TABLES, new_writers, stored_rows, writing
 from tests.failures.proxies import BYTE_FAULTS, HTTP_FAULTS, ByteProxy, HttpProxy, Proxy
 from tests.servers import redis
 from tests.servers.killable import DynamoDB, Redis, RedisCluster, Server
@@ -95,7 +95,7 @@ def test_every_reported_outcome_is_true(kind, tmp_path, seed, times):
     wanted = FAULTS if times == 1 else FAULTS_EACH_TIME * times
     with kind.server(tmp_path) as server:
         with connect(server.url):
-            for model in MODELS:
+            for model in TABLES:
                 model.create_table()
         with faulty(server, kind, seed) as (url, proxies):
             with connect(url), writing(new_writers(ledger, seed, reachable, kind.biggest), ledger):

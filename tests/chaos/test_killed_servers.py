@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from tests.chaos.ledger import Ledger
-from tests.chaos.writers import MODELS, new_writers, stored_rows, writing
+from tests.chaos.writers import TABLES, new_writers, stored_rows, writing
 from tests.servers.killable import DynamoDB, Redis, RedisCluster, Server
 
 from mintkey import connect
@@ -45,7 +45,7 @@ def test_every_reported_outcome_is_true(kind, tmp_path, seed, times):
     with kind.server(tmp_path) as server:
         writers = new_writers(ledger, seed, reachable, kind.biggest)
         with connect(server.url):
-            for model in MODELS:
+            for model in TABLES:
                 model.create_table()
             with writing(writers, ledger):
                 kills = 0

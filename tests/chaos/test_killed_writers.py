@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from tests.behaviour.conftest import STORES
 from tests.chaos.ledger import Ledger
-from tests.chaos.writers import MODELS, PATIENCE, stored_rows
+from tests.chaos.writers import PATIENCE, TABLES, stored_rows
 
 from mintkey import connect
 
@@ -83,7 +83,7 @@ def url(request, tmp_path) -> Iterator[str]:
     name = request.node.callspec.params["amount"]
     address = STORES[name](tmp_path)
     with connect(address):
-        for model in MODELS:
+        for model in TABLES:
             model.create_table()
     yield address
     if name == "sqlite":
@@ -92,7 +92,7 @@ def url(request, tmp_path) -> Iterator[str]:
         assert told.stdout == "ok\n"
         return
     with connect(address):
-        for model in MODELS:
+        for model in TABLES:
             model.delete_table()
 
 

@@ -6,17 +6,27 @@ import asyncio
 import itertools
 import random
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from tests.behaviour.conftest import Do
+from tests.behaviour.transacting import WITH_TRANSACTIONS
 from tests.chaos.ledger import FAILED, Kind, Ledger, Outcome, State, Write
 
 import mintkey
 from mintkey import AutoGenerate, Model, ModelConfig
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
-from mintkey.errors import BatchIncomplete, ConditionFailed, ItemGone, StoreTimeout, StoreUnavailable, Throttled
+from mintkey.errors import (
+    BatchIncomplete,
+    ConditionFailed,
+    ItemGone,
+    StoreTimeout,
+    StoreUnavailable,
+    Throttled,
+    TransactionCancelled,
+)
+from mintkey.stores import store_of
 
 #: How long a writer waits until the store can be reached again, and a test for its writers.
 PATIENCE = 60.0
@@ -62,7 +72,21 @@ class Generated(Model):
     writer = StringAttribute(index=True)
 
 
+class Half(Model):
+    """A row that only transactions write, always together with the other half of its pair."""
+
+    model_config = ModelConfig(table="chaos_halves")
+
+    pk = StringAttribute(partition_key=True)
+    sk = StringAttribute(sort_key=True)
+    value = NumberAttribute()
+    added = NumberAttribute(default=0)
+    text = StringAttribute()
+
+
 MODELS: tuple[type[Any], ...] = (Plain, Versioned, Generated)
+TABLES: tuple[type[Any], ...] = (*MODELS, Half)
+SIDES = ("left", "right")
 #: A write with the instance or key that it goes by.
 Planned: TypeAlias = "tuple[Write, Any]"
 
@@ -78,10 +102,20 @@ def state_of(row: Any) -> State:
     return State(row.value, row.added)
 
 
+def state_of_pair(halves: Collection[Any]) -> State | None:
+    """What both rows of a pair hold; a pair that is half written is a failure."""
+    states = {None if half is None else state_of(half) for half in halves}
+    assert len(states) == 1, f"half of a transaction was done: {halves}"
+    return states.pop()
+
+
 def outcome_of(error: Exception) -> Outcome:
     """What a failed write reported; an error of another kind is a failure of the test."""
     if isinstance(error, (StoreUnavailable, StoreTimeout)):
         return error.outcome
+    if isinstance(error, TransactionCancelled):
+        outcomes = {outcome_of(reason) for reason in error.reasons if reason is not None}
+        return "refused" if "refused" in outcomes else "not_applied"
     if isinstance(error, (ConditionFailed, ItemGone)):
         return "refused"
     if isinstance(error, Throttled):
@@ -118,6 +152,8 @@ class Writer:
         """Write until it is over."""
         single = [self.save, self.put, self.create, self.change, self.update, self.update_by_key, self.delete]
         many = [self.batch_save, self.batch_delete, self.pipeline]
+        if store_of(Half.__mintkey_schema__).url.partition(":")[0] in WITH_TRANSACTIONS:
+            many += [self.transaction] * 2
         while not is_over():
             await self.chance.choice(self.chance.choice([single, many]))()
 
@@ -394,6 +430,55 @@ class Writer:
         for model in MODELS:
             await self._save_all(model, [one for one in lost if one[0].model == model.__name__])
 
+    # Transactions. A pair of rows is one row in the ledger.
+
+    async def transaction(self) -> None:
+        """Write both rows of a pair."""
+        label = self._label()
+        kinds: list[Kind] = ["put", "insert", "change", "upsert", "delete"]
+        kind = self.chance.choice(kinds)
+        value = 0 if kind == "delete" else next(self.values)
+        halves: list[Any] = [Half(pk=label, sk=side) for side in SIDES]
+        if kind == "change":
+            halves = await self._read_pair(label)
+            if None in halves:
+                return
+
+        async def call() -> None:
+            if self.do.blocking:
+                with mintkey.transaction() as tx:
+                    self._write_pair(tx, kind, halves, value)
+            else:
+                async with mintkey.transaction() as tx:
+                    self._write_pair(tx, kind, halves, value)
+
+        if await self._write(Write("Half", label, "transaction", kind, value), call) in FAILED:
+            await self._read_pair(label)
+
+    @staticmethod
+    def _write_pair(tx: mintkey.Transaction, kind: Kind, halves: list[Any], value: int) -> None:
+        for half in halves:
+            if kind == "insert":
+                tx.create(Half, pk=half.pk, sk=half.sk, value=value, text=text_of(value))
+            elif kind == "upsert":
+                tx.update_by_key(Half, (half.pk, half.sk), *[Half.added.add(value)], upsert=True)
+            elif kind == "delete":
+                tx.delete(half)
+            else:
+                half.value, half.text = value, text_of(value)
+                tx.save(half)
+
+    async def _read_pair(self, label: str) -> list[Any]:
+        keys = [(Half, (label, side)) for side in SIDES]
+        try:
+            halves: list[Any] = await self.do.transact_get(mintkey, keys)
+        except (StoreUnavailable, StoreTimeout) as error:
+            check_read(error)
+            await self._until_reachable()
+            return [None]
+        self.ledger.read("Half", label, state_of_pair(halves))
+        return halves
+
 
 def new_writers(ledger: Ledger, seed: int, reachable: threading.Event, biggest: int) -> list[Writer]:
     """Four writers: two blocking ones, two awaiting ones."""
@@ -471,6 +556,12 @@ def stored_rows() -> dict[tuple[str, str], list[State]]:
     for model, own in rows.items():
         for row in own:
             found.setdefault((model.__name__, row.label), []).append(state_of(row))
+    halves: dict[str, dict[str, Any]] = {}
+    for half in Half.scan(consistent=True):
+        halves.setdefault(str(half.pk), {})[str(half.sk)] = half
+    for label, pair in halves.items():
+        state = state_of_pair([pair.get(side) for side in SIDES])
+        found["Half", label] = [] if state is None else [state]
     return found
 
 
