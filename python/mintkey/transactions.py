@@ -191,7 +191,7 @@ class Transaction:
         self._add(schema, item, deleting, condition, () if skip_hooks else ("before_delete", "after_delete"))
 
     def delete_by_key(self, model: type[Model], key: Key, /, condition: Condition | None = None) -> None:
-        """Add a delete of the row with this key. No hooks run, and a version is not checked."""
+        """Add what `Model.delete_by_key()` does."""
         schema = self._schema_of_model(model)
         named, _ = arguments.key(schema, arguments.named_key(schema, key))
         self._add(schema, key, operations.delete_row(schema, named, condition), condition)

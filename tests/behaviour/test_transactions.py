@@ -124,7 +124,8 @@ async def test_nothing_is_written_and_each_refused_item_has_its_reason(do):
     assert all(reason is None or isinstance(reason, MintkeyError) for reason in error.reasons)
     first = error.reasons[1]
     assert (first.model, first.key) == ("Account", {"bank": "b", "name": "grace"})
-    assert first._stored.to_dict()["balance"] == 0
+    assert first.item == grace
+    assert error.reasons[3].item.total == 2
     assert (error.model, error.key) == (first.model, first.key)
     assert "item 2 of 6" in str(error)
     assert "grace" in str(error)
