@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from mintkey.model_config import ModelConfig as ModelConfig
     from mintkey.pipelines import Pipeline as Pipeline
     from mintkey.pipelines import pipeline as pipeline
+    from mintkey.references import Ref as Ref
+    from mintkey.references import Reference as Reference
+    from mintkey.references import aprefetch as aprefetch
+    from mintkey.references import prefetch as prefetch
     from mintkey.stores import Store as Store
     from mintkey.stores import connect as connect
     from mintkey.transactions import Transaction as Transaction
@@ -78,6 +82,8 @@ _HOMES = {
     "ModelConfig": "model_config",
     "Pipeline": "pipelines",
     "Q": "lookups",
+    "Ref": "references",
+    "Reference": "references",
     "SetField": "fields",
     "SortedField": "fields",
     "SortedFieldMixin": "fields",
@@ -91,10 +97,12 @@ _HOMES = {
     "TypedModel": "model",
     "UUIDField": "fields",
     "UniqueKeyField": "fields",
+    "aprefetch": "references",
     "atransact_get": "transactions",
     "auto": "generators",
     "connect": "stores",
     "pipeline": "pipelines",
+    "prefetch": "references",
     "transact_get": "transactions",
     "transaction": "transactions",
 }
@@ -125,6 +133,8 @@ __all__ = [
     "ModelConfig",
     "Pipeline",
     "Q",
+    "Ref",
+    "Reference",
     "SetField",
     "SortedField",
     "SortedFieldMixin",
@@ -139,10 +149,12 @@ __all__ = [
     "UUIDField",
     "UniqueKeyField",
     "__version__",
+    "aprefetch",
     "atransact_get",
     "auto",
     "connect",
     "pipeline",
+    "prefetch",
     "transact_get",
     "transaction",
 ]
