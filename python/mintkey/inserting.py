@@ -68,7 +68,7 @@ def checked_defaults(
     unknown = [one for one in defaults if one not in schema.attributes]
     if unknown:
         raise schema.unexpected(map(str, unknown), call)
-    keys = [one for one in defaults if one in schema.given_keys]
+    keys = [one for one in defaults if one in schema.given_keys or one in schema.keys]
     if keys:
         raise TypeError(f"{schema.model}: {keys[0]!r} is a part of the key: pass it in the lookup, not in {name}=")
     return defaults
@@ -107,9 +107,10 @@ def update_or_create(
             if found is None:
                 return (yield from _created(schema, model, lookup, create_defaults)), True
             if defaults:
-                changes = arguments.changes(schema, (), _evaluated(defaults))
+                own = found.__mintkey_schema__
+                changes = arguments.changes(own, (), _evaluated(defaults))
                 condition = Condition.every(lookup.must) if lookup.must else None
-                yield from updates.update(schema, found, changes, condition=condition)
+                yield from updates.update(own, found, changes, condition=condition)
         except (ConditionFailed, ItemGone) as error:
             # Another writer was faster, which the next attempt will read.
             if not _is_about(schema, lookup, error):

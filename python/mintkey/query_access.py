@@ -73,7 +73,8 @@ class QueryAccess(Generic[M]):
             on_unreadable=on_unreadable,
         )
         result = Result(schema, self._model._loaded, how, options)
-        return result if descending is True else result._in_default_order()
+        # Who names an index, or a direction, asks for the order of the sort key.
+        return result if descending is True or index is not None else result._in_default_order()
 
     def filter(self, *conditions: Condition | Q, **lookups: Any) -> Result[M]:
         """Return the items that match all lookups: `filter(country="DE", age__gte=18)`.

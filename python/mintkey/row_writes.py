@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from mintkey.schema import Schema
     from mintkey.stores import Operation
 
 __all__ = ["RowWrites"]
 
 M = TypeVar("M")
 
-#: Writes one row: takes its key, the values of its key for messages, and the condition.
-_Write: TypeAlias = "Callable[[_core.Key, dict[str, Any], Condition | None], Operation[None]]"
+#: Writes one row: takes an instance of it, its key, and the condition.
+_Write: TypeAlias = "Callable[[Any, _core.Key, Condition | None], Operation[None]]"
 
 
 class RowWrites(Chained[M]):
@@ -89,15 +90,17 @@ class RowWrites(Chained[M]):
         return self._unhooked([root.name for test in self._client_tests() for root in test.roots()])
 
     def _updater(self, actions: tuple[Action, ...], values: dict[str, Any]) -> _Write:
-        schema = self._schema
-        changes = arguments.changes(schema, actions, values)
+        changes = arguments.changes(self._schema, actions, values)
 
-        def update(key: _core.Key, known: dict[str, Any], condition: Condition | None) -> Operation[None]:
+        def update(row: Any, key: _core.Key, condition: Condition | None) -> Operation[None]:
+            # The row may be of a subclass.
+            schema: Schema = row.__mintkey_schema__
+            known = {name: getattr(row, name) for name in schema.given_keys}
             return updates.update_by_key(schema, key, known, changes, condition=condition)
 
         return update
 
-    def _delete_row(self, key: _core.Key, known: dict[str, Any], condition: Condition | None) -> Operation[None]:
+    def _delete_row(self, _: Any, key: _core.Key, condition: Condition | None) -> Operation[None]:
         # Another writer may have deleted the row, which is not counted then.
         exists = self._schema.attributes[self._schema.keys[0]].exists()
         yield self._schema.codec.delete(
@@ -125,13 +128,11 @@ class RowWrites(Chained[M]):
 
     def _write_row(self, row: Any, write: _Write) -> Operation[bool]:
         """Write a row if it still matches; return whether it did."""
-        schema = self._schema
         stored = row._state.loaded
-        key = schema.codec.key_of(stored)
-        known = {name: getattr(row, name) for name in schema.given_keys}
+        key = self._schema.codec.key_of(stored)
         for tries_left in reversed(range(updates.MAX_TRIES)):
             try:
-                yield from write(key, known, self._condition(stored))
+                yield from write(row, key, self._condition(stored))
             except ItemGone:
                 return False
             except ConditionFailed as error:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import functools
-import re
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mintkey import Index, Model, ModelConfig, Q
+from mintkey import Model, ModelConfig, Q
 from mintkey.attributes import (
     BinaryAttribute,
     CompressedAttribute,
     ListAttribute,
     NumberAttribute,
     StringAttribute,
-    TTLAttribute,
     VersionAttribute,
 )
-from mintkey.errors import BatchIncomplete, ConfigurationError, InvalidCursor, InvalidValue, NotLoaded, WrongModel
+from mintkey.errors import (
+    BatchIncomplete,
+    InvalidCursor,
+    InvalidValue,
+    WrongModel,
+)
 from mintkey.fields import AutoKeyField, Field, SortedField
 from mintkey.hooks import after_load, before_delete, before_update
-from mintkey.testing import frozen
 
 RAN: list[str] = []
 
@@ -526,96 +528,3 @@ async def test_a_failing_row_stops_no_other(do):
         await do.update(Tagged.query.all(), Tagged.n.add(1))
     assert caught.value.written == 2
     assert [row.pk for row, _ in caught.value.failed] == ["b"]
-
-
-# The configuration of a model.
-
-
-class Post(Model):
-    model_config = ModelConfig(table="posts", order_by=("-stars", "id"))
-    blog = StringAttribute(partition_key=True)
-    id = NumberAttribute(sort_key=True)
-    stars = NumberAttribute()
-    by_blog = Index(partition_key="blog", sort_key="stars", local=True)
-
-
-async def test_the_default_order_of_a_model(do):
-    await do.batch_save(Post, [Post(blog="b", id=n, stars=stars) for n, stars in enumerate((1, 3, 3, 2))])
-    for result in (do.query(Post, blog="b"), Post.query.all(), Post.query.filter(stars__gt=0)):
-        assert [post.id for post in await do.iterate(result)] == [1, 2, 3, 0]
-        assert (await do.first(result)).id == 1
-        assert (await do.last(result)).id == 0
-        assert [post.id for post in await do.iterate(result.exclude(id=2))] == [1, 3, 0]
-        assert [post.id for post in await do.iterate(result.order_by("id"))] == [0, 1, 2, 3]
-    assert [post.id for post in await do.iterate(do.query(Post, blog="b", descending=True))] == [3, 2, 1, 0]
-    assert [post.id for post in await do.iterate(do.query(Post, blog="b", limit=2))] == [1, 2]
-    assert len((await do.page(do.query(Post, blog="b").order_by(), 3)).items) == 3
-    with pytest.raises(TypeError, match=r"sorted in memory by 'stars' and 'id' has no pages.*order_by\(\) without"):
-        await do.page(do.query(Post, blog="b"), 3)
-    assert "sorted" not in do.scan(Post).explain()
-
-
-@pytest.mark.parametrize("wrong", ["colour", ["-colour"], "tags", [], 5, [5]])
-def test_a_wrong_default_order_is_refused_at_definition(wrong):
-    with pytest.raises(ConfigurationError, match=r"Wrong: ModelConfig\(order_by="):
-
-        class Wrong(Model):
-            model_config = ModelConfig(order_by=wrong)
-            pk = StringAttribute(partition_key=True)
-            tags = ListAttribute()
-
-
-async def test_the_default_ttl_of_a_model(do):
-    from datetime import timedelta
-
-    class Timed(Model):
-        model_config = ModelConfig(abstract=True, ttl=timedelta(hours=2))
-        pk = StringAttribute(partition_key=True)
-        expires_at = TTLAttribute()
-
-    class Session(Timed):
-        pass
-
-    class Short(Timed):
-        model_config = ModelConfig(ttl=timedelta(minutes=1))
-
-    with frozen("2024-01-01T00:00:00Z") as clock:
-        session, short = Session(pk="a"), Short(pk="a")
-        await do.save(session)
-        await do.save(short)
-        assert (session.expires_in, short.expires_in) == (timedelta(hours=2), timedelta(minutes=1))
-        own = Session(pk="b", expires_at=None)
-        await do.save(own)
-        assert own.expires_in is None
-        clock.advance(3600)
-        assert await do.exists(Session, "a")
-        assert not await do.exists(Short, "a")
-        clock.advance(3600)
-        assert not await do.exists(Session, "a")
-        assert await do.exists(Session, "b")
-    with pytest.raises(ConfigurationError, match=r"ModelConfig\(ttl=…\) needs an attribute.*TTLAttribute"):
-
-        class Without(Model):
-            model_config = ModelConfig(ttl=timedelta(hours=1))
-            pk = StringAttribute(partition_key=True)
-
-    for wrong in (5, timedelta(), timedelta(-1)):
-        with pytest.raises(ConfigurationError, match="ttl= takes a positive timedelta"):
-            ModelConfig(ttl=wrong)  # type: ignore[arg-type]
-
-
-async def test_a_client_filter_and_a_projected_index(do):
-    class Slim(Model):
-        pk = StringAttribute(partition_key=True)
-        team = StringAttribute()
-        name = StringAttribute()
-        by_team = Index(partition_key="team", projection="keys")
-
-    await do.save(Slim(pk="abc", team="red", name="x"))
-    assert [row.pk for row in await do.iterate(Slim.by_team.query(Q(pk__iendswith="C"), team="red"))] == ["abc"]
-    assert await do.all(Slim.by_team.query(team="red").values()) == [{"pk": "abc", "team": "red"}]
-    with pytest.raises(ConfigurationError, match=re.escape("does not contain 'name'")):
-        Slim.by_team.query(team="red").filter(name__iexact="x")
-    (row,) = await do.iterate(do.query(Slim, Q(name__iexact="X"), pk="abc", attributes=["pk"]))
-    with pytest.raises(NotLoaded):
-        row.team  # noqa: B018
