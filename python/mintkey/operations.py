@@ -74,8 +74,7 @@ def save(
     not generate a key again, and the transaction runs the `after_save` hooks.
     """
     direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
-    together = in_transaction or pipeline is not None
-    if direct and condition is None and not together and is_untouched(instance.__dict__):
+    if direct and condition is None and pipeline is None and is_untouched(instance.__dict__):
         return _save_directly(schema, instance, insert)
     how = _Save(condition, replace, skip_hooks, insert, constructed, pipeline, in_transaction)
     return about(schema, instance.__dict__, _save(schema, instance, how))
@@ -109,10 +108,13 @@ def _save(schema: Schema, instance: Any, how: _Save) -> Operation[None]:
 
 def generate_keys(schema: Schema, instance: Any) -> None:
     """Generate the missing key parts of a new instance before its save. They never overwrite a row."""
-    values, state = instance.__dict__, state_of(instance)
+    values = instance.__dict__
+    absent = [mint for mint in schema.minted if mint.name in schema.given_keys and values.get(mint.name) is None]
+    if not absent:
+        return
+    state = state_of(instance)
     if state.loaded is not None:
         return
-    absent = (mint for mint in schema.minted if mint.name in schema.given_keys and values.get(mint.name) is None)
     minted = minted_now(absent, None)
     values.update(minted)
     state.generated_keys = {**state.generated_keys, **minted}

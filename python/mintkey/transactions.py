@@ -84,6 +84,8 @@ class Transaction:
 
     def __init__(self) -> None:
         self._items: list[_Item] = []
+        # The items hold the instances, so no other object gets their ids.
+        self._instances: set[int] = set()
         self._one_store = _OneStore()
         self._entered = self._ended = self._blocking = False
 
@@ -126,9 +128,7 @@ class Transaction:
     ) -> None:
         """Add what `item.save()` does. A missing key is generated now, other values at the commit."""
         schema = self._schema_of(item)
-        saving = operations.save(
-            schema, item, condition=condition, replace=replace, skip_hooks=skip_hooks, in_transaction=True
-        )
+        saving = _saving(schema, item, condition=condition, replace=replace, skip_hooks=skip_hooks)
         self._add(schema, item, saving, condition, () if skip_hooks else ("before_save", "after_save"))
         operations.generate_keys(schema, item)
 
@@ -137,7 +137,7 @@ class Transaction:
         self._schema_of_model(model)
         item = model(**values)
         schema = self._schema_of(item)
-        creating = operations.save(schema, item, skip_hooks=skip_hooks, insert=True, in_transaction=True)
+        creating = _saving(schema, item, skip_hooks=skip_hooks, insert=True)
         self._add(schema, item, creating, None, () if skip_hooks else ("before_save", "after_save"))
         operations.generate_keys(schema, item)
         return item
@@ -218,6 +218,7 @@ class Transaction:
             refuse_async_hooks(schema, *hooks, instead="`async with mintkey.transaction()`")
         self._one_store.add(schema)
         self._items.append(_Item(schema, SuspendedWrite(subject, operation), *hooks[1:]))
+        self._instances.add(id(subject))
 
     def _schema_of(self, item: object) -> Schema:
         """Return the schema of an instance that may be added."""
@@ -225,7 +226,7 @@ class Transaction:
         if not isinstance(item, Model):
             raise TypeError(f"a transaction takes instances of models, not {shortened(item)}")
         schema = item.__mintkey_schema__
-        if any(other.write.item is item for other in self._items):
+        if id(item) in self._instances:
             raise InvalidValue(
                 f"{schema.model}: this instance is in the transaction already, which takes one write for each item",
                 model=schema.model,
@@ -327,6 +328,11 @@ class Transaction:
             key=getattr(first, "key", None),
             store=refused.store,
         )
+
+
+def _saving(schema: Schema, item: Model, **how: Any) -> Operation[None]:
+    # At the commit, because the instance may be changed or saved until then.
+    yield from operations.save(schema, item, in_transaction=True, **how)
 
 
 def _requests(writes: list[SuspendedWrite]) -> list[_core.Request]:

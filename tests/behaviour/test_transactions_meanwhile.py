@@ -24,8 +24,10 @@ from tests.behaviour.transacting import (
 )
 
 import mintkey
-from mintkey import arguments, connect, updates
-from mintkey.errors import ConditionFailed, KeyCollision, StoreUnavailable, TransactionCancelled
+from mintkey import AutoGenerate, Model, arguments, connect, updates
+from mintkey.attributes import StringAttribute
+from mintkey.errors import ConditionFailed, ConfigurationError, KeyCollision, StoreUnavailable, TransactionCancelled
+from mintkey.hooks import after_save, before_save
 
 
 async def test_a_row_is_changed_only_as_others_left_it(do):
@@ -271,3 +273,72 @@ async def test_a_cancelled_task_leaves_its_transaction_whole(do):
         await asyncio.gather(task, return_exceptions=True)
     one, two = balances(await transact_get(do, (Account, ("b", "one")), (Account, ("b", "two"))))
     assert one + two == 0
+
+
+class Stop(BaseException):
+    """An interrupt, as Ctrl-C is one."""
+
+
+class Interrupted(Model):
+    """A model whose hooks are interrupted when told."""
+
+    shop = StringAttribute(partition_key=True)
+    id = StringAttribute(sort_key=True, default=AutoGenerate.ULID)
+    stop = StringAttribute()
+
+    @before_save
+    def before(self) -> None:
+        if self.stop == "before":
+            raise Stop
+
+    @after_save
+    def after(self) -> None:
+        if self.stop == "after":
+            raise Stop
+
+
+async def test_an_interrupt_before_the_commit_writes_nothing(do):
+    items = [Interrupted(shop="b", stop=stop) for stop in (None, "before", None)]
+    async with refused(do, Stop) as (tx, _):
+        for item in items:
+            tx.save(item)
+    assert await do.count(Interrupted) == 0
+    assert all(item.id and item.is_dirty for item in items)
+    items[1].stop = None
+    async with begun(do) as tx:
+        for item in items:
+            tx.save(item)
+    assert await do.count(Interrupted) == 3
+
+
+async def test_an_interrupt_after_the_commit_finds_all_instances_stored(do):
+    items = [Interrupted(shop="b", stop=stop) for stop in (None, "after", None)]
+    async with refused(do, Stop) as (tx, _):
+        for item in items:
+            tx.save(item)
+    assert not any(item.is_dirty for item in items)
+    assert await do.count(Interrupted) == 3
+
+
+async def test_an_instance_in_a_pipeline_is_refused(do):
+    (ada,) = await accounts(do, ada=1)
+    pipeline = mintkey.pipeline()
+    await do.update(ada, balance=5, pipeline=pipeline)
+    async with refused(do, ConfigurationError, match="pending write in a pipeline") as (tx, _):
+        tx.create(Account, bank="b", name="grace", balance=1)
+        tx.save(ada)
+    assert await do.get(Account, bank="b", name="grace") is None
+    await do.execute(pipeline)
+    assert ada.balance == 5
+
+
+async def test_an_instance_that_was_saved_meanwhile_is_written_once(do):
+    async with begun(do) as tx:
+        line, other = Line(shop="b", order="x"), Account(bank="b", name="ada", balance=1)
+        tx.save(line)
+        tx.save(other)
+        await do.save(line)
+        await do.save(other)
+        line.order = "y"
+    assert [one.is_dirty for one in (line, other)] == [False, False]
+    assert (await do.get(Line, shop="b", id=line.id)).order == "y"
