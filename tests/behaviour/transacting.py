@@ -7,21 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.behaviour.conftest import STORES
 
 import mintkey
 from mintkey import AutoGenerate, Model, Transaction
 from mintkey.attributes import ListAttribute, NumberAttribute, StringAttribute, TTLAttribute, VersionAttribute
 from mintkey.errors import TransactionCancelled
-
-# The stores that have transactions.
-WITH_TRANSACTIONS = ["sqlite"]
-
-
-@pytest.fixture(params=WITH_TRANSACTIONS)
-def url(request, tmp_path) -> str:
-    """The address of an empty store."""
-    return STORES[request.param](tmp_path)
 
 
 class Account(Model):

@@ -44,7 +44,7 @@ LAYERS = {
         {"lib"},
         {"worker", "address", "tls"},
         {"deadline", "encrypted", "generations", "parameters"},
-        {"generation", "lock", "pause", "stop", "tls_records"},
+        {"generation", "lock", "pause", "stop", "tls_records", "token"},
     ],
     "store": [
         {"lib"},
@@ -61,7 +61,7 @@ LAYERS = {
     ],
     "store-testkit": [
         {"lib"},
-        {"batches", "catalog", "items", "queries", "ranges", "transactions"},
+        {"batches", "catalog", "items", "queries", "ranges", "transactions", "transfers"},
         {"fixture", "requests", "server"},
     ],
     "sqlite": [

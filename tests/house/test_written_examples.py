@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from tests.behaviour.conftest import STORES
-from tests.behaviour.transacting import WITH_TRANSACTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
@@ -114,7 +113,6 @@ def runs() -> list[Any]:
         for page in pages_with_examples()
         for store in STORES
         if Path(page).stem not in STORES or Path(page).stem == store
-        if Path(page).stem != "transactions" or store in WITH_TRANSACTIONS
     ]
 
 

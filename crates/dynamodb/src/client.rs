@@ -331,7 +331,11 @@ fn now() -> i64 {
 
 /// Whether an operation returns the capacity units that it consumes.
 fn returns_capacity(operation: &str) -> bool {
-    operation.ends_with("Item") || matches!(operation, "Query" | "Scan")
+    operation.ends_with("Item")
+        || matches!(
+            operation,
+            "Query" | "Scan" | "TransactGetItems" | "TransactWriteItems"
+        )
 }
 
 /// Whether all entries of a body are DynamoDB's.

@@ -9,13 +9,14 @@ use mintkey_store_testkit::server::free_port;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use cluster_servers::{ClusterServers, Fixture, strings};
 use indexed_table::*;
 use mintkey_store::{
-    ErrorKind, Guard, Item, Key, KeyKind, Operation, Outcome, Query, Reply, Scan, Store,
+    ErrorKind, Guard, Item, Key, KeyKind, Operation, Outcome, Put, Query, Reply, Scan, Store,
+    Transaction, TransactionGet, TransactionWrite,
 };
 use requests::*;
 
@@ -184,6 +185,33 @@ fn an_index_that_is_added_later_has_the_rows_of_all_slot_groups() {
     let other = plain("ranked", KeyKind::Number);
     let error = run(&*fixture.reopen(), Operation::CreateTable(other)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Configuration, "{error}");
+}
+
+#[test]
+fn a_transaction_on_two_slot_groups_is_refused_and_names_the_items() {
+    let (servers, _lock) = shared();
+    let fixture = on(servers, "");
+    let table = orders();
+    let write = |partition: &str| {
+        let item = Arc::new(order(partition, "1", &[]));
+        TransactionWrite::Put(Put::new(Arc::clone(&table), item, Guard::default()).unwrap())
+    };
+    let keys = ["a", "b"].map(|partition| (Arc::clone(&table), key(partition, "1")));
+    for operation in [
+        Operation::Transaction(Transaction {
+            writes: vec![write("a"), write("b")],
+        }),
+        Operation::TransactionGet(TransactionGet {
+            keys: keys.to_vec(),
+        }),
+    ] {
+        let error = run(&*fixture.store, operation).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+        for named in ["(\"a\", \"1\")", "(\"b\", \"1\")", "equal partition keys"] {
+            assert!(error.message.contains(named), "{error}");
+        }
+    }
+    assert_eq!(get(&*fixture.store, &table, key("a", "1")), None);
 }
 
 #[test]

@@ -18,6 +18,8 @@ mod stop;
 mod tls;
 #[cfg(feature = "net")]
 mod tls_records;
+#[cfg(feature = "net")]
+mod token;
 mod worker;
 
 pub use address::{Address, Host};
@@ -32,4 +34,6 @@ pub use pause::pause;
 pub use stop::Stop;
 #[cfg(feature = "net")]
 pub use tls::{Tls, distrust};
+#[cfg(feature = "net")]
+pub use token::random_token;
 pub use worker::{Worker, is_worker_thread};

@@ -27,6 +27,5 @@ impl testkit::Reopen for Fixture {
 fn main() {
     let mut tests = testkit::contract::<Fixture>();
     tests.extend(testkit::catalog::all::<Fixture>());
-    tests.extend(testkit::transactions::all::<Fixture>());
     testkit::run(tests)
 }

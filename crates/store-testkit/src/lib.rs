@@ -1,7 +1,7 @@
 //! The tests of the contract of stores, and requests for other tests of stores.
 //!
 //! A store's own tests implement [`Fixture`] and [`Reopen`], and give [`contract`] to [`run`], with [`catalog::all`] if the
-//! store keeps the descriptions of its tables, and [`transactions::all`] if it has transactions. They have no harness of their own: `harness = false` in `Cargo.toml`.
+//! store keeps the descriptions of its tables. They have no harness of their own: `harness = false` in `Cargo.toml`.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -21,6 +21,7 @@ pub mod ranges;
 pub mod requests;
 pub mod server;
 pub mod transactions;
+pub mod transfers;
 
 pub use fixture::{Fixture, Reopen};
 pub use libtest_mimic::Trial;
@@ -31,6 +32,8 @@ pub fn contract<F: Reopen + 'static>() -> Vec<Trial> {
     tests.extend(items::all::<F>());
     tests.extend(queries::all::<F>());
     tests.extend(ranges::all::<F>());
+    tests.extend(transactions::all::<F>());
+    tests.extend(transfers::all::<F>());
     tests
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::key::Key;
 use crate::request::{Transaction, TransactionGet, TransactionWrite};
 use crate::table::Table;
@@ -79,6 +79,16 @@ fn check_items<'a>(items: impl ExactSizeIterator<Item = (&'a Arc<Table>, &'a Key
 }
 
 impl Error {
+    /// Other writers were changing the item until there was no more time.
+    #[must_use]
+    pub fn conflict(table: &Table, key: &Key) -> Self {
+        let kind = ErrorKind::Unavailable(Outcome::NotApplied);
+        Self::new(kind, "other writers keep changing the item")
+            .advice("try again")
+            .of(table)
+            .at(key)
+    }
+
     /// A transaction wrote nothing, for these reasons of its items, in order; `None` for an item that was not refused.
     #[must_use]
     pub fn cancelled(reasons: Vec<Option<Self>>) -> Self {

@@ -4,11 +4,12 @@ mod batch;
 mod query_plan;
 mod read;
 mod tables;
+mod transaction;
 mod write;
 
 use std::time::Instant;
 
-use mintkey_store::{Error, ErrorKind, Operation, Reply, Request, Result, Table};
+use mintkey_store::{Error, Operation, Reply, Request, Result, Table};
 
 use crate::client::Client;
 use crate::config::Config;
@@ -45,10 +46,8 @@ pub async fn run<T: Transport>(
         Operation::Delete(delete) => write::delete(&client, delete, now).await,
         Operation::BatchGet(batch) => batch::get(&client, batch, now).await,
         Operation::BatchWrite(batch) => batch::write(&client, batch, now).await,
-        Operation::Transaction(_) | Operation::TransactionGet(_) => Err(Error::new(
-            ErrorKind::Unsupported,
-            "transactions are not supported",
-        )),
+        Operation::Transaction(writes) => transaction::write(&client, writes, now).await,
+        Operation::TransactionGet(get) => transaction::get(&client, get, now).await,
     }
 }
 

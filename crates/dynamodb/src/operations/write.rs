@@ -18,17 +18,17 @@ use crate::wire::{body, response as wire};
 const ATTEMPTS: usize = 5;
 
 /// A write with a guard, which the stored row may refuse.
-struct GuardedWrite<'a> {
-    table: &'a Arc<Table>,
-    key: &'a Key,
-    guard: &'a Guard,
+pub struct GuardedWrite<'a> {
+    pub table: &'a Arc<Table>,
+    pub key: &'a Key,
+    pub guard: &'a Guard,
     /// Whether it needs a row, whatever the guard says.
-    needs_row: bool,
+    pub needs_row: bool,
 }
 
 impl GuardedWrite<'_> {
     /// The error if the guard refuses this stored row.
-    fn check(&self, stored: Option<&Item>) -> Result<()> {
+    pub fn check(&self, stored: Option<&Item>) -> Result<()> {
         if self.needs_row && stored.is_none() && self.guard.version.is_none() {
             return Err(Error::gone(self.table, self.key, false));
         }
@@ -43,7 +43,7 @@ impl GuardedWrite<'_> {
     }
 
     /// The error for a write that the server refused because of this stored row.
-    fn refused(&self, stored: Option<Item>) -> Error {
+    pub fn refused(&self, stored: Option<Item>) -> Error {
         match self.check(stored.as_ref()) {
             Err(error) => error,
             // The row has changed since, or the server evaluates a condition differently.
@@ -196,14 +196,7 @@ pub async fn update<T: Transport>(
     update.check()?;
     let values = check_values(table, update)?;
     let needs_row = !update.upsert;
-    let sent_guard = Guard {
-        row: if needs_row && guard.row == Row::Any {
-            Row::Present
-        } else {
-            guard.row
-        },
-        ..guard.clone()
-    };
+    let sent_guard = update_guard(update);
     // An expired row must not be changed: its other attributes would live on.
     let condition = body::guard(table, &sent_guard, now, true)?;
     let body = body::update(&client.shared.config, update, condition.as_ref());
@@ -257,8 +250,19 @@ pub async fn update<T: Transport>(
     .at(key))
 }
 
+/// The guard of an update that is sent: without an upsert, there must be a row.
+pub fn update_guard(update: &Update) -> Guard {
+    let guard = update.guard.clone();
+    let row = if !update.upsert && guard.row == Row::Any {
+        Row::Present
+    } else {
+        guard.row
+    };
+    Guard { row, ..guard }
+}
+
 /// Checks the response to a write that returns no row.
-fn check_empty<T: Transport>(output: &Output<'_, T>, table: &Table, key: &Key) -> Result<()> {
+pub fn check_empty<T: Transport>(output: &Output<'_, T>, table: &Table, key: &Key) -> Result<()> {
     match output.parse().map_err(|error| error.of(table))? {
         wire::Row {
             item: None,
@@ -305,6 +309,16 @@ fn resolve_update(
     Err(write.refused(stored))
 }
 
+/// The result of an upsert of an absent row.
+pub fn replacement(update: &Update) -> Result<Item> {
+    let (table, key) = (&update.table, &update.key);
+    let mut item = table.item_of(key);
+    update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
+    check_item(&item, table, MAX_ITEM)?;
+    table.check_indexed(&item)?;
+    Ok(item)
+}
+
 /// Replaces an expired row by the result of an upsert; `None` if the row is no longer expired.
 async fn replace_expired<T: Transport>(
     client: &Client<'_, T>,
@@ -312,10 +326,7 @@ async fn replace_expired<T: Transport>(
     now: i64,
 ) -> Result<Option<Reply>> {
     let (table, key) = (&update.table, &update.key);
-    let mut item = table.item_of(key);
-    update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
-    check_item(&item, table, MAX_ITEM)?;
-    table.check_indexed(&item)?;
+    let item = replacement(update)?;
     let condition = body::absent(table, now);
     let body = body::put(&client.shared.config, table, &item, Some(&condition));
     let errors = client.errors(table, Some(key));
@@ -344,7 +355,7 @@ async fn replace_expired<T: Transport>(
 }
 
 /// Checks the values that an update sets, as far as they can be checked without the row.
-fn check_values(table: &Table, update: &Update) -> Result<Item> {
+pub fn check_values(table: &Table, update: &Update) -> Result<Item> {
     let mut item = Item::with_capacity(update.actions.len());
     for action in &update.actions {
         if let (Action::Set(path, value) | Action::SetIfAbsent(path, value), [_]) =

@@ -15,7 +15,9 @@ use crate::wire::json;
 
 /// The partition key of indexes over a whole table, which is the same in all items: DynamoDB's indexes need one.
 const WHOLE_TABLE: &str = "mintkey.all";
-/// Its value.
+/// An attribute that no item has.
+const NO_ATTRIBUTE: &str = "mintkey.none";
+/// The value of `WHOLE_TABLE`.
 const WHOLE_TABLE_VALUE: &str = "1";
 
 /// Builds the body of a call.
@@ -246,6 +248,31 @@ pub fn update(config: &Config, update: &Update, condition: Option<&Condition>) -
     if update.returning {
         body.text("ReturnValues", "ALL_NEW");
     }
+    body.finish()
+}
+
+/// The part of a transaction that updates an item, which must change something and returns nothing.
+pub fn transaction_update(
+    config: &Config,
+    update: &Update,
+    condition: Option<&Condition>,
+) -> String {
+    let mut update = Update {
+        returning: false,
+        ..update.clone()
+    };
+    if update.actions.is_empty() {
+        // DynamoDB refuses an update without actions.
+        let nothing = Action::Remove(Path::attribute(NO_ATTRIBUTE));
+        update.actions.push(nothing);
+    }
+    self::update(config, &update, condition)
+}
+
+/// The body of a get of a whole item, and the part of a transaction that reads it.
+pub fn key(config: &Config, table: &Table, key: &Key) -> String {
+    let mut body = Body::new(config, table);
+    body.entry("Key", |to| push_key(table, key, to));
     body.finish()
 }
 

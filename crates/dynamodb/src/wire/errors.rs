@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::transport::error::{Cause, TransportError};
 use crate::transport::http::Response;
 use crate::wire::json::StoredItem;
-use crate::wire::response::Refused;
+use crate::wire::response::{CancellationReason, Refused};
 
 /// The characters that a message shows of a response that is not DynamoDB's.
 const SHOWN: usize = 80;
@@ -61,6 +61,8 @@ pub struct Refusal {
     pub message: String,
     /// The stored item that did not meet the condition.
     pub item: Option<Item>,
+    /// Of a cancelled transaction, one for each item.
+    pub reasons: Vec<CancellationReason>,
     /// Whether an attempt of the same write may have been carried out.
     pub uncertain: bool,
 }
@@ -70,6 +72,8 @@ pub struct Refusal {
 pub enum Class {
     /// The condition of a write was false.
     ConditionFailed,
+    /// A transaction was not carried out, because of its items.
+    Cancelled,
     /// There is no such table.
     TableMissing,
     /// The table is being created, changed or deleted.
@@ -107,6 +111,7 @@ impl Class {
     fn of(code: &str, status: u16) -> Self {
         let named = match code {
             "ConditionalCheckFailedException" => Self::ConditionFailed,
+            "TransactionCanceledException" => Self::Cancelled,
             "ResourceNotFoundException" => Self::TableMissing,
             "ResourceInUseException" | "TableInUseException" => Self::TableBusy,
             "LimitExceededException" => Self::TableLimit,
@@ -133,7 +138,7 @@ impl Class {
             | "TransactionConflictException"
             | "TransactionInProgressException"
             | "ReplicatedWriteConflictException" => Self::Throttled,
-            "UnknownOperationException" => Self::Other,
+            "UnknownOperationException" | "IdempotentParameterMismatchException" => Self::Other,
             _ => Self::Foreign,
         };
         match (named, status) {
@@ -152,6 +157,7 @@ impl Refusal {
             code: String::new(),
             message: String::new(),
             item: None,
+            reasons: Vec::new(),
             uncertain: false,
         };
         if let Ok(Refused {
@@ -159,12 +165,14 @@ impl Refusal {
             message,
             other_message,
             item,
+            reasons,
         }) = serde_json::from_slice(&response.body)
         {
             let name = exception.rsplit('#').next().unwrap_or(&exception);
             name.clone_into(&mut refusal.code);
             refusal.message = message.or(other_message).unwrap_or_default();
             refusal.item = item.map(|StoredItem(item)| item);
+            refusal.reasons = reasons.unwrap_or_default();
         }
         refusal.class = Class::of(&refusal.code, response.status);
         if refusal.code.is_empty() {
@@ -391,7 +399,7 @@ impl ErrorContext<'_> {
                 ),
             )
             .advice("slow down (rate_limit=), or raise the table's capacity"),
-            Class::ConditionFailed | Class::Other => {
+            Class::ConditionFailed | Class::Cancelled | Class::Other => {
                 unavailable(&format!("the server refused the call ({description})"))
             }
         }

@@ -6,3 +6,4 @@ pub mod expression;
 pub mod json;
 pub mod key_condition;
 pub mod response;
+pub mod transaction;

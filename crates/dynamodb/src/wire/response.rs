@@ -60,6 +60,21 @@ pub struct Rows {
     pub unprocessed_keys: HashMap<String, UnprocessedKeys>,
 }
 
+/// The body of `TransactGetItems`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Snapshot {
+    /// One for each key.
+    pub responses: Vec<SnapshotRow>,
+}
+
+/// A row that a transaction has read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SnapshotRow {
+    pub item: Option<StoredItem>,
+}
+
 /// Keys that were not read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -215,4 +230,38 @@ pub struct Refused {
     /// The row that a condition did not hold for.
     #[serde(rename = "Item")]
     pub item: Option<StoredItem>,
+    /// Of a cancelled transaction, one for each item.
+    #[serde(rename = "CancellationReasons")]
+    pub reasons: Option<Vec<CancellationReason>>,
+}
+
+/// Why an item did not allow a transaction.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CancellationReason {
+    /// `None` in letters if it did.
+    pub code: Option<String>,
+    pub message: Option<String>,
+    /// The row that its condition did not hold for.
+    pub item: Option<StoredItem>,
+}
+
+impl CancellationReason {
+    /// The code; `None` in letters if the item is not the reason.
+    pub fn code(&self) -> &str {
+        self.code.as_deref().unwrap_or("None")
+    }
+
+    /// Whether the same transaction may succeed later.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self.code(),
+            "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded"
+        )
+    }
+
+    /// Whether the item is why the transaction was cancelled, and will be again.
+    pub fn is_final(&self) -> bool {
+        self.code() != "None" && !self.is_passing()
+    }
 }

@@ -5,7 +5,7 @@ use std::mem::discriminant;
 use mintkey_store::{Index, Item, Key, Put, Result, Row, Table, Value as Attribute, json};
 
 use crate::keyspace::layout::{Layout, push_packed};
-use crate::keyspace::rows::{StoredRow, encode_fields, time_to_live};
+use crate::keyspace::rows::{Fields, INDEX_ENTRIES, StoredRow, encode_fields, time_to_live};
 use crate::protocol::replies::{checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::scripts::{CLEAN, PUT, PUT_NEW, REMOVE, WRITE};
@@ -76,6 +76,20 @@ fn push_expected(call: &mut Call, expected: Option<&StoredRow>) {
     }
 }
 
+/// Removes the fields that the stored row has already. Returns the names of the fields to remove from the row.
+pub fn keep_changed<'a>(new: &mut Fields, old: &'a StoredRow) -> Vec<&'a [u8]> {
+    let mut removed: Vec<&[u8]> = Vec::new();
+    for (name, value) in &old.fields {
+        match new.iter().position(|(own, _)| own == name) {
+            Some(index) if new[index].1 == *value => drop(new.swap_remove(index)),
+            Some(_) => {}
+            None if name == INDEX_ENTRIES => {}
+            None => removed.push(name),
+        }
+    }
+    removed
+}
+
 /// The call that writes an item.
 pub fn write_call(layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>, now: i64) -> Call {
     let mut new = encode_fields(item);
@@ -105,20 +119,13 @@ pub fn write_call(layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>, now: 
     }
     call.push(&layout.index_prefix);
     call.push(&index_entries);
-    let mut removed: Vec<&[u8]> = Vec::new();
-    if let Mode::Same(Some(old)) = mode {
+    let removed = if let Mode::Same(Some(old)) = mode {
         push_expected(&mut call, Some(old));
-        for (name, value) in &old.fields {
-            match new.iter().position(|(own, _)| own == name) {
-                Some(index) if new[index].1 == *value => drop(new.swap_remove(index)),
-                Some(_) => {}
-                None if name.is_empty() => {}
-                None => removed.push(name),
-            }
-        }
+        keep_changed(&mut new, old)
     } else {
         push_expected(&mut call, None);
-    }
+        Vec::new()
+    };
     call.push(removed.len().to_string().as_bytes());
     for name in removed {
         call.push(name);

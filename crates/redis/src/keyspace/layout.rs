@@ -12,6 +12,8 @@
 //! after the slash: `shop/{6h}Order:KEY`, `shop/{6h}@Order`. The first group also has `shop/{10}@Order:table`, the
 //! catalog entry of the whole table.
 //!
+//! A transaction leaves `shop/@:transaction:TOKEN`, its marker, which expires.
+//!
 //! Numbers are written in decimal in keys, and in an order-preserving encoding in members. All scores are 0, so that Redis
 //! orders by the bytes of members. A member is a sequence of values. Each value except the last is terminated by the bytes
 //! 0 1, and a byte 0 inside a value is written as 0 255. So bytes compare like values, and no value runs into the next.
@@ -99,6 +101,11 @@ impl Keyspace {
     /// The key of a table's catalog entry in a slot group.
     pub fn catalog_key(&self, table: &str, slot_group: u8) -> Vec<u8> {
         format!("{}@{table}", self.group_prefix(slot_group)).into_bytes()
+    }
+
+    /// The key of the marker of a transaction. No table has an empty name.
+    pub fn marker_key(&self, slot_group: u8, token: &str) -> Vec<u8> {
+        format!("{}@:transaction:{token}", self.group_prefix(slot_group)).into_bytes()
     }
 
     /// The key of the catalog entry of a whole table.
@@ -231,17 +238,14 @@ impl Layout {
             .iter()
             .filter_map(|index| Some((index.name.as_str(), Self::index_member(index, item, key)?)))
             .collect();
-        let mut packed = Vec::new();
-        if !entries.is_empty() {
-            packed.push(PACKED_LIST);
-            packed.extend_from_slice(&length(2 * entries.len()).to_be_bytes());
+        if entries.is_empty() {
+            return Vec::new();
         }
-        for (name, member) in &entries {
-            for text in [name.as_bytes(), member] {
-                push_packed(&mut packed, text);
-            }
-        }
-        packed
+        pack(
+            entries
+                .iter()
+                .flat_map(|(name, member)| [name.as_bytes(), member]),
+        )
     }
 
     /// The members of a partition in the row set, limited to a range of sort values.
@@ -309,6 +313,18 @@ const PACKED_SHORT: u8 = 0xA0;
 /// A length of a name or key. All of them are limited, so that it fits.
 fn length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// A list of strings for the scripts to unpack (`MessagePack`).
+pub fn pack<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut packed = vec![PACKED_LIST, 0, 0, 0, 0];
+    let mut count = 0;
+    for text in texts {
+        push_packed(&mut packed, text);
+        count += 1;
+    }
+    packed[1..5].copy_from_slice(&length(count).to_be_bytes());
+    packed
 }
 
 /// Adds a string for the scripts to unpack (`MessagePack`).

@@ -6,3 +6,4 @@ pub mod layout_cache;
 pub mod projection;
 pub mod ranges;
 pub mod rows;
+pub mod transactions;

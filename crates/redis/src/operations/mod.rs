@@ -7,10 +7,11 @@ mod join_all;
 mod page;
 mod read;
 mod slot_group_merge;
+mod transaction;
 mod uncertainty;
 mod write;
 
-use mintkey_store::{Error, ErrorKind, Operation, Reply, Request, Result};
+use mintkey_store::{Operation, Reply, Request, Result};
 
 use crate::operations::context::{OperationContext, StoreContext};
 use crate::operations::uncertainty::Uncertainty;
@@ -49,10 +50,8 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
             .await
             .map(|()| Reply::Done),
         Operation::BatchWrite(batch) => context.batch_write(batch).await,
-        Operation::Transaction(_) | Operation::TransactionGet(_) => Err(Error::new(
-            ErrorKind::Unsupported,
-            "transactions are not supported",
-        )),
+        Operation::Transaction(transaction) => context.transaction(transaction).await,
+        Operation::TransactionGet(get) => context.transaction_get(get).await,
         Operation::Query(query) => context.query(query).await,
         Operation::Scan(scan) => context.scan(scan).await,
     }

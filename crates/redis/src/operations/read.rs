@@ -76,7 +76,7 @@ impl OperationContext<'_> {
     }
 
     /// The item, unless it has expired. An expired row is deleted.
-    async fn unless_expired(
+    pub async fn unless_expired(
         &self,
         layout: &Layout,
         key: &Key,

@@ -178,7 +178,7 @@ impl OperationContext<'_> {
     }
 
     /// Applies an update to the stored item.
-    fn apply_update(&self, update: &Update, stored: Option<&Item>) -> Result<Item> {
+    pub fn apply_update(&self, update: &Update, stored: Option<&Item>) -> Result<Item> {
         let (table, key) = (&update.table, &update.key);
         if stored.is_none() && !update.upsert && update.guard.version.is_none() {
             return Err(Error::gone(table, key, false));

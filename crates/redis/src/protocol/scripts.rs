@@ -285,9 +285,131 @@ return 1
 ",
 );
 
+/// Writes several rows, of one table or of several, if none of them has changed: all or none.
+///
+/// The marker is a hash that lives longer than the request. With it the call can be sent again: the first copy that reaches
+/// the server decides, and later ones return what became of it. The marker is new, so that no copy is carried out while a
+/// slot of a Cluster migrates: the server replies `TRYAGAIN`.
+///
+/// Keys: the marker; the catalog entry and the row set of each table; the rows. Arguments: the milliseconds that the marker
+/// lives; the number of tables; for each of them the epoch of its catalog entry and the prefix of the keys of its index
+/// sets; then for each row eight arguments: the number of its table; `put`, `delete`, or an empty string for a row that is
+/// only compared; its member of the row set; milliseconds to live, or an empty string; its index entries, packed, or an
+/// empty string; the fields that the stored row must have, with their values, packed, or an empty string if any row is
+/// right; the fields to remove, packed; the fields to set, with their values, packed.
+///
+/// Returns `OK`, `STALE` (a catalog entry has changed), the number of a row that has changed, or the outcome of an earlier
+/// copy: `done` or `void`.
+pub static TRANSACT: Script = Script::new(
+    r"
+local call, open = redis.call, cmsgpack.unpack
+local outcome = call('HGET', KEYS[1], 'outcome')
+if outcome then return outcome end
+local function list(text) return text and text ~= '' and open(text) or {} end
+local tables, first = tonumber(ARGV[2]), 2 + 2 * ARGV[2]
+for i = 1, tables do
+  if call('HGET', KEYS[2 * i], 'epoch') ~= ARGV[2 * i + 1] then return redis.status_reply('STALE') end
+  local kind = call('TYPE', KEYS[2 * i + 1]).ok
+  if kind ~= 'none' and kind ~= 'zset' then return call('ZCARD', KEYS[2 * i + 1]) end
+end
+local rows = {}
+for i = 1, (#ARGV - first) / 8 do
+  local row, pos = KEYS[first + i - 1], first + 8 * i - 7
+  local order, base, action = KEYS[2 * ARGV[pos] + 1], ARGV[2 * ARGV[pos] + 2], ARGV[pos + 1]
+  local kind = call('TYPE', row).ok
+  if kind ~= 'none' and kind ~= 'hash' then return call('HLEN', row) end
+  if ARGV[pos + 5] ~= '' then
+    local expected = open(ARGV[pos + 5])
+    if call('HLEN', row) * 2 ~= #expected then return i end
+    for j = 1, #expected, 2 do
+      if call('HGET', row, expected[j]) ~= expected[j + 1] then return i end
+    end
+  end
+  local old, new = action ~= '' and list(call('HGET', row, '')) or {}, list(ARGV[pos + 4])
+  for _, entries in ipairs({ old, new }) do
+    for j = 1, #entries, 2 do
+      local set = base .. entries[j]
+      local found = call('TYPE', set).ok
+      if found ~= 'none' and found ~= 'zset' then return call('ZCARD', set) end
+    end
+  end
+  rows[i] = { row = row, pos = pos, order = order, base = base, action = action, exists = kind == 'hash', old = old, new = new }
+end
+for _, own in ipairs(rows) do
+  local row, pos, base, old, new = own.row, own.pos, own.base, own.old, own.new
+  if own.action == 'delete' then
+    call('ZREM', own.order, ARGV[pos + 2])
+    for j = 1, #old, 2 do call('ZREM', base .. old[j], old[j + 1]) end
+    call('DEL', row)
+  elseif own.action == 'put' then
+    call('ZADD', own.order, '0', ARGV[pos + 2])
+    for _, name in ipairs(list(ARGV[pos + 6])) do call('HDEL', row, name) end
+    local fields, kept = list(ARGV[pos + 7]), {}
+    for from = 1, #fields, 1000 do
+      call('HSET', row, unpack(fields, from, math.min(from + 999, #fields)))
+    end
+    if #new > 0 then
+      call('HSET', row, '', ARGV[pos + 4])
+      for j = 1, #new, 2 do
+        call('ZADD', base .. new[j], '0', new[j + 1])
+        kept[new[j]] = new[j + 1]
+      end
+    elseif #old > 0 then
+      call('HDEL', row, '')
+    end
+    for j = 1, #old, 2 do
+      if kept[old[j]] ~= old[j + 1] then call('ZREM', base .. old[j], old[j + 1]) end
+    end
+    if own.exists and ARGV[pos + 5] == '' then
+      local known = { [''] = #new > 0 }
+      for j = 1, #fields, 2 do known[fields[j]] = true end
+      for _, name in ipairs(call('HKEYS', row)) do
+        if not known[name] then call('HDEL', row, name) end
+      end
+    end
+    if ARGV[pos + 3] ~= '' then call('PEXPIRE', row, ARGV[pos + 3])
+    elseif own.exists then call('PERSIST', row) end
+  end
+end
+call('HSET', KEYS[1], 'outcome', 'done')
+call('PEXPIRE', KEYS[1], ARGV[1])
+return redis.status_reply('OK')
+",
+);
+
+/// Finds out what became of a call of `TRANSACT`. If it has not been carried out, it never will be.
+///
+/// Keys: the marker. Arguments: the milliseconds that the marker lives. Returns `done` or `void`.
+pub static SETTLE: Script = Script::new(
+    r"
+local outcome = redis.call('HGET', KEYS[1], 'outcome')
+if outcome then return outcome end
+redis.call('HSET', KEYS[1], 'outcome', 'void')
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 'void'
+",
+);
+
+/// Reads several rows, of one table or of several, at one moment.
+///
+/// Keys: the catalog entry of each table, the rows. Arguments: the epochs of the catalog entries. Returns `STALE` (a catalog
+/// entry has changed), or the fields of each row with their values.
+pub static SNAPSHOT: Script = Script::new(
+    r"
+for i = 1, #ARGV do
+  if redis.call('HGET', KEYS[i], 'epoch') ~= ARGV[i] then return redis.status_reply('STALE') end
+end
+local rows = {}
+for i = #ARGV + 1, #KEYS do rows[i - #ARGV] = redis.call('HGETALL', KEYS[i]) end
+return rows
+",
+);
+
 /// Computes all digests now: a forked child must not find one half computed.
 pub fn compute_digests() {
-    for script in [&WRITE, &PUT, &PUT_NEW, &REMOVE, &CLEAN, &DESCRIBE, &DROP] {
+    for script in [
+        &WRITE, &PUT, &PUT_NEW, &REMOVE, &CLEAN, &DESCRIBE, &DROP, &TRANSACT, &SETTLE, &SNAPSHOT,
+    ] {
         script.digest();
     }
 }

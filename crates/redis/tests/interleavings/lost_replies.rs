@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Waker};
 use mintkey_redis::internals::{Call, FinalReply, Replies, StoreContext, Value};
 use mintkey_store::{
     Action, BatchWrite, Comparison, Condition, Delete, Error, ErrorKind, Guard, Item, Key,
-    Operation, Outcome, Path, Reply, Request, Result, Row, Table, Update, Write,
+    Operation, Outcome, Path, Reply, Request, Result, Row, Table, Transaction, TransactionWrite,
+    Update, Write,
 };
 
 use super::requests::*;
@@ -372,6 +373,118 @@ fn the_reported_outcome_agrees_with_what_happened() {
                         check(store, server, &case, &fates, other, true);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// A transaction that adds to the row under test, inserts another one and deletes a third.
+fn transaction(table: &Arc<Table>, partitions: [&str; 2]) -> Operation {
+    let [inserted, deleted] = partitions;
+    let insert = Guard {
+        row: Row::Absent,
+        ..Guard::default()
+    };
+    let Write::Put(put) = batch_put(table, row(table, inserted, 1), insert) else {
+        unreachable!();
+    };
+    let add = Update {
+        actions: vec![Action::Add(Path::attribute("version"), number("1"))],
+        ..update_of(table, own_key(table))
+    };
+    let delete = Delete {
+        table: Arc::clone(table),
+        key: table.key_of(&row(table, deleted, 1)).unwrap(),
+        guard: Guard::default(),
+    };
+    Operation::Transaction(Transaction {
+        writes: vec![
+            TransactionWrite::Update(add),
+            TransactionWrite::Put(put),
+            TransactionWrite::Delete(delete),
+        ],
+    })
+}
+
+/// Carries out the transaction, and compares its outcome with the three rows.
+fn check_transaction(
+    store: &StoreContext,
+    server: &mut Server,
+    table: &Arc<Table>,
+    fates: &[Fate],
+    other: Other,
+) {
+    const PARTITIONS: [&str; 2] = ["inserted", "deleted"];
+    let key_of = |partition: &str| table.key_of(&row(table, partition, 1)).unwrap();
+    restore(store, server, table, Some(&row(table, OWN, 1)));
+    let delete = delete_of(table, key_of(PARTITIONS[0]), Guard::default());
+    run_without_faults(store, server, delete);
+    let put = put_of(table, row(table, PARTITIONS[1], 1), Guard::default());
+    run_without_faults(store, server, put);
+    let mut network = Network {
+        server,
+        late: Vec::new(),
+        applied: false,
+    };
+    let operation = request(transaction(table, PARTITIONS));
+    let result = carry_out(
+        store,
+        &operation,
+        &mut network,
+        fates,
+        |server| match other {
+            Other::Nothing => {}
+            Other::Removes => restore(store, server, table, None),
+            Other::Replaces => restore(store, server, table, Some(&row(table, OWN, 7))),
+        },
+    );
+    network.deliver_late();
+    let applied = network.applied;
+    let run = format!("{fates:?} {other:?}: {result:?}");
+    let mut stored = |key: Key| match run_without_faults(store, server, get_of(table, key)) {
+        Reply::Item(item) => item,
+        reply => panic!("{reply:?}"),
+    };
+    let inserted = stored(key_of(PARTITIONS[0])).is_some();
+    let deleted = stored(key_of(PARTITIONS[1])).is_none();
+    assert_eq!((inserted, deleted), (applied, applied), "{run}");
+    let own = stored(own_key(table));
+    match other {
+        Other::Nothing => {
+            let version = if applied { 2 } else { 1 };
+            assert_eq!(own, Some(row(table, OWN, version)), "{run}");
+        }
+        // Written before or after the transaction.
+        Other::Removes => assert_eq!(own, None, "{run}"),
+        Other::Replaces => {
+            let possible = [7, 8].map(|version| Some(row(table, OWN, version)));
+            assert!(possible.contains(&own), "{run}");
+        }
+    }
+    let faults = fates.iter().filter(|fate| **fate != Fate::Answered);
+    let faults = faults.count();
+    match &result {
+        // After a single fault, the outcome is always found out.
+        Ok(_) => assert!(applied, "{run}"),
+        Err(error) if error.kind.outcome() == Some(Outcome::Unknown) => {
+            assert!(faults > 1, "{run}");
+        }
+        Err(_) => assert!(!applied, "{run}"),
+    }
+}
+
+#[test]
+fn the_reported_outcome_of_a_transaction_agrees_with_what_happened() {
+    let plain = plain("plain", mintkey_store::KeyKind::String);
+    for (table, length) in [(orders(), 3), (plain, 2)] {
+        let mut world = World::with(1, false);
+        let (store, server) = (&world.stores[0], &mut world.server);
+        for fates in sequences(length) {
+            check_transaction(store, server, &table, &fates, Other::Nothing);
+        }
+        for fates in sequences(2) {
+            for other in [Other::Removes, Other::Replaces] {
+                check_transaction(store, server, &table, &fates, other);
             }
         }
     }

@@ -29,6 +29,7 @@ use mintkey_store_testkit::requests;
 mod round_trips;
 #[path = "../server/mod.rs"]
 mod server;
+mod transactions;
 
 use requests::*;
 

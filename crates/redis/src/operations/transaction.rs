@@ -1,0 +1,440 @@
+//! Transactions. The rows are read and evaluated here, as for single writes. One script then writes all of them, if none has
+//! changed.
+//!
+//! Each call of the script has a marker of its own, which the script writes together with the rows. When it is not known
+//! whether a call was carried out, the marker shows it. If the marker is not there, it is written now, which cancels the
+//! call: then nothing was written, whatever is still on its way to the server.
+
+use std::sync::Arc;
+
+use mintkey_runtime::random_token;
+use mintkey_store::size::check_item;
+use mintkey_store::{
+    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, Transaction,
+    TransactionGet, TransactionWrite, Update, json,
+};
+
+use crate::keyspace::layout::Layout;
+use crate::keyspace::rows::{StoredRow, decode_item, decode_row};
+use crate::keyspace::transactions::{
+    Change, Expected, Marker, RowChange, TransactionResult, settle_call, settled, snapshot_call,
+    transact_call, transaction_result,
+};
+use crate::operations::context::OperationContext;
+use crate::operations::uncertainty::Uncertainty;
+use crate::operations::write::is_uncertain;
+use crate::protocol::replies::{checked, is_out_of_step, unexpected_reply};
+use crate::protocol::resp::{Call, Value};
+
+/// The seconds that a marker lives after the time limit of the request.
+const MARKER_SECONDS: u64 = 60;
+
+/// The tables of a transaction, each once, and the position of each item's table.
+struct Tables<'a> {
+    slot_group: u8,
+    /// With the key of an item of the table.
+    distinct: Vec<(&'a Arc<Table>, &'a Key)>,
+    positions: Vec<usize>,
+}
+
+/// The row of an item before the transaction.
+enum Before {
+    /// It is not needed.
+    Unread,
+    /// This one, or none.
+    Read(Option<StoredRow>),
+}
+
+/// An evaluated item: what to do with its row, and the changed item of an update.
+struct Evaluated {
+    change: OwnedChange,
+    returned: Option<Item>,
+}
+
+/// What to do with a row.
+enum OwnedChange {
+    Nothing,
+    Put(Arc<Item>),
+    Delete,
+}
+
+/// What became of one attempt.
+enum Attempt {
+    /// All rows were written. These are the changed items.
+    Done(Vec<Option<Item>>),
+    /// Nothing was written: another writer has changed the row of the item at this position.
+    Conflict(usize),
+    /// Nothing was written, for another reason that passes.
+    Again,
+}
+
+impl OperationContext<'_> {
+    /// Writes several items: all or none.
+    pub async fn transaction(&self, transaction: &Transaction) -> Result<Reply> {
+        transaction.check(self.store.config.max_item)?;
+        let writes = &transaction.writes;
+        let items = writes.iter().map(|write| (write.table(), write.key()));
+        let Some(tables) = self.tables(items.collect())? else {
+            return Ok(Reply::Items(Vec::new()));
+        };
+        let mut conflict = None;
+        loop {
+            match self.attempt(&tables, writes, conflict.is_some()).await {
+                Ok(Attempt::Done(items)) => return Ok(Reply::Items(items)),
+                Ok(Attempt::Conflict(index)) => conflict = Some(index),
+                Ok(Attempt::Again) => {}
+                Err(error) => return Err(after_conflict(error, writes, conflict)),
+            }
+        }
+    }
+
+    /// Reads, evaluates and writes once. Items that must be new are not read at first, if no other item is read.
+    async fn attempt(
+        &self,
+        tables: &Tables<'_>,
+        writes: &[TransactionWrite],
+        after_conflict: bool,
+    ) -> Result<Attempt> {
+        if after_conflict {
+            let checked = self.channel.deadline().check();
+            let address = &self.store.config.address;
+            let doing = "repeating a transaction";
+            checked.map_err(|stop| stop.error(address, doing, Outcome::NotApplied))?;
+        }
+        let layouts = self.layouts_of_tables(tables).await?;
+        let reads_new = after_conflict || writes.iter().any(|write| needs_row(write, false));
+        let wanted = |write: &TransactionWrite| needs_row(write, reads_new);
+        let Some(rows) = self.rows(&layouts, tables, writes, wanted).await? else {
+            return Ok(Attempt::Again);
+        };
+        let evaluated = self.evaluate_writes(&layouts, tables, writes, &rows)?;
+        let marker = self.marker(tables.slot_group)?;
+        let changes = writes.iter().zip(&rows).zip(&evaluated);
+        let changes: Vec<RowChange<'_>> = changes
+            .zip(&tables.positions)
+            .map(|(((write, before), own), table)| row_change(write, before, own, *table))
+            .collect();
+        let call = transact_call(&marker, &layouts, &changes, self.now);
+        Ok(match self.commit(call, &marker, writes[0].table()).await? {
+            TransactionResult::Done => {
+                Attempt::Done(evaluated.into_iter().map(|own| own.returned).collect())
+            }
+            TransactionResult::RowChanged(index) => Attempt::Conflict(index),
+            TransactionResult::Cancelled => Attempt::Again,
+            TransactionResult::StaleCatalog => {
+                self.store.layouts.clear();
+                Attempt::Again
+            }
+        })
+    }
+
+    /// Reads several items, as they were at one moment.
+    pub async fn transaction_get(&self, get: &TransactionGet) -> Result<Reply> {
+        get.check()?;
+        let items: Vec<(&Arc<Table>, &Key)> =
+            get.keys.iter().map(|(table, key)| (table, key)).collect();
+        let Some(tables) = self.tables(items)? else {
+            return Ok(Reply::Items(Vec::new()));
+        };
+        let positions = tables.positions.iter().copied();
+        let rows: Vec<(usize, &Key)> = positions.zip(get.keys.iter().map(|(_, key)| key)).collect();
+        let (table, _) = &get.keys[0];
+        let (layouts, values) = loop {
+            let layouts = self.layouts_of_tables(&tables).await?;
+            let call = snapshot_call(tables.slot_group, &layouts, &rows);
+            match self.channel.send_one(call).await? {
+                Value::Array(values) if values.len() == rows.len() => break (layouts, values),
+                Value::Status(word) if word == "STALE" => self.store.layouts.clear(),
+                other => {
+                    checked(other, table)?;
+                    return Err(unexpected_reply(table));
+                }
+            }
+        };
+        let mut decoder = json::Decoder::default();
+        let mut found = Vec::with_capacity(rows.len());
+        for ((table, key), value) in get.keys.iter().zip(values) {
+            let item = decode_item(value, table, key, &mut decoder);
+            found.push(item.map_err(|error| error.at(key))?);
+        }
+        let mut items = Vec::with_capacity(rows.len());
+        for ((position, key), item) in rows.iter().zip(found) {
+            items.push(self.unless_expired(&layouts[*position], key, item).await?);
+        }
+        Ok(Reply::Items(items))
+    }
+
+    /// The tables of these items; `None` if there are no items. In a Cluster, all rows must be in one slot group.
+    fn tables<'a>(&self, items: Vec<(&'a Arc<Table>, &'a Key)>) -> Result<Option<Tables<'a>>> {
+        let Some((first, rest)) = items.split_first() else {
+            return Ok(None);
+        };
+        let slot_group = |key: &Key| self.store.config.keyspace.slot_group(&key.partition);
+        let group = slot_group(first.1);
+        if let Some(other) = rest.iter().find(|(_, key)| slot_group(key) != group) {
+            return Err(different_groups(*first, *other));
+        }
+        let mut tables = Tables {
+            slot_group: group,
+            distinct: Vec::new(),
+            positions: Vec::with_capacity(items.len()),
+        };
+        for (table, key) in items {
+            let mut known = tables.distinct.iter();
+            let position = known.position(|(own, _)| Arc::ptr_eq(own, table));
+            tables.positions.push(position.unwrap_or_else(|| {
+                tables.distinct.push((table, key));
+                tables.distinct.len() - 1
+            }));
+        }
+        Ok(Some(tables))
+    }
+
+    /// The layouts of tables in their slot group.
+    async fn layouts_of_tables(&self, tables: &Tables<'_>) -> Result<Vec<Arc<Layout>>> {
+        let mut layouts = Vec::with_capacity(tables.distinct.len());
+        for (table, key) in &tables.distinct {
+            layouts.push(self.layout(table, &key.partition).await?);
+        }
+        Ok(layouts)
+    }
+
+    /// Reads the rows of the writes that need them; `None` if a catalog entry has changed.
+    async fn rows(
+        &self,
+        layouts: &[Arc<Layout>],
+        tables: &Tables<'_>,
+        writes: &[TransactionWrite],
+        wanted: impl Fn(&TransactionWrite) -> bool,
+    ) -> Result<Option<Vec<Before>>> {
+        let placed = || writes.iter().zip(&tables.positions);
+        let calls = placed().filter(|(write, _)| wanted(write));
+        let calls = calls.map(|(write, position)| {
+            let layout = &layouts[*position];
+            layout.call("HGETALL").arg(layout.row_key(write.key()))
+        });
+        let calls: Vec<Call> = calls.collect();
+        let replies = if calls.is_empty() {
+            Vec::new()
+        } else {
+            match self.send_with_epochs(layouts, calls).await? {
+                Some(replies) => replies,
+                None => return Ok(None),
+            }
+        };
+        let mut replies = replies.into_iter();
+        let mut rows = Vec::with_capacity(writes.len());
+        for (write, position) in placed() {
+            let reply = if wanted(write) { replies.next() } else { None };
+            rows.push(match reply {
+                None => Before::Unread,
+                Some(value) => {
+                    let key = write.key();
+                    let row = decode_row(value, &layouts[*position].table, key);
+                    Before::Read(row.map_err(|error| error.at(key))?)
+                }
+            });
+        }
+        Ok(Some(rows))
+    }
+
+    /// Evaluates all items. If any is refused, the transaction is cancelled.
+    fn evaluate_writes(
+        &self,
+        layouts: &[Arc<Layout>],
+        tables: &Tables<'_>,
+        writes: &[TransactionWrite],
+        rows: &[Before],
+    ) -> Result<Vec<Evaluated>> {
+        let mut evaluated = Vec::with_capacity(writes.len());
+        let mut reasons = Vec::with_capacity(writes.len());
+        for ((write, before), position) in writes.iter().zip(rows).zip(&tables.positions) {
+            match self.evaluate_write(&layouts[*position].table, write, before) {
+                Ok(own) => {
+                    evaluated.push(own);
+                    reasons.push(None);
+                }
+                Err(error) if is_reason(&error) => {
+                    reasons.push(Some(error.of(write.table()).at(write.key())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if reasons.iter().any(Option::is_some) {
+            return Err(Error::cancelled(reasons));
+        }
+        Ok(evaluated)
+    }
+
+    /// Evaluates an item on its stored row, if that was read. `known` is the table as the store knows it.
+    fn evaluate_write(
+        &self,
+        known: &Table,
+        write: &TransactionWrite,
+        before: &Before,
+    ) -> Result<Evaluated> {
+        let stored = match before {
+            Before::Read(Some(row)) => Some(&row.item),
+            Before::Read(None) | Before::Unread => None,
+        };
+        let live = stored.filter(|item| !known.is_expired(item, self.now));
+        let max_item = self.store.config.max_item;
+        let mut returned = None;
+        let change = match write {
+            TransactionWrite::Put(put) => {
+                put.check(known, max_item)?;
+                if matches!(before, Before::Read(_)) {
+                    self.evaluate(|work| put.guard.check(&put.table, &put.key, live, work))?;
+                }
+                OwnedChange::Put(Arc::clone(&put.item))
+            }
+            TransactionWrite::Update(update) => {
+                let item = self.apply_update(update, live)?;
+                check_item(&item, known, max_item)?;
+                returned = update.returning.then(|| item.clone());
+                OwnedChange::Put(Arc::new(item))
+            }
+            TransactionWrite::Delete(delete) => {
+                self.evaluate(|work| delete.guard.check(&delete.table, &delete.key, live, work))?;
+                match before {
+                    Before::Read(None) => OwnedChange::Nothing,
+                    _ => OwnedChange::Delete,
+                }
+            }
+            TransactionWrite::Check(check) => {
+                self.evaluate(|work| check.guard.check(&check.table, &check.key, live, work))?;
+                OwnedChange::Nothing
+            }
+        };
+        Ok(Evaluated { change, returned })
+    }
+
+    /// A new marker.
+    fn marker(&self, slot_group: u8) -> Result<Marker> {
+        let config = &self.store.config;
+        let lifetime = config.timeout.as_millis() + u128::from(1000 * MARKER_SECONDS);
+        Ok(Marker {
+            slot_group,
+            key: config.keyspace.marker_key(slot_group, &random_token()?),
+            lifetime: lifetime.to_string(),
+        })
+    }
+
+    /// Sends the script. If that returns an error with a known outcome, or another result than `Done`, nothing was written
+    /// and nothing will be.
+    async fn commit(
+        &self,
+        call: Call,
+        marker: &Marker,
+        table: &Table,
+    ) -> Result<TransactionResult> {
+        let reply = self.channel.exchange(vec![call]).await.pop();
+        let reply = reply.unwrap_or_else(|| Err(unexpected_reply(table).uncertain()));
+        let (mut uncertainty, result) = match reply {
+            Ok(reply) => (
+                Uncertainty::after(reply.sent_before),
+                transaction_result(reply.value, table),
+            ),
+            // If it was not carried out, it is evaluated again.
+            Err(error) if is_uncertain(&error) => {
+                (Uncertainty::of(&error), Ok(TransactionResult::Cancelled))
+            }
+            Err(error) => return Err(error),
+        };
+        match &result {
+            Ok(TransactionResult::Done) => return result,
+            // Replies on this connection may belong to other calls.
+            Err(error) if is_out_of_step(error) => return result,
+            Err(error) => uncertainty.add(Uncertainty::of(error)),
+            Ok(_) => {}
+        }
+        if !uncertainty.exists() {
+            return result;
+        }
+        match self.settle(marker, table).await {
+            Ok(true) => Ok(TransactionResult::Done),
+            Ok(false) => result.map_err(not_applied),
+            Err(error) => uncertainty.settle(Err(error)),
+        }
+    }
+
+    /// Finds out what became of a call of the script, and cancels it unless it was carried out.
+    async fn settle(&self, marker: &Marker, table: &Table) -> Result<bool> {
+        settled(self.channel.send_one(settle_call(marker)).await?, table)
+    }
+}
+
+/// Whether an item needs its stored row. With `reads_new` an item that must be new does, too.
+fn needs_row(write: &TransactionWrite, reads_new: bool) -> bool {
+    match write {
+        TransactionWrite::Put(Put { guard, .. }) => {
+            let is_conditional = guard.version.is_some() || guard.condition.is_some();
+            is_conditional || guard.row == Row::Present || guard.row == Row::Absent && reads_new
+        }
+        TransactionWrite::Update(Update { .. }) | TransactionWrite::Check(_) => true,
+        TransactionWrite::Delete(Delete { guard, .. }) => !guard.is_open(),
+    }
+}
+
+/// What the script does with the row of an item.
+fn row_change<'a>(
+    write: &'a TransactionWrite,
+    before: &'a Before,
+    evaluated: &'a Evaluated,
+    table: usize,
+) -> RowChange<'a> {
+    let must_be_absent =
+        matches!(write, TransactionWrite::Put(put) if put.guard.row == Row::Absent);
+    RowChange {
+        table,
+        key: write.key(),
+        expected: match before {
+            Before::Read(row) => Expected::Same(row.as_ref()),
+            Before::Unread if must_be_absent => Expected::Same(None),
+            Before::Unread => Expected::Any,
+        },
+        change: match &evaluated.change {
+            OwnedChange::Nothing => Change::Nothing,
+            OwnedChange::Put(item) => Change::Put(item),
+            OwnedChange::Delete => Change::Delete,
+        },
+    }
+}
+
+/// Whether an error of an item is a reason to cancel the transaction. Other errors are those of the request.
+const fn is_reason(error: &Error) -> bool {
+    error.kind.outcome().is_none() && !matches!(error.kind, ErrorKind::Configuration)
+}
+
+/// The error of a transaction that failed. If its rows kept changing until there was no more time, that is the reason.
+fn after_conflict(error: Error, writes: &[TransactionWrite], conflict: Option<usize>) -> Error {
+    let is_late = error.kind == ErrorKind::Timeout(Outcome::NotApplied);
+    let Some(index) = conflict.filter(|index| is_late && *index < writes.len()) else {
+        return error;
+    };
+    let own = &writes[index];
+    let mut reasons: Vec<Option<Error>> = writes.iter().map(|_| None).collect();
+    reasons[index] = Some(Error::conflict(own.table(), own.key()));
+    Error::cancelled(reasons)
+}
+
+/// The error of a transaction that was not carried out.
+fn not_applied(mut error: Error) -> Error {
+    if is_uncertain(&error) {
+        error.kind = ErrorKind::Unavailable(Outcome::NotApplied);
+    }
+    error
+}
+
+/// The error for rows in different slot groups.
+fn different_groups(first: (&Arc<Table>, &Key), other: (&Arc<Table>, &Key)) -> Error {
+    let ((first_table, first_key), (table, key)) = (first, other);
+    let message = format!(
+        "the items of a transaction on a Redis Cluster must be in one slot group, and {} {first_key} and {} {key} are not: \
+         give them equal partition keys, or use a single Redis server",
+        first_table.model, table.model
+    );
+    Error::new(ErrorKind::Unsupported, message)
+        .of(table)
+        .at(key)
+}
