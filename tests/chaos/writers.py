@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from tests.behaviour.conftest import Do
-from tests.behaviour.transacting import WITH_TRANSACTIONS
 from tests.chaos.ledger import FAILED, Kind, Ledger, Outcome, State, Write
 
 import mintkey
@@ -26,7 +25,6 @@ from mintkey.errors import (
     Throttled,
     TransactionCancelled,
 )
-from mintkey.stores import store_of
 
 #: How long a writer waits until the store can be reached again, and a test for its writers.
 PATIENCE = 60.0
@@ -151,9 +149,7 @@ class Writer:
     async def run(self, is_over: Callable[[], bool]) -> None:
         """Write until it is over."""
         single = [self.save, self.put, self.create, self.change, self.update, self.update_by_key, self.delete]
-        many = [self.batch_save, self.batch_delete, self.pipeline]
-        if store_of(Half.__mintkey_schema__).url.partition(":")[0] in WITH_TRANSACTIONS:
-            many += [self.transaction] * 2
+        many = [self.batch_save, self.batch_delete, self.pipeline, self.transaction, self.transaction]
         while not is_over():
             await self.chance.choice(self.chance.choice([single, many]))()
 
