@@ -19,6 +19,7 @@ from mintkey.constructor import constructor
 from mintkey.discriminators import loader
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, safe_repr, shortened
 from mintkey.expiring import Expiring
+from mintkey.images import Imaged
 from mintkey.instance_state import LazyState, State, moment
 from mintkey.keyed import Keyed
 from mintkey.lookups import Q
@@ -51,7 +52,7 @@ M = TypeVar("M", bound="Model")
 Attr = Attribute
 
 
-class Model(Batched, Expiring, Backfilling, Keyed):
+class Model(Batched, Expiring, Backfilling, Keyed, Imaged):
     """The base class of models. A subclass declares attributes or fields; its instances are the items of a table.
 
     >>> from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -109,7 +110,7 @@ class Model(Batched, Expiring, Backfilling, Keyed):
         if schema.family is not None:
             cls._loaded = classmethod(loader(Model.__dict__["_loaded"].__func__))  # type: ignore[method-assign,assignment]
         check_default_order(schema)
-        for name in sorted(schema.attributes.keys() & {*vars(Backfilling), *vars(Keyed)}):
+        for name in sorted(schema.attributes.keys() & {*vars(Backfilling), *vars(Keyed), *vars(Imaged)}):
             import logging
 
             # A method that came later than the others must not break a model with such an attribute.

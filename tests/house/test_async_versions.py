@@ -14,7 +14,7 @@ import pytest
 import mintkey
 
 # Public methods of `Model` that do no I/O.
-WITHOUT_STORE = {"from_dict", "to_dict"}
+WITHOUT_STORE = {"from_dict", "from_stored", "to_dict", "to_stored"}
 
 AWAITABLE = re.compile(r"^(?:collections\.abc\.|typing\.)?(?:Awaitable|Coroutine)\[(?:Any, Any, )?(.*)\]$")
 # Methods of `Model` are annotated with `Self`, those of `Model.query` with a type variable.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
 from mintkey.attributes.base import Attribute, Normalized, check_form
@@ -156,9 +155,10 @@ class TimedeltaAttribute(Attribute[timedelta]):
         return Decimal(f"{value // _MICROSECOND}E-6")
 
     def decode(self, stored: Any) -> timedelta:
-        microseconds = Fraction(stored) * 1_000_000
+        numerator, denominator = Decimal.as_integer_ratio(stored)
         # Digits below the microsecond are cut, as in times.
-        return timedelta(microseconds=int(microseconds))
+        microseconds = abs(numerator) * 1_000_000 // denominator
+        return timedelta(microseconds=microseconds if numerator >= 0 else -microseconds)
 
     @property
     def unverified(self) -> str | None:
