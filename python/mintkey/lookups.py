@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mintkey.attributes import Attribute
     from mintkey.schema import Schema
 
-__all__ = ["ClientFilter", "Q", "Test", "every", "lookups", "resolved"]
+__all__ = ["ClientFilter", "Q", "Test", "every", "keyword_tests", "resolved"]
 
 #: The maximum number of levels of a `Q`, as of a condition.
 _MAX_LEVELS = 32
@@ -234,7 +234,8 @@ def resolved(schema: Schema, given: Iterable[Condition | Q]) -> list[Test]:
 
 def _resolved(schema: Schema, q: Q) -> list[Test]:
     parts = [
-        lookups(schema, dict([part])) if isinstance(part, tuple) else resolved(schema, [part]) for part in q._parts
+        keyword_tests(schema, dict([part])) if isinstance(part, tuple) else resolved(schema, [part])
+        for part in q._parts
     ]
     if q._kind == "any":
         return _either([every(part) for part in parts])
@@ -277,7 +278,7 @@ _LOOKUPS: dict[str, Callable[[Any, Any], Condition]] = {
 }
 
 
-def lookups(schema: Schema, keywords: dict[str, Any]) -> list[Test]:
+def keyword_tests(schema: Schema, keywords: dict[str, Any]) -> list[Test]:
     """Return the tests of `name=value` and `name__lookup=value` keywords."""
     tests: list[Test] = []
     for keyword, value in keywords.items():

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 from mintkey import arguments, plans
 from mintkey.conditions import Condition
 from mintkey.errors import InvalidValue
-from mintkey.lookups import Q
+from mintkey.lookups import Q, keyword_tests
 from mintkey.queries import OnUnreadable, Options, Result
 
 __all__ = ["QueryAccess", "QueryAccessor"]
@@ -88,7 +88,7 @@ class QueryAccess(Generic[M]):
             InvalidValue: a value has the wrong type, or is None.
         """
         schema = self._model.__mintkey_schema__
-        gathered = plans.gather(schema, (*conditions, Q(**lookups)), {})
+        gathered = [*plans.gather(schema, conditions, {}), *keyword_tests(schema, lookups)]
         return Result(schema, self._model._loaded, plans.plan_or_scan(schema, gathered))._in_default_order()
 
     def exclude(self, *conditions: Condition | Q, **lookups: Any) -> Result[M]:

@@ -158,7 +158,9 @@ class RowWrites(Chained[M]):
         ]
         for root in {root.name: root for test in client for root in test.roots()}.values():
             seen = stored.get(root.stored_name)
-            conditions.append(root.does_not_exist() if seen is None else root._test("==", seen))
+            # The encoded value is compared as it is: no store has to understand the value.
+            same = root.does_not_exist() if seen is None else Condition(root, root._label, root._steps, "==", (seen,))
+            conditions.append(same)
         if len(conditions) <= 1:
             return conditions[0] if conditions else None
         return Condition.every(conditions)

@@ -13,6 +13,7 @@ from mintkey import Model, ModelConfig, Q
 from mintkey.attributes import (
     BinaryAttribute,
     CompressedAttribute,
+    JSONAttribute,
     ListAttribute,
     NumberAttribute,
     StringAttribute,
@@ -286,6 +287,7 @@ class Other(Model):
     blob = BinaryAttribute()
     packed = CompressedAttribute()
     words = ListAttribute()
+    doc = JSONAttribute()
 
 
 async def test_text_lookups_know_their_types(do):
@@ -508,6 +510,17 @@ def _update(pk: str, values: dict[str, Any]) -> Any:
     schema = Task.__mintkey_schema__
     key, known = arguments.key(schema, {"pk": pk})
     return updates.update_by_key(schema, key, known, arguments.changes(schema, (), values))
+
+
+async def test_filters_that_dynamodb_does_not_take_in_writes(do):
+    for pk in "abc":
+        await do.save(Other(pk=pk, age=ord(pk), doc={"x": 1, "y": [pk]}))
+    many = Other.query.filter(age__in=range(98, 300))
+    assert "on DynamoDB evaluated by the client" in many.explain()
+    assert await do.update(many, Other.age.add(1)) == 2
+    assert await do.update(Other.query.filter(Other.doc == {"y": ["a"], "x": 1}), age=5) == 1
+    assert await do.delete(Other.query.filter(doc={"y": ["b"], "x": 1})) == 1
+    assert sorted(await do.all(Other.query.all().values_list("pk", "age"))) == [("a", 5), ("c", 100)]
 
 
 async def test_a_failing_row_stops_no_other(do):

@@ -11,7 +11,7 @@ import pytest
 from typing_extensions import assert_type
 
 import mintkey
-from mintkey import Attr, Index, Model, TypedModel, connect
+from mintkey import Attr, Index, Model, Q, TypedModel, connect
 from mintkey.attributes import (
     DatetimeAttribute,
     NumberAttribute,
@@ -97,6 +97,15 @@ def test_queries_give_items_of_the_model():
         assert_type(Order.by_status.query(status="paid"), Result[Order])
         assert_type(Order.by_status.aquery(status="paid", limit=1), Result[Order])
         assert_type(Order.by_status.count(status="paid"), int)
+        assert_type(Order.get("a"), "Order | None")
+        assert_type(Order.get_or_create(pk="b"), tuple[Order, bool])
+        chain = Order.query.filter(Q(total__gt=1) | (Order.total == 0)).exclude(status="x").order_by("-total").limit(5)
+        assert_type(chain, Result[Order])
+        assert_type(chain.values("total"), Result[dict[str, Any]])
+        assert_type(chain.values_list("total", "status"), Result[tuple[Any, ...]])
+        assert_type(chain.exists(), bool)
+        assert_type(Order.query.all().last(), "Order | None")
+        assert_type(Order.query.filter(status="none").update(status="x"), int)
         assert_type([item.total for item in Order.by_status.query(status="paid")], "list[float | None]")
         finds: list[Callable[..., Any]] = [Order.query, Order.by_status.query]
         found = [find(**key).first() for find, key in zip(finds, ({"pk": "a"}, {"status": "paid"}), strict=True)]
