@@ -110,7 +110,8 @@ def update_or_create(
                 own = found.__mintkey_schema__
                 changes = arguments.changes(own, (), _evaluated(defaults))
                 condition = Condition.every(lookup.must) if lookup.must else None
-                yield from updates.update(own, found, changes, condition=condition)
+                # Other writers may change other attributes meanwhile, so a version is not checked.
+                yield from updates.update(own, found, changes, condition=condition, versioned=False)
         except (ConditionFailed, ItemGone) as error:
             # Another writer was faster, which the next attempt will read.
             if not _is_about(schema, lookup, error):

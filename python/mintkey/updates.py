@@ -43,10 +43,11 @@ def update(
     skip_hooks: bool = False,
     pipeline: object = None,
     in_transaction: bool = False,
+    versioned: bool = True,
 ) -> Operation[None]:
     """Change attributes in the store without reading first, and set the stored result on the instance.
 
-    A transaction runs the `after_update` hooks itself.
+    A transaction runs the `after_update` hooks itself. Without `versioned`, a version is incremented without a check.
     """
     updating = _update(
         schema,
@@ -57,6 +58,7 @@ def update(
         skip_hooks=skip_hooks,
         pipeline=pipeline,
         in_transaction=in_transaction,
+        versioned=versioned,
     )
     return about(schema, instance.__dict__, updating)
 
@@ -71,6 +73,7 @@ def _update(
     skip_hooks: bool,
     pipeline: object,
     in_transaction: bool,
+    versioned: bool,
 ) -> Operation[None]:
     check_condition(schema, condition)
     state = state_of(instance)
@@ -98,7 +101,7 @@ def _update(
         key,
         known if upsert else None,
         changes,
-        versioned=True,
+        versioned=versioned,
         condition=condition,
         new_key=state.has_new_key(values),
     )

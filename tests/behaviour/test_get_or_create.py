@@ -190,6 +190,22 @@ def test_of_sixteen_threads_one_creates_and_all_others_update(store):
     assert (stored.n, stored.version) == (100, 16)
 
 
+async def test_other_writers_of_the_row_do_not_disturb_an_update(do):
+    class Busy(Model):
+        pk = StringAttribute(partition_key=True)
+        n = NumberAttribute()
+        others = NumberAttribute()
+        version = VersionAttribute()
+
+        @before_update
+        def meanwhile(self) -> None:
+            Busy.update_by_key("a", Busy.others.add(1))
+
+    await do.save(Busy(pk="a"))
+    busy, created = await do.update_or_create(Busy, pk="a", defaults={"n": 1})
+    assert (created, busy.n, busy.others, busy.version, busy.is_dirty) == (False, 1, 1, 3, False)
+
+
 async def test_of_sixteen_tasks_one_creates(store):
     assert await Counter.acount() == 0
     results = await asyncio.gather(*(Counter.aget_or_create(defaults={"n": at}, pk="a", sk="1") for at in range(16)))
