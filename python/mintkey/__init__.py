@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mintkey.attributes import ExpiresIn as ExpiresIn
+    from mintkey.collection import Collection as Collection
     from mintkey.errors import MintkeyError as MintkeyError
     from mintkey.fields import AutoFieldMixin as AutoFieldMixin
     from mintkey.fields import AutoKeyField as AutoKeyField
@@ -64,6 +65,7 @@ _HOMES = {
     "AutoKeyField": "fields",
     "BooleanField": "fields",
     "BytesField": "fields",
+    "Collection": "collection",
     "DateField": "fields",
     "DatetimeField": "fields",
     "DecimalField": "fields",
@@ -115,6 +117,7 @@ __all__ = [
     "AutoKeyField",
     "BooleanField",
     "BytesField",
+    "Collection",
     "DateField",
     "DatetimeField",
     "DecimalField",

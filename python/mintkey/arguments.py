@@ -86,13 +86,6 @@ def changes(
             )
         if schema.derived is not None and name in schema.derived.names:
             raise schema.derived.refusal(name)
-        built = None if schema.derived is None else schema.derived.built_from(name)
-        if built is not None:
-            raise InvalidValue(
-                f"{schema.model}.{name}: {built} is built from it: assign the new value and save() the item",
-                model=schema.model,
-                attribute=name,
-            )
         if name == schema.version:
             raise InvalidValue(
                 f"{schema.model}.{name}: the version is counted automatically and cannot be set",

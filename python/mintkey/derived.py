@@ -7,7 +7,7 @@ class itself (`mintkey.discriminators`). Instances do not hold the values; they 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mintkey.discriminators import Discriminator
@@ -45,6 +45,11 @@ class Source(Protocol):
         ...
 
     @property
+    def literal_length(self) -> int:
+        """The number of characters that all values have in common."""
+        ...
+
+    @property
     def is_static(self) -> bool:
         """Whether all items of the class have the same value."""
         ...
@@ -71,6 +76,7 @@ class CompoundKey:
     """The hidden key of a model with several plain key fields: the parts, percent-escaped and joined by `:`."""
 
     prefix = ""
+    literal_length = 0
     is_static = False
     is_visible = False
 
@@ -126,6 +132,8 @@ class Derived:
         self._key_sources = tuple(sources[name] for name in keys if name in sources)
         self.codec: Any = None
         self.is_visible = any(source.is_visible for source in sources.values())
+        #: The number of literal characters in the templates of the key.
+        self.literal_length = sum(source.literal_length for source in self._key_sources)
         #: The conditions that only the rows of this model fulfil.
         self.filters = tuple(self._filters())
         for source in sources.values():
@@ -137,10 +145,18 @@ class Derived:
         source = self.sources.get(name)
         return (name,) if source is None else source.parts
 
-    def built_from(self, part: str) -> str | None:
-        """Return the name of a value, apart from keys, that is built from this part; None if there is none."""
-        names = (name for name, source in self.sources.items() if name not in self._keys and part in source.parts)
-        return next(names, None)
+    def built_from(self, parts: Iterable[str]) -> list[str]:
+        """Return the names of the values, apart from keys, that are built from one of these parts."""
+        changed = set(parts)
+        return [
+            name
+            for name, source in self.sources.items()
+            if name not in self._keys and not changed.isdisjoint(source.parts)
+        ]
+
+    def rebuilt(self, names: Iterable[str], values: Mapping[str, Any]) -> dict[str, str | None]:
+        """Return values that are no keys, built from their parts; None if a part has no value."""
+        return {name: self._optional(self.sources[name], values) for name in names}
 
     def _filters(self) -> Iterator[Condition]:
         for source in self._key_sources:
@@ -149,6 +165,14 @@ class Derived:
                 yield attribute == source.built({})
             elif source.prefix:
                 yield attribute.begins_with(source.prefix)
+
+    def literals(self) -> tuple[tuple[str, str, bool], ...]:
+        """Return the stored name of each part of the key, the text with which it begins, and whether that is all."""
+        return tuple(
+            (self._attributes[source.name].stored_name, source.prefix, source.is_static)
+            for source in self._key_sources
+            if source.is_visible
+        )
 
     # Build values.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet, ref
 
 from mintkey.attributes.base import is_utf8_text
@@ -22,11 +22,42 @@ __all__ = ["Discriminator", "Family", "discriminator_of", "loader", "table_of"]
 _families: dict[tuple[str, str], WeakSet[Family]] = {}
 
 
+class Footprint(NamedTuple):
+    """What tells the rows of a model from those of another one in the same table.
+
+    Attributes:
+        discriminator: the stored name of the discriminator, or None.
+        literals: the stored name of each part of the key that has a template, the text with which it begins, and
+            whether this is the whole text.
+    """
+
+    discriminator: str | None
+    literals: tuple[tuple[str, str, bool], ...]
+
+    def is_disjoint(self, other: Footprint) -> bool:
+        """Return whether no row belongs to both models."""
+        if self.discriminator is not None and self.discriminator == other.discriminator:
+            return True
+        theirs = {name: (text, is_whole) for name, text, is_whole in other.literals}
+        return any(name in theirs and _differ((text, whole), theirs[name]) for name, text, whole in self.literals)
+
+
+def _differ(one: tuple[str, bool], other: tuple[str, bool]) -> bool:
+    """Return whether no text fits both literals: each is a whole text, or the beginning of longer ones."""
+    (short, short_is_whole), (long, long_is_whole) = sorted((one, other), key=lambda literal: len(literal[0]))
+    if not long.startswith(short):
+        return True
+    if short_is_whole:
+        return not (long_is_whole and long == short)
+    return long_is_whole and long == short
+
+
 class Discriminator:
     """The source of a discriminator: the class of the item."""
 
     parts: tuple[str, ...] = ()
     prefix = ""
+    literal_length = 0
     is_static = True
     is_visible = True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from mintkey import _core
 from mintkey.arguments import equalities
@@ -88,9 +88,7 @@ def gather(
     gathered = resolved(schema, conditions)
     gathered.extend(equalities(schema, equal))
     if schema.derived is not None:
-        gathered.extend(schema.derived.filters)
-    if schema.family is not None:
-        gathered.extend(schema.family.conditions())
+        gathered.extend(schema.own_rows())
     return gathered
 
 
@@ -99,7 +97,8 @@ def plan(schema: Schema, conditions: Sequence[Test], index: str | None = None) -
 
     Return None if neither matches. Raise `ConfigurationError` if several indexes match.
     """
-    given, conditions = conditions, _with_derived(schema, conditions, index)
+    expanded = _with_derived(schema, conditions, index)
+    conditions = expanded.conditions
     equal = _equalities(conditions)
     if index is not None:
         chosen = schema.index(index)
@@ -112,16 +111,16 @@ def plan(schema: Schema, conditions: Sequence[Test], index: str | None = None) -
         if missing:
             needed = "+".join(part for name in missing for part in schema.named_by(name))
             raise TypeError(f"{schema.model}: the index {shortened(index)} needs {needed}=…")
-        return _planned(schema, chosen, conditions, given, "named")
+        return _planned(schema, chosen, expanded, "named")
     if schema.partition is not None and schema.partition in equal:
-        return _planned(schema, None, conditions, given, "first")
+        return _planned(schema, None, expanded, "first")
     fitting = [plan for plan in schema.indexes if plan.partition and all(name in equal for name in plan.partition)]
     if len(fitting) > 1:
         names = ", ".join(repr(plan.name) for plan in fitting)
         raise ConfigurationError(
             f"{schema.model}: the indexes {names} all match: pass index= to select one", model=schema.model
         )
-    return _planned(schema, fitting[0], conditions, given, "first") if fitting else None
+    return _planned(schema, fitting[0], expanded, "first") if fitting else None
 
 
 def plan_or_scan(schema: Schema, conditions: Sequence[Test]) -> Plan:
@@ -136,10 +135,11 @@ def plan_or_scan(schema: Schema, conditions: Sequence[Test]) -> Plan:
 
 def best_plan(schema: Schema, conditions: Sequence[Test], order: str | None = None) -> Plan | None:
     """Return the plan with the most selective index; among equal ones, prefer an index with this order."""
-    given, conditions = conditions, _with_derived(schema, conditions)
+    expanded = _with_derived(schema, conditions)
+    conditions = expanded.conditions
     equal = _equalities(conditions)
     if schema.partition is not None and schema.partition in equal:
-        return _planned(schema, None, conditions, given, "best")
+        return _planned(schema, None, expanded, "best")
     bounded = {test.attribute.name for test in conditions if test.attribute is not None and test.name in _KEY_TESTS}
     indexed = {name for name, test in equal.items() if _is_indexed(test.operands[0])}
     best, most = None, (0, False)
@@ -152,7 +152,7 @@ def best_plan(schema: Schema, conditions: Sequence[Test], order: str | None = No
         worth = (len(candidate.partition) + narrows, candidate.sort is not None and candidate.sort == order)
         if worth > most:
             best, most = candidate, worth
-    return None if best is None else _planned(schema, best, conditions, given, "best")
+    return None if best is None else _planned(schema, best, expanded, "best")
 
 
 def narrowed(schema: Schema, how: Plan, conditions: Iterable[Test]) -> Plan:
@@ -164,7 +164,7 @@ def narrowed(schema: Schema, how: Plan, conditions: Iterable[Test]) -> Plan:
     if how.chosen == "best":
         return plan_or_scan(schema, given)
     derived = _with_derived(schema, given, how.index if how.chosen == "named" else None)
-    return _planned(schema, schema.index(how.index), derived, given, how.chosen)
+    return _planned(schema, schema.index(how.index), derived, how.chosen)
 
 
 def _is_indexed(value: Any) -> bool:
@@ -189,20 +189,32 @@ def _equalities(conditions: Iterable[Test]) -> dict[str, Test]:
     return found
 
 
-def _with_derived(schema: Schema, conditions: Sequence[Test], index: str | None = None) -> Sequence[Test]:
-    """Add conditions on derived attributes, which follow from equalities on their parts.
+class _Expanded(NamedTuple):
+    """The conditions of a query, with those on derived attributes that follow from equalities on their parts.
 
-    A condition on the key replaces those on its parts. An index may lack a value that the row has the parts of, so the
-    conditions on these parts stay.
+    Attributes:
+        given: the conditions before that.
+        conditions: all conditions. A condition on the key replaces those on its parts. Those on the parts of index keys
+            stay, because a row may lack the value of the index that another program has not written.
+        parts: the conditions on the parts of an index key, by the `id()` of the condition on it.
     """
+
+    given: Sequence[Test]
+    conditions: Sequence[Test]
+    parts: dict[int, list[Test]]
+
+
+def _with_derived(schema: Schema, conditions: Sequence[Test], index: str | None = None) -> _Expanded:
+    """Add the conditions on derived attributes."""
     derived = schema.derived
     if derived is None:
-        return conditions
+        return _Expanded(conditions, conditions, {})
     equal = _equalities(conditions)
     stored = {name: test.operands[0] for name, test in equal.items()}
     named = schema.index(index)
     added: list[Test] = []
     replaced: list[Test] = []
+    parts: dict[int, list[Test]] = {}
     for name, source in derived.sources.items():
         if name in equal or (source.is_static and (named is None or name not in named.partition)):
             continue
@@ -217,10 +229,15 @@ def _with_derived(schema: Schema, conditions: Sequence[Test], index: str | None 
             added.append(schema.attributes[name] == text)
         elif used:
             added.append(schema.attributes[name].begins_with(text))
+        else:
+            continue
+        tests = [equal[part] for part in used]
         if is_key:
-            replaced.extend(equal[part] for part in used)
+            replaced.extend(tests)
+        else:
+            parts[id(added[-1])] = tests
     rest = [condition for condition in conditions if not any(condition is one for one in replaced)]
-    return _without_wider([*added, *rest], schema)
+    return _Expanded(conditions, _without_wider([*added, *rest], schema), parts)
 
 
 def _without_wider(conditions: Sequence[Test], schema: Schema) -> Sequence[Test]:
@@ -245,25 +262,21 @@ def _without_wider(conditions: Sequence[Test], schema: Schema) -> Sequence[Test]
     ]
 
 
-def _planned(
-    schema: Schema, index: IndexPlan | None, conditions: Sequence[Test], given: Sequence[Test], chosen: Chosen
-) -> Plan:
-    """Return the plan of the table or of an index; `given` are the conditions before those on derived attributes."""
+def _planned(schema: Schema, index: IndexPlan | None, expanded: _Expanded, chosen: Chosen) -> Plan:
+    """Return the plan of the table or of an index. Conditions that were added for another index are left out."""
     partition, sort = ((schema.partition or "",), schema.sort) if index is None else (index.partition, index.sort)
-    equal = _equalities(conditions)
+    equal = _equalities(expanded.conditions)
     used = [equal[name] for name in partition]
     values = tuple(test.operands[0] for test in used)
     condition = None
     if sort is not None:
-        condition, spent = _sort_condition(sort, conditions)
+        condition, spent = _sort_condition(sort, expanded.conditions)
         used.extend(spent)
-    rest = (one for one in conditions if not any(one is other for other in used))
-    if schema.derived is not None:
-        # Conditions that were added for another index are not needed: those on the parts stay.
-        known = {*map(id, given)}
-        rest = (one for one in rest if id(one) in known or one.attribute.name in schema.keys)
+    parts = expanded.parts
+    spent_ids = {*map(id, used), *(id(test) for one in used for test in parts.get(id(one), ())), *parts}
+    rest = tuple(one for one in expanded.conditions if id(one) not in spent_ids)
     name = None if index is None else index.name
-    return Plan(name, values, condition, sort, tuple(used), tuple(rest), tuple(given), chosen)
+    return Plan(name, values, condition, sort, tuple(used), rest, tuple(expanded.given), chosen)
 
 
 def _sort_condition(name: str, conditions: Iterable[Test]) -> tuple[tuple[Any, ...] | None, list[Test]]:

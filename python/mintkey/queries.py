@@ -212,11 +212,14 @@ class Result(RowWrites[M]):
         fetched = self._projected if self._options.attributes is None else self._options.attributes
         return self._make(item, None if fetched is None else set(fetched))
 
+    def _run_load_hooks(self, instances: Iterable[Any]) -> Operation[None]:
+        return loading.run_load_hooks(self._schema, instances)
+
     def _load(self, items: list[_core.Item | None]) -> Operation[tuple[list[Any], list[_core.Item | None]]]:
         """Load stored items; return the instances and the items that are left to load."""
         instances = loading.loaded(self._schema, items, self._make_instance)
         if self._hooked:
-            yield from loading.run_load_hooks(self._schema, instances)
+            yield from self._run_load_hooks(instances)
         return instances, items[len(instances) :]
 
     def _refuse_async_hooks(self) -> None:
@@ -399,7 +402,7 @@ class Result(RowWrites[M]):
             # Long texts reached the memory limit of a page. Read a shorter page to get the position of its end.
             wanted = len(instances)
         if self._hooked:
-            yield from loading.run_load_hooks(self._schema, instances)
+            yield from self._run_load_hooks(instances)
         left = None if left is None else left - len(instances)
         ended = reading.after is None or left == 0
         return Page(

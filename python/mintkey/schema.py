@@ -24,7 +24,7 @@ from mintkey.attributes import (
 from mintkey.attributes.base import is_utf8_text, unconverted
 from mintkey.declarations import collect, collect_indexes, hidden
 from mintkey.derived import COMPOUND_KEY, derived_attributes
-from mintkey.discriminators import Discriminator, Family, discriminator_of, table_of
+from mintkey.discriminators import Discriminator, Family, Footprint, discriminator_of, table_of
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, WrongModel, shortened
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks
@@ -34,6 +34,7 @@ from mintkey.model_config import ModelConfig
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mintkey.conditions import Condition
     from mintkey.derived import Derived
     from mintkey.instance_state import State
 
@@ -158,6 +159,11 @@ class Schema:
         if discriminator is not None:
             self.family = Family(model, self.table, self.attributes[discriminator.name], discriminator.value)
             self.identity = self.family.identity
+        #: By which rows of the table the model is known.
+        self.footprint = Footprint(
+            None if discriminator is None else self.attributes[discriminator.name].stored_name,
+            () if self.derived is None else self.derived.literals(),
+        )
         #: The attributes that all reads load.
         self.always_loaded = self.given_keys if discriminator is None else (*self.given_keys, discriminator.name)
 
@@ -323,7 +329,7 @@ class Schema:
             yield plan
 
     def _plan_declared(self, index: Index, discriminator: Discriminator | None) -> IndexPlan:
-        label = self._label(index.name)
+        label = self._label(index.attribute_name)
         if not is_utf8_text(index.name):
             raise self._refuse(f"{self.model}: the index name {shortened(index.name)} is not valid UTF-8")
         projected = index.projected()
@@ -333,7 +339,7 @@ class Schema:
             )
         for name in (index.partition_key, index.sort_key, *(projected or ())):
             if name is not None and name not in self.attributes:
-                raise self._refuse(f"{label} names {name!r}, which {self.model} does not have", index.name)
+                raise self._refuse(f"{label} names {name!r}, which {self.model} does not have", index.attribute_name)
         if index.local and (index.partition_key != self.partition or index.sort_key is None or self.sort is None):
             raise self._refuse(
                 f"{label}: a local index needs the table's partition key ({self.partition!r}) and its own sort key, "
@@ -522,6 +528,11 @@ class Schema:
             and loaded.get(attribute.stored_name) is None
             and values.get(attribute.name) == attribute.new_default()
         )
+
+    def own_rows(self) -> list[Condition]:
+        """Return the conditions that only the rows of this model fulfil, where others share its table."""
+        own = [] if self.derived is None else list(self.derived.filters)
+        return own if self.family is None else [*own, *self.family.conditions()]
 
     def unwritten(self, values: Mapping[str, Any], loaded: _core.Item) -> frozenset[str]:
         """Return the names of the attributes that a save of a loaded item writes only together with others."""

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 
 from mintkey import _core
+from mintkey.discriminators import Footprint
 from mintkey.errors import ConfigurationError, shortened
 from mintkey.rate_limit import RateLimit, Turn, checked
 from mintkey.schema import Schema
@@ -65,6 +66,7 @@ class Store:
         limit = checked(rate_limit)
         self._core = _core.Store(url)
         self._tables: dict[str, tuple[tuple[str, str], bool]] = {}
+        self._shared: dict[str, dict[tuple[str, str], Footprint]] = {}
         self._limits: tuple[RateLimit, ...] | None = None if limit is None else (limit,)
         self._views: dict[RateLimit, Store] = {}
         self._strict_async = strict_async
@@ -102,6 +104,17 @@ class Store:
                 model=schema.model,
                 store=self.url,
             )
+        others = self._shared.setdefault(schema.table, {})
+        for identity, footprint in others.items():
+            if identity != schema.identity and not footprint.is_disjoint(schema.footprint):
+                _log(
+                    "tables",
+                    False,
+                    f"{'.'.join(schema.identity)} and {'.'.join(identity)} share the table {schema.table!r}, and "
+                    "each reads the rows of the other as its own: give both a StringAttribute(discriminator=True), or "
+                    "templates of their keys with different literal beginnings",
+                )
+        others[schema.identity] = schema.footprint
 
     def limited(self, limit: RateLimit) -> Store:
         """Return a view of this store with one more rate limit."""

@@ -70,6 +70,7 @@ class Template:
         name: the name of the attribute that is built.
         parts: the names of the attributes that it is built from, in order.
         prefix: the literal text before the first part.
+        literal_length: the number of literal characters.
     """
 
     is_visible = True
@@ -83,6 +84,7 @@ class Template:
         self._template = template
         self.prefix, self._parts = self._parsed(attributes, ordered=ordered)
         self.parts = tuple(part.name for part in self._parts)
+        self.literal_length = len(self.prefix) + sum(len(part.literal) for part in self._parts)
 
     # The declaration.
 

@@ -11,6 +11,7 @@ from mintkey.arguments import changes as checked_changes
 from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, MintkeyError
 from mintkey.instance_state import State, moment, state_of
 from mintkey.minting import MintContext, minted_now
+from mintkey.rebuilding import Rebuild, rebuild
 from mintkey.schema import Schema
 from mintkey.writing import (
     loaded_version,
@@ -104,6 +105,7 @@ def _update(
         versioned=versioned,
         condition=condition,
         new_key=state.has_new_key(values),
+        rebuilding=_rebuilding(schema, changes, known),
     )
     if stored is None:
         stored = yield from _read_result(schema, values, state, key, changes)
@@ -177,7 +179,14 @@ def update_by_key(
         check_condition(schema, condition)
         _check_fields(schema, None, changes.values)
         yield from _update_or_insert(
-            schema, State(), key, known if upsert else None, changes, versioned=False, condition=condition
+            schema,
+            State(),
+            key,
+            known if upsert else None,
+            changes,
+            versioned=False,
+            condition=condition,
+            rebuilding=_rebuilding(schema, changes, known),
         )
 
     return about(schema, known, updating())
@@ -203,11 +212,12 @@ def _update_or_insert(
     versioned: bool,
     condition: Condition | None,
     new_key: bool = False,
+    rebuilding: Rebuild | None = None,
 ) -> Operation[_core.Item | None]:
     """Change a stored row. If it is missing and `known` has the values of a new row, insert that row.
 
-    With a `new_key` no row is of this instance, and a row with the same key is another item. Returns the new row; None
-    if the store does not return it and it is not known.
+    With a `new_key` no row is of this instance, and a row with the same key is another item. `rebuilding` builds the
+    index keys whose parts are changed. Returns the new row; None if the store does not return it and it is not known.
     """
     if new_key:
         if known is None:
@@ -231,8 +241,12 @@ def _update_or_insert(
             current = loaded_version(schema, state)
             version = version_guard(schema, current)
             sent[schema.version] = (current or 0) + 1
-        request = schema.codec.update(key, sent, actions=sent_actions, version=version, condition=condition)
-        expected = _expected(schema, state, sent, sent_actions)
+        whole, guarded = sent, condition
+        if rebuilding is not None:
+            whole = {**sent, **(yield from rebuilding.values(state, key, sent, sent_actions))}
+            guarded = rebuilding.guarded(condition)
+        request = schema.codec.update(key, whole, actions=sent_actions, version=version, condition=guarded)
+        expected = _expected(schema, state, whole, sent_actions)
         try:
             stored: _core.Item | None = yield from send_write(state, request, expected)
         except ItemGone as error:
@@ -243,6 +257,8 @@ def _update_or_insert(
                 raise _item_gone(schema, key, why, error.store) from error
         except ConditionFailed as error:
             own = own_row(schema, state, error)
+            if own is None and rebuilding is not None and rebuilding.is_outdated(error):
+                continue
             if own is None:
                 raise
             state.loaded, state.uncertain_writes = own, ()
@@ -258,11 +274,21 @@ def _update_or_insert(
         with contextlib.suppress(KeyCollision):
             yield from send_write(state, request, item)
             return item
+        if rebuilding is not None:
+            rebuilding.forget()
     raise ItemGone(
         f"{schema.model}: other writers inserted and deleted the row {MAX_TRIES} times during this update; retry it",
         model=schema.model,
         key=schema.codec.key_dict(key),
     )
+
+
+def _rebuilding(schema: Schema, changes: Changes, known: dict[str, Any]) -> Rebuild | None:
+    """Return the index keys that an update has to build again; None if there are none."""
+    if schema.derived is None:
+        return None
+    names = changes.names.union(mint.name for mint in schema.on_update)
+    return rebuild(schema, names, {name: known[name] for name in schema.given_keys if name in known})
 
 
 def _item_gone(schema: Schema, key: _core.Key, why: str, store: str | None = None) -> ItemGone:
@@ -305,6 +331,9 @@ def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.
         values[schema.version] = 1
     item = schema.codec.encode(values, schema.overrides(values), partial=True)
     item = schema.codec.updated(item, changes.values, list(changes.actions))
+    if schema.derived is not None:
+        built = schema.derived.built_from(changes.names)
+        item = schema.codec.updated(item, schema.derived.rebuilt(built, schema.decode(item)), [])
     for name, attribute in schema.attributes.items():
         if attribute.required and item.get(attribute.stored_name) is None:
             raise InvalidValue(

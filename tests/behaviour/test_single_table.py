@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mintkey import AutoGenerate, Model, ModelConfig
+import mintkey
+from mintkey import AutoGenerate, Index, Model, ModelConfig
 from mintkey.attributes import (
     DateAttribute,
     DatetimeAttribute,
@@ -19,7 +20,15 @@ from mintkey.attributes import (
     UUIDAttribute,
     VersionAttribute,
 )
-from mintkey.errors import BatchIncomplete, InvalidValue, KeyCollision, UnreadableItem
+from mintkey.errors import (
+    BatchIncomplete,
+    ConditionFailed,
+    InvalidValue,
+    ItemGone,
+    KeyCollision,
+    NotLoaded,
+    UnreadableItem,
+)
 from mintkey.hooks import before_save
 from mintkey.pipelines import pipeline
 
@@ -370,3 +379,169 @@ async def test_an_instance_with_a_key_of_one_part_more(do):
     await do.delete(order)
     await do.save(order)
     assert await do.get(Order, user="a", id="x") == order
+
+
+# Index keys.
+
+
+class Task(Model):
+    pk = StringAttribute(partition_key=True, template="TASK#{id}")
+    id = StringAttribute()
+    status = StringAttribute()
+    owner = StringAttribute()
+    n = NumberAttribute()
+    changed_at = DatetimeAttribute(on_update=AutoGenerate.ISO8601_MS)
+    board = StringAttribute(template="{owner}#{status}")
+    rank = StringAttribute(template="{n:04d}#{id}")
+    latest = StringAttribute(template="{changed_at}")
+    by_board = Index("board", "rank", name="board-index")
+    by_time = Index("board", "latest", projection="keys")
+
+
+async def ranked(do: Any, owner: str, status: str) -> list[tuple[Any, Any]]:
+    """The tasks that the index holds, in its order."""
+    found = await do.all(Task.by_board.query(owner=owner, status=status))
+    return [(task.id, task.n) for task in found]
+
+
+async def test_index_keys_follow_their_parts(do):
+    first = Task(id="1", status="open", owner="ada", n=20)
+    await do.save(first)
+    await do.save(Task(id="2", status="open", owner="ada", n=3))
+    await do.save(Task(id="3", status="open", owner="ada"))
+    await do.save(Task(id="4", status="", owner="ada", n=1))
+    assert await ranked(do, "ada", "open") == [("2", 3), ("1", 20)]
+    assert [task.id for task in await do.all(Task.by_board.query(owner="ada", status="open", n=3))] == ["2"]
+    plan = do.query(Task, index="board-index", owner="ada", status="open", n=3).explain()
+    assert plan == (
+        "query of index 'board-index' of table 'Task'; partition 'ada#open'; rank begins_with '0003#'; "
+        "filter: Task.pk.begins_with('TASK#')"
+    )
+    with pytest.raises(TypeError, match=r"the index 'board-index' needs owner\+status=…"):
+        do.query(Task, index="board-index", owner="ada")
+    first.status = "done"
+    assert first.board == "ada#done"
+    assert first.changed == {"status", "board"}
+    await do.save(first)
+    assert await ranked(do, "ada", "open") == [("2", 3)]
+    assert await ranked(do, "ada", "done") == [("1", 20)]
+    first.owner = None
+    await do.save(first)
+    assert first.board is None
+    assert await ranked(do, "ada", "done") == []
+    with pytest.raises(InvalidValue, match=r"Task\.n: .*does not fit the format"):
+        await do.save(Task(id="5", n=-1))
+    with pytest.raises(InvalidValue, match=r"Task\.owner: .* runs into '#'"):
+        await do.save(Task(id="5", owner="a#b", status="open"))
+    assert (await do.get(Task, id="5")) is None
+
+
+async def test_updates_build_index_keys_again(do):
+    task = await do.create(Task, id="1", status="open", owner="ada", n=1)
+    await do.update(task, status="done")
+    assert (task.board, await ranked(do, "ada", "done")) == ("ada#done", [("1", 1)])
+    await do.update(task, Task.n.add(4))
+    assert (task.rank, task.n) == ("0005#1", 5)
+    await do.update_by_key(Task, "1", owner="bob")
+    assert await ranked(do, "bob", "done") == [("1", 5)]
+    await do.update_by_key(Task, "1", Task.n.add(1), owner="cy", status="new")
+    assert await ranked(do, "cy", "new") == [("1", 6)]
+    # The instance is out of date: the parts of the stored row count.
+    await do.update(task, status="old")
+    assert await ranked(do, "cy", "old") == [("1", 6)]
+    await do.update(task, status=None)
+    assert await ranked(do, "cy", "old") == []
+    stored = await do.get(Task, id="1")
+    assert (stored.board, stored.rank, stored.owner) == (None, "0006#1", "cy")
+    before = stored.latest
+    await do.update_by_key(Task, "1", status="end")
+    stored = await do.get(Task, id="1")
+    assert stored.latest > (before or "")
+    assert [one.id for one in await do.all(Task.by_time.query(owner="cy", status="end"))] == ["1"]
+    with pytest.raises(InvalidValue, match=r"Task\.board: the value is built for each item: change owner or status"):
+        await do.update(task, board="x")
+    with pytest.raises(InvalidValue, match=r"Task\.n: .*does not fit the format"):
+        await do.update_by_key(Task, "1", Task.n.add(9999))
+    assert (await do.get(Task, id="1")).n == 6
+
+
+async def test_conditions_and_missing_rows_of_such_updates(do):
+    await do.create(Task, id="1", status="open", owner="ada", n=1)
+    with pytest.raises(ConditionFailed):
+        await do.update_by_key(Task, "1", condition=Task.n > 5, status="done")
+    await do.update_by_key(Task, "1", condition=Task.n == 1, status="done")
+    assert await ranked(do, "ada", "done") == [("1", 1)]
+    with pytest.raises(ItemGone):
+        await do.update_by_key(Task, "2", status="done")
+    await do.update_by_key(Task, "2", Task.n.add(7), upsert=True, status="done", owner="ada")
+    assert await ranked(do, "ada", "done") == [("1", 1), ("2", 7)]
+    fresh = Task(id="3", owner="ada")
+    await do.update(fresh, upsert=True, status="done", n=4)
+    assert await ranked(do, "ada", "done") == [("1", 1), ("3", 4), ("2", 7)]
+
+
+async def test_parts_that_change_meanwhile(do, store):
+    task = await do.create(Task, id="1", status="open", owner="ada", n=1)
+    execute = store._core.execute
+
+    class Meanwhile:
+        """Another writer changes the owner before the first update arrives."""
+
+        def __init__(self) -> None:
+            self.names = iter(["bob", "cy"])
+
+        def __call__(self, request: Any) -> Any:
+            name = next(self.names, None) if request.writes else None
+            if name is not None:
+                Task.update_by_key(("1"), owner=name)
+            return execute(request)
+
+    if do.blocking:
+        from mintkey import _core, updates
+        from mintkey.arguments import changes
+
+        schema = Task.__mintkey_schema__
+        _core.drive(updates.update(schema, task, changes(schema, (), {"status": "done"})), Meanwhile(), execute)
+        assert (task.board, task.owner) == ("cy#done", "cy")
+        assert await ranked(do, "cy", "done") == [("1", 1)]
+
+
+async def test_such_updates_with_others(do):
+    task = await do.create(Task, id="1", status="open", owner="ada", n=1)
+    with pipeline() as together:
+        task.update(status="done", pipeline=together)
+        assert len(together) == 1
+    assert await ranked(do, "ada", "done") == [("1", 1)]
+    with pipeline() as together:
+        Task.update_by_key("1", status="new", owner="bob", n=2, pipeline=together)
+        # The owner that this update reads is another one when it is sent.
+        Task.update_by_key("1", status="newer", pipeline=together)
+    assert await ranked(do, "bob", "newer") == [("1", 2)]
+    await do.create(Task, id="2", status="newer", owner="bob", n=1)
+    assert await do.update(Task.query.filter(owner="bob"), owner="cy") == 2
+    assert await ranked(do, "cy", "newer") == [("2", 1), ("1", 2)]
+
+
+async def test_such_updates_in_a_transaction(do, url):
+    if url.startswith("redis-cluster:"):
+        pytest.skip("the rows are in different slots")
+    task = await do.create(Task, id="1", status="open", owner="ada", n=1)
+    await do.create(Task, id="2", status="open", owner="ada", n=2)
+    with mintkey.transaction() as tx:
+        tx.update(task, status="done")
+        tx.update_by_key(Task, "2", Task.n.add(-2), status="done")
+    assert await ranked(do, "ada", "done") == [("2", 0), ("1", 1)]
+
+
+async def test_parts_that_were_not_loaded(do):
+    await do.create(Task, id="1", status="open", owner="ada", n=1)
+    (task,) = await do.all(do.scan(Task, attributes=["status"]))
+    task.status = "done"
+    with pytest.raises(NotLoaded, match=r"Task\.board is built from owner and status, and only some .* refresh\(\)"):
+        await do.save(task)
+    await do.update(task, status="done")
+    assert await ranked(do, "ada", "done") == [("1", 1)]
+    (task,) = await do.all(do.scan(Task, attributes=["status", "owner"]))
+    task.status = "new"
+    await do.save(task)
+    assert await ranked(do, "ada", "new") == [("1", 1)]

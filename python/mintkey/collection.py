@@ -1,0 +1,250 @@
+"""Collections: one query of a table for items of several classes."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from mintkey import loading, plans
+from mintkey.conditions import Condition
+from mintkey.errors import ConfigurationError, UnreadableItem, WrongModel, shortened
+from mintkey.lookups import Test, resolved
+from mintkey.queries import OnUnreadable, Options, Page, Result
+from mintkey.schema import Schema
+from mintkey.stores import store_of
+from mintkey.writing import run_hooks
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from mintkey import _core
+    from mintkey.stores import Operation
+
+__all__ = ["Collection", "CollectionResult", "Items"]
+
+M = TypeVar("M")
+N = TypeVar("N")
+
+
+class Items(list[M]):
+    """A list of items of several classes."""
+
+    def of(self, model: type[N]) -> list[N]:
+        """Return the items of one class and its subclasses."""
+        return [item for item in self if isinstance(item, model)]
+
+
+class Collection(Generic[M]):
+    """Several models of one table, to read the items of all of them with one query.
+
+    >>> from mintkey import Model, ModelConfig, connect
+    >>> from mintkey.attributes import StringAttribute
+    >>> _ = connect("sqlite://")
+    >>> class User(Model):
+    ...     model_config = ModelConfig(table="shop")
+    ...     pk = StringAttribute(partition_key=True, template="USER#{email}")
+    ...     sk = StringAttribute(sort_key=True, template="PROFILE")
+    ...     email = StringAttribute()
+    >>> class Order(Model):
+    ...     model_config = ModelConfig(table="shop")
+    ...     pk = StringAttribute(partition_key=True, template="USER#{user}")
+    ...     sk = StringAttribute(sort_key=True, template="ORDER#{id}")
+    ...     user = StringAttribute()
+    ...     id = StringAttribute()
+    >>> for item in (User(email="a"), Order(user="a", id="1"), Order(user="a", id="2")):
+    ...     item.save()
+    >>> found = Collection([User, Order]).query(pk="USER#a")
+    >>> [order.id for order in found.of(Order)], len(found.of(User))
+    (['1', '2'], 1)
+
+    Args:
+        models: model classes with the same table, keys and store.
+    """
+
+    def __init__(self, models: Iterable[type[M]]) -> None:
+        self._models: tuple[Any, ...] = tuple(models)
+        if not self._models:
+            raise ConfigurationError("Collection takes at least one model")
+        self._schemas = [_schema_of(model) for model in self._models]
+        first = self._schemas[0]
+        for schema in self._schemas[1:]:
+            if (schema.table, _key(schema)) != (first.table, _key(first)):
+                raise ConfigurationError(
+                    f"Collection: {first.model} and {schema.model} differ in table or key: a collection is read by one "
+                    "query of one table",
+                    model=schema.model,
+                )
+
+    def __repr__(self) -> str:
+        return f"Collection([{', '.join(schema.model for schema in self._schemas)}])"
+
+    def query(
+        self,
+        *conditions: Condition,
+        index: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+        consistent: bool = False,
+        on_unreadable: OnUnreadable = "raise",
+        **equal: Any,
+    ) -> CollectionResult[M]:
+        """Return the items of one partition that belong to one of the models, in the order of the sort key.
+
+        The keywords are attributes of one of the models, or parts of its templates. Same parameters as `Model.query()`.
+        """
+        stores = {id(store_of(schema)._core) for schema in self._schemas}
+        if len(stores) > 1:
+            raise ConfigurationError(f"{self!r}: the models have different stores")
+        given = self._conditions(conditions)
+        lead, how = self._plan(given, equal, index)
+        options = Options(descending=descending, limit=limit, consistent=consistent, on_unreadable=on_unreadable)
+        return CollectionResult(lead, self._models, how, options)
+
+    def aquery(
+        self,
+        *conditions: Condition,
+        index: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+        consistent: bool = False,
+        on_unreadable: OnUnreadable = "raise",
+        **equal: Any,
+    ) -> CollectionResult[M]:
+        """Async version of `query()`, for `async for`."""
+        return self.query(
+            *conditions,
+            index=index,
+            descending=descending,
+            limit=limit,
+            consistent=consistent,
+            on_unreadable=on_unreadable,
+            **equal,
+        )
+
+    def _conditions(self, conditions: Iterable[Condition]) -> list[Test]:
+        given: list[Test] = []
+        for condition in conditions:
+            problem: WrongModel | None = None
+            for schema in self._schemas:
+                try:
+                    given.extend(resolved(schema, (condition,)))
+                except WrongModel as error:
+                    problem = error
+                else:
+                    break
+            else:
+                raise cast("WrongModel", problem)
+        return given
+
+    def _plan(self, given: list[Test], equal: dict[str, Any], index: str | None) -> tuple[Schema, plans.Plan]:
+        """Return the first model that has the attributes in `equal` and can be queried by them, with the plan."""
+        unknown: set[str] = set()
+        for schema in self._schemas:
+            missing = equal.keys() - schema.attributes.keys()
+            if missing or (index is not None and schema.index(index) is None):
+                unknown |= missing
+                continue
+            own = [*given, *(schema.attributes[name] == value for name, value in equal.items()), *self._filters()]
+            how = plans.plan(schema, own, index)
+            if how is not None:
+                return schema, how
+        if unknown:
+            raise self._schemas[0].unexpected(sorted(unknown))
+        if index is not None:
+            raise ConfigurationError(f"{self!r}: no model has an index {shortened(index)}")
+        key = self._schemas[0].keys[0]
+        keys = dict.fromkeys((key, *("+".join(schema.named_by(schema.keys[0])) or key for schema in self._schemas)))
+        raise TypeError(f"{self!r}.query() needs a partition key: {'=… or '.join(keys)}=…")
+
+    def _filters(self) -> list[Condition]:
+        """Return the conditions that only items of the models fulfil."""
+        each = [schema.own_rows() for schema in self._schemas]
+        return [functools.reduce(operator.or_, map(Condition.every, each))] if all(each) else []
+
+
+class CollectionResult(Result[M]):
+    """The lazy result of a query for several classes. See `Result`."""
+
+    def __init__(self, schema: Schema, models: tuple[Any, ...], how: plans.Plan, options: Options) -> None:
+        super().__init__(schema, self._made, how, options)
+        self._models = models
+
+    def _made(self, item: _core.Item, fetched: set[str] | None = None) -> M:
+        """Return an instance of the class whose templates and discriminator an item fits best."""
+        problem: UnreadableItem | None = None
+        fitting = [model for model in self._models if all(one.matches(item) for one in _own_rows(model))]
+        for model in sorted(fitting, key=_specificity, reverse=True):
+            shown = model.__mintkey_schema__.fetched_by(self._plan.index)
+            try:
+                instance: M | None = model._loaded(item, None if shown is None else set(shown))
+            except UnreadableItem as error:
+                problem = error
+            else:
+                if instance is not None:
+                    return instance
+        if problem is None:
+            # A class was defined between the query and the load of its items.
+            problem = UnreadableItem(f"{self!r}: an item is of none of the models", item=item.to_dict())
+        raise problem
+
+    def _make_instance(self, item: _core.Item) -> M:
+        return self._made(item)
+
+    def _run_load_hooks(self, instances: Iterable[Any]) -> Operation[None]:
+        for instance in instances:
+            yield from run_hooks(instance.__mintkey_schema__, instance, "after_load")
+
+    def _load(self, items: list[_core.Item | None]) -> Operation[tuple[list[M], list[_core.Item | None]]]:
+        instances = cast("list[M]", loading.loaded(self._schema, items, self._make_instance))
+        yield from self._run_load_hooks(instances)
+        return instances, items[len(instances) :]
+
+    def _read_page(self, size: int, cursor: str | None) -> Operation[Page[M]]:
+        page = yield from super()._read_page(size, cursor)
+        return Page(Items(page.items), page.cursor)
+
+    def all(self) -> Items[M]:
+        """Return all items as a list with the method `of`."""
+        return Items(super().all())
+
+    async def aall(self) -> Items[M]:
+        """Async version of `all()`."""
+        return Items(await super().aall())
+
+    def of(self, model: type[N]) -> list[N]:
+        """Return the items of one class and its subclasses. The first call reads and keeps all items."""
+        return Items(self._read_all()).of(model)
+
+    async def aof(self, model: type[N]) -> list[N]:
+        """Async version of `of()`."""
+        if self._all_items is None:
+            self._all_items = [item async for item in self]
+        return Items(self._all_items).of(model)
+
+    def order_by(self, *names: str) -> Self:
+        """Refused: items of several classes have the order of the sort key only."""
+        raise TypeError(f"{self!r}: items of several classes have the order of the sort key: use descending=True")
+
+
+def _schema_of(model: Any) -> Schema:
+    schema = getattr(model, "__mintkey_schema__", None) if isinstance(model, type) else None
+    if not isinstance(schema, Schema) or schema.config.abstract:
+        raise ConfigurationError(f"Collection takes model classes that have a table, not {shortened(model)}")
+    return schema
+
+
+def _key(schema: Schema) -> list[tuple[str, str | None]]:
+    return [(schema.attributes[name].stored_name, schema.attributes[name].key_kind) for name in schema.keys]
+
+
+def _own_rows(model: Any) -> list[Condition]:
+    schema: Schema = model.__mintkey_schema__
+    return schema.own_rows()
+
+
+def _specificity(model: Any) -> tuple[int, int]:
+    """Return the length of the literal texts in the templates of the key, and the number of base classes."""
+    schema: Schema = model.__mintkey_schema__
+    return 0 if schema.derived is None else schema.derived.literal_length, len(model.__mro__)

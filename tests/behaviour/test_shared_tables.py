@@ -1,0 +1,360 @@
+"""Discriminators, collections and the warning: several classes in one table."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from mintkey import Collection, Index, Model, ModelConfig
+from mintkey.attributes import NumberAttribute, StringAttribute
+from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, WrongModel
+from mintkey.hooks import after_load
+
+
+class Person(Model):
+    model_config = ModelConfig(table="people")
+    pk = StringAttribute(partition_key=True)
+    sk = StringAttribute(sort_key=True)
+    kind = StringAttribute(discriminator=True)
+    name = StringAttribute()
+    by_name = Index("name", name="name-index", projection="keys")
+
+    @after_load
+    def greet(self) -> None:
+        self.greeting = type(self).__name__
+
+
+class Employee(Person):
+    salary = NumberAttribute()
+
+
+class Manager(Employee):
+    model_config = ModelConfig(discriminator="boss")
+    reports = NumberAttribute()
+
+
+class Guest(Person):
+    pass
+
+
+class Machine(Model):
+    model_config = ModelConfig(table="people")
+    pk = StringAttribute(partition_key=True)
+    sk = StringAttribute(sort_key=True)
+    kind = StringAttribute(discriminator=True)
+
+
+@pytest.fixture
+async def people(do) -> list[Any]:
+    """One item of each class, in the order of their sort keys."""
+    found = [
+        Person(pk="a", sk="1", name="Ada"),
+        Employee(pk="a", sk="2", name="Ben", salary=2),
+        Manager(pk="a", sk="3", name="Cy", salary=3, reports=1),
+        Guest(pk="a", sk="4", name="Di"),
+        Machine(pk="a", sk="5"),
+    ]
+    for item in found:
+        await do.save(item)
+    return found
+
+
+async def test_the_class_is_written_and_read(do, people, raw):
+    assert [one.kind for one in people] == ["Person", "Employee", "boss", "Guest", "Machine"]
+    rows = await do.all(do.scan(raw(Person, kind=StringAttribute())))
+    assert [row.kind for row in sorted(rows, key=lambda row: row.sk)] == [one.kind for one in people]
+    for one in people:
+        found = await do.get(type(one), pk="a", sk=one.sk)
+        assert found == one
+        assert type(found) is type(one)
+        assert found.changed == frozenset()
+        assert found.to_dict()["kind"] == one.kind
+
+
+@pytest.mark.parametrize(
+    ("model", "seen"),
+    [(Person, "1234"), (Employee, "23"), (Manager, "3"), (Guest, "4"), (Machine, "5")],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+async def test_a_class_reads_its_own_rows_and_those_of_subclasses(do, people, model, seen):
+    expected = [one for one in people if one.sk in seen]
+    for result in (do.query(model, pk="a"), do.scan(model), model.query.filter(pk="a"), do.query(model, pk="a")[:9]):
+        found = sorted(await do.iterate(result), key=lambda one: one.sk)
+        assert found == expected
+        assert [type(one) for one in found] == [type(one) for one in expected]
+    assert await do.count(model) == len(expected)
+    assert await do.count(do.query(model, pk="a")) == len(expected)
+    for one in people:
+        assert await do.get(model, pk="a", sk=one.sk) == (one if one in expected else None)
+    keys = [("a", one.sk) for one in people]
+    found = list(model.batch_get(keys)) if do.blocking else [one async for one in model.abatch_get(keys)]
+    assert found == [one if one in expected else None for one in people]
+    page = await do.page(do.query(model, pk="a"), 2)
+    assert page.items == expected[:2]
+    (first, *_) = await do.all(do.query(model, pk="a", attributes=["sk"]))
+    assert type(first) is type(expected[0])
+
+
+async def test_indexes_hold_the_class(do, people):
+    (found,) = await do.all(Person.by_name.query(name="Cy"))
+    assert type(found) is Manager
+    assert await do.all(do.query(Employee, index="name-index", name="Ada")) == []
+    assert len(await do.all(do.query(Employee, index="by_name", name="Ben"))) == 1
+    with pytest.raises(ConfigurationError, match="has no index 'other'; it has: name-index"):
+        do.query(Person, index="other", name="Ben")
+
+
+async def test_attributes_of_subclasses_in_conditions(do, people):
+    assert [one.sk for one in await do.all(do.query(Person, Employee.salary >= 2, pk="a"))] == ["2", "3"]
+    assert [one.sk for one in await do.all(do.scan(Person, Manager.reports == 1))] == ["3"]
+    with pytest.raises(WrongModel, match=r"Guest: .*salary"):
+        do.query(Guest, Employee.salary > 1, pk="a")
+
+
+async def test_hooks_are_those_of_the_class(do, people):
+    assert [one.greeting for one in await do.all(do.query(Person, pk="a"))] == [
+        "Person",
+        "Employee",
+        "Manager",
+        "Guest",
+    ]
+    assert (await do.get(Person, pk="a", sk="3")).greeting == "Manager"
+
+
+async def test_a_loaded_item_is_written_by_its_class(do, people):
+    boss = await do.get(Person, pk="a", sk="3")
+    boss.reports = 9
+    await do.save(boss)
+    await do.update(boss, salary=10)
+    await do.update_by_key(Manager, ("a", "9"), upsert=True, reports=2)
+    assert [(one.reports, one.kind) for one in await do.all(do.query(Manager, pk="a"))] == [(9, "boss"), (2, "boss")]
+    with pytest.raises(InvalidValue, match=r"Manager\.kind: .* it cannot be updated"):
+        await do.update(boss, kind="Guest")
+    with pytest.raises(InvalidValue, match=r"Person\.kind: 'boss' differs from 'Person'"):
+        await do.save(Person(pk="a", sk="7", kind="boss"))
+
+
+async def test_rows_without_a_class_belong_to_the_base(do, people, raw):
+    other = raw(Person, kind=StringAttribute(), name=StringAttribute())
+    await do.save(other(pk="b", sk="1", name="old"))
+    (old,) = await do.all(do.query(Person, pk="b"))
+    assert (type(old), old.kind, old.is_dirty) == (Person, "Person", False)
+    assert await do.all(do.query(Employee, pk="b")) == []
+    assert await do.get(Employee, pk="b", sk="1") is None
+    await do.save(old)
+    assert (await do.get(other, pk="b", sk="1")).kind is None
+    old.name = "new"
+    await do.save(old)
+    assert (await do.get(other, pk="b", sk="1")).kind == "Person"
+
+
+async def test_an_unknown_class_is_unreadable(do, people, raw):
+    other = raw(Person, kind=StringAttribute())
+    await do.save(other(pk="a", sk="8", kind="Robot"))
+    with pytest.raises(UnreadableItem, match=r"Person\.kind: no class .* the discriminator 'Robot'") as unreadable:
+        await do.all(do.query(Person, pk="a"))
+    assert unreadable.value.key == {"pk": "a", "sk": "8"}
+    with pytest.raises(UnreadableItem):
+        await do.get(Person, pk="a", sk="8")
+    assert len(await do.all(do.query(Person, pk="a", on_unreadable="skip"))) == 4
+    assert len(await do.all(do.query(Employee, pk="a"))) == 2
+    await do.batch_delete(Person, [unreadable.value.key])
+    assert len(await do.all(do.query(Person, pk="a"))) == 4
+
+
+def test_values_of_one_family_differ():
+    class Base(Model):
+        pk = StringAttribute(partition_key=True)
+        kind = StringAttribute(discriminator=True)
+
+    class One(Base):
+        model_config = ModelConfig(discriminator="one")
+
+    assert One.__mintkey_schema__.table == "Base"
+    with pytest.raises(ConfigurationError, match=r"Two\.kind: One has the same value 'one'"):
+        type("Two", (Base,), {"model_config": ModelConfig(discriminator="one")})
+
+
+async def test_a_family_shares_the_table_of_its_base(do):
+    class Base(Model):
+        pk = StringAttribute(partition_key=True)
+        kind = StringAttribute(discriminator=True)
+
+    class Below(Base):
+        n = NumberAttribute()
+
+    await do.save(Below(pk="a", n=1))
+    await do.save(Base(pk="b"))
+    assert {(type(one), one.pk) for one in await do.iterate(do.scan(Base))} == {(Below, "a"), (Base, "b")}
+
+
+# Collections.
+
+
+class User(Model):
+    model_config = ModelConfig(table="shop")
+    pk = StringAttribute(partition_key=True, template="USER#{email}")
+    sk = StringAttribute(sort_key=True, template="PROFILE")
+    email = StringAttribute()
+
+
+class Order(Model):
+    model_config = ModelConfig(table="shop")
+    pk = StringAttribute(partition_key=True, template="USER#{user}")
+    sk = StringAttribute(sort_key=True, template="ORDER#{id}")
+    user = StringAttribute()
+    id = StringAttribute()
+    total = NumberAttribute()
+
+    @after_load
+    def note(self) -> None:
+        self.noted = True
+
+
+class Line(Model):
+    model_config = ModelConfig(table="shop")
+    pk = StringAttribute(partition_key=True, template="USER#{user}")
+    sk = StringAttribute(sort_key=True, template="ORDER#{id}#LINE#{n:02d}")
+    user = StringAttribute()
+    id = StringAttribute()
+    n = NumberAttribute()
+
+
+class Address(Model):
+    model_config = ModelConfig(table="shop")
+    pk = StringAttribute(partition_key=True, template="USER#{user}")
+    sk = StringAttribute(sort_key=True, template="ADDRESS#{label}")
+    user = StringAttribute()
+    label = StringAttribute()
+
+
+@pytest.fixture
+async def shop(do) -> list[Any]:
+    """The items of two users; those of the first one, in order."""
+    found: list[Any] = [
+        Address(user="a", label="home"),
+        Order(user="a", id="1", total=10),
+        Line(user="a", id="1", n=1),
+        Line(user="a", id="1", n=2),
+        Order(user="a", id="2", total=20),
+        User(email="a"),
+    ]
+    for item in [*found, User(email="b"), Order(user="b", id="9")]:
+        await do.save(item)
+    return found
+
+
+def collected(do: Any, models: Any, *conditions: Any, **named: Any) -> Any:
+    """Query a collection."""
+    access: Any = Collection(models)
+    return (access.query if do.blocking else access.aquery)(*conditions, **named)
+
+
+async def test_one_query_reads_several_classes(do, shop):
+    every = [User, Order, Line, Address]
+    found = await do.all(collected(do, every, pk="USER#a"))
+    assert found == shop
+    assert [type(one) for one in found] == [type(one) for one in shop]
+    assert [one.id for one in found.of(Order)] == ["1", "2"]
+    assert found[1].noted
+    assert await do.iterate(collected(do, every, pk="USER#a", descending=True)) == shop[::-1]
+    assert await do.iterate(collected(do, every, email="a")) == shop
+    assert await do.iterate(collected(do, every, user="a")) == shop
+    assert await do.iterate(collected(do, every, user="a", id="1")) == shop[1:2]
+    assert await do.iterate(collected(do, every, Order.sk.begins_with("ORDER#1"), user="a")) == shop[1:4]
+    assert await do.iterate(collected(do, every, Order.total > 10, user="a")) == shop[4:5]
+    result = collected(do, every, pk="USER#a", limit=5)
+    assert [line.n for line in await do.of(result, Line)] == [1, 2]
+    assert await do.of(result, User) == []
+    assert await do.count(collected(do, every, pk="USER#a")) == 6
+    assert await do.first(collected(do, every, pk="USER#a")) == shop[0]
+    assert await do.iterate(result[1:3]) == shop[1:3]
+    first = await do.page(collected(do, every, pk="USER#a"), 4)
+    assert first.items == shop[:4]
+    assert first.items.of(Address) == shop[:1]
+    assert (await do.page(collected(do, every, pk="USER#a"), 4, first.cursor)).items == shop[4:]
+
+
+async def test_rows_of_other_classes_are_left_out(do, shop):
+    assert await do.iterate(collected(do, [User, Address], pk="USER#a")) == [shop[0], shop[5]]
+    assert await do.count(collected(do, [User, Address], pk="USER#a")) == 2
+    assert await do.iterate(collected(do, [User, Address], pk="USER#nobody")) == []
+
+
+async def test_collections_of_families(do, people):
+    found = await do.all(collected(do, [Person, Machine], pk="a"))
+    assert [type(one) for one in found] == [type(one) for one in people]
+    assert found.of(Employee) == people[1:3]
+    assert await do.all(collected(do, [Guest, Manager], pk="a")) == people[2:4]
+    found = await do.all(collected(do, [Guest, Person], index="name-index", name="Di"))
+    assert [type(one) for one in found] == [Guest]
+
+
+async def test_a_wrong_shape_in_a_collection_is_unreadable(do, shop, raw):
+    other = raw(User)
+    await do.save(other(pk="USER#a", sk="ADDRESS#"))
+    with pytest.raises(UnreadableItem, match=r"Address\.sk"):
+        await do.all(collected(do, [User, Address], pk="USER#a"))
+    assert len(await do.all(collected(do, [User, Address], pk="USER#a", on_unreadable="skip"))) == 2
+
+
+def test_what_is_no_collection(store):
+    class Elsewhere(Model):
+        model_config = ModelConfig(table="elsewhere")
+        pk = StringAttribute(partition_key=True)
+        sk = StringAttribute(sort_key=True)
+
+    for models, message in [
+        ([], "at least one model"),
+        ([User, Elsewhere], "differ in table or key"),
+        ([Model], "model classes that have a table"),
+        ([7], "model classes that have a table"),
+    ]:
+        with pytest.raises(ConfigurationError, match=message):
+            Collection(models)  # type: ignore[arg-type]
+    both = Collection([User, Order])
+    with pytest.raises(TypeError, match=r"needs a partition key: pk=… or email=… or user=…"):
+        both.query(sk="PROFILE")
+    with pytest.raises(TypeError, match="User has no attribute 'label'"):
+        both.query(label="x")
+    with pytest.raises(WrongModel, match="label"):
+        both.query(Address.label == "x", pk="USER#a")
+    with pytest.raises(ConfigurationError, match="no model has an index"):
+        both.query(index="other", pk="USER#a")
+    with pytest.raises(TypeError, match="order of the sort key"):
+        both.query(pk="USER#a").order_by("sk")
+
+
+# The warning.
+
+
+async def test_classes_that_read_each_others_rows_are_reported(do, caplog):
+    def define(name: str, **attributes: Any) -> Any:
+        keys = {"pk": StringAttribute(partition_key=True), "sk": StringAttribute(sort_key=True), "x": StringAttribute()}
+        return type(name, (Model,), {"model_config": ModelConfig(table="mixed"), **keys, **attributes})
+
+    def sort(template: str) -> Any:
+        return StringAttribute(sort_key=True, template=template)
+
+    with caplog.at_level(logging.WARNING, "mintkey.tables"):
+        await do.save(define("A", sk=sort("A#{x}"))(pk="p", x="1"))
+        await do.save(define("B", sk=sort("B#{x}"))(pk="p", x="1"))
+        await do.save(define("C", sk=sort("A#"))(pk="p", x="1"))
+        assert caplog.records == []
+        nested = define("D", sk=sort("A#{x}#D"))
+        await do.save(nested(pk="p", x="1"))
+        await do.save(nested(pk="p", x="2"))
+        (record,) = caplog.records
+        assert "D and tests.behaviour.test_shared_tables.A share the table 'mixed'" in record.getMessage()
+        caplog.clear()
+        await do.save(define("E")(pk="p", sk="1"))
+        assert len(caplog.records) == 4
+    caplog.clear()
+
+
+async def test_discriminators_need_no_templates(do, people, caplog):
+    await do.count(Person)
+    await do.count(Machine)
+    assert [record for record in caplog.records if record.name == "mintkey.tables"] == []
