@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
 from mintkey import Index, Model, ModelConfig, Q
-from mintkey.attributes import ListAttribute, NumberAttribute, StringAttribute, TTLAttribute
-from mintkey.errors import ConfigurationError, KeyCollision, NotLoaded
+from mintkey.attributes import DatetimeAttribute, ListAttribute, NumberAttribute, StringAttribute, TTLAttribute
+from mintkey.errors import ConfigurationError, KeyCollision, NotLoaded, UnreadableItem
 from mintkey.hooks import before_update
 from mintkey.testing import frozen
 
@@ -181,3 +182,41 @@ async def test_chains_of_classes_with_a_discriminator(do):
     assert await do.update(Pet.query.filter(Q(name__iendswith="M") | Q(age=1)), age=9) == 2
     assert await do.delete(Dog.query.all()) == 1
     assert sorted(await do.all(Pet.query.all().values_list("name", "age"))) == [("nemo", 9), ("tom", 9)]
+
+
+# Items that cannot be read.
+
+
+class Reading(Model):
+    model_config = ModelConfig(table="chained_readings")
+    pk = StringAttribute(partition_key=True)
+    n = NumberAttribute(sort_key=True)
+    name = StringAttribute()
+    at = DatetimeAttribute()
+
+
+async def test_chains_go_past_items_that_cannot_be_read(do, raw):
+    other = raw(Reading, name=StringAttribute(), at=StringAttribute())
+    for n in range(6):
+        await do.save(Reading(pk="a", n=n, name=f"N{n % 2}"))
+    await do.save(other(pk="a", n=2, name="N0", at="never"))
+    skipped: list[Any] = []
+    rows = do.query(Reading, pk="a", on_unreadable=skipped.append).filter(name__iexact="n0")
+    assert [row.n for row in await do.iterate(rows)] == [0, 4]
+    assert [row.n for row in await do.iterate(rows.limit(2))] == [0, 4]
+    assert [row.n for row in await do.iterate(rows.order_by("-name", "-n"))] == [4, 0]
+    page = await do.page(rows, 1)
+    assert [row.n for row in page.items] == [0]
+    assert [row.n for row in (await do.page(rows, 2, page.cursor)).items] == [4]
+    key = skipped[0].key
+    assert {error.key["n"] for error in skipped} == {2}
+    # Counting, exists() and writes do not load the items.
+    assert await do.count(rows) == 3
+    assert await do.exists(rows.filter(n=2))
+    assert await do.exists(Reading, key)
+    assert await do.update(rows.filter(n=2), name="n2") == 1
+    with pytest.raises(UnreadableItem):
+        await do.get(Reading, key)
+    await do.delete_by_key(Reading, key)
+    assert not await do.exists(Reading, "a", 2)
+    assert await do.delete(rows) == 2
