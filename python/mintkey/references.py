@@ -107,7 +107,7 @@ class Reference(Normalized["Ref[M]"], Generic[M]):
     def encode(self, value: Any) -> str:
         ref = value if isinstance(value, Ref) else Ref(self, value)
         if ref.model is not self.target:
-            raise TypeError(f"expected a reference to a {self.target.__name__}, got one to a {ref.model.__name__}")
+            raise TypeError(f"expected a reference to {self.target.__name__}, got one to {ref.model.__name__}")
         return ref._stored()
 
     def decode(self, stored: Any) -> Ref[M]:
@@ -212,7 +212,7 @@ class Ref(Generic[M]):
     def _schema_of(self, instance: Model) -> Schema:
         schema, own = self.model.__mintkey_schema__, instance.__mintkey_schema__
         if not isinstance(instance, self.model) or own.table != schema.table:
-            raise TypeError(f"expected a {self.model.__name__} or its key, got a {type(instance).__name__}")
+            raise TypeError(f"expected {self.model.__name__} or its key, got {type(instance).__name__}")
         return own
 
     def _parts(self) -> dict[str, str]:
@@ -259,7 +259,7 @@ class Ref(Generic[M]):
         label, model = self._reference._label, self.model.__name__
         shown = self._given if self._text is None else self._text
         return InvalidValue(
-            f"{label}: {shortened(shown)} is not a key of a {model}: {cause(error)}",
+            f"{label}: {shortened(shown)} is not a key of {model}: {cause(error)}",
             model=self._reference.model,
             attribute=self._reference.name,
         )

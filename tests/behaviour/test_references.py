@@ -306,9 +306,9 @@ async def test_a_stored_text_that_is_no_key_is_reported(do, raw):
     await do.create(stored, id="1", branch="no colon", later="no UUID")
     loaded = await do.get(Order, id="1")
     assert not loaded.is_dirty
-    with pytest.raises(InvalidValue, match=r"Order\.branch: 'no colon' is not a key of a Branch"):
+    with pytest.raises(InvalidValue, match=r"Order\.branch: 'no colon' is not a key of Branch"):
         await do.get(loaded.branch)
-    with pytest.raises(InvalidValue, match=r"Order\.later: 'no UUID' is not a key of a Later"):
+    with pytest.raises(InvalidValue, match=r"Order\.later: 'no UUID' is not a key of Later"):
         _ = loaded.later.key
     assert await do.get(loaded.later) is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import re
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mintkey import Model, ModelConfig, auto, pipeline
+from mintkey import Model, ModelConfig, auto, pipeline, transaction
 from mintkey.attributes import (
     BinaryAttribute,
     BooleanAttribute,
@@ -138,6 +139,9 @@ async def test_every_write_path_refuses_the_value(do, model, case):
     await refused(do.update(stored, **{name: wrong}))
     await refused(do.update_by_key(model, {"id": "a"}, **{name: wrong}))
     await refused(do.update_by_key(model, {"id": "b"}, upsert=True, **{name: wrong}))
+    await refused(do.get_or_create(model, id="b", defaults={name: wrong}))
+    await refused(do.update_or_create(model, id="a", defaults={name: wrong}))
+    await refused(do.update(do.query(model, id="a"), **{name: wrong}))
     setattr(stored, name, wrong)
     await refused(do.save(stored))
     await refused(do.save(stored, replace=True))
@@ -146,6 +150,30 @@ async def test_every_write_path_refuses_the_value(do, model, case):
     with pytest.raises(InvalidValue, match=re.escape(label)):
         getattr(model, name).set_if_absent(wrong)
     assert [one.to_dict() for one in await do.iterate(do.scan(model))] == [{"id": "a", **GOOD}]
+
+
+async def test_a_transaction_refuses_the_value(do, store, model):
+    name, wrong, reason = REFUSED["above"]
+    stored = await do.create(model, id="a", n=2)
+    writes: list[Any] = [
+        lambda tx: tx.save(model(id="b", n=wrong)),
+        lambda tx: tx.create(model, id="b", n=wrong),
+        lambda tx: tx.update(stored, n=wrong),
+        lambda tx: tx.update_by_key(model, "a", n=wrong),
+    ]
+
+    async def commit(write: Any) -> None:
+        if do.blocking:
+            with transaction() as tx:
+                write(tx)
+        else:
+            async with transaction() as tx:
+                write(tx)
+
+    for write in writes:
+        with pytest.raises(InvalidValue, match=rf"{model.__name__}\.{name}: {reason}"):
+            await commit(write)
+    assert [one.to_dict() for one in await do.iterate(do.scan(model))] == [{"id": "a", "n": 2}]
 
 
 async def test_a_wrong_type_is_reported_as_such(do, model):
@@ -343,6 +371,7 @@ NONSENSE: dict[str, tuple[Any, str]] = {
     "pattern of another type": (lambda: StringAttribute(pattern=5), "is not a regular expression"),  # type: ignore[arg-type]
     "choices as text": (lambda: StringAttribute(choices="ab"), "choices= takes a list of values, not 'ab'"),
     "choices as pairs": (lambda: StringAttribute(choices=[("a", "A")]), "choices= has .*not a value"),
+    "choices without end": (lambda: NumberAttribute(choices=itertools.count()), "choices= takes at most 10,000"),
     "no choices": (lambda: StringAttribute(choices=[]), "choices= is empty"),
     "no function": (lambda: StringAttribute(validate=5), "validate= takes a function"),  # type: ignore[arg-type]
     "an async function": (lambda: StringAttribute(validate=afunction), "cannot be `async def`"),

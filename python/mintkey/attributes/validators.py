@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any, NoReturn
 
 from mintkey import _core
@@ -22,6 +23,7 @@ ORDERED = frozenset({"min", "max"})
 MEASURED = frozenset({"min_length", "max_length"})
 TEXT = MEASURED | {"pattern"}
 
+_MAX_CHOICES = 10_000
 #: Why a limit does not apply.
 _REASONS = {
     **dict.fromkeys(ORDERED, "have no minimum or maximum"),
@@ -72,7 +74,10 @@ class Validators:
     def _check_choices(self, attribute: Any, name: str, limit: Any) -> None:
         if isinstance(limit, (str, bytes, Mapping)) or not isinstance(limit, Iterable):
             _refuse(attribute, f"{name}= takes a list of values, not {shortened(limit)}")
-        self.given[name] = choices = tuple(limit)
+        # An iterable may have no end.
+        self.given[name] = choices = tuple(islice(limit, _MAX_CHOICES + 1))
+        if len(choices) > _MAX_CHOICES:
+            _refuse(attribute, f"{name}= takes at most {_MAX_CHOICES:,} values: check them with validate=")
         if not choices:
             _refuse(attribute, f"{name}= is empty, so no value would be valid")
         encoded = []
