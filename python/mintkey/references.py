@@ -98,6 +98,11 @@ class Reference(Normalized["Ref[M]"], Generic[M]):
             raise self._wrong(f"a Reference takes a model with a table, or its name, not {shortened(given)}")
         super().check_declaration()
 
+    def check_default(self) -> None:
+        # A model that is named may be defined later: then the save checks the default.
+        if not isinstance(self._model, str):
+            super().check_default()
+
     def normal(self, value: Any) -> Any:
         if value is None or isinstance(value, Ref):
             return value

@@ -344,6 +344,26 @@ async def test_a_list_of_references(do):
     assert await do.count(Team, Team.members.contains(ada)) == 1
 
 
+async def test_a_reference_can_be_a_key_and_have_a_default(do):
+    class Membership(Model):
+        customer = Reference(Customer, partition_key=True)
+        branch = Reference(Branch, sort_key=True)
+        by: Reference[Any] = Reference("Membership", default=("eve", ("de", 1)))
+
+    ada = await do.create(Customer, id="ada")
+    for number in (1, 2):
+        await do.create(Membership, customer=ada, branch=("de", number))
+    found = await do.get(Membership, customer="ada", branch=Branch(country="de", number=2))
+    assert found.customer.key == "ada"
+    assert [part.key for part in found.by.key] == ["eve", ("de", 1)]
+    assert await do.get(found.by) is None
+    found.by = found
+    assert await do.get(found.by) is found
+    assert [one.branch.key for one in await do.iterate(do.query(Membership, customer=ada))] == [("de", 1), ("de", 2)]
+    with pytest.raises(ConfigurationError, match=r"Wrong\.other: default="):
+        type("Wrong", (Model,), {"id": StringAttribute(partition_key=True), "other": Reference(Customer, default=5)})
+
+
 def test_a_reference_names_a_model():
     wrongs: list[Any] = [5, None, str, Model, type("Abstract", (Model,), {"model_config": ModelConfig(abstract=True)})]
     for wrong in wrongs:
