@@ -1,5 +1,10 @@
 //! Requests and replies as Python objects.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "pyo3 hands extracted arguments over by value"
+)]
+
 use std::sync::Arc;
 
 use mintkey_store::size::item_size;

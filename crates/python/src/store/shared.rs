@@ -79,11 +79,11 @@ impl Shared {
             error.key = key.cloned().map(Box::new);
         }
         let tables = operation.tables();
-        let named = error.table.as_deref();
+        let wanted = error.table.as_deref();
         let table = table.or_else(|| {
             tables
                 .into_iter()
-                .find(|table| Some(table.name.as_str()) == named)
+                .find(|table| Some(table.name.as_str()) == wanted)
         });
         let names = table.map(|table| key_names(table));
         of_operation(py, error, operation.is_write(), names, &self.address)
