@@ -10,8 +10,9 @@ from mintkey import _core
 from mintkey.arguments import equalities
 from mintkey.conditions import Condition
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.index_plans import IndexPlan
 from mintkey.lookups import ClientFilter, Q, Test, every, resolved
-from mintkey.schema import IndexPlan, Schema
+from mintkey.schema import Schema
 
 if TYPE_CHECKING:
     import logging

@@ -21,24 +21,22 @@ from mintkey.attributes import (
     TTLAttribute,
     VersionAttribute,
 )
-from mintkey.attributes.base import is_utf8_text, unconverted
+from mintkey.attributes.base import unconverted
 from mintkey.declarations import collect, collect_indexes, hidden
 from mintkey.derived import COMPOUND_KEY, derived_attributes
 from mintkey.discriminators import Discriminator, Family, Footprint, discriminator_of, table_of
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, WrongModel, shortened
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks
-from mintkey.indexes import Index
+from mintkey.index_plans import IndexPlan, index_plans
 from mintkey.model_config import ModelConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mintkey.conditions import Condition
     from mintkey.derived import Derived
     from mintkey.instance_state import State
 
-__all__ = ["IndexPlan", "Mint", "Schema"]
+__all__ = ["Mint", "Schema"]
 
 M = TypeVar("M")
 
@@ -63,18 +61,6 @@ class Mint:
     name: str
     auto: Auto
     convert: Callable[[Any], Any]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class IndexPlan:
-    """An index: its partition attributes, its sort attribute and its projection."""
-
-    name: str
-    partition: tuple[str, ...]
-    sort: str | None
-    projected: tuple[str, ...] | None = None
-    """The projected attributes except the keys; None for all."""
-    local: bool = False
 
 
 class Schema:
@@ -143,7 +129,16 @@ class Schema:
         self.completes = bool(self.load_defaults) or (self.derived is not None and self.derived.is_visible)
         self.decompresses = any(attribute.decompresses for attribute in self.attributes.values())
         self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
-        self.indexes = tuple(self._plan_indexes(discriminator))
+        self.indexes = tuple(
+            index_plans(
+                self.model,
+                self.attributes,
+                self.declared_indexes,
+                partition=self.partition,
+                sort=self.sort,
+                discriminator=None if discriminator is None else discriminator.name,
+            )
+        )
         self.codec = self._compile()
         if self.derived is not None:
             self.derived.codec = self.codec
@@ -280,7 +275,7 @@ class Schema:
         if self.config.abstract:
             return None
         sorts = (self.sort, *(index.sort_key for index in self.declared_indexes))
-        return derived_attributes(
+        derived = derived_attributes(
             self.model,
             self.attributes,
             keys=self.keys,
@@ -288,6 +283,14 @@ class Schema:
             compound=self.parts,
             discriminator=discriminator,
         )
+        parts = derived.parts_of(self.keys[0]) if derived is not None and self.sort is None else ()
+        if parts and all(self.attributes[part].has_constant_default for part in parts):
+            raise self._refuse(
+                f"{self._label(parts[0])}: with a constant default= of each part of the key all items would have the "
+                "same key, and each save would overwrite the previous item: remove default=, or add a sort key",
+                parts[0],
+            )
+        return derived
 
     def _single(self, kind: type[Attribute[Any]]) -> str | None:
         names = [name for name, attribute in self.attributes.items() if isinstance(attribute, kind)]
@@ -310,46 +313,6 @@ class Schema:
             )
         return name
 
-    def _plan_indexes(self, discriminator: Discriminator | None) -> Iterator[IndexPlan]:
-        names: set[str] = set()
-        for name, attribute in self.attributes.items():
-            if attribute.sorted_within is not None:
-                for other in attribute.sorted_within:
-                    self._check_partition_by(name, other)
-                names.add(name)
-                yield IndexPlan(name, attribute.sorted_within, name)
-            elif attribute.value_indexed and name != self.partition:
-                names.add(name)
-                yield IndexPlan(name, (name,), None)
-        for index in self.declared_indexes:
-            plan = self._plan_declared(index, discriminator)
-            if plan.name in names:
-                raise self._refuse(f"{self.model} has two indexes with the name {plan.name!r}: set another name=")
-            names.add(plan.name)
-            yield plan
-
-    def _plan_declared(self, index: Index, discriminator: Discriminator | None) -> IndexPlan:
-        label = self._label(index.attribute_name)
-        if not is_utf8_text(index.name):
-            raise self._refuse(f"{self.model}: the index name {shortened(index.name)} is not valid UTF-8")
-        projected = index.projected()
-        if isinstance(index.projection, str) and index.projection not in {"all", "keys"}:
-            raise self._refuse(
-                f"{label}: projection= takes 'all', 'keys' or a list of names, not {shortened(index.projection)}"
-            )
-        for name in (index.partition_key, index.sort_key, *(projected or ())):
-            if name is not None and name not in self.attributes:
-                raise self._refuse(f"{label} names {name!r}, which {self.model} does not have", index.attribute_name)
-        if index.local and (index.partition_key != self.partition or index.sort_key is None or self.sort is None):
-            raise self._refuse(
-                f"{label}: a local index needs the table's partition key ({self.partition!r}) and its own sort key, "
-                "in a table that has a sort key",
-                index.name,
-            )
-        if projected is not None and discriminator is not None:
-            projected = (*projected, discriminator.name)
-        return IndexPlan(index.name, (index.partition_key,), index.sort_key, projected, index.local)
-
     def index(self, name: str | None) -> IndexPlan | None:
         """Return the index that has this name in the store or in the class, or None."""
         plans = {plan.name: plan for plan in self.indexes}
@@ -363,12 +326,6 @@ class Schema:
             return None
         sort = () if plan.sort is None else (plan.sort,)
         return frozenset((*self.given_keys, *self.keys, *plan.partition, *sort, *plan.projected))
-
-    def _check_partition_by(self, name: str, other: str) -> None:
-        if other not in self.attributes:
-            raise self._refuse(
-                f"{self._label(name)}: partition_by names {shortened(other)}, which {self.model} does not have", name
-            )
 
     def _compile(self) -> _core.Codec:
         fields = []

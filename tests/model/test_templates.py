@@ -16,6 +16,7 @@ from mintkey.attributes import (
     VersionAttribute,
 )
 from mintkey.errors import ConfigurationError
+from mintkey.fields import KeyField
 
 PARTS: dict[str, Any] = {
     "text": StringAttribute,
@@ -99,6 +100,18 @@ def test_a_number_of_a_partition_key_needs_no_format():
 def test_a_built_value_has_no_other_source(parameters):
     with pytest.raises(ConfigurationError, match=r"Thing\.sk: the value .*: remove"):
         define("A#{text}", **parameters)
+
+
+def test_constant_parts_would_overwrite():
+    with pytest.raises(ConfigurationError, match=r"Thing\.a: with a constant default= of each part"):
+        type(
+            "Thing",
+            (Model,),
+            {"pk": StringAttribute(partition_key=True, template="A#{a}"), "a": StringAttribute(default="x")},
+        )
+    with pytest.raises(ConfigurationError, match=r"Pair\.a: with a constant default= of each part"):
+        type("Pair", (Model,), {"a": KeyField(default="x"), "b": KeyField(default="y")})
+    type("Pair", (Model,), {"a": KeyField(default="x"), "b": KeyField()})
 
 
 def test_discriminators():
