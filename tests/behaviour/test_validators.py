@@ -152,6 +152,18 @@ async def test_every_write_path_refuses_the_value(do, model, case):
     assert [one.to_dict() for one in await do.iterate(do.scan(model))] == [{"id": "a", **GOOD}]
 
 
+def test_is_valid_of_a_field():
+    for make, good, wrong in (
+        (lambda: IntField(min=0), 0, -1),
+        (lambda: Field(pattern="a+"), "aa", "ab"),
+        (lambda: Field(choices=["a"]), "a", "b"),
+        (lambda: Field(validate=no_shouting), "a", "A"),
+    ):
+        for field in (make(), type("Item", (Model,), {"id": KeyField(), "value": make()}).value):  # type: ignore[attr-defined]
+            assert type(field).is_valid(field, good) is True
+            assert type(field).is_valid(field, wrong) is False
+
+
 async def test_a_transaction_refuses_the_value(do, store, model):
     name, wrong, reason = REFUSED["above"]
     stored = await do.create(model, id="a", n=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -14,12 +14,17 @@ import mintkey
 from mintkey import Attr, Index, Model, Q, TypedModel, connect
 from mintkey.attributes import (
     DatetimeAttribute,
+    IntegerAttribute,
+    ListAttribute,
     NumberAttribute,
     NumberSetAttribute,
     StringAttribute,
     StringSetAttribute,
+    TimeAttribute,
+    TimedeltaAttribute,
 )
-from mintkey.fields import Field, IntField, KeyField, SortedField
+from mintkey.errors import InvalidValue
+from mintkey.fields import Field, IntField, KeyField, SortedField, TimedeltaField
 from mintkey.queries import Result
 
 
@@ -87,6 +92,27 @@ def test_numbers_have_the_type_of_their_annotation():
         assert Tally.get(name="a") == tally
     wrong: Attr[str] = NumberAttribute()  # type: ignore[assignment]
     assert isinstance(wrong, NumberAttribute)
+
+
+class Shift(Model):
+    pk = StringAttribute(partition_key=True)
+    seats = IntegerAttribute(min=1)
+    begins = TimeAttribute()
+    lasts = TimedeltaAttribute()
+    pause = TimedeltaField()
+    dates = ListAttribute(of=DatetimeAttribute())
+
+
+def test_values_of_further_attributes_have_their_types():
+    shift = Shift(pk="a", seats=2, begins=time(9), lasts=timedelta(hours=8), pause=timedelta(minutes=30), dates=[])
+    assert_type(shift.seats, "int | None")
+    assert_type(shift.begins, "time | None")
+    assert_type(shift.lasts, "timedelta | None")
+    assert_type(shift.pause, "timedelta | None")
+    assert_type(shift.dates, "list[datetime] | None")
+    shift.seats = "2"  # type: ignore[assignment]
+    with connect("sqlite://"), pytest.raises(InvalidValue, match="expected int, got str"):
+        shift.save()
 
 
 def test_queries_give_items_of_the_model():

@@ -40,6 +40,7 @@ class Validators:
         self._pattern: re.Pattern[str] | None = None
         #: The encoded choices.
         self._choices: frozenset[Any] = frozenset()
+        self._is_checked = False
 
     def check_declaration(self, attribute: Any) -> None:
         """Raise `ConfigurationError` for a validator that has no meaning for an attribute."""
@@ -51,6 +52,7 @@ class Validators:
             if {low, high} <= self.given.keys() and _comparable(self.given[low]) > _comparable(self.given[high]):
                 one, other = shortened(self.given[low]), shortened(self.given[high])
                 _refuse(attribute, f"{low}={one} exceeds {high}={other}, so no value would be valid")
+        self._is_checked = True
 
     def _check_bound(self, attribute: Any, name: str, limit: Any) -> None:
         try:
@@ -100,6 +102,8 @@ class Validators:
         """Return why a value is refused, or None. An empty set is an absent value."""
         if isinstance(value, (set, frozenset)) and not value:
             return None
+        if not self._is_checked:  # a field of no class, whose `is_valid()` was called
+            self.check_declaration(attribute)
         for name, limit in self.given.items():
             reason = _CHECKS[name](self, attribute, value, limit)
             if reason is not None:
