@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from mintkey import _core
 from mintkey.attributes.comparing import Misfit, at
 from mintkey.errors import CONVERSION_ERRORS, InvalidValue, NotLoaded, cause, shortened
-from mintkey.instance_state import state_of
 from mintkey.tables import Tabled
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from mintkey.instance_state import State
 
 __all__ = ["Imaged"]
 
@@ -23,6 +24,7 @@ class Imaged(Tabled):
     """The conversions of a model from and to DynamoDB JSON."""
 
     if TYPE_CHECKING:
+        _state: Any
 
         @classmethod
         def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self: ...
@@ -65,14 +67,15 @@ class Imaged(Tabled):
         """
         import json
 
-        schema, state, values = self.__mintkey_schema__, state_of(self), self.__dict__
-        if state.fetched is not None:
+        schema, values = self.__mintkey_schema__, self.__dict__
+        state: State | None = self._state
+        if state is not None and state.fetched is not None:
             raise NotLoaded(
                 f"{schema.model}: to_stored() needs all attributes, and this instance was loaded with only some: "
                 "call refresh() first",
                 model=schema.model,
             )
-        loaded = state.loaded
+        loaded = None if state is None else state.loaded
         item = schema.codec.encode(values, schema.overrides(values, loaded, state), loaded=loaded)
         if loaded is not None:
             patch = schema.codec.patch(loaded, item, removed=[], ignored=[], version=None)
