@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+import mintkey
 from mintkey import AutoGenerate, Model, ModelConfig
 from mintkey.attributes import NumberAttribute, StringAttribute
 
@@ -64,6 +65,14 @@ def read() -> None:
 
 def batch(count: int) -> None:
     Order.batch_save(Order(sk="x", total=5.5, status="open") for _ in range(count))
+
+
+def transactions(keys: list[str], size: int) -> None:
+    """Save items with these keys, so many in a transaction."""
+    for start in range(0, len(keys), size):
+        with mintkey.transaction() as tx:
+            for key in keys[start : start + size]:
+                tx.save(Order(**item(key)))
 
 
 def fill(count: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pydynox
 from measure import OURS, Bar, Job, Row, measured
-from models import CREATED, Order, at_once, batch, get, mint
+from models import CREATED, Order, at_once, batch, get, mint, transactions
 from pydynox import attributes
 from tests.servers import dynamodb as servers
 
@@ -21,6 +21,7 @@ PLACE = "DynamoDB"
 REGION = "us-east-1"
 EACH = 200
 BATCH = 10_000
+TRANSACTIONS, TRANSACTION = 20, 10
 
 
 def item() -> dict[str, Any]:
@@ -84,6 +85,28 @@ def jobs(endpoint: str) -> Iterator[Job]:
             "boto3": lambda: [table.get_item(Key={"pk": key, "sk": "x"}) for _ in range(EACH)],
         },
         [Bar("pydynox", 0.3, cpu=True), Bar("boto3", 0.12, cpu=True), Bar("pydynox", 1)],
+    )
+
+    async def pydynox_transactions() -> None:
+        for _ in range(TRANSACTIONS):
+            async with pydynox.Transaction(theirs.model_config.client) as tx:
+                for _ in range(TRANSACTION):
+                    tx.put("orders", item())
+
+    def boto_transactions() -> None:
+        for _ in range(TRANSACTIONS):
+            puts = [{"Put": {"TableName": "orders", "Item": item()}} for _ in range(TRANSACTION)]
+            table.meta.client.transact_write_items(TransactItems=puts)
+
+    yield Job(
+        "transaction of 10 puts",
+        TRANSACTIONS,
+        {
+            OURS: lambda: transactions([uuid.uuid4().hex for _ in range(TRANSACTIONS * TRANSACTION)], TRANSACTION),
+            "pydynox": lambda: asyncio.run(pydynox_transactions()),
+            "boto3": boto_transactions,
+        },
+        [Bar("pydynox", 0.3, cpu=True), Bar("boto3", 0.15, cpu=True)],
     )
     yield Job(
         "64 tasks, asave()",

@@ -23,12 +23,14 @@ from models import CREATED
 from redis._parsers import _AsyncRESP2Parser, _RESP2Parser
 from tests.servers import redis as servers
 
+import mintkey
 from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
 
 PLACE = "Redis"
 EACH = 300
 BATCH = 10_000
+TRANSACTIONS, TRANSACTION = 50, 10
 
 
 class Item(Model):
@@ -62,6 +64,13 @@ def save_given(count: int = EACH) -> None:
 def get(count: int = EACH) -> None:
     for i in range(count):
         Item.get(pk=f"given{i}")
+
+
+def transactions() -> None:
+    for _ in range(TRANSACTIONS):
+        with mintkey.transaction() as tx:
+            for _ in range(TRANSACTION):
+                tx.create(Item, status="new", total=99.99, name="Widget")
 
 
 def batch() -> None:
@@ -103,6 +112,13 @@ class Driver:
         for key in itertools.islice(self.keys, BATCH):
             pipeline.hset(f"raw:{key}", mapping=fields(key))
         pipeline.execute()
+
+    def transactions(self) -> None:
+        for _ in range(TRANSACTIONS):
+            pipeline = self.client.pipeline(transaction=True)
+            for key in itertools.islice(self.keys, TRANSACTION):
+                pipeline.hset(f"raw:{key}", mapping=fields(key))
+            pipeline.execute()
 
     async def in_turn(self, count: int) -> None:
         for key in itertools.islice(self.keys, count):
@@ -226,6 +242,12 @@ def jobs(url: str) -> Iterator[Job]:
         driver,
         {"popoto": lambda: popoto_batch(popoto), "redis-om": lambda: redis_om_batch(redis_om)},
         [Bar("redis-py pipeline", 0.8), Bar("popoto", 0.2), Bar("redis-om", 0.5)],
+    )
+    yield Job(
+        "transaction of 10 puts",
+        TRANSACTIONS,
+        {OURS: transactions, "redis-py MULTI": driver.transactions},
+        [Bar("redis-py MULTI", 1.5)],
     )
     event_loop = asyncio.new_event_loop()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from measure import OURS, Bar, Job, Row, measured
 from memory import streamed
-from models import Order, Plain, at_once, batch, construct, fill, get, item, mint, read, save
+from models import Order, Plain, at_once, batch, construct, fill, get, item, mint, read, save, transactions
 
 from mintkey import connect
 
@@ -57,6 +57,13 @@ class Raw:
         self.db.executemany("INSERT OR REPLACE INTO orders VALUES (?, ?, ?)", rows)
         self.db.execute("COMMIT")
 
+    def transactions(self, count: int) -> None:
+        for _ in range(count):
+            self.db.execute("BEGIN")
+            for key in fresh("R", 10):
+                self.db.execute("INSERT OR REPLACE INTO orders VALUES (?, ?, ?)", (key, "x", json.dumps(item(key))))
+            self.db.execute("COMMIT")
+
     def fill(self) -> None:
         self.many(("P", f"{i:06}", json.dumps(item("P", f"{i:06}", i))) for i in range(ROWS))
 
@@ -89,6 +96,9 @@ def quick(folder: Path) -> Iterator[Job]:
     yield Job("save(), key minted", each, {OURS: lambda: mint(each), **theirs}, [Bar(driver, 1.2)])
     driver = "sqlite3, json"
     yield Job("get()", each, {OURS: lambda: get(keys), driver: lambda: raw.get(keys)}, [Bar(driver, 1.2)])
+    driver = "sqlite3, a commit for 10, json"
+    both = {OURS: lambda: transactions(fresh("K", 1000), 10), driver: lambda: raw.transactions(100)}
+    yield Job("transaction of 10 puts", 100, both, [Bar(driver, 1.2)])
     driver = "sqlite3 executemany, json"
     yield Job("batch_save of 10,000", BATCH, {OURS: lambda: batch(BATCH), driver: raw.batch}, [Bar(driver, 1.5)])
     driver = "sqlite3, rows to dicts"

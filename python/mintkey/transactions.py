@@ -72,7 +72,7 @@ class _Item(NamedTuple):
 
     schema: Schema
     write: SuspendedWrite
-    after: HookKind | None = None
+    after: HookKind | None
 
 
 class Transaction:
@@ -217,7 +217,8 @@ class Transaction:
         if self._blocking and hooks:
             refuse_async_hooks(schema, *hooks, instead="`async with mintkey.transaction()`")
         self._one_store.add(schema)
-        self._items.append(_Item(schema, SuspendedWrite(subject, operation), *hooks[1:]))
+        after = hooks[1] if hooks and schema.hooks.of(hooks[1]) else None
+        self._items.append(_Item(schema, SuspendedWrite(subject, operation), after))
         self._instances.add(id(subject))
 
     def _schema_of(self, item: object) -> Schema:
@@ -262,8 +263,8 @@ class Transaction:
                     raise item.write.error
             yield from self._send()
         finally:
-            for item in self._items:
-                item.write.withdraw(MintkeyError("not written: the transaction failed"))
+            for write in self._waiting():
+                write.withdraw(MintkeyError("not written: the transaction failed"))
         failed = next((item.write.error for item in self._items if item.write.error is not None), None)
         for item in self._items:
             if item.after is None or not item.write.ended:
