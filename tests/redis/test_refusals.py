@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from tests.behaviour.transacting import begun, transact_get
 
 from mintkey import Model, connect
 from mintkey.errors import ConfigurationError, InvalidValue, MintkeyError, StoreUnavailable
@@ -75,6 +76,9 @@ async def test_a_user_with_the_rights_that_the_guide_names(do, request, kind):
             assert len(await do.all(Widget.query(kind="new", descending=True))) == 700
             assert len(await do.all(Widget.scan(attributes=["product"]))) == 701
             assert (await do.first(Widget.query(kind="old"))).id == made.id
+            async with begun(do) as tx:
+                tx.update(made, kind="new")
+            assert await transact_get(do, (Widget, made.id)) == [made]
             await do.update(made, product="Thing")
             await do.delete(made)
             assert await do.count(Named) == 700
