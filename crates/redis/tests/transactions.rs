@@ -128,6 +128,37 @@ fn a_server_that_disappears_leaves_the_outcome_unknown() {
 }
 
 #[test]
+fn rows_that_keep_changing_cancel_a_transaction_when_its_time_is_over() {
+    let fixture = server::Fixture::new();
+    let table = plain("accounts", KeyKind::String);
+    for id in ["from", "to"] {
+        put(&*fixture.store, &table, row(id, 5)).unwrap();
+    }
+    for entry_point in ENTRY_POINTS {
+        // The second row has changed, each time.
+        let proxy = Proxy::new(&vec![say(":2\r\n"); 50_000]);
+        let url = format!(
+            "redis://127.0.0.1:{}?prefix={}&timeout=0.3",
+            proxy.port, fixture.prefix
+        );
+        let store = mintkey_redis::open(&url).unwrap();
+        let result = entry_point.run(&*store, vec![transfer(&table)]).remove(0);
+        let error = result.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::TransactionCancelled, "{error}");
+        let kinds: Vec<_> = error
+            .reasons
+            .iter()
+            .map(|reason| reason.as_ref().map(|reason| reason.kind))
+            .collect();
+        let conflict = ErrorKind::Unavailable(Outcome::NotApplied);
+        assert_eq!(kinds, [None, Some(conflict)]);
+        proxy.vanish();
+    }
+    let before = [Some(row("from", 5)), Some(row("to", 5))];
+    assert_eq!(amounts(&*fixture.store, &table), before);
+}
+
+#[test]
 fn a_transaction_leaves_a_marker_that_expires() {
     let fixture = server::Fixture::new();
     let table = plain("accounts", KeyKind::String);
