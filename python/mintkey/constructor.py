@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mintkey.instance_state import State
 from mintkey.schema import Schema
+
+if TYPE_CHECKING:
+    from mintkey.derived import Derived, Source
 
 __all__ = ["constructor"]
 
@@ -24,8 +27,17 @@ def constructor(model: type, schema: Schema) -> Callable[..., None]:
     }
     parameters, lines = [], []
     init_keys = []
+    if schema.derived is not None:
+        for built in schema.derived.visible_sources:
+            # Before all else, because a part that its text supplies is not generated.
+            names[f"_mk_split_{built.name}"] = _splitter(schema.derived, built)
+            parts = "".join(f"{part}, " for part in built.parts)
+            lines.append(f"if {built.name} is not None: ({parts}) = _mk_split_{built.name}({built.name}, ({parts}))")
     for name in schema.shown:
         attribute = schema.attributes[name]
+        if attribute.derived is not None:
+            parameters.append(f"{name}=None")
+            continue
         normal = getattr(attribute, "normal", None)
         value = name
         if normal is not None:
@@ -72,6 +84,21 @@ def constructor(model: type, schema: Schema) -> Callable[..., None]:
     init.__qualname__ = f"{model.__qualname__}.__init__"
     init.__module__ = model.__module__
     return init
+
+
+def _splitter(derived: Derived, source: Source) -> Callable[[Any, tuple[Any, ...]], tuple[Any, ...]]:
+    """Return a function that checks a derived value, and adds its parts to those that the caller supplies."""
+
+    def split(text: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        named = {
+            part: value
+            for part, value in zip(source.parts, given, strict=True)
+            if value is not None and value is not _ABSENT
+        }
+        parts = {**derived.split(source, text, named), **named}
+        return tuple(parts[part] for part in source.parts)
+
+    return split
 
 
 def _note_generated_keys(instance: Any, given: tuple[tuple[str, Any], ...]) -> None:

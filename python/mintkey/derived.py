@@ -131,14 +131,15 @@ class Derived:
         self._keys = keys
         self._key_sources = tuple(sources[name] for name in keys if name in sources)
         self.codec: Any = None
-        self.is_visible = any(source.is_visible for source in sources.values())
         #: The number of literal characters in the templates of the key.
         self.literal_length = sum(source.literal_length for source in self._key_sources)
         #: The conditions that only the rows of this model fulfil.
         self.filters = tuple(self._filters())
-        for source in sources.values():
-            if source.is_visible:
-                attributes[source.name].derived = self
+        #: The sources of the values that users have declared.
+        self.visible_sources = tuple(source for source in sources.values() if source.is_visible)
+        self.is_visible = bool(self.visible_sources)
+        for source in self.visible_sources:
+            attributes[source.name].derived = self
 
     def parts_of(self, name: str) -> tuple[str, ...]:
         """Return the attributes by which callers name the value of an attribute."""
@@ -208,9 +209,11 @@ class Derived:
                 if unknown:
                     self._refuse_change(source, values, loaded)
                 overrides[name] = stored if unknown else self._optional(source, values)
-            if source.is_visible and values.get(name) is not None:
-                self._check_assigned(source, values[name], overrides[name], stored)
-                # It is built from now on.
+            # Assignments are checked; this one was made to the `__dict__`, as by the pickle of an older class.
+            given = values.get(name)
+            if source.is_visible and given is not None:
+                if given not in (overrides[name], stored):
+                    raise self._differs(source, given, overrides[name])
                 del values[name]
         return overrides
 
@@ -227,11 +230,9 @@ class Derived:
     def _stored(self, name: str, item: _core.Item) -> Any:
         return item.get(self._attributes[name].stored_name)
 
-    def _check_assigned(self, source: Source, given: Any, built: str | None, stored: Any) -> None:
-        if given in (built, stored):
-            return
+    def _differs(self, source: Source, given: Any, built: str | None) -> InvalidValue:
         way_out = f"assign {' and '.join(source.parts)} instead" if source.parts else "leave it out"
-        raise InvalidValue(
+        return InvalidValue(
             f"{self.model}.{source.name}: {shortened(given)} differs from {shortened(built)}, which is built for this "
             f"item: {way_out}",
             model=self.model,
@@ -299,7 +300,7 @@ class Derived:
 
     def visible(self, instance: Any) -> dict[str, Any]:
         """Return the values that an instance shows."""
-        return {name: self.read(name, instance) for name, source in self.sources.items() if source.is_visible}
+        return {source.name: self.read(source.name, instance) for source in self.visible_sources}
 
     # Read keys.
 
@@ -307,25 +308,53 @@ class Derived:
         """Replace keys that a caller passes as text by their parts. Raises `InvalidValue` for one that does not fit."""
         named = dict(values)
         for source in self._key_sources:
-            if not source.is_visible or named.get(source.name) is None:
-                continue
-            text = named.pop(source.name)
-            parts = source.parsed(text)
-            if parts is None:
-                raise InvalidValue(
-                    f"{self.model}.{source.name}: {shortened(text)} does not fit the template of this key",
-                    model=self.model,
-                    attribute=source.name,
-                )
-            for part, value in parts.items():
-                if named.setdefault(part, value) != value:
-                    raise InvalidValue(
-                        f"{self.model}: {source.name}={shortened(text)} contradicts {part}={shortened(named[part])}: "
-                        "pass only one of them",
-                        model=self.model,
-                        attribute=part,
-                    )
+            if source.is_visible and named.get(source.name) is not None:
+                named = {**self.split(source, named.pop(source.name), named), **named}
         return named
+
+    def split(self, source: Source, text: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parts of a value that a caller passes.
+
+        Raises `InvalidValue` if the value does not fit, or if it contradicts the parts that are `named` too.
+        """
+        label = f"{self.model}.{source.name}"
+        parts = source.parsed(text)
+        if source.is_static and text != source.built({}):
+            problem = (
+                f"{shortened(text)} differs from {source.built({})!r}, which is built for this class: leave it out"
+            )
+        elif parts is None:
+            problem = f"{shortened(text)} does not fit the template {self._attributes[source.name].template!r}"
+        else:
+            different = next((part for part in parts if not self._agree(part, parts, named)), None)
+            if different is None:
+                return parts
+            problem = (
+                f"{shortened(text)} contradicts {different}={shortened(named[different])}: pass only one of them, or "
+                f"assign only {different}"
+            )
+        raise InvalidValue(f"{label}: {problem}", model=self.model, attribute=source.name)
+
+    def _agree(self, part: str, parts: Mapping[str, Any], named: Mapping[str, Any]) -> bool:
+        if named.get(part) is None or named[part] == parts[part]:
+            return True
+        attribute = self._attributes[part]
+        return bool(attribute._operand(named[part]) == attribute._operand(parts[part]))
+
+    def assign(self, name: str, value: Any, instance: Any) -> dict[str, Any]:
+        """Return the parts to set on an instance to which a derived value is assigned.
+
+        Raises `InvalidValue` if it differs from the value that is built for the instance.
+        """
+        source, state, values = self.sources[name], instance._state, instance.__dict__
+        if value is None or (state is not None and any(state.is_unknown(part) for part in source.parts)):
+            current = self.read(name, instance)
+            if value != current:
+                raise self._differs(source, value, current)
+            return {}
+        # A part that a hook has not read yet is not generated for this.
+        parts = self.split(source, value, values)
+        return {part: value for part, value in parts.items() if values.get(part) is None}
 
     def complete(self, values: dict[str, Any], item: _core.Item) -> None:
         """Add the parts that only the key of a loaded item has. Raises `UnreadableItem` if the key does not fit."""
@@ -342,9 +371,8 @@ class Derived:
                 )
             for part, value in parts.items():
                 values.setdefault(part, value)
-        for source in self.sources.values():
-            if source.is_visible:
-                values.pop(source.name, None)
+        for source in self.visible_sources:
+            values.pop(source.name, None)
 
 
 def derived_attributes(

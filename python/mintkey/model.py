@@ -144,6 +144,11 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged):
     def _assign(self, name: str, value: Any) -> None:
         schema = self.__mintkey_schema__
         if name in schema.attributes:
+            derived = schema.attributes[name].derived
+            if derived is not None:
+                for part, its_value in derived.assign(name, value, self).items():
+                    self._assign(part, its_value)
+                return
             state = self._state
             if state is not None:
                 if state.mint_context is not None:

@@ -132,8 +132,21 @@ async def test_a_loaded_item_is_written_by_its_class(do, people):
     assert [(one.reports, one.kind) for one in await do.all(do.query(Manager, pk="a"))] == [(9, "boss"), (2, "boss")]
     with pytest.raises(InvalidValue, match=r"Manager\.kind: .* it cannot be updated"):
         await do.update(boss, kind="Guest")
-    with pytest.raises(InvalidValue, match=r"Person\.kind: 'boss' differs from 'Person'"):
-        await do.save(Person(pk="a", sk="7", kind="boss"))
+    assert Manager.from_dict(boss.to_dict()).to_dict() == boss.to_dict()
+
+
+async def test_a_discriminator_is_that_of_the_class(do, people):
+    with pytest.raises(InvalidValue, match=r"Person\.kind: 'boss' differs from 'Person'") as failure:
+        Person(pk="a", sk="7", kind="boss")
+    assert failure.value.attribute == "kind"
+    for person in (Person(pk="a", sk="7", kind="Person"), await do.get(Person, pk="a", sk="3")):
+        own = person.kind
+        for other in ("Guest", None, 5):
+            with pytest.raises(InvalidValue, match=rf"\.kind: .* differs from '{own}'"):
+                person.kind = other
+        person.kind = own
+        await do.save(person)
+        assert person.kind == own
 
 
 async def test_rows_without_a_class_belong_to_the_base(do, people, raw):

@@ -131,13 +131,52 @@ async def test_a_stored_key_cannot_change(do):
     assert (await do.get(Order, user="a", id="x")).total == 4
 
 
-async def test_an_assigned_key_must_be_the_built_one(do):
+async def test_a_given_key_must_fit_its_parts(do):
     await do.save(User(pk="USER#a", email="a"))
-    with pytest.raises(InvalidValue, match=r"User\.pk: 'USER#b' differs from 'USER#a', .*assign email instead"):
-        await do.save(User(pk="USER#b", email="a"))
-    with pytest.raises(InvalidValue, match=r"User\.sk: 'ADDRESS' differs"):
-        await do.save(User(sk="ADDRESS", email="a"))
+    given: dict[str, Any]
+    for given, problem in (
+        ({"pk": "USER#b", "email": "a"}, r"User\.pk: 'USER#b' contradicts email='a'"),
+        ({"sk": "ADDRESS", "email": "a"}, r"User\.sk: 'ADDRESS' differs from 'PROFILE'"),
+        ({"pk": "ORDER#a"}, r"User\.pk: 'ORDER#a' does not fit the template 'USER#\{email\}'"),
+        ({"pk": "USER#"}, r"User\.pk: 'USER#' does not fit"),
+        ({"pk": 5, "email": "a"}, r"User\.pk: 5 does not fit"),
+    ):
+        with pytest.raises(InvalidValue, match=problem) as failure:
+            User(**given)
+        name = str(failure.value.attribute)
+        for user in (User(email="a"), await do.get(User, email="a")):
+            with pytest.raises(InvalidValue, match=rf"User\.{name}: "):
+                setattr(user, name, given[name])
+            with pytest.raises(InvalidValue, match=rf"User\.{name}: None differs .*instead|leave it out"):
+                setattr(user, name, None)
+            user.sk = "PROFILE"
+            user.pk = "USER#a"
+            assert (user.pk, user.email) == ("USER#a", "a")
     assert await do.count(User) == 1
+
+
+async def test_a_given_key_sets_its_parts(do):
+    assert User(pk="USER#q").to_dict() == {"pk": "USER#q", "sk": "PROFILE", "email": "q"}
+    user = User(name="Ada")
+    user.pk = "USER#r"
+    assert user.email == "r"
+    await do.save(user)
+    user.pk = "USER#r"
+    assert not user.is_dirty
+    assert (await do.create(User, pk="USER#s")).email == "s"
+    assert {one.email for one in await do.all(do.scan(User)) if one == await do.get(User, pk=one.pk)} == {"r", "s"}
+    found, created = await do.get_or_create(User, pk="USER#r")
+    assert (found.name, created) == ("Ada", False)
+    assert await do.get_or_create(User, pk="USER#t") == (await do.get(User, email="t"), True)
+    # A part that the key supplies is not generated, and counts as caller-supplied.
+    for total in (1, 2):
+        await do.save(Order(sk="ORDER#x", user="a", total=total))
+    assert [(one.id, one.total) for one in await do.all(do.query(Order, user="a"))] == [("x", 2)]
+    line = Line(pk="ORDER#o", sk="LINE#0007#pen")
+    assert (line.order, line.n, line.product) == ("o", 7, "pen")
+    assert Line(pk="ORDER#o", sk="LINE#0007#pen", n=Decimal(7)).sk == "LINE#0007#pen"
+    for item in (user, line, Log(**LOG), await do.create(Log, **LOG)):
+        assert type(item).from_dict(item.to_dict()).to_dict() == item.to_dict()
 
 
 async def test_keys_in_all_calls(do):
