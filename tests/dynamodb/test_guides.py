@@ -109,6 +109,12 @@ def upserted() -> None:
 
 CALLS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "get()": (loaded, lambda item: Allowed.get(pk=item.pk)),
+    "exists()": (loaded, lambda item: Allowed.exists(item.pk)),
+    "get_or_create()": (loaded, lambda item: [Allowed.get_or_create(pk=pk) for pk in (item.pk, "new")]),
+    "update_or_create()": (
+        loaded,
+        lambda item: [Allowed.update_or_create(pk=pk, defaults={"n": 2}) for pk in (item.pk, "new")],
+    ),
     "refresh()": (loaded, lambda item: item.refresh()),
     "save() of a new item": (Allowed, lambda item: item.save()),
     "create()": (lambda: None, lambda _: Allowed.create(n=1)),
@@ -118,6 +124,7 @@ CALLS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "update(upsert=True)": (stale, lambda _: upserted()),
     "save(replace=True)": (changed, lambda item: item.save(replace=True)),
     "delete()": (loaded, lambda item: item.delete()),
+    "delete_by_key()": (loaded, lambda item: Allowed.delete_by_key(item.pk)),
     "query()": (loaded, lambda item: [*Allowed.query(pk=item.pk), *Allowed.query(kind="k")]),
     "scan()": (loaded, lambda _: [*Allowed.scan(), *Allowed.scan(segments=2)]),
     "count()": (loaded, lambda _: (Allowed.count(), Allowed.count(kind="k"))),
