@@ -26,6 +26,9 @@ __all__ = ["COMPOUND_KEY", "CompoundKey", "Derived", "Source", "derived_attribut
 COMPOUND_KEY = "_key"
 
 
+_NOTHING: Mapping[str, Any] = {}
+
+
 class Source(Protocol):
     """The source of the values of one attribute."""
 
@@ -198,17 +201,25 @@ class Derived:
         return source.is_visible and source.parsed(stored) == {part: values.get(part) for part in source.parts}
 
     def overrides(
-        self, values: dict[str, Any], loaded: _core.Item | None = None, state: State | None = None
+        self,
+        values: dict[str, Any],
+        loaded: _core.Item | None = None,
+        state: State | None = None,
+        generated: Mapping[str, Any] = _NOTHING,
     ) -> dict[str, Any]:
-        """Return all derived values of an item that is written; None for those without a value."""
+        """Return all derived values of an item that is written; None for those without a value.
+
+        The write also has the values that it has `generated`.
+        """
         overrides = self.keys(values, loaded)
+        written = {**values, **generated}
         for name, source in self.sources.items():
             stored = None if loaded is None else self._stored(name, loaded)
             if name not in overrides:
-                unknown = state is not None and any(state.is_unknown(part) for part in source.parts)
+                unknown = self._lacks_parts(source, state, generated)
                 if unknown:
-                    self._refuse_change(source, values, loaded)
-                overrides[name] = stored if unknown else self._optional(source, values)
+                    self._refuse_change(source, values, loaded, generated)
+                overrides[name] = stored if unknown else self._optional(source, written)
             # Assignments are checked; this one was made to the `__dict__`, as by the pickle of an older class.
             given = values.get(name)
             if source.is_visible and given is not None:
@@ -216,6 +227,10 @@ class Derived:
                     raise self._differs(source, given, overrides[name])
                 del values[name]
         return overrides
+
+    def _lacks_parts(self, source: Source, state: State | None, generated: Mapping[str, Any] = _NOTHING) -> bool:
+        """Return whether a part of a value was not loaded."""
+        return state is not None and any(state.is_unknown(part) and part not in generated for part in source.parts)
 
     def _optional(self, source: Source, values: Mapping[str, Any]) -> str | None:
         """Return a value that is no key; None if a part has no value."""
@@ -247,9 +262,12 @@ class Derived:
             f"{self.model}.{name}: the value is built for each item: {way_out}", model=self.model, attribute=name
         )
 
-    def _refuse_change(self, source: Source, values: Mapping[str, Any], loaded: _core.Item | None) -> None:
-        changed = [part for part in source.parts if part in self.codec.changed(dict(values), loaded)]
-        changed = [part for part in changed if values.get(part) is not None]
+    def _refuse_change(
+        self, source: Source, values: Mapping[str, Any], loaded: _core.Item | None, generated: Mapping[str, Any]
+    ) -> None:
+        """Refuse a write that changes some parts of a value, of which others were not loaded."""
+        names = [name for name in self.codec.changed(dict(values), loaded) if values.get(name) is not None]
+        changed = [part for part in source.parts if part in names or (names and part in generated)]
         if changed:
             raise NotLoaded(
                 f"{self.model}.{source.name} is built from {' and '.join(source.parts)}, and only some of them were "
@@ -277,7 +295,7 @@ class Derived:
             return names
         changed = set()
         for name, source in self.sources.items():
-            if name not in self._keys and source.parts and not any(state.is_unknown(part) for part in source.parts):
+            if name not in self._keys and source.parts and not self._lacks_parts(source, state):
                 with contextlib.suppress(InvalidValue):
                     if self._optional(source, values) != self._stored(name, loaded):
                         changed.add(name)
@@ -290,7 +308,7 @@ class Derived:
         stored = None if loaded is None else self._stored(name, loaded)
         if stored is not None and (name in self._keys or source.is_static):
             return stored
-        if state is not None and any(state.is_unknown(part) for part in source.parts):
+        if self._lacks_parts(source, state):
             return stored
         values = {part: getattr(instance, part) for part in source.parts}
         try:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet, ref
 
+from mintkey import _core
 from mintkey.attributes.base import is_utf8_text
 from mintkey.errors import ConfigurationError, UnreadableItem, shortened
 
 if TYPE_CHECKING:
-    from mintkey import _core
     from mintkey.attributes.base import Attribute
     from mintkey.conditions import Condition
     from mintkey.model_config import ModelConfig
@@ -149,6 +151,15 @@ class Family:
             return [self._attribute.is_in(sorted(self.members()))]
         others = self._others()
         return [~self._attribute.is_in(sorted(others))] if others else []
+
+    def key_conditions(self, derived: Any) -> list[Condition]:
+        """Return the conditions of the keys of this class, whose derived attributes these are, and its subclasses."""
+        every = [vars(model)["__mintkey_schema__"].derived for model in self.members().values()]
+        if all(other.literals() == derived.literals() for other in every):
+            return list(derived.filters)
+        if not all(other.filters for other in every):
+            return []
+        return [functools.reduce(operator.or_, (_core.Condition.every(list(other.filters)) for other in every))]
 
     def class_of(self, item: _core.Item) -> type | None:
         """Return the class of a stored item; None if it is none of this family.

@@ -357,7 +357,7 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
         changing.update(minted_now((mint for mint in schema.on_update if mint.name not in kept), at))
     if state.fetched is not None:
         _check_partial(schema, instance, state, how.replace)
-    overrides = {**schema.overrides(values, loaded, state), **changing}
+    overrides = {**schema.overrides(values, loaded, state, changing), **changing}
     item = codec.encode(values, overrides, partial=state.fetched is not None, loaded=loaded)
     version = version_guard(schema, current)
     if how.replace or schema.plain_key is None:
@@ -370,7 +370,7 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
             loaded,
             item,
             removed=list(state.cleared(values)),
-            ignored=[*changing, *schema.unwritten(values, loaded)],
+            ignored=list(schema.unwritten(values, loaded, state, changing)),
             version=version,
             condition=how.condition,
         )

@@ -400,10 +400,14 @@ class Schema:
         return overrides
 
     def overrides(
-        self, values: dict[str, Any], loaded: _core.Item | None = None, state: State | None = None
+        self,
+        values: dict[str, Any],
+        loaded: _core.Item | None = None,
+        state: State | None = None,
+        generated: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Return the derived values of an item that is written."""
-        return {} if self.derived is None else self.derived.overrides(values, loaded, state)
+        """Return the derived values of an item that is written with these `generated` values, too."""
+        return {} if self.derived is None else self.derived.overrides(values, loaded, state, generated or {})
 
     def _counted(self, version: Any) -> int:
         """Return the number of writes that the version of a new instance starts from."""
@@ -488,13 +492,22 @@ class Schema:
 
     def own_rows(self) -> list[Condition]:
         """Return the conditions that only the rows of this model fulfil, where others share its table."""
-        own = [] if self.derived is None else list(self.derived.filters)
-        return own if self.family is None else [*own, *self.family.conditions()]
+        if self.derived is None:
+            return []
+        if self.family is None:
+            return list(self.derived.filters)
+        return [*self.family.key_conditions(self.derived), *self.family.conditions()]
 
-    def unwritten(self, values: Mapping[str, Any], loaded: _core.Item) -> frozenset[str]:
+    def unwritten(
+        self, values: Mapping[str, Any], loaded: _core.Item, state: State, generated: Mapping[str, Any]
+    ) -> frozenset[str]:
         """Return the names of the attributes that a save of a loaded item writes only together with others."""
-        names = self.unsaved_defaults(values, loaded)
-        return names if self.derived is None else names | self.derived.uncounted(loaded)
+        names = self.unsaved_defaults(values, loaded).union(generated)
+        if self.derived is None:
+            return names
+        # What is built from a generated value changes with each save.
+        built = set(self.derived.built_from(generated)) - self.derived.changes(frozenset(), values, state)
+        return names.union(self.derived.uncounted(loaded), built)
 
     def check_roots(self, attributes: Iterable[Attribute[Any]]) -> None:
         """Raise an error for conditions and changes of attributes that are not of this model or of a base class."""

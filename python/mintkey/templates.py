@@ -156,7 +156,7 @@ class Template:
         if not spec and not ordered:
             return key_text, value
         shape = _NUMBER_FORMAT.fullmatch(spec)
-        if shape is None or int(shape[1]) > _MAX_DIGITS or int(shape[2] or 0) > int(shape[1]) - 2:
+        if shape is None or int(shape[1]) > _MAX_DIGITS or (shape[2] and int(shape[2]) > int(shape[1]) - 2):
             raise self._refuse(
                 f"{{{name}}}: a number takes a format that keeps its order as text: "
                 f"{{{name}:08d}} for 8 digits, or {{{name}:012.2f}} for 9 digits, a point and 2 digits"

@@ -203,6 +203,40 @@ async def test_a_family_shares_the_table_of_its_base(do):
     assert {(type(one), one.pk) for one in await do.iterate(do.scan(Base))} == {(Below, "a"), (Base, "b")}
 
 
+class Animal(Model):
+    model_config = ModelConfig(table="zoo")
+    pk = StringAttribute(partition_key=True, template="ZOO#{zoo}")
+    sk = StringAttribute(sort_key=True, template="ANIMAL#{id}")
+    kind = StringAttribute(discriminator=True)
+    zoo = StringAttribute()
+    id = StringAttribute()
+
+
+class Bird(Animal):
+    sk = StringAttribute(sort_key=True, template="BIRD#{id}#{wings:01d}")
+    wings = NumberAttribute()
+
+
+class Keeper(Model):
+    model_config = ModelConfig(table="zoo")
+    pk = StringAttribute(partition_key=True, template="ZOO#{zoo}")
+    sk = StringAttribute(sort_key=True, template="KEEPER#{id}")
+    zoo = StringAttribute()
+    id = StringAttribute()
+
+
+async def test_a_subclass_may_have_other_templates(do):
+    animals = [Animal(zoo="z", id="1"), Bird(zoo="z", id="2", wings=2)]
+    for item in (*animals, Keeper(zoo="z", id="3")):
+        await do.save(item)
+    assert await do.iterate(do.query(Animal, zoo="z")) == animals
+    assert sorted(await do.iterate(do.scan(Animal)), key=lambda one: one.id) == animals
+    assert await do.iterate(do.query(Bird, zoo="z")) == animals[1:]
+    assert await do.count(Animal) == 2
+    assert await do.get(Bird, zoo="z", id="2", wings=2) == animals[1]
+    assert await do.count(Keeper) == 1
+
+
 # Collections.
 
 

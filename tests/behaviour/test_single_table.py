@@ -424,6 +424,7 @@ async def test_an_instance_with_a_key_of_one_part_more(do):
 
 
 class Task(Model):
+    model_config = ModelConfig(table="tasks")
     pk = StringAttribute(partition_key=True, template="TASK#{id}")
     id = StringAttribute()
     status = StringAttribute()
@@ -453,7 +454,7 @@ async def test_index_keys_follow_their_parts(do):
     assert [task.id for task in await do.all(Task.by_board.query(owner="ada", status="open", n=3))] == ["2"]
     plan = do.query(Task, index="board-index", owner="ada", status="open", n=3).explain()
     assert plan == (
-        "query of index 'board-index' of table 'Task'; partition 'ada#open'; rank begins_with '0003#'; "
+        "query of index 'board-index' of table 'tasks'; partition 'ada#open'; rank begins_with '0003#'; "
         "filter: Task.pk.begins_with('TASK#')"
     )
     with pytest.raises(TypeError, match=r"the index 'board-index' needs owner\+status=…"):
@@ -502,6 +503,38 @@ async def test_updates_build_index_keys_again(do):
     with pytest.raises(InvalidValue, match=r"Task\.n: .*does not fit the format"):
         await do.update_by_key(Task, "1", Task.n.add(9999))
     assert (await do.get(Task, id="1")).n == 6
+
+
+async def test_rows_of_programs_that_write_no_index_keys(do, raw):
+    other = raw(Task, id=StringAttribute(), status=StringAttribute(), owner=StringAttribute(), n=NumberAttribute())
+    await do.save(other(pk="TASK#1", id="1", status="open", owner="ada", n=1))
+    assert await ranked(do, "ada", "open") == []
+    (task,) = await do.all(do.scan(Task))
+    assert task.changed == {"board", "rank"}
+    await do.save(task)
+    assert await ranked(do, "ada", "open") == [("1", 1)]
+    assert not task.is_dirty
+
+
+async def test_index_keys_of_generated_parts(do):
+    task = await do.create(Task, id="1", status="open", owner="ada", n=1)
+    assert task.latest is None
+    task.n = 2
+    await do.save(task)
+    first = await do.get(Task, id="1")
+    assert first == task
+    assert first.latest == task.latest is not None
+    assert first.latest.startswith(first.changed_at.isoformat()[:19])
+    # Nothing is written without a change.
+    await do.save(task)
+    assert await do.get(Task, id="1") == first
+    (part,) = await do.all(do.scan(Task, attributes=["owner"]))
+    await do.save(part)
+    assert await do.get(Task, id="1") == first
+    (part,) = await do.all(do.scan(Task, attributes=["n"]))
+    part.n = 3
+    await do.save(part)
+    assert (await do.get(Task, id="1")).latest > first.latest
 
 
 async def test_conditions_and_missing_rows_of_such_updates(do):

@@ -75,7 +75,20 @@ def test_what_is_no_template(template, message):
 
 
 @pytest.mark.parametrize(
-    "template", ["A", "{text}", "{{{text}}}", "A#{text}#{n:02d}", "{n:05.2f}", "{at}", "{at:%Y}", "{day:%Y%m%d}"]
+    "template",
+    [
+        "A",
+        "{text}",
+        "{{{text}}}",
+        "A#{text}#{n:02d}",
+        "{n:01d}",
+        "{n:038d}",
+        "{n:03.1f}",
+        "{n:05.2f}",
+        "{at}",
+        "{at:%Y}",
+        "{day:%Y%m%d}",
+    ],
 )
 def test_what_is_a_template(template):
     assert define(template).sk.template == template
