@@ -130,8 +130,10 @@ class Writer:
     """Writes rows of its own until it is told to end.
 
     `reachable` is set while the store can be reached: after a failure the writer waits for it, more or less. `biggest`
-    is the number of rows in its largest batch.
+    is the number of rows in its largest batch. Without `transactions` it writes none.
     """
+
+    transactions = True
 
     def __init__(
         self, name: str, do: Do, ledger: Ledger, chance: random.Random, reachable: threading.Event, biggest: int
@@ -149,7 +151,9 @@ class Writer:
     async def run(self, is_over: Callable[[], bool]) -> None:
         """Write until it is over."""
         single = [self.save, self.put, self.create, self.change, self.update, self.update_by_key, self.delete]
-        many = [self.batch_save, self.batch_delete, self.pipeline, self.transaction, self.transaction]
+        many = [self.batch_save, self.batch_delete, self.pipeline]
+        if self.transactions:
+            many += [self.transaction, self.transaction]
         while not is_over():
             await self.chance.choice(self.chance.choice([single, many]))()
 
