@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from mintkey import loading, plans
-from mintkey.conditions import Condition
-from mintkey.errors import ConfigurationError, UnreadableItem, WrongModel, shortened
-from mintkey.lookups import Test, resolved
+from mintkey.conditions import Action, Condition
+from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, WrongModel, shortened
+from mintkey.lookups import Q, Test, resolved
 from mintkey.queries import OnUnreadable, Options, Page, Result
 from mintkey.schema import Schema
 from mintkey.stores import store_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mintkey import _core
+    from mintkey.attributes.base import Attribute
     from mintkey.stores import Operation
 
 __all__ = ["Collection", "CollectionResult", "Items"]
@@ -141,14 +142,16 @@ class Collection(Generic[M]):
     def _plan(self, given: list[Test], equal: dict[str, Any], index: str | None) -> tuple[Schema, plans.Plan]:
         """Return the first model that has the attributes in `equal` and can be queried by them, with the plan."""
         unknown: set[str] = set()
-        for schema in self._schemas:
+        # A condition on the part of a sort key selects keys of its own model.
+        for schema in sorted(self._schemas, key=lambda one: not all(_accepts(one, test) for test in given)):
             missing = equal.keys() - schema.attributes.keys()
             if missing or (index is not None and schema.index(index) is None):
                 unknown |= missing
                 continue
-            own = [*given, *(schema.attributes[name] == value for name, value in equal.items()), *self._filters()]
-            how = plans.plan(schema, own, index)
+            named = {name: schema.attributes[name] == value for name, value in equal.items()}
+            how = plans.plan(schema, [*given, *named.values(), *self._filters()], index)
             if how is not None:
+                self._check_meaning(schema, how, given, named, equal)
                 return schema, how
         if unknown:
             raise self._schemas[0].unexpected(sorted(unknown))
@@ -157,6 +160,28 @@ class Collection(Generic[M]):
         key = self._schemas[0].keys[0]
         keys = dict.fromkeys((key, *("+".join(schema.named_by(schema.keys[0])) or key for schema in self._schemas)))
         raise TypeError(f"{self!r}.query() needs a partition key: {'=… or '.join(keys)}=…")
+
+    def _check_meaning(
+        self, lead: Schema, how: plans.Plan, given: list[Test], named: dict[str, Condition], equal: dict[str, Any]
+    ) -> None:
+        """Refuse conditions that the plan of the `lead` model applies and that mean something else in other models."""
+        filters = {id(test) for test in how.rest}
+        for test in (*given, *named.values()):
+            name = "" if test.attribute is None else test.attribute.name
+            if named.get(name) is not test:
+                about = [one for one in self._schemas if _accepts(one, test)]
+                is_clear = id(test) in filters or lead in about
+            else:
+                # Keywords that are not filters select the keys of the lead model.
+                about = [one for one in self._schemas if name in one.attributes]
+                is_clear = id(test) not in filters or all(
+                    _is_stored_alike(one.attributes[name], named[name], equal[name]) for one in about
+                )
+            if not is_clear:
+                raise TypeError(
+                    f"{self!r}.query(): {name} has several meanings, because the models store it under other names or "
+                    f"in other keys: pass a condition of one model, as in {about[0].model}.{name} == …"
+                )
 
     def _filters(self) -> list[Condition]:
         """Return the conditions that only items of the models fulfil."""
@@ -223,6 +248,19 @@ class CollectionResult(Result[M]):
             self._all_items = [item async for item in self]
         return Items(self._all_items).of(model)
 
+    def _narrowed(self, call: str, q: Q) -> Self:
+        raise self._refusal(call, "pass the conditions to query()")
+
+    def _of_values(self, names: tuple[str, ...], shape: Callable[[Any], Any]) -> Result[Any]:
+        raise self._refusal("values", "read the items")
+
+    def _updater(self, actions: tuple[Action, ...], values: dict[str, Any]) -> NoReturn:
+        raise self._refusal("update", "update the items of each class by themselves, with Model.query")
+
+    def _refusal(self, call: str, way_out: str) -> TypeError:
+        names = " and ".join(model.__name__ for model in self._models)
+        return TypeError(f"{call}() is not possible on a collection, whose items are of {names}: {way_out}")
+
     def order_by(self, *names: str) -> Self:
         """Refused: items of several classes have the order of the sort key only."""
         raise TypeError(f"{self!r}: items of several classes have the order of the sort key: use descending=True")
@@ -237,6 +275,26 @@ def _schema_of(model: Any) -> Schema:
 
 def _key(schema: Schema) -> list[tuple[str, str | None]]:
     return [(schema.attributes[name].stored_name, schema.attributes[name].key_kind) for name in schema.keys]
+
+
+def _accepts(schema: Schema, test: Test) -> bool:
+    """Return whether a condition is on attributes of a model."""
+    try:
+        schema.check_roots(test.roots())
+    except WrongModel:
+        return False
+    return True
+
+
+def _is_stored_alike(attribute: Attribute[Any], test: Condition, value: Any) -> bool:
+    """Return whether an equality that was built for another attribute selects the same values of this one."""
+    if attribute.stored_name != test.attribute.stored_name:
+        return False
+    try:
+        return bool(attribute._operand(value) == test.operands[0])
+    except InvalidValue:
+        # No item of this model has the value.
+        return True
 
 
 def _own_rows(model: Any) -> list[Condition]:

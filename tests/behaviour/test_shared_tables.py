@@ -339,6 +339,60 @@ async def test_collections_of_families(do, people):
     assert [type(one) for one in found] == [Guest]
 
 
+class Task(Model):
+    model_config = ModelConfig(table="board")
+    pk = StringAttribute(partition_key=True, template="T#{team}")
+    sk = StringAttribute(sort_key=True, template="TASK#{id}")
+    team = StringAttribute(alias="t")
+    id = StringAttribute()
+    rank = NumberAttribute()
+    label = StringAttribute()
+
+
+class Note(Model):
+    model_config = ModelConfig(table="board")
+    pk = StringAttribute(partition_key=True, template="T#{team}")
+    sk = StringAttribute(sort_key=True, template="NOTE#{id}")
+    team = StringAttribute()
+    id = StringAttribute()
+    rank = NumberAttribute(alias="r")
+    label = StringAttribute()
+
+
+async def test_conditions_of_a_collection_never_select_by_another_class(do):
+    both: Any = [Task, Note]
+    task = await do.create(Task, team="x", id="1", rank=1, label="a")
+    notes = [await do.create(Note, team="x", id=str(n), rank=n, label="a") for n in (1, 2)]
+    # The partition is the same, under other names.
+    assert await do.iterate(collected(do, both, team="x", label="a")) == [*notes, task]
+    assert await do.iterate(collected(do, both, Note.id == "1", team="x")) == notes[:1]
+    assert await do.iterate(collected(do, both, Task.id == "1", team="x")) == [task]
+    assert await do.iterate(collected(do, both, Note.rank == 2, team="x")) == notes[1:]
+    # A keyword selects the keys of the first model that has it.
+    assert await do.iterate(collected(do, both, team="x", id="1")) == [task]
+    assert await do.iterate(collected(do, [Task], rank=1, team="x", id="1")) == [task]
+    conditions: Any
+    for conditions, named in (((), {"rank": 1}), ((Note.id == "1", Task.id == "1"), {})):
+        with pytest.raises(TypeError, match=r"several meanings, because .* pass a condition of one model"):
+            collected(do, both, *conditions, team="x", **named)
+
+
+async def test_what_a_collection_cannot_do(do):
+    await do.create(Note, team="x", id="1", rank=1)
+    result = collected(do, [Task, Note], team="x")
+    for call in (
+        lambda: result.filter(rank=1),
+        lambda: result.exclude(Note.rank == 1),
+        lambda: result.values("rank"),
+        lambda: result.values_list("rank", flat=True),
+    ):
+        with pytest.raises(TypeError, match="not possible on a collection, whose items are of Task and Note"):
+            call()
+    with pytest.raises(TypeError, match=r"update\(\) is not possible on a collection"):
+        await do.update(result, rank=1)
+    assert await do.delete(result) == 1
+
+
 async def test_a_wrong_shape_in_a_collection_is_unreadable(do, shop, raw):
     other = raw(User)
     await do.save(other(pk="USER#a", sk="ADDRESS#"))
