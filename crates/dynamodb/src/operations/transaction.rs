@@ -32,6 +32,9 @@ const TOKEN_LIFETIME: Duration = Duration::from_mins(9);
 /// The retries after which the delay does not grow any more.
 const MAX_DELAY_RETRIES: u32 = 5;
 
+/// The kind of error of a call that was not sent because the time was over.
+const NOT_SENT_IN_TIME: ErrorKind = ErrorKind::Timeout(Outcome::NotApplied);
+
 /// A write or check of a transaction.
 struct Participant<'a> {
     write: &'a TransactionWrite,
@@ -69,6 +72,7 @@ pub async fn write<T: Transport>(
     let deadline = client.deadline.get();
     let mut retries = 0;
     let mut call = None;
+    let mut last_refusal = None;
     loop {
         let body = if let Some(body) = &call {
             body
@@ -85,11 +89,17 @@ pub async fn write<T: Transport>(
                 return Ok(Reply::Items(items.collect()));
             }
             Err(Failure::Refused(refusal)) if refusal.class == Class::Cancelled => refusal,
-            Err(failure) => return Err(failed(client, transaction, failure, now).await),
+            Err(failure) => {
+                let error = failed(client, transaction, failure, now).await;
+                // It says more than that there was no time to send another call.
+                let refused = last_refusal.filter(|_| error.kind == NOT_SENT_IN_TIME);
+                return Err(refused.unwrap_or(error));
+            }
         };
         match after_refusal(client, &mut participants, &refusal, now)? {
             Next::Changed => retries = 0,
             Next::Later(error) => {
+                last_refusal = Some(error.clone());
                 pause(client, retries, error).await?;
                 retries += 1;
                 if client.progress.get() == Progress::Uncertain {
