@@ -70,6 +70,9 @@ def changes(
             )
         schema.check_roots([action.root])
         root = action.root.name
+        if root not in schema.attributes:
+            # A subclass has it, but its attribute is no part of the rows of this class.
+            raise schema.unexpected([root], call)
         if action.name == "remove" and action.is_whole and schema.attributes[root].required:
             raise InvalidValue(
                 f"{schema.model}.{root}: required, so an update cannot remove it", model=schema.model, attribute=root

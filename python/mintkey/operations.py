@@ -20,6 +20,7 @@ from mintkey.minting import MintContext, minted_now
 from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema
 from mintkey.writing import (
     loaded_version,
+    name_other_class,
     note_failure,
     own_row,
     refuse_other_key,
@@ -463,7 +464,7 @@ def delete_by_key(schema: Schema, given: Key, condition: Condition | None = None
 
 def delete_row(schema: Schema, key: _core.Key, condition: Condition | None = None) -> Operation[None]:
     """Delete a row. A condition is checked, a version is not."""
-    return _sent(schema, schema.codec.delete(key, version=None, condition=condition))
+    return _sent(schema, schema.codec.delete(key, version=None, condition=schema.on_own_row(condition)))
 
 
 def check_row(schema: Schema, key: _core.Key, condition: Condition) -> Operation[None]:
@@ -477,6 +478,7 @@ def _sent(schema: Schema, request: _core.Request) -> Operation[None]:
         yield request
     except ConditionFailed as error:
         error._owner = schema.owner
+        name_other_class(schema, error)
         raise
 
 

@@ -490,6 +490,14 @@ class Schema:
             and values.get(attribute.name) == attribute.new_default()
         )
 
+    def on_own_row(self, condition: Condition | None) -> Condition | None:
+        """Return the condition of a write by key, which leaves the rows of other classes in the table alone."""
+        own = [] if self.family is None else self.family.conditions()
+        for one in own:
+            mine = self.attributes[self.keys[0]].does_not_exist() | one
+            condition = mine if condition is None else mine & condition
+        return condition
+
     def own_rows(self) -> list[Condition]:
         """Return the conditions that only the rows of this model fulfil, where others share its table."""
         if self.derived is None:

@@ -15,6 +15,7 @@ from mintkey.rebuilding import Rebuild, rebuild
 from mintkey.schema import Schema
 from mintkey.writing import (
     loaded_version,
+    name_other_class,
     own_row,
     refuse_other_key,
     refuse_waiting,
@@ -178,16 +179,20 @@ def update_by_key(
     def updating() -> Operation[None]:
         check_condition(schema, condition)
         _check_fields(schema, None, changes.values)
-        yield from _update_or_insert(
-            schema,
-            State(),
-            key,
-            known if upsert else None,
-            changes,
-            versioned=False,
-            condition=condition,
-            rebuilding=_rebuilding(schema, changes, known),
-        )
+        try:
+            yield from _update_or_insert(
+                schema,
+                State(),
+                key,
+                known if upsert else None,
+                changes,
+                versioned=False,
+                condition=schema.on_own_row(condition),
+                rebuilding=_rebuilding(schema, changes, known),
+            )
+        except ConditionFailed as error:
+            name_other_class(schema, error)
+            raise
 
     return about(schema, known, updating())
 

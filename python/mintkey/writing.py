@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core
-from mintkey.errors import ConditionFailed, ConfigurationError, InvalidValue, MintkeyError, NotLoaded, shortened
+from mintkey.errors import (
+    ConditionFailed,
+    ConfigurationError,
+    InvalidValue,
+    MintkeyError,
+    NotLoaded,
+    UnreadableItem,
+    shortened,
+)
 from mintkey.instance_state import State
 from mintkey.schema import MAX_VERSION, Schema
 
@@ -17,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "loaded_version",
+    "name_other_class",
     "note_failure",
     "own_row",
     "refuse_async_hooks",
@@ -169,3 +179,13 @@ def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: 
     state.settle(stored, 0)
     # All attributes are loaded now, so an attribute set to None is detected as a change.
     state.fetched = None
+
+
+def name_other_class(schema: Schema, error: ConditionFailed) -> None:
+    """Add to an error that the row is of another class, if that is why a write by key was refused."""
+    stored = error._stored
+    if schema.family is None or stored is None:
+        return
+    with contextlib.suppress(UnreadableItem):
+        if schema.family.class_of(stored) is None:
+            error.args = (f"{error}: the row is of another class than {schema.model}", *error.args[1:])

@@ -7,9 +7,18 @@ from typing import Any
 
 import pytest
 
+import mintkey
 from mintkey import Collection, Index, Model, ModelConfig
 from mintkey.attributes import NumberAttribute, StringAttribute
-from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, WrongModel
+from mintkey.errors import (
+    ConditionFailed,
+    ConfigurationError,
+    InvalidValue,
+    ItemGone,
+    TransactionCancelled,
+    UnreadableItem,
+    WrongModel,
+)
 from mintkey.hooks import after_load
 
 
@@ -147,6 +156,51 @@ async def test_a_discriminator_is_that_of_the_class(do, people):
         person.kind = own
         await do.save(person)
         assert person.kind == own
+
+
+async def test_writes_by_key_leave_rows_of_other_classes_alone(do, people):
+    employee, guest = ("a", "2"), ("a", "4")
+    before = [one.to_dict() for one in await do.all(do.query(Person, pk="a"))]
+    calls: list[Any] = [
+        lambda: do.update_by_key(Manager, employee, reports=1),
+        lambda: do.update_by_key(Manager, employee, upsert=True, reports=1),
+        lambda: do.update_by_key(Manager, guest, condition=Manager.sk.exists(), reports=1),
+        lambda: do.delete_by_key(Manager, employee),
+        lambda: do.delete_by_key(Employee, guest, condition=Employee.sk.exists()),
+    ]
+    for call in calls:
+        with pytest.raises(ConditionFailed, match=r"the row is of another class than (Manager|Employee)") as failure:
+            await call()
+        assert failure.value.item is None
+    for add in (
+        lambda tx: tx.update_by_key(Manager, employee, reports=1),
+        lambda tx: tx.delete_by_key(Manager, employee),
+    ):
+        with pytest.raises(TransactionCancelled, match="another class than Manager"):
+            async with mintkey.transaction() as tx:
+                add(tx)
+    assert [one.to_dict() for one in await do.all(do.query(Person, pk="a"))] == before
+    # Their own rows, and rows that do not exist.
+    await do.update_by_key(Employee, ("a", "3"), salary=7)
+    await do.update_by_key(Manager, ("a", "9"), Manager.reports.add(1), upsert=True)
+    await do.delete_by_key(Manager, ("a", "8"))
+    with pytest.raises(ItemGone):
+        await do.update_by_key(Manager, ("a", "8"), reports=1)
+    assert (await do.get(Manager, pk="a", sk="3")).salary == 7
+    await do.delete_by_key(Employee, ("a", "9"))
+    await do.delete_by_key(Person, employee)
+    assert [one.sk for one in await do.all(do.query(Person, pk="a"))] == ["1", "3", "4"]
+
+
+async def test_rows_of_a_base_never_get_attributes_of_a_subclass(do, people):
+    for call in (
+        lambda: do.update_by_key(Person, ("a", "1"), Manager.reports.add(1)),
+        lambda: do.update(people[0], Manager.reports.add(1)),
+        lambda: do.update(Person.query.filter(pk="a"), Manager.reports.add(1)),
+    ):
+        with pytest.raises(TypeError, match="Person has no attribute 'reports'"):
+            await call()
+    assert await do.update(Manager.query.filter(pk="a"), Manager.reports.add(1)) == 1
 
 
 async def test_rows_without_a_class_belong_to_the_base(do, people, raw):
