@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Rebuild", "rebuild"]
 
+#: The maximum number of times that the parts may change during one update. Each time another writer has succeeded.
+MAX_TRIES = 256
+
 
 class Rebuild:
     """The derived values that one update has to write too.
@@ -34,6 +37,7 @@ class Rebuild:
         self._key_parts = key_parts
         self._row: _core.Item | None = None
         self._guard: Condition | None = None
+        self._tries = 0
 
     def _follow_from(self, sent: Iterable[str], actions: Iterable[Action]) -> bool:
         """Return whether the values follow from the arguments of an update that sets the attributes in `sent`."""
@@ -83,10 +87,22 @@ class Rebuild:
         return self._guard if condition is None else self._guard & condition
 
     def is_outdated(self, error: ConditionFailed) -> bool:
-        """Return whether an update failed because the parts have changed, so that it must be built again."""
+        """Return whether an update failed because the parts have changed, so that it must be built again.
+
+        Raises `ConditionFailed` if that happens again and again.
+        """
         stored: _core.Item | None = getattr(error, "_stored", None)
         if self._guard is None or stored is None or self._guard.matches(stored):
             return False
+        self._tries += 1
+        if self._tries >= MAX_TRIES:
+            raise ConditionFailed(
+                f"{self._schema.model}: other writers changed {' or '.join(self._parts)} {MAX_TRIES} times during this "
+                f"update, which builds {' and '.join(self._names)} from them; retry it",
+                model=self._schema.model,
+                key=error.key,
+                store=error.store,
+            ) from error
         self._row = stored
         return True
 

@@ -240,7 +240,9 @@ def _update_or_insert(
     sent = {**minted, **changes.values}
     if schema.version is not None and not versioned:
         sent_actions.append(schema.attributes[schema.version].add(1))
-    for _ in range(MAX_TRIES):
+    tries_left = MAX_TRIES
+    while tries_left:
+        tries_left -= 1
         version = None
         if schema.version is not None and versioned:
             current = loaded_version(schema, state)
@@ -263,6 +265,7 @@ def _update_or_insert(
         except ConditionFailed as error:
             own = own_row(schema, state, error)
             if own is None and rebuilding is not None and rebuilding.is_outdated(error):
+                tries_left += 1
                 continue
             if own is None:
                 raise

@@ -553,15 +553,15 @@ async def test_conditions_and_missing_rows_of_such_updates(do):
     assert await ranked(do, "ada", "done") == [("1", 1), ("3", 4), ("2", 7)]
 
 
-async def test_parts_that_change_meanwhile(do, store):
+async def test_parts_that_change_meanwhile(do, store, monkeypatch):
     task = await do.create(Task, id="1", status="open", owner="ada", n=1)
     execute = store._core.execute
 
     class Meanwhile:
-        """Another writer changes the owner before the first update arrives."""
+        """Another writer changes the owner before each update arrives, as long as there are names."""
 
-        def __init__(self) -> None:
-            self.names = iter(["bob", "cy"])
+        def __init__(self, *names: str) -> None:
+            self.names = iter(names)
 
         def __call__(self, request: Any) -> Any:
             name = next(self.names, None) if request.writes else None
@@ -570,13 +570,23 @@ async def test_parts_that_change_meanwhile(do, store):
             return execute(request)
 
     if do.blocking:
-        from mintkey import _core, updates
+        from mintkey import _core, rebuilding, updates
         from mintkey.arguments import changes
 
         schema = Task.__mintkey_schema__
-        _core.drive(updates.update(schema, task, changes(schema, (), {"status": "done"})), Meanwhile(), execute)
+        # More often than a row may be inserted and deleted during one update.
+        names = Meanwhile(*(f"n{n}" for n in range(updates.MAX_TRIES)), "cy")
+        _core.drive(updates.update(schema, task, changes(schema, (), {"status": "done"})), names, execute)
         assert (task.board, task.owner) == ("cy#done", "cy")
         assert await ranked(do, "cy", "done") == [("1", 1)]
+        # The row was there all the time.
+        monkeypatch.setattr(rebuilding, "MAX_TRIES", 3)
+        names = Meanwhile("a", "b", "c", "d")
+        with pytest.raises(
+            ConditionFailed, match=r"other writers changed owner or status .* 3 times .*builds board"
+        ) as failure:
+            _core.drive(updates.update(schema, task, changes(schema, (), {"status": "new"})), names, execute)
+        assert failure.value.key == {"pk": "TASK#1"}
 
 
 async def test_such_updates_with_others(do):
