@@ -36,6 +36,7 @@ class RowWrites(Chained[M]):
 
     if TYPE_CHECKING:
         _shape: Callable[[Any], Any] | None
+        _all_items: list[M] | None
 
         def __iter__(self) -> Iterator[M]: ...
         def __aiter__(self) -> AsyncIterator[M]: ...
@@ -87,6 +88,8 @@ class RowWrites(Chained[M]):
         self._refuse_limited(call)
         if self._shape is not None:
             raise TypeError(f"{self._schema.model}: {call}() is not possible on values(): call it on the rows")
+        # Items that were kept may change now.
+        self._all_items = None
         return self._unhooked([root.name for test in self._client_tests() for root in test.roots()])
 
     def _updater(self, actions: tuple[Action, ...], values: dict[str, Any]) -> _Write:

@@ -452,6 +452,19 @@ async def test_delete_all_rows_of_a_result(do, people):
     assert RAN == []
 
 
+async def test_a_result_does_not_keep_items_that_it_writes(do, people):
+    found = Person.query.filter(town="Ulm").order_by()
+    before = await do.all(found)
+    if do.blocking:
+        assert len(found) == len(before)
+    assert await do.update(found, age=99) == len(before) > 0
+    assert {one.age for one in await do.all(found)} == {99}
+    assert await do.delete(found) == len(before)
+    assert await do.all(found) == []
+    if do.blocking:
+        assert len(found) == 0
+
+
 async def test_a_row_that_moves_in_the_index_is_updated_once(do):
     class Score(Model):
         id = AutoKeyField()
