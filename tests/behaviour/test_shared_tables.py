@@ -11,6 +11,7 @@ import mintkey
 from mintkey import Collection, Index, Model, ModelConfig
 from mintkey.attributes import NumberAttribute, StringAttribute
 from mintkey.errors import (
+    BatchIncomplete,
     ConditionFailed,
     ConfigurationError,
     InvalidValue,
@@ -179,6 +180,9 @@ async def test_writes_by_key_leave_rows_of_other_classes_alone(do, people):
         with pytest.raises(TransactionCancelled, match="another class than Manager"):
             async with mintkey.transaction() as tx:
                 add(tx)
+    with pytest.raises(BatchIncomplete) as incomplete:
+        await do.batch_delete(Manager, [employee])
+    assert isinstance(incomplete.value.failed[0][1], ConditionFailed)
     assert [one.to_dict() for one in await do.all(do.query(Person, pk="a"))] == before
     # Their own rows, and rows that do not exist.
     await do.update_by_key(Employee, ("a", "3"), salary=7)
