@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 from mintkey import _core
@@ -302,6 +302,8 @@ def _lookup(schema: Schema, keyword: str, name: str, lookup: str, value: Any) ->
     if lookup == "isnull" and not isinstance(value, bool):
         raise TypeError(f"{schema.model}: {keyword}= takes True or False, not {shortened(value)}")
     _refuse_none(schema, name, value)
+    if lookup == "in" and (not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping))):
+        raise TypeError(f"{schema.model}: {keyword}= takes a list of values, not {shortened(value)}")
     attribute = schema.attributes[name]
     return _TextTest(attribute, lookup, value) if lookup in _TEXT_TESTS else _LOOKUPS[lookup](attribute, value)
 

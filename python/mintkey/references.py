@@ -350,7 +350,7 @@ def prefetch(items: Iterable[T], *names: str, consistent: bool = False) -> list[
     Raises:
         TypeError: an attribute is not a `Reference`.
     """
-    listed = list(items)
+    listed = list(_several(items))
     for model, wanted in _wanted(listed, names).items():
         for refs, instance in zip(wanted.values(), model.batch_get(_keys(wanted), consistent=consistent), strict=True):
             _take(refs, instance)
@@ -359,12 +359,19 @@ def prefetch(items: Iterable[T], *names: str, consistent: bool = False) -> list[
 
 async def aprefetch(items: Iterable[T] | AsyncIterable[T], *names: str, consistent: bool = False) -> list[T]:
     """Async version of `prefetch()`. Also takes async iterables."""
-    listed = [item async for item in items] if isinstance(items, AsyncIterable) else list(items)
+    listed = [item async for item in items] if isinstance(items, AsyncIterable) else list(_several(items))
     for model, wanted in _wanted(listed, names).items():
         groups = iter(wanted.values())
         async for instance in model.abatch_get(_keys(wanted), consistent=consistent):
             _take(next(groups), instance)
     return listed
+
+
+def _several(items: Iterable[T]) -> Iterable[T]:
+    """Check that the argument is not a single item."""
+    if not isinstance(items, Iterable):
+        raise TypeError(f"prefetch() takes several items, such as a list, not {shortened(items)}")
+    return items
 
 
 def _wanted(items: Iterable[Model], names: tuple[str, ...]) -> dict[type[Model], dict[str, list[Ref[Any]]]]:

@@ -184,6 +184,8 @@ async def test_prefetch_of_several_references_and_models(do, store):
         await prefetched(do, orders, "id")
     with pytest.raises(TypeError, match="needs the name of a reference"):
         await prefetched(do, orders)
+    with pytest.raises(TypeError, match="takes several items"):
+        await prefetched(do, orders[0], "customer")
 
 
 async def test_a_partly_loaded_item_is_not_prefetched_in_secret(do):

@@ -109,6 +109,13 @@ def test_a_name_or_lookup_that_does_not_exist(lookup):
         Product.query.filter(**lookup)
 
 
+@pytest.mark.parametrize("values", ["DE", b"DE", 5, {"DE": 1}], ids=repr)
+def test_in_takes_several_values(values):
+    with pytest.raises(TypeError, match="Product: country__in= takes a list of values"):
+        Product.query.filter(country__in=values)
+    assert Product.query.filter(country__in={"DE"}).explain() == Product.query.filter(country__in=("DE",)).explain()
+
+
 @pytest.mark.parametrize("lookup", ["country", "country__ne", "country__in", "country__startswith"])
 async def test_comparing_with_none_names_the_lookup_that_asks_for_absence(do, rows, lookup):
     with pytest.raises(InvalidValue, match=r"Product\.country: .*country__isnull=True") as caught:
