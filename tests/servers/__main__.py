@@ -40,6 +40,8 @@ def addresses(servers: ExitStack) -> dict[str, str]:
 
 def run(command: list[str]) -> int:
     """Run a command beside the servers."""
+    # A shell ignores Ctrl-C in what it starts in the background, and the tests of Ctrl-C would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with ExitStack() as servers:
         return subprocess.run(command, check=False, env={**os.environ, **addresses(servers)}).returncode
 
