@@ -218,8 +218,10 @@ async def test_writes_that_go_on_when_the_time_is_over_get_no_replies_of_others(
             await do.execute(pipeline)
         server.rule = lambda _, __: None
         stored = [await do.get(Row, pk=row.pk) for row in rows]
-    assert caught.value.written == sum(row.n == 1 for row in stored)
-    assert count["reads"] == 100
+    outcomes = {row.pk: error.outcome for row, error in caught.value.failed}  # type: ignore[attr-defined]
+    possible = {None: [1], "not_applied": [0], "unknown": [0, 1]}
+    assert all(row.n in possible[outcomes.get(row.pk)] for row in stored)
+    assert count["reads"] >= 100
     assert {type(error) for _, error in caught.value.failed} == {StoreTimeout}
 
 
