@@ -54,6 +54,7 @@ LAYERS = {
         {"json", "query", "reply"},
         {"description", "item_error", "position", "size", "update"},
         {"condition", "key_encoding", "table"},
+        {"unique"},
         {"error"},
         {"key", "names"},
         {"value", "json_text"},

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::key::KeyKind;
 use crate::table::{Index, KeyAttribute, Projection, Table};
+use crate::unique::{Discriminator, Scope, Unique};
 use crate::value::{Item, Map, Name, Value, ValueType};
 
 /// What a class and the catalog describe together: what the class has and the catalog lacks is added,
@@ -59,12 +60,50 @@ pub fn merge(stored: &Table, class: &Table) -> Result<Table> {
             Some(_) => {}
         }
     }
-    for attribute in &class.unique {
-        if !stored.unique.contains(attribute) {
-            merged.unique.push(attribute.clone());
+    for unique in &class.unique {
+        match merged
+            .unique
+            .iter_mut()
+            .find(|there| there.name == unique.name)
+        {
+            None => merged.unique.push(unique.clone()),
+            Some(there) => {
+                merge_unique(there, unique).map_err(|(there, here)| {
+                    refuse(&format!("the unique value {:?}", unique.name), there, here)
+                })?;
+            }
         }
     }
     Ok(merged)
+}
+
+/// Adds to a stored declaration the subclasses that a class knows. Other differences are an error, in words.
+fn merge_unique(stored: &mut Unique, class: &Unique) -> std::result::Result<(), (String, String)> {
+    let words = |unique: &Unique| {
+        format!(
+            "of {} for rows {:?}",
+            unique.attributes.join(", "),
+            unique.scope
+        )
+    };
+    let differ = Err((words(stored), words(class)));
+    if stored.attributes != class.attributes || stored.scope.prefixes != class.scope.prefixes {
+        return differ;
+    }
+    match (&mut stored.scope.discriminator, &class.scope.discriminator) {
+        (None, None) => Ok(()),
+        (Some(there), Some(here))
+            if there.attribute == here.attribute && there.or_absent == here.or_absent =>
+        {
+            for value in &here.values {
+                if !there.values.contains(value) {
+                    there.values.push(value.clone());
+                }
+            }
+            Ok(())
+        }
+        _ => differ,
+    }
 }
 
 fn attribute_text(attribute: Option<&KeyAttribute>) -> String {
@@ -122,6 +161,39 @@ fn describe_index(index: &Index) -> Value {
     Value::Map(Map::from_pairs(pairs))
 }
 
+fn describe_unique(unique: &Unique) -> Value {
+    let mut pairs = vec![
+        entry("name", text(&unique.name)),
+        entry(
+            "attributes",
+            Value::List(unique.attributes.iter().map(|name| text(name)).collect()),
+        ),
+    ];
+    if !unique.scope.prefixes.is_empty() {
+        let prefixes = unique.scope.prefixes.iter();
+        pairs.push(entry(
+            "prefixes",
+            Value::List(
+                prefixes
+                    .map(|(name, prefix)| Value::List(vec![text(name), text(prefix)]))
+                    .collect(),
+            ),
+        ));
+    }
+    if let Some(discriminator) = &unique.scope.discriminator {
+        let values = discriminator.values.iter().map(|value| text(value));
+        pairs.push(entry(
+            "discriminator",
+            Value::Map(Map::from_pairs(vec![
+                entry("attribute", text(&discriminator.attribute)),
+                entry("values", Value::List(values.collect())),
+                entry("or_absent", Value::Bool(discriminator.or_absent)),
+            ])),
+        ));
+    }
+    Value::Map(Map::from_pairs(pairs))
+}
+
 /// A table as an item, for a store's catalog: everything but the names of table and class.
 #[must_use]
 pub fn describe(table: &Table) -> Item {
@@ -138,7 +210,7 @@ pub fn describe(table: &Table) -> Item {
     ));
     pairs.push(entry(
         "unique",
-        Value::List(table.unique.iter().map(|name| text(name)).collect()),
+        Value::List(table.unique.iter().map(describe_unique).collect()),
     ));
     Map::from_pairs(pairs)
 }
@@ -191,6 +263,43 @@ fn parse_index(value: &Value) -> Option<Index> {
     })
 }
 
+fn parse_name(value: &Value) -> Option<Name> {
+    parse_text(value).map(Name::from)
+}
+
+fn parse_unique(value: &Value) -> Option<Unique> {
+    let Value::Map(map) = value else { return None };
+    let prefixes = match map.get("prefixes") {
+        None => Vec::new(),
+        Some(prefixes) => parse_list(prefixes, |pair| match pair {
+            Value::List(pair) => match &**pair {
+                [name, prefix] => Some((parse_name(name)?, parse_text(prefix)?.to_owned())),
+                _ => None,
+            },
+            _ => None,
+        })?,
+    };
+    let discriminator = match map.get("discriminator") {
+        None => None,
+        Some(Value::Map(own)) => Some(Discriminator {
+            attribute: parse_name(own.get("attribute")?)?,
+            values: parse_list(own.get("values")?, |value| {
+                parse_text(value).map(str::to_owned)
+            })?,
+            or_absent: own.get("or_absent")? == &Value::Bool(true),
+        }),
+        Some(_) => return None,
+    };
+    Some(Unique {
+        name: parse_text(map.get("name")?)?.to_owned(),
+        attributes: parse_list(map.get("attributes")?, parse_name)?,
+        scope: Scope {
+            prefixes,
+            discriminator,
+        },
+    })
+}
+
 /// Reads what [`describe`] gave, for a table of this name and class; `None` if it is damaged.
 #[must_use]
 pub fn parse(table: &Table, description: &Item) -> Option<Table> {
@@ -207,8 +316,6 @@ pub fn parse(table: &Table, description: &Item) -> Option<Table> {
             Some(ttl) => Some(parse_text(ttl)?.into()),
         },
         indexes: parse_list(description.get("indexes")?, parse_index)?,
-        unique: parse_list(description.get("unique")?, |name| {
-            parse_text(name).map(Name::from)
-        })?,
+        unique: parse_list(description.get("unique")?, parse_unique)?,
     })
 }

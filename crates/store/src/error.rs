@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::key::Key;
+use crate::key::{Key, KeyValue};
 use crate::value::{Item, Name};
 
 /// The characters of a text that a message repeats.
@@ -108,6 +108,8 @@ impl ErrorKind {
 pub enum Remedy {
     /// Use another key, or read the item and change that.
     OtherKey,
+    /// Use another value, or change the item that holds it.
+    OtherValue,
     /// Write the whole item, whether it is there or not.
     Replace,
     /// Write the values as a new item: the row and its version do not exist any more.
@@ -122,6 +124,29 @@ pub enum Remedy {
     CreateTable,
     /// Something in the surroundings of the program: a parameter of the URL, a setting of the server or the system.
     Advice(Cow<'static, str>),
+}
+
+/// Rows that have the same values of unique attributes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// The attributes.
+    pub attributes: Vec<Name>,
+    /// Their values, in order.
+    pub values: Vec<KeyValue>,
+    /// The keys of the rows that hold them. A refused write has one: the row that is there.
+    pub holders: Vec<Key>,
+}
+
+impl Violation {
+    /// The attributes and their values, for a message.
+    #[must_use]
+    pub fn described(&self) -> String {
+        let pairs = self.attributes.iter().zip(&self.values);
+        let pairs: Vec<String> = pairs
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect();
+        pairs.join(", ")
+    }
 }
 
 /// A failure, with what it is about.
@@ -143,6 +168,8 @@ pub struct Error {
     pub key: Option<Box<Key>>,
     /// The stored item that a guard met.
     pub item: Option<Box<Item>>,
+    /// Which rows hold unique values: one for a refused write, all duplicates for values that cannot become unique.
+    pub violations: Option<Arc<[Violation]>>,
     /// For each item of a cancelled transaction, in order, why it was refused; `None` if it was not.
     pub reasons: Vec<Option<Error>>,
     /// The cause below.
@@ -188,6 +215,7 @@ impl Error {
             attribute: None,
             key: None,
             item: None,
+            violations: None,
             reasons: Vec::new(),
             source: None,
         }

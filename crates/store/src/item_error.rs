@@ -1,10 +1,13 @@
 //! Errors about a table and its items.
 
+use std::sync::Arc;
+
 use crate::condition::Path;
-use crate::error::{Error, ErrorKind, Outcome, Remedy};
+use crate::error::{Error, ErrorKind, Outcome, Remedy, Violation};
 use crate::key::Key;
 use crate::number::Number;
 use crate::table::{KeyAttribute, Table};
+use crate::unique::Claim;
 use crate::value::{Name, Value, ValueType};
 
 impl Error {
@@ -90,6 +93,76 @@ impl Error {
             .of(table)
             .at(key)
             .on(attribute)
+    }
+
+    /// Another row holds a unique value that an item of this key was to have.
+    #[must_use]
+    pub fn unique_violation(table: &Table, key: &Key, claim: &Claim<'_>, holder: Key) -> Self {
+        let violation = Violation {
+            attributes: claim.unique.attributes.clone(),
+            values: claim.values.clone(),
+            holders: vec![holder],
+        };
+        let message = format!(
+            "{} is unique in table {:?}, and the item {} has it already",
+            violation.described(),
+            table.name,
+            violation.holders[0]
+        );
+        let mut error = Self::new(ErrorKind::UniqueViolation, message)
+            .remedy(Remedy::OtherValue)
+            .of(table)
+            .at(key);
+        if let [attribute] = &*claim.unique.attributes {
+            error = error.on(attribute);
+        }
+        error.violations = Some(Arc::new([violation]));
+        error
+    }
+
+    /// Values cannot become unique, because rows have them twice. At most `SHOWN` are in the message.
+    #[must_use]
+    pub fn duplicates(table: &Table, violations: Vec<Violation>) -> Self {
+        const SHOWN: usize = 10;
+        let shown: Vec<String> = violations
+            .iter()
+            .take(SHOWN)
+            .map(|violation| {
+                let holders: Vec<String> = violation
+                    .holders
+                    .iter()
+                    .take(SHOWN)
+                    .map(Key::to_string)
+                    .collect();
+                format!("{} in {}", violation.described(), holders.join(", "))
+            })
+            .collect();
+        let more = match violations.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let mut error = Self::new(
+            ErrorKind::UniqueViolation,
+            format!(
+                "rows of table {:?} have the same values where they must be unique ({}{more}), and the table was left as it was",
+                table.name,
+                shown.join("; ")
+            ),
+        )
+        .advice("change or delete all of them but one each, then try again")
+        .of(table);
+        error.violations = Some(violations.into());
+        error
+    }
+
+    /// A table with unique values, in a store that does not support them.
+    #[must_use]
+    pub fn unique_unsupported(table: &Table) -> Self {
+        Self::new(
+            ErrorKind::Unsupported,
+            "this store does not support unique values: use the unique value as the key, or a store in SQLite",
+        )
+        .of(table)
     }
 
     /// The condition was false.

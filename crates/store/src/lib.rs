@@ -26,13 +26,14 @@ pub mod store;
 pub mod submission;
 pub mod table;
 pub mod transaction;
+pub mod unique;
 pub mod units;
 pub mod update;
 pub mod value;
 pub mod work;
 
 pub use condition::{Comparison, Condition, Path, Step};
-pub use error::{Error, ErrorKind, Outcome, Remedy, Result};
+pub use error::{Error, ErrorKind, Outcome, Remedy, Result, Violation};
 pub use json_text::JsonText;
 pub use key::{Key, KeyKind, KeyValue};
 pub use number::{InvalidNumber, Number};
@@ -40,12 +41,13 @@ pub use position::Position;
 pub use query::{Query, QueryKey, Scan, SortCondition};
 pub use reply::{Page, Reply};
 pub use request::{
-    BatchGet, BatchWrite, Check, Delete, Get, Guard, Operation, Put, Request, RequestMetrics, Row,
-    Transaction, TransactionGet, TransactionWrite, Update, Write,
+    BatchGet, BatchWrite, Check, Delete, Get, GetUnique, Guard, Operation, Put, Request,
+    RequestMetrics, Row, Transaction, TransactionGet, TransactionWrite, Update, Write,
 };
 pub use store::{Capabilities, Done, Interrupt, Notice, Severity, Store, Ticket};
 pub use submission::{Delivery, Submission};
 pub use table::{Index, KeyAttribute, Projection, Table};
+pub use unique::{Claim, Unique};
 pub use update::Action;
 pub use value::{Item, Map, Name, Value, ValueType};
 pub use work::Work;

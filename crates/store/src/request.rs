@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::condition::Condition;
 use crate::error::{Error, Result};
-use crate::key::Key;
+use crate::key::{Key, KeyValue};
 use crate::number::Number;
 use crate::query::{Query, Scan};
 use crate::size::check_item;
 use crate::table::Table;
+use crate::unique::Unique;
 use crate::update::{self, Action};
 use crate::value::{Item, Name, Value};
 use crate::work::Work;
@@ -114,6 +115,8 @@ pub enum Operation {
     DeleteTable(Arc<Table>),
     /// Read one item by key.
     Get(Get),
+    /// Read one item by a unique value.
+    GetUnique(GetUnique),
     /// Write a whole item.
     Put(Put),
     /// Change an item in the store.
@@ -218,6 +221,19 @@ pub struct Get {
     pub attributes: Option<Vec<Name>>,
 }
 
+/// Reads one item by its unique values. The read is always strongly consistent.
+#[derive(Clone, Debug)]
+pub struct GetUnique {
+    /// The table.
+    pub table: Arc<Table>,
+    /// The name of the unique values in the table.
+    pub unique: String,
+    /// The values of its attributes, in order.
+    pub values: Vec<KeyValue>,
+    /// Only these attributes and the key.
+    pub attributes: Option<Vec<Name>>,
+}
+
 /// What must be true of the stored row for a write to happen. An expired row counts as absent.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
@@ -286,6 +302,34 @@ pub struct Delete {
     pub key: Key,
     /// What must be true before.
     pub guard: Guard,
+}
+
+impl GetUnique {
+    /// The declaration of the values in this table, which is the request's own or the stored one.
+    ///
+    /// # Errors
+    ///
+    /// `Configuration` if the table has no such unique values; `InvalidValue` if the number of values is another.
+    pub fn declaration<'a>(&self, table: &'a Table) -> Result<&'a Unique> {
+        let unique = table.unique(&self.unique).ok_or_else(|| {
+            Error::configuration(format!(
+                "table {:?} has no unique values {:?}",
+                table.name, self.unique
+            ))
+            .of(table)
+        })?;
+        if unique.attributes.len() == self.values.len() {
+            Ok(unique)
+        } else {
+            Err(Error::invalid(format!(
+                "{:?} has {} values, and {} were given",
+                self.unique,
+                unique.attributes.len(),
+                self.values.len()
+            ))
+            .of(table))
+        }
+    }
 }
 
 impl Put {
@@ -418,6 +462,7 @@ impl Operation {
         Some(match self {
             Self::CreateTable(table) | Self::TableExists(table) | Self::DeleteTable(table) => table,
             Self::Get(get) => &get.table,
+            Self::GetUnique(get) => &get.table,
             Self::Put(put) => &put.table,
             Self::Update(update) => &update.table,
             Self::Delete(delete) => &delete.table,

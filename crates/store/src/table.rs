@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyKind, KeyValue};
 use crate::number::Number;
+use crate::unique::{Claim, Unique};
 use crate::value::{Item, Name, Value};
 
 /// An attribute that takes part in a key.
@@ -56,8 +57,8 @@ pub struct Table {
     pub ttl: Option<Name>,
     /// The indexes.
     pub indexes: Vec<Index>,
-    /// The attributes of which no two items may have the same value.
-    pub unique: Vec<Name>,
+    /// The values that must be unique.
+    pub unique: Vec<Unique>,
 }
 
 impl Index {
@@ -87,6 +88,22 @@ impl Table {
     #[must_use]
     pub fn index(&self, name: &str) -> Option<&Index> {
         self.indexes.iter().find(|index| index.name == name)
+    }
+
+    /// The unique values of this name.
+    #[must_use]
+    pub fn unique(&self, name: &str) -> Option<&Unique> {
+        self.unique.iter().find(|unique| unique.name == name)
+    }
+
+    /// What an item of this table claims.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue` if a value cannot be unique.
+    pub fn claims(&self, item: &Item) -> Result<Vec<Claim<'_>>> {
+        let claims = self.unique.iter().map(|unique| unique.claim(item));
+        claims.filter_map(Result::transpose).collect()
     }
 
     /// The attributes of the table's key: partition, then sort.

@@ -40,6 +40,21 @@ impl Transaction {
     }
 }
 
+/// Checks the number of items of a transaction together with the unique values that it claims and releases.
+///
+/// # Errors
+///
+/// `InvalidValue` if there are more than 100.
+pub fn check_total(items: usize, claimed_and_released: usize) -> Result<()> {
+    if items + claimed_and_released <= MAX_ITEMS {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "a transaction has at most {MAX_ITEMS} items and changes of unique values, and this one has {items} items and \
+         {claimed_and_released} changes of unique values: use several transactions"
+    )))
+}
+
 impl TransactionGet {
     /// Checks the number of items, that each occurs once, and the keys.
     ///

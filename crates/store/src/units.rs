@@ -39,6 +39,7 @@ impl Operation {
         match self {
             Self::CreateTable(_) | Self::TableExists(_) | Self::DeleteTable(_) => 0.0,
             Self::Get(get) => read_units(0, get.consistent),
+            Self::GetUnique(_) => read_units(0, true),
             Self::BatchGet(get) => get.keys.iter().map(|_| read_units(0, get.consistent)).sum(),
             Self::Query(query) => read_units(0, query.consistent),
             Self::Scan(scan) => read_units(0, scan.consistent),

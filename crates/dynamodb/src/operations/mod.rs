@@ -33,12 +33,16 @@ pub async fn run<T: Transport>(
     let now = request.now;
     for table in request.operation.tables() {
         check_table_name(&shared.config, table)?;
+        if !table.unique.is_empty() {
+            return Err(Error::unique_unsupported(table));
+        }
     }
     match &request.operation {
         Operation::CreateTable(table) => tables::create(&client, table).await,
         Operation::TableExists(table) => tables::exists(&client, table).await,
         Operation::DeleteTable(table) => tables::delete(&client, table).await,
         Operation::Get(get) => read::get(&client, get, now).await,
+        Operation::GetUnique(get) => Err(Error::unique_unsupported(&get.table)),
         Operation::Query(query) => read::query(&client, query, now).await,
         Operation::Scan(scan) => read::scan(&client, scan, now).await,
         Operation::Put(put) => write::put(&client, put, now).await,

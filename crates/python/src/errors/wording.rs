@@ -42,6 +42,7 @@ fn sentence(error: &Error, writes: bool) -> String {
 fn words(remedy: &Remedy, model: &str) -> String {
     match remedy {
         Remedy::OtherKey => "use another key, or get() it and change that".to_owned(),
+        Remedy::OtherValue => "use another value, or change the item that has it".to_owned(),
         Remedy::Replace => "save(replace=True) writes it whole".to_owned(),
         Remedy::WriteAsNew => {
             format!("{model}.from_dict(item.to_dict()).save() writes its values as a new item")

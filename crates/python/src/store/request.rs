@@ -70,6 +70,7 @@ impl PyRequest {
     fn is_consistent(&self) -> bool {
         match &self.request.operation {
             Operation::Get(get) => get.consistent,
+            Operation::GetUnique(_) => true,
             Operation::BatchGet(get) => get.consistent,
             Operation::Query(query) => query.consistent,
             Operation::Scan(scan) => scan.consistent,
@@ -176,7 +177,9 @@ impl PyRequest {
     fn units_of(&self, answer: &Bound<'_, PyAny>) -> PyResult<f64> {
         let consistent = self.is_consistent();
         Ok(match &self.request.operation {
-            Operation::Get(_) => read_units(found_size(answer)?, consistent),
+            Operation::Get(_) | Operation::GetUnique(_) => {
+                read_units(found_size(answer)?, consistent)
+            }
             Operation::BatchGet(_) => {
                 let mut units = 0.0;
                 for found in answer.try_iter()? {

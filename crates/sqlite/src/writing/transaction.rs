@@ -78,6 +78,7 @@ impl<'a> Transaction<'a> {
                 let layout = self.layout(&get.table)?;
                 rows::get(self.connection, &layout, get, now)
             }
+            Operation::GetUnique(get) => Err(Error::unique_unsupported(&get.table).into()),
             Operation::Query(query) => {
                 let layout = self.layout(&query.table)?;
                 rows::query(self.connection, &layout, query, now)
