@@ -1,4 +1,4 @@
-"""The guide for those who come from pydynox: its programs, old and new, on DynamoDB Local; and what it says of IAM."""
+"""The migration guides from packages for DynamoDB: their programs, old and new, on DynamoDB Local. The permissions."""
 
 from __future__ import annotations
 
@@ -23,37 +23,34 @@ ADDRESS = "http://localhost:8000"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
+GUIDES = ("pydynox", "pynamodb", "boto3")
+
+
 @pytest.fixture
-def no_tables(service) -> Iterator[None]:
-    """The tables of the guide are not there before, and gone after."""
-    named = set(re.findall(r'table="(\w+)"', (ROOT / "docs/guides/from-pydynox.md").read_text("utf-8")))
-
-    def drop() -> None:
-        for table in service.tables.all():
-            if table.name in named:
-                table.delete()
-
-    drop()
-    yield
-    drop()
+def program(guide, package, endpoint, prefix, service) -> Iterator[str]:
+    """The program of a guide for one package. Its tables have names of their own, and are gone after it."""
+    text = "".join(f"{block.source}\nprint('\\0')\n" for block in blocks(guide) if block.package == package)
+    named = set(re.findall(r'table="(\w+)"', (ROOT / f"docs/guides/from-{guide}.md").read_text("utf-8")))
+    assert named
+    for name in named:
+        text = text.replace(f'"{name}"', f'"{prefix}{name}"')
+    yield text.replace(ADDRESS, endpoint)
+    for table in service.tables.all():
+        if table.name.startswith(prefix):
+            table.delete()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "package",
-    [
-        pytest.param("pydynox", marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="it wants Python 3.11")),
-        "mintkey",
-    ],
-)
-def test_both_programs_print_what_the_guide_says(package, endpoint, no_tables):
-    own = [block for block in blocks("pydynox") if block.package == package]
+@pytest.mark.parametrize(("guide", "package"), [(guide, package) for guide in GUIDES for package in (guide, "mintkey")])
+def test_both_programs_print_what_the_guide_says(guide, package, program):
+    if package == "pydynox" and sys.version_info < (3, 11):
+        pytest.skip("pydynox needs Python 3.11")
+    own = [block for block in blocks(guide) if block.package == package]
     assert own
-    given = "".join(f"{block.source}\nprint('\\0')\n" for block in own)
     done = subprocess.run(
         [sys.executable, "-X", "utf8", "-c", RUN, "the guide"],
         env={**os.environ, **CREDENTIALS},
-        input=given.replace(ADDRESS, endpoint),
+        input=program,
         check=False,
         capture_output=True,
         text=True,
@@ -66,9 +63,10 @@ def test_both_programs_print_what_the_guide_says(package, endpoint, no_tables):
         assert printed == (block.promised or ""), f"not what is printed by\n{block.source}"
 
 
-def test_each_old_program_has_its_new_one():
-    found: list[Any] = blocks("pydynox")
-    assert {block.package for block in found} == {"pydynox", "mintkey"}
+@pytest.mark.parametrize("guide", GUIDES)
+def test_each_old_program_has_its_new_one(guide):
+    found: list[Any] = blocks(guide)
+    assert {block.package for block in found} == {guide, "mintkey"}
     for old, new in itertools.pairwise(found):
         assert old.package != new.package
 

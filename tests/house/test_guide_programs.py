@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+OTHERS = tuple(f"# {package}" for package in ("boto3", "popoto", "pydynox", "pynamodb", "redis-om"))
+
 
 @pytest.fixture(scope="module")
 def programs(root, tmp_path_factory) -> dict[str, str]:
@@ -20,7 +22,7 @@ def examples(text: str) -> list[str]:
     """The Python examples of a page, except those for the package that it migrates from."""
     fenced = [block.partition("\n") for block in text.split("```")[1::2]]
     found = [source for language, _, source in fenced if language in {"py", "python"}]
-    return [source for source in found if not source.startswith(("# popoto", "# pydynox", "# redis-om"))]
+    return [source for source in found if not source.startswith(OTHERS)]
 
 
 def test_each_example_is_in_the_program_of_its_page(root, programs):
