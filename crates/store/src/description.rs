@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::key::KeyKind;
 use crate::table::{Index, KeyAttribute, Projection, Table};
-use crate::unique::{Discriminator, Scope, Unique};
+use crate::unique::{Discriminator, Prefix, Scope, Unique};
 use crate::value::{Item, Map, Name, Value, ValueType};
 
 /// What a class and the catalog describe together: what the class has and the catalog lacks is added,
@@ -175,7 +175,13 @@ fn describe_unique(unique: &Unique) -> Value {
             "prefixes",
             Value::List(
                 prefixes
-                    .map(|(name, prefix)| Value::List(vec![text(name), text(prefix)]))
+                    .map(|prefix| {
+                        Value::List(vec![
+                            text(&prefix.attribute),
+                            text(&prefix.text),
+                            Value::Bool(prefix.whole),
+                        ])
+                    })
                     .collect(),
             ),
         ));
@@ -271,9 +277,13 @@ fn parse_unique(value: &Value) -> Option<Unique> {
     let Value::Map(map) = value else { return None };
     let prefixes = match map.get("prefixes") {
         None => Vec::new(),
-        Some(prefixes) => parse_list(prefixes, |pair| match pair {
-            Value::List(pair) => match &**pair {
-                [name, prefix] => Some((parse_name(name)?, parse_text(prefix)?.to_owned())),
+        Some(prefixes) => parse_list(prefixes, |prefix| match prefix {
+            Value::List(parts) => match &**parts {
+                [attribute, text, Value::Bool(whole)] => Some(Prefix {
+                    attribute: parse_name(attribute)?,
+                    text: parse_text(text)?.to_owned(),
+                    whole: *whole,
+                }),
                 _ => None,
             },
             _ => None,

@@ -21,10 +21,22 @@ pub struct Unique {
 /// The rows of a table that belong to the class that declares a unique value, or to a subclass.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Scope {
-    /// Text attributes of the key, and the text with which each of them starts.
-    pub prefixes: Vec<(Name, String)>,
+    /// How the key of a row of the class starts. A row whose discriminator names its class may have any key, because
+    /// subclasses may have other keys.
+    pub prefixes: Vec<Prefix>,
     /// The attribute that tells the class, if the rows of several classes are in the table.
     pub discriminator: Option<Discriminator>,
+}
+
+/// The text with which a text attribute of the key starts.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Prefix {
+    /// The name of the attribute.
+    pub attribute: Name,
+    /// The text.
+    pub text: String,
+    /// Whether this is the whole text.
+    pub whole: bool,
 }
 
 /// The attribute that tells the class of a row.
@@ -51,16 +63,20 @@ impl Scope {
     /// Whether a row is in the scope.
     #[must_use]
     pub fn contains(&self, item: &Item) -> bool {
-        let starts = |(name, prefix): &(Name, String)| match item.get(name) {
-            Some(Value::String(text)) => text.starts_with(prefix.as_str()),
-            _ => false,
-        };
-        let is_own = |own: &Discriminator| match item.get(&own.attribute) {
-            None | Some(Value::Null) => own.or_absent,
-            Some(Value::String(text)) => own.values.contains(text),
-            Some(_) => false,
-        };
-        self.prefixes.iter().all(starts) && self.discriminator.as_ref().is_none_or(is_own)
+        if let Some(own) = &self.discriminator {
+            match item.get(&own.attribute) {
+                None | Some(Value::Null) if own.or_absent => {}
+                Some(Value::String(text)) => return own.values.contains(text),
+                _ => return false,
+            }
+        }
+        self.prefixes
+            .iter()
+            .all(|prefix| match item.get(&prefix.attribute) {
+                Some(Value::String(text)) if prefix.whole => *text == prefix.text,
+                Some(Value::String(text)) => text.starts_with(&prefix.text),
+                _ => false,
+            })
     }
 }
 
@@ -151,11 +167,22 @@ mod tests {
             name: "tenant,email".to_owned(),
             attributes: vec!["tenant".into(), "email".into()],
             scope: Scope {
-                prefixes: vec![("pk".into(), "USER#".to_owned())],
+                prefixes: vec![
+                    Prefix {
+                        attribute: "pk".into(),
+                        text: "USER#".to_owned(),
+                        whole: false,
+                    },
+                    Prefix {
+                        attribute: "sk".into(),
+                        text: "PROFILE".to_owned(),
+                        whole: true,
+                    },
+                ],
                 discriminator: Some(Discriminator {
                     attribute: "kind".into(),
                     values: vec!["user".to_owned()],
-                    or_absent: false,
+                    or_absent: true,
                 }),
             },
         }
@@ -178,6 +205,7 @@ mod tests {
         let unique = unique();
         let own = [
             ("pk", text("USER#1")),
+            ("sk", text("PROFILE")),
             ("kind", text("user")),
             ("tenant", Value::Number(Number::from(7_i64))),
             ("email", text("")),
@@ -188,17 +216,27 @@ mod tests {
             KeyValue::String(String::new()),
         ];
         assert_eq!(values(&row(&own)), Some(expected));
+        let with = |changes: &[(usize, Value)]| {
+            let mut changed = own.clone();
+            for (place, other) in changes {
+                changed[*place].1 = other.clone();
+            }
+            values(&row(&changed))
+        };
         for (place, other) in [
-            (0, text("ORDER#1")),
-            (1, text("admin")),
-            (1, Value::Null),
-            (2, Value::Null),
+            (2, text("admin")),
+            (2, Value::Bool(true)),
+            (3, Value::Null),
+            (4, Value::Null),
         ] {
-            let mut foreign = own.clone();
-            foreign[place].1 = other;
-            assert_eq!(values(&row(&foreign)), None);
+            assert_eq!(with(&[(place, other)]), None);
         }
-        assert_eq!(values(&row(&own[..3])), None);
+        assert_eq!(values(&row(&own[..4])), None);
+        // A row that names its class may have any key; the key tells the class of the others.
+        assert!(with(&[(0, text("ORDER#1"))]).is_some());
+        assert!(with(&[(2, Value::Null)]).is_some());
+        assert_eq!(with(&[(2, Value::Null), (0, text("ORDER#1"))]), None);
+        assert_eq!(with(&[(2, Value::Null), (1, text("PROFILE#1"))]), None);
     }
 
     #[test]
