@@ -141,7 +141,7 @@ class Condition:
         """The name of a test, such as `"=="`; None for a combination."""
     @property
     def attribute(self) -> Any:
-        """The attribute of a test of a whole attribute; None for tests of parts and for combinations."""
+        """The attribute of a test of a whole attribute against values; None for other tests and for combinations."""
     @property
     def operands(self) -> tuple[Any, ...]:
         """The encoded operands of a test."""
@@ -175,6 +175,8 @@ class Action:
     def __new__(
         cls, root: Any, label: str, steps: tuple[str | int, ...], name: str, operands: tuple[Any, ...]
     ) -> Action: ...
+    def roots(self) -> list[Any]:
+        """Return the attribute that it changes, and the one whose value it reads."""
     @property
     def root(self) -> Any:
         """The attribute that it changes, or a part of."""

@@ -68,7 +68,7 @@ def changes(
             raise TypeError(
                 f"{schema.model}: expected an action such as {schema.model}.n.add(1), got {shortened(action)}"
             )
-        schema.check_roots([action.root])
+        schema.check_roots(action.roots())
         root = action.root.name
         if root not in schema.attributes:
             # A subclass has it, but its attribute is no part of the rows of this class.

@@ -193,17 +193,46 @@ class Operand:
         computed = name not in {"set", "set_if_absent", "remove"}
         problem = self._guard_inside() if computed else self._guard
         if problem is not None:
-            raise invalid(
-                self._label,
-                f"cannot be verified, because {problem}: assign the new value and save() the item",
-                name,
-            )
+            raise self._unverifiable(name, problem)
         return Action(self._root, self._label, self._steps, name, operands)
+
+    def _unverifiable(self, name: str, problem: str) -> InvalidValue:
+        remedy = "assign the new value and save() the item"
+        return invalid(self._label, f"cannot be verified, because {problem}: {remedy}", name)
 
     def _test(self, name: str, *operands: Any) -> Condition:
         self._allow(name)
         json = self._declared is not None and self._declared.tests == "equality"
         return Condition(self._root, self._label, self._steps, name, operands, json)
+
+    def _compare(self, name: Operator, value: Any) -> Condition:
+        """Return the comparison with a value, or with the value of another attribute."""
+        if not isinstance(value, Operand):
+            return self._test(name, *self._given(value))
+        self._check_comparable(value, name)
+        return self._test(name, *value._as_operands())
+
+    def _as_operands(self) -> tuple[Any, str, Steps]:
+        """Return the operands that stand for this attribute in a condition or a change of another one."""
+        return self._root, self._label, self._steps
+
+    def _check_comparable(self, other: Operand, name: str) -> None:
+        """Refuse another attribute whose values are stored in another form."""
+        own, others = self._declared, other._declared
+        for side in (self, other):
+            if side._declared is not None and side._declared.tests != "all" and name != "set":
+                side._allow(name)
+                raise invalid(side._label, "the stored text can be compared with values only, not with an attribute")
+        if own is None or others is None:
+            return
+        converts = own.converts or others.converts
+        same_form = type(own) is type(others) and vars(own).get("stored_as") == vars(others).get("stored_as")
+        if self._kind != other._kind or (converts and not same_form):
+            raise invalid(
+                self._label,
+                f"cannot be compared with or set from {other._label}, a {others.described}, which stores its values "
+                f"in another form than a {own.described}",
+            )
 
     def _given(self, *values: Any) -> list[Any]:
         """Return the encoded operands of a condition."""
@@ -247,22 +276,22 @@ class Operand:
         return (set.__len__(value) if isinstance(value, set) else frozenset.__len__(value)) == 0
 
     def __eq__(self, value: object) -> Condition:  # type: ignore[override]
-        return self.does_not_exist() if self._is_nothing(value) else self._test("==", *self._given(value))
+        return self.does_not_exist() if self._is_nothing(value) else self._compare("==", value)
 
     def __ne__(self, value: object) -> Condition:  # type: ignore[override]
-        return self.exists() if self._is_nothing(value) else self._test("!=", *self._given(value))
+        return self.exists() if self._is_nothing(value) else self._compare("!=", value)
 
     def __lt__(self, value: Any) -> Condition:
-        return self._test("<", *self._given(value))
+        return self._compare("<", value)
 
     def __le__(self, value: Any) -> Condition:
-        return self._test("<=", *self._given(value))
+        return self._compare("<=", value)
 
     def __gt__(self, value: Any) -> Condition:
-        return self._test(">", *self._given(value))
+        return self._compare(">", value)
 
     def __ge__(self, value: Any) -> Condition:
-        return self._test(">=", *self._given(value))
+        return self._compare(">=", value)
 
     __hash__ = object.__hash__
 
@@ -328,8 +357,20 @@ class Operand:
     # Changes that the store computes, for `update()`. All changes of one update apply to the same stored item.
 
     def set(self, value: Any) -> Action:
-        """Set the value. An empty set removes it."""
+        """Set the value, or the value of another attribute, which must have one. An empty set removes it."""
+        if isinstance(value, Operand):
+            return self._set_from(value)
         return self.remove() if self._is_nothing(value) else self._action("set", self._put("set", value))
+
+    def _set_from(self, other: Operand) -> Action:
+        self._check_comparable(other, "set")
+        own = self._declared
+        problem = self._guard
+        if problem is None and own is not None and (type(own) is not type(other._declared) or own.validators):
+            problem = own.unverified
+        if problem is not None:
+            raise self._unverifiable("set", problem)
+        return Action(self._root, self._label, self._steps, "set", other._as_operands())
 
     def remove(self) -> Action:
         """Remove the value, if there is one."""

@@ -63,6 +63,15 @@ pub enum Condition {
         /// What it is compared with.
         value: Value,
     },
+    /// The values of two paths compare like this. They are of different paths.
+    CompareValues {
+        /// The path of the left value.
+        path: Path,
+        /// The comparison.
+        op: Comparison,
+        /// The path of the right value.
+        other: Path,
+    },
     /// From `low` to `high`, both included.
     Between {
         /// The path of the value.
@@ -214,6 +223,18 @@ impl Comparison {
         }
     }
 
+    /// Whether two values compare like this.
+    fn compares<E>(self, left: &Value, right: &Value, work: &mut Work<'_, E>) -> Result<bool, E> {
+        Ok(match self {
+            Self::Eq => left.equals(right, work)?,
+            Self::Ne => !left.equals(right, work)?,
+            op => {
+                work.count(length(left).min(length(right)))?;
+                order(left, right).is_some_and(|order| op.accepts(order))
+            }
+        })
+    }
+
     const fn is_order(self) -> bool {
         !matches!(self, Self::Eq | Self::Ne)
     }
@@ -319,6 +340,7 @@ impl Condition {
             Self::And(_) | Self::Or(_) => None,
             Self::Not(inner) => inner.path(),
             Self::Compare { path, .. }
+            | Self::CompareValues { path, .. }
             | Self::Between { path, .. }
             | Self::IsIn { path, .. }
             | Self::IsJson { path, .. }
@@ -328,6 +350,16 @@ impl Condition {
             | Self::Missing(path)
             | Self::IsType(path, _)
             | Self::Size { path, .. } => Some(path),
+        }
+    }
+
+    /// The other path of a comparison of two values, or of the negation of one.
+    #[must_use]
+    pub fn other_path(&self) -> Option<&Path> {
+        match self {
+            Self::Not(inner) => inner.other_path(),
+            Self::CompareValues { other, .. } => Some(other),
+            _ => None,
         }
     }
 
@@ -386,6 +418,15 @@ impl Condition {
                 }
                 Ok(())
             }
+            Self::CompareValues { path, other, .. } => {
+                other.check()?;
+                if path == other {
+                    return Err(Error::invalid(format!(
+                        "{path} is compared with itself: compare it with another value"
+                    )));
+                }
+                Ok(())
+            }
             Self::Between { path, low, high } => {
                 for bound in [low, high] {
                     if !is_ordered(bound) {
@@ -430,9 +471,15 @@ impl Condition {
         let Some(path) = self.path() else {
             return Ok(false);
         };
-        match path.find_counted(item, work)? {
-            Some(found) => self.accepts(found, work),
-            None => Ok(self.accepts_absence()),
+        let Some(found) = path.find_counted(item, work)? else {
+            return Ok(self.accepts_absence());
+        };
+        match self {
+            Self::CompareValues { op, other, .. } => match other.find_counted(item, work)? {
+                Some(other) => op.compares(found, other, work),
+                None => Ok(self.accepts_absence()),
+            },
+            _ => self.accepts(found, work),
         }
     }
 
@@ -462,7 +509,9 @@ impl Condition {
     const fn accepts_absence(&self) -> bool {
         match self {
             // What has no size is of another size than any.
-            Self::Compare { op, .. } | Self::Size { op, .. } => matches!(op, Comparison::Ne),
+            Self::Compare { op, .. } | Self::CompareValues { op, .. } | Self::Size { op, .. } => {
+                matches!(op, Comparison::Ne)
+            }
             Self::Missing(_) => true,
             _ => false,
         }
@@ -471,14 +520,7 @@ impl Condition {
     /// Whether a question about one value is true of this one.
     fn accepts<E>(&self, found: &Value, work: &mut Work<'_, E>) -> Result<bool, E> {
         Ok(match self {
-            Self::Compare { op, value, .. } => match op {
-                Comparison::Eq => found.equals(value, work)?,
-                Comparison::Ne => !found.equals(value, work)?,
-                op => {
-                    work.count(length(found).min(length(value)))?;
-                    order(found, value).is_some_and(|order| op.accepts(order))
-                }
-            },
+            Self::Compare { op, value, .. } => op.compares(found, value, work)?,
             Self::Between { low, high, .. } => {
                 work.count(length(found).min(length(low)) + length(found).min(length(high)))?;
                 order(found, low).is_some_and(Ordering::is_ge)
@@ -507,7 +549,11 @@ impl Condition {
                     None => self.accepts_absence(),
                 }
             }
-            Self::Missing(_) | Self::And(_) | Self::Or(_) | Self::Not(_) => false,
+            Self::CompareValues { .. }
+            | Self::Missing(_)
+            | Self::And(_)
+            | Self::Or(_)
+            | Self::Not(_) => false,
         })
     }
 }

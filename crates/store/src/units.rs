@@ -113,6 +113,7 @@ fn action_size(action: &Action) -> usize {
             values.iter().map(|value| 1 + value_size(value)).sum()
         }
         Action::Add(_, number) => value_size(&Value::Number(*number)),
+        Action::SetFrom(..) => 0,
         Action::Remove(_) | Action::DeleteFromSet(_, _) => return 0,
     };
     action.path().root().map_or(0, |name| name.len()) + value

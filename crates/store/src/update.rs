@@ -16,6 +16,8 @@ use crate::value::{Item, Map, Value, remove_all};
 pub enum Action {
     /// Puts the value there; beyond a list's end it is appended.
     Set(Path, Value),
+    /// Puts the value of the other path there, which the item must have.
+    SetFrom(Path, Path),
     /// Takes the value away; nothing happens if it is not there.
     Remove(Path),
     /// Adds to a number; an absent one counts as 0.
@@ -38,6 +40,7 @@ impl Action {
     pub const fn path(&self) -> &Path {
         match self {
             Self::Set(path, _)
+            | Self::SetFrom(path, _)
             | Self::Remove(path)
             | Self::Add(path, _)
             | Self::Append(path, _)
@@ -66,6 +69,9 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
             )
             .of(table)
             .on(&key.name));
+        }
+        if let Action::SetFrom(_, from) = action {
+            from.check()?;
         }
         if let Action::AddToSet(path, value) | Action::DeleteFromSet(path, value) = action
             && members(value).is_none_or(|count| count == 0)
@@ -106,11 +112,34 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
 /// `InvalidValue` if a path leads through a value that is not there or is no container, if the stored
 /// value is of a type that the action does not fit, or if a sum cannot be stored.
 pub fn apply(actions: &[Action], item: &mut Item) -> Result<()> {
+    let read = read_values(actions, item)?;
+    let actions = read.as_deref().unwrap_or(actions);
     // In the order of paths, the actions inside one container stand together, and several values set beyond a list's
     // end are appended in the order of their indexes.
     let mut ordered: Vec<&Action> = actions.iter().collect();
     ordered.sort_by(|left, right| left.path().cmp(right.path()));
     change_map(&ordered, 0, item)
+}
+
+/// The actions with the values that they read of the item before it is changed; `None` if they read none.
+fn read_values(actions: &[Action], item: &Item) -> Result<Option<Vec<Action>>> {
+    if !actions
+        .iter()
+        .any(|action| matches!(action, Action::SetFrom(..)))
+    {
+        return Ok(None);
+    }
+    let read = actions.iter().map(|action| match action {
+        Action::SetFrom(path, from) => match from.find(item) {
+            Some(value) => Ok(Action::Set(path.clone(), value.clone())),
+            None => Err(Error::invalid(format!(
+                "{path} cannot be set to the value of {from}, because the stored item has none"
+            ))
+            .within(path)),
+        },
+        other => Ok(other.clone()),
+    });
+    read.collect::<Result<_>>().map(Some)
 }
 
 /// What an action makes of a value inside a container.
@@ -211,7 +240,10 @@ fn create(action: &Action) -> Change {
         }
         Action::Add(_, number) => Value::Number(*number),
         Action::Append(_, values) | Action::Prepend(_, values) => Value::List(values.clone()),
-        Action::Remove(_) | Action::DeleteFromSet(..) => return Change::InPlace,
+        // A value of another path was read before.
+        Action::SetFrom(..) | Action::Remove(_) | Action::DeleteFromSet(..) => {
+            return Change::InPlace;
+        }
     })
 }
 

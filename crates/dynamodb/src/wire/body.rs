@@ -437,12 +437,12 @@ pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Result<Optio
     })
 }
 
-/// Whether an update that is applied twice has the same effect as once.
+/// Whether an update that is applied twice has the same effect as once. A value that is read may have changed meanwhile.
 pub fn is_idempotent(actions: &[Action]) -> bool {
     actions.iter().all(|action| {
         let counts = matches!(
             action,
-            Action::Add(..) | Action::Append(..) | Action::Prepend(..)
+            Action::Add(..) | Action::Append(..) | Action::Prepend(..) | Action::SetFrom(..)
         );
         // A value set beyond the end of a list is appended, and a removed element shifts those after it.
         let listed = action

@@ -131,6 +131,11 @@ impl Placeholders {
                 to.push_str(operator(*op));
                 self.value(value, to);
             }
+            Condition::CompareValues { path, op, other } => {
+                self.path(path, to);
+                to.push_str(operator(*op));
+                self.path(other, to);
+            }
             Condition::Between { path, low, high } => {
                 self.path(path, to);
                 to.push_str(" BETWEEN ");
@@ -205,6 +210,10 @@ impl Placeholders {
                 to.push_str(" = ");
                 self.value(value, to);
             }
+            Action::SetFrom(_, from) => {
+                to.push_str(" = ");
+                self.path(from, to);
+            }
             Action::SetIfAbsent(_, value) => {
                 to.push_str(" = ");
                 self.or_else(path, value, to);
@@ -258,6 +267,7 @@ enum Parent {
 const fn clause(action: &Action) -> &'static str {
     match action {
         Action::Set(..)
+        | Action::SetFrom(..)
         | Action::SetIfAbsent(..)
         | Action::Add(..)
         | Action::Append(..)
@@ -295,7 +305,10 @@ fn collect(condition: &Condition, names: &mut Vec<Name>) {
             }
         }
         Condition::Not(inner) => collect(inner, names),
-        test => names.extend(test.path().and_then(Path::root).cloned()),
+        test => {
+            let paths = test.path().into_iter().chain(test.other_path());
+            names.extend(paths.filter_map(Path::root).cloned());
+        }
     }
 }
 

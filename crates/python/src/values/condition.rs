@@ -16,6 +16,9 @@ use crate::values::elements::each;
 use crate::values::item::PyItem;
 use crate::values::refusal::Refusal;
 
+/// The number of operands of a test or change with another attribute: that attribute, the label and the steps.
+const OTHER_ATTRIBUTE: usize = 3;
+
 /// What a condition or an action says about one path, as the caller wrote it.
 struct Statement {
     /// The attribute at the start of the path.
@@ -41,6 +44,16 @@ impl Statement {
         )
     }
 
+    /// The attributes that it is about.
+    fn roots(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        let mut roots = vec![self.root.clone_ref(py)];
+        let operands = self.operands.bind(py);
+        if operands.len() == OTHER_ATTRIBUTE {
+            roots.push(operands.get_item(0)?.unbind());
+        }
+        Ok(roots)
+    }
+
     fn text(&self, py: Python<'_>) -> PyResult<String> {
         let shortened = py.import("mintkey.errors")?.getattr("shortened")?;
         let operands = self.operands.bind(py);
@@ -48,6 +61,13 @@ impl Statement {
             shortened.call1((operands.get_item(place)?,))?.extract()
         };
         let (label, name) = (&self.label, &self.name);
+        if operands.len() == OTHER_ATTRIBUTE {
+            let other: String = operands.get_item(1)?.extract()?;
+            return Ok(match comparison(name) {
+                Some(_) => format!("({label} {name} {other})"),
+                None => format!("{label}.{name}({other})"),
+            });
+        }
         if comparison(name).is_some() {
             return Ok(format!("({label} {name} {})", text(0)?));
         }
@@ -236,11 +256,14 @@ impl PyCondition {
         self.statement().map(|statement| statement.name.as_str())
     }
 
-    /// The attribute of a test of a whole attribute; None for tests of parts and for combinations.
+    /// The attribute of a test of a whole attribute against values; None for other tests and for combinations.
     #[getter]
     fn attribute(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match &self.form {
-            Form::Test(statement, inner) if inner.path().is_some_and(|path| path.0.len() == 1) => {
+            Form::Test(statement, inner)
+                if inner.other_path().is_none()
+                    && inner.path().is_some_and(|path| path.0.len() == 1) =>
+            {
                 Some(statement.root.clone_ref(py))
             }
             _ => None,
@@ -280,14 +303,18 @@ impl PyCondition {
     }
 
     /// The attributes in the condition.
-    fn roots(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        match &self.form {
-            Form::Test(statement, _) => vec![statement.root.clone_ref(py)],
+    fn roots(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        Ok(match &self.form {
+            Form::Test(statement, _) => statement.roots(py)?,
             Form::Every(parts) | Form::Some(parts) => {
-                parts.iter().flat_map(|part| part.get().roots(py)).collect()
+                let mut roots = Vec::new();
+                for part in parts {
+                    roots.extend(part.get().roots(py)?);
+                }
+                roots
             }
-            Form::Not(inner) => inner.get().roots(py),
-        }
+            Form::Not(inner) => inner.get().roots(py)?,
+        })
     }
 
     /// Whether the condition holds for an item.
@@ -438,6 +465,11 @@ impl PyAction {
         Ok((slf.get_type().into_any(), arguments))
     }
 
+    /// The attribute that it changes, and the one whose value it reads.
+    fn roots(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        self.statement.roots(py)
+    }
+
     /// The attribute that it changes, or a part of.
     #[getter]
     fn root(&self, py: Python<'_>) -> Py<PyAny> {
@@ -524,6 +556,9 @@ fn test(
         });
     }
     if let Some(op) = comparison(name) {
+        if let Some(other) = other_path(operands)? {
+            return Ok(Condition::CompareValues { path, op, other });
+        }
         let value = operand(operands, 0)?;
         return Ok(Condition::Compare { path, op, value });
     }
@@ -561,9 +596,20 @@ fn test(
     })
 }
 
+/// The path of operands that are another attribute, its label and its steps, in place of a value.
+fn other_path(operands: &Bound<'_, PyTuple>) -> PyResult<Option<Path>> {
+    if operands.len() != OTHER_ATTRIBUTE {
+        return Ok(None);
+    }
+    path(operands.get_item(2)?.cast::<PyTuple>()?).map(Some)
+}
+
 fn action(path: Path, name: &str, operands: &Bound<'_, PyTuple>) -> Result<Action, Refusal> {
     Ok(match name {
-        "set" => Action::Set(path, operand(operands, 0)?),
+        "set" => match other_path(operands)? {
+            Some(from) => Action::SetFrom(path, from),
+            None => Action::Set(path, operand(operands, 0)?),
+        },
         "remove" => Action::Remove(path),
         "add" => Action::Add(path, number(Kind::Number, &operands.get_item(0)?)?),
         "append" => Action::Append(path, values(operands)?),
