@@ -62,7 +62,7 @@ LAYERS = {
     ],
     "store-testkit": [
         {"lib"},
-        {"batches", "catalog", "items", "queries", "ranges", "transactions", "transfers"},
+        {"batches", "catalog", "items", "queries", "ranges", "transactions", "transfers", "unique"},
         {"fixture", "requests", "server"},
     ],
     "sqlite": [

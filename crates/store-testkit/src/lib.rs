@@ -1,7 +1,7 @@
 //! The tests of the contract of stores, and requests for other tests of stores.
 //!
 //! A store's own tests implement [`Fixture`] and [`Reopen`], and give [`contract`] to [`run`], with [`catalog::all`] if the
-//! store keeps the descriptions of its tables. They have no harness of their own: `harness = false` in `Cargo.toml`.
+//! store keeps the descriptions of its tables, and [`unique::all`] if it supports unique values. They have no harness of their own: `harness = false` in `Cargo.toml`.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -22,6 +22,7 @@ pub mod requests;
 pub mod server;
 pub mod transactions;
 pub mod transfers;
+pub mod unique;
 
 pub use fixture::{Fixture, Reopen};
 pub use libtest_mimic::Trial;
