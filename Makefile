@@ -40,7 +40,7 @@ demo: $(RELEASE)  ## build, then the main job on a file of the embedded store
 ##@ Work
 .PHONY: bench check test rust lint types format lock clean help
 check: $(QUICK)  ## the quick loop: fast build, the blocking half of the tests on the embedded store
-	$(BIN)/python -m pytest -q -m "not slow" -k "not async- and not redis and not dynamodb" \
+	$(BIN)/python -m pytest -q --numprocesses $$(nproc) -m "not slow" -k "not async- and not redis and not dynamodb" \
 		tests/model tests/behaviour tests/house
 
 # The development build checks for overflows, and shares the compiled crates with the tests in Rust. Two jobs at a time:

@@ -7,8 +7,12 @@ import gc
 import logging
 from pathlib import Path
 
+import pytest
+
 from mintkey import Model, connect
 from mintkey.attributes import StringAttribute
+
+pytestmark = pytest.mark.slow
 
 
 class Thing(Model):

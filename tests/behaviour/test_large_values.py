@@ -12,6 +12,8 @@ from mintkey import Model
 from mintkey.attributes import BinaryAttribute, ListAttribute, MapAttribute, NumberSetAttribute, StringAttribute
 from mintkey.errors import ConditionFailed
 
+pytestmark = pytest.mark.slow
+
 #: A map of so many short entries nearly fills an item.
 ENTRIES = 45_000
 #: How much smaller the value is to which the large one is compared.

@@ -18,6 +18,8 @@ from mintkey.attributes import ListAttribute, NumberAttribute, StringAttribute
 from mintkey.conditions import Condition
 from mintkey.errors import BatchIncomplete, StoreTimeout
 
+pytestmark = pytest.mark.slow
+
 #: Evaluated to the end, a condition here takes some minutes.
 GENEROUS = 40
 

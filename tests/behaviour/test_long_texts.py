@@ -14,6 +14,8 @@ from mintkey.attributes import BinaryAttribute, CompressedAttribute, MapAttribut
 from mintkey.errors import BatchIncomplete, InvalidValue
 from mintkey.hooks import after_load
 
+pytestmark = pytest.mark.slow
+
 MEBI = 1 << 20
 #: What `max_size=` is by default, and what the texts of a page may have together.
 LONGEST, TOGETHER = 16 * MEBI, 64 * MEBI
