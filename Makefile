@@ -71,6 +71,15 @@ types: $(VENV)/.ready  ## mypy and pyright, also for the programs of the guides;
 	$(BIN)/mypy target/guides
 	$(BIN)/pyright target/guides
 
+.PHONY: docs pictures
+# A test builds the site too, and checks what it contains.
+docs: $(VENV)/.ready  ## the documentation site, in target/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open target/site/index.html"
+
+pictures: $(VENV)/.ready  ## draw docs/pictures/*.svg from the *.dot beside them; needs Graphviz
+	$(BIN)/python tools/pictures.py
+
 .PHONY: servers servers-stop
 servers: $(VENV)/.ready  ## leave the tests' servers running; prints the variables by which the tests find them
 	@$(BIN)/python tests/servers start
