@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mintkey.fields import TimedeltaField as TimedeltaField
     from mintkey.fields import TimeField as TimeField
     from mintkey.fields import TupleField as TupleField
+    from mintkey.fields import UniqueField as UniqueField
     from mintkey.fields import UniqueKeyField as UniqueKeyField
     from mintkey.fields import UUIDField as UUIDField
     from mintkey.generators import AutoGenerate as AutoGenerate
@@ -98,6 +99,7 @@ _HOMES = {
     "TupleField": "fields",
     "TypedModel": "model",
     "UUIDField": "fields",
+    "UniqueField": "fields",
     "UniqueKeyField": "fields",
     "aprefetch": "references",
     "atransact_get": "transactions",
@@ -150,6 +152,7 @@ __all__ = [
     "TupleField",
     "TypedModel",
     "UUIDField",
+    "UniqueField",
     "UniqueKeyField",
     "__version__",
     "aprefetch",

@@ -239,6 +239,7 @@ _Convert: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 _Structure: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]
 _Field: TypeAlias = tuple[str, str, str, bool, _Convert | None, str | None, _Structure | None]
 _Index: TypeAlias = tuple[str, list[str], str | None, list[str] | None, bool]
+_Unique: TypeAlias = tuple[str, list[str], list[tuple[str, str, bool]], tuple[str, list[str], bool] | None]
 _Version: TypeAlias = tuple[str, int | None] | None
 
 @final
@@ -255,6 +256,7 @@ class Codec:
         sort: str | None = None,
         ttl: str | None = None,
         indexes: Sequence[_Index] = ...,
+        unique: Sequence[_Unique] = ...,
     ) -> Codec: ...
     def encode(
         self,
@@ -287,6 +289,8 @@ class Codec:
         """Delete the table."""
     def get(self, key: Key, *, consistent: bool = False) -> Request:
         """Read one item."""
+    def get_unique(self, name: str, values: Sequence[Any], *, attributes: list[str] | None = None) -> Request:
+        """Read the item with these encoded unique values."""
     def put(
         self,
         item: Item,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet, ref
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mintkey.conditions import Condition
     from mintkey.model_config import ModelConfig
 
-__all__ = ["Discriminator", "Family", "discriminator_of", "loader", "table_of"]
+__all__ = ["Discriminator", "Family", "discriminator_of", "loader", "relatives", "table_of"]
 
 #: The families of all classes with a discriminator, by the table and the stored name of the discriminator.
 _families: dict[tuple[str, str], WeakSet[Family]] = {}
@@ -97,12 +97,9 @@ class Family:
         self._table = table
         self.value = value
         self.identity = (model.__module__, model.__qualname__)
-        self.base: Family | None = None
-        for parent in model.__mro__[1:]:
-            family = getattr(vars(parent).get("__mintkey_schema__"), "family", None)
-            if family is not None and family._place == self._place:
-                self.base = family
-                break
+        self.base: Family | None = next(iter(relatives(model, self._place)), None)
+        #: The unique values of the class.
+        self.unique: tuple[Any, ...] = ()
         self._join()
         self._peers = _families.setdefault(self._place, WeakSet())
         self._peers.add(self)
@@ -188,6 +185,13 @@ class Family:
             vars(model)["__mintkey_schema__"].attributes.get(attribute.name) is attribute
             for model in self.members().values()
         )
+
+
+def relatives(model: type, place: tuple[str, str]) -> list[Family]:
+    """Return the families of the base classes in a table with the same discriminator, the next one first."""
+    schemas = (vars(parent).get("__mintkey_schema__") for parent in model.__mro__[1:])
+    families: Iterator[Family | None] = (getattr(schema, "family", None) for schema in schemas)
+    return [family for family in families if family is not None and family._place == place]
 
 
 def discriminator_of(model: str, attributes: Mapping[str, Attribute[Any]], config: ModelConfig) -> Discriminator | None:

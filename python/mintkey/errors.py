@@ -16,6 +16,7 @@ either::
     ├── TableMissing (LookupError)           the table does not exist
     ├── ConditionFailed                      the condition of a write is false
     │   ├── KeyCollision                     an insert found a row with the same key
+    │   ├── UniqueViolation                  another item has the same unique value
     │   └── VersionConflict                  another writer changed the row first
     ├── BatchIncomplete                      some items of a batch failed
     ├── TransactionCancelled                 a transaction wrote nothing
@@ -29,7 +30,7 @@ either::
 from __future__ import annotations
 
 import reprlib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,7 @@ __all__ = [
     "TableMissing",
     "Throttled",
     "TransactionCancelled",
+    "UniqueViolation",
     "UnreadableItem",
     "UnsupportedOperation",
     "VersionConflict",
@@ -156,6 +158,51 @@ class ConditionFailed(MintkeyError):
 
 class KeyCollision(ConditionFailed):
     """An insert found a row with the same key. Nothing was overwritten."""
+
+
+_Violation: TypeAlias = "tuple[tuple[str, ...], tuple[Any, ...], list[dict[str, object]]]"
+
+
+class UniqueViolation(ConditionFailed):
+    """Another item has a unique value of the item. Nothing was written; the item can be saved with another value.
+
+    It is also raised when values become unique, by `create_table()` or the first use of the table, and several items
+    have the same value. Then the table is left as it was.
+
+    Attributes:
+        attribute: the name of the attribute, or a tuple of names for values that are unique together.
+    """
+
+    attribute: str | tuple[str, ...] | None  # type: ignore[assignment]
+    # The stored names, the stored values and the keys of the items that have them, of each conflict. The compiled core
+    # sets them.
+    _violations: Sequence[_Violation] = ()
+    # The same with names and values of the model. The operation of the write sets them.
+    _named: Sequence[_Violation] = ()
+
+    @property
+    def value(self) -> Any:
+        """The value that another item has, or a tuple for values that are unique together."""
+        return _one_or_all(self._conflicts[0][1]) if self._conflicts else None
+
+    @property
+    def holder(self) -> dict[str, object] | None:
+        """The stored key of the item that has the value, as in `key`; None if values cannot become unique."""
+        holders = self._conflicts[0][2] if self._conflicts else []
+        return holders[0] if len(holders) == 1 else None
+
+    @property
+    def duplicates(self) -> list[tuple[Any, list[dict[str, object]]]]:
+        """Pairs of a value and the keys of all items that have it, if values cannot become unique."""
+        return [(_one_or_all(values), keys) for _, values, keys in self._conflicts if len(keys) > 1]
+
+    @property
+    def _conflicts(self) -> Sequence[_Violation]:
+        return self._named or self._violations
+
+
+def _one_or_all(values: tuple[Any, ...]) -> Any:
+    return values[0] if len(values) == 1 else values
 
 
 class VersionConflict(ConditionFailed):

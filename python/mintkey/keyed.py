@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mintkey import arguments, inserting, operations
+from mintkey import arguments, inserting, loading, operations, unique_reads
 from mintkey.pipelines import Pipeline, through
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
@@ -14,6 +14,7 @@ from mintkey.writing import refuse_async_hooks
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from mintkey import _core
     from mintkey.arguments import Key
     from mintkey.conditions import Condition
     from mintkey.stores import Operation, Store
@@ -22,7 +23,12 @@ __all__ = ["Keyed"]
 
 
 class Keyed(Tabled):
-    """The methods of a model that find one item by its key."""
+    """The methods of a model that find one item by its key, or by unique values."""
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self: ...
 
     @classmethod
     def exists(cls, *key: Any, consistent: bool | None = None, **named: Any) -> bool:
@@ -42,6 +48,39 @@ class Keyed(Tabled):
         stored = yield from operations.read(schema, key, must, consistent=consistent)
         # A row of another class in the same table is not an item of this one.
         return stored is not None and (schema.family is None or schema.family.class_of(stored) is not None)
+
+    @classmethod
+    def get_by(cls, *, attributes: Iterable[str] | None = None, **values: Any) -> Self | None:
+        """Return the item with these unique values, or None: `User.get_by(email="ada@example.com")`.
+
+        The read is consistent: it includes all writes that were acknowledged before the call.
+
+        Args:
+            attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`.
+            values: the values of one unique set, by attribute name.
+
+        Raises:
+            TypeError: the names are not those of a unique set.
+            InvalidValue: a value has the wrong type, or is None.
+        """
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        refuse_async_hooks(schema, "after_load")
+        found: Self | None = store.run(cls._getting_by(attributes, values))
+        return found
+
+    @classmethod
+    async def aget_by(cls, *, attributes: Iterable[str] | None = None, **values: Any) -> Self | None:
+        """Async version of `get_by()`."""
+        found: Self | None = await store_of(cls.__mintkey_schema__).arun(cls._getting_by(attributes, values))
+        return found
+
+    @classmethod
+    def _getting_by(cls, attributes: Iterable[str] | None, values: dict[str, Any]) -> Operation[Any]:
+        schema = cls.__mintkey_schema__
+        lookup = unique_reads.by_unique(schema, values, Keyed.get_by)
+        names = None if attributes is None else loading.attribute_names(schema, attributes)
+        return unique_reads.get(schema, lookup, cls._loaded, attributes=names)
 
     @classmethod
     def delete_by_key(
@@ -87,15 +126,17 @@ class Keyed(Tabled):
     def get_or_create(cls, *, defaults: Mapping[str, Any] | None = None, **lookup: Any) -> tuple[Self, bool]:
         """Return the item of the lookup and False, or create it and return it and True.
 
-        Of several concurrent calls with one key, one creates the item. Hooks run as in `get()` and `create()`.
+        Of several concurrent calls with one lookup, one creates the item. Hooks run as in `get()` and `create()`.
 
         Args:
             defaults: further values of a new item. A function is called for its value.
-            lookup: the whole key, and optionally other attributes, which a new item gets, too.
+            lookup: the whole key, or the values of a unique set; and optionally other attributes. A new item gets them
+                all.
 
         Raises:
-            TypeError: the lookup does not contain the whole key.
-            KeyCollision: the item exists, and another attribute of the lookup differs; `item` is the stored one.
+            TypeError: the lookup contains neither the whole key nor the values of a unique set.
+            KeyCollision, UniqueViolation: the item exists, and another attribute of the lookup differs; `item` is the
+                stored one.
         """
         schema = cls.__mintkey_schema__
         refuse_async_hooks(schema, "after_load", "before_save", "after_save")
@@ -112,7 +153,8 @@ class Keyed(Tabled):
     ) -> Operation[tuple[Self, bool]]:
         schema = cls.__mintkey_schema__
         lookup = inserting.looked_up(schema, values, Keyed.get_or_create)
-        defaults = inserting.checked_defaults(schema, "defaults", defaults, Keyed.get_or_create)
+        takes_key = isinstance(lookup.by, unique_reads.UniqueLookup)
+        defaults = inserting.checked_defaults(schema, "defaults", defaults, Keyed.get_or_create, takes_key=takes_key)
         return inserting.get_or_create(schema, cls, lookup, defaults)
 
     @classmethod
@@ -134,7 +176,7 @@ class Keyed(Tabled):
             lookup: see `get_or_create()`.
 
         Raises:
-            TypeError, KeyCollision: see `get_or_create()`.
+            TypeError, KeyCollision, UniqueViolation: see `get_or_create()`.
         """
         schema = cls.__mintkey_schema__
         refuse_async_hooks(schema, "after_load", "before_update", "after_update", "before_save", "after_save")
@@ -159,7 +201,8 @@ class Keyed(Tabled):
         call = Keyed.update_or_create
         lookup = inserting.looked_up(schema, values, call)
         setting = inserting.checked_defaults(schema, "defaults", defaults, call)
-        creating = inserting.checked_defaults(schema, "create_defaults", create_defaults, call)
+        takes_key = isinstance(lookup.by, unique_reads.UniqueLookup)
+        creating = inserting.checked_defaults(schema, "create_defaults", create_defaults, call, takes_key=takes_key)
         if setting:
             arguments.changes(schema, (), dict(setting), call)
         return inserting.update_or_create(

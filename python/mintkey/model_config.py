@@ -28,12 +28,15 @@ class ModelConfig:
         order_by: the order of `query()` and `Model.query`, such as `"-created_at"` or `("country", "-age")`: that of
             the sort key or of an index if possible, otherwise sorted in memory. `scan()` has no order.
         ttl: the time after which a new item expires, as the default of the model's `TTLAttribute`.
+        unique: sets of attributes whose values are unique together, such as `[("tenant", "email")]`: no two items have
+            the same values of all of them. For one attribute pass `unique=True` to it. The sets of base classes apply,
+            too.
         abstract: a base class without table and key, or a class whose instances are nested in maps. Not inherited.
         discriminator: the value of the attribute with `discriminator=True`; by default the class name. Not inherited.
 
     Raises:
-        ConfigurationError: `rate_limit` is not a rate limit, `consistent` is not a bool, or `ttl` is not a positive
-            timedelta. Other options are checked when the class is defined.
+        ConfigurationError: `rate_limit` is not a rate limit, `consistent` is not a bool, `ttl` is not a positive
+            timedelta, or `unique` is not a list of tuples. Other options are checked when the class is defined.
     """
 
     table: str | None = None
@@ -43,6 +46,7 @@ class ModelConfig:
     consistent: bool | None = None
     order_by: str | Sequence[str] | None = None
     ttl: timedelta | None = None
+    unique: Sequence[tuple[str, ...] | list[str]] = ()
     abstract: bool = False
     discriminator: str | None = None
 
@@ -52,6 +56,14 @@ class ModelConfig:
             raise ConfigurationError(f"ModelConfig: consistent= takes True or False, not {shortened(self.consistent)}")
         if self.ttl is not None and not (isinstance(self.ttl, timedelta) and self.ttl > timedelta()):
             raise ConfigurationError(f"ModelConfig: ttl= takes a positive timedelta, not {shortened(self.ttl)}")
+        given: object = self.unique
+        is_list = isinstance(given, (list, tuple))
+        # A plain tuple of names might mean one set, or one set for each name.
+        if not is_list or not all(isinstance(names, (list, tuple)) and names for names in self.unique):
+            raise ConfigurationError(
+                'ModelConfig: unique= takes a list of tuples of names, such as [("tenant", "email")], '
+                f"not {shortened(given)}"
+            )
 
     def over(self, inherited: ModelConfig) -> ModelConfig:
         """Return this configuration with its unset options taken from `inherited`."""
@@ -63,6 +75,7 @@ class ModelConfig:
             consistent=inherited.consistent if self.consistent is None else self.consistent,
             order_by=inherited.order_by if self.order_by is None else self.order_by,
             ttl=inherited.ttl if self.ttl is None else self.ttl,
+            unique=self.unique,
             abstract=self.abstract,
             discriminator=self.discriminator,
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from mintkey import _core, arguments, generators
 from mintkey.arguments import about, check_condition, name_key
 from mintkey.conditions import Condition
-from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, NotLoaded
+from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, NotLoaded, UniqueViolation
 from mintkey.instance_state import State, is_untouched, moment, state_of
 from mintkey.minting import MintContext, minted_now
 from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema
@@ -29,6 +29,7 @@ from mintkey.writing import (
     run_hooks,
     send_write,
     take,
+    tell_model,
     version_guard,
 )
 
@@ -477,7 +478,7 @@ def _sent(schema: Schema, request: _core.Request) -> Operation[None]:
     try:
         yield request
     except ConditionFailed as error:
-        error._owner = schema.owner
+        tell_model(schema, error)
         name_other_class(schema, error)
         raise
 
@@ -535,8 +536,12 @@ def get(
 
 
 def create_table(schema: Schema) -> Operation[None]:
-    """Create the table, or add missing indexes."""
-    yield schema.codec.create_table()
+    """Create the table, or add missing indexes and unique values."""
+    try:
+        yield schema.codec.create_table()
+    except UniqueViolation as error:
+        tell_model(schema, error)
+        raise
 
 
 def table_exists(schema: Schema) -> Operation[bool]:

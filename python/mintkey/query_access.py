@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from mintkey import arguments, plans
 from mintkey.conditions import Condition
 from mintkey.errors import InvalidValue
 from mintkey.lookups import Q, keyword_tests
 from mintkey.queries import OnUnreadable, Options, Result
+from mintkey.stores import store_of
+from mintkey.unique_reads import get, unique_in, unique_names
+from mintkey.writing import refuse_async_hooks
+
+if TYPE_CHECKING:
+    from mintkey.stores import Operation
 
 __all__ = ["QueryAccess", "QueryAccessor"]
 
@@ -60,10 +66,12 @@ class QueryAccess(Generic[M]):
         if how is None:
             keys = ((cast("str", schema.partition),), *(index.partition for index in schema.indexes))
             parts = [tuple(part for name in names for part in schema.named_by(name)) for names in keys]
+            unique = unique_names(schema)
             needed = " or ".join(f"{'+'.join(names)}=…" for names in dict.fromkeys(parts) if names)
             raise TypeError(
                 f"{schema.model}.query() needs a partition key: {needed}. "
                 f"To read the whole table, use {schema.model}.scan()"
+                + (f"; to read one item by unique values, {schema.model}.get_by({unique})" if unique else "")
             )
         options = Options(
             descending=descending,
@@ -112,6 +120,10 @@ class QueryAccess(Generic[M]):
         if self._names_key(lookups):
             found: M | None = self._model.get(**lookups)
             return found
+        reading = self._reading_by_unique(lookups)
+        if reading is not None:
+            refuse_async_hooks(self._model.__mintkey_schema__, "after_load")
+            return store_of(self._model.__mintkey_schema__).run(reading)
         return self._only(self._two(lookups).all(), lookups)
 
     async def aget(self, *key: Any, **lookups: Any) -> M | None:
@@ -120,6 +132,9 @@ class QueryAccess(Generic[M]):
         if self._names_key(lookups):
             found: M | None = await self._model.aget(**lookups)
             return found
+        reading = self._reading_by_unique(lookups)
+        if reading is not None:
+            return await store_of(self._model.__mintkey_schema__).arun(reading)
         return self._only(await self._two(lookups).aall(), lookups)
 
     def _with_key(self, key: tuple[Any, ...], lookups: dict[str, Any]) -> dict[str, Any]:
@@ -131,6 +146,15 @@ class QueryAccess(Generic[M]):
     def _names_key(self, lookups: Mapping[str, Any]) -> bool:
         schema = self._model.__mintkey_schema__
         return all(name in lookups for name in schema.given_keys) and all(name in schema.attributes for name in lookups)
+
+    def _reading_by_unique(self, lookups: Mapping[str, Any]) -> Operation[M | None] | None:
+        """Return the read of the item by unique values; None if the lookups contain none, or more than equalities."""
+        schema = self._model.__mintkey_schema__
+        unique = unique_in(schema, lookups) if all(name in schema.attributes for name in lookups) else None
+        if unique is None or None in lookups.values():
+            return None
+        further = {name: value for name, value in lookups.items() if name not in unique.plan.attributes}
+        return get(schema, unique, self._model._loaded, arguments.equalities(schema, further))
 
     def _only(self, found: list[M], lookups: Mapping[str, Any]) -> M | None:
         if len(found) > 1:

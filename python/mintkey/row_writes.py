@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from mintkey import _core, arguments, batches, updates
 from mintkey.chains import Chained
 from mintkey.conditions import Action, Condition
-from mintkey.errors import BatchIncomplete, ConditionFailed, ItemGone
+from mintkey.errors import BatchIncomplete, ConditionFailed, ItemGone, UniqueViolation
 from mintkey.lookups import Test
 from mintkey.stores import store_of
 
@@ -138,6 +138,8 @@ class RowWrites(Chained[M]):
                 yield from write(row, key, self._condition(stored))
             except ItemGone:
                 return False
+            except UniqueViolation:
+                raise
             except ConditionFailed as error:
                 stored = error._stored
                 if stored is None or not all(test.matches(stored) for test in self._plan.volatile):

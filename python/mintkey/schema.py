@@ -30,6 +30,7 @@ from mintkey.generators import Auto
 from mintkey.hooks import Hooks
 from mintkey.index_plans import IndexPlan, index_plans
 from mintkey.model_config import ModelConfig
+from mintkey.unique_plans import UniquePlan, unique_plans
 
 if TYPE_CHECKING:
     from mintkey.conditions import Condition
@@ -139,6 +140,8 @@ class Schema:
                 discriminator=None if discriminator is None else discriminator.name,
             )
         )
+        #: The attributes whose values are unique.
+        self.unique = () if config.abstract else self._unique_plans(model, discriminator)
         self.codec = self._compile()
         if self.derived is not None:
             self.derived.codec = self.codec
@@ -153,6 +156,7 @@ class Schema:
         self.family: Family | None = None
         if discriminator is not None:
             self.family = Family(model, self.table, self.attributes[discriminator.name], discriminator.value)
+            self.family.unique = self.unique
             self.identity = self.family.identity
         #: By which rows of the table the model is known.
         self.footprint = Footprint(
@@ -218,6 +222,9 @@ class Schema:
             # The base class has a hidden key; this class declares its own key, which replaces it.
             whole.remove(IMPLICIT_KEY)
             del attributes[IMPLICIT_KEY]
+        # Next to another key, a UniqueKeyField is a unique value.
+        generated = [name for name in whole if attributes[name].mints_at_init]
+        whole = generated if partitions or generated else whole[:1]
         for kind, names in (("partition", partitions + whole), ("sort", sorts)):
             if len(names) > 1:
                 raise self._refuse(
@@ -327,6 +334,18 @@ class Schema:
         sort = () if plan.sort is None else (plan.sort,)
         return frozenset((*self.given_keys, *self.keys, *plan.partition, *sort, *plan.projected))
 
+    def _unique_plans(self, model: type, discriminator: Discriminator | None) -> tuple[UniquePlan, ...]:
+        literals = () if self.derived is None else self.derived.literals()
+        return unique_plans(
+            model,
+            self.attributes,
+            keys=self.keys,
+            given_keys=self.given_keys,
+            table=self.table,
+            literals=tuple(literal for literal in literals if literal[1]),
+            discriminator=discriminator,
+        )
+
     def _compile(self) -> _core.Codec:
         fields = []
         for name, attribute in self.attributes.items():
@@ -370,6 +389,7 @@ class Schema:
                 )
                 for plan in self.indexes
             ],
+            unique=[plan.declaration for plan in self.unique],
         )
 
     def _compile_new_save(self) -> _core.NewSave:

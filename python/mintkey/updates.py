@@ -22,6 +22,7 @@ from mintkey.writing import (
     run_hooks,
     send_write,
     take,
+    tell_model,
     version_guard,
 )
 
@@ -231,7 +232,7 @@ def _update_or_insert(
         try:
             yield from send_write(state, schema.codec.put(item, row="absent", version=None, condition=condition), item)
         except ConditionFailed as error:
-            error._owner = schema.owner
+            tell_model(schema, error)
             raise
         return item
     sent_actions = list(changes.actions)

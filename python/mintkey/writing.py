@@ -14,6 +14,7 @@ from mintkey.errors import (
     InvalidValue,
     MintkeyError,
     NotLoaded,
+    UniqueViolation,
     UnreadableItem,
     shortened,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "run_hooks",
     "send_write",
     "take",
+    "tell_model",
     "version_guard",
     "waits_already",
 ]
@@ -103,9 +105,29 @@ def own_row(schema: Schema, state: State, error: ConditionFailed) -> _core.Item 
 
     Of another row, the error makes an instance for the caller.
     """
-    error._owner = schema.owner
+    tell_model(schema, error)
     stored = error._stored
     return next((item for item in state.uncertain_writes if item == stored), None)
+
+
+def tell_model(schema: Schema, error: ConditionFailed) -> None:
+    """Let an error make instances of the model, and name attributes and values as the model does."""
+    error._owner = schema.owner
+    if not isinstance(error, UniqueViolation) or error._named:
+        return
+    by_stored_name = {attribute.stored_name: name for name, attribute in schema.attributes.items()}
+    named = []
+    for stored, values, keys in error._violations:
+        names = tuple(by_stored_name.get(name, name) for name in stored)
+        read: dict[str, Any] = {}
+        # What the model cannot read is kept as it is stored.
+        with contextlib.suppress(UnreadableItem):
+            read = schema.codec.decode_plain(dict(zip(stored, values, strict=True)))
+        named.append((names, tuple(read.get(name, value) for name, value in zip(names, values, strict=True)), keys))
+    error._named = named
+    if named:
+        names = named[0][0]
+        error.attribute = names[0] if len(names) == 1 else names
 
 
 def version_guard(schema: Schema, stored: int | None) -> tuple[str, int | None] | None:

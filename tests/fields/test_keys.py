@@ -216,14 +216,29 @@ async def test_a_key_field_beside_an_auto_key_may_be_absent(do):
     assert (await do.get(Order, id=order.id)).country is None
 
 
-@pytest.mark.parametrize("first", [AutoKeyField, UniqueKeyField])
-@pytest.mark.parametrize("second", [AutoKeyField, UniqueKeyField])
-def test_two_keys_that_are_each_the_key_by_itself(first, second):
+def test_two_generated_keys():
     with pytest.raises(ConfigurationError, match="Wrong has two partition keys, 'a' and 'b'"):
 
         class Wrong(Model):
-            a = first()
-            b = second()
+            a = AutoKeyField()
+            b = AutoKeyField()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "key"),
+    [
+        (AutoKeyField(), UniqueKeyField(), "a"),
+        (UniqueKeyField(), AutoKeyField(), "b"),
+        (UniqueKeyField(), UniqueKeyField(), "a"),
+        (StringAttribute(partition_key=True), UniqueKeyField(), "a"),
+    ],
+)
+def test_beside_another_key_a_unique_key_field_is_a_unique_value(first, second, key):
+    keyed: Any = type("Keyed", (Model,), {"a": first, "b": second})
+    schema = keyed.__mintkey_schema__
+    other = "b" if key == "a" else "a"
+    assert (schema.keys, [plan.attributes for plan in schema.unique]) == ((key,), [(other,)])
+    assert [plan.name for plan in schema.indexes] == [other]
 
 
 def test_auto_keys_have_no_value_index_and_every_other_key_field_has_one():

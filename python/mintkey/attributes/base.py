@@ -57,6 +57,7 @@ class Attribute(Operand, Generic[T]):
         required: refuse to save an item without a value.
         alias: the name in the store, if it differs from the attribute's name.
         index: create an index on the attribute, for queries such as `query(status="paid")`.
+        unique: no two items have the same value. A write of a second one raises `UniqueViolation`.
         description: a description for people and schema tools.
         default_on_load: set the plain default also on loaded items that lack the attribute.
         min: the least value that can be written. Values that are read are never validated.
@@ -97,6 +98,8 @@ class Attribute(Operand, Generic[T]):
     field_key: Literal["whole", "part"] | None = None
     #: Whether the attribute has an index.
     value_indexed: bool = False
+    #: Whether no two items have the same value.
+    unique: bool = False
     #: The partition attributes of a sorted index on this attribute; None for no sorted index.
     sorted_within: tuple[str, ...] | None = None
     #: Whether the declaration says that the value may be absent.
@@ -122,6 +125,7 @@ class Attribute(Operand, Generic[T]):
         required: bool = False,
         alias: str | None = None,
         index: bool = False,
+        unique: bool = False,
         description: str | None = None,
         default_on_load: bool = False,
         min: Any = None,
@@ -146,6 +150,7 @@ class Attribute(Operand, Generic[T]):
             self.checks_writes = True
         if index:
             self.value_indexed = True
+        self.unique = unique
         self.partition_key = partition_key
         self.sort_key = sort_key
         self.minted: Auto | None = as_auto(default) if is_auto_generate(default) else None

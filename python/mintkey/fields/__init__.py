@@ -26,6 +26,7 @@ from mintkey.fields.base import (
     SortedField,
     SortedFieldMixin,
     SortedKeyField,
+    UniqueField,
     UniqueKeyField,
 )
 from mintkey.fields.typed import (
@@ -71,5 +72,6 @@ __all__ = [
     "TimedeltaField",
     "TupleField",
     "UUIDField",
+    "UniqueField",
     "UniqueKeyField",
 ]

@@ -64,6 +64,7 @@ class Field(Attribute[T]):
         max_length: the maximum number of characters, bytes or elements.
         on_update: a strategy that generates a new value on each write that changes a stored item.
         alias: the name in the store, if it differs from the field's name.
+        unique: no two items have the same value. A write of a second one raises `UniqueViolation`.
         description: a description for people and schema tools.
         default_on_load: set the plain default also on loaded items that lack the field.
         min: the least value that can be written. Values that are read are never validated.
@@ -93,6 +94,7 @@ class Field(Attribute[T]):
         *,
         on_update: Any = None,
         alias: str | None = None,
+        unique: bool | None = None,
         description: str | None = None,
         default_on_load: bool = False,
         min: Any = None,
@@ -115,6 +117,7 @@ class Field(Attribute[T]):
             on_update=on_update,
             required=not self.null,
             alias=alias,
+            unique=self.unique if unique is None else unique,
             description=description,
             default_on_load=default_on_load,
             min=min,
@@ -556,7 +559,11 @@ class KeyField(KeyFieldMixin[T]):
 
 
 class UniqueKeyField(KeyField[T]):
-    """The whole key. A new item never overwrites another one (`KeyCollision`)."""
+    """The whole key. A new item never overwrites another one (`KeyCollision`).
+
+    Next to an `AutoKeyField`, or to another `UniqueKeyField` that is declared before it, it is a unique value with an
+    index (`UniqueViolation`).
+    """
 
     field_key = "whole"
 
@@ -576,6 +583,12 @@ class IndexedField(Field[T]):
     """A field with an index."""
 
     value_indexed = True
+
+
+class UniqueField(IndexedField[T]):
+    """A field with an index whose values are unique: no two items have the same one (`UniqueViolation`)."""
+
+    unique = True
 
 
 class SortedField(SortedFieldMixin[T]):

@@ -2,9 +2,9 @@
 
 mod wording;
 
-use mintkey_store::{Error, ErrorKind, Key, Outcome};
+use mintkey_store::{Error, ErrorKind, Key, Outcome, Violation};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::exception::class;
 use crate::values::convert::from_value;
@@ -79,6 +79,9 @@ fn exception(
         if let Some(outcome) = error.kind.outcome() {
             exception.setattr("outcome", outcome_name(outcome))?;
         }
+        if let (Some(violations), Some(names)) = (&error.violations, names) {
+            exception.setattr("_violations", violation_list(py, violations, names)?)?;
+        }
         if let Some(item) = error.item {
             exception.setattr("_stored", PyItem::from(*item))?;
         }
@@ -92,6 +95,34 @@ fn exception(
         Ok(raised)
     };
     built().unwrap_or_else(|failure| failure)
+}
+
+/// For each conflict of unique values the stored names, the stored values, and the keys of the rows that have them.
+fn violation_list<'py>(
+    py: Python<'py>,
+    violations: &[Violation],
+    (partition, sort): (&str, Option<&str>),
+) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for violation in violations {
+        let values = violation
+            .values
+            .iter()
+            .map(|value| from_value(py, &value.to_value()))
+            .collect::<PyResult<Vec<_>>>()?;
+        let holders = violation
+            .holders
+            .iter()
+            .map(|key| key_dict(py, key, partition, sort))
+            .collect::<PyResult<Vec<_>>>()?;
+        let names = violation.attributes.iter().map(|name| &**name);
+        list.append((
+            PyTuple::new(py, names.collect::<Vec<_>>())?,
+            PyTuple::new(py, values)?,
+            holders,
+        ))?;
+    }
+    Ok(list)
 }
 
 /// A key as a dict of attribute names to values.

@@ -17,6 +17,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::{from_store, key_dict};
 use crate::models::fields::{Field, key_kind_named, top};
+use crate::models::unique::{UniqueSpec, declared};
 use crate::panics::caught;
 use crate::store::PyRequest;
 use crate::values::condition::{PyAction, PyCondition};
@@ -56,7 +57,12 @@ impl Codec {
     /// Compiles a schema. A field is `(name, stored name, kind, required, (encode, decode) or None, key kind or None,
     /// (fitted, merged) or None)`, an index `(name, partition attributes, sort attribute or None, projected attributes or None for all, local)`.
     #[new]
-    #[pyo3(signature = (model, fields, *, table=None, partition=None, sort=None, ttl=None, indexes=Vec::new()))]
+    #[pyo3(signature = (model, fields, *, table=None, partition=None, sort=None, ttl=None, indexes=Vec::new(),
+        unique=Vec::new()))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the parts of a schema, each named"
+    )]
     fn new(
         model: String,
         fields: Vec<FieldSpec<'_>>,
@@ -65,6 +71,7 @@ impl Codec {
         sort: Option<&str>,
         ttl: Option<&str>,
         indexes: Vec<IndexSpec>,
+        unique: Vec<UniqueSpec>,
     ) -> PyResult<Self> {
         let mut kinds = Vec::with_capacity(fields.len());
         let mut compiled = Vec::with_capacity(fields.len());
@@ -131,7 +138,7 @@ impl Codec {
                     .map(|name| Ok::<_, PyErr>(compiled[place(name)?].alias.clone()))
                     .transpose()?,
                 indexes,
-                unique: Vec::new(),
+                unique: unique.into_iter().map(declared).collect(),
             })),
             _ => None,
         };
@@ -301,6 +308,19 @@ impl Codec {
             consistent,
             attributes: None,
         })))
+    }
+
+    /// Reads the item with these encoded unique values.
+    #[pyo3(signature = (name, values, *, attributes=None))]
+    fn get_unique(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        values: Vec<Bound<'_, PyAny>>,
+        attributes: Option<Vec<String>>,
+    ) -> PyResult<PyRequest> {
+        let read = self.unique_read(py, name, &values, attributes)?;
+        Ok(PyRequest::now(Operation::GetUnique(read)))
     }
 
     /// Writes a whole item. `row` is `"any"`, `"absent"` or `"present"`; `version` is False (unchecked), None (the row

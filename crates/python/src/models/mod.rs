@@ -6,6 +6,7 @@ mod encoding;
 mod failures;
 mod fields;
 mod new_save;
+mod unique;
 
 pub use codec::Codec;
 pub use new_save::NewSave;
