@@ -20,9 +20,10 @@ either::
     │   └── VersionConflict                  another writer changed the row first
     ├── BatchIncomplete                      some items of a batch failed
     ├── TransactionCancelled                 a transaction wrote nothing
-    ├── StoreUnavailable (ConnectionError)   the store cannot be reached or cannot work
-    ├── StoreTimeout (TimeoutError)          the store took longer than `?timeout=`
-    ├── Throttled                            the store rejected a request because of its rate
+    ├── StoreError                           the store did not do its work: try again later
+    │   ├── StoreUnavailable (ConnectionError)   the store cannot be reached or cannot work
+    │   ├── StoreTimeout (TimeoutError)      the store took longer than `?timeout=`
+    │   └── Throttled                        the store rejected a request because of its rate
     ├── UnsupportedOperation (NotImplementedError)   the store does not support the operation
     └── InternalError (SystemError)          a bug in mintkey
 """
@@ -48,6 +49,7 @@ __all__ = [
     "KeyCollision",
     "MintkeyError",
     "NotLoaded",
+    "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
     "TableMissing",
@@ -248,26 +250,27 @@ class TransactionCancelled(MintkeyError):
         self.reasons = list(reasons)
 
 
-class StoreUnavailable(MintkeyError, ConnectionError):
-    """The store cannot be reached or cannot work.
+class StoreError(MintkeyError):
+    """The store did not do its work, for a reason outside of the program. A web service answers 503.
 
-    `outcome` is `"not_applied"` if nothing was written, and `"unknown"` if the write may have been applied. After an
-    unknown outcome, the next `save()` of the same instance accepts the row that the failed save may have written.
+    Attributes:
+        outcome: `"not_applied"` if nothing was written, and `"unknown"` if the write may have been applied. After an
+            unknown outcome, the next `save()` of the same instance accepts the row that the failed save may have
+            written.
     """
 
     outcome: Literal["not_applied", "unknown"] = "not_applied"
 
 
-class StoreTimeout(MintkeyError, TimeoutError):
-    """The store took longer than the URL's `?timeout=` (seconds).
-
-    `outcome` is `"not_applied"` if nothing was written, and `"unknown"` if the write may have been applied.
-    """
-
-    outcome: Literal["not_applied", "unknown"] = "not_applied"
+class StoreUnavailable(StoreError, ConnectionError):
+    """The store cannot be reached or cannot work."""
 
 
-class Throttled(MintkeyError):
+class StoreTimeout(StoreError, TimeoutError):
+    """The store took longer than the URL's `?timeout=` (seconds)."""
+
+
+class Throttled(StoreError):
     """The store rejected a request because there were too many. Nothing was written.
 
     Call again later, or limit the rate with `connect(url, rate_limit=…)`.

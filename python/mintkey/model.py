@@ -6,8 +6,8 @@ the method without it, with the same parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from mintkey import _core, arguments, operations, plans, updates
 from mintkey.attributes import Attribute
@@ -29,6 +29,7 @@ from mintkey.pipelines import Pipeline, through
 from mintkey.queries import OnUnreadable, Options, Result
 from mintkey.query_access import QueryAccess, QueryAccessor
 from mintkey.schema import Schema
+from mintkey.serializing import Serialized, to_dict
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
 from mintkey.writing import refuse_async_hooks
@@ -52,7 +53,7 @@ M = TypeVar("M", bound="Model")
 Attr = Attribute
 
 
-class Model(Batched, Expiring, Backfilling, Keyed, Imaged):
+class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
     """The base class of models. A subclass declares attributes or fields; its instances are the items of a table.
 
     >>> from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -110,7 +111,8 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged):
         if schema.family is not None:
             cls._loaded = classmethod(loader(Model.__dict__["_loaded"].__func__))  # type: ignore[method-assign,assignment]
         check_default_order(schema)
-        for name in sorted(schema.attributes.keys() & {*vars(Backfilling), *vars(Keyed), *vars(Imaged)}):
+        later = {*vars(Backfilling), *vars(Keyed), *vars(Imaged), *vars(Serialized)}
+        for name in sorted(schema.attributes.keys() & later):
             import logging
 
             # A method that came later than the others must not break a model with such an attribute.
@@ -215,9 +217,21 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged):
         copied.__dict__.update({name: own_copy(value) if name in attributes else value for name, value in values})
         return copied
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return copies of the values by attribute name, without absent ones."""
-        return {name: own_copy(value) for name, value in self._shown().items()}
+    def to_dict(
+        self,
+        mode: Literal["python", "json"] = "python",
+        *,
+        include: Collection[str] | None = None,
+        exclude: Collection[str] | None = None,
+    ) -> dict[str, Any]:
+        """Return copies of the values by attribute name, without absent ones.
+
+        Args:
+            mode: `"json"` for values of JSON: datetimes and UUIDs as text, bytes as base64, sets as lists.
+            include: the names of the only attributes to return.
+            exclude: the names of attributes to leave out.
+        """
+        return to_dict(self, mode, include, exclude)
 
     def _shown(self) -> dict[str, Any]:
         values, derived = self.__dict__, self.__mintkey_schema__.derived

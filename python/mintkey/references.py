@@ -122,6 +122,17 @@ class Reference(Normalized["Ref[M]"], Generic[M]):
     def described(self) -> str:
         return "Reference"
 
+    def to_plain(self, value: Any) -> str:
+        """Return the JSON of a reference: its stored text."""
+        return self.encode(value)
+
+    def from_plain(self, plain: Any) -> Any:
+        """Return the reference of its JSON, or of a key."""
+        ref = Ref(self, None, plain) if isinstance(plain, str) else self.normal(plain)
+        ref._values()
+        self.encode(ref)
+        return ref
+
 
 class Ref(Generic[M]):
     """The value of a `Reference`: the key of an item, and the instance if it was assigned or prefetched.

@@ -163,6 +163,10 @@ class Schema:
             None if discriminator is None else self.attributes[discriminator.name].stored_name,
             () if self.derived is None else self.derived.literals(),
         )
+        #: What `json_values`, `pydantic_schema` and `serializing` keep of the class when they are used.
+        self.forms: Any = None
+        self.adapter: Any = None
+        self.dataclass: Any = None
         #: The attributes that all reads load.
         self.always_loaded = self.given_keys if discriminator is None else (*self.given_keys, discriminator.name)
 

@@ -14,7 +14,10 @@ import pytest
 import mintkey
 
 # Public methods of `Model` that do no I/O.
-WITHOUT_STORE = {"from_dict", "from_stored", "to_dict", "to_stored"}
+WITHOUT_STORE = {
+    *("from_dict", "from_json", "from_stored", "to_dict", "to_json", "to_stored"),
+    *("model_dump", "model_validate", "model_validate_json"),
+}
 
 AWAITABLE = re.compile(r"^(?:collections\.abc\.|typing\.)?(?:Awaitable|Coroutine)\[(?:Any, Any, )?(.*)\]$")
 # Methods of `Model` are annotated with `Self`, those of `Model.query` with a type variable.

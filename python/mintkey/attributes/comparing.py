@@ -73,7 +73,7 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def field_names(cls: type) -> tuple[str, ...] | None:
     """Return the names of the fields of a dataclass or a pydantic model; None for other classes."""
-    if dataclasses.is_dataclass(cls):
+    if dataclasses.is_dataclass(cls) and not hasattr(cls, "__mintkey_schema__"):
         return tuple(field.name for field in dataclasses.fields(cls))
     fields = cls.__dict__.get("__pydantic_fields__")
     return None if fields is None else tuple(fields)

@@ -409,6 +409,8 @@ class _Compiler:
         return found or self._adapted(hint)
 
     def _of_class(self, cls: type) -> Structure | None:
+        if hasattr(cls, "__mintkey_schema__"):
+            raise TypeError(f"{cls.__name__} is a model: use MapAttribute, or a Reference for a model with a table")
         if cls in {list, dict}:
             return _Sequence(list, Structure()) if cls is list else _Dict(Structure())
         if cls in _PLAIN:

@@ -1,0 +1,213 @@
+"""Models as bodies and responses of a FastAPI service, on every store."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import Body, FastAPI
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel
+
+from mintkey import AutoGenerate, Model, ModelConfig
+from mintkey.attributes import (
+    BinaryAttribute,
+    DateAttribute,
+    DecimalAttribute,
+    ListAttribute,
+    MapAttribute,
+    NumberAttribute,
+    StringAttribute,
+    StringSetAttribute,
+    UUIDAttribute,
+    VersionAttribute,
+)
+from mintkey.pydantic import Ulid
+
+
+class Line(Model):
+    model_config = ModelConfig(abstract=True)
+    sku = StringAttribute(required=True)
+    price = DecimalAttribute(min=0)
+
+
+class Order(Model):
+    model_config = ModelConfig(table="fastapi-orders")
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID, description="The number of the order")
+    customer = StringAttribute(required=True, max_length=20)
+    total = NumberAttribute(alias="orderTotal", min=0)
+    lines = ListAttribute(of=Line)
+    first = MapAttribute(Line)
+    due = DateAttribute()
+    token = UUIDAttribute()
+    raw = BinaryAttribute()
+    words = StringSetAttribute()
+    created = StringAttribute(default=AutoGenerate.ISO8601)
+    version = VersionAttribute()
+
+    @property
+    def shout(self) -> str:
+        return self.customer.upper() if self.customer else ""
+
+
+class LineOut(BaseModel):
+    sku: str
+
+
+class OrderOut(BaseModel):
+    pk: str
+    shout: str
+    first: LineOut | None
+    version: int
+
+
+app = FastAPI()
+
+
+@app.post("/orders", status_code=201)
+async def create(order: Order) -> Order:
+    await order.asave()
+    return order
+
+
+@app.post("/many")
+async def create_many(orders: list[Order]) -> list[Order]:
+    await Order.abatch_save(orders)
+    return orders
+
+
+@app.get("/orders/{pk}")
+async def read(pk: Ulid) -> Order | None:
+    return await Order.aget(pk=pk)
+
+
+@app.put("/orders/{pk}")
+async def change(pk: str, order: Order, note: str = "", more: Annotated[Order | None, Body()] = None) -> list[Any]:
+    return [pk, note, jsonable_encoder(order), more is None]
+
+
+@app.get("/as-model/{pk}", response_model=OrderOut)
+async def as_model(pk: str) -> Any:
+    return await Order.aget(pk=pk)
+
+
+@app.get("/plain/{pk}")
+async def plain(pk: str):
+    return await Order.aget(pk=pk)
+
+
+@app.get("/short/{pk}", response_model_include={"customer", "total"}, response_model_by_alias=False)
+async def short(pk: str) -> Order | None:
+    return await Order.aget(pk=pk)
+
+
+@pytest.fixture
+async def client(store):
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as opened:
+        yield opened
+
+
+POSTED: dict[str, Any] = {
+    "customer": "ada",
+    "orderTotal": 5.5,
+    "lines": [{"sku": "a", "price": "1.1"}, {"sku": "b"}],
+    "first": {"sku": "a", "price": 1.1},
+    "due": "2024-01-31",
+    "token": "0190163d-8694-739b-aea5-966c26f8ad91",
+    "raw": "AAH/",
+    "words": ["b", "a"],
+}
+
+
+async def test_bodies_and_responses(client):
+    answer = await client.post("/orders", json={**POSTED, "pk": "mine", "version": 9})
+    assert answer.status_code == 201
+    order = answer.json()
+    assert len(order["pk"]) == 26
+    assert order["version"] == 1
+    stored: Any = await Order.aget(pk=order["pk"])
+    assert (stored.due, stored.token) == (date(2024, 1, 31), uuid.UUID(POSTED["token"]))
+    assert (stored.raw, stored.words) == (b"\0\1\xff", {"a", "b"})
+    assert [line.price for line in stored.lines] == [Decimal("1.1"), None]
+    assert order == {
+        **POSTED,
+        "lines": [{"sku": "a", "price": "1.1"}, {"sku": "b", "price": None}],
+        "first": {"sku": "a", "price": "1.1"},
+        "words": ["a", "b"],
+        "pk": stored.pk,
+        "created": stored.created,
+        "version": 1,
+    }
+    assert (await client.get(f"/orders/{stored.pk.lower()}")).json() == order
+    assert Order.from_json((await client.get(f"/orders/{stored.pk}")).content).to_dict() == stored.to_dict()
+    assert (await client.get(f"/short/{stored.pk}")).json() == {"customer": "ada", "total": 5.5}
+    assert (await client.get(f"/as-model/{stored.pk}")).json() == {
+        "pk": stored.pk,
+        "shout": "ADA",
+        "first": {"sku": "a"},
+        "version": 1,
+    }
+    many = await client.post("/many", json=[POSTED, {"customer": "bob"}])
+    assert [one["customer"] for one in many.json()] == ["ada", "bob"]
+    assert await Order.acount() == 3
+
+
+async def test_wrong_bodies_name_the_attribute(client):
+    wrong = {
+        "orderTotal": -1,
+        "lines": [{"price": 1}],
+        "due": "soon",
+        "token": "none",
+        "raw": "~",
+        "customr": "ada",
+    }
+    answer = await client.post("/orders", json=wrong)
+    assert answer.status_code == 422
+    assert {tuple(one["loc"]) for one in answer.json()["detail"]} == {
+        ("body", "customer"),
+        ("body", "orderTotal"),
+        ("body", "lines", 0, "sku"),
+        ("body", "due"),
+        ("body", "token"),
+        ("body", "raw"),
+        ("body", "customr"),
+    }
+    assert (await client.post("/orders", json=[])).status_code == 422
+    assert (await client.post("/many", json=[{"customer": "ada"}, {}])).json()["detail"][0]["loc"] == [
+        "body",
+        1,
+        "customer",
+    ]
+    assert (await client.get("/orders/not-an-id")).status_code == 422
+    assert await Order.acount() == 0
+
+
+async def test_encoded_instances(client):
+    order = await Order.acreate(customer="ada", total=5.5, lines=[Line(sku="a")], due=date(2024, 1, 31), words={"a"})
+    expected = {**order.to_dict(mode="json"), "first": None, "token": None, "raw": None}
+    expected["lines"] = [{"sku": "a", "price": None}]
+    assert jsonable_encoder(order) == expected
+    assert jsonable_encoder({"orders": [order]}) == {"orders": [expected]}
+    assert (await client.get(f"/plain/{order.pk}")).json() == expected
+    answer = await client.put("/orders/a?note=x", json={"order": {"customer": "bob"}})
+    assert answer.json()[:2] == ["a", "x"]
+    assert answer.json()[2]["customer"] == "bob"
+
+
+def test_the_openapi_document_has_input_and_output_schemas():
+    schemas = app.openapi()["components"]["schemas"]
+    assert {"Order-Input", "Order-Output", "Line-Input", "Line-Output"} <= set(schemas)
+    given, stored = schemas["Order-Input"], schemas["Order-Output"]
+    assert given["required"] == ["customer"]
+    assert {"pk", "created", "version"} <= set(stored["required"])
+    assert given["properties"]["pk"]["readOnly"] is True
+    paths = app.openapi()["paths"]
+    body = paths["/orders"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    answer = paths["/many"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/Order-Input"}
+    assert answer["items"] == {"$ref": "#/components/schemas/Order-Output"}
+    assert paths["/orders/{pk}"]["get"]["parameters"][0]["schema"]["format"] == "ulid"
