@@ -71,6 +71,11 @@ types: $(VENV)/.ready  ## mypy and pyright, also for the programs of the guides;
 	$(BIN)/mypy target/guides
 	$(BIN)/pyright target/guides
 
+.PHONY: wheels
+wheels: $(VENV)/.ready  ## dist: a source distribution, and a wheel for each Python that is found, each tried
+	@$(BIN)/python -m pip install --require-hashes --requirement requirements/wheels.txt
+	$(BIN)/python tools/wheels.py dist
+
 .PHONY: docs pictures
 # A test builds the site too, and checks what it contains.
 docs: $(VENV)/.ready  ## the documentation site, in target/site
@@ -122,6 +127,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-in
 lock: $(VENV)/.ready  ## update the lock files of requirements/ to the newest versions
 	cd requirements && ../$(LOCK) --python-version 3.10 dev.in --output-file dev.txt
 	cd requirements && ../$(LOCK) --python-version 3.11 bench.in --output-file bench.txt
+	cd requirements && ../$(LOCK) --python-version 3.10 wheels.in --output-file wheels.txt
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -25,7 +25,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MUL
 ADDRESS = re.compile(r'\bconnect\("sqlite:[^"]*"')
 
 # Pages that make every table they use, and so are programs for every store as they stand, but for the address.
-WITH_TABLES = {"README.md", "docs/guides/getting-started.md"}
+WITH_TABLES = {"README.md", "docs/package.md", "docs/guides/getting-started.md"}
 
 RUN_DOCSTRINGS = """
 import doctest, importlib, sys

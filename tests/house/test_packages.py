@@ -1,0 +1,55 @@
+"""What a package contains, and what it says of itself. `make wheels` builds the wheels and tries them."""
+
+from __future__ import annotations
+
+import email
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@pytest.mark.slow
+def test_a_source_distribution_is_the_checkout(root, texts, tmp_path):
+    subprocess.run(
+        [Path(sys.executable).with_name("maturin"), "sdist", "--out", str(tmp_path)],
+        cwd=root,
+        env={**os.environ, "CARGO_NET_OFFLINE": "true"},
+        check=True,
+        capture_output=True,
+    )
+    (packed,) = tmp_path.iterdir()
+    with tarfile.open(packed) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+        folder = packed.name.removesuffix(".tar.gz")
+        file = archive.extractfile(f"{folder}/PKG-INFO")
+        assert file is not None
+        head, _, page = file.read().decode().partition("\n\n")
+    # What belongs to git and its host is left out.
+    assert {name for name in texts if not name.startswith(".git")} - names == set()
+    assert {"Cargo.lock", "THIRD-PARTY-NOTICES.txt", "requirements/dev.txt", ".ci/run"} - names == set()
+    assert [name for name in names if PurePosixPath(name).suffix in {".so", ".pyc", ".pyd"} or "/target/" in name] == []
+
+    told = email.message_from_string(head)
+    assert told["Author"] == "mintkey maintainers"
+    assert (told["License-Expression"], told.get_all("License-File")) == ("MIT", ["LICENSE", "THIRD-PARTY-NOTICES.txt"])
+    assert page.strip() == (root / "docs" / "package.md").read_text("utf-8").strip()
+    # A package index shows the page alone: a relative link would lead nowhere.
+    assert [link for link in LINK.findall(page) if not link.startswith(("https://", "#"))] == []
+
+
+def test_the_classifiers_are_the_support_matrix(root):
+    classifiers = (root / "pyproject.toml").read_text("utf-8")
+    named = {int(minor) for minor in re.findall(r"Python :: 3\.(\d+)\"", classifiers)}
+    matrix = (root / "docs" / "support.md").read_text("utf-8")
+    (row,) = re.findall(r"^\| CPython ((?:3\.\d+(?:, )?)+) \| tried \|$", matrix, re.MULTILINE)
+    assert named == {int(version.partition(".")[2]) for version in row.split(", ")}
+    assert sys.version_info[1] in named
+    assert ":: Microsoft" not in classifiers
+    assert ":: MacOS" not in classifiers
