@@ -39,7 +39,7 @@ def test_a_source_distribution_is_the_checkout(root, texts, tmp_path):
     told = email.message_from_string(head)
     assert told["Author"] == "mintkey maintainers"
     assert (told["License-Expression"], told.get_all("License-File")) == ("MIT", ["LICENSE", "THIRD-PARTY-NOTICES.txt"])
-    assert page.strip() == (root / "docs" / "package.md").read_text("utf-8").strip()
+    assert page.strip() == (root / "docs/package.md").read_text("utf-8").strip()
     # A package index shows the page alone: a relative link would lead nowhere.
     assert [link for link in LINK.findall(page) if not link.startswith(("https://", "#"))] == []
 
@@ -47,7 +47,7 @@ def test_a_source_distribution_is_the_checkout(root, texts, tmp_path):
 def test_the_classifiers_are_the_support_matrix(root):
     classifiers = (root / "pyproject.toml").read_text("utf-8")
     named = {int(minor) for minor in re.findall(r"Python :: 3\.(\d+)\"", classifiers)}
-    matrix = (root / "docs" / "support.md").read_text("utf-8")
+    matrix = (root / "docs/support.md").read_text("utf-8")
     (row,) = re.findall(r"^\| CPython ((?:3\.\d+(?:, )?)+) \| tried \|$", matrix, re.MULTILINE)
     assert named == {int(version.partition(".")[2]) for version in row.split(", ")}
     assert sys.version_info[1] in named
