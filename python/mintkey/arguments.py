@@ -113,7 +113,13 @@ def key(
     missing = [name for name in schema.given_keys if name not in values]
     if missing:
         wanted = ", ".join(f"{name}=…" for name in schema.given_keys)
-        raise TypeError(f"{schema.model}: the key is {wanted}: {', '.join(missing)} is missing")
+        unique = next((plan for plan in schema.unique if values.keys() >= set(plan.attributes)), None)
+        way_out = (
+            ""
+            if unique is None
+            else f"; get_by({', '.join(f'{name}=…' for name in unique.attributes)}) reads by unique values"
+        )
+        raise TypeError(f"{schema.model}: the key is {wanted}: {', '.join(missing)} is missing{way_out}")
     further = {name: value for name, value in values.items() if name not in schema.given_keys}
     if further and call is None:
         raise TypeError(f"{schema.model}: {', '.join(further)} is not part of the key")

@@ -142,6 +142,11 @@ def _check(
             f"{what}, and a key is unique already: remove unique=. save() of a new item with the key of another one "
             "writes over it; create() and a UniqueKeyField never do"
         )
+    if problem is None and all(attributes[name].has_constant_default for name in names):
+        problem = (
+            "with a constant default= all items would have the same values, which are unique: remove default=, or "
+            "generate it, as with default=AutoGenerate.ULID"
+        )
     if problem is not None:
         raise ConfigurationError(f"{where}: {problem}", model=model, attribute=names[0] if one else None)
 
