@@ -23,6 +23,16 @@ class Order(Model):
     status = StringAttribute()
 
 
+class Account(Order):
+    model_config = ModelConfig(table="accounts")
+    email = StringAttribute()
+
+
+class UniqueAccount(Account):
+    model_config = ModelConfig(table="unique_accounts")
+    email = StringAttribute(unique=True)
+
+
 @attrs.define(kw_only=True, slots=False)
 class Plain:
     pk: str | None = None
@@ -51,6 +61,12 @@ def mint(count: int) -> None:
 def save(keys: list[str]) -> None:
     for key in keys:
         Order(**item(key)).save()
+
+
+def sign_up(model: type[Account], keys: list[str]) -> None:
+    """Save accounts, whose emails are in another order than the keys."""
+    for key in keys:
+        model(**item(key), email=f"{key[::-1]}@example.com").save()
 
 
 def get(keys: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pydynox
 from measure import OURS, Bar, Job, Row, measured
-from models import CREATED, Order, at_once, batch, get, mint, transactions
+from models import CREATED, Account, Order, UniqueAccount, at_once, batch, get, mint, sign_up, transactions
 from pydynox import attributes
 from tests.servers import dynamodb as servers
 
@@ -77,6 +77,16 @@ def jobs(endpoint: str) -> Iterator[Job]:
         [Bar("pydynox", 0.3, cpu=True), Bar("pydynox", 1)],
     )
     yield Job(
+        "save() with a unique value",
+        EACH,
+        {
+            "with a unique value": lambda: sign_up(UniqueAccount, [uuid.uuid4().hex for _ in range(EACH)]),
+            "save() without": lambda: sign_up(Account, [uuid.uuid4().hex for _ in range(EACH)]),
+        },
+        # One call each; with a unique value it writes two items.
+        [Bar("save() without", 2, cpu=True, ours="with a unique value")],
+    )
+    yield Job(
         "get()",
         EACH,
         {
@@ -126,6 +136,7 @@ def jobs(endpoint: str) -> Iterator[Job]:
 def rows(rounds: int) -> Iterator[Row]:
     os.environ |= {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": REGION}
     with servers.server() as endpoint, connect(f"dynamodb://{REGION}?endpoint={endpoint}"):
-        Order.create_table()
+        for model in (Order, Account, UniqueAccount):
+            model.create_table()
         for job in jobs(endpoint):
             yield from measured(PLACE, job, rounds)

@@ -42,6 +42,16 @@ class Item(Model):
     name = StringAttribute()
 
 
+class Account(Item):
+    model_config = ModelConfig(table="accounts")
+    email = StringAttribute()
+
+
+class UniqueAccount(Account):
+    model_config = ModelConfig(table="unique_accounts")
+    email = StringAttribute(unique=True)
+
+
 class Indexed(Item):
     model_config = ModelConfig(table="indexed")
     status = StringAttribute(index=True)
@@ -54,6 +64,11 @@ def fields(key: str) -> dict[str, Any]:
 def save(model: type[Item], count: int = EACH) -> None:
     for _ in range(count):
         model(status="new", total=99.99, name="Widget").save()
+
+
+def sign_up(model: type[Account], numbers: Iterator[int]) -> None:
+    for number in itertools.islice(numbers, EACH):
+        model(status="new", total=99.99, name="Widget", email=f"{number:025}@example.com").save()
 
 
 def save_given(count: int = EACH) -> None:
@@ -236,6 +251,16 @@ def jobs(url: str) -> Iterator[Job]:
         EACH,
         {"with an index": lambda: save(Indexed), "save() without": lambda: save(Item)},
         [Bar("save() without", 1.5, ours="with an index")],
+    )
+    numbers = itertools.count()
+    yield Job(
+        "save() with a unique value",
+        EACH,
+        {
+            "with a unique value": lambda: sign_up(UniqueAccount, numbers),
+            "save() without": lambda: sign_up(Account, numbers),
+        },
+        [Bar("save() without", 1.3, ours="with a unique value")],
     )
     yield batches(
         "batch_save of 10,000",

@@ -15,7 +15,23 @@ from pathlib import Path
 
 from measure import OURS, Bar, Job, Row, measured
 from memory import streamed
-from models import Order, Plain, at_once, batch, construct, fill, get, item, mint, read, save, transactions
+from models import (
+    Account,
+    Order,
+    Plain,
+    UniqueAccount,
+    at_once,
+    batch,
+    construct,
+    fill,
+    get,
+    item,
+    mint,
+    read,
+    save,
+    sign_up,
+    transactions,
+)
 
 from mintkey import connect
 
@@ -94,6 +110,12 @@ def quick(folder: Path) -> Iterator[Job]:
     raw.save(keys)
     yield Job("save(), key given", each, {OURS: lambda: save(fresh("K", each)), **theirs}, [Bar(driver, 1.2)])
     yield Job("save(), key minted", each, {OURS: lambda: mint(each), **theirs}, [Bar(driver, 1.2)])
+    unique, without = "with a unique value", "save() without"
+    both = {
+        unique: lambda: sign_up(UniqueAccount, fresh("K", each)),
+        without: lambda: sign_up(Account, fresh("K", each)),
+    }
+    yield Job("save() with a unique value", each, both, [Bar(without, 1.3, ours=unique)])
     driver = "sqlite3, json"
     yield Job("get()", each, {OURS: lambda: get(keys), driver: lambda: raw.get(keys)}, [Bar(driver, 1.2)])
     driver = "sqlite3, a commit for 10, json"

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use mintkey_store::key::{MAX_PARTITION, MAX_SORT};
-use mintkey_store::{Index, Item, KeyKind, KeyValue, Name, Number, Result, Table, Value};
+use mintkey_store::{
+    Claim, Index, Item, Key, KeyKind, KeyValue, Name, Number, Result, Table, Unique, Value,
+};
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
@@ -23,6 +25,29 @@ pub struct Column {
     longest: usize,
     /// The column's name, quoted.
     pub sql: String,
+}
+
+/// A column that holds what each row claims of a unique value.
+#[derive(Debug)]
+pub struct UniqueColumn {
+    /// The column's name, quoted.
+    pub sql: String,
+    /// Reads the item of the row that has a claim.
+    pub find: String,
+}
+
+impl UniqueColumn {
+    fn new(table: &str, unique: &str) -> Self {
+        let column = quote(&format!("={}", escape(unique)));
+        Self {
+            find: format!(
+                "SELECT item FROM {} INDEXED BY {} WHERE {column} = ?1",
+                table_name(table),
+                unique_index_name(table, unique)
+            ),
+            sql: column,
+        }
+    }
 }
 
 /// The value of a column.
@@ -58,6 +83,11 @@ impl<'a> Cell<'a> {
             (Some(Value::Number(number)), KeyKind::Number) => Self::number(*number),
             _ => Self::Null,
         }
+    }
+
+    /// The cell of what a row claims; null if it claims nothing.
+    pub fn claim(claim: Option<&Claim<'_>>) -> Self {
+        claim.map_or(Self::Null, |claim| Self::Blob(Cow::Owned(claim.encode())))
     }
 
     /// The cell of a number.
@@ -103,6 +133,8 @@ pub struct Layout {
     pub name: String,
     /// The columns other than the keys and the item.
     pub columns: Vec<Column>,
+    /// The columns of the unique values, in the order of the declarations.
+    pub claims: Vec<UniqueColumn>,
     /// Reads the item of a key.
     pub get: String,
     /// Inserts or replaces a row.
@@ -113,6 +145,10 @@ pub struct Layout {
     pub delete: String,
     /// Deletes some expired rows.
     pub delete_expired: Option<String>,
+    /// Takes the unique values of a key's row away.
+    pub release: Option<String>,
+    /// Reads the unique values of a key's row.
+    pub get_claims: Option<String>,
 }
 
 /// The most expired rows that a transaction deletes.
@@ -168,6 +204,11 @@ fn attribute_column(name: &str) -> String {
     quote(&format!("@{}", escape(name)))
 }
 
+/// The quoted name of the index on unique values.
+pub fn unique_index_name(table: &str, unique: &str) -> String {
+    quote(&format!("{}::unique:{}", escape(table), escape(unique)))
+}
+
 /// The type of a column, which must not convert the values.
 pub const fn column_type(kind: KeyKind) -> &'static str {
     match kind {
@@ -207,28 +248,46 @@ impl Layout {
         } else {
             ("pk", "?1, ?2", "pk = ?1")
         };
+        let unique = table.unique.iter();
+        let claims: Vec<UniqueColumn> = unique
+            .map(|unique| UniqueColumn::new(&table.name, &unique.name))
+            .collect();
+        let claimed = || claims.iter().map(|column| &column.sql);
+        let others = || columns.iter().map(|column| &column.sql).chain(claimed());
         let mut insert = format!("INSERT INTO {name} ({keys}, item");
-        for column in &columns {
-            let _ = write!(insert, ", {}", column.sql);
+        for column in others() {
+            let _ = write!(insert, ", {column}");
         }
         let _ = write!(insert, ") VALUES ({parameters}");
         let first = if sorted { 4 } else { 3 };
-        for index in 0..columns.len() {
+        for (index, _) in others().enumerate() {
             let _ = write!(insert, ", ?{}", first + index);
         }
         let _ = write!(insert, ") ON CONFLICT ({keys}) DO ");
         let mut upsert = format!("{insert}UPDATE SET item = excluded.item");
-        for column in &columns {
-            let _ = write!(upsert, ", {0} = excluded.{0}", column.sql);
+        for column in others() {
+            let _ = write!(upsert, ", {column} = excluded.{column}");
         }
         insert.push_str("NOTHING");
+        let of_claims = |text: String| (!claims.is_empty()).then_some(text);
+        let freed: Vec<String> = claimed().map(|own| format!("{own} = NULL")).collect();
+        let claimed: Vec<&str> = claimed().map(String::as_str).collect();
         let mut layout = Self {
             get: format!("SELECT item FROM {name} WHERE {matched}"),
             delete: format!("DELETE FROM {name} WHERE {matched}"),
+            release: of_claims(format!(
+                "UPDATE {name} SET {} WHERE {matched}",
+                freed.join(", ")
+            )),
+            get_claims: of_claims(format!(
+                "SELECT {} FROM {name} WHERE {matched}",
+                claimed.join(", ")
+            )),
             upsert,
             insert,
             delete_expired: None,
             columns,
+            claims,
             name,
             table,
         };
@@ -280,6 +339,9 @@ impl Layout {
         sql.push_str(", item TEXT NOT NULL");
         for column in &self.columns {
             let _ = write!(sql, ", {} {}", column.sql, column_type(column.kind));
+        }
+        for column in &self.claims {
+            let _ = write!(sql, ", {} BLOB", column.sql);
         }
         sql.push_str(if table.sort.is_some() {
             ", UNIQUE (pk, sk))"
@@ -346,5 +408,31 @@ impl Layout {
             "CREATE INDEX {index} ON {} ({column}) WHERE {column} IS NOT NULL",
             self.name
         ))
+    }
+
+    /// The declarations of unique values, each with its column.
+    pub fn unique(&self) -> impl Iterator<Item = (&Unique, &UniqueColumn)> {
+        self.table.unique.iter().zip(&self.claims)
+    }
+
+    /// The statement that creates the index on a column of unique values.
+    pub fn create_unique_index(&self, unique: &Unique, column: &UniqueColumn) -> String {
+        let column = &column.sql;
+        format!(
+            "CREATE UNIQUE INDEX {} ON {} ({column}) WHERE {column} IS NOT NULL",
+            unique_index_name(&self.table.name, &unique.name),
+            self.name
+        )
+    }
+
+    /// What an item claims, for each column of unique values.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue` if a value cannot be unique.
+    pub fn claims_of(&self, item: &Item, key: &Key) -> Result<Vec<Option<Claim<'_>>>> {
+        let claims = self.table.unique.iter().map(|unique| unique.claim(item));
+        let claims: Result<Vec<_>> = claims.collect();
+        claims.map_err(|error| error.of(&self.table).at(key))
     }
 }

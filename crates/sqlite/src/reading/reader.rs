@@ -133,6 +133,7 @@ fn attempt(shared: &Shared, connection: &Connection, request: &Request) -> Attem
     };
     match &request.operation {
         Operation::Get(get) => rows::get(connection, &layout, get, now),
+        Operation::GetUnique(get) => rows::get_unique(connection, &layout, get, now),
         Operation::Query(query) => rows::query(connection, &layout, query, now),
         Operation::Scan(scan) => rows::scan(connection, &layout, scan, now),
         Operation::BatchGet(batch) => rows::batch(connection, &layout, batch, now),

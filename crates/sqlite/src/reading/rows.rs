@@ -1,7 +1,8 @@
 //! Reads items and pages. No statement stays open after its request.
 
 use mintkey_store::{
-    BatchGet, Condition, Error, Get, Item, Key, Name, Page, Query, Reply, Result, Scan, Work, json,
+    BatchGet, Claim, Condition, Error, Get, GetUnique, Item, Key, Name, Page, Query, Reply, Result,
+    Scan, Work, json,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, StatementStatus};
@@ -28,28 +29,89 @@ pub fn live(
     Ok(stored.filter(|item| !layout.table.is_expired(item, now)))
 }
 
+/// Gives a statement its first parameters: a key.
+pub fn bind_key(statement: &mut CachedStatement<'_>, key: &Key) -> rusqlite::Result<()> {
+    statement.raw_bind_parameter(1, Cell::key(&key.partition))?;
+    match &key.sort {
+        Some(sort) => statement.raw_bind_parameter(2, Cell::key(sort)),
+        None => Ok(()),
+    }
+}
+
 /// The stored row of a key, expired or not.
 fn stored(connection: &Connection, layout: &Layout, key: &Key) -> Attempt<Option<Item>> {
     let mut statement = connection.raw.prepare_cached(&layout.get)?;
-    statement.raw_bind_parameter(1, Cell::key(&key.partition))?;
-    if let Some(sort) = &key.sort {
-        statement.raw_bind_parameter(2, Cell::key(sort))?;
-    }
-    let mut rows = statement.raw_query();
-    let item = match rows.next()? {
-        Some(row) => {
-            let item = text(row.get_ref(0)?).and_then(json::decode);
-            let item = item.map_err(|error| Error::damaged(&layout.table, Some(key), error))?;
-            if !layout.table.has_key(&item, key) {
-                return Err(Error::other_row(&layout.table).at(key).into());
-            }
-            Some(item)
-        }
-        None => None,
-    };
-    drop(rows);
+    bind_key(&mut statement, key)?;
+    let item = one(&mut statement, layout, Some(key))?;
     check_fresh(connection, &statement)?;
+    if item
+        .as_ref()
+        .is_some_and(|item| !layout.table.has_key(item, key))
+    {
+        return Err(Error::other_row(&layout.table).at(key).into());
+    }
     Ok(item)
+}
+
+/// The item that a statement finds.
+fn one(
+    statement: &mut CachedStatement<'_>,
+    layout: &Layout,
+    key: Option<&Key>,
+) -> Attempt<Option<Item>> {
+    let mut rows = statement.raw_query();
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let item = text(row.get_ref(0)?).and_then(json::decode);
+    Ok(Some(item.map_err(|error| {
+        Error::damaged(&layout.table, key, error)
+    })?))
+}
+
+/// The row that claims unique values, expired or not.
+pub fn holder(
+    connection: &Connection,
+    layout: &Layout,
+    claim: &Claim<'_>,
+) -> Attempt<Option<Item>> {
+    let Some((_, column)) = layout
+        .unique()
+        .find(|(unique, _)| unique.name == claim.unique.name)
+    else {
+        return Ok(None);
+    };
+    let mut statement = connection.raw.prepare_cached(&column.find)?;
+    statement.raw_bind_parameter(1, Cell::claim(Some(claim)))?;
+    let item = one(&mut statement, layout, None)?;
+    check_fresh(connection, &statement)?;
+    if let Some(item) = &item
+        && claim.unique.claim(item).ok().flatten().as_ref() != Some(claim)
+    {
+        let why = "its unique values are not those next to it: it was not written by mintkey, or is damaged";
+        return Err(Error::damaged(&layout.table, None, Error::invalid(why)).into());
+    }
+    Ok(item)
+}
+
+/// Carries out a read by a unique value.
+pub fn get_unique(
+    connection: &Connection,
+    layout: &Layout,
+    get: &GetUnique,
+    now: i64,
+) -> Attempt<Reply> {
+    let table = &layout.table;
+    let claim = Claim {
+        unique: get.declaration(table)?,
+        values: get.values.clone(),
+    };
+    let item = holder(connection, layout, &claim)?;
+    let mut item = item.filter(|item| !table.is_expired(item, now));
+    if let Some(item) = &mut item {
+        table.project(item, get.attributes.as_deref());
+    }
+    Ok(Reply::Item(item))
 }
 
 /// Carries out a get.

@@ -333,6 +333,14 @@ pub fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// Whether a row would have had unique values that another row has.
+pub fn is_duplicate(error: &rusqlite::Error) -> bool {
+    let extended = error
+        .sqlite_error()
+        .map_or(0, |failure| failure.extended_code);
+    extended == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE
+}
+
 /// Whether the deadline stopped the statement.
 pub fn is_stopped(error: &rusqlite::Error) -> bool {
     code(error) == Some(ErrorCode::OperationInterrupted)

@@ -1,9 +1,12 @@
 //! Writes: `writer` (who writes, who waits), `queue` (what waits), `pending` (one waiting write), `group_commit` (one
-//! transaction for several writes), `transaction` (what each write changes).
+//! transaction for several writes), `transaction` (what each write changes), `all_or_none` (transactions of the contract),
+//! `stored_rows` (single rows and their unique values).
 
+mod all_or_none;
 mod group_commit;
 pub mod pending;
 pub mod queue;
+mod stored_rows;
 mod transaction;
 pub mod writer;
 

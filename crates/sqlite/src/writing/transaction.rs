@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use mintkey_store::size::check_item;
 use mintkey_store::{
-    BatchWrite, Check, Delete, Error, Guard, Item, Key, Number, Operation, Put, Reply, Request,
-    Row, Table, TransactionGet, TransactionWrite, Update, Work, Write, json, update,
+    BatchWrite, Check, Claim, Delete, Error, Guard, Item, Key, Number, Operation, Put, Reply,
+    Request, Row, Table, TransactionGet, Update, Work, Write, json, update,
 };
 
 use crate::catalog::{self, Layouts};
 use crate::layout::{Cell, Layout};
 use crate::reading::rows;
-use crate::storage::connection::{Attempt, Connection, Fault};
+use crate::storage::connection::{self, Attempt, Connection, Fault};
+use crate::writing::stored_rows;
 
 /// A transaction, and the tables that it uses.
 pub struct Transaction<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
     layouts: &'a Layouts,
-    max_item: usize,
+    pub(super) max_item: usize,
     /// The schema version at its begin.
     version: i64,
     /// The layouts that it loaded or created, to be kept by the store after the commit.
@@ -78,7 +79,10 @@ impl<'a> Transaction<'a> {
                 let layout = self.layout(&get.table)?;
                 rows::get(self.connection, &layout, get, now)
             }
-            Operation::GetUnique(get) => Err(Error::unique_unsupported(&get.table).into()),
+            Operation::GetUnique(get) => {
+                let layout = self.layout(&get.table)?;
+                rows::get_unique(self.connection, &layout, get, now)
+            }
             Operation::Query(query) => {
                 let layout = self.layout(&query.table)?;
                 rows::query(self.connection, &layout, query, now)
@@ -126,7 +130,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// The layout of a table, which is created or extended if necessary.
-    fn layout(&mut self, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
+    pub(super) fn layout(&mut self, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
         if let Some((_, layout)) = self
             .layouts_used
             .iter()
@@ -146,7 +150,7 @@ impl<'a> Transaction<'a> {
             self.layouts_used.clear();
             // Without a timeout: an index on a large table takes long, and would time out again and again.
             self.connection.deadline.remove_timeout();
-            self.in_savepoint(|own| catalog::create_or_extend(own.connection, table))?
+            self.in_savepoint(|own| catalog::create_or_extend(own.connection, table, own.now))?
         };
         self.layouts_used
             .push((Arc::clone(table), Arc::clone(&layout)));
@@ -154,7 +158,10 @@ impl<'a> Transaction<'a> {
     }
 
     /// Does some work completely or not at all.
-    fn in_savepoint<T>(&mut self, work: impl FnOnce(&mut Self) -> Attempt<T>) -> Attempt<T> {
+    pub(super) fn in_savepoint<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Attempt<T>,
+    ) -> Attempt<T> {
         let raw = &self.connection.raw;
         raw.execute_batch("SAVEPOINT step")?;
         match work(self) {
@@ -198,44 +205,7 @@ impl<'a> Transaction<'a> {
         Ok(Reply::Written(written))
     }
 
-    fn all_or_none(
-        &mut self,
-        transaction: &mintkey_store::Transaction,
-        now: i64,
-    ) -> Attempt<Reply> {
-        transaction.check(self.max_item)?;
-        for write in &transaction.writes {
-            // Outside of the savepoint, so that the tables stay when nothing is written.
-            self.layout(write.table())?;
-        }
-        self.in_savepoint(|own| {
-            let mut items = Vec::with_capacity(transaction.writes.len());
-            let mut reasons = Vec::with_capacity(transaction.writes.len());
-            // No two are of the same item, so the writes before one do not matter to its guard.
-            for write in &transaction.writes {
-                let outcome = match write {
-                    TransactionWrite::Put(put) => own.put(put, now),
-                    TransactionWrite::Update(update) => own.update(update, now),
-                    TransactionWrite::Delete(delete) => own.delete(delete, now),
-                    TransactionWrite::Check(check) => own.check(check, now),
-                };
-                let (item, reason) = match outcome {
-                    Ok(Reply::Item(item)) => (item, None),
-                    Ok(_) => (None, None),
-                    Err(Fault::Refused(error)) => (None, Some(error)),
-                    Err(fault) => return Err(fault),
-                };
-                items.push(item);
-                reasons.push(reason);
-            }
-            if reasons.iter().any(Option::is_some) {
-                return Err(Error::cancelled(reasons).into());
-            }
-            Ok(Reply::Items(items))
-        })
-    }
-
-    fn check(&mut self, check: &Check, now: i64) -> Attempt<Reply> {
+    pub(super) fn check(&mut self, check: &Check, now: i64) -> Attempt<Reply> {
         let layout = self.layout(&check.table)?;
         self.check_guard(&layout, &check.guard, &check.key, now)?;
         Ok(Reply::Done)
@@ -251,28 +221,29 @@ impl<'a> Transaction<'a> {
         Ok(Reply::Items(items))
     }
 
-    fn put(&mut self, put: &Put, now: i64) -> Attempt<Reply> {
+    pub(super) fn put(&mut self, put: &Put, now: i64) -> Attempt<Reply> {
         let layout = self.layout(&put.table)?;
         put.check(&layout.table, self.max_item)?;
         let (key, guard) = (&put.key, &put.guard);
         let plain = guard.version.is_none() && guard.condition.is_none();
         if plain && guard.row == Row::Any {
-            self.write(&layout, &layout.upsert, key, &put.item)?;
+            self.write(&layout, key, &put.item, now)?;
         } else if plain && guard.row == Row::Absent {
-            // If no row has the key, one lookup in the index is enough.
-            if self.write(&layout, &layout.insert, key, &put.item)? == 0 {
+            // If no row has the key, or a unique value of the item, one lookup in each index is enough.
+            let claims = layout.claims_of(&put.item, key)?;
+            if self.try_write(&layout, &layout.insert, key, &put.item, &claims)? != Some(1) {
                 self.check_guard(&layout, guard, key, now)?;
-                self.write(&layout, &layout.upsert, key, &put.item)?;
+                self.write(&layout, key, &put.item, now)?;
             }
         } else {
             self.check_guard(&layout, guard, key, now)?;
-            self.write(&layout, &layout.upsert, key, &put.item)?;
+            self.write(&layout, key, &put.item, now)?;
         }
         self.note_write(&layout);
         Ok(Reply::Done)
     }
 
-    fn update(&mut self, update: &Update, now: i64) -> Attempt<Reply> {
+    pub(super) fn update(&mut self, update: &Update, now: i64) -> Attempt<Reply> {
         let layout = self.layout(&update.table)?;
         update.check()?;
         let table = &update.table;
@@ -289,7 +260,7 @@ impl<'a> Transaction<'a> {
         update::apply(&update.actions, &mut item)
             .map_err(|error| error.of(table).at(&update.key))?;
         check_item(&item, &layout.table, self.max_item)?;
-        self.write(&layout, &layout.upsert, &update.key, &item)?;
+        self.write(&layout, &update.key, &item, now)?;
         self.note_write(&layout);
         Ok(if update.returning {
             Reply::Item(Some(item))
@@ -298,19 +269,13 @@ impl<'a> Transaction<'a> {
         })
     }
 
-    fn delete(&mut self, delete: &Delete, now: i64) -> Attempt<Reply> {
+    pub(super) fn delete(&mut self, delete: &Delete, now: i64) -> Attempt<Reply> {
         let layout = self.layout(&delete.table)?;
         delete.check()?;
         if !delete.guard.is_open() {
             self.check_guard(&layout, &delete.guard, &delete.key, now)?;
         }
-        let mut statement = self.connection.raw.prepare_cached(&layout.delete)?;
-        statement.raw_bind_parameter(1, Cell::key(&delete.key.partition))?;
-        if let Some(sort) = &delete.key.sort {
-            statement.raw_bind_parameter(2, Cell::key(sort))?;
-        }
-        statement.raw_execute()?;
-        drop(statement);
+        stored_rows::change(self.connection, &layout.delete, &delete.key)?;
         self.note_write(&layout);
         Ok(Reply::Done)
     }
@@ -335,8 +300,26 @@ impl<'a> Transaction<'a> {
         guard.check(&layout.table, key, stored, &mut Work::new(&mut ask))
     }
 
-    /// Writes a row, and returns the number of changed rows.
-    fn write(&mut self, layout: &Layout, sql: &str, key: &Key, item: &Item) -> Attempt<usize> {
+    /// Inserts or replaces a row. Expired rows that hold its unique values are deleted.
+    fn write(&mut self, layout: &Layout, key: &Key, item: &Item, now: i64) -> Attempt<()> {
+        let claims = layout.claims_of(item, key)?;
+        let written = self.try_write(layout, &layout.upsert, key, item, &claims)?;
+        if written.is_none() {
+            stored_rows::delete_expired_holders(self.connection, layout, key, &claims, now)?;
+            self.try_write(layout, &layout.upsert, key, item, &claims)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a row, and returns the number of changed rows; `None` if another row holds one of its unique values.
+    fn try_write(
+        &mut self,
+        layout: &Layout,
+        sql: &str,
+        key: &Key,
+        item: &Item,
+        claims: &[Option<Claim<'_>>],
+    ) -> Attempt<Option<usize>> {
         self.text.clear();
         json::encode_into(item, &mut self.text);
         let mut statement = self.connection.raw.prepare_cached(sql)?;
@@ -350,6 +333,12 @@ impl<'a> Transaction<'a> {
         for (column, index) in layout.columns.iter().zip(index + 1..) {
             statement.raw_bind_parameter(index, Cell::indexed(item, column))?;
         }
-        Ok(statement.raw_execute()?)
+        for (claim, index) in claims.iter().zip(index + 1 + layout.columns.len()..) {
+            statement.raw_bind_parameter(index, Cell::claim(claim.as_ref()))?;
+        }
+        match statement.raw_execute() {
+            Err(error) if connection::is_duplicate(&error) => Ok(None),
+            changed => Ok(Some(changed?)),
+        }
     }
 }

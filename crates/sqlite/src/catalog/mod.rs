@@ -1,5 +1,7 @@
 //! The catalog: the stored description of each table, which may differ from the class that uses the table now.
 
+mod extend;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -7,13 +9,14 @@ use mintkey_runtime::locked;
 use mintkey_store::{Error, Table, description, json};
 use rusqlite::OptionalExtension as _;
 
-use crate::layout::{CATALOG, Cell, Layout, column_type};
+use crate::layout::{CATALOG, Layout};
 use crate::storage::connection::{Attempt, Connection};
 
-/// The version of the layout that this code writes. A file with a higher one was written by newer code.
-const LAYOUT_VERSION: i64 = 1;
-/// The rows whose new columns are filled at a time.
-const BACKFILL_ROWS: usize = 1_000;
+/// The newest version of the layout that this code writes. A table with a higher one was written by newer code.
+const LAYOUT_VERSION: i64 = 2;
+/// The version of tables without unique values. Code that knows no higher one would write rows without their claims, so
+/// that it must not write tables that have unique values.
+const WITHOUT_UNIQUE: i64 = 1;
 /// The most layouts kept. A program that defines classes without end loads them again now and then.
 const MAX_KNOWN: usize = 1_000;
 
@@ -87,7 +90,11 @@ pub fn load(connection: &Connection, table: &Arc<Table>) -> Attempt<Option<Arc<L
 }
 
 /// The layout of a table, after creating all that is missing. If this fails, the transaction must be rolled back.
-pub fn create_or_extend(connection: &Connection, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
+pub fn create_or_extend(
+    connection: &Connection,
+    table: &Arc<Table>,
+    now: i64,
+) -> Attempt<Arc<Layout>> {
     let raw = &connection.raw;
     raw.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS {CATALOG} (name TEXT PRIMARY KEY NOT NULL, layout INTEGER NOT NULL, \
@@ -101,7 +108,7 @@ pub fn create_or_extend(connection: &Connection, table: &Arc<Table>) -> Attempt<
     let layout = Arc::new(Layout::new(Arc::new(merged)));
     match &stored {
         Some(stored) if *stored == *layout.table => return Ok(layout),
-        Some(stored) => extend(connection, &layout, stored)?,
+        Some(stored) => extend::extend(connection, &layout, stored, now)?,
         None => {
             let existing: Option<i64> = raw
                 .query_row(
@@ -126,6 +133,9 @@ pub fn create_or_extend(connection: &Connection, table: &Arc<Table>) -> Attempt<
             if let Some(sql) = layout.create_expiry_index() {
                 raw.execute_batch(&sql)?;
             }
+            for (unique, column) in layout.unique() {
+                raw.execute_batch(&layout.create_unique_index(unique, column))?;
+            }
         }
     }
     raw.execute(
@@ -134,7 +144,11 @@ pub fn create_or_extend(connection: &Connection, table: &Arc<Table>) -> Attempt<
         ),
         rusqlite::params![
             table.name,
-            LAYOUT_VERSION,
+            if layout.claims.is_empty() {
+                WITHOUT_UNIQUE
+            } else {
+                LAYOUT_VERSION
+            },
             json::encode(&description::describe(&layout.table))
         ],
     )?;
@@ -152,70 +166,6 @@ pub fn drop_table(connection: &Connection, table: &Table) -> Attempt<()> {
             &format!("DELETE FROM {CATALOG} WHERE name = ?1"),
             [&table.name],
         )?;
-    }
-    Ok(())
-}
-
-/// Adds the columns and indexes that a stored table lacks, and fills them from the existing rows.
-fn extend(connection: &Connection, layout: &Layout, stored: &Table) -> Attempt<()> {
-    let raw = &connection.raw;
-    let before = Layout::new(Arc::new(stored.clone()));
-    let mut added = Vec::new();
-    for column in &layout.columns {
-        if before.column(&column.attribute).is_none() {
-            let kind = column_type(column.kind);
-            raw.execute_batch(&format!(
-                "ALTER TABLE {} ADD COLUMN {} {kind}",
-                layout.name, column.sql
-            ))?;
-            added.push(column);
-        }
-    }
-    if !added.is_empty() {
-        let select = format!(
-            "SELECT rowid, item FROM {} WHERE rowid > ?1 ORDER BY rowid LIMIT {BACKFILL_ROWS}",
-            layout.name
-        );
-        let assignments: Vec<String> = added
-            .iter()
-            .zip(2..)
-            .map(|(column, index)| format!("{} = ?{index}", column.sql))
-            .collect();
-        let update = format!(
-            "UPDATE {} SET {} WHERE rowid = ?1",
-            layout.name,
-            assignments.join(", ")
-        );
-        let (mut select, mut update) = (raw.prepare(&select)?, raw.prepare(&update)?);
-        let mut decoder = json::Decoder::default();
-        let mut last = i64::MIN;
-        loop {
-            let rows: Vec<(i64, String)> = select
-                .query_map([last], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<rusqlite::Result<_>>()?;
-            let Some((end, _)) = rows.last() else { break };
-            last = *end;
-            for (rowid, text) in &rows {
-                let item = decoder
-                    .decode(text)
-                    .map_err(|why| Error::damaged(&layout.table, None, why))?;
-                update.raw_bind_parameter(1, rowid)?;
-                for (column, index) in added.iter().zip(2..) {
-                    update.raw_bind_parameter(index, Cell::indexed(&item, column))?;
-                }
-                update.raw_execute()?;
-            }
-        }
-    }
-    for index in &layout.table.indexes {
-        if stored.index(&index.name).is_none() {
-            raw.execute_batch(&layout.create_index(index))?;
-        }
-    }
-    if stored.ttl.is_none()
-        && let Some(sql) = layout.create_expiry_index()
-    {
-        raw.execute_batch(&sql)?;
     }
     Ok(())
 }

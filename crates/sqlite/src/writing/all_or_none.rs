@@ -1,0 +1,121 @@
+//! Transactions of the contract: all writes or none.
+
+use std::collections::BTreeSet;
+
+use mintkey_store::transaction::{MAX_ITEMS, check_total};
+use mintkey_store::{Error, ErrorKind, Reply, Transaction as Writes, TransactionWrite};
+
+use crate::storage::connection::{Attempt, Fault};
+use crate::writing::stored_rows;
+use crate::writing::transaction::Transaction;
+
+/// A value of a row: the table, the number of its column, the encoded values, and the number of the write.
+type Claimed<'a> = (&'a str, usize, Vec<u8>, usize);
+
+impl Transaction<'_> {
+    /// Carries out all writes, or none.
+    pub(super) fn all_or_none(&mut self, writes: &Writes, now: i64) -> Attempt<Reply> {
+        writes.check(self.max_item)?;
+        let mut most = writes.writes.len();
+        for write in &writes.writes {
+            // Outside of the savepoint, so that the tables stay when nothing is written. Each unique value of a row may
+            // be one that it had, and one that it gets.
+            most += 2 * self.layout(write.table())?.claims.len();
+        }
+        let counts = most > MAX_ITEMS;
+        match self.in_savepoint(|own| own.write_all(writes, now, counts, false)) {
+            // The rows may exchange their values: once all of them have none, the order does not matter.
+            Err(Fault::Refused(error)) if is_among_themselves(writes, &error) => {
+                self.in_savepoint(|own| own.write_all(writes, now, counts, true))
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Carries out all writes in order. `counts`: whether they and the values that they change may be too many.
+    fn write_all(
+        &mut self,
+        writes: &Writes,
+        now: i64,
+        counts: bool,
+        release_first: bool,
+    ) -> Attempt<Reply> {
+        let before = counts.then(|| self.claimed(writes)).transpose()?;
+        if release_first {
+            for write in changing(writes) {
+                let layout = self.layout(write.table())?;
+                if let Some(sql) = &layout.release {
+                    stored_rows::change(self.connection, sql, write.key())?;
+                }
+            }
+        }
+        let mut items = Vec::with_capacity(writes.writes.len());
+        let mut reasons = Vec::with_capacity(writes.writes.len());
+        // No two are of the same item, so the writes before one do not matter to its guard.
+        for write in &writes.writes {
+            let outcome = match write {
+                TransactionWrite::Put(put) => self.put(put, now),
+                TransactionWrite::Update(update) => self.update(update, now),
+                TransactionWrite::Delete(delete) => self.delete(delete, now),
+                TransactionWrite::Check(check) => self.check(check, now),
+            };
+            let (item, reason) = match outcome {
+                Ok(Reply::Item(item)) => (item, None),
+                Ok(_) => (None, None),
+                Err(Fault::Refused(error)) => (None, Some(error)),
+                Err(fault) => return Err(fault),
+            };
+            items.push(item);
+            reasons.push(reason);
+        }
+        if reasons.iter().any(Option::is_some) {
+            return Err(Error::cancelled(reasons).into());
+        }
+        if let Some(before) = before {
+            let after = self.claimed(writes)?;
+            let changed: BTreeSet<_> = before
+                .symmetric_difference(&after)
+                .map(|(table, column, value, _)| (table, column, value))
+                .collect();
+            check_total(writes.writes.len(), changed.len())?;
+        }
+        Ok(Reply::Items(items))
+    }
+
+    /// What the rows claim.
+    fn claimed<'w>(&mut self, writes: &'w Writes) -> Attempt<BTreeSet<Claimed<'w>>> {
+        let mut claimed = BTreeSet::new();
+        for (number, write) in changing(writes).enumerate() {
+            let layout = self.layout(write.table())?;
+            let claims = stored_rows::claims(self.connection, &layout, write.key())?;
+            for (column, value) in claims.into_iter().enumerate() {
+                claimed.extend(value.map(|value| (&*write.table().name, column, value, number)));
+            }
+        }
+        Ok(claimed)
+    }
+}
+
+fn changing(writes: &Writes) -> impl Iterator<Item = &TransactionWrite> {
+    let changes = |write: &&TransactionWrite| !matches!(write, TransactionWrite::Check(_));
+    writes.writes.iter().filter(changes)
+}
+
+/// Whether a write was refused because of a row that the transaction writes, too.
+fn is_among_themselves(writes: &Writes, error: &Error) -> bool {
+    let mut refused = writes.writes.iter().zip(&error.reasons);
+    refused.any(|(write, reason)| {
+        let Some(reason) = reason
+            .as_ref()
+            .filter(|reason| reason.kind == ErrorKind::UniqueViolation)
+        else {
+            return false;
+        };
+        let violations = reason.violations.as_deref().unwrap_or_default();
+        let mut holders = violations.iter().flat_map(|own| &own.holders);
+        holders.any(|holder| {
+            changing(writes)
+                .any(|other| other.table().name == write.table().name && other.key() == holder)
+        })
+    })
+}
