@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mintkey.generators import auto as auto
     from mintkey.indexes import Index as Index
     from mintkey.lookups import Q as Q
+    from mintkey.mapping import mapped as mapped
     from mintkey.model import Attr as Attr
     from mintkey.model import Model as Model
     from mintkey.model import TypedModel as TypedModel
@@ -105,6 +106,7 @@ _HOMES = {
     "atransact_get": "transactions",
     "auto": "generators",
     "connect": "stores",
+    "mapped": "mapping",
     "pipeline": "pipelines",
     "prefetch": "references",
     "transact_get": "transactions",
@@ -159,6 +161,7 @@ __all__ = [
     "atransact_get",
     "auto",
     "connect",
+    "mapped",
     "pipeline",
     "prefetch",
     "transact_get",

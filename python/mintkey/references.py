@@ -21,7 +21,7 @@ import base64
 import json
 from collections.abc import AsyncIterable, Iterable, Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from mintkey import _core, arguments, operations
 from mintkey.attributes.base import Attribute, Normalized
@@ -34,6 +34,8 @@ from mintkey.templates import key_text
 from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from mintkey.schema import Schema
 
 __all__ = ["Ref", "Reference", "aprefetch", "prefetch"]
@@ -72,8 +74,9 @@ class Reference(Normalized["Ref[M]"], Generic[M]):
         """The model of the items. Raises `ConfigurationError` if no model has the name."""
         if self._found is None:
             given = self._model
-            self._found = self._named(given) if isinstance(given, str) else given
-        return self._found
+            found: Any = self._named(given) if isinstance(given, str) else given
+            self._found = found.__mintkey_schema__.owner
+        return cast("type[M]", self._found)
 
     def _named(self, name: str) -> type[M]:
         found = [model for model in _models(Model) if name in {model.__name__, f"{model.__module__}.{_path(model)}"}]
@@ -146,9 +149,9 @@ class Ref(Generic[M]):
         self._reference = reference
         self._given = given
         self._text = text
-        self._instance: Any = given if isinstance(given, Model) else None
+        self._instance: Any = given if _is_item(given) else None
         #: Whether `get()` needs no I/O.
-        self._is_known = isinstance(given, Model)
+        self._is_known: bool = _is_item(given)
 
     @property
     def model(self) -> type[M]:
@@ -217,7 +220,7 @@ class Ref(Generic[M]):
         if self._text is not None:
             return self._text
         given: Any = self._given
-        if isinstance(given, Model):
+        if _is_item(given):
             # The key of a new instance may change until it is saved.
             return _text_of(self._schema_of(given), _key_of(given))
         schema = self.model.__mintkey_schema__
@@ -279,6 +282,11 @@ class Ref(Generic[M]):
             model=self._reference.model,
             attribute=self._reference.name,
         )
+
+
+def _is_item(given: object) -> TypeGuard[Model]:
+    """Return whether this is an instance of a model, or of a class that is mapped like one."""
+    return not isinstance(given, type) and hasattr(given, "__mintkey_schema__")
 
 
 def _key_of(instance: Model) -> _core.Key:

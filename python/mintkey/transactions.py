@@ -224,9 +224,9 @@ class Transaction:
     def _schema_of(self, item: object) -> Schema:
         """Return the schema of an instance that may be added."""
         self._check_open()
-        if not isinstance(item, Model):
+        if isinstance(item, type) or not hasattr(item, "__mintkey_schema__"):
             raise TypeError(f"a transaction takes instances of models, not {shortened(item)}")
-        schema = item.__mintkey_schema__
+        schema = cast("Schema", getattr(item, "__mintkey_schema__"))  # noqa: B009 - an instance of any class
         if id(item) in self._instances:
             raise InvalidValue(
                 f"{schema.model}: this instance is in the transaction already, which takes one write for each item",
@@ -418,6 +418,6 @@ def _read(requests: list[_core.Request], wanted: list[tuple[type[M], int]]) -> O
 
 
 def _schema_of_model(model: object) -> Schema:
-    if isinstance(model, type) and issubclass(model, Model) and model is not Model:
-        return model.__mintkey_schema__
+    if isinstance(model, type) and hasattr(model, "__mintkey_schema__"):
+        return cast("Schema", model.__mintkey_schema__)
     raise TypeError(f"expected a model, got {shortened(model)}")

@@ -71,9 +71,14 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from enumerate(value)
 
 
+def is_model(cls: object) -> bool:
+    """Return whether a class is a model, and not a dataclass or a pydantic model that is mapped like one."""
+    return not hasattr(cls, "__mintkey_mapped__") and hasattr(cls, "__mintkey_schema__")
+
+
 def field_names(cls: type) -> tuple[str, ...] | None:
     """Return the names of the fields of a dataclass or a pydantic model; None for other classes."""
-    if dataclasses.is_dataclass(cls) and not hasattr(cls, "__mintkey_schema__"):
+    if dataclasses.is_dataclass(cls) and not is_model(cls):
         return tuple(field.name for field in dataclasses.fields(cls))
     fields = cls.__dict__.get("__pydantic_fields__")
     return None if fields is None else tuple(fields)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mintkey import _core
 from mintkey.attributes.base import Attribute
-from mintkey.attributes.comparing import Misfit, check_depth, difference, with_unknown
+from mintkey.attributes.comparing import Misfit, check_depth, difference, is_model, with_unknown
 from mintkey.attributes.elements import Element, element_named, scalar_attribute
 from mintkey.attributes.members import Part, allows_none, constraints_of, element_of, no_member, part_of, without_none
 from mintkey.attributes.scalars import BooleanAttribute, NumberAttribute, StringAttribute
@@ -225,7 +225,7 @@ class MapAttribute(_Collection[Any]):
     _takes = f"an abstract model, {_Document._takes[2:]}"
 
     def __init__(self, nested: Any = None, *, of: Attribute[Any] | Any = None, **parameters: Any) -> None:
-        self._schema = getattr(nested, "__mintkey_schema__", None)
+        self._schema = nested.__mintkey_schema__ if is_model(nested) else None
         self._adapted = False
         super().__init__(None if self._schema is not None else nested, of, **parameters)
         self.nested = nested

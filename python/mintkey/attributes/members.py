@@ -110,11 +110,11 @@ def without_none(hint: Any) -> Any:
     return hint
 
 
-def _annotated(kind: Any, metadata: list[Any]) -> Any:
+def annotated(kind: Any, metadata: list[Any]) -> Any:
     """Return a type with metadata."""
-    annotated: Any = typing.Annotated
+    form: Any = typing.Annotated
     arguments = (kind, *metadata)
-    return annotated[arguments]
+    return form[arguments]
 
 
 def _fields(cls: type, of: tuple[Any, ...]) -> dict[str, Part] | None:
@@ -126,7 +126,7 @@ def _fields(cls: type, of: tuple[Any, ...]) -> dict[str, Part] | None:
         return {
             name: Part(
                 field.serialization_alias or name,
-                _annotated(field.annotation, field.metadata) if field.metadata else field.annotation,
+                annotated(field.annotation, field.metadata) if field.metadata else field.annotation,
                 field.is_required(),
                 True,
                 _decorated(cls, name),

@@ -20,7 +20,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from mintkey.attributes.comparing import Misfit, at, difference, ignored_entry
+from mintkey.attributes.comparing import Misfit, at, difference, ignored_entry, is_model
 from mintkey.attributes.iso import parse_iso
 from mintkey.errors import CONVERSION_ERRORS, cause, shortened
 
@@ -409,7 +409,7 @@ class _Compiler:
         return found or self._adapted(hint)
 
     def _of_class(self, cls: type) -> Structure | None:
-        if hasattr(cls, "__mintkey_schema__"):
+        if is_model(cls):
             raise TypeError(f"{cls.__name__} is a model: use MapAttribute, or a Reference for a model with a table")
         if cls in {list, dict}:
             return _Sequence(list, Structure()) if cls is list else _Dict(Structure())

@@ -1,0 +1,370 @@
+"""`mapped`: gives existing dataclasses and pydantic models the methods of `Model`.
+
+>>> import dataclasses
+>>> import mintkey
+>>> _ = mintkey.connect("sqlite://")
+>>> @mintkey.mapped(table="users", partition_key="id", index=["city"])
+... @dataclasses.dataclass
+... class User:
+...     id: str
+...     city: str = "Berlin"
+>>> User(id="ada").save()
+>>> User.get("ada")
+User(id='ada', city='Berlin')
+>>> [user.id for user in User.query(city="Berlin")]
+['ada']
+
+The methods of `Model` work on any object with a schema, a state, and its values in `__dict__`. So the class gets these
+methods, and a hidden model holds the schema. Instances are constructed, validated and dumped as before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from mintkey import _core, arguments
+from mintkey.attributes import (
+    Attribute,
+    BinarySetAttribute,
+    JSONAttribute,
+    ListAttribute,
+    MapAttribute,
+    NumberSetAttribute,
+    StringSetAttribute,
+)
+from mintkey.attributes.base import own_copy
+from mintkey.attributes.comparing import is_model
+from mintkey.attributes.containers import SetAttribute
+from mintkey.attributes.elements import scalar_attribute
+from mintkey.attributes.members import allows_none, annotated, without_none
+from mintkey.batched import Batched
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, UnreadableItem, cause, shortened
+from mintkey.expiring import Expiring
+from mintkey.indexes import Index
+from mintkey.instance_state import LazyState
+from mintkey.model import Model
+from mintkey.model_config import ModelConfig
+from mintkey.query_access import QueryAccess
+from mintkey.tables import Tabled
+
+__all__ = ["mapped"]
+
+C = TypeVar("C", bound=type)
+
+_REQUIRED: Any = object()
+#: Members of `Model` that are about construction and conversion, which the class does in its own way.
+_NOT_TAKEN = {"model_config", "to_dict", "from_dict", "_assign", "_shown", "_loaded"}
+
+
+def mapped(
+    *,
+    partition_key: str,
+    table: str | None = None,
+    sort_key: str | None = None,
+    index: Iterable[str] = (),
+    attributes: Mapping[str, Attribute[Any] | Index] | None = None,
+    config: ModelConfig | None = None,
+) -> Callable[[C], C]:
+    """Return a decorator that gives a dataclass or a pydantic model the methods of `Model`.
+
+    The attribute of each field follows from its type. On the class, `User.age > 5` is a condition. Rows are loaded
+    without validation; a row that lacks a required value is `UnreadableItem`. Absent values of optional fields are read
+    as None, others as their defaults.
+
+    Args:
+        partition_key: the field that is the partition key.
+        table: the table name, by default the class name.
+        sort_key: the field that is the sort key.
+        index: fields with an index of their own.
+        attributes: the attributes of fields that are stored in another way or generated, such as
+            `{"id": StringAttribute(default=AutoGenerate.ULID)}`, and `Index(…)` objects by name.
+        config: further options, such as `ModelConfig(consistent=True)`.
+
+    Raises:
+        ConfigurationError: the class is neither a dataclass nor a pydantic model, or a field cannot be stored.
+    """
+
+    def decorate(cls: C) -> C:
+        fields = _fields_of(cls, sys._getframe(1).f_locals)
+        given = dict(attributes or {})
+        namespace: dict[str, Any] = {name: one for name, one in given.items() if isinstance(one, Index)}
+        roles = {"partition_key=": (partition_key,), "sort_key=": (sort_key,), "index=": tuple(index)}
+        roles["attributes="] = tuple(name for name in given if name not in namespace)
+        for option, names in roles.items():
+            for name in names:
+                if name is not None and name not in fields:
+                    raise ConfigurationError(
+                        f"{cls.__name__}: {option} names {shortened(name)}, which is no field. "
+                        f"The fields are {', '.join(fields)}",
+                        model=cls.__name__,
+                    )
+        taken = sorted(fields.keys() & arguments.reserved(Model, Batched, Expiring, Tabled, QueryAccess))
+        if taken:
+            raise ConfigurationError(
+                f"{cls.__name__}.{taken[0]}: methods of Model use this name: rename the field. "
+                f'attributes={{"{taken[0]}_": StringAttribute(alias="{taken[0]}")}} keeps the name in the store',
+                model=cls.__name__,
+                attribute=taken[0],
+            )
+        for name, field in fields.items():
+            attribute: Any = given.get(name) or field.attribute(cls)
+            attribute.partition_key = attribute.partition_key or name == partition_key
+            attribute.sort_key = attribute.sort_key or name == sort_key
+            attribute.value_indexed = attribute.value_indexed or name in roles["index="]
+            namespace[name] = attribute
+        namespace.update(_hooks_of(cls))
+        base = config or ModelConfig()
+        namespace["model_config"] = base if table is None else dataclasses.replace(base, table=table)
+        namespace.update(__module__=cls.__module__, __qualname__=cls.__qualname__)
+        hidden: Any = type(cls.__name__, (Model,), namespace)
+        _attach(cls, hidden, fields)
+        return cls
+
+    return decorate
+
+
+class _Field:
+    """A field of the class: its type, and its value in an item that lacks it."""
+
+    def __init__(self, name: str, hint: Any, default: Any, make: Callable[[], Any] | None) -> None:
+        self.name = name
+        self._hint = hint
+        self._default = default
+        self._make = make
+
+    def attribute(self, cls: type) -> Attribute[Any]:
+        """Return the attribute that stores the values of the type."""
+        try:
+            found = _attribute_of(self._hint)
+        except CONVERSION_ERRORS as error:
+            raise ConfigurationError(
+                f"{cls.__name__}.{self.name}: {cause(error)}", model=cls.__name__, attribute=self.name
+            ) from error
+        if self._make is not None:
+            found.default = self._make
+        elif self._default is not _REQUIRED and self._default is not None:
+            # A moment is refused as a plain default.
+            fixed = self._default
+            found.default = (lambda: fixed) if isinstance(fixed, (datetime, set, frozenset)) else fixed
+        elif self._default is _REQUIRED and not allows_none(self._hint) and not isinstance(found, SetAttribute):
+            found.required = True
+        return found
+
+    @property
+    def stored_name(self) -> str:
+        """The name in the store, for the schema."""
+        return self.name
+
+    def new_default(self) -> Any:
+        """Return the value of the field in an item that lacks it; `_REQUIRED` if it has none."""
+        if allows_none(self._hint):
+            return None
+        if self._make is not None:
+            return self._make()
+        if self._default is _REQUIRED and typing.get_origin(without_none(self._hint)) is set:
+            return set()
+        return self._default if self._default is _REQUIRED else own_copy(self._default)
+
+
+def _fields_of(cls: Any, local: Mapping[str, Any]) -> dict[str, _Field]:
+    """Return the stored fields of a dataclass or a pydantic model. `local` are names that annotations may use."""
+    if hasattr(cls, "__pydantic_fields__") and not dataclasses.is_dataclass(cls):
+        return _fields_of_pydantic(cls)
+    name = getattr(cls, "__name__", shortened(cls))
+    if not isinstance(cls, type) or not dataclasses.is_dataclass(cls) or is_model(cls):
+        raise ConfigurationError(
+            f"{name} is neither a dataclass nor a pydantic model: write @mapped(…) above @dataclass", model=name
+        )
+    if "__slots__" in vars(cls):
+        raise ConfigurationError(f"{name}: slots=True leaves no room for the state of a row: remove it", model=name)
+    try:
+        hints = typing.get_type_hints(cls, localns={**local, name: cls}, include_extras=True)
+    except NameError as error:
+        raise ConfigurationError(f"{name}: an annotation cannot be resolved: {cause(error)}", model=name) from error
+    missing = dataclasses.MISSING
+    return {
+        field.name: _Field(
+            field.name,
+            hints[field.name],
+            _REQUIRED if field.default is missing else field.default,
+            None if field.default_factory is missing else field.default_factory,
+        )
+        for field in dataclasses.fields(cls)
+    }
+
+
+def _fields_of_pydantic(cls: Any) -> dict[str, _Field]:
+    if cls.model_config.get("extra") == "allow":
+        raise ConfigurationError(
+            f'{cls.__name__}: extra="allow" takes values without fields, which would not be stored: '
+            "declare a field for them, such as more: dict[str, Any]",
+            model=cls.__name__,
+        )
+    cls.model_rebuild()
+    fields = {}
+    for name, field in cls.__pydantic_fields__.items():
+        make = None if field.default_factory_takes_validated_data else field.default_factory
+        hint = annotated(field.annotation, field.metadata) if field.metadata else field.annotation
+        has_none = field.is_required() or field.default_factory is not None
+        fields[name] = _Field(name, hint, _REQUIRED if has_none else field.default, make)
+    return fields
+
+
+_SETS: dict[Any, Callable[[], Attribute[Any]]] = {
+    str: StringSetAttribute,
+    bytes: BinarySetAttribute,
+    int: NumberSetAttribute,
+    float: NumberSetAttribute,
+}
+
+
+def _attribute_of(hint: Any) -> Attribute[Any]:
+    """Return the attribute that stores the values of a type."""
+    kind = without_none(hint)
+    if typing.get_origin(kind) is typing.Literal:
+        kinds = {type(value) for value in typing.get_args(kind)}
+        kind = kinds.pop() if len(kinds) == 1 else kind
+    scalar = scalar_attribute(kind)
+    if scalar is not None:
+        return scalar
+    if kind is typing.Any:
+        return Attribute()
+    if kind in {list, dict}:
+        return ListAttribute() if kind is list else MapAttribute()
+    if typing.get_origin(kind) is set and typing.get_args(kind)[0] in _SETS:
+        return _SETS[typing.get_args(kind)[0]]()
+    nested = MapAttribute(kind)
+    return JSONAttribute(kind) if nested._structure is None or nested._structure.is_scalar else nested
+
+
+def _hooks_of(cls: type) -> dict[str, Any]:
+    """Return the methods of the class that are marked as hooks."""
+    members = {name: member for base in reversed(cls.__mro__) for name, member in vars(base).items()}
+    return {name: member for name, member in members.items() if getattr(member, "__mintkey_hooks__", ())}
+
+
+class _OwnSchema:
+    """The schema of the class. A subclass may have further fields, which this schema would not store."""
+
+    def __init__(self, owner: type, schema: Any) -> None:
+        self._owner = owner
+        self._schema = schema
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if owner is not self._owner:
+            raise ConfigurationError(
+                f"{owner.__name__} is a subclass of the mapped class {self._owner.__name__}: write @mapped(…) above it"
+            )
+        return self._schema
+
+
+class _Column:
+    """A field on the class, for conditions. Instances have their values in `__dict__`."""
+
+    def __init__(self, owner: type, attribute: Attribute[Any], field: _Field) -> None:
+        self._owner = owner
+        self._attribute = attribute
+        self._field = field
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None and owner is self._owner:
+            return self._attribute
+        value = self._field.new_default()
+        if instance is None or value is _REQUIRED:
+            # pydantic asks subclasses for the defaults of their fields.
+            raise AttributeError(f"{owner.__name__} has no value of {self._field.name!r}")
+        return value
+
+
+def _attach(cls: Any, hidden: Any, fields: dict[str, _Field]) -> None:
+    """Give the class the schema and the methods of a model."""
+    schema = hidden.__mintkey_schema__
+    schema.owner = cls
+    schema.load_defaults = tuple(field for field in fields.values() if field.new_default() is not _REQUIRED)
+    schema.completes = True
+    cls.__mintkey_schema__ = _OwnSchema(cls, schema)
+    cls.__mintkey_init__ = None
+    cls.__mintkey_mapped__ = hidden
+    cls._stored, cls._state = None, LazyState()
+    for name, member in _members_of_model().items():
+        if name in fields or (name in vars(cls) and not name.startswith("_")):
+            import logging
+
+            logging.getLogger("mintkey").warning("%s.%s hides the method Model.%s()", cls.__name__, name, name)
+        else:
+            setattr(cls, name, member)
+    cls._loaded = classmethod(_loader(cls, fields))
+    hidden._loaded = cls._loaded
+    for name, attribute in schema.attributes.items():
+        attribute._owner = cls
+        setattr(cls, name, _Column(cls, attribute, fields[name]))
+    for declared in schema.declared_indexes:
+        setattr(cls, declared.attribute_name, declared)
+    if hasattr(cls, "__copy__"):
+        cls.__copy__ = _copying(cls.__copy__)
+    else:
+        cls.__getstate__ = _dataclass_state
+
+
+def _members_of_model() -> dict[str, Any]:
+    """Return the methods and properties of `Model`, also the private ones that they call."""
+    members: dict[str, Any] = {}
+    for base in reversed(Model.__mro__[:-1]):
+        if base.__module__ == "mintkey.serializing":
+            continue
+        for name, member in vars(base).items():
+            is_own = not name.startswith("__") and name not in _NOT_TAKEN and name not in {"_stored", "_state"}
+            if is_own and not isinstance(member, (str, int, float, type(None))):
+                members[name] = member
+    return members
+
+
+def _loader(cls: Any, fields: dict[str, _Field]) -> Callable[..., Any]:
+    is_pydantic = hasattr(cls, "__pydantic_fields__") and not dataclasses.is_dataclass(cls)
+
+    def _loaded(cls: Any, item: _core.Item, fetched: set[str] | None = None) -> Any:
+        schema = cls.__mintkey_schema__
+        if fetched is not None:
+            raise TypeError(f"{schema.model} is loaded as a whole: leave out attributes= and projections")
+        values = schema.decode(item)
+        try:
+            missing = [name for name in fields if name not in values]
+            if missing:
+                raise ValueError(f"the row has no value of {', '.join(missing)}")
+            instance = cls.model_construct(**values) if is_pydantic else _dataclass_instance(cls, values)
+        except CONVERSION_ERRORS as error:
+            problem = UnreadableItem(f"{schema.model}: {cause(error)}", item=item.to_dict(), model=schema.model, key={})
+            raise schema.located(problem, item) from error
+        instance.__dict__["_stored"] = item
+        return instance
+
+    return _loaded
+
+
+def _dataclass_instance(cls: Any, values: dict[str, Any]) -> Any:
+    """Return an instance with these values. `__post_init__` runs, as at any construction."""
+    init = {field.name for field in dataclasses.fields(cls) if field.init}
+    instance = cls(**{name: value for name, value in values.items() if name in init})
+    instance.__dict__.update({name: value for name, value in values.items() if name not in init})
+    return instance
+
+
+def _dataclass_state(instance: Any) -> dict[str, Any]:
+    values = dict(instance.__dict__)
+    if values.get("_state") is not None:
+        values["_state"] = values["_state"].copy()
+    return values
+
+
+def _copying(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def copying(self: Any) -> Any:
+        copied = original(self)
+        copied.__dict__.update(_dataclass_state(copied))
+        return copied
+
+    return copying

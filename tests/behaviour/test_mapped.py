@@ -1,0 +1,293 @@
+"""Dataclasses and pydantic models with the methods of `Model`, on every store."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, computed_field, field_validator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from mintkey import AutoGenerate, Index, Model, ModelConfig, Reference, mapped, pipeline, transact_get, transaction
+from mintkey.attributes import JSONAttribute, MapAttribute, NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.errors import ConfigurationError, KeyCollision, UnreadableItem, VersionConflict
+from mintkey.hooks import before_save
+
+
+class Address(BaseModel):
+    city: str
+    zip: str | None = None
+
+
+# For type checkers, the decorator returns the class that it was given.
+user: Any = mapped(
+    partition_key="id",
+    table="mapped-users",
+    attributes={
+        "id": StringAttribute(default=AutoGenerate.ULID),
+        "version": VersionAttribute(),
+        "by_kind": Index("kind", "age"),
+    },
+)
+
+
+@user
+class User(BaseModel):
+    model_config = ConfigDict(validate_assignment=True)
+    id: str | None = None
+    name: Annotated[str, Field(min_length=2)]
+    age: int = 5
+    nick: str | None = "none"
+    tags: set[str] = Field(default_factory=set)
+    kind: Literal["a", "b"] = "a"
+    home: Address | None = None
+    homes: list[Address] = []
+    born: date | None = None
+    price: Decimal = Decimal("1.5")
+    more: dict[str, Any] = {}
+    version: int | None = None
+    _calls: int = PrivateAttr(default=4)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def label(self) -> str:
+        return f"{self.name} ({self.age})"
+
+
+@mapped(partition_key="pk", sort_key="sk", table="mapped-events", index=["level"])
+@dataclasses.dataclass(frozen=True)
+class Event:
+    pk: str
+    sk: int
+    at: datetime
+    level: int = 1
+    cause: Event | None = None
+    path: tuple[int, ...] = (1,)
+    words: frozenset[str] = frozenset()
+    length: int = dataclasses.field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "length", len(self.path))
+
+
+class Strange:
+    pass
+
+
+NOON = datetime(2024, 1, 1, 12, tzinfo=timezone.utc)
+users: Any = User
+events: Any = Event
+
+
+async def test_a_pydantic_model_is_saved_read_changed_and_deleted(do):
+    ada: Any = users(
+        name="ada", home={"city": "Berlin"}, homes=[{"city": "Rome"}], born="1815-12-10", more={"a": [1, None]}
+    )
+    assert ada.id is None
+    await do.save(ada)
+    assert (len(str(ada.id)), ada.version) == (26, 1)
+    found = await do.get(users, ada.id)
+    assert type(found).__name__ == "User"
+    assert found == ada
+    assert found.home == Address(city="Berlin")
+    assert (found._calls, found.label) == (4, "ada (5)")
+    assert not found.is_dirty
+    found.nick = None
+    found.tags.add("new")
+    with pytest.raises(ValidationError):
+        found.age = "old"
+    assert found.changed == {"nick", "tags"}
+    await do.save(found)
+    again = await do.get(users, ada.id)
+    assert (again.nick, again.tags, again.version) == (None, {"new"}, 2)
+    ada.name = "eve"
+    with pytest.raises(VersionConflict):
+        await do.save(ada)
+    await do.refresh(ada)
+    assert ada == again
+    assert ada.model_dump() == again.model_dump()
+    await do.update(ada, users.age.add(1), nick="x")
+    assert (ada.age, ada.nick, ada.version) == (6, "x", 3)
+    await do.delete(ada)
+    assert await do.get(users, ada.id) is None
+
+
+async def test_conditions_queries_batches_and_the_rest(do):
+    await do.batch_save(users, [users(id=f"u{n}", name="many", age=n) for n in range(3)])
+    await do.create(users, id="last", name="last", age=9, kind="b")
+    assert {one.id for one in await do.iterate(do.scan(users, users.age > 0))} == {"u1", "u2", "last"}
+    by_kind = users.by_kind
+    found = await do.iterate((by_kind.query if do.blocking else by_kind.aquery)(users.age < 2, kind="a"))
+    assert [one.id for one in found] == ["u0", "u1"]
+    assert await do.count(users) == 4
+    assert await do.exists(users, "u1")
+    with pytest.raises(KeyCollision):
+        await do.create(users, id="u1", name="twice")
+    made, is_new = await do.get_or_create(users, id="u1", defaults={"name": "other"})
+    assert (made.name, is_new) == ("many", False)
+    made, is_new = await do.get_or_create(users, id="u9", defaults={"name": "other"})
+    assert (type(made), made.name, made.age, is_new) == (User, "other", 5, True)
+    await do.update_by_key(users, "u10", name="upserted", upsert=True)
+    assert await do.get(users, "u10") == users(id="u10", name="upserted", version=1)
+
+
+async def test_a_dataclass_stays_a_dataclass(do):
+    first = events("a", 1, NOON, path=(1, 2), words=frozenset({"x"}))
+    second = events("a", 2, NOON, level=2, cause=first)
+    await do.save(first)
+    await do.batch_save(events, [second])
+    assert await do.get(events, "a", 1) == first
+    found = await do.iterate(do.query(events, pk="a"))
+    assert found == [first, second]
+    assert [one.cause for one in found] == [None, first]
+    assert found[0].length == 2
+    assert [dataclasses.asdict(one)["sk"] for one in await do.iterate(do.query(events, level=2))] == [2]
+    await do.save(dataclasses.replace(first, level=5))
+    assert (await do.get(events, "a", 1)).level == 5
+
+
+async def test_copies_have_a_state_of_their_own(do):
+    ada = await do.create(users, name="ada")
+    await do.update(ada, age=6)  # it has more state than its row now
+    copies = [ada.model_copy(), copy.copy(ada), copy.deepcopy(ada), pickle.loads(pickle.dumps(ada))]
+    for number, one in enumerate(copies):
+        assert one == ada
+        one.name = f"copy {number}"
+        assert (one.changed, ada.changed) == ({"name"}, frozenset())
+    await do.save(copies[0])
+    assert (await do.get(users, ada.id)).name == "copy 0"
+
+
+async def test_rows_that_lack_values(do, raw):
+    class Stored(Model):
+        model_config = ModelConfig(table="mapped-users")
+        id = StringAttribute(partition_key=True)
+        name = StringAttribute()
+        age = NumberAttribute()
+
+    await do.save(Stored(id="old", name="ada"))
+    assert await do.get(users, "old") == users(id="old", name="ada", nick=None)
+    await do.save(Stored(id="no name"))
+    await do.save(Stored(id="half", name="bob", age=1.5))
+    for key in ("no name", "half"):
+        with pytest.raises(UnreadableItem) as refused:
+            await do.get(users, key)
+        assert refused.value.key == {"id": key}
+    assert [one.id for one in await do.iterate(do.scan(users, on_unreadable="skip"))] == ["old"]
+
+
+def test_transactions_pipelines_references_and_nesting(store):
+    class Holder(Model):
+        model_config = ModelConfig(table="mapped-holders")
+        pk = StringAttribute(partition_key=True)
+        owner = Reference(users)
+        nested = MapAttribute(Event)
+        listed = JSONAttribute(list[User])
+
+    ada, event = users(id="ada", name="ada"), events("e", 1, NOON)
+    with pipeline() as sent:
+        ada.save(pipeline=sent)
+        Holder(pk="h", owner=ada, nested=event, listed=[users(name="in")]).save(pipeline=sent)
+    holder: Any = Holder.get("h")
+    assert holder.owner.get() == ada
+    assert holder.nested == event
+    assert [type(one) for one in holder.listed] == [User]
+    if "cluster" in store.url:
+        return  # the rows are in several slots
+    with transaction() as together:
+        together.save(events("t", 1, NOON))
+        together.create(users, id="bob", name="bob")
+    assert [one and one.name for one in transact_get([(users, "bob"), (users, "none")])] == ["bob", None]
+
+
+def test_hooks_and_validators(store):
+    calls = []
+
+    @mapped(partition_key="id", table="mapped-hooked")
+    @pydantic_dataclass
+    class Hooked:
+        id: str
+        city: str = "x"
+
+        @field_validator("city")
+        @classmethod
+        def shout(cls, value: str) -> str:
+            return value + "!"
+
+        @before_save
+        def note(self) -> None:
+            calls.append(self.id)
+
+    hooked: Any = Hooked
+    hooked("a", "Rome").save()
+    assert calls == ["a"]
+    assert hooked.get("a").city == "Rome!!", "a dataclass is constructed with its validators"
+
+
+def test_what_cannot_be_mapped():
+    def refusal(make: Any, **options: Any) -> str:
+        with pytest.raises(ConfigurationError) as refused:
+            mapped(**{"partition_key": "id", "table": "mapped-bad", **options})(make)
+        return str(refused.value)
+
+    @dataclasses.dataclass
+    class Good:
+        id: str
+        other: int = 0
+
+    @dataclasses.dataclass
+    class Counted:
+        id: str
+        count: int = 0
+
+    @dataclasses.dataclass(slots=True)
+    class Slotted:
+        id: str
+
+    @dataclasses.dataclass
+    class Odd:
+        id: str
+        call: Strange
+
+    @dataclasses.dataclass
+    class Unresolved:
+        id: Unknown  # type: ignore[name-defined]  # noqa: F821
+
+    class Extra(BaseModel):
+        model_config = ConfigDict(extra="allow")
+        id: str
+
+    assert "names 'ids', which is no field. The fields are id, other" in refusal(Good, partition_key="ids")
+    assert "index= names 'x'" in refusal(Good, index=["x"])
+    assert "attributes= names 'x'" in refusal(Good, attributes={"x": StringAttribute()})
+    assert "Counted.count: methods of Model use this name" in refusal(Counted)
+    assert "slots=True" in refusal(Slotted)
+    assert "Odd.call: " in refusal(Odd)
+    assert "name 'Unknown' is not defined" in refusal(Unresolved)
+    assert 'extra="allow"' in refusal(Extra)
+    assert "int is neither a dataclass nor a pydantic model" in refusal(int)
+    assert "is neither" in refusal(type("M", (Model,), {"model_config": ModelConfig(abstract=True)}))
+
+
+def test_a_subclass_is_mapped_by_itself(store):
+    class Admin(User):
+        rights: list[str] = []
+
+    admin: Any = Admin(name="root")
+    with pytest.raises(ConfigurationError, match="Admin is a subclass of the mapped class User"):
+        admin.save()
+    mapped_admin: Any = user(Admin)
+    mapped_admin(id="root", name="root", rights=["all"]).save()
+    assert mapped_admin.get("root").rights == ["all"]
+    assert Admin.model_fields["age"].default == 5
+
+
+def test_values_are_read_as_a_whole(store):
+    users(id="a", name="ada").save()
+    with pytest.raises(TypeError, match="leave out attributes="):
+        users.query(id="a", attributes=["name"]).first()
