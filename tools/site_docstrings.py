@@ -7,21 +7,14 @@ from typing import Any
 
 import griffe
 
-# An example as doctest finds it: from its first prompt to the next empty line.
-EXAMPLE = re.compile(r"^( *)>>> .*\n?(?:(?! *$).*\n?)*", re.MULTILINE)
-
-
-def fenced(match: re.Match[str]) -> str:
-    """An example inside a fence, which has its indentation."""
-    lines = match[0].rstrip("\n").split("\n")
-    indent = match[1]
-    return "\n".join([f"{indent}```pycon", *lines, f"{indent}```", ""])
+# An example as doctest finds it: from its first prompt to the next empty line. One that is indented is code already.
+EXAMPLE = re.compile(r"^>>> .*\n?(?:(?! *$).*\n?)*", re.MULTILINE)
 
 
 def markdown(docstring: str) -> str:
     """A docstring as Markdown."""
-    # An indented example is a block of code already, unless its indentation is that of a section.
-    return re.sub(r"::$", ":", EXAMPLE.sub(fenced, docstring), flags=re.MULTILINE)
+    fenced = EXAMPLE.sub(lambda example: f"```pycon\n{example[0].rstrip()}\n```\n", docstring)
+    return re.sub(r"::$", ":", fenced, flags=re.MULTILINE)
 
 
 class Docstrings(griffe.Extension):

@@ -6,8 +6,8 @@
     >>> generate_value(auto("nanoid", size=8))  # doctest: +SKIP
     'q5Jb_d0Y'
 
-The plain functions (:func:`ulid`, :func:`uuid7`, …) return the final ``str`` or ``int`` and can be used as
-``default_factory`` in dataclasses, pydantic, SQLAlchemy or Django. They need no store and no other part of this
+The plain functions (`ulid`, :func:`uuid7`, …) return the final `str` or `int` and can be used as
+`default_factory` in dataclasses, pydantic, SQLAlchemy or Django. They need no store and no other part of this
 package.
 """
 
@@ -84,7 +84,7 @@ __all__ = [
 
 
 class AutoGenerate(Enum):
-    """The strategies. Each can be used as ``default=`` and ``on_update=`` of an attribute."""
+    """The strategies. Each can be used as `default=` and `on_update=` of an attribute."""
 
     UUID4 = "uuid4"
     """36 characters, random (RFC 9562, section 5.4)."""
@@ -109,9 +109,9 @@ class AutoGenerate(Enum):
     EPOCH_MS = "epoch_ms"
     """Milliseconds since the Unix epoch, an int."""
     ISO8601 = "iso8601"
-    """``2024-01-01T00:00:00Z`` (ISO 8601, UTC)."""
+    """`2024-01-01T00:00:00Z` (ISO 8601, UTC)."""
     ISO8601_MS = "iso8601_ms"
-    """``2024-01-01T00:00:00.123Z`` (ISO 8601, UTC)."""
+    """`2024-01-01T00:00:00.123Z` (ISO 8601, UTC)."""
 
 
 _CORE: Final = {member: Strategy(member.value) for member in AutoGenerate}
@@ -137,13 +137,13 @@ def _check_parameters(strategy: str, parameters: dict[str, Any]) -> None:
 
 
 class Auto:
-    """A strategy with its parameters, or a function that generates values; :func:`auto` returns one. Immutable.
+    """A strategy with its parameters, or a function that generates values; `auto` returns one. Immutable.
 
     Attributes:
-        strategy: the strategy, or ``None`` if a function generates the value.
-        function: the function, or ``None``.
-        when: ``"save"``, or ``"init"`` for construction.
-        plus: the timedelta that the strategy adds to a timestamp, or ``None``.
+        strategy: the strategy, or `None` if a function generates the value.
+        function: the function, or `None`.
+        when: `"save"`, or `"init"` for construction.
+        plus: the timedelta that the strategy adds to a timestamp, or `None`.
     """
 
     __slots__ = ("function", "plus", "strategy", "when")
@@ -205,7 +205,7 @@ def _member(strategy: AutoGenerate | str) -> AutoGenerate:
     raise ConfigurationError(f"Invalid strategy {shortened(strategy)}. Valid strategies are: {names}")
 
 
-#: The largest ``plus=`` in either direction. From today it leads to a date in the years 1 to 9999.
+#: The largest `plus=` in either direction. From today it leads to a date in the years 1 to 9999.
 _FARTHEST: Final = timedelta(days=730_000)
 
 
@@ -216,17 +216,17 @@ def auto(
     when: When = "save",
     **parameters: Any,
 ) -> Auto:
-    """Return a strategy with parameters, for ``default=``, ``on_update=`` and :func:`generate_value`.
+    """Return a strategy with parameters, for `default=`, `on_update=` and `generate_value`.
 
         >>> auto("ulid", prefix="ORDER#")
         auto('ulid', prefix='ORDER#')
 
     Args:
-        strategy: a member of :class:`AutoGenerate`, its name, or a function without arguments.
-        when: ``"save"``, or ``"init"`` to generate the value when an instance is constructed.
-        **parameters: ``prefix`` (all strategies that generate text), ``length`` (UUID4: the number of
-            hexadecimal digits, 1-32; CUID2: 2-32), ``size`` and ``alphabet`` (NANOID), ``node`` (0-1023, or a
-            range such as ``"32-47"``) and ``epoch`` (ms since 1970; SNOWFLAKE), ``plus`` (a
+        strategy: a member of `AutoGenerate`, its name, or a function without arguments.
+        when: `"save"`, or `"init"` to generate the value when an instance is constructed.
+        **parameters: `prefix` (all strategies that generate text), `length` (UUID4: the number of
+            hexadecimal digits, 1-32; CUID2: 2-32), `size` and `alphabet` (NANOID), `node` (0-1023, or a
+            range such as `"32-47"`) and `epoch` (ms since 1970; SNOWFLAKE), `plus` (a
             timedelta, at most 730,000 days in either direction; EPOCH, EPOCH_MS, ISO8601, ISO8601_MS).
 
     Raises:
@@ -263,12 +263,12 @@ _PLAIN: Final = {member: Auto(strategy) for member, strategy in _CORE.items()}
 
 
 def as_auto(strategy: AutoGenerate | Auto) -> Auto:
-    """Return the :class:`Auto` of a member; an :class:`Auto` is returned unchanged."""
+    """Return the `Auto` of a member; an `Auto` is returned unchanged."""
     return strategy if isinstance(strategy, Auto) else _PLAIN[strategy]
 
 
 def is_auto_generate(value: object) -> TypeIs[AutoGenerate | Auto]:
-    """Return whether a value is a strategy: a member of :class:`AutoGenerate` or an :class:`Auto`, not a name.
+    """Return whether a value is a strategy: a member of `AutoGenerate` or an `Auto`, not a name.
 
     >>> is_auto_generate(AutoGenerate.ULID), is_auto_generate("ulid")
     (True, False)
@@ -306,7 +306,7 @@ def generate_value(
 @overload
 def generate_value(strategy: AutoGenerate | Auto | str) -> Any: ...
 def generate_value(strategy: AutoGenerate | Auto | str) -> Any:
-    """Generate one value. Use :func:`auto` to pass parameters.
+    """Generate one value. Use `auto` to pass parameters.
 
         >>> len(generate_value(AutoGenerate.KSUID)), len(generate_value("uuid4"))
         (27, 36)
@@ -328,15 +328,15 @@ def generate_value(strategy: AutoGenerate | Auto | str) -> Any:
 
 
 def generate_many(strategy: AutoGenerate | Auto | str, n: int) -> list[Any]:
-    """Generate ``n`` values, in ascending order if the strategy sorts by time. Use :func:`auto` to pass parameters.
+    """Generate `n` values, in ascending order if the strategy sorts by time. Use `auto` to pass parameters.
 
         >>> ids = generate_many("ulid", 1000)
         >>> ids == sorted(ids)
         True
 
     Raises:
-        TypeError: ``n`` is not an integer.
-        InvalidValue: ``n`` is negative or larger than any list.
+        TypeError: `n` is not an integer.
+        InvalidValue: `n` is negative or larger than any list.
         ConfigurationError: the strategy is unknown.
     """
     try:
@@ -358,8 +358,8 @@ def reseed() -> None:
     virtual machine). Until then two copies generate the same IDs. A fork needs no call.
 
     It draws new random state and a new XID machine field, and releases the snowflake node. The next snowflake claims
-    a node from the current value of ``$MINTKEY_NODE``. IDs stay in order: they continue in the next tick, so a KSUID
-    or an XID may be one second ahead of the clock. It does not change a ``mintkey.testing.frozen`` block with a seed.
+    a node from the current value of `$MINTKEY_NODE`. IDs stay in order: they continue in the next tick, so a KSUID
+    or an XID may be one second ahead of the clock. It does not change a `mintkey.testing.frozen` block with a seed.
 
     >>> reseed()
     """
@@ -376,21 +376,21 @@ _Int: TypeAlias = int
 
 
 class ParsedId:
-    """The contents of an ID or a timestamp; :func:`parse` returns one.
+    """The contents of an ID or a timestamp; `parse` returns one.
 
     Attributes:
         kind: the strategy that generates such IDs.
         text: the parsed text; an integer in decimal.
         prefix: the text before the ID; the type of a TypeID.
-        bytes: the binary form: 16, 20 (KSUID), 12 (XID) or 8 (integers) bytes, ``b""`` if the
+        bytes: the binary form: 16, 20 (KSUID), 12 (XID) or 8 (integers) bytes, `b""` if the
             strategy has none.
-        timestamp_ms: the time of generation in ms since the Unix epoch, or ``None``.
-        random: the random part as an integer, or ``None``.
-        random_bits: the size of the random part in bits, or ``None``.
-        node: the node of a snowflake, or ``None``.
-        sequence: the sequence of a snowflake, the counter of an XID, or ``None``.
-        machine: the machine field of an XID, or ``None``.
-        process: the process field of an XID, or ``None``.
+        timestamp_ms: the time of generation in ms since the Unix epoch, or `None`.
+        random: the random part as an integer, or `None`.
+        random_bits: the size of the random part in bits, or `None`.
+        node: the node of a snowflake, or `None`.
+        sequence: the sequence of a snowflake, the counter of an XID, or `None`.
+        machine: the machine field of an XID, or `None`.
+        process: the process field of an XID, or `None`.
     """
 
     __slots__ = (
@@ -428,7 +428,7 @@ class ParsedId:
 
     @property
     def datetime(self) -> _Datetime | None:
-        """The time of generation in UTC; ``None`` if the ID contains no time.
+        """The time of generation in UTC; `None` if the ID contains no time.
 
         Raises:
             OverflowError: the year is after 9999.
@@ -439,14 +439,14 @@ class ParsedId:
 
     @property
     def uuid(self) -> UUID | None:
-        """The 16 bytes as a UUID; ``None`` if the ID has another size."""
+        """The 16 bytes as a UUID; `None` if the ID has another size."""
         from uuid import UUID
 
         return UUID(bytes=self.bytes) if len(self.bytes) == 16 else None  # noqa: PLR2004 - the size of a UUID
 
     @property
     def int(self) -> _Int | None:
-        """The bytes as an integer; ``None`` if there are none."""
+        """The bytes as an integer; `None` if there are none."""
         if not self.bytes:
             return None
         signed = self.kind in (AutoGenerate.EPOCH, AutoGenerate.EPOCH_MS)
@@ -482,8 +482,8 @@ def parse(value: str | int | UUID, kind: AutoGenerate | Auto | str | None = None
 
     Args:
         value: the text (a UUID with or without hyphens), an integer, or a UUID object.
-        kind: the strategy, with its parameters if it has any (``auto("ulid", prefix="A#")``). By default the
-            format is detected. Formats overlap: :func:`candidates` returns all that match.
+        kind: the strategy, with its parameters if it has any (`auto("ulid", prefix="A#")`). By default the
+            format is detected. Formats overlap: `candidates` returns all that match.
 
     Raises:
         InvalidId: the value is malformed; the message names the position and the reason.
@@ -570,7 +570,7 @@ def _bytes_of(value: UUID | str | bytes) -> bytes:
 
 
 def ulid_from_uuid(uuid: UUID | str | bytes) -> str:
-    """Encode the 128 bits of a UUID as a ULID. ``parse(ulid).uuid`` is the inverse.
+    """Encode the 128 bits of a UUID as a ULID. `parse(ulid).uuid` is the inverse.
 
         >>> ulid_from_uuid("01563e3a-b5d3-d676-4c61-efb99302bd5b")
         '01ARZ3NDEKTSV4RRFFQ69G5FAV'
@@ -584,7 +584,7 @@ def ulid_from_uuid(uuid: UUID | str | bytes) -> str:
 
 
 def typeid_from_uuid(uuid: UUID | str | bytes, prefix: str = "") -> str:
-    """Encode a UUID as a TypeID. ``parse(typeid).uuid`` is the inverse.
+    """Encode a UUID as a TypeID. `parse(typeid).uuid` is the inverse.
 
         >>> typeid_from_uuid("01889c89-df6b-7f1c-a388-91396ec314bc", "order")
         'order_01h2e8kqvbfwea724h75qc655w'
@@ -601,7 +601,7 @@ def typeid_from_uuid(uuid: UUID | str | bytes, prefix: str = "") -> str:
 
 
 def ksuid_from_bytes(data: bytes) -> str:
-    """Encode 20 bytes as a KSUID. ``parse(ksuid).bytes`` is the inverse.
+    """Encode 20 bytes as a KSUID. `parse(ksuid).bytes` is the inverse.
 
         >>> ksuid_from_bytes(bytes(20))
         '000000000000000000000000000'

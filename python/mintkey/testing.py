@@ -61,7 +61,7 @@ def _microseconds(time: datetime | str | float) -> int:
 
 
 class FrozenClock:
-    """The clock of a :class:`frozen` block. It moves only by `advance()` and `set()`."""
+    """The clock of a `frozen` block. It moves only by `advance()` and `set()`."""
 
     __slots__ = ("_block",)
 
@@ -106,7 +106,7 @@ def _seed_bytes(seed: int | str | bytes) -> bytes:
 class frozen:  # noqa: N801  used like a function
     """Freeze the clock of IDs, timestamps and expiry for the whole process.
 
-    It is a context manager (use ``async with`` around ``await``, or ``with``) and a decorator of functions and
+    It is a context manager (use `async with` around `await`, or `with`) and a decorator of functions and
     coroutine functions. It does not decorate generators, because the clock would stay frozen between their values, nor
     classes. Blocks can be nested: the innermost block sets the clock, and the outer clock continues at its own time.
     IDs of one block are in order among themselves only.
