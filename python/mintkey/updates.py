@@ -279,9 +279,15 @@ def _update_or_insert(
             return expected if stored is None and versioned and schema.version is not None else stored
         item = _inserted(schema, known, changes)
         request = schema.codec.put(item, row="absent", version=None, condition=condition)
-        # After a collision, another writer has inserted the row, so it can be changed now.
-        with contextlib.suppress(KeyCollision):
+        try:
             yield from send_write(state, request, item)
+        except KeyCollision:
+            # Another writer has inserted the row, so it can be changed now.
+            pass
+        except ConditionFailed as error:
+            tell_model(schema, error)
+            raise
+        else:
             return item
         if rebuilding is not None:
             rebuilding.forget()

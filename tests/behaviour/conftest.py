@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from mintkey import Model, ModelConfig, Store, connect, operations
+from mintkey import Model, ModelConfig, Store, _core, connect, operations
 from mintkey.attributes import Attribute
 from mintkey.errors import ConfigurationError
 from mintkey.testing import FrozenClock, frozen
@@ -129,8 +129,7 @@ def _tables(opened: Store) -> Iterator[None]:
         claim(schema)
         if id(schema) not in made and not schema.config.abstract:
             made[id(schema)] = schema
-            for request in operations.create_table(schema):
-                core.execute(request)
+            _core.drive(operations.create_table(schema), core, _core.drive)
 
     opened.claim = make  # type: ignore[method-assign]
     yield

@@ -48,6 +48,7 @@ RAN: list[str] = []
 
 
 class User(Model):
+    model_config = ModelConfig(table="users")
     id = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
     email = StringAttribute(unique=True, alias="mail")
     name = StringAttribute()

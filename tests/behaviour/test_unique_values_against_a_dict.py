@@ -218,5 +218,5 @@ class AgainstADict(RuleBasedStateMachine):
 def test_the_store_and_a_dict_agree(name):
     machine = type("Machine", (AgainstADict,), {"address": staticmethod(STORES[name])})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=30, stateful_step_count=25, deadline=None, derandomize=True)
+        machine, settings=settings(max_examples=20, stateful_step_count=20, deadline=None, derandomize=True)
     )
