@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -31,6 +31,7 @@ __all__ = [
     "not_a_flag",
     "positional_key",
     "reserved",
+    "unique_hint",
     "with_parts",
 ]
 
@@ -113,17 +114,21 @@ def key(
     missing = [name for name in schema.given_keys if name not in values]
     if missing:
         wanted = ", ".join(f"{name}=…" for name in schema.given_keys)
-        unique = next((plan for plan in schema.unique if values.keys() >= set(plan.attributes)), None)
-        way_out = (
-            ""
-            if unique is None
-            else f"; get_by({', '.join(f'{name}=…' for name in unique.attributes)}) reads by unique values"
-        )
+        hint = unique_hint(schema, values)
+        way_out = f"; {hint}" if hint else ""
         raise TypeError(f"{schema.model}: the key is {wanted}: {', '.join(missing)} is missing{way_out}")
     further = {name: value for name, value in values.items() if name not in schema.given_keys}
     if further and call is None:
         raise TypeError(f"{schema.model}: {', '.join(further)} is not part of the key")
     return schema.codec.key(schema.with_key(dict(values))), further
+
+
+def unique_hint(schema: Schema, names: Collection[str]) -> str:
+    """Return the advice to read by a unique set whose attributes are all among the names; empty if there is none."""
+    for plan in schema.unique:
+        if set(names) >= set(plan.attributes):
+            return f"get_by({', '.join(f'{name}=…' for name in plan.attributes)}) reads one item by unique values"
+    return ""
 
 
 def named_key(schema: Schema, key: object) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from mintkey import _core, loading, plans
-from mintkey.arguments import consistency, not_a_flag
+from mintkey.arguments import consistency, not_a_flag, unique_hint
 from mintkey.chains import MAX_ITEMS, OnUnreadable, Options, checked_integer
 from mintkey.conditions import Condition
 from mintkey.cursors import Cursors
@@ -471,6 +471,10 @@ class Result(RowWrites[M]):
             parts = [f"scan of table {self._schema.table!r}"]
             if self._options.segments > 1:
                 parts.append(f"in {self._options.segments} segments, up to {AT_ONCE} at once")
+            equal = {test.attribute.name for test in how.rest if test.attribute is not None and test.name == "=="}
+            hint = unique_hint(self._schema, equal)
+            if hint:
+                parts.append(hint)
         else:
             where = f"index {how.index!r} of table" if how.index else "table"
             parts = [f"query of {where} {self._schema.table!r}"]

@@ -129,7 +129,7 @@ def _tables(opened: Store) -> Iterator[None]:
         claim(schema)
         if id(schema) not in made and not schema.config.abstract:
             made[id(schema)] = schema
-            _core.drive(operations.create_table(schema), core, _core.drive)
+            _core.drive(operations.create_table(schema), core, core.execute)
 
     opened.claim = make  # type: ignore[method-assign]
     yield

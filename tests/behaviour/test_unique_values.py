@@ -530,8 +530,11 @@ async def test_the_vocabulary_of_redis_mappers(do):
 async def test_errors_lead_to_get_by(do):
     with pytest.raises(TypeError, match=r"to read one item by unique values, User\.get_by\(email=…\)"):
         do.query(User, email="a@b.c")
-    with pytest.raises(TypeError, match=r"id is missing; get_by\(email=…\) reads by unique values"):
+    with pytest.raises(TypeError, match=r"id is missing; get_by\(email=…\) reads one item by unique values"):
         await do.get(User, email="a@b.c")
+    plain = "scan of table 'users'; filter: User.name == 'x'"
+    assert User.query.filter(name="x").explain() == plain
+    assert "; get_by(email=…) reads one item by unique values; " in User.query.filter(name="x", email="y").explain()
 
 
 async def test_images_claim_what_they_write(do):

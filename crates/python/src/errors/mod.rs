@@ -81,6 +81,13 @@ fn exception(
         }
         if let (Some(violations), Some(names)) = (&error.violations, names) {
             exception.setattr("_violations", violation_list(py, violations, names)?)?;
+            if let [Violation { attributes, .. }, ..] = &**violations {
+                let names = attributes.iter().map(|name| &**name).collect::<Vec<_>>();
+                match &*names {
+                    [name] => exception.setattr("attribute", name)?,
+                    names => exception.setattr("attribute", PyTuple::new(py, names)?)?,
+                }
+            }
         }
         if let Some(item) = error.item {
             exception.setattr("_stored", PyItem::from(*item))?;

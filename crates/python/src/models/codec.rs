@@ -13,10 +13,10 @@ use mintkey_store::{
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::errors::{from_store, key_dict};
-use crate::models::fields::{Field, key_kind_named, top};
+use crate::models::fields::{Field, FieldSpec, IndexSpec, key_kind_named, top};
 use crate::models::unique::{UniqueSpec, declared};
 use crate::panics::caught;
 use crate::store::PyRequest;
@@ -35,27 +35,9 @@ pub struct Codec {
     pub(super) sort: Option<usize>,
 }
 
-type FieldSpec<'py> = (
-    Bound<'py, PyString>,
-    String,
-    String,
-    bool,
-    Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
-    Option<String>,
-    Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
-);
-type IndexSpec = (
-    String,
-    Vec<String>,
-    Option<String>,
-    Option<Vec<String>>,
-    bool,
-);
-
 #[pymethods]
 impl Codec {
-    /// Compiles a schema. A field is `(name, stored name, kind, required, (encode, decode) or None, key kind or None,
-    /// (fitted, merged) or None)`, an index `(name, partition attributes, sort attribute or None, projected attributes or None for all, local)`.
+    /// Compiles a schema.
     #[new]
     #[pyo3(signature = (model, fields, *, table=None, partition=None, sort=None, ttl=None, indexes=Vec::new(),
         unique=Vec::new()))]

@@ -22,6 +22,26 @@ pub(super) struct Field {
     pub structure: Option<(Py<PyAny>, Py<PyAny>)>,
 }
 
+/// `(name, stored name, kind, required, (encode, decode) or None, key kind or None, (fitted, merged) or None)`.
+pub(super) type FieldSpec<'py> = (
+    Bound<'py, PyString>,
+    String,
+    String,
+    bool,
+    Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+    Option<String>,
+    Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+);
+
+/// `(name, partition attributes, sort attribute or None, projected attributes or None for all, local)`.
+pub(super) type IndexSpec = (
+    String,
+    Vec<String>,
+    Option<String>,
+    Option<Vec<String>>,
+    bool,
+);
+
 impl Field {
     pub(super) fn encode(&self, object: &Bound<'_, PyAny>) -> Result<Option<Value>, Refusal> {
         match &self.convert {
