@@ -532,8 +532,7 @@ async def test_errors_lead_to_get_by(do):
         do.query(User, email="a@b.c")
     with pytest.raises(TypeError, match=r"id is missing; get_by\(email=…\) reads one item by unique values"):
         await do.get(User, email="a@b.c")
-    plain = "scan of table 'users'; filter: User.name == 'x'"
-    assert User.query.filter(name="x").explain() == plain
+    assert "get_by" not in User.query.filter(name="x").explain()
     assert "; get_by(email=…) reads one item by unique values; " in User.query.filter(name="x", email="y").explain()
 
 
