@@ -40,13 +40,11 @@ def program(guide, package, endpoint, prefix, service) -> Iterator[str]:
             table.delete()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("guide", "package"), [(guide, package) for guide in GUIDES for package in (guide, "mintkey")])
-def test_both_programs_print_what_the_guide_says(guide, package, program):
-    if package == "pydynox" and sys.version_info < (3, 11):
-        pytest.skip("pydynox needs Python 3.11")
-    own = [block for block in blocks(guide) if block.package == package]
-    assert own
+NEW = re.compile(r'connect\("dynamodb:[^"]*"\)')
+
+
+def printed_by(program: str) -> list[str]:
+    """What each block of a program prints."""
     done = subprocess.run(
         [sys.executable, "-X", "utf8", "-c", RUN, "the guide"],
         env={**os.environ, **CREDENTIALS},
@@ -59,8 +57,26 @@ def test_both_programs_print_what_the_guide_says(guide, package, program):
     assert done.returncode == 0, done.stdout + done.stderr
     *outputs, rest = done.stdout.split(END_OF_BLOCK)
     assert rest == ""
-    for block, printed in zip(own, outputs, strict=True):
+    return outputs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("guide", "package"), [(guide, package) for guide in GUIDES for package in (guide, "mintkey")])
+def test_both_programs_print_what_the_guide_says(guide, package, program):
+    if package == "pydynox" and sys.version_info < (3, 11):
+        pytest.skip("pydynox needs Python 3.11")
+    own = [block for block in blocks(guide) if block.package == package]
+    assert own
+    for block, printed in zip(own, printed_by(program), strict=True):
         assert printed == (block.promised or ""), f"not what is printed by\n{block.source}"
+
+
+@pytest.mark.parametrize(("guide", "package"), [(guide, "mintkey") for guide in GUIDES])
+def test_the_new_programs_print_the_same_on_sqlite(guide, package):
+    own = [block for block in blocks(guide) if block.package == package]
+    program, changed = NEW.subn('connect("sqlite://")', "".join(f"{block.source}\nprint('\\0')\n" for block in own))
+    assert changed == 1
+    assert printed_by(program) == [block.promised or "" for block in own]
 
 
 @pytest.mark.parametrize("guide", GUIDES)
