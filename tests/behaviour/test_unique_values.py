@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import pickle
 import uuid
 from collections.abc import Awaitable
 from datetime import date, datetime, timedelta, timezone
@@ -81,6 +82,13 @@ class Seat(Model):
     @after_load
     def loaded(self) -> None:
         RAN.append("after_load")
+
+
+class Built(Model):
+    model_config = ModelConfig(table="built")
+    id = StringAttribute(partition_key=True)
+    name = StringAttribute()
+    lookup = StringAttribute(template="NAME#{name}", unique=True)
 
 
 class Colour(enum.Enum):
@@ -534,6 +542,23 @@ async def test_errors_lead_to_get_by(do):
         await do.get(User, email="a@b.c")
     assert "get_by" not in User.query.filter(name="x").explain()
     assert "; get_by(email=…) reads one item by unique values; " in User.query.filter(name="x", email="y").explain()
+
+
+async def test_a_value_that_is_built_from_others(do):
+    await do.create(Built, id="1", name="a")
+    second = await do.create(Built, id="2", name="b")
+    await violates(do.update(second, name="a"), "lookup", "NAME#a", {"id": "1"})
+    await do.update_by_key(Built, "1", name="c")
+    await do.update(second, name="a")
+    assert (await do.get_by(Built, lookup="NAME#a")).id == "2"
+    assert (await do.get_by(Built, lookup="NAME#c")).id == "1"
+
+
+async def test_a_violation_is_pickled(do):
+    await do.create(User, id="ada", email="a@b.c")
+    error = await violates(do.create(User, id="eve", email="a@b.c"), "email", "a@b.c", {"id": "ada"})
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.attribute, copy.value, copy.holder) == (str(error), "email", "a@b.c", {"id": "ada"})
 
 
 async def test_images_claim_what_they_write(do):

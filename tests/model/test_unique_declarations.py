@@ -196,6 +196,21 @@ def test_an_abstract_class_passes_its_declarations_on():
     assert declared(Company) == [*both, ("tenant,number", ["tenant", "number"], [], None)]
 
 
+def test_values_inside_of_a_map_cannot_be_unique():
+    class City(Model):
+        model_config = ModelConfig(abstract=True)
+        name = StringAttribute(unique=True)
+
+    class Place(Model):
+        model_config = ModelConfig(abstract=True, unique=[("a", "b")])
+        a = StringAttribute()
+        b = StringAttribute()
+
+    for nested, told in ((City, r"City\.name"), (Place, r"Place\.model_config")):
+        with pytest.raises(ConfigurationError, match=rf"Thing\.value: .* remove unique= from {told}"):
+            model_of({"value": MapAttribute(nested)})
+
+
 def test_the_scope_is_the_declaring_class_with_its_subclasses():
     class Base(Model):
         model_config = ModelConfig(abstract=True)

@@ -253,6 +253,16 @@ class MapAttribute(_Collection[Any]):
                 model=self.model,
                 attribute=self.name,
             )
+        if self._schema is not None:
+            names = [f".{name}" for name, attribute in self._schema.attributes.items() if attribute.unique]
+            names += [".model_config"] if self._schema.config.unique else []
+            for name in names:
+                raise ConfigurationError(
+                    f"{self._label}: {self._schema.model} declares unique values, and only those of whole items can be "
+                    f"unique: remove unique= from {self._schema.model}{name}",
+                    model=self.model,
+                    attribute=self.name,
+                )
 
     def member(self, label: str, step: object) -> Attribute[Any] | None:
         if self._schema is not None:
