@@ -212,7 +212,7 @@ def _is_about(schema: Schema, lookup: Lookup, error: MintkeyError, found: Any = 
 
     It is not if a hook has written another row, or if another value is not unique.
     """
-    if error.model not in {schema.model, None if found is None else type(found).__name__}:
+    if error.model not in {schema.model, None if found is None else found.__mintkey_schema__.model}:
         return False
     if isinstance(error, UniqueViolation):
         if isinstance(lookup.by, UniqueLookup):

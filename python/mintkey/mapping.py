@@ -67,6 +67,7 @@ def mapped(
     table: str | None = None,
     sort_key: str | None = None,
     index: Iterable[str] = (),
+    unique: Iterable[str] = (),
     attributes: Mapping[str, Attribute[Any] | Index] | None = None,
     config: ModelConfig | None = None,
 ) -> Callable[[C], C]:
@@ -81,6 +82,8 @@ def mapped(
         table: the table name, by default the class name.
         sort_key: the field that is the sort key.
         index: fields with an index of their own.
+        unique: fields of which no two items have the same value. `ModelConfig(unique=…)` has fields that are unique
+            together.
         attributes: the attributes of fields that are stored in another way or generated, such as
             `{"id": StringAttribute(default=AutoGenerate.ULID)}`, and `Index(…)` objects by name.
         config: further options, such as `ModelConfig(consistent=True)`.
@@ -94,6 +97,7 @@ def mapped(
         given = dict(attributes or {})
         namespace: dict[str, Any] = {name: one for name, one in given.items() if isinstance(one, Index)}
         roles = {"partition_key=": (partition_key,), "sort_key=": (sort_key,), "index=": tuple(index)}
+        roles["unique="] = tuple(unique)
         roles["attributes="] = tuple(name for name in given if name not in namespace)
         for option, names in roles.items():
             for name in names:
@@ -116,6 +120,7 @@ def mapped(
             attribute.partition_key = attribute.partition_key or name == partition_key
             attribute.sort_key = attribute.sort_key or name == sort_key
             attribute.value_indexed = attribute.value_indexed or name in roles["index="]
+            attribute.unique = attribute.unique or name in roles["unique="]
             namespace[name] = attribute
         namespace.update(_hooks_of(cls))
         base = config or ModelConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import pickle
 import uuid
@@ -89,6 +90,21 @@ class Built(Model):
     id = StringAttribute(partition_key=True)
     name = StringAttribute()
     lookup = StringAttribute(template="NAME#{name}", unique=True)
+
+
+# For type checkers, the decorator returns the class that it was given.
+paired: Any = mintkey.mapped(
+    table="pairs", partition_key="id", unique=["email"], config=ModelConfig(unique=[("team", "number")])
+)
+
+
+@paired
+@dataclasses.dataclass
+class Pair:
+    id: str
+    email: str
+    team: str | None = None
+    number: int | None = None
 
 
 class Colour(enum.Enum):
@@ -552,6 +568,21 @@ async def test_a_value_that_is_built_from_others(do):
     await do.update(second, name="a")
     assert (await do.get_by(Built, lookup="NAME#a")).id == "2"
     assert (await do.get_by(Built, lookup="NAME#c")).id == "1"
+
+
+async def test_mapped_classes_have_unique_values(do):
+    first = Pair("1", "a@b.c", "x", 1)
+    await do.save(first)
+    assert await do.get_by(Pair, email="a@b.c") == first
+    assert await do.get_by(Pair, team="x", number=1) == first
+    await violates(do.save(Pair("2", "a@b.c")), "email", "a@b.c", {"id": "1"})
+    await violates(do.save(Pair("2", "e@b.c", "x", 1)), ("team", "number"), ("x", 1), {"id": "1"})
+    made, created = await do.get_or_create(Pair, email="e@b.c", defaults={"id": "2"})
+    assert (made, created) == (Pair("2", "e@b.c"), True)
+    assert await do.update_or_create(Pair, email="e@b.c", defaults={"number": 2}) == (
+        Pair("2", "e@b.c", None, 2),
+        False,
+    )
 
 
 async def test_a_violation_is_pickled(do):
