@@ -87,7 +87,7 @@ STORES: dict[str, Callable[[Any], str]] = {
 
 #: The stores that support unique values: add the name of a store here with its support. When all of `STORES` are here,
 #: this tuple and the fixture `with_unique_values` go, and the tests use `STORES`.
-UNIQUE_VALUES: tuple[str, ...] = ("sqlite",)
+UNIQUE_VALUES: tuple[str, ...] = ("sqlite", "dynamodb")
 
 
 def pytest_sessionfinish() -> None:

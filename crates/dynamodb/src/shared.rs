@@ -1,7 +1,10 @@
 //! What all calls of a store share.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
+
+use mintkey_store::Table;
 
 use crate::aws::credentials::cache::CredentialsCache;
 use crate::aws::retry::TokenBucket;
@@ -23,6 +26,8 @@ pub struct Shared {
     pub clock_skew: AtomicI64,
     /// The idle connections of blocking calls.
     pub pool: Arc<Pool<<Blocking as Reactor>::Tcp>>,
+    /// By their names, the tables whose unique values are known from their catalogs.
+    pub unique: Mutex<HashMap<String, Arc<Table>>>,
 }
 
 impl Shared {
@@ -34,6 +39,7 @@ impl Shared {
             retry_tokens: TokenBucket::default(),
             clock_skew: AtomicI64::new(0),
             pool: Arc::new(Pool::new(IDLE_CONNECTIONS)),
+            unique: Mutex::default(),
         }
     }
 }

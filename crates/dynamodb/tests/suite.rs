@@ -25,5 +25,14 @@ impl testkit::Reopen for Fixture {
 }
 
 fn main() {
-    testkit::run(testkit::contract::<Fixture>())
+    let mut tests = testkit::contract::<Fixture>();
+    // Classes without unique values do not follow the catalog here: `unique::catalog` is for the other stores.
+    tests.extend(testkit::unique::writes::all::<Fixture>());
+    tests.extend(testkit::unique::values::all::<Fixture>());
+    tests.extend(testkit::unique::expiry::all::<Fixture>());
+    tests.extend(testkit::unique::batches::all::<Fixture>());
+    tests.extend(testkit::unique::transactions::all::<Fixture>());
+    tests.extend(testkit::unique::tables::all::<Fixture>());
+    tests.extend(testkit::unique::concurrency::all::<Fixture>());
+    testkit::run(tests)
 }

@@ -5,50 +5,18 @@ use mintkey_store_testkit::requests;
 
 use std::sync::Arc;
 
-use faulty::{Act, Faulty, answered, refused};
+use faulty::{
+    Act, CONFLICT, Faulty, INVALID, NO_ROW, NONE, THROTTLED, answered, bodies, both, cancelled,
+    open, refused, without_token,
+};
 use mintkey_store::{
     Action, Check, Condition, Delete, Error, ErrorKind, Guard, Item, Key, Operation, Outcome, Path,
-    Put, Reply, Request, Result, Row, Store, Table, Transaction, TransactionGet, TransactionWrite,
-    Update,
+    Put, Reply, Request, Row, Table, Transaction, TransactionGet, TransactionWrite, Update,
 };
-use requests::{NOW, key, number, order, orders, submit, update_of};
+use requests::{NOW, key, number, order, orders, update_of};
 
 const UNKNOWN: ErrorKind = ErrorKind::Unavailable(Outcome::Unknown);
 const NOT_APPLIED: ErrorKind = ErrorKind::Unavailable(Outcome::NotApplied);
-
-fn open(endpoint: &str, parameters: &str) -> Arc<dyn Store> {
-    let url = format!("dynamodb://us-east-1?endpoint={endpoint}{parameters}");
-    mintkey_dynamodb::open(&url).unwrap()
-}
-
-/// Carries out an operation, once blocking and once submitted. Returns each result with the bodies that were sent.
-fn both(
-    script: &[Act],
-    parameters: &str,
-    operation: &Operation,
-) -> [(Result<Reply>, Vec<String>); 2] {
-    let blocking = Faulty::new(script);
-    let store = open(&blocking.endpoint, parameters);
-    let result = requests::run(&*store, operation.clone());
-    let submitted = Faulty::new(script);
-    let store = open(&submitted.endpoint, parameters);
-    let (_, answer) = submit(&*store, operation.clone());
-    [
-        (result, bodies(&blocking)),
-        (answer.recv().unwrap(), bodies(&submitted)),
-    ]
-}
-
-/// The bodies of the requests.
-fn bodies(server: &Faulty) -> Vec<String> {
-    let body = |request: String| request.split_once("\r\n\r\n").unwrap().1.to_owned();
-    server.seen().into_iter().map(body).collect()
-}
-
-/// A body without its token, and the token.
-fn without_token(body: &str) -> (&str, &str) {
-    body.split_once(",\"ClientRequestToken\":").unwrap()
-}
 
 fn failure(script: &[Act], parameters: &str, operation: &Operation) -> Error {
     let [blocking, submitted] = both(script, parameters, operation)
@@ -56,25 +24,6 @@ fn failure(script: &[Act], parameters: &str, operation: &Operation) -> Error {
     assert_eq!(blocking.kind, submitted.kind, "{blocking} | {submitted}");
     blocking
 }
-
-/// The response for a cancelled transaction, with these reasons.
-fn cancelled(reasons: &[&str]) -> Act {
-    Act::Reply(
-        400,
-        format!(
-            "{{\"__type\":\"com.amazonaws.dynamodb.v20120810#TransactionCanceledException\",\"Message\":\"because\",\
-             \"CancellationReasons\":[{}]}}",
-            reasons.join(",")
-        ),
-    )
-}
-
-const NONE: &str = r#"{"Code":"None"}"#;
-const CONFLICT: &str = r#"{"Code":"TransactionConflict","Message":"because"}"#;
-const THROTTLED: &str = r#"{"Code":"ThrottlingError","Message":"because"}"#;
-const INVALID: &str = r#"{"Code":"ValidationError","Message":"An operand in the update expression has an incorrect data type"}"#;
-const NO_ROW: &str =
-    r#"{"Code":"ConditionalCheckFailed","Message":"The conditional request failed"}"#;
 
 /// A condition that was false for the row with this sort key.
 fn row(sort: &str, others: &str) -> String {

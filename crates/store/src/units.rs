@@ -4,11 +4,11 @@
 //! half of that when it need not be consistent. What is empty or absent costs the least there is.
 
 use crate::key::{Key, KeyValue};
-use crate::request::{Operation, TransactionWrite, Write};
+use crate::request::{Delete, Operation, Put, Row, TransactionWrite, Update, Write};
 use crate::size::{item_size, value_size};
 use crate::table::Table;
 use crate::update::Action;
-use crate::value::Value;
+use crate::value::{Name, Value};
 
 const WRITTEN_BY_ONE: usize = 1024;
 const READ_BY_ONE: usize = 4096;
@@ -39,18 +39,24 @@ impl Operation {
         match self {
             Self::CreateTable(_) | Self::TableExists(_) | Self::DeleteTable(_) => 0.0,
             Self::Get(get) => read_units(0, get.consistent),
-            Self::GetUnique(_) => read_units(0, true),
+            // A marker, then the row.
+            Self::GetUnique(_) => 2.0 * read_units(0, true),
             Self::BatchGet(get) => get.keys.iter().map(|_| read_units(0, get.consistent)).sum(),
             Self::Query(query) => read_units(0, query.consistent),
             Self::Scan(scan) => read_units(0, scan.consistent),
-            Self::Put(put) => write_units(item_size(&put.item)),
-            Self::Update(update) => update_units(&update.table, &update.key, &update.actions),
-            Self::Delete(delete) => write_units(key_size(&delete.table, &delete.key)),
+            Self::Put(put) => put_units(put),
+            Self::Update(update) => update_units(update),
+            Self::Delete(delete) => delete_units(delete),
             Self::BatchWrite(batch) => batch.writes.iter().map(Write::least_units).sum(),
             Self::Transaction(transaction) => {
                 let writes = transaction.writes.iter();
                 writes
-                    .map(|write| transaction_units(write.least_size()))
+                    .map(|write| match write {
+                        TransactionWrite::Put(put) => {
+                            transaction_units(write.least_size()) + marker_units(put)
+                        }
+                        _ => transaction_units(write.least_size()),
+                    })
                     .sum()
             }
             Self::TransactionGet(get) => get.keys.iter().map(|_| transaction_read_units(0)).sum(),
@@ -63,9 +69,9 @@ impl Write {
     #[must_use]
     pub fn least_units(&self) -> f64 {
         match self {
-            Self::Put(put) => write_units(item_size(&put.item)),
-            Self::Update(update) => update_units(&update.table, &update.key, &update.actions),
-            Self::Delete(delete) => write_units(key_size(&delete.table, &delete.key)),
+            Self::Put(put) => put_units(put),
+            Self::Update(update) => update_units(update),
+            Self::Delete(delete) => delete_units(delete),
         }
     }
 }
@@ -95,8 +101,45 @@ pub fn transaction_read_units(bytes: usize) -> f64 {
     IN_TRANSACTION * read_units(bytes, true)
 }
 
-fn update_units(table: &Table, key: &Key, actions: &[Action]) -> f64 {
-    write_units(update_size(table, key, actions))
+/// A put of a row with unique values is a transaction of the row and a marker for each value.
+fn put_units(put: &Put) -> f64 {
+    let bytes = item_size(&put.item);
+    if put.table.unique.is_empty() {
+        write_units(bytes)
+    } else {
+        transaction_units(bytes) + marker_units(put)
+    }
+}
+
+/// The markers of a row. If the item has them already, they are not written; that is not known yet.
+fn marker_units(put: &Put) -> f64 {
+    let is_new = put.guard.row == Row::Absent || put.guard.collision_free;
+    let claims = put.table.claims(&put.item).map_or(0, |claims| claims.len());
+    let markers = if is_new { claims } else { 0 };
+    (0..markers).map(|_| transaction_units(0)).sum()
+}
+
+fn update_units(update: &Update) -> f64 {
+    let bytes = update_size(&update.table, &update.key, &update.actions);
+    let is_unique = |name: &Name| {
+        let mut unique = update.table.unique.iter();
+        unique.any(|unique| unique.attributes.contains(name))
+    };
+    let mut actions = update.actions.iter();
+    if actions.any(|action| action.path().root().is_some_and(is_unique)) {
+        transaction_units(bytes)
+    } else {
+        write_units(bytes)
+    }
+}
+
+fn delete_units(delete: &Delete) -> f64 {
+    let bytes = key_size(&delete.table, &delete.key);
+    if delete.table.unique.is_empty() {
+        write_units(bytes)
+    } else {
+        transaction_units(bytes)
+    }
 }
 
 /// The stored item is not known, but its key and the values that it gets are.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use mintkey_store::unique::Scope;
 use mintkey_store::units::{read_units, write_units};
 use mintkey_store::{
-    Action, BatchGet, BatchWrite, Check, Delete, Get, Guard, Item, Key, KeyAttribute, KeyKind,
-    KeyValue, Operation, Path, Put, Scan, Step, Table, Transaction, TransactionGet,
-    TransactionWrite, Update, Value, Write,
+    Action, BatchGet, BatchWrite, Check, Delete, Get, GetUnique, Guard, Item, Key, KeyAttribute,
+    KeyKind, KeyValue, Operation, Path, Put, Row, Scan, Step, Table, Transaction, TransactionGet,
+    TransactionWrite, Unique, Update, Value, Write,
 };
 
 fn table() -> Arc<Table> {
@@ -200,6 +201,51 @@ fn an_item_of_a_transaction_costs_twice_as_much() {
         keys: vec![(table(), key()); 3],
     };
     costs(&Operation::TransactionGet(get), 6.0);
+}
+
+#[test]
+fn rows_with_unique_values_are_written_with_their_markers() {
+    let unique = Unique {
+        name: "text".into(),
+        attributes: vec!["text".into()],
+        scope: Scope::default(),
+    };
+    let table = Arc::new(Table {
+        unique: vec![unique],
+        ..(*table()).clone()
+    });
+    let put = |row: Row| {
+        let guard = Guard {
+            row,
+            ..Guard::default()
+        };
+        Put::new(Arc::clone(&table), item(1000), guard).unwrap()
+    };
+    costs(&Operation::Put(put(Row::Absent)), 4.0);
+    // Whether the row has its value already is not known.
+    costs(&Operation::Put(put(Row::Any)), 2.0);
+    let writes = vec![TransactionWrite::Put(put(Row::Absent))];
+    costs(&Operation::Transaction(Transaction { writes }), 4.0);
+    let update = |actions: Vec<Action>| {
+        Operation::Update(Update {
+            table: Arc::clone(&table),
+            ..update(actions)
+        })
+    };
+    costs(&update(vec![Action::Remove(text())]), 2.0);
+    costs(&update(vec![Action::Remove(Path::attribute("n"))]), 1.0);
+    let delete = Delete {
+        table: Arc::clone(&table),
+        ..delete()
+    };
+    costs(&Operation::Delete(delete), 2.0);
+    let get = GetUnique {
+        table,
+        unique: "text".into(),
+        values: vec![KeyValue::String("x".into())],
+        attributes: None,
+    };
+    costs(&Operation::GetUnique(get), 2.0);
 }
 
 #[test]

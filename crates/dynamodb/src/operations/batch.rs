@@ -1,154 +1,32 @@
-//! Batches: many reads, or many independent writes.
+//! Batches of independent writes.
 //!
-//! DynamoDB takes 100 keys or 25 writes in a call, returns what it had no capacity for, and supports no conditions
-//! there: a write with a condition is sent as a single write.
+//! DynamoDB takes 25 writes in a call, returns what it had no capacity for, and supports no conditions there: a write with
+//! a condition, or of a table with unique values, is sent as a single write.
 
 use std::cell::RefCell;
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 
 use mintkey_runtime::{Generation, Stop};
 use mintkey_store::size::MAX_ITEM;
 use mintkey_store::{
-    BatchGet, BatchWrite, Delete, Error, ErrorKind, Guard, Item, Key, Outcome, Put, Reply, Result,
-    Row, Table, Write,
+    BatchWrite, Delete, Error, ErrorKind, Guard, Item, Outcome, Put, Reply, Result, Row, Table,
+    Write,
 };
 
-use crate::aws::retry;
 use crate::client::{Client, Effect, Output};
-use crate::operations::write;
+use crate::operations::batch_get::pause;
+use crate::operations::batch_order::{self, Dependence};
+use crate::operations::unique;
 use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
 use crate::transport::join_all::join_all;
-use crate::wire::response::{Rows, UnprocessedWrite, Written};
+use crate::wire::response::{UnprocessedWrite, Written};
 use crate::wire::{body, errors};
 
-/// The keys in one call.
-const MAX_KEYS: usize = 100;
 /// The writes in one call.
 const MAX_WRITES: usize = 25;
 
 /// Results of writes, by their indexes in the batch.
 type Outcomes = Vec<(usize, Result<()>)>;
-
-/// Reads many rows.
-pub async fn get<T: Transport>(
-    client: &Client<'_, T>,
-    batch: &BatchGet,
-    now: i64,
-) -> Result<Reply> {
-    let table = &batch.table;
-    // Each key once: DynamoDB refuses duplicates.
-    let mut found: HashMap<&Key, Option<Item>> = HashMap::with_capacity(batch.keys.len());
-    let mut wanted = Vec::with_capacity(batch.keys.len());
-    for key in &batch.keys {
-        table.check_key(key)?;
-        if let Entry::Vacant(entry) = found.entry(key) {
-            entry.insert(None);
-            wanted.push(key);
-        }
-    }
-    let chunks = wanted.chunks(MAX_KEYS);
-    let reads = chunks.map(|keys| read_chunk(client, batch, keys));
-    for items in join_all(reads).await {
-        for (key, item) in items? {
-            if let Some(entry) = found.get_mut(&key) {
-                *entry = Some(item);
-            }
-        }
-    }
-    let mut items = Vec::with_capacity(batch.keys.len());
-    for key in &batch.keys {
-        let item = found.get(key).cloned().flatten();
-        let mut item = item.filter(|item| !table.is_expired(item, now));
-        if let Some(item) = &mut item {
-            table.project(item, batch.attributes.as_deref());
-        }
-        items.push(item);
-    }
-    Ok(Reply::Items(items))
-}
-
-/// Reads keys, with more calls for those that the server returns unprocessed.
-async fn read_chunk<T: Transport>(
-    client: &Client<'_, T>,
-    batch: &BatchGet,
-    keys: &[&Key],
-) -> Result<Vec<(Key, Item)>> {
-    let client = client.part();
-    let mut found = Vec::with_capacity(keys.len());
-    let mut left = keys.to_vec();
-    let mut rounds = 0;
-    while !left.is_empty() {
-        if rounds > 0 {
-            pause(&client, &batch.table, rounds).await?;
-        }
-        let before = left.len();
-        left = read_once(&client, batch, &left, &mut found).await?;
-        // The delay grows only without progress.
-        rounds = if left.len() < before { 1 } else { rounds + 1 };
-    }
-    Ok(found)
-}
-
-/// Reads keys with one call, and returns those that are unprocessed.
-async fn read_once<'k, T: Transport>(
-    client: &Client<'_, T>,
-    batch: &BatchGet,
-    keys: &[&'k Key],
-    found: &mut Vec<(Key, Item)>,
-) -> Result<Vec<&'k Key>> {
-    let table = &*batch.table;
-    let body = body::batch_get(&client.shared.config, batch, keys);
-    let output = client.call("BatchGetItem", &body, Effect::None).await;
-    let output = output.map_err(|failure| client.errors(table, None).failed(failure))?;
-    let rows: Rows = output.parse().map_err(|error| error.of(table))?;
-    // A key that was not asked for belongs to the response to another call.
-    let asked: HashSet<&Key> = keys.iter().copied().collect();
-    let own = |item: &Item| asked.get(&table.key_of(item).ok()?).copied();
-    for item in rows.responses.into_values().flat_map(|items| items.0) {
-        let key = own(&item).ok_or_else(|| output.other_row(table))?.clone();
-        found.push((key, body::unmark(table, item)));
-    }
-    let unprocessed = rows.unprocessed_keys.values();
-    let left = unprocessed.flat_map(|table| &table.keys.0).map(own);
-    left.collect::<Option<_>>()
-        .ok_or_else(|| output.other_row(table))
-}
-
-/// Waits before unprocessed parts of a batch are sent again.
-async fn pause<T: Transport>(client: &Client<'_, T>, table: &Table, round: u32) -> Result<()> {
-    client.metrics.throttle();
-    let deadline = client.deadline.get();
-    let paused = client.transport.pause(retry::delay(round), deadline).await;
-    paused.map_err(|error| {
-        if matches!(error.cause, Cause::Stopped(Stop::Timeout(_))) {
-            return throttled(client, table);
-        }
-        let outcome = client.progress.get().outcome();
-        errors::transport_error(&client.shared.config, &error, outcome).of(table)
-    })
-}
-
-fn throttled<T>(client: &Client<'_, T>, table: &Table) -> Error {
-    let config = &client.shared.config;
-    let outcome = client.progress.get().outcome();
-    let kind = match outcome {
-        Outcome::NotApplied => ErrorKind::Throttled,
-        Outcome::Unknown => ErrorKind::Timeout(outcome),
-    };
-    Error::new(
-        kind,
-        format!(
-            "{}: DynamoDB had no capacity for this part of the batch on table {:?} within {} s",
-            config.address,
-            table.name,
-            config.timeout.as_secs_f64()
-        ),
-    )
-    .advice("slow down (rate_limit=), or raise the table's capacity")
-    .of(table)
-}
 
 /// Carries out many writes.
 pub async fn write<T: Transport>(
@@ -162,26 +40,27 @@ pub async fn write<T: Transport>(
         batch,
         now,
         outcomes: batch.writes.iter().map(|_| None).collect(),
+        dependences: Vec::new(),
         unavailable: RefCell::default(),
     };
-    for wave in writer.waves() {
+    let valid = writer.valid();
+    if !batch.table.unique.is_empty() && !valid.is_empty() {
+        match batch_order::dependences(&client.part(), batch, now).await {
+            Ok(dependences) => writer.dependences = dependences,
+            Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)) => return Err(error),
+            Err(error) => {
+                for (index, outcome) in all_failed(valid, error, &batch.table) {
+                    writer.outcomes[index] = Some(outcome);
+                }
+                return Ok(writer.into_reply(generation));
+            }
+        }
+    }
+    let valid = valid.into_iter();
+    for wave in batch_order::waves(&batch.writes, valid, &writer.dependences) {
         writer.write_wave(&wave).await?;
     }
-    let BatchWriter {
-        outcomes,
-        unavailable,
-        ..
-    } = writer;
-    let outcomes = outcomes.into_iter().map(|outcome| match outcome {
-        Some(outcome) => outcome,
-        None => Err(not_sent(
-            client,
-            &batch.table,
-            generation,
-            unavailable.borrow().as_ref(),
-        )),
-    });
-    Ok(Reply::Written(outcomes.collect()))
+    Ok(writer.into_reply(generation))
 }
 
 /// The error for a write that was not sent because an earlier one failed.
@@ -213,38 +92,47 @@ struct BatchWriter<'a, T> {
     batch: &'a BatchWrite,
     now: i64,
     outcomes: Vec<Option<Result<()>>>,
+    /// In a table with unique values, one for each write.
+    dependences: Vec<Dependence>,
     /// Why nothing more is sent.
     unavailable: RefCell<Option<Error>>,
 }
 
 impl<T: Transport> BatchWriter<'_, T> {
-    /// The indexes of the writes in groups that have each key once, so that two writes of a key are carried out in order.
-    /// Writes that are not valid get their outcome here.
-    fn waves(&mut self) -> Vec<Vec<usize>> {
-        let mut waves: Vec<Vec<usize>> = Vec::new();
-        let mut seen: HashMap<&Key, usize> = HashMap::with_capacity(self.batch.writes.len());
+    /// The indexes of the writes that are valid. The others get their outcome here.
+    fn valid(&mut self) -> Vec<usize> {
+        let mut valid = Vec::with_capacity(self.batch.writes.len());
         for (index, write) in self.batch.writes.iter().enumerate() {
-            if let Err(error) = check(&self.batch.table, write) {
-                self.outcomes[index] = Some(Err(error));
-                continue;
+            match check(&self.batch.table, write) {
+                Ok(()) => valid.push(index),
+                Err(error) => self.outcomes[index] = Some(Err(error)),
             }
-            let wave = seen
-                .entry(write.key())
-                .and_modify(|wave| *wave += 1)
-                .or_insert(0);
-            if waves.len() <= *wave {
-                waves.push(Vec::new());
-            }
-            waves[*wave].push(index);
         }
-        waves
+        valid
+    }
+
+    /// The outcomes of all writes.
+    fn into_reply(self, generation: Generation) -> Reply {
+        let Self {
+            client,
+            batch,
+            outcomes,
+            unavailable,
+            ..
+        } = self;
+        let reason = unavailable.into_inner();
+        let outcomes = outcomes.into_iter().map(|outcome| match outcome {
+            Some(outcome) => outcome,
+            None => Err(not_sent(client, &batch.table, generation, reason.as_ref())),
+        });
+        Reply::Written(outcomes.collect())
     }
 
     /// Carries out one group, with several calls at once. An interrupt ends the whole batch.
     async fn write_wave(&mut self, indexes: &[usize]) -> Result<()> {
         let (plain, guarded): (Vec<usize>, Vec<usize>) = indexes
             .iter()
-            .partition(|index| is_plain(&self.batch.writes[**index]));
+            .partition(|index| self.is_plain(&self.batch.writes[**index]));
         let calls: Vec<&[usize]> = plain.chunks(MAX_WRITES).chain(guarded.chunks(1)).collect();
         let calls = calls.into_iter().map(|indexes| self.write_chunk(indexes));
         for outcomes in join_all(calls).await {
@@ -288,12 +176,18 @@ impl<T: Transport> BatchWriter<'_, T> {
 
     /// Carries out one write as a single write.
     async fn write_single(&self, client: Client<'_, T>, index: usize) -> Result<()> {
+        let row = self.dependences.get(index).and_then(|own| own.row.clone());
         let result = match &self.batch.writes[index] {
-            Write::Put(put) => write::put(&client, put, self.now).await,
-            Write::Update(update) => write::update(&client, update, self.now).await,
-            Write::Delete(delete) => write::delete(&client, delete, self.now).await,
+            Write::Put(put) => unique::put(&client, put, row, self.now).await,
+            Write::Update(update) => unique::update(&client, update, row, self.now).await,
+            Write::Delete(delete) => unique::delete(&client, delete, row, self.now).await,
         };
         result.map(drop)
+    }
+
+    /// Whether a write depends neither on the stored row nor on unique values.
+    fn is_plain(&self, write: &Write) -> bool {
+        self.batch.table.unique.is_empty() && is_plain(write)
     }
 
     /// Carries out writes in one call, with more calls for those that the server returns unprocessed. What is returned

@@ -1,10 +1,19 @@
 //! The operations of the contract: which calls they send, and what the responses mean.
 
 mod batch;
+mod batch_get;
+mod batch_order;
+mod build;
+mod cancellation;
+mod catalog;
+mod claims;
+mod markers;
+mod participant;
 mod query_plan;
 mod read;
 mod tables;
 mod transaction;
+mod unique;
 mod write;
 
 use std::time::Instant;
@@ -33,22 +42,19 @@ pub async fn run<T: Transport>(
     let now = request.now;
     for table in request.operation.tables() {
         check_table_name(&shared.config, table)?;
-        if !table.unique.is_empty() {
-            return Err(Error::unique_unsupported(table));
-        }
     }
     match &request.operation {
-        Operation::CreateTable(table) => tables::create(&client, table).await,
+        Operation::CreateTable(table) => tables::create(&client, table, now).await,
         Operation::TableExists(table) => tables::exists(&client, table).await,
         Operation::DeleteTable(table) => tables::delete(&client, table).await,
         Operation::Get(get) => read::get(&client, get, now).await,
-        Operation::GetUnique(get) => Err(Error::unique_unsupported(&get.table)),
+        Operation::GetUnique(get) => unique::get(&client, get, now).await,
         Operation::Query(query) => read::query(&client, query, now).await,
         Operation::Scan(scan) => read::scan(&client, scan, now).await,
-        Operation::Put(put) => write::put(&client, put, now).await,
-        Operation::Update(update) => write::update(&client, update, now).await,
-        Operation::Delete(delete) => write::delete(&client, delete, now).await,
-        Operation::BatchGet(batch) => batch::get(&client, batch, now).await,
+        Operation::Put(put) => unique::put(&client, put, None, now).await,
+        Operation::Update(update) => unique::update(&client, update, None, now).await,
+        Operation::Delete(delete) => unique::delete(&client, delete, None, now).await,
+        Operation::BatchGet(batch) => batch_get::get(&client, batch, now).await,
         Operation::BatchWrite(batch) => batch::write(&client, batch, now).await,
         Operation::Transaction(writes) => transaction::write(&client, writes, now).await,
         Operation::TransactionGet(get) => transaction::get(&client, get, now).await,
@@ -58,11 +64,17 @@ pub async fn run<T: Transport>(
 /// The name that a model gives its table was checked before, but without the prefix.
 fn check_table_name(config: &Config, table: &Table) -> Result<()> {
     let length = config.prefix.len() + table.name.len();
-    if length <= LONGEST_NAME {
+    let (longest, reason) = if table.unique.is_empty() {
+        (LONGEST_NAME, "")
+    } else {
+        let longest = LONGEST_NAME - markers::SUFFIX.len();
+        (longest, " for a model with unique values")
+    };
+    if length <= longest {
         return Ok(());
     }
     Err(Error::configuration(format!(
-        "the name of the table of {} has {length} characters with its prefix, and {LONGEST_NAME} are allowed: shorten \
+        "the name of the table of {} has {length} characters with its prefix, and {longest} are allowed{reason}: shorten \
          ?table_prefix=, or name the table with ModelConfig(table=…)",
         table.model
     ))

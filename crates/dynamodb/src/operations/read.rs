@@ -1,5 +1,7 @@
 //! Reads: single rows, and pages of queries and scans.
 
+use std::sync::Arc;
+
 use mintkey_store::{Get, Item, Key, Page, Query, Reply, Result, Scan, Table, Work};
 
 use crate::client::{Client, Effect, Output};
@@ -44,6 +46,22 @@ pub async fn read_row<T: Transport>(
     }
     let item = row.item.map(|item| own_row(&output, item, table, key));
     item.transpose()
+}
+
+/// Reads the row of a key consistently, expired or not.
+pub async fn stored<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Arc<Table>,
+    key: &Key,
+) -> Result<Option<Item>> {
+    let get = Get {
+        table: Arc::clone(table),
+        key: key.clone(),
+        consistent: true,
+        attributes: None,
+    };
+    let body = body::get(&client.shared.config, &get);
+    read_row(client, table, key, &body).await
 }
 
 /// The row of a key in a response. Any other row was sent in response to another call.

@@ -11,6 +11,7 @@ use mintkey_store::{
 
 use crate::client::{Client, Effect, Output};
 use crate::config::Config;
+use crate::operations::{build, catalog, markers};
 use crate::transport::Transport;
 use crate::wire::body::{self, Body};
 use crate::wire::errors::{self, Class, Failure, Progress};
@@ -84,9 +85,25 @@ pub async fn exists<T: Transport>(client: &Client<'_, T>, table: &Table) -> Resu
     ))
 }
 
-/// Creates a table, or adds the indexes that it lacks, and waits until it can be used.
-pub async fn create<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<Reply> {
+/// Creates a table, or adds what it lacks, and waits until it can be used.
+pub async fn create<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Table,
+    now: i64,
+) -> Result<Reply> {
     check_indexes(table)?;
+    create_or_extend(client, table).await?;
+    client.restart_deadline();
+    enable_expiry(client, table).await?;
+    if !table.unique.is_empty() {
+        create_or_extend(client, &markers::table(table)).await?;
+        build::build(client, table, now).await?;
+    }
+    Ok(Reply::Done)
+}
+
+/// Creates a table, or adds the indexes that it lacks, and waits until it can be used.
+async fn create_or_extend<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<()> {
     let config = &client.shared.config;
     let mut wait = Wait::new(client);
     let mut is_created = false;
@@ -106,7 +123,7 @@ pub async fn create<T: Transport>(client: &Client<'_, T>, table: &Table) -> Resu
             Some(found) => {
                 check_keys(table, &found)?;
                 match missing_index(table, &found)? {
-                    None => break,
+                    None => return Ok(()),
                     Some(index) => {
                         let body = index_body(config, table, index);
                         send(client, table, "UpdateTable", &body, &[Class::TableBusy]).await?;
@@ -116,13 +133,20 @@ pub async fn create<T: Transport>(client: &Client<'_, T>, table: &Table) -> Resu
         }
         wait.pause(table).await?;
     }
-    client.restart_deadline();
-    enable_expiry(client, table).await?;
+}
+
+/// Deletes a table with its markers, and waits until it does not exist.
+pub async fn delete<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<Reply> {
+    catalog::forget(client, table);
+    if !table.unique.is_empty() {
+        // After a failure between the two, the markers of the rows are built again.
+        delete_one(client, &markers::table(table)).await?;
+    }
+    delete_one(client, table).await?;
     Ok(Reply::Done)
 }
 
-/// Deletes a table and waits until it does not exist.
-pub async fn delete<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<Reply> {
+async fn delete_one<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<()> {
     let mut wait = Wait::new(client);
     loop {
         client.restart_deadline();
@@ -138,7 +162,7 @@ pub async fn delete<T: Transport>(client: &Client<'_, T>, table: &Table) -> Resu
         // The server deletes it after the response.
         client.restart_deadline();
         if describe(client, table).await?.is_none() {
-            return Ok(Reply::Done);
+            return Ok(());
         }
         wait.pause(table).await?;
     }

@@ -4,27 +4,30 @@
 //! server carries them out at most once. A call that the server has cancelled was not carried out: the next one, if any, has
 //! another token.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mintkey_runtime::{Stop, random_token};
 use mintkey_store::size::{MAX_ITEM, check_item};
 use mintkey_store::{
-    Condition, Error, ErrorKind, Get, Guard, Item, Key, Outcome, Path, Reply, Result, Table,
-    Transaction, TransactionGet, TransactionWrite, Update, update,
+    BatchGet, Error, ErrorKind, Item, Key, Outcome, Reply, Result, Table, Transaction,
+    TransactionGet, TransactionWrite, Update, update,
 };
 
 use crate::aws::retry;
 use crate::client::{Client, Effect};
-use crate::operations::read::{own_row, read_row};
-use crate::operations::tables;
-use crate::operations::write::{
-    GuardedWrite, check_empty, check_values, replacement, update_guard,
-};
+use crate::operations::batch_get::read_all;
+use crate::operations::cancellation::{Cancelled, Next, after_refusal, with_guards};
+use crate::operations::claims::{Known, Plan};
+use crate::operations::participant::{Participant, Stored};
+use crate::operations::read::{own_row, stored};
+use crate::operations::write::check_empty;
+use crate::operations::{catalog, tables};
 use crate::transport::Transport;
 use crate::transport::error::Cause;
 use crate::wire::errors::{self, Class, Failure, Progress, Refusal};
-use crate::wire::response::{CancellationReason, Snapshot};
+use crate::wire::response::Snapshot;
 use crate::wire::{body, transaction as wire};
 
 /// How long a call is sent again with its token. The server keeps tokens for 10 minutes.
@@ -35,20 +38,8 @@ const MAX_DELAY_RETRIES: u32 = 5;
 /// The kind of error of a call that was not sent because the time was over.
 const NOT_SENT_IN_TIME: ErrorKind = ErrorKind::Timeout(Outcome::NotApplied);
 
-/// A write or check of a transaction.
-struct Participant<'a> {
-    write: &'a TransactionWrite,
-    /// The item that an upsert stores over an expired row.
-    replacement: Option<Item>,
-}
-
-/// What becomes of a transaction after a response that does not end it.
-enum Next {
-    /// It is sent again at once, with other writes.
-    Changed,
-    /// It is sent again later. If there is no time for that, this is its error.
-    Later(Error),
-}
+/// The calls after changes of rows that are sent without a delay between them.
+const PROMPT_CALLS: u32 = 3;
 
 /// Writes several items: all or none.
 pub async fn write<T: Transport>(
@@ -57,48 +48,72 @@ pub async fn write<T: Transport>(
     now: i64,
 ) -> Result<Reply> {
     transaction.check(MAX_ITEM)?;
+    let mut participants = Vec::with_capacity(transaction.writes.len());
     for write in &transaction.writes {
-        check_stored(write).map_err(|error| error.of(write.table()).at(write.key()))?;
+        let table = catalog::with_unique(client, write.table()).await?;
+        participants.push(Participant::new(write, table));
     }
-    let Some(first) = transaction.writes.first() else {
-        return Ok(Reply::Items(Vec::new()));
+    commit(client, &mut participants, now).await?;
+    let items = participants.into_iter().map(Participant::returned);
+    Ok(Reply::Items(items.collect()))
+}
+
+/// A call, and the plan that it follows.
+struct Call {
+    body: String,
+    plan: Plan,
+}
+
+/// Carries out the writes of participants: all or none.
+pub async fn commit<T: Transport>(
+    client: &Client<'_, T>,
+    participants: &mut [Participant<'_>],
+    now: i64,
+) -> Result<()> {
+    for participant in &*participants {
+        participant.check()?;
+    }
+    let Some(first) = participants.first().map(|first| first.write) else {
+        return Ok(());
     };
-    let participant = |write| Participant {
-        write,
-        replacement: None,
-    };
-    let mut participants: Vec<Participant<'_>> =
-        transaction.writes.iter().map(participant).collect();
     let deadline = client.deadline.get();
     let mut retries = 0;
+    let mut changes = 0;
+    let mut known = Known::default();
     let mut call = None;
-    let mut last_refusal = None;
+    let mut last_refusal: Option<Error> = None;
     loop {
-        let body = if let Some(body) = &call {
-            body
+        let sent = if let Some(call) = &call {
+            call
         } else {
+            let next = next_call(client, participants, &known, now).await;
+            let next = next.map_err(|error| in_time(error, &mut last_refusal))?;
             let last = Instant::now() + TOKEN_LIFETIME;
             client.deadline.set(deadline.min(last));
-            call.insert(write_body(client, &participants, now)?)
+            call.insert(next)
         };
-        let sent = client.call("TransactWriteItems", body, Effect::Idempotent);
-        let refusal = match sent.await {
-            Ok(output) => {
-                check_empty(&output, first.table(), first.key())?;
-                let items = participants.into_iter().map(Participant::returned);
-                return Ok(Reply::Items(items.collect()));
-            }
+        let answer = client.call("TransactWriteItems", &sent.body, Effect::Idempotent);
+        let refusal = match answer.await {
+            Ok(output) => return check_empty(&output, first.table(), first.key()),
             Err(Failure::Refused(refusal)) if refusal.class == Class::Cancelled => refusal,
             Err(failure) => {
-                let error = failed(client, transaction, failure, now).await;
-                // It says more than that there was no time to send another call.
-                let refused = last_refusal.filter(|_| error.kind == NOT_SENT_IN_TIME);
-                return Err(refused.unwrap_or(error));
+                let error = failed(client, participants, failure, now).await;
+                return Err(in_time(error, &mut last_refusal));
             }
         };
-        match after_refusal(client, &mut participants, &refusal, now)? {
-            Next::Changed => retries = 0,
-            Next::Later(error) => {
+        let plan = &sent.plan;
+        let next = after_refusal(client, participants, plan, &mut known, &refusal, now).await;
+        match next {
+            Err(error) => return Err(with_guards(client, participants, error, now).await),
+            Ok(Next::Changed) => {
+                retries = 0;
+                changes += 1;
+                if let Some(more) = u32::checked_sub(changes, PROMPT_CALLS) {
+                    let error = Error::conflict(first.table(), first.key());
+                    pause(client, more, error).await?;
+                }
+            }
+            Ok(Next::Later(error)) => {
                 last_refusal = Some(error.clone());
                 pause(client, retries, error).await?;
                 retries += 1;
@@ -112,239 +127,76 @@ pub async fn write<T: Transport>(
     }
 }
 
-impl Participant<'_> {
-    /// The changed item of an update, if it is known.
-    fn returned(self) -> Option<Item> {
-        let is_returned =
-            matches!(self.write, TransactionWrite::Update(Update { returning, .. }) if *returning);
-        self.replacement.filter(|_| is_returned)
-    }
-
-    /// The guard, and whether the write needs a row whatever that says.
-    fn guarded(&self) -> GuardedWrite<'_> {
-        let (guard, needs_row) = match self.write {
-            TransactionWrite::Put(put) => (&put.guard, false),
-            TransactionWrite::Update(update) => (&update.guard, !update.upsert),
-            TransactionWrite::Delete(delete) => (&delete.guard, false),
-            TransactionWrite::Check(check) => (&check.guard, false),
-        };
-        GuardedWrite {
-            table: self.write.table(),
-            key: self.write.key(),
-            guard,
-            needs_row,
-        }
-    }
+/// The last refusal, if there was no time to send another call: it says more.
+fn in_time(error: Error, last_refusal: &mut Option<Error>) -> Error {
+    let refused = last_refusal.take();
+    let refused = refused.filter(|_| error.kind == NOT_SENT_IN_TIME);
+    refused.unwrap_or(error)
 }
 
-/// Checks what is stored, as for single writes.
-fn check_stored(write: &TransactionWrite) -> Result<()> {
-    match write {
-        TransactionWrite::Put(put) => put.table.check_indexed(&put.item),
-        TransactionWrite::Update(update) => check_values(&update.table, update).map(drop),
-        TransactionWrite::Delete(_) | TransactionWrite::Check(_) => Ok(()),
-    }
-}
-
-/// The body of a call that writes, with a new token.
-fn write_body<T>(
+/// The next call, with a new token. An error ends the transaction.
+async fn next_call<T: Transport>(
     client: &Client<'_, T>,
-    participants: &[Participant<'_>],
+    participants: &mut [Participant<'_>],
+    known: &Known,
     now: i64,
-) -> Result<String> {
+) -> Result<Call> {
+    read_awaited(client, participants).await?;
+    let refused = participants.iter_mut().map(|own| own.prepare(now).err());
+    let refused: Vec<Option<Error>> = refused.collect();
+    let plan = if refused.iter().any(Option::is_some) {
+        Err(Error::cancelled(refused))
+    } else {
+        Plan::new(participants, known, now)
+    };
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => return Err(with_guards(client, participants, error, now).await),
+    };
     let config = &client.shared.config;
-    let mut writes = Vec::with_capacity(participants.len());
-    for participant in participants {
-        writes.push(match (participant.write, &participant.replacement) {
-            (TransactionWrite::Update(update), Some(item)) => {
-                let condition = body::absent(&update.table, now);
-                let body = body::put(config, &update.table, item, Some(&condition));
-                ("Put", body)
-            }
-            (TransactionWrite::Update(update), None) => {
-                let guard = update_guard(update);
-                let condition = body::guard(&update.table, &guard, now, true)?;
-                let body = body::transaction_update(config, update, condition.as_ref());
-                ("Update", body)
-            }
-            (TransactionWrite::Put(put), _) => {
-                let condition = body::guard(&put.table, &put.guard, now, false)?;
-                let body = body::put(config, &put.table, &put.item, condition.as_ref());
-                ("Put", body)
-            }
-            (TransactionWrite::Delete(delete), _) => {
-                let condition = body::guard(&delete.table, &delete.guard, now, false)?;
-                let body = body::delete(config, &delete.table, &delete.key, condition.as_ref());
-                ("Delete", body)
-            }
-            (TransactionWrite::Check(check), _) => {
-                let condition = check_condition(&check.table, &check.guard, now)?;
-                let body = body::delete(config, &check.table, &check.key, Some(&condition));
-                ("ConditionCheck", body)
-            }
-        });
+    let mut parts = Vec::with_capacity(participants.len() + plan.changes.len());
+    for participant in &*participants {
+        parts.push(participant.part(config, now)?);
     }
-    Ok(wire::write_items(&writes, &random_token()?))
-}
-
-/// The condition of a check, which must have one.
-fn check_condition(table: &Table, guard: &Guard, now: i64) -> Result<Condition> {
-    let condition = body::guard(table, guard, now, false)?;
-    Ok(match condition {
-        Some(condition) if condition.constant() != Some(true) => condition,
-        _ => {
-            let key = Path::attribute(table.partition.name.clone());
-            Condition::Or(vec![
-                Condition::Exists(key.clone()),
-                Condition::Missing(key),
-            ])
-        }
+    parts.extend(plan.parts(config, participants, known, now));
+    Ok(Call {
+        body: wire::write_items(&parts, &random_token()?),
+        plan,
     })
 }
 
-/// What follows from a cancelled transaction. An error ends it.
-fn after_refusal<T: Transport>(
+/// Reads the rows that participants need to know, consistently.
+async fn read_awaited<T: Transport>(
     client: &Client<'_, T>,
     participants: &mut [Participant<'_>],
-    refusal: &Refusal,
-    now: i64,
-) -> Result<Next> {
-    let cancelled = Cancelled { client, refusal };
-    cancelled.check_count(participants.len(), participants[0].write.table())?;
-    if refusal.reasons.iter().any(CancellationReason::is_final) {
-        // The server has evaluated the items: no attempt was carried out.
-        client.progress.set(Progress::Nothing);
+) -> Result<()> {
+    let mut tables: HashMap<String, (Arc<Table>, Vec<Key>)> = HashMap::new();
+    for participant in participants.iter().filter(|own| own.awaits_row()) {
+        let (_, keys) = tables
+            .entry(participant.table.name.clone())
+            .or_insert_with(|| (Arc::clone(&participant.table), Vec::new()));
+        keys.push(participant.key().clone());
     }
-    let mut reasons = Vec::with_capacity(participants.len());
-    let mut is_changed = false;
-    for (participant, reason) in participants.iter_mut().zip(&refusal.reasons) {
-        reasons.push(if reason.code() == "ConditionalCheckFailed" {
-            let refused = cancelled.refused_by(participant, reason, now)?;
-            is_changed |= refused.is_none();
-            refused
+    for (name, (table, keys)) in tables {
+        let mut rows = if let [key] = &keys[..] {
+            let row = stored(client, &table, key).await?;
+            row.map(|row| (key.clone(), row)).into_iter().collect()
         } else {
-            let (table, key) = (participant.write.table(), participant.write.key());
-            cancelled.other_reason(table, key, reason)
-        });
-    }
-    if reasons.iter().any(Option::is_some) {
-        return Err(Error::cancelled(reasons));
-    }
-    if is_changed {
-        return Ok(Next::Changed);
-    }
-    if refusal.uncertain {
-        let table = participants[0].write.table();
-        return Ok(Next::Later(client.errors(table, None).refused(refusal)));
-    }
-    let reasons = participants.iter().zip(&refusal.reasons);
-    let reasons = reasons.map(|(participant, reason)| {
-        cancelled.passing(participant.write.table(), participant.write.key(), reason)
-    });
-    let reasons: Vec<Option<Error>> = reasons.collect();
-    let throttled = reasons
-        .iter()
-        .flatten()
-        .find(|error| error.kind == ErrorKind::Throttled);
-    Ok(Next::Later(match throttled {
-        Some(error) => error.clone(),
-        None => Error::cancelled(reasons),
-    }))
-}
-
-/// A response with reasons.
-struct Cancelled<'a, T> {
-    client: &'a Client<'a, T>,
-    refusal: &'a Refusal,
-}
-
-impl<T: Transport> Cancelled<'_, T> {
-    /// Fails unless there is a reason for each item.
-    fn check_count(&self, count: usize, table: &Table) -> Result<()> {
-        if self.refusal.reasons.len() == count {
-            return Ok(());
-        }
-        self.client.progress.set(Progress::Uncertain);
-        let error = Error::new(
-            ErrorKind::Unavailable(Outcome::Unknown),
-            format!(
-                "{}: the server cancelled the transaction without a reason for each item ({})",
-                self.client.shared.config.address, self.refusal.message
-            ),
-        );
-        Err(error.of(table))
-    }
-
-    /// Why the stored row refused a write; `None` if another write is to be sent instead: an upsert does not change an
-    /// expired row, but replaces it.
-    fn refused_by(
-        &self,
-        participant: &mut Participant<'_>,
-        reason: &CancellationReason,
-        now: i64,
-    ) -> Result<Option<Error>> {
-        let (table, key) = (participant.write.table(), participant.write.key());
-        let stored = match &reason.item {
-            Some(row) if !table.has_key(&row.0, key) => {
-                self.client.transport.close_idle();
-                self.client.progress.set(Progress::Uncertain);
-                return Err(Error::other_row(table).at(key).uncertain());
+            let batch = BatchGet {
+                table,
+                keys,
+                consistent: true,
+                attributes: None,
+            };
+            read_all(client, &batch).await?
+        };
+        for participant in &mut *participants {
+            if participant.table.name == name && participant.awaits_row() {
+                participant.set_read(Stored(rows.remove(participant.key())));
             }
-            Some(row) => Some(body::unmark(table, row.0.clone())),
-            None => None,
-        };
-        let has_row = stored.is_some();
-        let live = stored.filter(|item| !table.is_expired(item, now));
-        if participant.replacement.take().is_some() {
-            return Ok(None);
-        }
-        let guarded = participant.guarded();
-        if let TransactionWrite::Update(update) = participant.write
-            && has_row
-            && live.is_none()
-            && guarded.check(None).is_ok()
-        {
-            participant.replacement = Some(replacement(update)?);
-            return Ok(None);
-        }
-        Ok(Some(guarded.refused(live)))
-    }
-
-    /// The error for a reason that is not about a condition; `None` if there is none, or it passes.
-    fn other_reason(&self, table: &Table, key: &Key, reason: &CancellationReason) -> Option<Error> {
-        let class = match reason.code() {
-            _ if !reason.is_final() => return None,
-            "ValidationError" => Class::Invalid,
-            "ItemCollectionSizeLimitExceeded" => Class::CollectionFull,
-            "AccessDenied" => Class::Denied,
-            _ => Class::Other,
-        };
-        Some(self.error(class, table, key, reason))
-    }
-
-    /// The error for a reason that passes.
-    fn passing(&self, table: &Table, key: &Key, reason: &CancellationReason) -> Option<Error> {
-        match reason.code() {
-            "TransactionConflict" => Some(Error::conflict(table, key)),
-            _ if reason.is_passing() => {
-                self.client.metrics.throttle();
-                Some(self.error(Class::Throttled, table, key, reason))
-            }
-            _ => None,
         }
     }
-
-    fn error(&self, class: Class, table: &Table, key: &Key, reason: &CancellationReason) -> Error {
-        let refusal = Refusal {
-            class,
-            code: reason.code().to_owned(),
-            message: reason.message.clone().unwrap_or_default(),
-            item: None,
-            reasons: Vec::new(),
-            uncertain: false,
-        };
-        self.client.errors(table, Some(key)).refused(&refusal)
-    }
+    Ok(())
 }
 
 /// Waits before a transaction is sent again. If there is no time for that, it fails with this error.
@@ -363,30 +215,30 @@ async fn pause<T: Transport>(client: &Client<'_, T>, retries: u32, error: Error)
 /// The error for a call that failed, but was not cancelled.
 async fn failed<T: Transport>(
     client: &Client<'_, T>,
-    transaction: &Transaction,
+    participants: &[Participant<'_>],
     failure: Failure,
     now: i64,
 ) -> Error {
     if let Failure::Refused(refusal) = &failure
         && refusal.class == Class::Invalid
         && !refusal.uncertain
-        && let Some(error) = invalid_updates(client, transaction, now).await
+        && let Some(error) = invalid_updates(client, participants, now).await
     {
         return error;
     }
-    let tables = transaction.writes.iter().map(|write| &**write.table());
+    let tables = participants.iter().map(|own| &**own.write.table());
     explain(client, tables.collect(), failure).await
 }
 
 /// The error for updates that cannot be applied to their rows, if that is the case. DynamoDB Local does not name the items.
 async fn invalid_updates<T: Transport>(
     client: &Client<'_, T>,
-    transaction: &Transaction,
+    participants: &[Participant<'_>],
     now: i64,
 ) -> Option<Error> {
-    let mut reasons = Vec::with_capacity(transaction.writes.len());
-    for write in &transaction.writes {
-        reasons.push(match write {
+    let mut reasons = Vec::with_capacity(participants.len());
+    for participant in participants {
+        reasons.push(match participant.write {
             TransactionWrite::Update(update) => apply(client, update, now).await.err(),
             _ => None,
         });
@@ -404,16 +256,9 @@ async fn invalid_updates<T: Transport>(
 /// Applies an update to its row, without writing it.
 async fn apply<T: Transport>(client: &Client<'_, T>, update: &Update, now: i64) -> Result<Item> {
     let (table, key) = (&update.table, &update.key);
-    let get = Get {
-        table: table.clone(),
-        key: key.clone(),
-        consistent: true,
-        attributes: None,
-    };
-    let body = body::get(&client.shared.config, &get);
-    let stored = read_row(client, table, key, &body).await?;
-    let stored = stored.filter(|item| !table.is_expired(item, now));
-    let mut item = stored.unwrap_or_else(|| table.item_of(key));
+    let row = stored(client, table, key).await?;
+    let row = row.filter(|item| !table.is_expired(item, now));
+    let mut item = row.unwrap_or_else(|| table.item_of(key));
     update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
     check_item(&item, table, MAX_ITEM).map_err(|error| error.at(key))?;
     Ok(item)
@@ -440,6 +285,9 @@ async fn explain<T: Transport>(
         .of(tables[0]);
     }
     if refusal.class == Class::TableMissing {
+        for table in &tables {
+            catalog::forget(client, table);
+        }
         // The server does not name the table.
         let mut known = HashSet::new();
         for table in tables.iter().filter(|table| known.insert(&table.name)) {
@@ -456,8 +304,13 @@ fn read_error<T: Transport>(
     client: &Client<'_, T>,
     get: &TransactionGet,
     refusal: &Refusal,
+    now: i64,
 ) -> Result<Error> {
-    let cancelled = Cancelled { client, refusal };
+    let cancelled = Cancelled {
+        client,
+        refusal,
+        now,
+    };
     let mut passing = None;
     for ((table, key), reason) in get.keys.iter().zip(&refusal.reasons) {
         if let Some(error) = cancelled.other_reason(table, key, reason) {
@@ -487,7 +340,8 @@ pub async fn get<T: Transport>(
         match client.call("TransactGetItems", &body, Effect::None).await {
             Ok(output) => break output,
             Err(Failure::Refused(refusal)) if refusal.class == Class::Cancelled => {
-                pause(client, retries, read_error(client, get, &refusal)?).await?;
+                let error = read_error(client, get, &refusal, now)?;
+                pause(client, retries, error).await?;
                 retries += 1;
             }
             Err(failure) => {

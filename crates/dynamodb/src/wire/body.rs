@@ -219,6 +219,21 @@ pub fn delete(config: &Config, table: &Table, key: &Key, condition: Option<&Cond
     body.finish()
 }
 
+/// The part of a transaction that only checks an item. It must have a condition.
+pub fn check(config: &Config, table: &Table, key: &Key, condition: Option<Condition>) -> String {
+    let condition = match condition {
+        Some(condition) if condition.constant() != Some(true) => condition,
+        _ => {
+            let key = Path::attribute(table.partition.name.clone());
+            Condition::Or(vec![
+                Condition::Exists(key.clone()),
+                Condition::Missing(key),
+            ])
+        }
+    };
+    delete(config, table, key, Some(&condition))
+}
+
 /// The body of an update.
 pub fn update(config: &Config, update: &Update, condition: Option<&Condition>) -> String {
     let table = &update.table;
@@ -342,6 +357,14 @@ fn batch_start(config: &Config, table: &Table) -> String {
     body
 }
 
+/// The condition that all of these hold; `None` if there are none.
+pub fn all(mut conditions: Vec<Condition>) -> Option<Condition> {
+    match conditions.len() {
+        0 | 1 => conditions.pop(),
+        _ => Some(Condition::And(conditions)),
+    }
+}
+
 /// The condition that a row has expired.
 pub fn expired(table: &Table, now: i64) -> Option<Condition> {
     table.ttl.as_ref().map(|ttl| Condition::Compare {
@@ -430,11 +453,7 @@ pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Result<Optio
     if needs_live {
         parts.extend(expired.map(not));
     }
-    Ok(match parts.len() {
-        0 => None,
-        1 => parts.pop(),
-        _ => Some(Condition::And(parts)),
-    })
+    Ok(all(parts))
 }
 
 /// Whether an update that is applied twice has the same effect as once. A value that is read may have changed meanwhile.

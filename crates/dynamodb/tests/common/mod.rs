@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use mintkey_store::store::Never;
 use mintkey_store::{
-    Capabilities, Done, ErrorKind, Interrupt, Operation, Reply, Request, Result, Store, Table,
-    Ticket,
+    Capabilities, Done, Error, ErrorKind, Interrupt, Operation, Reply, Request, Result, Store,
+    Table, Ticket,
 };
 
 /// A store on the server that `MINTKEY_TEST_DYNAMODB` names, with tables of its own that go away with it.
@@ -72,16 +72,26 @@ impl Store for Making {
     }
 
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {
-        match self.store.execute(request, interrupt) {
-            Err(error) if error.kind == ErrorKind::TableMissing => {
-                for table in request.operation.tables() {
-                    carry_out(&*self.store, Operation::CreateTable(Arc::clone(table)))?;
-                    self.made.lock().unwrap().push(Arc::clone(table));
-                }
-                self.store.execute(request, interrupt)
-            }
-            result => result,
+        if let Operation::CreateTable(table) = &request.operation {
+            self.made.lock().unwrap().push(Arc::clone(table));
         }
+        let is_missing = |error: &Error| error.kind == ErrorKind::TableMissing;
+        let result = self.store.execute(request, interrupt);
+        let misses_table = match &result {
+            Err(error) => is_missing(error),
+            Ok(Reply::Written(outcomes)) => outcomes
+                .iter()
+                .any(|outcome| outcome.as_ref().is_err_and(is_missing)),
+            Ok(_) => false,
+        };
+        if !misses_table {
+            return result;
+        }
+        for table in request.operation.tables() {
+            carry_out(&*self.store, Operation::CreateTable(Arc::clone(table)))?;
+            self.made.lock().unwrap().push(Arc::clone(table));
+        }
+        self.store.execute(request, interrupt)
     }
 
     fn execute_all(

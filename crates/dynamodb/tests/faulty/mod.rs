@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
 
+use mintkey_store::{Operation, Reply, Result, Store};
+use mintkey_store_testkit::requests::{self, submit};
+
 /// What happens to one request.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -196,3 +199,56 @@ fn read(stream: &mut TcpStream) -> Option<String> {
         }
     }
 }
+
+pub fn open(endpoint: &str, parameters: &str) -> Arc<dyn Store> {
+    let url = format!("dynamodb://us-east-1?endpoint={endpoint}{parameters}");
+    mintkey_dynamodb::open(&url).unwrap()
+}
+
+/// Carries out an operation, once blocking and once submitted. Returns each result with the bodies that were sent.
+pub fn both(
+    script: &[Act],
+    parameters: &str,
+    operation: &Operation,
+) -> [(Result<Reply>, Vec<String>); 2] {
+    let blocking = Faulty::new(script);
+    let store = open(&blocking.endpoint, parameters);
+    let result = requests::run(&*store, operation.clone());
+    let submitted = Faulty::new(script);
+    let store = open(&submitted.endpoint, parameters);
+    let (_, answer) = submit(&*store, operation.clone());
+    [
+        (result, bodies(&blocking)),
+        (answer.recv().unwrap(), bodies(&submitted)),
+    ]
+}
+
+/// The bodies of the requests.
+pub fn bodies(server: &Faulty) -> Vec<String> {
+    let body = |request: String| request.split_once("\r\n\r\n").unwrap().1.to_owned();
+    server.seen().into_iter().map(body).collect()
+}
+
+/// A body without its token, and the token.
+pub fn without_token(body: &str) -> (&str, &str) {
+    body.split_once(",\"ClientRequestToken\":").unwrap()
+}
+
+/// The response for a cancelled transaction, with these reasons.
+pub fn cancelled(reasons: &[&str]) -> Act {
+    Act::Reply(
+        400,
+        format!(
+            "{{\"__type\":\"com.amazonaws.dynamodb.v20120810#TransactionCanceledException\",\"Message\":\"because\",\
+             \"CancellationReasons\":[{}]}}",
+            reasons.join(",")
+        ),
+    )
+}
+
+pub const NONE: &str = r#"{"Code":"None"}"#;
+pub const CONFLICT: &str = r#"{"Code":"TransactionConflict","Message":"because"}"#;
+pub const THROTTLED: &str = r#"{"Code":"ThrottlingError","Message":"because"}"#;
+pub const INVALID: &str = r#"{"Code":"ValidationError","Message":"An operand in the update expression has an incorrect data type"}"#;
+pub const NO_ROW: &str =
+    r#"{"Code":"ConditionalCheckFailed","Message":"The conditional request failed"}"#;

@@ -63,7 +63,8 @@ impl PyRequest {
 
     /// The capacity units of the write at this index; `least` if its item is not known.
     fn write_units(&self, index: usize, least: f64) -> f64 {
-        self.result_size(index).map_or(least, write_units)
+        self.result_size(index)
+            .map_or(least, |size| write_units(size).max(least))
     }
 
     /// Whether it is a strongly consistent read.

@@ -1,0 +1,141 @@
+//! Batches of reads.
+//!
+//! DynamoDB takes 100 keys in a call, and returns what it had no capacity for.
+
+use std::collections::{HashMap, HashSet};
+
+use mintkey_runtime::Stop;
+use mintkey_store::{BatchGet, Error, ErrorKind, Item, Key, Outcome, Reply, Result, Table};
+
+use crate::aws::retry;
+use crate::client::{Client, Effect};
+use crate::transport::Transport;
+use crate::transport::error::Cause;
+use crate::transport::join_all::join_all;
+use crate::wire::response::Rows;
+use crate::wire::{body, errors};
+
+/// The keys in one call.
+const MAX_KEYS: usize = 100;
+
+/// Reads many rows.
+pub async fn get<T: Transport>(
+    client: &Client<'_, T>,
+    batch: &BatchGet,
+    now: i64,
+) -> Result<Reply> {
+    let table = &batch.table;
+    for key in &batch.keys {
+        table.check_key(key)?;
+    }
+    let found = read_all(client, batch).await?;
+    let mut items = Vec::with_capacity(batch.keys.len());
+    for key in &batch.keys {
+        let item = found.get(key).cloned();
+        let mut item = item.filter(|item| !table.is_expired(item, now));
+        if let Some(item) = &mut item {
+            table.project(item, batch.attributes.as_deref());
+        }
+        items.push(item);
+    }
+    Ok(Reply::Items(items))
+}
+
+/// Reads the rows of a batch, expired or not.
+pub async fn read_all<T: Transport>(
+    client: &Client<'_, T>,
+    batch: &BatchGet,
+) -> Result<HashMap<Key, Item>> {
+    // Each key once: DynamoDB refuses duplicates.
+    let mut known = HashSet::with_capacity(batch.keys.len());
+    let wanted = batch.keys.iter().filter(|key| known.insert(*key));
+    let wanted: Vec<&Key> = wanted.collect();
+    let mut found = HashMap::with_capacity(wanted.len());
+    let chunks = wanted.chunks(MAX_KEYS);
+    let reads = chunks.map(|keys| read_chunk(client, batch, keys));
+    for items in join_all(reads).await {
+        found.extend(items?);
+    }
+    Ok(found)
+}
+
+/// Reads keys, with more calls for those that the server returns unprocessed.
+async fn read_chunk<T: Transport>(
+    client: &Client<'_, T>,
+    batch: &BatchGet,
+    keys: &[&Key],
+) -> Result<Vec<(Key, Item)>> {
+    let client = client.part();
+    let mut found = Vec::with_capacity(keys.len());
+    let mut left = keys.to_vec();
+    let mut rounds = 0;
+    while !left.is_empty() {
+        if rounds > 0 {
+            pause(&client, &batch.table, rounds).await?;
+        }
+        let before = left.len();
+        left = read_once(&client, batch, &left, &mut found).await?;
+        // The delay grows only without progress.
+        rounds = if left.len() < before { 1 } else { rounds + 1 };
+    }
+    Ok(found)
+}
+
+/// Reads keys with one call, and returns those that are unprocessed.
+async fn read_once<'k, T: Transport>(
+    client: &Client<'_, T>,
+    batch: &BatchGet,
+    keys: &[&'k Key],
+    found: &mut Vec<(Key, Item)>,
+) -> Result<Vec<&'k Key>> {
+    let table = &*batch.table;
+    let body = body::batch_get(&client.shared.config, batch, keys);
+    let output = client.call("BatchGetItem", &body, Effect::None).await;
+    let output = output.map_err(|failure| client.errors(table, None).failed(failure))?;
+    let rows: Rows = output.parse().map_err(|error| error.of(table))?;
+    // A key that was not asked for belongs to the response to another call.
+    let asked: HashSet<&Key> = keys.iter().copied().collect();
+    let own = |item: &Item| asked.get(&table.key_of(item).ok()?).copied();
+    for item in rows.responses.into_values().flat_map(|items| items.0) {
+        let key = own(&item).ok_or_else(|| output.other_row(table))?.clone();
+        found.push((key, body::unmark(table, item)));
+    }
+    let unprocessed = rows.unprocessed_keys.values();
+    let left = unprocessed.flat_map(|table| &table.keys.0).map(own);
+    left.collect::<Option<_>>()
+        .ok_or_else(|| output.other_row(table))
+}
+
+/// Waits before unprocessed parts of a batch are sent again.
+pub async fn pause<T: Transport>(client: &Client<'_, T>, table: &Table, round: u32) -> Result<()> {
+    client.metrics.throttle();
+    let deadline = client.deadline.get();
+    let paused = client.transport.pause(retry::delay(round), deadline).await;
+    paused.map_err(|error| {
+        if matches!(error.cause, Cause::Stopped(Stop::Timeout(_))) {
+            return throttled(client, table);
+        }
+        let outcome = client.progress.get().outcome();
+        errors::transport_error(&client.shared.config, &error, outcome).of(table)
+    })
+}
+
+fn throttled<T>(client: &Client<'_, T>, table: &Table) -> Error {
+    let config = &client.shared.config;
+    let outcome = client.progress.get().outcome();
+    let kind = match outcome {
+        Outcome::NotApplied => ErrorKind::Throttled,
+        Outcome::Unknown => ErrorKind::Timeout(outcome),
+    };
+    Error::new(
+        kind,
+        format!(
+            "{}: DynamoDB had no capacity for this part of the batch on table {:?} within {} s",
+            config.address,
+            table.name,
+            config.timeout.as_secs_f64()
+        ),
+    )
+    .advice("slow down (rate_limit=), or raise the table's capacity")
+    .of(table)
+}

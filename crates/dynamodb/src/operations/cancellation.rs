@@ -1,0 +1,314 @@
+//! What a cancelled transaction says of each of its items, and what follows.
+
+use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Result, Table, TransactionWrite};
+
+use crate::client::Client;
+use crate::operations::claims::{Change, Known, Plan};
+use crate::operations::markers;
+use crate::operations::participant::{Participant, Stored};
+use crate::operations::read::stored;
+use crate::operations::write::replacement;
+use crate::transport::Transport;
+use crate::wire::body;
+use crate::wire::errors::{Class, Progress, Refusal};
+use crate::wire::response::CancellationReason;
+
+/// What becomes of a transaction after a response that does not end it.
+pub enum Next {
+    /// It is sent again, with other writes.
+    Changed,
+    /// It is sent again later. If there is no time for that, this is its error.
+    Later(Error),
+}
+
+/// A response with reasons.
+pub struct Cancelled<'a, T> {
+    pub client: &'a Client<'a, T>,
+    pub refusal: &'a Refusal,
+    pub now: i64,
+}
+
+/// What follows from a cancelled transaction. An error ends it.
+pub async fn after_refusal<T: Transport>(
+    client: &Client<'_, T>,
+    participants: &mut [Participant<'_>],
+    plan: &Plan,
+    known: &mut Known,
+    refusal: &Refusal,
+    now: i64,
+) -> Result<Next> {
+    let cancelled = Cancelled {
+        client,
+        refusal,
+        now,
+    };
+    let count = participants.len() + plan.changes.len() + plan.rows.len();
+    cancelled.check_count(count, participants[0].write.table())?;
+    if refusal.reasons.iter().any(CancellationReason::is_final) {
+        // The server has evaluated the items: no attempt was carried out.
+        client.progress.set(Progress::Nothing);
+    }
+    let (rows, others) = refusal.reasons.split_at(participants.len());
+    let (changes, displaced) = others.split_at(plan.changes.len());
+    let mut reasons = Vec::with_capacity(participants.len());
+    let mut is_changed = false;
+    for (participant, reason) in participants.iter_mut().zip(rows) {
+        reasons.push(if is_refused(reason) {
+            let refused = cancelled.refused_by(participant, reason)?;
+            is_changed |= refused.is_none();
+            refused
+        } else {
+            let (table, key) = (participant.write.table(), participant.write.key());
+            cancelled.other_reason(table, key, reason)
+        });
+    }
+    for ((table, key), reason) in plan.rows.iter().zip(displaced) {
+        if is_refused(reason) {
+            known.forget(table, key);
+            is_changed = true;
+        } else if let Some(error) = cancelled.other_reason(table, key, reason) {
+            return Err(error);
+        }
+    }
+    for (change, reason) in plan.changes.iter().zip(changes) {
+        let refused = if is_refused(reason) {
+            is_changed = true;
+            cancelled
+                .marker(participants, change, known, reason)
+                .await?
+        } else {
+            let participant = &participants[change.participant];
+            cancelled.other_reason(participant.write.table(), participant.key(), reason)
+        };
+        let own = &mut reasons[change.participant];
+        *own = own.take().or(refused);
+    }
+    if reasons.iter().any(Option::is_some) {
+        return Err(Error::cancelled(reasons));
+    }
+    if is_changed {
+        return Ok(Next::Changed);
+    }
+    if refusal.uncertain {
+        let table = participants[0].write.table();
+        return Ok(Next::Later(client.errors(table, None).refused(refusal)));
+    }
+    Ok(Next::Later(cancelled.all_passing(participants, plan)))
+}
+
+fn is_refused(reason: &CancellationReason) -> bool {
+    reason.code() == "ConditionalCheckFailed"
+}
+
+/// Reads the rows of participants that have a guard and were not read, when another reason refuses the transaction:
+/// guards come before unique values.
+pub async fn with_guards<T: Transport>(
+    client: &Client<'_, T>,
+    participants: &[Participant<'_>],
+    error: Error,
+    now: i64,
+) -> Error {
+    if error.kind != ErrorKind::TransactionCancelled
+        || participants.iter().all(|own| own.table.unique.is_empty())
+    {
+        return error;
+    }
+    let mut reasons = error.reasons;
+    for (participant, reason) in participants.iter().zip(&mut reasons) {
+        let guarded = participant.guarded();
+        let is_open = guarded.guard.is_open() && !guarded.needs_row;
+        let is_known = reason
+            .as_ref()
+            .is_some_and(|reason| reason.kind != ErrorKind::UniqueViolation);
+        if participant.has_read() || is_open || is_known {
+            continue;
+        }
+        match stored(client, &participant.table, participant.key()).await {
+            Ok(row) => {
+                let live = row.filter(|row| !participant.table.is_expired(row, now));
+                if let Err(error) = guarded.check(live.as_ref()) {
+                    *reason = Some(error);
+                }
+            }
+            Err(error) => return error,
+        }
+    }
+    Error::cancelled(reasons)
+}
+
+impl<T: Transport> Cancelled<'_, T> {
+    /// Fails unless there is a reason for each item.
+    fn check_count(&self, count: usize, table: &Table) -> Result<()> {
+        if self.refusal.reasons.len() == count {
+            return Ok(());
+        }
+        self.client.progress.set(Progress::Uncertain);
+        let error = Error::new(
+            ErrorKind::Unavailable(Outcome::Unknown),
+            format!(
+                "{}: the server cancelled the transaction without a reason for each item ({})",
+                self.client.shared.config.address, self.refusal.message
+            ),
+        );
+        Err(error.of(table))
+    }
+
+    /// The stored item of a reason, which must have this key.
+    fn item(&self, table: &Table, key: &Key, reason: &CancellationReason) -> Result<Option<Item>> {
+        match &reason.item {
+            Some(row) if !table.has_key(&row.0, key) => {
+                self.client.transport.close_idle();
+                self.client.progress.set(Progress::Uncertain);
+                Err(Error::other_row(table).at(key).uncertain())
+            }
+            Some(row) => Ok(Some(body::unmark(table, row.0.clone()))),
+            None => Ok(None),
+        }
+    }
+
+    /// Why the stored row refused a write; `None` if another write is to be sent instead: the row has changed since it was
+    /// read, or an upsert does not change an expired row, but replaces it.
+    fn refused_by(
+        &self,
+        participant: &mut Participant<'_>,
+        reason: &CancellationReason,
+    ) -> Result<Option<Error>> {
+        let (table, key) = (participant.write.table(), participant.write.key());
+        let stored = self.item(table, key, reason)?;
+        if participant.has_read() {
+            let stored = Stored(stored);
+            if participant.was_read_as(&stored) {
+                // The server evaluates its condition differently.
+                let live = participant.live(self.now).cloned();
+                return Ok(Some(participant.guarded().refused(live)));
+            }
+            participant.set_read(stored);
+            return Ok(participant.prepare(self.now).err());
+        }
+        let has_row = stored.is_some();
+        let live = stored.filter(|item| !table.is_expired(item, self.now));
+        if participant.replacement.take().is_some() {
+            return Ok(None);
+        }
+        let guarded = participant.guarded();
+        if let TransactionWrite::Update(update) = participant.write
+            && has_row
+            && live.is_none()
+            && guarded.check(None).is_ok()
+        {
+            participant.replacement = Some(replacement(update)?);
+            return Ok(None);
+        }
+        Ok(Some(guarded.refused(live)))
+    }
+
+    /// Why the stored marker refused a change; `None` if another call is to be sent instead.
+    async fn marker(
+        &self,
+        participants: &mut [Participant<'_>],
+        change: &Change,
+        known: &mut Known,
+        reason: &CancellationReason,
+    ) -> Result<Option<Error>> {
+        let table = &change.table;
+        let marker_table = markers::table(table);
+        let marker = self.item(&marker_table, &markers::key_of(&change.held.marker), reason)?;
+        if !change.claims {
+            known.keep(change);
+            return Ok(None);
+        }
+        let Some(marker) = marker else {
+            // It was deleted since.
+            return Ok(None);
+        };
+        let holder = markers::holder(table, &marker)?;
+        let claimant = participants[change.participant].key();
+        let violation = || change.held.violation(table, claimant, holder.clone());
+        let participant = participants
+            .iter_mut()
+            .find(|own| own.table.name == table.name && *own.key() == holder);
+        let Some(participant) = participant else {
+            let row = stored(self.client, table, &holder).await?;
+            let live = row.as_ref().filter(|row| !table.is_expired(row, self.now));
+            if live.is_some_and(|row| change.held.is_of(table, row)) {
+                return Ok(Some(violation()));
+            }
+            known.displace(change, holder, row);
+            return Ok(None);
+        };
+        if participant.depends_on_row() && !participant.has_read() {
+            let row = stored(self.client, table, &holder).await?;
+            participant.set_read(Stored(row));
+            // If its guard refuses the row, the next call shows it.
+            if participant.prepare(self.now).is_err() {
+                return Ok(None);
+            }
+        }
+        if participant.changes(self.now)?.kept.contains(&change.held) {
+            return Ok(Some(violation()));
+        }
+        known.allow(change, holder);
+        Ok(None)
+    }
+
+    /// The error for a reason that is not about a condition; `None` if there is none, or it passes.
+    pub fn other_reason(
+        &self,
+        table: &Table,
+        key: &Key,
+        reason: &CancellationReason,
+    ) -> Option<Error> {
+        let class = match reason.code() {
+            _ if !reason.is_final() => return None,
+            "ValidationError" => Class::Invalid,
+            "ItemCollectionSizeLimitExceeded" => Class::CollectionFull,
+            "AccessDenied" => Class::Denied,
+            _ => Class::Other,
+        };
+        Some(self.error(class, table, key, reason))
+    }
+
+    /// The error for reasons that all pass.
+    fn all_passing(&self, participants: &[Participant<'_>], plan: &Plan) -> Error {
+        let own = participants.iter().enumerate().map(|(index, _)| index);
+        let changes = plan.changes.iter().map(|change| change.participant);
+        // A displaced row is in the way of the first claim.
+        let rows = plan.rows.iter().map(|_| 0);
+        let indexes = own.chain(changes).chain(rows);
+        let mut reasons: Vec<Option<Error>> = participants.iter().map(|_| None).collect();
+        for (index, reason) in indexes.zip(&self.refusal.reasons) {
+            let participant = &participants[index];
+            let error = self.passing(participant.write.table(), participant.key(), reason);
+            reasons[index] = reasons[index].take().or(error);
+        }
+        let mut throttled = reasons.iter().flatten();
+        match throttled.find(|error| error.kind == ErrorKind::Throttled) {
+            Some(error) => error.clone(),
+            None => Error::cancelled(reasons),
+        }
+    }
+
+    /// The error for a reason that passes.
+    pub fn passing(&self, table: &Table, key: &Key, reason: &CancellationReason) -> Option<Error> {
+        match reason.code() {
+            "TransactionConflict" => Some(Error::conflict(table, key)),
+            _ if reason.is_passing() => {
+                self.client.metrics.throttle();
+                Some(self.error(Class::Throttled, table, key, reason))
+            }
+            _ => None,
+        }
+    }
+
+    fn error(&self, class: Class, table: &Table, key: &Key, reason: &CancellationReason) -> Error {
+        let refusal = Refusal {
+            class,
+            code: reason.code().to_owned(),
+            message: reason.message.clone().unwrap_or_default(),
+            item: None,
+            reasons: Vec::new(),
+            uncertain: false,
+        };
+        self.client.errors(table, Some(key)).refused(&refusal)
+    }
+}

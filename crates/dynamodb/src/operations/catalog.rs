@@ -1,0 +1,189 @@
+//! Which unique values a table has: an item of its table of markers.
+
+use std::sync::Arc;
+
+use mintkey_runtime::locked;
+use mintkey_store::{
+    Comparison, Condition, Error, ErrorKind, Get, Item, Path, Remedy, Result, Table, Value,
+    description,
+};
+
+use crate::client::{Client, Effect};
+use crate::operations::markers;
+use crate::operations::write::check_empty;
+use crate::transport::Transport;
+use crate::wire::body;
+use crate::wire::errors::{Class, Failure};
+use crate::wire::response::Row;
+
+/// The key of the item. No marker has it, because values are never empty.
+const ITEM: &[u8] = &[0];
+/// The description of the table.
+const DESCRIPTION: &str = "table";
+/// The number of changes of the item.
+const EDITION: &str = "edition";
+
+/// What the catalog says of a table.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// The table with its unique values; `None` before they are built.
+    pub described: Option<Table>,
+    pub edition: i64,
+}
+
+/// A table with all unique values that the catalog has for it: writes of any class keep them up. A table whose class has
+/// none is returned as it is, without a look at the catalog.
+///
+/// # Errors
+///
+/// `TableMissing` if the catalog lacks unique values of the class; `Configuration` if they differ.
+pub async fn with_unique<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Arc<Table>,
+) -> Result<Arc<Table>> {
+    if table.unique.is_empty() {
+        return Ok(Arc::clone(table));
+    }
+    let known = locked(&client.shared.unique).get(&table.name).cloned();
+    if let Some(known) = known
+        && let Some(complete) = complete(table, &known)?
+    {
+        return Ok(complete);
+    }
+    let lacks = |message: String| {
+        Error::new(ErrorKind::TableMissing, message)
+            .remedy(Remedy::CreateTable)
+            .of(table)
+    };
+    let Some(catalog) = read(client, table).await? else {
+        let shown = format!("{}{}", client.shared.config.prefix, table.name);
+        return Err(lacks(format!(
+            "table {shown:?} does not exist in {}, or has no table \"{shown}{}\" for its unique values",
+            client.shared.config.address,
+            markers::SUFFIX
+        )));
+    };
+    if let Some(described) = &catalog.described
+        && let Some(complete) = complete(table, described)?
+    {
+        remember(client, described);
+        return Ok(complete);
+    }
+    let names: Vec<&str> = table.unique.iter().map(|own| own.name.as_str()).collect();
+    Err(lacks(format!(
+        "table {:?} lacks unique values of {} ({}), or does not know all of its subclasses",
+        table.name,
+        table.model,
+        names.join("; ")
+    )))
+}
+
+/// The table with the unique values of the catalog; `None` if the catalog lacks some of the class.
+fn complete(table: &Arc<Table>, described: &Table) -> Result<Option<Arc<Table>>> {
+    if described.unique == table.unique {
+        return Ok(Some(Arc::clone(table)));
+    }
+    let merged = description::merge(described, table)?;
+    if merged.unique != described.unique {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Table {
+        unique: merged.unique,
+        ..(**table).clone()
+    })))
+}
+
+/// Keeps what the catalog says, for later requests.
+pub fn remember<T>(client: &Client<'_, T>, described: &Table) {
+    let mut known = locked(&client.shared.unique);
+    known.insert(described.name.clone(), Arc::new(described.clone()));
+}
+
+/// Forgets what the catalog says, because it may have changed.
+pub fn forget<T>(client: &Client<'_, T>, table: &Table) {
+    locked(&client.shared.unique).remove(&table.name);
+}
+
+/// Reads the catalog; `None` if there is no table of markers.
+pub async fn read<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<Option<Catalog>> {
+    let markers = Arc::new(markers::table(table));
+    let key = markers::key_of(ITEM);
+    let get = Get {
+        table: Arc::clone(&markers),
+        key: key.clone(),
+        consistent: true,
+        attributes: None,
+    };
+    let body = body::get(&client.shared.config, &get);
+    let output = match client.call("GetItem", &body, Effect::None).await {
+        Ok(output) => output,
+        Err(Failure::Refused(refusal)) if refusal.class == Class::TableMissing => return Ok(None),
+        Err(failure) => return Err(client.errors(table, None).failed(failure)),
+    };
+    let row: Row = output.parse().map_err(|error| error.of(table))?;
+    let item = match row.item {
+        Some(item) if markers.has_key(&item.0, &key) => item.0,
+        Some(_) => return Err(output.other_row(table)),
+        None if row.attributes.is_none() && row.other.is_none() => {
+            return Ok(Some(Catalog::default()));
+        }
+        None => return Err(output.unreadable().of(table)),
+    };
+    parse(table, &item).map(Some).ok_or_else(|| {
+        Error::configuration(format!(
+            "the catalog in table {:?} is damaged, or was written by a newer version: delete that table, and create it again",
+            markers.name
+        ))
+        .of(table)
+    })
+}
+
+fn parse(table: &Table, item: &Item) -> Option<Catalog> {
+    let described = match item.get(DESCRIPTION) {
+        None => None,
+        Some(Value::Map(map)) => Some(description::parse(table, map)?),
+        Some(_) => return None,
+    };
+    let edition = match item.get(EDITION) {
+        Some(Value::Number(edition)) => edition.to_i64()?,
+        _ => return None,
+    };
+    Some(Catalog { described, edition })
+}
+
+/// Writes the next edition of the catalog. False: there is another one than `read`.
+pub async fn write<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Table,
+    read: &Catalog,
+    described: Option<&Table>,
+) -> Result<bool> {
+    let markers = markers::table(table);
+    let mut item = Item::with_capacity(3);
+    item.insert(markers.partition.name.clone(), Value::Binary(ITEM.to_vec()));
+    item.insert(EDITION.into(), (read.edition + 1).into());
+    if let Some(described) = described {
+        item.insert(
+            DESCRIPTION.into(),
+            Value::Map(description::describe(described)),
+        );
+    }
+    let edition = Path::attribute(EDITION);
+    let condition = match read.edition {
+        0 => Condition::Missing(edition),
+        read => Condition::Compare {
+            path: edition,
+            op: Comparison::Eq,
+            value: read.into(),
+        },
+    };
+    let body = body::put(&client.shared.config, &markers, &item, Some(&condition));
+    match client.call("PutItem", &body, Effect::Idempotent).await {
+        Ok(output) => {
+            check_empty(&output, &markers, &markers::key_of(ITEM))?;
+            Ok(true)
+        }
+        Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => Ok(false),
+        Err(failure) => Err(client.errors(table, None).failed(failure)),
+    }
+}

@@ -1,0 +1,298 @@
+//! The writes and checks of a transaction, each with what is known of its row.
+
+use std::sync::Arc;
+
+use mintkey_store::{
+    Condition, Error, Item, Key, Name, Result, Row, Table, TransactionWrite, Update, update,
+};
+
+use crate::config::Config;
+use crate::operations::markers::{self, Held};
+use crate::operations::write::{GuardedWrite, check_values, replacement, update_guard};
+use crate::wire::body;
+use crate::wire::transaction::Part;
+
+/// What was read of a row, which may have expired: the row, or that there is none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stored(pub Option<Item>);
+
+/// A write or check of a transaction.
+pub struct Participant<'a> {
+    pub write: &'a TransactionWrite,
+    /// The table, with all unique values that the catalog has.
+    pub table: Arc<Table>,
+    /// The item that an upsert stores over an expired row.
+    pub replacement: Option<Item>,
+    /// The stored row, expired or not, if it was read. Then the write is carried out only if the row still has the same
+    /// unique values.
+    read: Option<Stored>,
+    /// Whether the write needs to know the row, because it may free or move one of its unique values.
+    needs_read: bool,
+    /// Whether a check deletes its row, which has expired and is in the way of a unique value.
+    deletes: bool,
+}
+
+/// What a write does to the unique values of its row.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub claimed: Vec<Held>,
+    pub kept: Vec<Held>,
+    pub released: Vec<Held>,
+}
+
+impl<'a> Participant<'a> {
+    /// A participant. `table` is that of the write, with all unique values that the catalog has.
+    pub fn new(write: &'a TransactionWrite, table: Arc<Table>) -> Self {
+        let needs_read = !table.unique.is_empty()
+            && match write {
+                TransactionWrite::Put(put) => {
+                    put.guard.row != Row::Absent && !put.guard.collision_free
+                }
+                TransactionWrite::Update(update) => changes_unique(&table, update),
+                TransactionWrite::Delete(_) => true,
+                TransactionWrite::Check(_) => false,
+            };
+        Self {
+            write,
+            table,
+            replacement: None,
+            read: None,
+            needs_read,
+            deletes: false,
+        }
+    }
+
+    /// The key of its row.
+    pub const fn key(&self) -> &'a Key {
+        self.write.key()
+    }
+
+    /// Whether the row is to be read before the write is sent.
+    pub const fn awaits_row(&self) -> bool {
+        self.needs_read && self.read.is_none()
+    }
+
+    /// Whether the row was read.
+    pub const fn has_read(&self) -> bool {
+        self.read.is_some()
+    }
+
+    /// Whether the row that was read was like this.
+    pub fn was_read_as(&self, row: &Stored) -> bool {
+        self.read.as_ref() == Some(row)
+    }
+
+    /// Whether the unique values of the row after the write depend on those before.
+    pub const fn depends_on_row(&self) -> bool {
+        matches!(
+            self.write,
+            TransactionWrite::Update(_) | TransactionWrite::Check(_)
+        )
+    }
+
+    /// The row that was read, if it has not expired.
+    pub fn live(&self, now: i64) -> Option<&Item> {
+        let row = self.read.as_ref()?.0.as_ref();
+        row.filter(|row| !self.table.is_expired(row, now))
+    }
+
+    /// Takes over the row.
+    pub fn set_read(&mut self, row: Stored) {
+        self.read = Some(row);
+        self.replacement = None;
+        self.deletes = false;
+    }
+
+    /// Prepares the write for the row that was read.
+    ///
+    /// # Errors
+    ///
+    /// Why the guard refuses the row, or why an upsert cannot replace it.
+    pub fn prepare(&mut self, now: i64) -> Result<()> {
+        let Some(Stored(row)) = &self.read else {
+            return Ok(());
+        };
+        let is_expired = row.is_some() && self.live(now).is_none();
+        self.guarded().check(self.live(now))?;
+        match self.write {
+            TransactionWrite::Update(update) if is_expired => {
+                self.replacement = Some(replacement(update)?);
+            }
+            TransactionWrite::Check(_) => self.deletes = is_expired,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The changed item of an update, if it is known.
+    pub fn returned(self) -> Option<Item> {
+        let is_returned =
+            matches!(self.write, TransactionWrite::Update(Update { returning, .. }) if *returning);
+        self.replacement.filter(|_| is_returned)
+    }
+
+    /// The guard, and whether the write needs a row whatever that says.
+    pub fn guarded(&self) -> GuardedWrite<'a> {
+        let (guard, needs_row) = match self.write {
+            TransactionWrite::Put(put) => (&put.guard, false),
+            TransactionWrite::Update(update) => (&update.guard, !update.upsert),
+            TransactionWrite::Delete(delete) => (&delete.guard, false),
+            TransactionWrite::Check(check) => (&check.guard, false),
+        };
+        GuardedWrite {
+            table: self.write.table(),
+            key: self.write.key(),
+            guard,
+            needs_row,
+        }
+    }
+
+    /// Checks what is stored, as for single writes.
+    pub fn check(&self) -> Result<()> {
+        let checked = match self.write {
+            TransactionWrite::Put(put) => put.table.check_indexed(&put.item),
+            TransactionWrite::Update(update) => check_values(&update.table, update).map(drop),
+            TransactionWrite::Delete(_) | TransactionWrite::Check(_) => Ok(()),
+        };
+        checked.map_err(|error| self.named(error))
+    }
+
+    /// The row after an update of the row that was read.
+    pub fn updated(&self, now: i64) -> Result<Option<Item>> {
+        let TransactionWrite::Update(update) = self.write else {
+            return Ok(None);
+        };
+        if let Some(item) = &self.replacement {
+            return Ok(Some(item.clone()));
+        }
+        let live = self.live(now).cloned();
+        if self.read.is_none() || (live.is_none() && !update.upsert) {
+            return Ok(None);
+        }
+        let mut item = live.unwrap_or_else(|| self.table.item_of(&update.key));
+        update::apply(&update.actions, &mut item).map_err(|error| self.named(error))?;
+        Ok(Some(item))
+    }
+
+    /// What the write does to the unique values of its row, as far as the row is known.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue` if the update cannot be applied, or a new value cannot be unique.
+    pub fn changes(&self, now: i64) -> Result<Changes> {
+        if self.table.unique.is_empty() {
+            return Ok(Changes::default());
+        }
+        let live = self.live(now);
+        let held =
+            |item: &Item| markers::held(&self.table, item, live).map_err(|error| self.named(error));
+        let after = match self.write {
+            TransactionWrite::Put(put) => held(&put.item)?,
+            TransactionWrite::Update(_) => match self.updated(now)? {
+                Some(item) => held(&item)?,
+                None => Vec::new(),
+            },
+            TransactionWrite::Delete(_) => Vec::new(),
+            TransactionWrite::Check(_) => match live {
+                Some(row) => markers::held_by(&self.table, row),
+                None => Vec::new(),
+            },
+        };
+        let before = match &self.read {
+            Some(Stored(Some(row))) => markers::held_by(&self.table, row),
+            _ => Vec::new(),
+        };
+        // The marker of an expired row may have been taken over.
+        let (kept, claimed) = after
+            .into_iter()
+            .partition(|own| live.is_some() && before.contains(own));
+        let mut changes = Changes {
+            claimed,
+            kept,
+            released: before,
+        };
+        let Changes { claimed, kept, .. } = &changes;
+        let is_free = |own: &Held| !claimed.contains(own) && !kept.contains(own);
+        let released = changes.released.iter().filter(|own| is_free(own)).cloned();
+        changes.released = released.collect();
+        Ok(changes)
+    }
+
+    /// The part of the call that carries it out.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if an expression cannot say the condition.
+    pub fn part(&self, config: &Config, now: i64) -> Result<Part> {
+        let actions = match self.write {
+            TransactionWrite::Update(update) => &update.actions[..],
+            _ => &[],
+        };
+        let unchanged = match &self.read {
+            Some(Stored(row)) => markers::unchanged(&self.table, row.as_ref(), actions),
+            None => Vec::new(),
+        };
+        let with = |condition: Option<Condition>| {
+            body::all(condition.into_iter().chain(unchanged).collect())
+        };
+        Ok(match (self.write, &self.replacement) {
+            (TransactionWrite::Update(update), Some(item)) => {
+                let condition = with(Some(body::absent(&update.table, now)));
+                let body = body::put(config, &update.table, item, condition.as_ref());
+                ("Put", body)
+            }
+            (TransactionWrite::Update(update), None) => {
+                let guard = update_guard(update);
+                let condition = with(body::guard(&update.table, &guard, now, true)?);
+                let body = body::transaction_update(config, update, condition.as_ref());
+                ("Update", body)
+            }
+            (TransactionWrite::Put(put), _) => {
+                let condition = with(body::guard(&put.table, &put.guard, now, false)?);
+                let body = body::put(config, &put.table, &put.item, condition.as_ref());
+                ("Put", body)
+            }
+            (TransactionWrite::Delete(delete), _) => {
+                let condition = with(body::guard(&delete.table, &delete.guard, now, false)?);
+                let body = body::delete(config, &delete.table, &delete.key, condition.as_ref());
+                ("Delete", body)
+            }
+            (TransactionWrite::Check(check), _) => {
+                let (table, key) = (&check.table, &check.key);
+                let condition = with(body::guard(table, &check.guard, now, false)?);
+                if self.deletes {
+                    let absent = [body::absent(table, now)];
+                    let condition = body::all(condition.into_iter().chain(absent).collect());
+                    (
+                        "Delete",
+                        body::delete(config, table, key, condition.as_ref()),
+                    )
+                } else {
+                    ("ConditionCheck", body::check(config, table, key, condition))
+                }
+            }
+        })
+    }
+
+    /// Adds table and key to an error.
+    fn named(&self, error: Error) -> Error {
+        error.of(self.write.table()).at(self.write.key())
+    }
+}
+
+/// Whether an update may change the unique values of its row.
+pub fn changes_unique(table: &Table, update: &Update) -> bool {
+    let decides = |name: &Name| markers::deciding(table).any(|own| own == name);
+    if update
+        .actions
+        .iter()
+        .any(|action| action.path().root().is_some_and(decides))
+    {
+        return true;
+    }
+    // A new row may have unique values that its key decides.
+    let mut item = table.item_of(&update.key);
+    update.upsert
+        && update::apply(&update.actions, &mut item).is_ok()
+        && !markers::held_by(table, &item).is_empty()
+}

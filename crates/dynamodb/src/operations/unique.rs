@@ -1,0 +1,185 @@
+//! Single writes of tables with unique values, and reads by a unique value.
+//!
+//! Such a write is a transaction of the row and its markers. Updates that cannot change unique values are single calls, as
+//! in other tables.
+
+use std::sync::Arc;
+
+use mintkey_store::size::MAX_ITEM;
+use mintkey_store::unique::{MAX_VALUES, encode};
+use mintkey_store::{
+    Delete, Error, ErrorKind, Get, GetUnique, Item, Key, Name, Put, Reply, Result, Table,
+    TransactionGet, TransactionWrite, Update,
+};
+
+use crate::client::Client;
+use crate::operations::participant::{Participant, Stored, changes_unique};
+use crate::operations::read::{read_row, stored};
+use crate::operations::{catalog, markers, transaction, write};
+use crate::transport::Transport;
+use crate::wire::body;
+
+/// Writes a whole item. `row` is the stored row, if it is known.
+pub async fn put<T: Transport>(
+    client: &Client<'_, T>,
+    put: &Put,
+    row: Option<Stored>,
+    now: i64,
+) -> Result<Reply> {
+    if put.table.unique.is_empty() {
+        return write::put(client, put, now).await;
+    }
+    put.check(&put.table, MAX_ITEM)?;
+    let table = catalog::with_unique(client, &put.table).await?;
+    commit(client, &TransactionWrite::Put(put.clone()), table, row, now).await
+}
+
+/// Changes an item.
+pub async fn update<T: Transport>(
+    client: &Client<'_, T>,
+    update: &Update,
+    row: Option<Stored>,
+    now: i64,
+) -> Result<Reply> {
+    if !update.table.unique.is_empty() {
+        update.check()?;
+        let table = catalog::with_unique(client, &update.table).await?;
+        if changes_unique(&table, update) {
+            let write = TransactionWrite::Update(update.clone());
+            return commit(client, &write, table, row, now).await;
+        }
+    }
+    write::update(client, update, now).await
+}
+
+/// Deletes an item.
+pub async fn delete<T: Transport>(
+    client: &Client<'_, T>,
+    delete: &Delete,
+    row: Option<Stored>,
+    now: i64,
+) -> Result<Reply> {
+    if delete.table.unique.is_empty() {
+        return write::delete(client, delete, now).await;
+    }
+    delete.check()?;
+    let table = catalog::with_unique(client, &delete.table).await?;
+    let write = TransactionWrite::Delete(delete.clone());
+    commit(client, &write, table, row, now).await
+}
+
+/// Carries out a write as a transaction.
+async fn commit<T: Transport>(
+    client: &Client<'_, T>,
+    write: &TransactionWrite,
+    table: Arc<Table>,
+    row: Option<Stored>,
+    now: i64,
+) -> Result<Reply> {
+    let mut participants = [Participant::new(write, table)];
+    if let Some(row) = row {
+        participants[0].set_read(row);
+    }
+    let committed = transaction::commit(client, &mut participants, now).await;
+    committed.map_err(of_only)?;
+    let [participant] = participants;
+    match write {
+        TransactionWrite::Update(update) if update.returning => {
+            // A transaction returns no rows. This row may have been changed again by another writer.
+            let changed = match stored(client, &participant.table, participant.key()).await {
+                Ok(row) => row.filter(|row| !participant.table.is_expired(row, now)),
+                Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)) => {
+                    return Err(error.uncertain());
+                }
+                Err(_) => None,
+            };
+            match changed {
+                Some(row) => Ok(Reply::Item(Some(row))),
+                None => participant.updated(now).map(Reply::Item),
+            }
+        }
+        _ => Ok(Reply::Done),
+    }
+}
+
+/// The error of the only item of a transaction.
+fn of_only(mut error: Error) -> Error {
+    let reason = error.reasons.iter_mut().find_map(Option::take);
+    reason.unwrap_or(error)
+}
+
+/// Reads the row that has these unique values.
+pub async fn get<T: Transport>(client: &Client<'_, T>, get: &GetUnique, now: i64) -> Result<Reply> {
+    let table = catalog::with_unique(client, &get.table).await?;
+    get.declaration(&table)?;
+    if encode(&get.values).len() > MAX_VALUES {
+        // No row can have them.
+        return Ok(Reply::Item(None));
+    }
+    let marker = markers::key(&get.unique, &get.values);
+    let held = markers::Held {
+        unique: get.unique.clone(),
+        values: get.values.clone(),
+        marker: marker.clone(),
+    };
+    let has_values = |row: &Item| !table.is_expired(row, now) && held.is_of(&table, row);
+    let returned = |mut row: Item| {
+        table.project(&mut row, get.attributes.as_deref());
+        Ok(Reply::Item(Some(row)))
+    };
+    let marker_table = Arc::new(markers::table(&table));
+    let marker_key = markers::key_of(&marker);
+    let mut found = stored(client, &marker_table, &marker_key).await?;
+    loop {
+        let Some(marker) = &found else {
+            return Ok(Reply::Item(None));
+        };
+        let holder = markers::holder(&table, marker)?;
+        let row = read_holder(client, &table, &holder, get.attributes.as_deref()).await?;
+        if let Some(row) = row.filter(has_values) {
+            return returned(row);
+        }
+        // The row has lost the values since, or before. Only both items at one moment show whether another row has them.
+        let keys = vec![
+            (Arc::clone(&marker_table), marker_key.clone()),
+            (Arc::clone(&table), holder.clone()),
+        ];
+        let snapshot = TransactionGet { keys };
+        let Reply::Items(mut items) = transaction::get(client, &snapshot, now).await? else {
+            return Ok(Reply::Item(None));
+        };
+        let row = items.pop().flatten();
+        found = items.pop().flatten();
+        let same = match &found {
+            Some(marker) => markers::holder(&table, marker)? == holder,
+            None => false,
+        };
+        if same {
+            return match row.filter(has_values) {
+                Some(row) => returned(row),
+                None => Ok(Reply::Item(None)),
+            };
+        }
+    }
+}
+
+/// Reads the row that a marker names, with the wanted attributes and those that decide its unique values.
+async fn read_holder<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Arc<Table>,
+    key: &Key,
+    wanted: Option<&[Name]>,
+) -> Result<Option<Item>> {
+    let attributes = wanted.map(|wanted| {
+        let deciding = markers::deciding(table).filter(|name| !wanted.contains(name));
+        wanted.iter().chain(deciding).cloned().collect()
+    });
+    let get = Get {
+        table: Arc::clone(table),
+        key: key.clone(),
+        consistent: true,
+        attributes,
+    };
+    let body = body::get(&client.shared.config, &get);
+    read_row(client, table, key, &body).await
+}
