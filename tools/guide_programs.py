@@ -56,7 +56,8 @@ def main(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for page in [ROOT / "README.md", *(ROOT / "docs" / "guides").glob("*.md")]:
-        (folder / f"{page.stem.replace('-', '_')}.py").write_text(program(page), "utf-8")
+        # The name of a page may be that of a package.
+        (folder / f"{page.stem.replace('-', '_')}_page.py").write_text(program(page), "utf-8")
 
 
 if __name__ == "__main__":

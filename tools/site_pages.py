@@ -51,7 +51,7 @@ def examples() -> str:
     told = (
         "# Examples\n\nPrograms of the folder `examples`. Each runs as it is, on the store that `$MINTKEY_URL` names.\n"
     )
-    programs = sorted((ROOT / "examples").glob("*.py"))
+    programs = sorted((ROOT / "examples").rglob("*.py"))
     return told + "".join(f"\n## {path.name}\n\n```python\n{path.read_text('utf-8')}```\n" for path in programs)
 
 

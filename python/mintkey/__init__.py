@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mintkey.generators import auto as auto
     from mintkey.indexes import Index as Index
     from mintkey.lookups import Q as Q
+    from mintkey.mapping import Mapped as Mapped
     from mintkey.mapping import mapped as mapped
     from mintkey.model import Attr as Attr
     from mintkey.model import Model as Model
@@ -80,6 +81,7 @@ _HOMES = {
     "KeyField": "fields",
     "KeyFieldMixin": "fields",
     "ListField": "fields",
+    "Mapped": "mapping",
     "MintkeyError": "errors",
     "Index": "indexes",
     "Model": "model",
@@ -135,6 +137,7 @@ __all__ = [
     "KeyField",
     "KeyFieldMixin",
     "ListField",
+    "Mapped",
     "MintkeyError",
     "Model",
     "ModelConfig",

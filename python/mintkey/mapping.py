@@ -25,7 +25,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mintkey import _core, arguments
 from mintkey.attributes import (
@@ -52,9 +52,29 @@ from mintkey.model_config import ModelConfig
 from mintkey.query_access import QueryAccess
 from mintkey.tables import Tabled
 
-__all__ = ["mapped"]
+__all__ = ["Mapped", "mapped"]
 
 C = TypeVar("C", bound=type)
+
+if TYPE_CHECKING:
+
+    class Mapped(Model):
+        """A base class that tells type checkers the methods that `mapped` adds."""
+
+        __dataclass_fields__: ClassVar[Any]
+        model_config: ClassVar[Any]
+        model_dump: Any
+        model_validate: Any
+        model_validate_json: Any
+
+else:
+
+    class Mapped:
+        """A base class that tells type checkers the methods that `mapped` adds: `class User(BaseModel, Mapped)`.
+
+        It has no members.
+        """
+
 
 _REQUIRED: Any = object()
 #: Members of `Model` that are about construction and conversion, which the class does in its own way.

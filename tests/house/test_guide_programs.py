@@ -15,7 +15,7 @@ def programs(root, tmp_path_factory) -> dict[str, str]:
     """The programs by the names of their pages."""
     folder = tmp_path_factory.mktemp("guides")
     runpy.run_path(str(root / "tools" / "guide_programs.py"))["main"](folder)
-    return {path.stem: path.read_text("utf-8") for path in folder.iterdir()}
+    return {path.stem.removesuffix("_page"): path.read_text("utf-8") for path in folder.iterdir()}
 
 
 def examples(text: str) -> list[str]:
