@@ -114,7 +114,7 @@ def mapped(
 
     def decorate(cls: C) -> C:
         fields = _fields_of(cls, sys._getframe(1).f_locals)
-        given = dict(attributes or {})
+        given: dict[str, Any] = dict(attributes or {})
         namespace: dict[str, Any] = {name: one for name, one in given.items() if isinstance(one, Index)}
         roles = {"partition_key=": (partition_key,), "sort_key=": (sort_key,), "index=": tuple(index)}
         roles["unique="] = tuple(unique)
@@ -136,7 +136,8 @@ def mapped(
                 attribute=taken[0],
             )
         for name, field in fields.items():
-            attribute: Any = given.get(name) or field.attribute(cls)
+            # The caller may use the same attribute for several classes.
+            attribute: Any = given[name].copied(cls) if name in given else field.attribute(cls)
             attribute.partition_key = attribute.partition_key or name == partition_key
             attribute.sort_key = attribute.sort_key or name == sort_key
             attribute.value_indexed = attribute.value_indexed or name in roles["index="]

@@ -284,6 +284,7 @@ def test_a_subclass_is_mapped_by_itself(store):
     mapped_admin: Any = user(Admin)
     mapped_admin(id="root", name="root", rights=["all"]).save()
     assert mapped_admin.get("root").rights == ["all"]
+    assert [one.id for one in users.query(users.id == "root")] == ["root"]
     assert Admin.model_fields["age"].default == 5
 
 
