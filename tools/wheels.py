@@ -50,12 +50,16 @@ def check_contents(wheel: Path) -> None:
 
 
 def try_wheel(wheel: Path, python: str) -> None:
-    """Install a wheel in an empty environment, and run the demo there."""
+    """Install a wheel in an empty environment; run an example, and with the extra `cli` the command and the demo."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run(python, "-m", "venv", folder / "empty")
         own = folder / "empty" / "bin" / "python"
-        run(own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", wheel)
+        install = (own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        run(*install, wheel)
+        print(run(own, ROOT / "examples" / "basic_order.py", folder=folder))
+        run(*install, f"{wheel}[cli]")
+        print(run(own.with_name("mintkey"), "new", "ulid", folder=folder))
         print(run(own, "-m", "mintkey.demo", folder=folder))
 
 
