@@ -64,9 +64,9 @@ def save(keys: list[str]) -> None:
 
 
 def sign_up(model: type[Account], keys: list[str]) -> None:
-    """Save accounts, whose emails are in another order than the keys."""
+    """Save accounts, each with an email of its own."""
     for key in keys:
-        model(**item(key), email=f"{key[::-1]}@example.com").save()
+        model(**item(key), email=f"{key}@example.com").save()
 
 
 def get(keys: list[str]) -> None:

@@ -7,6 +7,9 @@ use crate::value::{Item, Name, Value};
 /// The most bytes that the values of a row may have together, encoded.
 pub const MAX_VALUES: usize = 1024;
 
+/// The bytes before each value: its type and its length.
+const HEAD: usize = 3;
+
 /// Attributes of which no two rows of a scope have the same values. A row that lacks one of them is never in conflict.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unique {
@@ -123,7 +126,8 @@ impl Claim<'_> {
     }
 
     fn check(&self) -> Result<()> {
-        let length = self.encode().len();
+        let encoded = |value: &KeyValue| HEAD + value.encode().len();
+        let length: usize = self.values.iter().map(encoded).sum();
         if length <= MAX_VALUES {
             return Ok(());
         }
