@@ -225,13 +225,14 @@ async def test_updates_and_upserts_are_checked(do):
     eve = await do.create(User, id="eve", email="e@b.c", logins=1)
     held = ("email", "a@b.c", {"id": "ada"})
     await violates(do.update(eve, User.logins.add(1), email="a@b.c"), *held)
-    assert (eve.email, eve.logins, eve.is_dirty) == ("e@b.c", 1, False)
+    assert (eve.email, eve.logins, eve.changed_at, eve.is_dirty) == ("e@b.c", 1, None, False)
     await violates(do.update_by_key(User, "eve", email="a@b.c"), *held)
     await violates(do.update_by_key(User, "bob", email="a@b.c", upsert=True), *held)
     bob = User(id="bob")
     await violates(do.update(bob, email="a@b.c", upsert=True), *held)
     eve.email = "a@b.c"
     await violates(do.save(eve, replace=True), *held)
+    assert (eve.changed_at, set(eve.changed)) == (None, {"email"})
     assert await emails(do) == {"ada": "a@b.c", "eve": "e@b.c"}
     await do.update(bob, email="b@b.c", upsert=True)
     assert (await do.get_by(User, email="b@b.c")).id == "bob"
@@ -409,39 +410,44 @@ async def test_pipelines_report_each_violation(do):
     assert await emails(do) == {"ada": "a@b.c", "eve": "e@b.c", "dan": "d@b.c"}
 
 
+async def guests(do: Any) -> dict[int, Any]:
+    return {seat.id: seat.guest for seat in await do.all(do.query(Seat, event="e"))}
+
+
 async def test_a_transaction_is_refused_as_a_whole(do):
-    await do.create(User, id="ada", email="a@b.c")
-    eve = await do.create(User, id="eve", email="e@b.c")
-    bob = User(id="bob", email="b@b.c")
+    await do.create(Seat, event="e", id=1, guest="ada")
+    second = await do.create(Seat, event="e", id=2, guest="eve")
+    third = Seat(event="e", id=3, guest="bob")
     async with refused(do) as (tx, raised):
-        tx.save(bob)
-        tx.update(eve, email="a@b.c")
-        tx.delete_by_key(User, "nobody")
-    first, second, third = raised.value.reasons
-    assert (first, third) == (None, None)
-    assert isinstance(second, UniqueViolation)
-    assert (second.attribute, second.value, second.holder) == ("email", "a@b.c", {"id": "ada"})
-    assert raised.value.key == {"id": "eve"}
-    assert (bob.is_dirty, eve.email) == (True, "e@b.c")
-    assert await emails(do) == {"ada": "a@b.c", "eve": "e@b.c"}
+        tx.save(third)
+        tx.update(second, guest="ada")
+        tx.delete_by_key(Seat, ("e", 9))
+    reasons: list[Any] = raised.value.reasons
+    assert (reasons[0], reasons[2]) == (None, None)
+    assert isinstance(reasons[1], UniqueViolation)
+    holder = {"event": "e", "id": 1}
+    assert (reasons[1].attribute, reasons[1].value, reasons[1].holder) == ("guest", "ada", holder)
+    assert raised.value.key == {"event": "e", "id": 2}
+    assert (third.is_dirty, second.guest) == (True, "eve")
+    assert await guests(do) == {1: "ada", 2: "eve"}
     async with begun(do) as tx:
-        tx.save(bob)
-        tx.update(eve, email="new@b.c")
-    assert await emails(do) == {"ada": "a@b.c", "eve": "new@b.c", "bob": "b@b.c"}
+        tx.save(third)
+        tx.update(second, guest="new")
+    assert await guests(do) == {1: "ada", 2: "new", 3: "bob"}
+    assert await do.get_by(Seat, guest="eve") is None
 
 
 async def test_a_transaction_passes_a_value_on(do):
-    ada = await do.create(User, id="ada", email="a@b.c")
-    eve = User(id="eve", email="a@b.c")
+    first = await do.create(Seat, event="e", id=1, guest="ada")
     async with begun(do) as tx:
-        tx.delete(ada)
-        tx.save(eve)
-    assert (await do.get_by(User, email="a@b.c")).id == "eve"
+        tx.delete(first)
+        tx.save(Seat(event="e", id=2, guest="ada"))
+    assert (await do.get_by(Seat, guest="ada")).id == 2
     async with refused(do) as (tx, raised):
-        tx.create(User, id="1", email="twice")
-        tx.create(User, id="2", email="twice")
+        tx.create(Seat, event="e", id=3, guest="twice")
+        tx.create(Seat, event="e", id=4, guest="twice")
     assert any(isinstance(reason, UniqueViolation) for reason in raised.value.reasons)
-    assert await emails(do) == {"eve": "a@b.c"}
+    assert await guests(do) == {2: "ada"}
 
 
 # Reading.
