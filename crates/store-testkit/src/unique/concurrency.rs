@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::people::{
-    absent, assert_email_held, batch, by_email, change, delete, id, people, person, row, upsert,
-    write,
+    absent, assert_email_held, batch, by_email, change, delete, id, people, person, put_before,
+    row, upsert, write,
 };
 use crate::fixture::{Reopen, tests};
 use crate::requests::{NOW, batch_put, get, insert, put_of};
@@ -159,7 +159,7 @@ fn an_expired_value_has_one_next_holder<F: Reopen>() {
         "old",
         &[("email", "x".into()), ("expires", (NOW - 1).into())],
     );
-    insert(store, &table, expired).unwrap();
+    put_before(store, &table, expired);
     let done: Vec<String> = thread::scope(|scope| {
         let writers: Vec<_> = (0..THREADS)
             .map(|number| {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::people::{
-    absent, assert_email_held, batch, by_email, change, delete, find_of, id, people, person, row,
-    unique, upsert, ways_to_write, write, write_at,
+    absent, assert_email_held, batch, by_email, change, delete, find_of, id, people, person,
+    put_before, row, unique, upsert, ways_to_write, write, write_at,
 };
 use crate::fixture::{Fixture, tests};
 use crate::requests::{
@@ -42,10 +42,10 @@ fn an_expired_holder_is_replaced<F: Fixture>() {
         vec![batch_put(&table, person("b", "x"), Guard::default())],
     ));
     for (index, way) in ways.into_iter().enumerate() {
-        put(store, &table, expiring("a", "x", NOW - 1)).unwrap();
         if index >= 4 {
             put(store, &table, person("b", "y")).unwrap();
         }
+        put_before(store, &table, expiring("a", "x", NOW - 1));
         assert_eq!(by_email(store, &table, "x"), None);
         write(store, way).unwrap();
         assert_eq!(by_email(store, &table, "x"), Some(person("b", "x")));
@@ -81,7 +81,7 @@ fn a_replaced_holder_leaves_the_indexes<F: Fixture>() {
         ];
         order(id, "0", &others)
     };
-    insert(store, &table, row("a", NOW - 1)).unwrap();
+    put_before(store, &table, row("a", NOW - 1));
     insert(store, &table, row("b", NOW + 9)).unwrap();
     let query_by = Query {
         index: Some("by_status".into()),
@@ -96,7 +96,7 @@ fn a_row_that_expired_frees_its_value_when_it_is_written_again<F: Fixture>() {
     let fixture = F::new();
     let (store, table) = (fixture.store(), people());
     for way in ways_to_write(&table, "a", "y") {
-        put(store, &table, expiring("a", "x", NOW)).unwrap();
+        put_before(store, &table, expiring("a", "x", NOW));
         write(store, way).unwrap();
         assert_eq!(by_email(store, &table, "x"), None);
         insert(store, &table, person("b", "x")).unwrap();
@@ -106,7 +106,7 @@ fn a_row_that_expired_frees_its_value_when_it_is_written_again<F: Fixture>() {
         write(store, delete(&table, "b")).unwrap();
     }
     // It may also have the same value again.
-    put(store, &table, expiring("a", "x", NOW)).unwrap();
+    put_before(store, &table, expiring("a", "x", NOW));
     insert(store, &table, person("a", "x")).unwrap();
     assert_eq!(by_email(store, &table, "x"), Some(person("a", "x")));
 }

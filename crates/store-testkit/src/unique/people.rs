@@ -137,6 +137,13 @@ pub fn write(store: &dyn Store, operation: Operation) -> Result<(), Error> {
     write_at(store, crate::requests::NOW, operation)
 }
 
+/// Puts a row before the time of the tests, so that it can be one that has expired since. A write at that time may remove
+/// expired rows.
+pub fn put_before(store: &dyn Store, table: &Arc<Table>, item: Item) {
+    let put = put_of(table, item, Guard::default());
+    write_at(store, crate::requests::NOW - 100, put).unwrap();
+}
+
 /// Ways to write a new row with an email.
 pub fn ways_to_write(table: &Arc<Table>, id: &str, email: &str) -> Vec<Operation> {
     vec![

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::people::{
-    absent, assert_email_held, by_email, delete, find, id, kinds, people, person, row, table_with,
-    unique, without_unique, write,
+    absent, assert_email_held, by_email, delete, find, id, kinds, people, person, put_before, row,
+    table_with, unique, without_unique, write,
 };
 use crate::fixture::{Fixture, tests};
 use crate::requests::{NOW, get, insert, put, put_of, run, string};
@@ -44,7 +44,7 @@ fn unique_values_are_built_from_the_rows<F: Fixture>() {
     // Expired rows do not count.
     for id in ["e", "f"] {
         let others = [("email", "x".into()), ("expires", (NOW - 1).into())];
-        insert(store, &plain, row(id, &others)).unwrap();
+        put_before(store, &plain, row(id, &others));
     }
     create(store, &table).unwrap();
     create(store, &table).unwrap();
@@ -74,7 +74,7 @@ fn all_duplicates_are_reported<F: Fixture>() {
         insert(store, &plain, person(id, email)).unwrap();
     }
     let others = [("email", "z".into()), ("expires", NOW.into())];
-    insert(store, &plain, row("g", &others)).unwrap();
+    put_before(store, &plain, row("g", &others));
     let expected = [
         ("email = \"x\"".to_owned(), vec![id("a"), id("c")]),
         ("email = \"y\"".to_owned(), vec![id("b"), id("d"), id("e")]),

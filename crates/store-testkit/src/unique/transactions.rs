@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::people::{absent, assert_held, by_email, people, table_with, unique};
+use super::people::{absent, assert_held, by_email, people, put_before, table_with, unique};
 use crate::fixture::{Fixture, tests};
 use crate::requests::{NOW, get, insert, key, order, put, put_of, run, string, update_of};
 use libtest_mimic::Trial;
@@ -250,8 +250,8 @@ fn expired_holders_are_replaced<F: Fixture>() {
         "a",
         &[("email", "x".into()), ("expires", (NOW - 1).into())],
     );
-    insert(store, &table, expired).unwrap();
     insert(store, &table, person("c", "y")).unwrap();
+    put_before(store, &table, expired);
     write(store, vec![new(&table, "b", "x"), change(&table, "c", "z")]).unwrap();
     assert_holders(store, &table, &[("b", "x"), ("c", "z")]);
     assert_eq!(get(store, &table, key("p", "a")), None);
