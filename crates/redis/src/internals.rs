@@ -9,4 +9,4 @@ pub use crate::operations::context::StoreContext;
 pub use crate::operations::run;
 pub use crate::protocol::channel::{Channel, FinalReply, Replies};
 pub use crate::protocol::resp::{Call, Parser, ProtocolError, Value};
-pub use crate::protocol::slots::group_of;
+pub use crate::protocol::slots::{group_of, group_of_bytes};

@@ -10,7 +10,7 @@ use mintkey_store::{
 use crate::config::Config;
 use crate::driver::shared::Shared;
 use crate::driver::{blocking, worker};
-use crate::protocol::scripts;
+use crate::protocol::unique_scripts;
 
 /// A store on a Redis server or Cluster.
 pub struct RedisStore(Arc<Generations<Shared>>);
@@ -18,7 +18,7 @@ pub struct RedisStore(Arc<Generations<Shared>>);
 impl RedisStore {
     /// The store that the configuration describes.
     pub fn new(config: Config) -> Self {
-        scripts::compute_digests();
+        unique_scripts::compute_digests();
         Self(Arc::new(Generations::new(Shared::new(config))))
     }
 }

@@ -27,5 +27,6 @@ impl testkit::Reopen for Fixture {
 fn main() {
     let mut tests = testkit::contract::<Fixture>();
     tests.extend(testkit::catalog::all::<Fixture>());
+    tests.extend(testkit::unique::all::<Fixture>());
     testkit::run(tests)
 }

@@ -3,9 +3,13 @@
 use mintkey_store_testkit::requests;
 mod server;
 
+use std::sync::Arc;
+
 use mintkey_store::store::Never;
+use mintkey_store::unique::Scope;
 use mintkey_store::{
-    Action, ErrorKind, Guard, KeyKind, Operation, Path, Query, Request, Row, Value,
+    Action, ErrorKind, GetUnique, Guard, KeyKind, Operation, Path, Query, Reply, Request, Row,
+    Table, Unique, Value,
 };
 use requests::*;
 use server::{Fixture, command};
@@ -80,6 +84,92 @@ fn a_deleted_row_leaves_nothing_behind() {
     assert_eq!(fixture.keys(), ["@orders"]);
     run(store, Operation::DeleteTable(orders())).unwrap();
     assert_eq!(fixture.keys(), [""; 0]);
+}
+
+/// A table whose rows have different emails.
+fn people() -> Arc<Table> {
+    let unique = Unique {
+        name: "email".into(),
+        attributes: vec!["email".into()],
+        scope: Scope::default(),
+    };
+    Arc::new(Table {
+        unique: vec![unique],
+        ..(*orders()).clone()
+    })
+}
+
+fn person(sort: &str, email: &str) -> mintkey_store::Item {
+    order("a", sort, &[("email", email.into())])
+}
+
+const MARKERS: &str = "@orders:unique:email";
+
+#[test]
+fn each_unique_value_has_a_marker_which_goes_with_it() {
+    let fixture = Fixture::new();
+    let (store, table) = (&*fixture.store, people());
+    let markers = || command(&["HGETALL", &fixture.key(MARKERS)]);
+    insert(store, &table, person("1", "x")).unwrap();
+    assert_eq!(markers(), ["S\0\u{1}x", "a\0\u{1}1"]);
+    put(store, &table, person("1", "y")).unwrap();
+    assert_eq!(markers(), ["S\0\u{1}y", "a\0\u{1}1"]);
+    // An expired row is deleted by the next reader, with its marker.
+    let mut expired = person("1", "z");
+    expired.insert("expires".into(), (NOW - 1).into());
+    put(store, &table, expired).unwrap();
+    assert_eq!(markers().len(), 2);
+    assert_eq!(get(store, &table, key("a", "1")), None);
+    assert_eq!(fixture.keys(), ["@orders"]);
+    insert(store, &table, person("2", "x")).unwrap();
+    run(store, Operation::DeleteTable(table)).unwrap();
+    assert_eq!(fixture.keys(), [""; 0]);
+}
+
+#[test]
+fn the_marker_of_a_row_that_redis_deleted_is_removed() {
+    let fixture = Fixture::new();
+    let (store, table) = (&*fixture.store, people());
+    let find = || {
+        Operation::GetUnique(GetUnique {
+            table: people(),
+            unique: "email".into(),
+            values: vec![string("x")],
+            attributes: None,
+        })
+    };
+    let gone = || command(&["DEL", &fixture.key("orders:{a}:1")]);
+    insert(store, &table, person("1", "x")).unwrap();
+    gone();
+    assert_eq!(run(store, find()).unwrap(), Reply::Item(None));
+    assert_eq!(command(&["EXISTS", &fixture.key(MARKERS)]), ["0"]);
+    insert(store, &table, person("1", "x")).unwrap();
+    gone();
+    // The row is there again, with another value.
+    insert(store, &table, person("1", "y")).unwrap();
+    insert(store, &table, person("2", "x")).unwrap();
+    let found = run(store, find()).unwrap();
+    assert_eq!(found, Reply::Item(Some(person("2", "x"))));
+    assert_eq!(command(&["HLEN", &fixture.key(MARKERS)]), ["2"]);
+}
+
+#[test]
+fn a_table_that_cannot_get_unique_values_stays_as_it_was() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    for (sort, email) in [("1", "x"), ("2", "x"), ("3", "y")] {
+        insert(store, &orders(), person(sort, email)).unwrap();
+    }
+    let rows = || {
+        ["1", "2", "3"]
+            .map(|sort| command(&["HGETALL", &fixture.key(&format!("orders:{{a}}:{sort}"))]))
+    };
+    let before = (fixture.keys(), rows());
+    let error = run(store, Operation::CreateTable(people())).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::UniqueViolation, "{error}");
+    assert_eq!((fixture.keys(), rows()), before);
+    let description = command(&["HGET", &fixture.key("@orders"), "description"]);
+    assert!(description[0].contains("\"unique\":[]"), "{description:?}");
 }
 
 #[test]
@@ -244,7 +334,7 @@ fn a_key_of_another_type_is_refused_and_left_alone() {
 fn a_newer_layout_is_refused() {
     let fixture = Fixture::new();
     put(&*fixture.store, &orders(), fresh("1")).unwrap();
-    command(&["HSET", &fixture.key("@orders"), "layout", "2", "epoch", "x"]);
+    command(&["HSET", &fixture.key("@orders"), "layout", "3", "epoch", "x"]);
     for store in [&fixture.store, &fixture.reopen()] {
         let error = put(&**store, &orders(), fresh("2")).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Configuration);

@@ -33,10 +33,14 @@ pub fn coalesce(
     })
 }
 
-/// The put of a request that need not read the row before, of a table without indexes.
+/// The put of a request that need not read the row before, of a table without indexes and unique values.
 fn plain_put(request: &Request) -> Option<&Put> {
     match &request.operation {
-        Operation::Put(put) if put.table.indexes.is_empty() && single_step_mode(put).is_some() => {
+        Operation::Put(put)
+            if put.table.indexes.is_empty()
+                && put.table.unique.is_empty()
+                && single_step_mode(put).is_some() =>
+        {
             Some(put)
         }
         _ => None,

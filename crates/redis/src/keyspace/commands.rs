@@ -4,11 +4,18 @@ use std::mem::discriminant;
 
 use mintkey_store::{Index, Item, Key, Put, Result, Row, Table, Value as Attribute, json};
 
-use crate::keyspace::layout::{Layout, push_packed};
-use crate::keyspace::rows::{Fields, INDEX_ENTRIES, StoredRow, encode_fields, time_to_live};
+use crate::keyspace::layout::{Layout, Markers, pack, push_packed};
+use crate::keyspace::rows::{
+    Fields, INDEX_ENTRIES, StoredRow, UNIQUE_ENTRIES, encode_fields, time_to_live,
+};
+use crate::keyspace::unique::{
+    TakenValue, UniqueEntry, claimed_entries, entry_parts, hidden_field, stored_entries,
+    taken_values,
+};
 use crate::protocol::replies::{checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::scripts::{CLEAN, PUT, PUT_NEW, REMOVE, WRITE};
+use crate::protocol::unique_scripts::{CLEAN_UNIQUE, REMOVE_UNIQUE, WRITE_UNIQUE};
 
 /// The rows that one call puts. The server serves no other client meanwhile.
 pub const MAX_PUTS_PER_CALL: usize = 128;
@@ -27,6 +34,8 @@ pub enum Mode<'a> {
     New,
     /// It is the row that was read before, or there was none.
     Same(Option<&'a StoredRow>),
+    /// It is the row that was read before, and only its index entries change.
+    Reindexed(&'a StoredRow),
 }
 
 /// The result of a script.
@@ -39,13 +48,19 @@ pub enum ScriptResult {
     RowChanged,
     /// There is a row already: this one.
     RowPresent(Value),
+    /// Another row has the marker of a unique value.
+    ValueTaken(TakenValue),
     /// The call was sent, and no reply came. The row must be read.
     Unknown,
 }
 
 /// The result of a script, from its reply.
 pub fn script_result(value: Value, table: &Table) -> Result<ScriptResult> {
-    Ok(match checked(value, table)? {
+    let value = checked(value, table)?;
+    if let Some((_, taken)) = taken_values(&value).and_then(|mut taken| taken.pop()) {
+        return Ok(ScriptResult::ValueTaken(taken));
+    }
+    Ok(match value {
         Value::Status(word) if word == "OK" => ScriptResult::Done,
         Value::Status(word) if word == "STALE" => ScriptResult::StaleCatalog,
         Value::Status(word) if word == "CHANGED" => ScriptResult::RowChanged,
@@ -54,7 +69,7 @@ pub fn script_result(value: Value, table: &Table) -> Result<ScriptResult> {
     })
 }
 
-/// A put of a row of a table without indexes.
+/// A put of a row of a table without indexes and unique values.
 pub type RowPut<'a> = (&'a Put, Mode<'a>);
 
 /// The mode of a put that need not read the row before; `None` if it must.
@@ -91,8 +106,27 @@ pub fn keep_changed<'a>(new: &mut Fields, old: &'a StoredRow) -> Vec<&'a [u8]> {
 }
 
 /// The call that writes an item.
-pub fn write_call(layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>, now: i64) -> Call {
+///
+/// # Errors
+///
+/// `InvalidValue` if a value cannot be unique.
+pub fn write_call(
+    layout: &Layout,
+    key: &Key,
+    item: &Item,
+    mode: Mode<'_>,
+    now: i64,
+) -> Result<Call> {
     let mut new = encode_fields(item);
+    let sets_markers = layout.markers == Markers::WithRows && !matches!(mode, Mode::Reindexed(_));
+    let claims = match mode {
+        Mode::Reindexed(stored) => stored_entries(Some(stored)),
+        _ if sets_markers => claimed_entries(&layout.table, item)?,
+        _ => Vec::new(),
+    };
+    if !claims.is_empty() {
+        new.push((UNIQUE_ENTRIES.to_vec(), hidden_field(&claims)));
+    }
     let index_entries = if layout.table.indexes.is_empty() {
         Vec::new()
     } else {
@@ -106,11 +140,12 @@ pub fn write_call(layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>, now: 
             .sum::<usize>();
     let row_key = layout.row_key(key);
     let keys: [&[u8]; 3] = [&row_key, &layout.row_set, &layout.catalog_key];
-    let mut call = layout.script(&WRITE, &keys, room).arg(&layout.epoch);
+    let script = if sets_markers { &WRITE_UNIQUE } else { &WRITE };
+    let mut call = layout.script(script, &keys, room).arg(&layout.epoch);
     call.push(match mode {
         Mode::Any => b"any",
         Mode::Absent | Mode::New => b"absent",
-        Mode::Same(_) => b"same",
+        Mode::Same(_) | Mode::Reindexed(_) => b"same",
     });
     call.push(&Layout::member(key));
     match time_to_live {
@@ -119,7 +154,7 @@ pub fn write_call(layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>, now: 
     }
     call.push(&layout.index_prefix);
     call.push(&index_entries);
-    let removed = if let Mode::Same(Some(old)) = mode {
+    let removed = if let Mode::Same(Some(old)) | Mode::Reindexed(old) = mode {
         push_expected(&mut call, Some(old));
         keep_changed(&mut new, old)
     } else {
@@ -134,21 +169,39 @@ pub fn write_call(layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>, now: 
         call.push(name);
         call.push(value);
     }
+    if sets_markers {
+        push_claims(&mut call, layout, &claims);
+    }
     call.repeatable = matches!(mode, Mode::Any);
-    call
+    Ok(call)
+}
+
+/// Adds the claims of a row to a call of a script that changes markers.
+fn push_claims(call: &mut Call, layout: &Layout, claims: &[UniqueEntry]) {
+    let prefix = std::iter::once(&layout.unique_prefix[..]);
+    call.push(&pack(prefix.chain(entry_parts(claims))));
 }
 
 /// The call that deletes a row: unconditionally, or if it is still the expected one.
 pub fn remove_call(layout: &Layout, key: &Key, expected: Option<&StoredRow>) -> Call {
     let row_key = layout.row_key(key);
     let keys: [&[u8]; 3] = [&row_key, &layout.row_set, &layout.catalog_key];
+    let with_markers = layout.markers == Markers::WithRows;
+    let script = if with_markers {
+        &REMOVE_UNIQUE
+    } else {
+        &REMOVE
+    };
     let mut call = layout
-        .script(&REMOVE, &keys, 256)
+        .script(script, &keys, 256)
         .arg(&layout.epoch)
         .arg(if expected.is_some() { "same" } else { "any" })
         .arg(Layout::member(key))
         .arg(&layout.index_prefix);
     push_expected(&mut call, expected);
+    if with_markers {
+        push_claims(&mut call, layout, &[]);
+    }
     call.repeatable = expected.is_none();
     call
 }
@@ -186,7 +239,7 @@ fn put_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
     call
 }
 
-/// The call that puts rows of a table without indexes.
+/// The call that puts rows of a table without indexes and unique values.
 pub fn puts_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
     match puts {
         [(_, mode @ (Mode::New | Mode::Absent)), _, ..] if are_plain(layout, puts, now) => {
@@ -249,8 +302,10 @@ pub fn clean_call(
     let row_key = layout.row_key(key);
     let own = Layout::member(key);
     let keys: [&[u8]; 2] = [&row_key, &layout.row_set];
+    let with_markers = layout.markers == Markers::WithRows;
+    let script = if with_markers { &CLEAN_UNIQUE } else { &CLEAN };
     let mut call = layout
-        .script(&CLEAN, &keys, 256)
+        .script(script, &keys, 256)
         .arg(own)
         .arg(&layout.index_prefix)
         .arg(index.map_or("", |index| &index.name))
@@ -268,6 +323,9 @@ pub fn clean_call(
     } else {
         call.push(b"");
         call.push(b"");
+    }
+    if with_markers {
+        push_claims(&mut call, layout, &[]);
     }
     call
 }

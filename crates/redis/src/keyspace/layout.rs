@@ -7,12 +7,15 @@
 //! - `shop/@Order`: the catalog entry, a hash.
 //! - `shop/@Order:rows`: the row set, a sorted set with a member for each row.
 //! - `shop/@Order:index:by_status`: an index set, a sorted set with a member for each row that is in the index.
+//! - `shop/@Order:unique:email`: the markers of unique values, a hash with a field for each value.
 //!
 //! Without a prefix there is no slash. In a Cluster each slot group has all of these keys for itself, with its hash tag
 //! after the slash: `shop/{6h}Order:KEY`, `shop/{6h}@Order`. The first group also has `shop/{10}@Order:table`, the
 //! catalog entry of the whole table.
 //!
-//! A transaction leaves `shop/@:transaction:TOKEN`, its marker, which expires.
+//! A transaction leaves `shop/@:transaction:TOKEN`, its marker, which expires. In a Cluster, a write that claims unique
+//! values has an intent, `shop/{6h}@:intent:TOKEN`, in the slot group of its rows. A marker of a unique value is in the slot
+//! group of the value.
 //!
 //! Numbers are written in decimal in keys, and in an order-preserving encoding in members. All scores are 0, so that Redis
 //! orders by the bytes of members. A member is a sequence of values. Each value except the last is terminated by the bytes
@@ -60,7 +63,22 @@ pub struct Layout {
     pub slot_group: u8,
     /// In a Cluster, the keys of the index sets: scripts must name all keys that they use.
     pub index_sets: Vec<Vec<u8>>,
+    /// The prefix of the keys of markers of unique values.
+    pub unique_prefix: Vec<u8>,
+    /// Where the markers of unique values are.
+    pub markers: Markers,
     row_prefix: String,
+}
+
+/// Where the markers of a table's unique values are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Markers {
+    /// Nowhere: the table has no unique values.
+    None,
+    /// Where the rows are. Scripts write both.
+    WithRows,
+    /// In the slot groups of the values, in a Cluster.
+    Apart,
 }
 
 /// The keys of a store.
@@ -77,6 +95,15 @@ impl Keyspace {
     pub fn slot_group(&self, partition: &KeyValue) -> u8 {
         if self.clustered {
             slots::group_of(partition)
+        } else {
+            0
+        }
+    }
+
+    /// The slot group of the marker of a unique value.
+    pub fn marker_group(&self, value: &[u8]) -> u8 {
+        if self.clustered {
+            slots::group_of_bytes(value)
         } else {
             0
         }
@@ -108,6 +135,11 @@ impl Keyspace {
         format!("{}@:transaction:{token}", self.group_prefix(slot_group)).into_bytes()
     }
 
+    /// The key of the intent of a write that claims unique values.
+    pub fn intent_key(&self, slot_group: u8, token: &str) -> Vec<u8> {
+        format!("{}@:intent:{token}", self.group_prefix(slot_group)).into_bytes()
+    }
+
     /// The key of the catalog entry of a whole table.
     pub fn table_key(&self, table: &str) -> Vec<u8> {
         let mut key = self.catalog_key(table, TABLE_KEY_GROUP);
@@ -132,12 +164,19 @@ impl Layout {
     ) -> Self {
         let prefix = keyspace.group_prefix(slot_group);
         let name = &table.name;
+        let markers = match (table.unique.is_empty(), keyspace.clustered) {
+            (true, _) => Markers::None,
+            (false, false) => Markers::WithRows,
+            (false, true) => Markers::Apart,
+        };
         let mut layout = Self {
             catalog_key: keyspace.catalog_key(name, slot_group),
             row_set: format!("{prefix}@{name}:rows").into_bytes(),
             index_prefix: format!("{prefix}@{name}:index:").into_bytes(),
             slot_group,
             index_sets: Vec::new(),
+            unique_prefix: format!("{prefix}@{name}:unique:").into_bytes(),
+            markers,
             row_prefix: format!("{prefix}{name}:"),
             table,
             epoch,
@@ -182,6 +221,16 @@ impl Layout {
     /// The key of an index set.
     pub fn index_set(&self, index: &str) -> Vec<u8> {
         [&self.index_prefix, index.as_bytes()].concat()
+    }
+
+    /// The key of the markers of unique values.
+    pub fn unique_set(&self, unique: &[u8]) -> Vec<u8> {
+        [&self.unique_prefix, unique].concat()
+    }
+
+    /// Whether a write of a row changes only the row and the row set.
+    pub fn is_plain(&self) -> bool {
+        self.table.indexes.is_empty() && self.markers == Markers::None
     }
 
     /// A row's member of the row set.
@@ -336,6 +385,26 @@ pub fn push_packed(packed: &mut Vec<u8>, text: &[u8]) {
         packed.extend_from_slice(&length(text.len()).to_be_bytes());
     }
     packed.extend_from_slice(text);
+}
+
+/// The strings of a list that `pack` has made, as far as it is whole.
+pub fn unpack(packed: &[u8]) -> Vec<&[u8]> {
+    let mut texts = Vec::new();
+    let mut rest = packed.get(5..).unwrap_or_default();
+    while let [first, tail @ ..] = rest {
+        let (length, tail) = match (*first, tail) {
+            (PACKED_STRING, [a, b, c, d, tail @ ..]) => {
+                (u32::from_be_bytes([*a, *b, *c, *d]) as usize, tail)
+            }
+            (short, tail) => (usize::from(short & !PACKED_SHORT), tail),
+        };
+        let Some((text, tail)) = tail.split_at_checked(length) else {
+            break;
+        };
+        texts.push(text);
+        rest = tail;
+    }
+    texts
 }
 
 fn push_plain(name: &mut Vec<u8>, value: &KeyValue) {

@@ -7,3 +7,4 @@ pub mod projection;
 pub mod ranges;
 pub mod rows;
 pub mod transactions;
+pub mod unique;

@@ -8,13 +8,21 @@ use crate::protocol::resp;
 /// The hidden field with a row's index entries. An attribute cannot have an empty name.
 pub const INDEX_ENTRIES: &[u8] = b"";
 
+/// The hidden field with the unique values that a row claims. An attribute has a name in UTF-8.
+pub const UNIQUE_ENTRIES: &[u8] = b"\xff";
+
+/// Whether a field is no attribute.
+fn is_hidden(name: &[u8]) -> bool {
+    name == INDEX_ENTRIES || name == UNIQUE_ENTRIES
+}
+
 /// The fields of a stored row.
 pub type Fields = Pairs;
 
 /// A stored row.
 #[derive(Debug)]
 pub struct StoredRow {
-    /// All fields, including the hidden one.
+    /// All fields, including the hidden ones.
     pub fields: Fields,
     /// The attributes, decoded.
     pub item: Item,
@@ -39,7 +47,7 @@ pub fn decode_row(value: resp::Value, table: &Table, key: &Key) -> Result<Option
     let mut decoder = json::Decoder::default();
     let mut pairs = Vec::with_capacity(fields.len());
     for (name, value) in &fields {
-        if name != INDEX_ENTRIES {
+        if !is_hidden(name) {
             pairs.push(decode_field(&mut decoder, pairs.len(), name, value, table)?);
         }
     }
@@ -65,7 +73,7 @@ pub fn decode_item(
         let [resp::Value::Bulk(name), resp::Value::Bulk(value)] = pair else {
             return Err(unexpected_reply(table));
         };
-        if name != INDEX_ENTRIES {
+        if !is_hidden(name) {
             pairs.push(decode_field(decoder, pairs.len(), name, value, table)?);
         }
     }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use mintkey_store::{Item, Key, Result, Table};
 
 use crate::keyspace::commands::keep_changed;
-use crate::keyspace::layout::{Layout, pack};
-use crate::keyspace::rows::{StoredRow, encode_fields, time_to_live};
+use crate::keyspace::layout::{Layout, Markers, pack};
+use crate::keyspace::rows::{StoredRow, UNIQUE_ENTRIES, encode_fields, time_to_live};
+use crate::keyspace::unique::{TakenValue, UniqueEntry, hidden_field, taken_values};
 use crate::protocol::replies::{checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::scripts::{SETTLE, SNAPSHOT, TRANSACT};
+use crate::protocol::unique_scripts::{TRANSACT_INTENT, TRANSACT_UNIQUE};
 
 /// A row of a transaction.
 pub struct RowChange<'a> {
@@ -21,6 +23,8 @@ pub struct RowChange<'a> {
     pub expected: Expected<'a>,
     /// What to do with it.
     pub change: Change<'a>,
+    /// The unique values that it claims then.
+    pub claims: Vec<UniqueEntry>,
 }
 
 /// The stored row that a transaction needs.
@@ -45,6 +49,8 @@ pub enum Change<'a> {
 pub struct Marker {
     /// The slot group of the rows.
     pub slot_group: u8,
+    /// Its token.
+    pub token: String,
     /// Its key.
     pub key: Vec<u8>,
     /// The milliseconds that it lives.
@@ -52,7 +58,7 @@ pub struct Marker {
 }
 
 /// What became of a call of a transaction.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 pub enum TransactionResult {
     /// All rows were written.
     Done,
@@ -62,11 +68,17 @@ pub enum TransactionResult {
     RowChanged(usize),
     /// Nothing was written: the call was cancelled before.
     Cancelled,
+    /// Nothing was written: rows at these positions claim values that have the markers of other rows.
+    ValuesTaken(Vec<(usize, TakenValue)>),
 }
 
 /// What became of a call of a transaction, from its reply.
 pub fn transaction_result(value: Value, table: &Table) -> Result<TransactionResult> {
-    Ok(match checked(value, table)? {
+    let value = checked(value, table)?;
+    if let Some(taken) = taken_values(&value) {
+        return Ok(TransactionResult::ValuesTaken(taken));
+    }
+    Ok(match value {
         Value::Status(word) if word == "OK" => TransactionResult::Done,
         Value::Status(word) if word == "STALE" => TransactionResult::StaleCatalog,
         Value::Bulk(word) if word == b"done" => TransactionResult::Done,
@@ -87,11 +99,12 @@ pub fn settled(value: Value, table: &Table) -> Result<bool> {
     }
 }
 
-/// The call that writes the rows of a transaction. It may be sent again.
+/// The call that writes the rows of a transaction, if the intent is there that it may have. It may be sent again.
 pub fn transact_call(
     marker: &Marker,
     layouts: &[Arc<Layout>],
     changes: &[RowChange<'_>],
+    intent: Option<Vec<u8>>,
     now: i64,
 ) -> Call {
     let rows = changes
@@ -103,9 +116,17 @@ pub fn transact_call(
         keys.extend([&layout.catalog_key[..], &layout.row_set]);
     }
     keys.extend(rows.iter().map(Vec::as_slice));
-    let index_sets = index_sets(layouts);
+    let with_rows = |layout: &Arc<Layout>| layout.markers == Markers::WithRows;
+    let sets_markers = layouts.iter().any(with_rows);
+    let script = match &intent {
+        Some(_) => &TRANSACT_INTENT,
+        None if sets_markers => &TRANSACT_UNIQUE,
+        None => &TRANSACT,
+    };
+    let mut others = index_sets(layouts);
+    others.extend(intent);
     let room = 512 * changes.len();
-    let mut call = Call::script(marker.slot_group, &TRANSACT, &keys, &index_sets, room)
+    let mut call = Call::script(marker.slot_group, script, &keys, &others, room)
         .arg(&marker.lifetime)
         .arg(layouts.len().to_string())
         .repeatable();
@@ -115,6 +136,14 @@ pub fn transact_call(
     }
     for change in changes {
         push_change(&mut call, &layouts[change.table], change, now);
+    }
+    if sets_markers {
+        let prefixes = layouts.iter().map(|layout| &layout.unique_prefix[..]);
+        let claims: Vec<Vec<u8>> = changes
+            .iter()
+            .map(|change| hidden_field(&change.claims))
+            .collect();
+        call.push(&pack(prefixes.chain(claims.iter().map(Vec::as_slice))));
     }
     call
 }
@@ -135,6 +164,9 @@ fn push_change(call: &mut Call, layout: &Layout, change: &RowChange<'_>, now: i6
         }
         entries = layout.index_entries(item, change.key);
         fields = encode_fields(item);
+        if !change.claims.is_empty() {
+            fields.push((UNIQUE_ENTRIES.to_vec(), hidden_field(&change.claims)));
+        }
     }
     call.push(time.as_bytes());
     call.push(&entries);

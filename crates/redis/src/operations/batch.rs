@@ -12,7 +12,7 @@ use crate::keyspace::commands::{
     MAX_PUTS_PER_CALL, Mode, RowPut, ScriptResult, puts_call, remove_call, script_result,
     single_step_mode, write_call,
 };
-use crate::keyspace::layout::Layout;
+use crate::keyspace::layout::{Layout, Markers};
 use crate::operations::context::OperationContext;
 use crate::operations::join_all::JoinAll;
 use crate::operations::uncertainty::Uncertainty;
@@ -26,9 +26,16 @@ impl OperationContext<'_> {
         let mut written: Vec<Result<()>> = Vec::with_capacity(batch.writes.len());
         let mut rest = &batch.writes[..];
         while !rest.is_empty() {
-            let writes;
-            (writes, rest) = rest.split_at(distinct_rows(rest));
-            match self.write_distinct(&batch.table, writes).await {
+            let mut writes = &rest[..distinct_rows(rest)];
+            let result = match self.independent(&batch.table, writes).await {
+                Ok((layouts, count)) => {
+                    writes = &writes[..count];
+                    self.write_distinct(&batch.table, &layouts, writes).await
+                }
+                Err(error) => Err(error),
+            };
+            rest = &rest[writes.len()..];
+            match result {
                 Ok(results) => written.extend(results),
                 Err(error) if written.is_empty() => return Err(error),
                 Err(error) => written.extend(error.of_all(writes.len())),
@@ -69,10 +76,10 @@ impl OperationContext<'_> {
     async fn write_distinct(
         &self,
         table: &Arc<Table>,
+        layouts: &[Arc<Layout>],
         writes: &[Write],
     ) -> Result<Vec<Result<()>>> {
-        let layouts = self.layouts_of(table, writes).await?;
-        let plan = self.plan(&layouts, writes);
+        let plan = self.plan(layouts, writes);
         let mut join_all = JoinAll::default();
         for index in &plan.others {
             self.add_write(
@@ -162,6 +169,22 @@ impl OperationContext<'_> {
         });
     }
 
+    /// The layouts in the slot groups of these writes, and the number of them, from the first on, that do not concern the same
+    /// unique values. Those of one value must be done in order.
+    async fn independent(
+        &self,
+        table: &Arc<Table>,
+        writes: &[Write],
+    ) -> Result<(Vec<Arc<Layout>>, usize)> {
+        let layouts = self.layouts_of(table, writes).await?;
+        let is_plain = layouts.iter().all(|own| own.markers == Markers::None);
+        if is_plain || writes.len() == 1 {
+            return Ok((layouts, writes.len()));
+        }
+        let count = self.independent_values(&layouts, writes).await?;
+        Ok((layouts, count))
+    }
+
     /// The layouts in the slot groups of these writes, in order.
     async fn layouts_of(&self, table: &Arc<Table>, writes: &[Write]) -> Result<Vec<Arc<Layout>>> {
         let keyspace = &self.store.config.keyspace;
@@ -187,7 +210,7 @@ impl OperationContext<'_> {
             };
             let layout = &layouts[layout_index];
             let call = match (write, mode) {
-                (Write::Put(put), Some(mode)) if layout.table.indexes.is_empty() => {
+                (Write::Put(put), Some(mode)) if layout.is_plain() => {
                     let group = &mut groups[layout_index];
                     let is_certain = put.guard.collision_free && matches!(mode, Mode::Absent);
                     let mode = if is_certain { Mode::New } else { mode };
@@ -203,7 +226,12 @@ impl OperationContext<'_> {
                     continue;
                 }
                 (Write::Put(put), Some(mode)) => {
-                    write_call(layout, &put.key, &put.item, mode, self.now)
+                    let call = write_call(layout, &put.key, &put.item, mode, self.now);
+                    let Ok(call) = call else {
+                        plan.others.push(index);
+                        continue;
+                    };
+                    call
                 }
                 _ => remove_call(layout, write.key(), None),
             };
@@ -225,6 +253,9 @@ impl OperationContext<'_> {
         let layout_index = layouts
             .binary_search_by_key(&slot_group, |layout| layout.slot_group)
             .ok()?;
+        if layouts[layout_index].markers == Markers::Apart {
+            return None;
+        }
         match write {
             Write::Put(put) => {
                 let mode = single_step_mode(put)?;

@@ -16,21 +16,43 @@ use crate::protocol::replies::{bulks, checked, pairs, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::scripts::{DESCRIBE, DROP};
 
-/// The version of the layout. A newer mintkey may write a higher one.
-const LAYOUT_VERSION: u32 = 1;
+/// The newest version of the layout that this mintkey supports. A newer mintkey may write a higher one.
+const LAYOUT_VERSION: u32 = 2;
 /// The members that one call reads or deletes.
 const MEMBERS_PER_CALL: usize = 500;
 /// The rows that are read and indexed at once.
-const ROWS_PER_CALL: usize = 64;
+pub const ROWS_PER_CALL: usize = 64;
 
 /// A stored catalog entry.
 struct CatalogEntry {
     epoch: String,
     table: Table,
     unbuilt: Vec<String>,
+    /// The table with the unique values that its rows claim, if it is to have others that are not built yet.
+    claimed: Option<Table>,
 }
 
 impl CatalogEntry {
+    /// Whether a class declares unique values that are not built yet.
+    fn lacks(&self, class: &Table) -> Result<bool> {
+        Ok(match &self.claimed {
+            Some(claimed) => description::merge(claimed, class)?.unique != claimed.unique,
+            None => false,
+        })
+    }
+
+    /// The entry, to be replaced.
+    fn draft(self, slot_group: u8, key: Vec<u8>) -> EntryDraft {
+        EntryDraft {
+            slot_group,
+            key,
+            table: self.table,
+            old_epoch: self.epoch,
+            unbuilt: self.unbuilt,
+            claimed: None,
+        }
+    }
+
     /// The layout of the table in a slot group.
     fn layout(self, keyspace: &Keyspace, slot_group: u8) -> Layout {
         Layout::new(
@@ -44,7 +66,7 @@ impl CatalogEntry {
 }
 
 /// A catalog entry to write.
-struct EntryDraft {
+pub struct EntryDraft {
     slot_group: u8,
     key: Vec<u8>,
     table: Table,
@@ -52,12 +74,19 @@ struct EntryDraft {
     old_epoch: String,
     /// The indexes that are not built yet.
     unbuilt: Vec<String>,
+    /// The description of the table with the unique values that its rows claim; empty if these are all. `None`: as before.
+    claimed: Option<String>,
 }
 
 impl OperationContext<'_> {
     /// The layout of a table in the slot group of a partition. Creates or extends the table there if needed.
     pub async fn layout(&self, table: &Arc<Table>, partition: &KeyValue) -> Result<Arc<Layout>> {
         let slot_group = self.store.config.keyspace.slot_group(partition);
+        self.layout_in(table, slot_group).await
+    }
+
+    /// The layout of a table in a slot group.
+    pub async fn layout_in(&self, table: &Arc<Table>, slot_group: u8) -> Result<Arc<Layout>> {
         loop {
             if let Some(layout) = self.cached_layout(table, slot_group)? {
                 return Ok(layout);
@@ -111,6 +140,10 @@ impl OperationContext<'_> {
                 let stored = decode_entry(replies.pop().unwrap_or(Value::Nil), table)?;
                 let key = keyspace.table_key(&table.name);
                 match compare(stored, &whole_table, TABLE_KEY_GROUP, key)? {
+                    Comparison::Current(entry) if entry.lacks(table)? => {
+                        self.build_unique(table).await?;
+                        continue;
+                    }
                     Comparison::Current(entry) => whole_table = entry.table,
                     // The entry of the whole table has no indexes to build.
                     Comparison::Outdated(draft) => drafts.push(EntryDraft {
@@ -120,6 +153,7 @@ impl OperationContext<'_> {
                 }
             }
             let mut unbuilt = Vec::new();
+            let mut lacks_unique = false;
             // The entry of the whole table comes first: a slot group is never ahead of it.
             if drafts.is_empty() {
                 for (index, reply) in missing.into_iter().zip(replies) {
@@ -128,10 +162,18 @@ impl OperationContext<'_> {
                     let entry = match compare(stored, &whole_table, slot_group, key)? {
                         Comparison::Current(entry) => entry,
                         Comparison::Outdated(draft) => {
-                            drafts.push(draft);
+                            // Only the entry of the whole table says which unique values are built.
+                            drafts.push(EntryDraft {
+                                claimed: draft.claimed.filter(|_| !keyspace.clustered),
+                                ..draft
+                            });
                             continue;
                         }
                     };
+                    if entry.lacks(table)? {
+                        lacks_unique = true;
+                        continue;
+                    }
                     let layout = Arc::new(entry.layout(keyspace, slot_group));
                     if layout.unbuilt.is_empty() {
                         self.store.layouts.insert(table, &layout);
@@ -144,6 +186,9 @@ impl OperationContext<'_> {
             self.write_entries(drafts, table).await?;
             for layout in unbuilt {
                 self.build_indexes(&layout).await?;
+            }
+            if lacks_unique {
+                self.build_unique(table).await?;
             }
         }
     }
@@ -162,54 +207,43 @@ impl OperationContext<'_> {
         calls.chain(whole_table).collect()
     }
 
-    /// Writes catalog entries, unless another process has changed them.
-    async fn write_entries(&self, drafts: Vec<EntryDraft>, table: &Table) -> Result<()> {
+    /// Writes catalog entries, unless another process has changed them. Returns false if one was changed.
+    async fn write_entries(&self, drafts: Vec<EntryDraft>, table: &Table) -> Result<bool> {
         let calls = drafts.into_iter().map(|draft| {
-            Call::script(draft.slot_group, &DESCRIBE, &[&draft.key], &[], 1024)
+            let call = Call::script(draft.slot_group, &DESCRIBE, &[&draft.key], &[], 1024)
                 .arg(draft.old_epoch)
                 .arg("layout")
-                .arg(LAYOUT_VERSION.to_string())
+                .arg(layout_version(&draft.table).to_string())
                 .arg("epoch")
                 .arg(new_epoch())
                 .arg("description")
                 .arg(json::encode(&description::describe(&draft.table)))
                 .arg("unbuilt")
                 .arg(draft.unbuilt.join("\0"))
-                .repeatable()
+                .repeatable();
+            match draft.claimed {
+                Some(claimed) => call.arg("claimed").arg(claimed),
+                None => call,
+            }
         });
         let calls: Vec<Call> = calls.collect();
+        let mut are_written = true;
         if !calls.is_empty() {
             for reply in self.channel.send(calls).await? {
-                checked(reply, table)?;
+                are_written &= checked(reply, table)? == Value::Status("OK".to_owned());
             }
         }
-        Ok(())
+        Ok(are_written)
     }
 
     /// Adds the existing rows to new indexes. Each process that needs the index does it. Several at once do no harm.
     async fn build_indexes(&self, layout: &Layout) -> Result<()> {
         let table = &layout.table;
         let mut low = b"-".to_vec();
-        loop {
-            self.channel.deadline().restart();
-            let range = layout
-                .call("ZRANGEBYLEX")
-                .arg(&layout.row_set)
-                .arg(&low)
-                .arg("+")
-                .arg("LIMIT")
-                .arg("0")
-                .arg(MEMBERS_PER_CALL.to_string());
-            let members = bulks(self.channel.send_one(range).await?, table)?;
-            let Some(last) = members.last() else { break };
-            low = [b"(", &last[..]].concat();
-            for members in members.chunks(ROWS_PER_CALL) {
+        while let Some(keys) = self.next_keys(layout, &mut low).await? {
+            for keys in keys.chunks(ROWS_PER_CALL) {
                 self.channel.deadline().restart();
-                let keys: Vec<_> = members
-                    .iter()
-                    .filter_map(|own| layout.key_of(own))
-                    .collect();
-                if !self.index_rows(layout, &keys).await? {
+                if !self.index_rows(layout, keys).await? {
                     return Ok(());
                 }
             }
@@ -220,8 +254,89 @@ impl OperationContext<'_> {
             table: (**table).clone(),
             old_epoch: layout.epoch.clone(),
             unbuilt: Vec::new(),
+            claimed: None,
+        };
+        self.write_entries(vec![draft], table).await.map(drop)
+    }
+
+    /// The keys of the next rows of a slot group, after the lower bound of the row set, which moves on. `None` if there are
+    /// no more.
+    pub async fn next_keys(&self, layout: &Layout, low: &mut Vec<u8>) -> Result<Option<Vec<Key>>> {
+        self.channel.deadline().restart();
+        let range = layout
+            .call("ZRANGEBYLEX")
+            .arg(&layout.row_set)
+            .arg(&*low)
+            .arg("+")
+            .arg("LIMIT")
+            .arg("0")
+            .arg(MEMBERS_PER_CALL.to_string());
+        let members = bulks(self.channel.send_one(range).await?, &layout.table)?;
+        let Some(last) = members.last() else {
+            return Ok(None);
+        };
+        *low = [b"(", &last[..]].concat();
+        let keys = members.iter().filter_map(|member| layout.key_of(member));
+        Ok(Some(keys.collect()))
+    }
+
+    /// The entry that says which unique values are built, if some are not, to be replaced by one that has them all; with the
+    /// table that has only those that are built.
+    pub async fn pending_unique(&self, table: &Arc<Table>) -> Result<Option<(EntryDraft, Table)>> {
+        let key = self.store.config.keyspace.table_key(&table.name);
+        let call = Call::on(TABLE_KEY_GROUP, "HGETALL").arg(&key);
+        let entry = decode_entry(self.channel.send_one(call).await?, table)?;
+        Ok(entry.and_then(|mut entry| {
+            let claimed = entry.claimed.take()?;
+            Some((entry.draft(TABLE_KEY_GROUP, key), claimed))
+        }))
+    }
+
+    /// Notes that all unique values are built, unless another process has changed the entry.
+    pub async fn finish_unique(&self, draft: EntryDraft, table: &Table) -> Result<bool> {
+        let draft = EntryDraft {
+            claimed: Some(String::new()),
+            ..draft
         };
         self.write_entries(vec![draft], table).await
+    }
+
+    /// Gives a table its old unique values back.
+    pub async fn take_back(
+        &self,
+        mut draft: EntryDraft,
+        before: Table,
+        table: &Arc<Table>,
+    ) -> Result<()> {
+        let keyspace = &self.store.config.keyspace;
+        let news = std::mem::replace(&mut draft.table.unique, before.unique.clone());
+        if !self.finish_unique(draft, table).await? {
+            return Ok(());
+        }
+        if keyspace.clustered {
+            let slot_groups: Vec<u8> = keyspace.slot_groups().collect();
+            let mut replies = self
+                .channel
+                .send(self.entry_calls(table, &slot_groups))
+                .await?;
+            replies.pop();
+            let mut drafts = Vec::new();
+            for (slot_group, reply) in keyspace.slot_groups().zip(replies) {
+                if let Some(entry) = decode_entry(reply, table)? {
+                    let key = keyspace.catalog_key(&table.name, slot_group);
+                    let mut draft = entry.draft(slot_group, key);
+                    draft.table.unique.clone_from(&before.unique);
+                    drafts.push(draft);
+                }
+            }
+            self.write_entries(drafts, table).await?;
+        }
+        self.store.layouts.clear();
+        let removed = news.into_iter().map(|unique| unique.name);
+        let removed: Vec<String> = removed
+            .filter(|name| before.unique(name).is_none())
+            .collect();
+        self.release_rows(table, &removed).await
     }
 
     /// Adds rows to the indexes. Returns false if the catalog entry has changed.
@@ -232,13 +347,9 @@ impl OperationContext<'_> {
         let mut calls = Vec::with_capacity(keys.len());
         for (key, row) in keys.iter().zip(rows) {
             if let Some(row) = decode_row(row, table, key).map_err(|error| error.at(key))? {
-                calls.push(write_call(
-                    layout,
-                    key,
-                    &row.item,
-                    Mode::Same(Some(&row)),
-                    self.now,
-                ));
+                let mode = Mode::Reindexed(&row);
+                let call = write_call(layout, key, &row.item, mode, self.now);
+                calls.push(call.map_err(|error| error.of(table).at(key))?);
             }
         }
         for reply in self.channel.send(calls).await? {
@@ -284,11 +395,13 @@ impl OperationContext<'_> {
 
     async fn delete_slot_group(&self, layout: &Layout) -> Result<()> {
         let table = &layout.table;
-        let index_sets: Vec<Vec<u8>> = table
+        let index_sets = table
             .indexes
             .iter()
-            .map(|index| layout.index_set(&index.name))
-            .collect();
+            .map(|index| layout.index_set(&index.name));
+        let unique_sets = table.unique.iter();
+        let unique_sets = unique_sets.map(|unique| layout.unique_set(unique.name.as_bytes()));
+        let sets: Vec<Vec<u8>> = index_sets.chain(unique_sets).collect();
         loop {
             self.channel.deadline().restart();
             let range = layout
@@ -313,9 +426,9 @@ impl OperationContext<'_> {
                 .of(table));
             }
             let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
-            keys.extend(index_sets.iter().chain(&rows).map(Vec::as_slice));
+            keys.extend(sets.iter().chain(&rows).map(Vec::as_slice));
             let mut call = Call::script(layout.slot_group, &DROP, &keys, &[], 64 * keys.len())
-                .arg(index_sets.len().to_string())
+                .arg(sets.len().to_string())
                 .repeatable();
             for member in &members {
                 call.push(member);
@@ -362,7 +475,12 @@ fn decode_entry(reply: Value, table: &Arc<Table>) -> Result<Option<CatalogEntry>
         layout?;
         let description = json::decode(text("description")?).ok()?;
         let unbuilt = text("unbuilt")?.split('\0').filter(|name| !name.is_empty());
+        let claimed = match text("claimed") {
+            None | Some("") => None,
+            Some(claimed) => Some(description::parse(table, &json::decode(claimed).ok()?)?),
+        };
         Some(CatalogEntry {
+            claimed,
             epoch: text("epoch")?.to_owned(),
             table: description::parse(table, &description)?,
             unbuilt: unbuilt.map(str::to_owned).collect(),
@@ -391,8 +509,8 @@ fn compare(
     slot_group: u8,
     key: Vec<u8>,
 ) -> Result<Comparison> {
-    let (table, old_epoch, unbuilt) = match stored {
-        None => (wanted.clone(), String::new(), Vec::new()),
+    let (table, old_epoch, unbuilt, claimed) = match stored {
+        None => (wanted.clone(), String::new(), Vec::new(), None),
         Some(entry) => {
             let merged = description::merge(&entry.table, wanted)?;
             if merged == entry.table {
@@ -401,7 +519,11 @@ fn compare(
             let old = entry.table.indexes.len();
             let mut unbuilt = entry.unbuilt;
             unbuilt.extend(merged.indexes[old..].iter().map(|index| index.name.clone()));
-            (merged, entry.epoch, unbuilt)
+            let claimed = (merged.unique != entry.table.unique).then(|| {
+                let claimed = entry.claimed.as_ref().unwrap_or(&entry.table);
+                json::encode(&description::describe(claimed))
+            });
+            (merged, entry.epoch, unbuilt, claimed)
         }
     };
     Ok(Comparison::Outdated(EntryDraft {
@@ -410,7 +532,17 @@ fn compare(
         table,
         old_epoch,
         unbuilt,
+        claimed,
     }))
+}
+
+/// The version of the layout of a table: 2 if it has unique values, which a mintkey that supports only 1 would not keep up.
+const fn layout_version(table: &Table) -> u32 {
+    if table.unique.is_empty() {
+        1
+    } else {
+        LAYOUT_VERSION
+    }
 }
 
 /// A unique epoch: no two catalog entries share one, in any process.

@@ -2,16 +2,20 @@
 
 mod batch;
 mod catalog;
+mod claims;
 pub mod context;
+mod evaluation;
 mod join_all;
 mod page;
 mod read;
 mod slot_group_merge;
 mod transaction;
 mod uncertainty;
+mod unique;
+mod unique_build;
 mod write;
 
-use mintkey_store::{Error, Operation, Reply, Request, Result};
+use mintkey_store::{Operation, Reply, Request, Result};
 
 use crate::operations::context::{OperationContext, StoreContext};
 use crate::operations::uncertainty::Uncertainty;
@@ -31,11 +35,6 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
         }
         other => other.map(|()| Reply::Done),
     };
-    for table in request.operation.tables() {
-        if !table.unique.is_empty() {
-            return Err(Error::unique_unsupported(table));
-        }
-    }
     match &request.operation {
         Operation::CreateTable(table) => {
             store.layouts.clear();
@@ -44,7 +43,7 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
         Operation::TableExists(table) => Ok(Reply::Exists(context.table_exists(table).await?)),
         Operation::DeleteTable(table) => in_steps(context.delete_table(table).await),
         Operation::Get(get) => context.get(get).await,
-        Operation::GetUnique(get) => Err(Error::unique_unsupported(&get.table)),
+        Operation::GetUnique(get) => context.get_unique(get).await,
         Operation::BatchGet(batch) => context.batch_get(batch).await,
         Operation::Put(put) => context
             .put(put, Uncertainty::default())

@@ -8,55 +8,31 @@
 use std::sync::Arc;
 
 use mintkey_runtime::random_token;
-use mintkey_store::size::check_item;
 use mintkey_store::{
     Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, Transaction,
     TransactionGet, TransactionWrite, Update, json,
 };
 
-use crate::keyspace::layout::Layout;
-use crate::keyspace::rows::{StoredRow, decode_item, decode_row};
+use crate::keyspace::layout::{Layout, Markers};
+use crate::keyspace::rows::{decode_item, decode_row};
 use crate::keyspace::transactions::{
     Change, Expected, Marker, RowChange, TransactionResult, settle_call, settled, snapshot_call,
     transact_call, transaction_result,
 };
+use crate::keyspace::unique::TakenValue;
+use crate::operations::claims::{Intent, Items};
 use crate::operations::context::OperationContext;
+use crate::operations::evaluation::{
+    Before, Evaluated, OwnedChange, Tables, cancelled_for, check_claims, is_reason,
+};
 use crate::operations::uncertainty::Uncertainty;
+use crate::operations::unique::not_applied;
 use crate::operations::write::is_uncertain;
 use crate::protocol::replies::{checked, is_out_of_step, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 
 /// The seconds that a marker lives after the time limit of the request.
 const MARKER_SECONDS: u64 = 60;
-
-/// The tables of a transaction, each once, and the position of each item's table.
-struct Tables<'a> {
-    slot_group: u8,
-    /// With the key of an item of the table.
-    distinct: Vec<(&'a Arc<Table>, &'a Key)>,
-    positions: Vec<usize>,
-}
-
-/// The row of an item before the transaction.
-enum Before {
-    /// It is not needed.
-    Unread,
-    /// This one, or none.
-    Read(Option<StoredRow>),
-}
-
-/// An evaluated item: what to do with its row, and the changed item of an update.
-struct Evaluated {
-    change: OwnedChange,
-    returned: Option<Item>,
-}
-
-/// What to do with a row.
-enum OwnedChange {
-    Nothing,
-    Put(Arc<Item>),
-    Delete,
-}
 
 /// What became of one attempt.
 enum Attempt {
@@ -72,15 +48,37 @@ impl OperationContext<'_> {
     /// Writes several items: all or none.
     pub async fn transaction(&self, transaction: &Transaction) -> Result<Reply> {
         transaction.check(self.store.config.max_item)?;
-        let writes = &transaction.writes;
+        self.write_all(&transaction.writes).await.map(Reply::Items)
+    }
+
+    /// Writes an item whose unique values have their markers in other slot groups. Returns the changed item of an update.
+    pub async fn write_apart(&self, mut write: TransactionWrite) -> Result<Option<Item>> {
+        match &mut write {
+            TransactionWrite::Update(update) => {
+                update.check()?;
+                update.returning = true;
+            }
+            TransactionWrite::Delete(delete) => delete.check()?,
+            TransactionWrite::Put(_) | TransactionWrite::Check(_) => {}
+        }
+        let result = self.write_all(std::slice::from_ref(&write)).await;
+        result
+            .map(|mut items| items.pop().flatten())
+            .map_err(|mut error| match error.reasons.pop() {
+                Some(Some(reason)) => reason,
+                _ => error,
+            })
+    }
+
+    async fn write_all(&self, writes: &[TransactionWrite]) -> Result<Vec<Option<Item>>> {
         let items = writes.iter().map(|write| (write.table(), write.key()));
         let Some(tables) = self.tables(items.collect())? else {
-            return Ok(Reply::Items(Vec::new()));
+            return Ok(Vec::new());
         };
         let mut conflict = None;
         loop {
             match self.attempt(&tables, writes, conflict.is_some()).await {
-                Ok(Attempt::Done(items)) => return Ok(Reply::Items(items)),
+                Ok(Attempt::Done(items)) => return Ok(items),
                 Ok(Attempt::Conflict(index)) => conflict = Some(index),
                 Ok(Attempt::Again) => {}
                 Err(error) => return Err(after_conflict(error, writes, conflict)),
@@ -102,20 +100,49 @@ impl OperationContext<'_> {
             checked.map_err(|stop| stop.error(address, doing, Outcome::NotApplied))?;
         }
         let layouts = self.layouts_of_tables(tables).await?;
-        let reads_new = after_conflict || writes.iter().any(|write| needs_row(write, false));
-        let wanted = |write: &TransactionWrite| needs_row(write, reads_new);
-        let Some(rows) = self.rows(&layouts, tables, writes, wanted).await? else {
-            return Ok(Attempt::Again);
+        let marker = self.marker(tables.slot_group)?;
+        let mut intent = Intent::new(&self.store.config.keyspace, &marker);
+        let placed = || writes.iter().zip(&tables.positions);
+        let markers = |position: &usize| layouts[*position].markers;
+        let reads_new = after_conflict
+            || placed().any(|(write, position)| needs_row(write, markers(position), false));
+        let wanted = |write: &TransactionWrite, position: usize| {
+            needs_row(write, layouts[position].markers, reads_new)
+        };
+        // A new row usually claims something. Its intent shares the round trip of the reads.
+        let is_new = |write: &TransactionWrite| matches!(write, TransactionWrite::Put(put) if put.guard.row == Row::Absent);
+        let begins =
+            placed().any(|(write, position)| markers(position) == Markers::Apart && is_new(write));
+        let first = begins.then(|| intent.call());
+        let rows = match self.rows(&layouts, tables, writes, wanted, first).await {
+            Ok(Some(rows)) => rows,
+            Ok(None) => return Ok(Attempt::Again),
+            // Another attempt has another intent.
+            Err(error) if begins && is_uncertain(&error) => return Ok(Attempt::Again),
+            Err(error) => return Err(not_applied(error)),
         };
         let evaluated = self.evaluate_writes(&layouts, tables, writes, &rows)?;
-        let marker = self.marker(tables.slot_group)?;
+        check_claims(&layouts, tables, writes, &evaluated)?;
+        let items = Items {
+            tables,
+            writes,
+            evaluated: &evaluated,
+        };
+        let Some(claims) = self.claim_apart(&layouts, &items, &mut intent).await? else {
+            return Ok(Attempt::Again);
+        };
         let changes = writes.iter().zip(&rows).zip(&evaluated);
         let changes: Vec<RowChange<'_>> = changes
             .zip(&tables.positions)
-            .map(|(((write, before), own), table)| row_change(write, before, own, *table))
+            .map(|(((write, before), own), table)| {
+                row_change(write, before, own, *table, layouts[*table].markers, &marker)
+            })
             .collect();
-        let call = transact_call(&marker, &layouts, &changes, self.now);
-        Ok(match self.commit(call, &marker, writes[0].table()).await? {
+        let call = transact_call(&marker, &layouts, &changes, intent.into_key(), self.now);
+        let result = self.commit(call, &marker, writes[0].table()).await?;
+        self.clear_apart(&items, &claims, matches!(result, TransactionResult::Done))
+            .await;
+        Ok(match result {
             TransactionResult::Done => {
                 Attempt::Done(evaluated.into_iter().map(|own| own.returned).collect())
             }
@@ -125,7 +152,35 @@ impl OperationContext<'_> {
                 self.store.layouts.clear();
                 Attempt::Again
             }
+            TransactionResult::ValuesTaken(taken) => {
+                self.free_values(&layouts, &items, taken).await?;
+                Attempt::Again
+            }
         })
+    }
+
+    /// Frees values that have the markers of other rows, so that the transaction can be repeated.
+    async fn free_values(
+        &self,
+        layouts: &[Arc<Layout>],
+        items: &Items<'_>,
+        taken: Vec<(usize, TakenValue)>,
+    ) -> Result<()> {
+        let mut reasons: Vec<Option<Error>> = items.writes.iter().map(|_| None).collect();
+        for (index, value) in taken {
+            let Some((key, item)) = items.put(index) else {
+                return Err(unexpected_reply(items.writes[0].table()).uncertain());
+            };
+            let layout = &layouts[items.tables.positions[index]];
+            match self.free_value(layout, key, item, value).await {
+                Ok(()) => {}
+                Err(error) if is_reason(&error) => {
+                    reasons[index].get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        cancelled_for(reasons)
     }
 
     /// Reads several items, as they were at one moment.
@@ -199,21 +254,22 @@ impl OperationContext<'_> {
         Ok(layouts)
     }
 
-    /// Reads the rows of the writes that need them; `None` if a catalog entry has changed.
+    /// Reads the rows of the writes that need them, and writes an intent; `None` if a catalog entry has changed.
     async fn rows(
         &self,
         layouts: &[Arc<Layout>],
         tables: &Tables<'_>,
         writes: &[TransactionWrite],
-        wanted: impl Fn(&TransactionWrite) -> bool,
+        wanted: impl Fn(&TransactionWrite, usize) -> bool,
+        intent: Option<Call>,
     ) -> Result<Option<Vec<Before>>> {
-        let placed = || writes.iter().zip(&tables.positions);
-        let calls = placed().filter(|(write, _)| wanted(write));
+        let placed = || writes.iter().zip(tables.positions.iter().copied());
+        let calls = placed().filter(|(write, position)| wanted(write, *position));
         let calls = calls.map(|(write, position)| {
-            let layout = &layouts[*position];
+            let layout = &layouts[position];
             layout.call("HGETALL").arg(layout.row_key(write.key()))
         });
-        let calls: Vec<Call> = calls.collect();
+        let calls: Vec<Call> = calls.chain(intent).collect();
         let replies = if calls.is_empty() {
             Vec::new()
         } else {
@@ -225,12 +281,16 @@ impl OperationContext<'_> {
         let mut replies = replies.into_iter();
         let mut rows = Vec::with_capacity(writes.len());
         for (write, position) in placed() {
-            let reply = if wanted(write) { replies.next() } else { None };
+            let reply = if wanted(write, position) {
+                replies.next()
+            } else {
+                None
+            };
             rows.push(match reply {
                 None => Before::Unread,
                 Some(value) => {
                     let key = write.key();
-                    let row = decode_row(value, &layouts[*position].table, key);
+                    let row = decode_row(value, &layouts[position].table, key);
                     Before::Read(row.map_err(|error| error.at(key))?)
                 }
             });
@@ -238,84 +298,15 @@ impl OperationContext<'_> {
         Ok(Some(rows))
     }
 
-    /// Evaluates all items. If any is refused, the transaction is cancelled.
-    fn evaluate_writes(
-        &self,
-        layouts: &[Arc<Layout>],
-        tables: &Tables<'_>,
-        writes: &[TransactionWrite],
-        rows: &[Before],
-    ) -> Result<Vec<Evaluated>> {
-        let mut evaluated = Vec::with_capacity(writes.len());
-        let mut reasons = Vec::with_capacity(writes.len());
-        for ((write, before), position) in writes.iter().zip(rows).zip(&tables.positions) {
-            match self.evaluate_write(&layouts[*position].table, write, before) {
-                Ok(own) => {
-                    evaluated.push(own);
-                    reasons.push(None);
-                }
-                Err(error) if is_reason(&error) => {
-                    reasons.push(Some(error.of(write.table()).at(write.key())));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if reasons.iter().any(Option::is_some) {
-            return Err(Error::cancelled(reasons));
-        }
-        Ok(evaluated)
-    }
-
-    /// Evaluates an item on its stored row, if that was read. `known` is the table as the store knows it.
-    fn evaluate_write(
-        &self,
-        known: &Table,
-        write: &TransactionWrite,
-        before: &Before,
-    ) -> Result<Evaluated> {
-        let stored = match before {
-            Before::Read(Some(row)) => Some(&row.item),
-            Before::Read(None) | Before::Unread => None,
-        };
-        let live = stored.filter(|item| !known.is_expired(item, self.now));
-        let max_item = self.store.config.max_item;
-        let mut returned = None;
-        let change = match write {
-            TransactionWrite::Put(put) => {
-                put.check(known, max_item)?;
-                if matches!(before, Before::Read(_)) {
-                    self.evaluate(|work| put.guard.check(&put.table, &put.key, live, work))?;
-                }
-                OwnedChange::Put(Arc::clone(&put.item))
-            }
-            TransactionWrite::Update(update) => {
-                let item = self.apply_update(update, live)?;
-                check_item(&item, known, max_item)?;
-                returned = update.returning.then(|| item.clone());
-                OwnedChange::Put(Arc::new(item))
-            }
-            TransactionWrite::Delete(delete) => {
-                self.evaluate(|work| delete.guard.check(&delete.table, &delete.key, live, work))?;
-                match before {
-                    Before::Read(None) => OwnedChange::Nothing,
-                    _ => OwnedChange::Delete,
-                }
-            }
-            TransactionWrite::Check(check) => {
-                self.evaluate(|work| check.guard.check(&check.table, &check.key, live, work))?;
-                OwnedChange::Nothing
-            }
-        };
-        Ok(Evaluated { change, returned })
-    }
-
     /// A new marker.
     fn marker(&self, slot_group: u8) -> Result<Marker> {
         let config = &self.store.config;
         let lifetime = config.timeout.as_millis() + u128::from(1000 * MARKER_SECONDS);
+        let token = random_token()?;
         Ok(Marker {
             slot_group,
-            key: config.keyspace.marker_key(slot_group, &random_token()?),
+            key: config.keyspace.marker_key(slot_group, &token),
+            token,
             lifetime: lifetime.to_string(),
         })
     }
@@ -364,15 +355,24 @@ impl OperationContext<'_> {
     }
 }
 
-/// Whether an item needs its stored row. With `reads_new` an item that must be new does, too.
-fn needs_row(write: &TransactionWrite, reads_new: bool) -> bool {
+/// Whether an item needs its stored row: for its guard, or for its unique values. With `reads_new` an item that must be new
+/// does, too.
+fn needs_row(write: &TransactionWrite, markers: Markers, reads_new: bool) -> bool {
     match write {
+        _ if markers == Markers::Apart => true,
         TransactionWrite::Put(Put { guard, .. }) => {
             let is_conditional = guard.version.is_some() || guard.condition.is_some();
-            is_conditional || guard.row == Row::Present || guard.row == Row::Absent && reads_new
+            is_conditional
+                || match guard.row {
+                    Row::Present => true,
+                    Row::Absent => reads_new,
+                    Row::Any => markers != Markers::None,
+                }
         }
         TransactionWrite::Update(Update { .. }) | TransactionWrite::Check(_) => true,
-        TransactionWrite::Delete(Delete { guard, .. }) => !guard.is_open(),
+        TransactionWrite::Delete(Delete { guard, .. }) => {
+            !guard.is_open() || markers != Markers::None
+        }
     }
 }
 
@@ -382,7 +382,13 @@ fn row_change<'a>(
     before: &'a Before,
     evaluated: &'a Evaluated,
     table: usize,
+    markers: Markers,
+    marker: &Marker,
 ) -> RowChange<'a> {
+    let token = match markers {
+        Markers::Apart => &*marker.token,
+        Markers::None | Markers::WithRows => "",
+    };
     let must_be_absent =
         matches!(write, TransactionWrite::Put(put) if put.guard.row == Row::Absent);
     RowChange {
@@ -398,12 +404,8 @@ fn row_change<'a>(
             OwnedChange::Put(item) => Change::Put(item),
             OwnedChange::Delete => Change::Delete,
         },
+        claims: evaluated.claims.after(token),
     }
-}
-
-/// Whether an error of an item is a reason to cancel the transaction. Other errors are those of the request.
-const fn is_reason(error: &Error) -> bool {
-    error.kind.outcome().is_none() && !matches!(error.kind, ErrorKind::Configuration)
 }
 
 /// The error of a transaction that failed. If its rows kept changing until there was no more time, that is the reason.
@@ -416,14 +418,6 @@ fn after_conflict(error: Error, writes: &[TransactionWrite], conflict: Option<us
     let mut reasons: Vec<Option<Error>> = writes.iter().map(|_| None).collect();
     reasons[index] = Some(Error::conflict(own.table(), own.key()));
     Error::cancelled(reasons)
-}
-
-/// The error of a transaction that was not carried out.
-fn not_applied(mut error: Error) -> Error {
-    if is_uncertain(&error) {
-        error.kind = ErrorKind::Unavailable(Outcome::NotApplied);
-    }
-    error
 }
 
 /// The error for rows in different slot groups.

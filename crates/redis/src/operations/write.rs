@@ -2,13 +2,14 @@
 
 use mintkey_store::size::check_item;
 use mintkey_store::{
-    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, Update, update,
+    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, TransactionWrite,
+    Update, update,
 };
 
 use crate::keyspace::commands::{
     Mode, ScriptResult, puts_call, remove_call, script_result, single_step_mode, write_call,
 };
-use crate::keyspace::layout::Layout;
+use crate::keyspace::layout::{Layout, Markers};
 use crate::keyspace::rows::{StoredRow, decode_row};
 use crate::operations::context::OperationContext;
 use crate::operations::uncertainty::Uncertainty;
@@ -28,7 +29,8 @@ impl OperationContext<'_> {
             .map_err(|error| error.at(key))
     }
 
-    fn live<'a>(&self, table: &Table, stored: Option<&'a StoredRow>) -> Option<&'a Item> {
+    /// The item of a row that has not expired.
+    pub fn live<'a>(&self, table: &Table, stored: Option<&'a StoredRow>) -> Option<&'a Item> {
         stored
             .map(|stored| &stored.item)
             .filter(|item| !table.is_expired(item, self.now))
@@ -65,6 +67,12 @@ impl OperationContext<'_> {
         }
     }
 
+    /// The call that writes an item.
+    fn write_call(&self, layout: &Layout, key: &Key, item: &Item, mode: Mode<'_>) -> Result<Call> {
+        let call = write_call(layout, key, item, mode, self.now);
+        call.map_err(|error| error.of(&layout.table).at(key))
+    }
+
     /// Puts an item. It may have been sent before: see `uncertainty`.
     pub async fn put(&self, put: &Put, mut uncertainty: Uncertainty) -> Result<()> {
         let result = self.put_until_done(put, &mut uncertainty).await;
@@ -79,19 +87,27 @@ impl OperationContext<'_> {
         let mut attempted: Option<Option<Item>> = None;
         loop {
             let layout = self.layout(table, &key.partition).await?;
+            if layout.markers == Markers::Apart {
+                let write = TransactionWrite::Put(put.clone());
+                return Box::pin(self.write_apart(write)).await.map(drop);
+            }
             put.check(&layout.table, self.store.config.max_item)?;
             // An uncertain write reads the row first: it may have been written already.
             let mode = single_step_mode(put).filter(|_| !uncertainty.exists());
             let before = if let Some(mode) = mode {
-                let call = if layout.table.indexes.is_empty() {
+                let call = if layout.is_plain() {
                     puts_call(&layout, &[(put, mode)], self.now)
                 } else {
-                    write_call(&layout, key, &put.item, mode, self.now)
+                    self.write_call(&layout, key, &put.item, mode)?
                 };
                 let result = self.send_write(call, table, true, uncertainty).await;
                 match result.map_err(|error| error.at(key))? {
                     ScriptResult::Done => return Ok(()),
                     ScriptResult::RowPresent(row) => decode_present_row(row, &layout.table, key)?,
+                    ScriptResult::ValueTaken(taken) => {
+                        self.free_value(&layout, key, &put.item, taken).await?;
+                        continue;
+                    }
                     ScriptResult::RowChanged
                     | ScriptResult::StaleCatalog
                     | ScriptResult::Unknown => continue,
@@ -110,17 +126,15 @@ impl OperationContext<'_> {
             }
             let live = self.live(&layout.table, before.as_ref());
             self.evaluate(|work| guard.check(table, key, live, work))?;
-            let call = write_call(
-                &layout,
-                key,
-                &put.item,
-                Mode::Same(before.as_ref()),
-                self.now,
-            );
+            let mode = Mode::Same(before.as_ref());
+            let call = self.write_call(&layout, key, &put.item, mode)?;
             let result = self.send_write(call, table, resolvable, uncertainty).await;
             match result.map_err(|error| error.at(key))? {
                 ScriptResult::Done => return Ok(()),
                 ScriptResult::Unknown => attempted = Some(before.map(|row| row.item)),
+                ScriptResult::ValueTaken(taken) => {
+                    self.free_value(&layout, key, &put.item, taken).await?;
+                }
                 ScriptResult::RowChanged
                 | ScriptResult::StaleCatalog
                 | ScriptResult::RowPresent(_) => {}
@@ -152,6 +166,11 @@ impl OperationContext<'_> {
         let mut attempted: Option<(Option<Item>, Item)> = None;
         loop {
             let layout = self.layout(table, &key.partition).await?;
+            if layout.markers == Markers::Apart {
+                let write = TransactionWrite::Update(update.clone());
+                let item = Box::pin(self.write_apart(write)).await?;
+                return item.ok_or_else(|| unexpected_reply(table).uncertain());
+            }
             let before = self.read(&layout, key).await?;
             if let Some((found, item)) = &attempted {
                 let now = before.as_ref().map(|row| &row.item);
@@ -165,11 +184,15 @@ impl OperationContext<'_> {
             let live = self.live(&layout.table, before.as_ref());
             let item = self.apply_update(update, live)?;
             check_item(&item, &layout.table, self.store.config.max_item)?;
-            let call = write_call(&layout, key, &item, Mode::Same(before.as_ref()), self.now);
+            let mode = Mode::Same(before.as_ref());
+            let call = self.write_call(&layout, key, &item, mode)?;
             let result = self.send_write(call, table, resolvable, uncertainty).await;
             match result.map_err(|error| error.at(key))? {
                 ScriptResult::Done => return Ok(item),
                 ScriptResult::Unknown => attempted = Some((before.map(|row| row.item), item)),
+                ScriptResult::ValueTaken(taken) => {
+                    self.free_value(&layout, key, &item, taken).await?;
+                }
                 ScriptResult::RowChanged
                 | ScriptResult::StaleCatalog
                 | ScriptResult::RowPresent(_) => {}
@@ -211,6 +234,10 @@ impl OperationContext<'_> {
         let mut attempted: Option<Item> = None;
         loop {
             let layout = self.layout(table, &key.partition).await?;
+            if layout.markers == Markers::Apart {
+                let write = TransactionWrite::Delete(delete.clone());
+                return Box::pin(self.write_apart(write)).await.map(drop);
+            }
             let mut before = None;
             if !delete.guard.is_open() {
                 before = self.read(&layout, key).await?;
@@ -236,6 +263,7 @@ impl OperationContext<'_> {
                 ScriptResult::Unknown => attempted = before.map(|row| row.item),
                 ScriptResult::RowChanged
                 | ScriptResult::StaleCatalog
+                | ScriptResult::ValueTaken(_)
                 | ScriptResult::RowPresent(_) => {}
             }
         }

@@ -5,3 +5,4 @@ pub mod replies;
 pub mod resp;
 pub mod scripts;
 pub mod slots;
+pub mod unique_scripts;

@@ -13,27 +13,30 @@ use std::sync::OnceLock;
 /// A script, with the digest that servers know it by.
 #[derive(Debug)]
 pub struct Script {
-    source: &'static str,
+    parts: &'static [&'static str],
+    source: OnceLock<String>,
     digest: OnceLock<String>,
 }
 
 impl Script {
-    const fn new(source: &'static str) -> Self {
+    /// The script of these parts. Several scripts may share a part.
+    pub(super) const fn new(parts: &'static [&'static str]) -> Self {
         Self {
-            source,
+            parts,
+            source: OnceLock::new(),
             digest: OnceLock::new(),
         }
     }
 
     /// The source.
-    pub const fn source(&self) -> &'static str {
-        self.source
+    pub fn source(&self) -> &str {
+        self.source.get_or_init(|| self.parts.concat())
     }
 
     /// The digest that servers know it by.
     pub fn digest(&self) -> &str {
         self.digest
-            .get_or_init(|| sha1_smol::Sha1::from(self.source).digest().to_string())
+            .get_or_init(|| sha1_smol::Sha1::from(self.source()).digest().to_string())
     }
 }
 
@@ -46,8 +49,9 @@ impl Script {
 /// values.
 ///
 /// Returns `OK`, `STALE` (the catalog entry has changed), `CHANGED` (the row has changed), or the existing row.
-pub static WRITE: Script = Script::new(
-    r"
+pub static WRITE: Script = Script::new(&[WRITE_CHECKS, WRITE_CHANGES]);
+
+pub(super) const WRITE_CHECKS: &str = r"
 local row, order, mode, base = KEYS[1], KEYS[2], ARGV[2], ARGV[5]
 if redis.call('HGET', KEYS[3], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
 local pos = 8
@@ -68,6 +72,9 @@ for i = 1, #new, 2 do
   local set = redis.call('TYPE', base .. new[i]).ok
   if set ~= 'none' and set ~= 'zset' then return redis.call('ZCARD', base .. new[i]) end
 end
+";
+
+pub(super) const WRITE_CHANGES: &str = r"
 redis.call('ZADD', order, '0', ARGV[3])
 local old = kind == 'hash' and redis.call('HGET', row, '')
 local removed = tonumber(ARGV[pos])
@@ -106,8 +113,7 @@ end
 if ARGV[4] ~= '' then redis.call('PEXPIRE', row, ARGV[4])
 elseif kind == 'hash' then redis.call('PERSIST', row) end
 return redis.status_reply('OK')
-",
-);
+";
 
 /// Puts rows of a table without indexes. Several in one call cost little more than one.
 ///
@@ -117,8 +123,7 @@ return redis.status_reply('OK')
 ///
 /// Returns `STALE` (the catalog entry has changed), or for each row `OK`, an error, or the existing row. For a single row
 /// that is new, the most frequent case, it returns `OK` itself.
-pub static PUT: Script = Script::new(
-    r"
+pub static PUT: Script = Script::new(&[r"
 local call, ok = redis.call, redis.status_reply('OK')
 if call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
 if #KEYS == 3 and #ARGV < 1000 and call('EXISTS', KEYS[3]) == 0 then
@@ -162,8 +167,7 @@ for i = 3, #KEYS do
   end
 end
 return results
-",
-);
+"]);
 
 /// Puts new rows that do not expire, of a table without indexes. The fields of a row are one packed argument, which costs
 /// the server less than an argument for each.
@@ -171,8 +175,7 @@ return results
 /// Keys: the table's row set, the catalog entry, the rows. Arguments: the epoch of the catalog entry; `absent` or `new`
 /// (the keys are certain to be unused: no check); the score 0 and the member of the row set of every row, packed; then for
 /// each row its fields with their values, packed. Returns what `PUT` returns, or a single `OK` for all rows.
-pub static PUT_NEW: Script = Script::new(
-    r"
+pub static PUT_NEW: Script = Script::new(&[r"
 local call, ok, open, found = redis.call, redis.status_reply('OK'), cmsgpack.unpack, {}
 if call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
 if ARGV[2] ~= 'new' then
@@ -198,16 +201,16 @@ for i = 3, #KEYS do
   if not found[i] then call('HSET', KEYS[i], open(ARGV[i + 1])) end
 end
 return results
-",
-);
+"]);
 
 /// Deletes a row with its index entries: unconditionally, or only if the stored row has not changed.
 ///
 /// Keys: the row, the table's row set, the catalog entry. Arguments: the epoch of the catalog entry; `any` or `same`; the
 /// row's member of the row set; the prefix of the keys of the index sets; the number of fields that the stored row must
 /// have, and these with their values. Returns `OK`, `STALE` or `CHANGED`.
-pub static REMOVE: Script = Script::new(
-    r"
+pub static REMOVE: Script = Script::new(&[REMOVE_CHECKS, REMOVE_CHANGES]);
+
+pub(super) const REMOVE_CHECKS: &str = r"
 local row, base = KEYS[1], ARGV[4]
 if redis.call('HGET', KEYS[3], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
 local old = redis.call('HGET', row, '')
@@ -218,6 +221,9 @@ if ARGV[2] == 'same' then
     if redis.call('HGET', row, ARGV[i]) ~= ARGV[i + 1] then return redis.status_reply('CHANGED') end
   end
 end
+";
+
+pub(super) const REMOVE_CHANGES: &str = r"
 redis.call('ZREM', KEYS[2], ARGV[3])
 if old then
   old = cmsgpack.unpack(old)
@@ -225,16 +231,16 @@ if old then
 end
 redis.call('DEL', row)
 return redis.status_reply('OK')
-",
-);
+";
 
 /// Removes what a deleted or expired row has left in the row set and in the index sets.
 ///
 /// Keys: the row, the table's row set. Arguments: the row's member of the row set; the prefix of the keys of the index
 /// sets; an index or an empty string, and the member that was found there; the attribute with the expiry or an empty
 /// string, and the value that has expired.
-pub static CLEAN: Script = Script::new(
-    r"
+pub static CLEAN: Script = Script::new(&[CLEAN_CHECKS, CLEAN_CHANGES]);
+
+pub(super) const CLEAN_CHECKS: &str = r"
 local row, base, index, member = KEYS[1], ARGV[2], ARGV[3], ARGV[4]
 local old = redis.call('HGET', row, '')
 old = old and cmsgpack.unpack(old) or {}
@@ -246,6 +252,9 @@ for i = 1, #old, 2 do
     index = ''
   end
 end
+";
+
+pub(super) const CLEAN_CHANGES: &str = r"
 if index ~= '' then redis.call('ZREM', base .. index, member) end
 if over or not there then redis.call('ZREM', KEYS[2], ARGV[1]) end
 if over then
@@ -253,27 +262,23 @@ if over then
   redis.call('DEL', row)
 end
 return 1
-",
-);
+";
 
 /// Replaces the catalog entry that the caller knows.
 ///
 /// Keys: the catalog entry. Arguments: the epoch that it must have, or an empty string if there must be none; the fields
 /// to set, with their values. Returns `OK`, or `STALE` (it has changed).
-pub static DESCRIBE: Script = Script::new(
-    r"
+pub static DESCRIBE: Script = Script::new(&[r"
 if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return redis.status_reply('STALE') end
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 return redis.status_reply('OK')
-",
-);
+"]);
 
 /// Deletes some rows of a table that is deleted, and everything else once there are no more rows.
 ///
-/// Keys: the table's row set, the catalog entry, the index sets, then rows. Arguments: the number of index sets; the
-/// members of the rows. Returns 1 when the table is gone.
-pub static DROP: Script = Script::new(
-    r"
+/// Keys: the table's row set, the catalog entry, the index sets and the hashes of markers, then rows. Arguments: the number
+/// of these sets and hashes; the members of the rows. Returns 1 when the table is gone.
+pub static DROP: Script = Script::new(&[r"
 local sets = tonumber(ARGV[1])
 for i = 2, #ARGV do
   redis.call('UNLINK', KEYS[sets + i + 1])
@@ -282,8 +287,7 @@ end
 if redis.call('ZCARD', KEYS[1]) > 0 then return 0 end
 redis.call('UNLINK', unpack(KEYS, 1, sets + 2))
 return 1
-",
-);
+"]);
 
 /// Writes several rows, of one table or of several, if none of them has changed: all or none.
 ///
@@ -300,11 +304,15 @@ return 1
 ///
 /// Returns `OK`, `STALE` (a catalog entry has changed), the number of a row that has changed, or the outcome of an earlier
 /// copy: `done` or `void`.
-pub static TRANSACT: Script = Script::new(
-    r"
+pub static TRANSACT: Script = Script::new(&[TRANSACT_OUTCOME, TRANSACT_CHECKS, TRANSACT_CHANGES]);
+
+pub(super) const TRANSACT_OUTCOME: &str = r"
 local call, open = redis.call, cmsgpack.unpack
 local outcome = call('HGET', KEYS[1], 'outcome')
 if outcome then return outcome end
+";
+
+pub(super) const TRANSACT_CHECKS: &str = r"
 local function list(text) return text and text ~= '' and open(text) or {} end
 local tables, first = tonumber(ARGV[2]), 2 + 2 * ARGV[2]
 for i = 1, tables do
@@ -335,6 +343,9 @@ for i = 1, (#ARGV - first) / 8 do
   end
   rows[i] = { row = row, pos = pos, order = order, base = base, action = action, exists = kind == 'hash', old = old, new = new }
 end
+";
+
+pub(super) const TRANSACT_CHANGES: &str = r"
 for _, own in ipairs(rows) do
   local row, pos, base, old, new = own.row, own.pos, own.base, own.old, own.new
   if own.action == 'delete' then
@@ -374,42 +385,28 @@ end
 call('HSET', KEYS[1], 'outcome', 'done')
 call('PEXPIRE', KEYS[1], ARGV[1])
 return redis.status_reply('OK')
-",
-);
+";
 
 /// Finds out what became of a call of `TRANSACT`. If it has not been carried out, it never will be.
 ///
 /// Keys: the marker. Arguments: the milliseconds that the marker lives. Returns `done` or `void`.
-pub static SETTLE: Script = Script::new(
-    r"
+pub static SETTLE: Script = Script::new(&[r"
 local outcome = redis.call('HGET', KEYS[1], 'outcome')
 if outcome then return outcome end
 redis.call('HSET', KEYS[1], 'outcome', 'void')
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 'void'
-",
-);
+"]);
 
 /// Reads several rows, of one table or of several, at one moment.
 ///
 /// Keys: the catalog entry of each table, the rows. Arguments: the epochs of the catalog entries. Returns `STALE` (a catalog
 /// entry has changed), or the fields of each row with their values.
-pub static SNAPSHOT: Script = Script::new(
-    r"
+pub static SNAPSHOT: Script = Script::new(&[r"
 for i = 1, #ARGV do
   if redis.call('HGET', KEYS[i], 'epoch') ~= ARGV[i] then return redis.status_reply('STALE') end
 end
 local rows = {}
 for i = #ARGV + 1, #KEYS do rows[i - #ARGV] = redis.call('HGETALL', KEYS[i]) end
 return rows
-",
-);
-
-/// Computes all digests now: a forked child must not find one half computed.
-pub fn compute_digests() {
-    for script in [
-        &WRITE, &PUT, &PUT_NEW, &REMOVE, &CLEAN, &DESCRIBE, &DROP, &TRANSACT, &SETTLE, &SNAPSHOT,
-    ] {
-        script.digest();
-    }
-}
+"]);

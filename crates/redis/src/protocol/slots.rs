@@ -27,7 +27,12 @@ pub const HASH_TAGS: [&str; SLOT_GROUPS as usize] = [
 
 /// The slot group of a partition.
 pub fn group_of(partition: &KeyValue) -> u8 {
-    u8::try_from(slot(&partition.encode()) / SLOTS_PER_GROUP).unwrap_or(0)
+    group_of_bytes(&partition.encode())
+}
+
+/// The slot group of an encoded value.
+pub fn group_of_bytes(value: &[u8]) -> u8 {
+    u8::try_from(slot(value) / SLOTS_PER_GROUP).unwrap_or(0)
 }
 
 /// The slot of the keys of a group.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use mintkey_redis::internals::{Call, FinalReply, Replies, StoreContext, Value};
+use mintkey_store::unique::Scope;
 use mintkey_store::{
-    Action, BatchWrite, Comparison, Condition, Delete, Error, ErrorKind, Guard, Item, Key,
-    Operation, Outcome, Path, Reply, Request, Result, Row, Table, Transaction, TransactionWrite,
-    Update, Write,
+    Action, BatchWrite, Comparison, Condition, Delete, Error, ErrorKind, GetUnique, Guard, Item,
+    Key, Operation, Outcome, Path, Reply, Request, Result, Row, Table, Transaction,
+    TransactionWrite, Unique, Update, Write,
 };
 
 use super::requests::*;
@@ -65,6 +66,8 @@ struct Case {
 /// The network between a write and the server. It notes whether a call was carried out on the row.
 struct Network<'a> {
     server: &'a mut Server,
+    /// The slot group of the row under test.
+    home: u8,
     late: Vec<Call>,
     applied: bool,
 }
@@ -81,7 +84,7 @@ impl Network<'_> {
                 value => Some(value),
             };
             let done = matches!(first, Some(Value::Status(word)) if word == "OK");
-            self.applied |= call.writes && is_own && done;
+            self.applied |= call.writes && is_own && done && call.slot_group == self.home;
         }
         values
     }
@@ -154,7 +157,7 @@ fn carry_out(
             return reply;
         }
         steps += 1;
-        assert!(steps < 20, "a write does not end");
+        assert!(steps < 40, "a write does not end");
         let fate = fates.next().copied().unwrap_or(Fate::Answered);
         let calls = channel.take_calls();
         channel.resume(network.exchange(calls, fate));
@@ -167,11 +170,16 @@ fn carry_out(
 fn run_without_faults(store: &StoreContext, server: &mut Server, operation: Operation) -> Reply {
     let mut network = Network {
         server,
+        home: home(store),
         late: Vec::new(),
         applied: false,
     };
     let reply = carry_out(store, &request(operation), &mut network, &[], |_| ());
     reply.unwrap()
+}
+
+fn home(store: &StoreContext) -> u8 {
+    store.config.keyspace.slot_group(&string(OWN))
 }
 
 fn own_key(table: &Table) -> Key {
@@ -187,7 +195,14 @@ fn row(table: &Table, partition: &str, version: i64) -> Item {
     if let Some(sort) = &table.sort {
         row.insert(sort.name.clone(), "1".into());
     }
+    if !table.unique.is_empty() {
+        row.insert("email".into(), email(partition, version).as_str().into());
+    }
     row
+}
+
+fn email(partition: &str, version: i64) -> String {
+    format!("{partition}, {version}")
 }
 
 fn put_write(table: &Arc<Table>, version: i64, guard: Guard) -> Write {
@@ -213,8 +228,13 @@ fn cases(table: &Arc<Table>) -> Vec<Case> {
         })
     };
     let add = |guard| {
+        let mut actions = vec![Action::Add(Path::attribute("version"), number("1"))];
+        if !table.unique.is_empty() {
+            let email = email(OWN, 2);
+            actions.push(Action::Set(Path::attribute("email"), email.as_str().into()));
+        }
         Write::Update(Update {
-            actions: vec![Action::Add(Path::attribute("version"), number("1"))],
+            actions,
             guard,
             ..update_of(table, own_key(table))
         })
@@ -312,6 +332,7 @@ fn check(
     };
     let mut network = Network {
         server,
+        home: home(store),
         late: Vec::new(),
         applied: false,
     };
@@ -343,11 +364,44 @@ fn check(
         Err(error) if error.kind.outcome() == Some(Outcome::Unknown) => {}
         Err(_) => assert!(!applied, "{run}"),
     }
+    if !table.unique.is_empty() {
+        check_values(store, server, table, stored.as_ref(), &run);
+    }
     let harmless = [Fate::Answered, Fate::Unsent];
     if fates.iter().all(|fate| harmless.contains(fate)) {
         let kind = result.map_err(|error| error.kind.outcome());
         assert_ne!(kind, Err(Some(Outcome::Unknown)), "{run}");
     }
+}
+
+/// Each value is found with the row that has it, and no other is taken.
+fn check_values(
+    store: &StoreContext,
+    server: &mut Server,
+    table: &Arc<Table>,
+    stored: Option<&Item>,
+    run: &str,
+) {
+    for version in [1, 2, 7] {
+        let email = email(OWN, version);
+        let find = Operation::GetUnique(GetUnique {
+            table: Arc::clone(table),
+            unique: "email".into(),
+            values: vec![string(&email)],
+            attributes: None,
+        });
+        let holder = stored.filter(|item| item.get("email") == Some(&email.as_str().into()));
+        let found = run_without_faults(store, server, find);
+        assert_eq!(found, Reply::Item(holder.cloned()), "{email}: {run}");
+        if holder.is_none() {
+            let mut other = row(table, "other", 1);
+            other.insert("email".into(), email.as_str().into());
+            let put = put_of(table, other, Guard::default());
+            assert_eq!(run_without_faults(store, server, put), Reply::Done, "{run}");
+        }
+    }
+    let other = table.key_of(&row(table, "other", 1)).unwrap();
+    run_without_faults(store, server, delete_of(table, other, Guard::default()));
 }
 
 fn sequences(length: usize) -> Vec<Vec<Fate>> {
@@ -372,6 +426,36 @@ fn the_reported_outcome_agrees_with_what_happened() {
                         check(store, server, &case, &fates, other, false);
                         check(store, server, &case, &fates, other, true);
                     }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_reported_outcome_of_unique_values_agrees_with_what_happened() {
+    let unique = Unique {
+        name: "email".into(),
+        attributes: vec!["email".into()],
+        scope: Scope::default(),
+    };
+    let table = Arc::new(Table {
+        unique: vec![unique],
+        ..(*plain("people", mintkey_store::KeyKind::String)).clone()
+    });
+    for clustered in [false, true] {
+        let mut world = World::with(1, clustered);
+        let (store, server) = (&world.stores[0], &mut world.server);
+        for case in cases(&table) {
+            for fates in sequences(2) {
+                check(store, server, &case, &fates, Other::Nothing, false);
+            }
+            for fate in FATES {
+                // The first calls of a Cluster read the row and write an intent, the second ones claim.
+                let late = [Fate::Answered, Fate::Answered, fate];
+                for other in [Other::Nothing, Other::Removes, Other::Replaces] {
+                    check(store, server, &case, &late, other, false);
+                    check(store, server, &case, &[fate], other, true);
                 }
             }
         }
@@ -423,6 +507,7 @@ fn check_transaction(
     run_without_faults(store, server, put);
     let mut network = Network {
         server,
+        home: home(store),
         late: Vec::new(),
         applied: false,
     };

@@ -1,8 +1,8 @@
 //! Every interleaving of the calls of several processes on one row, and a stop of each process after each of its steps: on a
 //! real server, with the slot groups of a Cluster.
 //!
-//! The test sends the calls of the operations one by one, and decides which process is next. It runs all orders. Calls on
-//! other slot groups than the row's commute with all others, and are sent at once.
+//! The test sends the calls of the operations one by one, and decides which process is next. It runs all orders. Calls that
+//! commute with all others are sent at once: in most tests, those on other slot groups than the row's.
 //!
 //! These tests drive operations without a driver, through `mintkey_redis::internals`.
 
@@ -30,6 +30,7 @@ mod round_trips;
 #[path = "../server/mod.rs"]
 mod server;
 mod transactions;
+mod unique_values;
 
 use requests::*;
 
@@ -59,23 +60,26 @@ impl Server {
         }
     }
 
+    /// Sends calls together.
     fn send(&mut self, calls: &[Call]) -> Vec<Value> {
-        let mut values: Vec<Value> = calls
-            .iter()
-            .map(|call| self.send_one(call, false))
-            .collect();
+        let mut output = Vec::new();
+        for call in calls {
+            call.write(false, &mut output);
+        }
+        self.stream.write_all(&output).unwrap();
+        let mut values: Vec<Value> = calls.iter().map(|_| self.reply()).collect();
         for (call, value) in calls.iter().zip(&mut values) {
             if matches!(value, Value::Error(text) if text.starts_with("NOSCRIPT")) {
-                *value = self.send_one(call, true);
+                output.clear();
+                call.write(true, &mut output);
+                self.stream.write_all(&output).unwrap();
+                *value = self.reply();
             }
         }
         values
     }
 
-    fn send_one(&mut self, call: &Call, send_source: bool) -> Value {
-        let mut output = Vec::new();
-        call.write(send_source, &mut output);
-        self.stream.write_all(&output).unwrap();
+    fn reply(&mut self) -> Value {
         loop {
             if let Some(value) = self.parser.next_reply().unwrap() {
                 return value;
@@ -112,10 +116,21 @@ struct Process {
     values: Vec<Value>,
     reply: Option<Result<Reply>>,
     steps: usize,
+    /// Whether a call is a step of its own.
+    is_step: fn(&Call) -> bool,
 }
 
 impl Process {
     fn new(store: &Arc<StoreContext>, operation: Operation, server: &mut Server) -> Self {
+        Self::with(store, operation, server, |call| call.slot_group == home())
+    }
+
+    fn with(
+        store: &Arc<StoreContext>,
+        operation: Operation,
+        server: &mut Server,
+        is_step: fn(&Call) -> bool,
+    ) -> Self {
         let (store, channel) = (Arc::clone(store), channel(&store.config));
         let own = channel.clone();
         let request = request(operation);
@@ -128,12 +143,13 @@ impl Process {
             values: Vec::new(),
             reply: None,
             steps: 0,
+            is_step,
         };
         process.advance(server);
         process
     }
 
-    /// Polls the operation until it sends a call on the slot group of the row, or ends.
+    /// Polls the operation until it sends a call that is a step, or ends.
     fn advance(&mut self, server: &mut Server) {
         while self.reply.is_none() && self.waiting.is_empty() {
             let mut waker_context = Context::from_waker(Waker::noop());
@@ -146,7 +162,7 @@ impl Process {
             let (own, others): (Vec<_>, Vec<_>) = calls
                 .into_iter()
                 .enumerate()
-                .partition(|(_, call)| call.slot_group == home());
+                .partition(|(_, call)| (self.is_step)(call));
             self.waiting = own.into();
             let (indexes, others): (Vec<_>, Vec<_>) = others.into_iter().unzip();
             for (index, value) in indexes.into_iter().zip(server.send(&others)) {

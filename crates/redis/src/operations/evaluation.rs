@@ -1,0 +1,195 @@
+//! Evaluates the items of a transaction on their stored rows: the guards, the changed items, and their unique values.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mintkey_store::size::check_item;
+use mintkey_store::transaction::check_total;
+use mintkey_store::{Error, ErrorKind, Item, Key, Result, Table, TransactionWrite};
+
+use crate::keyspace::layout::Layout;
+use crate::keyspace::rows::StoredRow;
+use crate::keyspace::unique::{ClaimChange, claimed_entries, stored_entries};
+use crate::operations::context::OperationContext;
+use crate::operations::unique::violation;
+
+/// The tables of a transaction, each once, and the position of each item's table.
+pub struct Tables<'a> {
+    /// The slot group of all rows.
+    pub slot_group: u8,
+    /// The tables, each with the key of an item.
+    pub distinct: Vec<(&'a Arc<Table>, &'a Key)>,
+    /// The position of each item's table.
+    pub positions: Vec<usize>,
+}
+
+/// The row of an item before the transaction.
+pub enum Before {
+    /// It is not needed.
+    Unread,
+    /// This one, or none.
+    Read(Option<StoredRow>),
+}
+
+/// An evaluated item: what to do with its row, and the changed item of an update.
+pub struct Evaluated {
+    /// What to do with the row.
+    pub change: OwnedChange,
+    /// How that changes its unique values.
+    pub claims: ClaimChange,
+    /// The changed item of an update.
+    pub returned: Option<Item>,
+}
+
+/// What to do with a row.
+pub enum OwnedChange {
+    /// Nothing.
+    Nothing,
+    /// Write this item.
+    Put(Arc<Item>),
+    /// Delete it.
+    Delete,
+}
+
+impl OperationContext<'_> {
+    /// Evaluates all items. If any is refused, the transaction is cancelled.
+    pub fn evaluate_writes(
+        &self,
+        layouts: &[Arc<Layout>],
+        tables: &Tables<'_>,
+        writes: &[TransactionWrite],
+        rows: &[Before],
+    ) -> Result<Vec<Evaluated>> {
+        let mut evaluated = Vec::with_capacity(writes.len());
+        let mut reasons = Vec::with_capacity(writes.len());
+        for ((write, before), position) in writes.iter().zip(rows).zip(&tables.positions) {
+            match self.evaluate_write(&layouts[*position].table, write, before) {
+                Ok(own) => {
+                    evaluated.push(own);
+                    reasons.push(None);
+                }
+                Err(error) if is_reason(&error) => {
+                    reasons.push(Some(error.of(write.table()).at(write.key())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        cancelled_for(reasons)?;
+        Ok(evaluated)
+    }
+
+    /// Evaluates an item on its stored row, if that was read. `known` is the table as the store knows it.
+    fn evaluate_write(
+        &self,
+        known: &Table,
+        write: &TransactionWrite,
+        before: &Before,
+    ) -> Result<Evaluated> {
+        let stored = match before {
+            Before::Read(Some(row)) => Some(&row.item),
+            Before::Read(None) | Before::Unread => None,
+        };
+        let live = stored.filter(|item| !known.is_expired(item, self.now));
+        let max_item = self.store.config.max_item;
+        let mut returned = None;
+        let change = match write {
+            TransactionWrite::Put(put) => {
+                put.check(known, max_item)?;
+                if matches!(before, Before::Read(_)) {
+                    self.evaluate(|work| put.guard.check(&put.table, &put.key, live, work))?;
+                }
+                OwnedChange::Put(Arc::clone(&put.item))
+            }
+            TransactionWrite::Update(update) => {
+                let item = self.apply_update(update, live)?;
+                check_item(&item, known, max_item)?;
+                returned = update.returning.then(|| item.clone());
+                OwnedChange::Put(Arc::new(item))
+            }
+            TransactionWrite::Delete(delete) => {
+                self.evaluate(|work| delete.guard.check(&delete.table, &delete.key, live, work))?;
+                match before {
+                    Before::Read(None) => OwnedChange::Nothing,
+                    _ => OwnedChange::Delete,
+                }
+            }
+            TransactionWrite::Check(check) => {
+                self.evaluate(|work| check.guard.check(&check.table, &check.key, live, work))?;
+                OwnedChange::Nothing
+            }
+        };
+        let claims = claim_change(known, write, before, &change)?;
+        Ok(Evaluated {
+            change,
+            claims,
+            returned,
+        })
+    }
+}
+
+/// How a write changes the unique values of its row.
+fn claim_change(
+    known: &Table,
+    write: &TransactionWrite,
+    before: &Before,
+    change: &OwnedChange,
+) -> Result<ClaimChange> {
+    if known.unique.is_empty() || matches!(change, OwnedChange::Nothing) {
+        return Ok(ClaimChange::default());
+    }
+    let after = match change {
+        OwnedChange::Put(item) => claimed_entries(known, item)?,
+        OwnedChange::Nothing | OwnedChange::Delete => Vec::new(),
+    };
+    let stored = match before {
+        Before::Read(row) => row.as_ref(),
+        Before::Unread => None,
+    };
+    let mut claims = ClaimChange::between(stored_entries(stored), &after);
+    claims.again = matches!(write, TransactionWrite::Update(update) if update.actions.is_empty());
+    Ok(claims)
+}
+
+/// Checks the number of changed values, and that no two items claim the same.
+pub fn check_claims(
+    layouts: &[Arc<Layout>],
+    tables: &Tables<'_>,
+    writes: &[TransactionWrite],
+    evaluated: &[Evaluated],
+) -> Result<()> {
+    let changes = evaluated.iter().map(|own| own.claims.len()).sum();
+    if changes == 0 {
+        return Ok(());
+    }
+    check_total(writes.len(), changes)?;
+    let mut first: HashMap<(&str, &[u8], &[u8]), usize> = HashMap::new();
+    let mut reasons: Vec<Option<Error>> = writes.iter().map(|_| None).collect();
+    for (index, (write, own)) in writes.iter().zip(evaluated).enumerate() {
+        let OwnedChange::Put(item) = &own.change else {
+            continue;
+        };
+        for entry in own.claims.kept.iter().chain(&own.claims.claimed) {
+            let value = (&*write.table().name, &entry.name[..], &entry.value[..]);
+            if let Some(other) = first.insert(value, index) {
+                let holder = writes[other].key().clone();
+                let known = &layouts[tables.positions[index]].table;
+                let error = violation(known, write.key(), item, entry, holder);
+                reasons[index].get_or_insert(error);
+            }
+        }
+    }
+    cancelled_for(reasons)
+}
+
+/// Cancels a transaction if there is a reason.
+pub fn cancelled_for(reasons: Vec<Option<Error>>) -> Result<()> {
+    if reasons.iter().any(Option::is_some) {
+        return Err(Error::cancelled(reasons));
+    }
+    Ok(())
+}
+
+/// Whether an error of an item is a reason to cancel the transaction. Other errors are those of the request.
+pub const fn is_reason(error: &Error) -> bool {
+    error.kind.outcome().is_none() && !matches!(error.kind, ErrorKind::Configuration)
+}

@@ -1,0 +1,232 @@
+//! The scripts of tables with unique values. Those that also write rows are the scripts of other tables with further parts.
+//!
+//! A marker is a field of a hash: the field is the value, and its content names the row that claims it. A row lists its
+//! claims in the field 0xFF, packed: name, value, token, name, and so on.
+
+use crate::protocol::scripts::{
+    CLEAN, CLEAN_CHANGES, CLEAN_CHECKS, DESCRIBE, DROP, PUT, PUT_NEW, REMOVE, REMOVE_CHANGES,
+    REMOVE_CHECKS, SETTLE, SNAPSHOT, Script, TRANSACT, TRANSACT_CHANGES, TRANSACT_CHECKS,
+    TRANSACT_OUTCOME, WRITE, WRITE_CHANGES, WRITE_CHECKS,
+};
+
+/// Takes the last argument: the prefix of the keys of markers, then the claims of the row, packed.
+const TAKE_CLAIMS: &str = r"
+local claims = cmsgpack.unpack(table.remove(ARGV))
+";
+
+/// Defines a function that removes the markers of a row, except those that it keeps: values by name.
+const RELEASE_MARKERS: &str = r"
+local function release(prefix, row, member, kept)
+  local held = redis.call('HGET', row, '\255')
+  held = held and cmsgpack.unpack(held) or {}
+  for i = 1, #held, 3 do
+    local set, value = prefix .. held[i], held[i + 1]
+    if kept[held[i]] ~= value and redis.call('HGET', set, value) == member then
+      redis.call('HDEL', set, value)
+    end
+  end
+end
+";
+
+const SET_MARKERS: &str = r"
+for i = 2, #claims, 3 do
+  local holder = redis.call('HGET', claims[1] .. claims[i], claims[i + 1])
+  if holder and holder ~= ARGV[3] then
+    return { redis.status_reply('TAKEN'), claims[i], claims[i + 1], holder }
+  end
+end
+local claimed = {}
+for i = 2, #claims, 3 do
+  redis.call('HSET', claims[1] .. claims[i], claims[i + 1], ARGV[3])
+  claimed[claims[i]] = claims[i + 1]
+end
+if kind == 'hash' then release(claims[1], row, ARGV[3], claimed) end
+";
+
+/// Does what `WRITE` does, and claims the unique values of the row. The field with the claims is among the fields to set.
+///
+/// Also returns `TAKEN` with the name of unique values, a value, and the member of the row set of the row that has its
+/// marker.
+pub static WRITE_UNIQUE: Script = Script::new(&[
+    TAKE_CLAIMS,
+    RELEASE_MARKERS,
+    WRITE_CHECKS,
+    SET_MARKERS,
+    WRITE_CHANGES,
+]);
+
+/// Does what `REMOVE` does, and removes the markers of the row.
+pub static REMOVE_UNIQUE: Script = Script::new(&[
+    TAKE_CLAIMS,
+    RELEASE_MARKERS,
+    REMOVE_CHECKS,
+    "release(claims[1], row, ARGV[3], {})\n",
+    REMOVE_CHANGES,
+]);
+
+/// Does what `CLEAN` does, and removes the markers of an expired row.
+pub static CLEAN_UNIQUE: Script = Script::new(&[
+    TAKE_CLAIMS,
+    RELEASE_MARKERS,
+    CLEAN_CHECKS,
+    "if over then release(claims[1], row, ARGV[1], {}) end\n",
+    CLEAN_CHANGES,
+]);
+
+/// Removes a marker of a row that does not list the value. Only for a single server.
+///
+/// Keys: the hash of the markers, the row. Arguments: the value; what the marker must hold; the name of the unique values.
+/// Returns 1 if the marker was removed.
+pub static RELEASE: Script = Script::new(&[r"
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+local held = redis.call('HGET', KEYS[2], '\255')
+held = held and cmsgpack.unpack(held) or {}
+for i = 1, #held, 3 do
+  if held[i] == ARGV[3] and held[i + 1] == ARGV[1] then return 0 end
+end
+return redis.call('HDEL', KEYS[1], ARGV[1])
+"]);
+
+const SET_MARKERS_OF_ALL: &str = r"
+local freed, taken = {}, { redis.status_reply('TAKEN') }
+for i, own in ipairs(rows) do
+  own.prefix, own.member = claims[tonumber(ARGV[own.pos])], ARGV[own.pos + 2]
+  own.held = own.action ~= '' and list(call('HGET', own.row, '\255')) or {}
+  own.claims = own.action == 'put' and list(claims[tables + i]) or {}
+  for j = 1, #own.held, 3 do
+    local set = own.prefix .. own.held[j]
+    freed[set] = freed[set] or {}
+    freed[set][own.held[j + 1]] = own.member
+  end
+end
+for i, own in ipairs(rows) do
+  for j = 1, #own.claims, 3 do
+    local set, value = own.prefix .. own.claims[j], own.claims[j + 1]
+    local holder = call('HGET', set, value)
+    if holder and holder ~= own.member and (freed[set] or {})[value] ~= holder then
+      taken[#taken + 1], taken[#taken + 2] = tostring(i), own.claims[j]
+      taken[#taken + 1], taken[#taken + 2] = value, holder
+    end
+  end
+end
+if #taken > 1 then return taken end
+local claimed = {}
+for _, own in ipairs(rows) do
+  for j = 1, #own.claims, 3 do
+    local set, value = own.prefix .. own.claims[j], own.claims[j + 1]
+    call('HSET', set, value, own.member)
+    claimed[set] = claimed[set] or {}
+    claimed[set][value] = true
+  end
+end
+for _, own in ipairs(rows) do
+  for j = 1, #own.held, 3 do
+    local set, value = own.prefix .. own.held[j], own.held[j + 1]
+    if not (claimed[set] or {})[value] and call('HGET', set, value) == own.member then
+      call('HDEL', set, value)
+    end
+  end
+end
+";
+
+/// Does what `TRANSACT` does, and claims the unique values of the rows. What the rows give up counts as free.
+///
+/// The last argument is a packed list: the prefix of the keys of markers of each table, then the claims of each row, packed,
+/// or an empty string.
+///
+/// Also returns `TAKEN`, and for each value that has the marker of another row: the number of the row that claims it, the
+/// name of the unique values, the value, and the member of the row set of the other row.
+pub static TRANSACT_UNIQUE: Script = Script::new(&[
+    TAKE_CLAIMS,
+    TRANSACT_OUTCOME,
+    TRANSACT_CHECKS,
+    SET_MARKERS_OF_ALL,
+    TRANSACT_CHANGES,
+]);
+
+/// Does what `TRANSACT` does, if an intent is still there. It deletes the intent in any case.
+///
+/// The last key is the intent.
+pub static TRANSACT_INTENT: Script = Script::new(&[
+    TRANSACT_OUTCOME,
+    "if call('DEL', KEYS[#KEYS]) == 0 then return 'void' end\n",
+    TRANSACT_CHECKS,
+    TRANSACT_CHANGES,
+]);
+
+/// Claims a value in a Cluster: sets a marker that is absent, or that is the one that the caller names.
+///
+/// Keys: the hash of the markers, the catalog entry. Arguments: the epoch of the catalog entry; the value; the marker; the
+/// marker that it may replace, or an empty string. Returns `OK`, `STALE` (the catalog entry has changed), or the other
+/// marker.
+pub static CLAIM: Script = Script::new(&[r"
+if redis.call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
+local found = redis.call('HGET', KEYS[1], ARGV[2])
+if found and found ~= ARGV[3] and found ~= ARGV[4] then return found end
+if found ~= ARGV[3] then redis.call('HSET', KEYS[1], ARGV[2], ARGV[3]) end
+return redis.status_reply('OK')
+"]);
+
+/// Removes a marker in a Cluster, if it is the one that the caller names.
+///
+/// Keys: the hash of the markers. Arguments: the value; the marker. Returns 1 if it was removed.
+pub static RELEASE_EXACT: Script = Script::new(&[r"
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call('HDEL', KEYS[1], ARGV[1])
+"]);
+
+/// Finds out whether a row bears out a marker in a Cluster.
+///
+/// Keys: the intent of the marker, the row. Arguments: the name of the unique values; the value; `cancel`, or an empty
+/// string. Returns the row if it lists the value, `OPEN` if the intent is there, and `FREE` if it is not, or is cancelled
+/// now.
+pub static LOOK: Script = Script::new(&[r"
+local held = redis.call('HGET', KEYS[2], '\255')
+held = held and cmsgpack.unpack(held) or {}
+for i = 1, #held, 3 do
+  if held[i] == ARGV[1] and held[i + 1] == ARGV[2] then return redis.call('HGETALL', KEYS[2]) end
+end
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  if ARGV[3] ~= 'cancel' then return redis.status_reply('OPEN') end
+  redis.call('DEL', KEYS[1])
+end
+return redis.status_reply('FREE')
+"]);
+
+/// Removes all markers of unique values that a table no longer has.
+///
+/// Keys: the catalog entry, the hashes of the markers. Arguments: the epoch of the catalog entry. Returns 0 if that has
+/// changed.
+pub static FORGET: Script = Script::new(&[r"
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+redis.call('UNLINK', unpack(KEYS, 2))
+return 1
+"]);
+
+/// Computes all digests now: a forked child must not find one half computed.
+pub fn compute_digests() {
+    for script in [
+        &WRITE,
+        &PUT,
+        &PUT_NEW,
+        &REMOVE,
+        &CLEAN,
+        &DESCRIBE,
+        &DROP,
+        &TRANSACT,
+        &SETTLE,
+        &SNAPSHOT,
+        &WRITE_UNIQUE,
+        &REMOVE_UNIQUE,
+        &CLEAN_UNIQUE,
+        &RELEASE,
+        &TRANSACT_UNIQUE,
+        &TRANSACT_INTENT,
+        &CLAIM,
+        &RELEASE_EXACT,
+        &LOOK,
+        &FORGET,
+    ] {
+        script.digest();
+    }
+}
