@@ -29,6 +29,9 @@ const API: &str = "DynamoDB_20120810.";
 /// Signatures are not valid if the clocks differ by more, in seconds.
 const MAX_CLOCK_SKEW: i64 = 4 * 60;
 
+/// The conflicts with transactions after which the delay does not grow any more.
+const MAX_DELAY_CONFLICTS: u32 = 5;
+
 /// The entries of successful responses. A response with another entry, and without headers of DynamoDB, is not its.
 const ENTRIES: [&str; 15] = [
     "Attributes",
@@ -143,6 +146,7 @@ impl<'a, T: Transport> Client<'a, T> {
         };
         let mut corrected = false;
         let mut retries = 0;
+        let mut conflicts = 0;
         loop {
             // In the child of a fork, the locks below may be held by threads that stayed in the parent.
             self.may_continue()?;
@@ -191,10 +195,17 @@ impl<'a, T: Transport> Client<'a, T> {
                     failure
                 }
             };
-            if retries >= config.retries || !self.shared.retry_tokens.take() {
-                return Err(failure);
-            }
-            let delay = retry::delay(retries);
+            let delay = if failure.is_conflict() {
+                // It ends with the time only: the server is well, and the other writer has made progress.
+                conflicts += 1;
+                retry::delay(conflicts.min(MAX_DELAY_CONFLICTS))
+            } else {
+                if retries >= config.retries || !self.shared.retry_tokens.take() {
+                    return Err(failure);
+                }
+                retries += 1;
+                retry::delay(retries - 1)
+            };
             if let Err(stop) = self.transport.pause(delay, self.deadline.get()).await {
                 return Err(match (&failure, &stop.cause) {
                     // The reason for the retry says more than that the time is over.
@@ -202,7 +213,6 @@ impl<'a, T: Transport> Client<'a, T> {
                     _ => self.broken(&stop),
                 });
             }
-            retries += 1;
         }
     }
 
@@ -235,6 +245,7 @@ impl<'a, T: Transport> Client<'a, T> {
                 self.metrics.throttle();
                 true
             }
+            Class::Conflict => true,
             Class::Failed => {
                 self.mark_uncertain(effect);
                 effect != Effect::Once

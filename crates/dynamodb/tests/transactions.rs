@@ -355,3 +355,21 @@ fn the_capacity_of_transactions_is_counted() {
         .unwrap();
     assert!(request.metrics.was_throttled());
 }
+
+#[test]
+fn a_single_write_waits_for_a_transaction_of_its_item() {
+    let conflict = refused(400, "TransactionConflictException");
+    let update = Operation::Update(Update {
+        actions: vec![Action::Add(Path::attribute("n"), number("1"))],
+        returning: false,
+        ..update_of(&orders(), key("a", "1"))
+    });
+    // More often than other calls are repeated.
+    let script = vec![conflict.clone(); 5];
+    for (result, bodies) in both(&script, "&retries=1", &update) {
+        assert_eq!(result.unwrap(), Reply::Done);
+        assert_eq!(bodies.len(), 6);
+    }
+    let error = failure(&vec![conflict; 200], "&timeout=0.3", &update);
+    assert_eq!(error.kind, NOT_APPLIED, "{error}");
+}

@@ -15,8 +15,8 @@ use crate::wire::response::CancellationReason;
 
 /// What becomes of a transaction after a response that does not end it.
 pub enum Next {
-    /// It is sent again, with other writes.
-    Changed,
+    /// It is sent again, with other writes. If that happens until there is no more time, this is its error.
+    Changed(Error),
     /// It is sent again later. If there is no time for that, this is its error.
     Later(Error),
 }
@@ -51,11 +51,11 @@ pub async fn after_refusal<T: Transport>(
     let (rows, others) = refusal.reasons.split_at(participants.len());
     let (changes, displaced) = others.split_at(plan.changes.len());
     let mut reasons = Vec::with_capacity(participants.len());
-    let mut is_changed = false;
-    for (participant, reason) in participants.iter_mut().zip(rows) {
+    let mut conflicts = vec![None; participants.len()];
+    for (index, (participant, reason)) in participants.iter_mut().zip(rows).enumerate() {
         reasons.push(if is_refused(reason) {
             let refused = cancelled.refused_by(participant, reason)?;
-            is_changed |= refused.is_none();
+            conflicts[index] = Some(conflict(participant));
             refused
         } else {
             let (table, key) = (participant.write.table(), participant.write.key());
@@ -65,14 +65,14 @@ pub async fn after_refusal<T: Transport>(
     for ((table, key), reason) in plan.rows.iter().zip(displaced) {
         if is_refused(reason) {
             known.forget(table, key);
-            is_changed = true;
+            conflicts[plan.claimant(table, key)] = Some(Error::conflict(table, key));
         } else if let Some(error) = cancelled.other_reason(table, key, reason) {
             return Err(error);
         }
     }
     for (change, reason) in plan.changes.iter().zip(changes) {
         let refused = if is_refused(reason) {
-            is_changed = true;
+            conflicts[change.participant] = Some(conflict(&participants[change.participant]));
             cancelled
                 .marker(participants, change, known, reason)
                 .await?
@@ -86,14 +86,19 @@ pub async fn after_refusal<T: Transport>(
     if reasons.iter().any(Option::is_some) {
         return Err(Error::cancelled(reasons));
     }
-    if is_changed {
-        return Ok(Next::Changed);
+    if conflicts.iter().any(Option::is_some) {
+        return Ok(Next::Changed(Error::cancelled(conflicts)));
     }
     if refusal.uncertain {
         let table = participants[0].write.table();
         return Ok(Next::Later(client.errors(table, None).refused(refusal)));
     }
     Ok(Next::Later(cancelled.all_passing(participants, plan)))
+}
+
+/// The error of a participant whose row or markers keep changing.
+fn conflict(participant: &Participant<'_>) -> Error {
+    Error::conflict(participant.write.table(), participant.key())
 }
 
 fn is_refused(reason: &CancellationReason) -> bool {
@@ -272,8 +277,8 @@ impl<T: Transport> Cancelled<'_, T> {
     fn all_passing(&self, participants: &[Participant<'_>], plan: &Plan) -> Error {
         let own = participants.iter().enumerate().map(|(index, _)| index);
         let changes = plan.changes.iter().map(|change| change.participant);
-        // A displaced row is in the way of the first claim.
-        let rows = plan.rows.iter().map(|_| 0);
+        let rows = plan.rows.iter();
+        let rows = rows.map(|(table, key)| plan.claimant(table, key));
         let indexes = own.chain(changes).chain(rows);
         let mut reasons: Vec<Option<Error>> = participants.iter().map(|_| None).collect();
         for (index, reason) in indexes.zip(&self.refusal.reasons) {

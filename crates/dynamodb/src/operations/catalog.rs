@@ -131,7 +131,7 @@ pub async fn read<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result
     };
     parse(table, &item).map(Some).ok_or_else(|| {
         Error::configuration(format!(
-            "the catalog in table {:?} is damaged, or was written by a newer version: delete that table, and create it again",
+            "the catalog in table {:?} is damaged, or was written by a newer version: use that version, or delete the table and call create_table()",
             markers.name
         ))
         .of(table)

@@ -224,6 +224,13 @@ impl Plan {
         }
     }
 
+    /// The participant that claims a value of a displaced row.
+    pub fn claimant(&self, table: &Table, holder: &Key) -> usize {
+        let displaces = |own: &&Change| own.table.name == table.name && own.from.contains(holder);
+        let change = self.changes.iter().find(displaces);
+        change.map_or(0, |change| change.participant)
+    }
+
     /// The parts of the call for the markers, then for the displaced rows.
     pub fn parts(
         &self,

@@ -105,11 +105,11 @@ pub async fn commit<T: Transport>(
         let next = after_refusal(client, participants, plan, &mut known, &refusal, now).await;
         match next {
             Err(error) => return Err(with_guards(client, participants, error, now).await),
-            Ok(Next::Changed) => {
+            Ok(Next::Changed(error)) => {
                 retries = 0;
                 changes += 1;
                 if let Some(more) = u32::checked_sub(changes, PROMPT_CALLS) {
-                    let error = Error::conflict(first.table(), first.key());
+                    last_refusal = Some(error.clone());
                     pause(client, more, error).await?;
                 }
             }

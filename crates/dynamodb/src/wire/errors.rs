@@ -44,6 +44,13 @@ pub enum Failure {
     Failed(Error),
 }
 
+impl Failure {
+    /// Whether a transaction was writing the item.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.class == Class::Conflict)
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Failed(error)
@@ -96,6 +103,8 @@ pub enum Class {
     Expired,
     /// Too many requests: a retry may succeed later.
     Throttled,
+    /// A transaction is writing the item: a retry succeeds soon.
+    Conflict,
     /// Another exception of DynamoDB's.
     Other,
     /// The server, or a proxy before it, failed or is overloaded: whether the call was carried out is unknown, and a
@@ -135,9 +144,9 @@ impl Class {
             | "Throttling"
             | "RequestLimitExceeded"
             | "TooManyRequestsException"
-            | "TransactionConflictException"
             | "TransactionInProgressException"
             | "ReplicatedWriteConflictException" => Self::Throttled,
+            "TransactionConflictException" => Self::Conflict,
             "UnknownOperationException" | "IdempotentParameterMismatchException" => Self::Other,
             _ => Self::Foreign,
         };
@@ -399,6 +408,9 @@ impl ErrorContext<'_> {
                 ),
             )
             .advice("slow down (rate_limit=), or raise the table's capacity"),
+            Class::Conflict => {
+                unavailable("other writers keep changing the item").advice("try again")
+            }
             Class::ConditionFailed | Class::Cancelled | Class::Other => {
                 unavailable(&format!("the server refused the call ({description})"))
             }
