@@ -190,7 +190,7 @@ def test_an_abstract_class_passes_its_declarations_on():
         id = StringAttribute(partition_key=True)
         number = NumberAttribute()
 
-    both = [("email", ["email"], [], None), ("tenant,handle", ["tenant", "handle"], [], None)]
+    both: list[Any] = [("email", ["email"], [], None), ("tenant,handle", ["tenant", "handle"], [], None)]
     assert declared(Named) == []
     assert declared(Person) == both
     assert declared(Company) == [*both, ("tenant,number", ["tenant", "number"], [], None)]
