@@ -155,16 +155,6 @@ impl Error {
         error
     }
 
-    /// A table with unique values, in a store that does not support them.
-    #[must_use]
-    pub fn unique_unsupported(table: &Table) -> Self {
-        Self::new(
-            ErrorKind::Unsupported,
-            "this store does not support unique values: use the unique value as the key, or a store in SQLite",
-        )
-        .of(table)
-    }
-
     /// The condition was false.
     #[must_use]
     pub fn condition_failed(table: &Table, key: &Key, found: bool) -> Self {
