@@ -173,8 +173,10 @@ class NumberForm(Form):
     def write(self, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
             raise _expected("a number", value)
-        read = _as_read(value) if isinstance(value, Decimal) else value
-        return Decimal.__str__(read) if isinstance(read, Decimal) else read
+        read = value if isinstance(value, int) else _as_read(value)
+        if isinstance(read, Decimal):
+            return Decimal.__str__(read)
+        return value if isinstance(value, float) else read
 
     def read(self, plain: Any) -> Any:
         return self.attribute.decode(_as_read(_decimal(plain)) if isinstance(plain, str) else plain)
@@ -182,7 +184,10 @@ class NumberForm(Form):
 
 def _as_read(number: Any) -> Any:
     """Return a number as it is read from a store: an int, a float or a Decimal."""
-    return _core.checked("list", "number", [number])[0]
+    try:
+        return _core.checked("list", "number", [number])[0]
+    except InvalidValue as error:
+        raise ValueError(str(error).partition("[0]: ")[2] or str(error)) from error
 
 
 class BytesForm(Form):

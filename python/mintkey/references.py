@@ -164,6 +164,20 @@ class Ref(Generic[M]):
         values = tuple(self._values().values())
         return values[0] if len(values) == 1 else values
 
+    # What `dict()` needs, which FastAPI's `jsonable_encoder()` calls.
+
+    def keys(self) -> tuple[str, ...]:
+        """Return `("key",)`, so that `dict(ref)` is `{"key": ref.key}`."""
+        return ("key",)
+
+    def __getitem__(self, name: str) -> Any:
+        if name != "key":
+            raise KeyError(name)
+        return self.key
+
+    # Not a collection: conditions and batches take it for one value.
+    __iter__ = None
+
     def get(self, *, consistent: bool = False) -> M | None:
         """Return the item, or None if it does not exist. An assigned or prefetched instance is returned without I/O.
 

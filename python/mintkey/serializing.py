@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mintkey.attributes.base import own_copy
 from mintkey.errors import InvalidValue, cause, shortened
-from mintkey.json_values import read_values, written
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,6 +32,8 @@ def to_dict(
             raise schema.unexpected(unknown)
     names = frozenset(schema.shown if include is None else include).difference(exclude or ())
     if mode == "json":
+        from mintkey.json_values import written
+
         return written(instance, names)
     return {name: own_copy(value) for name, value in instance._shown().items() if name in names}
 
@@ -92,6 +93,8 @@ class Serialized:
             InvalidValue: it is not the JSON of an item, or a value does not fit its attribute.
         """
         import json
+
+        from mintkey.json_values import read_values
 
         schema = cls.__mintkey_schema__
         try:

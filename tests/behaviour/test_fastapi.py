@@ -11,9 +11,9 @@ import httpx
 import pytest
 from fastapi import Body, FastAPI
 from fastapi.encoders import jsonable_encoder
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
-from mintkey import AutoGenerate, Model, ModelConfig
+from mintkey import AutoGenerate, Model, ModelConfig, Reference
 from mintkey.attributes import (
     BinaryAttribute,
     DateAttribute,
@@ -196,6 +196,21 @@ async def test_encoded_instances(client):
     answer = await client.put("/orders/a?note=x", json={"order": {"customer": "bob"}})
     assert answer.json()[:2] == ["a", "x"]
     assert answer.json()[2]["customer"] == "bob"
+
+
+def test_encoded_references(store):
+    class Customer(Model):
+        id = StringAttribute(partition_key=True)
+
+    class Visit(Model):
+        id = StringAttribute(partition_key=True)
+        customer = Reference(Customer)
+
+    visit = Visit.create(id="1", customer="ada")
+    assert jsonable_encoder(visit) == {"id": "1", "customer": {"key": "ada"}}
+    assert TypeAdapter(Visit).dump_json(visit) == b'{"id":"1","customer":"ada"}'
+    assert Visit.model_validate(visit.model_dump()).customer == visit.customer
+    assert TypeAdapter(Visit).validate_python({"id": "1", "customer": "ada"}).customer == visit.customer
 
 
 def test_the_openapi_document_has_input_and_output_schemas():

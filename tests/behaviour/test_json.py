@@ -227,6 +227,55 @@ def test_json_that_does_not_fit(text, wrong):
     assert wrong in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        ({"total": float("nan")}, "Order.total: "),
+        ({"total": "5"}, "Order.total: expected a number, got str"),
+        ({"total": True}, "Order.total: expected a number, got bool"),
+        ({"lines": [Line(price="5")]}, "Order.lines: in [0]: "),
+        ({"words": {1}}, "Order.words: "),
+        ({"raw": "text"}, "Order.raw: expected bytes, got str"),
+    ],
+)
+def test_values_that_could_not_be_saved_have_no_json(values, wrong):
+    order = Order(customer="ada", **values)
+    for convert in (order.to_json, lambda: order.to_dict(mode="json")):
+        with pytest.raises(InvalidValue) as refused:
+            convert()
+        assert str(refused.value).startswith(wrong)
+
+
+def test_subclasses_have_the_schema_of_the_declared_class_in_responses():
+    class Animal(Model):
+        model_config = ModelConfig(table="json-animals")
+        pk = StringAttribute(partition_key=True)
+        kind = StringAttribute(discriminator=True)
+
+    class Dog(Animal):
+        tricks = ListAttribute(of=str)
+
+    dog = Dog(pk="rex", tricks=["sit"])
+    assert TypeAdapter(list[Animal]).dump_python([dog]) == [{"pk": "rex", "kind": "Dog"}]
+    assert TypeAdapter(list[Any]).dump_python([dog], mode="json") == [{"pk": "rex", "kind": "Dog", "tricks": ["sit"]}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_attribute_type_has_json_schemas(kind):
+    adapter = TypeAdapter(holder_of(kind))
+    for mode in ("validation", "serialization"):
+        value = adapter.json_schema(mode=mode)["properties"]["value"]
+        assert value != {}
+
+
+def test_deep_json_is_refused():
+    deep = '{"pk": "a", "lines": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    with pytest.raises(InvalidValue):
+        Order.from_json(deep)
+    with pytest.raises(ValidationError):
+        Order.model_validate_json(deep)
+
+
 def test_durations_and_large_numbers_keep_their_digits():
     class Kept(Model):
         pk = StringAttribute(partition_key=True)
