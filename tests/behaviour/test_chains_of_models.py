@@ -173,7 +173,7 @@ async def test_chains_of_classes_with_a_discriminator(do):
     assert await do.all(Dog.query.filter(age__gt=0).order_by("-age").values_list("name", flat=True)) == ["rex"]
     assert [type(pet) for pet in await do.iterate(Pet.query.all().order_by("age", "-name"))] == [Pet, Cat, Dog]
     assert [await do.exists(model, "tom") for model in (Pet, Cat, Dog)] == [True, True, False]
-    with pytest.raises(KeyCollision, match=r'Dog "tom": the row with this key in table .* is of another class'):
+    with pytest.raises(KeyCollision, match=r'Dog "tom": a row with this key in table .* is of another class'):
         await do.get_or_create(Dog, name="tom")
     RAN.clear()
     dog, created = await do.update_or_create(Pet, name="rex", defaults={"age": 4})
