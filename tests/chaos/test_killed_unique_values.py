@@ -30,6 +30,9 @@ class Amount(NamedTuple):
 
 AMOUNTS = {
     "sqlite": Amount(5, (1, 300), transactions=True),
+    "redis": Amount(3, (1, 300), transactions=True),
+    "redis-cluster": Amount(2, (1, 200), transactions=False),
+    "dynamodb": Amount(2, (1, 80), transactions=True),
 }
 
 
