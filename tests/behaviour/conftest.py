@@ -85,11 +85,6 @@ STORES: dict[str, Callable[[Any], str]] = {
 }
 
 
-#: The stores that support unique values: add the name of a store here with its support. When all of `STORES` are here,
-#: this tuple and the fixture `with_unique_values` go, and the tests use `STORES`.
-UNIQUE_VALUES: tuple[str, ...] = ("sqlite", "dynamodb")
-
-
 def pytest_sessionfinish() -> None:
     """The servers end with the tests."""
     SERVERS.close()
@@ -99,13 +94,6 @@ def pytest_sessionfinish() -> None:
 def url(request, tmp_path) -> str:
     """The address of an empty store."""
     return STORES[request.param](tmp_path)
-
-
-@pytest.fixture
-def with_unique_values(url) -> None:
-    """Leaves a test out on stores without support of unique values."""
-    if url.partition(":")[0] not in UNIQUE_VALUES:
-        pytest.skip("this store does not support unique values yet")
 
 
 @pytest.fixture

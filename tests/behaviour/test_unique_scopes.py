@@ -11,8 +11,6 @@ from mintkey import Model, ModelConfig
 from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute
 from mintkey.errors import UniqueViolation
 
-pytestmark = pytest.mark.usefixtures("with_unique_values")
-
 
 class Person(Model):
     model_config = ModelConfig(table="persons")

@@ -43,8 +43,6 @@ from mintkey.fields import AutoKeyField, Field, UniqueField, UniqueKeyField
 from mintkey.hooks import after_load, after_save, after_update, before_save
 from mintkey.references import Reference
 
-pytestmark = pytest.mark.usefixtures("with_unique_values")
-
 UTC = timezone.utc
 RAN: list[str] = []
 
@@ -448,6 +446,17 @@ async def test_a_transaction_passes_a_value_on(do):
         tx.create(Seat, event="e", id=4, guest="twice")
     assert any(isinstance(reason, UniqueViolation) for reason in raised.value.reasons)
     assert await guests(do) == {2: "ada"}
+
+
+async def test_two_items_exchange_their_values_in_a_transaction(do):
+    first = await do.create(Seat, event="e", id=1, guest="ada")
+    second = await do.create(Seat, event="e", id=2, guest="eve")
+    async with begun(do) as tx:
+        tx.update(first, guest="eve")
+        tx.update(second, guest="ada")
+    assert await guests(do) == {1: "eve", 2: "ada"}
+    assert (await do.get_by(Seat, guest="ada")).id == 2
+    assert (await do.get_by(Seat, guest="eve")).id == 1
 
 
 # Reading.

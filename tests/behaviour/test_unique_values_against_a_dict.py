@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from tests.behaviour.conftest import STORES, UNIQUE_VALUES, Do
+from tests.behaviour.conftest import STORES, Do
 from tests.behaviour.transacting import begun
 
 from mintkey import Model, ModelConfig, Store, connect
@@ -221,7 +221,7 @@ class AgainstADict(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", UNIQUE_VALUES)
+@pytest.mark.parametrize("name", STORES)
 def test_the_store_and_a_dict_agree(name):
     machine = type("Machine", (AgainstADict,), {"address": staticmethod(STORES[name])})
     run_state_machine_as_test(

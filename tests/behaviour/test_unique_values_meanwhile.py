@@ -24,8 +24,6 @@ from mintkey.errors import (
 from mintkey.hooks import after_save
 from mintkey.testing import frozen
 
-pytestmark = pytest.mark.usefixtures("with_unique_values")
-
 VALUES = 50
 THREADS = 16
 
