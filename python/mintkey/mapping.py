@@ -95,7 +95,7 @@ def mapped(
 
     The attribute of each field follows from its type. On the class, `User.age > 5` is a condition. Rows are loaded
     without validation; a row that lacks a required value is `UnreadableItem`. Absent values of optional fields are read
-    as None, others as their defaults.
+    as None, others as their defaults. With `attributes=`, reads return instances of a model of the same name instead.
 
     Args:
         partition_key: the field that is the partition key.
@@ -171,6 +171,8 @@ class _Field:
             raise ConfigurationError(
                 f"{cls.__name__}.{self.name}: {cause(error)}", model=cls.__name__, attribute=self.name
             ) from error
+        if isinstance(found, SetAttribute) and not self._starting_value():
+            return found  # an empty set is not stored
         if self._make is not None:
             found.default = self._make
         elif self._default is not _REQUIRED and self._default is not None:
@@ -180,6 +182,11 @@ class _Field:
         elif self._default is _REQUIRED and not allows_none(self._hint) and not isinstance(found, SetAttribute):
             found.required = True
         return found
+
+    def _starting_value(self) -> Any:
+        if self._make is not None:
+            return self._make()
+        return None if self._default is _REQUIRED else self._default
 
     @property
     def stored_name(self) -> str:
@@ -353,10 +360,13 @@ def _members_of_model() -> dict[str, Any]:
 def _loader(cls: Any, fields: dict[str, _Field]) -> Callable[..., Any]:
     is_pydantic = hasattr(cls, "__pydantic_fields__") and not dataclasses.is_dataclass(cls)
 
+    load_part = Model.__dict__["_loaded"].__func__
+
     def _loaded(cls: Any, item: _core.Item, fetched: set[str] | None = None) -> Any:
         schema = cls.__mintkey_schema__
         if fetched is not None:
-            raise TypeError(f"{schema.model} is loaded as a whole: leave out attributes= and projections")
+            # An instance of the class would be incomplete, so it is one of the hidden model.
+            return load_part(cls.__mintkey_mapped__, item, fetched)
         values = schema.decode(item)
         try:
             missing = [name for name in fields if name not in values]

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from mintkey import AutoGenerate, Index, Model, ModelConfig, Reference, mapped, pipeline, transact_get, transaction
 from mintkey.attributes import JSONAttribute, MapAttribute, NumberAttribute, StringAttribute, VersionAttribute
-from mintkey.errors import ConfigurationError, KeyCollision, UnreadableItem, VersionConflict
+from mintkey.errors import ConfigurationError, KeyCollision, NotLoaded, UnreadableItem, VersionConflict
 from mintkey.hooks import before_save
 
 
@@ -288,7 +288,18 @@ def test_a_subclass_is_mapped_by_itself(store):
     assert Admin.model_fields["age"].default == 5
 
 
-def test_values_are_read_as_a_whole(store):
-    users(id="a", name="ada").save()
-    with pytest.raises(TypeError, match="leave out attributes="):
-        users.query(id="a", attributes=["name"]).first()
+def test_parts_of_rows_and_defaults_of_old_ones(store):
+    class Stored(Model):
+        model_config = ModelConfig(table="mapped-users")
+        id = StringAttribute(partition_key=True)
+        name = StringAttribute()
+
+    Stored(id="a", name="ada").save()
+    part = users.query(id="a", attributes=["name"]).first()
+    assert (type(part).__name__, part.name, isinstance(part, Model)) == ("User", "ada", True)
+    with pytest.raises(NotLoaded):
+        part.age  # noqa: B018
+    assert list(users.query.filter(id="a").values("name")) == [{"name": "ada"}]
+    assert [one.id for one in users.by_kind.query(kind="a")] == []
+    assert users.backfill() == 1
+    assert [one.id for one in users.by_kind.query(kind="a")] == ["a"]
