@@ -6,7 +6,7 @@ mintkey.db in the working folder.
 
 from __future__ import annotations
 
-from mintkey import AutoGenerate, Model, ModelConfig
+from mintkey import Attr, AutoGenerate, Model, ModelConfig
 from mintkey.attributes import StringAttribute
 from mintkey.generators import uuid4
 from mintkey.hooks import before_save
@@ -19,7 +19,7 @@ class AuditLog(Model):
     model_config = ModelConfig(table="audit_log")
 
     pk = StringAttribute(partition_key=True)
-    sk: StringAttribute = StringAttribute(sort_key=True)
+    sk: Attr[str] = StringAttribute(sort_key=True)
     id = StringAttribute(default=AutoGenerate.ULID)
     created_at = StringAttribute(default=AutoGenerate.ISO8601)
     action = StringAttribute(required=True)

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mintkey.attributes import Attr as Attr
     from mintkey.attributes import ExpiresIn as ExpiresIn
     from mintkey.collection import Collection as Collection
     from mintkey.errors import MintkeyError as MintkeyError
@@ -41,9 +42,7 @@ if TYPE_CHECKING:
     from mintkey.lookups import Q as Q
     from mintkey.mapping import Mapped as Mapped
     from mintkey.mapping import mapped as mapped
-    from mintkey.model import Attr as Attr
     from mintkey.model import Model as Model
-    from mintkey.model import TypedModel as TypedModel
     from mintkey.model_config import ModelConfig as ModelConfig
     from mintkey.pipelines import Pipeline as Pipeline
     from mintkey.pipelines import pipeline as pipeline
@@ -57,12 +56,13 @@ if TYPE_CHECKING:
     from mintkey.transactions import atransact_get as atransact_get
     from mintkey.transactions import transact_get as transact_get
     from mintkey.transactions import transaction as transaction
+    from mintkey.typed import TypedModel as TypedModel
 
     __version__: str
 
 # Each name is imported on first use: a program that only generates IDs loads neither models nor stores.
 _HOMES = {
-    "Attr": "model",
+    "Attr": "attributes",
     "AutoFieldMixin": "fields",
     "AutoGenerate": "generators",
     "AutoKeyField": "fields",
@@ -100,7 +100,7 @@ _HOMES = {
     "TimedeltaField": "fields",
     "Transaction": "transactions",
     "TupleField": "fields",
-    "TypedModel": "model",
+    "TypedModel": "typed",
     "UUIDField": "fields",
     "UniqueField": "fields",
     "UniqueKeyField": "fields",

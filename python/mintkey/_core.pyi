@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar, final
+from typing import Any, ClassVar, Generic, TypeAlias, final
+
+from typing_extensions import Self, TypeVar
 
 _R = TypeVar("_R")
+_M = TypeVar("_M")
+_Model = TypeVar("_Model", contravariant=True, default=Any)
 
 VERSION: str
 MAX_INDEXED: int
@@ -118,8 +122,8 @@ class Key:
     def __hash__(self) -> int: ...
 
 @final
-class Condition:
-    """A condition on an item. Combine conditions with `&`, `|` and `~`."""
+class Condition(Generic[_Model]):
+    """A condition on an item of a model. Combine conditions with `&`, `|` and `~`."""
 
     def __new__(
         cls,
@@ -129,12 +133,12 @@ class Condition:
         name: str,
         operands: tuple[Any, ...],
         json: bool = False,
-    ) -> Condition: ...
+    ) -> Self: ...
     @staticmethod
-    def every(conditions: Sequence[Condition]) -> Condition:
+    def every(conditions: Sequence[Condition[_M]]) -> Condition[_M]:
         """Return the condition that all of these are true."""
     @staticmethod
-    def some(conditions: Sequence[Condition]) -> Condition:
+    def some(conditions: Sequence[Condition[_M]]) -> Condition[_M]:
         """Return the condition that at least one of these is true."""
     @property
     def name(self) -> str | None:
@@ -151,7 +155,7 @@ class Condition:
     @property
     def is_local(self) -> bool:
         """Whether DynamoDB cannot evaluate the condition."""
-    def conjuncts(self) -> list[Condition]:
+    def conjuncts(self) -> list[Self]:
         """Return the conditions that are joined by AND at the top level."""
     def roots(self) -> list[Any]:
         """Return the attributes in the condition."""
@@ -159,22 +163,22 @@ class Condition:
         """Return whether the condition is true for an item."""
     def fingerprint(self) -> str:
         """Return a text that is the same for equal conditions, in every process."""
-    def __and__(self, other: Condition, /) -> Condition: ...
-    def __or__(self, other: Condition, /) -> Condition: ...
-    def __rand__(self, value: Condition, /) -> Condition: ...
-    def __ror__(self, value: Condition, /) -> Condition: ...
-    def __invert__(self) -> Condition: ...
+    def __and__(self: Condition[_M], other: Condition[_M], /) -> Condition[_M]: ...
+    def __or__(self: Condition[_M], other: Condition[_M], /) -> Condition[_M]: ...
+    def __rand__(self: Condition[_M], value: Condition[_M], /) -> Condition[_M]: ...
+    def __ror__(self: Condition[_M], value: Condition[_M], /) -> Condition[_M]: ...
+    def __invert__(self) -> Self: ...
     def __bool__(self) -> bool: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @final
-class Action:
-    """A change that the store computes, such as `Order.n.add(1)`, for `update()`."""
+class Action(Generic[_Model]):
+    """A change of an item of a model that the store computes, such as `Order.n.add(1)`, for `update()`."""
 
     def __new__(
         cls, root: Any, label: str, steps: tuple[str | int, ...], name: str, operands: tuple[Any, ...]
-    ) -> Action: ...
+    ) -> Self: ...
     def roots(self) -> list[Any]:
         """Return the attribute that it changes, and the one whose value it reads."""
     @property

@@ -70,7 +70,7 @@ class Chained(Generic[M]):
 
     # Return another result.
 
-    def filter(self, *conditions: Condition | Q, **lookups: Any) -> Self:
+    def filter(self, *conditions: Condition[M] | Q, **lookups: Any) -> Self:
         """Return the items of this result that match all conditions and lookups, too; see `Model.query.filter()`.
 
         Raises:
@@ -79,7 +79,7 @@ class Chained(Generic[M]):
         """
         return self._narrowed("filter", Q(*conditions, **lookups))
 
-    def exclude(self, *conditions: Condition | Q, **lookups: Any) -> Self:
+    def exclude(self, *conditions: Condition[M] | Q, **lookups: Any) -> Self:
         """Return the items of this result that do not match all these conditions and lookups; see `filter()`."""
         return self._narrowed("exclude", ~Q(*conditions, **lookups))
 

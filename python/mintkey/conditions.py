@@ -15,10 +15,13 @@ follows DynamoDB: every comparison with an absent attribute, or with a value of 
 
 from __future__ import annotations
 
+import builtins
 import operator
-from collections.abc import Iterable
+import types
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar, overload
 
 from mintkey import _core
 from mintkey._core import Action, Condition
@@ -41,6 +44,26 @@ _MAX_VALUES = 100_000
 _LAST_INDEX = (1 << 31) - 1
 _LONGEST_LABEL = 200
 _SETS = ("string_set", "number_set", "binary_set")
+M = TypeVar("M")  # the model of a condition
+T = TypeVar("T")  # the type of a value
+E = TypeVar("E")  # the type of an element of a list or set
+N = TypeVar("N", bound="float | Decimal")
+Text = TypeVar("Text", str, bytes)
+
+if TYPE_CHECKING:
+
+    class _Dataclass(Protocol):
+        __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    class _PydanticModel(Protocol):
+        __pydantic_fields__: ClassVar[dict[str, Any]]
+
+    class _AbstractModel(Protocol):
+        __mintkey_schema__: Any
+
+    #: The classes whose values are stored as maps.
+    Nested = TypeVar("Nested", bound="_Dataclass | _PydanticModel | _AbstractModel | Mapping[str, object]")
+
 _EXISTENCE = frozenset({"exists", "does_not_exist"})
 _EQUALITY = _EXISTENCE | {"==", "!=", "is_in", "is_type"}
 _ORDER = frozenset({"<", "<=", ">", ">=", "between"})
@@ -70,10 +93,14 @@ def _is_many(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Operand))
 
 
-class Operand:
-    """The left side of conditions and actions: an attribute, or a path into one."""
+class Operand(Generic[M, T]):
+    """The left side of conditions and actions on items of `M`: an attribute with values of `T`, or a path into one."""
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:
+        # Subclasses have parameters with defaults, which `Generic` does not know in every version of Python.
+        __class_getitem__ = classmethod(types.GenericAlias)
 
     @property
     def _label(self) -> str:
@@ -122,7 +149,7 @@ class Operand:
         element = None if declared is None else declared.element(self._label)
         if element is None:
             return _core.checked("any", self._label, value)
-        path = Path(self._root, f"{self._label}[…]", self._steps, element)
+        path: Path[M, Any] = Path(self._root, f"{self._label}[…]", self._steps, element)
         path._allow("==")
         return path._operand(value)
 
@@ -131,7 +158,7 @@ class Operand:
         """The stored type; `"any"` if it is not known."""
         return "any" if self._declared is None else str(self._declared.kind)
 
-    def _inside(self, step: object) -> Path:
+    def _inside(self, step: object) -> Path[M, Any]:
         """Return the path to a key of a map, or to an index of a list."""
         label = f"{self._label}[{shortened(step)}]"
         if len(label) > _LONGEST_LABEL:
@@ -152,10 +179,17 @@ class Operand:
     def _guard_inside(self) -> str | None:
         return self._guard or (None if self._declared is None else self._declared.unverified)
 
-    if not TYPE_CHECKING:  # types without parts report that they have none
-
-        def __getitem__(self, step: str | int) -> Path:
-            return self._inside(step)
+    @overload
+    def __getitem__(self: Operand[M, list[E]], step: int) -> Path[M, E]: ...
+    @overload
+    def __getitem__(self: Operand[M, dict[str, E]], step: str) -> Path[M, E]: ...
+    @overload
+    def __getitem__(self: Operand[M, tuple[E, ...]], step: int) -> Path[M, E]: ...
+    @overload
+    def __getitem__(self: Operand[M, Nested], step: str) -> Path[M, Any]: ...
+    def __getitem__(self, step: str | int) -> Path[M, Any]:
+        # Types without parts report that they have none.
+        return self._inside(step)
 
     def _allow(self, name: str) -> None:
         """Refuse a test to which the encoding gives no meaning."""
@@ -189,7 +223,7 @@ class Operand:
                 name,
             )
 
-    def _action(self, name: str, *operands: Any) -> Action:
+    def _action(self, name: str, *operands: Any) -> Action[M]:
         computed = name not in {"set", "set_if_absent", "remove"}
         problem = self._guard_inside() if computed else self._guard
         if problem is not None:
@@ -200,7 +234,7 @@ class Operand:
         remedy = "assign the new value and save() the item"
         return invalid(self._label, f"cannot be verified, because {problem}: {remedy}", name)
 
-    def _test(self, name: str, *operands: Any) -> Condition:
+    def _test(self, name: str, *operands: Any) -> Condition[M]:
         self._allow(name)
         json = self._declared is not None and self._declared.tests == "equality"
         return Condition(self._root, self._label, self._steps, name, operands, json)
@@ -216,7 +250,7 @@ class Operand:
         """Return the operands that stand for this attribute in a condition or a change of another one."""
         return self._root, self._label, self._steps
 
-    def _check_comparable(self, other: Operand, name: str) -> None:
+    def _check_comparable(self, other: Operand[M, Any], name: str) -> None:
         """Refuse another attribute whose values are stored in another form."""
         own, others = self._declared, other._declared
         for side in (self, other):
@@ -275,22 +309,22 @@ class Operand:
         # A subclass may report a wrong length.
         return (set.__len__(value) if isinstance(value, set) else frozenset.__len__(value)) == 0
 
-    def __eq__(self, value: object) -> Condition:  # type: ignore[override]
+    def __eq__(self, value: T | Operand[M, Any]) -> Condition[M]:  # type: ignore[override]
         return self.does_not_exist() if self._is_nothing(value) else self._compare("==", value)
 
-    def __ne__(self, value: object) -> Condition:  # type: ignore[override]
+    def __ne__(self, value: T | Operand[M, Any]) -> Condition[M]:  # type: ignore[override]
         return self.exists() if self._is_nothing(value) else self._compare("!=", value)
 
-    def __lt__(self, value: Any) -> Condition:
+    def __lt__(self, value: T | Operand[M, Any]) -> Condition[M]:
         return self._compare("<", value)
 
-    def __le__(self, value: Any) -> Condition:
+    def __le__(self, value: T | Operand[M, Any]) -> Condition[M]:
         return self._compare("<=", value)
 
-    def __gt__(self, value: Any) -> Condition:
+    def __gt__(self, value: T | Operand[M, Any]) -> Condition[M]:
         return self._compare(">", value)
 
-    def __ge__(self, value: Any) -> Condition:
+    def __ge__(self, value: T | Operand[M, Any]) -> Condition[M]:
         return self._compare(">=", value)
 
     __hash__ = object.__hash__
@@ -303,11 +337,15 @@ class Operand:
     def __contains__(self, value: object) -> NoReturn:
         raise TypeError(f"{self._label} is evaluated in the store: use {self._label}.contains({shortened(value)})")
 
-    def between(self, low: Any, high: Any) -> Condition:
+    def between(self, low: T, high: T) -> Condition[M]:
         """True if `low` <= value <= `high`. Raises `InvalidValue` if `low` exceeds `high`."""
         return self._test("between", *self._given(low, high))
 
-    def is_in(self, *values: Any) -> Condition:
+    @overload
+    def is_in(self, values: Iterable[T], /) -> Condition[M]: ...
+    @overload
+    def is_in(self, *values: T) -> Condition[M]: ...
+    def is_in(self, *values: Any) -> Condition[M]:
         """True if the value is one of `values`: `is_in("a", "b")` or `is_in(["a", "b"])`; without values always false.
 
         In conditions of writes DynamoDB takes at most 100 values.
@@ -320,13 +358,21 @@ class Operand:
         test = self._test("is_in", self._given(*something))
         return test if len(something) == len(values) else test | self.does_not_exist()
 
-    def begins_with(self, prefix: Any) -> Condition:
+    def begins_with(self: Operand[M, Text], prefix: Text) -> Condition[M]:
         """True if the text or the bytes begin with `prefix`."""
         self._allow("begins_with")
         self._works_on("begins_with", ("string", "binary"))
         return self._test("begins_with", *self._given(prefix))
 
-    def contains(self, value: Any) -> Condition:
+    @overload
+    def contains(self: Operand[M, Text], value: Text) -> Condition[M]: ...
+    @overload
+    def contains(self: Operand[M, list[E]], value: E) -> Condition[M]: ...
+    @overload
+    def contains(self: Operand[M, tuple[E, ...]], value: E) -> Condition[M]: ...
+    @overload
+    def contains(self: Operand[M, builtins.set[E]], value: E) -> Condition[M]: ...
+    def contains(self, value: Any) -> Condition[M]:
         """True if the text, list or set contains `value`."""
         self._allow("contains")
         self._works_on("contains", ("string", "binary", "list", *_SETS))
@@ -336,33 +382,33 @@ class Operand:
             return self._test("contains", _core.checked(self._kind, self._label, value))
         return self._test("contains", self._element(value))
 
-    def exists(self) -> Condition:
+    def exists(self) -> Condition[M]:
         """True if the attribute has a value."""
         return self._test("exists")
 
-    def does_not_exist(self) -> Condition:
+    def does_not_exist(self) -> Condition[M]:
         """True if the attribute is absent."""
         return self._test("does_not_exist")
 
-    def is_type(self, name: TypeName) -> Condition:
+    def is_type(self, name: TypeName) -> Condition[M]:
         """True if the stored value has this type, such as `"string"`, `"number"` or `"map"`."""
         if not isinstance(name, str) or name not in _TYPE_NAMES:
             raise invalid(self._label, f"is_type({shortened(name)}): the types are {', '.join(sorted(_TYPE_NAMES))}")
         return self._test("is_type", name)
 
-    def size(self) -> Size:
+    def size(self) -> Size[M]:
         """The size, to compare with an integer: UTF-16 code units of text, bytes of binary, otherwise elements."""
         return Size(self)
 
     # Changes that the store computes, for `update()`. All changes of one update apply to the same stored item.
 
-    def set(self, value: Any) -> Action:
+    def set(self, value: T | Operand[M, T]) -> Action[M]:
         """Set the value, or the value of another attribute, which must have one. An empty set removes it."""
         if isinstance(value, Operand):
             return self._set_from(value)
         return self.remove() if self._is_nothing(value) else self._action("set", self._put("set", value))
 
-    def _set_from(self, other: Operand) -> Action:
+    def _set_from(self, other: Operand[M, Any]) -> Action[M]:
         self._check_comparable(other, "set")
         own = self._declared
         problem = self._guard
@@ -372,13 +418,13 @@ class Operand:
             raise self._unverifiable("set", problem)
         return Action(self._root, self._label, self._steps, "set", other._as_operands())
 
-    def remove(self) -> Action:
+    def remove(self) -> Action[M]:
         """Remove the value, if there is one."""
         if self._declared is not None and self._declared.required:
             raise invalid(self._label, "required, so an update cannot remove it")
         return self._action("remove")
 
-    def add(self, number: Any) -> Action:
+    def add(self: Operand[M, N], number: N) -> Action[M]:
         """Add to a number; an absent number counts as 0. A negative number subtracts."""
         self._works_on("add", ("number", "decimal"))
         declared = self._declared
@@ -386,15 +432,15 @@ class Operand:
             self._change(number)
         return self._action("add", _core.checked("number", self._label, number))
 
-    def append(self, values: Iterable[Any]) -> Action:
+    def append(self: Operand[M, list[E]], values: Iterable[E]) -> Action[M]:
         """Append values to a list; an absent list counts as empty."""
         return self._listed("append", values)
 
-    def prepend(self, values: Iterable[Any]) -> Action:
+    def prepend(self: Operand[M, list[E]], values: Iterable[E]) -> Action[M]:
         """Insert values at the start of a list; an absent list counts as empty."""
         return self._listed("prepend", values)
 
-    def _listed(self, name: str, values: Iterable[Any]) -> Action:
+    def _listed(self, name: str, values: Iterable[Any]) -> Action[M]:
         self._works_on(name, ("list",))
         if isinstance(values, dict) or not _is_many(values):
             raise invalid(self._label, f"takes a list of values, not one {type(values).__name__}", name)
@@ -403,23 +449,23 @@ class Operand:
         declared = self._declared
         element = None if declared is None else declared.element(self._label)
         if element is not None:
-            path = Path(self._root, f"{self._label}[…]", self._steps, element)
+            path: Path[M, Any] = Path(self._root, f"{self._label}[…]", self._steps, element)
             listed = [path._put(name, value) for value in listed]
         return self._action(name, _core.checked("list", self._label, listed))
 
-    def set_if_absent(self, value: Any) -> Action:
+    def set_if_absent(self, value: T) -> Action[M]:
         """Set the value if there is none."""
         return self._action("set_if_absent", self._put("set_if_absent", value))
 
-    def add_to_set(self, members: Iterable[Any]) -> Action:
+    def add_to_set(self: Operand[M, builtins.set[E]], members: Iterable[E]) -> Action[M]:
         """Add members to a set; an absent set counts as empty."""
         return self._members("add_to_set", members)
 
-    def delete_from_set(self, members: Iterable[Any]) -> Action:
+    def delete_from_set(self: Operand[M, builtins.set[E]], members: Iterable[E]) -> Action[M]:
         """Remove members from a set. A set without members becomes absent."""
         return self._members("delete_from_set", members)
 
-    def _members(self, name: str, members: Iterable[Any]) -> Action:
+    def _members(self, name: str, members: Iterable[Any]) -> Action[M]:
         self._works_on(name, _SETS)
         if isinstance(members, dict) or not _is_many(members):
             raise invalid(self._label, f"takes a set of members, not one {type(members).__name__}", name)
@@ -429,41 +475,41 @@ class Operand:
         return self._action(name, _core.checked(self._kind, self._label, together))
 
 
-class Size:
+class Size(Generic[M]):
     """The size of an attribute or path, to compare with an integer."""
 
     __slots__ = ("_of",)
 
-    def __init__(self, of: Operand) -> None:
+    def __init__(self, of: Operand[M, Any]) -> None:
         self._of = of
 
-    def _compare(self, operator: Operator, value: int) -> Condition:
+    def _compare(self, operator: Operator, value: int) -> Condition[M]:
         if isinstance(value, bool) or not isinstance(value, int):
             raise invalid(self._of._label, f"compares with an integer, not {shortened(value)}", "size")
         return self._of._test("size", operator, _core.checked("number", self._of._label, value))
 
-    def __eq__(self, value: int) -> Condition:  # type: ignore[override]
+    def __eq__(self, value: int) -> Condition[M]:  # type: ignore[override]
         return self._compare("==", value)
 
-    def __ne__(self, value: int) -> Condition:  # type: ignore[override]
+    def __ne__(self, value: int) -> Condition[M]:  # type: ignore[override]
         return self._compare("!=", value)
 
-    def __lt__(self, value: int) -> Condition:
+    def __lt__(self, value: int) -> Condition[M]:
         return self._compare("<", value)
 
-    def __le__(self, value: int) -> Condition:
+    def __le__(self, value: int) -> Condition[M]:
         return self._compare("<=", value)
 
-    def __gt__(self, value: int) -> Condition:
+    def __gt__(self, value: int) -> Condition[M]:
         return self._compare(">", value)
 
-    def __ge__(self, value: int) -> Condition:
+    def __ge__(self, value: int) -> Condition[M]:
         return self._compare(">=", value)
 
     __hash__ = object.__hash__
 
 
-class Path(Operand):
+class Path(Operand[M, T]):
     """A path into a list or map attribute: `Order.data["a"][0]`."""
 
     __slots__ = ("_path_declared", "_path_guard", "_path_label", "_path_root", "_path_steps")
@@ -501,6 +547,3 @@ class Path(Operand):
     @property
     def _keeps_none(self) -> bool:
         return self._path_declared is None or super()._keeps_none
-
-    def __getitem__(self, step: str | int) -> Path:
-        return self._inside(step)

@@ -42,7 +42,7 @@ class IndexAccess(Generic[M]):
 
     def query(
         self,
-        *conditions: Condition | Q,
+        *conditions: Condition[M] | Q,
         descending: bool = False,
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
@@ -65,7 +65,7 @@ class IndexAccess(Generic[M]):
 
     def aquery(
         self,
-        *conditions: Condition | Q,
+        *conditions: Condition[M] | Q,
         descending: bool = False,
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
@@ -86,11 +86,11 @@ class IndexAccess(Generic[M]):
         )
         return found
 
-    def count(self, *conditions: Condition | Q, consistent: bool | None = None, **equal: Any) -> int:
+    def count(self, *conditions: Condition[M] | Q, consistent: bool | None = None, **equal: Any) -> int:
         """Return the number of items with one key of the index."""
         return self.query(*conditions, consistent=consistent, **equal).count()
 
-    async def acount(self, *conditions: Condition | Q, consistent: bool | None = None, **equal: Any) -> int:
+    async def acount(self, *conditions: Condition[M] | Q, consistent: bool | None = None, **equal: Any) -> int:
         """Async version of `count()`."""
         return await self.query(*conditions, consistent=consistent, **equal).acount()
 

@@ -84,7 +84,7 @@ class Keyed(Tabled):
 
     @classmethod
     def delete_by_key(
-        cls, key: Key, /, *, condition: Condition | None = None, pipeline: Pipeline | None = None
+        cls, key: Key, /, *, condition: Condition[Self] | None = None, pipeline: Pipeline | None = None
     ) -> Pipeline | None:
         """Like `delete()`, without an instance: `Order.delete_by_key({"pk": "A", "sk": "B"})`.
 
@@ -105,7 +105,7 @@ class Keyed(Tabled):
 
     @classmethod
     async def adelete_by_key(
-        cls, key: Key, /, *, condition: Condition | None = None, pipeline: Pipeline | None = None
+        cls, key: Key, /, *, condition: Condition[Self] | None = None, pipeline: Pipeline | None = None
     ) -> Pipeline | None:
         """Async version of `delete_by_key()`."""
         store, deleting = cls._deleting_by_key(key, condition, pipeline)
@@ -114,7 +114,7 @@ class Keyed(Tabled):
 
     @classmethod
     def _deleting_by_key(
-        cls, key: Key, condition: Condition | None, pipeline: Pipeline | None
+        cls, key: Key, condition: Condition[Self] | None, pipeline: Pipeline | None
     ) -> tuple[Store, Operation[None]]:
         schema = cls.__mintkey_schema__
         store = store_of(schema)

@@ -6,8 +6,8 @@ the method without it, with the same parameters.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, overload
 
 from mintkey import _core, arguments, operations, plans, updates
 from mintkey.attributes import Attribute
@@ -35,22 +35,15 @@ from mintkey.tables import Tabled
 from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, dataclass_transform
+    from typing_extensions import Self
 
     from mintkey.arguments import Key
     from mintkey.stores import Operation, Store
-else:
 
-    def dataclass_transform(**_: object) -> Any:
-        return lambda cls: cls
+__all__ = ["Model"]
 
-
-__all__ = ["Attr", "Model", "TypedModel"]
-
-M = TypeVar("M", bound="Model")
-
-#: The type of attributes, for annotations: `total: Attr[float] = NumberAttribute()`.
-Attr = Attribute
+M = TypeVar("M")
+P = ParamSpec("P")
 
 
 class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
@@ -280,7 +273,7 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
 
     def save(
         self,
-        condition: Condition | None = None,
+        condition: Condition[Self] | None = None,
         replace: bool = False,
         *,
         skip_hooks: bool = False,
@@ -310,7 +303,7 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
 
     async def asave(
         self,
-        condition: Condition | None = None,
+        condition: Condition[Self] | None = None,
         replace: bool = False,
         *,
         skip_hooks: bool = False,
@@ -322,7 +315,12 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         return pipeline
 
     def _saving(
-        self, store: Store, condition: Condition | None, replace: bool, skip_hooks: bool, pipeline: Pipeline | None
+        self,
+        store: Store,
+        condition: Condition[Self] | None,
+        replace: bool,
+        skip_hooks: bool,
+        pipeline: Pipeline | None,
     ) -> Operation[None]:
         schema = self.__mintkey_schema__
         saving = operations.save(
@@ -332,8 +330,19 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
             saving = through(pipeline, store, schema, self, saving, "after_save", skip_hooks=skip_hooks)
         return saving
 
+    @overload
     @classmethod
-    def create(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:
+    def create(cls: Callable[P, M], *args: P.args, **values: P.kwargs) -> M: ...
+    @overload
+    @classmethod
+    def create(cls, *, skip_hooks: bool, pipeline: Pipeline | None = None, **values: Any) -> Self: ...
+    @overload
+    @classmethod
+    def create(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None, **values: Any) -> Self: ...
+    @classmethod  # type: ignore[misc]
+    def create(  # pyright: ignore[reportInconsistentOverload]
+        cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any
+    ) -> Self:
         """Construct and save a new item. Raises `KeyCollision` if its row exists."""
         if not skip_hooks:
             refuse_async_hooks(cls.__mintkey_schema__, "before_save", "after_save")
@@ -341,8 +350,19 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         store.run(creating)
         return instance
 
+    @overload
     @classmethod
-    async def acreate(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:
+    async def acreate(cls: Callable[P, M], *args: P.args, **values: P.kwargs) -> M: ...
+    @overload
+    @classmethod
+    async def acreate(cls, *, skip_hooks: bool, pipeline: Pipeline | None = None, **values: Any) -> Self: ...
+    @overload
+    @classmethod
+    async def acreate(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None, **values: Any) -> Self: ...
+    @classmethod  # type: ignore[misc]
+    async def acreate(  # pyright: ignore[reportInconsistentOverload]
+        cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any
+    ) -> Self:
         """Async version of `create()`."""
         store, instance, creating = cls._creating(values, skip_hooks, pipeline)
         await store.arun(creating)
@@ -366,8 +386,8 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
 
     def update(
         self,
-        *actions: Action,
-        condition: Condition | None = None,
+        *actions: Action[Self],
+        condition: Condition[Self] | None = None,
         upsert: bool = False,
         skip_hooks: bool = False,
         pipeline: Pipeline | None = None,
@@ -397,8 +417,8 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
 
     async def aupdate(
         self,
-        *actions: Action,
-        condition: Condition | None = None,
+        *actions: Action[Self],
+        condition: Condition[Self] | None = None,
         upsert: bool = False,
         skip_hooks: bool = False,
         pipeline: Pipeline | None = None,
@@ -411,9 +431,9 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
 
     def _updating(
         self,
-        actions: tuple[Action, ...],
+        actions: tuple[Action[Self], ...],
         values: dict[str, Any],
-        condition: Condition | None,
+        condition: Condition[Self] | None,
         upsert: bool,
         skip_hooks: bool,
         pipeline: Pipeline | None,
@@ -431,8 +451,8 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         cls,
         key: Key,
         /,
-        *actions: Action,
-        condition: Condition | None = None,
+        *actions: Action[Self],
+        condition: Condition[Self] | None = None,
         upsert: bool = False,
         pipeline: Pipeline | None = None,
         **values: Any,
@@ -450,8 +470,8 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         cls,
         key: Key,
         /,
-        *actions: Action,
-        condition: Condition | None = None,
+        *actions: Action[Self],
+        condition: Condition[Self] | None = None,
         upsert: bool = False,
         pipeline: Pipeline | None = None,
         **values: Any,
@@ -465,9 +485,9 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
     def _updating_by_key(
         cls,
         key: Key,
-        actions: tuple[Action, ...],
+        actions: tuple[Action[Self], ...],
         values: dict[str, Any],
-        condition: Condition | None,
+        condition: Condition[Self] | None,
         upsert: bool,
         pipeline: Pipeline | None,
     ) -> tuple[Store, Operation[None]]:
@@ -481,7 +501,7 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         return store, through(pipeline, store, schema, known, updating, "after_update", skip_hooks=True)
 
     def delete(
-        self, condition: Condition | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
+        self, condition: Condition[Self] | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
     ) -> Pipeline | None:
         """Delete the row. A missing row is not an error, unless the model has a version (`VersionConflict`).
 
@@ -494,7 +514,7 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         return pipeline
 
     async def adelete(
-        self, condition: Condition | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
+        self, condition: Condition[Self] | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
     ) -> Pipeline | None:
         """Async version of `delete()`."""
         store, deleting = self._deleting(condition, skip_hooks, pipeline)
@@ -502,7 +522,7 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         return pipeline
 
     def _deleting(
-        self, condition: Condition | None, skip_hooks: bool, pipeline: Pipeline | None
+        self, condition: Condition[Self] | None, skip_hooks: bool, pipeline: Pipeline | None
     ) -> tuple[Store, Operation[None]]:
         schema = self.__mintkey_schema__
         store = store_of(schema)
@@ -559,7 +579,7 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
     @classmethod
     def scan(
         cls,
-        *conditions: Condition | Q,
+        *conditions: Condition[Self] | Q,
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
         consistent: bool | None = None,
@@ -580,7 +600,7 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
     @classmethod
     def ascan(
         cls,
-        *conditions: Condition | Q,
+        *conditions: Condition[Self] | Q,
         limit: int | None = None,
         attributes: Iterable[str] | None = None,
         consistent: bool | None = None,
@@ -598,24 +618,17 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         )
 
     @classmethod
-    def count(cls, *conditions: Condition | Q, segments: int = 1, **equal: Any) -> int:
+    def count(cls, *conditions: Condition[Self] | Q, segments: int = 1, **equal: Any) -> int:
         """Return the number of items that match the conditions and keywords; without any, of the whole table."""
         return cls._counted(conditions, equal, segments).count()
 
     @classmethod
-    async def acount(cls, *conditions: Condition | Q, segments: int = 1, **equal: Any) -> int:
+    async def acount(cls, *conditions: Condition[Self] | Q, segments: int = 1, **equal: Any) -> int:
         """Async version of `count()`."""
         return await cls._counted(conditions, equal, segments).acount()
 
     @classmethod
-    def _counted(cls, conditions: Iterable[Condition | Q], equal: dict[str, Any], segments: int) -> Result[Self]:
+    def _counted(cls, conditions: Iterable[Condition[Self] | Q], equal: dict[str, Any], segments: int) -> Result[Self]:
         schema = cls.__mintkey_schema__
         how = plans.plan_or_scan(schema, plans.gather(schema, conditions, equal, cls.count))
         return Result(schema, cls._loaded, how, Options(segments=segments))
-
-
-@dataclass_transform(kw_only_default=True)
-class TypedModel(Model):
-    """A model whose constructor is typed by its annotations: `total: Attr[float] = NumberAttribute()`."""
-
-    model_config = ModelConfig(abstract=True)

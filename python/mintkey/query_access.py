@@ -32,7 +32,7 @@ class QueryAccess(Generic[M]):
 
     def __call__(
         self,
-        *conditions: Condition | Q,
+        *conditions: Condition[M] | Q,
         index: str | None = None,
         descending: bool = False,
         limit: int | None = None,
@@ -84,7 +84,7 @@ class QueryAccess(Generic[M]):
         # Who names an index, or a direction, asks for the order of the sort key.
         return result if descending is True or index is not None else result._in_default_order()
 
-    def filter(self, *conditions: Condition | Q, **lookups: Any) -> Result[M]:
+    def filter(self, *conditions: Condition[M] | Q, **lookups: Any) -> Result[M]:
         """Return the items that match all lookups: `filter(country="DE", age__gte=18)`.
 
         Lookups: `__gt __gte __lt __lte __ne __in __between __startswith __contains __isnull`; and evaluated by the
@@ -99,7 +99,7 @@ class QueryAccess(Generic[M]):
         gathered = [*plans.gather(schema, conditions, {}), *keyword_tests(schema, lookups)]
         return Result(schema, self._model._loaded, plans.plan_or_scan(schema, gathered))._in_default_order()
 
-    def exclude(self, *conditions: Condition | Q, **lookups: Any) -> Result[M]:
+    def exclude(self, *conditions: Condition[M] | Q, **lookups: Any) -> Result[M]:
         """Return the items that do not match all these conditions and lookups; see `filter()`."""
         return self.filter(~Q(*conditions, **lookups))
 

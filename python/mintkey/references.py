@@ -21,10 +21,11 @@ import base64
 import json
 from collections.abc import AsyncIterable, Iterable, Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from mintkey import _core, arguments, operations
 from mintkey.attributes.base import Attribute, Normalized
+from mintkey.attributes.options import Default, Maybe, Sure
 from mintkey.derived import COMPOUND_KEY
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, shortened
 from mintkey.model import Model
@@ -36,15 +37,26 @@ from mintkey.writing import refuse_async_hooks
 if TYPE_CHECKING:
     from typing import TypeGuard
 
+    from typing_extensions import TypeVar as DefaultingTypeVar
+    from typing_extensions import Unpack
+
+    from mintkey.arguments import Key
+    from mintkey.attributes.base import ModelAttribute
     from mintkey.schema import Schema
+
+    M = DefaultingTypeVar("M", bound=Model, default=Any)
+    Read = DefaultingTypeVar("Read", default="Ref[M] | None", covariant=True)
+    Owner = TypeVar("Owner")
+else:
+    M, Read = map(TypeVar, ("M", "Read"))
 
 __all__ = ["Ref", "Reference", "aprefetch", "prefetch"]
 
-M = TypeVar("M", bound=Model)
+R = TypeVar("R", bound=Model)
 T = TypeVar("T", bound=Model)
 
 
-class Reference(Normalized["Ref[M]"], Generic[M]):
+class Reference(Normalized[Any, Read], Generic[M, Read]):
     """The key of an item of another model, stored as text. Nothing is read until `get()` of the value is called.
 
     It takes an instance, a key as `batch_get()` takes it, or another `Ref`, and is read as a `Ref`. A key of one part
@@ -60,14 +72,33 @@ class Reference(Normalized["Ref[M]"], Generic[M]):
     key_kind = "string"
     tests = "unordered"
 
-    def __init__(self, model: type[M] | str, **parameters: Any) -> None:
+    @overload
+    def __init__(self: Reference[R, Ref[R] | None], model: type[R], **parameters: Unpack[Maybe]) -> None: ...
+    @overload
+    def __init__(
+        self: Reference[R, Ref[R]], model: type[R], **parameters: Unpack[Sure[Default[Ref[R] | R | Key]]]
+    ) -> None: ...
+    @overload
+    def __init__(self, model: str, **parameters: Unpack[Maybe]) -> None: ...
+    @overload
+    def __init__(self: Reference[Any, Ref[Any]], model: str, **parameters: Unpack[Sure[Any]]) -> None: ...
+    def __init__(self, model: type[Any] | str, **parameters: Any) -> None:
         super().__init__(**parameters)
         self._model = model
         self._found: type[M] | None = None
 
     if TYPE_CHECKING:
 
-        def __set__(self, instance: object, value: Any) -> None: ...
+        @overload  # type: ignore[override]
+        def __get__(self, instance: None, owner: type[Owner]) -> ModelReference[Owner, M]: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> Read: ...
+        def __get__(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, instance: object, owner: type
+        ) -> object: ...
+        def __set__(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, instance: object, value: Ref[M] | M | Key | None
+        ) -> None: ...
 
     @property
     def target(self) -> type[M]:
@@ -137,6 +168,14 @@ class Reference(Normalized["Ref[M]"], Generic[M]):
         return ref
 
 
+if TYPE_CHECKING:
+
+    class ModelReference(ModelAttribute[Owner, "Ref[M] | M | Key"], Generic[Owner, M]):
+        """A reference of a model, as `Order.customer` is one of `Order`."""
+
+        target: type[M]
+
+
 class Ref(Generic[M]):
     """The value of a `Reference`: the key of an item, and the instance if it was assigned or prefetched.
 
@@ -145,7 +184,9 @@ class Ref(Generic[M]):
 
     __slots__ = ("_given", "_instance", "_is_known", "_reference", "_text")
 
-    def __init__(self, reference: Reference[M], given: Any, text: str | None = None) -> None:
+    def __init__(
+        self, reference: Reference[M, Any] | ModelReference[Any, M], given: Any, text: str | None = None
+    ) -> None:
         self._reference = reference
         self._given = given
         self._text = text

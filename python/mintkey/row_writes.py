@@ -42,7 +42,7 @@ class RowWrites(Chained[M]):
         def __aiter__(self) -> AsyncIterator[M]: ...
         def _unhooked(self, attributes: Iterable[str]) -> Self: ...
 
-    def update(self, *actions: Action, **values: Any) -> int:
+    def update(self, *actions: Action[M], **values: Any) -> int:
         """Change all rows of this result, and return their number: `Order.query.filter(n__gt=5).update(status="big")`.
 
         Not atomic as a whole: each row is changed by itself, if it still matches the filter at that moment. No hooks
@@ -61,7 +61,7 @@ class RowWrites(Chained[M]):
         source = rows if self._plan.index is None else list(rows._instances())
         return store_of(self._schema).run(self._writing(source, update))
 
-    async def aupdate(self, *actions: Action, **values: Any) -> int:
+    async def aupdate(self, *actions: Action[M], **values: Any) -> int:
         """Async version of `update()`."""
         rows, update = self._rows("update"), self._updater(actions, values)
         source = rows if self._plan.index is None else [row async for row in rows._ainstances()]

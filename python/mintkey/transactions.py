@@ -6,9 +6,9 @@ request, joins the requests into one, and passes each operation the reply to its
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from mintkey import _core, arguments, operations, updates
 from mintkey.conditions import Action, Condition, not_a_condition
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Transaction", "atransact_get", "transact_get", "transaction"]
 
 M = TypeVar("M", bound=Model)
+P = ParamSpec("P")
 
 
 class _OneStore:
@@ -124,7 +125,7 @@ class Transaction:
     # The items.
 
     def save(
-        self, item: Model, condition: Condition | None = None, replace: bool = False, *, skip_hooks: bool = False
+        self, item: M, condition: Condition[M] | None = None, replace: bool = False, *, skip_hooks: bool = False
     ) -> None:
         """Add what `item.save()` does. A missing key is generated now, other values at the commit."""
         schema = self._schema_of(item)
@@ -132,7 +133,13 @@ class Transaction:
         self._add(schema, item, saving, condition, () if skip_hooks else ("before_save", "after_save"))
         operations.generate_keys(schema, item)
 
-    def create(self, model: type[M], /, *, skip_hooks: bool = False, **values: Any) -> M:
+    @overload
+    def create(self, model: Callable[P, M], /, *args: P.args, **values: P.kwargs) -> M: ...
+    @overload
+    def create(self, model: type[M], /, *, skip_hooks: bool, **values: Any) -> M: ...
+    def create(  # type: ignore[misc]
+        self, model: Any, /, *, skip_hooks: bool = False, **values: Any
+    ) -> Any:
         """Add what `Model.create()` does, and return the new instance. A missing key is generated now."""
         self._schema_of_model(model)
         item = model(**values)
@@ -144,10 +151,10 @@ class Transaction:
 
     def update(
         self,
-        item: Model,
+        item: M,
         /,
-        *actions: Action,
-        condition: Condition | None = None,
+        *actions: Action[M],
+        condition: Condition[M] | None = None,
         upsert: bool = False,
         skip_hooks: bool = False,
         **values: Any,
@@ -168,11 +175,11 @@ class Transaction:
 
     def update_by_key(
         self,
-        model: type[Model],
+        model: type[M],
         key: Key,
         /,
-        *actions: Action,
-        condition: Condition | None = None,
+        *actions: Action[M],
+        condition: Condition[M] | None = None,
         upsert: bool = False,
         **values: Any,
     ) -> None:
@@ -184,19 +191,19 @@ class Transaction:
         updating = updates.update_by_key(schema, named, dict(known), changes, condition=condition, upsert=upsert)
         self._add(schema, key, updating, condition)
 
-    def delete(self, item: Model, condition: Condition | None = None, *, skip_hooks: bool = False) -> None:
+    def delete(self, item: M, condition: Condition[M] | None = None, *, skip_hooks: bool = False) -> None:
         """Add what `item.delete()` does."""
         schema = self._schema_of(item)
         deleting = operations.delete(schema, item, condition=condition, skip_hooks=skip_hooks, in_transaction=True)
         self._add(schema, item, deleting, condition, () if skip_hooks else ("before_delete", "after_delete"))
 
-    def delete_by_key(self, model: type[Model], key: Key, /, condition: Condition | None = None) -> None:
+    def delete_by_key(self, model: type[M], key: Key, /, condition: Condition[M] | None = None) -> None:
         """Add what `Model.delete_by_key()` does."""
         schema = self._schema_of_model(model)
         named, _ = arguments.key(schema, arguments.named_key(schema, key))
         self._add(schema, key, operations.delete_row(schema, named, condition), condition)
 
-    def check(self, model: type[Model], key: Key, /, condition: Condition) -> None:
+    def check(self, model: type[M], key: Key, /, condition: Condition[M]) -> None:
         """Add a condition on the row with this key, which is not written. A missing row has no attributes."""
         schema = self._schema_of_model(model)
         if not isinstance(condition, Condition):

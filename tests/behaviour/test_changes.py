@@ -442,13 +442,13 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "list of a TypedDict": lambda: Holder.typed["numbers"].append([0.5]),
     "generic": lambda: Holder.box["value"].set("x"),
     "list of a generic": lambda: Holder.box["values"].append(["x"]),
-    "list": lambda: Holder.numbers.append(["x"]),
-    "field of integers": lambda: Holder.seats.add(0.5),
+    "list": lambda: Holder.numbers.append(["x"]),  # type: ignore[list-item]
+    "field of integers": lambda: Holder.seats.add(0.5),  # type: ignore[arg-type]
     "field of text": lambda: Holder.text.set("long"),
     "field of text, if absent": lambda: Holder.text.set_if_absent("long"),
-    "field of a tuple": lambda: Holder.row.append([1]),
-    "expiry": lambda: Holder.expires.add(10**12),
-    "null in an attribute": lambda: Holder.plain.set(None),
+    "field of a tuple": lambda: Holder.row.append([1]),  # type: ignore[arg-type, misc]
+    "expiry": lambda: Holder.expires.add(10**12),  # type: ignore[arg-type]
+    "null in an attribute": lambda: Holder.plain.set(None),  # type: ignore[arg-type]
     "null in an integer": lambda: V["n"].set(None),
 }
 

@@ -123,7 +123,7 @@ async def test_conditions_of_bases_are_accepted_and_those_of_other_models_are_re
     for model, condition in ((Aaa, Base.n == 1), (Aaa, Aaa.text == "x"), (Sub, Base.n == 1), (Sub, Sub.more == 2)):
         assert await do.count(model, condition) == 1
     assert await do.count(Sub, Aaa.text.does_not_exist()) == 1
-    for wrong in (Bbb.text == "x", (Aaa.n == 1) & ~(Bbb.extra == 1), Bbb.text.size() > 1, Sub.more == 2):
+    for wrong in (Bbb.text == "x", (Aaa.n == 1) & ~(Bbb.extra == 1), Bbb.text.size() > 1, Sub.more == 2):  # type: ignore[operator]
         for use in (
             lambda wrong=wrong: do.scan(Aaa, wrong),
             lambda wrong=wrong: do.query(Aaa, wrong, pk="a"),
@@ -274,7 +274,7 @@ async def test_equality_of_json_ignores_the_order_of_keys(do, store):
         with pytest.raises(InvalidValue, match=r"Order\.doc"):
             wrong()
     with pytest.raises(TypeError, match=r"Order\.doc.*MapAttribute"):
-        Order.doc["x"]  # type: ignore[index]
+        Order.doc["x"]
 
 
 async def test_compressed_values_are_only_asked_for_existence(do):
@@ -455,7 +455,7 @@ UNKNOWN: dict[str, tuple[Callable[[], Any], str]] = {
     "misspelt": (lambda: Order.addr["ctiy"], r"Order\.addr\['ctiy'\].*Address has no attribute.*'city'"),
     "alias": (lambda: Order.addr["c"], r"Order\.addr\['c'\].*Address has no attribute"),
     "inside": (lambda: Order.addr["geo"]["latt"], r"Geo has no attribute 'latt' \(did you mean 'lat'"),
-    "index": (lambda: Order.addr[0], r"Order\.addr\[0\].*Address"),
+    "index": (lambda: Order.addr[0], r"Order\.addr\[0\].*Address"),  # type: ignore[index]
     "dataclass": (lambda: Order.point["lable"], r"Point has no attribute 'lable' \(did you mean 'label'"),
     "into text": (lambda: Order.addr["city"]["x"], r"Order\.addr\['city'\]\['x'\].*StringAttribute"),
     "text": (lambda: Order.text[0], r"Order\.text\[0\].*StringAttribute"),  # type: ignore[index]

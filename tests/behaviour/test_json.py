@@ -140,7 +140,7 @@ def test_names_and_aliases_are_taken_and_an_instance_stays_itself():
 def test_generated_values_are_ignored_in_input_and_kept_in_what_was_dumped():
     posted = {"customer": "ada", "pk": "mine", "version": 7, "changed_at": "no time"}
     ignored = TypeAdapter(Order).validate_python(posted)
-    assert (ignored.pk, ignored.version, ignored.changed_at) == (None, None, None)
+    assert not vars(ignored).keys() & {"pk", "version", "changed_at"}
     with connect("sqlite://"):
         order = Order.create(customer="ada", lines=[Line(name="ab", price=1.5)], raw=b"\xff")
         for dumped in (order.model_dump(), order.model_dump(mode="json"), order.model_dump(by_alias=True)):

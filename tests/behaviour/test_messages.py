@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from tests.behaviour.conftest import STORES
 
-from mintkey import Model, connect, pipeline
+from mintkey import Attr, Model, connect, pipeline
 from mintkey.attributes import BinaryAttribute, MapAttribute, NumberAttribute, StringAttribute
 from mintkey.errors import BatchIncomplete, InvalidValue, ItemGone, ItemTooLarge, KeyCollision, MintkeyError
 
@@ -15,7 +15,7 @@ from mintkey.errors import BatchIncomplete, InvalidValue, ItemGone, ItemTooLarge
 class Ledger(Model):
     pk = StringAttribute(partition_key=True)
     sk = StringAttribute(sort_key=True)
-    n = NumberAttribute()
+    n: Attr[Decimal] = NumberAttribute()
     text = StringAttribute()
     data = MapAttribute()
 

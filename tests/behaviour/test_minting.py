@@ -506,9 +506,9 @@ async def test_a_hook_that_takes_a_minted_value_away_gets_the_same_again(do):
         @before_save
         def waver(self) -> None:
             seen.append(self.pk)
-            self.pk = None
+            self.pk = None  # type: ignore[assignment]
             seen.append(self.pk)
-            self.pk = None
+            self.pk = None  # type: ignore[assignment]
 
     item = Undecided()
     await do.save(item)

@@ -168,7 +168,7 @@ async def test_a_query_without_a_partition_names_scan(do, events):
 
 async def test_bad_conditions_are_refused_when_they_are_built(do, events):
     with pytest.raises(InvalidValue, match=r"Event\.at"):
-        Event.at > "3"  # noqa: B015  # type: ignore[operator]
+        Event.at > "3"  # type: ignore[operator]  # noqa: B015
     with pytest.raises(InvalidValue, match=r"Event\.at"):
         do.query(Event, stream="A", at="3")
     with pytest.raises(InvalidValue, match="does_not_exist"):
@@ -557,7 +557,7 @@ async def test_a_condition_of_another_model_is_refused(do):
     for ask in (
         lambda: do.query(Event, wrong, stream="A"),
         lambda: do.scan(Event, wrong),
-        lambda: Event.query.filter(wrong),
+        lambda: Event.query.filter(wrong),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError, match="Event has no attribute 'elsewhere'"):
             ask()

@@ -241,7 +241,7 @@ async def test_other_arguments(do):
         lambda: Vault.words.add_to_set(SECRET),
         lambda: Vault.things.size() > SECRET,  # type: ignore[operator]
         lambda: Vault.data[SECRET][SECRET][SECRET] == Holder(),
-        lambda: Vault.data[RAW],  # type: ignore[index]
+        lambda: Vault.data[RAW],  # type: ignore[call-overload]
         lambda: do.update_by_key(Vault, KEY, Vault.data[SECRET].set(1), Vault.data[SECRET].set(2)),
         lambda: do.update_by_key(Vault, KEY, Vault.data[SECRET].set(1)),
         lambda: SECRET in Vault.text,

@@ -377,15 +377,15 @@ NONSENSE: dict[str, tuple[Any, str]] = {
     "lengths": (lambda: StringAttribute(min_length=3, max_length=2), "min_length=3 exceeds max_length=2"),
     "min of another type": (lambda: NumberAttribute(min="1"), "min='1' is not a value of this attribute"),
     "NaN": (lambda: NumberAttribute(max=float("nan")), "max=nan is not a value of this attribute"),
-    "a length of another type": (lambda: StringAttribute(max_length=1.5), "max_length= takes an integer"),  # type: ignore[arg-type]
+    "a length of another type": (lambda: StringAttribute(max_length=1.5), "max_length= takes an integer"),  # type: ignore[call-overload]
     "no expression": (lambda: StringAttribute(pattern="("), "is not a regular expression"),
     "another pattern": (lambda: StringAttribute(pattern=re.compile(b"x")), "pattern of bytes"),  # type: ignore[arg-type]
-    "pattern of another type": (lambda: StringAttribute(pattern=5), "is not a regular expression"),  # type: ignore[arg-type]
+    "pattern of another type": (lambda: StringAttribute(pattern=5), "is not a regular expression"),  # type: ignore[call-overload]
     "choices as text": (lambda: StringAttribute(choices="ab"), "choices= takes a list of values, not 'ab'"),
     "choices as pairs": (lambda: StringAttribute(choices=[("a", "A")]), "choices= has .*not a value"),
     "choices without end": (lambda: NumberAttribute(choices=itertools.count()), "choices= takes at most 10,000"),
     "no choices": (lambda: StringAttribute(choices=[]), "choices= is empty"),
-    "no function": (lambda: StringAttribute(validate=5), "validate= takes a function"),  # type: ignore[arg-type]
+    "no function": (lambda: StringAttribute(validate=5), "validate= takes a function"),  # type: ignore[call-overload]
     "an async function": (lambda: StringAttribute(validate=afunction), "cannot be `async def`"),
     "default above": (lambda: NumberAttribute(max=1, default=2), "default=2 cannot be stored: 2 is more than max=1"),
     "default of a field": (lambda: IntField(max=1, default=2), "default=2 cannot be stored: 2 is more than max=1"),

@@ -477,9 +477,9 @@ async def test_only_whole_numbers_are_added_to_an_integer(do):
     assert (await do.get(Every, pk="a")).whole == 3
     for wrong in (0.5, 1.0, True, Decimal(1)):
         with pytest.raises(InvalidValue, match=r"Every\.whole"):
-            Every.whole.add(wrong)
+            Every.whole.add(wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidValue, match="longer than the longest timedelta"):
-        Every.lasts.add(1)
+        Every.lasts.add(1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["", "short", "é" * 9_000, "a\0" * 5000, "".join(map(chr, range(32, 5000)))], ids=len)

@@ -64,9 +64,9 @@ async def test_a_short_key_that_is_taken_is_minted_again(do):
 
 def test_a_parameter_that_belongs_into_auto():
     with pytest.raises(ConfigurationError, match=r"strategy=auto\('nanoid', size=8\)"):
-        AutoKeyField(strategy="nanoid", size=8)
+        AutoKeyField(strategy="nanoid", size=8)  # type: ignore[call-arg]
     with pytest.raises(ConfigurationError, match=r"strategy=auto\('ulid', prefix='A#'\)"):
-        AutoKeyField(strategy="ulid", prefix="A#")
+        AutoKeyField(strategy="ulid", prefix="A#")  # type: ignore[call-arg]
     with pytest.raises(ConfigurationError, match="get_new_auto_key_value"):
         AutoKeyField(strategy=auto(lambda: "x"))
     with pytest.raises(ConfigurationError, match="auto_uuid_length=8 and length=9"):

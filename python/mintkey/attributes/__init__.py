@@ -1,6 +1,6 @@
 """Attributes: the declarations of the values of a model."""
 
-from mintkey.attributes.base import Attribute
+from mintkey.attributes.base import Attr, Attribute
 from mintkey.attributes.compressed import CompressedAttribute
 from mintkey.attributes.containers import (
     BinarySetAttribute,
@@ -29,6 +29,7 @@ from mintkey.attributes.times import (
 )
 
 __all__ = [
+    "Attr",
     "Attribute",
     "BinaryAttribute",
     "BinarySetAttribute",

@@ -25,8 +25,20 @@ from mintkey.generators import Auto, AutoGenerate, as_auto, id_range, is_auto_ge
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+    from typing_extensions import TypeVar as DefaultingTypeVar
+
+    #: What is read from an attribute type.
+    V = DefaultingTypeVar("V", default=Any, covariant=True)
+    Read = DefaultingTypeVar("Read", default="T | None", covariant=True)
+    Of = DefaultingTypeVar("Of", default=Any)
+    M = DefaultingTypeVar("M", default=Any)
+else:
+    V, Read, Of, M = map(TypeVar, ("V", "Read", "Of", "M"))
 
 T = TypeVar("T")
+W = TypeVar("W", contravariant=True)
+Value = TypeVar("Value")
+Owner = TypeVar("Owner")
 
 _IMMUTABLE: tuple[type, ...] = (
     str,
@@ -45,8 +57,29 @@ _IMMUTABLE: tuple[type, ...] = (
 _IMMUTABLE += (frozenset, type(None))
 
 
-class Attribute(Operand, Generic[T]):
+class Attr(Generic[W]):
+    """The type of attributes in annotations: `total: Attr[float] = NumberAttribute()` is read as `float`.
+
+    The annotation decides. An attribute fits if it can store all values of the type.
+    """
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self: Attr[Value | None], instance: None, owner: type[Owner]) -> ModelAttribute[Owner, Value]: ...
+        @overload
+        def __get__(self, instance: None, owner: type[Owner]) -> ModelAttribute[Owner, W]: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> W: ...  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+        def __get__(self, instance: object, owner: type) -> object: ...
+        def __set__(self, instance: object, value: W) -> None: ...
+
+
+class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
     """A named value of a model. The base class of all attribute types.
+
+    For type checkers it has four parameters: the type of its values; the type that is read, which may include None; and
+    the type of operands and the model, which are known of `Order.total`.
 
     Args:
         partition_key: the attribute is the table's partition key.
@@ -181,12 +214,16 @@ class Attribute(Operand, Generic[T]):
 
     if TYPE_CHECKING:
 
+        @overload  # type: ignore[override]
+        def __get__(
+            self: Attribute[Any, Value | None, Any, Any], instance: None, owner: type[Owner]
+        ) -> ModelAttribute[Owner, Value]: ...
         @overload
-        def __get__(self, instance: None, owner: type) -> Self: ...
-        @overload
-        def __get__(self, instance: object, owner: type) -> T | None: ...
-        def __get__(self, instance: object | None, owner: type) -> Self | T | None: ...
-        def __set__(self, instance: object, value: T | None) -> None: ...
+        def __get__(self, instance: object, owner: type) -> Read: ...
+        def __get__(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, instance: object, owner: type
+        ) -> object: ...
+        def __set__(self, instance: object, value: Read) -> None: ...  # type: ignore[misc, override]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleMethodOverride]
 
     else:
 
@@ -257,7 +294,7 @@ class Attribute(Operand, Generic[T]):
         if problem is not None:
             raise problem
 
-    def minted_between(self, start: datetime, end: datetime) -> Condition:
+    def minted_between(self, start: datetime, end: datetime) -> Condition[M]:
         """True if the `default=` strategy generated the value from `start` (included) to `end` (excluded).
 
         A naive datetime is UTC. On a sort key it is the key condition of `query()`, otherwise a filter. A value counts
@@ -451,7 +488,16 @@ class Attribute(Operand, Generic[T]):
         return default() if callable(default) else own_copy(default)
 
 
-class Normalized(Attribute[T]):
+if TYPE_CHECKING:
+
+    class ModelAttribute(Attribute[Value, Any, Value, Owner], Generic[Owner, Value]):
+        """An attribute of a model, as `Order.total` is one of `Order`."""
+
+else:
+    ModelAttribute = Attribute
+
+
+class Normalized(Attribute[T, V]):
     """An attribute whose values are converted at assignment."""
 
     def normal(self, value: Any) -> Any:

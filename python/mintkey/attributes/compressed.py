@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from mintkey import _core
-from mintkey.attributes.base import Attribute, is_whole
+from mintkey.attributes.base import Attribute, V, is_whole
+from mintkey.attributes.options import Default, Maybe, Sure, Texts
 from mintkey.attributes.validators import TEXT
 from mintkey.errors import ConfigurationError, shortened
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 
 Algorithm: TypeAlias = Literal["zstd", "lz4", "gzip"]
 _LEVELS = {"zstd": range(1, 23), "gzip": range(1, 10), "lz4": range(0)}
@@ -15,7 +20,7 @@ _LEVELS = {"zstd": range(1, 23), "gzip": range(1, 10), "lz4": range(0)}
 _LONGEST_TEXT = (1 << 31) - 1
 
 
-class CompressedAttribute(Attribute[str]):
+class CompressedAttribute(Attribute[str, V]):
     """Long text, stored as compressed bytes.
 
     Args:
@@ -31,6 +36,28 @@ class CompressedAttribute(Attribute[str]):
     tests = "existence"
     limits = TEXT
 
+    @overload
+    def __init__(
+        self: CompressedAttribute[str | None],
+        algorithm: Algorithm = "zstd",
+        level: int | None = None,
+        min_size: int = 100,
+        threshold: float = 0.9,
+        *,
+        max_size: int = 16 << 20,
+        **parameters: Unpack[Maybe],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: CompressedAttribute[str],
+        algorithm: Algorithm = "zstd",
+        level: int | None = None,
+        min_size: int = 100,
+        threshold: float = 0.9,
+        *,
+        max_size: int = 16 << 20,
+        **parameters: Unpack[Sure[Default[str] | Texts]],
+    ) -> None: ...
     def __init__(
         self,
         algorithm: Algorithm = "zstd",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mintkey.attributes.base import Attribute
 from mintkey.attributes.validators import MEASURED
@@ -10,7 +10,6 @@ from mintkey.attributes.validators import MEASURED
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from typing_extensions import Self
     from typing_extensions import TypeVar as DefaultingTypeVar
 
     S = DefaultingTypeVar("S", bound="set[int] | set[float] | set[Decimal]", default="set[float]")
@@ -20,7 +19,7 @@ else:
 T = TypeVar("T")
 
 
-class SetAttribute(Attribute[T]):
+class SetAttribute(Attribute[T, T]):
     """A set. An empty set is not stored, and an absent one is read as an empty set."""
 
     limits = MEASURED
@@ -31,11 +30,7 @@ class SetAttribute(Attribute[T]):
 
     if TYPE_CHECKING:
 
-        @overload
-        def __get__(self, instance: None, owner: type) -> Self: ...
-        @overload
-        def __get__(self, instance: object, owner: type) -> T: ...
-        def __get__(self, instance: object | None, owner: type) -> Self | T: ...
+        def __set__(self, instance: object, value: T | None) -> None: ...
 
     else:
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import enum
 import math
 import uuid
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mintkey import _core
-from mintkey.attributes.base import Attribute
+from mintkey.attributes.base import Attribute, V
 from mintkey.attributes.comparing import Misfit, check_depth, difference, is_model, with_unknown
 from mintkey.attributes.elements import Element, element_named, scalar_attribute
 from mintkey.attributes.members import Part, allows_none, constraints_of, element_of, no_member, part_of, without_none
+from mintkey.attributes.options import Default, Maybe, Sure
 from mintkey.attributes.scalars import BooleanAttribute, NumberAttribute, StringAttribute
 from mintkey.attributes.structures import (
     Structure,
@@ -25,16 +26,14 @@ from mintkey.attributes.structures import (
     structure_of,
 )
 from mintkey.attributes.validators import MEASURED, refused_part
-from mintkey.conditions import Path
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, cause, shortened
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar as DefaultingTypeVar
+    from types import UnionType
 
-    E = DefaultingTypeVar("E", default=Any)
-else:
-    E = TypeVar("E")
+    from typing_extensions import Unpack
 
+E = TypeVar("E")
 T = TypeVar("T")
 
 #: The types whose values are JSON, and are read as they were written.
@@ -45,7 +44,7 @@ _JSON_LEVELS = 64
 MAX_LEVELS = _core.MAX_VALUE_LEVELS
 
 
-class _Document(Attribute[T]):
+class _Document(Attribute[T, V]):
     """Plain values, or the values of a type, which may be a class."""
 
     def __init__(self, of: Any, **parameters: Any) -> None:
@@ -114,7 +113,7 @@ class _Document(Attribute[T]):
         return value if self._structure is None else self._plain(self._structure, value)[0]
 
 
-class _Collection(_Document[T]):
+class _Collection(_Document[T, V]):
     """Values that are stored as lists and maps. An attribute or a type may declare their elements."""
 
     def __init__(self, of: Any, elements: Any, **parameters: Any) -> None:
@@ -136,9 +135,6 @@ class _Collection(_Document[T]):
         if self._elements is not None:
             self._elements.check_declaration(self)
         super().check_declaration()
-
-    def __getitem__(self, step: str | int) -> Path:
-        return self._inside(step)
 
     @property
     def converts(self) -> bool:
@@ -186,7 +182,7 @@ class _Collection(_Document[T]):
         return refused_part((step, attribute, part) for step, part in parts)
 
 
-class ListAttribute(_Collection["list[E]"], Generic[E]):
+class ListAttribute(_Collection[Any, V]):
     """A list. Changes inside it are detected at save.
 
     Args:
@@ -196,7 +192,23 @@ class ListAttribute(_Collection["list[E]"], Generic[E]):
     kind = "list"
     limits = MEASURED
 
-    def __init__(self, *, of: Attribute[E] | type[E] | UnionType | None = None, **parameters: Any) -> None:
+    @overload
+    def __init__(
+        self: ListAttribute[list[E] | None], *, of: Attribute[E] | type[E], **parameters: Unpack[Maybe]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ListAttribute[list[E]], *, of: Attribute[E] | type[E], **parameters: Unpack[Sure[Default[list[E]]]]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ListAttribute[list[Any] | None], *, of: UnionType | None = None, **parameters: Unpack[Maybe]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ListAttribute[list[Any]], *, of: UnionType | None = None, **parameters: Unpack[Sure[Default[list[Any]]]]
+    ) -> None: ...
+    def __init__(self, *, of: Any = None, **parameters: Any) -> None:
         super().__init__(None, of, **parameters)
 
     def _structure_of_elements(self, element: Element) -> Structure:
@@ -211,7 +223,7 @@ class ListAttribute(_Collection["list[E]"], Generic[E]):
         return None if self._elements is None else self._elements.attribute
 
 
-class MapAttribute(_Collection[Any]):
+class MapAttribute(_Collection[Any, V]):
     """A map with text keys: a `dict`, or an instance of a nested class.
 
     Args:
@@ -224,7 +236,37 @@ class MapAttribute(_Collection[Any]):
     kind = "map"
     _takes = f"an abstract model, {_Document._takes[2:]}"
 
-    def __init__(self, nested: Any = None, *, of: Attribute[Any] | Any = None, **parameters: Any) -> None:
+    @overload
+    def __init__(self: MapAttribute[T | None], nested: type[T], **parameters: Unpack[Maybe]) -> None: ...
+    @overload
+    def __init__(
+        self: MapAttribute[T], nested: type[T], **parameters: Unpack[Sure[Default[T] | Mapping[str, Any]]]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: MapAttribute[dict[str, E] | None], *, of: Attribute[E] | type[E], **parameters: Unpack[Maybe]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: MapAttribute[dict[str, E]],
+        *,
+        of: Attribute[E] | type[E],
+        **parameters: Unpack[Sure[Default[dict[str, E]]]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: MapAttribute[dict[str, Any] | None], *, of: UnionType | None = None, **parameters: Unpack[Maybe]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: MapAttribute[dict[str, Any]],
+        *,
+        of: UnionType | None = None,
+        **parameters: Unpack[Sure[Default[dict[str, Any]]]],
+    ) -> None: ...
+    @overload
+    def __init__(self: MapAttribute[Any], nested: Any, **parameters: Unpack[Sure[Any]]) -> None: ...
+    def __init__(self, nested: Any = None, *, of: Any = None, **parameters: Any) -> None:
         self._schema = nested.__mintkey_schema__ if is_model(nested) else None
         self._adapted = False
         super().__init__(None if self._schema is not None else nested, of, **parameters)
@@ -373,7 +415,7 @@ class _Text(_Scalar, StringAttribute):
     """Text."""
 
 
-class _Number(_Scalar, NumberAttribute[Any]):
+class _Number(_Scalar, NumberAttribute):
     """A number."""
 
 
@@ -433,7 +475,7 @@ def _element_attribute(of: Any) -> Attribute[Any]:
     return attribute
 
 
-class JSONAttribute(_Document[Any]):
+class JSONAttribute(_Document[Any, V]):
     """Any JSON value (RFC 8259), stored as text.
 
     Args:
@@ -444,6 +486,20 @@ class JSONAttribute(_Document[Any]):
     kind = "string"
     tests = "equality"
 
+    @overload
+    def __init__(self: JSONAttribute[E | None], model_class: type[E], **parameters: Unpack[Maybe]) -> None: ...
+    @overload
+    def __init__(
+        self: JSONAttribute[E], model_class: type[E], **parameters: Unpack[Sure[Default[E] | Mapping[str, Any]]]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: JSONAttribute[Any | None], model_class: UnionType | None = None, **parameters: Unpack[Maybe]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: JSONAttribute[Any], model_class: UnionType | None = None, **parameters: Unpack[Sure[Any]]
+    ) -> None: ...
     def __init__(self, model_class: Any = None, **parameters: Any) -> None:
         super().__init__(model_class, **parameters)
         self.model_class = model_class

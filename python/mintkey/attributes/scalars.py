@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import enum
-import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from mintkey import _core
-from mintkey.attributes.base import Attribute, check_form, int_only, is_whole, text_only
+from mintkey.attributes.base import Attribute, V, check_form, int_only, is_whole, text_only
+from mintkey.attributes.options import Bytes16, Default, Integers, Maybe, Sure, Texts
 from mintkey.attributes.validators import MEASURED, ORDERED, TEXT
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto, parse
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar as DefaultingTypeVar
+    from typing_extensions import Unpack
 
-    N = DefaultingTypeVar("N", bound="float | Decimal", default=float)
-else:
-    N = TypeVar("N")
+    from mintkey.attributes.base import ModelAttribute
+
+    Owner = TypeVar("Owner")
 
 E = TypeVar("E", bound=enum.Enum)
 
 
-class StringAttribute(Attribute[str]):
+class StringAttribute(Attribute[str, V]):
     """Text in UTF-8. Lone surrogates are refused; NUL is allowed, also in keys.
 
     Args:
@@ -39,48 +39,24 @@ class StringAttribute(Attribute[str]):
     key_kind = "string"
     limits = TEXT
 
+    @overload
     def __init__(
-        self,
+        self: StringAttribute[str | None],
         *,
-        partition_key: bool = False,
-        sort_key: bool = False,
-        default: Any = None,
-        on_update: Any = None,
-        required: bool = False,
-        alias: str | None = None,
-        index: bool = False,
-        unique: bool = False,
-        description: str | None = None,
-        default_on_load: bool = False,
-        min: Any = None,
-        max: Any = None,
-        min_length: int | None = None,
-        max_length: int | None = None,
-        pattern: str | re.Pattern[str] | None = None,
-        choices: Iterable[Any] | None = None,
-        validate: Callable[[Any], object] | None = None,
         template: str | None = None,
         discriminator: bool = False,
-    ) -> None:
-        super().__init__(
-            partition_key=partition_key,
-            sort_key=sort_key,
-            default=default,
-            on_update=on_update,
-            required=required,
-            alias=alias,
-            index=index,
-            unique=unique,
-            description=description,
-            default_on_load=default_on_load,
-            min=min,
-            max=max,
-            min_length=min_length,
-            max_length=max_length,
-            pattern=pattern,
-            choices=choices,
-            validate=validate,
-        )
+        **parameters: Unpack[Maybe],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: StringAttribute[str],
+        *,
+        template: str | None = None,
+        discriminator: bool = False,
+        **parameters: Unpack[Sure[Default[str] | Texts]],
+    ) -> None: ...
+    def __init__(self, *, template: str | None = None, discriminator: bool = False, **parameters: Any) -> None:
+        super().__init__(**parameters)
         self.template = template
         self.discriminator = discriminator
 
@@ -108,7 +84,7 @@ class StringAttribute(Attribute[str]):
         return text_only(auto)
 
 
-class NumberAttribute(Attribute[N]):
+class NumberAttribute(Attribute[float | Decimal, V]):
     """A number, exact to 38 digits: `int`, `float` or `Decimal`.
 
     For type checkers it is a `float`, or what an annotation says: `seats: Attr[int] = NumberAttribute()`.
@@ -121,16 +97,34 @@ class NumberAttribute(Attribute[N]):
     key_kind = "number"
     limits = ORDERED
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self: NumberAttribute[float | None], **parameters: Unpack[Maybe]) -> None: ...
+        @overload
+        def __init__(
+            self: NumberAttribute[float], **parameters: Unpack[Sure[Default[float | Decimal] | Integers]]
+        ) -> None: ...
+        def __init__(self, **parameters: Any) -> None: ...
+
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return int_only(auto)
 
 
-class IntegerAttribute(Attribute[int]):
+class IntegerAttribute(Attribute[int, V]):
     """A whole number, exact to 38 digits. `bool` and floats are refused, also `1.0`."""
 
     kind = "number"
     key_kind = "number"
     limits = ORDERED
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self: IntegerAttribute[int | None], **parameters: Unpack[Maybe]) -> None: ...
+        @overload
+        def __init__(self: IntegerAttribute[int], **parameters: Unpack[Sure[Default[int] | Integers]]) -> None: ...
+        def __init__(self, **parameters: Any) -> None: ...
 
     def encode(self, value: Any) -> int:
         if not is_whole(value):
@@ -146,21 +140,47 @@ class IntegerAttribute(Attribute[int]):
         return int_only(auto)
 
 
-class DecimalAttribute(Attribute[Decimal]):
+class DecimalAttribute(Attribute[Decimal, V]):
     """A decimal number, exact to 38 digits. Takes `Decimal` and `int`; it is read as `Decimal`."""
 
     kind = "decimal"
     key_kind = "number"
     limits = ORDERED
 
+    if TYPE_CHECKING:  # it is compared with integers, too
+
+        @overload
+        def __init__(self: DecimalAttribute[Decimal | None], **parameters: Unpack[Maybe]) -> None: ...
+        @overload
+        def __init__(
+            self: DecimalAttribute[Decimal], **parameters: Unpack[Sure[Default[Decimal | int] | Integers]]
+        ) -> None: ...
+        def __init__(self, **parameters: Any) -> None: ...
+
+        @overload  # type: ignore[override]
+        def __get__(self, instance: None, owner: type[Owner]) -> ModelAttribute[Owner, Decimal | int]: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> V: ...
+        def __get__(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, instance: object, owner: type
+        ) -> object: ...
+
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return Decimal if int_only(auto) else None
 
 
-class BooleanAttribute(Attribute[bool]):
+class BooleanAttribute(Attribute[bool, V]):
     """`True` or `False`."""
 
     kind = "boolean"
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self: BooleanAttribute[bool | None], **parameters: Unpack[Maybe]) -> None: ...
+        @overload
+        def __init__(self: BooleanAttribute[bool], **parameters: Unpack[Sure[Default[bool]]]) -> None: ...
+        def __init__(self, **parameters: Any) -> None: ...
 
 
 def uuid_from(auto: Auto) -> Callable[[Any], uuid.UUID] | None:
@@ -174,18 +194,28 @@ def uuid_from(auto: Auto) -> Callable[[Any], uuid.UUID] | None:
     return uuid.UUID if name in {"uuid4", "uuid7"} else None
 
 
-class BinaryAttribute(Attribute[bytes]):
+class BinaryAttribute(Attribute[bytes, V]):
     """Bytes. The strategies UUID4, UUID7, ULID and TYPEID store their 16 bytes."""
 
     kind = "binary"
     key_kind = "binary"
     limits = MEASURED
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self: BinaryAttribute[bytes | None], **parameters: Unpack[Maybe]) -> None: ...
+        @overload
+        def __init__(self: BinaryAttribute[bytes], **parameters: Unpack[Sure[Default[bytes] | Bytes16]]) -> None: ...
+        def __init__(self, **parameters: Any) -> None: ...
+
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         to_uuid = uuid_from(auto)
         return None if to_uuid is None else lambda text: to_uuid(text).bytes
 
 
+#: The names of the forms in which a `UUIDAttribute` is stored.
+StoredUUID: TypeAlias = Literal["hyphens", "hex", "upper", "upper hex"]
 _UUID_FORMS: dict[str, Callable[[uuid.UUID], str]] = {
     "hyphens": uuid.UUID.__str__,
     "hex": lambda value: uuid.UUID.__str__(value).replace("-", ""),
@@ -194,7 +224,7 @@ _UUID_FORMS: dict[str, Callable[[uuid.UUID], str]] = {
 }
 
 
-class UUIDAttribute(Attribute[uuid.UUID]):
+class UUIDAttribute(Attribute[uuid.UUID, V]):
     """A `uuid.UUID`, stored as text. All forms of text can be read.
 
     Args:
@@ -206,9 +236,18 @@ class UUIDAttribute(Attribute[uuid.UUID]):
     kind = "string"
     key_kind = "string"
 
+    @overload
     def __init__(
-        self, *, stored_as: Literal["hyphens", "hex", "upper", "upper hex"] = "hyphens", **parameters: Any
-    ) -> None:
+        self: UUIDAttribute[uuid.UUID | None], *, stored_as: StoredUUID = "hyphens", **parameters: Unpack[Maybe]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: UUIDAttribute[uuid.UUID],
+        *,
+        stored_as: StoredUUID = "hyphens",
+        **parameters: Unpack[Sure[Default[uuid.UUID] | Bytes16]],
+    ) -> None: ...
+    def __init__(self, *, stored_as: StoredUUID = "hyphens", **parameters: Any) -> None:
         super().__init__(**parameters)
         self.stored_as = stored_as
 
@@ -238,7 +277,7 @@ _MEMBER_KINDS: dict[type, Literal["string", "number", "binary"]] = {
 }
 
 
-class EnumAttribute(Attribute[E]):
+class EnumAttribute(Attribute[Any, V]):
     """A member of `enum_class`. It is stored as the value of the member: text, a number or bytes.
 
     Numbers are `int`, `float` or exact `Decimal`. No two members may be stored as the same value. It can be a key or
@@ -247,11 +286,15 @@ class EnumAttribute(Attribute[E]):
 
     kind = "any"
 
-    def __init__(self, enum_class: type[E], **parameters: Any) -> None:
+    @overload
+    def __init__(self: EnumAttribute[E | None], enum_class: type[E], **parameters: Unpack[Maybe]) -> None: ...
+    @overload
+    def __init__(self: EnumAttribute[E], enum_class: type[E], **parameters: Unpack[Sure[Default[E]]]) -> None: ...
+    def __init__(self, enum_class: type[enum.Enum], **parameters: Any) -> None:
         super().__init__(**parameters)
         self.enum_class = enum_class
         #: The member of each stored value. It is filled by `check_declaration`.
-        self._by_value: dict[Any, E] = {}
+        self._by_value: dict[Any, Any] = {}
         # `check_declaration` refuses an `enum_class` that is not an Enum class.
         values = [member.value for member in enum_class] if isinstance(enum_class, enum.EnumMeta) else []
         kinds: set[Literal["string", "number", "binary"] | None] = {_MEMBER_KINDS.get(type(value)) for value in values}
@@ -262,7 +305,7 @@ class EnumAttribute(Attribute[E]):
         super().check_declaration()
         if not (isinstance(self.enum_class, type) and issubclass(self.enum_class, enum.Enum)):
             raise self._refuse(f"EnumAttribute takes an Enum class, not {shortened(self.enum_class)}")
-        members: dict[Any, E] = {}
+        members: dict[Any, Any] = {}
         for member in self.enum_class:
             label = f"{self.enum_class.__name__}.{member.name}"
             if type(member.value) not in _MEMBER_KINDS:
@@ -292,7 +335,7 @@ class EnumAttribute(Attribute[E]):
             raise TypeError(f"expected a {self.enum_class.__name__} ({members}), got {shortened(value)}")
         return value.value
 
-    def decode(self, stored: Any) -> E:
+    def decode(self, stored: Any) -> Any:
         member = self._by_value.get(stored)
         if member is not None:
             return member
@@ -303,7 +346,7 @@ class EnumAttribute(Attribute[E]):
             raise ValueError(f"{self.enum_class.__name__} has no member of this value") from None
 
 
-class VersionAttribute(Attribute[int]):
+class VersionAttribute(Attribute[int, "int | None"]):
     """Counts the writes of an item, for optimistic locking: a write of a changed row raises `VersionConflict`."""
 
     kind = "number"

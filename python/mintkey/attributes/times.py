@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
-from mintkey.attributes.base import Attribute, Normalized, check_form
+from mintkey.attributes.base import Attribute, Normalized, V, check_form
 from mintkey.attributes.iso import EPOCH, as_utc, parse_iso, parse_time, utc_now
+from mintkey.attributes.options import Default, Maybe, Sure, Times
 from mintkey.attributes.validators import ORDERED
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    #: A fixed moment is refused as a default.
+    Moment: TypeAlias = Callable[[], datetime] | Auto | Times
+
 #: The names of the forms in which a `DatetimeAttribute` is stored.
 StoredDatetime: TypeAlias = Literal["micro", "micro+0000", "micro Z", "seconds", "Z", "isoformat"]
+#: The names of the forms in which a `DateAttribute` is stored.
+StoredDate: TypeAlias = Literal["extended", "basic"]
 
 _SHORT_YEAR = 999
 _SECOND = timedelta(seconds=1)
@@ -31,7 +40,7 @@ _FORMS: dict[str, tuple[str, timedelta | None]] = {
 _DATE_FORMS = ("extended", "basic")
 
 
-class DatetimeAttribute(Attribute[datetime]):
+class DatetimeAttribute(Attribute[datetime, V]):
     """A point in time, stored as ISO 8601 text in UTC.
 
     A naive datetime is UTC. It is read as an aware datetime in UTC, also from other forms of ISO 8601.
@@ -54,6 +63,14 @@ class DatetimeAttribute(Attribute[datetime]):
     key_kind = "string"
     limits = ORDERED
 
+    @overload
+    def __init__(
+        self: DatetimeAttribute[datetime | None], *, stored_as: StoredDatetime = "micro", **parameters: Unpack[Maybe]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DatetimeAttribute[datetime], *, stored_as: StoredDatetime = "micro", **parameters: Unpack[Sure[Moment]]
+    ) -> None: ...
     def __init__(self, *, stored_as: StoredDatetime = "micro", **parameters: Any) -> None:
         super().__init__(**parameters)
         self.stored_as = stored_as
@@ -89,7 +106,7 @@ class DatetimeAttribute(Attribute[datetime]):
         return lambda minted: to_time(minted).replace(microsecond=0)
 
 
-class DateAttribute(Attribute[date]):
+class DateAttribute(Attribute[date, V]):
     """A calendar day, stored as ISO 8601 text.
 
     Args:
@@ -101,7 +118,18 @@ class DateAttribute(Attribute[date]):
     limits = ORDERED
     cut = timedelta(days=1)
 
-    def __init__(self, *, stored_as: Literal["extended", "basic"] = "extended", **parameters: Any) -> None:
+    @overload
+    def __init__(
+        self: DateAttribute[date | None], *, stored_as: StoredDate = "extended", **parameters: Unpack[Maybe]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DateAttribute[date],
+        *,
+        stored_as: StoredDate = "extended",
+        **parameters: Unpack[Sure[Default[date] | Times]],
+    ) -> None: ...
+    def __init__(self, *, stored_as: StoredDate = "extended", **parameters: Any) -> None:
         super().__init__(**parameters)
         self.stored_as = stored_as
 
@@ -123,12 +151,20 @@ class DateAttribute(Attribute[date]):
         return None if to_time is None else lambda minted: to_time(minted).date()
 
 
-class TimeAttribute(Attribute[time]):
+class TimeAttribute(Attribute[time, V]):
     """A time of day without a time zone, stored as ISO 8601 text with six decimals, which sorts by time."""
 
     kind = "string"
     key_kind = "string"
     limits = ORDERED
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self: TimeAttribute[time | None], **parameters: Unpack[Maybe]) -> None: ...
+        @overload
+        def __init__(self: TimeAttribute[time], **parameters: Unpack[Sure[Default[time]]]) -> None: ...
+        def __init__(self, **parameters: Any) -> None: ...
 
     def encode(self, value: Any) -> str:
         if not isinstance(value, time):
@@ -141,12 +177,20 @@ class TimeAttribute(Attribute[time]):
         return parse_time(stored)
 
 
-class TimedeltaAttribute(Attribute[timedelta]):
+class TimedeltaAttribute(Attribute[timedelta, V]):
     """A duration, stored as the exact number of seconds, such as `90` or `0.000001`, which sorts by length."""
 
     kind = "decimal"
     key_kind = "number"
     limits = ORDERED
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self: TimedeltaAttribute[timedelta | None], **parameters: Unpack[Maybe]) -> None: ...
+        @overload
+        def __init__(self: TimedeltaAttribute[timedelta], **parameters: Unpack[Sure[Default[timedelta]]]) -> None: ...
+        def __init__(self, **parameters: Any) -> None: ...
 
     def encode(self, value: Any) -> Decimal:
         if not isinstance(value, timedelta):
@@ -165,7 +209,7 @@ class TimedeltaAttribute(Attribute[timedelta]):
         return super().unverified or "the result may be longer than the longest timedelta"
 
 
-class TTLAttribute(Normalized[datetime]):
+class TTLAttribute(Normalized[datetime, V]):
     """The time of expiry: an aware datetime in UTC of whole seconds, stored as seconds since the Unix epoch.
 
     Fractions of a second are cut at assignment, so that the loaded value is equal. An expired item is absent from every
@@ -175,6 +219,14 @@ class TTLAttribute(Normalized[datetime]):
     kind = "number"
     cut = timedelta(seconds=1)
     limits = ORDERED
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self: TTLAttribute[datetime | None], **parameters: Unpack[Maybe]) -> None: ...
+        @overload
+        def __init__(self: TTLAttribute[datetime], **parameters: Unpack[Sure[Moment]]) -> None: ...
+        def __init__(self, **parameters: Any) -> None: ...
 
     def normal(self, value: Any) -> Any:
         """Return `value` in UTC, cut to whole seconds. Other types are returned unchanged; the save refuses them."""

@@ -8,12 +8,13 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast, overload
 
 from mintkey import _core
 from mintkey.attributes import Attribute, StringAttribute
+from mintkey.attributes.base import V
 from mintkey.attributes.comparing import Misfit
-from mintkey.conditions import Path
+from mintkey.attributes.options import AutoOptions, Default, MaybeField, SortedOptions, SureField, Texts
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, shortened
 from mintkey.fields.forms import (
     FORMS,
@@ -28,12 +29,20 @@ from mintkey.fields.forms import (
 from mintkey.generators import Auto, AutoGenerate, auto
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
     from typing_extensions import TypeVar as DefaultingTypeVar
 
-    T = DefaultingTypeVar("T", default=Any)
+    from mintkey.attributes.base import ModelAttribute
+
+    T = DefaultingTypeVar("T", default=str)
+    Sorted = DefaultingTypeVar("Sorted", default=float)
+    Mixed = DefaultingTypeVar("Mixed", default=Any)
+    Owner = TypeVar("Owner")
 else:
-    T = TypeVar("T")
+    T, Sorted, Mixed = map(TypeVar, ("T", "Sorted", "Mixed"))
+
+X = TypeVar("X")
+Container = TypeVar("Container", "list[Any]", "dict[Any, Any]", "set[Any]", "tuple[Any, ...]")
 
 _log = logging.getLogger("mintkey.fields")
 # Without this handler, Python would print errors to stderr if the program has not configured logging.
@@ -45,7 +54,7 @@ def _overridden(field: type, method: str) -> bool:
     return any(method in vars(base) for base in field.__mro__ if base.__module__ != __name__)
 
 
-class Field(Attribute[T]):
+class Field(Attribute[Any, V]):
     """A named value of a model.
 
     >>> from mintkey import Model
@@ -85,9 +94,27 @@ class Field(Attribute[T]):
     null: bool = True
     max_length: int | None = None
 
+    @overload
+    def __init__(
+        self: Field[Container | None], type: builtins.type[Container], **parameters: Unpack[MaybeField]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Field[Container], type: builtins.type[Container], **parameters: Unpack[SureField[Default[Container]]]
+    ) -> None: ...
+    @overload
+    def __init__(self: Field[X | None], type: builtins.type[X], **parameters: Unpack[MaybeField]) -> None: ...
+    @overload
+    def __init__(self: Field[str | None], **parameters: Unpack[MaybeField]) -> None: ...
+    @overload
+    def __init__(self: Field[X], type: builtins.type[X], **parameters: Unpack[SureField[Any]]) -> None: ...
+    @overload
+    def __init__(self: Field[str], **parameters: Unpack[SureField[Default[str] | Texts]]) -> None: ...
+    @overload
+    def __init__(self, **parameters: Unpack[SureField[Any]]) -> None: ...  # a subclass with a type of its own
     def __init__(
         self,
-        type: builtins.type[T] | None = None,
+        type: builtins.type[Any] | None = None,
         null: bool | None = None,
         default: Any = None,
         max_length: int | None = None,
@@ -196,9 +223,6 @@ class Field(Attribute[T]):
             raise TypeError(f"{label}: {self._label} has the type {self.type.__name__}, which has no elements")
         return self._form.member(label, step)
 
-    def __getitem__(self, step: str | int) -> Path:
-        return self._inside(step)
-
     @property
     def unverified(self) -> str | None:
         if self._validates:
@@ -274,7 +298,18 @@ class Field(Attribute[T]):
         return AutoKeyField()
 
 
-class KeyFieldMixin(Field[T]):
+if TYPE_CHECKING:
+
+    class _FilledField(Field[Mixed]):
+        """A field of which a complete item always has a value."""
+
+        def __init__(self, type: builtins.type[Mixed] | None = None, **parameters: Unpack[SureField[Any]]) -> None: ...
+
+else:
+    _FilledField = Field
+
+
+class KeyFieldMixin(_FilledField[Mixed]):
     """Makes a field the key, or a part of it.
 
     A single key field is the partition key; several form one compound key. Next to an `AutoKeyField` or a
@@ -285,7 +320,7 @@ class KeyFieldMixin(Field[T]):
     value_indexed = True
 
 
-class SortedFieldMixin(Field[T]):
+class SortedFieldMixin(_FilledField[Mixed]):
     """Adds a sorted index on the field, for ranges and `order_by`.
 
     Args:
@@ -297,14 +332,13 @@ class SortedFieldMixin(Field[T]):
 
     def __init__(
         self,
-        type: builtins.type[T] | None = None,
+        type: builtins.type[Mixed] | None = None,
         partition_by: str | Iterable[str] | None = None,
         null: bool | None = None,
-        default: Any = None,
-        max_length: int | None = None,
-        **parameters: Any,
+        **parameters: Unpack[SortedOptions],
     ) -> None:
-        super().__init__(type=type, null=null, default=default, max_length=max_length, **parameters)
+        named: Any = parameters
+        super().__init__(type=cast("Any", type), null=null, **named)
         names = self.partition_by if partition_by is None else partition_by
         self.partition_by = (names,) if isinstance(names, str) else tuple(names)
         self.sorted_within = self.partition_by
@@ -318,7 +352,16 @@ class SortedFieldMixin(Field[T]):
             raise self._refuse(f"partition_by={shortened(self.partition_by)} must name other fields, each once")
 
 
-class AutoFieldMixin(Field[T]):
+if TYPE_CHECKING:
+
+    class ModelAutoField(ModelAttribute[Owner, Mixed], Generic[Owner, Mixed]):
+        """A field with generated values of a model, as `Order.id` is one of `Order`."""
+
+        def get_new_auto_key_value(self) -> Any: ...
+        def set_auto_key_value(self, force: bool = False) -> None: ...
+
+
+class AutoFieldMixin(_FilledField[Mixed]):
     """Generates an absent value when an instance is constructed.
 
     >>> from mintkey import Model
@@ -358,7 +401,7 @@ class AutoFieldMixin(Field[T]):
 
     def __init__(
         self,
-        type: builtins.type[T] | None = None,
+        type: builtins.type[Mixed] | None = None,
         null: bool | None = None,
         default: Any = None,
         max_length: int | None = None,
@@ -368,7 +411,7 @@ class AutoFieldMixin(Field[T]):
         auto_id: str | None = None,
         strategy: str | AutoGenerate | Auto | None = None,
         STRATEGY_LENGTHS: Mapping[str, int] | None = None,  # noqa: N803 - the attribute's own name
-        **parameters: Any,
+        **parameters: Unpack[AutoOptions],
     ) -> None:
         self._staged: list[tuple[Any, int]] = []
         self._handed_out: Any = None
@@ -381,7 +424,7 @@ class AutoFieldMixin(Field[T]):
         ):
             if value is not None:
                 setattr(self, name, value)
-        check_parameters(self.strategy, parameters)
+        check_parameters(self.strategy, {**parameters})
         if type is None:
             # The default type of a sorted field is a number; an ID is text.
             type = next(  # noqa: A001 - the parameter's name
@@ -389,7 +432,8 @@ class AutoFieldMixin(Field[T]):
                 for base in builtins.type(self).__mro__
                 if "type" in vars(base) and not vars(base).get("_numbers_by_default", False)
             )
-        super().__init__(type=type, null=null, default=default, max_length=max_length, **parameters)
+        named: Any = parameters
+        super().__init__(type=cast("Any", type), null=null, default=default, max_length=max_length, **named)
         self._check_strategy()
         self.checks_writes = True
         if self.field_key is not None:
@@ -454,13 +498,13 @@ class AutoFieldMixin(Field[T]):
     def fitted(self, value: Any) -> Any:
         return super().fitted(self._canonical(value))
 
-    if TYPE_CHECKING:  # a generated value exists from construction on
+    if TYPE_CHECKING:
 
+        @overload  # type: ignore[override]
+        def __get__(self, instance: None, owner: builtins.type[Owner]) -> ModelAutoField[Owner, Mixed]: ...
         @overload
-        def __get__(self, instance: None, owner: builtins.type) -> Self: ...
-        @overload
-        def __get__(self, instance: object, owner: builtins.type) -> T: ...
-        def __get__(self, instance: object | None, owner: builtins.type) -> Self | T: ...
+        def __get__(self, instance: object, owner: builtins.type) -> Mixed: ...
+        def __get__(self, instance: object, owner: builtins.type) -> object: ...
 
     # A staged value is the field's `default` until an instance takes it.
 
@@ -579,24 +623,79 @@ class AutoKeyField(AutoFieldMixin[str], UniqueKeyField[str]):
     """
 
 
-class IndexedField(Field[T]):
+class IndexedField(Field[V]):
     """A field with an index."""
 
     value_indexed = True
 
+    if TYPE_CHECKING:
 
-class UniqueField(IndexedField[T]):
+        @overload
+        def __init__(
+            self: IndexedField[X | None], type: builtins.type[X], **parameters: Unpack[MaybeField]
+        ) -> None: ...
+        @overload
+        def __init__(self: IndexedField[str | None], **parameters: Unpack[MaybeField]) -> None: ...
+        @overload
+        def __init__(self: IndexedField[X], type: builtins.type[X], **parameters: Unpack[SureField[Any]]) -> None: ...
+        @overload
+        def __init__(self: IndexedField[str], **parameters: Unpack[SureField[Default[str] | Texts]]) -> None: ...
+        def __init__(self, type: Any = None, **parameters: Any) -> None: ...
+
+
+class UniqueField(IndexedField[V]):
     """A field with an index whose values are unique: no two items have the same one (`UniqueViolation`)."""
 
     unique = True
 
+    if TYPE_CHECKING:
 
-class SortedField(SortedFieldMixin[T]):
+        @overload
+        def __init__(self: UniqueField[X | None], type: builtins.type[X], **parameters: Unpack[MaybeField]) -> None: ...
+        @overload
+        def __init__(self: UniqueField[str | None], **parameters: Unpack[MaybeField]) -> None: ...
+        @overload
+        def __init__(self: UniqueField[X], type: builtins.type[X], **parameters: Unpack[SureField[Any]]) -> None: ...
+        @overload
+        def __init__(self: UniqueField[str], **parameters: Unpack[SureField[Default[str] | Texts]]) -> None: ...
+        def __init__(self, type: Any = None, **parameters: Any) -> None: ...
+
+
+class SortedField(SortedFieldMixin[Sorted]):
     """A field with a sorted index; by default a `float`."""
 
     type = float
     _numbers_by_default: ClassVar[bool] = True
 
+    if TYPE_CHECKING:  # without null=True there is always a value
 
-class SortedKeyField(KeyFieldMixin[T], SortedField[T]):
+        @overload
+        def __init__(
+            self,
+            type: builtins.type[Sorted] | None = None,
+            partition_by: str | Iterable[str] | None = None,
+            null: Literal[False] | None = None,
+            **parameters: Unpack[SortedOptions],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: SortedField[Mixed | None],
+            type: builtins.type[Mixed],
+            partition_by: str | Iterable[str] | None = None,
+            *,
+            null: Literal[True],
+            **parameters: Unpack[SortedOptions],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: SortedField[float | None],
+            *,
+            partition_by: str | Iterable[str] | None = None,
+            null: Literal[True],
+            **parameters: Unpack[SortedOptions],
+        ) -> None: ...
+        def __init__(self, *parameters: Any, **named: Any) -> None: ...
+
+
+class SortedKeyField(KeyFieldMixin[Sorted], SortedField[Sorted]):
     """A part of the key that also has a sorted index."""
