@@ -20,15 +20,12 @@ from mintkey.fields.base import (
     AutoFieldMixin,
     AutoKeyField,
     Field,
-    IndexedField,
     KeyField,
     KeyFieldMixin,
-    SortedField,
     SortedFieldMixin,
-    SortedKeyField,
-    UniqueField,
     UniqueKeyField,
 )
+from mintkey.fields.indexed import IndexedField, SortedField, SortedKeyField, UniqueField
 from mintkey.fields.typed import (
     BooleanField,
     BytesField,

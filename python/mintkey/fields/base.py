@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from mintkey import _core
 from mintkey.attributes import Attribute, StringAttribute
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
     from mintkey.attributes.base import ModelAttribute
 
     T = DefaultingTypeVar("T", default=str)
-    Sorted = DefaultingTypeVar("Sorted", default=float)
     Mixed = DefaultingTypeVar("Mixed", default=Any)
     Owner = TypeVar("Owner")
 else:
-    T, Sorted, Mixed = map(TypeVar, ("T", "Sorted", "Mixed"))
+    T, Mixed = map(TypeVar, ("T", "Mixed"))
 
 X = TypeVar("X")
 Container = TypeVar("Container", "list[Any]", "dict[Any, Any]", "set[Any]", "tuple[Any, ...]")
@@ -621,81 +620,3 @@ class AutoKeyField(AutoFieldMixin[str], UniqueKeyField[str]):
     >>> len(Event().id)
     27
     """
-
-
-class IndexedField(Field[V]):
-    """A field with an index."""
-
-    value_indexed = True
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __init__(
-            self: IndexedField[X | None], type: builtins.type[X], **parameters: Unpack[MaybeField]
-        ) -> None: ...
-        @overload
-        def __init__(self: IndexedField[str | None], **parameters: Unpack[MaybeField]) -> None: ...
-        @overload
-        def __init__(self: IndexedField[X], type: builtins.type[X], **parameters: Unpack[SureField[Any]]) -> None: ...
-        @overload
-        def __init__(self: IndexedField[str], **parameters: Unpack[SureField[Default[str] | Texts]]) -> None: ...
-        def __init__(self, type: Any = None, **parameters: Any) -> None: ...
-
-
-class UniqueField(IndexedField[V]):
-    """A field with an index whose values are unique: no two items have the same one (`UniqueViolation`)."""
-
-    unique = True
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __init__(self: UniqueField[X | None], type: builtins.type[X], **parameters: Unpack[MaybeField]) -> None: ...
-        @overload
-        def __init__(self: UniqueField[str | None], **parameters: Unpack[MaybeField]) -> None: ...
-        @overload
-        def __init__(self: UniqueField[X], type: builtins.type[X], **parameters: Unpack[SureField[Any]]) -> None: ...
-        @overload
-        def __init__(self: UniqueField[str], **parameters: Unpack[SureField[Default[str] | Texts]]) -> None: ...
-        def __init__(self, type: Any = None, **parameters: Any) -> None: ...
-
-
-class SortedField(SortedFieldMixin[Sorted]):
-    """A field with a sorted index; by default a `float`."""
-
-    type = float
-    _numbers_by_default: ClassVar[bool] = True
-
-    if TYPE_CHECKING:  # without null=True there is always a value
-
-        @overload
-        def __init__(
-            self,
-            type: builtins.type[Sorted] | None = None,
-            partition_by: str | Iterable[str] | None = None,
-            null: Literal[False] | None = None,
-            **parameters: Unpack[SortedOptions],
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: SortedField[Mixed | None],
-            type: builtins.type[Mixed],
-            partition_by: str | Iterable[str] | None = None,
-            *,
-            null: Literal[True],
-            **parameters: Unpack[SortedOptions],
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: SortedField[float | None],
-            *,
-            partition_by: str | Iterable[str] | None = None,
-            null: Literal[True],
-            **parameters: Unpack[SortedOptions],
-        ) -> None: ...
-        def __init__(self, *parameters: Any, **named: Any) -> None: ...
-
-
-class SortedKeyField(KeyFieldMixin[Sorted], SortedField[Sorted]):
-    """A part of the key that also has a sorted index."""
