@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import mintkey
-from mintkey import Model, ModelConfig, connect
+from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
 from mintkey.rate_limit import FixedRate, Time
 
@@ -53,6 +53,34 @@ async def test_a_model_may_be_limited_alone(do, hurried):
         assert slept(hurried) == 2
         assert await do.all(Order.scan()) == [Order.get(id=name) for name in "abc"]
     assert (limit.consumed_wcu, limit.consumed_rcu) == (3, 0.5 + 3 * 0.5)
+
+
+async def test_unique_values_count_as_in_a_transaction(do, hurried):
+    limit = fixed(hurried, wcu=100, rcu=100)
+
+    class Person(Model):
+        model_config = ModelConfig(rate_limit=limit)
+        id = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+        email = StringAttribute(unique=True)
+        n = NumberAttribute()
+
+    def consumed():
+        units = limit.consumed_wcu, limit.consumed_rcu
+        limit.reset()
+        return units
+
+    with connect("sqlite://"):
+        person = Person(email="a")
+        await do.save(person)
+        assert consumed() == (4, 0)
+        await do.update(person, n=1)
+        assert consumed() == (1, 0)
+        await do.update(person, email="b")
+        assert consumed() == (2, 0)
+        assert await do.get_by(Person, email="b") == person
+        assert consumed() == (0, 2)
+        await do.delete(person)
+        assert consumed() == (2, 0)
 
 
 def test_a_pipeline_that_is_interrupted_in_its_wait_takes_nothing(hurried):

@@ -10,7 +10,7 @@ use common::Fixture;
 use mintkey_store::unique::Scope;
 use mintkey_store::{
     Action, ErrorKind, GetUnique, Guard, Item, KeyAttribute, KeyKind, Operation, Path, Reply, Row,
-    Store, Table, Unique, Update,
+    Store, Table, Unique, Update, Value,
 };
 use requests::{
     get, key, order, orders, page, put, put_of, run, scan_of, string, submit, update_of,
@@ -214,4 +214,41 @@ fn several_programs_build_the_markers_at_once() {
     run(store, create()).unwrap();
     let taken = run(store, insert("new", "e7")).unwrap_err();
     assert_eq!(taken.kind, ErrorKind::UniqueViolation, "{taken}");
+}
+
+#[test]
+fn a_deleted_table_of_markers_is_built_again() {
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    for (id, email) in [("a", "x"), ("b", "y")] {
+        run(store, insert(id, email)).unwrap();
+    }
+    // Rows of a program that does not know the unique values.
+    put(store, &without_unique(), person("c", "z")).unwrap();
+    let running = fixture.reopen();
+    assert_eq!(by_email(&*running, "x"), Some(person("a", "x")));
+    run(store, Operation::DeleteTable(markers())).unwrap();
+    for _ in 0..2 {
+        let refused = run(&*running, insert("d", "x")).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::TableMissing, "{refused}");
+    }
+    // What an interrupted build, or rows that have changed since, left behind is in nobody's way.
+    run(store, Operation::CreateTable(markers())).unwrap();
+    let marker = |email: u8, holder: &str| {
+        let key = [b"email\0S\0\x01", &[email][..]].concat();
+        let mut marker = Item::new();
+        marker.insert("key".into(), Value::Binary(key));
+        marker.insert("partition".into(), holder.into());
+        marker.insert("sort".into(), "0".into());
+        marker
+    };
+    for (email, holder) in [(b'x', "gone"), (b'y', "a"), (b'z', "c")] {
+        put(store, &markers(), marker(email, holder)).unwrap();
+    }
+    run(store, Operation::CreateTable(people())).unwrap();
+    for (id, email) in [("a", "x"), ("b", "y"), ("c", "z")] {
+        assert_eq!(by_email(&*running, email), Some(person(id, email)));
+        let taken = run(&*running, insert("d", email)).unwrap_err();
+        assert_eq!(taken.kind, ErrorKind::UniqueViolation, "{taken}");
+    }
 }

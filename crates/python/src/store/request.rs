@@ -178,9 +178,9 @@ impl PyRequest {
     fn units_of(&self, answer: &Bound<'_, PyAny>) -> PyResult<f64> {
         let consistent = self.is_consistent();
         Ok(match &self.request.operation {
-            Operation::Get(_) | Operation::GetUnique(_) => {
-                read_units(found_size(answer)?, consistent)
-            }
+            Operation::Get(_) => read_units(found_size(answer)?, consistent),
+            // A marker, then the row.
+            Operation::GetUnique(_) => read_units(0, true) + read_units(found_size(answer)?, true),
             Operation::BatchGet(_) => {
                 let mut units = 0.0;
                 for found in answer.try_iter()? {
@@ -203,7 +203,9 @@ impl PyRequest {
                 }
                 read_units(bytes, consistent)
             }
-            Operation::Update(update) if update.returning => write_units(found_size(answer)?),
+            Operation::Update(update) if update.returning => {
+                write_units(found_size(answer)?).max(self.units())
+            }
             _ => self.units(),
         })
     }
