@@ -14,9 +14,10 @@ use std::thread;
 
 use cluster_servers::{ClusterServers, Fixture, strings};
 use indexed_table::*;
+use mintkey_store::unique::Scope;
 use mintkey_store::{
-    ErrorKind, Guard, Item, Key, KeyKind, Operation, Outcome, Put, Query, Reply, Scan, Store,
-    Transaction, TransactionGet, TransactionWrite,
+    ErrorKind, GetUnique, Guard, Item, Key, KeyKind, Operation, Outcome, Put, Query, Reply, Scan,
+    Store, Table, Transaction, TransactionGet, TransactionWrite, Unique,
 };
 use requests::*;
 
@@ -493,6 +494,70 @@ fn slots_migrate_under_load() {
     assert_eq!(moves, 8);
     assert!(!kept.is_empty());
     check_rows(store, kept);
+}
+
+#[test]
+fn values_stay_unique_while_slots_migrate() {
+    let (servers, _lock) = shared();
+    let fixture = on(servers, "&timeout=20");
+    let store = &*fixture.store;
+    let unique = Unique {
+        name: "email".into(),
+        attributes: vec!["email".into()],
+        scope: Scope::default(),
+    };
+    let table = Arc::new(Table {
+        unique: vec![unique],
+        ..(*plain("people", KeyKind::String)).clone()
+    });
+    // All rows and markers are in the first slot groups.
+    let tags = ["10", "18", "6h", "6d", "29", "21", "3", "4s"];
+    let texts_of = |prefix: &str, encoded: &str, count: usize| -> Vec<String> {
+        let moves = |text: &String| {
+            let key = format!("{encoded}{text}");
+            let slot = strings(servers.ports[0], &["CLUSTER", "KEYSLOT", &key]).remove(0);
+            slot.parse::<usize>().unwrap() < 256 * tags.len()
+        };
+        let texts = (100..1000).map(|number| format!("{prefix}{number}"));
+        texts.filter(moves).take(count).collect()
+    };
+    let (ids, emails) = (texts_of("i", "", 7), texts_of("e", "S\0\u{4}", 11));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for writer in 0..3_usize {
+            let (stop, table, ids, emails) = (&stop, &table, &ids, &emails);
+            scope.spawn(move || {
+                let mut number = writer;
+                while !stop.load(Ordering::SeqCst) {
+                    number += 1;
+                    let (id, email) = (&*ids[number % 7], &*emails[number * 5 % 11]);
+                    let own = item(&[("id", id.into()), ("email", email.into())]);
+                    if let Err(error) = put(store, table, own) {
+                        assert_eq!(error.kind, ErrorKind::UniqueViolation, "{error}");
+                    }
+                }
+            });
+        }
+        for tag in tags {
+            let slot = Migration::begin(servers, tag);
+            slot.move_keys();
+            slot.end(servers);
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    let rows = scan(store, scan_of(&table));
+    assert!(!rows.is_empty());
+    for row in rows {
+        let email = texts(std::slice::from_ref(&row), "email").remove(0);
+        let find = GetUnique {
+            table: Arc::clone(&table),
+            unique: "email".into(),
+            values: vec![string(&email)],
+            attributes: None,
+        };
+        let found = run(store, Operation::GetUnique(find)).unwrap();
+        assert_eq!(found, Reply::Item(Some(row)), "{email}");
+    }
 }
 
 /// The number of connections of a server, except the one that asks.

@@ -175,9 +175,9 @@ impl OperationContext<'_> {
             return Ok(Some(claims));
         }
         if !intent.is_sent {
-            let reply = self.channel.send_one(intent.call()).await;
-            match reply.and_then(|reply| checked(reply, items.table(0))) {
-                Ok(_) => {}
+            match self.channel.send_one(intent.call()).await {
+                Ok(reply) => drop(checked(reply, items.table(0)).map_err(not_applied)?),
+                // Another attempt has another intent.
                 Err(error) if is_uncertain(&error) => return Ok(None),
                 Err(error) => return Err(not_applied(error)),
             }

@@ -295,6 +295,10 @@ impl OperationContext<'_> {
                 }
             });
         }
+        // The reply to the call that writes the intent.
+        for reply in replies {
+            checked(reply, &layouts[0].table).map_err(not_applied)?;
+        }
         Ok(Some(rows))
     }
 
