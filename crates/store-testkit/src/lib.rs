@@ -42,3 +42,10 @@ pub fn contract<F: Reopen + 'static>() -> Vec<Trial> {
 pub fn run(tests: Vec<Trial>) -> ! {
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), tests).exit()
 }
+
+/// The same, on this number of threads, unless the arguments name another one.
+pub fn run_on(tests: Vec<Trial>, threads: usize) -> ! {
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    arguments.test_threads.get_or_insert(threads);
+    libtest_mimic::run(&arguments, tests).exit()
+}

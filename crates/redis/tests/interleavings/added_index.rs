@@ -22,8 +22,7 @@ fn by_amount() -> Index {
     }
 }
 
-#[test]
-fn an_index_is_added_during_a_write() {
+pub fn an_index_is_added_during_a_write() {
     let old = orders();
     let mut new = (*old).clone();
     new.indexes.push(by_amount());

@@ -252,8 +252,7 @@ fn run_scenario(scenario: &Scenario) {
     assert!(runs > 100, "only {runs} runs");
 }
 
-#[test]
-fn two_writers_change_the_indexed_attribute() {
+pub fn two_writers_change_the_indexed_attribute() {
     run_scenario(&Scenario {
         before: Some(row("new", 1)),
         vanishes: false,
@@ -267,8 +266,7 @@ fn two_writers_change_the_indexed_attribute() {
     });
 }
 
-#[test]
-fn two_writers_add_while_a_reader_queries_the_range_of_the_row() {
+pub fn two_writers_add_while_a_reader_queries_the_range_of_the_row() {
     let add = || change(vec![Action::Add(Path::attribute("amount"), number("1"))]);
     run_scenario(&Scenario {
         before: Some(row("new", 1)),
@@ -280,8 +278,7 @@ fn two_writers_add_while_a_reader_queries_the_range_of_the_row() {
     });
 }
 
-#[test]
-fn an_insert_and_a_deletion() {
+pub fn an_insert_and_a_deletion() {
     run_scenario(&Scenario {
         before: None,
         vanishes: false,
@@ -295,8 +292,7 @@ fn an_insert_and_a_deletion() {
     });
 }
 
-#[test]
-fn a_replacement_and_a_conditional_deletion() {
+pub fn a_replacement_and_a_conditional_deletion() {
     let condition = Condition::Exists(Path::attribute("status"));
     run_scenario(&Scenario {
         before: Some(row("new", 1)),
@@ -308,8 +304,7 @@ fn a_replacement_and_a_conditional_deletion() {
     });
 }
 
-#[test]
-fn two_inserts_over_an_expired_row_that_a_reader_deletes() {
+pub fn two_inserts_over_an_expired_row_that_a_reader_deletes() {
     for reader in [with_status("new"), Operation::Scan(scan_of(&table()))] {
         run_scenario(&Scenario {
             before: Some(expired()),
@@ -325,8 +320,7 @@ fn two_inserts_over_an_expired_row_that_a_reader_deletes() {
     }
 }
 
-#[test]
-fn two_writes_of_a_row_that_the_server_deleted() {
+pub fn two_writes_of_a_row_that_the_server_deleted() {
     for status in ["new", "paid"] {
         run_scenario(&Scenario {
             before: Some(row("new", 1)),

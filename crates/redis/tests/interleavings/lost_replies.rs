@@ -411,8 +411,7 @@ fn sequences(length: usize) -> Vec<Vec<Fate>> {
     })
 }
 
-#[test]
-fn the_reported_outcome_agrees_with_what_happened() {
+pub fn the_reported_outcome_agrees_with_what_happened() {
     for clustered in [false, true] {
         let mut world = World::with(1, clustered);
         let (store, server) = (&world.stores[0], &mut world.server);
@@ -432,8 +431,7 @@ fn the_reported_outcome_agrees_with_what_happened() {
     }
 }
 
-#[test]
-fn the_reported_outcome_of_unique_values_agrees_with_what_happened() {
+pub fn the_reported_outcome_of_unique_values_agrees_with_what_happened() {
     let unique = Unique {
         name: "email".into(),
         attributes: vec!["email".into()],
@@ -558,8 +556,7 @@ fn check_transaction(
     }
 }
 
-#[test]
-fn the_reported_outcome_of_a_transaction_agrees_with_what_happened() {
+pub fn the_reported_outcome_of_a_transaction_agrees_with_what_happened() {
     let plain = plain("plain", mintkey_store::KeyKind::String);
     for (table, length) in [(orders(), 3), (plain, 2)] {
         let mut world = World::with(1, false);

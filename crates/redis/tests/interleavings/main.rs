@@ -6,6 +6,11 @@
 //!
 //! These tests drive operations without a driver, through `mintkey_redis::internals`.
 
+#![allow(
+    clippy::wildcard_imports,
+    reason = "the requests are the vocabulary of the tests"
+)]
+
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -25,7 +30,7 @@ use mintkey_store::{Item, Key, Operation, Reply, Result};
 mod added_index;
 mod concurrent_writers;
 mod lost_replies;
-use mintkey_store_testkit::requests;
+use mintkey_store_testkit::{self as testkit, Trial, requests};
 mod round_trips;
 #[path = "../server/mod.rs"]
 mod server;
@@ -380,4 +385,29 @@ fn items(reply: Reply) -> Vec<Item> {
         Reply::Page(page) => page.items,
         other => panic!("{other:?}"),
     }
+}
+
+/// Makes trials of the functions of the modules.
+macro_rules! trials {
+    ($($module:ident: $($name:ident),+;)+) => {
+        vec![$($(
+            Trial::test(concat!(stringify!($module), "::", stringify!($name)), || {
+                $module::$name();
+                Ok(())
+            }),
+        )+)+]
+    };
+}
+
+fn main() {
+    let tests = trials!(
+        added_index: an_index_is_added_during_a_write;
+        concurrent_writers: two_writers_change_the_indexed_attribute, two_writers_add_while_a_reader_queries_the_range_of_the_row, an_insert_and_a_deletion, a_replacement_and_a_conditional_deletion, two_inserts_over_an_expired_row_that_a_reader_deletes, two_writes_of_a_row_that_the_server_deleted;
+        lost_replies: the_reported_outcome_agrees_with_what_happened, the_reported_outcome_of_unique_values_agrees_with_what_happened, the_reported_outcome_of_a_transaction_agrees_with_what_happened;
+        round_trips: rows_that_need_a_look_are_read_and_swapped_together, writes_of_one_row_keep_their_order, what_has_expired_behind_a_page_is_skipped_in_long_strides, what_is_interrupted_or_late_asks_nothing_more, what_was_only_looked_at_is_asked_again_after_a_doubt, an_own_insert_that_comes_late_is_no_collision;
+        transactions: two_transfers_and_a_snapshot;
+        unique_values: two_new_rows_with_one_value, two_new_rows_with_one_value_in_many_orders, a_value_is_given_up_and_claimed, two_changes_of_one_row, an_expired_row_has_one_successor, a_value_changes_hands_in_a_transaction;
+    );
+    // The tests wait for the server most of the time.
+    testkit::run_on(tests, 8)
 }

@@ -119,8 +119,7 @@ fn added(table: &Arc<Table>, number: usize) -> Write {
     })
 }
 
-#[test]
-fn rows_that_need_a_look_are_read_and_swapped_together() {
+pub fn rows_that_need_a_look_are_read_and_swapped_together() {
     on_both(|store, server| {
         let table = orders();
         let news = (0..40).map(|number| saved(&table, number, 1)).collect();
@@ -141,8 +140,7 @@ fn rows_that_need_a_look_are_read_and_swapped_together() {
     });
 }
 
-#[test]
-fn writes_of_one_row_keep_their_order() {
+pub fn writes_of_one_row_keep_their_order() {
     on_both(|store, server| {
         let table = orders();
         let writes = vec![
@@ -168,8 +166,7 @@ fn writes_of_one_row_keep_their_order() {
     });
 }
 
-#[test]
-fn what_has_expired_behind_a_page_is_skipped_in_long_strides() {
+pub fn what_has_expired_behind_a_page_is_skipped_in_long_strides() {
     on_both(|store, server| {
         let table = orders();
         let rows = (0..600).map(|number| {
@@ -210,8 +207,7 @@ fn what_has_expired_behind_a_page_is_skipped_in_long_strides() {
     });
 }
 
-#[test]
-fn what_is_interrupted_or_late_asks_nothing_more() {
+pub fn what_is_interrupted_or_late_asks_nothing_more() {
     on_both(|store, server| {
         let table = orders();
         let news: Vec<Write> = (0..40).map(|number| saved(&table, number, 1)).collect();
@@ -240,8 +236,7 @@ fn what_is_interrupted_or_late_asks_nothing_more() {
     });
 }
 
-#[test]
-fn what_was_only_looked_at_is_asked_again_after_a_doubt() {
+pub fn what_was_only_looked_at_is_asked_again_after_a_doubt() {
     on_both(|store, server| {
         let table = orders();
         let news: Vec<Write> = (0..5).map(|number| saved(&table, number, 1)).collect();
@@ -256,8 +251,7 @@ fn what_was_only_looked_at_is_asked_again_after_a_doubt() {
     });
 }
 
-#[test]
-fn an_own_insert_that_comes_late_is_no_collision() {
+pub fn an_own_insert_that_comes_late_is_no_collision() {
     on_both(|store, server| {
         let table = orders();
         let others: Vec<Write> = (0..2).map(|number| saved(&table, number, 1)).collect();

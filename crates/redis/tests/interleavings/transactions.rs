@@ -146,8 +146,7 @@ fn check_index(world: &mut World, layout: &Layout, rows: &[Item], trace: &str) {
     );
 }
 
-#[test]
-fn two_transfers_and_a_snapshot() {
+pub fn two_transfers_and_a_snapshot() {
     let mut world = World::new(4);
     for store in &world.stores {
         let query = Operation::Query(Query {

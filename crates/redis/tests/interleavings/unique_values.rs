@@ -336,8 +336,7 @@ fn run_both(scenario: &Scenario) {
     }
 }
 
-#[test]
-fn two_new_rows_with_one_value() {
+pub fn two_new_rows_with_one_value() {
     let [a, _, b, _] = keys();
     run_both(&Scenario {
         before: Vec::new(),
@@ -348,8 +347,7 @@ fn two_new_rows_with_one_value() {
     });
 }
 
-#[test]
-fn two_new_rows_with_one_value_in_many_orders() {
+pub fn two_new_rows_with_one_value_in_many_orders() {
     let [a, _, b, _] = keys();
     let scenario = Scenario {
         before: Vec::new(),
@@ -361,8 +359,7 @@ fn two_new_rows_with_one_value_in_many_orders() {
     run_scenario(&scenario, true);
 }
 
-#[test]
-fn a_value_is_given_up_and_claimed() {
+pub fn a_value_is_given_up_and_claimed() {
     let [a, _, b, _] = keys();
     for away in [rename(&a, "y"), removal(&a)] {
         run_both(&Scenario {
@@ -375,8 +372,7 @@ fn a_value_is_given_up_and_claimed() {
     }
 }
 
-#[test]
-fn two_changes_of_one_row() {
+pub fn two_changes_of_one_row() {
     let [a, ..] = keys();
     run_both(&Scenario {
         before: vec![person(&a, "x")],
@@ -387,8 +383,7 @@ fn two_changes_of_one_row() {
     });
 }
 
-#[test]
-fn an_expired_row_has_one_successor() {
+pub fn an_expired_row_has_one_successor() {
     let [a, _, b, _] = keys();
     run_both(&Scenario {
         before: vec![expired(&a, "x")],
@@ -399,8 +394,7 @@ fn an_expired_row_has_one_successor() {
     });
 }
 
-#[test]
-fn a_value_changes_hands_in_a_transaction() {
+pub fn a_value_changes_hands_in_a_transaction() {
     let [a, other, b, _] = keys();
     run_both(&Scenario {
         before: vec![person(&a, "x")],
