@@ -271,6 +271,24 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
 
     # Writing.
 
+    @overload
+    def save(
+        self,
+        condition: Condition[Self] | None = None,
+        replace: bool = False,
+        *,
+        skip_hooks: bool = False,
+        pipeline: None = None,
+    ) -> None: ...
+    @overload
+    def save(
+        self,
+        condition: Condition[Self] | None = None,
+        replace: bool = False,
+        *,
+        skip_hooks: bool = False,
+        pipeline: Pipeline,
+    ) -> Pipeline: ...
     def save(
         self,
         condition: Condition[Self] | None = None,
@@ -301,6 +319,24 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         store.run(self._saving(store, condition, replace, skip_hooks, pipeline))
         return pipeline
 
+    @overload
+    async def asave(
+        self,
+        condition: Condition[Self] | None = None,
+        replace: bool = False,
+        *,
+        skip_hooks: bool = False,
+        pipeline: None = None,
+    ) -> None: ...
+    @overload
+    async def asave(
+        self,
+        condition: Condition[Self] | None = None,
+        replace: bool = False,
+        *,
+        skip_hooks: bool = False,
+        pipeline: Pipeline,
+    ) -> Pipeline: ...
     async def asave(
         self,
         condition: Condition[Self] | None = None,
