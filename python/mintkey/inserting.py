@@ -196,8 +196,8 @@ def _taken(
     return error
 
 
-def _created(schema: Schema, model: Callable[..., Any], lookup: Lookup, defaults: Mapping[str, Any]) -> Operation[Any]:
-    instance = model(**{**lookup.values, **_evaluated(defaults)})
+def _created(schema: Schema, model: Any, lookup: Lookup, defaults: Mapping[str, Any]) -> Operation[Any]:
+    instance = model._constructed({**lookup.values, **_evaluated(defaults)})
     yield from operations.save(schema, instance, insert=True, constructed=True)
     return instance
 

@@ -78,7 +78,7 @@ else:
 
 _REQUIRED: Any = object()
 #: Members of `Model` that are about construction and conversion, which the class does in its own way.
-_NOT_TAKEN = {"model_config", "to_dict", "from_dict", "_assign", "_shown", "_loaded"}
+_NOT_TAKEN = {"model_config", "to_dict", "from_dict", "_assign", "_constructed", "_shown", "_loaded"}
 
 
 def mapped(
@@ -219,16 +219,31 @@ def _fields_of(cls: Any, local: Mapping[str, Any]) -> dict[str, _Field]:
         hints = typing.get_type_hints(cls, localns={**local, name: cls}, include_extras=True)
     except NameError as error:
         raise ConfigurationError(f"{name}: an annotation cannot be resolved: {cause(error)}", model=name) from error
-    missing = dataclasses.MISSING
+    # Those of pydantic's dataclasses may be declared with pydantic's `Field()`.
+    declared = getattr(cls, "__pydantic_fields__", {})
     return {
         field.name: _Field(
             field.name,
             hints[field.name],
-            _REQUIRED if field.default is missing else field.default,
-            None if field.default_factory is missing else field.default_factory,
+            *(_defaults(declared[field.name]) if field.name in declared else _dataclass_defaults(field)),
         )
         for field in dataclasses.fields(cls)
     }
+
+
+def _dataclass_defaults(field: dataclasses.Field[Any]) -> tuple[Any, Callable[[], Any] | None]:
+    missing = dataclasses.MISSING
+    return (
+        _REQUIRED if field.default is missing else field.default,
+        None if field.default_factory is missing else field.default_factory,
+    )
+
+
+def _defaults(field: Any) -> tuple[Any, Callable[[], Any] | None]:
+    """Return the default of a field of pydantic, or `_REQUIRED`, and the function that makes it."""
+    make = None if field.default_factory_takes_validated_data else field.default_factory
+    has_none = field.is_required() or field.default_factory is not None
+    return (_REQUIRED if has_none else field.default), make
 
 
 def _fields_of_pydantic(cls: Any) -> dict[str, _Field]:
@@ -241,10 +256,8 @@ def _fields_of_pydantic(cls: Any) -> dict[str, _Field]:
     cls.model_rebuild()
     fields = {}
     for name, field in cls.__pydantic_fields__.items():
-        make = None if field.default_factory_takes_validated_data else field.default_factory
         hint = annotated(field.annotation, field.metadata) if field.metadata else field.annotation
-        has_none = field.is_required() or field.default_factory is not None
-        fields[name] = _Field(name, hint, _REQUIRED if has_none else field.default, make)
+        fields[name] = _Field(name, hint, *_defaults(field))
     return fields
 
 
@@ -331,6 +344,7 @@ def _attach(cls: Any, hidden: Any, fields: dict[str, _Field]) -> None:
             logging.getLogger("mintkey").warning("%s.%s hides the method Model.%s()", cls.__name__, name, name)
         else:
             setattr(cls, name, member)
+    cls._constructed = classmethod(_constructed)
     cls._loaded = classmethod(_loader(cls, fields))
     hidden._loaded = cls._loaded
     for name, attribute in schema.attributes.items():
@@ -382,10 +396,21 @@ def _loader(cls: Any, fields: dict[str, _Field]) -> Callable[..., Any]:
     return _loaded
 
 
+def _constructed(cls: Any, values: dict[str, Any]) -> Any:
+    """Return an instance of values by field name. pydantic would take only the aliases of fields that have one."""
+    if not hasattr(cls, "__pydantic_fields__"):
+        return cls(**values)
+    from pydantic_core import ArgsKwargs
+
+    validator: Any = cls.__pydantic_validator__
+    given = ArgsKwargs((), values) if dataclasses.is_dataclass(cls) else values
+    return validator.validate_python(given, by_alias=True, by_name=True)
+
+
 def _dataclass_instance(cls: Any, values: dict[str, Any]) -> Any:
     """Return an instance with these values. `__post_init__` runs, as at any construction."""
     init = {field.name for field in dataclasses.fields(cls) if field.init}
-    instance = cls(**{name: value for name, value in values.items() if name in init})
+    instance = _constructed(cls, {name: value for name, value in values.items() if name in init})
     instance.__dict__.update({name: value for name, value in values.items() if name not in init})
     return instance
 

@@ -237,6 +237,11 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         }
 
     @classmethod
+    def _constructed(cls, values: dict[str, Any]) -> Self:
+        """Return a new instance of values by attribute name."""
+        return cls(**values)
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return a new instance with copies of these values."""
         return cls(**{name: own_copy(value) for name, value in values.items()})
@@ -410,7 +415,7 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
     ) -> tuple[Store, Self, Operation[None]]:
         schema = cls.__mintkey_schema__
         store = store_of(schema)
-        instance = cls(**values)
+        instance = cls._constructed(values)
         creating = operations.save(
             schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True, pipeline=pipeline
         )

@@ -142,7 +142,7 @@ class Transaction:
     ) -> Any:
         """Add what `Model.create()` does, and return the new instance. A missing key is generated now."""
         self._schema_of_model(model)
-        item = model(**values)
+        item = model._constructed(values)
         schema = self._schema_of(item)
         creating = _saving(schema, item, skip_hooks=skip_hooks, insert=True)
         self._add(schema, item, creating, None, () if skip_hooks else ("before_save", "after_save"))

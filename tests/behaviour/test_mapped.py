@@ -10,7 +10,16 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, computed_field, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    computed_field,
+    field_validator,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from mintkey import AutoGenerate, Index, Model, ModelConfig, Reference, mapped, pipeline, transact_get, transaction
@@ -227,6 +236,51 @@ def test_hooks_and_validators(store):
     hooked("a", "Rome").save()
     assert calls == ["a"]
     assert hooked.get("a").city == "Rome!!", "a dataclass is constructed with its validators"
+
+
+aliased: Any = mapped(partition_key="id", table="mapped-aliased")
+
+
+@aliased
+class Aliased(BaseModel):
+    id: str
+    mail: str | None = Field(None, alias="e-mail")
+    size: int = Field(0, validation_alias=AliasChoices("how_big", "length"))
+
+
+async def test_fields_with_aliases_are_created_by_name(do):
+    made: Any = Aliased
+    first, is_new = await do.get_or_create(made, id="1", defaults={"mail": "a@b.c", "size": 2})
+    assert (first.mail, first.size, is_new) == ("a@b.c", 2, True)
+    second, _ = await do.update_or_create(made, id="2", defaults={"mail": "d@e.f"})
+    assert second.mail == "d@e.f"
+    assert (await do.create(made, id="3", mail="g@h.i")).mail == "g@h.i"
+    assert (await do.create(made, id="4", **{"e-mail": "j@k.l"})).mail == "j@k.l"
+    assert (await do.get_or_create(made, id="1", mail="a@b.c", defaults={"size": 9})) == (first, False)
+    assert [(await do.get(made, key)).mail for key in "1234"] == ["a@b.c", "d@e.f", "g@h.i", "j@k.l"]
+
+
+def test_dataclasses_of_pydantic_have_fields_of_pydantic(store):
+    declare: Any = mapped(partition_key="id", table="mapped-validated")
+
+    @declare
+    @pydantic_dataclass(kw_only=True)
+    class Validated:
+        id: str
+        mail: Annotated[str, Field(alias="e-mail")] = "none"
+        size: int = Field(3, ge=0)
+        words: set[str] = Field(default_factory=set)
+
+    validated: Any = Validated
+    one = validated(id="1", **{"e-mail": "a@b.c"}, size=5, words={"x"})
+    one.save()
+    assert validated.get("1") == one
+    validated.update_by_key({"id": "2"}, mail="d@e.f", upsert=True)
+    two = validated.get("2")
+    assert (two.mail, two.size, two.words) == ("d@e.f", 3, set())
+    with transaction() as together:
+        assert together.create(validated, id="3", mail="g@h.i").mail == "g@h.i"
+    assert validated.get("3").mail == "g@h.i"
 
 
 def test_what_cannot_be_mapped():
