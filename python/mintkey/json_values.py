@@ -11,7 +11,7 @@ import base64
 import re
 from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +39,7 @@ __all__ = [
     "StructuredForm",
     "TypedForm",
     "UntypedForm",
+    "class_of",
     "form_of",
     "forms",
     "read_values",
@@ -108,7 +109,10 @@ def _of_text(convert: Callable[[str], Any]) -> Callable[[Any], Any]:
 def _decimal(plain: Any) -> Decimal:
     if isinstance(plain, bool) or not isinstance(plain, (int, float, str, Decimal)):
         raise _expected("a number, or its text", plain)
-    return Decimal(repr(plain) if isinstance(plain, float) else plain)
+    try:
+        return Decimal(repr(plain) if isinstance(plain, float) else plain)
+    except InvalidOperation:
+        raise ValueError(f"{shortened(plain)} is not a number") from None
 
 
 def _datetime_text(value: datetime) -> str:
@@ -182,6 +186,12 @@ class NumberForm(Form):
         return self.attribute.decode(_as_read(_decimal(plain)) if isinstance(plain, str) else plain)
 
 
+def _bytes(plain: Any) -> bytes:
+    if not isinstance(plain, str):
+        raise _expected("base64", plain)
+    return base64.b64decode(plain, validate=True)
+
+
 def _as_read(number: Any) -> Any:
     """Return a number as it is read from a store: an int, a float or a Decimal."""
     try:
@@ -199,9 +209,7 @@ class BytesForm(Form):
         return base64.b64encode(value).decode()
 
     def read(self, plain: Any) -> Any:
-        if not isinstance(plain, str):
-            raise _expected("base64", plain)
-        return base64.b64decode(plain, validate=True)
+        return _bytes(plain)
 
 
 class EnumForm(Form):
@@ -291,6 +299,26 @@ def _more(name: Any) -> str:
     return f"${name}" if name.startswith("$") else name
 
 
+def _set(plain: Any, read: Callable[[Any], Any]) -> set[Any]:
+    if not isinstance(plain, list):
+        raise _expected("a list", plain)
+
+    def member(plain: Any) -> Any:
+        value = read(plain)
+        if isinstance(value, (list, dict, set)):
+            raise _expected("text, a number or bytes", value)
+        return value
+
+    return {at(index, member, one) for index, one in enumerate(plain)}
+
+
+_TAGS: dict[str, Callable[[Any], Any]] = {
+    "$B": _bytes,
+    "$N": _of_text(_decimal),
+    "$S": lambda plain: _set(plain, _untagged),
+}
+
+
 def _untagged(plain: Any) -> Any:
     if isinstance(plain, list):
         return [at(index, _untagged, item) for index, item in enumerate(plain)]
@@ -298,12 +326,8 @@ def _untagged(plain: Any) -> Any:
         return plain
     if len(plain) == 1:
         ((tag, content),) = plain.items()
-        if tag == "$B":
-            return base64.b64decode(content, validate=True)
-        if tag == "$S":
-            return {_untagged(one) for one in content}
-        if tag == "$N":
-            return Decimal(content)
+        if tag in _TAGS:
+            return at(tag, _TAGS[tag], content)
     return {
         name[1:] if isinstance(name, str) and name.startswith("$$") else name: at(name, _untagged, item)
         for name, item in plain.items()
@@ -336,10 +360,7 @@ class SetForm(Form):
     def read(self, plain: Any) -> Any:
         if isinstance(plain, (set, frozenset)):
             return plain
-        if not isinstance(plain, list):
-            raise _expected("a list", plain)
-        read = _untagged if self.element is None else self.element.read
-        return {at(index, read, one) for index, one in enumerate(plain)}
+        return _set(plain, _untagged if self.element is None else self.element.read)
 
 
 class ListForm(Form):
@@ -509,6 +530,15 @@ def written(instance: Any, names: Collection[str] | None = None) -> dict[str, An
             except CONVERSION_ERRORS as error:
                 raise _invalid(schema, name, error) from error
     return plain
+
+
+def class_of(cls: Any, plain: Any) -> Any:
+    """Return the class that the discriminator in the JSON of an item names, or else the class itself."""
+    family = cls.__mintkey_schema__.family
+    if family is None or not isinstance(plain, dict):
+        return cls
+    value = plain.get(family._attribute.name, plain.get(family._attribute.stored_name))
+    return family.members().get(value, cls) if isinstance(value, str) else cls
 
 
 def read_values(schema: Any, plain: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from mintkey.json_values import (
     StructuredForm,
     TypedForm,
     UntypedForm,
+    class_of,
     forms,
 )
 
@@ -77,7 +78,7 @@ def core_schema_of(model: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         )
     stored = core_schema.typed_dict_schema(outputs)
     objects = _Objects(core_schema.typed_dict_schema(inputs, extra_behavior="forbid"), stored)
-    return core_schema.no_info_wrap_validator_function(
+    return core_schema.with_info_wrap_validator_function(
         _constructing(model),
         handler.generate_schema(Annotated[Any, objects]),
         ref=f"{model.__module__}.{model.__qualname__}:{id(model)}",
@@ -96,10 +97,14 @@ def titled(model: Any, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dic
     return written
 
 
-def _constructing(model: Any) -> Callable[[Any, Any], Any]:
-    def construct(given: Any, validate: Callable[[Any], dict[str, Any]]) -> Any:
+def _constructing(model: Any) -> Callable[[Any, Any, Any], Any]:
+    def construct(given: Any, validate: Callable[[Any], dict[str, Any]], info: core_schema.ValidationInfo[Any]) -> Any:
         if isinstance(given, model):
             return given
+        if _is_stored(info):
+            found = class_of(model, given)
+            if found is not model:
+                return adapter(found).validate_python(given, context=info.context)
         values = {name: value for name, value in validate(given).items() if value is not _IGNORED}
         try:
             return model(**values)
@@ -211,10 +216,14 @@ class _Output(_Declared):
 
 
 def _ignore(given: Any, validate: Callable[[Any], Any], info: core_schema.ValidationInfo[Any]) -> Any:
-    context = info.context
-    if isinstance(context, dict) and context.get("mintkey") == STORED["mintkey"]:
+    if _is_stored(info):
         return None if given is None else validate(given)
     return _IGNORED
+
+
+def _is_stored(info: core_schema.ValidationInfo[Any]) -> bool:
+    context = info.context
+    return isinstance(context, dict) and context.get("mintkey") == STORED["mintkey"]
 
 
 class _Values:

@@ -94,7 +94,7 @@ class Serialized:
         """
         import json
 
-        from mintkey.json_values import read_values
+        from mintkey.json_values import class_of, read_values
 
         schema = cls.__mintkey_schema__
         try:
@@ -110,7 +110,8 @@ class Serialized:
     def model_validate(cls, data: Any, *, strict: bool | None = None) -> Self:
         """Return an instance of a dict, checked by pydantic: types and all constraints. An instance is returned as is.
 
-        Unlike a request body, `data` may have generated values, so it can be what `model_dump()` returned.
+        Unlike a request body, `data` may have generated values, so it can be what `model_dump()` returned. In classes
+        with a discriminator, the instance is of the class that it names.
 
         Raises:
             pydantic.ValidationError: the data does not fit. It is a `ValueError`, and lists all problems.
@@ -162,12 +163,3 @@ class Serialized:
         from mintkey.pydantic_schema import titled
 
         return titled(cls, schema, handler)
-
-
-def class_of(cls: Any, plain: Any) -> Any:
-    """Return the class that the discriminator in the JSON of an item names, or else the class itself."""
-    family = cls.__mintkey_schema__.family
-    if family is None or not isinstance(plain, dict):
-        return cls
-    value = plain.get(family._attribute.name, plain.get(family._attribute.stored_name))
-    return family.members().get(value, cls) if isinstance(value, str) else cls

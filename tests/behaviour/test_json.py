@@ -26,6 +26,7 @@ from mintkey.attributes import (
     ListAttribute,
     MapAttribute,
     NumberAttribute,
+    NumberSetAttribute,
     StringAttribute,
     StringSetAttribute,
     TimedeltaAttribute,
@@ -362,11 +363,48 @@ def test_fields_references_templates_and_discriminators():
         again = Animal.from_json(dog.to_json())
         assert type(again) is Dog
         assert again.to_dict() == dog.to_dict()
+        stored = {"mintkey": "stored"}
+        for validated in (
+            Animal.model_validate(dog.model_dump()),
+            Animal.model_validate_json(dog.to_json()),
+            TypeAdapter(list[Animal]).validate_json(f"[{dog.to_json()}]", context=stored)[0],
+        ):
+            assert type(validated) is Dog
+            assert validated.to_dict() == dog.to_dict()
         assert Dog.model_validate_json(dog.to_json()).to_dict() == dog.to_dict()
         posted = TypeAdapter(Dog).validate_python({"pk": "ignored", "name": "rex", "owner": person.id})
         assert posted.to_dict() == {"pk": "ANIMAL#rex", "name": "rex", "kind": "Dog", "owner": dog.owner}
         assert Person.from_json(person.to_json()).to_dict() == person.to_dict()
         assert TypeAdapter(Person).json_schema()["properties"]["id"]["readOnly"] is True
+
+
+class Loose(Model):
+    pk = StringAttribute(partition_key=True)
+    number = NumberAttribute()
+    numbers = NumberSetAttribute()
+    more = MapAttribute()
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "told"),
+    [
+        ({"number": "many"}, ("number",), "'many' is not a number"),
+        ({"numbers": [1, [2]]}, ("numbers", 1), "expected text, a number or bytes, got list"),
+        ({"more": {"a": {"$N": "x"}}}, ("more", "a", "$N"), "'x' is not a number"),
+        ({"more": {"a": {"$N": [0, [1, 2], 0]}}}, ("more", "a", "$N"), "expected text, got list"),
+        ({"more": {"a": {"$B": 5}}}, ("more", "a", "$B"), "expected base64, got int"),
+        ({"more": {"a": {"$S": "ab"}}}, ("more", "a", "$S"), "expected a list, got str"),
+        ({"more": {"a": {"$S": [[1]]}}}, ("more", "a", "$S", 0), "expected text, a number or bytes, got list"),
+    ],
+)
+def test_json_that_is_no_value_is_refused_in_plain_words(value, path, told):
+    with pytest.raises(ValidationError) as refused:
+        Loose.model_validate({"pk": "a", **value})
+    (problem,) = refused.value.errors()
+    assert (problem["loc"], problem["msg"]) == (path, told)
+    with pytest.raises(InvalidValue) as invalid:
+        Loose.from_json(json.dumps({"pk": "a", **value}))
+    assert str(invalid.value).endswith(told)
 
 
 def test_models_are_no_values_of_structured_attributes():
