@@ -294,8 +294,11 @@ def write_paths(holder: Any, value: Any) -> dict[str, Callable[[], Any]]:
 
     def joined() -> Any:
         item = holder(pk="joined", value=value)
-        with pipeline() as sent:
-            item.save(pipeline=sent)
+        try:
+            with pipeline() as sent:
+                item.save(pipeline=sent)
+        except BatchIncomplete as error:
+            raise error.failed[0][1] from error
         return item.value
 
     return {one.__name__: one for one in (save, create, change, update, upsert, batch, joined)}
