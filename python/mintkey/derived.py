@@ -234,7 +234,9 @@ class Derived:
 
     def _optional(self, source: Source, values: Mapping[str, Any]) -> str | None:
         """Return a value that is no key; None if a part has no value."""
-        if any(values.get(part) is None or values[part] == "" for part in source.parts):
+        given = [values.get(part) for part in source.parts]
+        # `==` on an attribute, which somebody may pass for a value, is a condition.
+        if any(value is None or (isinstance(value, str) and value == "") for value in given):
             return None
         return source.built(self._encoded(source, values))
 

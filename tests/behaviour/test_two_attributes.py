@@ -191,6 +191,26 @@ async def test_a_copy_of_an_absent_value_is_refused_and_changes_nothing(do, stor
     assert await do.get(Stock, pk="b") is None
 
 
+class Labelled(Model):
+    model_config = ModelConfig(table="labelled")
+    pk = StringAttribute(partition_key=True)
+    name = StringAttribute()
+    label = StringAttribute(template="L#{name}")
+
+
+def test_an_attribute_is_no_value(store):
+    attribute: Any = Labelled.pk
+    Labelled(pk="a", name="b").save()
+    for write in (
+        lambda: Labelled(pk="a", name=attribute).save(),
+        lambda: Labelled.create(pk="c", name=attribute),
+        lambda: Labelled.update_by_key({"pk": "a"}, name=attribute),
+        lambda: Labelled.update_or_create(pk="c", defaults={"name": attribute}),
+    ):
+        with pytest.raises(InvalidValue, match=r"Labelled\.name: expected str, got StringAttribute"):
+            write()
+
+
 def test_a_copy_that_cannot_be_verified_is_refused():
     for change in (
         lambda: Stock.few.set(Stock.sold),  # type: ignore[arg-type]
