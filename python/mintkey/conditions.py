@@ -412,6 +412,8 @@ class Operand(Generic[M, T]):
         self._check_comparable(other, "set")
         own = self._declared
         problem = self._guard
+        if problem is None and own is not None and other._declared is None:
+            problem = f"the type of {other._label} is not declared"
         if problem is None and own is not None and (type(own) is not type(other._declared) or own.validators):
             problem = own.unverified
         if problem is not None:

@@ -35,6 +35,7 @@ class Stock(Model):
     pk = StringAttribute(partition_key=True)
     sold = NumberAttribute()
     held = NumberAttribute(alias="h")
+    first = NumberAttribute()
     exact = DecimalAttribute()
     name = StringAttribute()
     label = StringAttribute()
@@ -166,11 +167,11 @@ def test_conditions_on_two_attributes_are_values():
 
 
 async def test_an_attribute_is_set_to_the_value_of_another(do, store):
-    stock = Stock(pk="a", sold=1, held=2, data={"n": [7, "x"]}, tags={"x"})
+    stock = Stock(pk="a", sold=1, held=2, first=7, data={"n": [7, "x"]}, tags={"x"})
     await do.save(stock)
     await do.update(stock, Stock.sold.set(Stock.held), Stock.held.set(Stock.sold))
     assert (stock.sold, stock.held) == (2, 1)
-    await do.update(stock, Stock.sold.set(Stock.data["n"][0]), Stock.data["n"][0].set(Stock.held))
+    await do.update(stock, Stock.sold.set(Stock.first), Stock.data["n"][0].set(Stock.held))
     await do.update(stock, Stock.others.set(Stock.tags), Stock.tags.remove(), Stock.held.add(1))
     stored = await do.get(Stock, pk="a")
     for row in (stock, stored):
@@ -215,6 +216,8 @@ def test_a_copy_that_cannot_be_verified_is_refused():
     for change in (
         lambda: Stock.few.set(Stock.sold),  # type: ignore[arg-type]
         lambda: Stock.name.set(Stock.sold),  # type: ignore[arg-type]
+        lambda: Stock.sold.set(Stock.data["n"][0]),
+        lambda: Stock.name.set(Stock.row[0]),
         lambda: Stock.closed.set(Stock.closed_day),
         lambda: Stock.opened.set(Stock.name),  # type: ignore[arg-type]
     ):

@@ -164,11 +164,15 @@ pub fn check_claims(
     check_total(writes.len(), changes)?;
     let mut first: HashMap<(&str, &[u8], &[u8]), usize> = HashMap::new();
     let mut reasons: Vec<Option<Error>> = writes.iter().map(|_| None).collect();
-    for (index, (write, own)) in writes.iter().zip(evaluated).enumerate() {
+    let items = || writes.iter().zip(evaluated).enumerate();
+    // A row that keeps its value has it, whatever the order of the items.
+    let kept = items().map(|(index, (write, own))| (index, write, own, &own.claims.kept));
+    let claimed = items().map(|(index, (write, own))| (index, write, own, &own.claims.claimed));
+    for (index, write, own, entries) in kept.chain(claimed) {
         let OwnedChange::Put(item) = &own.change else {
             continue;
         };
-        for entry in own.claims.kept.iter().chain(&own.claims.claimed) {
+        for entry in entries {
             let value = (&*write.table().name, &entry.name[..], &entry.value[..]);
             if let Some(other) = first.insert(value, index) {
                 let holder = writes[other].key().clone();

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use mintkey_store::transaction::{MAX_ITEMS, check_total};
-use mintkey_store::{Error, ErrorKind, Reply, Transaction as Writes, TransactionWrite};
+use mintkey_store::{
+    Claim, Error, ErrorKind, Reply, Transaction as Writes, TransactionWrite, unique,
+};
 
 use crate::storage::connection::{Attempt, Fault};
 use crate::writing::stored_rows;
@@ -40,7 +42,9 @@ impl Transaction<'_> {
         counts: bool,
         release_first: bool,
     ) -> Attempt<Reply> {
-        let before = counts.then(|| self.claimed(writes)).transpose()?;
+        let before = (counts || release_first)
+            .then(|| self.claimed(writes))
+            .transpose()?;
         if release_first {
             for write in changing(writes) {
                 let layout = self.layout(write.table())?;
@@ -69,9 +73,12 @@ impl Transaction<'_> {
             reasons.push(reason);
         }
         if reasons.iter().any(Option::is_some) {
+            if let Some(before) = &before {
+                self.blame_the_newer(writes, before, &mut reasons)?;
+            }
             return Err(Error::cancelled(reasons).into());
         }
-        if let Some(before) = before {
+        if let Some(before) = before.filter(|_| counts) {
             let after = self.claimed(writes)?;
             let changed: BTreeSet<_> = before
                 .symmetric_difference(&after)
@@ -82,10 +89,61 @@ impl Transaction<'_> {
         Ok(Reply::Items(items))
     }
 
+    /// Moves the reason of a row that was refused a value which it had before to the row of the transaction that was
+    /// written earlier and took the value.
+    fn blame_the_newer(
+        &mut self,
+        writes: &Writes,
+        before: &BTreeSet<Claimed<'_>>,
+        reasons: &mut [Option<Error>],
+    ) -> Attempt<()> {
+        for index in 0..reasons.len() {
+            let Some([violation]) = reasons[index]
+                .as_ref()
+                .and_then(|reason| reason.violations.as_deref())
+            else {
+                continue;
+            };
+            let (table, key) = (writes.writes[index].table(), writes.writes[index].key());
+            let layout = self.layout(table)?;
+            let kept = layout
+                .table
+                .unique
+                .iter()
+                .enumerate()
+                .find(|(column, own)| {
+                    let claimed = (
+                        &*table.name,
+                        *column,
+                        unique::encode(&violation.values),
+                        index,
+                    );
+                    own.attributes == violation.attributes && before.contains(&claimed)
+                });
+            let taker = writes.writes.iter().position(|write| {
+                write.table().name == table.name && violation.holders.contains(write.key())
+            });
+            if let (Some((_, unique)), Some(taker)) = (kept, taker) {
+                let claim = Claim {
+                    unique,
+                    values: violation.values.clone(),
+                };
+                let own_key = writes.writes[taker].key();
+                let error = Error::unique_violation(table, own_key, &claim, key.clone());
+                reasons[index] = None;
+                reasons[taker].get_or_insert(error);
+            }
+        }
+        Ok(())
+    }
+
     /// What the rows claim.
     fn claimed<'w>(&mut self, writes: &'w Writes) -> Attempt<BTreeSet<Claimed<'w>>> {
         let mut claimed = BTreeSet::new();
-        for (number, write) in changing(writes).enumerate() {
+        for (number, write) in writes.writes.iter().enumerate() {
+            if matches!(write, TransactionWrite::Check(_)) {
+                continue;
+            }
             let layout = self.layout(write.table())?;
             let claims = stored_rows::claims(self.connection, &layout, write.key())?;
             for (column, value) in claims.into_iter().enumerate() {

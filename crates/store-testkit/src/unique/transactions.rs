@@ -146,6 +146,28 @@ fn two_rows_of_a_transaction_cannot_have_the_same_value<F: Fixture>() {
     }
 }
 
+fn a_row_that_keeps_its_value_is_not_refused_it<F: Fixture>() {
+    let fixture = F::new();
+    let (store, table) = (fixture.store(), people());
+    insert(store, &table, person("a", "x")).unwrap();
+    insert(store, &table, person("b", "y")).unwrap();
+    let mark = TransactionWrite::Update(Update {
+        actions: vec![Action::Set(Path::attribute("note"), "kept".into())],
+        returning: false,
+        ..update_of(&table, key("p", "b"))
+    });
+    for writes in [
+        vec![change(&table, "a", "y"), mark.clone()],
+        vec![over(&table, "a", "y"), over(&table, "b", "y")],
+        vec![over(&table, "a", "y"), mark],
+    ] {
+        let mut reasons = reasons(write(store, writes));
+        assert_eq!(reasons.pop().unwrap(), None);
+        assert_reason(reasons.pop().unwrap(), "y", "b");
+    }
+    assert_holders(store, &table, &[("a", "x"), ("b", "y")]);
+}
+
 fn a_value_changes_hands_in_a_transaction<F: Fixture>() {
     let fixture = F::new();
     let (store, table) = (fixture.store(), people());
@@ -322,6 +344,7 @@ pub fn all<F: Fixture + 'static>() -> Vec<Trial> {
     tests!(F:
         a_violation_cancels_the_transaction,
         two_rows_of_a_transaction_cannot_have_the_same_value,
+        a_row_that_keeps_its_value_is_not_refused_it,
         a_value_changes_hands_in_a_transaction,
         rows_swap_their_values,
         guards_and_values_have_their_own_reasons,
