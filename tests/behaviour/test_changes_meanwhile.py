@@ -188,7 +188,9 @@ async def test_each_of_two_awaited_saves_writes_what_was_assigned_before_it(stor
     await asyncio.gather(first, second)
     found = await Stamped.aget(pk=str(stamped.pk), consistent=True)
     assert found is not None
-    assert (found.n, found.changed_at, stamped.changed_at) == (1, "mine", "mine")
+    assert (found.n, found.changed_at) == (1, stamped.changed_at)
+    # DynamoDB carries out two requests that are under way in any order.
+    assert stamped.changed_at == "mine" or store.url.startswith("dynamodb")
     stamped.n = 2
     await stamped.asave()
     assert stamped.changed_at != "mine"

@@ -150,8 +150,13 @@ def test_what_cannot_be_compared_is_refused():
     ):
         with pytest.raises(InvalidValue, match="Stock"):
             compare()
+
+
+async def test_an_attribute_of_another_model_is_refused(do, store):
     with pytest.raises(WrongModel):
-        list(Stock.scan(Stock.held < Other.sold))  # type: ignore[operator]
+        await do.iterate(Stock.scan(Stock.held < Other.sold))  # type: ignore[operator]
+    with pytest.raises(WrongModel):
+        await do.update_by_key(Stock, {"pk": "a"}, Stock.held.set(Other.sold))  # type: ignore[arg-type]
 
 
 def test_conditions_on_two_attributes_are_values():
@@ -223,8 +228,6 @@ def test_a_copy_that_cannot_be_verified_is_refused():
     ):
         with pytest.raises(InvalidValue, match="Stock"):
             change()
-    with pytest.raises(WrongModel):
-        Stock.update_by_key({"pk": "a"}, Stock.held.set(Other.sold))  # type: ignore[arg-type]
 
 
 async def test_copies_count_versions_and_join_transactions(do, store):
