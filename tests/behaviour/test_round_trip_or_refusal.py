@@ -326,6 +326,7 @@ def quiet(value: Any) -> Any:
     return value.replace(year=3000, microsecond=0) if isinstance(value, datetime) else value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_type_and_path(kind):
     with connect("sqlite://"):

@@ -49,6 +49,7 @@ def test_every_file_of_a_crate_is_described(page, root, crates):
             assert [name for name in inside if not any((sources / f / name).exists() for f in folders)] == []
 
 
+@pytest.mark.slow
 def test_every_file_and_function_that_is_named_exists(page, root):
     missing = [path for path in re.findall(r"`((?:crates|python|tests)/[^`]*)`", page) if not (root / path).exists()]
     assert missing == []

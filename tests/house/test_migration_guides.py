@@ -56,6 +56,7 @@ def test_a_guide_names_the_version_that_it_was_written_for(package, root):
     assert f"{package.lower()} {PEERS[package]['version']}" in told.lower()
 
 
+@pytest.mark.slow
 def test_the_names_are_those_of_the_installed_packages(root):
     now = runpy.run_path(str(root / "tools" / "peer_names.py"))["installed"]()
     assert now
