@@ -64,9 +64,9 @@ def save(keys: list[str]) -> None:
 
 
 def sign_up(model: type[Account], keys: list[str]) -> None:
-    """Save accounts, each with an email of its own."""
+    """Save accounts, each with an email of its own; emails and keys are in different orders, as those of people are."""
     for key in keys:
-        model(**item(key), email=f"{key}@example.com").save()
+        model(**item(key), email=f"{key[::-1]}@example.com").save()
 
 
 def get(keys: list[str]) -> None:
