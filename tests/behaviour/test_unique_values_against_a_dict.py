@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
@@ -11,11 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 from tests.behaviour.conftest import STORES, Do
+from tests.behaviour.store_and_dict import StoreAndDict
 from tests.behaviour.transacting import begun
 
-from mintkey import Model, ModelConfig, Store, connect
+from mintkey import Model, ModelConfig, connect
 from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute
 from mintkey.errors import (
     BatchIncomplete,
@@ -25,7 +24,6 @@ from mintkey.errors import (
     UniqueViolation,
     UnsupportedOperation,
 )
-from mintkey.testing import FrozenClock, frozen
 
 
 class Thing(Model):
@@ -53,34 +51,10 @@ values = st.fixed_dictionaries(
 modes = st.booleans()
 
 
-class AgainstADict(RuleBasedStateMachine):
+class AgainstADict(StoreAndDict):
     """Saves, inserts, updates and deletes things, lets time pass, and opens the store again."""
 
-    address: Callable[[Any], str]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.folder = tempfile.TemporaryDirectory()
-        # A server removes expired rows by its own clock, which must not be ahead of this one.
-        self.block = frozen("2100-01-01T00:00:00Z", seed=1)
-        self.clock: FrozenClock = self.block.__enter__()
-        self.event_loop = asyncio.new_event_loop()
-        self.store: Store = connect(type(self).address(self.folder.name))
-
-    def teardown(self) -> None:
-        if not self.store.creates_tables:
-            Thing.delete_table()
-        self.store.close()
-        self.event_loop.close()
-        self.block.__exit__(None, None, None)
-        self.folder.cleanup()
-
-    def run(self, awaited: bool, body: Callable[[Do], Coroutine[Any, Any, Any]]) -> Any:
-        return self.event_loop.run_until_complete(body(Do(blocking=not awaited)))
-
-    def alive(self) -> dict[str, dict[str, Any]]:
-        return {key: row for key, row in self.rows.items() if "until" not in row or row["until"] > self.clock.time}
+    model = Thing
 
     def holders(self, row: dict[str, Any], *others: str) -> set[str]:
         """The items that have unique values of a row, except these."""
