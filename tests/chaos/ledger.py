@@ -100,7 +100,7 @@ class Ledger:
         self._rows: dict[tuple[str, str], list[_Entry]] = {}
         self._changed = threading.Condition()
         self._failed = 0
-        self._ended = False
+        self._error: BaseException | None = None
 
     def begin(self, write: Write) -> int:
         """Note a write before it is sent; returns its number, for `end`."""
@@ -143,23 +143,27 @@ class Ledger:
             case ["read", model, label, found]:
                 self.read(model, label, None if found is None else State(*found))
 
-    def writers_ended(self) -> None:
-        """Wake `wait_for`: there will be no more writes."""
+    def writer_failed(self, error: BaseException) -> None:
+        """Raise this error in `wait_for` and `wait_for_failure`: there will be no more writes."""
         with self._changed:
-            self._ended = True
+            self._error = error
             self._changed.notify_all()
 
     def wait_for(self, more: int) -> None:
         """Wait until so many more writes have begun."""
-        with self._changed:
-            wanted = len(self._entries) + more
-            self._changed.wait_for(lambda: self._ended or len(self._entries) >= wanted)
+        wanted = self.writes + more
+        self._wait_until(lambda: self.writes >= wanted)
 
     def wait_for_failure(self) -> None:
         """Wait until one more write has failed."""
+        before = self._failed
+        self._wait_until(lambda: self._failed > before)
+
+    def _wait_until(self, is_over: Callable[[], bool]) -> None:
         with self._changed:
-            before = self._failed
-            self._changed.wait_for(lambda: self._ended or self._failed > before)
+            self._changed.wait_for(lambda: self._error is not None or is_over())
+            if self._error is not None:
+                raise self._error
 
     def outcomes(self) -> Counter[Outcome]:
         """How many writes had which outcome."""

@@ -20,9 +20,7 @@ from mintkey.errors import (
     BatchIncomplete,
     ConditionFailed,
     ItemGone,
-    StoreTimeout,
-    StoreUnavailable,
-    Throttled,
+    StoreError,
     TransactionCancelled,
 )
 
@@ -109,19 +107,17 @@ def state_of_pair(halves: Collection[Any]) -> State | None:
 
 def outcome_of(error: Exception) -> Outcome:
     """What a failed write reported; an error of another kind is a failure of the test."""
-    if isinstance(error, (StoreUnavailable, StoreTimeout)):
+    if isinstance(error, StoreError):
         return error.outcome
     if isinstance(error, TransactionCancelled):
         outcomes = {outcome_of(reason) for reason in error.reasons if reason is not None}
         return "refused" if "refused" in outcomes else "not_applied"
     if isinstance(error, (ConditionFailed, ItemGone)):
         return "refused"
-    if isinstance(error, Throttled):
-        return "not_applied"
     raise error
 
 
-def check_read(error: StoreUnavailable | StoreTimeout) -> None:
+def check_read(error: StoreError) -> None:
     """A read writes nothing, so its outcome is known."""
     assert error.outcome == "not_applied", repr(error)
 
@@ -172,7 +168,7 @@ class Writer:
         batch_get = model.batch_get if self.do.blocking else model.abatch_get
         try:
             found = await self.do.iterate(batch_get(list(keys), consistent=True))
-        except (StoreUnavailable, StoreTimeout) as error:
+        except StoreError as error:
             check_read(error)
             return
         for label, row in zip(keys.values(), found, strict=True):
@@ -214,7 +210,7 @@ class Writer:
         """The row as it is stored, or None; also None when the store cannot be reached."""
         try:
             row = await self.do.get(model, pk=label, consistent=True)
-        except (StoreUnavailable, StoreTimeout) as error:
+        except StoreError as error:
             check_read(error)
             await self._after_failure()
             return None
@@ -472,7 +468,7 @@ class Writer:
         keys = [(Half, (label, side)) for side in SIDES]
         try:
             halves: list[Any] = await self.do.transact_get(mintkey, keys)
-        except (StoreUnavailable, StoreTimeout) as error:
+        except StoreError as error:
             check_read(error)
             await self._until_reachable()
             return [None]
@@ -504,7 +500,7 @@ def writing(writers: list[Writer], ledger: Ledger) -> Iterator[None]:
             asyncio.run(together(some))
         except BaseException as error:  # noqa: BLE001 - raised again below
             raised.append(error)
-            ledger.writers_ended()
+            ledger.writer_failed(error)
 
     shares = [[writer] for writer in writers if writer.do.blocking]
     shares.append([writer for writer in writers if not writer.do.blocking])

@@ -38,7 +38,7 @@ sys.exit(failed > 0 or tried == 0)
 RUN_PAGE = """
 import ast, asyncio, sys
 from mintkey.testing import frozen
-if sys.argv[2:]:
+if sys.argv[3:]:
     # On DynamoDB, create the tables for pages that do not call create_table() themselves.
     from mintkey import Store, operations
     claim = Store.claim
@@ -49,12 +49,17 @@ if sys.argv[2:]:
                 store._core.execute(request)
     Store.claim = make
 program = compile(sys.stdin.read(), sys.argv[1], "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-with frozen("2024-01-01T00:00:00Z"):
+with frozen(sys.argv[2]):
     pending = eval(program, {"__name__": "__main__"})
     if pending is not None:
         asyncio.run(pending)
 """
 END_OF_BLOCK = "\0\n"
+YEAR = "2024"
+#: DynamoDB deletes items that expired by its own clock within five years. Pages that save such items run there in an
+#: earlier leap year.
+EXPIRING = {"docs/guides/models.md", "docs/guides/testing.md"}
+EARLIER_YEAR = "2020"
 
 # What an id is compared by.
 FORMS = [
@@ -69,6 +74,10 @@ def without_chance(text: str) -> str:
     for form, told in FORMS:
         text = form.sub(told, text)
     return text
+
+
+def without_time(text: str) -> str:
+    return re.sub(r"<(ulid|uuid7) [^>]*>", r"<\1>", without_chance(text)).replace(EARLIER_YEAR, YEAR)
 
 
 def modules_with_examples() -> list[str]:
@@ -123,11 +132,14 @@ def test_pages(page, store, tmp_path):
     url = None if store == "sqlite" else STORES[store](tmp_path)
     if url is not None:
         given = ADDRESS.sub(lambda _: f"connect({url!r}", given)
+    expiring = store == "dynamodb" and page in EXPIRING
+    year, compared = (EARLIER_YEAR, without_time) if expiring else (YEAR, without_chance)
     made = [] if page in WITH_TABLES else ["make the tables"]
-    done = run(RUN_PAGE, page, *made, folder=tmp_path, given=given, url=url)
+    start = f"{year}-01-01T00:00:00Z"
+    done = run(RUN_PAGE, page, start, *made, folder=tmp_path, given=given.replace(YEAR, year), url=url)
     assert done.returncode == 0, done.stdout + done.stderr
     *outputs, rest = done.stdout.split(END_OF_BLOCK)
     assert rest == ""
     for (source, promised), printed in zip(blocks, outputs, strict=True):
         if promised is not None:
-            assert without_chance(printed) == without_chance(promised), f"not what is printed by\n{source}"
+            assert compared(printed) == compared(promised), f"not what is printed by\n{source}"
