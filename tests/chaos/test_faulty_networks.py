@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 #: Faults of each kind of server in a normal run; and for each unit of MINTKEY_CHAOS, which is 20 in `make chaos`.
 FAULTS, FAULTS_EACH_TIME = 200, 500
 #: A stalled request ends with the timeout, which must be longer than a slow server ever needs. So stalls are rare.
-TIMEOUT = "timeout=5"
+TIMEOUT = "timeout=10"
 ADDRESS = re.compile(r"127\.0\.0\.1:(\d+)")
 
 
