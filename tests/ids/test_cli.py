@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from mintkey import _core, cli
+from mintkey import _core
+from mintkey.cli import ids, main
 from mintkey.generators import AutoGenerate, parse
 from mintkey.testing import frozen
 
@@ -25,7 +29,7 @@ class Shell:
     def __call__(self, *arguments: str, given: str = "") -> tuple[str, str, object]:
         self.monkeypatch.setattr(sys, "stdin", io.StringIO(given))
         with pytest.raises(SystemExit) as ended:
-            cli.main(list(arguments))
+            main(list(arguments))
         out, err = self.capsys.readouterr()
         return out, err, ended.value.code
 
@@ -55,13 +59,14 @@ def test_new_takes_parameters_and_prints_json(shell: Shell) -> None:
 
 def test_what_cannot_be_made_is_said_without_a_traceback(shell: Shell) -> None:
     for arguments in (("nope",), ("ulid", "--size", "5"), ("nanoid", "--size", "0"), ("typeid", "--prefix", "A")):
-        out, _, code = shell("new", *arguments)
-        assert out == ""
-        assert str(code).startswith("mintkey: ")
+        out, err, code = shell("new", *arguments)
+        assert (out, code) == ("", 2)
+        assert err.startswith("mintkey: ")
+        assert err.count("\n") == 1
 
 
 def test_new_makes_any_number_in_pieces(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_CHUNK", 7)
+    monkeypatch.setattr(ids, "_CHUNK", 7)
     lines = shell("new", "ulid", "-n", "20")[0].splitlines()
     assert len(lines) == 20
     assert lines == sorted(lines)
@@ -77,7 +82,7 @@ def test_new_ends_with_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", Full())
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with pytest.raises(SystemExit) as ended:
-        cli.main(["new", "ulid", "-n", "99999999999999999999999"])
+        main(["new", "ulid", "-n", "99999999999999999999999"])
     assert ended.value.code == 1
 
 
@@ -108,9 +113,9 @@ def test_new_adds_to_a_timestamp(shell: Shell, plus: str, made: str) -> None:
 
 @pytest.mark.parametrize("plus", ["soon", "", "5 m", "999999999999999w", "9999999d"])
 def test_what_cannot_be_added_is_refused(shell: Shell, plus: str) -> None:
-    out, _, code = shell("new", "iso8601", "--plus", plus)
-    assert out == ""
-    assert str(code).startswith(("mintkey: --plus ", "mintkey: plus="))
+    out, err, code = shell("new", "iso8601", "--plus", plus)
+    assert (out, code) == ("", 2)
+    assert err.startswith(("mintkey: --plus ", "mintkey: plus="))
 
 
 def test_it_tells_its_version(shell: Shell) -> None:
@@ -127,9 +132,9 @@ def test_inspect_takes_the_parameters_of_a_strategy(shell: Shell) -> None:
         out, err, code = shell("inspect", "--json", "--kind", *arguments)
         assert (err, code) == ("", 0)
         assert json.loads(out)[0]["candidates"][0]["random_bits"] == bits
-    out, _, code = shell("inspect", "--prefix", "ORDER#", "ORDER#01ARZ3NDEKTSV4RRFFQ69G5FAV")
-    assert out == ""
-    assert str(code) == "mintkey: --prefix is a parameter of a strategy: pass the strategy with --kind"
+    out, err, code = shell("inspect", "--prefix", "ORDER#", "ORDER#01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    assert (out, code) == ("", 2)
+    assert err == "mintkey: --prefix is a parameter of a strategy: pass the strategy with --kind\n"
     assert "--kind" in shell("inspect", "ORDER#01ARZ3NDEKTSV4RRFFQ69G5FAV")[1]
 
 
@@ -200,15 +205,36 @@ def test_times_to_come_and_beyond_the_calendar(shell: Shell) -> None:
         assert "beyond the year 9999" in shell("inspect", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ")[0]
 
 
-def test_without_typer_it_says_what_to_install(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "typer", None)
-    _, _, code = shell("new", "ulid")
-    assert 'pip install "mintkey[cli]"' in str(code)
+def test_inspect_reads_what_new_prints(shell: Shell) -> None:
+    for arguments in (("ulid", "-n", "3"), ("snowflake", "-n", "3"), ("epoch_ms",)):
+        made, _, _ = shell("new", *arguments, "--json")
+        out, err, code = shell("inspect", "--kind", arguments[0], "--json", given=made)
+        assert (err, code) == ("", 0)
+        assert [entry["text"] for entry in json.loads(out)] == [str(value) for value in json.loads(made)]
 
 
-def test_names_are_completed(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("_MINTKEY_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", "mintkey new uu")
-    monkeypatch.setenv("COMP_CWORD", "2")
-    out, _, _ = shell()
-    assert out.split() == ["uuid4", "uuid7"]
+def test_it_is_a_module_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "mintkey", "new", "ulid"], check=True, capture_output=True, text=True)
+    assert parse(done.stdout.strip(), AutoGenerate.ULID).kind is AutoGenerate.ULID
+
+
+def test_it_needs_no_other_package() -> None:
+    program = "import sys; from mintkey.cli import main; sys.argv[1:] = ['inspect', '1704067200']\ntry: main()\n"
+    program += "finally: print({'rich', 'typer', 'pydantic'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.endswith("set()\n")
+
+
+def test_names_are_completed(tmp_path: Path) -> None:
+    answers = tmp_path / "answers"
+    for line, words in (("mintkey new uu", ["uuid4 ", "uuid7 "]), ("mintkey insp", ["inspect "])):
+        told = {
+            **os.environ,
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(answers),
+            "_ARGCOMPLETE_IFS": "\n",
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+        }
+        subprocess.run([sys.executable, "-m", "mintkey"], env=told, check=True, stdout=subprocess.DEVNULL)
+        assert [word.strip() for word in answers.read_text().split("\n")] == [word.strip() for word in words]

@@ -1,0 +1,39 @@
+"""The `mintkey` command: IDs, and the tables of any store without the program's classes.
+
+$ mintkey new ulid -n 3
+$ mintkey inspect 01ARZ3NDEKTSV4RRFFQ69G5FAV
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+from mintkey.cli.commands import command_of, complete, urls_in
+from mintkey.cli.endings import Code, ending
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command, and end the process with its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if "_ARGCOMPLETE" in os.environ:
+        complete()
+    try:
+        command, parsed = command_of(given)
+        code = command.run(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output has ended. Python would report that it cannot flush what is left.
+        _discard_output()
+        code = Code.PARTIAL
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error is one line
+        code = ending(error, urls_in(given))
+    sys.exit(int(code))
+
+
+def _discard_output() -> None:
+    with suppress(OSError, ValueError):  # it is not a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,72 @@
+"""How the command ends: exit codes, and errors as one line on standard error without passwords."""
+
+from __future__ import annotations
+
+import enum
+import re
+import sys
+from collections.abc import Iterable
+
+from mintkey.errors import ConfigurationError, InvalidValue, MintkeyError, TableMissing
+
+__all__ = ["MEANINGS", "Code", "Interrupted", "UsageError", "complain", "ending", "hide_passwords"]
+
+_LOGIN = re.compile(r"(\w://)[^\s/?#]*@")
+_LINES = re.compile(r"\s*[\r\n]+\s*")
+
+
+class Code(enum.IntEnum):
+    """The exit codes."""
+
+    DONE = 0
+    PARTIAL = 1
+    USAGE = 2
+    STORE = 3
+    INTERRUPTED = 130
+
+
+#: What the exit codes mean, for the reference page.
+MEANINGS = {
+    Code.DONE: "everything was done",
+    Code.PARTIAL: "a part was not done: a refused row, a line that cannot be read, no such row, a closed pipe",
+    Code.USAGE: "the command line is wrong: an option, a URL, a key, an expression, no such table or file",
+    Code.STORE: "the store cannot be reached, took too long, or refused the request",
+    Code.INTERRUPTED: "Ctrl-C",
+}
+
+
+class UsageError(Exception):
+    """The command line is wrong."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C ended a command that had begun. The text says how to go on."""
+
+
+def hide_passwords(text: str, urls: Iterable[str] = ()) -> str:
+    """Return a text for people, without the logins of the URLs in it."""
+    for url in urls:
+        scheme, _, rest = url.partition("://")
+        # A password may contain any character, also "/" and "?".
+        if "@" in rest:
+            text = text.replace(url, f"{scheme}://…@{rest.rpartition('@')[2]}")
+    return _LOGIN.sub(r"\1…@", text)
+
+
+def complain(text: object, urls: Iterable[str] = ()) -> None:
+    """Write one line to standard error."""
+    print(f"mintkey: {_LINES.sub(' ', hide_passwords(str(text), urls))}", file=sys.stderr, flush=True)
+
+
+def ending(error: BaseException, urls: Iterable[str] = ()) -> Code:
+    """Report why a command ended early, and return its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        complain("interrupted", urls)
+        return Code.INTERRUPTED
+    if isinstance(error, Interrupted):
+        complain(f"interrupted: {error}", urls)
+        return Code.INTERRUPTED
+    complain(error if str(error) else type(error).__name__, urls)
+    if isinstance(error, (UsageError, ConfigurationError, TableMissing, InvalidValue)):
+        return Code.USAGE
+    return Code.STORE if isinstance(error, MintkeyError) else Code.USAGE
