@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mintkey import arguments, batches, updates
+from mintkey.attributes.containers import SetAttribute
 from mintkey.errors import ItemGone, shortened
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
@@ -70,7 +71,10 @@ class Backfilling(Tabled):
 
         def filling(row: Any) -> Operation[None]:
             key, known = arguments.key(schema, {name: getattr(row, name) for name in schema.given_keys})
-            actions = tuple(one.set_if_absent(_default(one)) for one in attributes)
+            defaults = [(one, _default(one)) for one in attributes]
+            actions = tuple(one.set_if_absent(value) for one, value in defaults if value is not None)
+            if not actions:
+                return
             changes = arguments.changes(schema, actions, {}, cls.backfill)
             # It was deleted since it was read.
             with contextlib.suppress(ItemGone):
@@ -82,7 +86,8 @@ class Backfilling(Tabled):
 def _attributes(schema: Schema, names: tuple[str, ...]) -> list[Attribute[Any]]:
     others = {*schema.keys, *schema.given_keys, schema.version}
     if not names:
-        return [one for name, one in schema.attributes.items() if one.default is not None and name not in others]
+        attributes = [one for name, one in schema.attributes.items() if one.default is not None and name not in others]
+        return [one for one in attributes if not _is_empty(one)]
     for name in names:
         attribute = schema.attributes.get(name)
         has_default = attribute is not None and (attribute.default is not None or name in schema.minted_names)
@@ -91,7 +96,13 @@ def _attributes(schema: Schema, names: tuple[str, ...]) -> list[Attribute[Any]]:
                 f"{schema.model}.backfill() takes the names of attributes that have a default and are no keys, "
                 f"not {shortened(name)}"
             )
-    return [schema.attributes[name] for name in names]
+    return [one for one in map(schema.attributes.__getitem__, names) if not _is_empty(one)]
+
+
+def _is_empty(attribute: Attribute[Any]) -> bool:
+    """Return whether the default is an empty set, which is not stored."""
+    form = getattr(attribute, "_form", attribute)
+    return isinstance(form, SetAttribute) and not _default(attribute)
 
 
 def _default(attribute: Attribute[Any]) -> Any:

@@ -86,7 +86,7 @@ def _save_prepared(schema: Schema, chunk: _Chunk) -> Operation[None]:
         if type(item) is _core.Item:
             outcome = next(outcomes)
             if outcome is None:
-                operations.mark_stored(schema, instance.__dict__, item)
+                operations.mark_stored(schema, instance, item)
                 continue
         else:
             outcome = None
@@ -108,10 +108,10 @@ def _record_abandoned(schema: Schema, chunk: _Chunk | None) -> None:
     for instance, item, minted in zip(chunk.items, items, names, strict=False):
         written = type(item) is _core.Item
         outcome = next(outcomes, item) if written else item
-        if not is_untouched(instance.__dict__):
+        if not is_untouched(instance):
             continue
         if outcome is None:
-            operations.mark_stored(schema, instance.__dict__, item)
+            operations.mark_stored(schema, instance, item)
         else:
             is_unknown = chunk.outcomes is None or getattr(outcome, "outcome", None) == "unknown"
             sent = item if written and chunk.sent and is_unknown else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mintkey.instance_state import State
+from mintkey.instance_state import state_of
 from mintkey.schema import Schema
 
 if TYPE_CHECKING:
@@ -106,5 +106,4 @@ def _note_generated_keys(instance: Any, given: tuple[tuple[str, Any], ...]) -> N
     values = instance.__dict__
     generated = {name: values[name] for name, value in given if value is None and name in values}
     if generated:
-        state = values["_state"] = State()
-        state.generated_keys = generated
+        state_of(instance).generated_keys = generated

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 from collections.abc import Mapping
 from typing import Any
-from weakref import ReferenceType
+from weakref import ReferenceType, ref
 
 from mintkey import _core
 
-__all__ = ["LazyState", "State", "is_untouched", "moment", "state_of"]
+__all__ = ["Aside", "LazyState", "State", "is_untouched", "moment", "pickled", "set_slot", "state_of", "unpickled"]
 
 #: Returns a later moment than any call before.
 moment = itertools.count(1).__next__
@@ -102,34 +104,111 @@ class State:
         return copied
 
 
+# An instance has two slots next to its `__dict__`, which holds only its values: `_stored` is the item as it was last
+# read or written, and `_kept` is the state, once more has to be recorded.
+
+#: Sets a slot, also of a frozen dataclass. It is no Python code, so no signal handler runs before it has set the slot.
+set_slot = object.__setattr__
+
+
 class LazyState:
     """A descriptor that creates the `State` of an instance with a stored item on first access.
 
-    Most loaded and saved instances never need a state, and the item alone is cheaper. Python finds an existing state in
-    the instance's `__dict__` before it calls this descriptor.
+    Most loaded and saved instances never need a state, and the item alone is cheaper.
     """
 
     def __get__(self, instance: Any, owner: type) -> State | None:
         if instance is None:
             return None
-        values = instance.__dict__
-        item = values.get("_stored")
-        if item is None:
-            # Another thread may have created the state.
-            return values.get("_state")  # type: ignore[no-any-return]
-        state: State = values.setdefault("_state", State(item))
-        values.pop("_stored", None)
+        state: State | None = getattr(instance, "_kept", None)
+        if state is not None:
+            return state
+        item = getattr(instance, "_stored", None)
+        # Without an item, another thread may have created the state.
+        return getattr(instance, "_kept", None) if item is None else _create(instance, State(item))
+
+
+class _Creating:
+    """The lock under which states are created. A thread may hold it while another one forks."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.lock = threading.RLock()
+
+
+_creating = _Creating()
+
+
+def _create(instance: Any, state: State) -> State:
+    """Set the state of an instance, and return it, or the one that another thread has set."""
+    with _creating.lock:
+        other: State | None = getattr(instance, "_kept", None)
+        if other is not None:
+            return other
+        set_slot(instance, "_kept", state)
+        set_slot(instance, "_stored", None)
         return state
 
 
 def state_of(instance: Any) -> State:
     """Return the state of an instance; create it if the instance has none."""
     state: State | None = instance._state
-    if state is None:
-        state = instance.__dict__["_state"] = State()
-    return state
+    return _create(instance, State()) if state is None else state
 
 
-def is_untouched(values: dict[str, Any]) -> bool:
-    """Return whether the instance with these values is new and has no state."""
-    return "_state" not in values and "_stored" not in values
+def is_untouched(instance: Any) -> bool:
+    """Return whether an instance is new and has no state."""
+    return getattr(instance, "_kept", None) is None and getattr(instance, "_stored", None) is None
+
+
+def pickled(instance: Any) -> dict[str, Any]:
+    """Return what a pickle or a copy of an instance has besides its values."""
+    state: State | None = getattr(instance, "_kept", None)
+    if state is not None:
+        return {"_state": state.copy()}
+    item = getattr(instance, "_stored", None)
+    return {} if item is None else {"_stored": item}
+
+
+def unpickled(instance: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Set the slots from the result of `pickled`, and return the rest of the `values`."""
+    for slot, name in (("_kept", "_state"), ("_stored", "_stored")):
+        if values.get(name) is not None:
+            set_slot(instance, slot, values[name])
+    return {name: value for name, value in values.items() if name not in {"_state", "_stored"}}
+
+
+class Aside:
+    """A slot for the instances of a class that has none. It neither compares nor hashes the instances."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[_Of, Any]] = {}
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        found = None if instance is None else self._kept.get(id(instance))
+        return None if found is None else found[1]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        found = self._kept.get(id(instance))
+        if found is None:
+            of = _Of(instance, _remove)
+            of.key, of.table = id(instance), self._kept
+        else:
+            of = found[0]
+        self._kept[id(instance)] = (of, value)
+
+
+class _Of(ref[Any]):
+    """A weak reference to an instance, which removes what is kept for it when the instance is deleted."""
+
+    __slots__ = ("key", "table")
+
+    key: int
+    table: dict[int, tuple[_Of, Any]]
+
+
+def _remove(gone: Any) -> None:
+    gone.table.pop(gone.key, None)

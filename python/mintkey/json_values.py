@@ -24,6 +24,7 @@ from mintkey.attributes.iso import as_utc, parse_iso, parse_time
 from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, shortened
 
 __all__ = [
+    "JSON_TYPES",
     "BytesForm",
     "DatetimeForm",
     "EnumForm",
@@ -45,6 +46,9 @@ __all__ = [
     "read_values",
     "written",
 ]
+
+#: The types of the values of JSON.
+JSON_TYPES = frozenset({str, int, float, bool, list, dict})
 
 _MICROSECOND = timedelta(microseconds=1)
 _DURATION = re.compile(r"(-?)P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.(\d{1,6}))?S)?)?", re.ASCII)
@@ -257,12 +261,19 @@ class UntypedForm(Form):
     def write(self, value: Any) -> Any:
         return _tagged(self.attribute.encode(value))
 
+    def dump(self, value: Any) -> Any:
+        """Return a value of Python that `read` takes for this one, not for JSON: names like `$B` have one more `$`."""
+        return _untaken(value)
+
     def read(self, plain: Any) -> Any:
         return self.attribute.decode(_untagged(plain))
 
 
 class StoredForm(UntypedForm):
     """Values that an attribute type of another module converts: the encoded ones."""
+
+    def dump(self, value: Any) -> Any:
+        return self.write(value) if type(value) in JSON_TYPES else value
 
 
 class OwnForm(Form):
@@ -291,6 +302,20 @@ def _tagged(value: Any) -> Any:
         read = _as_read(value)
         return {"$N": Decimal.__str__(read)} if isinstance(read, Decimal) else read
     raise _expected("text, a number, a boolean, bytes, None, a list, a dict or a set", value)
+
+
+def _untaken(value: Any) -> Any:
+    """Return a plain value in which no name is taken for that of a tagged value."""
+    if isinstance(value, list):
+        return [_untaken(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+
+    def own(name: Any) -> Any:
+        is_taken = isinstance(name, str) and (name.startswith("$$") or (len(value) == 1 and name in _TAGS))
+        return f"${name}" if is_taken else name
+
+    return {own(name): _untaken(one) for name, one in value.items()}
 
 
 def _more(name: Any) -> str:

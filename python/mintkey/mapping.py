@@ -43,10 +43,10 @@ from mintkey.attributes.containers import SetAttribute
 from mintkey.attributes.elements import scalar_attribute
 from mintkey.attributes.members import allows_none, annotated, without_none
 from mintkey.batched import Batched
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, UnreadableItem, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, cause, shortened
 from mintkey.expiring import Expiring
 from mintkey.indexes import Index
-from mintkey.instance_state import LazyState
+from mintkey.instance_state import Aside, LazyState, pickled, set_slot, unpickled
 from mintkey.model import Model
 from mintkey.model_config import ModelConfig
 from mintkey.query_access import QueryAccess
@@ -336,7 +336,7 @@ def _attach(cls: Any, hidden: Any, fields: dict[str, _Field]) -> None:
     cls.__mintkey_schema__ = _OwnSchema(cls, schema)
     cls.__mintkey_init__ = None
     cls.__mintkey_mapped__ = hidden
-    cls._stored, cls._state = None, LazyState()
+    cls._stored, cls._kept, cls._state = Aside(), Aside(), LazyState()
     for name, member in _members_of_model().items():
         if name in fields or (name in vars(cls) and not name.startswith("_")):
             import logging
@@ -352,10 +352,10 @@ def _attach(cls: Any, hidden: Any, fields: dict[str, _Field]) -> None:
         setattr(cls, name, _Column(cls, attribute, fields[name]))
     for declared in schema.declared_indexes:
         setattr(cls, declared.attribute_name, declared)
-    if hasattr(cls, "__copy__"):
-        cls.__copy__ = _copying(cls.__copy__)
-    else:
-        cls.__getstate__ = _dataclass_state
+    for name in ("__copy__", "__deepcopy__"):
+        if hasattr(cls, name):
+            setattr(cls, name, _copying(getattr(cls, name)))
+    cls.__getstate__, cls.__setstate__ = _getting_state(cls), _setting_state(cls)
 
 
 def _members_of_model() -> dict[str, Any]:
@@ -365,7 +365,7 @@ def _members_of_model() -> dict[str, Any]:
         if base.__module__ == "mintkey.serializing":
             continue
         for name, member in vars(base).items():
-            is_own = not name.startswith("__") and name not in _NOT_TAKEN and name not in {"_stored", "_state"}
+            is_own = not name.startswith("__") and name not in _NOT_TAKEN and name not in {"_stored", "_kept", "_state"}
             if is_own and not isinstance(member, (str, int, float, type(None))):
                 members[name] = member
     return members
@@ -390,7 +390,7 @@ def _loader(cls: Any, fields: dict[str, _Field]) -> Callable[..., Any]:
         except CONVERSION_ERRORS as error:
             problem = UnreadableItem(f"{schema.model}: {cause(error)}", item=item.to_dict(), model=schema.model, key={})
             raise schema.located(problem, item) from error
-        instance.__dict__["_stored"] = item
+        set_slot(instance, "_stored", item)
         return instance
 
     return _loaded
@@ -403,8 +403,34 @@ def _constructed(cls: Any, values: dict[str, Any]) -> Any:
     from pydantic_core import ArgsKwargs
 
     validator: Any = cls.__pydantic_validator__
-    given = ArgsKwargs((), values) if dataclasses.is_dataclass(cls) else values
+    given: Any = values
+    if dataclasses.is_dataclass(cls):
+        given = ArgsKwargs((), values)
+    elif getattr(cls, "__pydantic_custom_init__", False):
+        # pydantic hands the values to the `__init__` of the class, which looks for aliases only.
+        given = _by_alias(cls, values)
     return validator.validate_python(given, by_alias=True, by_name=True)
+
+
+def _by_alias(cls: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Return values by field name with the aliases that `__init__` takes."""
+    settings = cls.model_config
+    if settings.get("validate_by_name") or settings.get("populate_by_name"):
+        return values
+    named = {}
+    for name, value in values.items():
+        field = cls.__pydantic_fields__.get(name)
+        alias = None if field is None else field.validation_alias
+        choices = [one for one in getattr(alias, "choices", [alias]) if isinstance(one, str)]
+        if alias is not None and not choices:
+            raise InvalidValue(
+                f"{cls.__name__}.{name}: its alias is a path, which cannot be passed to {cls.__name__}.__init__(): "
+                "construct the instance, and save() it",
+                model=cls.__name__,
+                attribute=name,
+            )
+        named[choices[0] if choices else name] = value
+    return named
 
 
 def _dataclass_instance(cls: Any, values: dict[str, Any]) -> Any:
@@ -415,17 +441,35 @@ def _dataclass_instance(cls: Any, values: dict[str, Any]) -> Any:
     return instance
 
 
-def _dataclass_state(instance: Any) -> dict[str, Any]:
-    values = dict(instance.__dict__)
-    if values.get("_state") is not None:
-        values["_state"] = values["_state"].copy()
-    return values
+def _getting_state(cls: Any) -> Callable[[Any], dict[str, Any]]:
+    """Return a `__getstate__` that adds what is known of the row: the class's own, or one of all values."""
+    own = getattr(cls, "__getstate__", None)
+    if own is getattr(object, "__getstate__", None):
+        own = None
+
+    def state(self: Any) -> dict[str, Any]:
+        return {**(self.__dict__ if own is None else own(self)), **pickled(self)}
+
+    return state
 
 
-def _copying(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def copying(self: Any) -> Any:
-        copied = original(self)
-        copied.__dict__.update(_dataclass_state(copied))
+def _setting_state(cls: Any) -> Callable[[Any, dict[str, Any]], None]:
+    own = getattr(cls, "__setstate__", None)
+
+    def set_state(self: Any, values: dict[str, Any]) -> None:
+        values = unpickled(self, values)
+        if own is None:
+            self.__dict__.update(values)
+        else:
+            own(self, values)
+
+    return set_state
+
+
+def _copying(original: Callable[..., Any]) -> Callable[..., Any]:
+    def copying(self: Any, *memo: Any) -> Any:
+        copied = original(self, *memo)
+        unpickled(copied, pickled(self))
         return copied
 
     return copying

@@ -20,7 +20,7 @@ from mintkey.discriminators import loader
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, safe_repr, shortened
 from mintkey.expiring import Expiring
 from mintkey.images import Imaged
-from mintkey.instance_state import LazyState, State, moment
+from mintkey.instance_state import LazyState, State, moment, pickled, set_slot, unpickled
 from mintkey.keyed import Keyed
 from mintkey.lookups import Q
 from mintkey.model_config import ModelConfig
@@ -72,9 +72,10 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
     #: Async version of `query`: returns the same lazy results, for `async for`.
     aquery: ClassVar[QueryAccessor] = QueryAccessor()
 
-    # The state of an instance, apart from its values. Most instances have only `_stored`, the item as it was last read
-    # or written; `_state` is created when more has to be recorded.
-    _stored: _core.Item | None = None
+    # The state of an instance, apart from its values.
+    __slots__ = ("_kept", "_stored")
+    _kept: State | None
+    _stored: _core.Item | None
     _state: LazyState | State | None = LazyState()
 
     if TYPE_CHECKING:  # the hidden key of a class with fields only
@@ -128,10 +129,10 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         if schema.completes:
             schema.complete(values, item, fetched)
         if fetched is None:
-            values["_stored"] = item
+            set_slot(instance, "_stored", item)
         else:
-            values["_state"] = State(item, fetched)
-        object.__setattr__(instance, "__dict__", values)
+            set_slot(instance, "_kept", State(item, fetched))
+        set_slot(instance, "__dict__", values)
         return instance
 
     # Values.
@@ -195,18 +196,15 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
         return hash((type(self), self.__mintkey_schema__.codec.key_of(state.loaded)))
 
     def __getstate__(self) -> dict[str, Any]:
-        values = dict(self.__dict__)
-        if values.get("_state") is not None:
-            values["_state"] = values["_state"].copy()
-        return values
+        return {**self.__dict__, **pickled(self)}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
-        self.__dict__.update(values)
+        self.__dict__.update(unpickled(self, values))
 
     def __copy__(self) -> Self:
         copied = type(self).__new__(type(self))
         attributes = self.__mintkey_schema__.attributes
-        values = self.__getstate__().items()
+        values = unpickled(copied, self.__getstate__()).items()
         copied.__dict__.update({name: own_copy(value) if name in attributes else value for name, value in values})
         return copied
 

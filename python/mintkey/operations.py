@@ -15,7 +15,7 @@ from mintkey import _core, arguments, generators
 from mintkey.arguments import about, check_condition, name_key
 from mintkey.conditions import Condition
 from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, NotLoaded, UniqueViolation
-from mintkey.instance_state import State, is_untouched, moment, state_of
+from mintkey.instance_state import State, is_untouched, moment, set_slot, state_of
 from mintkey.minting import MintContext, minted_now
 from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema
 from mintkey.writing import (
@@ -76,7 +76,7 @@ def save(
     not generate a key again, and the transaction runs the `after_save` hooks.
     """
     direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
-    if direct and condition is None and pipeline is None and is_untouched(instance.__dict__):
+    if direct and condition is None and pipeline is None and is_untouched(instance):
         return _save_directly(schema, instance, insert)
     how = _Save(condition, replace, skip_hooks, insert, constructed, pipeline, in_transaction)
     return about(schema, instance.__dict__, _save(schema, instance, how))
@@ -156,29 +156,29 @@ def _save_directly(schema: Schema, instance: Any, insert: bool) -> Operation[Non
         else:
             # Before any call, because a call may raise an interrupt.
             if state is None:
-                values["_stored"] = item
+                set_slot(instance, "_stored", item)
             else:
                 state.loaded = item
             if schema.version is not None:
                 values[schema.version] = version
-            if state is None and "_state" in values:
-                mark_stored(schema, values, item)
+            if state is None and getattr(instance, "_kept", None) is not None:
+                mark_stored(schema, instance, item)
             return
     yield from failed_save(schema, instance, minted, item, failure, insert=insert)
 
 
-def mark_stored(schema: Schema, values: dict[str, Any], item: _core.Item) -> None:
+def mark_stored(schema: Schema, instance: Any, item: _core.Item) -> None:
     """Mark a new instance as stored that was saved without a state."""
     version = _version_of(schema, item)
-    values["_stored"] = item
+    set_slot(instance, "_stored", item)
     if schema.version is not None:
-        values[schema.version] = version
-    if "_state" in values:
+        instance.__dict__[schema.version] = version
+    state: State | None = getattr(instance, "_kept", None)
+    if state is not None:
         # It was created during the request.
-        state: State = values["_state"]
         if state.loaded is None and not state.deleted:
             state.loaded = item
-        values.pop("_stored", None)
+        set_slot(instance, "_stored", None)
 
 
 def _version_of(schema: Schema, item: _core.Item) -> Any:

@@ -6,13 +6,15 @@ what is valid can be saved.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, cast
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidationError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, Tag, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from mintkey import _core
@@ -20,6 +22,7 @@ from mintkey.attributes import Attribute, VersionAttribute
 from mintkey.attributes.comparing import Misfit
 from mintkey.errors import CONVERSION_ERRORS, MintkeyError, cause
 from mintkey.json_values import (
+    JSON_TYPES,
     BytesForm,
     DatetimeForm,
     EnumForm,
@@ -38,13 +41,14 @@ from mintkey.json_values import (
     forms,
 )
 
-__all__ = ["STORED", "adapter", "core_schema_of", "titled"]
+__all__ = ["HOW", "adapter", "core_schema_of", "titled"]
 
 #: The context in which values that a save generates are read instead of ignored.
-STORED: Final = {"mintkey": "stored"}
+_STORED: Final = {"mintkey": "stored"}
+#: How dumped items are validated: nested models may have names or aliases.
+HOW: Final[Any] = {"context": _STORED, "by_alias": True, "by_name": True}
 
 _IGNORED: Final[Any] = object()
-_JSON_TYPES = {str, int, float, bool, list, dict}
 _TEXT_FORMATS = {"ulid", "ksuid", "uuid4", "uuid7", "nanoid", "typeid", "xid", "cuid2"}
 
 
@@ -78,12 +82,27 @@ def core_schema_of(model: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         )
     stored = core_schema.typed_dict_schema(outputs)
     objects = _Objects(core_schema.typed_dict_schema(inputs, extra_behavior="forbid"), stored)
-    return core_schema.with_info_wrap_validator_function(
+    ref = f"{model.__module__}.{model.__qualname__}:{id(model)}"
+    whole = core_schema.with_info_wrap_validator_function(
         _constructing(model),
         handler.generate_schema(Annotated[Any, objects]),
-        ref=f"{model.__module__}.{model.__qualname__}:{id(model)}",
+        ref=ref,
         serialization=core_schema.wrap_serializer_function_ser_schema(_dumped, schema=stored),
     )
+    # In a union, the locations of problems begin with the tag.
+    reference: Any = _Reference(ref)
+    named = Tag(model.__name__).__get_pydantic_core_schema__(model, reference)
+    return core_schema.definitions_schema(named, [whole])
+
+
+class _Reference:
+    """A handler that returns a reference to a schema."""
+
+    def __init__(self, ref: str) -> None:
+        self._ref = ref
+
+    def __call__(self, source: Any) -> CoreSchema:
+        return core_schema.definition_reference_schema(self._ref)
 
 
 def titled(model: Any, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -104,7 +123,7 @@ def _constructing(model: Any) -> Callable[[Any, Any, Any], Any]:
         if _is_stored(info):
             found = class_of(model, given)
             if found is not model:
-                return adapter(found).validate_python(given, context=info.context)
+                return adapter(found).validate_python(given, **HOW)
         values = {name: value for name, value in validate(given).items() if value is not _IGNORED}
         try:
             return model(**values)
@@ -223,7 +242,7 @@ def _ignore(given: Any, validate: Callable[[Any], Any], info: core_schema.Valida
 
 def _is_stored(info: core_schema.ValidationInfo[Any]) -> bool:
     context = info.context
-    return isinstance(context, dict) and context.get("mintkey") == STORED["mintkey"]
+    return isinstance(context, dict) and context.get("mintkey") == _STORED["mintkey"]
 
 
 class _Values:
@@ -236,23 +255,31 @@ class _Values:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         # The parts of lists, maps and nested instances are dumped one by one.
         has_parts = isinstance(self.form, (ListForm, NestedForm))
-        dump = core_schema.plain_serializer_function_ser_schema(self._write, when_used="json")
-        return core_schema.no_info_wrap_validator_function(
+        in_python: Any = "always" if isinstance(self.form, UntypedForm) else "json"
+        dump = core_schema.plain_serializer_function_ser_schema(self._write, info_arg=True, when_used=in_python)
+        return core_schema.with_info_wrap_validator_function(
             self._validate, _inner(self.form, handler), serialization=None if has_parts else dump
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), **_json_type(self.form), **_limits(self.attribute, self.form)}
 
-    def _write(self, value: Any) -> Any:
-        return None if value is None else self.form.write(value)
+    def _write(self, value: Any, info: core_schema.SerializationInfo[Any]) -> Any:
+        if value is None:
+            return None
+        if isinstance(self.form, UntypedForm) and info.mode == "python":
+            return self.form.dump(value)
+        return self.form.write(value)
 
-    def _validate(self, given: Any, validate: Callable[[Any], Any]) -> Any:
+    def _validate(self, given: Any, validate: Callable[[Any], Any], info: core_schema.ValidationInfo[Any]) -> Any:
         attribute = self.attribute
         if isinstance(given, bool) and attribute.kind in {"number", "decimal"}:
             raise PydanticCustomError("value_error", "expected a number, got a boolean")
         try:
-            value = self.form.read(given) if _reads(self.form, given) else validate(given)
+            if _reads(self.form, given):
+                value = self.form.read(given)
+            else:
+                value = validate(given) if info.mode == "python" else _of_json(self.form, given, validate)
             encoded = attribute.encode(value)
             if attribute.tests != "existence":
                 _core.checked(attribute.kind, attribute._label, encoded)
@@ -273,7 +300,22 @@ def _reads(form: Form, given: Any) -> bool:
     if isinstance(form, EnumForm) and form.is_plain:
         return False
     own = (BytesForm, NumberForm, EnumForm, UntypedForm, JsonForm, SetForm)
-    return isinstance(form, own) and type(given) in _JSON_TYPES
+    return isinstance(form, own) and type(given) in JSON_TYPES
+
+
+def _of_json(form: Form, given: Any, validate: Callable[[Any], Any]) -> Any:
+    """Return a value of JSON. A strict schema of pydantic takes what came through Python for values of Python."""
+    try:
+        return validate(given)
+    except ValidationError:
+        if isinstance(form, StructuredForm):
+            with contextlib.suppress(ValidationError):
+                text = json.dumps(given)
+                return TypeAdapter(form.hint).validate_json(text, strict=True, by_alias=True, by_name=True)
+        elif isinstance(given, str) and isinstance(form, (TypedForm, DatetimeForm)):
+            with contextlib.suppress(*CONVERSION_ERRORS):
+                return form.read(given)
+        raise
 
 
 def _inner(form: Form, handler: GetCoreSchemaHandler) -> CoreSchema:

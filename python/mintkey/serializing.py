@@ -116,16 +116,16 @@ class Serialized:
         Raises:
             pydantic.ValidationError: the data does not fit. It is a `ValueError`, and lists all problems.
         """
-        from mintkey.pydantic_schema import STORED, adapter
+        from mintkey.pydantic_schema import HOW, adapter
 
-        return adapter(cls).validate_python(data, strict=strict, context=STORED)  # type: ignore[no-any-return]
+        return adapter(cls).validate_python(data, strict=strict, **HOW)  # type: ignore[no-any-return]
 
     @classmethod
     def model_validate_json(cls, text: str | bytes | bytearray, *, strict: bool | None = None) -> Self:
         """Like `model_validate()`, of JSON text."""
-        from mintkey.pydantic_schema import STORED, adapter
+        from mintkey.pydantic_schema import HOW, adapter
 
-        return adapter(cls).validate_json(text, strict=strict, context=STORED)  # type: ignore[no-any-return]
+        return adapter(cls).validate_json(text, strict=strict, **HOW)  # type: ignore[no-any-return]
 
     def model_dump(
         self,
@@ -137,6 +137,9 @@ class Serialized:
         exclude_none: bool = False,
     ) -> dict[str, Any]:
         """Return all values as pydantic dumps them: absent ones are None, nested instances become dicts.
+
+        `model_validate()` returns an equal instance of it. So in lists and maps whose elements are not declared, the
+        name in a dict such as `{"$B": …}` has one more `$`; `to_dict()` returns the values as they are.
 
         Args:
             mode: `"json"` for values of JSON.

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import logging
+from typing import Any, cast
 
 import pytest
 
 from mintkey import AutoGenerate, Model, ModelConfig
-from mintkey.attributes import JSONAttribute, NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.attributes import (
+    JSONAttribute,
+    NumberAttribute,
+    NumberSetAttribute,
+    StringAttribute,
+    StringSetAttribute,
+    VersionAttribute,
+)
 from mintkey.errors import BatchIncomplete
 from mintkey.fields import Field, KeyField
 
@@ -129,3 +137,17 @@ async def test_fields_have_defaults_on_load_and_backfills(do, store):
     assert await do.count(Later, Later.language == "en") == 0
     assert await do.backfill(Later) == 1
     assert await do.count(Later, Later.language == "en") == 1
+
+
+async def test_an_empty_set_is_no_value_to_write(do, store):
+    class Tagged(Model):
+        model_config = ModelConfig(table="backfilled-sets")
+        pk = StringAttribute(partition_key=True)
+        tags = StringSetAttribute(default=set())
+        more = NumberSetAttribute(default=set)
+        status: Any = StringAttribute(default=lambda: cast("Any", None))
+
+    await do.save(Tagged(pk="a"))
+    assert await do.backfill(Tagged, "tags", "more") == 0
+    assert await do.backfill(Tagged) == 1
+    assert (await do.get(Tagged, pk="a")).to_dict() == {"pk": "a"}

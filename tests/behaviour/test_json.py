@@ -58,7 +58,9 @@ def test_each_stored_value_is_the_same_after_json(kind):
                 holder.from_json(text),
                 holder.from_json(adapter.dump_json(loaded, by_alias=True)),
                 holder.model_validate_json(text),
+                holder.model_validate_json(text, strict=True),
                 holder.model_validate(json.loads(text)),
+                holder.model_validate(loaded.model_dump()),
                 adapter.validate_json(adapter.dump_json(loaded)),
             ]
             for one in again:
@@ -303,6 +305,22 @@ def test_values_that_json_lacks_keep_their_type_in_plain_lists_and_maps():
     assert Free.model_validate_json(free.to_json()).things == things
 
 
+@pytest.mark.parametrize(
+    "things",
+    [{"$B": "AAE="}, {"$$B": 1}, {"$N": "1", "$ref": "#/x"}, {"a": [{"$S": ["x"]}]}, {"$$": {"$N": "2"}}],
+    ids=str,
+)
+def test_documents_that_look_like_tagged_values_are_kept(things):
+    class Free(Model):
+        pk = StringAttribute(partition_key=True)
+        things = MapAttribute()
+
+    free = Free(pk="a", things=things)
+    for dumped in (free.model_dump(), free.model_dump(mode="json"), TypeAdapter(Free).dump_python(free)):
+        assert Free.model_validate(dumped).things == things
+    assert Free.model_validate_json(free.to_json()).things == free.to_dict()["things"] == things
+
+
 def test_types_of_other_modules_are_written_as_they_are_stored():
     class Point(Attribute[Any]):
         kind = "string"
@@ -475,3 +493,21 @@ def test_dates_of_json_are_points_in_time():
     event = Event(pk=uuid.uuid4(), at=datetime(2024, 1, 1, 12))  # noqa: DTZ001 - a naive time is UTC
     assert json.loads(event.to_json())["at"] == "2024-01-01T12:00:00Z"
     assert Event.from_json(event.to_json()).at == datetime(2024, 1, 1, 12, tzinfo=timezone.utc)
+
+
+def test_in_unions_the_locations_name_the_models():
+    class Cat(Model):
+        pk = StringAttribute(partition_key=True)
+        lives = IntegerAttribute(required=True)
+
+    class Dog(Model):
+        pk = StringAttribute(partition_key=True)
+        name = StringAttribute(required=True)
+
+    either: TypeAdapter[Any] = TypeAdapter(Cat | Dog)
+    with pytest.raises(ValidationError) as caught:
+        either.validate_python({"pk": "a", "lives": "x"})
+    assert {one["loc"][0] for one in caught.value.errors()} == {"Cat", "Dog"}
+    assert either.validate_python({"pk": "a", "name": "rex"}).name == "rex"
+    names = {"Cat", "Dog"}
+    assert names <= either.json_schema()["$defs"].keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import pickle
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -24,7 +25,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from mintkey import AutoGenerate, Index, Model, ModelConfig, Reference, mapped, pipeline, transact_get, transaction
 from mintkey.attributes import JSONAttribute, MapAttribute, NumberAttribute, StringAttribute, VersionAttribute
-from mintkey.errors import ConfigurationError, KeyCollision, NotLoaded, UnreadableItem, VersionConflict
+from mintkey.errors import ConfigurationError, ItemGone, KeyCollision, NotLoaded, UnreadableItem, VersionConflict
 from mintkey.hooks import before_save
 
 
@@ -357,3 +358,61 @@ def test_parts_of_rows_and_defaults_of_old_ones(store):
     assert [one.id for one in users.by_kind.query(kind="a")] == []
     assert users.backfill() == 1
     assert [one.id for one in users.by_kind.query(kind="a")] == ["a"]
+
+
+def test_instances_hold_only_their_values(store):
+    @mapped(partition_key="id", table="mapped-strict")
+    class Strict(BaseModel):
+        model_config = ConfigDict(revalidate_instances="always", extra="forbid")
+        id: str
+        n: int = 1
+
+    class Outer(BaseModel):
+        inner: Strict
+
+    strict: Any = Strict
+    strict(id="a").save()
+    one = strict.get("a")
+    assert vars(one) == {"id": "a", "n": 1}
+    assert Outer(inner=one).inner == one == Strict.model_validate(one)
+    for copied in (copy.copy(one), copy.deepcopy(one), one.model_copy(deep=True)):
+        copied.n += 1
+        copied.save()  # only the change is written
+        assert strict.get("a").n == one.n + 1
+        copied.n = one.n
+        copied.save()
+        assert vars(copied) == {"id": "a", "n": 1}
+    one.delete()
+    one.n = 5
+    copied.n = 9
+    with pytest.raises(ItemGone, match=r"save\(replace=True\)"):
+        copied.save()
+
+
+def test_the_state_of_an_instance_ends_with_it(store):
+    events: Any = Event
+    events(pk="a", sk=1, at=datetime(2024, 1, 1, tzinfo=timezone.utc)).save()
+    kept = [Event.__dict__[name]._kept for name in ("_stored", "_kept")]
+    before = sum(map(len, kept))
+    many = [events.get("a", 1) for _ in range(10)]
+    assert sum(map(len, kept)) > before
+    del many
+    gc.collect()
+    assert sum(map(len, kept)) == before
+
+
+def test_a_class_with_an_init_of_its_own_gets_its_aliases(store):
+    @mapped(partition_key="id", table="mapped-own-init")
+    class Own(BaseModel):
+        id: str
+        name: str = Field("none", alias="theName")
+        n: int = Field(0, validation_alias=AliasChoices("theN", "number"))
+
+        def __init__(self, **values: Any) -> None:
+            super().__init__(**values)
+
+    own: Any = Own
+    assert own.create(id="a", name="x", n=7).n == 7
+    assert (own.get("a").name, own.get("a").n) == ("x", 7)
+    assert own.create(id="b", theName="y").name == "y"
+    assert own.get_or_create(id="c", defaults={"name": "z"})[0].name == "z"

@@ -233,8 +233,7 @@ def same(written: Any, read: Any) -> bool:
     if isinstance(written, (list, tuple)):
         return len(written) == len(read) and all(map(same, written, read))
     if isinstance(written, (BaseModel, Inner)) or dataclasses.is_dataclass(written):
-        names = set(vars(written)) - {"_state", "_stored"}
-        return all(same(getattr(written, name), getattr(read, name)) for name in names)
+        return all(same(getattr(written, name), getattr(read, name)) for name in vars(written))
     return bool(written == read)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import mintkey
 from mintkey import AutoGenerate, Model, auto, fields
+from mintkey.attributes import DecimalAttribute
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.fields import (
     AutoKeyField,
@@ -443,3 +444,45 @@ def test_a_misspelt_keyword_is_refused():
 def test_each_name_is_exported_from_mintkey_itself(name):
     assert getattr(mintkey, name) is getattr(fields, name)
     assert name in mintkey.__all__
+
+
+def test_fields_take_the_forms_and_elements_of_their_attributes(store):
+    class Formed(Model):
+        pk = KeyField()
+        at = DatetimeField(stored_as="Z")
+        day = DateField(stored_as="basic")
+        id = UUIDField(stored_as="hex")
+        when = SortedField(type=datetime, stored_as="seconds", null=True)
+        days = ListField(of=date)
+        prices = DictField(of=DecimalAttribute(min=0))
+
+    moment = datetime(2024, 1, 31, 12, tzinfo=timezone.utc)
+    given = {"at": moment, "day": moment.date(), "id": uuid.UUID(int=5), "when": moment, "days": [date(2024, 1, 1)]}
+    formed = Formed(pk="a", **given, prices={"x": Decimal("1.50")})
+    formed.save()
+    loaded: Any = Formed.get(pk="a")
+    assert loaded.to_dict() == formed.to_dict()
+    assert formed.to_stored()["day"] == {"S": "20240131"}
+    assert formed.to_stored()["at"] == {"S": "2024-01-31T12:00:00Z"}
+    assert Formed.from_json(formed.to_json()).to_dict() == formed.to_dict()
+    assert Formed.query.filter(when__gte=moment).count() == 1
+    with pytest.raises(InvalidValue, match=r"Formed\.days: in \[0\]: expected date"):
+        Formed(pk="b", days=["2024"]).save()
+    with pytest.raises(InvalidValue, match=r"Formed\.prices.*min=0"):
+        Formed(pk="b", prices={"x": Decimal(-1)}).save()
+    with pytest.raises(InvalidValue):
+        Formed.update_by_key("a", Formed.days.append([5]))
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        (lambda: IntField(stored_as="Z"), "stored_as= is for the types datetime, date, UUID"),
+        (lambda: TupleField(of=int), "of= is for the types list, dict, and this field has the type tuple"),
+        (lambda: DatetimeField(stored_as="z"), "stored_as= takes 'micro'"),
+        (lambda: ListField(of=IntField()), "use an attribute or a type, not a IntField"),
+    ],
+)
+def test_forms_and_elements_that_a_field_has_not(field, told):
+    with pytest.raises(ConfigurationError, match=told):
+        type("Odd", (Model,), {"pk": KeyField(), "value": field()})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import pickle
 from typing import Any
 
 import pytest
 
-from mintkey import AutoGenerate, Model, ModelConfig
+from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import ListAttribute, NumberAttribute, StringAttribute, StringSetAttribute
 from mintkey.errors import ConfigurationError, InvalidValue
 
@@ -244,3 +245,20 @@ def test_an_attribute_is_neither_iterated_nor_searched_in_python():
             list(operand)
         with pytest.raises(TypeError, match=r"use Listed\..*\.contains\(5\)"):
             _ = 5 in operand
+
+
+def test_an_instance_holds_only_its_values():
+    with connect("sqlite://"):
+        order = Order(pk="a", sk="1", total=1)
+        order.save()
+        loaded: Any = Order.get(pk="a", sk="1")
+        assert vars(order) == vars(loaded) == {"pk": "a", "sk": "1", "total": 1, "status": "new", "lines": []}
+        loaded.total = 2
+        assert json.loads(json.dumps(loaded, default=vars))["total"] == 2
+        again = pickle.loads(pickle.dumps(loaded))
+        again.save()
+        assert (again == loaded, again.changed) == (True, frozenset())
+        # A pickle of version 0.1 holds the item next to the values.
+        old = Order.__new__(Order)
+        old.__setstate__({**vars(loaded), "_stored": again._state.loaded})
+        assert (vars(old), old.changed) == (vars(loaded), frozenset())

@@ -100,12 +100,16 @@ if TYPE_CHECKING:
     class MaybeField(FieldOptions, total=False):
         """The parameters of a field that a complete item may lack."""
 
+        stored_as: str | None
+        of: Any
         null: Literal[True] | None
         default: None
 
     class SureField(FieldOptions, Generic[D], total=False):
         """The parameters of a field that a complete item has."""
 
+        stored_as: str | None
+        of: Any
         null: bool | None
         default: D | None
 
@@ -118,6 +122,8 @@ if TYPE_CHECKING:
         """The parameters of the fields with which `SortedFieldMixin` is combined."""
 
         default: Any
+        stored_as: str | None
+        of: Any
         auto_now: bool
         auto_now_add: bool
 

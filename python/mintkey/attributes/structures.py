@@ -296,7 +296,7 @@ class _Adapted(Structure):
                 # The class had these fields when the row was written.
                 return self._adapter.validate_json(text, by_alias=True, by_name=True, extra="ignore")
         except ValidationError as error:
-            raise _first_problem(error) from error
+            raise _first_problem(error, plain) from error
 
     def fitted(self, value: Any) -> Any:
         from pydantic import BaseModel, ValidationError
@@ -307,7 +307,7 @@ class _Adapted(Structure):
         try:
             fitted = self._adapter.validate_python(value)
         except ValidationError as error:
-            raise _first_problem(error) from error
+            raise _first_problem(error, value) from error
         problem = difference(value, fitted, dicts_fit=True) or self._ignored(value, fitted)
         if problem is not None:
             raise problem
@@ -334,11 +334,27 @@ class _Adapted(Structure):
             return False
 
 
-def _first_problem(error: Any) -> Misfit:
-    """Return the first problem of a validation, with its path."""
+def _first_problem(error: Any, value: Any) -> Misfit:
+    """Return the first problem of the validation of a value, with its path."""
     problems = error.errors(include_url=False, include_input=False)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return Misfit(f"{problems[0]['msg']}{more}", tuple(problems[0]["loc"]))
+    return Misfit(f"{problems[0]['msg']}{more}", _path(problems[0], value))
+
+
+def _path(problem: Mapping[str, Any], value: Any) -> tuple[Any, ...]:
+    """Return the path of a problem inside of a value, without pydantic's names for the members of unions."""
+    path = []
+    for step in problem["loc"]:
+        if (isinstance(value, dict) and step in value) or (
+            isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value)
+        ):
+            value = value[step]
+        elif isinstance(step, str) and step.isidentifier() and hasattr(value, step) and not isinstance(value, dict):
+            value = getattr(value, step)
+        elif problem["type"] != "missing" or step is not problem["loc"][-1]:
+            continue
+        path.append(step)
+    return tuple(path)
 
 
 def json_text(plain: Any) -> str:

@@ -18,11 +18,13 @@ from mintkey.attributes.options import AutoOptions, Default, MaybeField, SortedO
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, shortened
 from mintkey.fields.forms import (
     FORMS,
+    OPTIONS,
     UUID_DIGITS,
     canonical,
     check_parameters,
     form_of,
     form_problem,
+    form_with,
     name_of,
     strategy_of,
 )
@@ -72,6 +74,8 @@ class Field(Attribute[Any, V]):
         max_length: the maximum number of characters, bytes or elements.
         on_update: a strategy that generates a new value on each write that changes a stored item.
         alias: the name in the store, if it differs from the field's name.
+        stored_as: the form of the text of a `datetime`, `date` or `uuid.UUID` in the store, as in their attributes.
+        of: what the elements of a `list`, or the values of a `dict`, are: an attribute or a type.
         unique: no two items have the same value. A write of a second one raises `UniqueViolation`.
         description: a description for people and schema tools.
         default_on_load: set the plain default also on loaded items that lack the field.
@@ -120,6 +124,8 @@ class Field(Attribute[Any, V]):
         *,
         on_update: Any = None,
         alias: str | None = None,
+        stored_as: str | None = None,
+        of: Any = None,
         unique: bool | None = None,
         description: str | None = None,
         default_on_load: bool = False,
@@ -157,6 +163,11 @@ class Field(Attribute[Any, V]):
         form = form_of(self.type)
         self._known = form is not None
         self._form: Attribute[Any] = form or StringAttribute()
+        self._misplaced = ""
+        for option, given in (("stored_as", stored_as), ("of", of)):
+            if given is not None:
+                made = form_with(self.type, option, given)
+                self._form, self._misplaced = (self._form, option) if made is None else (made, self._misplaced)
         self.kind = self._form.kind
         self.key_kind = self._form.key_kind
         self.tests = self._form.tests
@@ -164,7 +175,7 @@ class Field(Attribute[Any, V]):
         self.limits = self._form.limits
         self._validates = _overridden(builtins.type(self), "is_valid")
         self._observes_saves = _overridden(builtins.type(self), "on_save")
-        self.checks_writes = self.checks_writes or self._validates or self._observes_saves
+        self.checks_writes |= self._validates or self._observes_saves or self._form.checks_writes
 
     def copied(self, owner: builtins.type) -> Self:
         copied = super().copied(owner)
@@ -185,6 +196,11 @@ class Field(Attribute[Any, V]):
             raise self._refuse(
                 f"type={shortened(self.type)} is not a type that a field can store: "
                 f"use {', '.join(kind.__name__ for kind in FORMS)} or an Enum class"
+            )
+        if self._misplaced:
+            takers = ", ".join(kind.__name__ for kind in OPTIONS[self._misplaced])
+            raise self._refuse(
+                f"{self._misplaced}= is for the types {takers}, and this field has the type {self.type.__name__}"
             )
         self._form.check_declaration()
         role = "part of a key" if self.field_key else "indexed" if self.value_indexed else None
@@ -216,6 +232,26 @@ class Field(Attribute[Any, V]):
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return self._form.from_minted(auto)
+
+    @property
+    def fits(self) -> bool:
+        return self._form.fits
+
+    def fitted(self, value: Any) -> Any:
+        return self._form.fitted(value)
+
+    def merged(self, stored: Any, new: Any) -> Any:
+        return self._form.merged(stored, new)
+
+    @property
+    def decompresses(self) -> bool:
+        return self._form.decompresses
+
+    def element(self, label: str) -> Attribute[Any] | None:
+        return self._form.element(label)
+
+    def refusal(self, value: Any) -> Misfit | None:
+        return super().refusal(value) or self._form.refusal(value)
 
     def member(self, label: str, step: object) -> Attribute[Any] | None:
         if self.type not in {list, tuple, dict}:

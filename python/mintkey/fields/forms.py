@@ -7,16 +7,35 @@ import re
 import string
 import uuid
 from collections.abc import Callable
+from datetime import date, datetime
 from typing import Any
 
 from mintkey import _core
-from mintkey.attributes import Attribute, ListAttribute, MapAttribute
+from mintkey.attributes import (
+    Attribute,
+    DateAttribute,
+    DatetimeAttribute,
+    ListAttribute,
+    MapAttribute,
+    UUIDAttribute,
+)
 from mintkey.attributes.containers import SetAttribute
 from mintkey.attributes.elements import SCALARS, scalar_attribute
 from mintkey.errors import ConfigurationError, shortened
 from mintkey.generators import Auto, AutoGenerate
 
-__all__ = ["FORMS", "UUID_DIGITS", "canonical", "check_parameters", "form_of", "form_problem", "name_of", "strategy_of"]
+__all__ = [
+    "FORMS",
+    "OPTIONS",
+    "UUID_DIGITS",
+    "canonical",
+    "check_parameters",
+    "form_of",
+    "form_problem",
+    "form_with",
+    "name_of",
+    "strategy_of",
+]
 
 #: The number of hexadecimal digits of a UUID.
 UUID_DIGITS = 32
@@ -70,6 +89,19 @@ def form_of(kind: Any) -> Attribute[Any] | None:
     except TypeError:  # not hashable, so not a type
         make = None
     return None if make is None else make()
+
+
+#: The types whose attributes have a further parameter.
+OPTIONS: dict[str, dict[type, Callable[..., Attribute[Any]]]] = {
+    "stored_as": {datetime: DatetimeAttribute, date: DateAttribute, uuid.UUID: UUIDAttribute},
+    "of": {list: ListAttribute, dict: MapAttribute},
+}
+
+
+def form_with(kind: Any, option: str, given: Any) -> Attribute[Any] | None:
+    """Return the attribute that stores values of a type with a further parameter, or None if it has no such one."""
+    make = OPTIONS[option].get(kind) if isinstance(kind, type) else None
+    return None if make is None else make(**{option: given})
 
 
 def name_of(strategy: str | AutoGenerate | Auto) -> str:

@@ -45,7 +45,7 @@ fn words(remedy: &Remedy, model: &str) -> String {
         Remedy::OtherValue => "use another value, or change the item that has it".to_owned(),
         Remedy::Replace => "save(replace=True) writes it whole".to_owned(),
         Remedy::WriteAsNew => {
-            format!("{model}.from_dict(item.to_dict()).save() writes its values as a new item")
+            format!("save() a new {model} with its values")
         }
         Remedy::Refresh => "refresh() and try again".to_owned(),
         Remedy::StartAgain => {

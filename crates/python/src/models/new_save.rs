@@ -368,8 +368,13 @@ fn fresh<'py>(
             return Ok(None);
         }
         let values = values_of(&instance)?;
-        if values.contains(intern!(py, "_state"))? || values.contains(intern!(py, "_stored"))? {
-            return Ok(None);
+        for slot in [intern!(py, "_kept"), intern!(py, "_stored")] {
+            if instance
+                .getattr_opt(slot)?
+                .is_some_and(|held| !held.is_none())
+            {
+                return Ok(None);
+            }
         }
         all.push((instance, values));
     }
