@@ -72,7 +72,7 @@ def changes(
         schema.check_roots(action.roots())
         root = action.root.name
         if root not in schema.attributes:
-            # A subclass has it, but its attribute is no part of the rows of this class.
+            # A subclass has it, but its attribute is not in the rows of this class.
             raise schema.unexpected([root], call)
         if action.name == "remove" and action.is_whole and schema.attributes[root].required:
             raise InvalidValue(

@@ -46,7 +46,7 @@ class Backfilling(Tabled):
             on_progress: called after each chunk with the number of written items and None.
 
         Raises:
-            TypeError: a name is no attribute with a default, or a key.
+            TypeError: a name is not an attribute with a default, or is a key.
             BatchIncomplete: some items failed; `failed` lists them with their exceptions.
         """
         rows, filling = cls._filling(names)
@@ -93,7 +93,7 @@ def _attributes(schema: Schema, names: tuple[str, ...]) -> list[Attribute[Any]]:
         has_default = attribute is not None and (attribute.default is not None or name in schema.minted_names)
         if not has_default or name in others:
             raise TypeError(
-                f"{schema.model}.backfill() takes the names of attributes that have a default and are no keys, "
+                f"{schema.model}.backfill() takes the names of attributes that have a default and are not keys, "
                 f"not {shortened(name)}"
             )
     return [one for one in map(schema.attributes.__getitem__, names) if not _is_empty(one)]

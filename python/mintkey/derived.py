@@ -159,7 +159,7 @@ class Derived:
         ]
 
     def rebuilt(self, names: Iterable[str], values: Mapping[str, Any]) -> dict[str, str | None]:
-        """Return values that are no keys, built from their parts; None if a part has no value."""
+        """Return values that are not keys, built from their parts; None if a part has no value."""
         return {name: self._optional(self.sources[name], values) for name in names}
 
     def _filters(self) -> Iterator[Condition]:
@@ -233,7 +233,7 @@ class Derived:
         return state is not None and any(state.is_unknown(part) and part not in generated for part in source.parts)
 
     def _optional(self, source: Source, values: Mapping[str, Any]) -> str | None:
-        """Return a value that is no key; None if a part has no value."""
+        """Return a value that is not a key; None if a part has no value."""
         given = [values.get(part) for part in source.parts]
         # `==` on an attribute, which somebody may pass for a value, is a condition.
         if any(value is None or (isinstance(value, str) and value == "") for value in given):

@@ -25,7 +25,7 @@ _families: dict[tuple[str, str], WeakSet[Family]] = {}
 
 
 class Footprint(NamedTuple):
-    """What tells the rows of a model from those of another one in the same table.
+    """What distinguishes the rows of a model from the rows of another model in the same table.
 
     Attributes:
         discriminator: the stored name of the discriminator, or None.
@@ -159,7 +159,7 @@ class Family:
         return [functools.reduce(operator.or_, (_core.Condition.every(list(other.filters)) for other in every))]
 
     def class_of(self, item: _core.Item) -> type | None:
-        """Return the class of a stored item; None if it is none of this family.
+        """Return the class of a stored item; None if the class is not in this family.
 
         Raises `UnreadableItem` for a value that no class of the table has.
         """

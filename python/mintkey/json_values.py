@@ -176,7 +176,7 @@ class DatetimeForm(Form):
 
 
 class NumberForm(Form):
-    """Numbers: JSON numbers, and text for a Decimal that is no float."""
+    """Numbers: JSON numbers, and text for a Decimal that is not a float."""
 
     def write(self, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):

@@ -123,7 +123,7 @@ def mapped(
             for name in names:
                 if name is not None and name not in fields:
                     raise ConfigurationError(
-                        f"{cls.__name__}: {option} names {shortened(name)}, which is no field. "
+                        f"{cls.__name__}: {option} names {shortened(name)}, which is not a field. "
                         f"The fields are {', '.join(fields)}",
                         model=cls.__name__,
                     )

@@ -56,7 +56,7 @@ class Id:
     def __init__(self, strategy: AutoGenerate | str | Auto, **parameters: Any) -> None:
         self._auto = strategy if isinstance(strategy, Auto) else auto(strategy, **parameters)
         if self._auto.strategy is None:
-            raise TypeError("a function is no strategy: pass a member of AutoGenerate or its name")
+            raise TypeError("a function is not a strategy: pass a member of AutoGenerate or its name")
 
     def __repr__(self) -> str:
         return f"Id({self._auto!r})"

@@ -194,7 +194,7 @@ class Result(RowWrites[M]):
         return items, [page.next for page in pages]
 
     def _readable(self, items: list[_core.Item]) -> list[_core.Item]:
-        """Leave out the items that cannot be read, if the caller goes past them."""
+        """Leave out the items that cannot be read, if the caller skips them."""
         if self._options.on_unreadable == "raise":
             return items
         return [item for item in items if self._is_readable(item)]

@@ -252,7 +252,7 @@ class Ref(Generic[M]):
         try:
             return self.model is other.model and self._stored() == other._stored()
         except CONVERSION_ERRORS:
-            return False  # a value that is no key
+            return False  # a value that is not a key
 
     def __hash__(self) -> int:
         return hash((self.model.__name__, self._stored()))

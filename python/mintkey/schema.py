@@ -515,7 +515,7 @@ class Schema:
         )
 
     def on_own_row(self, condition: Condition | None) -> Condition | None:
-        """Return the condition of a write by key, which leaves the rows of other classes in the table alone."""
+        """Return the condition of a write by key, which does not change the rows of other classes in the table."""
         own = [] if self.family is None else self.family.conditions()
         for one in own:
             mine = self.attributes[self.keys[0]].does_not_exist() | one

@@ -82,7 +82,7 @@ class FrozenClock:
         """Set the clock to a datetime (a naive one is UTC), ISO 8601 text or seconds since the Unix epoch.
 
         Raises:
-            TypeError: `time` is none of these.
+            TypeError: `time` has another type.
             ValueError: the block has ended, or the text or the number is not a valid time.
         """
         move_clock(self._block, 0, _microseconds(time))

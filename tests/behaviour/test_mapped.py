@@ -317,7 +317,7 @@ def test_what_cannot_be_mapped():
         model_config = ConfigDict(extra="allow")
         id: str
 
-    assert "names 'ids', which is no field. The fields are id, other" in refusal(Good, partition_key="ids")
+    assert "names 'ids', which is not a field. The fields are id, other" in refusal(Good, partition_key="ids")
     assert "index= names 'x'" in refusal(Good, index=["x"])
     assert "attributes= names 'x'" in refusal(Good, attributes={"x": StringAttribute()})
     assert "Counted.count: methods of Model use this name" in refusal(Counted)

@@ -57,5 +57,5 @@ def test_parameters():
     for wrong in ({"strategy": "none"}, {"strategy": "nanoid", "size": 0}):
         with pytest.raises(ConfigurationError):
             Id(**wrong)
-    with pytest.raises(TypeError, match="a function is no strategy"):
+    with pytest.raises(TypeError, match="a function is not a strategy"):
         Id(auto(lambda: 1))

@@ -456,7 +456,7 @@ def _attribute_of(part: Part | None) -> Attribute[Any] | None:
 
 
 def _element_attribute(of: Any) -> Attribute[Any]:
-    """Return the attribute that `of=` declares. Raises `TypeError` if it is none."""
+    """Return the attribute that `of=` declares. Raises `TypeError` if it declares none."""
     if isinstance(of, Attribute):
         return of
     if isinstance(of, type) and issubclass(of, Attribute):

@@ -89,7 +89,7 @@ class Element(Structure):
         if value is None:
             if attribute.keeps_none:
                 return None
-            raise TypeError("None is no element here: leave it out")
+            raise TypeError("an element must not be None here: leave it out")
         encoded = attribute.encode(value)
         if attribute.kind in {"list", "map", "any"}:
             return encoded  # the list or map is checked as a whole

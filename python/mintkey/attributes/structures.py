@@ -127,7 +127,7 @@ class _Sequence(Structure):
         if not isinstance(value, self._type):
             return value
         if isinstance(value, (set, frozenset)):
-            # In a stable order, so that an equal set is no change.
+            # In a stable order, so that an equal set does not count as a change.
             return sorted(self._each(value, "encode"), key=repr)
         return self._each(value, "encode")
 
@@ -277,7 +277,7 @@ class _Adapted(Structure):
                 self.kind = "map"
 
     def encode(self, value: Any) -> Any:
-        # Computed fields are left out: they are no input.
+        # Computed fields are left out: they are not input.
         return self._adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings=False)
 
     def decode(self, plain: Any) -> Any:
@@ -321,7 +321,7 @@ class _Adapted(Structure):
         if problem is None or problem.certain:
             return problem
         try:
-            # Validators that run before may use entries that are no fields.
+            # Validators that run before may use entries that are not fields.
             self._adapter.validate_python(value, extra="forbid")
         except ValidationError:
             return problem
