@@ -150,7 +150,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("times", ["2024-01-01"], r"in \[0\]: expected datetime, got str"),
     ("times", (EARLY,), "expected list, got tuple"),
     ("times", {EARLY}, "expected list, got set"),
-    ("times", [EARLY, None], r"in \[1\]: None is no element"),
+    ("times", [EARLY, None], r"in \[1\]: an element must not be None"),
     ("whole", [1, True], r"in \[1\]: expected int, got bool"),
     ("whole", [1.0], r"in \[0\]: expected int, got float"),
     ("whole", [10**38 + 1], r"in \[0\]: "),
