@@ -46,6 +46,15 @@ def test_the_guide_shows_this_program():
 
 
 @pytest.mark.slow
+def test_the_tests_of_the_project(tmp_path):
+    environment = {**os.environ, "DATABASE": f"{tmp_path}/django.db", "MINTKEY_URL": "sqlite://"}
+    command = [sys.executable, "manage.py", "test", "shop"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=FOLDER, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "Ran 2 tests" in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("store", STORES)
 def test_both_databases_in_one_request(store, tmp_path):
     url = STORES[store](tmp_path)
