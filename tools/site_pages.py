@@ -51,8 +51,10 @@ def examples() -> str:
     told = (
         "# Examples\n\nPrograms of the folder `examples`. Each runs as it is, on the store that `$MINTKEY_URL` names.\n"
     )
-    programs = sorted((ROOT / "examples").rglob("*.py"))
-    return told + "".join(f"\n## {path.name}\n\n```python\n{path.read_text('utf-8')}```\n" for path in programs)
+    folder = ROOT / "examples"
+    programs = [path for path in sorted(folder.rglob("*.py")) if path.parent.name != "migrations"]
+    shown = (f"\n## {path.relative_to(folder)}\n\n```python\n{path.read_text('utf-8')}```\n" for path in programs)
+    return told + "".join(shown)
 
 
 def content(source: str, page: str) -> str:

@@ -71,7 +71,7 @@ def test_the_site_is_complete_and_loads_nothing_from_other_hosts(root, tmp_path)
     entries = json.loads((site / "search" / "search_index.json").read_text("utf-8"))["docs"]
     found = {entry["location"].partition("#")[0] for entry in entries}
     assert {f"guides/{guide.stem}.html" for guide in (root / "docs" / "guides").glob("*.md")} <= found
-    assert "Two commands" in {entry["title"] for entry in entries if entry["location"].startswith("index.html")}
+    assert "Demo and tests" in {entry["title"] for entry in entries if entry["location"].startswith("index.html")}
 
 
 def test_each_guide_is_in_the_navigation(root):
