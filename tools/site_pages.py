@@ -49,7 +49,8 @@ def linked(text: str, source: str, shown: str) -> str:
 def examples() -> str:
     """The page of the programs in `examples`."""
     told = (
-        "# Examples\n\nPrograms of the folder `examples`. Each runs as it is, on the store that `$MINTKEY_URL` names.\n"
+        "# Examples\n\nPrograms of the folder `examples`. Each runs on the store that `$MINTKEY_URL` names. "
+        "Its first lines say how to run it.\n"
     )
     folder = ROOT / "examples"
     programs = [path for path in sorted(folder.rglob("*.py")) if path.parent.name != "migrations"]
