@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import bulk
 from measure import OURS, Bar, Job, Row, measured
 from memory import streamed
 from models import (
@@ -146,4 +147,5 @@ def rows(rounds: int) -> Iterator[Row]:
                 yield from measured(PLACE, job, rounds)
         with connect(f"sqlite:///{folder / 'full.db'}"):
             yield from measured(PLACE, safe(), rounds)
+        yield from bulk.rows(PLACE, bulk.ROWS, 3)
         yield streamed(PLACE, f"sqlite:///{folder / 'many.db'}?sync=normal", ROWS, MANY_ROWS)

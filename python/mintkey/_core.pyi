@@ -428,6 +428,9 @@ class Store:
     @property
     def ordered_scans(self) -> bool:
         """Whether a scan returns the items in the order of their keys."""
+    @property
+    def largest_batch(self) -> int:
+        """The most writes of one request of a batch."""
     def execute(self, request: Request) -> Any:
         """Execute a request on this thread, with the GIL released."""
     def execute_all(self, requests: list[Request]) -> list[Any | BaseException]:

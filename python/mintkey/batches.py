@@ -13,12 +13,14 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, arguments, operations
 from mintkey.errors import BatchIncomplete, MintkeyError, cause, shortened
 from mintkey.instance_state import is_untouched
+from mintkey.stores import store_of
 from mintkey.suspended import CHUNK, STORE_FAILURES, SuspendedWrite, failures, finish
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "sized"]
 
 M = TypeVar("M")
+
+#: The seconds that a chunk of more than `CHUNK` items may take.
+_SECONDS = 0.1
 
 #: Called after each chunk, on the caller's thread, with the number of processed items and the total (None if unknown).
 Progress: TypeAlias = "Callable[[int, int | None], object]"
@@ -44,6 +49,27 @@ def sized(items: object) -> int | None:
         return len(items) if isinstance(items, Collection) else None
     except (TypeError, ValueError, OverflowError):  # `len()` returned something that is not a length
         return None
+
+
+class _Size:
+    """The number of items of the next chunk.
+
+    A store that commits is faster with large chunks, as long as a chunk does not take long: other writers wait for it.
+    """
+
+    __slots__ = ("_began", "_largest", "items")
+
+    def __init__(self, largest: int) -> None:
+        self.items = CHUNK
+        self._largest = largest
+        self._began = time.perf_counter()
+
+    def adapt(self) -> None:
+        """Set the size by the time that the last chunk took, from its first item on."""
+        now = time.perf_counter()
+        fitting = self.items * _SECONDS / max(now - self._began, 1e-6)
+        self._began = now
+        self.items = max(int(min(fitting, 2 * self.items, self._largest)) // CHUNK, 1) * CHUNK
 
 
 class _Chunk:
@@ -151,10 +177,15 @@ def write(
     total = sized(items)
     done = written = 0
     failed: list[tuple[Any, BaseException]] = []
+    size = _Size(store_of(schema).largest_batch)
     chunk: _Chunk | None = None
     stopped: MintkeyError | None = None
+    source_failure: list[BaseException] = []
     try:
-        while stopped is None and (chunk_items := (yield from _next_chunk(source))):
+        while stopped is None and not source_failure:
+            chunk_items = yield from _next_chunk(source, size.items, source_failure)
+            if not chunk_items:
+                break
             chunk = _Chunk(chunk_items)
             try:
                 yield from _write_chunk(schema, chunk, operation, prepare)
@@ -163,12 +194,16 @@ def write(
             not_written = failures(chunk.suspended, stopped)
             failed.extend(not_written)
             written += len(chunk_items) - len(not_written)
-            done += len(chunk_items)
+            before, done = done, done + len(chunk_items)
             if on_progress is not None and stopped is None:
-                on_progress(done, total)
+                for processed in (*range(before + CHUNK, done, CHUNK), done):
+                    on_progress(processed, total)
+            size.adapt()
     except BaseException:
         _record_abandoned(schema, chunk)
         raise
+    if source_failure and (stopped is None or not isinstance(source_failure[0], Exception)):
+        raise source_failure.pop()
     if stopped is not None:
         raise _incomplete(schema, written, failed, stopped=True) from stopped
     if failed:
@@ -237,15 +272,25 @@ def _waves(writes: list[SuspendedWrite]) -> Iterator[list[SuspendedWrite]]:
         writes = again
 
 
-def _next_chunk(source: Iterator[M] | AsyncIterator[M]) -> Operation[list[M]]:
-    if not isinstance(source, AsyncIterator):
-        return list(itertools.islice(source, CHUNK))
+def _next_chunk(source: Iterator[M] | AsyncIterator[M], size: int, failure: list[BaseException]) -> Operation[list[M]]:
+    """Read a chunk.
+
+    If the source fails after `CHUNK` items or more, return the items before in multiples of `CHUNK`, and add the
+    exception to `failure`.
+    """
     chunk: list[M] = []
-    while len(chunk) < CHUNK:
-        try:
+    try:
+        if not isinstance(source, AsyncIterator):
+            chunk.extend(itertools.islice(source, size))
+        while isinstance(source, AsyncIterator) and len(chunk) < size:
             chunk.append((yield source.__anext__()))
-        except StopAsyncIteration:
-            break
+    except StopAsyncIteration:
+        pass
+    except BaseException as error:
+        if len(chunk) < CHUNK or (isinstance(source, AsyncIterator) and not isinstance(error, Exception)):
+            raise
+        failure.append(error)
+        del chunk[len(chunk) // CHUNK * CHUNK :]
     return chunk
 
 

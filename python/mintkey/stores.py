@@ -89,6 +89,12 @@ class Store:
         """Whether a scan returns the items in the order of their keys."""
         return self._core.ordered_scans
 
+    @property
+    def largest_batch(self) -> int:
+        """The most items of a large chunk of a batch; 1 if chunks should be small."""
+        # A rate limit counts a chunk at once, and then waits for its units.
+        return self._core.largest_batch if self._limits is None else 1
+
     def __repr__(self) -> str:
         return f"<Store {self.url}>"
 

@@ -128,6 +128,7 @@ impl Store for DynamoStore {
             creates_tables: false,
             consistent_indexes: false,
             ordered_scans: false,
+            largest_batch: 500,
         }
     }
 

@@ -31,6 +31,7 @@ impl Store for RedisStore {
             creates_tables: true,
             consistent_indexes: true,
             ordered_scans: true,
+            largest_batch: 500,
         }
     }
 

@@ -34,6 +34,9 @@ impl SqliteStore {
     }
 }
 
+/// Each commit writes the pages of an index again that its rows have changed: for more rows, fewer pages a row.
+const LARGEST_BATCH: usize = 10_000;
+
 impl Store for SqliteStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
@@ -42,6 +45,7 @@ impl Store for SqliteStore {
             creates_tables: true,
             consistent_indexes: true,
             ordered_scans: true,
+            largest_batch: LARGEST_BATCH,
         }
     }
 

@@ -10,7 +10,7 @@ use std::thread;
 
 use common::Fixture;
 use mintkey_store::store::Never;
-use mintkey_store::{ErrorKind, Guard, Interrupt, Outcome, Result, Store};
+use mintkey_store::{BatchWrite, ErrorKind, Guard, Interrupt, Operation, Outcome, Result, Store};
 use requests::*;
 
 fn failing(url: &str) -> String {
@@ -255,6 +255,37 @@ fn a_write_that_runs_on_and_on_times_out() {
     let error = put_with(&*fixture.store, "slow", &Never).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Timeout(Outcome::NotApplied));
     put_with(&*fixture.store, "b", &Never).unwrap();
+}
+
+/// A batch of orders of these partitions.
+fn batch_of(partitions: &[&str]) -> Operation {
+    let writes = partitions
+        .iter()
+        .map(|partition| batch_put(&orders(), order(partition, "1", &[]), Guard::default()));
+    Operation::BatchWrite(BatchWrite {
+        table: orders(),
+        writes: writes.collect(),
+    })
+}
+
+#[test]
+fn a_batch_that_fails_in_the_middle_leaves_nothing() {
+    let fixture = Fixture::with("?timeout=0.05");
+    slow_down(&fixture);
+    let store = &*fixture.store;
+    let error = run(store, batch_of(&["b", "slow", "c"])).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Timeout(Outcome::NotApplied));
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.pk = 'refused' \
+                  BEGIN SELECT RAISE(ABORT, 'no'); END";
+    fixture.inside().execute_batch(refuse).unwrap();
+    let error = run(store, batch_of(&["b", "refused", "c"])).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable(Outcome::NotApplied));
+    assert_eq!(texts(&scan(store, scan_of(&orders())), "pk"), ["a"]);
+    run(store, batch_of(&["b", "c"])).unwrap();
+    assert_eq!(
+        texts(&scan(store, scan_of(&orders())), "pk"),
+        ["a", "b", "c"]
+    );
 }
 
 #[test]

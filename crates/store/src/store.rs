@@ -51,6 +51,8 @@ pub struct Capabilities {
     pub consistent_indexes: bool,
     /// Whether a scan returns items in the order of the keys, and can reverse it.
     pub ordered_scans: bool,
+    /// The most writes of one request of a batch.
+    pub largest_batch: usize,
 }
 
 /// The severity of a notice.

@@ -83,6 +83,12 @@ impl Store {
         self.shared.engine().capabilities().ordered_scans
     }
 
+    /// The most writes of one request of a batch.
+    #[getter]
+    fn largest_batch(&self) -> usize {
+        self.shared.engine().capabilities().largest_batch
+    }
+
     /// Executes a request on this thread, with the GIL released.
     fn execute<'py>(&self, py: Python<'py>, request: &PyRequest) -> PyResult<Bound<'py, PyAny>> {
         caught(py, || {

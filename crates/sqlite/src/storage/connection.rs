@@ -19,8 +19,12 @@ use crate::storage::guarded_file::Loss;
 const INSTRUCTIONS: i32 = 20_000;
 /// The most prepared statements of a connection: a few for each table.
 const STATEMENTS: usize = 128;
+/// The most memory in KiB for pages of the connection that writes. Rows in random order change pages all over an index.
+const WRITER_CACHE: u32 = 32_000;
+/// The pages of the log after which a commit copies it into the database, which waits for the disk twice.
+const LOG_PAGES: u32 = 4_000;
 /// The longest pause between two attempts to get a lock.
-const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
 /// Why a step inside a transaction failed.
 #[derive(Debug)]
@@ -190,6 +194,16 @@ impl Connection {
             retry_while_busy(config, deadline, || self.schema_version())?;
         }
         Ok(())
+    }
+
+    /// Prepares the connection that writes.
+    pub fn prepare_to_write(&self, config: &Config, deadline: &mut Deadline) -> Result<()> {
+        if config.path.is_none() {
+            return Ok(());
+        }
+        let sql =
+            format!("PRAGMA cache_size=-{WRITER_CACHE}; PRAGMA wal_autocheckpoint={LOG_PAGES}");
+        retry_while_busy(config, deadline, || self.raw.execute_batch(&sql))
     }
 
     /// Whether its files still have their names.

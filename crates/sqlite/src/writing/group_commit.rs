@@ -22,7 +22,10 @@ pub fn begin(
     let mut connection = match connection {
         Some(connection) => connection,
         None => match shared.open(deadline)? {
-            Opened::Ready(connection) => connection,
+            Opened::Ready(connection) => {
+                connection.prepare_to_write(&shared.config, deadline)?;
+                connection
+            }
             lost @ Opened::Lost(_) => return Ok(lost),
         },
     };
@@ -88,10 +91,7 @@ fn transact<'a>(
 ) -> Option<Vec<Result<Reply>>> {
     let raw = &connection.raw;
     let fail_all = |error: rusqlite::Error, outcome: Outcome| -> Option<Vec<Result<Reply>>> {
-        if !raw.is_autocommit() {
-            // If this fails too, the connection is closed.
-            let _ = raw.execute_batch("ROLLBACK");
-        }
+        roll_back(connection);
         if outcome == Outcome::NotApplied && !connection.is_in_place() {
             return None;
         }
@@ -105,7 +105,8 @@ fn transact<'a>(
         Some(answers)
     };
     let changes = raw.total_changes();
-    let begun = Transaction::begin(connection, &shared.layouts, shared.config.max_item);
+    let alone = requests.clone().nth(1).is_none();
+    let begun = Transaction::begin(connection, &shared.layouts, shared.config.max_item, alone);
     let mut transaction = match begun {
         Ok(transaction) => transaction,
         Err(error) => return fail_all(error, Outcome::NotApplied),
@@ -115,10 +116,14 @@ fn transact<'a>(
         match transaction.apply(request) {
             Ok(reply) => answers.push(Ok(reply)),
             Err(Fault::Refused(error)) => answers.push(Err(error)),
+            Err(Fault::Stopped(stop)) if alone => {
+                roll_back(connection);
+                return Some(vec![Err(shared.stopped(stop))]);
+            }
             Err(Fault::Stopped(stop)) => answers.push(Err(shared.stopped(stop))),
             Err(Fault::Stale) => answers.push(Err(submission::lost(true))),
             Err(Fault::Sqlite(error)) => {
-                if raw.is_autocommit() || connection::is_stopped(&error) {
+                if alone || raw.is_autocommit() || connection::is_stopped(&error) {
                     return fail_all(error, Outcome::NotApplied);
                 }
                 answers.push(Err(shared.explain(connection, error, Outcome::NotApplied)));
@@ -158,6 +163,13 @@ fn transact<'a>(
                 },
             )
         }
+    }
+}
+
+/// Rolls back. If this fails too, the connection is closed.
+fn roll_back(connection: &Connection) {
+    if !connection.raw.is_autocommit() {
+        let _ = connection.raw.execute_batch("ROLLBACK");
     }
 }
 

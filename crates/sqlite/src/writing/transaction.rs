@@ -19,6 +19,8 @@ pub struct Transaction<'a> {
     pub(super) connection: &'a Connection,
     layouts: &'a Layouts,
     pub(super) max_item: usize,
+    /// Whether it has one request. Then whoever fails in the middle of a batch can roll back everything.
+    alone: bool,
     /// The schema version at its begin.
     version: i64,
     /// The layouts that it loaded or created, to be kept by the store after the commit.
@@ -39,11 +41,13 @@ impl<'a> Transaction<'a> {
         connection: &'a Connection,
         layouts: &'a Layouts,
         max_item: usize,
+        alone: bool,
     ) -> rusqlite::Result<Self> {
         Ok(Self {
             connection,
             layouts,
             max_item,
+            alone,
             version: connection.schema_version()?,
             layouts_used: Vec::new(),
             schema_changed: false,
@@ -98,7 +102,9 @@ impl<'a> Transaction<'a> {
                 let layout = self.layout(&batch.table)?;
                 rows::batch(self.connection, &layout, batch, now)
             }
-            // In a savepoint: if SQLite fails in the middle, nothing of the batch stays.
+            // If SQLite fails in the middle, nothing of the batch stays. A savepoint copies each page before its first
+            // change, so a batch without others has none, and the caller rolls back.
+            Operation::BatchWrite(batch) if self.alone => self.batch(batch, now),
             Operation::BatchWrite(batch) => self.in_savepoint(|own| own.batch(batch, now)),
             Operation::Transaction(transaction) => self.all_or_none(transaction, now),
             Operation::TransactionGet(get) => self.get_all(get, now),
@@ -163,10 +169,10 @@ impl<'a> Transaction<'a> {
         work: impl FnOnce(&mut Self) -> Attempt<T>,
     ) -> Attempt<T> {
         let raw = &self.connection.raw;
-        raw.execute_batch("SAVEPOINT step")?;
+        raw.prepare_cached("SAVEPOINT step")?.raw_execute()?;
         match work(self) {
             Ok(value) => {
-                raw.execute_batch("RELEASE step")?;
+                raw.prepare_cached("RELEASE step")?.raw_execute()?;
                 Ok(value)
             }
             Err(fault) => {
