@@ -104,6 +104,9 @@ class Item:
     @staticmethod
     def from_json(text: str) -> Item:
         """Return the item of a JSON text."""
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Item:
+        """Return the item of stored values by stored name. Raises `TypeError` if a value cannot be stored."""
     def to_json(self) -> str:
         """Return the item as JSON text."""
     def to_dict(self) -> dict[str, Any]:
@@ -205,6 +208,12 @@ class Request:
     def meter(self) -> None:
         """Request the consumed capacity units, from a store that counts them."""
     @staticmethod
+    def list_tables() -> Request:
+        """List the names of the tables of the store, in order."""
+    @staticmethod
+    def describe_table(name: str) -> Request:
+        """Describe a table, or None: its description, the number of rows, whether that is exact, the size in bytes."""
+    @staticmethod
     def transaction(requests: list[Request]) -> Request:
         """Join requests that write or check one item each into a transaction."""
     @staticmethod
@@ -262,6 +271,9 @@ class Codec:
         indexes: Sequence[_Index] = ...,
         unique: Sequence[_Unique] = ...,
     ) -> Codec: ...
+    @staticmethod
+    def of_table(name: str, description: Item) -> Codec:
+        """Return the schema of a table without a class. Its attributes are its keys."""
     def encode(
         self,
         values: dict[str, Any],
@@ -336,6 +348,8 @@ class Codec:
         """Read several items."""
     def batch_write(self, requests: list[Request]) -> Request:
         """Join requests that write one item each into one request."""
+    def put_all(self, items: list[Item], row: str) -> tuple[Request, list[tuple[int, BaseException]]]:
+        """Write several whole items; also return index and exception of each item that is not in the request."""
     def query(
         self,
         partition: list[Any],

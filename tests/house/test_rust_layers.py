@@ -62,6 +62,7 @@ LAYERS = {
     ],
     "store-testkit": [
         {"lib"},
+        {"tables"},
         {"batches", "catalog", "items", "queries", "ranges", "transactions", "transfers", "unique"},
         {"fixture", "requests", "server"},
     ],

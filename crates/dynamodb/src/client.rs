@@ -33,7 +33,7 @@ const MAX_CLOCK_SKEW: i64 = 4 * 60;
 const MAX_DELAY_CONFLICTS: u32 = 5;
 
 /// The entries of successful responses. A response with another entry, and without headers of DynamoDB, is not its.
-const ENTRIES: [&str; 15] = [
+const ENTRIES: [&str; 17] = [
     "Attributes",
     "ConsumedCapacity",
     "Count",
@@ -41,10 +41,12 @@ const ENTRIES: [&str; 15] = [
     "ItemCollectionMetrics",
     "Items",
     "LastEvaluatedKey",
+    "LastEvaluatedTableName",
     "Responses",
     "ScannedCount",
     "Table",
     "TableDescription",
+    "TableNames",
     "TimeToLiveDescription",
     "TimeToLiveSpecification",
     "UnprocessedItems",

@@ -20,6 +20,7 @@ pub mod queries;
 pub mod ranges;
 pub mod requests;
 pub mod server;
+pub mod tables;
 pub mod transactions;
 pub mod transfers;
 pub mod unique;
@@ -33,6 +34,7 @@ pub fn contract<F: Reopen + 'static>() -> Vec<Trial> {
     tests.extend(items::all::<F>());
     tests.extend(queries::all::<F>());
     tests.extend(ranges::all::<F>());
+    tests.extend(tables::all::<F>());
     tests.extend(transactions::all::<F>());
     tests.extend(transfers::all::<F>());
     tests

@@ -6,6 +6,19 @@ use crate::table::{Index, KeyAttribute, Projection, Table};
 use crate::unique::{Discriminator, Prefix, Scope, Unique};
 use crate::value::{Item, Map, Name, Value, ValueType};
 
+/// A table as its store describes it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredTable {
+    /// The table. Its class is not known: it is named like the table.
+    pub table: Table,
+    /// The number of stored rows; `None` if the store does not know it.
+    pub rows: Option<u64>,
+    /// Whether that is exact. It is an estimate if rows expire: expired rows that are not deleted yet may be included.
+    pub is_exact: bool,
+    /// The bytes of the rows, if the store knows them.
+    pub bytes: Option<u64>,
+}
+
 /// What a class and the catalog describe together: what the class has and the catalog lacks is added,
 /// what the class lacks stays.
 ///

@@ -1,5 +1,6 @@
 //! What a store answers.
 
+use crate::description::StoredTable;
 use crate::error::Error;
 use crate::position::Position;
 use crate::value::Item;
@@ -11,6 +12,10 @@ pub enum Reply {
     Done,
     /// Whether the table exists.
     Exists(bool),
+    /// The names of all tables, in order.
+    Tables(Vec<String>),
+    /// The table of this name, if there is one.
+    Described(Option<Box<StoredTable>>),
     /// The item, if there is one: to a get, or to an update with `returning`.
     Item(Option<Item>),
     /// Items: to a query or a scan.

@@ -113,6 +113,10 @@ pub enum Operation {
     TableExists(Arc<Table>),
     /// Delete the table with all items. A missing table counts as deleted.
     DeleteTable(Arc<Table>),
+    /// Return the names of all tables, in order.
+    ListTables,
+    /// Return the stored description of the table with this name.
+    DescribeTable(String),
     /// Read one item by key.
     Get(Get),
     /// Read one item by a unique value.
@@ -456,7 +460,7 @@ impl Guard {
 }
 
 impl Operation {
-    /// The table of the request; `None` for a transaction, which may have several.
+    /// The table of the request; `None` for a transaction, which may have several, and for requests about the catalog.
     #[must_use]
     pub const fn table(&self) -> Option<&Arc<Table>> {
         Some(match self {
@@ -470,7 +474,10 @@ impl Operation {
             Self::Scan(scan) => &scan.table,
             Self::BatchGet(get) => &get.table,
             Self::BatchWrite(write) => &write.table,
-            Self::Transaction(_) | Self::TransactionGet(_) => return None,
+            Self::ListTables
+            | Self::DescribeTable(_)
+            | Self::Transaction(_)
+            | Self::TransactionGet(_) => return None,
         })
     }
 

@@ -84,6 +84,23 @@ impl Index {
 }
 
 impl Table {
+    /// A table of which only the name is known. It stands for the table in errors and while its description is read.
+    #[must_use]
+    pub fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            model: name.to_owned(),
+            partition: KeyAttribute {
+                name: Name::from(""),
+                kind: KeyKind::String,
+            },
+            sort: None,
+            ttl: None,
+            indexes: Vec::new(),
+            unique: Vec::new(),
+        }
+    }
+
     /// The index of this name.
     #[must_use]
     pub fn index(&self, name: &str) -> Option<&Index> {

@@ -33,11 +33,15 @@ fn started(bytes: usize, each: usize) -> f64 {
 
 impl Operation {
     /// The least cost that is known before it is executed: the sizes of the items that it holds, and
-    /// of those it does not hold the least there is. Making, finding and dropping tables costs nothing.
+    /// of those it does not hold the least there is. Requests about tables cost nothing.
     #[must_use]
     pub fn least_units(&self) -> f64 {
         match self {
-            Self::CreateTable(_) | Self::TableExists(_) | Self::DeleteTable(_) => 0.0,
+            Self::CreateTable(_)
+            | Self::TableExists(_)
+            | Self::DeleteTable(_)
+            | Self::ListTables
+            | Self::DescribeTable(_) => 0.0,
             Self::Get(get) => read_units(0, get.consistent),
             // A marker, then the row.
             Self::GetUnique(_) => 2.0 * read_units(0, true),

@@ -7,6 +7,7 @@ mod build;
 mod cancellation;
 mod catalog;
 mod claims;
+mod describe;
 mod markers;
 mod participant;
 mod query_plan;
@@ -46,6 +47,8 @@ pub async fn run<T: Transport>(
     match &request.operation {
         Operation::CreateTable(table) => tables::create(&client, table, now).await,
         Operation::TableExists(table) => tables::exists(&client, table).await,
+        Operation::ListTables => describe::list(&client).await,
+        Operation::DescribeTable(name) => describe::describe(&client, name).await,
         Operation::DeleteTable(table) => tables::delete(&client, table).await,
         Operation::Get(get) => read::get(&client, get, now).await,
         Operation::GetUnique(get) => unique::get(&client, get, now).await,

@@ -53,7 +53,8 @@ impl TableDescription {
         global.chain(local).find(|(own, _)| own.index_name == name)
     }
 
-    fn attribute_type(&self, name: &str) -> &str {
+    /// The type of an attribute that is a part of a key; an empty text if there is none.
+    pub fn attribute_type(&self, name: &str) -> &str {
         let mut types = self.attribute_definitions.iter();
         let found = types.find(|own| own.attribute_name == name);
         found.map_or("", |own| &own.attribute_type)
@@ -319,7 +320,7 @@ async fn send<T: Transport>(
 }
 
 /// Sends a call that describes a table; `None` if the table does not exist.
-async fn describe_with<'c, T: Transport>(
+pub async fn describe_with<'c, T: Transport>(
     client: &'c Client<'_, T>,
     table: &Table,
     operation: &str,
@@ -332,7 +333,7 @@ async fn describe_with<'c, T: Transport>(
     }
 }
 
-async fn describe<T: Transport>(
+pub async fn describe<T: Transport>(
     client: &Client<'_, T>,
     table: &Table,
 ) -> Result<Option<TableDescription>> {

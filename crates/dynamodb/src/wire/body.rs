@@ -134,6 +134,42 @@ pub fn index_name(name: &str) -> String {
     text
 }
 
+/// The name of the index that has this name in `DynamoDB`: the reverse of [`index_name`] for the indexes of models.
+pub fn index_name_of(stored: &str) -> String {
+    let decoded = |text: &str| {
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((plain, escaped)) = rest.split_once('.') {
+            bytes.extend_from_slice(plain.as_bytes());
+            bytes.push(u8::from_str_radix(escaped.get(..2)?, 16).ok()?);
+            rest = escaped.get(2..)?;
+        }
+        bytes.extend_from_slice(rest.as_bytes());
+        String::from_utf8(bytes).ok()
+    };
+    let short = stored.strip_suffix(".index");
+    let names = short.into_iter().chain([stored]).filter_map(decoded);
+    // Other programs may have given an index any name.
+    let mut names = names.filter(|name| index_name(name) == stored);
+    names.next().unwrap_or_else(|| stored.to_owned())
+}
+
+/// Whether the partition key of an index is the one of indexes over a whole table.
+pub fn is_whole_table(attribute: &str) -> bool {
+    attribute == WHOLE_TABLE
+}
+
+/// The body of the call that lists tables, from a table on.
+pub fn list_tables(after: Option<&str>) -> String {
+    let mut text = String::from("{");
+    if let Some(after) = after {
+        text.push_str("\"ExclusiveStartTableName\":");
+        push_string(after, &mut text);
+    }
+    text.push('}');
+    text
+}
+
 /// Appends a key.
 fn push_key(table: &Table, key: &Key, to: &mut String) {
     to.push('{');
@@ -478,6 +514,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn index_names_of_other_programs_stay() {
+        for stored in ["status-index", "a.b", "gsi.1", ".index", "a.zz", "a.é"] {
+            assert_eq!(index_name_of(stored), stored);
+        }
+    }
+
+    #[test]
     fn index_names_are_valid_and_distinct() {
         for (name, stored) in [
             ("by_status", "by_status"),
@@ -487,6 +530,7 @@ mod tests {
             ("ä", ".c3.a4"),
         ] {
             assert_eq!(index_name(name), stored);
+            assert_eq!(index_name_of(stored), name);
         }
     }
 

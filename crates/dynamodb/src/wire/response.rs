@@ -26,10 +26,12 @@ pub struct Row {
         rename = "Count",
         alias = "Items",
         alias = "LastEvaluatedKey",
+        alias = "LastEvaluatedTableName",
         alias = "Responses",
         alias = "ScannedCount",
         alias = "Table",
         alias = "TableDescription",
+        alias = "TableNames",
         alias = "TimeToLiveDescription",
         alias = "TimeToLiveSpecification",
         alias = "UnprocessedItems",
@@ -126,6 +128,9 @@ pub struct TableDescription {
     pub attribute_definitions: Vec<AttributeDefinition>,
     pub global_secondary_indexes: Vec<IndexDescription>,
     pub local_secondary_indexes: Vec<IndexDescription>,
+    /// Both are updated about every six hours.
+    pub item_count: Option<u64>,
+    pub table_size_bytes: Option<u64>,
 }
 
 /// A part of a key.
@@ -153,6 +158,23 @@ pub struct IndexDescription {
     /// `None` for a local index.
     pub index_status: Option<String>,
     pub key_schema: Vec<KeyElement>,
+    pub projection: IndexProjection,
+}
+
+/// What an index has of an item besides the keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IndexProjection {
+    pub projection_type: String,
+    pub non_key_attributes: Vec<String>,
+}
+
+/// The body of `ListTables`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Listed {
+    pub table_names: Vec<String>,
+    pub last_evaluated_table_name: Option<String>,
 }
 
 /// The body of `DescribeTimeToLive`.

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use mintkey_store::{
     Action, BatchGet, BatchWrite, Check, Delete, Get, Guard, Index, Key, KeyAttribute, Map,
     Operation, Projection, Query, Scan, Table, Transaction, TransactionWrite, Update, Value, Write,
+    description,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::{from_store, key_dict};
 use crate::models::fields::{Field, FieldSpec, IndexSpec, key_kind_named, top};
@@ -134,6 +135,31 @@ impl Codec {
             table,
             partition,
             sort,
+        })
+    }
+
+    /// The schema of a table without a class, from what the store's catalog has of it. Its attributes are its keys.
+    #[staticmethod]
+    fn of_table(py: Python<'_>, name: &str, description: &PyItem) -> PyResult<Self> {
+        let table = description::parse(&Table::unknown(name), &description.0).ok_or_else(|| {
+            let message = "this is not the description of a table".to_owned();
+            from_store(py, mintkey_store::Error::configuration(message), None, None)
+        })?;
+        let field = |part: &KeyAttribute| Field {
+            label: part.name.to_string(),
+            name: PyString::new(py, &part.name).unbind(),
+            alias: part.name.clone(),
+            kind: Kind::of_key(part.kind),
+            required: true,
+            convert: None,
+            structure: None,
+        };
+        Ok(Self {
+            model: name.to_owned(),
+            fields: table.key_attributes().map(field).collect(),
+            partition: Some(0),
+            sort: table.sort.as_ref().map(|_| 1),
+            table: Some(Arc::new(table)),
         })
     }
 
@@ -478,6 +504,27 @@ impl Codec {
             writes,
         }))
         .joining(&requests))
+    }
+
+    /// Writes several whole items, with no other check than that of the row, which is `"any"` or `"absent"`. Also returns the
+    /// exception of each item that the table cannot hold, with its index; the request is without these.
+    fn put_all(
+        &self,
+        py: Python<'_>,
+        items: Vec<Bound<'_, PyItem>>,
+        row: &str,
+    ) -> PyResult<(PyRequest, Vec<(usize, Py<PyAny>)>)> {
+        let mut writes = Vec::with_capacity(items.len());
+        let mut refused = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            match self.put_request(py, item.get().0.clone(), Self::guard(row, None, None)) {
+                Ok(put) => writes.push(Write::Put(put)),
+                Err(error) => refused.push((index, error.into_value(py).into_any())),
+            }
+        }
+        let table = self.table(py)?.clone();
+        let request = PyRequest::now(Operation::BatchWrite(BatchWrite { table, writes }));
+        Ok((request, refused))
     }
 
     /// Removes an item.

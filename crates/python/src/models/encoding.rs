@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mintkey_store::error::shortened;
-use mintkey_store::{Guard, Item, KeyAttribute, KeyKind, KeyValue, Map, Put, Value};
+use mintkey_store::{Guard, Item, KeyAttribute, KeyValue, Map, Put, Value};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -210,12 +210,7 @@ impl Codec {
             .iter()
             .find(|field| field.alias == attribute.name)
             .map_or("", |field| &field.label);
-        let kind = match attribute.kind {
-            KeyKind::String => Kind::String,
-            KeyKind::Number => Kind::Number,
-            KeyKind::Binary => Kind::Binary,
-        };
-        match to_stored(kind, object) {
+        match to_stored(Kind::of_key(attribute.kind), object) {
             Ok(Some(value)) => KeyValue::from_value(&value, attribute.kind)
                 .ok_or_else(|| self.invalid_at(py, label, "this cannot be a key")),
             Ok(None) => Err(self.invalid_at(py, label, "a key needs a value")),

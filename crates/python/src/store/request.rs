@@ -11,7 +11,7 @@ use mintkey_store::size::item_size;
 use mintkey_store::units::{read_units, transaction_read_units, transaction_units, write_units};
 use mintkey_store::{
     Error, Item, Operation, Page, Position, Reply, Request, Transaction, TransactionGet,
-    TransactionWrite, Write,
+    TransactionWrite, Write, description,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -117,6 +117,18 @@ impl PyRequest {
         Ok(Self::now(Operation::TransactionGet(TransactionGet {
             keys,
         })))
+    }
+
+    /// Lists the tables of the store.
+    #[staticmethod]
+    fn list_tables() -> Self {
+        Self::now(Operation::ListTables)
+    }
+
+    /// Describes the table of this name.
+    #[staticmethod]
+    fn describe_table(name: String) -> Self {
+        Self::now(Operation::DescribeTable(name))
     }
 
     /// Whether it changes the store. Then its units are write units, else read units.
@@ -264,8 +276,8 @@ impl PyPage {
     }
 }
 
-/// The reply as a Python object: None, a bool, an item or None, a page, a list of items or None, or a list of exceptions
-/// or None. `fail` returns the exception of the write at an index.
+/// The reply as a Python object: None, a bool, a list of names, the description of a table with its facts or None, an item
+/// or None, a page, a list of items or None, or a list of exceptions or None. `fail` returns the exception of the write at an index.
 pub fn answer(
     py: Python<'_>,
     reply: Reply,
@@ -274,6 +286,13 @@ pub fn answer(
     Ok(match reply {
         Reply::Done | Reply::Item(None) => py.None().into_bound(py),
         Reply::Exists(exists) => pyo3::types::PyBool::new(py, exists).to_owned().into_any(),
+        Reply::Tables(names) => PyList::new(py, names)?.into_any(),
+        Reply::Described(None) => py.None().into_bound(py),
+        Reply::Described(Some(found)) => {
+            let description = PyItem::from(description::describe(&found.table));
+            let facts = (description, found.rows, found.is_exact, found.bytes);
+            facts.into_pyobject(py)?.into_any()
+        }
         Reply::Item(Some(item)) => Bound::new(py, PyItem::from(item))?.into_any(),
         Reply::Items(items) => {
             let list = PyList::empty(py);

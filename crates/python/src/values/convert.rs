@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mintkey_store::error::start;
 use mintkey_store::size::MAX_DEPTH;
-use mintkey_store::{Map, Name, Number, Value};
+use mintkey_store::{KeyKind, Map, Name, Number, Value};
 use pyo3::exceptions::{
     PyArithmeticError, PyRecursionError, PyRuntimeError, PyTypeError, PyValueError,
 };
@@ -72,6 +72,15 @@ impl Kind {
                 )));
             }
         })
+    }
+
+    /// The kind of a part of a key.
+    pub const fn of_key(kind: KeyKind) -> Self {
+        match kind {
+            KeyKind::String => Self::String,
+            KeyKind::Number => Self::Number,
+            KeyKind::Binary => Self::Binary,
+        }
     }
 
     /// What Python passes for it, for messages.

@@ -4,12 +4,12 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use mintkey_store::{Item, Key, json};
+use mintkey_store::{Item, Key, Value, json};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::exception::exception;
-use crate::values::convert::from_value;
+use crate::values::convert::{from_value, plain_error, to_value};
 
 /// An item.
 #[pyclass(frozen, name = "Item", module = "mintkey._core")]
@@ -30,6 +30,15 @@ impl PyItem {
         json::decode(text)
             .map(Self::from)
             .map_err(|error| exception(py, "InvalidValue", &error.message))
+    }
+
+    /// The item of plain values by stored name.
+    #[staticmethod]
+    fn from_dict(values: &Bound<'_, PyDict>) -> PyResult<Self> {
+        match to_value(values.as_any(), 0).map_err(plain_error)? {
+            Value::Map(map) => Ok(Self::from(map)),
+            _ => Ok(Self::from(Item::new())),
+        }
     }
 
     /// The stored JSON form.

@@ -8,10 +8,11 @@
 //! - `shop/@Order:rows`: the row set, a sorted set with a member for each row.
 //! - `shop/@Order:index:by_status`: an index set, a sorted set with a member for each row that is in the index.
 //! - `shop/@Order:unique:email`: the markers of unique values, a hash with a field for each value.
+//! - `shop/@:tables`: a set with the name of each table.
 //!
 //! Without a prefix there is no slash. In a Cluster each slot group has all of these keys for itself, with its hash tag
 //! after the slash: `shop/{6h}Order:KEY`, `shop/{6h}@Order`. The first group also has `shop/{10}@Order:table`, the
-//! catalog entry of the whole table.
+//! catalog entry of the whole table, and `shop/{10}@:tables`.
 //!
 //! A transaction leaves `shop/@:transaction:TOKEN`, its marker, which expires. In a Cluster, a write that claims unique
 //! values has an intent, `shop/{6h}@:intent:TOKEN`, in the slot group of its rows. A marker of a unique value is in the slot
@@ -125,9 +126,19 @@ impl Keyspace {
         }
     }
 
+    /// The key of the set of the names of tables. No table has an empty name.
+    pub fn tables_key(&self) -> Vec<u8> {
+        format!("{}@:tables", self.group_prefix(TABLE_KEY_GROUP)).into_bytes()
+    }
+
     /// The key of a table's catalog entry in a slot group.
     pub fn catalog_key(&self, table: &str, slot_group: u8) -> Vec<u8> {
         format!("{}@{table}", self.group_prefix(slot_group)).into_bytes()
+    }
+
+    /// The key of a table's row set in a slot group.
+    pub fn row_set(&self, table: &str, slot_group: u8) -> Vec<u8> {
+        format!("{}@{table}:rows", self.group_prefix(slot_group)).into_bytes()
     }
 
     /// The key of the marker of a transaction. No table has an empty name.
@@ -171,7 +182,7 @@ impl Layout {
         };
         let mut layout = Self {
             catalog_key: keyspace.catalog_key(name, slot_group),
-            row_set: format!("{prefix}@{name}:rows").into_bytes(),
+            row_set: keyspace.row_set(name, slot_group),
             index_prefix: format!("{prefix}@{name}:index:").into_bytes(),
             slot_group,
             index_sets: Vec::new(),

@@ -14,7 +14,7 @@ use crate::keyspace::rows::decode_row;
 use crate::operations::context::OperationContext;
 use crate::protocol::replies::{bulks, checked, pairs, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
-use crate::protocol::scripts::{DESCRIBE, DROP};
+use crate::protocol::scripts::{DESCRIBE, DROP, UNDESCRIBE};
 
 /// The newest version of the layout that this mintkey supports. A newer mintkey may write a higher one.
 const LAYOUT_VERSION: u32 = 2;
@@ -24,9 +24,9 @@ const MEMBERS_PER_CALL: usize = 500;
 pub const ROWS_PER_CALL: usize = 64;
 
 /// A stored catalog entry.
-struct CatalogEntry {
+pub struct CatalogEntry {
     epoch: String,
-    table: Table,
+    pub table: Table,
     unbuilt: Vec<String>,
     /// The table with the unique values that its rows claim, if it is to have others that are not built yet.
     claimed: Option<Table>,
@@ -209,9 +209,17 @@ impl OperationContext<'_> {
 
     /// Writes catalog entries, unless another process has changed them. Returns false if one was changed.
     async fn write_entries(&self, drafts: Vec<EntryDraft>, table: &Table) -> Result<bool> {
+        let keyspace = &self.store.config.keyspace;
         let calls = drafts.into_iter().map(|draft| {
-            let call = Call::script(draft.slot_group, &DESCRIBE, &[&draft.key], &[], 1024)
+            let of_whole_table = draft.key == keyspace.table_key(&table.name);
+            let tables = of_whole_table.then(|| keyspace.tables_key());
+            let keys: Vec<&[u8]> = std::iter::once(&draft.key)
+                .chain(&tables)
+                .map(Vec::as_slice)
+                .collect();
+            let call = Call::script(draft.slot_group, &DESCRIBE, &keys, &[], 1024)
                 .arg(draft.old_epoch)
+                .arg(&table.name)
                 .arg("layout")
                 .arg(layout_version(&draft.table).to_string())
                 .arg("epoch")
@@ -366,9 +374,10 @@ impl OperationContext<'_> {
         let keyspace = &self.store.config.keyspace;
         self.delete_slot_groups(table).await?;
         if keyspace.clustered {
-            let call = Call::on(TABLE_KEY_GROUP, "DEL")
-                .arg(keyspace.table_key(&table.name))
-                .writing();
+            let keys = [keyspace.table_key(&table.name), keyspace.tables_key()];
+            let call = Call::script(TABLE_KEY_GROUP, &UNDESCRIBE, &[], &keys, 128)
+                .arg(&table.name)
+                .repeatable();
             checked(self.channel.send_one(call).await?, table)?;
             // A process that creates a slot group checks the entry of the whole table afterwards. Either the group was created
             // before, and is deleted here, or that process sees that the table is gone, and creates it again.
@@ -402,6 +411,8 @@ impl OperationContext<'_> {
         let unique_sets = table.unique.iter();
         let unique_sets = unique_sets.map(|unique| layout.unique_set(unique.name.as_bytes()));
         let sets: Vec<Vec<u8>> = index_sets.chain(unique_sets).collect();
+        let keyspace = &self.store.config.keyspace;
+        let tables = (!keyspace.clustered).then(|| keyspace.tables_key());
         loop {
             self.channel.deadline().restart();
             let range = layout
@@ -426,9 +437,10 @@ impl OperationContext<'_> {
                 .of(table));
             }
             let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
-            keys.extend(sets.iter().chain(&rows).map(Vec::as_slice));
+            keys.extend(sets.iter().chain(&rows).chain(&tables).map(Vec::as_slice));
             let mut call = Call::script(layout.slot_group, &DROP, &keys, &[], 64 * keys.len())
                 .arg(sets.len().to_string())
+                .arg(&table.name)
                 .repeatable();
             for member in &members {
                 call.push(member);
@@ -453,7 +465,7 @@ impl OperationContext<'_> {
 }
 
 /// Decodes a catalog entry; `None` if there is none.
-fn decode_entry(reply: Value, table: &Arc<Table>) -> Result<Option<CatalogEntry>> {
+pub fn decode_entry(reply: Value, table: &Arc<Table>) -> Result<Option<CatalogEntry>> {
     let fields = pairs(checked(reply, table)?).ok_or_else(|| unexpected_reply(table))?;
     if fields.is_empty() {
         return Ok(None);

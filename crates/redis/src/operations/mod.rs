@@ -9,6 +9,7 @@ mod join_all;
 mod page;
 mod read;
 mod slot_group_merge;
+mod tables;
 mod transaction;
 mod uncertainty;
 mod unique;
@@ -38,9 +39,11 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
     match &request.operation {
         Operation::CreateTable(table) => {
             store.layouts.clear();
-            in_steps(context.all_layouts(table).await.map(drop))
+            in_steps(context.create_table(table).await)
         }
         Operation::TableExists(table) => Ok(Reply::Exists(context.table_exists(table).await?)),
+        Operation::ListTables => context.list_tables().await,
+        Operation::DescribeTable(name) => context.describe_table(name).await,
         Operation::DeleteTable(table) => in_steps(context.delete_table(table).await),
         Operation::Get(get) => context.get(get).await,
         Operation::GetUnique(get) => context.get_unique(get).await,

@@ -266,26 +266,37 @@ return 1
 
 /// Replaces the catalog entry that the caller knows.
 ///
-/// Keys: the catalog entry. Arguments: the epoch that it must have, or an empty string if there must be none; the fields
-/// to set, with their values. Returns `OK`, or `STALE` (it has changed).
+/// Keys: the catalog entry; the set of the names of tables, if the entry is of a whole table. Arguments: the epoch that it
+/// must have, or an empty string if there must be none; the name of the table; the fields to set, with their values. Returns `OK`, or `STALE` (it has changed).
 pub static DESCRIBE: Script = Script::new(&[r"
 if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return redis.status_reply('STALE') end
-redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+if KEYS[2] then redis.call('SADD', KEYS[2], ARGV[2]) end
 return redis.status_reply('OK')
+"]);
+
+/// Deletes the catalog entry of a whole table in a Cluster.
+///
+/// Keys: the catalog entry, the set of the names of tables. Argument: the name of the table.
+pub static UNDESCRIBE: Script = Script::new(&[r"
+redis.call('SREM', KEYS[2], ARGV[1])
+return redis.call('DEL', KEYS[1])
 "]);
 
 /// Deletes some rows of a table that is deleted, and everything else once there are no more rows.
 ///
-/// Keys: the table's row set, the catalog entry, the index sets and the hashes of markers, then rows. Arguments: the number
-/// of these sets and hashes; the members of the rows. Returns 1 when the table is gone.
+/// Keys: the table's row set, the catalog entry, the index sets and the hashes of markers, then rows; last the set of the
+/// names of tables, if it has the table because of this catalog entry. Arguments: the number of the index sets and hashes;
+/// the name of the table; the members of the rows. Returns 1 when the table is gone.
 pub static DROP: Script = Script::new(&[r"
 local sets = tonumber(ARGV[1])
-for i = 2, #ARGV do
-  redis.call('UNLINK', KEYS[sets + i + 1])
+for i = 3, #ARGV do
+  redis.call('UNLINK', KEYS[sets + i])
   redis.call('ZREM', KEYS[1], ARGV[i])
 end
 if redis.call('ZCARD', KEYS[1]) > 0 then return 0 end
 redis.call('UNLINK', unpack(KEYS, 1, sets + 2))
+if #KEYS > sets + #ARGV then redis.call('SREM', KEYS[#KEYS], ARGV[2]) end
 return 1
 "]);
 

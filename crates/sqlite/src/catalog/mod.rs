@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use mintkey_runtime::locked;
-use mintkey_store::{Error, Table, description, json};
+use mintkey_store::description::{self, StoredTable};
+use mintkey_store::{Error, Reply, Table, json};
 use rusqlite::OptionalExtension as _;
 
 use crate::layout::{CATALOG, Layout};
@@ -17,6 +18,8 @@ const LAYOUT_VERSION: i64 = 2;
 /// The version of tables without unique values. Code that knows no higher one would write rows without their claims, so
 /// that it must not write tables that have unique values.
 const WITHOUT_UNIQUE: i64 = 1;
+/// The most rows that a description of a table counts. Of more rows the number is estimated.
+const MOST_COUNTED: i64 = 1_000_000;
 /// The most layouts kept. A program that defines classes without end loads them again now and then.
 const MAX_KNOWN: usize = 1_000;
 
@@ -78,6 +81,38 @@ impl Layouts {
 /// Whether the catalog of the database contains a table.
 pub fn exists(connection: &Connection, table: &Table) -> Attempt<bool> {
     Ok(read(connection, table)?.is_some())
+}
+
+/// The names of all tables of the catalog, in order.
+pub fn list(connection: &Connection) -> Attempt<Reply> {
+    if !has_catalog(connection)? {
+        return Ok(Reply::Tables(Vec::new()));
+    }
+    let select = format!("SELECT name FROM {CATALOG} ORDER BY name");
+    let mut statement = connection.raw.prepare(&select)?;
+    let names = statement.query_map([], |row| row.get(0))?;
+    Ok(Reply::Tables(names.collect::<rusqlite::Result<_>>()?))
+}
+
+/// The stored description of a table.
+pub fn describe(connection: &Connection, name: &str) -> Attempt<Reply> {
+    let Some(table) = read(connection, &Table::unknown(name))? else {
+        return Ok(Reply::Described(None));
+    };
+    let quoted = crate::layout::table_name(name);
+    let count = format!("SELECT COUNT(*) FROM (SELECT 1 FROM {quoted} LIMIT {MOST_COUNTED} + 1)");
+    let mut rows: i64 = connection.raw.query_row(&count, [], |row| row.get(0))?;
+    let is_counted = rows <= MOST_COUNTED;
+    if !is_counted {
+        let last = format!("SELECT MAX(rowid) FROM {quoted}");
+        rows = connection.raw.query_row(&last, [], |row| row.get(0))?;
+    }
+    Ok(Reply::Described(Some(Box::new(StoredTable {
+        is_exact: is_counted && table.ttl.is_none(),
+        rows: u64::try_from(rows).ok(),
+        bytes: None,
+        table,
+    }))))
 }
 
 /// The layout of a table, if the table exists and lacks nothing that the class declares.
@@ -170,15 +205,19 @@ pub fn drop_table(connection: &Connection, table: &Table) -> Attempt<()> {
     Ok(())
 }
 
-/// The stored description of a table.
+fn has_catalog(connection: &Connection) -> Attempt<bool> {
+    let select = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'mintkey:catalog'";
+    let found: Option<i64> = connection
+        .raw
+        .query_row(select, [], |row| row.get(0))
+        .optional()?;
+    Ok(found.is_some())
+}
+
+/// The entry of a table in the catalog.
 fn read(connection: &Connection, table: &Table) -> Attempt<Option<Table>> {
     let raw = &connection.raw;
-    let has_catalog =
-        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'mintkey:catalog'";
-    let found: Option<i64> = raw
-        .query_row(has_catalog, [], |row| row.get(0))
-        .optional()?;
-    if found.is_none() {
+    if !has_catalog(connection)? {
         return Ok(None);
     }
     let select = format!("SELECT layout, description FROM {CATALOG} WHERE name = ?1");

@@ -122,6 +122,10 @@ fn attempt(shared: &Shared, connection: &Connection, request: &Request) -> Attem
             let exists = catalog::exists(connection, table)?;
             return Ok(ReadResult::Reply(Reply::Exists(exists)));
         }
+        Operation::ListTables => return catalog::list(connection).map(ReadResult::Reply),
+        Operation::DescribeTable(name) => {
+            return catalog::describe(connection, name).map(ReadResult::Reply);
+        }
         Operation::TransactionGet(get) => return get_all(shared, connection, get, now),
         _ => {}
     }

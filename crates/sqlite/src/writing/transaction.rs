@@ -71,6 +71,8 @@ impl<'a> Transaction<'a> {
             Operation::TableExists(table) => {
                 Ok(Reply::Exists(catalog::exists(self.connection, table)?))
             }
+            Operation::ListTables => catalog::list(self.connection),
+            Operation::DescribeTable(name) => catalog::describe(self.connection, name),
             Operation::DeleteTable(table) => {
                 self.schema_changed = true;
                 self.layouts_used.clear();

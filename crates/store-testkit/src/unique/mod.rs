@@ -6,7 +6,7 @@ pub mod batches;
 pub mod catalog;
 pub mod concurrency;
 pub mod expiry;
-mod people;
+pub mod people;
 pub mod tables;
 pub mod transactions;
 pub mod values;

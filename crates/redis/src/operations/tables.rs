@@ -1,0 +1,68 @@
+//! What the catalog says of the tables, without their models.
+
+use std::sync::Arc;
+
+use mintkey_store::description::StoredTable;
+use mintkey_store::{Reply, Result, Table};
+
+use crate::keyspace::layout::TABLE_KEY_GROUP;
+use crate::operations::catalog::decode_entry;
+use crate::operations::context::OperationContext;
+use crate::protocol::replies::{bulks, checked, unexpected_reply};
+use crate::protocol::resp::{Call, Value};
+
+impl OperationContext<'_> {
+    /// Creates a table, or adds what it lacks.
+    pub async fn create_table(&self, table: &Arc<Table>) -> Result<()> {
+        self.all_layouts(table).await?;
+        // An earlier version, which kept no names of tables, may have created it.
+        let call = Call::on(TABLE_KEY_GROUP, "SADD")
+            .arg(self.store.config.keyspace.tables_key())
+            .arg(&table.name)
+            .writing()
+            .repeatable();
+        checked(self.channel.send_one(call).await?, table).map(drop)
+    }
+
+    /// The names of all tables, in order.
+    pub async fn list_tables(&self) -> Result<Reply> {
+        let all = Table::unknown("tables");
+        let call =
+            Call::on(TABLE_KEY_GROUP, "SMEMBERS").arg(self.store.config.keyspace.tables_key());
+        let names = bulks(self.channel.send_one(call).await?, &all)?;
+        let mut names: Vec<String> = names
+            .into_iter()
+            .map(|name| String::from_utf8(name).map_err(|_| unexpected_reply(&all)))
+            .collect::<Result<_>>()?;
+        names.sort_unstable();
+        Ok(Reply::Tables(names))
+    }
+
+    /// The description of a table, with the number of its rows.
+    pub async fn describe_table(&self, name: &str) -> Result<Reply> {
+        let keyspace = &self.store.config.keyspace;
+        let unknown = Arc::new(Table::unknown(name));
+        let call = Call::on(TABLE_KEY_GROUP, "HGETALL").arg(keyspace.table_key(name));
+        let reply = self.channel.send_one(call).await?;
+        let Some(entry) = decode_entry(reply, &unknown)? else {
+            return Ok(Reply::Described(None));
+        };
+        let table = entry.table;
+        let counts = keyspace.slot_groups().map(|slot_group| {
+            Call::on(slot_group, "ZCARD").arg(keyspace.row_set(name, slot_group))
+        });
+        let mut rows = 0;
+        for reply in self.channel.send(counts.collect()).await? {
+            rows += match checked(reply, &table)? {
+                Value::Int(count) => u64::try_from(count).unwrap_or(0),
+                _ => return Err(unexpected_reply(&table)),
+            };
+        }
+        Ok(Reply::Described(Some(Box::new(StoredTable {
+            is_exact: table.ttl.is_none(),
+            rows: Some(rows),
+            bytes: None,
+            table,
+        }))))
+    }
+}
