@@ -188,7 +188,7 @@ class AgainstADict(RuleBasedStateMachine):
         assert members[ROWS] == len(there)
         for name, must in INDEXES.items():
             assert members[f"@Thing:index:{name}"] == sum(1 for key in there if must <= self.rows[key].keys())
-        assert {name for name in keys if name.startswith("@")} <= {"@Thing", "@Thing:table", *SETS}
+        assert {name for name in keys if name.startswith("@")} <= {"@:tables", "@Thing", "@Thing:table", *SETS}
         return there
 
 

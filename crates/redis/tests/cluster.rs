@@ -67,6 +67,7 @@ fn rows_can_be_read_with_any_client() {
     assert_eq!(
         fixture.keys(),
         [
+            "{10}@:tables",
             "{10}@orders:table",
             "{10}@ranked:table",
             "{1k}@ranked",
