@@ -37,7 +37,10 @@ fn rows_can_be_read_with_any_client() {
         ]),
     )
     .unwrap();
-    assert_eq!(fixture.keys(), ["@:tables", "@Order", "@Order:rows", "Order:01ARZ"]);
+    assert_eq!(
+        fixture.keys(),
+        ["@:tables", "@Order", "@Order:rows", "Order:01ARZ"]
+    );
     assert_eq!(
         command(&["HGETALL", &fixture.key("Order:01ARZ")]),
         ["id", "\"01ARZ\"", "n", "7", "b", "{\"$B\":\"AQI=\"}"]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::fixture::{Reopen, tests};
 use crate::requests::{
-    NOW, attribute, by_status, get, insert, key, kind, order, orders, plain, put, query, query_of,
-    run, scan, scan_of, string, texts,
+    NOW, attribute, by_status, get, insert, key, kind, number, order, orders, plain, put, query,
+    query_of, run, scan, scan_of, string, texts,
 };
 use crate::unique::people::{people, person};
 use libtest_mimic::Trial;
@@ -118,7 +118,10 @@ fn a_described_table_is_used_as_its_class_uses_it<F: Reopen>() {
     let fixture = F::new();
     let store = fixture.store();
     create(store, &orders());
-    let fresh = |sort: &str| order("a", sort, &[("status", "new".into()), ("amount", 1.into())]);
+    let fresh = |sort: &str| {
+        let amount = number(sort).into();
+        order("a", sort, &[("status", "new".into()), ("amount", amount)])
+    };
     put(store, &orders(), fresh("1")).unwrap();
     let other = fixture.reopen();
     let raw = stored(&*other, &orders());
