@@ -36,6 +36,9 @@ pub struct Codec {
     pub(super) sort: Option<usize>,
 }
 
+/// The exceptions of refused items, each with the index of its item.
+type Refused = Vec<(usize, Py<PyAny>)>;
+
 #[pymethods]
 impl Codec {
     /// Compiles a schema.
@@ -513,7 +516,7 @@ impl Codec {
         py: Python<'_>,
         items: Vec<Bound<'_, PyItem>>,
         row: &str,
-    ) -> PyResult<(PyRequest, Vec<(usize, Py<PyAny>)>)> {
+    ) -> PyResult<(PyRequest, Refused)> {
         let mut writes = Vec::with_capacity(items.len());
         let mut refused = Vec::new();
         for (index, item) in items.iter().enumerate() {

@@ -284,10 +284,9 @@ pub fn answer(
     fail: impl Fn(usize, Error) -> PyErr,
 ) -> PyResult<Bound<'_, PyAny>> {
     Ok(match reply {
-        Reply::Done | Reply::Item(None) => py.None().into_bound(py),
+        Reply::Done | Reply::Item(None) | Reply::Described(None) => py.None().into_bound(py),
         Reply::Exists(exists) => pyo3::types::PyBool::new(py, exists).to_owned().into_any(),
         Reply::Tables(names) => PyList::new(py, names)?.into_any(),
-        Reply::Described(None) => py.None().into_bound(py),
         Reply::Described(Some(found)) => {
             let description = PyItem::from(description::describe(&found.table));
             let facts = (description, found.rows, found.is_exact, found.bytes);
