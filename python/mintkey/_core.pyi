@@ -297,6 +297,8 @@ class Codec:
         """Return the key of an item."""
     def key_dict(self, key: Key) -> dict[str, object]:
         """Return a key as a dict of attribute names to stored values."""
+    def drop_unique(self, names: list[str]) -> Request:
+        """Return the request that drops the unique values with these names."""
     def create_table(self) -> Request:
         """Create the table, or add missing indexes."""
     def table_exists(self) -> Request:

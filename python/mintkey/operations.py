@@ -8,7 +8,7 @@ never the model class. The steps of a save: `before_save` hooks, generated value
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mintkey import _core, arguments, generators
@@ -535,8 +535,12 @@ def get(
 # Tables.
 
 
-def create_table(schema: Schema) -> Operation[None]:
-    """Create the table, or add missing indexes and unique values."""
+def create_table(schema: Schema, drop_unique: Iterable[str | tuple[str, ...]] = ()) -> Operation[None]:
+    """Drop unique values; then create the table, or add missing indexes and unique values."""
+    if isinstance(drop_unique, str):
+        raise TypeError(f"drop_unique= takes a list: write drop_unique=[{drop_unique!r}]")
+    if dropped := [schema.unique_name(one) for one in drop_unique]:
+        yield schema.codec.drop_unique(dropped)
     try:
         yield schema.codec.create_table()
     except UniqueViolation as error:

@@ -30,7 +30,7 @@ from mintkey.generators import Auto
 from mintkey.hooks import Hooks
 from mintkey.index_plans import IndexPlan, index_plans
 from mintkey.model_config import ModelConfig
-from mintkey.unique_plans import UniquePlan, unique_plans
+from mintkey.unique_plans import UniquePlan, unique_name, unique_plans
 
 if TYPE_CHECKING:
     from mintkey.conditions import Condition
@@ -92,6 +92,7 @@ class Schema:
         self.keys = self._key_names()
         #: The attributes that are built from others; None if there are none.
         self.derived = self._derived(discriminator)
+        self._discriminator = discriminator
         #: The attributes by which a caller identifies an item.
         self.given_keys = tuple(dict.fromkeys(part for name in self.keys for part in self.named_by(name)))
         #: The identities of all attributes of the class and its base classes, also of replaced ones.
@@ -338,15 +339,23 @@ class Schema:
         sort = () if plan.sort is None else (plan.sort,)
         return frozenset((*self.given_keys, *self.keys, *plan.partition, *sort, *plan.projected))
 
-    def _unique_plans(self, model: type, discriminator: Discriminator | None) -> tuple[UniquePlan, ...]:
+    def _literals(self) -> tuple[tuple[str, str, bool], ...]:
         literals = () if self.derived is None else self.derived.literals()
+        return tuple(literal for literal in literals if literal[1])
+
+    def unique_name(self, given: str | tuple[str, ...]) -> str:
+        """Return the name in the store of unique values: of one attribute, or of several together."""
+        names = (given,) if isinstance(given, str) else tuple(given)
+        return unique_name(self.model, self.attributes, names, self._literals(), self._discriminator)
+
+    def _unique_plans(self, model: type, discriminator: Discriminator | None) -> tuple[UniquePlan, ...]:
         return unique_plans(
             model,
             self.attributes,
             keys=self.keys,
             given_keys=self.given_keys,
             table=self.table,
-            literals=tuple(literal for literal in literals if literal[1]),
+            literals=self._literals(),
             discriminator=discriminator,
         )
 

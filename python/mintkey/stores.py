@@ -111,7 +111,8 @@ class Store:
                 store=self.url,
             )
         others = self._shared.setdefault(schema.table, {})
-        for identity, footprint in others.items():
+        # A copy: another thread may use another class of the table for the first time.
+        for identity, footprint in list(others.items()):
             if identity != schema.identity and not footprint.is_disjoint(schema.footprint):
                 _log(
                     "tables",

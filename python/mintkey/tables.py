@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, cast
 
 from mintkey import operations
@@ -17,16 +18,21 @@ class Tabled:
     __mintkey_schema__: ClassVar[Schema] = cast("Schema", NoSchema())
 
     @classmethod
-    def create_table(cls) -> None:
-        """Create the table and its indexes, or add missing indexes. SQLite and Redis also do so on first use."""
+    def create_table(cls, *, drop_unique: Iterable[str | tuple[str, ...]] = ()) -> None:
+        """Create the table and its indexes, or add missing indexes. SQLite and Redis also do so on first use.
+
+        Args:
+            drop_unique: attributes, and tuples of attributes, whose values are no longer to be unique in the table.
+                What the table does not have is ignored. If the class still declares one, its values are recorded anew.
+        """
         schema = cls.__mintkey_schema__
-        store_of(schema).run(operations.create_table(schema))
+        store_of(schema).run(operations.create_table(schema, drop_unique))
 
     @classmethod
-    async def acreate_table(cls) -> None:
+    async def acreate_table(cls, *, drop_unique: Iterable[str | tuple[str, ...]] = ()) -> None:
         """Async version of `create_table()`."""
         schema = cls.__mintkey_schema__
-        await store_of(schema).arun(operations.create_table(schema))
+        await store_of(schema).arun(operations.create_table(schema, drop_unique))
 
     @classmethod
     def table_exists(cls) -> bool:

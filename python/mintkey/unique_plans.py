@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mintkey.attributes.base import Attribute
     from mintkey.discriminators import Discriminator, Family
 
-__all__ = ["UniquePlan", "unique_plans"]
+__all__ = ["UniquePlan", "unique_name", "unique_plans"]
 
 #: The maximum size of a name in the catalog in bytes.
 _LONGEST_NAME = 255
@@ -75,11 +75,7 @@ def unique_plans(
     for family in families:
         for plan in family.unique:
             found.setdefault(frozenset(plan.stored_names), _extended(plan, family, discriminator))
-    scope = []
-    if discriminator is not None:
-        scope.append((str(told), discriminator.value))
-    else:
-        scope.extend((name, text) for name, text, _ in literals)
+    scope = _scope(attributes, literals, discriminator)
     for names in _declared(model, attributes, keys):
         _check(model.__name__, attributes, names, given_keys, keys)
         stored = tuple(attributes[name].stored_name for name in names)
@@ -93,6 +89,29 @@ def unique_plans(
         )
         found.setdefault(frozenset(stored), plan)
     return tuple(found.values())
+
+
+def unique_name(
+    model: str,
+    attributes: Mapping[str, Attribute[Any]],
+    names: tuple[str, ...],
+    literals: tuple[Literal, ...],
+    discriminator: Discriminator | None,
+) -> str:
+    """Return the name in the store of the unique values that a model declares, or has declared, of these attributes.
+
+    An attribute that the model no longer has is passed by its stored name.
+    """
+    stored = tuple(attributes[name].stored_name if name in attributes else name for name in names)
+    return _name(model, names, stored, _scope(attributes, literals, discriminator))
+
+
+def _scope(
+    attributes: Mapping[str, Attribute[Any]], literals: tuple[Literal, ...], discriminator: Discriminator | None
+) -> list[tuple[str, str]]:
+    if discriminator is not None:
+        return [(attributes[discriminator.name].stored_name, discriminator.value)]
+    return [(name, text) for name, text, _ in literals]
 
 
 def _extended(plan: UniquePlan, family: Family, discriminator: Discriminator | None) -> UniquePlan:

@@ -189,3 +189,40 @@ async def test_duplicates_are_reported_and_the_table_stays_as_it_was(do, clock):
     assert (await do.get_by(After, email="a")).id == "1"
     with pytest.raises(UniqueViolation):
         await do.create(After, id="9", email="a")
+
+
+async def test_a_declaration_is_dropped(do):
+    await do.create_table(After)
+    for key, email, n in (("1", "a", 1), ("2", "b", 2)):
+        await do.create(After, id=key, email=email, n=n)
+    with pytest.raises(TypeError, match=r"drop_unique=\['email'\]"):
+        await do.create_table(Half, drop_unique="email")
+    for _ in range(2):
+        await do.create_table(Half, drop_unique=["email", "nothing"])
+        await do.create(Half, id="3", email="a", n=3)
+        with pytest.raises(UniqueViolation) as raised:
+            await do.create(Half, id="4", email="a", n=1)
+        assert (raised.value.attribute, raised.value.holder) == (("email", "n"), {"id": "1"})
+        await do.delete_by_key(Half, "3")
+    await do.create_table(Before, drop_unique=[("email", "n")])
+    await do.create(Before, id="4", email="a", n=1)
+    # It can be declared again.
+    with pytest.raises(UniqueViolation) as raised:
+        await do.create_table(After)
+    assert sorted(keys for _, keys in raised.value.duplicates) == [[{"id": "1"}, {"id": "4"}]] * 2
+    await do.delete_by_key(Before, "4")
+    await do.create_table(After)
+    assert (await do.get_by(After, email="a")).id == "1"
+    # A class that goes on to declare it has it built anew.
+    await do.create_table(After, drop_unique=["email"])
+    with pytest.raises(UniqueViolation):
+        await do.create(After, id="5", email="b")
+    assert (await do.get_by(After, email="b")).id == "2"
+
+
+async def test_subclasses_and_templates_drop_their_own(do):
+    await do.create(Employee, pk="1", email="a", number=1)
+    await do.create(Visitor, pk="2", email="a", number=1)
+    await do.create_table(Visitor, drop_unique=["number"])
+    assert (await do.get_by(Employee, number=1)).pk == "1"
+    assert (await do.get_by(Visitor, number=1)).pk == "2"

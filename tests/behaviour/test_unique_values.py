@@ -459,6 +459,36 @@ async def test_two_items_exchange_their_values_in_a_transaction(do):
     assert (await do.get_by(Seat, guest="eve")).id == 1
 
 
+async def test_an_item_of_a_transaction_keeps_one_of_two_values(do):
+    first = await do.create(Seat, event="e", id=1, hall="h", number=1, guest="ada")
+    second = await do.create(Seat, event="e", id=2, hall="h", number=2, guest="eve")
+    async with begun(do) as tx:
+        tx.update(first, guest="bob")
+        tx.update(second, number=3)
+        tx.save(Seat(event="e", id=3, hall="h", number=2, guest="ada"))
+    assert await guests(do) == {1: "bob", 2: "eve", 3: "ada"}
+    for number, key in ((1, 1), (2, 3), (3, 2)):
+        assert (await do.get_by(Seat, hall="h", number=number)).id == key
+    # What an item keeps is not free for another one, whatever else changes.
+    async with refused(do) as (tx, raised):
+        tx.update(first, guest="dan")
+        tx.save(Seat(event="e", id=4, hall="h", number=1))
+    reason: Any = raised.value.reasons[1]
+    assert (reason.attribute, reason.value, reason.holder) == (("hall", "number"), ("h", 1), {"event": "e", "id": 1})
+    assert await guests(do) == {1: "bob", 2: "eve", 3: "ada"}
+
+
+async def test_an_image_that_is_older_than_its_row_frees_what_the_row_has(do):
+    ada = await do.create(User, id="ada", email="a@b.c")
+    image = User.from_stored(ada.to_stored())
+    await do.update(ada, email="new@b.c")
+    image.email = "third@b.c"
+    await do.save(image)
+    assert await emails(do) == {"ada": "third@b.c"}
+    for email in ("a@b.c", "new@b.c"):
+        await do.create(User, id=email, email=email)
+
+
 # Reading.
 
 

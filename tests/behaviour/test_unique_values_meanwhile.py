@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from collections import Counter
@@ -12,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from mintkey import AutoGenerate, Model, ModelConfig
+from mintkey import AutoGenerate, Model, ModelConfig, transaction
 from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute
 from mintkey.errors import (
     BatchIncomplete,
     ConfigurationError,
     ItemGone,
     KeyCollision,
+    TransactionCancelled,
     UniqueViolation,
 )
 from mintkey.hooks import after_save
@@ -29,6 +31,7 @@ THREADS = 16
 
 
 class User(Model):
+    model_config = ModelConfig(table="users")
     id = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
     email = StringAttribute(unique=True)
     name = StringAttribute()
@@ -221,6 +224,58 @@ async def test_update_or_create_by_unique_values(do):
     assert raised.value.holder == {"key": "k"}
     with pytest.raises(TypeError, match="'key' is a part of the key"):
         await do.update_or_create(Account, email="x", defaults={"key": "k"})
+
+
+class Old(Model):
+    """The table of `User`, before e-mail addresses were unique."""
+
+    model_config = ModelConfig(table="users")
+    id = StringAttribute(partition_key=True)
+    email = StringAttribute()
+
+
+def test_values_are_built_while_programs_write(store):
+    """Programs with the new class write before `create_table()` has built the values, and go on meanwhile."""
+    Old.create_table()
+    Old.batch_save([Old(id=f"old {n}", email=f"old {n}") for n in range(40)])
+    built = threading.Event()
+
+    def write(number: int) -> None:
+        dice = random.Random(number)
+        done = 0
+        while done < 3:
+            done += built.is_set()
+            key, email = f"{number} {dice.randrange(6)}", f"{dice.randrange(12)}"
+            with contextlib.suppress(UniqueViolation, ItemGone, BatchIncomplete, TransactionCancelled):
+                match dice.randrange(5):
+                    case 0:
+                        User.delete_by_key(key)
+                    case 1:
+                        User.update_by_key(f"old {dice.randrange(40)}", email=email)
+                    case 2:
+                        User.batch_save([User(id=key, email=email), User(id=f"{key} b", email=f"{email} b")])
+                    case 3:
+                        with transaction() as tx:
+                            tx.save(User(id=key, email=email))
+                    case _:
+                        User(id=key, email=email).save()
+
+    def build() -> None:
+        """Resolves the duplicates that are reported, until there are none."""
+        try:
+            while not built.is_set():
+                try:
+                    User.create_table()
+                    built.set()
+                except UniqueViolation as error:
+                    for _, keys in error.duplicates:
+                        for key in keys[1:]:
+                            Old.delete_by_key(str(key["id"]))
+        finally:
+            built.set()
+
+    together(5, lambda number: build() if number == 4 else write(number))
+    assert len(check()) >= 20
 
 
 class Slow(Model):

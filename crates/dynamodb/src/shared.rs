@@ -16,6 +16,16 @@ use crate::transport::reactor::Reactor;
 /// Idle connections that blocking calls keep.
 const IDLE_CONNECTIONS: usize = 16;
 
+/// What a process knows of the unique values of a table.
+#[derive(Clone)]
+pub struct KnownUnique {
+    /// The table with the unique values that are built; `None` if none are.
+    pub built: Option<Arc<Table>>,
+    /// The table with all unique values that writes keep up: those of the catalog, and those of the classes of this
+    /// process.
+    pub written: Arc<Table>,
+}
+
 /// The shared state of one store in one process.
 pub struct Shared {
     pub config: Arc<Config>,
@@ -26,8 +36,8 @@ pub struct Shared {
     pub clock_skew: AtomicI64,
     /// The idle connections of blocking calls.
     pub pool: Arc<Pool<<Blocking as Reactor>::Tcp>>,
-    /// By their names, the tables whose unique values are known from their catalogs.
-    pub unique: Mutex<HashMap<String, Arc<Table>>>,
+    /// By their names, what is known of the unique values of tables.
+    pub unique: Mutex<HashMap<String, KnownUnique>>,
 }
 
 impl Shared {

@@ -3,7 +3,9 @@
 mod common;
 use mintkey_store_testkit::requests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::Fixture;
@@ -64,14 +66,17 @@ fn insert(id: &str, email: &str) -> Operation {
     put_of(&people(), person(id, email), guard)
 }
 
-fn by_email(store: &dyn Store, email: &str) -> Option<Item> {
-    let find = Operation::GetUnique(GetUnique {
+fn get_by(email: &str) -> Operation {
+    Operation::GetUnique(GetUnique {
         table: people(),
         unique: "email".into(),
         values: vec![string(email)],
         attributes: None,
-    });
-    match run(store, find).unwrap() {
+    })
+}
+
+fn by_email(store: &dyn Store, email: &str) -> Option<Item> {
+    match run(store, get_by(email)).unwrap() {
         Reply::Item(item) => item,
         other => panic!("{other:?}"),
     }
@@ -204,7 +209,6 @@ fn several_programs_build_the_markers_at_once() {
         assert_eq!(violations.len(), 1);
         assert_eq!(violations[0].holders, [key("7", "0"), key("second", "0")]);
     }
-    assert_eq!(all_markers(store), 0);
     let delete = requests::delete_of(&without_unique(), key("second", "0"), Guard::default());
     run(store, delete).unwrap();
     for outcome in build_all() {
@@ -228,10 +232,12 @@ fn a_deleted_table_of_markers_is_built_again() {
     let running = fixture.reopen();
     assert_eq!(by_email(&*running, "x"), Some(person("a", "x")));
     run(store, Operation::DeleteTable(markers())).unwrap();
-    for _ in 0..2 {
-        let refused = run(&*running, insert("d", "x")).unwrap_err();
-        assert_eq!(refused.kind, ErrorKind::TableMissing, "{refused}");
-    }
+    let refused = run(&*running, insert("d", "w")).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::TableMissing, "{refused}");
+    // From now on it is as if the values were not built yet.
+    run(&*running, insert("d", "w")).unwrap();
+    let refused = run(&*running, get_by("w")).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::TableMissing, "{refused}");
     // What an interrupted build, or rows that have changed since, left behind is in nobody's way.
     run(store, Operation::CreateTable(markers())).unwrap();
     let marker = |email: u8, holder: &str| {
@@ -246,9 +252,83 @@ fn a_deleted_table_of_markers_is_built_again() {
         put(store, &markers(), marker(email, holder)).unwrap();
     }
     run(store, Operation::CreateTable(people())).unwrap();
-    for (id, email) in [("a", "x"), ("b", "y"), ("c", "z")] {
+    for (id, email) in [("a", "x"), ("b", "y"), ("c", "z"), ("d", "w")] {
         assert_eq!(by_email(&*running, email), Some(person(id, email)));
-        let taken = run(&*running, insert("d", email)).unwrap_err();
+        let taken = run(&*running, insert("e", email)).unwrap_err();
         assert_eq!(taken.kind, ErrorKind::UniqueViolation, "{taken}");
+    }
+}
+
+#[test]
+fn values_are_built_while_programs_write() {
+    const WRITERS: usize = 4;
+    let fixture = Fixture::new();
+    let store = &*fixture.store;
+    // Rows of programs that did not know the unique values.
+    for number in 0..30 {
+        let row = person(&format!("old-{number}"), &format!("o{number}"));
+        put(store, &without_unique(), row).unwrap();
+    }
+    run(store, Operation::DeleteTable(markers())).unwrap();
+    let stores: Vec<Arc<dyn Store>> = (0..=WRITERS).map(|_| fixture.reopen()).collect();
+    let is_built = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (store, is_built) = (&*stores[writer], &is_built);
+            scope.spawn(move || {
+                let mut after = 0;
+                let mut step = 0;
+                while after < 5 {
+                    after += usize::from(is_built.load(Ordering::SeqCst));
+                    // Values pass from row to row, and several writers want some of them.
+                    let id = format!("{writer}-{}", step % 7);
+                    let email = match step % 3 {
+                        0 => format!("shared-{}", step % 5),
+                        _ => format!("{writer}-{}", step % 11),
+                    };
+                    let operation = match step % 4 {
+                        3 => requests::delete_of(&people(), key(&id, "0"), Guard::default()),
+                        _ => put_of(&people(), person(&id, &email), Guard::default()),
+                    };
+                    match run(store, operation) {
+                        Err(error) if error.kind != ErrorKind::UniqueViolation => panic!("{error}"),
+                        _ => step += 1,
+                    }
+                }
+            });
+        }
+        // Duplicates from before are reported, and the writers resolve them or not.
+        while run(&*stores[WRITERS], Operation::CreateTable(people()))
+            .inspect_err(|error| assert_eq!(error.kind, ErrorKind::UniqueViolation, "{error}"))
+            .is_err()
+        {
+            resolve(&*stores[WRITERS]);
+        }
+        is_built.store(true, Ordering::SeqCst);
+    });
+    let rows = page(run(store, Operation::Scan(scan_of(&without_unique())))).items;
+    let mut seen = HashSet::new();
+    for row in &rows {
+        let Some(Value::String(email)) = row.get("email") else {
+            panic!("{row:?}");
+        };
+        assert!(seen.insert(email.clone()), "two rows have {email}");
+        assert_eq!(by_email(store, email).as_ref(), Some(row));
+    }
+    assert!(rows.len() >= 30);
+}
+
+/// Deletes all rows that have the same value as another one.
+fn resolve(store: &dyn Store) {
+    let mut seen = HashSet::new();
+    for row in page(run(store, Operation::Scan(scan_of(&without_unique())))).items {
+        let Some(Value::String(email)) = row.get("email") else {
+            panic!("{row:?}");
+        };
+        if !seen.insert(email.clone()) {
+            let key = people().key_of(&row).unwrap();
+            let delete = requests::delete_of(&people(), key, Guard::default());
+            run(store, delete).unwrap();
+        }
     }
 }

@@ -333,40 +333,97 @@ fn a_row_is_found_by_its_value_in_two_calls() {
 }
 
 #[test]
-fn a_class_that_the_catalog_does_not_know_is_refused() {
+fn values_that_are_not_built_cannot_be_read_by() {
     let missing = || refused(400, "ResourceNotFoundException");
     let nothing_built = item(r#""key":{"B":"AA=="},"edition":{"N":"2"}"#);
+    let get = Operation::GetUnique(GetUnique {
+        table: people(),
+        unique: "email".into(),
+        values: vec![string("x")],
+        attributes: None,
+    });
     for answer in [missing(), nothing(), nothing_built] {
-        for operation in [
-            insert("a", "x"),
-            put("a", "x"),
-            rename("a", "x"),
-            delete("a"),
-        ] {
-            for (result, bodies) in both(slice::from_ref(&answer), "", &operation) {
-                let error = result.unwrap_err();
-                assert_eq!(error.kind, ErrorKind::TableMissing, "{error}");
-                assert_eq!(error.remedy.as_deref(), Some(&Remedy::CreateTable));
-                assert_eq!(bodies.len(), 1);
-            }
+        for (result, bodies) in both(slice::from_ref(&answer), "", &get) {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::TableMissing, "{error}");
+            assert_eq!(error.remedy.as_deref(), Some(&Remedy::CreateTable));
+            assert_eq!(bodies.len(), 1);
         }
     }
-    // It is looked at again after a refusal, and when the tables are missing.
+}
+
+#[test]
+fn writes_keep_up_values_that_are_not_built() {
+    let nothing_built = item(r#""key":{"B":"AA=="},"edition":{"N":"2"}"#);
+    for answer in [nothing(), nothing_built] {
+        for (result, bodies) in both(slice::from_ref(&answer), "", &insert("a", "x")) {
+            result.unwrap();
+            assert_eq!(bodies.len(), 2);
+            assert_eq!(kinds(&bodies[1]), ["Put people", "Put people.unique"]);
+        }
+    }
+}
+
+#[test]
+fn writes_without_a_table_of_markers_look_for_it_before_and_after() {
+    let missing = || refused(400, "ResourceNotFoundException");
+    let done = || Act::Reply(200, "{}".to_owned());
+    for (operation, calls) in [
+        (insert("a", "x"), 3),
+        (put("a", "x"), 3),
+        (rename("a", "x"), 3),
+        (delete("a"), 2),
+    ] {
+        let script = [missing(), done(), missing()];
+        for (result, bodies) in both(&script, "", &operation) {
+            result.unwrap();
+            assert_eq!(bodies.len(), calls);
+            assert!(!bodies[1].contains("TransactItems"), "{bodies:?}");
+        }
+    }
+    // It was created meanwhile: the writer puts the marker of its row.
+    let row = item(&with_email("a", "x"));
     let script = [
-        nothing(),
-        catalog(),
-        nothing(),
         missing(),
+        done(),
         nothing(),
-        catalog(),
+        row.clone(),
+        row.clone(),
+        done(),
     ];
-    let server = Faulty::new(&script);
-    let store = open(&server.endpoint, "");
-    let kind = |operation| requests::run(&*store, operation).map_err(|error| error.kind);
-    assert_eq!(kind(insert("a", "x")), Err(ErrorKind::TableMissing));
-    kind(insert("a", "x")).unwrap();
-    assert_eq!(kind(insert("b", "y")), Err(ErrorKind::TableMissing));
-    kind(insert("b", "y")).unwrap();
+    for (result, bodies) in both(&script, "", &insert("a", "x")) {
+        result.unwrap();
+        assert_eq!(bodies.len(), 6);
+        assert_eq!(
+            kinds(&bodies[5]),
+            ["ConditionCheck people", "Put people.unique"]
+        );
+    }
+    // Another row has the value already: it is not built.
+    let taken = cancelled(&[NONE, &stored(&marker(X, "b"))]);
+    let other = item(&with_email("b", "x"));
+    let script = [
+        missing(),
+        done(),
+        catalog(),
+        row.clone(),
+        row.clone(),
+        taken,
+        other,
+        row,
+        catalog(),
+        done(),
+    ];
+    for (result, bodies) in both(&script, "", &insert("a", "x")) {
+        result.unwrap();
+        assert_eq!(bodies.len(), 10);
+        assert!(
+            bodies[9].contains(r#""edition":{"N":"2"}"#),
+            "{}",
+            bodies[9]
+        );
+        assert!(bodies[9].contains(r#""unique":{"L":[]}"#), "{}", bodies[9]);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use mintkey_store_testkit::server::free_port;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
@@ -16,8 +16,8 @@ use cluster_servers::{ClusterServers, Fixture, strings};
 use indexed_table::*;
 use mintkey_store::unique::Scope;
 use mintkey_store::{
-    ErrorKind, GetUnique, Guard, Item, Key, KeyKind, Operation, Outcome, Put, Query, Reply, Scan,
-    Store, Table, Transaction, TransactionGet, TransactionWrite, Unique,
+    Action, ErrorKind, GetUnique, Guard, Item, Key, KeyKind, Operation, Outcome, Path, Put, Query,
+    Reply, Scan, Store, Table, Transaction, TransactionGet, TransactionWrite, Unique, Update,
 };
 use requests::*;
 
@@ -495,6 +495,53 @@ fn slots_migrate_under_load() {
     assert_eq!(moves, 8);
     assert!(!kept.is_empty());
     check_rows(store, kept);
+}
+
+#[test]
+fn transactions_are_whole_while_their_slot_migrates() {
+    let (servers, _lock) = shared();
+    let fixture = on(servers, "&timeout=20");
+    let store = &*fixture.store;
+    let table = orders();
+    let is_first = |partition: &String| {
+        let slot = strings(servers.ports[0], &["CLUSTER", "KEYSLOT", partition]).remove(0);
+        slot.parse::<usize>().unwrap() < 256
+    };
+    // The rows are in the first slot group.
+    let partitions = (100..10_000).map(|number| format!("p{number}"));
+    let partition = partitions.into_iter().find(is_first).unwrap();
+    let add = |sort: &str, amount: i64| {
+        TransactionWrite::Update(Update {
+            actions: vec![Action::Add(Path::attribute("amount"), amount.into())],
+            upsert: true,
+            ..update_of(&table, key(&partition, sort))
+        })
+    };
+    let stop = AtomicBool::new(false);
+    let done = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    let writes = vec![add("from", -1), add("to", 1)];
+                    run(store, Operation::Transaction(Transaction { writes })).unwrap();
+                    done.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        for _ in 0..4 {
+            let slot = Migration::begin(servers, "10");
+            slot.move_keys();
+            slot.end(servers);
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    let done = i64::try_from(done.into_inner()).unwrap();
+    assert!(done > 0);
+    for (sort, amount) in [("from", -done), ("to", done)] {
+        let row = get(store, &table, key(&partition, sort)).unwrap();
+        assert_eq!(row.get("amount"), Some(&amount.into()));
+    }
 }
 
 #[test]

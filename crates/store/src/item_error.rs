@@ -120,10 +120,16 @@ impl Error {
         error
     }
 
-    /// Values cannot become unique, because rows have them twice. At most `SHOWN` are in the message.
+    /// Values cannot become unique, because rows have them twice. They are sorted. At most `SHOWN` are in the message.
     #[must_use]
-    pub fn duplicates(table: &Table, violations: Vec<Violation>) -> Self {
+    pub fn duplicates(table: &Table, mut violations: Vec<Violation>) -> Self {
         const SHOWN: usize = 10;
+        for violation in &mut violations {
+            violation.holders.sort();
+        }
+        violations.sort_by(|one, other| {
+            (&one.attributes, &one.values).cmp(&(&other.attributes, &other.values))
+        });
         let shown: Vec<String> = violations
             .iter()
             .take(SHOWN)

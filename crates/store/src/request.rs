@@ -109,6 +109,8 @@ impl Clone for RequestMetrics {
 pub enum Operation {
     /// Create the table, or add the indexes that it lacks.
     CreateTable(Arc<Table>),
+    /// Stop keeping values unique: those of the declarations with these names, as far as the table has them.
+    DropUnique(Arc<Table>, Vec<String>),
     /// Return whether the table exists.
     TableExists(Arc<Table>),
     /// Delete the table with all items. A missing table counts as deleted.
@@ -464,7 +466,10 @@ impl Operation {
     #[must_use]
     pub const fn table(&self) -> Option<&Arc<Table>> {
         Some(match self {
-            Self::CreateTable(table) | Self::TableExists(table) | Self::DeleteTable(table) => table,
+            Self::CreateTable(table)
+            | Self::DropUnique(table, _)
+            | Self::TableExists(table)
+            | Self::DeleteTable(table) => table,
             Self::Get(get) => &get.table,
             Self::GetUnique(get) => &get.table,
             Self::Put(put) => &put.table,
@@ -512,6 +517,7 @@ impl Operation {
         matches!(
             self,
             Self::CreateTable(_)
+                | Self::DropUnique(..)
                 | Self::DeleteTable(_)
                 | Self::Put(_)
                 | Self::Update(_)

@@ -38,6 +38,7 @@ impl Operation {
     pub fn least_units(&self) -> f64 {
         match self {
             Self::CreateTable(_)
+            | Self::DropUnique(..)
             | Self::TableExists(_)
             | Self::DeleteTable(_)
             | Self::ListTables

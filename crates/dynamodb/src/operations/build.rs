@@ -1,39 +1,48 @@
-//! Builds the markers of unique values that a table does not have yet, from its rows.
+//! Builds the markers of unique values that a table does not have yet, from its rows, while programs write them.
 //!
-//! The catalog is written last. A build that finds duplicates removes what it has put. It announces that with a new edition
-//! of the catalog: a build that began before begins again, and one that begins later marks the markers as its own.
+//! Writers whose class declares the values put markers since there is a table for them, built or not. So the build only
+//! has to put those of the rows that it reads. The catalog is written last.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mintkey_runtime::random_token;
 use mintkey_store::{
-    Comparison, Condition, Error, Item, Key, Name, Page, Path, Reply, Result, Scan, Table,
-    Violation, description,
+    Error, Item, Key, Name, Page, Reply, Result, Scan, Table, Violation, description,
 };
 
 use crate::client::{Client, Effect};
-use crate::operations::catalog::{self, Catalog};
 use crate::operations::markers::{self, Held};
-use crate::operations::read::{self, stored};
+use crate::operations::read;
 use crate::operations::write::check_empty;
+use crate::operations::{catalog, marking, tables};
 use crate::transport::Transport;
 use crate::transport::join_all::join_all;
 use crate::wire::body;
 use crate::wire::errors::{Class, Failure};
 
-/// The attribute of a marker that says which build has put it.
-const BUILD: &str = "build";
-
 /// Rows that have the same values, by marker.
 type Duplicates = BTreeMap<Vec<u8>, Violation>;
 
-/// Builds what the catalog lacks of the unique values of a class, and records it there.
+/// Creates a table, or adds what it lacks, its unique values included.
 ///
 /// # Errors
 ///
-/// `UniqueViolation` with all duplicates; then the table has the markers that it had before.
-pub async fn build<T: Transport>(client: &Client<'_, T>, table: &Table, now: i64) -> Result<()> {
+/// `UniqueViolation` with all duplicates.
+pub async fn create<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Table,
+    now: i64,
+) -> Result<Reply> {
+    tables::create(client, table).await?;
+    if !table.unique.is_empty() {
+        tables::create(client, &markers::table(table)).await?;
+        build(client, table, now).await?;
+    }
+    Ok(Reply::Done)
+}
+
+/// Builds what the catalog lacks of the unique values of a class, and records it there.
+async fn build<T: Transport>(client: &Client<'_, T>, table: &Table, now: i64) -> Result<()> {
     loop {
         client.restart_deadline();
         let Some(catalog) = catalog::read(client, table).await? else {
@@ -49,37 +58,27 @@ pub async fn build<T: Transport>(client: &Client<'_, T>, table: &Table, now: i64
             None => class,
         };
         if catalog.described.as_ref() == Some(&merged) {
-            catalog::remember(client, &merged);
+            catalog::remember_built(client, &merged);
             return Ok(());
         }
         let build = Build {
             client,
             before: catalog.described.as_ref(),
             table: Arc::new(merged.clone()),
-            markers: Arc::new(markers::table(table)),
-            token: random_token()?,
+            markers: markers::table(table),
             now,
         };
-        let refused = match build.put_all().await {
-            Ok(duplicates) if duplicates.is_empty() => None,
-            Ok(duplicates) => {
-                let duplicates = duplicates.into_values().collect();
-                Some(Error::duplicates(table, duplicates))
-            }
-            // The server is not available, or the caller does not wait.
-            Err(error) if error.kind.outcome().is_some() => return Err(error),
-            Err(error) => Some(error),
-        };
-        if let Some(error) = refused {
-            build.remove_all(&catalog).await?;
-            return Err(error);
+        let duplicates = build.put_all().await?;
+        if !duplicates.is_empty() {
+            let duplicates = duplicates.into_values().collect();
+            return Err(Error::duplicates(table, duplicates));
         }
         client.restart_deadline();
         if catalog::write(client, table, &catalog, Some(&merged)).await? {
-            catalog::remember(client, &merged);
+            catalog::remember_built(client, &merged);
             return Ok(());
         }
-        // Another program has changed the catalog, or removes markers.
+        // Another program has changed the catalog.
     }
 }
 
@@ -90,9 +89,7 @@ struct Build<'a, T> {
     before: Option<&'a Table>,
     /// The table with all unique values.
     table: Arc<Table>,
-    markers: Arc<Table>,
-    /// Tells the markers of this build.
-    token: String,
+    markers: Table,
     now: i64,
 }
 
@@ -104,7 +101,7 @@ impl<T: Transport> Build<'_, T> {
         attributes.sort();
         attributes.dedup();
         let mut duplicates = Duplicates::new();
-        let mut scan = scan_of(&self.table, Some(attributes), None);
+        let mut scan = scan_of(&self.table, attributes);
         loop {
             let page = self.page(&scan).await?;
             let mut claims = Vec::new();
@@ -152,90 +149,29 @@ impl<T: Transport> Build<'_, T> {
     /// Puts the marker of a row. Returns the key of the row that has the value already, if there is one.
     async fn put(&self, key: &Key, held: &Held) -> Result<Option<Key>> {
         let client = self.client.part();
-        let mut item = markers::item(&held.marker, key);
-        item.insert(BUILD.into(), self.token.as_str().into());
-        let mut holders = vec![key.clone()];
-        loop {
-            let condition = markers::free_for(&holders);
-            let config = &client.shared.config;
-            let body = body::put(config, &self.markers, &item, Some(&condition));
-            let refusal = match client.call("PutItem", &body, Effect::Idempotent).await {
-                Ok(output) => {
-                    check_empty(&output, &self.table, key)?;
-                    return Ok(None);
-                }
-                Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => {
-                    refusal
-                }
-                Err(failure) => return Err(client.errors(&self.table, Some(key)).failed(failure)),
-            };
-            let Some(marker) = refusal.item else {
-                // It was deleted since.
-                continue;
-            };
-            let holder = markers::holder(&self.table, &marker)?;
-            let row = stored(&client, &self.table, &holder).await?;
-            let live = row.filter(|row| !self.table.is_expired(row, self.now));
-            if live.is_some_and(|row| held.is_of(&self.table, &row)) {
-                return Ok(Some(holder));
+        // If the row has lost the value since it was read, nobody minds this marker.
+        let item = markers::item(&held.marker, key);
+        let condition = markers::free_for([key]);
+        let config = &client.shared.config;
+        let body = body::put(config, &self.markers, &item, Some(&condition));
+        match client.call("PutItem", &body, Effect::Idempotent).await {
+            Ok(output) => check_empty(&output, &self.table, key).map(|()| None),
+            Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => {
+                marking::put(&client, &self.table, key, held, self.now).await
             }
-            holders.push(holder);
-        }
-    }
-
-    /// Removes the markers that this build has put.
-    async fn remove_all(&self, catalog: &Catalog) -> Result<()> {
-        let mut last = catalog.clone();
-        loop {
-            self.client.restart_deadline();
-            let described = last.described.as_ref();
-            if catalog::write(self.client, &self.table, &last, described).await? {
-                break;
-            }
-            match catalog::read(self.client, &self.table).await? {
-                Some(changed) => last = changed,
-                None => return Ok(()),
-            }
-        }
-        let own = Condition::Compare {
-            path: Path::attribute(BUILD),
-            op: Comparison::Eq,
-            value: self.token.as_str().into(),
-        };
-        let mut scan = scan_of(&self.markers, Some(Vec::new()), Some(own.clone()));
-        loop {
-            let page = self.page(&scan).await?;
-            let deletes = page.items.iter().map(|marker| self.remove(marker, &own));
-            for removed in join_all(deletes).await {
-                removed?;
-            }
-            if page.next.is_none() {
-                return Ok(());
-            }
-            scan.after = page.next;
-        }
-    }
-
-    async fn remove(&self, marker: &Item, own: &Condition) -> Result<()> {
-        let client = self.client.part();
-        let key = self.markers.key_of(marker)?;
-        let body = body::delete(&client.shared.config, &self.markers, &key, Some(own));
-        match client.call("DeleteItem", &body, Effect::Idempotent).await {
-            Ok(output) => check_empty(&output, &self.markers, &key),
-            Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => Ok(()),
-            Err(failure) => Err(client.errors(&self.table, None).failed(failure)),
+            Err(failure) => Err(client.errors(&self.table, Some(key)).failed(failure)),
         }
     }
 }
 
 /// A consistent scan.
-fn scan_of(table: &Arc<Table>, attributes: Option<Vec<Name>>, filter: Option<Condition>) -> Scan {
+fn scan_of(table: &Arc<Table>, attributes: Vec<Name>) -> Scan {
     Scan {
         table: Arc::clone(table),
-        filter,
+        filter: None,
         limit: None,
         after: None,
-        attributes,
+        attributes: Some(attributes),
         count: false,
         segment: None,
         descending: false,

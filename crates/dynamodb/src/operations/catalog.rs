@@ -11,6 +11,7 @@ use mintkey_store::{
 use crate::client::{Client, Effect};
 use crate::operations::markers;
 use crate::operations::write::check_empty;
+use crate::shared::KnownUnique;
 use crate::transport::Transport;
 use crate::wire::body;
 use crate::wire::errors::{Class, Failure};
@@ -31,22 +32,59 @@ pub struct Catalog {
     pub edition: i64,
 }
 
-/// A table with all unique values that the catalog has for it: writes of any class keep them up. A table whose class has
-/// none is returned as it is, without a look at the catalog.
+/// A table with all unique values that its writes keep up: those of its class, built or not, and those that the catalog has.
+/// `None` if there is no table of markers: `create_table()` has not been called for a class with unique values. A table
+/// whose class has none is returned as it is, without a look at the catalog.
 ///
 /// # Errors
 ///
-/// `TableMissing` if the catalog lacks unique values of the class; `Configuration` if they differ.
-pub async fn with_unique<T: Transport>(
+/// `Configuration` if unique values of the catalog differ from those of the class.
+pub async fn for_writes<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Arc<Table>,
+) -> Result<Option<Arc<Table>>> {
+    if table.unique.is_empty() {
+        return Ok(Some(Arc::clone(table)));
+    }
+    let known = locked(&client.shared.unique).get(&table.name).cloned();
+    if let Some(known) = &known
+        && let Some(complete) = complete(table, &known.written)?
+    {
+        return Ok(Some(complete));
+    }
+    let Some(catalog) = read(client, table).await? else {
+        forget(client, table);
+        return Ok(None);
+    };
+    // Only key and unique values.
+    let class = Table {
+        indexes: Vec::new(),
+        ..(**table).clone()
+    };
+    let mut written = match &catalog.described {
+        Some(described) => description::merge(described, &class)?,
+        None => class,
+    };
+    if let Some(known) = &known {
+        written = description::merge(&written, &known.written)?;
+    }
+    let complete = complete(table, &written)?;
+    remember(client, catalog.described.as_ref(), written);
+    Ok(complete)
+}
+
+/// A table with all unique values that the catalog has for it, those of its class included.
+///
+/// # Errors
+///
+/// `TableMissing` if unique values of the class are not built; `Configuration` if they differ.
+pub async fn for_reads<T: Transport>(
     client: &Client<'_, T>,
     table: &Arc<Table>,
 ) -> Result<Arc<Table>> {
-    if table.unique.is_empty() {
-        return Ok(Arc::clone(table));
-    }
     let known = locked(&client.shared.unique).get(&table.name).cloned();
-    if let Some(known) = known
-        && let Some(complete) = complete(table, &known)?
+    if let Some(built) = known.as_ref().and_then(|known| known.built.as_ref())
+        && let Some(complete) = complete(table, built)?
     {
         return Ok(complete);
     }
@@ -66,19 +104,23 @@ pub async fn with_unique<T: Transport>(
     if let Some(described) = &catalog.described
         && let Some(complete) = complete(table, described)?
     {
-        remember(client, described);
+        let written = match known {
+            Some(known) => description::merge(described, &known.written)?,
+            None => described.clone(),
+        };
+        remember(client, Some(described), written);
         return Ok(complete);
     }
     let names: Vec<&str> = table.unique.iter().map(|own| own.name.as_str()).collect();
     Err(lacks(format!(
-        "table {:?} lacks unique values of {} ({}), or does not know all of its subclasses",
-        table.name,
+        "unique values of {} in table {:?} are not built yet ({}), or not for all of its subclasses",
         table.model,
+        table.name,
         names.join("; ")
     )))
 }
 
-/// The table with the unique values of the catalog; `None` if the catalog lacks some of the class.
+/// The table with the unique values of a description; `None` if that lacks some of the class.
 fn complete(table: &Arc<Table>, described: &Table) -> Result<Option<Arc<Table>>> {
     if described.unique == table.unique {
         return Ok(Some(Arc::clone(table)));
@@ -93,13 +135,22 @@ fn complete(table: &Arc<Table>, described: &Table) -> Result<Option<Arc<Table>>>
     })))
 }
 
-/// Keeps what the catalog says, for later requests.
-pub fn remember<T>(client: &Client<'_, T>, described: &Table) {
-    let mut known = locked(&client.shared.unique);
-    known.insert(described.name.clone(), Arc::new(described.clone()));
+/// Keeps what is known of a table, for later requests.
+fn remember<T>(client: &Client<'_, T>, built: Option<&Table>, written: Table) {
+    let known = KnownUnique {
+        built: built.cloned().map(Arc::new),
+        written: Arc::new(written),
+    };
+    let mut all = locked(&client.shared.unique);
+    all.insert(known.written.name.clone(), known);
 }
 
-/// Forgets what the catalog says, because it may have changed.
+/// Keeps what the catalog says after a build.
+pub fn remember_built<T>(client: &Client<'_, T>, built: &Table) {
+    remember(client, Some(built), built.clone());
+}
+
+/// Forgets what is known of a table, because it may have changed.
 pub fn forget<T>(client: &Client<'_, T>, table: &Table) {
     locked(&client.shared.unique).remove(&table.name);
 }
@@ -149,6 +200,25 @@ fn parse(table: &Table, item: &Item) -> Option<Catalog> {
         _ => return None,
     };
     Some(Catalog { described, edition })
+}
+
+/// Removes unique values from the catalog. A build that runs begins again. Their markers stay: nobody reads them.
+pub async fn withdraw<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Table,
+    names: &[String],
+) -> Result<()> {
+    while let Some(catalog) = read(client, table).await? {
+        let mut described = catalog.described.clone();
+        if let Some(described) = &mut described {
+            described.unique.retain(|own| !names.contains(&own.name));
+        }
+        if write(client, table, &catalog, described.as_ref()).await? {
+            forget(client, table);
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Writes the next edition of the catalog. False: there is another one than `read`.

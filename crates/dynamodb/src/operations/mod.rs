@@ -9,6 +9,7 @@ mod catalog;
 mod claims;
 mod describe;
 mod markers;
+mod marking;
 mod participant;
 mod query_plan;
 mod read;
@@ -45,7 +46,10 @@ pub async fn run<T: Transport>(
         check_table_name(&shared.config, table)?;
     }
     match &request.operation {
-        Operation::CreateTable(table) => tables::create(&client, table, now).await,
+        Operation::CreateTable(table) => build::create(&client, table, now).await,
+        Operation::DropUnique(table, names) => catalog::withdraw(&client, table, names)
+            .await
+            .map(|()| Reply::Done),
         Operation::TableExists(table) => tables::exists(&client, table).await,
         Operation::ListTables => describe::list(&client).await,
         Operation::DescribeTable(name) => describe::describe(&client, name).await,
@@ -59,7 +63,7 @@ pub async fn run<T: Transport>(
         Operation::Delete(delete) => unique::delete(&client, delete, None, now).await,
         Operation::BatchGet(batch) => batch_get::get(&client, batch, now).await,
         Operation::BatchWrite(batch) => batch::write(&client, batch, now).await,
-        Operation::Transaction(writes) => transaction::write(&client, writes, now).await,
+        Operation::Transaction(writes) => unique::transact(&client, writes, now).await,
         Operation::TransactionGet(get) => transaction::get(&client, get, now).await,
     }
 }

@@ -30,6 +30,8 @@ pub struct Participant<'a> {
     needs_read: bool,
     /// Whether a check deletes its row, which has expired and is in the way of a unique value.
     deletes: bool,
+    /// The unique value of its row whose marker a check puts.
+    marks: Option<Held>,
 }
 
 /// What a write does to the unique values of its row.
@@ -59,6 +61,16 @@ impl<'a> Participant<'a> {
             read: None,
             needs_read,
             deletes: false,
+            marks: None,
+        }
+    }
+
+    /// A check that puts the marker of a unique value of its row, as long as the row has that.
+    pub fn marking(check: &'a TransactionWrite, table: Arc<Table>, held: Held) -> Self {
+        Self {
+            needs_read: true,
+            marks: Some(held),
+            ..Self::new(check, table)
         }
     }
 
@@ -118,7 +130,7 @@ impl<'a> Participant<'a> {
             TransactionWrite::Update(update) if is_expired => {
                 self.replacement = Some(replacement(update)?);
             }
-            TransactionWrite::Check(_) => self.deletes = is_expired,
+            TransactionWrite::Check(_) => self.deletes = is_expired && self.marks.is_none(),
             _ => {}
         }
         Ok(())
@@ -184,6 +196,13 @@ impl<'a> Participant<'a> {
             return Ok(Changes::default());
         }
         let live = self.live(now);
+        if let Some(held) = &self.marks {
+            let has_it = live.is_some_and(|row| held.is_of(&self.table, row));
+            return Ok(Changes {
+                claimed: has_it.then(|| held.clone()).into_iter().collect(),
+                ..Changes::default()
+            });
+        }
         let held =
             |item: &Item| markers::held(&self.table, item, live).map_err(|error| self.named(error));
         let after = match self.write {

@@ -11,7 +11,7 @@ use mintkey_store::{
 
 use crate::client::{Client, Effect, Output};
 use crate::config::Config;
-use crate::operations::{build, catalog, markers};
+use crate::operations::{catalog, markers};
 use crate::transport::Transport;
 use crate::wire::body::{self, Body};
 use crate::wire::errors::{self, Class, Failure, Progress};
@@ -87,20 +87,11 @@ pub async fn exists<T: Transport>(client: &Client<'_, T>, table: &Table) -> Resu
 }
 
 /// Creates a table, or adds what it lacks, and waits until it can be used.
-pub async fn create<T: Transport>(
-    client: &Client<'_, T>,
-    table: &Table,
-    now: i64,
-) -> Result<Reply> {
+pub async fn create<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<()> {
     check_indexes(table)?;
     create_or_extend(client, table).await?;
     client.restart_deadline();
-    enable_expiry(client, table).await?;
-    if !table.unique.is_empty() {
-        create_or_extend(client, &markers::table(table)).await?;
-        build::build(client, table, now).await?;
-    }
-    Ok(Reply::Done)
+    enable_expiry(client, table).await
 }
 
 /// Creates a table, or adds the indexes that it lacks, and waits until it can be used.

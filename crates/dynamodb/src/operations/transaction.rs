@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use mintkey_runtime::{Stop, random_token};
 use mintkey_store::size::{MAX_ITEM, check_item};
 use mintkey_store::{
-    BatchGet, Error, ErrorKind, Item, Key, Outcome, Reply, Result, Table, Transaction,
-    TransactionGet, TransactionWrite, Update, update,
+    BatchGet, Error, ErrorKind, Item, Key, Outcome, Reply, Result, Table, TransactionGet,
+    TransactionWrite, Update, update,
 };
 
 use crate::aws::retry;
@@ -40,23 +40,6 @@ const NOT_SENT_IN_TIME: ErrorKind = ErrorKind::Timeout(Outcome::NotApplied);
 
 /// The calls after changes of rows that are sent without a delay between them.
 const PROMPT_CALLS: u32 = 3;
-
-/// Writes several items: all or none.
-pub async fn write<T: Transport>(
-    client: &Client<'_, T>,
-    transaction: &Transaction,
-    now: i64,
-) -> Result<Reply> {
-    transaction.check(MAX_ITEM)?;
-    let mut participants = Vec::with_capacity(transaction.writes.len());
-    for write in &transaction.writes {
-        let table = catalog::with_unique(client, write.table()).await?;
-        participants.push(Participant::new(write, table));
-    }
-    commit(client, &mut participants, now).await?;
-    let items = participants.into_iter().map(Participant::returned);
-    Ok(Reply::Items(items.collect()))
-}
 
 /// A call, and the plan that it follows.
 struct Call {
@@ -125,6 +108,12 @@ pub async fn commit<T: Transport>(
         }
         call = None;
     }
+}
+
+/// The error of the only item of a transaction.
+pub fn of_only(mut error: Error) -> Error {
+    let reason = error.reasons.iter_mut().find_map(Option::take);
+    reason.unwrap_or(error)
 }
 
 /// The last refusal, if there was no time to send another call: it says more.

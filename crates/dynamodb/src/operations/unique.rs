@@ -9,13 +9,13 @@ use mintkey_store::size::MAX_ITEM;
 use mintkey_store::unique::{MAX_VALUES, encode};
 use mintkey_store::{
     Delete, Error, ErrorKind, Get, GetUnique, Item, Key, Name, Put, Reply, Result, Table,
-    TransactionGet, TransactionWrite, Update,
+    Transaction, TransactionGet, TransactionWrite, Update,
 };
 
 use crate::client::Client;
 use crate::operations::participant::{Participant, Stored, changes_unique};
 use crate::operations::read::{read_row, stored};
-use crate::operations::{catalog, markers, transaction, write};
+use crate::operations::{catalog, markers, marking, transaction, write};
 use crate::transport::Transport;
 use crate::wire::body;
 
@@ -30,8 +30,13 @@ pub async fn put<T: Transport>(
         return write::put(client, put, now).await;
     }
     put.check(&put.table, MAX_ITEM)?;
-    let table = catalog::with_unique(client, &put.table).await?;
-    commit(client, &TransactionWrite::Put(put.clone()), table, row, now).await
+    if let Some(table) = catalog::for_writes(client, &put.table).await? {
+        return commit(client, &TransactionWrite::Put(put.clone()), table, row, now).await;
+    }
+    let reply = write::put(client, put, now).await?;
+    let key = put.table.key_of(&put.item)?;
+    mark(client, &put.table, &[&key], now).await?;
+    Ok(reply)
 }
 
 /// Changes an item.
@@ -41,15 +46,26 @@ pub async fn update<T: Transport>(
     row: Option<Stored>,
     now: i64,
 ) -> Result<Reply> {
+    let mut is_marked = true;
     if !update.table.unique.is_empty() {
         update.check()?;
-        let table = catalog::with_unique(client, &update.table).await?;
+        let table = catalog::for_writes(client, &update.table).await?;
+        is_marked = table.is_some();
+        let table = table.unwrap_or_else(|| Arc::clone(&update.table));
         if changes_unique(&table, update) {
-            let write = TransactionWrite::Update(update.clone());
-            return commit(client, &write, table, row, now).await;
+            if is_marked {
+                let write = TransactionWrite::Update(update.clone());
+                return commit(client, &write, table, row, now).await;
+            }
+        } else {
+            is_marked = true;
         }
     }
-    write::update(client, update, now).await
+    let reply = write::update(client, update, now).await?;
+    if !is_marked {
+        mark(client, &update.table, &[&update.key], now).await?;
+    }
+    Ok(reply)
 }
 
 /// Deletes an item.
@@ -59,13 +75,61 @@ pub async fn delete<T: Transport>(
     row: Option<Stored>,
     now: i64,
 ) -> Result<Reply> {
-    if delete.table.unique.is_empty() {
-        return write::delete(client, delete, now).await;
+    if !delete.table.unique.is_empty() {
+        delete.check()?;
+        if let Some(table) = catalog::for_writes(client, &delete.table).await? {
+            let write = TransactionWrite::Delete(delete.clone());
+            return commit(client, &write, table, row, now).await;
+        }
     }
-    delete.check()?;
-    let table = catalog::with_unique(client, &delete.table).await?;
-    let write = TransactionWrite::Delete(delete.clone());
-    commit(client, &write, table, row, now).await
+    write::delete(client, delete, now).await
+}
+
+/// Writes several items: all or none.
+pub async fn transact<T: Transport>(
+    client: &Client<'_, T>,
+    transaction: &Transaction,
+    now: i64,
+) -> Result<Reply> {
+    transaction.check(MAX_ITEM)?;
+    let mut participants = Vec::with_capacity(transaction.writes.len());
+    let mut unmarked = Vec::new();
+    for write in &transaction.writes {
+        let table = match catalog::for_writes(client, write.table()).await? {
+            Some(table) => table,
+            None => {
+                if matches!(
+                    write,
+                    TransactionWrite::Put(_) | TransactionWrite::Update(_)
+                ) {
+                    unmarked.push((write.table(), write.key()));
+                }
+                Arc::new(Table {
+                    unique: Vec::new(),
+                    ..(**write.table()).clone()
+                })
+            }
+        };
+        participants.push(Participant::new(write, table));
+    }
+    transaction::commit(client, &mut participants, now).await?;
+    for (table, key) in unmarked {
+        mark(client, table, &[key], now).await?;
+    }
+    let items = participants.into_iter().map(Participant::returned);
+    Ok(Reply::Items(items.collect()))
+}
+
+/// Puts the markers of rows that were written without, if there is a table of markers since.
+async fn mark<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Arc<Table>,
+    keys: &[&Key],
+    now: i64,
+) -> Result<()> {
+    // The rows are written, so no failure means that they are not.
+    let marked = marking::put_late(client, table, keys, now).await;
+    marked.map_err(Error::uncertain)
 }
 
 /// Carries out a write as a transaction.
@@ -81,7 +145,7 @@ async fn commit<T: Transport>(
         participants[0].set_read(row);
     }
     let committed = transaction::commit(client, &mut participants, now).await;
-    committed.map_err(of_only)?;
+    committed.map_err(transaction::of_only)?;
     let [participant] = participants;
     match write {
         TransactionWrite::Update(update) if update.returning => {
@@ -102,15 +166,9 @@ async fn commit<T: Transport>(
     }
 }
 
-/// The error of the only item of a transaction.
-fn of_only(mut error: Error) -> Error {
-    let reason = error.reasons.iter_mut().find_map(Option::take);
-    reason.unwrap_or(error)
-}
-
 /// Reads the row that has these unique values.
 pub async fn get<T: Transport>(client: &Client<'_, T>, get: &GetUnique, now: i64) -> Result<Reply> {
-    let table = catalog::with_unique(client, &get.table).await?;
+    let table = catalog::for_reads(client, &get.table).await?;
     get.declaration(&table)?;
     if encode(&get.values).len() > MAX_VALUES {
         // No row can have them.

@@ -296,6 +296,12 @@ impl Codec {
         )))
     }
 
+    /// Drops the unique values with these names.
+    fn drop_unique(&self, py: Python<'_>, names: Vec<String>) -> PyResult<PyRequest> {
+        let table = self.table(py)?.clone();
+        Ok(PyRequest::now(Operation::DropUnique(table, names)))
+    }
+
     /// Asks whether the table is there.
     fn table_exists(&self, py: Python<'_>) -> PyResult<PyRequest> {
         Ok(PyRequest::now(Operation::TableExists(

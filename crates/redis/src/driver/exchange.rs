@@ -173,9 +173,16 @@ pub struct Exchange<N> {
 impl<N: Clone + PartialEq> Exchange<N> {
     /// The exchange of these calls. Nothing is sent yet.
     pub fn new(calls: Vec<Call>) -> Self {
-        let state = |call| CallState {
+        // One wait for all calls of an exchange.
+        let delay = calls.iter().map(|call| call.delay).max();
+        let delay = delay.filter(|delay| !delay.is_zero());
+        let state = |call: Call| CallState {
+            stage: if call.delay.is_zero() {
+                Stage::Ready
+            } else {
+                Stage::Paused
+            },
             call,
-            stage: Stage::Ready,
             uncertain: false,
             tries: 0,
             send_source: false,
@@ -188,9 +195,9 @@ impl<N: Clone + PartialEq> Exchange<N> {
         Self {
             missing: states.len(),
             states,
-            steps: VecDeque::new(),
+            steps: delay.map(Step::Wait).into_iter().collect(),
             routes_version: 0,
-            is_waiting: false,
+            is_waiting: delay.is_some(),
             is_learning: false,
             must_learn: false,
             keeps_routes: false,

@@ -15,13 +15,13 @@ use crate::keyspace::unique::{
 use crate::protocol::replies::{checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::scripts::{CLEAN, PUT, PUT_NEW, REMOVE, WRITE};
-use crate::protocol::unique_scripts::{CLEAN_UNIQUE, REMOVE_UNIQUE, WRITE_UNIQUE};
+use crate::protocol::unique_scripts::{CLEAN_UNIQUE, PUT_UNIQUE, REMOVE_UNIQUE, WRITE_UNIQUE};
 
 /// The rows that one call puts. The server serves no other client meanwhile.
 pub const MAX_PUTS_PER_CALL: usize = 128;
 
 /// The fields that a script can pass to one command.
-const MAX_FIELDS: usize = 500;
+pub const MAX_FIELDS: usize = 500;
 
 /// The condition on the stored row under which a row is written.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,7 @@ pub fn script_result(value: Value, table: &Table) -> Result<ScriptResult> {
     })
 }
 
-/// A put of a row of a table without indexes and unique values.
+/// A put of a row of a table without indexes.
 pub type RowPut<'a> = (&'a Put, Mode<'a>);
 
 /// The mode of a put that need not read the row before; `None` if it must.
@@ -276,18 +276,67 @@ fn put_new_call(layout: &Layout, puts: &[RowPut<'_>], check: bool) -> Call {
         push_packed(&mut packed, &Layout::member(&put.key));
     }
     call.push(&packed);
-    let mut text = String::new();
     for (put, _) in puts {
         packed.clear();
-        for (name, value) in &*put.item {
-            text.clear();
-            json::encode_value(value, &mut text);
-            push_packed(&mut packed, name.as_bytes());
-            push_packed(&mut packed, text.as_bytes());
-        }
+        push_fields(&mut packed, &put.item);
         call.push(&packed);
     }
     call
+}
+
+/// The call that puts new rows of a table with unique values, with the claims of each. They have the same mode, and no row
+/// has more than `MAX_FIELDS` fields.
+pub fn puts_unique_call(
+    layout: &Layout,
+    puts: &[RowPut<'_>],
+    claims: &[Vec<UniqueEntry>],
+    now: i64,
+) -> Call {
+    let rows = puts.iter().map(|(put, _)| layout.row_key(&put.key));
+    let rows: Vec<Vec<u8>> = rows.collect();
+    let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
+    keys.extend(rows.iter().map(Vec::as_slice));
+    let mode = puts.first().map_or(Mode::Absent, |(_, mode)| *mode);
+    let mut call = layout
+        .script(&PUT_UNIQUE, &keys, 384 * puts.len())
+        .arg(&layout.epoch)
+        .arg(&layout.unique_prefix)
+        .arg(match mode {
+            Mode::Any => "any",
+            Mode::New => "new",
+            _ => "absent",
+        });
+    let mut packed = Vec::with_capacity(64 * puts.len());
+    for (put, _) in puts {
+        push_packed(&mut packed, b"0");
+        push_packed(&mut packed, &Layout::member(&put.key));
+    }
+    call.push(&packed);
+    for ((put, _), claims) in puts.iter().zip(claims) {
+        packed.clear();
+        push_fields(&mut packed, &put.item);
+        if !claims.is_empty() {
+            push_packed(&mut packed, UNIQUE_ENTRIES);
+            push_packed(&mut packed, &hidden_field(claims));
+        }
+        call.push(&packed);
+        let life = time_to_live(&layout.table, &put.item, now);
+        let life = life.map_or_else(String::new, |milliseconds| milliseconds.to_string());
+        let parts = std::iter::once(life.as_bytes()).chain(entry_parts(claims));
+        call.push(&pack(parts));
+    }
+    call
+}
+
+/// Adds the fields of a row, and their values.
+fn push_fields(packed: &mut Vec<u8>, item: &Item) {
+    let mut text = String::new();
+    for (name, value) in item {
+        text.clear();
+        json::encode_value(value, &mut text);
+        push_packed(packed, name.as_bytes());
+        push_packed(packed, text.as_bytes());
+    }
 }
 
 /// The call that removes what a row has left behind: a row that is deleted or expired, or that no longer has this member

@@ -89,6 +89,11 @@ pub fn stored_entries(row: Option<&StoredRow>) -> Vec<UniqueEntry> {
     let Some((_, packed)) = fields.find(|(name, _)| name == UNIQUE_ENTRIES) else {
         return Vec::new();
     };
+    parse_entries(packed)
+}
+
+/// The claims in the hidden field of a row.
+pub fn parse_entries(packed: &[u8]) -> Vec<UniqueEntry> {
     let parts = unpack(packed);
     let entry = |parts: &[&[u8]]| UniqueEntry {
         name: parts[0].to_vec(),

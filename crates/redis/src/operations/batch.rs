@@ -1,18 +1,22 @@
 //! Batch writes. Different rows are written concurrently. Writes that need not read the row before share calls, one or
 //! more for each slot group.
 
-use std::collections::{BTreeSet, HashSet};
-use std::mem::take;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::mem::{discriminant, take};
 use std::sync::Arc;
 
 use mintkey_runtime::Stop;
-use mintkey_store::{BatchWrite, Error, ErrorKind, Outcome, Reply, Result, Table, Write};
+use mintkey_store::transaction::MAX_ITEMS;
+use mintkey_store::{
+    BatchWrite, Error, ErrorKind, Outcome, Put, Reply, Result, Table, TransactionWrite, Write,
+};
 
 use crate::keyspace::commands::{
-    MAX_PUTS_PER_CALL, Mode, RowPut, ScriptResult, puts_call, remove_call, script_result,
-    single_step_mode, write_call,
+    MAX_FIELDS, MAX_PUTS_PER_CALL, Mode, RowPut, ScriptResult, puts_call, puts_unique_call,
+    remove_call, script_result, single_step_mode, write_call,
 };
 use crate::keyspace::layout::{Layout, Markers};
+use crate::keyspace::unique::{UniqueEntry, claimed_entries};
 use crate::operations::context::OperationContext;
 use crate::operations::join_all::JoinAll;
 use crate::operations::uncertainty::Uncertainty;
@@ -79,7 +83,8 @@ impl OperationContext<'_> {
         layouts: &[Arc<Layout>],
         writes: &[Write],
     ) -> Result<Vec<Result<()>>> {
-        let plan = self.plan(layouts, writes);
+        let mut plan = self.plan(layouts, writes);
+        let mut written = self.write_shared(layouts, writes, &mut plan.others).await;
         let mut join_all = JoinAll::default();
         for index in &plan.others {
             self.add_write(
@@ -91,7 +96,6 @@ impl OperationContext<'_> {
         }
         let replies = join_all.exchange(self.channel, plan.calls).await;
         check_batch(&replies)?;
-        let mut written: Vec<(usize, Result<()>)> = Vec::with_capacity(writes.len());
         for (reply, indexes) in replies.into_iter().zip(&plan.indexes) {
             let reply = match reply {
                 Ok(reply) => reply,
@@ -142,6 +146,65 @@ impl OperationContext<'_> {
         written.extend(join_all.finish(self.channel).await);
         written.sort_by_key(|(index, _)| *index);
         Ok(written.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// Writes rows of a table whose markers are in other slot groups: the rows of one slot group in as few transactions as
+    /// possible. Returns what was written. Of what was refused nothing was written: it stays in `others`, because one row must
+    /// not stop the others.
+    async fn write_shared(
+        &self,
+        layouts: &[Arc<Layout>],
+        writes: &[Write],
+        others: &mut Vec<usize>,
+    ) -> Vec<(usize, Result<()>)> {
+        let Some(first) = layouts.first().filter(|own| own.markers == Markers::Apart) else {
+            return Vec::new();
+        };
+        // Each row may give up and claim each of its values.
+        let most = MAX_ITEMS / (1 + 2 * first.table.unique.len());
+        let mut groups: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+        for index in take(others) {
+            let partition = &writes[index].key().partition;
+            let group = self.store.config.keyspace.slot_group(partition);
+            groups.entry(group).or_default().push(index);
+        }
+        let chunks = groups.values().flat_map(|group| group.chunks(most.max(1)));
+        let (shared, single): (Vec<&[usize]>, Vec<_>) = chunks.partition(|own| own.len() > 1);
+        others.extend(single.into_iter().flatten());
+        let mut join_all = JoinAll::default();
+        for (number, chunk) in shared.iter().enumerate() {
+            let items: Vec<TransactionWrite> = chunk
+                .iter()
+                .map(|index| match writes[*index].clone() {
+                    Write::Put(put) => TransactionWrite::Put(put),
+                    Write::Update(update) => TransactionWrite::Update(update),
+                    Write::Delete(delete) => TransactionWrite::Delete(delete),
+                })
+                .collect();
+            let (store, now) = (self.store, self.now);
+            join_all.add(self.channel, number, |channel| async move {
+                let context = OperationContext {
+                    store,
+                    channel: &channel,
+                    now,
+                };
+                context.write_all(&items).await.map(drop)
+            });
+        }
+        let mut written = Vec::with_capacity(writes.len());
+        for (number, result) in join_all.finish(self.channel).await {
+            let chunk = shared[number];
+            match result {
+                Ok(()) => written.extend(chunk.iter().map(|index| (*index, Ok(())))),
+                Err(error) if error.kind.outcome().is_none() => others.extend(chunk),
+                Err(error) => {
+                    let failed = error.of_all(chunk.len());
+                    written.extend(chunk.iter().copied().zip(failed));
+                }
+            }
+        }
+        others.sort_unstable();
+        written
     }
 
     /// Adds a write that must read the row before, or that is uncertain.
@@ -203,6 +266,10 @@ impl OperationContext<'_> {
     fn plan(&self, layouts: &[Arc<Layout>], writes: &[Write]) -> CallPlan {
         let mut plan = CallPlan::default();
         let mut groups: Vec<PutGroup<'_>> = layouts.iter().map(|_| PutGroup::default()).collect();
+        let push_call = |layout: &Layout, group: &mut PutGroup<'_>, plan: &mut CallPlan| {
+            let call = group.call(layout, self.now);
+            plan.push(call, take(&mut group.indexes));
+        };
         for (index, write) in writes.iter().enumerate() {
             let Some((layout_index, mode)) = self.single_step_of(layouts, write) else {
                 plan.others.push(index);
@@ -210,19 +277,20 @@ impl OperationContext<'_> {
             };
             let layout = &layouts[layout_index];
             let call = match (write, mode) {
-                (Write::Put(put), Some(mode)) if layout.is_plain() => {
+                (Write::Put(put), Some(mode)) if shares_calls(layout, put) => {
                     let group = &mut groups[layout_index];
                     let is_certain = put.guard.collision_free && matches!(mode, Mode::Absent);
                     let mode = if is_certain { Mode::New } else { mode };
-                    group.puts.push((put, mode));
-                    group.indexes.push(index);
-                    if group.puts.len() == MAX_PUTS_PER_CALL {
-                        plan.push(
-                            puts_call(layout, &group.puts, self.now),
-                            take(&mut group.indexes),
-                        );
-                        group.puts.clear();
+                    let Ok(claims) = claimed_entries(&layout.table, &put.item) else {
+                        plan.others.push(index);
+                        continue;
+                    };
+                    if group.needs_call_before(layout, mode) {
+                        push_call(layout, group, &mut plan);
                     }
+                    group.puts.push((put, mode));
+                    group.claims.push(claims);
+                    group.indexes.push(index);
                     continue;
                 }
                 (Write::Put(put), Some(mode)) => {
@@ -237,9 +305,9 @@ impl OperationContext<'_> {
             };
             plan.push(call, vec![index]);
         }
-        for (layout, group) in layouts.iter().zip(groups) {
+        for (layout, mut group) in layouts.iter().zip(groups) {
             if !group.puts.is_empty() {
-                plan.push(puts_call(layout, &group.puts, self.now), group.indexes);
+                push_call(layout, &mut group, &mut plan);
             }
         }
         plan
@@ -279,7 +347,36 @@ type SingleStep = (usize, Option<Mode<'static>>);
 #[derive(Default)]
 struct PutGroup<'a> {
     puts: Vec<RowPut<'a>>,
+    /// The unique values that each row claims.
+    claims: Vec<Vec<UniqueEntry>>,
     indexes: Vec<usize>,
+}
+
+impl PutGroup<'_> {
+    /// Whether a row with this mode cannot be in the same call.
+    fn needs_call_before(&self, layout: &Layout, mode: Mode<'_>) -> bool {
+        let Some((_, first)) = self.puts.first() else {
+            return false;
+        };
+        let differs = discriminant(first) != discriminant(&mode);
+        self.puts.len() == MAX_PUTS_PER_CALL || (differs && layout.markers != Markers::None)
+    }
+
+    /// The call that puts the rows. They leave the group.
+    fn call(&mut self, layout: &Layout, now: i64) -> Call {
+        let (puts, claims) = (take(&mut self.puts), take(&mut self.claims));
+        if layout.markers == Markers::None {
+            puts_call(layout, &puts, now)
+        } else {
+            puts_unique_call(layout, &puts, &claims, now)
+        }
+    }
+}
+
+/// Whether a put can be in one call with others.
+fn shares_calls(layout: &Layout, put: &Put) -> bool {
+    layout.table.indexes.is_empty()
+        && (layout.markers == Markers::None || put.item.len() < MAX_FIELDS / 2)
 }
 
 /// The calls of a batch.

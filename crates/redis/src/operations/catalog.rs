@@ -309,17 +309,17 @@ impl OperationContext<'_> {
         self.write_entries(vec![draft], table).await
     }
 
-    /// Gives a table its old unique values back.
+    /// Gives a table its old unique values back, unless another process has changed the entry.
     pub async fn take_back(
         &self,
         mut draft: EntryDraft,
         before: Table,
         table: &Arc<Table>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let keyspace = &self.store.config.keyspace;
         let news = std::mem::replace(&mut draft.table.unique, before.unique.clone());
         if !self.finish_unique(draft, table).await? {
-            return Ok(());
+            return Ok(false);
         }
         if keyspace.clustered {
             let slot_groups: Vec<u8> = keyspace.slot_groups().collect();
@@ -344,7 +344,38 @@ impl OperationContext<'_> {
         let removed: Vec<String> = removed
             .filter(|name| before.unique(name).is_none())
             .collect();
-        self.release_rows(table, &removed).await
+        self.release_rows(table, &removed).await?;
+        Ok(true)
+    }
+
+    /// Stops keeping values unique: removes the declarations, then the claims and the markers.
+    pub async fn drop_unique(&self, table: &Arc<Table>, names: &[String]) -> Result<()> {
+        // What the class of this process declares is not to be added meanwhile.
+        let follower = Arc::new(Table {
+            unique: Vec::new(),
+            ..(**table).clone()
+        });
+        let key = self.store.config.keyspace.table_key(&table.name);
+        loop {
+            self.channel.deadline().restart();
+            let call = Call::on(TABLE_KEY_GROUP, "HGETALL").arg(&key);
+            let Some(entry) = decode_entry(self.channel.send_one(call).await?, table)? else {
+                return Ok(());
+            };
+            let mut left = entry.table.clone();
+            left.unique.retain(|unique| !names.contains(&unique.name));
+            if left.unique.len() == entry.table.unique.len() {
+                return Ok(());
+            }
+            if entry.claimed.is_some() {
+                self.build_unique(table).await?;
+                continue;
+            }
+            let draft = entry.draft(TABLE_KEY_GROUP, key.clone());
+            if self.take_back(draft, left, &follower).await? {
+                return Ok(());
+            }
+        }
     }
 
     /// Adds rows to the indexes. Returns false if the catalog entry has changed.

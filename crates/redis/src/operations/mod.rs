@@ -41,6 +41,7 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
             store.layouts.clear();
             in_steps(context.create_table(table).await)
         }
+        Operation::DropUnique(table, names) => in_steps(context.drop_unique(table, names).await),
         Operation::TableExists(table) => Ok(Reply::Exists(context.table_exists(table).await?)),
         Operation::ListTables => context.list_tables().await,
         Operation::DescribeTable(name) => context.describe_table(name).await,

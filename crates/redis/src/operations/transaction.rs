@@ -6,6 +6,7 @@
 //! call: then nothing was written, whatever is still on its way to the server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mintkey_runtime::random_token;
 use mintkey_store::{
@@ -33,6 +34,12 @@ use crate::protocol::resp::{Call, Value};
 
 /// The seconds that a marker lives after the time limit of the request.
 const MARKER_SECONDS: u64 = 60;
+
+/// The retries of a transaction that follow at once.
+const PROMPT_RETRIES: u32 = 2;
+/// The longest delay before the next one; it doubles up to the longest of all.
+const FIRST_DELAY: Duration = Duration::from_millis(2);
+const LONGEST_DELAY: Duration = Duration::from_millis(64);
 
 /// What became of one attempt.
 enum Attempt {
@@ -70,12 +77,14 @@ impl OperationContext<'_> {
             })
     }
 
-    async fn write_all(&self, writes: &[TransactionWrite]) -> Result<Vec<Option<Item>>> {
+    /// Writes several items: all or none. Returns the changed items of updates.
+    pub async fn write_all(&self, writes: &[TransactionWrite]) -> Result<Vec<Option<Item>>> {
         let items = writes.iter().map(|write| (write.table(), write.key()));
         let Some(tables) = self.tables(items.collect())? else {
             return Ok(Vec::new());
         };
         let mut conflict = None;
+        let mut retries = 0;
         loop {
             match self.attempt(&tables, writes, conflict.is_some()).await {
                 Ok(Attempt::Done(items)) => return Ok(items),
@@ -83,7 +92,28 @@ impl OperationContext<'_> {
                 Ok(Attempt::Again) => {}
                 Err(error) => return Err(after_conflict(error, writes, conflict)),
             }
+            retries += 1;
+            let paused = self.pause(tables.slot_group, retries).await;
+            paused.map_err(|error| after_conflict(not_applied(error), writes, conflict))?;
         }
+    }
+
+    /// Waits before a transaction is evaluated again: the longer, the more often that was in vain. The first times it does
+    /// not wait, because the other writer is done usually.
+    async fn pause(&self, slot_group: u8, retries: u32) -> Result<()> {
+        let Some(more) = retries.checked_sub(PROMPT_RETRIES).filter(|more| *more > 0) else {
+            return Ok(());
+        };
+        let longest = (FIRST_DELAY * 2_u32.saturating_pow(more - 1)).min(LONGEST_DELAY);
+        // Writers that met each other must not meet again.
+        let token = random_token()?;
+        let random = token.get(..4).map(|digits| u32::from_str_radix(digits, 16));
+        let random = random.and_then(std::result::Result::ok).unwrap_or_default();
+        let delay = longest * random / 0x1_0000;
+        // No row has this key: the call only waits.
+        let key = self.store.config.keyspace.marker_key(slot_group, &token);
+        let call = Call::on(slot_group, "EXISTS").arg(key).delayed(delay);
+        self.channel.send_one(call).await.map(drop)
     }
 
     /// Reads, evaluates and writes once. Items that must be new are not read at first, if no other item is read.

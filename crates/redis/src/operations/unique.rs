@@ -9,9 +9,10 @@ use mintkey_store::{
 };
 
 use crate::keyspace::layout::{Layout, Markers};
-use crate::keyspace::rows::{StoredRow, decode_row};
+use crate::keyspace::rows::{StoredRow, UNIQUE_ENTRIES, decode_row};
 use crate::keyspace::unique::{
-    TakenValue, UniqueEntry, claimed_entries, marker_call, release_call, stored_entries,
+    TakenValue, UniqueEntry, claimed_entries, marker_call, parse_entries, release_call,
+    stored_entries,
 };
 use crate::operations::context::OperationContext;
 use crate::protocol::replies::{OutOfStep, checked, is_out_of_step, unexpected_reply};
@@ -90,7 +91,12 @@ impl OperationContext<'_> {
         let calls = writes.iter().filter(|write| !is_new(write));
         let calls = calls.filter_map(|write| {
             let layout = layout_of(write)?;
-            Some(layout.call("HGETALL").arg(layout.row_key(write.key())))
+            let row = layout.row_key(write.key());
+            // An update also depends on the attributes that it keeps.
+            Some(match write {
+                Write::Update(_) => layout.call("HGETALL").arg(row),
+                _ => layout.call("HGET").arg(row).arg(UNIQUE_ENTRIES),
+            })
         });
         let calls: Vec<Call> = calls.collect();
         let replies = if calls.is_empty() {
@@ -104,11 +110,16 @@ impl OperationContext<'_> {
             let Some(layout) = layout_of(write) else {
                 continue;
             };
-            let row = match replies.next_if(|_| !is_new(write)) {
-                Some(reply) => decode_row(reply, &layout.table, write.key()).unwrap_or_default(),
-                None => None,
+            let (before, row) = match replies.next_if(|_| !is_new(write)) {
+                Some(Value::Bulk(packed)) => (parse_entries(&packed), None),
+                Some(reply) => {
+                    let row = decode_row(reply, &layout.table, write.key()).unwrap_or_default();
+                    (stored_entries(row.as_ref()), row)
+                }
+                None => (Vec::new(), None),
             };
-            let values = self.concerned(&layout.table, write, row.as_ref());
+            let after = self.claimed_after(&layout.table, write, row.as_ref());
+            let values = before.into_iter().chain(after);
             let values: Vec<_> = values.map(|own| (own.name, own.value)).collect();
             if values.iter().any(|value| seen.contains(value)) {
                 return Ok(index);
@@ -118,15 +129,15 @@ impl OperationContext<'_> {
         Ok(writes.len())
     }
 
-    /// The values that a row has, and those that it is to have.
-    fn concerned(
+    /// The values that a row is to have. Of a row that is to be updated, `row` is what is stored.
+    fn claimed_after(
         &self,
         table: &Table,
         write: &Write,
         row: Option<&StoredRow>,
-    ) -> impl Iterator<Item = UniqueEntry> + use<> {
+    ) -> Vec<UniqueEntry> {
         let claimed = |item: &Item| claimed_entries(table, item).unwrap_or_default();
-        let after = match write {
+        match write {
             Write::Put(put) => claimed(&put.item),
             Write::Update(update) => {
                 let live = self.live(table, row).cloned();
@@ -136,8 +147,7 @@ impl OperationContext<'_> {
                 claimed(&item)
             }
             Write::Delete(_) => Vec::new(),
-        };
-        stored_entries(row).into_iter().chain(after)
+        }
     }
 
     /// Gets an item by its unique values.

@@ -1,6 +1,7 @@
 //! RESP, the protocol of Redis: writes commands and parses replies.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use crate::protocol::scripts::Script;
 
@@ -44,6 +45,8 @@ pub struct Call {
     pub writes: bool,
     /// Whether it is sent again when the server replies that it cannot carry it out at the moment.
     pub retry_when_busy: bool,
+    /// How long it waits before it is sent.
+    pub delay: Duration,
 }
 
 impl Call {
@@ -62,6 +65,7 @@ impl Call {
             repeatable: true,
             writes: false,
             retry_when_busy: true,
+            delay: Duration::ZERO,
         };
         call.push(name.as_bytes());
         call
@@ -84,6 +88,7 @@ impl Call {
             repeatable: false,
             writes: true,
             retry_when_busy: true,
+            delay: Duration::ZERO,
         };
         call.push((keys.len() + more.len()).to_string().as_bytes());
         for key in keys {
@@ -116,6 +121,12 @@ impl Call {
     /// Marks it as one that changes stored data.
     pub const fn writing(mut self) -> Self {
         self.writes = true;
+        self
+    }
+
+    /// Lets it wait before it is sent.
+    pub const fn delayed(mut self, delay: Duration) -> Self {
+        self.delay = delay;
         self
     }
 

@@ -55,6 +55,72 @@ pub static WRITE_UNIQUE: Script = Script::new(&[
     WRITE_CHANGES,
 ]);
 
+/// Puts new rows of a table without indexes, and claims their unique values. A row that is there already, or that claims a
+/// value that is taken, is not written; the others are.
+///
+/// Keys: the table's row set, the catalog entry, the rows. Arguments: the epoch of the catalog entry; the prefix of the keys
+/// of markers; `any`, `absent` or `new` (the keys are certain to be unused: no check); the score 0 and the member of the row
+/// set of every row, packed; then for each row its fields with their values, packed, and a packed list: milliseconds to
+/// live or an empty string, then the claims of the row.
+///
+/// Returns `STALE` (the catalog entry has changed), `OK`, or for each row `OK`, `CHANGED` (it is there: `any`), the existing
+/// row (`absent`), an error, or `TAKEN` as `WRITE_UNIQUE` does.
+pub static PUT_UNIQUE: Script = Script::new(&[r"
+local call, ok, open = redis.call, redis.status_reply('OK'), cmsgpack.unpack
+if call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
+local prefix, mode, members = ARGV[2], ARGV[3], { open(ARGV[4]) }
+local results, refused, lives, claimed = {}, false, {}, {}
+local function claim(own, member)
+  for j = 2, #own, 3 do
+    local set, value = prefix .. own[j], own[j + 1]
+    claimed[set] = claimed[set] or {}
+    local holder = claimed[set][value] or call('HGET', set, value)
+    if holder and holder ~= member then
+      return { redis.status_reply('TAKEN'), own[j], value, holder }
+    end
+  end
+  for j = 2, #own, 3 do claimed[prefix .. own[j]][own[j + 1]] = member end
+  return ok
+end
+for i = 3, #KEYS do
+  local own = open(ARGV[2 * i])
+  if mode ~= 'new' and call('EXISTS', KEYS[i]) == 1 then
+    results[i] = mode == 'any' and redis.status_reply('CHANGED') or redis.pcall('HGETALL', KEYS[i])
+  else
+    results[i] = claim(own, members[2 * (i - 2)])
+  end
+  lives[i] = own[1]
+  refused = refused or results[i] ~= ok
+end
+local new, replies = members, ok
+if refused then
+  new, replies = {}, {}
+  for i = 3, #KEYS do
+    replies[i - 2] = results[i]
+    if results[i] == ok then
+      new[#new + 1] = '0'
+      new[#new + 1] = members[2 * (i - 2)]
+    end
+  end
+end
+if #new > 0 then call('ZADD', KEYS[1], unpack(new)) end
+for set, values in pairs(claimed) do
+  local pairs_of_set = {}
+  for value, member in pairs(values) do
+    pairs_of_set[#pairs_of_set + 1] = value
+    pairs_of_set[#pairs_of_set + 1] = member
+  end
+  if #pairs_of_set > 0 then call('HSET', set, unpack(pairs_of_set)) end
+end
+for i = 3, #KEYS do
+  if results[i] == ok then
+    call('HSET', KEYS[i], open(ARGV[2 * i - 1]))
+    if lives[i] ~= '' then call('PEXPIRE', KEYS[i], lives[i]) end
+  end
+end
+return replies
+"]);
+
 /// Does what `REMOVE` does, and removes the markers of the row.
 pub static REMOVE_UNIQUE: Script = Script::new(&[
     TAKE_CLAIMS,
@@ -217,6 +283,7 @@ pub fn compute_digests() {
         &SETTLE,
         &SNAPSHOT,
         &WRITE_UNIQUE,
+        &PUT_UNIQUE,
         &REMOVE_UNIQUE,
         &CLEAN_UNIQUE,
         &RELEASE,

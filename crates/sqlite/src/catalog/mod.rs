@@ -10,7 +10,7 @@ use mintkey_store::description::{self, StoredTable};
 use mintkey_store::{Error, Reply, Table, json};
 use rusqlite::OptionalExtension as _;
 
-use crate::layout::{CATALOG, Layout};
+use crate::layout::{CATALOG, Layout, unique_index_name};
 use crate::storage::connection::{Attempt, Connection};
 
 /// The newest version of the layout that this code writes. A table with a higher one was written by newer code.
@@ -173,21 +173,52 @@ pub fn create_or_extend(
             }
         }
     }
-    raw.execute(
+    write(connection, &layout.table)?;
+    Ok(layout)
+}
+
+/// Stops keeping values unique: drops the columns with the claims, and their indexes.
+pub fn drop_unique(connection: &Connection, table: &Table, names: &[String]) -> Attempt<()> {
+    let Some(stored) = read(connection, table)? else {
+        return Ok(());
+    };
+    let mut left = stored.clone();
+    left.unique.retain(|unique| !names.contains(&unique.name));
+    if left.unique.len() == stored.unique.len() {
+        return Ok(());
+    }
+    let layout = Layout::new(Arc::new(stored));
+    for (unique, column) in layout.unique() {
+        if left.unique(&unique.name).is_none() {
+            let index = unique_index_name(&layout.table.name, &unique.name);
+            let column = &column.sql;
+            connection.raw.execute_batch(&format!(
+                "DROP INDEX {index}; ALTER TABLE {} DROP COLUMN {column}",
+                layout.name
+            ))?;
+        }
+    }
+    Ok(write(connection, &left)?)
+}
+
+/// Writes the description of a table.
+fn write(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
+    let layout = if table.unique.is_empty() {
+        WITHOUT_UNIQUE
+    } else {
+        LAYOUT_VERSION
+    };
+    connection.raw.execute(
         &format!(
             "INSERT OR REPLACE INTO {CATALOG} (name, layout, description) VALUES (?1, ?2, ?3)"
         ),
         rusqlite::params![
             table.name,
-            if layout.claims.is_empty() {
-                WITHOUT_UNIQUE
-            } else {
-                LAYOUT_VERSION
-            },
-            json::encode(&description::describe(&layout.table))
+            layout,
+            json::encode(&description::describe(table))
         ],
     )?;
-    Ok(layout)
+    Ok(())
 }
 
 /// Drops a table and removes it from the catalog.

@@ -68,6 +68,12 @@ impl<'a> Transaction<'a> {
                 self.layout(table)?;
                 Ok(Reply::Done)
             }
+            Operation::DropUnique(table, names) => {
+                self.schema_changed = true;
+                self.layouts_used.clear();
+                self.in_savepoint(|own| catalog::drop_unique(own.connection, table, names))?;
+                Ok(Reply::Done)
+            }
             Operation::TableExists(table) => {
                 Ok(Reply::Exists(catalog::exists(self.connection, table)?))
             }
