@@ -95,21 +95,20 @@ pub async fn transact<T: Transport>(
     let mut participants = Vec::with_capacity(transaction.writes.len());
     let mut unmarked = Vec::new();
     for write in &transaction.writes {
-        let table = match catalog::for_writes(client, write.table()).await? {
-            Some(table) => table,
-            None => {
-                if matches!(
-                    write,
-                    TransactionWrite::Put(_) | TransactionWrite::Update(_)
-                ) {
-                    unmarked.push((write.table(), write.key()));
-                }
-                Arc::new(Table {
-                    unique: Vec::new(),
-                    ..(**write.table()).clone()
-                })
-            }
-        };
+        let marked = catalog::for_writes(client, write.table()).await?;
+        let writes_row = matches!(
+            write,
+            TransactionWrite::Put(_) | TransactionWrite::Update(_)
+        );
+        if marked.is_none() && writes_row {
+            unmarked.push((write.table(), write.key()));
+        }
+        let table = marked.unwrap_or_else(|| {
+            Arc::new(Table {
+                unique: Vec::new(),
+                ..(**write.table()).clone()
+            })
+        });
         participants.push(Participant::new(write, table));
     }
     transaction::commit(client, &mut participants, now).await?;
