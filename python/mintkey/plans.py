@@ -271,7 +271,7 @@ def _planned(schema: Schema, index: IndexPlan | None, expanded: _Expanded, chose
     values = tuple(test.operands[0] for test in used)
     condition = None
     if sort is not None:
-        condition, spent = _sort_condition(sort, expanded.conditions)
+        condition, spent = sort_condition(sort, expanded.conditions)
         used.extend(spent)
     parts = expanded.parts
     spent_ids = {*map(id, used), *(id(test) for one in used for test in parts.get(id(one), ())), *parts}
@@ -280,7 +280,7 @@ def _planned(schema: Schema, index: IndexPlan | None, expanded: _Expanded, chose
     return Plan(name, values, condition, sort, tuple(used), rest, tuple(expanded.given), chosen)
 
 
-def _sort_condition(name: str, conditions: Iterable[Test]) -> tuple[tuple[Any, ...] | None, list[Test]]:
+def sort_condition(name: str, conditions: Iterable[Test]) -> tuple[tuple[Any, ...] | None, list[Test]]:
     """Return the key condition on a sort key: an equality, a prefix, a range, or a lower and an upper bound merged."""
     tests = [
         test

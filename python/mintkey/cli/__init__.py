@@ -10,8 +10,7 @@ import os
 import sys
 from contextlib import suppress
 
-from mintkey.cli.commands import command_of, complete, urls_in
-from mintkey.cli.endings import Code, ending
+from mintkey.cli.endings import Code, ending, urls_in
 
 __all__ = ["main"]
 
@@ -19,9 +18,12 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> None:
     """Run the command, and end the process with its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
-    if "_ARGCOMPLETE" in os.environ:
-        complete()
     try:
+        # Here, so that Ctrl-C is one line also while modules are loaded.
+        from mintkey.cli.commands import command_of, complete
+
+        if "_ARGCOMPLETE" in os.environ:
+            complete()
         command, parsed = command_of(given)
         code = command.run(parsed)
         sys.stdout.flush()
@@ -31,6 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = Code.PARTIAL
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error is one line
         code = ending(error, urls_in(given))
+        if isinstance(error, OSError):
+            _discard_output()
     sys.exit(int(code))
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from mintkey._core import VERSION
-from mintkey.cli import ids
+from mintkey.cli import ids, reading, transfer
 from mintkey.cli.endings import Code, UsageError
+from mintkey.cli.expressions import GRAMMAR
 
-__all__ = ["COMMANDS", "Command", "command_of", "complete", "parser_of", "urls_in"]
+__all__ = ["COMMANDS", "Command", "command_of", "complete", "parser_of", "positionals"]
 
 _SUMMARY = "IDs, and the tables of SQLite, Redis and DynamoDB without your program."
 
@@ -21,15 +22,82 @@ class Command(NamedTuple):
 
     name: str
     summary: str
+    example: str
     declare: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], Code]
     takes_url: bool = True
 
 
 COMMANDS = [
-    Command("new", "Generate IDs and timestamps.", ids.new_arguments, ids.new, takes_url=False),
-    Command("inspect", "Show what IDs contain.", ids.inspect_arguments, ids.inspect, takes_url=False),
+    Command(
+        "tables",
+        "List the tables of a store.",
+        "mintkey tables redis://localhost",
+        reading.output_arguments,
+        reading.list_tables,
+    ),
+    Command(
+        "describe",
+        "Describe a table: keys, indexes, expiry, rows.",
+        "mintkey describe sqlite:///shop.db orders",
+        reading.describe_arguments,
+        reading.describe_one,
+    ),
+    Command(
+        "get",
+        "Print one row.",
+        "mintkey get sqlite:///shop.db orders CUSTOMER#7 2024-01-31",
+        reading.get_arguments,
+        reading.get,
+    ),
+    Command(
+        "query",
+        "Print the rows of a partition, in the order of the sort key.",
+        "mintkey query sqlite:///shop.db orders CUSTOMER#7 --where 'sk begins_with \"2024-\" and total > 99.95'",
+        reading.query_arguments,
+        reading.query,
+    ),
+    Command(
+        "scan",
+        "Print the rows of a table.",
+        "mintkey scan sqlite:///shop.db orders --where 'not exists(paid_at)' --limit 20",
+        reading.scan_arguments,
+        reading.scan,
+    ),
+    Command(
+        "count",
+        "Print the number of rows. All rows of the table are read.",
+        "mintkey count sqlite:///shop.db orders --where 'status = \"open\"'",
+        reading.count_arguments,
+        reading.count,
+    ),
+    Command(
+        "export",
+        "Write the rows of a table to a file.",
+        "mintkey export redis://localhost orders orders.jsonl.gz",
+        transfer.export_arguments,
+        transfer.export,
+    ),
+    Command(
+        "import",
+        "Write the rows of a file into a table, which is created if the file describes it.",
+        "mintkey import sqlite:///shop.db orders orders.jsonl.gz --on-conflict skip",
+        transfer.import_arguments,
+        transfer.import_rows,
+    ),
+    Command("new", "Generate IDs and timestamps.", "mintkey new ulid -n 3", ids.new_arguments, ids.new, False),
+    Command(
+        "inspect",
+        "Show what IDs contain.",
+        "mintkey inspect 01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        ids.inspect_arguments,
+        ids.inspect,
+        False,
+    ),
 ]
+
+
+_URL = "Without URL, the store is that of $MINTKEY_URL."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,11 +109,27 @@ class _Parser(argparse.ArgumentParser):
 
 def parser_of(command: Command) -> argparse.ArgumentParser:
     """Return the parser of one command."""
-    parser = _Parser(prog=f"mintkey {command.name}", description=command.summary, allow_abbrev=False)
+    parser = _Parser(prog=f"mintkey {command.name}", allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     command.declare(parser)
-    if command.takes_url:
-        parser.usage = parser.format_usage().removeprefix("usage: ").replace(parser.prog, f"{parser.prog} [URL]", 1)
+    words = ["[URL]"] if command.takes_url else []
+    parser.usage = " ".join([parser.prog, *words, *map(_word, positionals(parser)), "[options]"])
+    parser.description = f"{command.summary} {_URL if command.takes_url else ''}"
+    parser.epilog = f"example: {command.example}"
+    if any(action.dest == "where" for action in parser._actions):
+        indented = "\n".join(f"  {line}" for line in GRAMMAR.strip().splitlines())
+        parser.epilog = f"conditions:\n{indented}\n\n{parser.epilog}"
     return parser
+
+
+def positionals(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the arguments that are no options."""
+    return [action for action in parser._actions if not action.option_strings]
+
+
+def _word(action: argparse.Action) -> str:
+    name = str(action.metavar)
+    return {"?": f"[{name}]", "*": f"[{name} …]", "+": f"{name} …"}.get(str(action.nargs), name)
 
 
 def _main_parser() -> argparse.ArgumentParser:
@@ -119,8 +203,3 @@ def _url(rest: list[str]) -> str | None:
     """Take the first argument out of the others if it is a URL. The name of a table never looks like one."""
     at = next((at for at, word in enumerate(rest) if not word.startswith("-")), None)
     return None if at is None or "://" not in rest[at] else rest.pop(at)
-
-
-def urls_in(given: list[str]) -> list[str]:
-    """Return the URLs among the arguments, and the one of the environment: their passwords are never shown."""
-    return [text for text in [*given, os.environ.get("MINTKEY_URL", "")] if "://" in text]

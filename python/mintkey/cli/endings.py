@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+import os
 import re
 import sys
 from collections.abc import Iterable
 
 from mintkey.errors import ConfigurationError, InvalidValue, MintkeyError, TableMissing
 
-__all__ = ["MEANINGS", "Code", "Interrupted", "UsageError", "complain", "ending", "hide_passwords"]
+__all__ = ["MEANINGS", "Code", "Interrupted", "UsageError", "complain", "ending", "hide_passwords", "urls_in"]
 
 _LOGIN = re.compile(r"(\w://)[^\s/?#]*@")
 _LINES = re.compile(r"\s*[\r\n]+\s*")
@@ -43,6 +44,11 @@ class Interrupted(Exception):
     """Ctrl-C ended a command that had begun. The text says how to go on."""
 
 
+def urls_in(given: list[str]) -> list[str]:
+    """Return the URLs among the arguments, and the one of the environment: their passwords are never shown."""
+    return [text for text in [*given, os.environ.get("MINTKEY_URL", "")] if "://" in text]
+
+
 def hide_passwords(text: str, urls: Iterable[str] = ()) -> str:
     """Return a text for people, without the logins of the URLs in it."""
     for url in urls:
@@ -66,7 +72,15 @@ def ending(error: BaseException, urls: Iterable[str] = ()) -> Code:
     if isinstance(error, Interrupted):
         complain(f"interrupted: {error}", urls)
         return Code.INTERRUPTED
-    complain(error if str(error) else type(error).__name__, urls)
     if isinstance(error, (UsageError, ConfigurationError, TableMissing, InvalidValue)):
+        complain(error, urls)
         return Code.USAGE
-    return Code.STORE if isinstance(error, MintkeyError) else Code.USAGE
+    if isinstance(error, MintkeyError):
+        complain(error, urls)
+        return Code.STORE
+    if isinstance(error, OSError) and error.strerror:
+        complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror, urls)
+        # A file that cannot be opened has a name; a disk that is full has none.
+        return Code.USAGE if error.filename else Code.PARTIAL
+    complain(f"{type(error).__name__}: {error}", urls)
+    return Code.PARTIAL

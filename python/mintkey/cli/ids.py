@@ -191,7 +191,11 @@ def new(given: argparse.Namespace) -> Code:
 def inspect_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `inspect`."""
     parser.add_argument(
-        "ids", metavar="ID", nargs="*", help="IDs; without any, or for -, words or a JSON array on standard input."
+        "ids",
+        metavar="ID",
+        nargs="*",
+        default=[],
+        help="IDs; without any, or for -, words or a JSON array on standard input.",
     )
     parser.add_argument(
         "-k", "--kind", metavar="STRATEGY", choices=NAMES, help="The strategy, if the format is ambiguous."

@@ -87,33 +87,36 @@ class Progress:
         self._total = total
         self._clock = clock
         self._shown = is_terminal(sys.stderr)
-        self._started = clock()
+        #: The time, the rows and the work of the first call: work that goes on has begun with some.
+        self._first: tuple[float, int, int] | None = None
         self._drawn = float("-inf")
         self.rows = 0
 
-    def to(self, rows: int, done: int | None = None, total: int | None = None) -> None:
-        """Show that so many rows are done, and so much of the total."""
+    def to(self, rows: int, done: int | None = None) -> None:
+        """Show that so many rows are done, and so much of the total, if that is not counted in rows."""
         self.rows = rows
-        self._total = self._total if total is None else total
-        now = self._clock()
+        now, work = self._clock(), rows if done is None else done
+        if self._first is None:
+            self._first = now, rows, work
         if self._shown and now - self._drawn >= _OFTEN:
             self._drawn = now
-            self._draw(rows if done is None else done, now - self._started)
+            sys.stderr.write(f"\r{self._line(self._first, now, work)}\x1b[K")
+            sys.stderr.flush()
 
-    def _draw(self, done: int, seconds: float) -> None:
+    def _line(self, first: tuple[float, int, int], now: float, work: int) -> str:
+        began, first_rows, first_work = first
         parts = [self._label]
         if self._total:
-            part = min(1.0, done / self._total)
+            part = min(1.0, work / self._total)
             filled = int(part * _BAR)
             parts += [f"[{'#' * filled}{'.' * (_BAR - filled)}]", f"{part:4.0%}"]
         parts.append(f"{self.rows:,} rows")
-        if seconds > 0:
-            parts.append(f"{self.rows / seconds:,.0f}/s")
-        if self._total and done > 0:
-            parts.append(f"{_duration(seconds / done * max(0, self._total - done))} left")
-        line = _cut(" ".join(parts), shutil.get_terminal_size().columns - 1)
-        sys.stderr.write(f"\r{line}\x1b[K")
-        sys.stderr.flush()
+        if now > began:
+            parts.append(f"{(self.rows - first_rows) / (now - began):,.0f}/s")
+            if self._total and work > first_work:
+                left = (now - began) / (work - first_work) * max(0, self._total - work)
+                parts.append(f"{_duration(left)} left")
+        return _cut(" ".join(parts), shutil.get_terminal_size().columns - 1)
 
     def clear(self) -> None:
         """Remove the line, so that other text can be written."""

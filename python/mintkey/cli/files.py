@@ -1,0 +1,100 @@
+"""Files of exports: `-` is standard input or output, and names that end with `.gz` are compressed."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, cast
+
+from mintkey.cli.endings import UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["DAMAGED", "Source", "written_file"]
+
+#: The errors of a compressed file that is cut off or damaged.
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
+
+
+@contextlib.contextmanager
+def written_file(name: str) -> Iterator[IO[bytes]]:
+    """Open a file to be written. It appears under its name when it is complete."""
+    if name == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    # A pipe or a device is written as it is.
+    partial = name if _is_special(name) else f"{name}.partial"
+    try:
+        with open(partial, "wb") as file:  # noqa: PTH123 - the name may be that of a descriptor
+            if name.endswith(".gz"):
+                # Without a name and a time, equal rows give equal files.
+                with gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
+                    yield cast("IO[bytes]", compressed)
+            else:
+                yield file
+        if partial != name:
+            os.replace(partial, name)  # noqa: PTH105 - as above
+    except BaseException:
+        if partial != name:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)  # noqa: PTH108 - as above
+        raise
+
+
+def _is_special(name: str) -> bool:
+    try:
+        return not stat.S_ISREG(os.stat(name).st_mode)  # noqa: PTH116 - as above
+    except FileNotFoundError:
+        return False
+
+
+def _size(file: IO[bytes]) -> int | None:
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:  # it is no file of the system
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+class Source:
+    """A file that is read line by line.
+
+    Attributes:
+        name: its name.
+        size: its size in bytes, if it is known.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = "standard input" if name == "-" else name
+        try:
+            self._file: IO[bytes] = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: PTH123, SIM115
+        except OSError as error:
+            raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+        self.size = _size(self._file)
+        self._lines = cast("IO[bytes]", gzip.GzipFile(fileobj=self._file)) if name.endswith(".gz") else self._file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not sys.stdin.buffer:
+            self._file.close()
+
+    @property
+    def position(self) -> int | None:
+        """How many bytes of the file have been read."""
+        return None if self.size is None else self._file.tell()
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the lines that are not empty, with their numbers."""
+        for number, line in enumerate(self._lines, 1):
+            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if text := text.strip():
+                yield number, text

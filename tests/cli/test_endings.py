@@ -1,0 +1,94 @@
+"""Exit codes, and errors as one line without passwords."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Command
+
+
+@pytest.fixture
+def shell(capsys, monkeypatch) -> Command:
+    """The command, without a store."""
+    monkeypatch.delenv("MINTKEY_URL", raising=False)
+    return Command("", capsys, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["nothing"], "no such command: nothing (see mintkey --help)"),
+        (["--nothing"], "no such command: --nothing (see mintkey --help)"),
+        (["scan"], "the following arguments are required: TABLE (see mintkey scan --help)"),
+        (["scan", "orders"], "name a store: mintkey scan URL …, or set MINTKEY_URL"),
+        (["scan", "sqlite://", "a", "--limit", "0"], "argument -n/--limit: '0' is not a number from 1"),
+        (["scan", "sqlite://", "a", "--bogus"], "unrecognized arguments: --bogus"),
+        (["scan", "sqlite://", "a", "--where", "x ="], "--where: column 4: expected a value, found the end"),
+        (["count", "sqlite://", "nope"], "table 'nope' does not exist in sqlite://: it has no tables"),
+        (["tables", "oracle://x"], "oracle"),
+        (["new", "ulid", "--count", "0"], "--count 0: give a number from 1"),
+    ],
+)
+def test_usage(shell, arguments, problem):
+    out, err, code = shell(*arguments, url=False)
+    assert (out, code) == ("", 2)
+    assert problem in err
+    assert err.startswith("mintkey: ")
+    assert err.count("\n") == 1
+
+
+def test_help_names_all_commands_and_conditions(shell):
+    out, err, code = shell("--help", url=False)
+    assert (err, code) == ("", 0)
+    for name in ("tables", "describe", "get", "query", "scan", "count", "export", "import", "new", "inspect"):
+        assert f"\n  {name} " in out
+        assert shell(name, "--help", url=False).code == 0
+    assert "begins_with" in shell("scan", "--help", url=False).out
+
+
+@pytest.mark.parametrize("secret", ["hush", "hu/sh", "hu?sh", "hu@sh"])
+def test_no_message_shows_a_password(shell, monkeypatch, secret):
+    url = f"redis://ada:{secret}@127.0.0.1:1/0?timeout=0.2"
+    for arguments in (["tables", url], ["tables", url, url], ["get", url], [url], ["tables", f"--x={url}"]):
+        _, err, code = shell(*arguments, url=False)
+        assert code in {2, 3}
+        assert "hu" not in err
+    monkeypatch.setenv("MINTKEY_URL", url)
+    assert "hu" not in shell("scan", "orders", url=False).err
+
+
+def test_a_store_that_cannot_be_reached(shell):
+    out, err, code = shell("tables", "redis://127.0.0.1:1/0?timeout=0.2", url=False)
+    assert (out, code) == ("", 3)
+    assert "127.0.0.1:1" in err
+    assert err.count("\n") == 1
+
+
+def test_a_slip_in_the_name_of_a_file_creates_no_database(shell, tmp_path):
+    for arguments in (["tables"], ["scan", "orders"], ["export", "orders", "-"]):
+        _, err, code = shell(arguments[0], f"sqlite:///{tmp_path}/no%20such.db", *arguments[1:], url=False)
+        assert f"there is no file {tmp_path}/no such.db" in err
+        assert code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_disk_is_one_line():
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mintkey", "new", "ulid"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.stderr, done.returncode) == ("mintkey: No space left on device\n", 1)
+
+
+def test_a_reader_that_ends_is_no_error():
+    command = f"{sys.executable} -m mintkey new ulid -n 100000 | head -n 1"
+    done = subprocess.run(command, shell=True, check=True, capture_output=True, text=True)
+    assert (len(done.stdout.split()), done.stderr) == (1, "")

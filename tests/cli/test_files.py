@@ -1,0 +1,71 @@
+"""Files that are missing, cut off or damaged. The store makes no difference."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+from tests.cli.conftest import LINES, counted
+
+pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+
+
+def test_a_file_that_is_cut_off_is_reported(orders, tmp_path):
+    whole = tmp_path / "rows.jsonl"
+    orders("export", "orders", str(whole))
+    cut = b"".join(whole.read_bytes().splitlines(keepends=True)[:4])
+    ended = orders("import", "copied", given=cut)
+    assert (ended.out, ended.code) == (counted(3, failed=1), 1)
+    assert "the last line of the export is missing: it was cut off" in ended.err
+    packed = tmp_path / "cut.jsonl.gz"
+    packed.write_bytes(gzip.compress(whole.read_bytes())[:-9])
+    ended = orders("import", "packed", str(packed))
+    assert ended.code == 1
+    assert "damaged or cut off" in ended.err
+    ended = orders("import", "copied")
+    assert (ended.err, ended.code) == ("mintkey: standard input: there are no lines\n", 1)
+
+
+def test_a_failed_export_leaves_the_old_file(orders, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("old")
+    assert orders("export", "nothing", str(file)).code == 2
+    assert file.read_text() == "old"
+    assert not (tmp_path / "rows.jsonl.partial").exists()
+
+
+def test_files_that_cannot_be_opened(orders, tmp_path):
+    for ended in (
+        orders("import", "orders", str(tmp_path / "nothing")),
+        orders("export", "orders", str(tmp_path / "no" / "folder")),
+    ):
+        assert (ended.out, ended.code) == ("", 2)
+        assert "No such file or directory" in ended.err
+        assert ended.err.count("\n") == 1
+
+
+def test_a_table_is_created_only_if_its_key_is_known(command):
+    ended = command("import", "things", given=b'{"id":"A"}')
+    assert ended.code == 2
+    assert "--partition-key" in ended.err
+    ended = command("import", "things", "--partition-key", "id:X", given=b'{"id":"A"}')
+    assert (ended.err, ended.code) == (
+        "mintkey: --partition-key id:X: give a name and a type, such as id:S, id:N or id:B\n",
+        2,
+    )
+    assert command("tables").out == ""
+
+
+def test_lines_about_a_table_that_cannot_be_read(command):
+    for at, line in enumerate((b'{"$table":3}', b'{"$table":{"partition":3}}', b'{"$table":')):
+        ended = command("import", f"things{at}", "--partition-key", "id:S", given=line + b'\n{"id":"A"}\n')
+        assert "line 1: not the description of a table" in ended.err
+        assert ended.code == 1
+
+
+def test_equal_rows_are_equal_files(orders, tmp_path):
+    first, second = tmp_path / "a.gz", tmp_path / "b.gz"
+    orders("export", "orders", str(first))
+    orders("export", "orders", str(second))
+    assert first.read_bytes() == second.read_bytes()
+    assert len(gzip.decompress(first.read_bytes()).splitlines()) == len(LINES) + 2

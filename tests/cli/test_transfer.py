@@ -1,0 +1,103 @@
+"""Exports and imports, on every store."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.cli.conftest import ORDERS, WHOLE, counted
+
+NEW = ["--partition-key", "pk:S", "--sort-key", "sk:N"]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_an_export_is_imported_with_its_table(orders, tmp_path, name):
+    file = str(tmp_path / name)
+    assert orders("export", "orders", file) == ('{"exported": 6}\n', "", 0)
+    assert not (tmp_path / f"{name}.partial").exists()
+    assert orders("import", "copied", file) == (counted(6), "", 0)
+    assert orders("scan", "copied").lines == orders("scan", "orders").lines
+    described = json.loads(orders("describe", "copied").out)
+    assert {key: described[key] for key in ORDERS} == {**ORDERS, "name": "copied"}
+
+
+def test_every_value_survives_both_formats(orders, tmp_path):
+    for form in ("json", "dynamodb"):
+        out = orders("export", "orders", "--format", form, "--where", "exists(photo)").out
+        assert orders("import", form, "--format", form, *NEW, given=out.encode()).code == 0
+        assert json.loads(orders("get", form, "A", "1").out) == json.loads(WHOLE)
+        assert '"exact":12345678901234567890.123456789012345678' in orders("get", form, "A", "1").out
+
+
+def test_the_format_of_dynamodb(orders):
+    out = orders("export", "orders", "-", "--format", "dynamodb", "-w", "exists(photo)").out
+    assert json.loads(out)["Item"] == {
+        "pk": {"S": "A"},
+        "sk": {"N": "1"},
+        "status": {"S": "open"},
+        "total": {"N": "99.95"},
+        "exact": {"N": "12345678901234567890.123456789012345678"},
+        "gone": {"NULL": True},
+        "photo": {"B": "AP8="},
+        "texts": {"SS": ["a", "é"]},
+        "numbers": {"NS": ["-1.5", "2"]},
+        "blobs": {"BS": ["AA=="]},
+        "$cost": {"N": "1"},
+        "data": {"M": {"$B": {"L": [{"BOOL": True}, {"M": {"x": {"N": "1E+100"}}}]}, "list": {"L": []}}},
+    }
+    bare = json.dumps(json.loads(out)["Item"]).encode()
+    assert orders("import", "bare", "--format", "dynamodb", *NEW, given=bare).out == counted(1)
+    assert json.loads(orders("get", "bare", "A", "1").out) == json.loads(WHOLE)
+
+
+def test_rows_that_exist(orders):
+    given = ('{"pk":"A","sk":1,"n":1}\n\n{"pk":"C","sk":1}\n' * 2).encode()
+    ended = orders("import", "orders", given=given)
+    assert (ended.out, ended.code) == (counted(1, failed=3), 1)
+    assert ended.err.splitlines() == [
+        "mintkey: standard input, line 1: a row with the key 'A', 1 exists: see --on-conflict",
+        "mintkey: standard input, line 4: a row with the key 'A', 1 exists: see --on-conflict",
+        "mintkey: standard input, line 6: a row with the key 'C', 1 exists: see --on-conflict",
+    ]
+    assert orders("import", "orders", "--on-conflict", "skip", given=given) == (counted(skipped=4), "", 0)
+    assert json.loads(orders("get", "orders", "A", "1").out) == json.loads(WHOLE)
+    assert orders("import", "orders", "--on-conflict", "replace", given=given) == (counted(4), "", 0)
+    assert json.loads(orders("get", "orders", "A", "1").out) == {"pk": "A", "sk": 1, "n": 1}
+    assert orders("count", "orders").out == "7\n"
+
+
+def test_bad_lines_are_reported_and_the_rest_goes_on(orders):
+    lines = [
+        '\ufeff{"pk":"C","sk":1}',
+        '{"pk":"C"}',
+        "{nothing",
+        '{"pk":1,"sk":1}',
+        '{"pk":"C","sk":2,"n":1e200}',
+        '{"pk":"C","sk":3,"s":{"$SS":[]}}',
+        '{"pk":"C","sk":4}',
+    ]
+    given = "\n".join(lines).encode() + b'\n{"pk":"\xff","sk":1}\n'
+    ended = orders("import", "orders", given=given)
+    assert ended.code == 1
+    assert {int(line.partition("line ")[2].partition(":")[0]) for line in ended.err.splitlines()} >= {2, 3, 4, 5, 8}
+    assert orders("query", "orders", "C", "-w", "sk in (1, 4)").out.count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("[]", "not a row in the JSON of DynamoDB: '[]'"),
+        ('{"Item":{"a":{"S":1}}}', "a: 1 is not a value of the type S"),
+        ('{"a":{"M":{"b":{"L":[{"S":"x"},3]}}}}', 'a.b[1]: expected a value such as {"S": "text"}, got 3'),
+        ('{"a":{"N":"NaN"}}', "a: 'NaN' is not a value of the type N"),
+        ('{"a":{"Q":"x"}}', "a: 'Q' is not a type of DynamoDB"),
+        ('{"a":{"SS":[]}}', "a: [] is not a value of the type SS"),
+        ('{"a":{"B":"?"}}', "a: '?' is not a value of the type B"),
+        ('{"a":{"S":"\\ud800"}}', "not a row in the JSON of DynamoDB"),
+    ],
+)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_values_that_are_none_of_dynamodb(command, line, problem):
+    ended = command("import", "things", "--format", "dynamodb", "--partition-key", "a:S", given=line.encode())
+    assert (ended.out, ended.code) == (counted(failed=1), 1)
+    assert f"line 1: {problem}" in ended.err
