@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from mintkey.attributes import Attr as Attr
     from mintkey.attributes import ExpiresIn as ExpiresIn
     from mintkey.collection import Collection as Collection
+    from mintkey.copying import acopy as acopy
+    from mintkey.copying import copy as copy
     from mintkey.errors import MintkeyError as MintkeyError
     from mintkey.fields import AutoFieldMixin as AutoFieldMixin
     from mintkey.fields import AutoKeyField as AutoKeyField
@@ -104,10 +106,12 @@ _HOMES = {
     "UUIDField": "fields",
     "UniqueField": "fields",
     "UniqueKeyField": "fields",
+    "acopy": "copying",
     "aprefetch": "references",
     "atransact_get": "transactions",
     "auto": "generators",
     "connect": "stores",
+    "copy": "copying",
     "mapped": "mapping",
     "pipeline": "pipelines",
     "prefetch": "references",
@@ -160,10 +164,12 @@ __all__ = [
     "UniqueField",
     "UniqueKeyField",
     "__version__",
+    "acopy",
     "aprefetch",
     "atransact_get",
     "auto",
     "connect",
+    "copy",
     "mapped",
     "pipeline",
     "prefetch",

@@ -117,6 +117,9 @@ class Item:
     def __reduce__(self) -> tuple[Any, tuple[str]]: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
+def digest(items: list[Item], /) -> int:
+    """Return the sum of the hashes of items, modulo 2**128: the same for equal items in any order, in this process."""
+
 @final
 class Key:
     """A stored key. Its text is the form of messages, `"A"` or `("A", 1)`, with long parts cut."""

@@ -43,6 +43,8 @@ mod _core {
     #[pymodule_export]
     use super::values::condition::{PyAction, PyCondition};
     #[pymodule_export]
+    use super::values::digest::digest;
+    #[pymodule_export]
     use super::values::item::{PyItem, PyKey};
 
     /// `value` as an attribute of this kind stores it, detached from the caller's objects; else `InvalidValue` that names

@@ -3,6 +3,7 @@
 pub mod compress;
 pub mod condition;
 pub mod convert;
+pub mod digest;
 mod elements;
 pub mod item;
 pub mod refusal;

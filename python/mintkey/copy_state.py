@@ -1,0 +1,160 @@
+"""The state of a copy: how far each segment of each table is, in a file from which the copy goes on.
+
+The position of a segment is that of the last page whose rows are all written. The file is replaced as a whole, so it is
+never half written. After a kill, the rows that were written since the last save are found equal in the target.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from mintkey import _core
+from mintkey.errors import ConfigurationError, cause
+
+__all__ = ["MOST_FAILURES", "CopyState", "Failure", "TableState"]
+
+_VERSION = 1
+#: The seconds between two saves.
+_INTERVAL = 0.5
+#: The failures of a table that are kept with their keys. Further ones are only counted.
+MOST_FAILURES = 1000
+
+
+class Failure(NamedTuple):
+    """A row that the target refused.
+
+    Attributes:
+        key: the key of the row: a dict of names to values.
+        reason: why it was refused.
+    """
+
+    key: dict[str, Any]
+    reason: str
+
+
+class TableState:
+    """How far the copy of a table is.
+
+    Attributes:
+        segments: for each segment the position after its last written page; None before the first, False at the end.
+    """
+
+    def __init__(self, segments: int) -> None:
+        self.segments: list[bytes | bool | None] = [None] * segments
+        self.written = self.unchanged = self.skipped = self.failed = 0
+        self.failures: list[Failure] = []
+
+    @property
+    def done(self) -> int:
+        """The number of rows of the source that were processed."""
+        return self.written + self.unchanged + self.skipped + self.failed
+
+    def refused(self, failures: list[Failure]) -> None:
+        """Record rows that the target refused."""
+        self.failed += len(failures)
+        self.failures += failures[: MOST_FAILURES - len(self.failures)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as plain values for JSON."""
+        return {
+            "segments": [base64.b64encode(at).decode() if isinstance(at, bytes) else at for at in self.segments],
+            "written": self.written,
+            "unchanged": self.unchanged,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "failures": [[_core.Item.from_dict(key).to_json(), reason] for key, reason in self.failures],
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TableState:
+        """Return the state that `to_dict()` returned."""
+        state = cls(0)
+        state.segments = [base64.b64decode(at) if isinstance(at, str) else at for at in values["segments"]]
+        state.written, state.unchanged = values["written"], values["unchanged"]
+        state.skipped, state.failed = values["skipped"], values["failed"]
+        state.failures = [Failure(_core.Item.from_json(key).to_dict(), reason) for key, reason in values["failures"]]
+        return state
+
+
+class CopyState:
+    """The state of a copy, and its file.
+
+    Attributes:
+        began: the time at which the copy began, in seconds since 1970.
+        tables: the state of each table that was begun, by name.
+        resumed: whether the state was read from the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, identity: dict[str, str], began: float) -> None:
+        self._path = None if path is None else Path(path)
+        self._identity = identity
+        self._saved = float("-inf")
+        self.began = began
+        self.tables: dict[str, TableState] = {}
+        self.resumed = False
+        if self._path is not None and self._path.exists():
+            self._read(self._path)
+
+    def _read(self, path: Path) -> None:
+        try:
+            values = json.loads(path.read_text("utf-8"))
+            version, identity = values["version"], values["copy"]
+            tables = {name: TableState.from_dict(table) for name, table in values["tables"].items()}
+            began = float(values["began"])
+        except OSError as error:
+            raise ConfigurationError(f"resume={str(path)!r} cannot be read: {cause(error)}") from error
+        except Exception as error:
+            raise ConfigurationError(
+                f"resume={str(path)!r} is not the state of a copy: name another file, or delete this one to start again"
+            ) from error
+        if version != _VERSION:
+            raise ConfigurationError(
+                f"resume={str(path)!r} was written by another version of mintkey: use that version"
+            )
+        for name, value in self._identity.items():
+            if identity.get(name) != value:
+                raise ConfigurationError(
+                    f"resume={str(path)!r} is the state of another copy: its {name} is {identity.get(name)}, and not "
+                    f"{value}: name another file, or delete this one to start again"
+                )
+        self.began, self.tables, self.resumed = began, tables, True
+
+    def save(self, clock: Callable[[], float] = time.monotonic, *, always: bool = True) -> None:
+        """Write the file. Unless `always`, do so at most every half second."""
+        if self._path is None or (not always and clock() - self._saved < _INTERVAL):
+            return
+        values = {
+            "version": _VERSION,
+            "copy": self._identity,
+            "began": self.began,
+            "tables": {name: table.to_dict() for name, table in self.tables.items()},
+        }
+        try:
+            with _replacing(self._path) as file:
+                json.dump(values, file)
+        except OSError as error:
+            raise ConfigurationError(f"resume={str(self._path)!r} cannot be written: {cause(error)}") from error
+        self._saved = clock()
+
+    def remove(self) -> None:
+        """Remove the file, because the copy is complete."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """Open a file that takes the place of another one when it is complete."""
+    new = path.with_name(f"{path.name}.new")
+    with new.open("w", encoding="utf-8") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
