@@ -43,7 +43,7 @@ def test_usage(shell, arguments, problem):
 def test_help_names_all_commands_and_conditions(shell):
     out, err, code = shell("--help", url=False)
     assert (err, code) == ("", 0)
-    for name in ("tables", "describe", "get", "query", "scan", "count", "export", "import", "new", "inspect"):
+    for name in ("tables", "describe", "get", "query", "scan", "count", "export", "import", "copy", "new", "inspect"):
         assert f"\n  {name} " in out
         assert shell(name, "--help", url=False).code == 0
     assert "begins_with" in shell("scan", "--help", url=False).out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import subprocess
@@ -108,3 +109,23 @@ def test_ctrl_c_says_how_to_go_on(terminal, filled):
     assert process.returncode == 130
     assert "500 rows are written; to go on, run the command again with --on-conflict skip" in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_copy_that_was_interrupted_goes_on(terminal, filled, tmp_path):
+    others = "".join(f'{{"id":{number}}}\n' for number in range(1_000))
+    mintkey = [sys.executable, "-m", "mintkey"]
+    new = [*mintkey, "import", filled, "others", "--partition-key", "id:N"]
+    subprocess.run(new, input=others, text=True, check=True, stdout=subprocess.DEVNULL)
+    state, target = tmp_path / "state.json", f"sqlite:///{tmp_path}/target.db"
+    copy = ("copy", filled, target, "orders", "others", "--resume", str(state))
+    # The six orders are written at once, the others would take a minute.
+    with terminal.start(*copy, "--rate", "15") as process:
+        assert "6 rows" in terminal.read_until("6 rows")
+        os.write(terminal.keyboard, b"\x03")
+        shown = terminal.read_until(None)
+    assert process.returncode == 130
+    assert f"6 rows are copied; to go on, run the same command again: {state} keeps the state" in shown
+    done = subprocess.run([*mintkey, *copy, "--verify"], check=True, capture_output=True, text=True)
+    assert [json.loads(line)["written"] for line in done.stdout.splitlines()] == [6, 1_000]
+    assert not state.exists()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from mintkey._core import VERSION
-from mintkey.cli import ids, reading, transfer
+from mintkey.cli import copying, ids, reading, transfer
 from mintkey.cli.endings import Code, UsageError
 from mintkey.cli.expressions import GRAMMAR
 
@@ -84,6 +84,14 @@ COMMANDS = [
         "mintkey import sqlite:///shop.db orders orders.jsonl.gz --on-conflict skip",
         transfer.import_arguments,
         transfer.import_rows,
+    ),
+    Command(
+        "copy",
+        "Copy tables to another store, with rows, indexes, expiry and unique values. Missing tables are created.",
+        "mintkey copy sqlite:///shop.db 'redis://localhost?prefix=shop' orders --resume shop-copy.json --verify",
+        copying.copy_arguments,
+        copying.copy_tables,
+        False,
     ),
     Command("new", "Generate IDs and timestamps.", "mintkey new ulid -n 3", ids.new_arguments, ids.new, False),
     Command(

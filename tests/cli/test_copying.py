@@ -1,0 +1,79 @@
+"""Copies between stores."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.cli.conftest import LINES, ORDERS, fill
+
+
+def summary(ended) -> dict[str, object]:
+    """The only line of the output."""
+    found: dict[str, object] = json.loads(ended.out)
+    return found
+
+
+def test_tables_are_copied_there_and_back(command, tmp_path):
+    source, copied = f"sqlite:///{tmp_path}/source.db", f"sqlite:///{tmp_path}/copied.db"
+    fill(source, LINES)
+
+    ended = command("copy", source, command.url, "--dry-run", url=False)
+    assert (summary(ended)["exists"], summary(ended)["written"], ended.code) == (False, 0, 0)
+    assert command("tables").out == ""
+
+    ended = command("copy", source, command.url, "--verify", url=False)
+    assert (ended.err, ended.code) == ("", 0)
+    assert summary(ended) == {
+        "table": "orders",
+        "rows": 6,
+        "exists": False,
+        "written": 6,
+        "unchanged": 0,
+        "skipped": 0,
+        "failed": 0,
+    }
+    described = json.loads(command("describe", "orders").out)
+    assert {key: described[key] for key in ORDERS} == ORDERS
+
+    assert command("copy", command.url, copied, "orders", "--verify", url=False).code == 0
+    shown = [command("scan", at, "orders", url=False).out for at in (source, copied)]
+    assert [[json.loads(line) for line in text.splitlines()] for text in shown] == [
+        [json.loads(line) for line in shown[0].splitlines()]
+    ] * 2
+
+
+def test_rows_of_the_target(orders, tmp_path):
+    source = f"sqlite:///{tmp_path}/source.db"
+    fill(source, ['{"pk":"A","sk":1,"status":"new"}', '{"pk":"new","sk":1}'])
+
+    ended = orders("copy", source, orders.url, url=False)
+    assert (ended.out, ended.code) == ("", 2)
+    assert "table 'orders' has rows in" in ended.err
+    assert "--on-conflict skip or replace" in ended.err
+
+    ended = orders("copy", source, orders.url, "--on-conflict", "skip", "--verify", url=False)
+    assert (summary(ended)["written"], summary(ended)["skipped"], ended.code) == (1, 1, 1)
+    assert summary(ended)["difference"] == {"missing": 0, "extra": 5, "different": 1}
+    assert 'orders: the row {"pk":"A","sk":1} differs' in ended.err
+
+    assert orders("copy", source, orders.url, "--on-conflict", "replace", url=False).code == 0
+    assert json.loads(orders("get", "orders", "A", "1").out)["status"] == "new"
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_copies_that_cannot_be_made(orders, tmp_path):
+    copied = f"sqlite:///{tmp_path}/copied.db"
+    for arguments, problem in (
+        ([orders.url, orders.url], "are the same store"),
+        ([orders.url, copied, "order"], "did you mean 'orders'?"),
+        ([orders.url, copied, "--rate", "0"], "--rate"),
+        ([f"sqlite:///{tmp_path}/no.db", copied], "there is no file"),
+        ([orders.url], "the following arguments are required: TARGET (see mintkey copy --help)"),
+    ):
+        ended = orders("copy", *arguments, url=False)
+        assert (ended.out, ended.code) == ("", 2)
+        assert problem in ended.err
+    shown = orders("copy", orders.url, copied, "-o", "table", url=False).out.splitlines()
+    assert shown[0].split() == ["table", "rows", "exists", "written", "unchanged", "skipped", "failed", "equal"]
+    assert shown[2].split() == ["orders", "6", "no", "6", "0", "0", "0"]
