@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, cast
@@ -278,8 +278,12 @@ class _Values:
         try:
             if _reads(self.form, given):
                 value = self.form.read(given)
+            elif info.mode == "json":
+                value = _of_json(self.form, given, validate)
+            elif isinstance(self.form, StructuredForm) and type(given) in JSON_TYPES and _is_stored(info):
+                value = _of_dump(self.form, given, validate)
             else:
-                value = validate(given) if info.mode == "python" else _of_json(self.form, given, validate)
+                value = validate(given)
             encoded = attribute.encode(value)
             if attribute.tests != "existence":
                 _core.checked(attribute.kind, attribute._label, encoded)
@@ -305,17 +309,59 @@ def _reads(form: Form, given: Any) -> bool:
 
 def _of_json(form: Form, given: Any, validate: Callable[[Any], Any]) -> Any:
     """Return a value of JSON. A strict schema of pydantic takes what came through Python for values of Python."""
+    if isinstance(form, StructuredForm):
+        text = json.dumps(given)
+        ways = (
+            lambda: TypeAdapter(form.hint).validate_json(text, strict=True, by_alias=True, by_name=True),
+            lambda: form.read(given),
+        )
+        return _dumped_as(given, form.write, validate, ways)
     try:
         return validate(given)
     except ValidationError:
-        if isinstance(form, StructuredForm):
-            with contextlib.suppress(ValidationError):
-                text = json.dumps(given)
-                return TypeAdapter(form.hint).validate_json(text, strict=True, by_alias=True, by_name=True)
-        elif isinstance(given, str) and isinstance(form, (TypedForm, DatetimeForm)):
+        if isinstance(given, str) and isinstance(form, (TypedForm, DatetimeForm)):
             with contextlib.suppress(*CONVERSION_ERRORS):
                 return form.read(given)
         raise
+
+
+def _of_dump(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -> Any:
+    """Return the value that was dumped as `given`, which may have computed fields."""
+    adapter: TypeAdapter[Any] = TypeAdapter(form.hint)
+    ways = (
+        lambda: form.attribute.fitted(given),
+        lambda: adapter.validate_python(given, extra="ignore", by_alias=True, by_name=True),
+    )
+    try:
+        return _dumped_as(given, adapter.dump_python, validate, ways)
+    except ValidationError:
+        with contextlib.suppress(*CONVERSION_ERRORS):
+            # A strict class takes no text for a time. But it is what `model_dump(mode="json")` returns.
+            value = form.read(given)
+            if form.write(value) == given:
+                return value
+        raise
+
+
+def _dumped_as(
+    given: Any, dump: Callable[[Any], Any], validate: Callable[[Any], Any], ways: Iterable[Callable[[], Any]]
+) -> Any:
+    """Return the validated value. If its dump is another one, pydantic left out what no constructor takes."""
+    problem, value = None, None
+    try:
+        value = validate(given)
+        if dump(value) == given:
+            return value
+    except ValidationError as error:
+        problem = error
+    for way in ways:
+        with contextlib.suppress(*CONVERSION_ERRORS):
+            other = way()
+            if dump(other) == given:
+                return other
+    if problem is not None:
+        raise problem
+    return value
 
 
 def _inner(form: Form, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, computed_field
 from tests.behaviour.test_round_trip_or_refusal import KINDS, LIKELY, holder_of, quiet, same, values
 
 from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -23,6 +23,7 @@ from mintkey.attributes import (
     BinaryAttribute,
     DatetimeAttribute,
     IntegerAttribute,
+    JSONAttribute,
     ListAttribute,
     MapAttribute,
     NumberAttribute,
@@ -511,3 +512,37 @@ def test_in_unions_the_locations_name_the_models():
     assert either.validate_python({"pk": "a", "name": "rex"}).name == "rex"
     names = {"Cat", "Dog"}
     assert names <= either.json_schema()["$defs"].keys()
+
+
+def test_dumps_with_computed_fields_and_fields_without_input_are_read():
+    class Strict(BaseModel):
+        model_config = ConfigDict(strict=True, extra="forbid")
+        n: int
+        at: datetime | None = None
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def double(self) -> int:
+            return self.n * 2
+
+    @dataclasses.dataclass
+    class Counted:
+        name: str
+        calls: int = dataclasses.field(init=False, default=0)
+
+    class Both(Model):
+        pk = StringAttribute(partition_key=True)
+        strict = MapAttribute(Strict)
+        counted = JSONAttribute(Counted)
+
+    counted = Counted("x")
+    counted.calls = 5
+    both = Both(pk="a", strict=Strict(n=1, at=datetime(2024, 1, 1, tzinfo=timezone.utc)), counted=counted)
+    for dumped in (both.model_dump(), both.model_dump(mode="json")):
+        assert Both.model_validate(dumped).to_dict() == both.to_dict()
+    for strict in (None, True):
+        assert Both.model_validate_json(both.to_json(), strict=strict).to_dict() == both.to_dict()
+    with pytest.raises(ValidationError):
+        Both.model_validate({"pk": "a", "strict": {"n": 1, "more": 2}})
+    with pytest.raises(ValidationError):
+        Both.model_validate_json('{"pk": "a", "strict": {"n": "1"}}', strict=True)

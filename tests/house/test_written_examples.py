@@ -115,10 +115,14 @@ def test_docstrings(module, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+#: The pages that `make check` runs, too. The others repeat for readers what other tests prove.
+QUICK = {"README.md", "docs/guides/getting-started.md"}
+
+
 def runs() -> list[Any]:
     """Each page with each store that it runs on."""
     return [
-        pytest.param(page, store, id=f"{page}-{store}")
+        pytest.param(page, store, id=f"{page}-{store}", marks=[] if page in QUICK else [pytest.mark.slow])
         for page in pages_with_examples()
         for store in STORES
         if Path(page).stem not in STORES or Path(page).stem == store

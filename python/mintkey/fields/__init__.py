@@ -16,16 +16,9 @@ True
 `null=False` stands for `required=True`, and `type=` for the class of the attribute. Fields and attributes can be mixed.
 """
 
-from mintkey.fields.base import (
-    AutoFieldMixin,
-    AutoKeyField,
-    Field,
-    KeyField,
-    KeyFieldMixin,
-    SortedFieldMixin,
-    UniqueKeyField,
-)
+from mintkey.fields.base import Field, KeyFieldMixin, SortedFieldMixin
 from mintkey.fields.indexed import IndexedField, SortedField, SortedKeyField, UniqueField
+from mintkey.fields.keys import AutoFieldMixin, AutoKeyField, KeyField, UniqueKeyField
 from mintkey.fields.typed import (
     BooleanField,
     BytesField,

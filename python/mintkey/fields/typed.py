@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from mintkey import _core
 from mintkey.attributes.base import V
 from mintkey.attributes.options import Bytes16, Default, Integers, MaybeField, SureField, Texts, Times
-from mintkey.fields.base import Field, _FilledField
+from mintkey.fields.base import Field, FilledField
 from mintkey.generators import Auto
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class DictField(Field[V]):
         def __init__(self, **parameters: Any) -> None: ...
 
 
-class SetField(_FilledField["set[Any]"]):
+class SetField(FilledField["set[Any]"]):
     """A set of text, numbers or bytes. An absent set is read as an empty set."""
 
     type = set
