@@ -32,7 +32,7 @@ __all__ = ["Progress", "sized"]
 M = TypeVar("M")
 
 #: The seconds that a chunk of more than `CHUNK` items may take.
-_SECONDS = 0.1
+_SECONDS = 0.06
 
 #: Called after each chunk, on the caller's thread, with the number of processed items and the total (None if unknown).
 Progress: TypeAlias = "Callable[[int, int | None], object]"

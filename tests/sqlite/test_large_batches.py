@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mintkey import AutoGenerate, Model, batches
+from mintkey import AutoGenerate, Model, batches, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
 from mintkey.errors import BatchIncomplete, UniqueViolation
 
@@ -117,3 +117,8 @@ print(Row.batch_save(source()), Row.count())
 """)
         == "4000 4004\n"
     )
+
+
+def test_a_short_timeout_keeps_chunks_small(url):
+    assert connect(f"{url}?timeout=0.9", name="hasty").largest_batch == 500
+    assert connect(url, name="patient").largest_batch == 10_000

@@ -36,16 +36,23 @@ impl SqliteStore {
 
 /// Each commit writes the pages of an index again that its rows have changed: for more rows, fewer pages a row.
 const LARGEST_BATCH: usize = 10_000;
+/// With a shorter timeout, a large batch may take too long.
+const LARGE_BATCH_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Store for SqliteStore {
     fn capabilities(&self) -> Capabilities {
+        let config = &self.0.shared.config;
         Capabilities {
             engine: "sqlite",
-            address: self.0.shared.config.address.clone(),
+            address: config.address.clone(),
             creates_tables: true,
             consistent_indexes: true,
             ordered_scans: true,
-            largest_batch: LARGEST_BATCH,
+            largest_batch: if config.timeout < LARGE_BATCH_TIMEOUT {
+                500
+            } else {
+                LARGEST_BATCH
+            },
         }
     }
 
