@@ -96,7 +96,8 @@ servers-stop:  ## end those
 .PHONY: chaos
 chaos: $(RELEASE)  ## 20 times the kills and network faults of `make test` (MINTKEY_CHAOS=20)
 	MINTKEY_CHAOS=$${MINTKEY_CHAOS:-20} $(BIN)/python tests/servers run \
-		$(BIN)/python -m pytest -o faulthandler_timeout=0 tests/chaos
+		$(BIN)/python -m pytest -o faulthandler_timeout=0 tests/chaos \
+		tests/behaviour/test_transactions_meanwhile.py
 
 .PHONY: fuzz fuzz-short bench-ids notices
 fuzz:  ## a minute of random input for each reader of ids, stored JSON, cursors, URLs and HTTP responses

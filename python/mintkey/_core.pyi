@@ -331,8 +331,9 @@ class Codec:
         ignored: list[str],
         version: _Version,
         condition: Condition | None = None,
+        guard: Condition | None = None,
     ) -> tuple[Request, Item, bool] | None:
-        """Write the differences between two items with the same key."""
+        """Write the differences between two items with the same key. A `guard` takes the place of the condition."""
     def update(
         self,
         key: Key,
@@ -341,16 +342,19 @@ class Codec:
         actions: list[Action],
         version: _Version,
         condition: Condition | None = None,
+        return_old: bool = False,
     ) -> Request:
-        """Set and remove attributes and apply `actions` in the store."""
+        """Set and remove attributes and apply `actions` in the store. The reply is the new item, or the old one."""
     def updated(self, item: Item, values: dict[str, Any], actions: list[Action]) -> Item:
         """Return the result of an update of an item."""
-    def delete(self, key: Key, *, version: _Version, condition: Condition | None = None) -> Request:
-        """Delete an item."""
+    def delete(
+        self, key: Key, *, version: _Version, condition: Condition | None = None, return_old: bool = False
+    ) -> Request:
+        """Delete an item. The reply is the deleted one if `return_old`."""
     def check(self, key: Key, condition: Condition) -> Request:
         """Write nothing, and fail unless the condition is true of an item: a part of a transaction."""
-    def batch_get(self, keys: list[Key], *, consistent: bool = False) -> Request:
-        """Read several items."""
+    def batch_get(self, keys: list[Key], *, consistent: bool = False, attributes: list[str] | None = None) -> Request:
+        """Read several items: with `attributes` only these and the key."""
     def batch_write(self, requests: list[Request]) -> Request:
         """Join requests that write one item each into one request."""
     def put_all(self, items: list[Item], row: str) -> tuple[Request, list[tuple[int, BaseException]]]:

@@ -23,6 +23,7 @@ __all__ = [
     "about",
     "changes",
     "check_condition",
+    "check_return_old",
     "consistency",
     "equalities",
     "key",
@@ -61,6 +62,11 @@ def changes(
 ) -> Changes:
     """Check the arguments of an update. `call` is the method that the caller used."""
     unknown = [name for name in values if name not in schema.attributes]
+    if "return_old" in unknown:
+        raise TypeError(
+            f"{schema.model}: return_old= belongs to update() and delete() of one item. A transaction or a result "
+            "returns no old rows: read them before"
+        )
     if unknown:
         raise schema.unexpected(unknown, call)
     roots = []
@@ -210,6 +216,17 @@ def name_key(schema: Schema, values: dict[str, Any], error: MintkeyError) -> Non
     error.model = schema.model
     error.key = schema.codec.key_dict(key)
     error.args = (f"{schema.model} {key}: {error}", *error.args[1:])
+
+
+def check_return_old(schema: Schema, return_old: object, pipeline: object) -> None:
+    """Raise `TypeError` if `return_old=` is no bool, or if the write is not sent now."""
+    if type(return_old) is not bool:
+        raise not_a_flag(schema, "return_old", return_old)
+    if return_old and pipeline is not None:
+        raise TypeError(
+            f"{schema.model}: return_old=True needs the reply to this write, which a pipeline sends later: leave out "
+            "pipeline=, or read the row before with get()"
+        )
 
 
 def not_a_flag(schema: Schema, name: str, value: object) -> TypeError:

@@ -94,10 +94,10 @@ class Batched(Tabled):
         )
 
     @classmethod
-    def _deleter(cls, skip_hooks: bool) -> Callable[[Any], Operation[None]]:
+    def _deleter(cls, skip_hooks: bool) -> Callable[[Any], Operation[Any]]:
         schema = cls.__mintkey_schema__
 
-        def deleting(item: Any) -> Operation[None]:
+        def deleting(item: Any) -> Operation[Any]:
             if isinstance(item, cls):
                 return operations.delete(schema, item, skip_hooks=skip_hooks)
             return operations.delete_by_key(schema, item)
@@ -119,10 +119,10 @@ class Batched(Tabled):
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         refuse_async_hooks(schema, "after_load")
-        make = cls._maker(attributes)
+        names, make = cls._projection(attributes)
         source = batches.iterator(schema, keys)
         while chunk := list(itertools.islice(source, CHUNK)):
-            items = store.run(batches.read(schema, chunk, consistent=consistent))
+            items = store.run(batches.read(schema, chunk, consistent=consistent, attributes=names))
             while items:
                 found, items = store.run(loading.load(schema, items, make))
                 yield from found
@@ -139,9 +139,9 @@ class Batched(Tabled):
         """Async version of `batch_get()`, for `async for`. Also takes async iterables."""
         schema = cls.__mintkey_schema__
         store = store_of(schema)
-        make = cls._maker(attributes)
+        names, make = cls._projection(attributes)
         async for chunk in batches.chunks(schema, keys):
-            items = await store.arun(batches.read(schema, chunk, consistent=consistent))
+            items = await store.arun(batches.read(schema, chunk, consistent=consistent, attributes=names))
             while items:
                 found, items = await store.arun(loading.load(schema, items, make))
                 for instance in found:
@@ -150,11 +150,11 @@ class Batched(Tabled):
                 del found
 
     @classmethod
-    def _maker(cls, attributes: Iterable[str] | None) -> Callable[[_core.Item], Self]:
-        """Return the function that makes an instance of a stored item, with these attributes (None: all)."""
+    def _projection(
+        cls, attributes: Iterable[str] | None
+    ) -> tuple[tuple[str, ...] | None, Callable[[_core.Item], Self]]:
+        """Return the names to load (None: all), and the function that makes an instance of an item with these."""
         if attributes is None:
-            return cls._loaded
-        schema = cls.__mintkey_schema__
-        names = loading.attribute_names(schema, attributes)
-        projected = loading.projection(schema, names)
-        return lambda item: cls._loaded(projected(item), set(names))
+            return None, cls._loaded
+        names = loading.attribute_names(cls.__mintkey_schema__, attributes)
+        return names, lambda item: cls._loaded(item, set(names))

@@ -311,12 +311,18 @@ def _incomplete(
 
 
 def read(
-    schema: Schema, keys: Iterable[arguments.Key], *, consistent: bool | None
+    schema: Schema,
+    keys: Iterable[arguments.Key],
+    *,
+    consistent: bool | None,
+    attributes: tuple[str, ...] | None = None,
 ) -> Operation[list[_core.Item | None]]:
-    """Read a chunk of keys; return the stored item or None for each, in order."""
+    """Read a chunk of keys; return the stored item or None for each, in order, with these attributes (None: all)."""
     named = [arguments.key(schema, arguments.named_key(schema, key))[0] for key in keys]
     consistent = arguments.consistency(schema, consistent)
-    stored: list[_core.Item | None] = yield schema.codec.batch_get(named, consistent=consistent)
+    stored: list[_core.Item | None] = yield schema.codec.batch_get(
+        named, consistent=consistent, attributes=None if attributes is None else list(attributes)
+    )
     return stored
 
 

@@ -93,7 +93,8 @@ class Collection(Generic[M]):
     ) -> CollectionResult[M]:
         """Return the items of one partition that belong to one of the models, in the order of the sort key.
 
-        The keywords are attributes of one of the models, or parts of its templates. Same parameters as `Model.query()`.
+        The keywords are attributes of one of the models, or parts of its templates. A part of different sort keys
+        selects the items of all classes that have it. Same parameters as `Model.query()`.
         """
         stores = {id(store_of(schema)._core) for schema in self._schemas}
         if len(stores) > 1:
@@ -149,7 +150,8 @@ class Collection(Generic[M]):
                 unknown |= missing
                 continue
             named = {name: schema.attributes[name] == value for name, value in equal.items()}
-            how = plans.plan(schema, [*given, *named.values(), *self._filters()], index)
+            tests = [self._shared(schema, index, test, equal[name]) for name, test in named.items()]
+            how = plans.plan(schema, [*given, *tests, *self._filters()], index)
             if how is not None:
                 self._check_meaning(schema, how, given, named, equal)
                 return schema, how
@@ -160,6 +162,25 @@ class Collection(Generic[M]):
         key = self._schemas[0].keys[0]
         keys = dict.fromkeys((key, *("+".join(schema.named_by(schema.keys[0])) or key for schema in self._schemas)))
         raise TypeError(f"{self!r}.query() needs a partition key: {'=… or '.join(keys)}=…")
+
+    def _shared(self, lead: Schema, index: str | None, test: Condition, value: Any) -> Condition:
+        """Return the test of a keyword: a filter if it names a part of different sort keys, so that all items match."""
+        name = test.attribute.name
+        about = [one for one in self._schemas if name in one.attributes]
+        templates = [_sort_template(one, index) for one in about]
+        is_part = any(name in parts for _, parts in templates)
+        if not is_part or len({text for text, _ in templates}) == 1 or name in lead.named_by(lead.keys[0]):
+            return test
+        if not all(_is_stored_alike(one.attributes[name], test, value) for one in about):
+            raise self._several_meanings(name, about)
+        # A combination is not a condition of a key.
+        return Condition.some([test])
+
+    def _several_meanings(self, name: str, about: list[Schema]) -> TypeError:
+        return TypeError(
+            f"{self!r}.query(): {name} has several meanings, because the models store it under other names or "
+            f"in other keys: pass a condition of one model, as in {about[0].model}.{name} == …"
+        )
 
     def _check_meaning(
         self, lead: Schema, how: plans.Plan, given: list[Test], named: dict[str, Condition], equal: dict[str, Any]
@@ -178,10 +199,7 @@ class Collection(Generic[M]):
                     _is_stored_alike(one.attributes[name], named[name], equal[name]) for one in about
                 )
             if not is_clear:
-                raise TypeError(
-                    f"{self!r}.query(): {name} has several meanings, because the models store it under other names or "
-                    f"in other keys: pass a condition of one model, as in {about[0].model}.{name} == …"
-                )
+                raise self._several_meanings(name, about)
 
     def _filters(self) -> list[Condition]:
         """Return the conditions that only items of the models fulfil."""
@@ -275,6 +293,14 @@ def _schema_of(model: Any) -> Schema:
 
 def _key(schema: Schema) -> list[tuple[str, str | None]]:
     return [(schema.attributes[name].stored_name, schema.attributes[name].key_kind) for name in schema.keys]
+
+
+def _sort_template(schema: Schema, index: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """Return the template of the sort key of a table or an index, and its parts; None without one."""
+    how = schema.index(index)
+    name = schema.sort if how is None else how.sort
+    text = None if name is None else schema.attributes[name].template
+    return (None, ()) if name is None or text is None else (text, schema.named_by(name))
 
 
 def _accepts(schema: Schema, test: Test) -> bool:

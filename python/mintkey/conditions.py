@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     #: The classes whose values are stored as maps.
     Nested = TypeVar("Nested", bound="_Dataclass | _PydanticModel | _AbstractModel | Mapping[str, object]")
 
-_EXISTENCE = frozenset({"exists", "does_not_exist"})
+_EXISTENCE = frozenset({"exists", "does_not_exist", "is_stored", "is_not_stored"})
 _EQUALITY = _EXISTENCE | {"==", "!=", "is_in", "is_type"}
 _ORDER = frozenset({"<", "<=", ">", ">=", "between"})
 
@@ -289,6 +289,14 @@ class Operand(Generic[M, T]):
         """Whether a null is a value here."""
         return False if self._declared is None else bool(self._declared.keeps_none)
 
+    @property
+    def _is_never_null(self) -> bool:
+        """Whether a stored null is a value here, or cannot be: elsewhere it counts as absent."""
+        root = self._root
+        if len(self._steps) > 1:
+            return self._keeps_none
+        return bool(root.partition_key or root.sort_key)
+
     def _change(self, value: Any) -> Any:
         """Return the encoded value of a change, checked as a save checks it."""
         declared = self._declared
@@ -384,11 +392,11 @@ class Operand(Generic[M, T]):
 
     def exists(self) -> Condition[M]:
         """True if the attribute has a value."""
-        return self._test("exists")
+        return self._test("is_stored" if self._is_never_null else "exists")
 
     def does_not_exist(self) -> Condition[M]:
         """True if the attribute is absent."""
-        return self._test("does_not_exist")
+        return self._test("is_not_stored" if self._is_never_null else "does_not_exist")
 
     def is_type(self, name: TypeName) -> Condition[M]:
         """True if the stored value has this type, such as `"string"`, `"number"` or `"map"`."""

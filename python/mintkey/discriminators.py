@@ -105,6 +105,11 @@ class Family:
         self._peers.add(self)
 
     @property
+    def attribute_name(self) -> str:
+        """The name of the discriminator."""
+        return self._attribute.name
+
+    @property
     def _place(self) -> tuple[str, str]:
         return self._table, self._attribute.stored_name
 
@@ -178,6 +183,13 @@ class Family:
             attribute=self._attribute.name,
             key={},
         )
+
+    def any_class_of(self, item: _core.Item) -> type | None:
+        """Return the class of a stored item, also of another class in the table; None if it is not known."""
+        value = item.get(self._attribute.stored_name)
+        families = [self, *self._peers]
+        found = [family._model() for family in families if family.value == value or (value is None and not family.base)]
+        return next((model for model in found if model is not None), None)
 
     def knows(self, attribute: Attribute[Any]) -> bool:
         """Return whether a subclass has this attribute."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["attribute_names", "load", "loaded", "projection", "run_load_hooks"]
+__all__ = ["attribute_names", "load", "loaded", "run_load_hooks"]
 
 M = TypeVar("M")
 
@@ -73,15 +73,3 @@ def attribute_names(
     if unknown:
         raise schema.unexpected(unknown)
     return names
-
-
-def projection(schema: Schema, names: Iterable[str]) -> Callable[[_core.Item], _core.Item]:
-    """Return the function that removes from a stored item the attributes that are not in `names`, except keys."""
-    kept = {*names, *schema.keys}
-    removed = {name: None for name in schema.attributes if name not in kept}
-    # The codec of the schema refuses to remove required attributes.
-    fields = [
-        (one.name, one.stored_name, one.kind, False, None, one.key_kind, None) for one in schema.attributes.values()
-    ]
-    codec = _core.Codec(schema.model, fields, table=schema.table, partition=schema.partition, sort=schema.sort)
-    return lambda item: codec.updated(item, removed, []) if removed else item

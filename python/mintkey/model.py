@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, overload
 
-from mintkey import _core, arguments, operations, plans, updates
+from mintkey import _core, arguments, operations, plans
 from mintkey.attributes import Attribute
 from mintkey.attributes.base import own_copy
 from mintkey.backfilling import Backfilling
 from mintkey.batched import Batched
-from mintkey.conditions import Action, Condition
+from mintkey.changing import Changing
+from mintkey.conditions import Condition
 from mintkey.constructor import constructor
 from mintkey.discriminators import loader
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, safe_repr, shortened
@@ -37,7 +38,6 @@ from mintkey.writing import refuse_async_hooks
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from mintkey.arguments import Key
     from mintkey.stores import Operation, Store
 
 __all__ = ["Model"]
@@ -46,7 +46,7 @@ M = TypeVar("M")
 P = ParamSpec("P")
 
 
-class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
+class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
     """The base class of models. A subclass declares attributes or fields; its instances are the items of a table.
 
     >>> from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -100,7 +100,8 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
             raise ConfigurationError(
                 f"{cls.__name__}.model_config must be a ModelConfig(…), not {shortened(own)}", model=cls.__name__
             )
-        schema = Schema(cls, own.over(inherited), arguments.reserved(Model, Batched, Expiring, Tabled, QueryAccess))
+        reserved = arguments.reserved(Model, Changing, Batched, Expiring, Tabled, QueryAccess)
+        schema = Schema(cls, own.over(inherited), reserved)
         cls.__mintkey_schema__ = schema
         if schema.family is not None:
             cls._loaded = classmethod(loader(Model.__dict__["_loaded"].__func__))  # type: ignore[method-assign,assignment]
@@ -422,151 +423,6 @@ class Model(Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
             instance,
             through(pipeline, store, schema, instance, creating, "after_save", skip_hooks=skip_hooks),
         )
-
-    def update(
-        self,
-        *actions: Action[Self],
-        condition: Condition[Self] | None = None,
-        upsert: bool = False,
-        skip_hooks: bool = False,
-        pipeline: Pipeline | None = None,
-        **values: Any,
-    ) -> Pipeline | None:
-        """Change attributes in the store without reading first: `order.update(Order.n.add(1), status="paid")`.
-
-        The stored result is set on the instance. Local changes of other attributes are kept.
-
-        Args:
-            actions: changes that the store computes, such as `Order.tags.append(["x"])`.
-            condition: a condition on the stored row.
-            upsert: if the row is missing, insert it with the key, defaults, generated values and these changes.
-            skip_hooks: run no hooks.
-            pipeline: add the write to this pipeline, and return the pipeline.
-            values: attributes to set; None removes an attribute.
-
-        Raises:
-            ItemGone: the row does not exist, and `upsert` is false.
-            ConditionFailed, VersionConflict, InvalidValue: see `save()`.
-        """
-        if not skip_hooks:
-            refuse_async_hooks(self.__mintkey_schema__, "before_update", "after_update")
-        store, updating = self._updating(actions, values, condition, upsert, skip_hooks, pipeline)
-        store.run(updating)
-        return pipeline
-
-    async def aupdate(
-        self,
-        *actions: Action[Self],
-        condition: Condition[Self] | None = None,
-        upsert: bool = False,
-        skip_hooks: bool = False,
-        pipeline: Pipeline | None = None,
-        **values: Any,
-    ) -> Pipeline | None:
-        """Async version of `update()`."""
-        store, updating = self._updating(actions, values, condition, upsert, skip_hooks, pipeline)
-        await store.arun(updating)
-        return pipeline
-
-    def _updating(
-        self,
-        actions: tuple[Action[Self], ...],
-        values: dict[str, Any],
-        condition: Condition[Self] | None,
-        upsert: bool,
-        skip_hooks: bool,
-        pipeline: Pipeline | None,
-    ) -> tuple[Store, Operation[None]]:
-        schema = self.__mintkey_schema__
-        store = store_of(schema)
-        changes = arguments.changes(schema, actions, values, self.update)
-        updating = updates.update(
-            schema, self, changes, condition=condition, upsert=upsert, skip_hooks=skip_hooks, pipeline=pipeline
-        )
-        return store, through(pipeline, store, schema, self, updating, "after_update", skip_hooks=skip_hooks)
-
-    @classmethod
-    def update_by_key(
-        cls,
-        key: Key,
-        /,
-        *actions: Action[Self],
-        condition: Condition[Self] | None = None,
-        upsert: bool = False,
-        pipeline: Pipeline | None = None,
-        **values: Any,
-    ) -> Pipeline | None:
-        """Like `update()`, without an instance: `Order.update_by_key({"pk": "A", "sk": "B"}, total=5)`.
-
-        No hooks run. A version is incremented without a check.
-        """
-        store, updating = cls._updating_by_key(key, actions, values, condition, upsert, pipeline)
-        store.run(updating)
-        return pipeline
-
-    @classmethod
-    async def aupdate_by_key(
-        cls,
-        key: Key,
-        /,
-        *actions: Action[Self],
-        condition: Condition[Self] | None = None,
-        upsert: bool = False,
-        pipeline: Pipeline | None = None,
-        **values: Any,
-    ) -> Pipeline | None:
-        """Async version of `update_by_key()`."""
-        store, updating = cls._updating_by_key(key, actions, values, condition, upsert, pipeline)
-        await store.arun(updating)
-        return pipeline
-
-    @classmethod
-    def _updating_by_key(
-        cls,
-        key: Key,
-        actions: tuple[Action[Self], ...],
-        values: dict[str, Any],
-        condition: Condition[Self] | None,
-        upsert: bool,
-        pipeline: Pipeline | None,
-    ) -> tuple[Store, Operation[None]]:
-        schema = cls.__mintkey_schema__
-        store = store_of(schema)
-        given = arguments.named_key(schema, key)
-        known = dict(given)
-        named, _ = arguments.key(schema, given)
-        changes = arguments.changes(schema, actions, values, cls.update_by_key)
-        updating = updates.update_by_key(schema, named, known, changes, condition=condition, upsert=upsert)
-        return store, through(pipeline, store, schema, known, updating, "after_update", skip_hooks=True)
-
-    def delete(
-        self, condition: Condition[Self] | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
-    ) -> Pipeline | None:
-        """Delete the row. A missing row is not an error, unless the model has a version (`VersionConflict`).
-
-        Afterwards the instance keeps its values and counts as new.
-        """
-        if not skip_hooks:
-            refuse_async_hooks(self.__mintkey_schema__, "before_delete", "after_delete")
-        store, deleting = self._deleting(condition, skip_hooks, pipeline)
-        store.run(deleting)
-        return pipeline
-
-    async def adelete(
-        self, condition: Condition[Self] | None = None, *, skip_hooks: bool = False, pipeline: Pipeline | None = None
-    ) -> Pipeline | None:
-        """Async version of `delete()`."""
-        store, deleting = self._deleting(condition, skip_hooks, pipeline)
-        await store.arun(deleting)
-        return pipeline
-
-    def _deleting(
-        self, condition: Condition[Self] | None, skip_hooks: bool, pipeline: Pipeline | None
-    ) -> tuple[Store, Operation[None]]:
-        schema = self.__mintkey_schema__
-        store = store_of(schema)
-        deleting = operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks)
-        return store, through(pipeline, store, schema, self, deleting, "after_delete", skip_hooks=skip_hooks)
 
     # Reading.
 

@@ -364,9 +364,10 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     version = version_guard(schema, current)
     if how.replace or schema.plain_key is None:
         refuse_other_key(schema, loaded, item)
+    condition = schema.on_same_class(how.condition, state)
     if how.replace:
         merged, written = item, True
-        request = codec.put(item, row="any", version=version, condition=how.condition)
+        request = codec.put(item, row="any", version=version, condition=condition)
     else:
         patch = codec.patch(
             loaded,
@@ -375,6 +376,7 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
             ignored=list(schema.unwritten(values, loaded, state, changing)),
             version=version,
             condition=how.condition,
+            guard=None if condition is how.condition else condition,
         )
         if patch is None:
             state.settle(loaded, sent)
@@ -387,6 +389,7 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     except ConditionFailed as error:
         own = own_row(schema, state, error)
         if own is None:
+            name_other_class(schema, error, loaded)
             raise
         yield from _accept_own_row(schema, instance, state, own)
         return
@@ -424,8 +427,12 @@ def delete(
     condition: Condition | None = None,
     skip_hooks: bool = False,
     in_transaction: bool = False,
-) -> Operation[None]:
-    """Delete the row of an instance. The instance counts as new afterwards. `in_transaction`: see `save`."""
+    return_old: bool = False,
+) -> Operation[_core.Item | None]:
+    """Delete the row of an instance, and return it if `return_old`. The instance counts as new afterwards.
+
+    `in_transaction`: see `save`.
+    """
     check_condition(schema, condition)
     state = state_of(instance)
     refuse_waiting(schema, state)
@@ -438,13 +445,18 @@ def delete(
         # A row with the same key is another item.
         absent = schema.attributes[schema.given_keys[0]].does_not_exist()
         condition = absent if condition is None else absent & condition
+    else:
+        condition = schema.on_same_class(condition, state)
     while True:
         version = version_guard(schema, loaded_version(schema, state))
         try:
-            yield codec.delete(key, version=version, condition=condition)
+            old: _core.Item | None = yield codec.delete(
+                key, version=version, condition=condition, return_old=return_old
+            )
         except ConditionFailed as error:
             own = own_row(schema, state, error)
             if own is None:
+                name_other_class(schema, error, state.loaded)
                 raise
             state.loaded, state.uncertain_writes = own, ()
         else:
@@ -454,29 +466,36 @@ def delete(
     state.deleted = True
     if hooked and not in_transaction:
         yield from run_hooks(schema, instance, "after_delete")
+    return old
 
 
-def delete_by_key(schema: Schema, given: Key, condition: Condition | None = None) -> Operation[None]:
+def delete_by_key(
+    schema: Schema, given: Key, condition: Condition | None = None, *, return_old: bool = False
+) -> Operation[_core.Item | None]:
     """Delete the row of a key without checking its version. No hooks run."""
     key, _ = arguments.key(schema, arguments.named_key(schema, given))
     check_condition(schema, condition)
-    yield from delete_row(schema, key, condition)
+    return (yield from delete_row(schema, key, condition, return_old=return_old))
 
 
-def delete_row(schema: Schema, key: _core.Key, condition: Condition | None = None) -> Operation[None]:
-    """Delete a row. A condition is checked, a version is not."""
-    return _sent(schema, schema.codec.delete(key, version=None, condition=schema.on_own_row(condition)))
+def delete_row(
+    schema: Schema, key: _core.Key, condition: Condition | None = None, *, return_old: bool = False
+) -> Operation[_core.Item | None]:
+    """Delete a row, and return it if `return_old`. A condition is checked, a version is not."""
+    own = schema.on_own_row(condition)
+    return _sent(schema, schema.codec.delete(key, version=None, condition=own, return_old=return_old))
 
 
 def check_row(schema: Schema, key: _core.Key, condition: Condition) -> Operation[None]:
-    """Check a condition on a row, in a transaction."""
-    return _sent(schema, schema.codec.check(key, condition))
+    """Check a condition on a row, in a transaction. A row of another class is refused."""
+    own = schema.on_own_row(condition)
+    return _sent(schema, schema.codec.check(key, condition if own is None else own))
 
 
-def _sent(schema: Schema, request: _core.Request) -> Operation[None]:
+def _sent(schema: Schema, request: _core.Request) -> Operation[Any]:
     """Send a request by key. If its condition is false, the error makes an instance of the stored row."""
     try:
-        yield request
+        return (yield request)
     except ConditionFailed as error:
         tell_model(schema, error)
         name_other_class(schema, error)

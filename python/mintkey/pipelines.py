@@ -194,11 +194,11 @@ def through(
     store: Store,
     schema: Schema,
     instance: Any,
-    writing: Operation[None],
+    writing: Operation[Any],
     after: HookKind,
     *,
     skip_hooks: bool,
-) -> Operation[None]:
+) -> Operation[Any]:
     """Return the operation to run now: the write itself, or adding it to a pipeline."""
     if pipeline is None:
         return writing

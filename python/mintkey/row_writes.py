@@ -28,7 +28,7 @@ __all__ = ["RowWrites"]
 M = TypeVar("M")
 
 #: Writes one row: takes an instance of it, its key, and the condition.
-_Write: TypeAlias = "Callable[[Any, _core.Key, Condition | None], Operation[None]]"
+_Write: TypeAlias = "Callable[[Any, _core.Key, Condition | None], Operation[Any]]"
 
 
 class RowWrites(Chained[M]):
@@ -94,8 +94,9 @@ class RowWrites(Chained[M]):
 
     def _updater(self, actions: tuple[Action, ...], values: dict[str, Any]) -> _Write:
         changes = arguments.changes(self._schema, actions, values)
+        updates.check_values(self._schema, changes)
 
-        def update(row: Any, key: _core.Key, condition: Condition | None) -> Operation[None]:
+        def update(row: Any, key: _core.Key, condition: Condition | None) -> Operation[Any]:
             # The row may be of a subclass.
             schema: Schema = row.__mintkey_schema__
             known = {name: getattr(row, name) for name in schema.given_keys}

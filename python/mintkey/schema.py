@@ -531,6 +531,19 @@ class Schema:
             condition = mine if condition is None else mine & condition
         return condition
 
+    def on_same_class(self, condition: Condition | None, state: State) -> Condition | None:
+        """Return the condition of a write of an instance: the row is still of the class that was loaded."""
+        if self.family is None or state.deleted:
+            return condition
+        name = self.family.attribute_name
+        if state.loaded is None or state.is_unknown(name):
+            return self.on_own_row(condition)
+        attribute = self.attributes[name]
+        value = state.loaded.get(attribute.stored_name)
+        same = attribute.does_not_exist() if value is None else attribute == value
+        same = self.attributes[self.keys[0]].does_not_exist() | same
+        return same if condition is None else same & condition
+
     def own_rows(self) -> list[Condition]:
         """Return the conditions that only the rows of this model fulfil, where others share its table."""
         if self.derived is None:

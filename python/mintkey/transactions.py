@@ -215,7 +215,7 @@ class Transaction:
         self,
         schema: Schema,
         subject: Any,
-        operation: Operation[None],
+        operation: Operation[Any],
         condition: Condition | None,
         hooks: tuple[HookKind, ...] = (),
     ) -> None:

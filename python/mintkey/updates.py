@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mintkey import _core
 from mintkey.arguments import about, check_condition
 from mintkey.arguments import changes as checked_changes
 from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, MintkeyError
 from mintkey.instance_state import State, moment, state_of
+from mintkey.merging import merge
 from mintkey.minting import MintContext, minted_now
 from mintkey.rebuilding import Rebuild, rebuild
 from mintkey.schema import Schema
@@ -27,13 +29,19 @@ from mintkey.writing import (
 )
 
 if TYPE_CHECKING:
-    from mintkey import _core
     from mintkey.arguments import Changes
     from mintkey.conditions import Action, Condition
     from mintkey.stores import Operation
 
 #: The maximum number of attempts to change or insert a row that other writers insert and delete meanwhile.
 MAX_TRIES = 16
+
+
+class _Rows(NamedTuple):
+    """The row after an update, None if it is not known; and before it, if that is wanted and there was a row."""
+
+    new: _core.Item | None
+    old: _core.Item | None = None
 
 
 def update(
@@ -47,10 +55,12 @@ def update(
     pipeline: object = None,
     in_transaction: bool = False,
     versioned: bool = True,
-) -> Operation[None]:
+    return_old: bool = False,
+) -> Operation[_core.Item | None]:
     """Change attributes in the store without reading first, and set the stored result on the instance.
 
-    A transaction runs the `after_update` hooks itself. Without `versioned`, a version is incremented without a check.
+    Returns the row as it was before if `return_old`. A transaction runs the `after_update` hooks itself. Without
+    `versioned`, a version is incremented without a check.
     """
     updating = _update(
         schema,
@@ -62,6 +72,7 @@ def update(
         pipeline=pipeline,
         in_transaction=in_transaction,
         versioned=versioned,
+        return_old=return_old,
     )
     return about(schema, instance.__dict__, updating)
 
@@ -77,7 +88,8 @@ def _update(
     pipeline: object,
     in_transaction: bool,
     versioned: bool,
-) -> Operation[None]:
+    return_old: bool,
+) -> Operation[_core.Item | None]:
     check_condition(schema, condition)
     state = state_of(instance)
     refuse_waiting(schema, state)
@@ -98,16 +110,17 @@ def _update(
     loaded, cleared = state.loaded, state.cleared(values)
     changed = frozenset(codec.changed(values, loaded))
     sent = moment()
-    stored = yield from _update_or_insert(
+    stored, old = yield from _update_or_insert(
         schema,
         state,
         key,
         known if upsert else None,
         changes,
         versioned=versioned,
-        condition=condition,
+        condition=schema.on_same_class(condition, state),
         new_key=state.has_new_key(values),
         rebuilding=_rebuilding(schema, changes, known),
+        return_old=return_old,
     )
     if stored is None:
         stored = yield from _read_result(schema, values, state, key, changes)
@@ -117,6 +130,7 @@ def _update(
     take(schema, instance, state, stored, keep=((changed | cleared) - changes.names) | meanwhile | grown)
     if not skip_hooks and not in_transaction:
         yield from run_hooks(schema, instance, "after_update")
+    return old
 
 
 def _read_result(
@@ -174,28 +188,33 @@ def update_by_key(
     *,
     condition: Condition | None = None,
     upsert: bool = False,
-) -> Operation[None]:
+    return_old: bool = False,
+) -> Operation[_core.Item | None]:
     """Like `update`, without an instance: no hooks run, and a version is incremented without a check."""
 
-    def updating() -> Operation[None]:
+    def updating() -> Operation[_core.Item | None]:
         check_condition(schema, condition)
         _check_fields(schema, None, changes.values)
-        try:
-            yield from _update_or_insert(
-                schema,
-                State(),
-                key,
-                known if upsert else None,
-                changes,
-                versioned=False,
-                condition=schema.on_own_row(condition),
-                rebuilding=_rebuilding(schema, changes, known),
-            )
-        except ConditionFailed as error:
-            name_other_class(schema, error)
-            raise
+        _, old = yield from _update_or_insert(
+            schema,
+            State(),
+            key,
+            known if upsert else None,
+            changes,
+            versioned=False,
+            condition=schema.on_own_row(condition),
+            rebuilding=_rebuilding(schema, changes, known),
+            return_old=return_old,
+        )
+        return old
 
     return about(schema, known, updating())
+
+
+def check_values(schema: Schema, changes: Changes) -> None:
+    """Refuse values that no row can take, before any row is read."""
+    _check_fields(schema, None, changes.values)
+    schema.codec.updated(_core.Item.from_json("{}"), changes.values, [])
 
 
 def _check_fields(schema: Schema, instance: Any, written: dict[str, Any], pipeline: object = None) -> None:
@@ -219,11 +238,12 @@ def _update_or_insert(
     condition: Condition | None,
     new_key: bool = False,
     rebuilding: Rebuild | None = None,
-) -> Operation[_core.Item | None]:
+    return_old: bool = False,
+) -> Operation[_Rows]:
     """Change a stored row. If it is missing and `known` has the values of a new row, insert that row.
 
     With a `new_key` no row is of this instance, and a row with the same key is another item. `rebuilding` builds the
-    index keys whose parts are changed. Returns the new row; None if the store does not return it and it is not known.
+    index keys whose parts are changed.
     """
     if new_key:
         if known is None:
@@ -234,11 +254,12 @@ def _update_or_insert(
         except ConditionFailed as error:
             tell_model(schema, error)
             raise
-        return item
+        return _Rows(item)
     sent_actions = list(changes.actions)
     minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
     _check_fields(schema, None, minted)
     sent = {**minted, **changes.values}
+    merging = merge(schema, changes.values)
     if schema.version is not None and not versioned:
         sent_actions.append(schema.attributes[schema.version].add(1))
     tries_left = MAX_TRIES
@@ -253,10 +274,17 @@ def _update_or_insert(
         if rebuilding is not None:
             whole = {**sent, **(yield from rebuilding.values(state, key, sent, sent_actions))}
             guarded = rebuilding.guarded(condition)
-        request = schema.codec.update(key, whole, actions=sent_actions, version=version, condition=guarded)
-        expected = _expected(schema, state, whole, sent_actions)
+        actions = sent_actions
+        if merging is not None:
+            actions = [*sent_actions, *(yield from merging.actions(state, key, sent))]
+            whole = {name: value for name, value in whole.items() if name not in merging.names}
+            guarded = merging.guarded(guarded)
+        request = schema.codec.update(
+            key, whole, actions=actions, version=version, condition=guarded, return_old=return_old
+        )
+        expected = _expected(schema, state, whole, actions)
         try:
-            stored: _core.Item | None = yield from send_write(state, request, expected)
+            reply: _core.Item | None = yield from send_write(state, request, expected)
         except ItemGone as error:
             if known is None:
                 if versioned and (state.loaded is not None or state.deleted):
@@ -268,15 +296,24 @@ def _update_or_insert(
             if own is None and rebuilding is not None and rebuilding.is_outdated(error):
                 tries_left += 1
                 continue
+            if own is None and merging is not None and merging.is_outdated(error):
+                tries_left += 1
+                continue
             if own is None:
+                name_other_class(schema, error, state.loaded)
                 raise
-            state.loaded, state.uncertain_writes = own, ()
+            before, state.loaded, state.uncertain_writes = state.loaded, own, ()
             if expected is not None and _is_same_write(schema, own, expected, minted):
-                return own
+                if return_old and version is None:
+                    # The row before that write is not known.
+                    raise
+                return _Rows(own, before if return_old else None)
             continue
         else:
+            if return_old and reply is not None:
+                return _Rows(schema.codec.updated(reply, whole, actions), reply)
             # No other writer has changed the row if its version was checked.
-            return expected if stored is None and versioned and schema.version is not None else stored
+            return _Rows(expected if reply is None and versioned and schema.version is not None else reply)
         item = _inserted(schema, known, changes)
         request = schema.codec.put(item, row="absent", version=None, condition=condition)
         try:
@@ -288,9 +325,11 @@ def _update_or_insert(
             tell_model(schema, error)
             raise
         else:
-            return item
+            return _Rows(item)
         if rebuilding is not None:
             rebuilding.forget()
+        if merging is not None:
+            merging.forget()
     raise ItemGone(
         f"{schema.model}: other writers inserted and deleted the row {MAX_TRIES} times during this update; retry it",
         model=schema.model,

@@ -113,6 +113,9 @@ def own_row(schema: Schema, state: State, error: ConditionFailed) -> _core.Item 
 def tell_model(schema: Schema, error: ConditionFailed) -> None:
     """Let an error make instances of the model, and name attributes and values as the model does."""
     error._owner = schema.owner
+    if schema.family is not None and error._stored is not None:
+        # A row of another class is an instance of that class.
+        error._owner = schema.family.any_class_of(error._stored) or schema.owner
     if not isinstance(error, UniqueViolation) or error._named:
         return
     by_stored_name = {attribute.stored_name: name for name, attribute in schema.attributes.items()}
@@ -203,11 +206,13 @@ def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: 
     state.fetched = None
 
 
-def name_other_class(schema: Schema, error: ConditionFailed) -> None:
-    """Add to an error that the row is of another class, if that is why a write by key was refused."""
+def name_other_class(schema: Schema, error: ConditionFailed, loaded: _core.Item | None = None) -> None:
+    """Add to an error that the row is of another class, if that is why a write was refused."""
     stored = error._stored
     if schema.family is None or stored is None:
         return
+    name = schema.attributes[schema.family.attribute_name].stored_name
     with contextlib.suppress(UnreadableItem):
-        if schema.family.class_of(stored) is None:
+        is_other = loaded is not None and loaded.get(name) != stored.get(name)
+        if is_other or schema.family.class_of(stored) is None:
             error.args = (f"{error}: the row is of another class than {schema.model}", *error.args[1:])

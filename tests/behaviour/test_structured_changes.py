@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from tests.behaviour.transacting import begun
 from typing_extensions import NotRequired, TypedDict
 
 from mintkey import Model, ModelConfig
@@ -103,6 +104,37 @@ async def test_unknown_fields_stay_only_with_the_element_that_had_them(do, kind,
     read = (await do.get(full, pk="a")).value
     assert [one.n for one in read] == after
     assert "".join(one.note or "-" for one in read) == notes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_updates_by_keyword_keep_what_the_class_does_not_know(do, kind):
+    full, bare = model_of(kind, Full), model_of(kind, Bare)
+    await do.save(full(pk="a", value=Full(n=1, note="kept")))
+
+    async def stored() -> tuple[int, str]:
+        value = (await do.get(full, pk="a")).value
+        return value.n, value.note
+
+    loaded = await do.get(bare, pk="a")
+    await do.update(loaded, value=Bare(n=2))
+    assert (await stored(), loaded.value) == ((2, "kept"), Bare(n=2))
+    assert not loaded.is_dirty
+    await do.update_by_key(bare, "a", value=Bare(n=3))
+    assert await stored() == (3, "kept")
+    await do.update(bare(pk="a"), value=Bare(n=4), upsert=True)
+    assert await stored() == (4, "kept")
+    assert await do.update(bare.scan(), value=Bare(n=5)) == 1
+    assert await stored() == (5, "kept")
+    async with begun(do) as tx:
+        tx.update_by_key(bare, "a", value=Bare(n=6))
+    assert await stored() == (6, "kept")
+    old = await do.update_by_key(bare, "a", value=Bare(n=7), return_old=True)
+    assert (await stored(), old.value) == ((7, "kept"), Bare(n=6))
+    await do.update_by_key(full, "a", value=None)
+    await do.update_by_key(bare, "a", value=Bare(n=8))
+    assert await stored() == (8, "")
+    await do.update_by_key(bare, "b", value=Bare(n=1), upsert=True)
+    assert (await do.get(bare, "b")).value == Bare(n=1)
 
 
 class Cat(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 from collections.abc import Callable
@@ -51,6 +52,8 @@ async def test_a_row_is_changed_only_as_others_left_it(do):
     assert balances(await transact_get(do, (Account, ("b", "one")), (Account, ("b", "two")))) == [12, 12]
 
 
+#: How many times as long as usual the transfers run.
+TIMES = int(os.environ.get("MINTKEY_CHAOS") or 1)
 NAMES = [f"{n:02}" for n in range(20)]
 
 
@@ -59,6 +62,7 @@ async def test_transfers_never_change_the_sum(do):
     keys = [(Account, ("b", name)) for name in NAMES]
     ended = threading.Event()
     done, refusals = 0, []
+    blamed: list[tuple[str, str, str]] = []
 
     async def look() -> None:
         while not ended.is_set():
@@ -78,6 +82,8 @@ async def test_transfers_never_change_the_sum(do):
                     tx.update_by_key(Account, ("b", target), Account.balance.add(amount))
             except TransactionCancelled as error:
                 refusals.append([type(reason) for reason in error.reasons])
+                reason: Any = error.reasons[0]
+                blamed.append((reason.item.name, reason.key["name"], source))
             else:
                 done += 1
         return done
@@ -85,7 +91,7 @@ async def test_transfers_never_change_the_sum(do):
     if do.blocking:
         with ThreadPoolExecutor(9) as threads:
             watching = threads.submit(asyncio.run, look())
-            running = [threads.submit(asyncio.run, transfers(seed, 25)) for seed in range(8)]
+            running = [threads.submit(asyncio.run, transfers(seed, 25 * TIMES)) for seed in range(8)]
             try:
                 done = sum(one.result() for one in running)
             finally:
@@ -94,12 +100,13 @@ async def test_transfers_never_change_the_sum(do):
     else:
         looking = asyncio.create_task(look())
         try:
-            done = sum(await asyncio.gather(*(transfers(seed, 3) for seed in range(64))))
+            done = sum(await asyncio.gather(*(transfers(seed, 3 * TIMES) for seed in range(64))))
         finally:
             ended.set()
         await looking
     assert done > 50
     assert all(types == [ConditionFailed, type(None)] for types in refusals)
+    assert all(item == key == source for item, key, source in blamed)
     found = balances(await transact_get(do, *keys))
     assert sum(found) == 2000
     assert min(found) >= 0

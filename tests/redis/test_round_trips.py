@@ -13,12 +13,12 @@ import pytest
 import redis
 
 import mintkey
-from mintkey import AutoGenerate, Model, ModelConfig, connect
+from mintkey import AutoGenerate, Model, ModelConfig, Reference, connect
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
 
 
 class Proxy:
-    """A proxy that counts round trips: how often the client sends something after a reply."""
+    """A proxy that counts round trips, how often the client sends something after a reply, and the received bytes."""
 
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
@@ -26,6 +26,7 @@ class Proxy:
         self._door = socket.create_server(("127.0.0.1", 0))
         self.address = f"redis://127.0.0.1:{self._door.getsockname()[1]}"
         self.trips = 0
+        self.received = 0
         self._threads = [threading.Thread(target=self._serve)]
         self._threads[0].start()
 
@@ -56,6 +57,7 @@ class Proxy:
     def _answer(self, server: socket.socket, client: socket.socket) -> None:
         while heard := server.recv(1 << 16):
             self._answered = True
+            self.received += len(heard)
             client.sendall(heard)
 
     def close(self) -> None:
@@ -138,6 +140,49 @@ def test_plain_writes_take_one_trip_and_checked_writes_two(between, url):
         counted.n = 7
         assert trips(counted.save) == 2
         assert Counted.count() == 1
+
+
+def test_a_prefetch_of_a_thousand_items_takes_few_trips(between, url):
+    class Customer(Model):
+        name = StringAttribute(partition_key=True)
+
+    class Order(Model):
+        pk = StringAttribute(partition_key=True)
+        customer = Reference(Customer)
+
+    async def again() -> None:
+        await mintkey.aprefetch([Order(pk=f"{n}", customer=f"{n}") for n in range(1000)], "customer")
+
+    with connect(f"{between.address}?{urlsplit(url).query}"):
+        Customer.batch_save(Customer(name=f"{n}") for n in range(1000))
+        orders = [Order(pk=f"{n}", customer=f"{n}") for n in range(1000)]
+        begin = between.trips
+        mintkey.prefetch(orders, "customer")
+        assert between.trips - begin <= 2 + len(orders) / 100
+        found = [order.customer.get() for order in orders if order.customer is not None]
+        assert [customer and customer.name for customer in found] == [order.pk for order in orders]
+        assert between.trips - begin <= 2 + len(orders) / 100
+        begin = between.trips
+        asyncio.run(again())
+        # The first awaited call connects.
+        assert between.trips - begin <= 2 + len(orders) / 100 + 1
+
+
+def test_a_batch_of_keys_reads_only_the_attributes(between, url):
+    class Page(Model):
+        pk = StringAttribute(partition_key=True)
+        title = StringAttribute()
+        text = StringAttribute()
+
+    with connect(f"{between.address}?{urlsplit(url).query}"):
+        Page.batch_save(Page(pk=f"{n}", title=f"t{n}", text="x" * 10_000) for n in range(20))
+        begin = between.received
+        pages = list(Page.batch_get([f"{n}" for n in range(21)], attributes=["title"]))
+        assert between.received - begin < 5_000
+        assert [page and page.title for page in pages] == [*(f"t{n}" for n in range(20)), None]
+        begin = between.received
+        assert len(list(Page.batch_get([f"{n}" for n in range(20)]))) == 20
+        assert between.received - begin > 200_000
 
 
 def test_calls_in_turn_share_a_connection_and_awaited_ones_another(start):

@@ -1,4 +1,4 @@
-"""56 types that both type checkers know."""
+"""62 types that both type checkers know."""
 
 from __future__ import annotations
 
@@ -196,4 +196,10 @@ def conditions(order: Order, pipeline: Pipeline) -> None:
     assert_type(Order.get("a", 1), Order | None)
     assert_type(Order.by_status.query(status="a").page(5), Page[Order])
     assert_type(Order.batch_get([("a", 1)]), Iterator[Order | None])
+    assert_type(order.update(total=1, return_old=True), Order | None)
+    assert_type(order.update(total=1, pipeline=pipeline), Pipeline)
+    assert_type(Order.update_by_key(("a", 1), total=1, return_old=True), Order | None)
+    assert_type(order.delete(return_old=True), Order | None)
+    assert_type(order.delete(pipeline=pipeline), Pipeline)
+    assert_type(Order.delete_by_key(("a", 1), return_old=True), Order | None)
     assert_type(Collection([Order, Receipt]).query(id="a").of(Order), list[Order])

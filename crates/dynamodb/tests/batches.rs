@@ -37,6 +37,7 @@ fn many_writes_go_together_and_those_of_one_key_in_their_order() {
         table: Arc::clone(&table),
         key: key("p", "001"),
         guard: Guard::default(),
+        returns_old: false,
     }));
     let batch = BatchWrite {
         table: Arc::clone(&table),

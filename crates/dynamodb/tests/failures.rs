@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use faulty::{Act, Faulty, refused};
 use mintkey_store::{
     Action, BatchGet, BatchWrite, Error, ErrorKind, Guard, Interrupt, Operation, Outcome, Path,
-    Query, Remedy, Reply, Result, Row, Store,
+    Query, Remedy, Reply, Result, Returning, Row, Store,
 };
 use requests::{
     batch_put, get_of, key, number, order, orders, put_of, query_of, request, string, submit,
@@ -131,7 +131,7 @@ fn a_version_tells_whose_write_it_was() {
         Operation::Update(mintkey_store::Update {
             actions,
             guard,
-            returning: false,
+            returning: Returning::Nothing,
             ..update_of(&orders(), key("a", "1"))
         })
     };
@@ -224,7 +224,7 @@ fn a_row_of_another_key_is_an_error() {
         let changed = Act::Reply(200, format!("{{\"Attributes\":{other}}}"));
         let returning = Operation::Update(mintkey_store::Update {
             actions: vec![Action::Add(Path::attribute("n"), number("1"))],
-            returning: true,
+            returning: Returning::New,
             ..update_of(&orders(), key("a", "1"))
         });
         let (answer, _) = ask(&[changed], "", &returning);

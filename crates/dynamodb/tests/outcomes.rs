@@ -9,7 +9,7 @@ use std::sync::Arc;
 use faulty::{Act, Faulty, answered, refused};
 use mintkey_store::{
     Action, BatchGet, BatchWrite, Condition, Delete, Error, ErrorKind, Guard, Operation, Outcome,
-    Path, Reply, Result, Row, Scan, Store, Write,
+    Path, Reply, Result, Returning, Row, Scan, Store, Write,
 };
 use requests::{
     batch_put, condition, delete_of, get_of, key, number, order, orders, put_of, scan_of, submit,
@@ -102,7 +102,7 @@ fn add() -> Operation {
 fn add_nothing() -> Operation {
     match add() {
         Operation::Update(update) => Operation::Update(mintkey_store::Update {
-            returning: false,
+            returning: Returning::Nothing,
             ..update
         }),
         other => other,
@@ -124,6 +124,7 @@ fn batch(guard: &Guard) -> Operation {
         table: orders(),
         key: key("p", "3"),
         guard: Guard::default(),
+        returns_old: false,
     }));
     Operation::BatchWrite(BatchWrite {
         table: orders(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use faulty::{answer, is_whole};
-use mintkey_store::{Action, ErrorKind, Guard, Operation, Path as AttributePath, Reply};
+use mintkey_store::{Action, ErrorKind, Guard, Operation, Path as AttributePath, Reply, Returning};
 use requests::{get_of, key, number, order, orders, put_of, submit, update_of};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject as _;
@@ -122,7 +122,7 @@ fn operations() -> [Operation; 3] {
     let large = "x".repeat(350_000);
     let add = mintkey_store::Update {
         actions: vec![Action::Add(AttributePath::attribute("n"), number("1"))],
-        returning: false,
+        returning: Returning::Nothing,
         ..update_of(&orders(), key("a", "1"))
     };
     [

@@ -11,7 +11,8 @@ use faulty::{
 };
 use mintkey_store::{
     Action, Check, Condition, Delete, Error, ErrorKind, Guard, Item, Key, Operation, Outcome, Path,
-    Put, Reply, Request, Row, Table, Transaction, TransactionGet, TransactionWrite, Update,
+    Put, Reply, Request, Returning, Row, Table, Transaction, TransactionGet, TransactionWrite,
+    Update,
 };
 use requests::{NOW, key, number, order, orders, update_of};
 
@@ -72,6 +73,7 @@ fn delete(table: &Arc<Table>, sort: &str, guard: Guard) -> TransactionWrite {
         table: Arc::clone(table),
         key: key("a", sort),
         guard,
+        returns_old: false,
     })
 }
 
@@ -361,7 +363,7 @@ fn a_single_write_waits_for_a_transaction_of_its_item() {
     let conflict = refused(400, "TransactionConflictException");
     let update = Operation::Update(Update {
         actions: vec![Action::Add(Path::attribute("n"), number("1"))],
-        returning: false,
+        returning: Returning::Nothing,
         ..update_of(&orders(), key("a", "1"))
     });
     // More often than other calls are repeated.

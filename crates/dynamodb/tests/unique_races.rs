@@ -11,8 +11,8 @@ use std::thread;
 use common::Fixture;
 use mintkey_store::unique::Scope;
 use mintkey_store::{
-    Action, ErrorKind, GetUnique, Guard, Item, KeyAttribute, KeyKind, Operation, Path, Reply, Row,
-    Store, Table, Unique, Update, Value,
+    Action, ErrorKind, GetUnique, Guard, Item, KeyAttribute, KeyKind, Operation, Path, Reply,
+    Returning, Row, Store, Table, Unique, Update, Value,
 };
 use requests::{
     get, key, order, orders, page, put, put_of, run, scan_of, string, submit, update_of,
@@ -82,7 +82,7 @@ fn by_email(store: &dyn Store, email: &str) -> Option<Item> {
     }
 }
 
-fn update(action: Action, returning: bool) -> Operation {
+fn update(action: Action, returning: Returning) -> Operation {
     Operation::Update(Update {
         actions: vec![action],
         returning,
@@ -103,7 +103,12 @@ fn renames_lose_no_increment_of_another_attribute() {
     let fixture = Fixture::new();
     let store = &*fixture.store;
     put(store, &people(), person("a", "first")).unwrap();
-    let add = || update(Action::Add(Path::attribute("n"), 1_i64.into()), true);
+    let add = || {
+        update(
+            Action::Add(Path::attribute("n"), 1_i64.into()),
+            Returning::New,
+        )
+    };
     let other = fixture.reopen();
     thread::scope(|scope| {
         for store in [&*fixture.store as &dyn Store, &*other] {

@@ -11,8 +11,8 @@ use faulty::{
     without_token,
 };
 use mintkey_store::{
-    Action, BatchWrite, ErrorKind, GetUnique, Guard, Operation, Path, Remedy, Reply, Request, Row,
-    Table, Update, Write,
+    Action, BatchWrite, ErrorKind, GetUnique, Guard, Operation, Path, Remedy, Reply, Request,
+    Returning, Row, Table, Update, Write,
 };
 use mintkey_store_testkit::requests::{self, NOW, key, order, put_of, string};
 use people::{
@@ -210,7 +210,7 @@ fn a_changed_row_is_read_after_the_update() {
         unreachable!()
     };
     let update = Operation::Update(Update {
-        returning: true,
+        returning: Returning::New,
         ..update
     });
     let before = item(&(with_email("a", "x") + r#","n":{"N":"1"}"#));

@@ -87,6 +87,7 @@ impl Kind {
                 table,
                 key: key_of(number),
                 guard,
+                returns_old: false,
             }),
         }
     }

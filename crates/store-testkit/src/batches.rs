@@ -30,6 +30,7 @@ fn one_refused_write_does_not_stop_the_others<F: Fixture>() {
             table: Arc::clone(&table),
             key: key("p", "1"),
             guard: Guard::default(),
+            returns_old: false,
         }),
     ];
     let batch = BatchWrite {

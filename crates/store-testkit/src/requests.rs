@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use mintkey_store::store::Never;
 use mintkey_store::{
     Condition, Delete, Error, ErrorKind, Get, Guard, Index, Item, Key, KeyAttribute, KeyKind,
-    KeyValue, Number, Operation, Page, Projection, Put, Query, Reply, Request, Result, Row, Scan,
-    Store, Table, Ticket, Update, Value, Write,
+    KeyValue, Number, Operation, Page, Projection, Put, Query, Reply, Request, Result, Returning,
+    Row, Scan, Store, Table, Ticket, Update, Value, Write,
 };
 
 /// The time at which the tests happen.
@@ -137,6 +137,7 @@ pub fn delete_of(table: &Arc<Table>, key: Key, guard: Guard) -> Operation {
         table: table.clone(),
         key,
         guard,
+        returns_old: false,
     })
 }
 
@@ -147,7 +148,7 @@ pub fn update_of(table: &Arc<Table>, key: Key) -> Update {
         actions: Vec::new(),
         guard: Guard::default(),
         upsert: false,
-        returning: true,
+        returning: Returning::New,
     }
 }
 

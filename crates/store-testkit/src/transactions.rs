@@ -102,6 +102,7 @@ fn writes_of_several_tables_are_done_together<F: Fixture>() {
                 table: Arc::clone(&table),
                 key: key("p", "2"),
                 guard: Guard::default(),
+                returns_old: false,
             }),
             check(&other, key("p", "3"), at_least(3)),
         ],
@@ -150,6 +151,7 @@ fn one_refused_item_cancels_all_and_each_has_its_reason<F: Fixture>() {
                 table: Arc::clone(&table),
                 key: key("p", "5"),
                 guard: Guard::default(),
+                returns_old: false,
             }),
         ],
     )

@@ -125,6 +125,7 @@ fn indexes_follow_a_transaction<F: Fixture>() {
                 table: Arc::clone(&table),
                 key: key("p", "2"),
                 guard: Guard::default(),
+                returns_old: false,
             }),
             // Out of the index.
             put_item(&table, order("p", "3", &[]), Row::Any),

@@ -42,7 +42,7 @@ pub use query::{Query, QueryKey, Scan, SortCondition};
 pub use reply::{Page, Reply};
 pub use request::{
     BatchGet, BatchWrite, Check, Delete, Get, GetUnique, Guard, Operation, Put, Request,
-    RequestMetrics, Row, Transaction, TransactionGet, TransactionWrite, Update, Write,
+    RequestMetrics, Returning, Row, Transaction, TransactionGet, TransactionWrite, Update, Write,
 };
 pub use store::{Capabilities, Done, Interrupt, Notice, Severity, Store, Ticket};
 pub use submission::{Delivery, Submission};

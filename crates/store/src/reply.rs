@@ -16,12 +16,12 @@ pub enum Reply {
     Tables(Vec<String>),
     /// The table of this name, if there is one.
     Described(Option<Box<StoredTable>>),
-    /// The item, if there is one: to a get, or to an update with `returning`.
+    /// The item, if there is one: to a get, or to an update or a delete that returns one.
     Item(Option<Item>),
     /// Items: to a query or a scan.
     Page(Page),
-    /// An item or none for each key, in order: to a batch or transaction of reads. To a transaction of writes: the changed
-    /// item of each update with `returning`, if the store returns it.
+    /// An item or none for each key, in order: to a batch or transaction of reads. To a transaction of writes: the item
+    /// that an update returns, if the store returns it.
     Items(Vec<Option<Item>>),
     /// The outcome of each write, in order: to a batch of writes.
     Written(Vec<Result<(), Error>>),

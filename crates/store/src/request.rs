@@ -295,8 +295,20 @@ pub struct Update {
     pub guard: Guard,
     /// Whether to start from the key alone when the row is absent; else that is `ItemGone`.
     pub upsert: bool,
-    /// Whether the reply is the changed item.
-    pub returning: bool,
+    /// The item of the reply.
+    pub returning: Returning,
+}
+
+/// The item that the reply to an update contains.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Returning {
+    /// None.
+    #[default]
+    Nothing,
+    /// The item before the update; none if there was no row, or an expired one.
+    Old,
+    /// The changed item.
+    New,
 }
 
 /// Deletes an item. A missing item counts as deleted, unless the guard requires the row.
@@ -308,6 +320,8 @@ pub struct Delete {
     pub key: Key,
     /// What must be true before.
     pub guard: Guard,
+    /// Whether the reply is the deleted item; none if there was no row, or an expired one.
+    pub returns_old: bool,
 }
 
 impl GetUnique {

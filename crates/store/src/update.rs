@@ -247,9 +247,57 @@ fn create(action: &Action) -> Change {
     })
 }
 
+/// Whether an action needs a stored value of a certain type.
+const fn needs_type(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Add(..)
+            | Action::Append(..)
+            | Action::Prepend(..)
+            | Action::AddToSet(..)
+            | Action::DeleteFromSet(..)
+    )
+}
+
+/// Whether one of these actions needs a stored value of a certain type, so that a null could be in its way.
+#[must_use]
+pub fn needs_types(actions: &[Action]) -> bool {
+    actions.iter().any(needs_type)
+}
+
+/// The actions of an update of an item with nulls where the actions need values of a type, for a store that does not count
+/// nulls as absent; `None` if there are no such nulls. The paths of these nulls come with the actions.
+#[must_use]
+pub fn without_nulls(actions: &[Action], stored: &Item) -> Option<(Vec<Action>, Vec<Path>)> {
+    let mut paths = Vec::new();
+    let mut replaced = Vec::with_capacity(actions.len());
+    for action in actions {
+        let path = action.path();
+        if !needs_type(action) || path.find(stored) != Some(&Value::Null) {
+            replaced.push(action.clone());
+            continue;
+        }
+        paths.push(path.clone());
+        if let Change::New(value) = create(action) {
+            replaced.push(Action::Set(path.clone(), value));
+        }
+    }
+    (!paths.is_empty()).then_some((replaced, paths))
+}
+
 /// Applies an action to a value. A set without members is removed.
 fn change(action: &Action, stored: &mut Value) -> Result<Change> {
     let path = action.path();
+    if matches!(stored, Value::Null) && needs_type(action) {
+        // A null counts as absent.
+        return Ok(match create(action) {
+            Change::New(value) => {
+                *stored = value;
+                Change::InPlace
+            }
+            other => other,
+        });
+    }
     let fits = match (action, &mut *stored) {
         (Action::Set(_, value), stored) => {
             *stored = value.clone();

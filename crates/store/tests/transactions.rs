@@ -73,6 +73,7 @@ fn an_item_occurs_once() {
             table: Arc::new(table),
             key: key("b"),
             guard: Guard::default(),
+            returns_old: false,
         })
     };
     let error = refusal(vec![put("a", 1), put("b", 1), delete(table())]);
@@ -96,6 +97,7 @@ fn each_write_is_checked() {
         table: Arc::new(table()),
         key: key(""),
         guard: Guard::default(),
+        returns_old: false,
     });
     let error = refusal(vec![put("a", 1), bad]);
     assert_eq!(error.kind, ErrorKind::InvalidValue);

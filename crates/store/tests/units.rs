@@ -6,8 +6,8 @@ use mintkey_store::unique::Scope;
 use mintkey_store::units::{read_units, write_units};
 use mintkey_store::{
     Action, BatchGet, BatchWrite, Check, Delete, Get, GetUnique, Guard, Item, Key, KeyAttribute,
-    KeyKind, KeyValue, Operation, Path, Put, Row, Scan, Step, Table, Transaction, TransactionGet,
-    TransactionWrite, Unique, Update, Value, Write,
+    KeyKind, KeyValue, Operation, Path, Put, Returning, Row, Scan, Step, Table, Transaction,
+    TransactionGet, TransactionWrite, Unique, Update, Value, Write,
 };
 
 fn table() -> Arc<Table> {
@@ -53,7 +53,7 @@ fn update(actions: Vec<Action>) -> Update {
         actions,
         guard: Guard::default(),
         upsert: false,
-        returning: true,
+        returning: Returning::New,
     }
 }
 
@@ -62,6 +62,7 @@ fn delete() -> Delete {
         table: table(),
         key: key(),
         guard: Guard::default(),
+        returns_old: false,
     }
 }
 

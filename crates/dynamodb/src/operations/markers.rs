@@ -103,9 +103,22 @@ pub fn deciding(table: &Table) -> impl Iterator<Item = &Name> {
 }
 
 /// The condition that a row has, as far as this decides its unique values, what this one has. An update also depends on the
-/// attributes that it copies.
-pub fn unchanged(table: &Table, row: Option<&Item>, actions: &[Action]) -> Vec<Condition> {
+/// attributes that it copies, and a write that returns the row depends on all its attributes (`is_whole`).
+pub fn unchanged(
+    table: &Table,
+    row: Option<&Item>,
+    actions: &[Action],
+    is_whole: bool,
+) -> Vec<Condition> {
     let mut names: Vec<&Name> = deciding(table).collect();
+    let keys = || table.key_attributes().map(|key| &key.name);
+    if let Some(row) = row.filter(|_| is_whole) {
+        let others = row
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !keys().any(|key| key == *name));
+        names.extend(others);
+    }
     names.extend(actions.iter().filter_map(|action| match action {
         Action::SetFrom(_, from) => from.root(),
         _ => None,

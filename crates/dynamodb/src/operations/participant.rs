@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use mintkey_store::{
-    Condition, Error, Item, Key, Name, Result, Row, Table, TransactionWrite, Update, update,
+    Condition, Error, Item, Key, Name, Result, Returning, Row, Table, TransactionWrite, Update,
+    update,
 };
 
 use crate::config::Config;
@@ -138,9 +139,23 @@ impl<'a> Participant<'a> {
 
     /// The changed item of an update, if it is known.
     pub fn returned(self) -> Option<Item> {
-        let is_returned =
-            matches!(self.write, TransactionWrite::Update(Update { returning, .. }) if *returning);
+        let is_returned = matches!(
+            self.write,
+            TransactionWrite::Update(Update {
+                returning: Returning::New,
+                ..
+            })
+        );
         self.replacement.filter(|_| is_returned)
+    }
+
+    /// Whether the write returns the row as it was before: then the row must be the one that was read.
+    pub const fn returns_old(&self) -> bool {
+        match self.write {
+            TransactionWrite::Update(update) => matches!(update.returning, Returning::Old),
+            TransactionWrite::Delete(delete) => delete.returns_old,
+            TransactionWrite::Put(_) | TransactionWrite::Check(_) => false,
+        }
     }
 
     /// The guard, and whether the write needs a row whatever that says.
@@ -248,7 +263,9 @@ impl<'a> Participant<'a> {
             _ => &[],
         };
         let unchanged = match &self.read {
-            Some(Stored(row)) => markers::unchanged(&self.table, row.as_ref(), actions),
+            Some(Stored(row)) => {
+                markers::unchanged(&self.table, row.as_ref(), actions, self.returns_old())
+            }
             None => Vec::new(),
         };
         let with = |condition: Option<Condition>| {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use mintkey_store::size::MAX_ITEM;
 use mintkey_store::unique::{MAX_VALUES, encode};
 use mintkey_store::{
-    Delete, Error, ErrorKind, Get, GetUnique, Item, Key, Name, Put, Reply, Result, Table,
-    Transaction, TransactionGet, TransactionWrite, Update,
+    Delete, Error, ErrorKind, Get, GetUnique, Item, Key, Name, Put, Reply, Result, Returning,
+    Table, Transaction, TransactionGet, TransactionWrite, Update,
 };
 
 use crate::client::Client;
@@ -147,7 +147,8 @@ async fn commit<T: Transport>(
     committed.map_err(transaction::of_only)?;
     let [participant] = participants;
     match write {
-        TransactionWrite::Update(update) if update.returning => {
+        _ if participant.returns_old() => Ok(Reply::Item(participant.live(now).cloned())),
+        TransactionWrite::Update(update) if update.returning == Returning::New => {
             // A transaction returns no rows. This row may have been changed again by another writer.
             let changed = match stored(client, &participant.table, participant.key()).await {
                 Ok(row) => row.filter(|row| !participant.table.is_expired(row, now)),

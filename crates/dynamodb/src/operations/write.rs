@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use mintkey_store::size::{self, MAX_ITEM, check_item};
 use mintkey_store::{
-    Action, Delete, Error, ErrorKind, Get, Guard, Item, Key, Name, Put, Reply, Result, Row, Table,
-    Update, Value, Work, update,
+    Action, Condition, Delete, Error, ErrorKind, Get, Guard, Item, Key, Name, Path, Put, Reply,
+    Result, Returning, Row, Table, Update, Value, ValueType, Work, update,
 };
 
 use crate::client::{Client, Effect, Output};
-use crate::operations::read::{own_row, read_row};
+use crate::operations::read::{own_row, read_row, stored};
 use crate::transport::Transport;
 use crate::wire::errors::{Class, ErrorContext, Failure, Progress, Refusal};
 use crate::wire::{body, response as wire};
@@ -158,10 +158,28 @@ pub async fn delete<T: Transport>(
     let (table, guard, key) = (&delete.table, &delete.guard, &delete.key);
     delete.check()?;
     let condition = body::guard(table, guard, now, false)?;
-    let body = body::delete(&client.shared.config, table, key, condition.as_ref());
+    let config = &client.shared.config;
+    let body = if delete.returns_old {
+        // DynamoDB Local returns a row from several concurrent deletions unless they have conditions.
+        let exists = Condition::Exists(Path::attribute(table.partition.name.clone()));
+        let condition = body::all(condition.into_iter().chain([exists]).collect());
+        body::delete_returning(config, table, key, condition.as_ref())
+    } else {
+        body::delete(config, table, key, condition.as_ref())
+    };
     let errors = client.errors(table, Some(key));
-    let call = client.call("DeleteItem", &body, effect(guard, true));
+    let effect = if delete.returns_old {
+        // A second attempt finds no row.
+        Effect::Once
+    } else {
+        effect(guard, true)
+    };
+    let call = client.call("DeleteItem", &body, effect);
     let mut refusal = match call.await {
+        Ok(output) if delete.returns_old => {
+            let old = attributes(&output, table, key)?;
+            return Ok(Reply::Item(old.filter(|row| !table.is_expired(row, now))));
+        }
         Ok(output) => {
             check_empty(&output, table, key)?;
             return Ok(Reply::Done);
@@ -175,6 +193,9 @@ pub async fn delete<T: Transport>(
         guard,
         needs_row: false,
     };
+    if delete.returns_old && refusal.item.is_none() && write.check(None).is_ok() {
+        return Ok(Reply::Item(None));
+    }
     let stored = write.conflicting_row(client, &mut refusal, now).await?;
     if refusal.uncertain {
         return match stored {
@@ -192,6 +213,44 @@ pub async fn update<T: Transport>(
     update: &Update,
     now: i64,
 ) -> Result<Reply> {
+    let mut result = send_update(client, update, now).await;
+    for _ in 0..ATTEMPTS {
+        let Err(error) = &result else { break };
+        if error.kind != ErrorKind::InvalidValue || !update::needs_types(&update.actions) {
+            break;
+        }
+        let stored = stored(client, &update.table, &update.key).await?;
+        let replaced = stored.and_then(|row| update::without_nulls(&update.actions, &row));
+        let Some((actions, nulls)) = replaced else {
+            break;
+        };
+        // The server does not count a null as absent.
+        let nulls = nulls
+            .into_iter()
+            .map(|path| Condition::IsType(path, ValueType::Null));
+        let mut guard = update.guard.clone();
+        guard.condition = body::all(guard.condition.into_iter().chain(nulls).collect());
+        let filled = Update {
+            actions,
+            guard,
+            ..update.clone()
+        };
+        match send_update(client, &filled, now).await {
+            // Perhaps the nulls are gone.
+            Err(error) if error.kind == ErrorKind::ConditionFailed => {
+                result = send_update(client, update, now).await;
+            }
+            other => return other,
+        }
+    }
+    result
+}
+
+async fn send_update<T: Transport>(
+    client: &Client<'_, T>,
+    update: &Update,
+    now: i64,
+) -> Result<Reply> {
     let (table, guard, key) = (&update.table, &update.guard, &update.key);
     update.check()?;
     let values = check_values(table, update)?;
@@ -201,7 +260,12 @@ pub async fn update<T: Transport>(
     let condition = body::guard(table, &sent_guard, now, true)?;
     let body = body::update(&client.shared.config, update, condition.as_ref());
     let errors = client.errors(table, Some(key));
-    let effect = effect(guard, body::is_idempotent(&update.actions));
+    let effect = if update.returning == Returning::Old {
+        // A second attempt would return the changed row.
+        Effect::Once
+    } else {
+        effect(guard, body::is_idempotent(&update.actions))
+    };
     let write = GuardedWrite {
         table,
         key,
@@ -211,17 +275,15 @@ pub async fn update<T: Transport>(
     for _ in 0..ATTEMPTS {
         let mut refusal = match client.call("UpdateItem", &body, effect).await {
             Ok(output) => {
-                let row: wire::Row = output.parse().map_err(|error| error.of(table))?;
-                let is_own = row.item.is_none()
-                    && row.other.is_none()
-                    && row.attributes.is_some() == update.returning;
-                if !is_own {
+                if update.returning == Returning::Nothing {
+                    check_empty(&output, table, key)?;
+                    return Ok(Reply::Done);
+                }
+                let item = attributes(&output, table, key)?;
+                if item.is_none() && update.returning == Returning::New {
                     return Err(output.unreadable().of(table).at(key));
                 }
-                let item = row
-                    .attributes
-                    .map(|item| own_row(&output, item, table, key));
-                return Ok(reply(update, item.transpose()?));
+                return Ok(Reply::Item(item));
             }
             Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
             Err(failure) => {
@@ -273,11 +335,26 @@ pub fn check_empty<T: Transport>(output: &Output<'_, T>, table: &Table, key: &Ke
     }
 }
 
+/// The row in the response to a write that returns one.
+fn attributes<T: Transport>(
+    output: &Output<'_, T>,
+    table: &Table,
+    key: &Key,
+) -> Result<Option<Item>> {
+    let row: wire::Row = output.parse().map_err(|error| error.of(table))?;
+    if row.item.is_some() || row.other.is_some() {
+        return Err(output.unreadable().of(table).at(key));
+    }
+    let item = row.attributes.map(|item| own_row(output, item, table, key));
+    item.transpose()
+}
+
+/// The reply to an update that has left this item, and whose row was absent or unchanged before.
 fn reply(update: &Update, item: Option<Item>) -> Reply {
-    if update.returning {
-        Reply::Item(item)
-    } else {
-        Reply::Done
+    match update.returning {
+        Returning::Nothing => Reply::Done,
+        Returning::Old => Reply::Item(None),
+        Returning::New => Reply::Item(item),
     }
 }
 

@@ -6,7 +6,8 @@ use mintkey_store::condition::MAX_IS_IN;
 use mintkey_store::json::push_string;
 use mintkey_store::{
     Action, BatchGet, Comparison, Condition, Error, ErrorKind, Get, Guard, Index, Item, Key,
-    KeyAttribute, KeyValue, Name, Path, Result, Row, Step, Table, Update, Value, ValueType, Write,
+    KeyAttribute, KeyValue, Name, Path, Result, Returning, Row, Step, Table, Update, Value,
+    ValueType, Write,
 };
 
 use crate::config::Config;
@@ -249,10 +250,26 @@ pub fn put(config: &Config, table: &Table, item: &Item, condition: Option<&Condi
 
 /// The body of a delete.
 pub fn delete(config: &Config, table: &Table, key: &Key, condition: Option<&Condition>) -> String {
+    delete_of(config, table, key, condition).finish()
+}
+
+/// The body of a delete whose response is the deleted row.
+pub fn delete_returning(
+    config: &Config,
+    table: &Table,
+    key: &Key,
+    condition: Option<&Condition>,
+) -> String {
+    let mut body = delete_of(config, table, key, condition);
+    body.text("ReturnValues", "ALL_OLD");
+    body.finish()
+}
+
+fn delete_of(config: &Config, table: &Table, key: &Key, condition: Option<&Condition>) -> Body {
     let mut body = Body::new(config, table);
     body.entry("Key", |to| push_key(table, key, to));
     body.condition(condition);
-    body.finish()
+    body
 }
 
 /// The part of a transaction that only checks an item. It must have a condition.
@@ -296,8 +313,10 @@ pub fn update(config: &Config, update: &Update, condition: Option<&Condition>) -
         });
     }
     body.condition(condition);
-    if update.returning {
-        body.text("ReturnValues", "ALL_NEW");
+    match update.returning {
+        Returning::Nothing => {}
+        Returning::Old => body.text("ReturnValues", "ALL_OLD"),
+        Returning::New => body.text("ReturnValues", "ALL_NEW"),
     }
     body.finish()
 }
@@ -309,7 +328,7 @@ pub fn transaction_update(
     condition: Option<&Condition>,
 ) -> String {
     let mut update = Update {
-        returning: false,
+        returning: Returning::Nothing,
         ..update.clone()
     };
     if update.actions.is_empty() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mintkey_store::unique::Scope;
 use mintkey_store::{
-    Action, Delete, Error, ErrorKind, Guard, Item, Operation, Outcome, Path, Reply, Result, Row,
-    Table, Unique, Update,
+    Action, Delete, Error, ErrorKind, Guard, Item, Operation, Outcome, Path, Reply, Result,
+    Returning, Row, Table, Unique, Update,
 };
 use mintkey_store_testkit::requests::{key, order, orders, put_of, update_of};
 
@@ -99,7 +99,7 @@ pub fn put(id: &str, email: &str) -> Operation {
 pub fn change(id: &str, action: Action) -> Update {
     Update {
         actions: vec![action],
-        returning: false,
+        returning: Returning::Nothing,
         ..update_of(&people(), key(id, "0"))
     }
 }
@@ -114,6 +114,7 @@ pub fn delete(id: &str) -> Operation {
         table: people(),
         key: key(id, "0"),
         guard: Guard::default(),
+        returns_old: false,
     })
 }
 

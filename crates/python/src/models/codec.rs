@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use mintkey_store::{
     Action, BatchGet, BatchWrite, Check, Delete, Get, Guard, Index, Key, KeyAttribute, Map,
-    Operation, Projection, Query, Scan, Table, Transaction, TransactionWrite, Update, Value, Write,
-    description,
+    Operation, Projection, Query, Returning, Scan, Table, Transaction, TransactionWrite, Update,
+    Value, Write, description,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -362,7 +362,8 @@ impl Codec {
 
     /// Writes the differences of two items of one key. Returns the request, the item after the write, and whether it
     /// changes. None when nothing differs and no condition is given; a difference in `ignored` attributes alone is none.
-    #[pyo3(signature = (old, new, *, removed, ignored, version, condition=None))]
+    /// A `guard` takes the place of the condition, and is no reason to send the request.
+    #[pyo3(signature = (old, new, *, removed, ignored, version, condition=None, guard=None))]
     #[allow(
         clippy::too_many_arguments,
         reason = "one argument for each thing the caller decides"
@@ -376,6 +377,7 @@ impl Codec {
         ignored: Vec<String>,
         version: Option<(String, Option<i64>)>,
         condition: Option<&Bound<'_, PyCondition>>,
+        guard: Option<&Bound<'_, PyCondition>>,
     ) -> PyResult<Option<(PyRequest, PyItem, bool)>> {
         caught(py, || {
             let table = self.table(py)?;
@@ -429,17 +431,22 @@ impl Codec {
                 table: table.clone(),
                 key,
                 actions,
-                guard: Self::guard("present", version, condition),
+                guard: Self::guard("present", version, guard.or(condition)),
                 upsert: false,
-                returning: false,
+                returning: Returning::Nothing,
             }));
             let merged = PyItem::from(merged);
             Ok(Some((request.leaving(&merged), merged, real)))
         })
     }
 
-    /// Sets and removes attributes (None removes) and applies `actions`, in the store; answers with the new item.
-    #[pyo3(signature = (key, values, *, actions, version, condition=None))]
+    /// Sets and removes attributes (None removes) and applies `actions`, in the store; answers with the new item, or with the
+    /// old one.
+    #[pyo3(signature = (key, values, *, actions, version, condition=None, return_old=false))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one argument for each thing the caller decides"
+    )]
     fn update(
         &self,
         py: Python<'_>,
@@ -448,6 +455,7 @@ impl Codec {
         actions: Vec<Bound<'_, PyAction>>,
         version: Option<(String, Option<i64>)>,
         condition: Option<&Bound<'_, PyCondition>>,
+        return_old: bool,
     ) -> PyResult<PyRequest> {
         let table = self.table(py)?;
         let compiled = self.actions(values, &actions)?;
@@ -457,7 +465,11 @@ impl Codec {
             actions: compiled,
             guard: Self::guard("present", version, condition),
             upsert: false,
-            returning: true,
+            returning: if return_old {
+                Returning::Old
+            } else {
+                Returning::New
+            },
         })))
     }
 
@@ -475,19 +487,20 @@ impl Codec {
         Ok(item.into())
     }
 
-    /// Reads several items.
-    #[pyo3(signature = (keys, *, consistent=false))]
+    /// Reads several items: with `attributes` only these and the key.
+    #[pyo3(signature = (keys, *, consistent=false, attributes=None))]
     fn batch_get(
         &self,
         py: Python<'_>,
         keys: Vec<Bound<'_, PyKey>>,
         consistent: bool,
+        attributes: Option<Vec<String>>,
     ) -> PyResult<PyRequest> {
         Ok(PyRequest::now(Operation::BatchGet(BatchGet {
             table: self.table(py)?.clone(),
             keys: keys.iter().map(|key| (*key.get().0).clone()).collect(),
             consistent,
-            attributes: None,
+            attributes: self.aliases(attributes)?,
         })))
     }
 
@@ -536,19 +549,21 @@ impl Codec {
         Ok((request, refused))
     }
 
-    /// Removes an item.
-    #[pyo3(signature = (key, *, version, condition=None))]
+    /// Removes an item; answers with it if `return_old`.
+    #[pyo3(signature = (key, *, version, condition=None, return_old=false))]
     fn delete(
         &self,
         py: Python<'_>,
         key: &PyKey,
         version: Option<(String, Option<i64>)>,
         condition: Option<&Bound<'_, PyCondition>>,
+        return_old: bool,
     ) -> PyResult<PyRequest> {
         Ok(PyRequest::now(Operation::Delete(Delete {
             table: self.table(py)?.clone(),
             key: (*key.0).clone(),
             guard: Self::guard("any", version, condition),
+            returns_old: return_old,
         })))
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mintkey_store::size::item_size;
 use mintkey_store::units::{read_units, transaction_read_units, transaction_units, write_units};
 use mintkey_store::{
-    Error, Item, Operation, Page, Position, Reply, Request, Transaction, TransactionGet,
+    Error, Item, Operation, Page, Position, Reply, Request, Returning, Transaction, TransactionGet,
     TransactionWrite, Write, description,
 };
 use pyo3::exceptions::PyTypeError;
@@ -215,7 +215,7 @@ impl PyRequest {
                 }
                 read_units(bytes, consistent)
             }
-            Operation::Update(update) if update.returning => {
+            Operation::Update(update) if update.returning == Returning::New => {
                 write_units(found_size(answer)?).max(self.units())
             }
             _ => self.units(),

@@ -76,6 +76,11 @@ impl Statement {
             return Ok(format!("({label}.size() {op} {})", text(1)?));
         }
         let operands: Vec<String> = (0..operands.len()).map(text).collect::<PyResult<_>>()?;
+        let name = match &**name {
+            "is_stored" => "exists",
+            "is_not_stored" => "does_not_exist",
+            other => other,
+        };
         Ok(format!("{label}.{name}({})", operands.join(", ")))
     }
 }
@@ -261,8 +266,7 @@ impl PyCondition {
     fn attribute(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match &self.form {
             Form::Test(statement, inner)
-                if inner.other_path().is_none()
-                    && inner.path().is_some_and(|path| path.0.len() == 1) =>
+                if inner.other_path().is_none() && statement.steps.bind(py).len() == 1 =>
             {
                 Some(statement.root.clone_ref(py))
             }
@@ -580,8 +584,17 @@ fn test(
             path,
             value: operand(operands, 0)?,
         },
-        "exists" => Condition::Exists(path),
-        "does_not_exist" => Condition::Missing(path),
+        // A null is no value, except where nulls are kept.
+        "exists" => Condition::And(vec![
+            Condition::Exists(path.clone()),
+            Condition::Not(Box::new(Condition::IsType(path, ValueType::Null))),
+        ]),
+        "does_not_exist" => Condition::Or(vec![
+            Condition::Missing(path.clone()),
+            Condition::IsType(path, ValueType::Null),
+        ]),
+        "is_stored" => Condition::Exists(path),
+        "is_not_stored" => Condition::Missing(path),
         "is_type" => {
             let wanted: String = operands.get_item(0)?.extract()?;
             Condition::IsType(path, value_type(&wanted)?)

@@ -15,6 +15,18 @@ pub enum RowProjection {
 }
 
 impl RowProjection {
+    /// The key, the time of expiry, and these attributes.
+    pub fn of<'a>(table: &'a Table, wanted: impl IntoIterator<Item = &'a Name>) -> Self {
+        let mut names: Vec<Name> = Vec::new();
+        let keys = table.key_attributes().map(|part| &part.name);
+        for name in keys.chain(&table.ttl).chain(wanted) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        Self::Some(names)
+    }
+
     /// The call that reads a row.
     pub fn call(&self, layout: &Layout, key: &Key) -> Call {
         let row = layout.row_key(key);

@@ -227,7 +227,7 @@ impl OperationContext<'_> {
             match write {
                 Write::Put(put) => context.put(put, uncertainty).await,
                 Write::Update(update) => context.update(update).await.map(drop),
-                Write::Delete(delete) => context.delete(delete, uncertainty).await,
+                Write::Delete(delete) => context.delete(delete, uncertainty).await.map(drop),
             }
         });
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mintkey_store::size::check_item;
 use mintkey_store::transaction::check_total;
-use mintkey_store::{Error, ErrorKind, Item, Key, Result, Table, TransactionWrite};
+use mintkey_store::{Error, ErrorKind, Item, Key, Result, Returning, Table, TransactionWrite};
 
 use crate::keyspace::layout::Layout;
 use crate::keyspace::rows::StoredRow;
@@ -31,13 +31,13 @@ pub enum Before {
     Read(Option<StoredRow>),
 }
 
-/// An evaluated item: what to do with its row, and the changed item of an update.
+/// An evaluated item: what to do with its row, and the item that it returns.
 pub struct Evaluated {
     /// What to do with the row.
     pub change: OwnedChange,
     /// How that changes its unique values.
     pub claims: ClaimChange,
-    /// The changed item of an update.
+    /// The item that an update or a deletion returns.
     pub returned: Option<Item>,
 }
 
@@ -103,11 +103,16 @@ impl OperationContext<'_> {
             TransactionWrite::Update(update) => {
                 let item = self.apply_update(update, live)?;
                 check_item(&item, known, max_item)?;
-                returned = update.returning.then(|| item.clone());
+                returned = match update.returning {
+                    Returning::Nothing => None,
+                    Returning::Old => live.cloned(),
+                    Returning::New => Some(item.clone()),
+                };
                 OwnedChange::Put(Arc::new(item))
             }
             TransactionWrite::Delete(delete) => {
                 self.evaluate(|work| delete.guard.check(&delete.table, &delete.key, live, work))?;
+                returned = live.filter(|_| delete.returns_old).cloned();
                 match before {
                     Before::Read(None) => OwnedChange::Nothing,
                     _ => OwnedChange::Delete,

@@ -54,10 +54,14 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
             .await
             .map(|()| Reply::Done),
         Operation::Update(update) => context.update(update).await,
-        Operation::Delete(delete) => context
-            .delete(delete, Uncertainty::default())
-            .await
-            .map(|()| Reply::Done),
+        Operation::Delete(delete) => {
+            let deleted = context.delete(delete, Uncertainty::default()).await?;
+            Ok(if delete.returns_old {
+                Reply::Item(deleted)
+            } else {
+                Reply::Done
+            })
+        }
         Operation::BatchWrite(batch) => context.batch_write(batch).await,
         Operation::Transaction(transaction) => context.transaction(transaction).await,
         Operation::TransactionGet(get) => context.transaction_get(get).await,

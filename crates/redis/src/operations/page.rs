@@ -345,19 +345,8 @@ impl PageReader<'_> {
             Some(attributes) => attributes,
             None => return RowProjection::All,
         };
-        let mut names: Vec<Name> = Vec::new();
-        let keys = table.key_attributes().map(|part| &part.name);
         let indexed = self.index.into_iter().flat_map(Index::attributes);
-        let all = keys
-            .chain(&table.ttl)
-            .chain(indexed.map(|part| &part.name))
-            .chain(wanted);
-        for name in all {
-            if !names.contains(name) {
-                names.push(name.clone());
-            }
-        }
-        RowProjection::Some(names)
+        RowProjection::of(table, indexed.map(|part| &part.name).chain(wanted))
     }
 
     /// The position of a row, for a cursor.

@@ -7,6 +7,7 @@ use mintkey_store::{BatchGet, Get, Item, Key, Page, Query, Reply, Result, Scan, 
 
 use crate::keyspace::commands::clean_call;
 use crate::keyspace::layout::Layout;
+use crate::keyspace::projection::RowProjection;
 use crate::keyspace::ranges;
 use crate::keyspace::rows::decode_item;
 use crate::operations::context::OperationContext;
@@ -49,21 +50,25 @@ impl OperationContext<'_> {
             let slot_group = keyspace.slot_group(&key.partition);
             slot_groups.binary_search(&slot_group).unwrap_or(0)
         };
-        let (layouts, replies) = loop {
+        let (layouts, projection, replies) = loop {
             let layouts = self.layouts(&batch.table, &slot_groups).await?;
+            let projection = match (&batch.attributes, layouts.first()) {
+                (Some(wanted), Some(layout)) => RowProjection::of(&layout.table, wanted),
+                _ => RowProjection::All,
+            };
             let mut calls = Vec::with_capacity(batch.keys.len() + layouts.len());
             for key in &batch.keys {
-                let layout = &layouts[layout_index(key)];
-                calls.push(layout.call("HGETALL").arg(layout.row_key(key)));
+                calls.push(projection.call(&layouts[layout_index(key)], key));
             }
             if let Some(replies) = self.send_with_epochs(&layouts, calls).await? {
-                break (layouts, replies);
+                break (layouts, projection, replies);
             }
         };
         let mut decoder = json::Decoder::default();
         let mut items = Vec::with_capacity(batch.keys.len());
         for (key, value) in batch.keys.iter().zip(replies) {
-            let found = decode_item(value, &batch.table, key, &mut decoder)
+            let found = projection
+                .item(value, &batch.table, key, &mut decoder)
                 .map_err(|error| error.at(key))?;
             let layout = &layouts[layout_index(key)];
             let found = self.unless_expired(layout, key, found).await?;

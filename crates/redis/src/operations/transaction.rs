@@ -43,7 +43,7 @@ const LONGEST_DELAY: Duration = Duration::from_millis(64);
 
 /// What became of one attempt.
 enum Attempt {
-    /// All rows were written. These are the changed items.
+    /// All rows were written. These are the items that the writes return.
     Done(Vec<Option<Item>>),
     /// Nothing was written: another writer has changed the row of the item at this position.
     Conflict(usize),
@@ -58,13 +58,10 @@ impl OperationContext<'_> {
         self.write_all(&transaction.writes).await.map(Reply::Items)
     }
 
-    /// Writes an item whose unique values have their markers in other slot groups. Returns the changed item of an update.
-    pub async fn write_apart(&self, mut write: TransactionWrite) -> Result<Option<Item>> {
-        match &mut write {
-            TransactionWrite::Update(update) => {
-                update.check()?;
-                update.returning = true;
-            }
+    /// Writes an item whose unique values have their markers in other slot groups. Returns the item that the write returns.
+    pub async fn write_apart(&self, write: TransactionWrite) -> Result<Option<Item>> {
+        match &write {
+            TransactionWrite::Update(update) => update.check()?,
             TransactionWrite::Delete(delete) => delete.check()?,
             TransactionWrite::Put(_) | TransactionWrite::Check(_) => {}
         }
@@ -404,9 +401,9 @@ fn needs_row(write: &TransactionWrite, markers: Markers, reads_new: bool) -> boo
                 }
         }
         TransactionWrite::Update(Update { .. }) | TransactionWrite::Check(_) => true,
-        TransactionWrite::Delete(Delete { guard, .. }) => {
-            !guard.is_open() || markers != Markers::None
-        }
+        TransactionWrite::Delete(Delete {
+            guard, returns_old, ..
+        }) => *returns_old || !guard.is_open() || markers != Markers::None,
     }
 }
 

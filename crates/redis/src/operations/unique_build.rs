@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use mintkey_store::{Error, ErrorKind, Guard, Key, Result, Table, Update, Violation, json};
+use mintkey_store::{
+    Error, ErrorKind, Guard, Key, Result, Returning, Table, Update, Violation, json,
+};
 
 use crate::keyspace::rows::decode_item;
 use crate::keyspace::unique::forget_call;
@@ -78,7 +80,7 @@ impl OperationContext<'_> {
                 actions: Vec::new(),
                 guard: Guard::default(),
                 upsert: false,
-                returning: false,
+                returning: Returning::Nothing,
             };
             let (store, now) = (self.store, self.now);
             join_all.add(self.channel, index, |channel| async move {

@@ -2,8 +2,8 @@
 
 use mintkey_store::size::check_item;
 use mintkey_store::{
-    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, TransactionWrite,
-    Update, update,
+    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Returning, Row, Table,
+    TransactionWrite, Update, update,
 };
 
 use crate::keyspace::commands::{
@@ -145,20 +145,20 @@ impl OperationContext<'_> {
     /// Updates an item.
     pub async fn update(&self, update: &Update) -> Result<Reply> {
         let mut uncertainty = Uncertainty::default();
-        let item = self.update_until_done(update, &mut uncertainty).await;
-        let item = uncertainty.settle(item)?;
-        Ok(if update.returning {
-            Reply::Item(Some(item))
-        } else {
-            Reply::Done
+        let returned = self.update_until_done(update, &mut uncertainty).await;
+        let returned = uncertainty.settle(returned)?;
+        Ok(match update.returning {
+            Returning::Nothing => Reply::Done,
+            Returning::Old | Returning::New => Reply::Item(returned),
         })
     }
 
+    /// Updates an item until that is done. Returns the item that the update returns.
     async fn update_until_done(
         &self,
         update: &Update,
         uncertainty: &mut Uncertainty,
-    ) -> Result<Item> {
+    ) -> Result<Option<Item>> {
         let (table, key) = (&update.table, &update.key);
         update.check()?;
         let resolvable = update.guard.version.is_some();
@@ -168,14 +168,15 @@ impl OperationContext<'_> {
             let layout = self.layout(table, &key.partition).await?;
             if layout.markers == Markers::Apart {
                 let write = TransactionWrite::Update(update.clone());
-                let item = Box::pin(self.write_apart(write)).await?;
-                return item.ok_or_else(|| unexpected_reply(table).uncertain());
+                return Box::pin(self.write_apart(write)).await;
             }
             let before = self.read(&layout, key).await?;
             if let Some((found, item)) = &attempted {
                 let now = before.as_ref().map(|row| &row.item);
                 if now == Some(item) {
-                    return Ok(item.clone());
+                    let found = found.as_ref();
+                    let live = found.filter(|item| !layout.table.is_expired(item, self.now));
+                    return Ok(returned(update, live, item.clone()));
                 }
                 if now != found.as_ref() {
                     return Err(uncertainty.error());
@@ -188,7 +189,7 @@ impl OperationContext<'_> {
             let call = self.write_call(&layout, key, &item, mode)?;
             let result = self.send_write(call, table, resolvable, uncertainty).await;
             match result.map_err(|error| error.at(key))? {
-                ScriptResult::Done => return Ok(item),
+                ScriptResult::Done => return Ok(returned(update, live, item)),
                 ScriptResult::Unknown => attempted = Some((before.map(|row| row.item), item)),
                 ScriptResult::ValueTaken(taken) => {
                     self.free_value(&layout, key, &item, taken).await?;
@@ -216,8 +217,12 @@ impl OperationContext<'_> {
         Ok(item)
     }
 
-    /// Deletes an item. It may have been sent before: see `uncertainty`.
-    pub async fn delete(&self, delete: &Delete, mut uncertainty: Uncertainty) -> Result<()> {
+    /// Deletes an item, and returns it if that is wanted. It may have been sent before: see `uncertainty`.
+    pub async fn delete(
+        &self,
+        delete: &Delete,
+        mut uncertainty: Uncertainty,
+    ) -> Result<Option<Item>> {
         let result = self.delete_until_done(delete, &mut uncertainty).await;
         uncertainty.settle(result)
     }
@@ -226,20 +231,21 @@ impl OperationContext<'_> {
         &self,
         delete: &Delete,
         uncertainty: &mut Uncertainty,
-    ) -> Result<()> {
+    ) -> Result<Option<Item>> {
         let (table, key) = (&delete.table, &delete.key);
         delete.check()?;
-        let resolvable = delete.guard.version.is_some();
+        // If the row is gone, it is not known which writer has deleted it: only one of them may return it.
+        let resolvable = delete.guard.version.is_some() && !delete.returns_old;
         // The row before a deletion of unknown outcome.
         let mut attempted: Option<Item> = None;
         loop {
             let layout = self.layout(table, &key.partition).await?;
             if layout.markers == Markers::Apart {
                 let write = TransactionWrite::Delete(delete.clone());
-                return Box::pin(self.write_apart(write)).await.map(drop);
+                return Box::pin(self.write_apart(write)).await;
             }
             let mut before = None;
-            if !delete.guard.is_open() {
+            if delete.returns_old || !delete.guard.is_open() {
                 before = self.read(&layout, key).await?;
                 let live = self.live(&layout.table, before.as_ref());
                 let found = before.as_ref().map(|row| &row.item);
@@ -253,13 +259,16 @@ impl OperationContext<'_> {
                     _ => {}
                 }
                 if found.is_none() {
-                    return Ok(());
+                    return Ok(None);
                 }
             }
             let call = remove_call(&layout, key, before.as_ref());
             let result = self.send_write(call, table, resolvable, uncertainty).await;
             match result.map_err(|error| error.at(key))? {
-                ScriptResult::Done => return Ok(()),
+                ScriptResult::Done => {
+                    let live = self.live(&layout.table, before.as_ref());
+                    return Ok(live.filter(|_| delete.returns_old).cloned());
+                }
                 ScriptResult::Unknown => attempted = before.map(|row| row.item),
                 ScriptResult::RowChanged
                 | ScriptResult::StaleCatalog
@@ -267,6 +276,15 @@ impl OperationContext<'_> {
                 | ScriptResult::RowPresent(_) => {}
             }
         }
+    }
+}
+
+/// The item that an update returns.
+fn returned(update: &Update, old: Option<&Item>, new: Item) -> Option<Item> {
+    match update.returning {
+        Returning::Nothing => None,
+        Returning::Old => old.cloned(),
+        Returning::New => Some(new),
     }
 }
 

@@ -235,6 +235,7 @@ fn removal(condition: Option<Condition>) -> Operation {
         table: table(),
         key: row_key(),
         guard,
+        returns_old: false,
     })
 }
 

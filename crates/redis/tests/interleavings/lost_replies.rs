@@ -244,6 +244,7 @@ fn cases(table: &Arc<Table>) -> Vec<Case> {
             table: Arc::clone(table),
             key: own_key(table),
             guard,
+            returns_old: false,
         })
     };
     let stored = || Some(row(table, OWN, 1));
@@ -478,6 +479,7 @@ fn transaction(table: &Arc<Table>, partitions: [&str; 2]) -> Operation {
         table: Arc::clone(table),
         key: table.key_of(&row(table, deleted, 1)).unwrap(),
         guard: Guard::default(),
+        returns_old: false,
     };
     Operation::Transaction(Transaction {
         writes: vec![

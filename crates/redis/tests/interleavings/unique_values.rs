@@ -94,6 +94,7 @@ fn handover(from: &Key, to: &Key, email: &str) -> Operation {
             row: Row::Present,
             ..Guard::default()
         },
+        returns_old: false,
     };
     Operation::Transaction(Transaction {
         writes: vec![

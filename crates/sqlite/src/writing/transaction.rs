@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mintkey_store::size::check_item;
 use mintkey_store::{
     BatchWrite, Check, Claim, Delete, Error, Guard, Item, Key, Number, Operation, Put, Reply,
-    Request, Row, Table, TransactionGet, Update, Work, Write, json, update,
+    Request, Returning, Row, Table, TransactionGet, Update, Work, Write, json, update,
 };
 
 use crate::catalog::{self, Layouts};
@@ -266,6 +266,9 @@ impl<'a> Transaction<'a> {
             return Err(Error::gone(table, &update.key, false).into());
         }
         self.check_row(&layout, &update.guard, &update.key, stored.as_ref())?;
+        let old = stored
+            .clone()
+            .filter(|_| update.returning == Returning::Old);
         let mut item = match stored {
             Some(item) => item,
             None if update.upsert => table.item_of(&update.key),
@@ -276,22 +279,28 @@ impl<'a> Transaction<'a> {
         check_item(&item, &layout.table, self.max_item)?;
         self.write(&layout, &update.key, &item, now)?;
         self.note_write(&layout);
-        Ok(if update.returning {
-            Reply::Item(Some(item))
-        } else {
-            Reply::Done
+        Ok(match update.returning {
+            Returning::Nothing => Reply::Done,
+            Returning::Old => Reply::Item(old),
+            Returning::New => Reply::Item(Some(item)),
         })
     }
 
     pub(super) fn delete(&mut self, delete: &Delete, now: i64) -> Attempt<Reply> {
         let layout = self.layout(&delete.table)?;
         delete.check()?;
-        if !delete.guard.is_open() {
-            self.check_guard(&layout, &delete.guard, &delete.key, now)?;
+        let mut old = None;
+        if delete.returns_old || !delete.guard.is_open() {
+            old = rows::live(self.connection, &layout, &delete.key, now)?;
+            self.check_row(&layout, &delete.guard, &delete.key, old.as_ref())?;
         }
         stored_rows::change(self.connection, &layout.delete, &delete.key)?;
         self.note_write(&layout);
-        Ok(Reply::Done)
+        Ok(if delete.returns_old {
+            Reply::Item(old)
+        } else {
+            Reply::Done
+        })
     }
 
     fn check_guard(&self, layout: &Layout, guard: &Guard, key: &Key, now: i64) -> Attempt<()> {

@@ -9,7 +9,7 @@ use mintkey_store::store::Never;
 use mintkey_store::unique::{Discriminator, Prefix, Scope};
 use mintkey_store::{
     Action, BatchWrite, Delete, Error, ErrorKind, GetUnique, Guard, Item, Key, KeyValue, Operation,
-    Path, Reply, Row, Store, Table, Unique, Update, Value, Write,
+    Path, Reply, Returning, Row, Store, Table, Unique, Update, Value, Write,
 };
 
 /// Values of these attributes, unique in the whole table. Their names are the name.
@@ -90,7 +90,7 @@ pub fn absent() -> Guard {
 pub fn change(table: &Arc<Table>, id: &str, name: &str, value: Value) -> Update {
     Update {
         actions: vec![Action::Set(Path::attribute(name), value)],
-        returning: false,
+        returning: Returning::Nothing,
         ..update_of(table, self::id(id))
     }
 }
@@ -118,6 +118,7 @@ pub fn deletion(table: &Arc<Table>, id: &str) -> Write {
         table: Arc::clone(table),
         key: self::id(id),
         guard: Guard::default(),
+        returns_old: false,
     })
 }
 

@@ -7,8 +7,8 @@ use crate::fixture::{Fixture, tests};
 use crate::requests::{NOW, get, insert, key, order, put, put_of, run, string, update_of};
 use libtest_mimic::Trial;
 use mintkey_store::{
-    Action, Check, Delete, Error, ErrorKind, Guard, Item, Operation, Path, Put, Reply, Row, Store,
-    Table, Transaction, TransactionWrite, Update,
+    Action, Check, Delete, Error, ErrorKind, Guard, Item, Operation, Path, Put, Reply, Returning,
+    Row, Store, Table, Transaction, TransactionWrite, Update,
 };
 
 /// Rows of one partition, so that a Cluster allows their transactions.
@@ -35,7 +35,7 @@ fn over(table: &Arc<Table>, sort: &str, email: &str) -> TransactionWrite {
 fn change(table: &Arc<Table>, sort: &str, email: &str) -> TransactionWrite {
     TransactionWrite::Update(Update {
         actions: vec![Action::Set(Path::attribute("email"), email.into())],
-        returning: false,
+        returning: Returning::Nothing,
         ..update_of(table, key("p", sort))
     })
 }
@@ -45,6 +45,7 @@ fn deletion(table: &Arc<Table>, sort: &str) -> TransactionWrite {
         table: Arc::clone(table),
         key: key("p", sort),
         guard: Guard::default(),
+        returns_old: false,
     })
 }
 
@@ -153,7 +154,7 @@ fn a_row_that_keeps_its_value_is_not_refused_it<F: Fixture>() {
     insert(store, &table, person("b", "y")).unwrap();
     let mark = TransactionWrite::Update(Update {
         actions: vec![Action::Set(Path::attribute("note"), "kept".into())],
-        returning: false,
+        returning: Returning::Nothing,
         ..update_of(&table, key("p", "b"))
     });
     for writes in [
