@@ -192,6 +192,30 @@ fn endless_redirects_are_followed_with_delays() {
 }
 
 #[test]
+fn delayed_calls_are_sent_after_one_wait() {
+    let servers = servers(true);
+    let delayed = |milliseconds| read(0).delayed(Duration::from_millis(milliseconds));
+    let mut exchange = Exchange::new(vec![delayed(3), read(0), delayed(5)]);
+    let wait = Step::Wait(Duration::from_millis(5));
+    assert_eq!(exchange.next(&servers), Some(wait));
+    expect_send(&mut exchange, &servers, 0, &[1]);
+    exchange.reply(1, ok(), &servers);
+    assert_eq!(exchange.next(&servers), None);
+    exchange.tick();
+    expect_send(&mut exchange, &servers, 0, &[0, 2]);
+    exchange.reply(0, ok(), &servers);
+    exchange.reply(2, ok(), &servers);
+    assert!(exchange.is_done());
+    // It was not sent when the time is over.
+    let mut exchange = Exchange::new(vec![write(0).delayed(Duration::from_millis(1))]);
+    exchange.stop(timeout);
+    assert_eq!(
+        outcomes(exchange),
+        [Err(ErrorKind::Timeout(Outcome::NotApplied))]
+    );
+}
+
+#[test]
 fn a_server_that_stays_busy_has_the_last_word() {
     for word in ["TRYAGAIN", "CLUSTERDOWN", "LOADING"] {
         let servers = servers(true);
