@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from mintkey.references import prefetch as prefetch
     from mintkey.stores import Store as Store
     from mintkey.stores import connect as connect
+    from mintkey.stores import use_store as use_store
     from mintkey.transactions import Transaction as Transaction
     from mintkey.transactions import atransact_get as atransact_get
     from mintkey.transactions import transact_get as transact_get
@@ -117,6 +118,7 @@ _HOMES = {
     "prefetch": "references",
     "transact_get": "transactions",
     "transaction": "transactions",
+    "use_store": "stores",
 }
 
 # Type checkers read `__all__` only as a list of literal strings.
@@ -175,6 +177,7 @@ __all__ = [
     "prefetch",
     "transact_get",
     "transaction",
+    "use_store",
 ]
 
 

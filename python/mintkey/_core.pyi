@@ -208,6 +208,20 @@ class Request:
     @property
     def writes(self) -> bool:
         """Whether the request writes. Its capacity units are write units then, otherwise read units."""
+    @property
+    def operation(self) -> str:
+        """The name of the operation, such as `"put"`."""
+    @property
+    def tables(self) -> list[str]:
+        """The names of the tables, each once; none for a ping."""
+    @property
+    def attempts(self) -> int:
+        """How often the request, or a part of it, was sent."""
+    def rows(self, answer: Any) -> int:
+        """Return the number of items that a request with this reply has read or written."""
+    @staticmethod
+    def ping() -> Request:
+        """Ask the servers for a sign of life; the reply is a list of their addresses and versions."""
     def meter(self) -> None:
         """Request the consumed capacity units, from a store that counts them."""
     @staticmethod

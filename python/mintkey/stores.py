@@ -12,13 +12,17 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 
 from mintkey import _core
 from mintkey.discriminators import Footprint
-from mintkey.errors import ConfigurationError, shortened
+from mintkey.errors import ConfigurationError, MintkeyError, shortened
+from mintkey.monitoring import C, Observer, Ping, PingedServer, RequestCallback, Watch, ping_failure
 from mintkey.rate_limit import RateLimit, Turn, checked
 from mintkey.schema import Schema
 
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["Store", "connect"]
+__all__ = ["Store", "connect", "use_store"]
 
 R = TypeVar("R")
 #: A generator of requests with a result. If it yields a list of requests, it receives a list of replies, in which
@@ -45,6 +49,9 @@ _BLOCKING_CALL = (
 _reported = False
 _named: dict[str, Store] = {}
 _naming = threading.Lock()
+#: The stores of `use_store()` blocks by name, and whether there was such a block: else a request need not look.
+_substitutes: ContextVar[Mapping[str, Store]] = ContextVar("mintkey_stores", default={})  # noqa: B039 - never changed
+_is_substituted = False
 
 
 class Store:
@@ -69,6 +76,8 @@ class Store:
         self._shared: dict[str, dict[tuple[str, str], Footprint]] = {}
         self._limits: tuple[RateLimit, ...] | None = None if limit is None else (limit,)
         self._views: dict[RateLimit, Store] = {}
+        # Shared with the views.
+        self._observers: list[Observer] = []
         self._strict_async = strict_async
         # The store whose name this one took: it gets the name back when a `with` block ends.
         self._name = ""
@@ -97,6 +106,53 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<Store {self.url}>"
+
+    def ping(self) -> Ping:
+        """Send a request to the server, and return how long it took and what server it is.
+
+        SQLite reads the file. Redis gets a PING, and so does each primary of a Cluster. DynamoDB gets a signed
+        `ListTables`; the credentials need no permission for it, because DynamoDB checks their signature first.
+
+        Raises:
+            StoreError: the store does not work: the server cannot be reached, does not answer in time, or does not
+                accept the credentials. The message says which server, after how long, and why.
+        """
+        return self.run(self._pinging())
+
+    async def aping(self) -> Ping:
+        """Async version of `ping()`."""
+        return await self.arun(self._pinging())
+
+    def _pinging(self) -> Operation[Ping]:
+        started = perf_counter()
+        try:
+            servers = yield _core.Request.ping()
+        except MintkeyError as error:
+            raise ping_failure(self.url, perf_counter() - started, error) from error
+        return Ping(self.url, perf_counter() - started, tuple(PingedServer(*server) for server in servers))
+
+    def on_request(self, callback: C) -> C:
+        """Call a function with a `RequestRecord` after each request of this store. It can be used as a decorator.
+
+        The function runs on the thread or in the task that made the request, so it has to be quick. If it raises, the
+        exception is logged once on `mintkey.requests`, and the request is not affected. Requests that the function
+        makes itself are not reported.
+
+        Returns:
+            the same function, for `off_request()`.
+
+        Raises:
+            TypeError: the object is not a plain function.
+        """
+        self._observers.append(Observer(callback))
+        return callback
+
+    def off_request(self, callback: RequestCallback) -> None:
+        """Stop calling a function that was passed to `on_request()`. Others are ignored."""
+        for observer in self._observers:
+            if observer.callback == callback:
+                self._observers.remove(observer)
+                return
 
     def claim(self, schema: Schema) -> None:
         """Register a model's table. Two models can share a table only if both name it with `table=`."""
@@ -141,13 +197,13 @@ class Store:
         events = sys.modules.get("_asyncio")
         if events is not None and events._get_running_loop() is not None:
             self._blocks_event_loop(operation)
-        execute = self._core if self._limits is None else self._execute_in_turn
+        execute = self._core if self._limits is None and not self._observers else self._execute_in_turn
         return _core.drive(operation, execute, self._answer)
 
     async def arun(self, operation: Operation[R]) -> R:
         """Run an operation in the current asyncio task."""
         submit = self._core.submit
-        limited = self._limits is not None
+        in_turn = self._limits is not None or bool(self._observers)
         event_loop = _core.running_loop()
         try:
             request = next(operation)
@@ -157,7 +213,7 @@ class Store:
                         reply = await self._submit_all(request, event_loop)
                     elif type(request) is not _core.Request:
                         reply = await cast("Awaitable[Any]", request)
-                    elif limited:
+                    elif in_turn:
                         reply = await self._submit_in_turn(request, event_loop)
                     else:
                         flight = submit(request, event_loop)
@@ -210,12 +266,15 @@ class Store:
             for turn in turns:
                 turn.return_units()
             raise
+        watches = [self._watch(request) for request in requests]
         replies = self._core.execute_all(requests)
-        for turn, reply in zip(turns, replies, strict=True):
+        for turn, watch, reply in zip(turns, watches, replies, strict=True):
             if isinstance(reply, BaseException):
                 turn.failed(reply)
+                watch.failed(reply)
             else:
                 turn.done(reply)
+                watch.done(reply)
         return replies
 
     async def _submit_all(self, requests: list[_core.Request], event_loop: asyncio.AbstractEventLoop) -> list[Any]:
@@ -228,17 +287,24 @@ class Store:
     def _execute_in_turn(self, request: _core.Request) -> Any:
         turn = Turn(self._limits or (), request)
         turn.wait_turn()
+        watch = self._watch(request)
         try:
             reply = self._core.execute(request)
         except BaseException as error:
             turn.failed(error)
+            watch.failed(error)
             raise
         turn.done(reply)
+        watch.done(reply)
         return reply
+
+    def _watch(self, request: _core.Request) -> Watch:
+        return Watch(self.url, self._observers, request)
 
     async def _submit_in_turn(self, request: _core.Request, event_loop: asyncio.AbstractEventLoop) -> Any:
         turn = Turn(self._limits or (), request)
         await turn.await_turn()
+        watch = self._watch(request)
         flight = self._core.submit(request, event_loop)
         try:
             reply = await flight.future
@@ -247,8 +313,10 @@ class Store:
                 turn.return_units()
             else:
                 turn.failed(error)
+                watch.failed(error)
             raise
         turn.done(reply)
+        watch.done(reply)
         return reply
 
     def close(self) -> None:
@@ -345,9 +413,43 @@ def connect(
     return store
 
 
+@contextmanager
+def use_store(store: Store | str, name: str = _DEFAULT) -> Iterator[Store]:
+    """Use another store in a `with` block: for a tenant, a web request or a test.
+
+    The block concerns the calling thread or asyncio task, and the tasks that it starts; other threads and tasks keep
+    their store. Blocks can be nested. The store is not closed at the end. A lazy result reads from the store that is
+    used when it is iterated; a pipeline writes to the store that was used when the write was added.
+
+    Args:
+        store: a connected store, or its name.
+        name: the name that means this store in the block, if it is not that of the default store. Models with
+            `ModelConfig(store=name)` use it then. A model with `ModelConfig(store=<a Store>)` keeps its store.
+
+    Raises:
+        TypeError: the object is not a store.
+        ConfigurationError: no store of this name is connected.
+
+    >>> with connect("sqlite://", name="tenant") as tenant, use_store(tenant) as used:
+    ...     used is tenant
+    True
+    """
+    global _is_substituted  # noqa: PLW0603 - once in a process
+    if isinstance(store, str):
+        store = store_named(store)
+    elif not isinstance(store, Store):
+        raise TypeError(f"use_store() takes a connected store or its name, not {shortened(store)}")
+    _is_substituted = True
+    token = _substitutes.set({**_substitutes.get(), name: store})
+    try:
+        yield store
+    finally:
+        _substitutes.reset(token)
+
+
 def store_named(name: str) -> Store:
-    """Return the connected store of this name. The default store is connected on first use."""
-    store = _named.get(name)
+    """Return the store of this name. The default store is connected on first use."""
+    store = _substitutes.get().get(name) or _named.get(name)
     if store is not None:
         return store
     if "://" in name:
@@ -369,7 +471,7 @@ def store_of(schema: Schema) -> Store:
     """Return the store of a model, with the rate limits of both the store and the model."""
     where = schema.config.store
     if where is None:
-        store = _named.get(_DEFAULT) or store_named(_DEFAULT)
+        store = store_named(_DEFAULT) if _is_substituted else _named.get(_DEFAULT) or store_named(_DEFAULT)
     elif isinstance(where, Store):
         store = where
     elif isinstance(where, str):

@@ -177,6 +177,7 @@ impl<'a, T: Transport> Client<'a, T> {
                     let refusal = Refusal::parse(&response, &identity.secrets());
                     if !corrected && self.correct(&refusal, &identity, &response, now) {
                         corrected = true;
+                        self.metrics.add_retries(1);
                         continue;
                     }
                     let (retry, failure) = self.refused(refusal, effect);
@@ -215,6 +216,7 @@ impl<'a, T: Transport> Client<'a, T> {
                     _ => self.broken(&stop),
                 });
             }
+            self.metrics.add_retries(1);
         }
     }
 

@@ -10,3 +10,4 @@ pub use crate::operations::run;
 pub use crate::protocol::channel::{Channel, FinalReply, Replies};
 pub use crate::protocol::resp::{Call, Parser, ProtocolError, Value};
 pub use crate::protocol::slots::{group_of, group_of_bytes};
+pub use crate::transport::topology::Topology;

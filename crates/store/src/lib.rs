@@ -39,7 +39,7 @@ pub use key::{Key, KeyKind, KeyValue};
 pub use number::{InvalidNumber, Number};
 pub use position::Position;
 pub use query::{Query, QueryKey, Scan, SortCondition};
-pub use reply::{Page, Reply};
+pub use reply::{Page, Reply, Server};
 pub use request::{
     BatchGet, BatchWrite, Check, Delete, Get, GetUnique, Guard, Operation, Put, Request,
     RequestMetrics, Returning, Row, Transaction, TransactionGet, TransactionWrite, Update, Write,

@@ -25,6 +25,17 @@ pub enum Reply {
     Items(Vec<Option<Item>>),
     /// The outcome of each write, in order: to a batch of writes.
     Written(Vec<Result<(), Error>>),
+    /// The servers that have answered, in the order of their addresses: to a ping.
+    Servers(Vec<Server>),
+}
+
+/// A server that has answered.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Server {
+    /// Its address, without a password.
+    pub address: String,
+    /// Its version, if it is known.
+    pub version: Option<String>,
 }
 
 /// A page of a query or scan.

@@ -1,7 +1,7 @@
 //! Requests.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::condition::Condition;
 use crate::error::{Error, Result};
@@ -26,11 +26,12 @@ pub struct Request {
     pub metrics: RequestMetrics,
 }
 
-/// What a store reports about a request besides the reply: throttling and capacity units, for rate limits.
+/// What a store reports about a request besides the reply: retries, throttling and capacity units.
 #[derive(Debug, Default)]
 pub struct RequestMetrics {
     metered: AtomicBool,
     throttled: AtomicBool,
+    retries: AtomicU32,
     /// Halves of a unit.
     consumed: AtomicU64,
 }
@@ -52,6 +53,7 @@ impl RequestMetrics {
     pub fn meter(&self) {
         self.metered.store(true, Ordering::Relaxed);
         self.throttled.store(false, Ordering::Relaxed);
+        self.retries.store(0, Ordering::Relaxed);
         self.consumed.store(0, Ordering::Relaxed);
     }
 
@@ -70,6 +72,17 @@ impl RequestMetrics {
     #[must_use]
     pub fn was_throttled(&self) -> bool {
         self.throttled.load(Ordering::Relaxed)
+    }
+
+    /// Records that the request, or a part of it, was sent this many times again.
+    pub fn add_retries(&self, retries: u32) {
+        self.retries.fetch_add(retries, Ordering::Relaxed);
+    }
+
+    /// How often the request, or a part of it, was sent again.
+    #[must_use]
+    pub fn retries(&self) -> u32 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     /// Adds capacity units that the store has counted.
@@ -141,6 +154,8 @@ pub enum Operation {
     Transaction(Transaction),
     /// Read several items by key, as they were at one moment.
     TransactionGet(TransactionGet),
+    /// Return the servers that answer. Reads nothing of a table.
+    Ping,
 }
 
 /// Writes several items, of one table or of several: all or none. No two writes or checks are of the same item.
@@ -476,6 +491,30 @@ impl Guard {
 }
 
 impl Operation {
+    /// The name of the operation in reports.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateTable(_) => "create_table",
+            Self::TableExists(_) => "table_exists",
+            Self::DeleteTable(_) => "delete_table",
+            Self::Get(_) => "get",
+            Self::GetUnique(_) => "get_by",
+            Self::Put(_) => "put",
+            Self::Update(_) => "update",
+            Self::Delete(_) => "delete",
+            Self::Query(_) => "query",
+            Self::Scan(_) => "scan",
+            Self::BatchGet(_) => "batch_get",
+            Self::BatchWrite(_) => "batch_write",
+            Self::Transaction(_) => "transaction",
+            Self::TransactionGet(_) => "transact_get",
+            Self::ListTables => "list_tables",
+            Self::DescribeTable(_) => "describe_table",
+            Self::Ping => "ping",
+        }
+    }
+
     /// The table of the request; `None` for a transaction, which may have several, and for requests about the catalog.
     #[must_use]
     pub const fn table(&self) -> Option<&Arc<Table>> {
@@ -496,7 +535,8 @@ impl Operation {
             Self::ListTables
             | Self::DescribeTable(_)
             | Self::Transaction(_)
-            | Self::TransactionGet(_) => return None,
+            | Self::TransactionGet(_)
+            | Self::Ping => return None,
         })
     }
 

@@ -42,7 +42,8 @@ impl Operation {
             | Self::TableExists(_)
             | Self::DeleteTable(_)
             | Self::ListTables
-            | Self::DescribeTable(_) => 0.0,
+            | Self::DescribeTable(_)
+            | Self::Ping => 0.0,
             Self::Get(get) => read_units(0, get.consistent),
             // A marker, then the row.
             Self::GetUnique(_) => 2.0 * read_units(0, true),

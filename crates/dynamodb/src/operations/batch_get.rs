@@ -109,6 +109,7 @@ async fn read_once<'k, T: Transport>(
 /// Waits before unprocessed parts of a batch are sent again.
 pub async fn pause<T: Transport>(client: &Client<'_, T>, table: &Table, round: u32) -> Result<()> {
     client.metrics.throttle();
+    client.metrics.add_retries(1);
     let deadline = client.deadline.get();
     let paused = client.transport.pause(retry::delay(round), deadline).await;
     paused.map_err(|error| {

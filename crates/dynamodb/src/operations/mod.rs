@@ -11,6 +11,7 @@ mod describe;
 mod markers;
 mod marking;
 mod participant;
+mod ping;
 mod query_plan;
 mod read;
 mod tables;
@@ -54,6 +55,7 @@ pub async fn run<T: Transport>(
         Operation::ListTables => describe::list(&client).await,
         Operation::DescribeTable(name) => describe::describe(&client, name).await,
         Operation::DeleteTable(table) => tables::delete(&client, table).await,
+        Operation::Ping => ping::ping(&client).await,
         Operation::Get(get) => read::get(&client, get, now).await,
         Operation::GetUnique(get) => unique::get(&client, get, now).await,
         Operation::Query(query) => read::query(&client, query, now).await,

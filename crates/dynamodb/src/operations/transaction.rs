@@ -190,6 +190,7 @@ async fn read_awaited<T: Transport>(
 
 /// Waits before a transaction is sent again. If there is no time for that, it fails with this error.
 async fn pause<T: Transport>(client: &Client<'_, T>, retries: u32, error: Error) -> Result<()> {
+    client.metrics.add_retries(1);
     let delay = retry::delay(retries.min(MAX_DELAY_RETRIES));
     let paused = client.transport.pause(delay, client.deadline.get()).await;
     paused.map_err(|stop| {

@@ -325,6 +325,63 @@ pub fn transport_error(config: &Config, error: &TransportError, outcome: Outcome
     }
 }
 
+/// The error for a failure of a call that concerns no table.
+pub fn without_table(config: &Config, failure: Failure) -> Error {
+    let refusal = match failure {
+        Failure::Refused(refusal) => refusal,
+        Failure::Failed(error) => return error,
+    };
+    let address = &config.address;
+    let outcome = Outcome::NotApplied;
+    general(config, &refusal, outcome).unwrap_or_else(|| match refusal.class {
+        Class::Throttled => Error::new(
+            ErrorKind::Throttled,
+            format!(
+                "{address}: DynamoDB asks for fewer requests ({})",
+                refusal.code
+            ),
+        ),
+        _ => Error::new(
+            ErrorKind::Unavailable(outcome),
+            format!(
+                "{address}: the server refused the call ({})",
+                refusal.description()
+            ),
+        ),
+    })
+}
+
+/// The error for an error response that concerns the server or the credentials, and no table.
+fn general(config: &Config, refusal: &Refusal, outcome: Outcome) -> Option<Error> {
+    let address = &config.address;
+    let Refusal { code, message, .. } = refusal;
+    let description = refusal.description();
+    let unavailable = |text: &str| {
+        Error::new(
+            ErrorKind::Unavailable(outcome),
+            format!("{address}: {text} ({description})"),
+        )
+    };
+    Some(match refusal.class {
+        Class::Foreign => foreign(config, &description, outcome),
+        Class::Failed => unavailable("the server failed"),
+        _ if refusal.uncertain => {
+            unavailable("an attempt had no response, and the retry was refused")
+        }
+        Class::Denied => Error::configuration(format!(
+            "{address}: these credentials may not do that ({message}): allow it in their IAM policy"
+        )),
+        Class::NotAccepted | Class::Signature => Error::configuration(format!(
+            "{address}: the credentials are not accepted ({code}): check the access key, its secret and the region"
+        )),
+        Class::Expired | Class::Skewed => Error::configuration(format!(
+            "{address}: the credentials have expired, or the clock of this machine is wrong ({code}): renew \
+             them, for example with aws sso login"
+        )),
+        _ => return None,
+    })
+}
+
 /// What errors of a request are about.
 #[derive(Clone, Copy)]
 pub struct ErrorContext<'a> {
@@ -371,12 +428,10 @@ impl ErrorContext<'_> {
                 format!("{address}: {text}"),
             )
         };
+        if let Some(error) = general(self.config, refusal, outcome) {
+            return error;
+        }
         match refusal.class {
-            Class::Foreign => foreign(self.config, &description, outcome),
-            Class::Failed => unavailable(&format!("the server failed ({description})")),
-            _ if refusal.uncertain => unavailable(&format!(
-                "an attempt had no response, and the retry was refused ({description})"
-            )),
             Class::TableMissing => self.table_missing(),
             Class::TableBusy | Class::TableLimit => {
                 unavailable(&format!("the table is being changed ({message})"))
@@ -390,16 +445,6 @@ impl ErrorContext<'_> {
                      spread them over more partition keys"
                 ),
             ),
-            Class::Denied => Error::configuration(format!(
-                "{address}: these credentials may not do that ({message}): allow it in their IAM policy"
-            )),
-            Class::NotAccepted | Class::Signature => Error::configuration(format!(
-                "{address}: the credentials are not accepted ({code}): check the access key, its secret and the region"
-            )),
-            Class::Expired | Class::Skewed => Error::configuration(format!(
-                "{address}: the credentials have expired, or the clock of this machine is wrong ({code}): renew \
-                 them, for example with aws sso login"
-            )),
             Class::Throttled => Error::new(
                 ErrorKind::Throttled,
                 format!(
@@ -411,9 +456,7 @@ impl ErrorContext<'_> {
             Class::Conflict => {
                 unavailable("other writers keep changing the item").advice("try again")
             }
-            Class::ConditionFailed | Class::Cancelled | Class::Other => {
-                unavailable(&format!("the server refused the call ({description})"))
-            }
+            _ => unavailable(&format!("the server refused the call ({description})")),
         }
     }
 

@@ -60,6 +60,12 @@ pub fn of_operation(
     exception(py, &text, error, names, Some(store))
 }
 
+/// The exception for an error of a ping, which is about no model and writes nothing.
+pub fn of_ping(py: Python<'_>, error: Error, store: &str) -> PyErr {
+    let text = wording::of_read(&error);
+    exception(py, &text, error, None, Some(store))
+}
+
 fn exception(
     py: Python<'_>,
     text: &str,

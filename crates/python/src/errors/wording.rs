@@ -26,6 +26,11 @@ pub fn alone(error: &Error) -> String {
     sentence(error, true)
 }
 
+/// The text for an error of a request about no model that writes nothing.
+pub fn of_read(error: &Error) -> String {
+    sentence(error, false)
+}
+
 fn sentence(error: &Error, writes: bool) -> String {
     let mut text = error.message.clone();
     if let Some(outcome) = error.kind.outcome().filter(|_| writes) {

@@ -82,6 +82,12 @@ impl PyRequest {
 
 #[pymethods]
 impl PyRequest {
+    /// Asks the servers for a sign of life.
+    #[staticmethod]
+    fn ping() -> Self {
+        Self::now(Operation::Ping)
+    }
+
     /// Joins requests that write or check one item each into a transaction.
     #[staticmethod]
     fn transaction(requests: Vec<Bound<'_, Self>>) -> PyResult<Self> {
@@ -156,6 +162,53 @@ impl PyRequest {
         self.request.metrics.consumed()
     }
 
+    /// The name of the operation.
+    #[getter]
+    fn operation(&self) -> &'static str {
+        self.request.operation.name()
+    }
+
+    /// The names of its tables, each once.
+    #[getter]
+    fn tables(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for table in self.request.operation.tables() {
+            if !names.contains(&&*table.name) {
+                names.push(&*table.name);
+            }
+        }
+        names
+    }
+
+    /// How often it was sent, or the part of it that was sent most often.
+    #[getter]
+    fn attempts(&self) -> u32 {
+        1 + self.request.metrics.retries()
+    }
+
+    /// The number of items that it read or wrote, if this is its reply.
+    fn rows(&self, answer: &Bound<'_, PyAny>) -> PyResult<u64> {
+        Ok(match &self.request.operation {
+            Operation::CreateTable(_)
+            | Operation::TableExists(_)
+            | Operation::DeleteTable(_)
+            | Operation::ListTables
+            | Operation::DescribeTable(_)
+            | Operation::Ping => 0,
+            Operation::Put(_) | Operation::Update(_) | Operation::Delete(_) => 1,
+            Operation::Get(_) | Operation::GetUnique(_) => u64::from(!answer.is_none()),
+            Operation::Query(_) | Operation::Scan(_) => answer.cast::<PyPage>()?.get().count,
+            Operation::BatchGet(_) | Operation::TransactionGet(_) => count(answer, false)?,
+            // Exceptions are failures.
+            Operation::BatchWrite(_) => count(answer, true)?,
+            Operation::Transaction(transaction) => {
+                let checks =
+                    |write: &&TransactionWrite| !matches!(write, TransactionWrite::Check(_));
+                transaction.writes.iter().filter(checks).count() as u64
+            }
+        })
+    }
+
     /// Whether the store throttled it.
     #[getter]
     fn throttled(&self) -> bool {
@@ -223,6 +276,15 @@ impl PyRequest {
     }
 }
 
+/// The members of a list that are None, or that are not.
+fn count(answer: &Bound<'_, PyAny>, is_none: bool) -> PyResult<u64> {
+    let mut count = 0;
+    for member in answer.try_iter()? {
+        count += u64::from(member?.is_none() == is_none);
+    }
+    Ok(count)
+}
+
 /// The size of an item, or nothing for None.
 fn found_size(found: &Bound<'_, PyAny>) -> PyResult<usize> {
     if found.is_none() {
@@ -277,7 +339,8 @@ impl PyPage {
 }
 
 /// The reply as a Python object: None, a bool, a list of names, the description of a table with its facts or None, an item
-/// or None, a page, a list of items or None, or a list of exceptions or None. `fail` returns the exception of the write at an index.
+/// or None, a page, a list of items or None, a list of exceptions or None, or a list
+/// of addresses and versions. `fail` returns the exception of the write at an index.
 pub fn answer(
     py: Python<'_>,
     reply: Reply,
@@ -311,5 +374,10 @@ pub fn answer(
             list.into_any()
         }
         Reply::Page(page) => Bound::new(py, PyPage::new(py, page)?)?.into_any(),
+        Reply::Servers(servers) => {
+            let pairs = servers.into_iter();
+            let pairs = pairs.map(|server| (server.address, server.version));
+            PyList::new(py, pairs.collect::<Vec<_>>())?.into_any()
+        }
     })
 }

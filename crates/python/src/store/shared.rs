@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::errors::of_operation;
+use crate::errors::{of_operation, of_ping};
 use crate::store::mailbox::Mailboxes;
 use crate::store::request::answer;
 
@@ -51,6 +51,7 @@ impl Shared {
                 };
                 self.failure(py, operation, error, operation.table(), key)
             }),
+            (Err(error), Operation::Ping) => Err(of_ping(py, error, &self.address)),
             (Err(error), Operation::Transaction(transaction)) => {
                 Err(self.cancellation(py, operation, error, &transaction.writes)?)
             }

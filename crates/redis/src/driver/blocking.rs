@@ -28,11 +28,14 @@ pub fn execute(
             Poll::Ready(result) => break result,
             Poll::Pending => {
                 let calls = channel.take_calls();
-                let replies = exchange(shared, calls, &mut held, &mut channel.deadline());
+                let (replies, retries) =
+                    exchange(shared, calls, &mut held, &mut channel.deadline());
+                channel.add_retries(&retries);
                 channel.resume(replies);
             }
         }
     };
+    request.metrics.add_retries(channel.retries());
     release(shared, held, &channel.deadline(), is_in_step(&result));
     result
 }
@@ -74,11 +77,18 @@ pub fn execute_all(
         if running.is_empty() {
             break;
         }
-        let replies = exchange(shared, calls, &mut held, &mut common.deadline());
+        let (replies, retries) = exchange(shared, calls, &mut held, &mut common.deadline());
         let mut replies = replies.into_iter();
+        let mut retries = retries.as_slice();
         for (index, count) in counts {
+            let (own, others) = retries.split_at(count);
+            retries = others;
+            channels[index].add_retries(own);
             channels[index].resume(replies.by_ref().take(count).collect());
         }
+    }
+    for (request, channel) in requests.iter().zip(&channels) {
+        request.metrics.add_retries(channel.retries());
     }
     let results: Vec<Result<Reply>> = results.into_iter().flatten().collect();
     let in_step = results.iter().all(is_in_step);

@@ -32,13 +32,13 @@ pub fn release(shared: &Shared, held: HeldConnections, deadline: &Deadline, in_s
     }
 }
 
-/// Sends calls, and waits for the reply to each.
+/// Sends calls, and waits for the reply to each. Returns the replies, and how often each call was sent again.
 pub fn exchange(
     shared: &Shared,
     calls: Vec<Call>,
     held: &mut HeldConnections,
     deadline: &mut Deadline,
-) -> Replies {
+) -> (Replies, Vec<u32>) {
     let mut driver = Driver {
         shared,
         held,
@@ -48,10 +48,11 @@ pub fn exchange(
         retry_at: None,
     };
     driver.run();
+    let retries = driver.exchange.retries();
     let replies = driver.exchange.into_replies();
     // The replies that are still missing belong to no later call.
     held.retain(|connection| connection.pending.is_empty());
-    replies
+    (replies, retries)
 }
 
 struct Driver<'a> {
@@ -83,7 +84,7 @@ impl Driver<'_> {
 
     /// Does what the exchange needs next, until it waits for events.
     fn take_steps(&mut self) {
-        let topology = &self.shared.topology;
+        let topology = &*self.shared.topology;
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.retry_at = None;
             self.exchange.tick();
@@ -131,7 +132,7 @@ impl Driver<'_> {
 
     /// Goes on with the connections that are not open. Returns whether one has failed.
     fn connect(&mut self) -> bool {
-        let (config, topology) = (&self.shared.context.config, &self.shared.topology);
+        let (config, topology) = (&self.shared.context.config, &*self.shared.topology);
         let mut index = 0;
         let before = self.held.len();
         while index < self.held.len() {
@@ -181,7 +182,7 @@ impl Driver<'_> {
     fn receive(&mut self, call: CallId, value: Value) {
         if let Some(index) = call.own_index() {
             self.exchange.wrote(index);
-            self.exchange.reply(index, value, &self.shared.topology);
+            self.exchange.reply(index, value, &*self.shared.topology);
         }
     }
 
@@ -195,7 +196,7 @@ impl Driver<'_> {
             Some((call.id.own_index()?, reached))
         });
         let calls: Vec<(usize, bool)> = calls.collect();
-        let (exchange, topology) = (&mut self.exchange, &self.shared.topology);
+        let (exchange, topology) = (&mut self.exchange, &*self.shared.topology);
         report_lost(exchange, &calls, first, cause, &connection, topology);
     }
 
@@ -248,7 +249,7 @@ impl Driver<'_> {
 
     /// Ends all calls. What has come until now counts: but in a forked child it is the parent's.
     fn stop(&mut self, stop: Stop) {
-        let topology = &self.shared.topology;
+        let topology = &*self.shared.topology;
         let address = &self.shared.context.config.address;
         if !matches!(stop, Stop::Forked) {
             self.read();

@@ -113,7 +113,7 @@ impl EventLoop {
     fn close_unused(&mut self) {
         self.connections
             .retain(|connection| !connection.has_ended());
-        let topology = &self.shared.topology;
+        let topology = &*self.shared.topology;
         if !topology.is_cluster() || topology.changes() == self.route_changes {
             return;
         }
@@ -164,6 +164,7 @@ impl EventLoop {
             Poll::Ready(result) => {
                 self.out_of_step |= !is_in_step(&result);
                 if let Some(in_flight) = self.in_flight.remove(&request) {
+                    in_flight.record_retries();
                     answer_all(&in_flight.jobs, result);
                 }
             }
@@ -182,7 +183,7 @@ impl EventLoop {
     /// Does what the exchange of a request needs next, and resumes its operation when all calls have ended.
     fn drive(&mut self, request: u64) {
         loop {
-            let topology = &self.shared.topology;
+            let topology = &*self.shared.topology;
             let Some(in_flight) = self.in_flight.get_mut(&request) else {
                 return;
             };
@@ -205,6 +206,7 @@ impl EventLoop {
                     in_flight.round += 1;
                     let ended = Exchange::new(Vec::new());
                     let exchange = std::mem::replace(&mut in_flight.exchange, ended);
+                    in_flight.channel.add_retries(&exchange.retries());
                     in_flight.channel.resume(exchange.into_replies());
                     return self.advance(request);
                 }
@@ -215,7 +217,7 @@ impl EventLoop {
 
     /// Puts calls into the output of the connection to their server.
     fn send(&mut self, request: u64, node: &Arc<Node>, calls: &[Outgoing]) {
-        let topology = &self.shared.topology;
+        let topology = &*self.shared.topology;
         let Some(in_flight) = self.in_flight.get_mut(&request) else {
             return;
         };
@@ -254,7 +256,7 @@ impl EventLoop {
         let Some(learning) = &mut self.learning else {
             return;
         };
-        let topology = &self.shared.topology;
+        let topology = &*self.shared.topology;
         let config = &self.shared.context.config;
         let Some(result) = learning.advance(topology, config, Some(&self.lookups)) else {
             return;
@@ -308,7 +310,7 @@ impl EventLoop {
                 let calls = calls.into_iter().map(|(index, _)| index);
                 in_flight
                     .exchange
-                    .unreachable(calls, &shared.topology, error);
+                    .unreachable(calls, &*shared.topology, error);
                 self.drive(request);
             }
         }
@@ -466,7 +468,7 @@ impl EventLoop {
             in_flight.exchange.wrote(id.index);
             in_flight
                 .exchange
-                .reply(id.index, value, &self.shared.topology);
+                .reply(id.index, value, &*self.shared.topology);
             self.drive(id.request);
         }
     }
@@ -491,7 +493,7 @@ impl EventLoop {
             }
             let first = first.filter(|first| first.request == request);
             let first = first.map(|first| first.index);
-            let (exchange, topology) = (&mut in_flight.exchange, &shared.topology);
+            let (exchange, topology) = (&mut in_flight.exchange, &*shared.topology);
             report_lost(exchange, &calls, first, cause, &connection, topology);
             self.drive(request);
         }
@@ -514,7 +516,7 @@ impl EventLoop {
         let stop = Stop::Timeout(timeout);
         let is_late = |id: &CallId| late.contains(&(id.request, id.round));
         let silence = MAX_SILENCE.min(timeout / 2);
-        let topology = &self.shared.topology;
+        let topology = &*self.shared.topology;
         let mut silent = Vec::new();
         for (index, connection) in self.connections.iter_mut().enumerate() {
             let mut pending = connection.pending.iter();

@@ -109,6 +109,8 @@ struct CallState<N> {
     asking: Option<N>,
     /// The redirects that it followed.
     redirects: usize,
+    /// How often it was sent. Sending it again with the source of its script does not count.
+    sends: u32,
     /// The last reply of a server that could not carry it out at the moment.
     busy_reply: Option<Value>,
     /// The error to report if it cannot be sent in time.
@@ -188,6 +190,7 @@ impl<N: Clone + PartialEq> Exchange<N> {
             send_source: false,
             asking: None,
             redirects: 0,
+            sends: 0,
             busy_reply: None,
             last_error: None,
         };
@@ -212,6 +215,12 @@ impl<N: Clone + PartialEq> Exchange<N> {
     /// Whether each call has a final reply or an error.
     pub const fn is_done(&self) -> bool {
         self.missing == 0
+    }
+
+    /// How often each call was sent again.
+    pub fn retries(&self) -> Vec<u32> {
+        let states = self.states.iter();
+        states.map(|state| state.sends.saturating_sub(1)).collect()
     }
 
     /// The final reply to each call, or its error.
@@ -262,6 +271,7 @@ impl<N: Clone + PartialEq> Exchange<N> {
                 self.pause(index, true);
                 continue;
             };
+            state.sends += 1;
             let outgoing = Outgoing {
                 index,
                 asking: asking.is_some(),
@@ -343,7 +353,10 @@ impl<N: Clone + PartialEq> Exchange<N> {
                 state.busy_reply = Some(value);
                 return self.pause(index, is_down);
             }
-            ReplyAction::SendSource(asking) => (state.send_source, state.asking) = (true, asking),
+            ReplyAction::SendSource(asking) => {
+                (state.send_source, state.asking) = (true, asking);
+                state.sends = state.sends.saturating_sub(1);
+            }
             ReplyAction::Ask(node) => state.asking = Some(node),
             ReplyAction::Moved => {}
         }

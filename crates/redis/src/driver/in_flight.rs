@@ -53,6 +53,14 @@ impl InFlight {
         }
     }
 
+    /// Reports to the callers how often calls were sent again.
+    pub fn record_retries(&self) {
+        let retries = self.channel.retries();
+        for job in &self.jobs {
+            job.request.metrics.add_retries(retries);
+        }
+    }
+
     /// When its time is over.
     pub fn end(&self) -> Option<Instant> {
         self.channel.deadline().end()

@@ -122,6 +122,7 @@ impl MultiplexedConnection {
             return Ok(());
         };
         if let Some(connection) = connecting.advance(config, lookups)? {
+            self.node.set_version(&connection);
             self.stage = Stage::Open(connection);
             self.last_received = Instant::now();
         } else if config.keyspace.clustered && started.elapsed() >= NODE_TIMEOUT {

@@ -16,7 +16,7 @@ pub struct Shared {
     /// What the operations share.
     pub context: StoreContext,
     /// The servers, with idle connections for blocking requests.
-    pub topology: Topology,
+    pub topology: Arc<Topology>,
     /// The requests for the worker.
     pub queue: Queue,
     closed: AtomicBool,
@@ -25,12 +25,14 @@ pub struct Shared {
 impl Shared {
     /// The state of a store that has sent nothing yet.
     pub fn new(config: Config) -> Self {
+        let topology = Arc::new(Topology::new(&config));
         Self {
-            topology: Topology::new(&config),
             context: StoreContext {
                 config,
                 layouts: LayoutCache::default(),
+                topology: Arc::clone(&topology),
             },
+            topology,
             queue: Queue::default(),
             closed: AtomicBool::new(false),
         }

@@ -10,6 +10,7 @@ use crate::keyspace::layout_cache::LayoutCache;
 use crate::protocol::channel::Channel;
 use crate::protocol::replies::checked;
 use crate::protocol::resp::{Call, Value};
+use crate::transport::topology::Topology;
 
 /// What all operations of a store share.
 pub struct StoreContext {
@@ -17,6 +18,8 @@ pub struct StoreContext {
     pub config: Config,
     /// The layouts of tables.
     pub layouts: LayoutCache,
+    /// The servers.
+    pub topology: Arc<Topology>,
 }
 
 /// The context of one operation.

@@ -7,6 +7,7 @@ pub mod context;
 mod evaluation;
 mod join_all;
 mod page;
+mod ping;
 mod read;
 mod slot_group_merge;
 mod tables;
@@ -65,6 +66,7 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
         Operation::BatchWrite(batch) => context.batch_write(batch).await,
         Operation::Transaction(transaction) => context.transaction(transaction).await,
         Operation::TransactionGet(get) => context.transaction_get(get).await,
+        Operation::Ping => context.ping().await,
         Operation::Query(query) => context.query(query).await,
         Operation::Scan(scan) => context.scan(scan).await,
     }

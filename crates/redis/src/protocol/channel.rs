@@ -37,6 +37,8 @@ pub struct Channel {
 struct ChannelState {
     message: Message,
     may_have_written: bool,
+    /// How often calls were sent again.
+    retries: u32,
 }
 
 /// What is in the channel.
@@ -128,6 +130,16 @@ impl Channel {
     pub async fn send_one(&self, call: Call) -> Result<Value> {
         let mut values = self.send(vec![call]).await?;
         Ok(values.pop().unwrap_or(Value::Nil))
+    }
+
+    /// For the driver: records how often each call of an exchange was sent again. Calls that are sent together count once.
+    pub fn add_retries(&self, retries: &[u32]) {
+        self.lock().retries += retries.iter().max().copied().unwrap_or(0);
+    }
+
+    /// How often calls of the operation were sent again.
+    pub fn retries(&self) -> u32 {
+        self.lock().retries
     }
 
     /// For the driver: the calls that the operation sends.

@@ -198,7 +198,7 @@ impl Connecting {
             Err(cause) => Some(cause),
         };
         // Errors come before the failure: a server with too many clients sends one, and closes the connection.
-        self.check_replies(config, round_trip.into_replies())?;
+        connection.server_version = self.check_replies(config, round_trip.into_replies())?;
         match failure {
             None if connection.is_usable() => Ok(Some(connection)),
             None => {
@@ -210,8 +210,9 @@ impl Connecting {
         }
     }
 
-    /// Checks the replies that have come, all or the first ones.
-    fn check_replies(&self, config: &Config, replies: Vec<Value>) -> Result<()> {
+    /// Checks the replies that have come, all or the first ones. Returns the version of the server, if it is known.
+    fn check_replies(&self, config: &Config, replies: Vec<Value>) -> Result<Option<String>> {
+        let mut version = None;
         let last = sign_in_calls(config).len() - 1;
         let address = &self.address;
         for (index, reply) in replies.into_iter().enumerate() {
@@ -222,6 +223,7 @@ impl Connecting {
                 Value::Bulk(info) if index == last => {
                     let info = String::from_utf8_lossy(&info);
                     check_version(address, &info)?;
+                    version = own_version(&info);
                     check_mode(config, &info)?;
                     config.eviction.read_info(address, &info);
                 }
@@ -234,7 +236,7 @@ impl Connecting {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(version)
     }
 
     fn failed(&self, connection: &Connection, cause: &TransportError) -> Error {
@@ -331,11 +333,18 @@ pub fn unreachable_server(address: &str, cause: io::Error) -> Error {
     .caused_by(cause)
 }
 
+/// The version of the server. Valkey has one of its own, besides that of the Redis which it is compatible with.
+fn own_version(info: &str) -> Option<String> {
+    let version = field(info, "valkey_version:").or_else(|| field(info, "redis_version:"))?;
+    Some(version.trim().to_owned())
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name))
+}
+
 fn check_version(address: &str, info: &str) -> Result<()> {
-    let version = info
-        .lines()
-        .find_map(|line| line.strip_prefix("redis_version:"));
-    let Some(version) = version else {
+    let Some(version) = field(info, "redis_version:") else {
         return Ok(());
     };
     let mut numbers = version.split('.').map(|part| part.trim().parse().ok());

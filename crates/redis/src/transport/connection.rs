@@ -95,6 +95,8 @@ pub struct Connection {
     output: Vec<u8>,
     /// Spins while a blocking request waits for replies.
     pub spin: AdaptiveSpin,
+    /// The version of the server, if it has told it.
+    pub server_version: Option<String>,
 }
 
 /// Calls that are sent together, and the replies so far, for steps that do not block.
@@ -153,6 +155,7 @@ impl Connection {
             parser: Parser::new(max_reply),
             output: Vec::new(),
             spin: AdaptiveSpin::default(),
+            server_version: None,
         }
     }
 

@@ -142,7 +142,10 @@ impl Asked {
     ) -> Result<Option<Vec<Option<Endpoint>>>> {
         if let Step::Connect(connecting) = &mut self.step {
             match connecting.advance(config, lookups)? {
-                Some(connection) => self.step = Step::ask(connection),
+                Some(connection) => {
+                    self.node.set_version(&connection);
+                    self.step = Step::ask(connection);
+                }
                 None => return Ok(None),
             }
         }

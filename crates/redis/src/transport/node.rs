@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use mintkey_runtime::locked;
-use mintkey_store::{Error, ErrorKind, Outcome};
+use mintkey_store::{Error, ErrorKind, Outcome, Server};
 
 use crate::config::Endpoint;
 use crate::transport::connection::Connection;
@@ -24,6 +24,8 @@ pub struct Node {
     pub address: String,
     /// Idle connections for blocking calls.
     idle: Mutex<Vec<Connection>>,
+    /// The version of the server, as the last new connection has found it.
+    version: Mutex<Option<String>>,
     /// Whether the last request for the slots failed: other servers are asked first.
     pub is_unresponsive: AtomicBool,
 }
@@ -42,7 +44,26 @@ impl Node {
             endpoint: endpoint.clone(),
             address,
             idle: Mutex::default(),
+            version: Mutex::default(),
             is_unresponsive: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes over the version of the server from a new connection.
+    pub fn set_version(&self, connection: &Connection) {
+        locked(&self.version).clone_from(&connection.server_version);
+    }
+
+    /// The server, for a report: its own address, and its version.
+    pub fn describe(&self) -> Server {
+        let address = match &self.endpoint {
+            Endpoint::Host(host, port) if host.contains(':') => format!("[{host}]:{port}"),
+            Endpoint::Host(host, port) => format!("{host}:{port}"),
+            Endpoint::Socket(path) => path.display().to_string(),
+        };
+        Server {
+            address,
+            version: locked(&self.version).clone(),
         }
     }
 

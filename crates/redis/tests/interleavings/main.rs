@@ -21,7 +21,7 @@ use std::task::{Context, Poll, Waker};
 
 use mintkey_redis::internals::{
     Call, Channel, Config, Endpoint, FinalReply, Keyspace, Layout, LayoutCache, Parser, Replies,
-    StoreContext, Value, decode_row, group_of,
+    StoreContext, Topology, Value, decode_row, group_of,
 };
 use mintkey_runtime::Deadline;
 use mintkey_store::store::Never;
@@ -265,6 +265,7 @@ impl World {
             Arc::new(StoreContext {
                 config: config.clone(),
                 layouts: LayoutCache::default(),
+                topology: Arc::new(Topology::new(&config)),
             })
         };
         Self {

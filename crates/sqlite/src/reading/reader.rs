@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mintkey_runtime::{Deadline, pause};
-use mintkey_store::{Error, Operation, Outcome, Reply, Request, Result, Table, TransactionGet};
+use mintkey_store::{
+    Error, Operation, Outcome, Reply, Request, Result, Server, Table, TransactionGet,
+};
 
 use crate::catalog;
 use crate::layout::Layout;
@@ -127,6 +129,11 @@ fn attempt(shared: &Shared, connection: &Connection, request: &Request) -> Attem
             return catalog::describe(connection, name).map(ReadResult::Reply);
         }
         Operation::TransactionGet(get) => return get_all(shared, connection, get, now),
+        Operation::Ping => {
+            // It reads the first page of the file.
+            connection.schema_version()?;
+            return Ok(ReadResult::Reply(pong(&shared.config.address)));
+        }
         _ => {}
     }
     let Some(table) = request.operation.table() else {
@@ -144,6 +151,14 @@ fn attempt(shared: &Shared, connection: &Connection, request: &Request) -> Attem
         _ => Ok(Reply::Done),
     }
     .map(ReadResult::Reply)
+}
+
+/// The reply to a ping.
+pub fn pong(address: &str) -> Reply {
+    Reply::Servers(vec![Server {
+        address: address.to_owned(),
+        version: Some(rusqlite::version().to_owned()),
+    }])
 }
 
 /// Reads items in one transaction, so from one snapshot.

@@ -10,7 +10,7 @@ use mintkey_store::{
 
 use crate::catalog::{self, Layouts};
 use crate::layout::{Cell, Layout};
-use crate::reading::rows;
+use crate::reading::{reader, rows};
 use crate::storage::connection::{self, Attempt, Connection, Fault};
 use crate::writing::stored_rows;
 
@@ -116,6 +116,8 @@ impl<'a> Transaction<'a> {
             Operation::BatchWrite(batch) => self.in_savepoint(|own| own.batch(batch, now)),
             Operation::Transaction(transaction) => self.all_or_none(transaction, now),
             Operation::TransactionGet(get) => self.get_all(get, now),
+            // Only of a database in memory, which has one connection. Its begin has read the database.
+            Operation::Ping => Ok(reader::pong("sqlite://")),
         }
     }
 

@@ -1,0 +1,175 @@
+"""What a store reports about itself: the reply to a ping, and a record of each request."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+
+from mintkey.errors import MintkeyError, StoreError, StoreUnavailable, shortened
+
+if TYPE_CHECKING:
+    from mintkey import _core
+
+__all__ = ["Ping", "PingedServer", "RequestRecord"]
+
+
+class PingedServer(NamedTuple):
+    """A server that has answered a ping.
+
+    Attributes:
+        address: its address, without a password.
+        version: the version of Redis, Valkey or SQLite; None if the server does not report it (DynamoDB, or a Redis
+            user who may not call INFO).
+    """
+
+    address: str
+    version: str | None
+
+
+class Ping(NamedTuple):
+    """The result of `Store.ping()`.
+
+    Attributes:
+        store: the URL of the store, without its password.
+        seconds: how long it took, with connecting.
+        servers: the servers that have answered: each primary of a Redis Cluster, one of any other store.
+    """
+
+    store: str
+    seconds: float
+    servers: tuple[PingedServer, ...]
+
+
+class RequestRecord(NamedTuple):
+    """One request to a store, as the callbacks of `Store.on_request()` get it. It contains no values and no keys.
+
+    Attributes:
+        store: the URL of the store, without its password.
+        operation: `"get"`, `"get_by"`, `"put"`, `"update"`, `"delete"`, `"query"`, `"scan"`, `"batch_get"`,
+            `"batch_write"`, `"transaction"`, `"transact_get"`, `"create_table"`, `"table_exists"`, `"delete_table"`,
+            `"list_tables"`, `"describe_table"` or `"ping"`. A save is a `"put"` or an `"update"`; each page of a query is a request.
+        tables: the names of the tables, without the store's prefix. A transaction may have several, a ping has none.
+        duration: seconds from sending the request to its reply. Waiting for a rate limit does not count.
+        attempts: how often it was sent, or the part of it that was sent most often.
+        error: the exception of the request, or the first one of a batch; None if nothing failed.
+        capacity: the capacity units that DynamoDB has counted; None on other stores.
+        rows: the number of items that it read or wrote.
+    """
+
+    store: str
+    operation: str
+    tables: tuple[str, ...]
+    duration: float
+    attempts: int
+    error: BaseException | None
+    capacity: float | None
+    rows: int
+
+    @property
+    def table(self) -> str | None:
+        """The name of the table; None if there is none, or more than one."""
+        return self.tables[0] if len(self.tables) == 1 else None
+
+    @property
+    def outcome(self) -> str:
+        """`"ok"`, or the name of the exception's class, such as `"ConditionFailed"`."""
+        return "ok" if self.error is None else type(self.error).__name__
+
+
+RequestCallback: TypeAlias = Callable[[RequestRecord], object]
+C = TypeVar("C", bound=RequestCallback)
+
+#: Whether this thread runs a callback. Its own requests are not reported, or they would be without end.
+_thread = threading.local()
+
+
+class Observer:
+    """A callback of a store."""
+
+    __slots__ = ("_has_failed", "callback")
+
+    def __init__(self, callback: RequestCallback) -> None:
+        _check(callback)
+        self.callback = callback
+        self._has_failed = False
+
+    def report(self, record: RequestRecord) -> None:
+        """Call the callback. A request does not fail because of it."""
+        try:
+            self.callback(record)
+        except Exception as error:  # noqa: BLE001 - see above
+            if not self._has_failed:
+                self._has_failed = True
+                _log_failure(self.callback, error)
+
+
+def _check(callback: object) -> None:
+    """Refuse what cannot be called with a record."""
+    if not callable(callback) or inspect.iscoroutinefunction(callback):
+        raise TypeError(
+            f"on_request() takes a plain function of one RequestRecord, not {shortened(callback)}: it is not awaited"
+        )
+
+
+class Watch:
+    """One request that is observed: call `done` or `failed`."""
+
+    __slots__ = ("_observers", "_request", "_started", "_url")
+
+    def __init__(self, url: str, observers: Sequence[Observer], request: _core.Request) -> None:
+        self._observers = () if getattr(_thread, "reporting", False) else tuple(observers)
+        if self._observers:
+            request.meter()
+            self._url = url
+            self._request = request
+            self._started = perf_counter()
+
+    def done(self, reply: Any) -> None:
+        """Report the reply."""
+        if self._observers:
+            failures = reply if self._request.operation == "batch_write" else ()
+            error = next((error for error in failures if error is not None), None)
+            self._report(error, self._request.rows(reply))
+
+    def failed(self, error: BaseException) -> None:
+        """Report a failure."""
+        if self._observers:
+            self._report(error, 0)
+
+    def _report(self, error: BaseException | None, rows: int) -> None:
+        request = self._request
+        record = RequestRecord(
+            store=self._url,
+            operation=request.operation,
+            tables=tuple(request.tables),
+            duration=perf_counter() - self._started,
+            attempts=request.attempts,
+            error=error,
+            capacity=request.consumed,
+            rows=rows,
+        )
+        _thread.reporting = True
+        try:
+            for observer in self._observers:
+                observer.report(record)
+        finally:
+            _thread.reporting = False
+
+
+def _log_failure(callback: RequestCallback, error: Exception) -> None:
+    import logging
+
+    logging.getLogger("mintkey.requests").error(
+        "the on_request callback %s failed; further failures of it are not logged",
+        shortened(callback),
+        exc_info=error,
+    )
+
+
+def ping_failure(url: str, seconds: float, error: MintkeyError) -> StoreError:
+    """Return the error of a ping: also wrong credentials are a reason why the store does not do its work."""
+    kind = type(error) if isinstance(error, StoreError) else StoreUnavailable
+    return kind(f"{url}: the ping failed after {seconds:.3f} s: {error}", store=url)

@@ -1,0 +1,99 @@
+"""The pytest plugin: `mintkey_store`, an empty store for each test, and `mintkey_frozen`, a frozen clock.
+
+pytest loads it by itself where mintkey is installed; `-p no:mintkey` leaves it out. Nothing else of mintkey is imported
+before a test uses a fixture.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mintkey import _core
+    from mintkey.stores import Store
+    from mintkey.testing import FrozenClock
+
+_FROZEN_TIME = "2024-01-01T00:00:00Z"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--mintkey-url` and `mintkey_url`."""
+    about = "the URL of the server for mintkey_store; each test gets a prefix of its own (default: SQLite in memory)"
+    parser.getgroup("mintkey").addoption("--mintkey-url", metavar="URL", help=about)
+    parser.addini("mintkey_url", about, default="sqlite://")
+
+
+@pytest.fixture
+def mintkey_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An empty store, which is the default store of all models during the test.
+
+    It is SQLite in memory, or the server of `--mintkey-url` or of `mintkey_url` in the configuration file. On a server
+    the tables have a prefix of the test, are created at the first use of a model, and are deleted after the test.
+    """
+    from mintkey.stores import connect
+
+    url: str = request.config.getoption("--mintkey-url") or request.config.getini("mintkey_url")
+    with ExitStack() as at_end:
+        store = at_end.enter_context(connect(_of_test(url)))
+        if not store.url.startswith("sqlite:"):
+            at_end.enter_context(_tables_of_test(store))
+        yield store
+
+
+@pytest.fixture
+def mintkey_frozen() -> Iterator[FrozenClock]:
+    """A clock that stands at 2024-01-01T00:00:00Z; the same test generates the same IDs each time."""
+    from mintkey.testing import frozen
+
+    with frozen(_FROZEN_TIME, seed=0) as clock:
+        yield clock
+
+
+def _of_test(url: str) -> str:
+    """Return a URL with a prefix that no other test has."""
+    from uuid import uuid4
+
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite":
+        if rest.partition("?")[0]:
+            raise pytest.UsageError(
+                f"mintkey_url={url} names a file, which tests would share: write sqlite:// for a database in memory"
+            )
+        return url
+    address, _, query = rest.partition("?")
+    name = "table_prefix" if scheme == "dynamodb" else "prefix"
+    parameters = [parameter for parameter in query.split("&") if parameter]
+    own = [parameter for parameter in parameters if parameter.startswith(f"{name}=")]
+    others = [parameter for parameter in parameters if parameter not in own]
+    prefix = own[0] if own else f"{name}="
+    return f"{scheme}{separator}{address}?{'&'.join([*others, f'{prefix}test-{uuid4().hex[:12]}-'])}"
+
+
+@contextmanager
+def _tables_of_test(store: Store) -> Iterator[None]:
+    """Create the table of each model at its first use, where the store does not, and delete them at the end."""
+    from mintkey import operations
+    from mintkey.errors import ConfigurationError
+
+    claim = store.claim
+    used: dict[int, Any] = {}
+
+    def claiming(schema: Any) -> None:
+        claim(schema)
+        if id(schema) not in used and not schema.config.abstract:
+            used[id(schema)] = schema
+            if not store.creates_tables:
+                # Not with `Store.run`, which reports blocking calls in an event loop.
+                for request in operations.create_table(schema):
+                    store._core.execute(cast("_core.Request", request))
+
+    store.claim = claiming  # type: ignore[method-assign]
+    yield
+    with suppress(ConfigurationError):  # the test has closed the store
+        for schema in used.values():
+            store.run(operations.delete_table(schema))
