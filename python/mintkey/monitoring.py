@@ -49,8 +49,9 @@ class RequestRecord(NamedTuple):
     Attributes:
         store: the URL of the store, without its password.
         operation: `"get"`, `"get_by"`, `"put"`, `"update"`, `"delete"`, `"query"`, `"scan"`, `"batch_get"`,
-            `"batch_write"`, `"transaction"`, `"transact_get"`, `"create_table"`, `"table_exists"`, `"delete_table"`,
-            `"list_tables"`, `"describe_table"` or `"ping"`. A save is a `"put"` or an `"update"`; each page of a query is a request.
+            `"batch_write"`, `"transaction"`, `"transact_get"`, `"create_table"`, `"table_exists"`,
+            `"delete_table"`, `"drop_unique"`, `"list_tables"`, `"describe_table"` or `"ping"`. A save is a `"put"`
+            or an `"update"`; each page of a query is a request.
         tables: the names of the tables, without the store's prefix. A transaction may have several, a ping has none.
         duration: seconds from sending the request to its reply. Waiting for a rate limit does not count.
         attempts: how often it was sent, or the part of it that was sent most often.

@@ -497,6 +497,7 @@ impl Operation {
         match self {
             Self::CreateTable(_) => "create_table",
             Self::TableExists(_) => "table_exists",
+            Self::DropUnique(..) => "drop_unique",
             Self::DeleteTable(_) => "delete_table",
             Self::Get(_) => "get",
             Self::GetUnique(_) => "get_by",

@@ -192,6 +192,7 @@ impl PyRequest {
             Operation::CreateTable(_)
             | Operation::TableExists(_)
             | Operation::DeleteTable(_)
+            | Operation::DropUnique(..)
             | Operation::ListTables
             | Operation::DescribeTable(_)
             | Operation::Ping => 0,
