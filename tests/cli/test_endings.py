@@ -43,7 +43,20 @@ def test_usage(shell, arguments, problem):
 def test_help_names_all_commands_and_conditions(shell):
     out, err, code = shell("--help", url=False)
     assert (err, code) == ("", 0)
-    for name in ("tables", "describe", "get", "query", "scan", "count", "export", "import", "copy", "new", "inspect"):
+    for name in (
+        "ping",
+        "tables",
+        "describe",
+        "get",
+        "query",
+        "scan",
+        "count",
+        "export",
+        "import",
+        "copy",
+        "new",
+        "inspect",
+    ):
         assert f"\n  {name} " in out
         assert shell(name, "--help", url=False).code == 0
     assert "begins_with" in shell("scan", "--help", url=False).out
@@ -61,10 +74,11 @@ def test_no_message_shows_a_password(shell, monkeypatch, secret):
 
 
 def test_a_store_that_cannot_be_reached(shell):
-    out, err, code = shell("tables", "redis://127.0.0.1:1/0?timeout=0.2", url=False)
-    assert (out, code) == ("", 3)
-    assert "127.0.0.1:1" in err
-    assert err.count("\n") == 1
+    for name in ("ping", "tables"):
+        out, err, code = shell(name, "redis://127.0.0.1:1/0?timeout=0.2", url=False)
+        assert (out, code) == ("", 3)
+        assert "127.0.0.1:1" in err
+        assert err.count("\n") == 1
 
 
 def test_a_slip_in_the_name_of_a_file_creates_no_database(shell, tmp_path):

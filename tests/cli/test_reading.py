@@ -29,6 +29,15 @@ def test_tables_and_their_description(orders):
     assert orders("tables").code == 0
 
 
+def test_a_ping(orders):
+    found = json.loads(orders("ping").out)
+    assert found["milliseconds"] > 0
+    assert found["servers"]
+    table = orders("ping", "--output", "table").out
+    assert table.split()[:3] == ["server", "version", "milliseconds"]
+    assert all(server["address"] in table for server in found["servers"])
+
+
 def test_an_empty_store_has_no_tables(orders):
     drop_tables(orders.url)
     assert orders("tables") == ("", "", 0)

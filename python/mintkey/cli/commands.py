@@ -30,6 +30,13 @@ class Command(NamedTuple):
 
 COMMANDS = [
     Command(
+        "ping",
+        "Check that the servers of a store answer, and print their versions.",
+        "mintkey ping redis://localhost",
+        reading.output_arguments,
+        reading.ping,
+    ),
+    Command(
         "tables",
         "List the tables of a store.",
         "mintkey tables redis://localhost",

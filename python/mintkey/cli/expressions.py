@@ -30,7 +30,7 @@ test        path = value, also != < <= > >=
             path in (value, …)
             path begins_with value
             path contains value
-            exists(path)
+            exists(path), which is false for an attribute that is null
 path        name, path.name, path[0]; a name with other characters, or of a keyword, in backticks: `order total`
 value       "text" or 'text' with the escapes of JSON, 12.50, true, false, base64("AAE="); null after = and !=
 """
@@ -65,6 +65,8 @@ class Named(NamedTuple):
     """An attribute of which only the stored name is known."""
 
     name: str
+    partition_key: bool = False
+    sort_key: bool = False
 
 
 class _Token(NamedTuple):

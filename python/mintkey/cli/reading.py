@@ -1,4 +1,4 @@
-"""The commands that read: `tables`, `describe`, `get`, `query`, `scan` and `count`."""
+"""The commands that read: `tables`, `describe`, `get`, `query`, `scan`, `count` and `ping`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ __all__ = [
     "get_arguments",
     "list_tables",
     "output_arguments",
+    "ping",
     "query",
     "query_arguments",
     "scan",
@@ -127,6 +128,22 @@ def describe_one(given: argparse.Namespace) -> Code:
             *(["unique", f"{unique.name}: {', '.join(unique.attributes)}"] for unique in table.unique),
         ],
         None,
+    )
+    return Code.DONE
+
+
+def ping(given: argparse.Namespace) -> Code:
+    """Ask the servers of a store for a sign of life."""
+    with opened(given.url) as store:
+        found = store.ping()
+    milliseconds = round(found.seconds * 1_000, 1)
+    if as_json(given):
+        servers = [{"address": server.address, "version": server.version} for server in found.servers]
+        _print_json({"store": found.store, "milliseconds": milliseconds, "servers": servers})
+        return Code.DONE
+    print_table(
+        ["server", "version", "milliseconds"],
+        [[server.address, server.version or "", f"{milliseconds}"] for server in found.servers],
     )
     return Code.DONE
 
