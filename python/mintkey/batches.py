@@ -31,8 +31,9 @@ __all__ = ["Progress", "sized"]
 
 M = TypeVar("M")
 
-#: The seconds that a chunk of more than `CHUNK` items may take.
+#: The seconds that a chunk of more than `CHUNK` items may take, and in an event loop, which it blocks for a part of them.
 _SECONDS = 0.06
+_AWAITED_SECONDS = 0.02
 
 #: Called after each chunk, on the caller's thread, with the number of processed items and the total (None if unknown).
 Progress: TypeAlias = "Callable[[int, int | None], object]"
@@ -57,17 +58,18 @@ class _Size:
     A store that commits is faster with large chunks, as long as a chunk does not take long: other writers wait for it.
     """
 
-    __slots__ = ("_began", "_largest", "items")
+    __slots__ = ("_began", "_largest", "_seconds", "items")
 
-    def __init__(self, largest: int) -> None:
+    def __init__(self, largest: int, seconds: float) -> None:
         self.items = CHUNK
         self._largest = largest
+        self._seconds = seconds
         self._began = time.perf_counter()
 
     def adapt(self) -> None:
         """Set the size by the time that the last chunk took, from its first item on."""
         now = time.perf_counter()
-        fitting = self.items * _SECONDS / max(now - self._began, 1e-6)
+        fitting = self.items * self._seconds / max(now - self._began, 1e-6)
         self._began = now
         self.items = max(int(min(fitting, 2 * self.items, self._largest)) // CHUNK, 1) * CHUNK
 
@@ -177,7 +179,7 @@ def write(
     total = sized(items)
     done = written = 0
     failed: list[tuple[Any, BaseException]] = []
-    size = _Size(store_of(schema).largest_batch)
+    size = _Size(store_of(schema).largest_batch, _AWAITED_SECONDS if awaiting else _SECONDS)
     chunk: _Chunk | None = None
     stopped: MintkeyError | None = None
     source_failure: list[BaseException] = []

@@ -24,6 +24,7 @@ class User(Model):
 def patience(monkeypatch):
     """Each chunk is as large as it can be, however long the one before took."""
     monkeypatch.setattr(batches, "_SECONDS", 1e9)
+    monkeypatch.setattr(batches, "_AWAITED_SECONDS", 1e9)
 
 
 def test_what_is_reported_is_committed(store):
