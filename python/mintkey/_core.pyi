@@ -318,6 +318,8 @@ class Codec:
         """Return the request that drops the unique values with these names."""
     def create_table(self) -> Request:
         """Create the table, or add missing indexes."""
+    def refusing_indexes(self) -> Request:
+        """Ask for the names of the indexes that the table lacks and that would refuse rows."""
     def table_exists(self) -> Request:
         """Check whether the table exists."""
     def delete_table(self) -> Request:

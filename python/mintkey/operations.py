@@ -8,13 +8,13 @@ never the model class. The steps of a save: `before_save` hooks, generated value
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mintkey import _core, arguments, generators
 from mintkey.arguments import about, check_condition, name_key
 from mintkey.conditions import Condition
-from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, NotLoaded, UniqueViolation
+from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, NotLoaded
 from mintkey.instance_state import State, is_untouched, moment, set_slot, state_of
 from mintkey.minting import MintContext, minted_now
 from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema
@@ -549,30 +549,3 @@ def get(
     if schema.hooks.of("after_load") and instance is not None:
         yield from run_hooks(schema, instance, "after_load")
     return instance
-
-
-# Tables.
-
-
-def create_table(schema: Schema, drop_unique: Iterable[str | tuple[str, ...]] = ()) -> Operation[None]:
-    """Drop unique values; then create the table, or add missing indexes and unique values."""
-    if isinstance(drop_unique, str):
-        raise TypeError(f"drop_unique= takes a list: write drop_unique=[{drop_unique!r}]")
-    if dropped := [schema.unique_name(one) for one in drop_unique]:
-        yield schema.codec.drop_unique(dropped)
-    try:
-        yield schema.codec.create_table()
-    except UniqueViolation as error:
-        tell_model(schema, error)
-        raise
-
-
-def table_exists(schema: Schema) -> Operation[bool]:
-    """Return whether the table exists."""
-    exists: bool = yield schema.codec.table_exists()
-    return exists
-
-
-def delete_table(schema: Schema) -> Operation[None]:
-    """Delete the table and all its items."""
-    yield schema.codec.delete_table()

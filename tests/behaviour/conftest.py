@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from mintkey import Model, ModelConfig, Store, _core, connect, operations
+from mintkey import Model, ModelConfig, Store, _core, connect, table_operations
 from mintkey.attributes import Attribute
 from mintkey.errors import ConfigurationError
 from mintkey.testing import FrozenClock, frozen
@@ -117,13 +117,13 @@ def _tables(opened: Store) -> Iterator[None]:
         claim(schema)
         if id(schema) not in made and not schema.config.abstract:
             made[id(schema)] = schema
-            _core.drive(operations.create_table(schema), core, core.execute)
+            _core.drive(table_operations.create_table(schema), core, core.execute)
 
     opened.claim = make  # type: ignore[method-assign]
     yield
     with suppress(ConfigurationError):  # the test closed it
         for schema in made.values():
-            for request in operations.delete_table(schema):
+            for request in table_operations.delete_table(schema):
                 core.execute(request)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tests.behaviour.conftest import Do
 
-from mintkey import Model, ModelConfig, connect
-from mintkey.attributes import NumberAttribute, StringAttribute
-from mintkey.errors import BatchIncomplete, ConfigurationError
+from mintkey import Index, Model, ModelConfig, connect
+from mintkey.attributes import BinaryAttribute, JSONAttribute, NumberAttribute, StringAttribute
+from mintkey.errors import BatchIncomplete, ConfigurationError, InvalidValue, TableMissing
 
 PLAIN, SORTED = ModelConfig(table="plain"), ModelConfig(table="sorted")
 
@@ -109,3 +109,55 @@ async def test_a_name_that_is_too_long_with_its_prefix(do, endpoint):
             with pytest.raises(ConfigurationError, match=r"256 characters .*table_prefix=.*ModelConfig") as caught:
                 await operation
             assert caught.value.model == "Plain"
+
+
+class Before(Model):
+    model_config = ModelConfig(table="indexed-later")
+    pk = StringAttribute(partition_key=True)
+    kind: Any = JSONAttribute()
+    at: Any = BinaryAttribute()
+
+
+async def test_an_index_that_would_make_rows_unwritable_is_not_added(do):
+    class After(Model):
+        model_config = ModelConfig(table="indexed-later")
+        pk = StringAttribute(partition_key=True)
+        kind = StringAttribute(index=True)
+        at = NumberAttribute()
+        by_kind = Index("kind", "at", name="by-kind")
+
+    await do.create_table(Before)
+    rows = [Before(pk="good", kind=None), Before(pk="typed", at=b"x"), Before(pk="long", kind=["x" * 2100])]
+    await do.batch_save(Before, rows)
+    with pytest.raises(InvalidValue, match=r"the index .* was not added") as caught:
+        await do.create_table(After)
+    assert caught.value.attribute in {"kind", "at"}
+    assert caught.value.key in ({"pk": "typed"}, {"pk": "long"})
+    for told in ("\"typed\" (at = b'x')", '"long" (kind = ', "create_table(force=True)"):
+        assert told in str(caught.value)
+    with pytest.raises(TableMissing, match="lacks an index"):
+        await do.all(do.query(After, kind="a", index="by-kind"))
+    await do.delete_by_key(Before, "long")
+    await do.update_by_key(Before, "typed", at=None)
+    await do.create_table(After)
+    await do.save(After(pk="new", kind="a", at=1))
+    assert [one.pk for one in await do.all(do.query(After, kind="a", index="by-kind"))] == ["new"]
+
+
+async def test_an_index_is_added_by_force(do):
+    class After(Model):
+        model_config = ModelConfig(table="indexed-by-force")
+        pk = StringAttribute(partition_key=True)
+        at = NumberAttribute(index=True)
+
+    class Earlier(Model):
+        model_config = ModelConfig(table="indexed-by-force")
+        pk = StringAttribute(partition_key=True)
+        at = StringAttribute()
+
+    await do.create_table(Earlier)
+    await do.save(Earlier(pk="a", at="x"))
+    with pytest.raises(InvalidValue, match=r'"a" \(at = .x.\)'):
+        await do.create_table(After)
+    await do.create_table(After, force=True)
+    assert await do.all(do.query(After, at=1)) == []

@@ -40,12 +40,12 @@ import ast, asyncio, sys
 from mintkey.testing import frozen
 if sys.argv[3:]:
     # On DynamoDB, create the tables for pages that do not call create_table() themselves.
-    from mintkey import Store, operations
+    from mintkey import Store, table_operations
     claim = Store.claim
     def make(store, schema):
         claim(store, schema)
         if not store.creates_tables and not schema.config.abstract:
-            for request in operations.create_table(schema):
+            for request in table_operations.create_table(schema):
                 store._core.execute(request)
     Store.claim = make
 program = compile(sys.stdin.read(), sys.argv[1], "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

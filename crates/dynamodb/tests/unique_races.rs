@@ -278,8 +278,8 @@ fn values_are_built_while_programs_write() {
     let stores: Vec<Arc<dyn Store>> = (0..=WRITERS).map(|_| fixture.reopen()).collect();
     let is_built = AtomicBool::new(false);
     thread::scope(|scope| {
-        for writer in 0..WRITERS {
-            let (store, is_built) = (&*stores[writer], &is_built);
+        for (writer, store) in stores[..WRITERS].iter().enumerate() {
+            let (store, is_built) = (&**store, &is_built);
             scope.spawn(move || {
                 let mut after = 0;
                 let mut step = 0;

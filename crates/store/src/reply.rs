@@ -16,6 +16,8 @@ pub enum Reply {
     Tables(Vec<String>),
     /// The table of this name, if there is one.
     Described(Option<Box<StoredTable>>),
+    /// Names of indexes.
+    Names(Vec<String>),
     /// The item, if there is one: to a get, or to an update or a delete that returns one.
     Item(Option<Item>),
     /// Items: to a query or a scan.

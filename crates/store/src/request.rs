@@ -126,6 +126,9 @@ pub enum Operation {
     DropUnique(Arc<Table>, Vec<String>),
     /// Return whether the table exists.
     TableExists(Arc<Table>),
+    /// Which indexes does a table lack that would refuse rows whose values they cannot hold? None of a store that leaves
+    /// such rows out of the index.
+    RefusingIndexes(Arc<Table>),
     /// Delete the table with all items. A missing table counts as deleted.
     DeleteTable(Arc<Table>),
     /// Return the names of all tables, in order.
@@ -497,6 +500,7 @@ impl Operation {
         match self {
             Self::CreateTable(_) => "create_table",
             Self::TableExists(_) => "table_exists",
+            Self::RefusingIndexes(_) => "create_table",
             Self::DropUnique(..) => "drop_unique",
             Self::DeleteTable(_) => "delete_table",
             Self::Get(_) => "get",
@@ -522,6 +526,7 @@ impl Operation {
         Some(match self {
             Self::CreateTable(table)
             | Self::DropUnique(table, _)
+            | Self::RefusingIndexes(table)
             | Self::TableExists(table)
             | Self::DeleteTable(table) => table,
             Self::Get(get) => &get.table,

@@ -42,6 +42,7 @@ impl Operation {
             | Self::TableExists(_)
             | Self::DeleteTable(_)
             | Self::ListTables
+            | Self::RefusingIndexes(_)
             | Self::DescribeTable(_)
             | Self::Ping => 0.0,
             Self::Get(get) => read_units(0, get.consistent),

@@ -54,6 +54,7 @@ pub async fn run<T: Transport>(
         Operation::TableExists(table) => tables::exists(&client, table).await,
         Operation::ListTables => describe::list(&client).await,
         Operation::DescribeTable(name) => describe::describe(&client, name).await,
+        Operation::RefusingIndexes(table) => tables::refusing_indexes(&client, table).await,
         Operation::DeleteTable(table) => tables::delete(&client, table).await,
         Operation::Ping => ping::ping(&client).await,
         Operation::Get(get) => read::get(&client, get, now).await,

@@ -86,6 +86,23 @@ pub async fn exists<T: Transport>(client: &Client<'_, T>, table: &Table) -> Resu
     ))
 }
 
+/// The indexes that an existing table lacks. DynamoDB refuses every write that leaves a value which an index cannot hold.
+pub async fn refusing_indexes<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Table,
+) -> Result<Reply> {
+    let Some(found) = describe(client, table).await? else {
+        return Ok(Reply::Names(Vec::new()));
+    };
+    let lacking = table
+        .indexes
+        .iter()
+        .filter(|index| found.index(&body::index_name(&index.name)).is_none());
+    Ok(Reply::Names(
+        lacking.map(|index| index.name.clone()).collect(),
+    ))
+}
+
 /// Creates a table, or adds what it lacks, and waits until it can be used.
 pub async fn create<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<()> {
     check_indexes(table)?;

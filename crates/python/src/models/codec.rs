@@ -302,6 +302,13 @@ impl Codec {
         Ok(PyRequest::now(Operation::DropUnique(table, names)))
     }
 
+    /// Asks for the indexes that the table lacks and that will refuse rows.
+    fn refusing_indexes(&self, py: Python<'_>) -> PyResult<PyRequest> {
+        Ok(PyRequest::now(Operation::RefusingIndexes(
+            self.table(py)?.clone(),
+        )))
+    }
+
     /// Asks whether the table is there.
     fn table_exists(&self, py: Python<'_>) -> PyResult<PyRequest> {
         Ok(PyRequest::now(Operation::TableExists(

@@ -191,6 +191,7 @@ impl PyRequest {
         Ok(match &self.request.operation {
             Operation::CreateTable(_)
             | Operation::TableExists(_)
+            | Operation::RefusingIndexes(_)
             | Operation::DeleteTable(_)
             | Operation::DropUnique(..)
             | Operation::ListTables
@@ -350,7 +351,7 @@ pub fn answer(
     Ok(match reply {
         Reply::Done | Reply::Item(None) | Reply::Described(None) => py.None().into_bound(py),
         Reply::Exists(exists) => pyo3::types::PyBool::new(py, exists).to_owned().into_any(),
-        Reply::Tables(names) => PyList::new(py, names)?.into_any(),
+        Reply::Tables(names) | Reply::Names(names) => PyList::new(py, names)?.into_any(),
         Reply::Described(Some(found)) => {
             let description = PyItem::from(description::describe(&found.table));
             let facts = (description, found.rows, found.is_exact, found.bytes);

@@ -46,6 +46,7 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
         Operation::TableExists(table) => Ok(Reply::Exists(context.table_exists(table).await?)),
         Operation::ListTables => context.list_tables().await,
         Operation::DescribeTable(name) => context.describe_table(name).await,
+        Operation::RefusingIndexes(_) => Ok(Reply::Names(Vec::new())),
         Operation::DeleteTable(table) => in_steps(context.delete_table(table).await),
         Operation::Get(get) => context.get(get).await,
         Operation::GetUnique(get) => context.get_unique(get).await,

@@ -128,6 +128,7 @@ fn attempt(shared: &Shared, connection: &Connection, request: &Request) -> Attem
         Operation::DescribeTable(name) => {
             return catalog::describe(connection, name).map(ReadResult::Reply);
         }
+        Operation::RefusingIndexes(_) => return Ok(ReadResult::Reply(Reply::Names(Vec::new()))),
         Operation::TransactionGet(get) => return get_all(shared, connection, get, now),
         Operation::Ping => {
             // It reads the first page of the file.
