@@ -31,7 +31,8 @@ __all__ = ["Progress", "sized"]
 
 M = TypeVar("M")
 
-#: The seconds that a chunk of more than `CHUNK` items may take, and in an event loop, which it blocks for a part of them.
+#: The seconds that a chunk of more than `CHUNK` items may take: fewer in an event loop, which it blocks for a part of
+#: that time.
 _SECONDS = 0.06
 _AWAITED_SECONDS = 0.02
 

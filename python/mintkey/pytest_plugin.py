@@ -77,7 +77,7 @@ def _of_test(url: str) -> str:
 @contextmanager
 def _tables_of_test(store: Store) -> Iterator[None]:
     """Create the table of each model at its first use, where the store does not, and delete them at the end."""
-    from mintkey import operations
+    from mintkey import table_operations
     from mintkey.errors import ConfigurationError
 
     claim = store.claim
@@ -89,11 +89,11 @@ def _tables_of_test(store: Store) -> Iterator[None]:
             used[id(schema)] = schema
             if not store.creates_tables:
                 # Not with `Store.run`, which reports blocking calls in an event loop.
-                for request in operations.create_table(schema):
+                for request in table_operations.create_table(schema):
                     store._core.execute(cast("_core.Request", request))
 
     store.claim = claiming  # type: ignore[method-assign]
     yield
     with suppress(ConfigurationError):  # the test has closed the store
         for schema in used.values():
-            store.run(operations.delete_table(schema))
+            store.run(table_operations.delete_table(schema))

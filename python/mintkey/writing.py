@@ -113,24 +113,34 @@ def own_row(schema: Schema, state: State, error: ConditionFailed) -> _core.Item 
 def tell_model(schema: Schema, error: ConditionFailed) -> None:
     """Let an error make instances of the model, and name attributes and values as the model does."""
     error._owner = schema.owner
+    names = {attribute.stored_name: name for name, attribute in schema.attributes.items()}
+    if error.key is not None:
+        error.key = _renamed(names, error.key)
+    if isinstance(error.attribute, str):
+        error.attribute = names.get(error.attribute, error.attribute)
     if schema.family is not None and error._stored is not None:
         # A row of another class is an instance of that class.
         error._owner = schema.family.any_class_of(error._stored) or schema.owner
     if not isinstance(error, UniqueViolation) or error._named:
         return
-    by_stored_name = {attribute.stored_name: name for name, attribute in schema.attributes.items()}
     named = []
     for stored, values, keys in error._violations:
-        names = tuple(by_stored_name.get(name, name) for name in stored)
+        unique = tuple(names.get(name, name) for name in stored)
         read: dict[str, Any] = {}
         # What the model cannot read is kept as it is stored.
         with contextlib.suppress(UnreadableItem):
             read = schema.codec.decode_plain(dict(zip(stored, values, strict=True)))
-        named.append((names, tuple(read.get(name, value) for name, value in zip(names, values, strict=True)), keys))
+        shown = tuple(read.get(name, value) for name, value in zip(unique, values, strict=True))
+        named.append((unique, shown, [_renamed(names, key) for key in keys]))
     error._named = named
     if named:
-        names = named[0][0]
-        error.attribute = names[0] if len(names) == 1 else names
+        unique = named[0][0]
+        error.attribute = unique[0] if len(unique) == 1 else unique
+
+
+def _renamed(names: dict[str, str], key: dict[str, object]) -> dict[str, object]:
+    """Return a key with the names of the model's attributes instead of those in the store."""
+    return {names.get(name, name): value for name, value in key.items()}
 
 
 def version_guard(schema: Schema, stored: int | None) -> tuple[str, int | None] | None:

@@ -8,8 +8,18 @@ import pytest
 from tests.behaviour.conftest import STORES
 
 from mintkey import Attr, Model, connect, pipeline
-from mintkey.attributes import BinaryAttribute, MapAttribute, NumberAttribute, StringAttribute
-from mintkey.errors import BatchIncomplete, InvalidValue, ItemGone, ItemTooLarge, KeyCollision, MintkeyError
+from mintkey.attributes import BinaryAttribute, MapAttribute, NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.errors import (
+    BatchIncomplete,
+    ConditionFailed,
+    InvalidValue,
+    ItemGone,
+    ItemTooLarge,
+    KeyCollision,
+    MintkeyError,
+    UniqueViolation,
+    VersionConflict,
+)
 
 
 class Ledger(Model):
@@ -117,3 +127,34 @@ async def test_every_message_shows_a_key_in_the_same_form(do, item):
     shown = str(collided.value).partition(": an item with this key exists already")[0]
     assert str(refreshed.value).startswith(f"{shown}: the item is not in table")
     assert refreshed.value.key == collided.value.key
+
+
+class Aliased(Model):
+    pk = StringAttribute(partition_key=True, alias="P")
+    sk = NumberAttribute(sort_key=True, alias="S")
+    email = StringAttribute(unique=True, alias="E")
+    n = NumberAttribute(alias="N")
+    version = VersionAttribute(alias="V")
+
+
+async def test_errors_of_conditions_name_keys_and_attributes_as_the_model_does(do):
+    key = {"pk": "p", "sk": 1}
+    first = Aliased(**key, email="x", n=1)
+    await do.save(first)
+    other = await do.get(Aliased, **key)
+    await do.update(first, n=2)
+    other.n = 5
+    refused = [
+        (KeyCollision, None, lambda: do.create(Aliased, **key)),
+        (VersionConflict, "version", lambda: do.save(other)),
+        (ConditionFailed, None, lambda: do.update_by_key(Aliased, key, n=1, condition=Aliased.n == 1)),
+    ]
+    for kind, attribute, write in refused:
+        with pytest.raises(kind) as caught:
+            await write()
+        assert (caught.value.attribute, caught.value.key) == (attribute, key)
+        assert await do.get(Aliased, **(caught.value.key or {})) == first
+    with pytest.raises(UniqueViolation) as taken:
+        await do.create(Aliased, pk="p", sk=2, email="x")
+    assert (taken.value.attribute, taken.value.key, taken.value.holder) == ("email", {"pk": "p", "sk": 2}, key)
+    assert (await do.get_or_create(Aliased, **key))[1] is False

@@ -498,9 +498,8 @@ impl Operation {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::CreateTable(_) => "create_table",
+            Self::CreateTable(_) | Self::RefusingIndexes(_) => "create_table",
             Self::TableExists(_) => "table_exists",
-            Self::RefusingIndexes(_) => "create_table",
             Self::DropUnique(..) => "drop_unique",
             Self::DeleteTable(_) => "delete_table",
             Self::Get(_) => "get",
