@@ -16,15 +16,15 @@ BEGINNING = """# Command line
 `mintkey` shows and moves the rows of any store without the classes of your program, and generates and inspects IDs.
 `python -m mintkey` is the same command. It needs no other package. `tools/cli_page.py` writes this page.
 
-**Store.** The first argument of a command is the [URL](stores.md) of a store. Without it, the store is that of
-`$MINTKEY_URL`. Other users of the machine can see the arguments of a process, so a URL with a password belongs into the
-variable. No message shows a password.
+**Store.** The first argument of a command that reads or writes a store is its [URL](stores.md). Without a URL, the
+command uses the store that `$MINTKEY_URL` names. `copy` always takes two URLs. Other users of the machine can see the
+arguments of a process: put a URL with a password into the variable. No message shows a password.
 
-**Output.** Rows and tables are printed as a table on a terminal, and otherwise as JSON, one object a line. Errors are
-one line on standard error. Long work shows its progress there if that is a terminal.
+**Output.** On a terminal, rows and tables are printed as a table. Otherwise they are printed as JSON, one object per
+line. An error is one line on standard error. Long commands show their progress on standard error if it is a terminal.
 
-**Keys** are written as text, as a number, or as bytes in base64, whatever the table has. Write `--` before a key that
-begins with `-` and is no number.
+**Keys.** Write a key as text, as a number, or as bytes in base64: the type of the key attribute decides. Write `--`
+before a key that begins with `-` and is not a number.
 
 **Tab completion.** With `pip install "mintkey[cli]"`, `eval "$(register-python-argcomplete mintkey)"` in bash or zsh
 completes commands, options and strategies.
@@ -39,10 +39,10 @@ CONDITIONS = """
 ## Conditions
 
 `--where` takes a condition on the attributes of a row, such as `status = "open" and (total > 99.95 or not
-exists(paid_at))`. It means the same on every store, and what the [conditions of models](../guides/queries.md) mean: a
-comparison with an absent attribute, or with a value of another type, is false, except `!=`. The store evaluates it. A
-`query` reads only the rows that its conditions on the sort key select; all other conditions are evaluated for each row
-that is read.
+exists(paid_at))`. It has the same meaning on every store, and the same meaning as the
+[conditions of models](../guides/queries.md): a comparison with an absent attribute, or with a value of another type, is
+false, except `!=`. The store evaluates the condition. A `query` reads only the rows that its conditions on the sort key
+select; all other conditions are evaluated for each row that is read.
 
 ```text
 """
@@ -50,21 +50,21 @@ that is read.
 FORMATS = """
 ## Formats of rows
 
-Both formats have one row a line and are exact: numbers keep up to 38 digits, and bytes, sets and nulls are read back as
-they were. A file whose name ends with `.gz` is compressed.
+Both formats have one row per line and are exact: numbers keep up to 38 digits, and bytes, sets and nulls are read back
+unchanged. A file whose name ends with `.gz` is compressed.
 
 - `json` is the JSON that [SQLite and Redis store](../decisions/0012-json-encoding.md):
   `{"id":"A","total":99.95,"photo":{"$B":"AAE="},"tags":{"$SS":["a","b"]}}`. Bytes are `{"$B": base64}`; sets are
   `{"$SS": […]}` of text, `{"$NS": […]}` of numbers and `{"$BS": […]}` of bytes. A `$` at the start of a name is
   doubled. The first line of an export, `{"$table": …}`, describes the table, and the last line is `{"$end": …}`. A file
-  without them is a valid import too.
+  without these two lines can be imported too.
 - `dynamodb` is the format of Amazon's exports to S3 and of its imports:
   `{"Item":{"id":{"S":"A"},"total":{"N":"99.95"}}}`. `import` also reads lines without `Item`, as
   `aws dynamodb scan | jq -c '.Items[]'` prints them. The file does not describe the table: name a table that exists, or
   create it with `--partition-key` and `--sort-key`.
 
-An import reports each line that is no row, and each row that is refused, with the number of the line, and goes on. An
-export to a file appears under its name when it is complete.
+An import reports each line that is not a row, and each row that is refused, with the number of the line, and continues.
+The file of an export appears under its name only when the export is complete.
 """
 
 

@@ -30,7 +30,11 @@ def copy_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="The URL of the store that is read.")
     parser.add_argument("target", metavar="TARGET", help="The URL of the store that is written.")
     parser.add_argument(
-        "tables", metavar="TABLE", nargs="*", default=[], help="Names of tables; without any, all of the source."
+        "tables",
+        metavar="TABLE",
+        nargs="*",
+        default=[],
+        help="Names of tables. Without names: all tables of the source.",
     )
     conflict_argument(
         parser,
@@ -38,16 +42,18 @@ def copy_arguments(parser: argparse.ArgumentParser) -> None:
         "(the default). skip: leave the stored rows. replace: replace them.",
     )
     parser.add_argument(
-        "--resume", metavar="FILE", help="A file that keeps the state of the copy; if it exists, the copy goes on."
+        "--resume",
+        metavar="FILE",
+        help="A file for the state of the copy. If it exists, the copy continues from there.",
     )
     parser.add_argument("--verify", action="store_true", help="Compare the tables at the end.")
     parser.add_argument("--dry-run", action="store_true", help="Write nothing; print what would be copied.")
     parser.add_argument(
         "--changed-since",
         metavar="ATTRIBUTE",
-        help="Copy the rows again that changed during the copy, by this attribute with the time of the last change.",
+        help="At the end, copy the rows that changed meanwhile: this attribute has the time of the last change.",
     )
-    parser.add_argument("--rate", type=float, metavar="UNITS", help="At most so many capacity units in a second.")
+    parser.add_argument("--rate", type=float, metavar="UNITS", help="The most capacity units per second.")
     output_arguments(parser)
 
 

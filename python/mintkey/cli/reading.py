@@ -203,7 +203,7 @@ def get(given: argparse.Namespace) -> Code:
 
 def _limits(parser: argparse.ArgumentParser) -> None:
     where_argument(parser)
-    parser.add_argument("-n", "--limit", type=positive, help="At most so many rows.")
+    parser.add_argument("-n", "--limit", type=positive, help="The maximum number of rows.")
     _consistent(parser)
     output_arguments(parser)
 
@@ -216,10 +216,10 @@ def query_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PARTITION",
         nargs="*",
         default=[],
-        help="The value of the partition key, or those of the index.",
+        help="The value of the partition key, or the values of the partition attributes of the index.",
     )
     parser.add_argument("-i", "--index", help="The name of an index.")
-    parser.add_argument("--descending", action="store_true", help="The last row first.")
+    parser.add_argument("--descending", action="store_true", help="In descending order of the sort key.")
     _limits(parser)
 
 

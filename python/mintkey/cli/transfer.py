@@ -37,7 +37,7 @@ def _file_arguments(parser: argparse.ArgumentParser, stream: str) -> None:
         "--format",
         choices=list(FORMATS),
         default="json",
-        help="json: one row of plain JSON a line, bytes and sets tagged. dynamodb: the lines of Amazon's exports.",
+        help="json: one row of plain JSON per line; bytes and sets tagged. dynamodb: the format of Amazon's exports.",
     )
 
 
