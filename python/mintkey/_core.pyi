@@ -217,6 +217,9 @@ class Request:
     @property
     def attempts(self) -> int:
         """How often the request, or a part of it, was sent."""
+    @property
+    def size(self) -> int | None:
+        """The number of reads or writes of a batch or transaction; None for other requests."""
     def rows(self, answer: Any) -> int:
         """Return the number of items that a request with this reply has read or written."""
     @staticmethod

@@ -1,14 +1,16 @@
-"""What a store reports about itself: the reply to a ping, and a record of each request."""
+"""What a store reports about itself: the reply to a ping, a record of each request, and its logs."""
 
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from mintkey.errors import MintkeyError, StoreError, StoreUnavailable, shortened
+from mintkey.errors import ConfigurationError, MintkeyError, StoreError, StoreUnavailable, shortened
 
 if TYPE_CHECKING:
     from mintkey import _core
@@ -58,6 +60,7 @@ class RequestRecord(NamedTuple):
         error: the exception of the request, or the first one of a batch; None if nothing failed.
         capacity: the capacity units that DynamoDB has counted; None on other stores.
         rows: the number of items that it read or wrote.
+        size: the number of reads or writes that a batch or a transaction was to do; None for other requests.
     """
 
     store: str
@@ -68,6 +71,7 @@ class RequestRecord(NamedTuple):
     error: BaseException | None
     capacity: float | None
     rows: int
+    size: int | None
 
     @property
     def table(self) -> str | None:
@@ -115,13 +119,17 @@ def _check(callback: object) -> None:
         )
 
 
+#: The observers of all stores, also of those that are connected later.
+observers_of_all_stores: list[Observer] = []
+
+
 class Watch:
     """One request that is observed: call `done` or `failed`."""
 
     __slots__ = ("_observers", "_request", "_started", "_url")
 
     def __init__(self, url: str, observers: Sequence[Observer], request: _core.Request) -> None:
-        self._observers = () if getattr(_thread, "reporting", False) else tuple(observers)
+        self._observers = () if getattr(_thread, "reporting", False) else (*observers_of_all_stores, *observers)
         if self._observers:
             request.meter()
             self._url = url
@@ -151,6 +159,7 @@ class Watch:
             error=error,
             capacity=request.consumed,
             rows=rows,
+            size=request.size,
         )
         _thread.reporting = True
         try:
@@ -168,6 +177,46 @@ def _log_failure(callback: RequestCallback, error: Exception) -> None:
         shortened(callback),
         exc_info=error,
     )
+
+
+def log_observers(url: str, log_slow: float | None) -> list[Observer]:
+    """Log that a store is connected. Return the observer that logs its requests, if they are to be logged.
+
+    The level of the logger is read here, once for each store, so that a request costs nothing if it is not logged.
+    """
+    if log_slow is not None and (
+        isinstance(log_slow, bool)
+        or not isinstance(log_slow, (int, float))
+        or not math.isfinite(log_slow)
+        or log_slow < 0
+    ):
+        raise ConfigurationError(f"log_slow= takes a number of seconds, such as 0.5, not {shortened(log_slow)}")
+    # A program that has not imported it has enabled no logger.
+    if log_slow is None and "logging" not in sys.modules:
+        return []
+    import logging
+
+    logging.getLogger("mintkey.stores").debug("connected: %s", url)
+    logger = logging.getLogger("mintkey.requests")
+    if log_slow is None and not logger.isEnabledFor(logging.DEBUG):
+        return []
+
+    def log_request(record: RequestRecord) -> None:
+        is_slow = log_slow is not None and record.duration >= log_slow
+        logger.log(
+            logging.WARNING if is_slow else logging.DEBUG,
+            "%s%s %s: %s, rows: %d, %.1f ms, attempts: %d, %s",
+            "slow request: " if is_slow else "",
+            record.operation,
+            ", ".join(record.tables) or "-",
+            record.outcome,
+            record.rows,
+            record.duration * 1000,
+            record.attempts,
+            record.store,
+        )
+
+    return [Observer(log_request)]
 
 
 def ping_failure(url: str, seconds: float, error: MintkeyError) -> StoreError:

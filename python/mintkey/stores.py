@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 from mintkey import _core
 from mintkey.discriminators import Footprint
 from mintkey.errors import ConfigurationError, MintkeyError, shortened
-from mintkey.monitoring import C, Observer, Ping, PingedServer, RequestCallback, Watch, ping_failure
+from mintkey.monitoring import (
+    C,
+    Observer,
+    Ping,
+    PingedServer,
+    RequestCallback,
+    Watch,
+    log_observers,
+    observers_of_all_stores,
+    ping_failure,
+)
 from mintkey.rate_limit import RateLimit, Turn, checked
 from mintkey.schema import Schema
 
@@ -61,7 +71,14 @@ class Store:
     used by several threads and asyncio tasks, and after a fork.
     """
 
-    def __init__(self, url: str, rate_limit: RateLimit | None = None, *, strict_async: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        rate_limit: RateLimit | None = None,
+        *,
+        strict_async: bool = False,
+        log_slow: float | None = None,
+    ) -> None:
         if not isinstance(url, str):
             raise ConfigurationError(f"the URL of a store is text, not {type(url).__name__}")
         half = next((index for index, letter in enumerate(url) if "\ud800" <= letter <= "\udfff"), None)
@@ -77,7 +94,7 @@ class Store:
         self._limits: tuple[RateLimit, ...] | None = None if limit is None else (limit,)
         self._views: dict[RateLimit, Store] = {}
         # Shared with the views.
-        self._observers: list[Observer] = []
+        self._observers: list[Observer] = log_observers(self.url, log_slow)
         self._strict_async = strict_async
         # The store whose name this one took: it gets the name back when a `with` block ends.
         self._name = ""
@@ -197,13 +214,13 @@ class Store:
         events = sys.modules.get("_asyncio")
         if events is not None and events._get_running_loop() is not None:
             self._blocks_event_loop(operation)
-        execute = self._core if self._limits is None and not self._observers else self._execute_in_turn
+        execute = self._execute_in_turn if self._takes_turns() else self._core
         return _core.drive(operation, execute, self._answer)
 
     async def arun(self, operation: Operation[R]) -> R:
         """Run an operation in the current asyncio task."""
         submit = self._core.submit
-        in_turn = self._limits is not None or bool(self._observers)
+        in_turn = self._takes_turns()
         event_loop = _core.running_loop()
         try:
             request = next(operation)
@@ -231,6 +248,10 @@ class Store:
         except StopIteration as done:
             result: R = done.value
             return result
+
+    def _takes_turns(self) -> bool:
+        """Whether requests wait for a rate limit, or are observed."""
+        return self._limits is not None or bool(self._observers) or bool(observers_of_all_stores)
 
     def _blocks_event_loop(self, operation: Operation[Any]) -> None:
         """Report a blocking call inside a running event loop: once in the log, or each time with `strict_async`."""
@@ -377,7 +398,12 @@ def _refused(awaitable: Any) -> NoReturn:
 
 
 def connect(
-    url: str, name: str = _DEFAULT, rate_limit: RateLimit | None = None, *, strict_async: bool = False
+    url: str,
+    name: str = _DEFAULT,
+    rate_limit: RateLimit | None = None,
+    *,
+    strict_async: bool = False,
+    log_slow: float | None = None,
 ) -> Store:
     """Connect the store at `url`, and make it the default store of all models.
 
@@ -396,16 +422,17 @@ def connect(
         rate_limit: the maximum rate of reads and writes: a `FixedRate` or an `AdaptiveRate` of `mintkey.rate_limit`.
         strict_async: raise `ConfigurationError` for a blocking call inside a running event loop. Otherwise the first
             one is logged as a warning on `mintkey.asyncio`.
+        log_slow: log each request that takes at least this many seconds, as a warning on `mintkey.requests`.
 
     Raises:
-        ConfigurationError: the URL or the rate limit is invalid. Nothing is opened yet: a missing server is reported by
-            the first request.
+        ConfigurationError: the URL, the rate limit or `log_slow` is invalid. Nothing is opened yet: a missing server
+            is reported by the first request.
 
     >>> with connect("sqlite://") as store:
     ...     store
     <Store sqlite://>
     """
-    store = Store(url, rate_limit, strict_async=strict_async)
+    store = Store(url, rate_limit, strict_async=strict_async, log_slow=log_slow)
     with _naming:
         before = _named.get(name)
         store._name, store._replaced = name, None if before is None else weakref.ref(before)

@@ -186,6 +186,18 @@ impl PyRequest {
         1 + self.request.metrics.retries()
     }
 
+    /// The number of reads or writes of a batch or transaction; None for other requests.
+    #[getter]
+    fn size(&self) -> Option<usize> {
+        match &self.request.operation {
+            Operation::BatchGet(batch) => Some(batch.keys.len()),
+            Operation::BatchWrite(batch) => Some(batch.writes.len()),
+            Operation::Transaction(transaction) => Some(transaction.writes.len()),
+            Operation::TransactionGet(transaction) => Some(transaction.keys.len()),
+            _ => None,
+        }
+    }
+
     /// The number of items that it read or wrote, if this is its reply.
     fn rows(&self, answer: &Bound<'_, PyAny>) -> PyResult<u64> {
         Ok(match &self.request.operation {
