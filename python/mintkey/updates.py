@@ -248,18 +248,14 @@ def _update_or_insert(
     if new_key:
         if known is None:
             raise _item_gone(schema, key, "this instance was never saved, and its key is generated")
-        item = _inserted(schema, known, changes)
-        try:
-            yield from send_write(state, schema.codec.put(item, row="absent", version=None, condition=condition), item)
-        except ConditionFailed as error:
-            tell_model(schema, error)
-            raise
-        return _Rows(item)
+        return (yield from _insert(schema, state, known, changes, condition))
     sent_actions = list(changes.actions)
     minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
     _check_fields(schema, None, minted)
     sent = {**minted, **changes.values}
     merging = merge(schema, changes.values)
+    # What is computed from the stored row is computed anew if another writer has changed that.
+    readers = [reader for reader in (rebuilding, merging) if reader is not None]
     if schema.version is not None and not versioned:
         sent_actions.append(schema.attributes[schema.version].add(1))
     tries_left = MAX_TRIES
@@ -293,10 +289,7 @@ def _update_or_insert(
                 raise _item_gone(schema, key, why, error.store) from error
         except ConditionFailed as error:
             own = own_row(schema, state, error)
-            if own is None and rebuilding is not None and rebuilding.is_outdated(error):
-                tries_left += 1
-                continue
-            if own is None and merging is not None and merging.is_outdated(error):
+            if own is None and any(reader.is_outdated(error) for reader in readers):
                 tries_left += 1
                 continue
             if own is None:
@@ -314,27 +307,30 @@ def _update_or_insert(
                 return _Rows(schema.codec.updated(reply, whole, actions), reply)
             # No other writer has changed the row if its version was checked.
             return _Rows(expected if reply is None and versioned and schema.version is not None else reply)
-        item = _inserted(schema, known, changes)
-        request = schema.codec.put(item, row="absent", version=None, condition=condition)
         try:
-            yield from send_write(state, request, item)
+            return (yield from _insert(schema, state, known, changes, condition))
         except KeyCollision:
             # Another writer has inserted the row, so it can be changed now.
-            pass
-        except ConditionFailed as error:
-            tell_model(schema, error)
-            raise
-        else:
-            return _Rows(item)
-        if rebuilding is not None:
-            rebuilding.forget()
-        if merging is not None:
-            merging.forget()
+            for reader in readers:
+                reader.forget()
     raise ItemGone(
         f"{schema.model}: other writers inserted and deleted the row {MAX_TRIES} times during this update; retry it",
         model=schema.model,
         key=schema.codec.key_dict(key),
     )
+
+
+def _insert(
+    schema: Schema, state: State, known: dict[str, Any], changes: Changes, condition: Condition | None
+) -> Operation[_Rows]:
+    """Insert a row with these values and changes."""
+    item = _inserted(schema, known, changes)
+    try:
+        yield from send_write(state, schema.codec.put(item, row="absent", version=None, condition=condition), item)
+    except ConditionFailed as error:
+        tell_model(schema, error)
+        raise
+    return _Rows(item)
 
 
 def _rebuilding(schema: Schema, changes: Changes, known: dict[str, Any]) -> Rebuild | None:

@@ -151,7 +151,7 @@ pub fn index_name_of(stored: &str) -> String {
     let short = stored.strip_suffix(".index");
     let names = short.into_iter().chain([stored]).filter_map(decoded);
     // Other programs may have given an index any name.
-    let mut names = names.filter(|name| index_name(name) == stored);
+    let mut names = names.filter(|name| !name.is_empty() && index_name(name) == stored);
     names.next().unwrap_or_else(|| stored.to_owned())
 }
 
