@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-import threading
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -87,8 +87,8 @@ class RequestRecord(NamedTuple):
 RequestCallback: TypeAlias = Callable[[RequestRecord], object]
 C = TypeVar("C", bound=RequestCallback)
 
-#: Whether this thread runs a callback. Its own requests are not reported, or they would be without end.
-_thread = threading.local()
+#: Whether a callback runs, or a task that it has started: their requests are not reported, or there would be no end.
+_reporting: ContextVar[bool] = ContextVar("mintkey_reporting", default=False)
 
 
 class Observer:
@@ -129,7 +129,7 @@ class Watch:
     __slots__ = ("_observers", "_request", "_started", "_url")
 
     def __init__(self, url: str, observers: Sequence[Observer], request: _core.Request) -> None:
-        self._observers = () if getattr(_thread, "reporting", False) else (*observers_of_all_stores, *observers)
+        self._observers = () if _reporting.get() else (*observers_of_all_stores, *observers)
         if self._observers:
             request.meter()
             self._url = url
@@ -161,12 +161,12 @@ class Watch:
             rows=rows,
             size=request.size,
         )
-        _thread.reporting = True
+        token = _reporting.set(True)
         try:
             for observer in self._observers:
                 observer.report(record)
         finally:
-            _thread.reporting = False
+            _reporting.reset(token)
 
 
 def _log_failure(callback: RequestCallback, error: Exception) -> None:

@@ -455,7 +455,8 @@ def use_store(store: Store | str, name: str = _DEFAULT) -> Iterator[Store]:
 
     Raises:
         TypeError: the object is not a store.
-        ConfigurationError: no store of this name is connected.
+        ConfigurationError: no store of this name is connected, or the block ended in another thread or task than it
+            began in.
 
     >>> with connect("sqlite://", name="tenant") as tenant, use_store(tenant) as used:
     ...     used is tenant
@@ -471,7 +472,15 @@ def use_store(store: Store | str, name: str = _DEFAULT) -> Iterator[Store]:
     try:
         yield store
     finally:
-        _substitutes.reset(token)
+        try:
+            _substitutes.reset(token)
+        except ValueError as error:
+            raise ConfigurationError(
+                "a use_store() block ended in another thread or task than it began in, so the store did not apply to "
+                "what ran in between: begin and end it in the same one, for example in an `async def` dependency of "
+                "FastAPI",
+                store=store.url,
+            ) from error
 
 
 def store_named(name: str) -> Store:

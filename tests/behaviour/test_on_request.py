@@ -215,3 +215,18 @@ async def test_attempts_count_what_was_sent_again(monkeypatch):
         with pytest.raises(StoreUnavailable):
             await store.aping()
     assert [(record.attempts, record.outcome) for record in seen] == [(3, "StoreUnavailable")] * 2
+
+
+async def test_requests_of_tasks_that_a_callback_starts_are_not_reported(store, records):
+    tasks: list[asyncio.Future[None]] = []
+
+    def note(record: RequestRecord) -> None:
+        tasks.append(asyncio.ensure_future(Order(pk="noted", sk=str(len(tasks))).asave()))
+
+    store.on_request(note)
+    await Order(pk="A", sk="1").asave()
+    await asyncio.gather(*tasks)
+    assert (len(tasks), len(told(records))) == (1, 1)
+    await Order(pk="A", sk="2").asave()
+    assert (len(tasks), len(told(records))) == (2, 1)
+    await asyncio.gather(*tasks)

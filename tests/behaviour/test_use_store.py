@@ -138,3 +138,16 @@ def test_what_is_no_store(store):
         use_store(store),
     ):
         pass
+
+
+def test_a_block_that_ends_in_another_context_is_an_error(tenants):
+    first, _ = tenants
+
+    def dependency():
+        with use_store(first):
+            yield
+
+    halves = dependency()
+    copy_context().run(next, halves)
+    with pytest.raises(ConfigurationError, match="another thread or task"):
+        copy_context().run(halves.close)
