@@ -517,6 +517,13 @@ def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operat
             model=schema.model,
             key=codec.key_dict(key),
         )
+    if schema.family is not None and schema.family.class_of(stored) is None:
+        raise ItemGone(
+            f'{schema.model} {key}: the row in table "{schema.table}" is now of another class than {schema.model}, so '
+            "it cannot be refreshed: read it with that class",
+            model=schema.model,
+            key=codec.key_dict(key),
+        )
     take(schema, instance, state, stored)
     yield from run_hooks(schema, instance, "after_load")
 

@@ -17,7 +17,7 @@ from mintkey.attributes import (
     StringSetAttribute,
     VersionAttribute,
 )
-from mintkey.errors import ConditionFailed, InvalidValue
+from mintkey.errors import ConditionFailed, InvalidValue, ItemGone
 
 
 class Animal(Model):
@@ -88,6 +88,15 @@ async def test_a_row_of_another_class_is_not_written(do, replaced, call):
             tx.update(replaced, legs=3)
     assert (await do.get(Cat, "rex")).to_dict() == {"name": "rex", "kind": "Cat", "lives": 9, "version": 1}
     assert await do.get(Dog, "rex") is None
+
+
+async def test_a_row_of_another_class_is_not_refreshed(do, replaced):
+    before = replaced.to_dict()
+    with pytest.raises(ItemGone, match="now of another class than Dog"):
+        await do.refresh(replaced)
+    assert replaced.to_dict() == before
+    with pytest.raises(ConditionFailed):
+        await do.update(replaced, legs=3)
 
 
 async def test_a_row_of_a_subclass_is_another_class_for_an_instance(do, store):
