@@ -69,7 +69,8 @@ class MintkeyError(Exception):
     Attributes:
         model: the name of the model class.
         attribute: the name of the attribute.
-        key: the stored key of the item: a dict of stored names to stored values.
+        key: the key of the item: a dict of attribute names to stored values. Where an attribute has an alias, errors of
+            a store have its name in the store, except `ConditionFailed` and its subclasses.
         store: the URL of the store, without its password.
     """
 
