@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from mintkey import _core
 from mintkey.copy_state import Failure
 from mintkey.errors import KeyCollision, StoreError, TableMissing, cause
+from mintkey.rate_limit import Stopped
 from mintkey.raw import CHUNK, OnConflict, put_items
 from mintkey.stores import Store
 
@@ -52,10 +53,6 @@ class Segment(NamedTuple):
     number: int
     segments: int
     after: bytes | None
-
-
-class Stopped(Exception):
-    """Ends a thread of a copy."""
 
 
 class Table:

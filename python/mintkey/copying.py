@@ -232,7 +232,7 @@ async def _on_thread(call: Callable[[threading.Event], R]) -> R:
 def _copy(options: _Options, stop: threading.Event) -> CopyReport:
     _check(options)
     with ExitStack() as opened:
-        stores = source, target = _stores(options, opened)
+        stores = source, target = _stores(options, opened, stop)
         infos = _tables(source, options.tables)
         identity = {"source": source.url, "target": target.url, "on_conflict": options.on_conflict}
         state = CopyState(options.resume, identity, _core.now_ms() / 1000)
@@ -355,7 +355,7 @@ class _Changed:
 
 def _compare(options: _Options, stop: threading.Event) -> dict[str, Difference]:
     with ExitStack() as opened:
-        source, target = _stores(options, opened)
+        source, target = _stores(options, opened, stop)
         differences = {}
         for info in _tables(source, options.tables):
             there = describe(target, info.name)
@@ -384,7 +384,7 @@ def _check_progress(progress: object) -> None:
         raise TypeError(f"progress= takes a plain function of (table, rows, total), not {shortened(progress)}")
 
 
-def _stores(options: _Options, opened: ExitStack) -> Stores:
+def _stores(options: _Options, opened: ExitStack, stop: threading.Event) -> Stores:
     """Open the source and the target. Those that are opened here are closed at the end."""
     rate = checked(options.rate)
     source, target = (
@@ -394,7 +394,9 @@ def _stores(options: _Options, opened: ExitStack) -> Stores:
     in_memory = source.url == "sqlite://" and source._core is not target._core
     if source.url == target.url and not in_memory:
         raise ConfigurationError(f"the source and the target are the same store: {source.url}", store=source.url)
-    return (source, target) if rate is None else (source.limited(rate), target.limited(rate))
+    if rate is not None:
+        source, target = source.limited(rate), target.limited(rate)
+    return source.stopped_by(stop), target.stopped_by(stop)
 
 
 def _tables(source: Store, names: Iterable[str] | None) -> list[TableInfo]:

@@ -333,6 +333,15 @@ def _check(name: str, value: Any) -> None:
         raise ConfigurationError(f"{name}= takes a positive number of capacity units, not {shortened(value)}")
 
 
+class Stopped(Exception):
+    """Ends a thread of a copy that is stopped, also while it waits for its turn."""
+
+
+def _go_on(stop: threading.Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise Stopped
+
+
 class Turn:
     """One request under its limits: call `wait_turn` or `await_turn`, then `done`, `failed` or `return_units`.
 
@@ -354,11 +363,15 @@ class Turn:
                 bucket = limit._write if writes else limit._read
                 self._reservations.append((limit, bucket, limit._reserve(bucket, units)))
 
-    def wait_turn(self) -> None:
-        """Wait until the request may be sent. If the wait is interrupted, return the units."""
+    def wait_turn(self, stop: threading.Event | None = None) -> None:
+        """Wait until the request may be sent. If the wait is interrupted, return the units.
+
+        Raises `Stopped` soon after `stop` is set.
+        """
         try:
             for limit, bucket, reservation in self._reservations:
                 while left := limit._seconds_left(bucket, reservation):
+                    _go_on(stop)
                     limit._time.sleep(min(left, _RECHECK))
         except BaseException:
             self.return_units()

@@ -92,6 +92,7 @@ class Store:
         self._tables: dict[str, tuple[tuple[str, str], bool]] = {}
         self._shared: dict[str, dict[tuple[str, str], Footprint]] = {}
         self._limits: tuple[RateLimit, ...] | None = None if limit is None else (limit,)
+        self._stop: threading.Event | None = None
         self._views: dict[RateLimit, Store] = {}
         # Shared with the views.
         self._observers: list[Observer] = log_observers(self.url, log_slow)
@@ -209,6 +210,13 @@ class Store:
             view = self._views.setdefault(limit, view)
         return view
 
+    def stopped_by(self, stop: threading.Event) -> Store:
+        """Return a view of this store in which a blocking wait for a rate limit ends when the event is set."""
+        view = copy.copy(self)
+        view._stop = stop
+        view._views = {}
+        return view
+
     def run(self, operation: Operation[R]) -> R:
         """Run an operation on the calling thread."""
         events = sys.modules.get("_asyncio")
@@ -281,7 +289,7 @@ class Store:
         turns = [Turn(self._limits or (), request) for request in requests]
         try:
             for turn in turns:
-                turn.wait_turn()
+                turn.wait_turn(self._stop)
         except BaseException:
             # Requests that may be sent already are not sent either.
             for turn in turns:
@@ -307,7 +315,7 @@ class Store:
 
     def _execute_in_turn(self, request: _core.Request) -> Any:
         turn = Turn(self._limits or (), request)
-        turn.wait_turn()
+        turn.wait_turn(self._stop)
         watch = self._watch(request)
         try:
             reply = self._core.execute(request)

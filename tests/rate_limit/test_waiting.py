@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
 
 import pytest
 from tests.rate_limit.conftest import Note, Pending, let_run
 
+from mintkey import connect, use_store
 from mintkey.errors import StoreUnavailable
-from mintkey.rate_limit import FixedRate
+from mintkey.rate_limit import FixedRate, Stopped
 
 
 def kilobytes(name: str, number: int) -> Note:
@@ -225,3 +227,19 @@ def test_a_signal_handler_may_save_while_it_interrupts_the_limit(scripted, hurri
     _, engine = scripted(limit, None)
     Note(id="a").save()
     assert len(engine.requests) == 2
+
+
+def test_what_is_stopped_does_not_wait_for_its_turn(hurried):
+    stop = threading.Event()
+    with connect("sqlite://") as store:
+        limited = store.limited(FixedRate(wcu=1, _time=hurried.time)).stopped_by(stop)
+        with use_store(limited):
+            kilobytes("a", 5).save()
+            kilobytes("b", 1).save()
+            waited = hurried.slept
+            stop.set()
+            with pytest.raises(Stopped):
+                kilobytes("c", 1).save()
+        assert waited > 0
+        assert hurried.slept == waited
+        assert sorted(str(note.id) for note in Note.scan()) == ["a", "b"]
