@@ -257,8 +257,7 @@ def _ending(console: Console, url: str) -> None:
     if path is None:
         console.print(Text(f"All data is in the store {url}."))
         return
-    size = os.path.getsize(path)  # noqa: PTH202 - keep the path as it was passed
-    console.print(f"All data is in one file of {size:,} bytes:")
+    console.print("All data is in one file:")
     console.print(Text(f"  {os.path.abspath(path)}", "bold"), soft_wrap=True)  # noqa: PTH100
     console.print("Inspect it:")
     console.print(Text(f"  {_how_to_look(path)}", "bold"), soft_wrap=True)
