@@ -348,10 +348,13 @@ class Turn:
     The constructor reserves the units of all limits at once, so requests are sent in the order of their arrival.
     """
 
-    __slots__ = ("_request", "_reservations")
+    __slots__ = ("_request", "_reservations", "_stop")
 
-    def __init__(self, limits: Iterable[RateLimit], request: _core.Request) -> None:
+    def __init__(
+        self, limits: Iterable[RateLimit], request: _core.Request, stop: threading.Event | None = None
+    ) -> None:
         units = request.units
+        self._stop = stop
         self._request = request
         self._reservations: list[tuple[RateLimit, _Bucket, _Reservation]] = []
         if not units:
@@ -363,7 +366,7 @@ class Turn:
                 bucket = limit._write if writes else limit._read
                 self._reservations.append((limit, bucket, limit._reserve(bucket, units)))
 
-    def wait_turn(self, stop: threading.Event | None = None) -> None:
+    def wait_turn(self) -> None:
         """Wait until the request may be sent. If the wait is interrupted, return the units.
 
         Raises `Stopped` soon after `stop` is set.
@@ -371,7 +374,7 @@ class Turn:
         try:
             for limit, bucket, reservation in self._reservations:
                 while left := limit._seconds_left(bucket, reservation):
-                    _go_on(stop)
+                    _go_on(self._stop)
                     limit._time.sleep(min(left, _RECHECK))
         except BaseException:
             self.return_units()
@@ -382,6 +385,7 @@ class Turn:
         try:
             for limit, bucket, reservation in self._reservations:
                 while left := limit._seconds_left(bucket, reservation):
+                    _go_on(self._stop)
                     await limit._time.asleep(min(left, _RECHECK))
         except BaseException:
             self.return_units()

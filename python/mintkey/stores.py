@@ -211,7 +211,7 @@ class Store:
         return view
 
     def stopped_by(self, stop: threading.Event) -> Store:
-        """Return a view of this store in which a blocking wait for a rate limit ends when the event is set."""
+        """Return a view of this store in which a wait for a rate limit ends when the event is set."""
         view = copy.copy(self)
         view._stop = stop
         view._views = {}
@@ -286,10 +286,10 @@ class Store:
         return _refused(asked)
 
     def _execute_all(self, requests: list[_core.Request]) -> list[Any]:
-        turns = [Turn(self._limits or (), request) for request in requests]
+        turns = [Turn(self._limits or (), request, self._stop) for request in requests]
         try:
             for turn in turns:
-                turn.wait_turn(self._stop)
+                turn.wait_turn()
         except BaseException:
             # Requests that may be sent already are not sent either.
             for turn in turns:
@@ -314,8 +314,8 @@ class Store:
         return await asyncio.gather(*submitted, return_exceptions=True)
 
     def _execute_in_turn(self, request: _core.Request) -> Any:
-        turn = Turn(self._limits or (), request)
-        turn.wait_turn(self._stop)
+        turn = Turn(self._limits or (), request, self._stop)
+        turn.wait_turn()
         watch = self._watch(request)
         try:
             reply = self._core.execute(request)
@@ -331,7 +331,7 @@ class Store:
         return Watch(self.url, self._observers, request)
 
     async def _submit_in_turn(self, request: _core.Request, event_loop: asyncio.AbstractEventLoop) -> Any:
-        turn = Turn(self._limits or (), request)
+        turn = Turn(self._limits or (), request, self._stop)
         await turn.await_turn()
         watch = self._watch(request)
         flight = self._core.submit(request, event_loop)
