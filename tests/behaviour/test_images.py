@@ -158,6 +158,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a number": ({"pk": {"S": "a"}, "number": {"N": 1}}, "in number: expected a number as text"),
     "NaN": ({"pk": {"S": "a"}, "number": {"N": "NaN"}}, "in number: "),
     "no number": ({"pk": {"S": "a"}, "number": {"N": "x"}}, "in number: "),
+    "an empty set": ({"pk": {"S": "a"}, "tags": {"SS": []}}, "in tags: a set has one member or more"),
     "a text": ({"pk": {"S": 5}}, "in pk: expected text, got 5"),
     "a surrogate": ({"pk": {"S": "\ud800"}}, "DynamoDB JSON"),
     "no base64": ({"pk": {"S": "a"}, "raw": {"B": "?"}}, "in raw: "),

@@ -87,12 +87,15 @@ def test_bad_lines_are_reported_and_the_rest_goes_on(orders):
     ("line", "problem"),
     [
         ("[]", "not a row in the JSON of DynamoDB: '[]'"),
-        ('{"Item":{"a":{"S":1}}}', "a: 1 is not a value of the type S"),
-        ('{"a":{"M":{"b":{"L":[{"S":"x"},3]}}}}', 'a.b[1]: expected a value such as {"S": "text"}, got 3'),
-        ('{"a":{"N":"NaN"}}', "a: 'NaN' is not a value of the type N"),
-        ('{"a":{"Q":"x"}}', "a: 'Q' is not a type of DynamoDB"),
-        ('{"a":{"SS":[]}}', "a: [] is not a value of the type SS"),
-        ('{"a":{"B":"?"}}', "a: '?' is not a value of the type B"),
+        ('{"Item":{"a":{"S":1}}}', "in a: expected text, got 1"),
+        (
+            '{"a":{"M":{"b":{"L":[{"S":"x"},3]}}}}',
+            'in a.b[1]: expected a value with its type, such as {"S": "text"}, got 3',
+        ),
+        ('{"a":{"N":"NaN"}}', "in a: NaN and infinity cannot be stored"),
+        ('{"a":{"Q":"x"}}', "in a: the types are S, N, B, BOOL, NULL, L, M, SS, NS, BS, not 'Q'"),
+        ('{"a":{"SS":[]}}', "in a: a set has one member or more, got an empty one"),
+        ('{"a":{"B":"?"}}', "in a: Only base64 data is allowed"),
         ('{"a":{"S":"\\ud800"}}', "not a row in the JSON of DynamoDB"),
     ],
 )
