@@ -6,7 +6,6 @@ The types are those of AttributeValue in the API reference of Amazon DynamoDB.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -35,6 +34,8 @@ def attribute_name(stored: str) -> str:
 
 def typed_item(item: _core.Item, binary: Callable[[str], Any]) -> dict[str, Any]:
     """Return an item in DynamoDB JSON. `binary` converts the base64 of each binary."""
+    import json
+
     stored = json.loads(item.to_json(), parse_int=Digits, parse_float=Digits)
     return {attribute_name(name): _typed(value, binary) for name, value in stored.items()}
 
@@ -96,6 +97,8 @@ def _json(value: Any) -> str:
 def _text(content: Any) -> str:
     if not isinstance(content, str):
         raise Misfit(f"expected text, got {shortened(content)}")
+    import json
+
     return json.dumps(content)
 
 
