@@ -341,9 +341,9 @@ pub fn report_lost(
     exchange.broken(guilty, false, topology, |outcome| {
         cause.error(address, outcome)
     });
-    let broken = cause.as_broken();
+    let cause = cause.for_others();
     exchange.broken(others, true, topology, |outcome| {
-        broken.error(address, outcome)
+        cause.error(address, outcome)
     });
 }
 

@@ -43,13 +43,14 @@ impl TransportError {
         Self::Broken(ended)
     }
 
-    /// The same for the other calls of the connection: it broke.
-    pub fn as_broken(&self) -> Self {
-        Self::Broken(match self {
-            Self::Broken(error) => io::Error::new(error.kind(), error.to_string()),
-            Self::TooLarge(_) => Io::ConnectionAborted.into(),
-            Self::Stopped(_) => Io::TimedOut.into(),
-        })
+    /// The same for the other calls of the connection: a server that was silent for one was silent for all of them; a
+    /// reply that is too large concerns only its own call.
+    pub fn for_others(&self) -> Self {
+        match self {
+            Self::Stopped(stop) => Self::Stopped(*stop),
+            Self::Broken(error) => Self::Broken(io::Error::new(error.kind(), error.to_string())),
+            Self::TooLarge(_) => Self::Broken(Io::ConnectionAborted.into()),
+        }
     }
 
     /// The error for the caller.
