@@ -56,6 +56,12 @@ def test_a_guide_names_the_version_that_it_was_written_for(package, root):
     assert f"{package.lower()} {PEERS[package]['version']}" in told.lower()
 
 
+def test_the_readme_compares_these_versions(root):
+    told = " ".join((root / "README.md").read_text("utf-8").split())
+    for package in ("pydynox", "PynamoDB", "popoto", "redis-om"):
+        assert f"{package} {PEERS[package.lower()]['version']}" in told, "check the table of similar packages"
+
+
 @pytest.mark.slow
 def test_the_names_are_those_of_the_installed_packages(root):
     now = runpy.run_path(str(root / "tools" / "peer_names.py"))["installed"]()
