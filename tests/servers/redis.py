@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 PASSWORD = "s3cret"
 PRIMARIES, REPLICAS = 3, 1
 

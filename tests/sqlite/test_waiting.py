@@ -60,7 +60,8 @@ async def test_a_locked_database_is_a_timeout_with_a_known_outcome(url, locked):
         assert kept is not None
         assert row.is_dirty
         assert Row.count() == 1
-        locked()
+    locked()
+    with connect(url):
         row.save()
         assert row.pk == kept
         assert Row.count() == 2
@@ -80,7 +81,8 @@ def test_a_timeout_rolls_back_version_and_on_update(url, start):
                 call()
             assert account.to_dict() == before
             assert account.changed == {"note"}
-        holder.communicate("release\n")
+    holder.communicate("release\n")
+    with connect(url):
         account.save()
         assert account.version == 2
         assert Account.get(pk="a") == account
@@ -93,7 +95,8 @@ def test_every_waiting_thread_gets_a_timeout_of_its_own(url, locked):
         waiting = [pool.submit(Row(n=n).save) for n in range(6)]
         errors = [future.exception() for future in waiting]
         assert [type(error) for error in errors] == [StoreTimeout] * 6
-        locked()
+    locked()
+    with connect(url), ThreadPoolExecutor(6) as pool:
         for future in [pool.submit(Row(n=n).save) for n in range(6)]:
             future.result()
         assert Row.count() == 7

@@ -131,7 +131,7 @@ fn an_interrupt_ends_all_and_begins_nothing() {
 fn nothing_more_is_sent_once_nobody_answers() {
     let faulty = Faulty::new(&vec![Act::Stall; 20]);
     let url = format!(
-        "dynamodb://us-east-1?endpoint={}&timeout=0.2",
+        "dynamodb://us-east-1?endpoint={}&timeout=1",
         faulty.endpoint
     );
     let store = mintkey_dynamodb::open(&url).unwrap();

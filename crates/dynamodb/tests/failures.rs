@@ -387,7 +387,7 @@ fn a_stalled_server_ends_in_a_timeout() {
     for (operation, outcome) in [(read(), Outcome::NotApplied), (add(), Outcome::Unknown)] {
         let faulty = Faulty::new(&[Act::Stall, Act::Stall]);
         let url = format!(
-            "dynamodb://us-east-1?endpoint={}&timeout=0.15",
+            "dynamodb://us-east-1?endpoint={}&timeout=1",
             faulty.endpoint
         );
         let store = mintkey_dynamodb::open(&url).unwrap();
@@ -420,7 +420,7 @@ fn closing_finishes_what_was_submitted_and_refuses_the_rest() {
 fn only_what_is_not_begun_can_be_withdrawn() {
     let faulty = Faulty::new(&vec![Act::Stall; 64]);
     let url = format!(
-        "dynamodb://us-east-1?endpoint={}&timeout=0.5&retries=0",
+        "dynamodb://us-east-1?endpoint={}&timeout=3&retries=0",
         faulty.endpoint
     );
     let store = mintkey_dynamodb::open(&url).unwrap();

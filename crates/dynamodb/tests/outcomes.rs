@@ -514,7 +514,7 @@ fn an_error_of_the_server_is_no_refusal_whatever_its_name() {
 #[test]
 fn a_server_that_hangs_after_an_invalid_write_is_sent_no_more_of_the_batch() {
     let script = [refused(400, "ValidationException"), Act::Stall];
-    let kinds = outcomes(&script, "&timeout=0.4&retries=0", &batch(&Guard::default()));
+    let kinds = outcomes(&script, "&timeout=1&retries=0", &batch(&Guard::default()));
     let late = ErrorKind::Timeout(Outcome::Unknown);
     assert_eq!(kinds, [Some(late), Some(NOT_APPLIED), Some(NOT_APPLIED)]);
 }
@@ -545,12 +545,12 @@ fn doubt_of_a_batch_stays_with_what_comes_back() {
     script.insert(0, Act::Cut);
     let late = ErrorKind::Timeout(Outcome::Unknown);
     assert_eq!(
-        outcomes(&script, "&timeout=0.4", &writes),
+        outcomes(&script, "&timeout=1", &writes),
         [None, Some(late), None]
     );
     let throttled = Some(ErrorKind::Throttled);
     assert_eq!(
-        outcomes(&script[1..], "&timeout=0.4", &writes),
+        outcomes(&script[1..], "&timeout=1", &writes),
         [None, throttled, None]
     );
 }

@@ -130,14 +130,14 @@ fn a_cancelled_transaction_is_sent_again_with_another_token() {
 #[test]
 fn transactions_that_keep_failing_end_with_the_reason() {
     let script = vec![cancelled(&[NONE, CONFLICT]); 200];
-    let error = failure(&script, "&timeout=0.3", &two());
+    let error = failure(&script, "&timeout=1", &two());
     assert_eq!(kinds(&error), [None, Some(NOT_APPLIED)]);
     let script = vec![cancelled(&[THROTTLED, CONFLICT]); 200];
-    let error = failure(&script, "&timeout=0.3", &two());
+    let error = failure(&script, "&timeout=1", &two());
     assert_eq!(error.kind, ErrorKind::Throttled, "{error}");
     let mut script = vec![cancelled(&[NONE, CONFLICT]); 200];
     script.insert(0, Act::Cut);
-    let error = failure(&script, "&timeout=0.3", &two());
+    let error = failure(&script, "&timeout=1", &two());
     assert_eq!(error.kind.outcome(), Some(Outcome::Unknown), "{error}");
 }
 
@@ -313,7 +313,7 @@ fn reads_that_conflict_are_sent_again() {
         }
     }
     let script = vec![cancelled(&[NONE, CONFLICT]); 200];
-    let error = failure(&script, "&timeout=0.3", &read_two());
+    let error = failure(&script, "&timeout=1", &read_two());
     assert_eq!(error.kind, NOT_APPLIED, "{error}");
 }
 
@@ -372,6 +372,6 @@ fn a_single_write_waits_for_a_transaction_of_its_item() {
         assert_eq!(result.unwrap(), Reply::Done);
         assert_eq!(bodies.len(), 6);
     }
-    let error = failure(&vec![conflict; 200], "&timeout=0.3", &update);
+    let error = failure(&vec![conflict; 200], "&timeout=1", &update);
     assert_eq!(error.kind, NOT_APPLIED, "{error}");
 }

@@ -189,18 +189,18 @@ fn conflicts_and_throttling_are_repeated_within_the_time() {
         }
     }
     let script = vec![cancelled(&[NONE, CONFLICT]); 200];
-    let error = failure(&script, "&timeout=0.3", &insert("a", "x"));
+    let error = failure(&script, "&timeout=1", &insert("a", "x"));
     assert_eq!(error.kind, NOT_APPLIED, "{error}");
     assert_eq!(error.key.as_deref(), Some(&key("a", "0")));
     let script = vec![cancelled(&[NONE, THROTTLED]); 200];
-    let error = failure(&script, "&timeout=0.3", &insert("a", "x"));
+    let error = failure(&script, "&timeout=1", &insert("a", "x"));
     assert_eq!(error.kind, ErrorKind::Throttled, "{error}");
     // A row that keeps changing.
     let changes =
         (0..200).map(|n| cancelled(&[&stored(&with_email("a", &n.to_string())), NONE, NONE]));
     let mut script: Vec<Act> = changes.collect();
     script.insert(0, item(&with_email("a", "z")));
-    let error = failure(&script, "&timeout=0.3", &rename("a", "x"));
+    let error = failure(&script, "&timeout=1", &rename("a", "x"));
     assert_eq!(error.kind, NOT_APPLIED, "{error}");
 }
 

@@ -417,8 +417,9 @@ impl Migration {
 #[test]
 fn rows_stay_consistent_while_their_slot_migrates() {
     let (servers, _lock) = shared();
-    let fixture = on(servers, "&timeout=0.5");
+    let fixture = on(servers, "");
     let store = &*fixture.store;
+    let impatient = mintkey_redis::open(&format!("{}&timeout=0.5", fixture.url)).unwrap();
     let table = ranked();
     let is_in_first = |id: &String| {
         let slot = strings(servers.ports[0], &["CLUSTER", "KEYSLOT", id]).remove(0);
@@ -454,8 +455,9 @@ fn rows_stay_consistent_while_their_slot_migrates() {
     };
     let refused = || {
         let insert = || put_of(&table, rank(&later, 1), Guard::default());
-        let error = run(store, insert()).unwrap_err();
-        let submitted = submit(store, insert()).1.recv().unwrap().unwrap_err();
+        let error = run(&*impatient, insert()).unwrap_err();
+        let submitted = submit(&*impatient, insert());
+        let submitted = submitted.1.recv().unwrap().unwrap_err();
         for error in [error, submitted] {
             assert_eq!(
                 error.kind,

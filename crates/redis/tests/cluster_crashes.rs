@@ -83,7 +83,7 @@ fn a_killed_primary_is_replaced() {
 #[test]
 fn a_primary_that_stops_answering_is_abandoned_for_its_replica() {
     let servers = ClusterServers::start(1);
-    let fixture = on(&servers, "&timeout=2");
+    let fixture = on(&servers, "&timeout=4");
     let store = &*fixture.store;
     let table = ranked();
     let write = |id: i64| put_of(&table, rank(&format!("row {id}"), id), Guard::default());
@@ -128,7 +128,7 @@ fn rows_of_a_killed_primary_are_not_applied_and_all_others_are_written() {
     let submitted: Call = |store, operation| submit(store, operation).1.recv().unwrap();
     for call in [run as Call, submitted] {
         let servers = ClusterServers::start(0);
-        let fixture = on(&servers, "&timeout=3");
+        let fixture = on(&servers, "&timeout=5");
         let store = &*fixture.store;
         let table = plain("rows", KeyKind::String);
         let write = |name: &str, count: usize| {

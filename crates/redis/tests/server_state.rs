@@ -89,7 +89,7 @@ fn a_replica_refuses_writes() {
 #[test]
 fn a_stalled_server_leaves_the_outcome_of_writes_unknown() {
     let _alone = alone();
-    let fixture = Fixture::with("&timeout=0.3");
+    let fixture = Fixture::with("&timeout=2");
     let insert = || put_of(&orders(), order("a", "1", &[]), Guard::default());
     run(&*fixture.store, insert()).unwrap();
     // The server delays writes, not reads.

@@ -39,7 +39,7 @@ impl Contended {
                 thread::spawn(move || serve(client.unwrap(), began));
             }
         });
-        let url = format!("redis://{address}?prefix={}&timeout=0.4", fixture.prefix);
+        let url = format!("redis://{address}?prefix={}&timeout=2", fixture.prefix);
         let store = mintkey_redis::open(&url).unwrap();
         Self {
             fixture,

@@ -138,7 +138,7 @@ fn rows_that_keep_changing_cancel_a_transaction_when_its_time_is_over() {
         // The second row has changed, each time.
         let proxy = Proxy::new(&vec![say(":2\r\n"); 50_000]);
         let url = format!(
-            "redis://127.0.0.1:{}?prefix={}&timeout=0.3",
+            "redis://127.0.0.1:{}?prefix={}&timeout=1",
             proxy.port, fixture.prefix
         );
         let store = mintkey_redis::open(&url).unwrap();

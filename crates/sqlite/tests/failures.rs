@@ -173,7 +173,7 @@ fn slow_down(fixture: &Fixture) {
 
 #[test]
 fn a_locked_database_is_a_typed_timeout() {
-    let fixture = Fixture::with("?timeout=0.05");
+    let fixture = Fixture::with("?timeout=1");
     put(&*fixture.store, &orders(), order("a", "1", &[])).unwrap();
     let other = fixture.inside();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -250,7 +250,7 @@ fn after_an_interrupted_request_the_others_of_the_call_are_not_begun() {
 
 #[test]
 fn a_write_that_runs_on_and_on_times_out() {
-    let fixture = Fixture::with("?timeout=0.05");
+    let fixture = Fixture::with("?timeout=1");
     slow_down(&fixture);
     let error = put_with(&*fixture.store, "slow", &Never).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Timeout(Outcome::NotApplied));
@@ -270,7 +270,7 @@ fn batch_of(partitions: &[&str]) -> Operation {
 
 #[test]
 fn a_batch_that_fails_in_the_middle_leaves_nothing() {
-    let fixture = Fixture::with("?timeout=0.05");
+    let fixture = Fixture::with("?timeout=1");
     slow_down(&fixture);
     let store = &*fixture.store;
     let error = run(store, batch_of(&["b", "slow", "c"])).unwrap_err();
