@@ -76,7 +76,8 @@ async def test_a_server_that_is_down(url, ping):
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
-        with connect(url.format(port=port)) as store, pytest.raises(StoreUnavailable) as failure:
+        url = url.replace("timeout=0.5", "timeout=3").format(port=port)
+        with connect(url) as store, pytest.raises(StoreUnavailable) as failure:
             await ping(store)
     text = str(failure.value)
     assert f"127.0.0.1:{port}" in text

@@ -142,11 +142,13 @@ def test_connections_that_are_cut(server, raw, awaited):
 
 @pytest.mark.parametrize("awaited", [False, True])
 def test_a_server_that_stalls(server, raw, awaited):
-    with connect(f"{server}?timeout=0.1"):
+    with connect(server):
         Entry.count()
+    with connect(f"{server}?timeout=0.1"):
         naps = iter(range(5))
         with meanwhile(lambda: raw.execute_command("DEBUG", "SLEEP", "0.25") if next(naps, None) is not None else None):
             entries, troubles = write_many(awaited)
+    with connect(server):
         check(entries, raw)
     assert troubles
     assert {trouble.outcome for trouble in troubles} <= {"unknown", "not_applied"}  # type: ignore[attr-defined]
