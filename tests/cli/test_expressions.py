@@ -10,7 +10,8 @@ from mintkey.cli.expressions import parse_condition
 
 ITEM = Item.from_json(
     '{"a":12,"b":{"$B":"AAE="},"s":{"$SS":["x"]},"n":null,"m":{"city":"Bonn","l":[1,{"z":"q"}]},"t":true,'
-    '"order total":2,"q":"it\'s \\"q\\"\\n","and":1,"base64":3,"größe":1}'
+    '"order total":2,"order-total":13,"a.b":12,"tick`y":{"x-y":[13]},"size":4,"q":"it\'s \\"q\\"\\n",'
+    '"and":1,"base64":3,"größe":1}'
 )
 
 
@@ -32,6 +33,11 @@ ITEM = Item.from_json(
         "a = 12 or a = 13 and a = 14",
         "not not (a > 11.5e0 and a < 1.25E1)",
         "a\n=\t12",
+        "a < `order-total` and a <= `a.b` and `a.b` = `a` and a != `size`",
+        "`order-total` = `tick``y`.`x-y`[0] and m.l[0] < `order total`",
+        "size(q) = 9 and SIZE(b) >= 2 and size(s) < 2 and size(m.l) != 3 and size(`tick``y`) > 0",
+        "size = 4 and `size` > `order total`",
+        "not a < `zz` and not size(zz) > 0 and not q > `a`",
         "s contains 'x' and s = s1 or exists(s)".replace("s = s1", "exists(n)"),
     ],
 )
@@ -45,7 +51,21 @@ def test_true(text):
     [
         ("", 1, "expected the name of an attribute, found the end"),
         ("a = ", 5, "expected a value, found the end"),
-        ("a = open", 5, "expected a value, found open: write text in quotes, 'open'"),
+        (
+            "a = open",
+            5,
+            "expected a value, found open: write text in quotes, 'open', and the name of another attribute",
+        ),
+        ("a in (`b`)", 7, "expected a value, found '`b`'"),
+        ("a = `a`", 5, "compared with itself"),
+        ("a = ``", 5, "a text without its closing quote"),
+        ("size(a", 7, "expected ')' after the path, found the end"),
+        ("size(a) in (1)", 9, "expected a comparison such as '=' after size(…), found 'in'"),
+        ("size(a) > 1.5", 11, "expected a whole number from 0, found '1.5'"),
+        ("size(a) > -1", 11, "expected a whole number from 0, found '-1'"),
+        ("size(a) > 1e3", 11, "expected a whole number from 0, found '1e3'"),
+        ("size(a) > `b`", 11, "expected a whole number from 0, found '`b`'"),
+        ("size()", 6, "expected the name of an attribute, found ')'"),
         ("a = 'x", 5, "a text without its closing quote"),
         ("a 3", 3, "expected a comparison such as '=' or 'in' after the path, found '3'"),
         ("a between 1 2", 13, "expected 'and' between the two values, found '2'"),

@@ -1,6 +1,6 @@
 """The language of `--where`: a condition on the attributes of a row, as text.
 
-    status = "open" and (total > 99.95 or tags contains "gift") and not exists(deleted_at)
+    status = "open" and (total > 99.95 or size(tags) > 3) and sold < `held` and not exists(deleted_at)
 
 It is parsed into the same conditions that `Order.total > 99.95` builds, so it has the same meaning on every store.
 """
@@ -26,12 +26,15 @@ __all__ = ["GRAMMAR", "parse_condition", "parse_text"]
 GRAMMAR = r"""
 condition   test, condition and condition, condition or condition, not condition, (condition)
 test        path = value, also != < <= > >=
+            path = `path`, also != < <= > >=: another attribute, whose name is always in backticks here
+            size(path) = number, also != < <= > >=: UTF-16 code units of text, bytes, otherwise elements
             path between value and value
             path in (value, …)
             path begins_with value
             path contains value
             exists(path), which is false for an attribute that is null
-path        name, path.name, path[0]; a name with other characters, or of a keyword, in backticks: `order total`
+path        name, path.name, path[0]; a name with other characters, or of a keyword, in backticks: `order-total`
+            (a backtick in a name is doubled)
 value       "text" or 'text' with the escapes of JSON, 12.50, true, false, base64("AAE="); null after = and !=
 """
 
@@ -40,7 +43,7 @@ _TOKEN = re.compile(
     (?P<space>\s+)
     | (?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
     | (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-    | (?P<quoted>`[^`]+`)
+    | (?P<quoted>`(?:[^`]|``)+`)
     | (?P<word>[^\W\d]\w*)
     | (?P<sign><=|>=|!=|==|<>|[=<>()\[\],.])
     """,
@@ -130,6 +133,11 @@ class _Parser:
     def _next(self) -> _Token:
         return self._tokens[self._at]
 
+    @property
+    def _after(self) -> _Token:
+        """The token after the next one."""
+        return self._tokens[min(self._at + 1, len(self._tokens) - 1)]
+
     def _take(self, *keywords: str) -> _Token | None:
         token = self._next
         if keywords and token.keyword not in keywords:
@@ -187,6 +195,8 @@ class _Parser:
                 path = self._path()
                 self._demand(")", "after the path")
                 return path.exists()
+            if self._next.text.lower() == "size" and self._after.keyword == "(":
+                return self._sized()
             path = self._path()
             token = self._take(*_COMPARISONS, *self._TESTS)
             if token is None:
@@ -198,7 +208,24 @@ class _Parser:
         except MintkeyError as error:  # no row can hold such a value
             raise _Error(column, str(error)) from error
 
+    def _sized(self) -> Condition:
+        self._take()
+        self._demand("(", "after size")
+        size = self._path().size()
+        self._demand(")", "after the path")
+        sign = self._take(*_COMPARISONS)
+        if sign is None:
+            raise self._unexpected("a comparison such as '=' after size(…)")
+        number = self._next
+        if number.kind != "number" or not number.text.isdecimal():
+            raise self._unexpected("a whole number from 0")
+        self._take()
+        # Digits that Python refuses to read are more than any size has.
+        return _COMPARISONS[sign.keyword](size, int(Decimal(number.text)))
+
     def _compared(self, path: Path[Any, Any], sign: _Token) -> Condition:
+        if self._next.kind == "quoted":
+            return _COMPARISONS[sign.keyword](path, self._path())
         if self._next.keyword != "null":
             return _COMPARISONS[sign.keyword](path, self._value())
         if sign.keyword not in {"=", "==", "!=", "<>"}:
@@ -247,7 +274,7 @@ class _Parser:
         token = self._next
         if token.kind == "quoted":
             self._take()
-            return token.text[1:-1]
+            return token.text[1:-1].replace("``", "`")
         if token.kind != "word" or token.keyword:
             raise self._unexpected(expected)
         self._take()
@@ -269,7 +296,11 @@ class _Parser:
         if token.keyword == "null":
             raise _Error(token.column, "null can be compared with = and != only")
         if token.kind == "word":
-            raise _Error(token.column, f"expected a value, found {token.text}: write text in quotes, '{token.text}'")
+            raise _Error(
+                token.column,
+                f"expected a value, found {token.text}: write text in quotes, '{token.text}', and the name of another "
+                f"attribute after = != < <= > >= in backticks, `{token.text}`",
+            )
         raise self._unexpected("a value")
 
     def _bytes(self) -> bytes:
