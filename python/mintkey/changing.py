@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mintkey import _core, arguments, operations, updates
+from mintkey.errors import UnreadableItem
 from mintkey.pipelines import Pipeline, through
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
-from mintkey.writing import refuse_async_hooks
+from mintkey.writing import refuse_async_hooks, say_written
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -88,6 +89,7 @@ class Changing(Tabled):
         Raises:
             ItemGone: the row does not exist, and `upsert` is false.
             ConditionFailed, VersionConflict, InvalidValue: see `save()`.
+            UnreadableItem: with `written=True`, the row was updated, but it has a value that cannot be read.
         """
         if not skip_hooks:
             refuse_async_hooks(self.__mintkey_schema__, "before_update", "after_update")
@@ -172,7 +174,11 @@ class Changing(Tabled):
         """Return the result of a write: the pipeline, or the old row as an instance."""
         if pipeline is not None:
             return pipeline
-        return None if old is None else cls._loaded(old)
+        try:
+            return None if old is None else cls._loaded(old)
+        except UnreadableItem as error:
+            say_written(error, "The write was done, and `item` of this error is the row before it")
+            raise
 
     @overload
     @classmethod
@@ -355,6 +361,11 @@ class Changing(Tabled):
             pipeline: add the write to this pipeline, and return the pipeline.
             return_old: return the deleted row as a new instance; None if there was none. The store returns it together
                 with the write, so of several concurrent calls one gets the row. No `after_load` hooks run.
+
+        Raises:
+            ConditionFailed, VersionConflict: see `save()`.
+            UnreadableItem: `return_old` is true, and the deleted row cannot be read. `item` of the error has its
+                stored values.
         """
         if not skip_hooks:
             refuse_async_hooks(self.__mintkey_schema__, "before_delete", "after_delete")

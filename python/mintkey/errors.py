@@ -34,7 +34,7 @@ import reprlib
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "BatchIncomplete",
@@ -119,11 +119,14 @@ class UnreadableItem(InvalidValue):
         key: a dict of attribute names to values, or to stored values that cannot be read. All methods that take
             a key, such as `batch_delete()` and `update_by_key()`, take it.
         item: the stored item: a dict of stored names to stored values.
+        written: whether the write of this call was done. It returns a row that cannot be read: that of
+            `return_old=True`, or the result of an update.
     """
 
     def __init__(self, message: str, *, item: dict[str, object] | None = None, **where: Any) -> None:
         super().__init__(message, **where)
         self.item = item
+        self.written = False
 
 
 class WrongModel(InvalidValue, TypeError):
@@ -324,6 +327,14 @@ def shortened(value: object) -> str:
         return f"{text[:_SHOWN]}…{length}"
     except Exception:  # noqa: BLE001 - the value's own methods may raise anything
         return f"<{type(value).__name__}>"
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Return the question whether the most similar of the known names was meant, for a message; empty if none is."""
+    import difflib  # loaded only for errors
+
+    near = difflib.get_close_matches(name, list(known), n=1) if isinstance(name, str) else []
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def safe_repr(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mintkey import _core
 from mintkey.arguments import about, check_condition
 from mintkey.arguments import changes as checked_changes
-from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, MintkeyError
+from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, MintkeyError, UnreadableItem
 from mintkey.instance_state import State, moment, state_of
 from mintkey.merging import merge
 from mintkey.minting import MintContext, minted_now
@@ -22,6 +22,7 @@ from mintkey.writing import (
     refuse_other_key,
     refuse_waiting,
     run_hooks,
+    say_written,
     send_write,
     take,
     tell_model,
@@ -127,7 +128,11 @@ def _update(
     # Changes inside a list or a map during the request are not assignments.
     grown = frozenset(codec.changed(values, loaded)) - changed
     meanwhile = state.touched.keys() - state.touched_until(sent)
-    take(schema, instance, state, stored, keep=((changed | cleared) - changes.names) | meanwhile | grown)
+    try:
+        take(schema, instance, state, stored, keep=((changed | cleared) - changes.names) | meanwhile | grown)
+    except UnreadableItem as error:
+        say_written(error, "The row was updated, and `item` of this error is its new state")
+        raise
     if not skip_hooks and not in_transaction:
         yield from run_hooks(schema, instance, "after_update")
     return old

@@ -35,6 +35,7 @@ __all__ = [
     "refuse_waiting",
     "replaced_on_update",
     "run_hooks",
+    "say_written",
     "send_write",
     "take",
     "tell_model",
@@ -214,6 +215,12 @@ def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: 
     state.settle(stored, 0)
     # All attributes are loaded now, so an attribute set to None is detected as a change.
     state.fetched = None
+
+
+def say_written(error: UnreadableItem, what: str) -> None:
+    """Add to an error that its write was done. `what` is a sentence about the row."""
+    error.written = True
+    error.args = (f"{error}. {what}", *error.args[1:])
 
 
 def name_other_class(schema: Schema, error: ConditionFailed, loaded: _core.Item | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -11,13 +12,14 @@ import pytest
 import mintkey
 from mintkey import Model, ModelConfig
 from mintkey.attributes import (
+    EnumAttribute,
     ListAttribute,
     NumberAttribute,
     StringAttribute,
     TTLAttribute,
     VersionAttribute,
 )
-from mintkey.errors import ConditionFailed, ItemGone, VersionConflict
+from mintkey.errors import ConditionFailed, ItemGone, UnreadableItem, VersionConflict
 from mintkey.hooks import after_load
 
 LOADED: list[str] = []
@@ -56,6 +58,17 @@ class Animal(Model):
 
 class Dog(Animal):
     legs = NumberAttribute()
+
+
+class Status(enum.Enum):
+    OPEN = "open"
+
+
+class Ticket(Model):
+    model_config = ModelConfig(table="tickets")
+    pk = StringAttribute(partition_key=True)
+    status = EnumAttribute(Status, alias="s")
+    n = NumberAttribute()
 
 
 class Labelled(Model):
@@ -213,3 +226,42 @@ async def test_refused_where_the_write_is_sent_later(do, store):
     with pytest.raises(TypeError, match=r"return_old= belongs to"), mintkey.transaction() as tx:
         tx.update(order, n=2, return_old=True)
     assert (await do.get(Order, "a", "1")).n == 1
+
+
+async def test_a_row_that_cannot_be_read_is_in_the_error(do, store, raw):
+    other = raw(Ticket, s=StringAttribute(), n=NumberAttribute())
+    stored = {"pk": "a", "s": "gone", "n": 1}
+    told = r"The write was done, and `item` of this error is the row before it"
+    await do.save(other(**stored))
+    with pytest.raises(UnreadableItem, match=told) as failed:
+        await do.update_by_key(Ticket, "a", n=2, return_old=True)
+    assert (failed.value.written, failed.value.item) == (True, stored)
+    with pytest.raises(
+        UnreadableItem, match=r"The row was updated, and `item` of this error is its new state"
+    ) as failed:
+        await do.update(Ticket(pk="a"), n=3)
+    assert (failed.value.written, failed.value.item) == (True, {**stored, "n": 3})
+    with pytest.raises(UnreadableItem) as failed:
+        await do.get(Ticket, "a")
+    assert not failed.value.written
+    ticket = Ticket(pk="a")
+    with pytest.raises(UnreadableItem, match=told) as failed:
+        await do.delete(ticket, return_old=True)
+    assert (failed.value.written, failed.value.item) == (True, {**stored, "n": 3})
+    assert await do.get(Ticket, "a") is None
+    await do.save(ticket)
+    assert await do.get(Ticket, "a") == ticket
+
+
+async def test_a_row_of_an_unknown_class_is_in_the_error(do, store, raw):
+    other = raw(Animal, kind=StringAttribute(), legs=NumberAttribute())
+    await do.batch_save(other, [other(name=name, kind="unicorn", legs=4) for name in ("amalthea", "jörmun", "pia")])
+    with pytest.raises(UnreadableItem, match=r"discriminator 'unicorn'.* The write was done") as failed:
+        await do.delete_by_key(Animal, "amalthea", return_old=True)
+    assert (failed.value.written, failed.value.item) == (True, {"name": "amalthea", "kind": "unicorn", "legs": 4})
+    # The error has what is needed to write the row again.
+    await do.save(other(**(failed.value.item or {})))
+    assert await do.delete_by_key(Animal, "amalthea") is None
+    with pytest.raises(ConditionFailed):
+        await do.delete_by_key(Dog, "pia", return_old=True)
+    assert {row.name for row in await do.all(do.scan(other))} == {"jörmun", "pia"}
