@@ -6,18 +6,32 @@ import itertools
 import os
 import threading
 from collections.abc import Mapping
+from types import MemberDescriptorType
 from typing import Any
 from weakref import ReferenceType, ref
 
 from mintkey import _core
 
-__all__ = ["Aside", "LazyState", "State", "is_untouched", "moment", "pickled", "set_slot", "state_of", "unpickled"]
+__all__ = [
+    "Aside",
+    "LazyState",
+    "State",
+    "all_values",
+    "is_untouched",
+    "moment",
+    "pickled",
+    "set_slot",
+    "state_of",
+    "unpickled",
+]
 
 #: Returns a later moment than any call before.
 moment = itertools.count(1).__next__
 
 _NO_NAMES: frozenset[str] = frozenset()
 _NOTHING: dict[str, Any] = {}
+#: The name under which a pickle or a copy has the values in `__slots__`.
+_SLOTS = "__slots__"
 
 
 class State:
@@ -173,12 +187,26 @@ def pickled(instance: Any) -> dict[str, Any]:
     return {} if item is None else {"_stored": item}
 
 
+def all_values(instance: Any) -> dict[str, Any]:
+    """Return the values of an instance for a pickle or a copy, also those in `__slots__` of its class."""
+    slots: dict[str, Any] = {}
+    for base in type(instance).__mro__:
+        if vars(base).get("__slots__"):
+            for name, member in vars(base).items():
+                is_own = isinstance(member, MemberDescriptorType) and name not in {"_kept", "_stored"}
+                if is_own and hasattr(instance, name):
+                    slots.setdefault(name, getattr(instance, name))
+    return {**instance.__dict__, _SLOTS: slots} if slots else dict(instance.__dict__)
+
+
 def unpickled(instance: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Set the slots from the result of `pickled`, and return the rest of the `values`."""
+    """Set the slots from the results of `pickled` and `all_values`, and return the rest of the `values`."""
     for slot, name in (("_kept", "_state"), ("_stored", "_stored")):
         if values.get(name) is not None:
             set_slot(instance, slot, values[name])
-    return {name: value for name, value in values.items() if name not in {"_state", "_stored"}}
+    for slot, value in values.get(_SLOTS, _NOTHING).items():
+        set_slot(instance, slot, value)
+    return {name: value for name, value in values.items() if name not in {"_state", "_stored", _SLOTS}}
 
 
 class Aside:

@@ -46,7 +46,7 @@ from mintkey.batched import Batched
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, cause, shortened
 from mintkey.expiring import Expiring
 from mintkey.indexes import Index
-from mintkey.instance_state import Aside, LazyState, pickled, set_slot, unpickled
+from mintkey.instance_state import Aside, LazyState, all_values, pickled, set_slot, unpickled
 from mintkey.model import Model
 from mintkey.model_config import ModelConfig
 from mintkey.query_access import QueryAccess
@@ -448,7 +448,7 @@ def _getting_state(cls: Any) -> Callable[[Any], dict[str, Any]]:
         own = None
 
     def state(self: Any) -> dict[str, Any]:
-        return {**(self.__dict__ if own is None else own(self)), **pickled(self)}
+        return {**(all_values(self) if own is None else own(self)), **pickled(self)}
 
     return state
 

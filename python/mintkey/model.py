@@ -21,7 +21,7 @@ from mintkey.discriminators import loader
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, safe_repr, shortened
 from mintkey.expiring import Expiring
 from mintkey.images import Imaged
-from mintkey.instance_state import LazyState, State, moment, pickled, set_slot, unpickled
+from mintkey.instance_state import LazyState, State, all_values, moment, pickled, set_slot, unpickled
 from mintkey.keyed import Keyed
 from mintkey.lookups import Q
 from mintkey.model_config import ModelConfig
@@ -197,7 +197,7 @@ class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized)
         return hash((type(self), self.__mintkey_schema__.codec.key_of(state.loaded)))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, **pickled(self)}
+        return {**all_values(self), **pickled(self)}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         self.__dict__.update(unpickled(self, values))

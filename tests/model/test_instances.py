@@ -262,3 +262,36 @@ def test_an_instance_holds_only_its_values():
         old = Order.__new__(Order)
         old.__setstate__({**vars(loaded), "_stored": again._state.loaded})
         assert (vars(old), old.changed) == (vars(loaded), frozenset())
+
+
+class Cached(Model):
+    __slots__ = ("_Cached__price", "cache", "unset")
+    pk = StringAttribute(partition_key=True)
+
+
+class CachedTwice(Cached):
+    __slots__ = ("further",)
+
+
+def test_values_in_slots_are_copied_and_pickled():
+    connect("sqlite://")
+    models: list[tuple[Any, dict[str, Any]]] = [(Cached, {"cache": [1]})]
+    models += [(CachedTwice, {"cache": [1], "further": [2], "_Cached__price": 3})]
+    for model, slots in models:
+        item = model(pk="a")
+        for name, value in slots.items():
+            setattr(item, name, value)
+        item.plain = [4]
+        for saved in (False, True):
+            if saved:
+                item.save()
+            for copied in (copy.copy(item), copy.deepcopy(item), pickle.loads(pickle.dumps(item))):
+                assert {name: getattr(copied, name) for name in slots} == slots
+                assert (copied.plain, copied.to_dict()) == ([4], {"pk": "a"})
+                assert not hasattr(copied, "unset")
+                assert copied.is_dirty is not saved
+        assert copy.copy(item).cache is item.cache
+        assert copy.deepcopy(item).cache is not item.cache
+        loaded = model.get("a")
+        assert not hasattr(loaded, "cache")
+        assert copy.copy(loaded) == loaded
