@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import perf_counter
@@ -59,8 +59,20 @@ _BLOCKING_CALL = (
 _reported = False
 _named: dict[str, Store] = {}
 _naming = threading.Lock()
-#: The stores of `use_store()` blocks by name, and whether there was such a block: else a request need not look.
-_substitutes: ContextVar[Mapping[str, Store]] = ContextVar("mintkey_stores", default={})  # noqa: B039 - never changed
+
+
+class _Block:
+    """A `use_store()` block."""
+
+    __slots__ = ("name", "store")
+
+    def __init__(self, name: str, store: Store) -> None:
+        self.name = name
+        self.store = store
+
+
+#: The `use_store()` blocks, the innermost one last, and whether there was one: else a request need not look.
+_blocks: ContextVar[tuple[_Block, ...]] = ContextVar("mintkey_stores", default=())
 _is_substituted = False
 
 
@@ -456,6 +468,11 @@ def use_store(store: Store | str, name: str = _DEFAULT) -> Iterator[Store]:
     their store. Blocks can be nested. The store is not closed at the end. A lazy result reads from the store that is
     used when it is iterated; a pipeline writes to the store that was used when the write was added.
 
+    Do not `yield` to a loop inside a block: in Python, a generator or async generator and the code that iterates it
+    have one context, so the store also applies to the body of the loop. Read the rows in the block and yield them
+    after it, or put the block around the loop. Fixtures, FastAPI's dependencies and `@contextmanager` functions are
+    meant to work so.
+
     Args:
         store: a connected store, or its name.
         name: the name that means this store in the block, if it is not that of the default store. Models with
@@ -476,12 +493,14 @@ def use_store(store: Store | str, name: str = _DEFAULT) -> Iterator[Store]:
     elif not isinstance(store, Store):
         raise TypeError(f"use_store() takes a connected store or its name, not {shortened(store)}")
     _is_substituted = True
-    token = _substitutes.set({**_substitutes.get(), name: store})
+    own = _Block(name, store)
+    token = _blocks.set((*_blocks.get(), own))
     try:
         yield store
     finally:
+        blocks = _blocks.get()
         try:
-            _substitutes.reset(token)
+            _blocks.reset(token)
         except ValueError as error:
             raise ConfigurationError(
                 "a use_store() block ended in another thread or task than it began in, so the store did not apply to "
@@ -489,11 +508,18 @@ def use_store(store: Store | str, name: str = _DEFAULT) -> Iterator[Store]:
                 "FastAPI",
                 store=store.url,
             ) from error
+        # Blocks of two generators may end in another order than they began.
+        _blocks.set(tuple(block for block in blocks if block is not own))
 
 
 def store_named(name: str) -> Store:
     """Return the store of this name. The default store is connected on first use."""
-    store = _substitutes.get().get(name) or _named.get(name)
+    blocks = _blocks.get()
+    if blocks:
+        used = next((block.store for block in reversed(blocks) if block.name == name), None)
+        if used is not None:
+            return used
+    store = _named.get(name)
     if store is not None:
         return store
     if "://" in name:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextvars import Context, copy_context
 
 import pytest
@@ -151,3 +152,58 @@ def test_a_block_that_ends_in_another_context_is_an_error(tenants):
     copy_context().run(next, halves)
     with pytest.raises(ConfigurationError, match="another thread or task"):
         copy_context().run(halves.close)
+
+
+async def test_blocks_of_generators_end_in_any_order(tenants, do):
+    def rows(store: Store) -> Generator[Store]:
+        with use_store(store) as used:
+            yield used
+
+    with connect("sqlite://") as outer:
+        halves = first, second = [rows(tenant) for tenant in tenants]
+        for half, store in zip(halves, tenants, strict=True):
+            assert next(half) is store
+        await do.save(Note(pk="in-second"))
+        first.close()
+        # The block of the other generator still applies to this code.
+        assert await do.get(Note, pk="in-second") is not None
+        second.close()
+        assert await do.get(Note, pk="in-second") is None
+        await do.save(Note(pk="outer"))
+        with use_store(outer):
+            assert await do.get(Note, pk="outer") is not None
+
+
+async def test_a_block_around_an_async_generator_applies_to_its_rows(tenants, do):
+    async def names(store: Store) -> list[str]:
+        with use_store(store):
+            return [note.pk for note in await do.iterate(Note.scan())]
+
+    with connect("sqlite://"):
+        with use_store(tenants[0]):
+            await do.save(Note(pk="a"))
+        for name in await names(tenants[0]):
+            await do.save(Note(pk=f"copy of {name}"))
+        assert await do.get(Note, pk="copy of a") is not None
+
+
+async def test_an_abandoned_async_generator_ends_in_another_context(tenants):
+    """The event loop closes it in a task of its own, which reports the error."""
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+
+    async def rows() -> AsyncIterator[str]:
+        with use_store(tenants[0]):
+            yield "a"
+
+    async def reading() -> None:
+        async for _ in rows():
+            return
+
+    await asyncio.create_task(reading())
+    gc.collect()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert [str(error).partition(", so")[0] for error in reported] == [
+        "a use_store() block ended in another thread or task than it began in"
+    ]
