@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from mintkey import connect, pytest_plugin
+from mintkey import catalog, connect, pytest_plugin
 
 pytest_plugins = ["pytester"]
 
@@ -35,6 +35,12 @@ TESTS = """
     def test_a_store_that_is_closed(mintkey_store):
         Order.create()
         mintkey_store.close()
+        print("URL", mintkey_store.url)
+
+    def test_a_table_that_is_deleted(mintkey_store):
+        Order.create()
+        Order.delete_table()
+        print("URL", mintkey_store.url)
 """
 PK = "01HK153X00EDAWBQE480H4GBEX"
 
@@ -61,27 +67,29 @@ def run_tests(pytester, run):
 
 def test_every_store(url, run_tests):
     result = run_tests(*([] if url.startswith("sqlite") else [f"--mintkey-url={url}"]))
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=4)
     used = [line.split("URL ")[1].split()[0] for line in result.outlines if "URL " in line]
     if url.startswith("sqlite"):
-        assert used == ["sqlite://"] * 2
+        assert used == ["sqlite://"] * 4
         return
-    assert len(set(used)) == 2
-    given = connect(url, name="given").url
-    assert all(own.startswith(given) and "test-" in own[len(given) :] for own in used)
+    assert len(set(used)) == 4
+    with connect(url, name="given") as given:
+        assert all(own.startswith(given.url) and "test-" in own[len(given.url) :] for own in used)
+        # All of them begin with the prefix of this test.
+        assert catalog.tables(given) == []
 
 
 def test_the_server_of_the_configuration_file(pytester, run_tests):
     pytester.makeini("[pytest]\nmintkey_url = redis://127.0.0.1:1\n")
     result = run_tests()
-    result.assert_outcomes(failed=3, errors=3)
+    result.assert_outcomes(failed=4, errors=4)
     result.stdout.fnmatch_lines(["*StoreUnavailable: *127.0.0.1:1*"])
-    run_tests("--mintkey-url=sqlite://").assert_outcomes(passed=3)
+    run_tests("--mintkey-url=sqlite://").assert_outcomes(passed=4)
 
 
 def test_a_file_is_refused(run_tests):
     result = run_tests("--mintkey-url=sqlite:///rows.db")
-    result.assert_outcomes(errors=3)
+    result.assert_outcomes(errors=4)
     result.stdout.fnmatch_lines(["*write sqlite:// for a database in memory*"])
 
 
