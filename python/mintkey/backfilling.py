@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mintkey import arguments, batches, updates
 from mintkey.attributes.containers import SetAttribute
-from mintkey.errors import ItemGone, shortened
+from mintkey.errors import ItemGone, nearest, shortened
 from mintkey.stores import store_of
 from mintkey.tables import Tabled
 
@@ -94,7 +94,7 @@ def _attributes(schema: Schema, names: tuple[str, ...]) -> list[Attribute[Any]]:
         if not has_default or name in others:
             raise TypeError(
                 f"{schema.model}.backfill() takes the names of attributes that have a default and are not keys, "
-                f"not {shortened(name)}"
+                f"not {shortened(name)}{nearest(name, schema.attributes)}"
             )
     return [one for one in map(schema.attributes.__getitem__, names) if not _is_empty(one)]
 

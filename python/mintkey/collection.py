@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from mintkey import loading, plans
 from mintkey.conditions import Action, Condition
-from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, WrongModel, shortened
+from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, WrongModel, nearest, shortened
 from mintkey.lookups import Q, Test, resolved
 from mintkey.queries import OnUnreadable, Options, Page, Result
 from mintkey.schema import Schema
@@ -29,11 +29,31 @@ M = TypeVar("M")
 N = TypeVar("N")
 
 
+def _check_class(given: object, models: tuple[type, ...]) -> None:
+    """Raise `TypeError` for what is not a class, or is a model that is not related to these models."""
+    if not isinstance(given, type):
+        raise TypeError(f"of() takes a class, not {shortened(given)}")
+    schema: Schema | None = getattr(given, "__mintkey_schema__", None)
+    is_model = schema is not None and not schema.config.abstract
+    if is_model and models and not any(issubclass(one, given) or issubclass(given, one) for one in models):
+        names = ", ".join(one.__name__ for one in models)
+        raise TypeError(f"{given.__name__} is not in the collection, whose items are of {names}")
+
+
 class Items(list[M]):
-    """A list of items of several classes."""
+    """A list of items of several classes, which are of these `models` and their subclasses."""
+
+    def __init__(self, items: Iterable[M] = (), models: tuple[type, ...] = ()) -> None:
+        super().__init__(items)
+        self._models = models
 
     def of(self, model: type[N]) -> list[N]:
-        """Return the items of one class and its subclasses."""
+        """Return the items of one class and its subclasses.
+
+        Raises:
+            TypeError: it is not a class, or a model that is not in the collection.
+        """
+        _check_class(model, self._models)
         return [item for item in self if isinstance(item, model)]
 
 
@@ -158,7 +178,11 @@ class Collection(Generic[M]):
         if unknown:
             raise self._schemas[0].unexpected(sorted(unknown))
         if index is not None:
-            raise ConfigurationError(f"{self!r}: no model has an index {shortened(index)}")
+            known = dict.fromkeys(plan.name for schema in self._schemas for plan in schema.indexes)
+            raise ConfigurationError(
+                f"{self!r}: no model has an index {shortened(index)}{nearest(index, known)}; they have: "
+                f"{', '.join(known) or 'none'}"
+            )
         key = self._schemas[0].keys[0]
         keys = dict.fromkeys((key, *("+".join(schema.named_by(schema.keys[0])) or key for schema in self._schemas)))
         raise TypeError(f"{self!r}.query() needs a partition key: {'=… or '.join(keys)}=…")
@@ -246,25 +270,25 @@ class CollectionResult(Result[M]):
 
     def _read_page(self, size: int, cursor: str | None) -> Operation[Page[M]]:
         page = yield from super()._read_page(size, cursor)
-        return Page(Items(page.items), page.cursor)
+        return Page(Items(page.items, self._models), page.cursor)
 
     def all(self) -> Items[M]:
         """Return all items as a list with the method `of`."""
-        return Items(super().all())
+        return Items(super().all(), self._models)
 
     async def aall(self) -> Items[M]:
         """Async version of `all()`."""
-        return Items(await super().aall())
+        return Items(await super().aall(), self._models)
 
     def of(self, model: type[N]) -> list[N]:
         """Return the items of one class and its subclasses. The first call reads and keeps all items."""
-        return Items(self._read_all()).of(model)
+        return Items(self._read_all(), self._models).of(model)
 
     async def aof(self, model: type[N]) -> list[N]:
         """Async version of `of()`."""
         if self._all_items is None:
             self._all_items = [item async for item in self]
-        return Items(self._all_items).of(model)
+        return Items(self._all_items, self._models).of(model)
 
     def _narrowed(self, call: str, q: Q) -> Self:
         raise self._refusal(call, "pass the conditions to query()")

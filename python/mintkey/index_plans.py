@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mintkey.attributes.base import Attribute, is_utf8_text
-from mintkey.errors import ConfigurationError, shortened
+from mintkey.errors import ConfigurationError, nearest, shortened
 from mintkey.indexes import Index
 
 __all__ = ["IndexPlan", "index_plans"]
@@ -41,7 +41,8 @@ def index_plans(
             for other in attribute.sorted_within:
                 if other not in attributes:
                     raise ConfigurationError(
-                        f"{model}.{name}: partition_by names {shortened(other)}, which {model} does not have",
+                        f"{model}.{name}: partition_by names {shortened(other)}, which {model} does not have"
+                        f"{nearest(other, attributes)}",
                         model=model,
                         attribute=name,
                     )
@@ -74,7 +75,7 @@ def _problem(
         return f"{label}: projection= takes 'all', 'keys' or a list of names, not {shortened(index.projection)}"
     for name in (index.partition_key, index.sort_key, *(index.projected() or ())):
         if name is not None and name not in attributes:
-            return f"{label} names {name!r}, which {model} does not have"
+            return f"{label} names {name!r}, which {model} does not have{nearest(name, attributes)}"
     if index.local and (index.partition_key != partition or index.sort_key is None or sort is None):
         return (
             f"{label}: a local index needs the table's partition key ({partition!r}) and its own sort key, "

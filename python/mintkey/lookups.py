@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 from mintkey import _core
 from mintkey.conditions import Condition, invalid, not_a_condition
-from mintkey.errors import InvalidValue, shortened
+from mintkey.errors import InvalidValue, nearest, shortened
 
 if TYPE_CHECKING:
     from mintkey.attributes import Attribute
@@ -295,8 +295,11 @@ def keyword_tests(schema: Schema, keywords: dict[str, Any]) -> list[Test]:
 
 def _lookup(schema: Schema, keyword: str, name: str, lookup: str, value: Any) -> Test:
     if lookup not in _LOOKUPS and lookup not in _TEXT_TESTS:
-        known = ", ".join(f"__{one}" for one in (*_LOOKUPS, *_TEXT_TESTS))
-        raise TypeError(f"{schema.model}.{name} has no lookup {shortened(lookup)}; the lookups are {known}")
+        known = [*_LOOKUPS, *_TEXT_TESTS]
+        raise TypeError(
+            f"{schema.model}.{name} has no lookup {shortened(lookup)}{nearest(lookup, known)}; the lookups are "
+            + ", ".join(f"__{one}" for one in known)
+        )
     if lookup == "between" and not (isinstance(value, (tuple, list)) and len(value) == 2):  # noqa: PLR2004
         raise TypeError(f"{schema.model}: {keyword}= takes two bounds, not {shortened(value)}")
     if lookup == "isnull" and not isinstance(value, bool):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from mintkey import _core
 from mintkey.arguments import equalities
 from mintkey.conditions import Condition
-from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.errors import ConfigurationError, InvalidValue, nearest, shortened
 from mintkey.index_plans import IndexPlan
 from mintkey.lookups import ClientFilter, Q, Test, every, resolved
 from mintkey.schema import Schema
@@ -104,9 +104,11 @@ def plan(schema: Schema, conditions: Sequence[Test], index: str | None = None) -
     if index is not None:
         chosen = schema.index(index)
         if chosen is None:
-            known = ", ".join(plan.name for plan in schema.indexes)
+            known = [plan.name for plan in schema.indexes]
             raise ConfigurationError(
-                f"{schema.model} has no index {shortened(index)}; it has: {known or 'none'}", model=schema.model
+                f"{schema.model} has no index {shortened(index)}{nearest(index, known)}; it has: "
+                f"{', '.join(known) or 'none'}",
+                model=schema.model,
             )
         missing = [name for name in chosen.partition if name not in equal]
         if missing:

@@ -28,6 +28,7 @@ from mintkey.errors import (
     MintkeyError,
     StoreError,
     cause,
+    nearest,
     shortened,
 )
 from mintkey.stores import Store
@@ -397,9 +398,11 @@ def _checked(info: TableInfo, asked: _Asked) -> tuple[list[Any], tuple[Any, ...]
     if asked.index is not None:
         index = next((index for index in info.indexes if index.name == asked.index), None)
         if index is None:
-            names = ", ".join(index.name for index in info.indexes) or "none"
+            known = [index.name for index in info.indexes]
             raise InvalidValue(
-                f"{info.name}: there is no index {shortened(asked.index)}: the indexes are {names}", model=info.name
+                f"{info.name}: there is no index {shortened(asked.index)}{nearest(asked.index, known)}: the "
+                f"indexes are {', '.join(known) or 'none'}",
+                model=info.name,
             )
         partition_keys, sort_key = index.partition, index.sort  # type: ignore[assignment]
     values = asked.partition if isinstance(asked.partition, tuple) else (asked.partition,)

@@ -27,7 +27,7 @@ from mintkey import _core, arguments, operations
 from mintkey.attributes.base import Attribute, Normalized
 from mintkey.attributes.options import Default, Maybe, Sure
 from mintkey.derived import COMPOUND_KEY
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, nearest, shortened
 from mintkey.model import Model
 from mintkey.schema import StoredKey
 from mintkey.stores import store_of
@@ -457,7 +457,13 @@ def _wanted(items: Iterable[Model], names: tuple[str, ...]) -> dict[type[Model],
         for name in names:
             schema = getattr(type(item), "__mintkey_schema__", None)
             if schema is None or not isinstance(schema.attributes.get(name), Reference):
-                raise TypeError(f"prefetch(): {type(item).__name__} has no Reference {shortened(name)}")
+                known = (
+                    [one for one, kind in schema.attributes.items() if isinstance(kind, Reference)] if schema else []
+                )
+                raise TypeError(
+                    f"prefetch(): {type(item).__name__} has no Reference {shortened(name)}{nearest(name, known)}; "
+                    f"it has: {', '.join(known) or 'none'}"
+                )
             ref = getattr(item, name)
             if ref is not None and not ref._is_known:
                 wanted.setdefault(ref.model, {}).setdefault(ref._stored(), []).append(ref)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from mintkey import _core
 from mintkey.errors import InvalidValue, UniqueViolation, shortened
 from mintkey.writing import tell_model
 
 if TYPE_CHECKING:
-    from mintkey import _core
     from mintkey.index_plans import IndexPlan
     from mintkey.schema import Schema
     from mintkey.stores import Operation
@@ -30,9 +30,8 @@ def create_table(
 
     Without `force`, an index is not added if the store would refuse further writes of existing rows because of it.
     """
-    if isinstance(drop_unique, str):
-        raise TypeError(f"drop_unique= takes a list: write drop_unique=[{drop_unique!r}]")
-    if dropped := [schema.unique_name(one) for one in drop_unique]:
+    dropped = yield from _dropped(schema, drop_unique)
+    if dropped:
         yield schema.codec.drop_unique(dropped)
     if schema.indexes and not force:
         names = yield schema.codec.refusing_indexes()
@@ -43,6 +42,35 @@ def create_table(
     except UniqueViolation as error:
         tell_model(schema, error)
         raise
+
+
+def _dropped(schema: Schema, given: object) -> Operation[list[str]]:
+    """Return the names in the store of the unique values to drop.
+
+    An attribute is known by the class, or by the table: it may have been removed from the class.
+    """
+    if isinstance(given, str):
+        raise TypeError(f"drop_unique= takes a list: write drop_unique=[{given!r}]")
+    sets = [(one,) if isinstance(one, str) else one for one in given] if isinstance(given, Iterable) else [given]
+    dropped = {}
+    for one in sets:
+        if not isinstance(one, tuple) or not one or not all(isinstance(name, str) for name in one):
+            raise TypeError(
+                f"{schema.model}: drop_unique= takes a list of names and tuples of names, not {shortened(given)}"
+            )
+        dropped[schema.unique_name(one)] = one
+    unknown = {
+        stored: [name for name in names if name not in schema.attributes]
+        for stored, names in dropped.items()
+        if not schema.attributes.keys() >= set(names)
+    }
+    if unknown:
+        found = yield _core.Request.describe_table(schema.table)
+        kept = () if found is None else [declared["name"] for declared in found[0].to_dict()["unique"]]
+        misspelt = [name for stored, names in unknown.items() if stored not in kept for name in names]
+        if misspelt:
+            raise schema.unexpected(misspelt)
+    return list(dropped)
 
 
 def table_exists(schema: Schema) -> Operation[bool]:

@@ -23,12 +23,14 @@ class Tabled:
 
         Args:
             drop_unique: attributes, and tuples of attributes, whose values are no longer to be unique in the table.
-                What the table does not have is ignored. If the class still declares one, its values are recorded anew.
+                Attributes that are not unique in the table are ignored. If the class still declares one, its values
+                are recorded anew.
             force: on DynamoDB, add an index also if it cannot hold the values of some rows. DynamoDB then refuses each
                 write of such a row that does not correct or remove the value. SQLite and Redis leave these rows out of
                 the index.
 
         Raises:
+            TypeError: neither the class nor the table has an attribute in `drop_unique`.
             InvalidValue: an index that is missing cannot hold the values of some rows; the message lists them. To find
                 them, all rows are read.
         """

@@ -17,7 +17,7 @@ from mintkey import _core
 from mintkey.attributes.base import Attribute, is_utf8_text
 from mintkey.attributes.scalars import VersionAttribute
 from mintkey.attributes.times import DateAttribute, DatetimeAttribute
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, shortened
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, nearest, shortened
 
 __all__ = ["Template", "key_text"]
 
@@ -120,7 +120,7 @@ class Template:
                 raise self._refuse(f"write a literal text between {{{name}}} and {{{names[position][0]}}}")
             attribute = attributes.get(name)
             if attribute is None:
-                raise self._refuse(f"{self.model} has no attribute {shortened(name)}")
+                raise self._refuse(f"{self.model} has no attribute {shortened(name)}{nearest(name, attributes)}")
             to_text, to_value = self._conversion(attribute, spec, ordered=ordered)
             is_exact = bool(spec) or attribute.key_kind != "string"
             parts.append(Part(attribute, literal, to_text, to_value, is_exact))

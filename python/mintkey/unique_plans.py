@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mintkey.discriminators import relatives
-from mintkey.errors import ConfigurationError, shortened
+from mintkey.errors import ConfigurationError, nearest, shortened
 from mintkey.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _check(
     problem = None
     for name in names:
         if name not in attributes:
-            problem = f"{model} has no attribute {shortened(name)}"
+            problem = f"{model} has no attribute {shortened(name)}{nearest(name, attributes)}"
         elif attributes[name].key_kind is None:
             problem = (
                 f"the values of this {attributes[name].described} cannot be unique: unique values are text, numbers, "

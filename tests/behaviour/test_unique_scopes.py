@@ -198,7 +198,7 @@ async def test_a_declaration_is_dropped(do):
     with pytest.raises(TypeError, match=r"drop_unique=\['email'\]"):
         await do.create_table(Half, drop_unique="email")
     for _ in range(2):
-        await do.create_table(Half, drop_unique=["email", "nothing"])
+        await do.create_table(Half, drop_unique=["email", ("n", "email"), "n"])
         await do.create(Half, id="3", email="a", n=3)
         with pytest.raises(UniqueViolation) as raised:
             await do.create(Half, id="4", email="a", n=1)
@@ -218,6 +218,29 @@ async def test_a_declaration_is_dropped(do):
     with pytest.raises(UniqueViolation):
         await do.create(After, id="5", email="b")
     assert (await do.get_by(After, email="b")).id == "2"
+
+
+async def test_a_misspelt_declaration_is_not_dropped(do):
+    await do.create(After, id="1", email="a", n=1)
+    for wrong in ("emial", ("emial", "n")):
+        with pytest.raises(TypeError, match=r"no attribute 'emial' \(did you mean 'email'\?\)"):
+            await do.create_table(Half, drop_unique=["email", wrong])
+    values: list[Any] = [[5], 5, [()], [("n", 5)]]
+    for value in values:
+        with pytest.raises(TypeError, match=r"Half: drop_unique= takes a list of names and tuples of names, not"):
+            await do.create_table(Half, drop_unique=value)
+    # Nothing was dropped.
+    with pytest.raises(UniqueViolation):
+        await do.create(Half, id="2", email="a", n=2)
+
+    class Bare(Model):
+        model_config = ModelConfig(table="grown")
+        id = StringAttribute(partition_key=True)
+
+    await do.create_table(Bare, drop_unique=["mail"])
+    await do.create(Half, id="2", email="a", n=2)
+    with pytest.raises(TypeError, match="no attribute 'mail'"):
+        await do.create_table(Bare, drop_unique=["mail"])
 
 
 async def test_subclasses_and_templates_drop_their_own(do):

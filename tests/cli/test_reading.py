@@ -92,6 +92,8 @@ def test_a_query_is_ordered_and_takes_conditions(orders):
     assert found("A", "--descending", "--limit", "2") == [5, 4]
     assert found("A", "--where", "sk > 1 and sk <= 4 and total != 30") == [2, 4]
     assert found("A", "-w", "sk between 2 and 3") == [2, 3]
+    assert found("A", "-w", "sk = `$cost`") == [1]
+    assert found("A", "-w", "sk >= 3 and sk < `total` and size(status) = 4") == [3, 4, 5]
     assert found("A", "-w", 'sk = 9 or status = "open"') == [1]
     assert found("paid", "--index", "by_status", "-w", "total >= 30", "--descending") == [5, 4, 3]
     assert found("nobody") == []
@@ -100,7 +102,8 @@ def test_a_query_is_ordered_and_takes_conditions(orders):
 def test_a_query_names_a_partition_and_an_index_that_exist(orders):
     assert "the partition key is pk (string): give 1 values, not 0" in orders("query", "orders").err
     ended = orders("query", "orders", "A", "--index", "by_state")
-    assert (ended.err, ended.code) == ("mintkey: orders: there is no index 'by_state': the indexes are by_status\n", 2)
+    hint = "(did you mean 'by_status'?): the indexes are by_status"
+    assert (ended.err, ended.code) == (f"mintkey: orders: there is no index 'by_state' {hint}\n", 2)
 
 
 def test_a_scan_takes_conditions_and_a_limit(orders):
@@ -118,6 +121,9 @@ def test_a_scan_takes_conditions_and_a_limit(orders):
         ('status begins_with "p"', 4),
         ("`$cost` = 1", 1),
         ("data.`$B`[0] = true", 1),
+        ("size(texts) = 2 and size(photo) < 3 and size(data.`$B`) != 1", 1),
+        ("`$cost` <= `sk` and `$cost` = `sk` and total > `sk`", 1),
+        ("sk < `total` and not total < `sk`", 6),
         ("exact = 12345678901234567890.123456789012345678", 1),
     ):
         assert orders("count", "orders", "--where", where) == (f"{wanted}\n", "", 0)

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from mintkey.errors import shortened
+from mintkey.errors import nearest, shortened
 
 __all__ = ["Part", "allows_none", "constraints_of", "element_of", "no_member", "part_of", "without_none"]
 
@@ -204,8 +204,4 @@ def _unwrapped(hint: Any) -> Any:
 
 def no_member(owner: str, step: object, known: Collection[str]) -> str:
     """Return the reason why a class has no such part, with the most similar name."""
-    import difflib
-
-    near = difflib.get_close_matches(step, known, n=1) if isinstance(step, str) else []
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"{owner} has no attribute {shortened(step)}{hint}. It has: {', '.join(known)}"
+    return f"{owner} has no attribute {shortened(step)}{nearest(step, known)}. It has: {', '.join(known)}"

@@ -15,6 +15,7 @@ from mintkey.cli.endings import Code, UsageError, complain
 from mintkey.cli.expressions import parse_condition
 from mintkey.cli.output import is_terminal, print_table
 from mintkey.cli.rows import cells
+from mintkey.errors import nearest
 from mintkey.plans import sort_condition
 from mintkey.raw import RawTable
 
@@ -263,8 +264,9 @@ def _index(table: TableInfo, name: str | None) -> IndexInfo | None:
     for index in table.indexes:
         if index.name == name:
             return index
-    names = ", ".join(index.name for index in table.indexes) or "none"
-    raise UsageError(f"{table.name}: there is no index {name!r}: the indexes are {names}")
+    known = [index.name for index in table.indexes]
+    hint = nearest(name, known)
+    raise UsageError(f"{table.name}: there is no index {name!r}{hint}: the indexes are {', '.join(known) or 'none'}")
 
 
 def scan_arguments(parser: argparse.ArgumentParser) -> None:
