@@ -290,6 +290,7 @@ class Codec:
         ttl: str | None = None,
         indexes: Sequence[_Index] = ...,
         unique: Sequence[_Unique] = ...,
+        colocate: str | None = None,
     ) -> Codec: ...
     @staticmethod
     def of_table(name: str, description: Item) -> Codec:

@@ -101,6 +101,7 @@ class TableInfo:
         ttl: the attribute with the time of expiry, or None.
         indexes: the indexes.
         unique: the unique values.
+        colocate: the text of `ModelConfig(colocate=)`, or None. DynamoDB does not keep it.
         rows: the number of rows; None if the store does not know it.
         is_exact: whether `rows` is exact. Otherwise it is an estimate: DynamoDB updates it every six hours, SQLite
             counts at most a million rows, and expired rows may be included.
@@ -113,6 +114,7 @@ class TableInfo:
     ttl: str | None
     indexes: tuple[IndexInfo, ...]
     unique: tuple[UniqueInfo, ...]
+    colocate: str | None
     rows: int | None
     is_exact: bool
     bytes: int | None
@@ -143,6 +145,13 @@ class TableInfo:
         except CONVERSION_ERRORS as error:
             raise ConfigurationError(f"{name}: this is not the description of a table: {cause(error)}") from error
         return _info(cast("str", name), (item, None, False, None))
+
+    def located_as(self, there: TableInfo | None) -> TableInfo:
+        """Return this description, with the rows where another description of the table has them."""
+        if there is None or there.colocate == self.colocate:
+            return self
+        values = {name: value for name, value in self.to_dict().items() if name != "colocate"}
+        return TableInfo.from_dict(values if there.colocate is None else {**values, "colocate": there.colocate})
 
     def __repr__(self) -> str:
         return f"<TableInfo {self.name}: {', '.join(map(str, self.keys))}>"
@@ -179,7 +188,7 @@ async def adescribe(store: Store, name: str) -> TableInfo:
 def create_table_like(store: Store, info: TableInfo) -> None:
     """Create a table with the keys, indexes, expiry and unique values of a table of this or another store.
 
-    A table that exists gets the indexes and unique values that it lacks.
+    A table that exists gets the indexes and unique values that it lacks, and keeps its `colocate`.
 
     Raises:
         ConfigurationError: the table exists with another key, expiry, or index of the same name.
@@ -231,7 +240,7 @@ def _create(store: Store, info: TableInfo) -> Operation[None]:
             f"{shown(info)}: delete that table, or use another store or prefix",
             store=store.url,
         )
-    yield codec_of(info).create_table()
+    yield codec_of(info.located_as(there)).create_table()
 
 
 def shown(info: TableInfo) -> str:
@@ -267,6 +276,7 @@ def _info(name: str, found: Description) -> TableInfo:
         ttl=values.get("ttl"),
         indexes=tuple(map(_index, values["indexes"])),
         unique=tuple(map(_unique, values["unique"])),
+        colocate=values.get("colocate"),
         rows=rows,
         is_exact=is_exact,
         bytes=size,

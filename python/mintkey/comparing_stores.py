@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from mintkey import _core
-from mintkey.copy_segments import repeated, send
+from mintkey.copy_segments import Codecs, Stores, repeated, send
 from mintkey.raw import CHUNK
 from mintkey.stores import Store
 
@@ -43,10 +43,10 @@ class Difference(NamedTuple):
     different_keys: tuple[dict[str, Any], ...]
 
 
-def compare_table(codec: _core.Codec, source: Store, target: Store, stop: threading.Event) -> Difference | None:
+def compare_table(codecs: Codecs, stores: Stores, stop: threading.Event) -> Difference | None:
     """Compare a table of two stores. Both are read at the same time, and memory does not grow with the table."""
     with ThreadPoolExecutor(2, "mintkey-compare") as readers:
-        sums = [readers.submit(_sum, codec, store, stop) for store in (source, target)]
+        sums = [readers.submit(_sum, codec, store, stop) for codec, store in zip(codecs, stores, strict=True)]
         try:
             (source_rows, source_hash), (target_rows, target_hash) = [each.result() for each in sums]
         except BaseException:
@@ -54,13 +54,14 @@ def compare_table(codec: _core.Codec, source: Store, target: Store, stop: thread
             raise
     if (source_rows, source_hash) == (target_rows, target_hash):
         return None
+    codec, _ = codecs
     missing, different, extra = _Keys(codec), _Keys(codec), _Keys(codec)
-    for item, there in _pairs(codec, source, target, stop):
+    for item, there in _pairs(codecs, stores, stop):
         if there is None:
             missing.add(item)
         elif there != item:
             different.add(item)
-    for item, there in _pairs(codec, target, source, stop):
+    for item, there in _pairs(codecs, stores, stop, backwards=True):
         if there is None:
             extra.add(item)
     if not missing.count and not different.count and not extra.count:
@@ -112,10 +113,13 @@ def _sum(codec: _core.Codec, store: Store, stop: threading.Event) -> tuple[int, 
 
 
 def _pairs(
-    codec: _core.Codec, one: Store, other: Store, stop: threading.Event
+    codecs: Codecs, stores: Stores, stop: threading.Event, *, backwards: bool = False
 ) -> Iterator[tuple[_core.Item, _core.Item | None]]:
-    """Return each row of one store with that of the other."""
+    """Return each row of the source with that of the target, or `backwards` the other way."""
+    sides = list(zip(codecs, stores, strict=True))
+    (codec, one), (other_codec, other) = reversed(sides) if backwards else sides
     for items in _pages(codec, one, stop):
         if items:
             keys = [codec.key_of(item) for item in items]
-            yield from zip(items, repeated(stop, send, other, codec.batch_get(keys, consistent=True)), strict=True)
+            request = other_codec.batch_get(keys, consistent=True)
+            yield from zip(items, repeated(stop, send, other, request), strict=True)

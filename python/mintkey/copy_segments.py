@@ -15,9 +15,13 @@ from mintkey.rate_limit import Stopped
 from mintkey.raw import CHUNK, OnConflict, put_items
 from mintkey.stores import Store
 
-__all__ = ["Copied", "Segment", "Table", "repeated", "run_segments", "send"]
+__all__ = ["Codecs", "Copied", "Segment", "Stores", "Table", "repeated", "run_segments", "send"]
 
 R = TypeVar("R")
+#: The schemas of a table in the source and in the target, which may have its rows in other slot groups.
+Codecs = tuple[_core.Codec, _core.Codec]
+#: The source and the target.
+Stores = tuple[Store, Store]
 
 #: How often a request is sent again after the store failed or throttled it, and the first and the longest delay in
 #: seconds. The store itself has repeated what it may repeat.
@@ -65,13 +69,13 @@ class Table:
     def __init__(
         self,
         name: str,
-        codec: _core.Codec,
-        stores: tuple[Store, Store],
+        codecs: Codecs,
+        stores: Stores,
         on_conflict: OnConflict,
         selects: Callable[[_core.Item], bool] | None = None,
     ) -> None:
         self.name = name
-        self._codec = codec
+        self._codec, self._target_codec = codecs
         self._source, self._target = stores
         self._on_conflict: OnConflict = on_conflict
         self._selects = selects
@@ -122,7 +126,7 @@ class Table:
         )
 
     def _put(self, items: list[_core.Item]) -> list[BaseException | None]:
-        return self._target.run(put_items(self._codec, items, self._on_conflict))
+        return self._target.run(put_items(self._target_codec, items, self._on_conflict))
 
     def _failure(self, item: _core.Item, reason: str) -> Failure:
         return Failure(self._codec.key_dict(self._codec.key_of(item)), reason)
@@ -132,7 +136,7 @@ class Table:
         if not items:
             return []
         keys = [self._codec.key_of(item) for item in items]
-        request = self._codec.batch_get(keys, consistent=True)
+        request = self._target_codec.batch_get(keys, consistent=True)
         stored: list[_core.Item | None] = repeated(stop, send, self._target, request)
         return [item for item, there in zip(items, stored, strict=True) if item != there]
 

@@ -5,7 +5,7 @@
     report = copy("sqlite:///shop.db", "redis://localhost?prefix=shop", resume="shop-copy.json", verify=True)
     assert report.is_complete
 
-Rows are copied whole and exactly, a page at a time. The target keeps its indexes, expiry and unique values.
+Rows are copied whole and exactly, a page at a time. The target keeps its indexes, expiry, unique values and `colocate`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 from mintkey import _core
 from mintkey.catalog import TableInfo, codec_of, create_table_like, describe, find, shown, tables
 from mintkey.comparing_stores import Difference, compare_table
-from mintkey.copy_segments import Copied, Segment, Table, run_segments
+from mintkey.copy_segments import Codecs, Copied, Segment, Stores, Table, run_segments
 from mintkey.copy_state import CopyState, Failure, TableState
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.rate_limit import RateLimit, checked
@@ -39,7 +39,6 @@ R = TypeVar("R")
 #: Called after each page, with the name of the table, the number of its rows so far, and the number of all rows as the
 #: source knows it.
 CopyProgress: TypeAlias = "Callable[[str, int, int | None], object]"
-Stores: TypeAlias = "tuple[Store, Store]"
 
 #: The segments of a table in stores that divide it among servers.
 _SEGMENTS = 4
@@ -258,7 +257,7 @@ class _Copier:
         self, infos: list[TableInfo], stores: Stores, options: _Options, state: CopyState, stop: threading.Event
     ) -> None:
         self._infos = {info.name: info for info in infos}
-        self._codecs = {info.name: codec_of(info) for info in infos}
+        self._codecs = {info.name: _codecs(info, stores) for info in infos}
         self._stores = stores
         self._options = options
         self._state = state
@@ -283,7 +282,7 @@ class _Copier:
         state = self._state.tables[info.name]
         difference = None
         if self._options.verify:
-            difference = compare_table(self._codecs[info.name], *self._stores, self._stop)
+            difference = compare_table(self._codecs[info.name], self._stores, self._stop)
         return found._replace(
             written=state.written,
             unchanged=state.unchanged,
@@ -361,7 +360,8 @@ def _compare(options: _Options, stop: threading.Event) -> dict[str, Difference]:
             there = describe(target, info.name)
             if there.keys != info.keys:
                 raise ConfigurationError(_other_key(info, there, (source, target)), store=target.url)
-            difference = compare_table(codec_of(info), source, target, stop)
+            codecs = (codec_of(info), codec_of(info.located_as(there)))
+            difference = compare_table(codecs, (source, target), stop)
             if difference is not None:
                 differences[info.name] = difference
         return differences
@@ -405,6 +405,12 @@ def _tables(source: Store, names: Iterable[str] | None) -> list[TableInfo]:
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise TypeError(f"tables= takes names of tables, such as ['orders'], not {shortened(names)}")
     return [describe(source, name) for name in dict.fromkeys(names)]
+
+
+def _codecs(info: TableInfo, stores: Stores) -> Codecs:
+    """Return the compiled schemas of a table that both stores have."""
+    _, target = stores
+    return codec_of(info), codec_of(info.located_as(target.run(find(info.name))))
 
 
 def _examined(info: TableInfo, stores: Stores, on_conflict: OnConflict, state: CopyState) -> TableReport:

@@ -11,6 +11,9 @@ from mintkey.rate_limit import RateLimit, checked
 
 __all__ = ["ModelConfig"]
 
+#: The longest text of `colocate=`.
+_LONGEST_TEXT = 255
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -31,12 +34,16 @@ class ModelConfig:
         unique: sets of attributes whose values are unique together, such as `[("tenant", "email")]`: no two items have
             the same values of all of them. For one attribute pass `unique=True` to it. The sets of base classes apply,
             too.
+        colocate: a text, such as `"accounts"`: on a Redis Cluster, all rows of all models with this text are in one
+            slot group, so that transactions may write rows with different partition keys. All of them are then on one
+            server. It has no effect on other stores, and cannot be changed on a Cluster once the table exists.
         abstract: a base class without table and key, or a class whose instances are nested in maps. Not inherited.
         discriminator: the value of the attribute with `discriminator=True`; by default the class name. Not inherited.
 
     Raises:
         ConfigurationError: `rate_limit` is not a rate limit, `consistent` is not a bool, `ttl` is not a positive
-            timedelta, or `unique` is not a list of tuples. Other options are checked when the class is defined.
+            timedelta, `unique` is not a list of tuples, or `colocate` is not a text. Other options are checked when the
+            class is defined.
     """
 
     table: str | None = None
@@ -47,6 +54,7 @@ class ModelConfig:
     order_by: str | Sequence[str] | None = None
     ttl: timedelta | None = None
     unique: Sequence[tuple[str, ...] | list[str]] = ()
+    colocate: str | None = None
     abstract: bool = False
     discriminator: str | None = None
 
@@ -64,6 +72,11 @@ class ModelConfig:
                 'ModelConfig: unique= takes a list of tuples of names, such as [("tenant", "email")], '
                 f"not {shortened(given)}"
             )
+        if self.colocate is not None and not _is_text(self.colocate):
+            raise ConfigurationError(
+                f"ModelConfig: colocate= takes a text of 1 to {_LONGEST_TEXT} printable characters, "
+                f"such as 'accounts', not {shortened(self.colocate)}"
+            )
 
     def over(self, inherited: ModelConfig) -> ModelConfig:
         """Return this configuration with its unset options taken from `inherited`."""
@@ -76,6 +89,13 @@ class ModelConfig:
             order_by=inherited.order_by if self.order_by is None else self.order_by,
             ttl=inherited.ttl if self.ttl is None else self.ttl,
             unique=self.unique,
+            colocate=inherited.colocate if self.colocate is None else self.colocate,
             abstract=self.abstract,
             discriminator=self.discriminator,
         )
+
+
+def _is_text(value: object) -> bool:
+    """Return whether this is a text that can be stored, and neither empty nor too long."""
+    # A text with half a surrogate pair cannot be encoded, and so is not printable.
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT and value.isprintable()

@@ -403,6 +403,7 @@ class Schema:
                 for plan in self.indexes
             ],
             unique=[plan.declaration for plan in self.unique],
+            colocate=self.config.colocate,
         )
 
     def _compile_new_save(self) -> _core.NewSave:

@@ -237,6 +237,7 @@ mod tests {
             ttl: None,
             indexes: Vec::new(),
             unique: Vec::new(),
+            colocate: None,
         };
         let get = Operation::Get(Get {
             table: Arc::new(table),

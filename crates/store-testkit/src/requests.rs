@@ -30,6 +30,7 @@ pub fn orders() -> Arc<Table> {
         ttl: Some("expires".into()),
         indexes: vec![by_status()],
         unique: Vec::new(),
+        colocate: None,
     })
 }
 
@@ -53,6 +54,7 @@ pub fn plain(name: &str, kind: KeyKind) -> Arc<Table> {
         ttl: None,
         indexes: Vec::new(),
         unique: Vec::new(),
+        colocate: None,
     })
 }
 

@@ -24,16 +24,9 @@ pub struct StoredTable {
 ///
 /// # Errors
 ///
-/// `Configuration` if key types, the attribute of expiry or an index's keys differ.
+/// `Configuration` if key types, the attribute of expiry, an index's keys or the texts of colocation differ.
 pub fn merge(stored: &Table, class: &Table) -> Result<Table> {
-    let refuse = |what: &str, there: String, here: String| -> Error {
-        Error::configuration(format!(
-            "{} does not fit its stored table {:?}: {what} is {there} there and {here} in the class; change \
-             the class back, or use another table",
-            class.model, class.name
-        ))
-        .of(class)
-    };
+    let refuse = |what: &str, there: String, here: String| differs(class, what, &there, &here);
     if stored.partition != class.partition {
         let (there, here) = (
             attribute_text(Some(&stored.partition)),
@@ -52,6 +45,10 @@ pub fn merge(stored: &Table, class: &Table) -> Result<Table> {
         model: class.model.clone(),
         ..stored.clone()
     };
+    if stored.colocate.is_some() && class.colocate.is_some() {
+        check_colocation(stored, class)?;
+    }
+    merged.colocate = merged.colocate.or_else(|| class.colocate.clone());
     match (&stored.ttl, &class.ttl) {
         (Some(there), Some(here)) if there != here => {
             return Err(refuse(
@@ -88,6 +85,34 @@ pub fn merge(stored: &Table, class: &Table) -> Result<Table> {
         }
     }
     Ok(merged)
+}
+
+/// Checks that the rows of a class belong where those of its table are. Only a Redis Cluster requires that both have the same
+/// text, or none: [`merge`] refuses different texts, and adds one that is missing.
+///
+/// # Errors
+///
+/// `Configuration` if the texts differ, or only one has a text.
+pub fn check_colocation(stored: &Table, class: &Table) -> Result<()> {
+    if stored.colocate == class.colocate {
+        return Ok(());
+    }
+    let words = |table: &Table| {
+        let text = table.colocate.as_ref();
+        text.map_or_else(|| "None".to_owned(), |text| format!("{text:?}"))
+    };
+    let (there, here) = (words(stored), words(class));
+    Err(differs(class, "colocate", &there, &here))
+}
+
+/// The error for a class that does not fit its stored table.
+fn differs(class: &Table, what: &str, there: &str, here: &str) -> Error {
+    Error::configuration(format!(
+        "{} does not fit its stored table {:?}: {what} is {there} there and {here} in the class; change \
+         the class back, or use another table",
+        class.model, class.name
+    ))
+    .of(class)
 }
 
 /// Adds to a stored declaration the subclasses that a class knows. Other differences are an error, in words.
@@ -231,6 +256,9 @@ pub fn describe(table: &Table) -> Item {
         "unique",
         Value::List(table.unique.iter().map(describe_unique).collect()),
     ));
+    if let Some(colocate) = &table.colocate {
+        pairs.push(entry("colocate", text(colocate)));
+    }
     Map::from_pairs(pairs)
 }
 
@@ -340,5 +368,9 @@ pub fn parse(table: &Table, description: &Item) -> Option<Table> {
         },
         indexes: parse_list(description.get("indexes")?, parse_index)?,
         unique: parse_list(description.get("unique")?, parse_unique)?,
+        colocate: match description.get("colocate") {
+            None => None,
+            Some(colocate) => Some(parse_text(colocate)?.to_owned()),
+        },
     })
 }

@@ -59,6 +59,8 @@ pub struct Table {
     pub indexes: Vec<Index>,
     /// The values that must be unique.
     pub unique: Vec<Unique>,
+    /// On a Redis Cluster, the text whose slot group has all rows; `None`: the partition key of each row decides.
+    pub colocate: Option<String>,
 }
 
 impl Index {
@@ -98,6 +100,7 @@ impl Table {
             ttl: None,
             indexes: Vec::new(),
             unique: Vec::new(),
+            colocate: None,
         }
     }
 

@@ -23,6 +23,7 @@ fn table() -> Arc<Table> {
         ttl: None,
         indexes: Vec::new(),
         unique: Vec::new(),
+        colocate: None,
     })
 }
 

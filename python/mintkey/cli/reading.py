@@ -125,6 +125,7 @@ def describe_one(given: argparse.Namespace) -> Code:
             ["expiry", table.ttl or ""],
             ["rows", _rows(table)],
             ["bytes", size],
+            *([] if table.colocate is None else [["colocate", table.colocate]]),
             *(["index", _index_text(index)] for index in table.indexes),
             *(["unique", f"{unique.name}: {', '.join(unique.attributes)}"] for unique in table.unique),
         ],

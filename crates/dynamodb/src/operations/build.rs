@@ -51,6 +51,7 @@ async fn build<T: Transport>(client: &Client<'_, T>, table: &Table, now: i64) ->
         // Only key and unique values: the server describes the rest.
         let class = Table {
             indexes: Vec::new(),
+            colocate: None,
             ..table.clone()
         };
         let merged = match &catalog.described {

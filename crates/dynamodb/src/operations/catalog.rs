@@ -59,6 +59,7 @@ pub async fn for_writes<T: Transport>(
     // Only key and unique values.
     let class = Table {
         indexes: Vec::new(),
+        colocate: None,
         ..(**table).clone()
     };
     let mut written = match &catalog.described {

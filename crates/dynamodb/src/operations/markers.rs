@@ -152,6 +152,7 @@ pub fn table(of: &Table) -> Table {
         ttl: None,
         indexes: Vec::new(),
         unique: Vec::new(),
+        colocate: None,
     }
 }
 

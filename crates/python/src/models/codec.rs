@@ -44,7 +44,7 @@ impl Codec {
     /// Compiles a schema.
     #[new]
     #[pyo3(signature = (model, fields, *, table=None, partition=None, sort=None, ttl=None, indexes=Vec::new(),
-        unique=Vec::new()))]
+        unique=Vec::new(), colocate=None))]
     #[allow(
         clippy::too_many_arguments,
         reason = "the parts of a schema, each named"
@@ -58,6 +58,7 @@ impl Codec {
         ttl: Option<&str>,
         indexes: Vec<IndexSpec>,
         unique: Vec<UniqueSpec>,
+        colocate: Option<String>,
     ) -> PyResult<Self> {
         let mut kinds = Vec::with_capacity(fields.len());
         let mut compiled = Vec::with_capacity(fields.len());
@@ -125,6 +126,7 @@ impl Codec {
                     .transpose()?,
                 indexes,
                 unique: unique.into_iter().map(declared).collect(),
+                colocate,
             })),
             _ => None,
         };

@@ -52,8 +52,8 @@ fn can_share(keyspace: &Keyspace, one: &Request, other: &Request) -> bool {
         (Some(put), Some(next)) => {
             one.now == other.now
                 && Arc::ptr_eq(&put.table, &next.table)
-                && keyspace.slot_group(&put.key.partition)
-                    == keyspace.slot_group(&next.key.partition)
+                && keyspace.slot_group(&put.table, &put.key.partition)
+                    == keyspace.slot_group(&next.table, &next.key.partition)
         }
         _ => false,
     }

@@ -11,7 +11,8 @@
 //! - `shop/@:tables`: a set with the name of each table.
 //!
 //! Without a prefix there is no slash. In a Cluster each slot group has all of these keys for itself, with its hash tag
-//! after the slash: `shop/{6h}Order:KEY`, `shop/{6h}@Order`. The first group also has `shop/{10}@Order:table`, the
+//! after the slash: `shop/{6h}Order:KEY`, `shop/{6h}@Order`. A table with `colocate` uses only the slot group of that text,
+//! for its markers of unique values, too. The first group also has `shop/{10}@Order:table`, the
 //! catalog entry of the whole table, and `shop/{10}@:tables`.
 //!
 //! A transaction leaves `shop/@:transaction:TOKEN`, its marker, which expires. In a Cluster, a write that claims unique
@@ -92,21 +93,32 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-    /// The slot group of a partition.
-    pub fn slot_group(&self, partition: &KeyValue) -> u8 {
-        if self.clustered {
-            slots::group_of(partition)
-        } else {
-            0
+    /// The slot group of a partition of a table.
+    pub fn slot_group(&self, table: &Table, partition: &KeyValue) -> u8 {
+        self.only_group(table)
+            .unwrap_or_else(|| slots::group_of(partition))
+    }
+
+    /// The slot group of the marker of a unique value of a table.
+    pub fn marker_group(&self, table: &Table, value: &[u8]) -> u8 {
+        self.only_group(table)
+            .unwrap_or_else(|| slots::group_of_bytes(value))
+    }
+
+    /// The slot groups that a table uses.
+    pub fn slot_groups_of(&self, table: &Table) -> Range<u8> {
+        match self.only_group(table) {
+            Some(group) => group..group + 1,
+            None => self.slot_groups(),
         }
     }
 
-    /// The slot group of the marker of a unique value.
-    pub fn marker_group(&self, value: &[u8]) -> u8 {
-        if self.clustered {
-            slots::group_of_bytes(value)
-        } else {
-            0
+    /// The slot group of all rows of a table; `None` if a table uses all of them.
+    fn only_group(&self, table: &Table) -> Option<u8> {
+        match &table.colocate {
+            _ if !self.clustered => Some(0),
+            Some(text) => Some(slots::group_of_bytes(text.as_bytes())),
+            None => None,
         }
     }
 

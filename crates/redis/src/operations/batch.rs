@@ -165,7 +165,11 @@ impl OperationContext<'_> {
         let mut groups: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
         for index in take(others) {
             let partition = &writes[index].key().partition;
-            let group = self.store.config.keyspace.slot_group(partition);
+            let group = self
+                .store
+                .config
+                .keyspace
+                .slot_group(&first.table, partition);
             groups.entry(group).or_default().push(index);
         }
         let chunks = groups.values().flat_map(|group| group.chunks(most.max(1)));
@@ -251,12 +255,9 @@ impl OperationContext<'_> {
     /// The layouts in the slot groups of these writes, in order.
     async fn layouts_of(&self, table: &Arc<Table>, writes: &[Write]) -> Result<Vec<Arc<Layout>>> {
         let keyspace = &self.store.config.keyspace;
-        if !keyspace.clustered {
-            return self.all_layouts(table).await;
-        }
         let slot_groups: BTreeSet<u8> = writes
             .iter()
-            .map(|write| keyspace.slot_group(&write.key().partition))
+            .map(|write| keyspace.slot_group(table, &write.key().partition))
             .collect();
         let slot_groups: Vec<u8> = slot_groups.into_iter().collect();
         self.layouts(table, &slot_groups).await
@@ -317,7 +318,8 @@ impl OperationContext<'_> {
     /// is refused.
     fn single_step_of(&self, layouts: &[Arc<Layout>], write: &Write) -> Option<SingleStep> {
         let key = write.key();
-        let slot_group = self.store.config.keyspace.slot_group(&key.partition);
+        let keyspace = &self.store.config.keyspace;
+        let slot_group = keyspace.slot_group(&layouts.first()?.table, &key.partition);
         let layout_index = layouts
             .binary_search_by_key(&slot_group, |layout| layout.slot_group)
             .ok()?;

@@ -17,7 +17,7 @@ use crate::protocol::resp::{Call, Value};
 use crate::protocol::scripts::{DESCRIBE, DROP, UNDESCRIBE};
 
 /// The newest version of the layout that this mintkey supports. A newer mintkey may write a higher one.
-const LAYOUT_VERSION: u32 = 2;
+const LAYOUT_VERSION: u32 = 3;
 /// The members that one call reads or deletes.
 const MEMBERS_PER_CALL: usize = 500;
 /// The rows that are read and indexed at once.
@@ -81,7 +81,7 @@ pub struct EntryDraft {
 impl OperationContext<'_> {
     /// The layout of a table in the slot group of a partition. Creates or extends the table there if needed.
     pub async fn layout(&self, table: &Arc<Table>, partition: &KeyValue) -> Result<Arc<Layout>> {
-        let slot_group = self.store.config.keyspace.slot_group(partition);
+        let slot_group = self.store.config.keyspace.slot_group(table, partition);
         self.layout_in(table, slot_group).await
     }
 
@@ -107,9 +107,10 @@ impl OperationContext<'_> {
         Ok(self.store.layouts.find(table, slot_group))
     }
 
-    /// The layouts of a table in all slot groups, in order.
+    /// The layouts of a table in all slot groups that it uses, in order.
     pub async fn all_layouts(&self, table: &Arc<Table>) -> Result<Vec<Arc<Layout>>> {
-        let slot_groups: Vec<u8> = self.store.config.keyspace.slot_groups().collect();
+        let slot_groups = self.store.config.keyspace.slot_groups_of(table);
+        let slot_groups: Vec<u8> = slot_groups.collect();
         self.layouts(table, &slot_groups).await
     }
 
@@ -139,6 +140,9 @@ impl OperationContext<'_> {
             if keyspace.clustered {
                 let stored = decode_entry(replies.pop().unwrap_or(Value::Nil), table)?;
                 let key = keyspace.table_key(&table.name);
+                if let Some(entry) = &stored {
+                    description::check_colocation(&entry.table, table)?;
+                }
                 match compare(stored, &whole_table, TABLE_KEY_GROUP, key)? {
                     Comparison::Current(entry) if entry.lacks(table)? => {
                         self.build_unique(table).await?;
@@ -322,14 +326,14 @@ impl OperationContext<'_> {
             return Ok(false);
         }
         if keyspace.clustered {
-            let slot_groups: Vec<u8> = keyspace.slot_groups().collect();
+            let slot_groups: Vec<u8> = keyspace.slot_groups_of(table).collect();
             let mut replies = self
                 .channel
                 .send(self.entry_calls(table, &slot_groups))
                 .await?;
             replies.pop();
             let mut drafts = Vec::new();
-            for (slot_group, reply) in keyspace.slot_groups().zip(replies) {
+            for (slot_group, reply) in slot_groups.into_iter().zip(replies) {
                 if let Some(entry) = decode_entry(reply, table)? {
                     let key = keyspace.catalog_key(&table.name, slot_group);
                     let mut draft = entry.draft(slot_group, key);
@@ -579,12 +583,13 @@ fn compare(
     }))
 }
 
-/// The version of the layout of a table: 2 if it has unique values, which a mintkey that supports only 1 would not keep up.
+/// The version of the layout of a table: 2 if it has unique values, which a mintkey that supports only 1 would not keep up,
+/// and 3 if its rows are in one slot group, where one that supports only 2 would not look for them.
 const fn layout_version(table: &Table) -> u32 {
-    if table.unique.is_empty() {
-        1
-    } else {
-        LAYOUT_VERSION
+    match (&table.colocate, table.unique.is_empty()) {
+        (Some(_), _) => LAYOUT_VERSION,
+        (None, false) => 2,
+        (None, true) => 1,
     }
 }
 

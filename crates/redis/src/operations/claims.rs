@@ -207,6 +207,7 @@ impl OperationContext<'_> {
         items: &Items<'_>,
         token: &str,
     ) -> Result<Vec<PlacedClaim>> {
+        let keyspace = &self.store.config.keyspace;
         let mut claims = Vec::new();
         for (index, own) in items.evaluated.iter().enumerate() {
             if layouts[items.tables.positions[index]].markers != Markers::Apart {
@@ -216,7 +217,8 @@ impl OperationContext<'_> {
             let kept = kept.map(|entry| (entry, true));
             let claimed = own.claims.claimed.iter().map(|entry| (entry, false));
             for (entry, is_kept) in kept.chain(claimed) {
-                let group = self.store.config.keyspace.marker_group(&entry.value);
+                let table = items.table(index);
+                let group = keyspace.marker_group(table, &entry.value);
                 let token = match std::str::from_utf8(&entry.token) {
                     Ok(token) if is_kept => token,
                     _ => token,
@@ -224,7 +226,7 @@ impl OperationContext<'_> {
                 claims.push(PlacedClaim {
                     index,
                     entry: entry.clone(),
-                    layout: self.layout_in(items.table(index), group).await?,
+                    layout: self.layout_in(table, group).await?,
                     claimant: Claimant {
                         token: token.to_owned(),
                         key: items.writes[index].key().clone(),
@@ -460,7 +462,8 @@ impl OperationContext<'_> {
                 if token.is_empty() || items.claims(write.table(), entry) {
                     continue;
                 }
-                let group = self.store.config.keyspace.marker_group(&entry.value);
+                let keyspace = &self.store.config.keyspace;
+                let group = keyspace.marker_group(write.table(), &entry.value);
                 let key = write.key().clone();
                 if let Ok(layout) = self.layout_in(write.table(), group).await {
                     let marker = marker([&Claimant { token, key }]);

@@ -43,11 +43,11 @@ impl OperationContext<'_> {
         let mut slot_groups: BTreeSet<u8> = BTreeSet::new();
         for key in &batch.keys {
             batch.table.check_key(key)?;
-            slot_groups.insert(keyspace.slot_group(&key.partition));
+            slot_groups.insert(keyspace.slot_group(&batch.table, &key.partition));
         }
         let slot_groups: Vec<u8> = slot_groups.into_iter().collect();
         let layout_index = |key: &Key| {
-            let slot_group = keyspace.slot_group(&key.partition);
+            let slot_group = keyspace.slot_group(&batch.table, &key.partition);
             slot_groups.binary_search(&slot_group).unwrap_or(0)
         };
         let (layouts, projection, replies) = loop {

@@ -48,7 +48,7 @@ impl OperationContext<'_> {
             return Ok(Reply::Described(None));
         };
         let table = entry.table;
-        let counts = keyspace.slot_groups().map(|slot_group| {
+        let counts = keyspace.slot_groups_of(&table).map(|slot_group| {
             Call::on(slot_group, "ZCARD").arg(keyspace.row_set(name, slot_group))
         });
         let mut rows = 0;

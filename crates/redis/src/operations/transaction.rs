@@ -251,9 +251,11 @@ impl OperationContext<'_> {
         let Some((first, rest)) = items.split_first() else {
             return Ok(None);
         };
-        let slot_group = |key: &Key| self.store.config.keyspace.slot_group(&key.partition);
-        let group = slot_group(first.1);
-        if let Some(other) = rest.iter().find(|(_, key)| slot_group(key) != group) {
+        let keyspace = &self.store.config.keyspace;
+        let slot_group =
+            |(table, key): &(&Arc<Table>, &Key)| keyspace.slot_group(table, &key.partition);
+        let group = slot_group(first);
+        if let Some(other) = rest.iter().find(|item| slot_group(item) != group) {
             return Err(different_groups(*first, *other));
         }
         let mut tables = Tables {
@@ -454,9 +456,22 @@ fn after_conflict(error: Error, writes: &[TransactionWrite], conflict: Option<us
 /// The error for rows in different slot groups.
 fn different_groups(first: (&Arc<Table>, &Key), other: (&Arc<Table>, &Key)) -> Error {
     let ((first_table, first_key), (table, key)) = (first, other);
+    let models = if first_table.model == table.model {
+        table.model.clone()
+    } else {
+        format!("{} and {}", first_table.model, table.model)
+    };
+    let texts = [&first_table.colocate, &table.colocate];
+    let text = texts.into_iter().flatten().next();
+    let partitions = match text {
+        None => "give them equal partition keys, ",
+        Some(_) => "",
+    };
+    let text = text.unwrap_or(&first_table.name);
     let message = format!(
         "the items of a transaction on a Redis Cluster must be in one slot group, and {} {first_key} and {} {key} are not: \
-         give them equal partition keys, or use a single Redis server",
+         {partitions}define {models} with ModelConfig(colocate={text:?}) before their tables are created, or use a single \
+         Redis server",
         first_table.model, table.model
     );
     Error::new(ErrorKind::Unsupported, message)

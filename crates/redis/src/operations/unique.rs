@@ -81,7 +81,7 @@ impl OperationContext<'_> {
     ) -> Result<usize> {
         let keyspace = &self.store.config.keyspace;
         let layout_of = |write: &Write| {
-            let slot_group = keyspace.slot_group(&write.key().partition);
+            let slot_group = keyspace.slot_group(&layouts.first()?.table, &write.key().partition);
             let mut own = layouts.iter();
             own.find(|layout| layout.slot_group == slot_group)
         };
@@ -157,7 +157,8 @@ impl OperationContext<'_> {
             value: encode(&get.values),
             token: Vec::new(),
         };
-        let group = self.store.config.keyspace.marker_group(&entry.value);
+        let keyspace = &self.store.config.keyspace;
+        let group = keyspace.marker_group(&get.table, &entry.value);
         loop {
             let layout = self.layout_in(&get.table, group).await?;
             get.declaration(&layout.table)?;

@@ -76,6 +76,7 @@ mod tests {
     fn slot_groups_never_change() {
         let text = |text: &str| group_of(&KeyValue::String(text.to_owned()));
         assert_eq!(text("foo"), 47);
+        assert_eq!(group_of_bytes(b"foo"), 47);
         assert_eq!(text("01ARZ3NDEKTSV4RRFFQ69G5FAV"), 43);
         assert_eq!(group_of(&KeyValue::Number(7_i64.into())), 35);
         assert_eq!(group_of(&KeyValue::Binary(vec![0, 255])), 30);

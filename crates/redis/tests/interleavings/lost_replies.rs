@@ -179,7 +179,8 @@ fn run_without_faults(store: &StoreContext, server: &mut Server, operation: Oper
 }
 
 fn home(store: &StoreContext) -> u8 {
-    store.config.keyspace.slot_group(&string(OWN))
+    let keyspace = &store.config.keyspace;
+    keyspace.slot_group(&Table::unknown("any"), &string(OWN))
 }
 
 fn own_key(table: &Table) -> Key {

@@ -55,6 +55,7 @@ fn things() -> Arc<Table> {
         ttl: None,
         indexes: Vec::new(),
         unique: Vec::new(),
+        colocate: None,
     })
 }
 

@@ -54,6 +54,7 @@ pub fn table() -> Table {
         ttl: Some("expires".into()),
         indexes: Vec::new(),
         unique: Vec::new(),
+        colocate: None,
     }
 }
 
