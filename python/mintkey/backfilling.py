@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import inspect
 import operator
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mintkey import arguments, batches, updates
 from mintkey.attributes.containers import SetAttribute
-from mintkey.errors import ItemGone, nearest, shortened
+from mintkey.cursors import Cursors
+from mintkey.errors import (
+    BatchIncomplete,
+    ConditionFailed,
+    InvalidCursor,
+    ItemGone,
+    UniqueViolation,
+    nearest,
+    shortened,
+)
+from mintkey.passes import AT_ONCE
 from mintkey.stores import store_of
+from mintkey.suspended import CHUNK
 from mintkey.tables import Tabled
 
 if TYPE_CHECKING:
+    from mintkey import _core
     from mintkey.attributes.base import Attribute
-    from mintkey.batches import Progress
-    from mintkey.conditions import Condition
     from mintkey.queries import Result
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["Backfilling"]
+__all__ = ["BackfillProgress", "Backfilling"]
+
+#: The position of a segment that is not begun, and of one that is finished. Cursors are longer.
+_BEGIN, _END = "0", "1"
+
+
+class BackfillProgress(NamedTuple):
+    """How far a backfill has come.
+
+    Attributes:
+        seen: the number of rows that were read.
+        changed: the number of rows that were written.
+        after: the position from which `backfill(after=…)` goes on; None at the end. No row before it lacks a value.
+    """
+
+    seen: int
+    changed: int
+    after: str | None
 
 
 class Backfilling(Tabled):
@@ -31,56 +58,172 @@ class Backfilling(Tabled):
     if TYPE_CHECKING:
 
         @classmethod
-        def scan(cls, *conditions: Condition, attributes: Iterable[str] | None = None) -> Result[Any]: ...
+        def scan(cls, *, attributes: Iterable[str] | None = None, segments: int = 1) -> Result[Any]: ...
 
     @classmethod
-    def backfill(cls, *names: str, on_progress: Progress | None = None) -> int:
-        """Write the defaults of attributes into the stored items that lack them; return the number of these items.
+    def backfill(
+        cls,
+        *names: str,
+        on_progress: Callable[[BackfillProgress], object] | None = None,
+        after: str | None = None,
+        segments: int = 1,
+    ) -> int:
+        """Write the defaults of attributes into the stored items that lack them; return the number of changed items.
 
-        A value that another program writes meanwhile is kept. After an interruption, call it again: it goes on with the
-        items that still lack a value. A version counts the write, and `on_update` values are generated. No hooks run.
+        Each item is changed by itself, if it still lacks a value at that moment, so a value that another program writes
+        meanwhile is kept. After an interruption, call it again: with the last `after` of the progress it goes on from
+        there, and without it it reads all items again. A version counts the write, and `on_update` values are
+        generated. No hooks run.
 
         Args:
             names: the attributes; without any, all with a plain default. A named one may have a strategy: each item
                 gets a value of its own.
-            on_progress: called after each chunk with the number of written items and None.
+            on_progress: a plain function, called after each page of items with a `BackfillProgress`.
+            after: the `after` of an earlier `BackfillProgress` for the same attributes.
+            segments: the number of parts of the table that are read concurrently; `after` keeps its own number.
 
         Raises:
             TypeError: a name is not an attribute with a default, or is a key.
+            InvalidCursor: `after` is damaged, or belongs to a backfill of other attributes.
             BatchIncomplete: some items failed; `failed` lists them with their exceptions.
         """
-        rows, filling = cls._filling(names)
-        schema = cls.__mintkey_schema__
-        return store_of(schema).run(batches.write(schema, rows, filling, on_progress))
+        fill = _Backfill(cls, names, on_progress, after, segments)
+        return store_of(cls.__mintkey_schema__).run(fill.run())
 
     @classmethod
-    async def abackfill(cls, *names: str, on_progress: Progress | None = None) -> int:
+    async def abackfill(
+        cls,
+        *names: str,
+        on_progress: Callable[[BackfillProgress], object] | None = None,
+        after: str | None = None,
+        segments: int = 1,
+    ) -> int:
         """Async version of `backfill()`."""
-        rows, filling = cls._filling(names)
-        schema = cls.__mintkey_schema__
-        return await store_of(schema).arun(batches.write(schema, rows, filling, on_progress, awaiting=True))
+        fill = _Backfill(cls, names, on_progress, after, segments)
+        return await store_of(cls.__mintkey_schema__).arun(fill.run(awaiting=True))
 
-    @classmethod
-    def _filling(cls, names: tuple[str, ...]) -> tuple[Iterable[Any], Any]:
-        """Return the items that lack a value, and the operation that fills one of them."""
-        schema = cls.__mintkey_schema__
-        attributes = _attributes(schema, names)
-        if not attributes:
-            return (), None
-        absent = functools.reduce(operator.or_, (attribute.does_not_exist() for attribute in attributes))
 
-        def filling(row: Any) -> Operation[None]:
-            key, known = arguments.key(schema, {name: getattr(row, name) for name in schema.given_keys})
-            defaults = [(one, _default(one)) for one in attributes]
-            actions = tuple(one.set_if_absent(value) for one, value in defaults if value is not None)
-            if not actions:
-                return
-            changes = arguments.changes(schema, actions, {}, cls.backfill)
-            # It was deleted since it was read.
-            with contextlib.suppress(ItemGone):
-                yield from updates.update_by_key(schema, key, known, changes)
+class _Backfill:
+    """One backfill, which reads the segments of a table page by page."""
 
-        return cls.scan(absent, attributes=schema.given_keys), filling
+    def __init__(
+        self,
+        model: type[Backfilling],
+        names: tuple[str, ...],
+        on_progress: Callable[[BackfillProgress], object] | None,
+        after: str | None,
+        segments: int,
+    ) -> None:
+        self._schema = schema = model.__mintkey_schema__
+        self._model = model
+        if on_progress is not None and (not callable(on_progress) or inspect.iscoroutinefunction(on_progress)):
+            raise TypeError(
+                f"{schema.model}: on_progress= takes a plain function of a BackfillProgress, "
+                f"not {shortened(on_progress)}"
+            )
+        self._on_progress = on_progress
+        self._attributes = _attributes(schema, names)
+        model.scan(segments=segments)  # checks the number
+        self._positions = [_BEGIN] * segments
+        if after is not None:
+            self._set_after(after, segments)
+        # The positions that are reported: nothing before them lacks a value.
+        self._reached = [*self._positions]
+        read = (*schema.given_keys, *(one.name for one in self._attributes))
+        self._rows = model.scan(attributes=read, segments=len(self._positions))
+        self._keys = model.scan(attributes=schema.given_keys)
+        self._seen = self._changed = 0
+        self._failed: list[tuple[Any, BaseException]] = []
+
+    def run(self, *, awaiting: bool = False) -> Operation[int]:
+        """Read the rows, and write those that lack a value; return the number of changed rows."""
+        while self._attributes and (segments := [n for n, at in enumerate(self._positions) if at != _END][:AT_ONCE]):
+            pages: list[_core.Page | BaseException] = yield [self._request(segment) for segment in segments]
+            for segment, page in zip(segments, pages, strict=True):
+                if isinstance(page, BaseException):
+                    raise page
+                yield from self._fill(page.items, awaiting=awaiting)
+                if not self._failed:
+                    self._reached[segment] = self._position(segment, page.next)
+                self._positions[segment] = self._position(segment, page.next)
+            if self._on_progress is not None:
+                self._on_progress(BackfillProgress(self._seen, self._changed, self._after()))
+        if self._failed:
+            raise batches.incomplete(self._schema, self._changed, self._failed, stopped=False) from self._failed[0][1]
+        return self._changed
+
+    def _request(self, segment: int) -> _core.Request:
+        """Return the request for the next page of a segment."""
+        at = self._positions[segment]
+        after = None if at == _BEGIN else self._cursors(segment).decode(at)[1]
+        return self._rows._request(CHUNK, after, segment=segment if len(self._positions) > 1 else None)
+
+    def _fill(self, items: list[_core.Item], *, awaiting: bool) -> Operation[None]:
+        """Write those of the rows that lack a value."""
+        matches = self._rows._sieve().matches
+        own = [item for item in items if matches is None or matches(item)]
+        stored = [attribute.stored_name for attribute in self._attributes]
+        lacking = [item for item in own if any(item.get(name) is None for name in stored)]
+        self._seen += len(own)
+        try:
+            rows = [self._keys._make_instance(item) for item in lacking]
+            yield from batches.write(self._schema, rows, self._fill_row, None, awaiting=awaiting)
+        except BatchIncomplete as error:
+            self._failed += error.failed
+            if error.stopped:
+                raise batches.incomplete(self._schema, self._changed, self._failed, stopped=True) from error.__cause__
+
+    def _fill_row(self, row: Any) -> Operation[None]:
+        """Write a row, if it still lacks a value."""
+        schema = self._schema
+        key, known = arguments.key(schema, {name: getattr(row, name) for name in schema.given_keys})
+        defaults = [(one, _default(one)) for one in self._attributes]
+        filled = [(one, value) for one, value in defaults if value is not None]
+        if not filled:
+            return
+        changes = arguments.changes(
+            schema, tuple(one.set_if_absent(value) for one, value in filled), {}, self._model.backfill
+        )
+        absent = functools.reduce(operator.or_, (one.does_not_exist() for one, _ in filled))
+        try:
+            yield from updates.update_by_key(schema, key, known, changes, condition=absent)
+        except UniqueViolation:
+            raise
+        except (ItemGone, ConditionFailed):
+            return  # since it was read, it was deleted, or got the values
+        self._changed += 1
+
+    def _cursors(self, segment: int) -> Cursors:
+        names = [attribute.stored_name for attribute in self._attributes]
+        text = f"{self._schema.table} backfill {names!r} {segment} of {len(self._positions)}"
+        return Cursors(self._schema.model, text, None)
+
+    def _position(self, segment: int, after: bytes | None) -> str:
+        return _END if after is None else self._cursors(segment).encode(None, after)
+
+    def _after(self) -> str | None:
+        """Return the position from which another backfill goes on: before the first row that failed."""
+        return None if all(at == _END for at in self._reached) else ".".join(self._reached)
+
+    def _set_after(self, after: str, segments: int) -> None:
+        """Begin at the position of an earlier backfill."""
+        positions = after.split(".") if isinstance(after, str) else [""]
+        self._positions = positions
+        try:
+            for segment, at in enumerate(positions):
+                if at not in (_BEGIN, _END):
+                    self._cursors(segment).decode(at)
+        except InvalidCursor as error:
+            raise InvalidCursor(
+                f"{self._schema.model}: after= is damaged, or belongs to a backfill of another table or other "
+                "attributes: pass the `after` of a BackfillProgress, with the same attributes, or leave it out",
+                model=self._schema.model,
+            ) from error
+        if segments not in (1, len(positions)):
+            raise TypeError(
+                f"{self._schema.model}: after= belongs to a backfill with segments={len(positions)}: "
+                "leave segments= out"
+            )
 
 
 def _attributes(schema: Schema, names: tuple[str, ...]) -> list[Attribute[Any]]:

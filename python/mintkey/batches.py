@@ -208,9 +208,9 @@ def write(
     if source_failure and (stopped is None or not isinstance(source_failure[0], Exception)):
         raise source_failure.pop()
     if stopped is not None:
-        raise _incomplete(schema, written, failed, stopped=True) from stopped
+        raise incomplete(schema, written, failed, stopped=True) from stopped
     if failed:
-        raise _incomplete(schema, written, failed, stopped=False) from failed[0][1]
+        raise incomplete(schema, written, failed, stopped=False) from failed[0][1]
     return written
 
 
@@ -297,9 +297,10 @@ def _next_chunk(source: Iterator[M] | AsyncIterator[M], size: int, failure: list
     return chunk
 
 
-def _incomplete(
+def incomplete(
     schema: Schema, written: int, failed: list[tuple[Any, BaseException]], *, stopped: bool
 ) -> BatchIncomplete:
+    """Return the exception of a batch with failed items."""
     rest = "; the store failed, so later items were not tried" if stopped else ""
     unknown = sum(getattr(why, "outcome", None) == "unknown" for _, why in failed)
     fate = f"failed, and whether {unknown} of them were written is unknown" if unknown else "were not written"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import Any, cast
 
 import pytest
 
-from mintkey import AutoGenerate, Model, ModelConfig
+from mintkey import AutoGenerate, Model, ModelConfig, backfilling
 from mintkey.attributes import (
     JSONAttribute,
     NumberAttribute,
@@ -16,7 +18,8 @@ from mintkey.attributes import (
     StringSetAttribute,
     VersionAttribute,
 )
-from mintkey.errors import BatchIncomplete
+from mintkey.backfilling import BackfillProgress
+from mintkey.errors import BatchIncomplete, InvalidCursor
 from mintkey.fields import Field, KeyField
 
 
@@ -48,9 +51,9 @@ def rows(number: int) -> list[Old]:
 
 async def test_defaults_are_written_where_they_are_absent(do, store):
     await do.batch_save(Old, rows(9))
-    seen: list[tuple[int, int | None]] = []
-    assert await do.backfill(New, on_progress=lambda done, total: seen.append((done, total))) == 9
-    assert seen == [(9, None)]
+    seen: list[BackfillProgress] = []
+    assert await do.backfill(New, on_progress=seen.append) == 9
+    assert seen == [(9, 9, None)]
     found = await do.all(do.query(New, pk="a"))
     assert [row.status for row in found] == ["paid", "open", "open"] * 3
     assert {tuple(row.tags) for row in found} == {("new",)}
@@ -58,7 +61,8 @@ async def test_defaults_are_written_where_they_are_absent(do, store):
     assert all(row.at for row in found)
     assert await do.count(New, status="open") == 6
     # There is nothing left to do.
-    assert await do.backfill(New) == 0
+    assert await do.backfill(New, on_progress=seen.append) == 0
+    assert seen[1:] == [(9, 0, None)]
     assert {row.version for row in await do.all(do.query(New, pk="a"))} == {2}
 
 
@@ -70,20 +74,31 @@ async def test_a_named_attribute_may_have_a_strategy(do, store):
     assert {row.tags for row in found} == {None}
 
 
-async def test_a_value_written_meanwhile_is_kept(do, store, monkeypatch):
+async def test_a_value_written_meanwhile_is_kept(do, store):
+    changes = [
+        lambda: New.update_by_key(("a", 1), status="closed"),
+        lambda: New.batch_delete([("a", 2)]),
+    ]
+
+    def late() -> str:
+        # The row was read, and is not written yet.
+        if changes:
+            changes.pop()()
+        return "open"
+
+    class Late(Model):
+        model_config = ModelConfig(table="backfilled")
+
+        pk = StringAttribute(partition_key=True)
+        sk = NumberAttribute(sort_key=True)
+        status = StringAttribute(default=late)
+        version = VersionAttribute()
+
     await do.batch_save(Old, rows(3))
-    scan = vars(Model)["scan"].__func__
-
-    def late(model, *conditions, **parameters):
-        found = scan(model, *conditions, **parameters).all()
-        New.update_by_key(("a", 1), status="closed")
-        New.batch_delete([("a", 2)])
-        return found
-
-    monkeypatch.setattr(New, "scan", classmethod(late))
-    await do.backfill(New, "status")
-    found = {row.sk: row.status for row in await do.all(do.query(New, pk="a"))}
-    assert found == {0: "paid", 1: "closed"}
+    assert await do.backfill(Late) == 0
+    found = {row.sk: (row.status, row.version) for row in await do.all(do.query(New, pk="a"))}
+    # The backfill has counted up no version.
+    assert found == {0: ("paid", 1), 1: ("closed", 2)}
 
 
 @pytest.mark.parametrize("name", ["note", "nothing", "pk", "sk", "version", 5])
@@ -149,5 +164,101 @@ async def test_an_empty_set_is_no_value_to_write(do, store):
 
     await do.save(Tagged(pk="a"))
     assert await do.backfill(Tagged, "tags", "more") == 0
-    assert await do.backfill(Tagged) == 1
+    assert await do.backfill(Tagged) == 0
     assert (await do.get(Tagged, pk="a")).to_dict() == {"pk": "a"}
+
+
+@pytest.mark.parametrize("segments", [1, 3])
+async def test_it_goes_on_where_it_was_interrupted(do, store, monkeypatch, segments):
+    monkeypatch.setattr(backfilling, "CHUNK", 20)
+    await do.batch_save(Old, [Old(pk=f"p{n % 40}", sk=n) for n in range(100)])
+    seen: list[BackfillProgress] = []
+
+    def interrupted(progress: BackfillProgress) -> None:
+        seen.append(progress)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await do.backfill(New, "status", on_progress=interrupted, segments=segments)
+    [stopped] = seen
+    assert 0 < stopped.seen == stopped.changed < 100
+    assert await do.count(New, New.status == "open") == stopped.changed
+    rest = await do.backfill(New, "status", on_progress=seen.append, after=stopped.after)
+    assert stopped.changed + rest == 100
+    # What was done is not read again.
+    assert seen[-1] == (rest, rest, None)
+    assert await do.backfill(New, "status") == 0
+    assert {row.version for row in await do.all(do.scan(New))} == {2}
+
+
+async def test_the_position_stays_before_a_row_that_failed(do, store):
+    class Limited(Model):
+        model_config = ModelConfig(table="backfilled")
+
+        pk = StringAttribute(partition_key=True)
+        sk = NumberAttribute(sort_key=True)
+        large = StringAttribute(default=lambda: "x" * 500_000)
+
+    class Repaired(Model):
+        model_config = ModelConfig(table="backfilled")
+
+        pk = StringAttribute(partition_key=True)
+        sk = NumberAttribute(sort_key=True)
+        large = StringAttribute(default="x")
+
+    await do.batch_save(Old, rows(2))
+    seen: list[BackfillProgress] = []
+    with pytest.raises(BatchIncomplete, match="2 of 2 items were not written"):
+        await do.backfill(Limited, on_progress=seen.append)
+    assert seen[-1].changed == 0
+    assert await do.backfill(Repaired, after=seen[-1].after) == 2
+
+
+async def test_positions_that_do_not_fit_are_refused(do, store, monkeypatch):
+    monkeypatch.setattr(backfilling, "CHUNK", 2)
+    await do.batch_save(Old, rows(3))
+    seen: list[BackfillProgress] = []
+    await do.backfill(New, "status", on_progress=seen.append)
+    after = seen[0].after
+    assert after is not None
+    for wrong in (after[:-1], after + "x", "", "x", f"{after}.{after}", 5):
+        with pytest.raises(InvalidCursor, match=r"New: after= is damaged"):
+            await do.backfill(New, "status", after=wrong)
+    with pytest.raises(InvalidCursor, match=r"other\s+attributes"):
+        await do.backfill(New, "tags", after=after)
+    with pytest.raises(TypeError, match="segments=1: leave segments= out"):
+        await do.backfill(New, "status", after=after, segments=2)
+
+
+@pytest.mark.parametrize("given", [5, "x"])
+async def test_on_progress_takes_a_function(do, store, given):
+    with pytest.raises(TypeError, match="on_progress= takes a plain function of a BackfillProgress"):
+        await do.backfill(New, on_progress=given)
+
+
+KILLED = """
+import sys
+from mintkey import backfilling, connect
+from tests.behaviour.test_backfill import New
+
+def report(progress):
+    print(progress.changed, progress.after, flush=True)
+    sys.stdin.read()
+
+connect(sys.argv[1])
+backfilling.CHUNK = 20
+New.backfill("status", on_progress=report)
+"""
+
+
+def test_after_a_kill_it_goes_on(store, url):
+    Old.batch_save([Old(pk=f"p{n % 40}", sk=n) for n in range(50)])
+    New.create_table()
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        changed, after = child.stdout.readline().split()
+        child.kill()
+    assert int(changed) + New.backfill("status", after=after) == 50
+    assert New.count(New.status == "open") == 50
