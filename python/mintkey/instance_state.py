@@ -18,6 +18,7 @@ __all__ = [
     "State",
     "all_values",
     "is_untouched",
+    "is_unwritten",
     "moment",
     "pickled",
     "set_slot",
@@ -72,6 +73,13 @@ class State:
         # A weak reference: a pipeline that was dropped unsent does not block further writes.
         self.pipeline: ReferenceType[Any] | None = None
         self.deleted = False
+
+    @property
+    def is_unwritten(self) -> bool:
+        """Whether the instance is new, and nothing more is known of it than its generated keys."""
+        if self.loaded is not None or self.uncertain_writes or self.deleted:
+            return False
+        return self.pipeline is None and self.mint_context is None
 
     def has_new_key(self, values: Mapping[str, Any]) -> bool:
         """Return whether the key was generated and never sent, so that a row with this key is another item."""
@@ -176,6 +184,12 @@ def state_of(instance: Any) -> State:
 def is_untouched(instance: Any) -> bool:
     """Return whether an instance is new and has no state."""
     return getattr(instance, "_kept", None) is None and getattr(instance, "_stored", None) is None
+
+
+def is_unwritten(instance: Any) -> bool:
+    """Return whether an instance is new, and nothing more is known of it than its generated keys."""
+    state: State | None = getattr(instance, "_kept", None)
+    return getattr(instance, "_stored", None) is None if state is None else state.is_unwritten
 
 
 def pickled(instance: Any) -> dict[str, Any]:

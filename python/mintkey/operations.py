@@ -111,13 +111,15 @@ def _save(schema: Schema, instance: Any, how: _Save) -> Operation[None]:
 def generate_keys(schema: Schema, instance: Any) -> None:
     """Generate the missing key parts of a new instance before its save. They never overwrite a row."""
     values = instance.__dict__
-    absent = [mint for mint in schema.minted if mint.name in schema.given_keys and values.get(mint.name) is None]
-    if not absent:
+    for mint in schema.minted_keys:
+        if values.get(mint.name) is None:
+            break
+    else:
         return
     state = state_of(instance)
     if state.loaded is not None:
         return
-    minted = minted_now(absent, None)
+    minted = minted_now([mint for mint in schema.minted_keys if values.get(mint.name) is None], None)
     values.update(minted)
     state.generated_keys = {**state.generated_keys, **minted}
 
@@ -167,17 +169,17 @@ def _save_directly(schema: Schema, instance: Any, insert: bool) -> Operation[Non
     yield from failed_save(schema, instance, minted, item, failure, insert=insert)
 
 
-def mark_stored(schema: Schema, instance: Any, item: _core.Item) -> None:
-    """Mark a new instance as stored that was saved without a state."""
-    version = _version_of(schema, item)
+def mark_stored(schema: Schema, instance: Any, item: _core.Item, sent: int = 0) -> None:
+    """Mark a new instance as stored: as the item that was sent at this moment, or before the instance had a state."""
+    version = None if schema.version is None else _version_of(schema, item)
     set_slot(instance, "_stored", item)
     if schema.version is not None:
         instance.__dict__[schema.version] = version
     state: State | None = getattr(instance, "_kept", None)
     if state is not None:
-        # It was created during the request.
+        # It may have been created during the request.
         if state.loaded is None and not state.deleted:
-            state.loaded = item
+            state.settle(item, sent)
         set_slot(instance, "_stored", None)
 
 
@@ -211,7 +213,9 @@ def failed_save(
 def note_minted(schema: Schema, instance: Any, minted: Collection[str], sent: _core.Item | None = None) -> State:
     """Record which key parts of an instance were generated, and an item that was sent with an unknown outcome."""
     state, values = state_of(instance), instance.__dict__
-    state.generated_keys = {name: values[name] for name in schema.given_keys if name in minted}
+    generated = {name: values[name] for name in schema.given_keys if name in minted}
+    if generated:
+        state.generated_keys = {**state.generated_keys, **generated}
     if sent is not None:
         state.uncertain_writes = (*state.uncertain_writes, sent)
     return state
@@ -227,9 +231,8 @@ def _small_keys(schema: Schema, minted: Collection[str]) -> tuple[Mint, ...]:
     """Return the key parts that this call generated with so few random bits that collisions are likely."""
     return tuple(
         mint
-        for mint in schema.minted
-        if mint.name in schema.given_keys
-        and mint.name in minted
+        for mint in schema.minted_keys
+        if mint.name in minted
         and mint.auto.strategy is not None
         and mint.auto.strategy.random_bits < COLLISION_FREE_BITS
     )

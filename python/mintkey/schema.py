@@ -124,6 +124,7 @@ class Schema:
             if attribute.on_update is not None or (attribute.minted is not None and attribute.minted.when == "save")
         )
         self.minted_names = frozenset(mint.name for mint in self.minted)
+        self.minted_keys = tuple(mint for mint in self.minted if mint.name in self.given_keys)
         self.on_update_names = frozenset(mint.name for mint in self.on_update)
         #: The attributes whose default is set on loaded items that lack them.
         self.load_defaults = tuple(one for one in self.attributes.values() if one.default_on_load)

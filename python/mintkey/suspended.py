@@ -49,19 +49,22 @@ class SuspendedWrite:
 
     __slots__ = ("_operation", "_pending", "ended", "error", "item", "request")
 
-    def __init__(self, item: Any, operation: Generator[Any, Any, Any]) -> None:
+    _operation: Generator[Any, Any, Any]
+
+    def __init__(self, item: Any, operation: Generator[Any, Any, Any] | None = None) -> None:
         self.item = item
         self.request: _core.Request | None = None
         self.error: BaseException | None = None
         self.ended = False
-        self._operation = operation
+        if operation is not None:
+            self._operation = operation
         self._pending: State | None = None
 
-    def begin(self, shared: BaseException | None = None) -> Operation[None]:
-        """Advance to the first request. `shared`: see `resume`."""
+    def begin(self, shared: BaseException | None = None) -> Iterable[Any]:
+        """Advance to the first request; yield what the operation awaits. `shared`: see `resume`."""
         return self._advance(self._operation.send, None, shared)
 
-    def resume(self, reply: Any, shared: BaseException | None = None) -> Operation[None]:
+    def resume(self, reply: Any, shared: BaseException | None = None) -> Iterable[Any]:
         """Pass the reply or the failure of the request, and advance to the next request or to the end.
 
         `shared` is the failure of all writes that were sent together. It may be an interrupt, which the sender raises
@@ -170,13 +173,14 @@ def resume_each(replies: Iterable[tuple[SuspendedWrite, Any, BaseException | Non
     """
     interrupt: BaseException | None = None
     for write, own, shared in replies:
-        if interrupt is not None:
+        if interrupt is None:
+            try:
+                yield from write.resume(own, shared)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                interrupt = error
+        if interrupt is not None and write.request is not None:
+            # It has not received its reply.
             write.settle(own, interrupt)
-            continue
-        try:
-            yield from write.resume(own, shared)
-        except BaseException as error:  # noqa: BLE001 - raised below
-            interrupt = error
     if interrupt is not None:
         raise interrupt
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from mintkey import _core, arguments, operations, updates
 from mintkey.conditions import Action, Condition, not_a_condition
@@ -20,6 +20,7 @@ from mintkey.errors import (
     cause,
     shortened,
 )
+from mintkey.instance_state import State, is_unwritten, moment, state_of
 from mintkey.model import Model
 from mintkey.stores import store_of
 from mintkey.suspended import SuspendedWrite, resume_each
@@ -68,12 +69,92 @@ class _OneStore:
             self.store = self.store.limited(schema.config.rate_limit)
 
 
-class _Item(NamedTuple):
-    """An item of a transaction: its operation, and the kind of the hooks that run after the commit, if any run."""
+class _Save(SuspendedWrite):
+    """The save of an instance. If the core prepares it in one step, it gets an operation only when that fails."""
 
-    schema: Schema
-    write: SuspendedWrite
-    after: HookKind | None
+    __slots__ = ("_minted", "_options", "_prepared", "_schema", "_sent")
+
+    def __init__(
+        self,
+        schema: Schema,
+        item: Model,
+        condition: Condition | None,
+        replace: bool,
+        skip_hooks: bool,
+        insert: bool,
+    ) -> None:
+        super().__init__(item)
+        self._schema = schema
+        self._options = condition, replace, skip_hooks, insert
+        # The item that the core has prepared, until its reply.
+        self._prepared: _core.Item | None = None
+
+    # Everything happens at the commit, because the instance may be changed or saved until then.
+    def begin(self, shared: BaseException | None = None) -> Iterable[Any]:
+        schema, instance = self._schema, self.item
+        condition, replace, skip_hooks, insert = self._options
+        direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
+        if not direct or condition is not None or not is_unwritten(instance):
+            self._operation = operations.save(
+                schema,
+                instance,
+                condition=condition,
+                replace=replace,
+                skip_hooks=skip_hooks,
+                insert=insert,
+                in_transaction=True,
+            )
+            return super().begin(shared)
+        # Only an instance with a state records the assignments that are made before the reply arrives.
+        state: State | None = state_of(instance) if schema.on_update else getattr(instance, "_kept", None)
+        self._sent = moment()
+        made = None if state is None else state.generated_keys
+        self.request, prepared, self._minted = schema.new_save.one(instance, insert, None, made)
+        if self.request is None:
+            return self._failed(prepared, None, shared)
+        self._prepared = prepared
+        return ()
+
+    def resume(self, reply: Any, shared: BaseException | None = None) -> Iterable[Any]:
+        prepared = self._prepared
+        if prepared is None:
+            return super().resume(reply, shared)
+        if isinstance(reply, BaseException):
+            return self._failed(prepared, reply, shared)
+        self._succeeded(prepared)
+        return ()
+
+    def settle(self, reply: Any, interrupt: BaseException) -> None:
+        prepared = self._prepared
+        if prepared is None:
+            super().settle(reply, interrupt)
+        elif isinstance(reply, BaseException):
+            self._operation = self._failing(prepared, reply)
+            super().settle(None, interrupt)
+        else:
+            self._succeeded(prepared)
+
+    def withdraw(self, why: MintkeyError) -> None:
+        if self._prepared is None:
+            super().withdraw(why)
+            return
+        self.request, self.error, self._prepared = None, why, None
+        operations.note_minted(self._schema, self.item, self._minted)
+
+    def _succeeded(self, prepared: _core.Item) -> None:
+        operations.mark_stored(self._schema, self.item, prepared, self._sent)
+        self.request, self.ended, self._prepared = None, True, None
+
+    def _failed(
+        self, prepared: _core.Item | BaseException, error: BaseException | None, shared: BaseException | None
+    ) -> Iterable[Any]:
+        self._operation = self._failing(prepared, error)
+        return super().begin(shared)
+
+    def _failing(self, prepared: _core.Item | BaseException, error: BaseException | None) -> Operation[None]:
+        self._prepared = None
+        *_, insert = self._options
+        return operations.failed_save(self._schema, self.item, self._minted, prepared, error, insert=insert)
 
 
 class Transaction:
@@ -84,14 +165,16 @@ class Transaction:
     """
 
     def __init__(self) -> None:
-        self._items: list[_Item] = []
-        # The items hold the instances, so no other object gets their ids.
+        self._writes: list[SuspendedWrite] = []
+        # The writes whose hooks run after the commit.
+        self._hooked: list[tuple[Schema, SuspendedWrite, HookKind]] = []
+        # The writes hold the instances, so no other object gets their ids.
         self._instances: set[int] = set()
         self._one_store = _OneStore()
         self._entered = self._ended = self._blocking = False
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._writes)
 
     def __bool__(self) -> bool:
         # `if tx:` tests whether there is a transaction, also an empty one.
@@ -129,9 +212,7 @@ class Transaction:
     ) -> None:
         """Add what `item.save()` does. A missing key is generated now, other values at the commit."""
         schema = self._schema_of(item)
-        saving = _saving(schema, item, condition=condition, replace=replace, skip_hooks=skip_hooks)
-        self._add(schema, item, saving, condition, () if skip_hooks else ("before_save", "after_save"))
-        operations.generate_keys(schema, item)
+        self._add_save(_Save(schema, item, condition, replace, skip_hooks, False), schema, condition, skip_hooks)
 
     @overload
     def create(self, model: Callable[P, M], /, *args: P.args, **values: P.kwargs) -> M: ...
@@ -144,9 +225,7 @@ class Transaction:
         self._schema_of_model(model)
         item = model._constructed(values)
         schema = self._schema_of(item)
-        creating = _saving(schema, item, skip_hooks=skip_hooks, insert=True)
-        self._add(schema, item, creating, None, () if skip_hooks else ("before_save", "after_save"))
-        operations.generate_keys(schema, item)
+        self._add_save(_Save(schema, item, None, False, skip_hooks, True), schema, None, skip_hooks)
         return item
 
     def update(
@@ -171,7 +250,8 @@ class Transaction:
             skip_hooks=skip_hooks,
             in_transaction=True,
         )
-        self._add(schema, item, updating, condition, () if skip_hooks else ("before_update", "after_update"))
+        hooks: tuple[HookKind, ...] = () if skip_hooks else ("before_update", "after_update")
+        self._add(schema, SuspendedWrite(item, updating), condition, hooks)
 
     def update_by_key(
         self,
@@ -189,19 +269,20 @@ class Transaction:
         named, _ = arguments.key(schema, known)
         changes = arguments.changes(schema, actions, values, self.update_by_key)
         updating = updates.update_by_key(schema, named, dict(known), changes, condition=condition, upsert=upsert)
-        self._add(schema, key, updating, condition)
+        self._add(schema, SuspendedWrite(key, updating), condition)
 
     def delete(self, item: M, condition: Condition[M] | None = None, *, skip_hooks: bool = False) -> None:
         """Add what `item.delete()` does."""
         schema = self._schema_of(item)
         deleting = operations.delete(schema, item, condition=condition, skip_hooks=skip_hooks, in_transaction=True)
-        self._add(schema, item, deleting, condition, () if skip_hooks else ("before_delete", "after_delete"))
+        hooks: tuple[HookKind, ...] = () if skip_hooks else ("before_delete", "after_delete")
+        self._add(schema, SuspendedWrite(item, deleting), condition, hooks)
 
     def delete_by_key(self, model: type[M], key: Key, /, condition: Condition[M] | None = None) -> None:
         """Add what `Model.delete_by_key()` does."""
         schema = self._schema_of_model(model)
         named, _ = arguments.key(schema, arguments.named_key(schema, key))
-        self._add(schema, key, operations.delete_row(schema, named, condition), condition)
+        self._add(schema, SuspendedWrite(key, operations.delete_row(schema, named, condition)), condition)
 
     def check(self, model: type[M], key: Key, /, condition: Condition[M]) -> None:
         """Add a condition on the row with this key, which is not written. A missing row has no attributes."""
@@ -209,31 +290,36 @@ class Transaction:
         if not isinstance(condition, Condition):
             raise not_a_condition(schema.model, condition)
         named, _ = arguments.key(schema, arguments.named_key(schema, key))
-        self._add(schema, key, operations.check_row(schema, named, condition), condition)
+        self._add(schema, SuspendedWrite(key, operations.check_row(schema, named, condition)), condition)
+
+    def _add_save(self, write: _Save, schema: Schema, condition: Condition | None, skip_hooks: bool) -> None:
+        self._add(schema, write, condition, () if skip_hooks else ("before_save", "after_save"))
+        operations.generate_keys(schema, write.item)
 
     def _add(
         self,
         schema: Schema,
-        subject: Any,
-        operation: Operation[Any],
+        write: SuspendedWrite,
         condition: Condition | None,
         hooks: tuple[HookKind, ...] = (),
     ) -> None:
-        """Add the operation of an instance or a key, with the kinds of its hooks before and after the commit."""
-        arguments.check_condition(schema, condition)
-        if self._blocking and hooks:
+        """Add the write of an instance or a key, with the kinds of its hooks before and after the commit."""
+        if condition is not None:
+            arguments.check_condition(schema, condition)
+        if self._blocking and hooks and schema.hooks.any_asynchronous:
             refuse_async_hooks(schema, *hooks, instead="`async with mintkey.transaction()`")
         self._one_store.add(schema)
-        after = hooks[1] if hooks and schema.hooks.of(hooks[1]) else None
-        self._items.append(_Item(schema, SuspendedWrite(subject, operation), after))
-        self._instances.add(id(subject))
+        if hooks and schema.hooks.of(hooks[1]):
+            self._hooked.append((schema, write, hooks[1]))
+        self._writes.append(write)
+        self._instances.add(id(write.item))
 
     def _schema_of(self, item: object) -> Schema:
         """Return the schema of an instance that may be added."""
         self._check_open()
-        if isinstance(item, type) or not hasattr(item, "__mintkey_schema__"):
+        schema: Schema | None = getattr(item, "__mintkey_schema__", None)
+        if schema is None or isinstance(item, type):
             raise TypeError(f"a transaction takes instances of models, not {shortened(item)}")
-        schema = cast("Schema", getattr(item, "__mintkey_schema__"))  # noqa: B009 - an instance of any class
         if id(item) in self._instances:
             raise InvalidValue(
                 f"{schema.model}: this instance is in the transaction already, which takes one write for each item",
@@ -264,20 +350,20 @@ class Transaction:
 
     def _commit(self) -> Operation[None]:
         try:
-            for item in self._items:
-                yield from item.write.begin()
-                if item.write.error is not None:
-                    raise item.write.error
+            for write in self._writes:
+                yield from write.begin()
+                if write.error is not None:
+                    raise write.error
             yield from self._send()
         finally:
             for write in self._waiting():
                 write.withdraw(MintkeyError("not written: the transaction failed"))
-        failed = next((item.write.error for item in self._items if item.write.error is not None), None)
-        for item in self._items:
-            if item.after is None or not item.write.ended:
+        failed = next((write.error for write in self._writes if write.error is not None), None)
+        for schema, write, after in self._hooked:
+            if not write.ended:
                 continue
             try:
-                yield from run_hooks(item.schema, item.write.item, item.after)
+                yield from run_hooks(schema, write.item, after)
             except Exception as error:  # noqa: BLE001 - the hooks of the other items run all the same
                 failed = failed or error
         if failed is not None:
@@ -317,11 +403,11 @@ class Transaction:
             yield from resume_each((write, result, None) for write, result in zip(waiting, results, strict=True))
 
     def _waiting(self) -> list[SuspendedWrite]:
-        return [item.write for item in self._items if item.write.request is not None]
+        return [write for write in self._writes if write.request is not None]
 
     def _cancelled(self, refused: TransactionCancelled) -> TransactionCancelled:
         """Return the error for a transaction with the reasons of all its items."""
-        reasons = [cast("MintkeyError | None", item.write.error) for item in self._items]
+        reasons = [cast("MintkeyError | None", write.error) for write in self._writes]
         failed = [(number, reason) for number, reason in enumerate(reasons, 1) if reason is not None]
         if not failed:
             return refused
@@ -336,11 +422,6 @@ class Transaction:
             key=getattr(first, "key", None),
             store=refused.store,
         )
-
-
-def _saving(schema: Schema, item: Model, **how: Any) -> Operation[None]:
-    # At the commit, because the instance may be changed or saved until then.
-    yield from operations.save(schema, item, in_transaction=True, **how)
 
 
 def _requests(writes: list[SuspendedWrite]) -> list[_core.Request]:
