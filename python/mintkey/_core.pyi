@@ -272,6 +272,8 @@ _Convert: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 _Structure: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]
 _Field: TypeAlias = tuple[str, str, str, bool, _Convert | None, str | None, _Structure | None]
 _Index: TypeAlias = tuple[str, list[str], str | None, list[str] | None, bool]
+#: What is read: an attribute, or a part of a map, as the attribute and the stored names of the steps into it.
+_Selected: TypeAlias = str | tuple[str, tuple[str, ...]]
 _Unique: TypeAlias = tuple[str, list[str], list[tuple[str, str, bool]], tuple[str, list[str], bool] | None]
 _Version: TypeAlias = tuple[str, int | None] | None
 
@@ -330,7 +332,7 @@ class Codec:
         """Delete the table."""
     def get(self, key: Key, *, consistent: bool = False) -> Request:
         """Read one item."""
-    def get_unique(self, name: str, values: Sequence[Any], *, attributes: list[str] | None = None) -> Request:
+    def get_unique(self, name: str, values: Sequence[Any], *, attributes: Sequence[_Selected] | None = None) -> Request:
         """Read the item with these encoded unique values."""
     def put(
         self,
@@ -373,7 +375,13 @@ class Codec:
         """Delete an item. The reply is the deleted one if `return_old`."""
     def check(self, key: Key, condition: Condition) -> Request:
         """Write nothing, and fail unless the condition is true of an item: a part of a transaction."""
-    def batch_get(self, keys: list[Key], *, consistent: bool = False, attributes: list[str] | None = None) -> Request:
+    def batch_get(
+        self,
+        keys: list[Key],
+        *,
+        consistent: bool = False,
+        attributes: Sequence[_Selected] | None = None,
+    ) -> Request:
         """Read several items: with `attributes` only these and the key."""
     def batch_write(self, requests: list[Request]) -> Request:
         """Join requests that write one item each into one request."""
@@ -389,7 +397,7 @@ class Codec:
         descending: bool = False,
         limit: int | None = None,
         after: bytes | None = None,
-        attributes: list[str] | None = None,
+        attributes: Sequence[_Selected] | None = None,
         count: bool = False,
         consistent: bool = False,
     ) -> Request:
@@ -401,7 +409,7 @@ class Codec:
         descending: bool = False,
         limit: int | None = None,
         after: bytes | None = None,
-        attributes: list[str] | None = None,
+        attributes: Sequence[_Selected] | None = None,
         count: bool = False,
         consistent: bool = False,
         segment: tuple[int, int] | None = None,

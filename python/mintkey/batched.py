@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core, batches, loading, operations
+from mintkey.instance_state import fetched
 from mintkey.stores import store_of
 from mintkey.suspended import CHUNK
 from mintkey.tables import Tabled
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from mintkey.arguments import Key
     from mintkey.batches import Progress
+    from mintkey.instance_state import Selected
+    from mintkey.loading import Selectable
     from mintkey.stores import Operation
 
 __all__ = ["Batched"]
@@ -106,13 +109,14 @@ class Batched(Tabled):
 
     @classmethod
     def batch_get(
-        cls, keys: Iterable[Key], *, attributes: Iterable[str] | None = None, consistent: bool | None = None
+        cls, keys: Iterable[Key], *, attributes: Iterable[Selectable] | None = None, consistent: bool | None = None
     ) -> Iterator[Self | None]:
         """Yield one instance or None for each key, in order. Reads the keys in chunks.
 
         Args:
             keys: each a dict, a tuple of partition key and sort key, or the partition key if the table has no sort key.
-            attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`.
+            attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`. A path
+                such as `User.address["city"]` loads a part of a map, which no save writes.
             consistent: include all writes that were acknowledged before the call. By default as the model's
                 `ModelConfig(consistent=…)` says.
         """
@@ -133,7 +137,7 @@ class Batched(Tabled):
         cls,
         keys: Iterable[Key] | AsyncIterable[Key],
         *,
-        attributes: Iterable[str] | None = None,
+        attributes: Iterable[Selectable] | None = None,
         consistent: bool | None = None,
     ) -> AsyncIterator[Self | None]:
         """Async version of `batch_get()`, for `async for`. Also takes async iterables."""
@@ -151,10 +155,10 @@ class Batched(Tabled):
 
     @classmethod
     def _projection(
-        cls, attributes: Iterable[str] | None
-    ) -> tuple[tuple[str, ...] | None, Callable[[_core.Item], Self]]:
+        cls, attributes: Iterable[Selectable] | None
+    ) -> tuple[tuple[Selected, ...] | None, Callable[[_core.Item], Self]]:
         """Return the names to load (None: all), and the function that makes an instance of an item with these."""
         if attributes is None:
             return None, cls._loaded
-        names = loading.attribute_names(cls.__mintkey_schema__, attributes)
-        return names, lambda item: cls._loaded(item, set(names))
+        selected = loading.selection(cls.__mintkey_schema__, attributes)
+        return selected, lambda item: cls._loaded(item, fetched(selected))

@@ -24,6 +24,7 @@ from mintkey.stores import store_of
 from mintkey.suspended import CHUNK, STORE_FAILURES, SuspendedWrite, failures, finish
 
 if TYPE_CHECKING:
+    from mintkey.instance_state import Selected
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
@@ -319,7 +320,7 @@ def read(
     keys: Iterable[arguments.Key],
     *,
     consistent: bool | None,
-    attributes: tuple[str, ...] | None = None,
+    attributes: tuple[Selected, ...] | None = None,
 ) -> Operation[list[_core.Item | None]]:
     """Read a chunk of keys; return the stored item or None for each, in order, with these attributes (None: all)."""
     named = [arguments.key(schema, arguments.named_key(schema, key))[0] for key in keys]

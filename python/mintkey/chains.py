@@ -34,6 +34,7 @@ class Options(NamedTuple):
     """The options of a result.
 
     Attributes:
+        attributes: what the caller selects; then what `loading.selection` returns for it.
         order: the order of a result that is sorted in memory.
         offset: the number of items that a slice leaves out.
         ordering: the order that the caller has asked for; None if nobody has asked.
@@ -41,7 +42,7 @@ class Options(NamedTuple):
 
     descending: bool = False
     limit: int | None = None
-    attributes: Iterable[str] | None = None
+    attributes: Iterable[Any] | None = None
     consistent: bool | None = None
     segments: int = 1
     order: tuple[Order, ...] = ()

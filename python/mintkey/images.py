@@ -66,7 +66,7 @@ class Imaged(Tabled):
         """
         schema, values = self.__mintkey_schema__, self.__dict__
         state: State | None = self._state
-        if state is not None and state.fetched is not None:
+        if state is not None and (state.fetched is not None or state.parts):
             raise NotLoaded(
                 f"{schema.model}: to_stored() needs all attributes, and this instance was loaded with only some: "
                 "call refresh() first",

@@ -5,18 +5,22 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MemberDescriptorType
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 from weakref import ReferenceType, ref
 
 from mintkey import _core
 
 __all__ = [
     "Aside",
+    "Fetched",
     "LazyState",
+    "Part",
+    "Selected",
     "State",
     "all_values",
+    "fetched",
     "is_untouched",
     "is_unwritten",
     "moment",
@@ -35,6 +39,39 @@ _NOTHING: dict[str, Any] = {}
 _SLOTS = "__slots__"
 
 
+class Part(NamedTuple):
+    """A part of a map: the name of the attribute, and the stored names of the steps into the map."""
+
+    name: str
+    steps: tuple[str, ...]
+
+    def is_inside(self, other: Part) -> bool:
+        """Return whether it is a part of another part."""
+        return self != other and self.name == other.name and self.steps[: len(other.steps)] == other.steps
+
+
+#: What a read loads: attributes, and parts of maps.
+Selected: TypeAlias = "str | Part"
+
+
+class Fetched(set[str]):
+    """The names of the attributes that were loaded whole, and as `parts` of the maps that were loaded in part."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, names: Iterable[str], parts: frozenset[str]) -> None:
+        super().__init__(names)
+        self.parts = parts
+
+
+def fetched(selected: Iterable[Selected]) -> set[str]:
+    """Return the names of the attributes that are loaded, with those of which only parts are."""
+    selected = list(selected)
+    names = {one for one in selected if isinstance(one, str)}
+    parts = frozenset(one.name for one in selected if not isinstance(one, str)) - names
+    return Fetched(names, parts) if parts else names
+
+
 class State:
     """The state of an instance, apart from its values. A new instance has none until it is needed.
 
@@ -43,6 +80,7 @@ class State:
         uncertain_writes: the items of writes with unknown outcomes. Any of them may be stored.
         mint_context: the running save, which generates the values that a hook reads.
         fetched: the names of the attributes whose stored values are known, if a query loaded only some.
+        parts: the names of the maps that were loaded in part. No save writes them.
         touched: the names of attributes that were assigned and not written since, each with the moment of its last
             assignment.
         generated_keys: the key parts that were generated, or set by a hook, with their values. Such a key never
@@ -57,6 +95,7 @@ class State:
         "generated_keys",
         "loaded",
         "mint_context",
+        "parts",
         "pipeline",
         "touched",
         "uncertain_writes",
@@ -67,6 +106,10 @@ class State:
         self.uncertain_writes: tuple[_core.Item, ...] = ()
         self.mint_context: Any = None
         self.fetched = fetched
+        self.parts = _NO_NAMES
+        if isinstance(fetched, Fetched):
+            self.parts = fetched.parts
+            self.fetched = {*fetched, *fetched.parts}
         self.touched: dict[str, int] = {}
         # It is replaced and never changed in place: most instances share the empty one.
         self.generated_keys: dict[str, Any] = _NOTHING
@@ -118,6 +161,7 @@ class State:
     def copy(self) -> State:
         """Return a state for a copy of the instance."""
         copied = State(self.loaded, None if self.fetched is None else set(self.fetched))
+        copied.parts = self.parts
         copied.uncertain_writes = self.uncertain_writes
         # No write of the copy is in flight, so the moments do not matter, which another process may not have reached.
         copied.touched = dict.fromkeys(self.touched.copy(), 0)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mintkey import _core
     from mintkey.arguments import Key
     from mintkey.conditions import Condition
+    from mintkey.loading import Selectable
     from mintkey.stores import Operation, Store
 
 __all__ = ["Keyed"]
@@ -53,13 +54,14 @@ class Keyed(Tabled):
         return stored is not None and (schema.family is None or schema.family.class_of(stored) is not None)
 
     @classmethod
-    def get_by(cls, *, attributes: Iterable[str] | None = None, **values: Any) -> Self | None:
+    def get_by(cls, *, attributes: Iterable[Selectable] | None = None, **values: Any) -> Self | None:
         """Return the item with these unique values, or None: `User.get_by(email="ada@example.com")`.
 
         The read is consistent: it includes all writes that were acknowledged before the call.
 
         Args:
-            attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`.
+            attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`. A path
+                such as `User.address["city"]` loads a part of a map, which no save writes.
             values: the values of one unique set, by attribute name.
 
         Raises:
@@ -73,17 +75,17 @@ class Keyed(Tabled):
         return found
 
     @classmethod
-    async def aget_by(cls, *, attributes: Iterable[str] | None = None, **values: Any) -> Self | None:
+    async def aget_by(cls, *, attributes: Iterable[Selectable] | None = None, **values: Any) -> Self | None:
         """Async version of `get_by()`."""
         found: Self | None = await store_of(cls.__mintkey_schema__).arun(cls._getting_by(attributes, values))
         return found
 
     @classmethod
-    def _getting_by(cls, attributes: Iterable[str] | None, values: dict[str, Any]) -> Operation[Any]:
+    def _getting_by(cls, attributes: Iterable[Selectable] | None, values: dict[str, Any]) -> Operation[Any]:
         schema = cls.__mintkey_schema__
         lookup = unique_reads.by_unique(schema, values, Keyed.get_by)
-        names = None if attributes is None else loading.attribute_names(schema, attributes)
-        return unique_reads.get(schema, lookup, cls._loaded, attributes=names)
+        selected = None if attributes is None else loading.selection(schema, attributes)
+        return unique_reads.get(schema, lookup, cls._loaded, attributes=selected)
 
     @overload
     @classmethod

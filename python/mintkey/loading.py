@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core
+from mintkey.conditions import Operand, invalid
 from mintkey.errors import shortened
+from mintkey.instance_state import Part, Selected
 from mintkey.writing import run_hooks
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["attribute_names", "load", "loaded", "run_load_hooks"]
+__all__ = ["Selectable", "attribute_names", "load", "loaded", "root", "run_load_hooks", "selection"]
 
 M = TypeVar("M")
+
+#: What `attributes=` takes.
+Selectable: TypeAlias = "str | Operand[Any, Any]"
 
 #: The maximum size of the decompressed texts of one page in bytes, not counting its last instance.
 _MAX_DECOMPRESSED = 64 << 20
@@ -73,3 +78,53 @@ def attribute_names(
     if unknown:
         raise schema.unexpected(unknown)
     return names
+
+
+def selection(
+    schema: Schema, attributes: Iterable[Selectable | Part], available: Collection[str] | None = None
+) -> tuple[Selected, ...]:
+    """Return what `attributes=` selects, and what each instance needs of the `available` attributes.
+
+    A part of what is selected anyway is left out.
+    """
+    if isinstance(attributes, (str, Operand)) or not isinstance(attributes, Iterable):
+        # It is refused.
+        return attribute_names(schema, attributes, available)
+    given = list(attributes)
+    paths = [one for one in given if isinstance(one, Operand)]
+    schema.check_roots(path._root for path in paths)
+    names: list[Any] = [one for one in given if not isinstance(one, (Operand, Part))]
+    names += [path._root.name for path in paths if len(path._steps) == 1]
+    whole = attribute_names(schema, names, available)
+    parts = [one for one in given if isinstance(one, Part)]
+    parts += [_part(path) for path in paths if len(path._steps) > 1]
+    parts = [part for part in dict.fromkeys(parts) if part.name not in whole]
+    unknown = [part.name for part in parts if part.name not in schema.attributes]
+    if unknown:
+        # An attribute of a subclass.
+        raise schema.unexpected(unknown)
+    return (*whole, *(part for part in parts if not any(map(part.is_inside, parts))))
+
+
+def _part(path: Operand[Any, Any]) -> Part:
+    """Return the part of a map to which a path leads. Raises `InvalidValue` if it cannot be loaded alone."""
+    attribute, steps = path._root, []
+    for step in path._steps[1:]:
+        if not isinstance(step, str):
+            raise invalid(
+                path._label, f"an element of a list cannot be loaded alone: pass the whole list, or {path._root.name!r}"
+            )
+        if attribute is not None and getattr(attribute, "nested", None) is not None:
+            raise invalid(
+                path._label,
+                f"a part of a {shortened(attribute.nested)} cannot be loaded, because it is no complete value of the "
+                f"class: pass the whole attribute, {path._root.name!r}",
+            )
+        attribute = None if attribute is None else attribute.member(path._label, step)
+        steps.append(step)
+    return Part(path._root.name, tuple(steps))
+
+
+def root(selected: Selected) -> str:
+    """Return the name of the attribute."""
+    return selected if isinstance(selected, str) else selected.name

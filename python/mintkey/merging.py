@@ -36,7 +36,8 @@ class Merge:
 
     def actions(self, state: State, key: _core.Key, sent: Mapping[str, Any]) -> Operation[list[Action]]:
         """Return the changes that set the merged values; reads the row if it is needed and not known."""
-        is_loaded = state.loaded is not None and not any(map(state.is_unknown, self.names))
+        is_whole = not self.names & state.parts and not any(map(state.is_unknown, self.names))
+        is_loaded = state.loaded is not None and is_whole
         row = state.loaded if is_loaded else self._row
         if row is None:
             # In a list, it is sent at once, also in a batch or a pipeline, which suspend an operation at a request.

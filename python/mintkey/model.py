@@ -38,6 +38,7 @@ from mintkey.writing import refuse_async_hooks
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from mintkey.loading import Selectable
     from mintkey.stores import Operation, Store
 
 __all__ = ["Model"]
@@ -476,7 +477,7 @@ class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized)
         cls,
         *conditions: Condition[Self] | Q,
         limit: int | None = None,
-        attributes: Iterable[str] | None = None,
+        attributes: Iterable[Selectable] | None = None,
         consistent: bool | None = None,
         segments: int = 1,
         on_unreadable: OnUnreadable = "raise",
@@ -497,7 +498,7 @@ class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized)
         cls,
         *conditions: Condition[Self] | Q,
         limit: int | None = None,
-        attributes: Iterable[str] | None = None,
+        attributes: Iterable[Selectable] | None = None,
         consistent: bool | None = None,
         segments: int = 1,
         on_unreadable: OnUnreadable = "raise",

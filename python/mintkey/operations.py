@@ -24,6 +24,7 @@ from mintkey.writing import (
     note_failure,
     own_row,
     refuse_other_key,
+    refuse_parts,
     refuse_waiting,
     replaced_on_update,
     run_hooks,
@@ -334,8 +335,9 @@ def _accept_own_row(schema: Schema, instance: Any, state: State, own: _core.Item
     kept = replaced_on_update(schema, instance.__dict__, state)
     state.loaded, state.uncertain_writes = own, ()
     stored = schema.decode(own)
-    for name in stored.keys() & {*(schema.on_update_names - kept), schema.version}:
+    for name in stored.keys() & {*(schema.on_update_names - kept), schema.version, *state.parts}:
         instance.__dict__[name] = stored[name]
+    state.parts = frozenset()
     yield from _save_loaded(schema, instance, state, _Save(), None)
 
 
@@ -360,7 +362,7 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     if schema.on_update:
         kept = replaced_on_update(schema, values, state)
         changing.update(minted_now((mint for mint in schema.on_update if mint.name not in kept), at))
-    if state.fetched is not None:
+    if state.fetched is not None or state.parts:
         _check_partial(schema, instance, state, how.replace)
     overrides = {**schema.overrides(values, loaded, state, changing), **changing}
     item = codec.encode(values, overrides, partial=state.fetched is not None, loaded=loaded)
@@ -413,6 +415,8 @@ def _check_partial(schema: Schema, instance: Any, state: State, replace: bool) -
             "call refresh() first",
             model=schema.model,
         )
+    if state.parts:
+        refuse_parts(schema, state, {*schema.codec.changed(instance.__dict__, state.loaded)})
     for name in state.cleared(instance.__dict__):
         if schema.attributes[name].required:
             raise InvalidValue(
@@ -465,7 +469,10 @@ def delete(
         else:
             break
     state.settle(None, moment())
-    state.fetched = None
+    for name in state.parts:
+        # The next save inserts the instance: a part must not become the whole.
+        instance.__dict__.pop(name, None)
+    state.fetched, state.parts = None, frozenset()
     state.deleted = True
     if hooked and not in_transaction:
         yield from run_hooks(schema, instance, "after_delete")

@@ -15,6 +15,7 @@ from mintkey.chains import MAX_ITEMS, OnUnreadable, Options, checked_integer
 from mintkey.conditions import Condition
 from mintkey.cursors import Cursors
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, shortened
+from mintkey.instance_state import fetched
 from mintkey.lookups import every
 from mintkey.passes import AT_ONCE, Pass, SegmentedPass, Sieve, TopN
 from mintkey.row_writes import RowWrites
@@ -99,16 +100,12 @@ class Result(RowWrites[M]):
         needed = sorted({root.name for test in self._client_filters for root in test.roots()})
         self._check_projection(needed)
         if options.attributes is not None:
-            names = self._attribute_names(options.attributes)
+            names = loading.selection(self._schema, options.attributes, self._projected)
+            self._check_projection(map(loading.root, names))
             sorting = [order.name for order in options.order]
             options = options._replace(attributes=tuple(dict.fromkeys((*names, *needed, *sorting))))
         self._options = options
         self._all_items: list[M] | None = None
-
-    def _attribute_names(self, attributes: Iterable[str]) -> tuple[str, ...]:
-        names = loading.attribute_names(self._schema, attributes, self._projected)
-        self._check_projection(names)
-        return names
 
     def _check_projection(self, names: Iterable[str]) -> None:
         """Refuse attributes that the index does not contain."""
@@ -138,7 +135,7 @@ class Result(RowWrites[M]):
 
     def _unhooked(self, attributes: Iterable[str]) -> Self:
         """Return a result of the same rows in any order, with these attributes and the keys; it runs no hooks."""
-        rows = self._with_options(attributes=tuple(attributes), order=())
+        rows = self._with_options(attributes=attributes, order=())
         rows._hooked = False
         return rows
 
@@ -209,8 +206,8 @@ class Result(RowWrites[M]):
         return True
 
     def _make_instance(self, item: _core.Item) -> Any:
-        fetched = self._projected if self._options.attributes is None else self._options.attributes
-        return self._make(item, None if fetched is None else set(fetched))
+        names = self._projected if self._options.attributes is None else self._options.attributes
+        return self._make(item, None if names is None else fetched(names))
 
     def _run_load_hooks(self, instances: Iterable[Any]) -> Operation[None]:
         return loading.run_load_hooks(self._schema, instances)
@@ -328,7 +325,7 @@ class Result(RowWrites[M]):
 
     def _wanted(self, names: tuple[str, ...]) -> tuple[str, ...]:
         # Checked here, so that the names of the keys, which are always loaded, are not added.
-        self._attribute_names(names)
+        self._check_projection(loading.attribute_names(self._schema, names, self._projected))
         loaded = self._schema.shown if self._projected is None else sorted(self._projected & {*self._schema.shown})
         return names or tuple(loaded)
 

@@ -15,6 +15,7 @@ from mintkey.unique_reads import get, unique_in, unique_names
 from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
+    from mintkey.loading import Selectable
     from mintkey.stores import Operation
 
 __all__ = ["QueryAccess", "QueryAccessor"]
@@ -36,7 +37,7 @@ class QueryAccess(Generic[M]):
         index: str | None = None,
         descending: bool = False,
         limit: int | None = None,
-        attributes: Iterable[str] | None = None,
+        attributes: Iterable[Selectable] | None = None,
         consistent: bool | None = None,
         on_unreadable: OnUnreadable = "raise",
         **equal: Any,
@@ -48,7 +49,8 @@ class QueryAccess(Generic[M]):
             index: the name of an index, if several match.
             descending: return the items in the reverse order of the sort key.
             limit: the maximum number of items.
-            attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`.
+            attributes: load only these attributes and the keys. Reading another attribute raises `NotLoaded`. A path
+                such as `User.address["city"]` loads a part of a map, which no save writes.
             consistent: include all writes that were acknowledged before the call. By default as the model's
                 `ModelConfig(consistent=…)` says.
             on_unreadable: raise `UnreadableItem` for an item that cannot be read, `"skip"` it, or call a function with

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mintkey import _core
 from mintkey.errors import InvalidValue, UniqueViolation, shortened
+from mintkey.instance_state import fetched
 from mintkey.writing import run_hooks
 
 if TYPE_CHECKING:
     from mintkey.conditions import Condition
+    from mintkey.instance_state import Selected
     from mintkey.schema import Schema
     from mintkey.stores import Operation
     from mintkey.unique_plans import UniquePlan
@@ -92,7 +94,7 @@ def _lookup(schema: Schema, plan: UniquePlan, values: Mapping[str, Any]) -> Uniq
 
 
 def read(
-    schema: Schema, lookup: UniqueLookup, attributes: Collection[str] | None = None
+    schema: Schema, lookup: UniqueLookup, attributes: Collection[Selected] | None = None
 ) -> Operation[_core.Item | None]:
     """Read the stored item that has the values; return None if there is none."""
     names = None if attributes is None else list(attributes)
@@ -105,13 +107,13 @@ def get(
     lookup: UniqueLookup,
     make: Callable[[_core.Item, set[str] | None], Any],
     must: Sequence[Condition] = (),
-    attributes: Collection[str] | None = None,
+    attributes: Collection[Selected] | None = None,
 ) -> Operation[Any]:
     """Read the item that has the values; return an instance, or None if there is none or `must` is not fulfilled."""
     stored = yield from read(schema, lookup, attributes)
     if stored is None or not all(condition.matches(stored) for condition in must):
         return None
-    instance = make(stored, None if attributes is None else set(attributes))
+    instance = make(stored, None if attributes is None else fetched(attributes))
     if instance is not None:
         # It may be of a subclass.
         yield from run_hooks(instance.__mintkey_schema__, instance, "after_load")

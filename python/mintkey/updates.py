@@ -20,6 +20,7 @@ from mintkey.writing import (
     name_other_class,
     own_row,
     refuse_other_key,
+    refuse_parts,
     refuse_waiting,
     run_hooks,
     say_written,
@@ -105,7 +106,8 @@ def _update(
     if state.loaded is not None and codec.key(schema.with_key(values)) != key:
         overrides = schema.with_key(values, state.loaded)
         refuse_other_key(schema, state.loaded, codec.encode(values, overrides, partial=True, loaded=state.loaded))
-    known = {name: values[name] for name in schema.shown if name in values and name != schema.version}
+    unknown = {schema.version, *state.parts}
+    known = {name: values[name] for name in schema.shown if name in values and name not in unknown}
     written = {**known, **changes.values} if upsert and state.loaded is None else changes.values
     _check_fields(schema, instance, written, pipeline)
     loaded, cleared = state.loaded, state.cleared(values)
@@ -169,6 +171,7 @@ def _with_assigned(
     added = (assigned | (changed - before)) - changes.names
     if not added:
         return changes
+    refuse_parts(schema, state, added)
     given = {**{name: values.get(name) for name in sorted(added)}, **changes.values}
     return checked_changes(schema, changes.actions, given)
 

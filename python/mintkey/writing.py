@@ -32,6 +32,7 @@ __all__ = [
     "own_row",
     "refuse_async_hooks",
     "refuse_other_key",
+    "refuse_parts",
     "refuse_waiting",
     "replaced_on_update",
     "run_hooks",
@@ -215,12 +216,24 @@ def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: 
     state.settle(stored, 0)
     # All attributes are loaded now, so an attribute set to None is detected as a change.
     state.fetched = None
+    state.parts &= keep
 
 
 def say_written(error: UnreadableItem, what: str) -> None:
     """Add to an error that its write was done. `what` is a sentence about the row."""
     error.written = True
     error.args = (f"{error}. {what}", *error.args[1:])
+
+
+def refuse_parts(schema: Schema, state: State, names: AbstractSet[str]) -> None:
+    """Raise `NotLoaded` if an attribute to write was loaded in part: the rest of the stored map would be lost."""
+    for name in sorted(state.parts & names):
+        raise NotLoaded(
+            f"{schema.model}.{name} was loaded in part, so it cannot be written as a whole: change it in the store "
+            f"with update({schema.model}.{name}[…].set(…)), replace it with update({name}=…), or call refresh() first",
+            model=schema.model,
+            attribute=name,
+        )
 
 
 def name_other_class(schema: Schema, error: ConditionFailed, loaded: _core.Item | None = None) -> None:

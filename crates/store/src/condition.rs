@@ -140,6 +140,12 @@ impl Path {
         Self(vec![Step::Name(name.into())])
     }
 
+    /// Whether it leads to the value of another path, or into it.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
+    }
+
     /// The attribute it leads to or into; `None` for a path that does not start with a name.
     #[must_use]
     pub fn root(&self) -> Option<&Name> {
@@ -196,6 +202,12 @@ impl Path {
 }
 
 /// As messages show it: cut, if it is long.
+impl From<&str> for Path {
+    fn from(name: &str) -> Self {
+        Self::attribute(name)
+    }
+}
+
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 40;

@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::slice;
 use std::sync::Arc;
 
-use crate::condition::Condition;
+use crate::condition::{Condition, Path};
 use crate::error::{Error, Result};
 use crate::key::KeyValue;
 use crate::position::Position;
@@ -30,8 +30,8 @@ pub struct Query {
     pub limit: Option<usize>,
     /// Where the page before ended.
     pub after: Option<Position>,
-    /// Only these attributes, and the keys.
-    pub attributes: Option<Vec<Name>>,
+    /// Only what these paths lead to, and the keys.
+    pub attributes: Option<Vec<Path>>,
     /// Only the number of items.
     pub count: bool,
     /// Whether it must see every write acknowledged before.
@@ -77,8 +77,8 @@ pub struct Scan {
     pub limit: Option<usize>,
     /// Where the page before ended.
     pub after: Option<Position>,
-    /// Only these attributes, and the keys.
-    pub attributes: Option<Vec<Name>>,
+    /// Only what these paths lead to, and the keys.
+    pub attributes: Option<Vec<Path>>,
     /// Only the number of items.
     pub count: bool,
     /// This segment (from 0) of so many, for several readers at once.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::condition::Condition;
+use crate::condition::{Condition, Path};
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyValue};
 use crate::number::Number;
@@ -208,8 +208,8 @@ pub struct BatchGet {
     pub keys: Vec<Key>,
     /// Whether the read is strongly consistent.
     pub consistent: bool,
-    /// Only these attributes and the key.
-    pub attributes: Option<Vec<Name>>,
+    /// Only what these paths lead to, and the key.
+    pub attributes: Option<Vec<Path>>,
 }
 
 /// Writes several items of one table. Each write has its own outcome; a failure does not roll back the others.
@@ -241,8 +241,8 @@ pub struct Get {
     pub key: Key,
     /// Whether the read is strongly consistent.
     pub consistent: bool,
-    /// Only these attributes and the key.
-    pub attributes: Option<Vec<Name>>,
+    /// Only what these paths lead to, and the key.
+    pub attributes: Option<Vec<Path>>,
 }
 
 /// Reads one item by its unique values. The read is always strongly consistent.
@@ -254,8 +254,8 @@ pub struct GetUnique {
     pub unique: String,
     /// The values of its attributes, in order.
     pub values: Vec<KeyValue>,
-    /// Only these attributes and the key.
-    pub attributes: Option<Vec<Name>>,
+    /// Only what these paths lead to, and the key.
+    pub attributes: Option<Vec<Path>>,
 }
 
 /// What must be true of the stored row for a write to happen. An expired row counts as absent.

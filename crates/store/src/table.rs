@@ -1,5 +1,6 @@
 //! Tables and their indexes, as a model declares them.
 
+use crate::condition::{Path, Step};
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyKind, KeyValue};
 use crate::number::Number;
@@ -85,6 +86,28 @@ impl Index {
     }
 }
 
+/// Whether one of these paths leads to an entry of a map, or into it. Only what they lead to is left of the value.
+fn keep(name: &Name, value: &mut Value, paths: &[&[Step]]) -> bool {
+    let rest = paths.iter().filter_map(|path| match path.split_first()? {
+        (Step::Name(first), rest) if first == name => Some(rest),
+        _ => None,
+    });
+    let rest: Vec<&[Step]> = rest.collect();
+    if rest.is_empty() {
+        return false;
+    }
+    if rest.iter().any(|path| path.is_empty()) {
+        return true;
+    }
+    match value {
+        Value::Map(map) => {
+            map.retain(|name, value| keep(name, value, &rest));
+            !map.is_empty()
+        }
+        _ => false,
+    }
+}
+
 impl Table {
     /// A table of which only the name is known. It stands for the table in errors and while its description is read.
     #[must_use]
@@ -143,11 +166,12 @@ impl Table {
         Some(keys.map(|part| &part.name).chain(others).collect())
     }
 
-    /// Removes all attributes of an item except the keys and the named ones; `None`: all are kept.
-    pub fn project(&self, item: &mut Item, attributes: Option<&[Name]>) {
-        if let Some(attributes) = attributes {
-            item.retain(|name, _| {
-                self.key_attributes().any(|part| part.name == *name) || attributes.contains(name)
+    /// Removes everything from an item except the keys and what these paths lead to; `None`: all is kept.
+    pub fn project(&self, item: &mut Item, paths: Option<&[Path]>) {
+        if let Some(paths) = paths {
+            let paths: Vec<&[Step]> = paths.iter().map(|path| &path.0[..]).collect();
+            item.retain(|name, value| {
+                self.key_attributes().any(|part| part.name == *name) || keep(name, value, &paths)
             });
         }
     }

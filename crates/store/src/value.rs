@@ -319,8 +319,8 @@ impl Map {
     }
 
     /// Keeps the entries of which the question is true.
-    pub fn retain(&mut self, mut keep: impl FnMut(&Name, &Value) -> bool) {
-        self.0.retain(|(name, value)| keep(name, value));
+    pub fn retain(&mut self, mut keep: impl FnMut(&Name, &mut Value) -> bool) {
+        self.0.retain_mut(|(name, value)| keep(name, value));
     }
 
     /// The entries in order.

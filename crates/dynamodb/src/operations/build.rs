@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mintkey_store::{
-    Error, Item, Key, Name, Page, Reply, Result, Scan, Table, Violation, description,
+    Error, Item, Key, Name, Page, Path, Reply, Result, Scan, Table, Violation, description,
 };
 
 use crate::client::{Client, Effect};
@@ -172,7 +172,7 @@ fn scan_of(table: &Arc<Table>, attributes: Vec<Name>) -> Scan {
         filter: None,
         limit: None,
         after: None,
-        attributes: Some(attributes),
+        attributes: Some(attributes.into_iter().map(Path::attribute).collect()),
         count: false,
         segment: None,
         descending: false,

@@ -16,7 +16,7 @@ pub struct QueryPlan<'a> {
     /// `Query` or `Scan`.
     pub operation: &'static str,
     pub table: &'a Table,
-    pub attributes: Option<&'a [Name]>,
+    pub attributes: Option<&'a [Path]>,
     pub limit: Option<usize>,
     pub after: Option<&'a Position>,
     pub count: bool,
@@ -227,9 +227,9 @@ impl<'a> QueryPlan<'a> {
         self.table.index_projection(self.index?)
     }
 
-    /// The names to request; `None`: all.
-    fn requested(&self, projection: Option<&[&'a Name]>) -> Option<Vec<Name>> {
-        let wanted: &[Name] = match self.attributes {
+    /// The paths to request; `None`: all.
+    fn requested(&self, projection: Option<&[&'a Name]>) -> Option<Vec<Path>> {
+        let wanted: &[Path] = match self.attributes {
             Some(attributes) => attributes,
             None if self.count => &[],
             None => return None,
@@ -237,19 +237,12 @@ impl<'a> QueryPlan<'a> {
         let parts = self.index.into_iter().flat_map(Index::attributes);
         let filtered = self.local_filters.iter();
         let filtered = filtered.flat_map(|part| expression::attributes(part));
-        let mut names: Vec<Name> = Vec::new();
-        for name in body::fetched(self.table, wanted)
-            .into_iter()
-            .cloned()
-            .chain(parts.map(|part| part.name.clone()))
-            .chain(filtered)
-        {
-            let available = projection.is_none_or(|projection| projection.contains(&&name));
-            if available && !names.contains(&name) {
-                names.push(name);
-            }
+        let names = parts.map(|part| part.name.clone()).chain(filtered);
+        let mut paths = body::fetched(self.table, wanted, names);
+        if let Some(projection) = projection {
+            paths.retain(|path| path.root().is_some_and(|name| projection.contains(&name)));
         }
-        Some(names)
+        Some(paths)
     }
 
     /// The body of a call that reads up to `limit` items after a position.
@@ -276,9 +269,8 @@ impl<'a> QueryPlan<'a> {
         }
         if self.counts_on_server() {
             body.text("Select", "COUNT");
-        } else if let Some(names) = self.requested(projection) {
-            let names: Vec<&Name> = names.iter().collect();
-            body::project(&mut body, &names);
+        } else if let Some(paths) = self.requested(projection) {
+            body::project(&mut body, &paths);
         }
         if self.descending {
             body.entry("ScanIndexForward", |to| to.push_str("false"));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mintkey_store::size::MAX_ITEM;
 use mintkey_store::unique::{MAX_VALUES, encode};
 use mintkey_store::{
-    Delete, Error, ErrorKind, Get, GetUnique, Item, Key, Name, Put, Reply, Result, Returning,
+    Delete, Error, ErrorKind, Get, GetUnique, Item, Key, Path, Put, Reply, Result, Returning,
     Table, Transaction, TransactionGet, TransactionWrite, Update,
 };
 
@@ -226,11 +226,11 @@ async fn read_holder<T: Transport>(
     client: &Client<'_, T>,
     table: &Arc<Table>,
     key: &Key,
-    wanted: Option<&[Name]>,
+    wanted: Option<&[Path]>,
 ) -> Result<Option<Item>> {
     let attributes = wanted.map(|wanted| {
-        let deciding = markers::deciding(table).filter(|name| !wanted.contains(name));
-        wanted.iter().chain(deciding).cloned().collect()
+        let deciding = markers::deciding(table).cloned().map(Path::attribute);
+        wanted.iter().cloned().chain(deciding).collect()
     });
     let get = Get {
         table: Arc::clone(table),

@@ -199,31 +199,39 @@ fn push_stored(table: &Table, item: &Item, to: &mut String) {
     }
 }
 
-/// The attributes to read: key, time of expiry, and the wanted ones.
-pub fn fetched<'a>(table: &'a Table, wanted: &'a [Name]) -> Vec<&'a Name> {
-    let mut names: Vec<&Name> = Vec::with_capacity(wanted.len() + 3);
+/// The paths to read: key, time of expiry, the wanted ones, and these attributes. None of them leads into another one, which
+/// `DynamoDB` refuses.
+pub fn fetched(
+    table: &Table,
+    wanted: &[Path],
+    others: impl IntoIterator<Item = Name>,
+) -> Vec<Path> {
+    let mut paths: Vec<Path> = Vec::with_capacity(wanted.len() + 3);
     let keys = table.key_attributes().map(|key| &key.name);
-    for name in keys.chain(&table.ttl).chain(wanted) {
-        if !names.contains(&name) {
-            names.push(name);
+    let names = keys.chain(&table.ttl).cloned().map(Path::attribute);
+    let others = others.into_iter().map(Path::attribute);
+    for path in names.chain(wanted.iter().cloned()).chain(others) {
+        if !paths.iter().any(|known| path.is_within(known)) {
+            paths.retain(|known| !known.is_within(&path));
+            paths.push(path);
         }
     }
-    names
+    paths
 }
 
-/// Appends the attributes to read.
-pub fn project(body: &mut Body, names: &[&Name]) {
+/// Appends the paths to read.
+pub fn project(body: &mut Body, paths: &[Path]) {
     body.expression("ProjectionExpression", |placeholders, to| {
-        push_names(names, placeholders, to);
+        push_paths(paths, placeholders, to);
     });
 }
 
-fn push_names(names: &[&Name], placeholders: &mut Placeholders, to: &mut String) {
-    for (index, name) in names.iter().enumerate() {
+fn push_paths(paths: &[Path], placeholders: &mut Placeholders, to: &mut String) {
+    for (index, path) in paths.iter().enumerate() {
         if index > 0 {
             to.push(',');
         }
-        placeholders.name(name, to);
+        placeholders.path(path, to);
     }
 }
 
@@ -235,7 +243,7 @@ pub fn get(config: &Config, get: &Get) -> String {
         body.entry("ConsistentRead", |to| to.push_str("true"));
     }
     if let Some(attributes) = &get.attributes {
-        project(&mut body, &fetched(&get.table, attributes));
+        project(&mut body, &fetched(&get.table, attributes, []));
     }
     body.finish()
 }
@@ -364,7 +372,11 @@ pub fn batch_get(config: &Config, batch: &BatchGet, keys: &[&Key]) -> String {
     if let Some(attributes) = &batch.attributes {
         let mut placeholders = Placeholders::default();
         body.push_str(",\"ProjectionExpression\":\"");
-        push_names(&fetched(table, attributes), &mut placeholders, &mut body);
+        push_paths(
+            &fetched(table, attributes, []),
+            &mut placeholders,
+            &mut body,
+        );
         body.push('"');
         placeholders.push(&mut body);
     }

@@ -3,14 +3,14 @@
 use std::ops::Bound as Limit;
 
 use mintkey_store::{
-    Action, Guard, KeyAttribute, KeyValue, Name, Number, Position, Row, SortCondition,
+    Action, Guard, KeyAttribute, KeyValue, Name, Number, Path, Position, Row, SortCondition, Step,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple};
 
 use crate::models::codec::Codec;
-use crate::models::fields::top;
+use crate::models::fields::{Selected, top};
 use crate::panics::caught;
 use crate::values::condition::{PyAction, PyCondition};
 
@@ -123,17 +123,20 @@ impl Codec {
             .map_err(|error| self.raise(py, error))
     }
 
-    pub(super) fn aliases(&self, names: Option<Vec<String>>) -> PyResult<Option<Vec<Name>>> {
-        let Some(names) = names else { return Ok(None) };
-        names
-            .iter()
-            .map(|name| {
-                let field = self.fields.iter().find(|field| field.label == *name);
-                field
-                    .map(|field| field.alias.clone())
-                    .ok_or_else(|| self.unknown(name))
-            })
-            .collect::<PyResult<_>>()
-            .map(Some)
+    /// The paths that are read; `None`: everything.
+    pub(super) fn selected(&self, selected: Option<Vec<Selected>>) -> PyResult<Option<Vec<Path>>> {
+        let Some(selected) = selected else {
+            return Ok(None);
+        };
+        let path = |(name, steps): (String, Vec<String>)| {
+            let field = self.fields.iter().find(|field| field.label == name);
+            let root = field.ok_or_else(|| self.unknown(&name))?.alias.clone();
+            let steps = steps.into_iter().map(|step| Step::Name(step.into()));
+            Ok(Path(
+                std::iter::once(Step::Name(root)).chain(steps).collect(),
+            ))
+        };
+        let parts = selected.into_iter().map(Selected::into_parts);
+        parts.map(path).collect::<PyResult<_>>().map(Some)
     }
 }

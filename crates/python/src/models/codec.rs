@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::{from_store, key_dict};
-use crate::models::fields::{Field, FieldSpec, IndexSpec, key_kind_named, top};
+use crate::models::fields::{Field, FieldSpec, IndexSpec, Selected, key_kind_named, top};
 use crate::models::unique::{UniqueSpec, declared};
 use crate::panics::caught;
 use crate::store::PyRequest;
@@ -343,7 +343,7 @@ impl Codec {
         py: Python<'_>,
         name: &str,
         values: Vec<Bound<'_, PyAny>>,
-        attributes: Option<Vec<String>>,
+        attributes: Option<Vec<Selected>>,
     ) -> PyResult<PyRequest> {
         let read = self.unique_read(py, name, &values, attributes)?;
         Ok(PyRequest::now(Operation::GetUnique(read)))
@@ -503,13 +503,13 @@ impl Codec {
         py: Python<'_>,
         keys: Vec<Bound<'_, PyKey>>,
         consistent: bool,
-        attributes: Option<Vec<String>>,
+        attributes: Option<Vec<Selected>>,
     ) -> PyResult<PyRequest> {
         Ok(PyRequest::now(Operation::BatchGet(BatchGet {
             table: self.table(py)?.clone(),
             keys: keys.iter().map(|key| (*key.get().0).clone()).collect(),
             consistent,
-            attributes: self.aliases(attributes)?,
+            attributes: self.selected(attributes)?,
         })))
     }
 
@@ -610,7 +610,7 @@ impl Codec {
         descending: bool,
         limit: Option<usize>,
         after: Option<&[u8]>,
-        attributes: Option<Vec<String>>,
+        attributes: Option<Vec<Selected>>,
         count: bool,
         consistent: bool,
     ) -> PyResult<PyRequest> {
@@ -642,7 +642,7 @@ impl Codec {
             descending,
             limit,
             after: self.position(py, after)?,
-            attributes: self.aliases(attributes)?,
+            attributes: self.selected(attributes)?,
             count,
             consistent,
         })))
@@ -659,7 +659,7 @@ impl Codec {
         descending: bool,
         limit: Option<usize>,
         after: Option<&[u8]>,
-        attributes: Option<Vec<String>>,
+        attributes: Option<Vec<Selected>>,
         count: bool,
         consistent: bool,
         segment: Option<(u32, u32)>,
@@ -670,7 +670,7 @@ impl Codec {
             descending,
             limit,
             after: self.position(py, after)?,
-            attributes: self.aliases(attributes)?,
+            attributes: self.selected(attributes)?,
             count,
             segment,
             consistent,

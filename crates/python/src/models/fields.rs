@@ -164,3 +164,22 @@ pub(super) fn key_kind_named(name: &str) -> PyResult<KeyKind> {
         }
     })
 }
+
+/// What a read selects.
+#[derive(FromPyObject)]
+pub(super) enum Selected {
+    /// An attribute.
+    Attribute(String),
+    /// A part of a map: the attribute, and the stored names of the steps into it.
+    Part((String, Vec<String>)),
+}
+
+impl Selected {
+    /// The attribute, and the steps into its map.
+    pub(super) fn into_parts(self) -> (String, Vec<String>) {
+        match self {
+            Self::Attribute(name) => (name, Vec::new()),
+            Self::Part(parts) => parts,
+        }
+    }
+}

@@ -6,6 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::models::codec::Codec;
+use crate::models::fields::Selected;
 use crate::values::convert::{Kind, to_stored};
 use crate::values::refusal::Refusal;
 
@@ -48,7 +49,7 @@ impl Codec {
         py: Python<'_>,
         name: &str,
         values: &[Bound<'_, PyAny>],
-        attributes: Option<Vec<String>>,
+        attributes: Option<Vec<Selected>>,
     ) -> PyResult<GetUnique> {
         let table = self.table(py)?;
         let unique = table.unique(name).ok_or_else(|| {
@@ -70,7 +71,7 @@ impl Codec {
             table: table.clone(),
             unique: unique.name.clone(),
             values,
-            attributes: self.aliases(attributes)?,
+            attributes: self.selected(attributes)?,
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mintkey_store::query::segment_of;
 use mintkey_store::{
-    Condition, Error, Index, Item, Key, Name, Page, Position, Result, Table, Work, json,
+    Condition, Error, Index, Item, Key, Name, Page, Path, Position, Result, Table, Work, json,
 };
 
 use crate::keyspace::commands::clean_call;
@@ -37,7 +37,7 @@ pub struct PageReader<'a> {
     /// The filter.
     pub filter: Option<&'a Condition>,
     /// The attributes to return; none: all.
-    pub attributes: Option<&'a [Name]>,
+    pub attributes: Option<&'a [Path]>,
     /// Whether to read in descending order.
     pub descending: bool,
     /// The most items of the page.
@@ -341,11 +341,12 @@ impl PageReader<'_> {
         let table = self.table;
         let wanted = match self.attributes {
             _ if self.filter.is_some() => return RowProjection::All,
-            _ if self.count => &[],
-            Some(attributes) => attributes,
+            _ if self.count => &[][..],
+            Some(paths) => paths,
             None => return RowProjection::All,
         };
         let indexed = self.index.into_iter().flat_map(Index::attributes);
+        let wanted = wanted.iter().filter_map(Path::root);
         RowProjection::of(table, indexed.map(|part| &part.name).chain(wanted))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mintkey_store::{BatchGet, Get, Item, Key, Page, Query, Reply, Result, Scan, json};
+use mintkey_store::{BatchGet, Get, Item, Key, Page, Path, Query, Reply, Result, Scan, json};
 
 use crate::keyspace::commands::clean_call;
 use crate::keyspace::layout::Layout;
@@ -53,7 +53,9 @@ impl OperationContext<'_> {
         let (layouts, projection, replies) = loop {
             let layouts = self.layouts(&batch.table, &slot_groups).await?;
             let projection = match (&batch.attributes, layouts.first()) {
-                (Some(wanted), Some(layout)) => RowProjection::of(&layout.table, wanted),
+                (Some(wanted), Some(layout)) => {
+                    RowProjection::of(&layout.table, wanted.iter().filter_map(Path::root))
+                }
                 _ => RowProjection::All,
             };
             let mut calls = Vec::with_capacity(batch.keys.len() + layouts.len());

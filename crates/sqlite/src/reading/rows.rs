@@ -1,8 +1,8 @@
 //! Reads items and pages. No statement stays open after its request.
 
 use mintkey_store::{
-    BatchGet, Claim, Condition, Error, Get, GetUnique, Item, Key, Name, Page, Query, Reply, Result,
-    Scan, Work, json,
+    BatchGet, Claim, Condition, Error, Get, GetUnique, Item, Key, Name, Page, Path, Query, Reply,
+    Result, Scan, Work, json,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, StatementStatus};
@@ -190,7 +190,7 @@ struct PageRead<'a> {
     select: &'a Select,
     projected: Option<Vec<&'a Name>>,
     filter: Option<&'a Condition>,
-    attributes: Option<&'a [Name]>,
+    attributes: Option<&'a [Path]>,
     limit: Option<usize>,
     count: bool,
     segment: Option<(u32, u32)>,
