@@ -243,6 +243,9 @@ class Request:
     def consumed(self) -> float | None:
         """The capacity units that the store has counted; None if it does not count them."""
     @property
+    def seconds(self) -> float | None:
+        """The seconds until its reply was there, of a metered request that was executed together with others."""
+    @property
     def throttled(self) -> bool:
         """Whether the store throttled an attempt of this request."""
     @property

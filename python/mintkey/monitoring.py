@@ -150,11 +150,13 @@ class Watch:
 
     def _report(self, error: BaseException | None, rows: int) -> None:
         request = self._request
+        # Of requests that are sent together, each has its own time.
+        seconds = request.seconds
         record = RequestRecord(
             store=self._url,
             operation=request.operation,
             tables=tuple(request.tables),
-            duration=perf_counter() - self._started,
+            duration=perf_counter() - self._started if seconds is None else seconds,
             attempts=request.attempts,
             error=error,
             capacity=request.consumed,

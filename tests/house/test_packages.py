@@ -48,8 +48,7 @@ def test_the_classifiers_are_the_support_matrix(root):
     classifiers = (root / "pyproject.toml").read_text("utf-8")
     named = {int(minor) for minor in re.findall(r"Python :: 3\.(\d+)\"", classifiers)}
     matrix = (root / "docs/support.md").read_text("utf-8")
-    (row,) = re.findall(r"^\| CPython ((?:3\.\d+(?:, )?)+) \| tried \|$", matrix, re.MULTILINE)
-    assert named == {int(version.partition(".")[2]) for version in row.split(", ")}
-    assert sys.version_info[1] in named
+    rows = re.findall(r"^\| CPython ((?:3\.\d+(?:, )?)+) \| tried: ", matrix, re.MULTILINE)
+    assert named == {int(version.partition(".")[2]) for row in rows for version in row.split(", ")}
     assert ":: Microsoft" not in classifiers
     assert ":: MacOS" not in classifiers

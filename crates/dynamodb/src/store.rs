@@ -154,7 +154,11 @@ impl Store for DynamoStore {
         let began = Instant::now();
         let runs = requests
             .iter()
-            .map(|request| operations::run(&state.shared, &transport, request, began));
+            .map(async |request: &Arc<Request>| {
+                let reply = operations::run(&state.shared, &transport, request, began).await;
+                request.metrics.finish();
+                reply
+            });
         let replies = match state.check_open() {
             Ok(()) => transport.run(async { Ok(join_all(runs).await) }),
             Err(closed) => Err(closed),

@@ -98,6 +98,9 @@ impl Operations {
             if results.iter().any(is_interrupted) {
                 stop = Some(Stop::Interrupted);
             }
+            for request in group {
+                request.metrics.finish();
+            }
             answers.extend(results);
         }
         answers

@@ -1,7 +1,8 @@
 //! Requests.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::condition::{Condition, Path};
 use crate::error::{Error, Result};
@@ -26,7 +27,7 @@ pub struct Request {
     pub metrics: RequestMetrics,
 }
 
-/// What a store reports about a request besides the reply: retries, throttling and capacity units.
+/// What a store reports about a request besides the reply: retries, throttling, capacity units and its duration.
 #[derive(Debug, Default)]
 pub struct RequestMetrics {
     metered: AtomicBool,
@@ -34,6 +35,14 @@ pub struct RequestMetrics {
     retries: AtomicU32,
     /// Halves of a unit.
     consumed: AtomicU64,
+    time: Mutex<Option<Time>>,
+}
+
+/// Since when a request is metered, and how long it took.
+#[derive(Debug)]
+struct Time {
+    started: Instant,
+    duration: Option<Duration>,
 }
 
 impl Request {
@@ -55,6 +64,27 @@ impl RequestMetrics {
         self.throttled.store(false, Ordering::Relaxed);
         self.retries.store(0, Ordering::Relaxed);
         self.consumed.store(0, Ordering::Relaxed);
+        *self.time() = Some(Time {
+            started: Instant::now(),
+            duration: None,
+        });
+    }
+
+    /// Records that the reply is there, of a request that is executed together with others.
+    pub fn finish(&self) {
+        if let Some(time) = self.time().as_mut() {
+            time.duration = Some(time.started.elapsed());
+        }
+    }
+
+    /// The time from `meter` to `finish`; `None` if one of them was not called.
+    #[must_use]
+    pub fn duration(&self) -> Option<Duration> {
+        self.time().as_ref()?.duration
+    }
+
+    fn time(&self) -> MutexGuard<'_, Option<Time>> {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the units are to be reported.

@@ -94,7 +94,8 @@ pub trait Store: Send + Sync {
 
     /// Executes several requests on the calling thread, without starting another thread: one after the other, or
     /// concurrently if one thread can wait for many answers. They must not depend on each other. The answers are in the
-    /// order of the requests. After an interrupt no other request is started.
+    /// order of the requests. After an interrupt no other request is started. Each request that is metered is finished
+    /// when its own reply is there; see [`RequestMetrics::finish`](crate::RequestMetrics::finish).
     fn execute_all(
         &self,
         requests: &[Arc<Request>],

@@ -162,6 +162,13 @@ impl PyRequest {
         self.request.metrics.consumed()
     }
 
+    /// The seconds until its reply was there, of a metered request that was executed together with others.
+    #[getter]
+    fn seconds(&self) -> Option<f64> {
+        let duration = self.request.metrics.duration();
+        duration.map(|duration| duration.as_secs_f64())
+    }
+
     /// The name of the operation.
     #[getter]
     fn operation(&self) -> &'static str {

@@ -63,6 +63,7 @@ pub fn execute_all(
         running.retain_mut(|(index, operation)| {
             match operation.as_mut().poll(&mut waker_context) {
                 Poll::Ready(result) => {
+                    requests[*index].metrics.finish();
                     results[*index] = Some(result);
                     false
                 }
