@@ -139,6 +139,9 @@ async def test_a_wrong_value_assigned_while_the_answer_is_lost_does_not_hide_the
     await fails(do.save, item)
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="a trace function that raises leaves a frame without its `except` and `finally`"
+)
 @pytest.mark.parametrize("condition", [False, True])
 @pytest.mark.parametrize("calls", range(1, 9))
 @pytest.mark.parametrize("changed", [Bare, Plain, Counted])

@@ -152,13 +152,11 @@ impl Store for DynamoStore {
         let state = self.0.current();
         let transport = state.transport(interrupt);
         let began = Instant::now();
-        let runs = requests
-            .iter()
-            .map(async |request: &Arc<Request>| {
-                let reply = operations::run(&state.shared, &transport, request, began).await;
-                request.metrics.finish();
-                reply
-            });
+        let runs = requests.iter().map(async |request: &Arc<Request>| {
+            let reply = operations::run(&state.shared, &transport, request, began).await;
+            request.metrics.finish();
+            reply
+        });
         let replies = match state.check_open() {
             Ok(()) => transport.run(async { Ok(join_all(runs).await) }),
             Err(closed) => Err(closed),
