@@ -337,7 +337,14 @@ fn a_key_of_another_type_is_refused_and_left_alone() {
 fn a_newer_layout_is_refused() {
     let fixture = Fixture::new();
     put(&*fixture.store, &orders(), fresh("1")).unwrap();
-    command(&["HSET", &fixture.key("@orders"), "layout", "3", "epoch", "x"]);
+    command(&[
+        "HSET",
+        &fixture.key("@orders"),
+        "layout",
+        "99",
+        "epoch",
+        "x",
+    ]);
     for store in [&fixture.store, &fixture.reopen()] {
         let error = put(&**store, &orders(), fresh("2")).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Configuration);

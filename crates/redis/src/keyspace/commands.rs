@@ -9,8 +9,7 @@ use crate::keyspace::rows::{
     Fields, INDEX_ENTRIES, StoredRow, UNIQUE_ENTRIES, encode_fields, time_to_live,
 };
 use crate::keyspace::unique::{
-    TakenValue, UniqueEntry, claimed_entries, entry_parts, hidden_field, stored_entries,
-    taken_values,
+    TakenValue, UniqueEntry, claimed_entries, entry_parts, hidden_field, taken_values,
 };
 use crate::protocol::replies::{checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
@@ -34,8 +33,6 @@ pub enum Mode<'a> {
     New,
     /// It is the row that was read before, or there was none.
     Same(Option<&'a StoredRow>),
-    /// It is the row that was read before, and only its index entries change.
-    Reindexed(&'a StoredRow),
 }
 
 /// The result of a script.
@@ -118,11 +115,11 @@ pub fn write_call(
     now: i64,
 ) -> Result<Call> {
     let mut new = encode_fields(item);
-    let sets_markers = layout.markers == Markers::WithRows && !matches!(mode, Mode::Reindexed(_));
-    let claims = match mode {
-        Mode::Reindexed(stored) => stored_entries(Some(stored)),
-        _ if sets_markers => claimed_entries(&layout.table, item)?,
-        _ => Vec::new(),
+    let sets_markers = layout.markers == Markers::WithRows;
+    let claims = if sets_markers {
+        claimed_entries(&layout.table, item)?
+    } else {
+        Vec::new()
     };
     if !claims.is_empty() {
         new.push((UNIQUE_ENTRIES.to_vec(), hidden_field(&claims)));
@@ -145,7 +142,7 @@ pub fn write_call(
     call.push(match mode {
         Mode::Any => b"any",
         Mode::Absent | Mode::New => b"absent",
-        Mode::Same(_) | Mode::Reindexed(_) => b"same",
+        Mode::Same(_) => b"same",
     });
     call.push(&Layout::member(key));
     match time_to_live {
@@ -154,7 +151,7 @@ pub fn write_call(
     }
     call.push(&layout.index_prefix);
     call.push(&index_entries);
-    let removed = if let Mode::Same(Some(old)) | Mode::Reindexed(old) = mode {
+    let removed = if let Mode::Same(Some(old)) = mode {
         push_expected(&mut call, Some(old));
         keep_changed(&mut new, old)
     } else {

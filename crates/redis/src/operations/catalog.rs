@@ -8,9 +8,7 @@ use std::time::SystemTime;
 use mintkey_runtime::Stop;
 use mintkey_store::{Error, Key, KeyValue, Outcome, Result, Table, description, json};
 
-use crate::keyspace::commands::{Mode, write_call};
 use crate::keyspace::layout::{Keyspace, Layout, TABLE_KEY_GROUP};
-use crate::keyspace::rows::decode_row;
 use crate::operations::context::OperationContext;
 use crate::protocol::replies::{bulks, checked, pairs, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
@@ -156,7 +154,6 @@ impl OperationContext<'_> {
                     }),
                 }
             }
-            let mut unbuilt = Vec::new();
             let mut lacks_unique = false;
             // The entry of the whole table comes first: a slot group is never ahead of it.
             if drafts.is_empty() {
@@ -179,18 +176,11 @@ impl OperationContext<'_> {
                         continue;
                     }
                     let layout = Arc::new(entry.layout(keyspace, slot_group));
-                    if layout.unbuilt.is_empty() {
-                        self.store.layouts.insert(table, &layout);
-                        found[index] = Some(layout);
-                    } else {
-                        unbuilt.push(layout);
-                    }
+                    self.store.layouts.insert(table, &layout);
+                    found[index] = Some(layout);
                 }
             }
             self.write_entries(drafts, table).await?;
-            for layout in unbuilt {
-                self.build_indexes(&layout).await?;
-            }
             if lacks_unique {
                 self.build_unique(table).await?;
             }
@@ -232,6 +222,9 @@ impl OperationContext<'_> {
                 .arg(json::encode(&description::describe(&draft.table)))
                 .arg("unbuilt")
                 .arg(draft.unbuilt.join("\0"))
+                // A new index is built from the first row on.
+                .arg("built")
+                .arg("")
                 .repeatable();
             match draft.claimed {
                 Some(claimed) => call.arg("claimed").arg(claimed),
@@ -246,29 +239,6 @@ impl OperationContext<'_> {
             }
         }
         Ok(are_written)
-    }
-
-    /// Adds the existing rows to new indexes. Each process that needs the index does it. Several at once do no harm.
-    async fn build_indexes(&self, layout: &Layout) -> Result<()> {
-        let table = &layout.table;
-        let mut low = b"-".to_vec();
-        while let Some(keys) = self.next_keys(layout, &mut low).await? {
-            for keys in keys.chunks(ROWS_PER_CALL) {
-                self.channel.deadline().restart();
-                if !self.index_rows(layout, keys).await? {
-                    return Ok(());
-                }
-            }
-        }
-        let draft = EntryDraft {
-            slot_group: layout.slot_group,
-            key: layout.catalog_key.clone(),
-            table: (**table).clone(),
-            old_epoch: layout.epoch.clone(),
-            unbuilt: Vec::new(),
-            claimed: None,
-        };
-        self.write_entries(vec![draft], table).await.map(drop)
     }
 
     /// The keys of the next rows of a slot group, after the lower bound of the row set, which moves on. `None` if there are
@@ -302,6 +272,20 @@ impl OperationContext<'_> {
             let claimed = entry.claimed.take()?;
             Some((entry.draft(TABLE_KEY_GROUP, key), claimed))
         }))
+    }
+
+    /// Notes that all indexes of a slot group are built, unless another process has changed the entry.
+    pub async fn finish_indexes(&self, layout: &Layout) -> Result<()> {
+        let draft = EntryDraft {
+            slot_group: layout.slot_group,
+            key: layout.catalog_key.clone(),
+            table: (*layout.table).clone(),
+            old_epoch: layout.epoch.clone(),
+            unbuilt: Vec::new(),
+            claimed: None,
+        };
+        let written = self.write_entries(vec![draft], &layout.table).await;
+        written.map(drop)
     }
 
     /// Notes that all unique values are built, unless another process has changed the entry.
@@ -380,28 +364,6 @@ impl OperationContext<'_> {
                 return Ok(());
             }
         }
-    }
-
-    /// Adds rows to the indexes. Returns false if the catalog entry has changed.
-    async fn index_rows(&self, layout: &Layout, keys: &[Key]) -> Result<bool> {
-        let table = &layout.table;
-        let row = |key| layout.call("HGETALL").arg(layout.row_key(key));
-        let rows = self.channel.send(keys.iter().map(row).collect()).await?;
-        let mut calls = Vec::with_capacity(keys.len());
-        for (key, row) in keys.iter().zip(rows) {
-            if let Some(row) = decode_row(row, table, key).map_err(|error| error.at(key))? {
-                let mode = Mode::Reindexed(&row);
-                let call = write_call(layout, key, &row.item, mode, self.now);
-                calls.push(call.map_err(|error| error.of(table).at(key))?);
-            }
-        }
-        for reply in self.channel.send(calls).await? {
-            // A row that has changed was written by a process that knows the index.
-            if checked(reply, table)? == Value::Status("STALE".to_owned()) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Deletes a table with all its rows.

@@ -5,6 +5,7 @@ mod catalog;
 mod claims;
 pub mod context;
 mod evaluation;
+mod index_build;
 mod join_all;
 mod page;
 mod ping;

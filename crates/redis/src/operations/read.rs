@@ -125,6 +125,9 @@ impl OperationContext<'_> {
             Some(partition) => vec![self.layout(table, partition).await?],
             None => self.all_layouts(table).await?,
         };
+        if key.index.is_some() && self.build_indexes(&layouts, key.index).await? {
+            return Ok(None);
+        }
         let range = ranges::of_query(&layouts[0], &key, query);
         let reader = PageReader {
             context: self,

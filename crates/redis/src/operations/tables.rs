@@ -12,9 +12,14 @@ use crate::protocol::replies::{bulks, checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 
 impl OperationContext<'_> {
-    /// Creates a table, or adds what it lacks.
+    /// Creates a table, or adds what it lacks, and builds its indexes.
     pub async fn create_table(&self, table: &Arc<Table>) -> Result<()> {
-        self.all_layouts(table).await?;
+        loop {
+            let layouts = self.all_layouts(table).await?;
+            if !self.build_indexes(&layouts, None).await? {
+                break;
+            }
+        }
         // An earlier version, which kept no names of tables, may have created it.
         let call = Call::on(TABLE_KEY_GROUP, "SADD")
             .arg(self.store.config.keyspace.tables_key())

@@ -275,6 +275,32 @@ if KEYS[2] then redis.call('SADD', KEYS[2], ARGV[2]) end
 return redis.status_reply('OK')
 "]);
 
+/// Adds existing rows to the indexes of their table, and notes in the catalog entry how far that has come. A row that has
+/// changed since it was read is left out: it was written by a process that knows the indexes. An error halfway does no harm:
+/// the build begins again at these rows.
+///
+/// Keys: the catalog entry, the rows. Arguments: the epoch of the catalog entry; the last member of the row set that was
+/// read; the prefix of the keys of the index sets; the names of the attributes that were read, packed; then for each row
+/// the values that it must have, packed, an empty string for one that is absent, and its index entries, packed. Returns
+/// `OK`, or `STALE` (the catalog entry has changed).
+pub static ADD_ENTRIES: Script = Script::new(&[r"
+local call, open = redis.call, cmsgpack.unpack
+if call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return redis.status_reply('STALE') end
+local base, names = ARGV[3], open(ARGV[4])
+for i = 1, (#ARGV - 4) / 2 do
+  local row, wanted, entries = KEYS[i + 1], open(ARGV[3 + 2 * i]), ARGV[4 + 2 * i]
+  local found, is_same = call('HMGET', row, unpack(names)), true
+  for j = 1, #names do is_same = is_same and (found[j] or '') == wanted[j] end
+  if is_same then
+    local new = open(entries)
+    for j = 1, #new, 2 do call('ZADD', base .. new[j], '0', new[j + 1]) end
+    call('HSET', row, '', entries)
+  end
+end
+call('HSET', KEYS[1], 'built', ARGV[2])
+return redis.status_reply('OK')
+"]);
+
 /// Deletes the catalog entry of a whole table in a Cluster.
 ///
 /// Keys: the catalog entry, the set of the names of tables. Argument: the name of the table.

@@ -4,9 +4,9 @@
 //! claims in the field 0xFF, packed: name, value, token, name, and so on.
 
 use crate::protocol::scripts::{
-    CLEAN, CLEAN_CHANGES, CLEAN_CHECKS, DESCRIBE, DROP, PUT, PUT_NEW, REMOVE, REMOVE_CHANGES,
-    REMOVE_CHECKS, SETTLE, SNAPSHOT, Script, TRANSACT, TRANSACT_CHANGES, TRANSACT_CHECKS,
-    TRANSACT_OUTCOME, WRITE, WRITE_CHANGES, WRITE_CHECKS,
+    ADD_ENTRIES, CLEAN, CLEAN_CHANGES, CLEAN_CHECKS, DESCRIBE, DROP, PUT, PUT_NEW, REMOVE,
+    REMOVE_CHANGES, REMOVE_CHECKS, SETTLE, SNAPSHOT, Script, TRANSACT, TRANSACT_CHANGES,
+    TRANSACT_CHECKS, TRANSACT_OUTCOME, WRITE, WRITE_CHANGES, WRITE_CHECKS,
 };
 
 /// Takes the last argument: the prefix of the keys of markers, then the claims of the row, packed.
@@ -276,6 +276,7 @@ pub fn compute_digests() {
         &PUT,
         &PUT_NEW,
         &REMOVE,
+        &ADD_ENTRIES,
         &CLEAN,
         &DESCRIBE,
         &DROP,
