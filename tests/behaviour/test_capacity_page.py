@@ -22,7 +22,7 @@ from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
 from mintkey.rate_limit import FixedRate
 
-PAGE = Path(__file__).parents[2] / "docs" / "guides" / "capacity.md"
+PAGE = Path(__file__).parents[2] / "docs/guides/capacity.md"
 ROW = re.compile(r"^\| (?P<name>`.*?) \| (?P<counts>[0-9][0-9. |]*) \|$", re.MULTILINE)
 OPTIONS = "timeout=60"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from typing import Any
 
 import pytest
@@ -11,9 +13,10 @@ from tests.behaviour.conftest import cluster_prefix
 from tests.behaviour.transacting import begun, refused
 
 import mintkey
-from mintkey import Index, Model, ModelConfig, Store
+from mintkey import Index, Model, ModelConfig, Store, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
 from mintkey.catalog import create_table_like, describe
+from mintkey.cli import main
 from mintkey.copying import compare, copy
 from mintkey.errors import ConfigurationError, UniqueViolation, UnsupportedOperation
 from mintkey.raw import RawTable
@@ -179,6 +182,18 @@ async def test_another_text_than_that_of_the_table_is_refused(do, store, first, 
             await call
 
 
+def test_the_command_line_shows_the_text(tmp_path, capsys):
+    url = f"sqlite:///{tmp_path}/shown.db"
+    with connect(url):
+        Account.create_table()
+    with pytest.raises(SystemExit):
+        main(["describe", url, "colocated.accounts", "--output", "json"])
+    assert json.loads(capsys.readouterr().out)["colocate"] == "accounts"
+    with pytest.raises(SystemExit):
+        main(["describe", url, "colocated.accounts", "--output", "table"])
+    assert re.search(r"colocate +accounts", capsys.readouterr().out)
+
+
 async def test_copies_keep_the_slot_group(do, store, tmp_path):
     await accounts(do)
     with Store(f"sqlite:///{tmp_path}/copy.db") as file:
@@ -204,6 +219,21 @@ def test_a_copy_moves_the_rows_of_a_table_that_had_no_text(tmp_path):
             for name in NAMES:
                 tx.delete_by_key(moved, name)
         assert RawTable(new, "moved").scan().rows == []
+
+
+async def test_an_index_that_is_added_later_has_all_rows(do, store):
+    def model(*, index: bool) -> Any:
+        attributes = {"id": StringAttribute(partition_key=True), "owner": StringAttribute(index=index)}
+        config = ModelConfig(table="colocated.later", colocate="later")
+        return type("Later", (Model,), {"model_config": config, **attributes})
+
+    plain, indexed = model(index=False), model(index=True)
+    for name in NAMES:
+        await do.save(plain(id=name, owner="ada"))
+    await do.create_table(indexed)
+    assert await do.count(indexed, owner="ada") == len(NAMES)
+    assert await do.delete_by_key(indexed, NAMES[0]) is None
+    assert await do.count(indexed, owner="ada") == len(NAMES) - 1
 
 
 @pytest.mark.parametrize("text", ["", 1, "x" * 256, "\ud800"])
