@@ -90,7 +90,8 @@ def selection(
     if isinstance(attributes, (str, Operand)) or not isinstance(attributes, Iterable):
         # It is refused.
         return attribute_names(schema, attributes, available)
-    given = list(attributes)
+    # Not `list(attributes)`: a container may report a wrong length.
+    given = list(chain(attributes))
     paths = [one for one in given if isinstance(one, Operand)]
     schema.check_roots(path._root for path in paths)
     names: list[Any] = [one for one in given if not isinstance(one, (Operand, Part))]
