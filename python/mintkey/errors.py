@@ -69,8 +69,7 @@ class MintkeyError(Exception):
     Attributes:
         model: the name of the model class.
         attribute: the name of the attribute.
-        key: the key of the item: a dict of attribute names to stored values. Where an attribute has an alias, errors of
-            a store have its name in the store, except `ConditionFailed` and its subclasses.
+        key: the key of the item: a dict of attribute names to stored values.
         store: the URL of the store, without its password.
     """
 

@@ -113,18 +113,14 @@ def own_row(schema: Schema, state: State, error: ConditionFailed) -> _core.Item 
 
 
 def tell_model(schema: Schema, error: ConditionFailed) -> None:
-    """Let an error make instances of the model, and name attributes and values as the model does."""
+    """Let an error make instances of the model, and name unique values as the model does."""
     error._owner = schema.owner
-    names = {attribute.stored_name: name for name, attribute in schema.attributes.items()}
-    if error.key is not None:
-        error.key = _renamed(names, error.key)
-    if isinstance(error.attribute, str):
-        error.attribute = names.get(error.attribute, error.attribute)
     if schema.family is not None and error._stored is not None:
         # A row of another class is an instance of that class.
         error._owner = schema.family.any_class_of(error._stored) or schema.owner
     if not isinstance(error, UniqueViolation) or error._named:
         return
+    names = {attribute.stored_name: name for name, attribute in schema.attributes.items()}
     named = []
     for stored, values, keys in error._violations:
         unique = tuple(names.get(name, name) for name in stored)
@@ -133,16 +129,11 @@ def tell_model(schema: Schema, error: ConditionFailed) -> None:
         with contextlib.suppress(UnreadableItem):
             read = schema.codec.decode_plain(dict(zip(stored, values, strict=True)))
         shown = tuple(read.get(name, value) for name, value in zip(unique, values, strict=True))
-        named.append((unique, shown, [_renamed(names, key) for key in keys]))
+        named.append((unique, shown, keys))
     error._named = named
     if named:
         unique = named[0][0]
         error.attribute = unique[0] if len(unique) == 1 else unique
-
-
-def _renamed(names: dict[str, str], key: dict[str, object]) -> dict[str, object]:
-    """Return a key with the names of the model's attributes instead of those in the store."""
-    return {names.get(name, name): value for name, value in key.items()}
 
 
 def version_guard(schema: Schema, stored: int | None) -> tuple[str, int | None] | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from tests.behaviour.conftest import STORES
 
+import mintkey
 from mintkey import Attr, Model, connect, pipeline
 from mintkey.attributes import BinaryAttribute, MapAttribute, NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import (
@@ -17,6 +21,7 @@ from mintkey.errors import (
     ItemTooLarge,
     KeyCollision,
     MintkeyError,
+    TransactionCancelled,
     UniqueViolation,
     VersionConflict,
 )
@@ -158,3 +163,86 @@ async def test_errors_of_conditions_name_keys_and_attributes_as_the_model_does(d
         await do.create(Aliased, pk="p", sk=2, email="x")
     assert (taken.value.attribute, taken.value.key, taken.value.holder) == ("email", {"pk": "p", "sk": 2}, key)
     assert (await do.get_or_create(Aliased, **key))[1] is False
+
+
+class Swapped(Model):
+    """Its attributes are stored under the names of each other."""
+
+    pk = StringAttribute(partition_key=True, alias="sk")
+    sk = NumberAttribute(sort_key=True, alias="pk")
+    email = StringAttribute(unique=True, alias="n")
+    n = NumberAttribute(alias="email")
+    data = MapAttribute(alias="text")
+    text = StringAttribute(alias="data")
+
+
+async def test_all_errors_of_writes_name_keys_and_attributes_as_the_model_does(do):
+    key = {"pk": "p", "sk": 1}
+    row = Swapped(**key, email="x", n=1, data={"a": "text"})
+    await do.save(row)
+    big: Any = {"a": "x" * 420_000}
+
+    async def batch(item: Swapped) -> None:
+        with pytest.raises(BatchIncomplete) as failed:
+            await do.batch_save(Swapped, [item])
+        raise failed.value.failed[0][1]
+
+    async def pipelined() -> None:
+        async with pipeline() as together:
+            await do.save(Swapped(pk="p", sk=1, data=big), pipeline=together)
+
+    async def loaded(**values: Any) -> None:
+        found = await do.get(Swapped, **key)
+        for name, value in values.items():
+            setattr(found, name, value)
+        await do.save(found)
+
+    async def transacted(write: Callable[[Any], None]) -> None:
+        with pytest.raises(TransactionCancelled) as cancelled:
+            async with mintkey.transaction() as tx:
+                write(tx)
+        assert cancelled.value.key == key
+        raise next(reason for reason in cancelled.value.reasons if reason)
+
+    too_large = [
+        lambda: do.save(Swapped(**key, data=big)),
+        lambda: do.create(Swapped, **key, data=big),
+        lambda: batch(Swapped(**key, data=big)),
+        lambda: loaded(data=big),
+        lambda: do.update(row, data=big),
+        lambda: do.update_by_key(Swapped, key, data=big),
+        lambda: transacted(lambda tx: tx.update_by_key(Swapped, key, data=big)),
+    ]
+    for write in too_large:
+        with pytest.raises(ItemTooLarge, match=r"largest .* data \(420") as large:
+            await write()
+        assert (large.value.attribute, large.value.key) == ("data", key)
+    with pytest.raises(BatchIncomplete) as incomplete:
+        await pipelined()
+    why: Any = incomplete.value.failed[0][1]
+    assert (type(why), why.attribute, why.key) == (ItemTooLarge, "data", key)
+    wrong = [
+        ("data", lambda: do.update_by_key(Swapped, key, Swapped.data["a"].add(1))),
+        ("data", lambda: do.update(row, Swapped.data["a"]["b"].set(1))),
+        ("email", lambda: do.save(Swapped(pk="p", sk=2, email="x" * 2000))),
+        ("email", lambda: do.update_by_key(Swapped, key, email="x" * 2000)),
+        ("email", lambda: batch(Swapped(pk="p", sk=2, email="x"))),
+        ("email", lambda: transacted(lambda tx: tx.save(Swapped(pk="p", sk=1, email="x" * 2000)))),
+        (None, lambda: do.update_by_key(Swapped, key, Swapped.data.set({}), Swapped.data["b"].set(1))),
+    ]
+    for attribute, write in wrong:
+        with pytest.raises(MintkeyError) as refused:
+            await write()
+        assert refused.value.attribute == attribute
+        assert refused.value.key == {"pk": "p", "sk": refused.value.key and refused.value.key["sk"]}
+        # The text names the attribute, and no other one.
+        assert (attribute or "data.b") in str(refused.value)
+        assert not re.search(r"\b(text|n)( =|\.| holds)", str(refused.value)), str(refused.value)
+    gone = Swapped(pk="p", sk=3, email="y")
+    await do.save(gone)
+    await do.delete_by_key(Swapped, ("p", 3))
+    gone.n = 5
+    with pytest.raises(ItemGone) as absent:
+        await do.save(gone)
+    assert absent.value.key == {"pk": "p", "sk": 3}
+    assert await do.get(Swapped, **key) == row

@@ -211,7 +211,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
     use mintkey_store::{
-        ErrorKind, Get, Key, KeyAttribute, KeyKind, KeyValue, Operation, Outcome, Table,
+        ErrorKind, Get, Key, KeyAttribute, KeyKind, KeyValue, Labels, Operation, Outcome, Table,
     };
 
     use super::*;
@@ -231,6 +231,7 @@ mod tests {
         let table = Table {
             name: "rows".into(),
             model: "Row".into(),
+            labels: Labels::default(),
             partition: KeyAttribute {
                 name: "pk".into(),
                 kind: KeyKind::String,

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use mintkey_store::store::Never;
 use mintkey_store::{
     Condition, Delete, Error, ErrorKind, Get, Guard, Index, Item, Key, KeyAttribute, KeyKind,
-    KeyValue, Number, Operation, Page, Projection, Put, Query, Reply, Request, Result, Returning,
-    Row, Scan, Store, Table, Ticket, Update, Value, Write,
+    KeyValue, Labels, Number, Operation, Page, Projection, Put, Query, Reply, Request, Result,
+    Returning, Row, Scan, Store, Table, Ticket, Update, Value, Write,
 };
 
 /// The time at which the tests happen.
@@ -25,6 +25,7 @@ pub fn orders() -> Arc<Table> {
     Arc::new(Table {
         name: "orders".into(),
         model: "Order".into(),
+        labels: Labels::default(),
         partition: attribute("pk", KeyKind::String),
         sort: Some(attribute("sk", KeyKind::String)),
         ttl: Some("expires".into()),
@@ -49,6 +50,7 @@ pub fn plain(name: &str, kind: KeyKind) -> Arc<Table> {
     Arc::new(Table {
         name: name.into(),
         model: "Plain".into(),
+        labels: Labels::default(),
         partition: attribute("id", kind),
         sort: None,
         ttl: None,

@@ -9,6 +9,7 @@ use memchr::memmem;
 use crate::error::{self, Error, shortened, start};
 use crate::json_text::JsonText;
 use crate::number::Number;
+use crate::table::Table;
 use crate::value::{Item, Name, Value, ValueType};
 use crate::work::{STEP, Work};
 
@@ -197,6 +198,27 @@ impl Path {
             _ => Err(Error::invalid(format!(
                 "path {self} does not start with the name of an attribute"
             ))),
+        }
+    }
+}
+
+impl Path {
+    /// As messages show it, with the name that the class gives to the attribute.
+    #[must_use]
+    pub fn labelled(&self, table: &Table) -> String {
+        let mut steps = self.0.clone();
+        if let Some(Step::Name(name)) = steps.first_mut() {
+            *name = table.label(name).into();
+        }
+        Self(steps).to_string()
+    }
+
+    /// What it leads to, as messages about its attribute show it.
+    #[must_use]
+    pub fn below(&self) -> String {
+        match self.0.get(1..) {
+            None | Some([]) => "the attribute".to_owned(),
+            Some(steps) => Self(steps.to_vec()).to_string(),
         }
     }
 }
@@ -424,43 +446,43 @@ impl Condition {
 
     fn check_values(&self) -> error::Result<()> {
         match self {
-            Self::Compare { path, op, value } => {
+            Self::Compare { op, value, .. } => {
                 if op.is_order() && !is_ordered(value) {
-                    return Err(unordered(path, value));
+                    return Err(unordered(value));
                 }
                 Ok(())
             }
             Self::CompareValues { path, other, .. } => {
                 other.check()?;
                 if path == other {
-                    return Err(Error::invalid(format!(
-                        "{path} is compared with itself: compare it with another value"
-                    )));
+                    return Err(Error::invalid(
+                        "it is compared with itself: compare it with another value",
+                    ));
                 }
                 Ok(())
             }
-            Self::Between { path, low, high } => {
+            Self::Between { low, high, .. } => {
                 for bound in [low, high] {
                     if !is_ordered(bound) {
-                        return Err(unordered(path, bound));
+                        return Err(unordered(bound));
                     }
                 }
                 match order(low, high) {
-                    Some(Ordering::Greater) => Err(Error::invalid(format!(
-                        "between on {path}: the lower bound is above the upper one: swap them"
-                    ))),
+                    Some(Ordering::Greater) => Err(Error::invalid(
+                        "between: the lower bound is above the upper one: swap them",
+                    )),
                     Some(_) => Ok(()),
                     None => Err(Error::invalid(format!(
-                        "between on {path}: a {} and a {} have no order: give two of one type",
+                        "between: a {} and a {} have no order: give two of one type",
                         low.value_type(),
                         high.value_type()
                     ))),
                 }
             }
-            Self::BeginsWith { path, prefix } => match prefix {
+            Self::BeginsWith { prefix, .. } => match prefix {
                 Value::String(_) | Value::Binary(_) => Ok(()),
                 other => Err(Error::invalid(format!(
-                    "begins_with on {path} takes a string or binary, not a {}",
+                    "begins_with takes a string or binary, not a {}",
                     other.value_type()
                 ))),
             },
@@ -570,9 +592,9 @@ impl Condition {
     }
 }
 
-fn unordered(path: &Path, value: &Value) -> Error {
+fn unordered(value: &Value) -> Error {
     Error::invalid(format!(
-        "{path} cannot be compared by order with a {}: only strings, numbers and binary have one",
+        "it cannot be compared by order with a {}: only strings, numbers and binary have one",
         value.value_type()
     ))
 }

@@ -43,6 +43,7 @@ pub fn merge(stored: &Table, class: &Table) -> Result<Table> {
     }
     let mut merged = Table {
         model: class.model.clone(),
+        labels: class.labels.clone(),
         ..stored.clone()
     };
     if stored.colocate.is_some() && class.colocate.is_some() {
@@ -357,6 +358,7 @@ pub fn parse(table: &Table, description: &Item) -> Option<Table> {
     Some(Table {
         name: table.name.clone(),
         model: table.model.clone(),
+        labels: table.labels.clone(),
         partition: parse_attribute(description.get("partition")?)?,
         sort: match description.get("sort") {
             None => None,

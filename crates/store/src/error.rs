@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::key::{Key, KeyValue};
+use crate::table::Table;
 use crate::value::{Item, Name};
 
 /// The characters of a text that a message repeats.
@@ -140,10 +141,10 @@ pub struct Violation {
 impl Violation {
     /// The attributes and their values, for a message.
     #[must_use]
-    pub fn described(&self) -> String {
+    pub fn described(&self, table: &Table) -> String {
         let pairs = self.attributes.iter().zip(&self.values);
         let pairs: Vec<String> = pairs
-            .map(|(name, value)| format!("{name} = {value}"))
+            .map(|(name, value)| format!("{} = {value}", table.label(name)))
             .collect();
         pairs.join(", ")
     }

@@ -46,7 +46,7 @@ pub use request::{
 };
 pub use store::{Capabilities, Done, Interrupt, Notice, Severity, Store, Ticket};
 pub use submission::{Delivery, Submission};
-pub use table::{Index, KeyAttribute, Projection, Table};
+pub use table::{Index, KeyAttribute, Labels, Projection, Table};
 pub use unique::{Claim, Unique};
 pub use update::Action;
 pub use value::{Item, Map, Name, Value, ValueType};

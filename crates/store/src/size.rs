@@ -77,7 +77,7 @@ pub fn check_item(item: &Item, table: &Table, limit: usize) -> Result<()> {
     let largest: Vec<String> = sizes
         .iter()
         .take(3)
-        .map(|(size, name)| format!("{name} ({size} bytes)"))
+        .map(|(size, name)| format!("{} ({size} bytes)", table.label(name)))
         .collect();
     let message = format!(
         "the item has {size} bytes, and may have {limit}; the largest attributes are {}: \

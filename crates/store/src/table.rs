@@ -43,6 +43,19 @@ pub struct Index {
     pub local: bool,
 }
 
+/// The names that a class gives to attributes with other names in the store: pairs of the stored name and that of the
+/// class. They are for messages, so tables do not differ by them.
+#[derive(Clone, Debug, Default)]
+pub struct Labels(pub Vec<(Name, Name)>);
+
+impl Eq for Labels {}
+
+impl PartialEq for Labels {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// A table.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Table {
@@ -50,6 +63,8 @@ pub struct Table {
     pub name: String,
     /// The class it belongs to, for messages.
     pub model: String,
+    /// The names of its attributes in the class.
+    pub labels: Labels,
     /// The partition key.
     pub partition: KeyAttribute,
     /// The sort key.
@@ -115,6 +130,7 @@ impl Table {
         Self {
             name: name.to_owned(),
             model: name.to_owned(),
+            labels: Labels::default(),
             partition: KeyAttribute {
                 name: Name::from(""),
                 kind: KeyKind::String,
@@ -125,6 +141,15 @@ impl Table {
             unique: Vec::new(),
             colocate: None,
         }
+    }
+
+    /// The name of an attribute in the class.
+    #[must_use]
+    pub fn label<'a>(&'a self, stored: &'a str) -> &'a str {
+        let mut pairs = self.labels.0.iter();
+        pairs
+            .find(|(name, _)| &**name == stored)
+            .map_or(stored, |(_, label)| label)
     }
 
     /// The index of this name.

@@ -76,10 +76,9 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
         if let Action::AddToSet(path, value) | Action::DeleteFromSet(path, value) = action
             && members(value).is_none_or(|count| count == 0)
         {
-            return Err(Error::invalid(format!(
-                "the change to {path} needs a set with at least one member"
-            ))
-            .within(path));
+            return Err(
+                Error::invalid("the change needs a set with at least one member").within(path),
+            );
         }
     }
     let mut paths: Vec<&Path> = actions.iter().map(Action::path).collect();
@@ -89,6 +88,7 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
     for pair in paths.windows(2) {
         let (left, right) = (pair[0], pair[1]);
         if right.0.starts_with(&left.0) {
+            let (left, right) = (left.labelled(table), right.labelled(table));
             return Err(Error::invalid(format!(
                 "{left} and {right} overlap: one update may change a value only once"
             ))
@@ -96,6 +96,7 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
         }
         let mut steps = left.0.iter().zip(&right.0);
         if let Some((Step::Name(_), Step::Index(_))) = steps.find(|(left, right)| left != right) {
+            let (left, right) = (left.labelled(table), right.labelled(table));
             return Err(Error::invalid(format!(
                 "{left} and {right} conflict: the same value cannot be a map and a list"
             ))
@@ -133,7 +134,8 @@ fn read_values(actions: &[Action], item: &Item) -> Result<Option<Vec<Action>>> {
         Action::SetFrom(path, from) => match from.find(item) {
             Some(value) => Ok(Action::Set(path.clone(), value.clone())),
             None => Err(Error::invalid(format!(
-                "{path} cannot be set to the value of {from}, because the stored item has none"
+                "{} cannot be set to the value of another attribute, because the stored item has none there",
+                path.below()
             ))
             .within(path)),
         },
@@ -227,7 +229,8 @@ fn change_entry(actions: &[&Action], depth: usize, stored: Option<&mut Value>) -
 
 fn no_parent(path: &Path) -> Error {
     Error::invalid(format!(
-        "{path} leads through a value that is not there or is no list or map: set the outer value first"
+        "{} leads through a value that is not there or is no list or map: set the outer value first",
+        path.below()
     ))
     .within(path)
 }
@@ -307,7 +310,8 @@ fn change(action: &Action, stored: &mut Value) -> Result<Change> {
         (Action::Remove(_), _) => return Ok(Change::Gone),
         (Action::Add(_, number), Value::Number(stored)) => {
             *stored = stored.add(number).map_err(|reason| {
-                Error::invalid(format!("{path} + {number} cannot be stored: {reason}"))
+                let place = path.below();
+                Error::invalid(format!("{place} + {number} cannot be stored: {reason}"))
                     .caused_by(reason)
             })?;
             true
@@ -331,7 +335,8 @@ fn change(action: &Action, stored: &mut Value) -> Result<Change> {
             _ => "a set of the same type",
         };
         return Err(Error::invalid(format!(
-            "{path} holds a {}, but this change needs {wanted}",
+            "{} holds a {}, but this change needs {wanted}",
+            path.below(),
             stored.value_type()
         )));
     }

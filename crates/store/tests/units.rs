@@ -6,8 +6,8 @@ use mintkey_store::unique::Scope;
 use mintkey_store::units::{read_units, write_units};
 use mintkey_store::{
     Action, BatchGet, BatchWrite, Check, Delete, Get, GetUnique, Guard, Item, Key, KeyAttribute,
-    KeyKind, KeyValue, Operation, Path, Put, Returning, Row, Scan, Step, Table, Transaction,
-    TransactionGet, TransactionWrite, Unique, Update, Value, Write,
+    KeyKind, KeyValue, Labels, Operation, Path, Put, Returning, Row, Scan, Step, Table,
+    Transaction, TransactionGet, TransactionWrite, Unique, Update, Value, Write,
 };
 
 fn table() -> Arc<Table> {
@@ -18,6 +18,7 @@ fn table() -> Arc<Table> {
     Arc::new(Table {
         name: "orders".into(),
         model: "Order".into(),
+        labels: Labels::default(),
         partition: attribute("pk"),
         sort: Some(attribute("sk")),
         ttl: None,

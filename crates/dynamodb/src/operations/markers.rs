@@ -4,8 +4,8 @@
 //! has another value counts as absent, and the next row with the value takes it over.
 
 use mintkey_store::{
-    Action, Claim, Comparison, Condition, Error, Item, Key, KeyAttribute, KeyKind, KeyValue, Name,
-    Path, Result, Table, Value, unique,
+    Action, Claim, Comparison, Condition, Error, Item, Key, KeyAttribute, KeyKind, KeyValue,
+    Labels, Name, Path, Result, Table, Value, unique,
 };
 
 use crate::wire::body;
@@ -144,6 +144,7 @@ pub fn table(of: &Table) -> Table {
     Table {
         name: format!("{}{SUFFIX}", of.name),
         model: of.model.clone(),
+        labels: Labels::default(),
         partition: KeyAttribute {
             name: KEY.into(),
             kind: KeyKind::Binary,

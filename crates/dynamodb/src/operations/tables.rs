@@ -476,8 +476,9 @@ fn create_body(config: &Config, table: &Table) -> Result<String> {
             None => all.push((name, kind)),
             Some((_, own)) if *own == kind => {}
             Some(_) => {
+                let label = table.label(&name);
                 return Err(Error::configuration(format!(
-                    "{name} has two types in its indexes: declare one"
+                    "{label} has two types in its indexes: declare one"
                 ))
                 .of(table)
                 .on(&name));

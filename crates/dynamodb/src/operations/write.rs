@@ -287,8 +287,8 @@ async fn send_update<T: Transport>(
             }
             Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
             Err(failure) => {
-                let error = with_largest(errors.failed(failure), &values);
-                return Err(with_paths(error, &update.actions));
+                let error = with_largest(errors.failed(failure), &values, &update.table);
+                return Err(with_paths(error, update));
             }
         };
         let has_row = refusal.item.is_some();
@@ -448,15 +448,16 @@ pub fn check_values(table: &Table, update: &Update) -> Result<Item> {
 }
 
 /// Adds the largest value to the error for an update whose item is too large.
-fn with_largest(mut error: Error, values: &Item) -> Error {
+fn with_largest(mut error: Error, values: &Item, table: &Table) -> Error {
     let largest = values
         .iter()
         .max_by_key(|(_, value)| size::value_size(value));
     if let (ErrorKind::ItemTooLarge, Some((name, value))) = (error.kind, largest) {
         let size = size::value_size(value);
         error.message = format!(
-            "{}; the largest value that is set is {name} ({size} bytes)",
-            error.message
+            "{}; the largest value that is set is {} ({size} bytes)",
+            error.message,
+            table.label(name)
         );
         error = error.on(name);
     }
@@ -464,17 +465,18 @@ fn with_largest(mut error: Error, values: &Item) -> Error {
 }
 
 /// Adds the paths of an update to an error about one of its values: the server does not name the value.
-fn with_paths(mut error: Error, actions: &[Action]) -> Error {
+fn with_paths(mut error: Error, update: &Update) -> Error {
     if error.kind != ErrorKind::InvalidValue {
         return error;
     }
-    let paths: Vec<String> = actions
-        .iter()
-        .map(|action| action.path().to_string())
-        .collect();
-    error.message = format!("{} (of {})", error.message, paths.join(", "));
-    match actions {
-        [action] => error.within(action.path()),
+    let version = update.guard.version.as_ref().map(|version| &version.0);
+    let paths = update.actions.iter().map(Action::path);
+    let paths: Vec<&Path> = paths.filter(|path| path.root() != version).collect();
+    let named = paths.iter().map(|path| path.labelled(&update.table));
+    let named: Vec<String> = named.collect();
+    error.message = format!("{} (of {})", error.message, named.join(", "));
+    match &*paths {
+        [path] => error.within(path),
         _ => error,
     }
 }

@@ -2,7 +2,7 @@
 
 mod wording;
 
-use mintkey_store::{Error, ErrorKind, Key, Outcome, Violation};
+use mintkey_store::{Error, ErrorKind, Key, Outcome, Table, Violation};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -41,11 +41,11 @@ const fn outcome_name(outcome: Outcome) -> &'static str {
 pub fn from_store(
     py: Python<'_>,
     error: Error,
-    names: Option<(&str, Option<&str>)>,
+    table: Option<&Table>,
     store: Option<&str>,
 ) -> PyErr {
     let text = wording::alone(&error);
-    exception(py, &text, error, names, store)
+    exception(py, &text, error, table, store)
 }
 
 /// The exception for an error of a store's operation.
@@ -53,11 +53,11 @@ pub fn of_operation(
     py: Python<'_>,
     error: Error,
     writes: bool,
-    names: Option<(&str, Option<&str>)>,
+    table: Option<&Table>,
     store: &str,
 ) -> PyErr {
     let text = wording::of_operation(&error, writes);
-    exception(py, &text, error, names, Some(store))
+    exception(py, &text, error, table, Some(store))
 }
 
 /// The exception for an error of a ping, which is about no model and writes nothing.
@@ -70,25 +70,26 @@ fn exception(
     py: Python<'_>,
     text: &str,
     error: Error,
-    names: Option<(&str, Option<&str>)>,
+    table: Option<&Table>,
     store: Option<&str>,
 ) -> PyErr {
     let built = || -> PyResult<PyErr> {
         let data = PyDict::new(py);
         data.set_item("model", error.model.as_deref())?;
         data.set_item("attribute", error.attribute.as_deref())?;
-        if let (Some(key), Some((partition, sort))) = (error.key.as_deref(), names) {
-            data.set_item("key", key_dict(py, key, partition, sort)?)?;
+        if let (Some(key), Some(table)) = (error.key.as_deref(), table) {
+            data.set_item("key", labelled_key(py, key, table)?)?;
         }
         data.set_item("store", store)?;
         let exception = class(py, class_name(error.kind))?.call((text,), Some(&data))?;
         if let Some(outcome) = error.kind.outcome() {
             exception.setattr("outcome", outcome_name(outcome))?;
         }
-        if let (Some(violations), Some(names)) = (&error.violations, names) {
-            exception.setattr("_violations", violation_list(py, violations, names)?)?;
+        if let (Some(violations), Some(table)) = (&error.violations, table) {
+            exception.setattr("_violations", violation_list(py, violations, table)?)?;
             if let [Violation { attributes, .. }, ..] = &**violations {
-                let names = attributes.iter().map(|name| &**name).collect::<Vec<_>>();
+                let names = attributes.iter().map(|name| table.label(name));
+                let names = names.collect::<Vec<_>>();
                 match &*names {
                     [name] => exception.setattr("attribute", name)?,
                     names => exception.setattr("attribute", PyTuple::new(py, names)?)?,
@@ -114,7 +115,7 @@ fn exception(
 fn violation_list<'py>(
     py: Python<'py>,
     violations: &[Violation],
-    (partition, sort): (&str, Option<&str>),
+    table: &Table,
 ) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
     for violation in violations {
@@ -126,7 +127,7 @@ fn violation_list<'py>(
         let holders = violation
             .holders
             .iter()
-            .map(|key| key_dict(py, key, partition, sort))
+            .map(|key| labelled_key(py, key, table))
             .collect::<PyResult<Vec<_>>>()?;
         let names = violation.attributes.iter().map(|name| &**name);
         list.append((
@@ -136,6 +137,12 @@ fn violation_list<'py>(
         ))?;
     }
     Ok(list)
+}
+
+/// A key as a dict with the names of the class.
+fn labelled_key<'py>(py: Python<'py>, key: &Key, table: &Table) -> PyResult<Bound<'py, PyDict>> {
+    let sort = table.sort.as_ref().map(|sort| table.label(&sort.name));
+    key_dict(py, key, table.label(&table.partition.name), sort)
 }
 
 /// A key as a dict of attribute names to values.

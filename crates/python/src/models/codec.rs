@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use mintkey_store::{
-    Action, BatchGet, BatchWrite, Check, Delete, Get, Guard, Index, Key, KeyAttribute, Map,
+    Action, BatchGet, BatchWrite, Check, Delete, Get, Guard, Index, Key, KeyAttribute, Labels, Map,
     Operation, Projection, Query, Returning, Scan, Table, Transaction, TransactionWrite, Update,
     Value, Write, description,
 };
@@ -119,6 +119,7 @@ impl Codec {
             (Some(name), Some(partition)) => Some(Arc::new(Table {
                 name,
                 model: model.clone(),
+                labels: labels(&compiled),
                 partition: key(partition)?,
                 sort: sort.map(key).transpose()?,
                 ttl: ttl
@@ -676,6 +677,13 @@ impl Codec {
             consistent,
         })))
     }
+}
+
+/// The names of the attributes that are stored under other names.
+fn labels(fields: &[Field]) -> Labels {
+    let renamed = fields.iter().filter(|field| *field.label != *field.alias);
+    let pairs = renamed.map(|field| (field.alias.clone(), field.label.as_str().into()));
+    Labels(pairs.collect())
 }
 
 impl Codec {

@@ -30,13 +30,7 @@ impl Codec {
             .map(|field| field.label.as_str().into())
             .or(error.attribute);
         error.model = Some(self.model.as_str().into());
-        from_store(py, error, self.key_names(), None)
-    }
-
-    /// The names of the key attributes.
-    fn key_names(&self) -> Option<(&str, Option<&str>)> {
-        let label = |index: Option<usize>| index.map(|index| self.fields[index].label.as_str());
-        label(self.partition).map(|partition| (partition, label(self.sort)))
+        from_store(py, error, self.table.as_deref(), None)
     }
 
     /// The exception for a value of an attribute that cannot be stored.
@@ -50,7 +44,7 @@ impl Codec {
             mintkey_store::Error::invalid(format!("{}.{attribute}: {reason}", self.model));
         error.model = Some(self.model.as_str().into());
         error.attribute = Some(attribute.into());
-        from_store(py, error, self.key_names(), None)
+        from_store(py, error, self.table.as_deref(), None)
     }
 
     /// The exception for a stored value that its attribute cannot read.

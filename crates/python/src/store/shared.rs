@@ -86,8 +86,11 @@ impl Shared {
                 .into_iter()
                 .find(|table| Some(table.name.as_str()) == wanted)
         });
-        let names = table.map(|table| key_names(table));
-        of_operation(py, error, operation.is_write(), names, &self.address)
+        if let (Some(table), Some(attribute)) = (table, &error.attribute) {
+            error.attribute = Some(table.label(attribute).into());
+        }
+        let table = table.map(|table| &**table);
+        of_operation(py, error, operation.is_write(), table, &self.address)
     }
 
     /// The exception for the error of a transaction, with the exceptions of its items.
@@ -147,11 +150,4 @@ impl Shared {
         // SAFETY: `before_fork` locked it on this thread and forgot the guard.
         unsafe { self.mailboxes.force_unlock() };
     }
-}
-
-fn key_names(table: &Table) -> (&str, Option<&str>) {
-    (
-        &table.partition.name,
-        table.sort.as_ref().map(|sort| &*sort.name),
-    )
 }

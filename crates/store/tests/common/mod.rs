@@ -3,7 +3,9 @@
 
 use std::convert::Infallible;
 
-use mintkey_store::{Condition, Item, KeyAttribute, KeyKind, Map, Number, Table, Value, Work};
+use mintkey_store::{
+    Condition, Item, KeyAttribute, KeyKind, Labels, Map, Number, Table, Value, Work,
+};
 use proptest::prelude::*;
 
 pub fn number(text: &str) -> Number {
@@ -43,6 +45,7 @@ pub fn table() -> Table {
     Table {
         name: "orders".into(),
         model: "Order".into(),
+        labels: Labels::default(),
         partition: KeyAttribute {
             name: "pk".into(),
             kind: KeyKind::String,
