@@ -12,9 +12,9 @@ import json
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, NewType, cast
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, Tag, TypeAdapter, ValidationError
+from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, Tag, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from mintkey import _core
@@ -56,7 +56,10 @@ def adapter(model: Any) -> TypeAdapter[Any]:
     """Return the adapter of a model."""
     schema = model.__mintkey_schema__
     if schema.adapter is None:
-        schema.adapter = TypeAdapter(model)
+        # The title of a `ValidationError` is the name of the model. pydantic takes no title for a class that looks like
+        # a dataclass, as models do, but for a NewType.
+        new_type: Any = NewType
+        schema.adapter = TypeAdapter(new_type(model.__name__, model), config=ConfigDict(title=model.__name__))
     found: TypeAdapter[Any] = schema.adapter
     return found
 

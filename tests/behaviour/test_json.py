@@ -99,6 +99,7 @@ class Holder(BaseModel):
 def problems(data: Any, model: Any = Order) -> dict[tuple[Any, ...], str]:
     with pytest.raises(ValidationError) as refused:
         model.model_validate(data)
+    assert refused.value.title == model.__name__
     return {one["loc"]: one["msg"] for one in refused.value.errors()}
 
 
