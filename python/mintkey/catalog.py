@@ -188,7 +188,8 @@ async def adescribe(store: Store, name: str) -> TableInfo:
 def create_table_like(store: Store, info: TableInfo) -> None:
     """Create a table with the keys, indexes, expiry and unique values of a table of this or another store.
 
-    A table that exists gets the indexes and unique values that it lacks, and keeps its `colocate`.
+    A table that exists gets the indexes and unique values that it lacks, and keeps its `colocate`. DynamoDB keeps only
+    the first partition attribute of an index.
 
     Raises:
         ConfigurationError: the table exists with another key, expiry, or index of the same name.

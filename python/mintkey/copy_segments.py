@@ -6,11 +6,19 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from mintkey import _core
 from mintkey.copy_state import Failure
-from mintkey.errors import KeyCollision, StoreError, TableMissing, cause
+from mintkey.errors import (
+    KeyCollision,
+    MintkeyError,
+    StoreError,
+    TableMissing,
+    TransactionCancelled,
+    UniqueViolation,
+    cause,
+)
 from mintkey.rate_limit import Stopped
 from mintkey.raw import CHUNK, OnConflict, put_items
 from mintkey.stores import Store
@@ -22,6 +30,8 @@ R = TypeVar("R")
 Codecs = tuple[_core.Codec, _core.Codec]
 #: The source and the target.
 Stores = tuple[Store, Store]
+#: A row that the target refused, and the exception.
+_Refused: TypeAlias = "tuple[_core.Item, BaseException]"
 
 #: How often a request is sent again after the store failed or throttled it, and the first and the longest delay in
 #: seconds. The store itself has repeated what it may repeat.
@@ -90,28 +100,11 @@ class Table:
     def write(self, segment: Segment, page: _core.Page, stop: threading.Event) -> Copied:
         """Write a page."""
         items = page.items if self._selects is None else [item for item in page.items if self._selects(item)]
-        written, collided, failures = 0, [], []
-        for delay in _delays():
-            outcomes = repeated(stop, self._put, items)
-            if not any(outcomes):
-                written += len(items)
-                break
-            again = []
-            for item, outcome in zip(items, outcomes, strict=True):
-                if outcome is None:
-                    written += 1
-                elif isinstance(outcome, KeyCollision):
-                    collided.append(item)
-                elif isinstance(outcome, StoreError) and delay is not None:
-                    again.append(item)
-                elif isinstance(outcome, (StoreError, TableMissing)):
-                    raise outcome
-                else:
-                    failures.append(self._failure(item, cause(outcome)))
-            items = again
-            if not items:
-                break
-            _pause(stop, delay)
+        refused = self._write(items, stop)
+        collided = [item for item, outcome in refused if isinstance(outcome, KeyCollision)]
+        failures = [
+            self._failure(item, cause(outcome)) for item, outcome in refused if not isinstance(outcome, KeyCollision)
+        ]
         different = self._different(collided, stop)
         skips = self._on_conflict == "skip"
         if not skips:
@@ -119,11 +112,83 @@ class Table:
         return Copied(
             segment,
             False if page.next is None else page.next,
-            written,
+            len(items) - len(refused),
             len(collided) - len(different),
             len(different) if skips else 0,
             failures,
         )
+
+    def _write(self, items: list[_core.Item], stop: threading.Event) -> list[_Refused]:
+        """Write rows; return those that the target refused."""
+        refused: list[_Refused] = []
+        for delay in _delays():
+            outcomes = repeated(stop, self._put, items)
+            if not any(outcomes):
+                break
+            again = []
+            for item, outcome in zip(items, outcomes, strict=True):
+                if isinstance(outcome, StoreError) and delay is not None:
+                    again.append(item)
+                elif isinstance(outcome, (StoreError, TableMissing)):
+                    raise outcome
+                elif outcome is not None:
+                    refused.append((item, outcome))
+            items = again
+            if not items:
+                break
+            _pause(stop, delay)
+        return refused
+
+    def write_again(self, failures: list[Failure], stop: threading.Event) -> tuple[list[Failure], int]:
+        """Write rows again that the target has refused, from the source as it is now.
+
+        Return those that it refuses again, and the number of those that were written.
+
+        Rows of the target that had the unique values of others may have been replaced meanwhile. Rows that exchange
+        unique values are written in one transaction, where the target has one.
+        """
+        keys = [self._codec.key(failure.key) for failure in failures]
+        request = self._codec.batch_get(keys, consistent=True)
+        stored: list[_core.Item | None] = repeated(stop, send, self._source, request)
+        found = items = [item for item in stored if item is not None]
+        while True:
+            refused = self._write(items, stop)
+            if len(refused) in {0, len(items)}:
+                break
+            items = [item for item, _ in refused]
+        left = {self._codec.key_of(item): (item, outcome) for item, outcome in refused}
+        for key in list(left):
+            if key in left:
+                for exchanged in self._exchange(key, left, stop):
+                    del left[exchanged]
+        still = [self._failure(item, cause(outcome)) for item, outcome in left.values()]
+        return still, len(found) - len(still)
+
+    def _exchange(self, key: _core.Key, left: dict[_core.Key, _Refused], stop: threading.Event) -> list[_core.Key]:
+        """Write a row and the rows that have its unique values together; return their keys, none if that fails.
+
+        No other rows than those that were refused are written: the rest of the target is as the copy wants it.
+        """
+        together = {key: left[key]}
+        outcomes: list[BaseException | None] = [left[key][1]]
+        while True:
+            holders = [self._codec.key(named) for outcome in outcomes for named in _holders(outcome)]
+            added = {holder: left[holder] for holder in holders if holder in left and holder not in together}
+            if not added:
+                return []
+            together.update(added)
+            puts = [self._target_codec.put(item, row="any", version=None) for item, _ in together.values()]
+            try:
+                repeated(stop, send, self._target, _core.Request.transaction(puts))
+            except TransactionCancelled as cancelled:
+                outcomes = list(cancelled.reasons)
+            except StoreError:
+                raise
+            except MintkeyError:
+                # A Redis Cluster has no transactions of rows in several slots, and each store has a limit.
+                return []
+            else:
+                return list(together)
 
     def _put(self, items: list[_core.Item]) -> list[BaseException | None]:
         return self._target.run(put_items(self._target_codec, items, self._on_conflict))
@@ -139,6 +204,13 @@ class Table:
         request = self._target_codec.batch_get(keys, consistent=True)
         stored: list[_core.Item | None] = repeated(stop, send, self._target, request)
         return [item for item, there in zip(items, stored, strict=True) if item != there]
+
+
+def _holders(outcome: BaseException | None) -> list[dict[str, object]]:
+    """Return the keys of the rows that have the unique values of a refused row."""
+    if not isinstance(outcome, UniqueViolation):
+        return []
+    return [key for _, _, keys in outcome._violations for key in keys]
 
 
 def send(store: Store, request: _core.Request) -> Any:
@@ -203,6 +275,9 @@ def run_segments(
         for segment in segments:
             writers.submit(run, segment)
         _collect(len(segments), reports, stop, copied)
+    if stop.is_set():
+        # Otherwise the caller would take the copy for complete.
+        raise Stopped
 
 
 def _collect(

@@ -61,6 +61,12 @@ class TableState:
         self.failed += len(failures)
         self.failures += failures[: MOST_FAILURES - len(self.failures)]
 
+    def accepted(self, left: list[Failure], written: int) -> None:
+        """Record that the rows that were refused are written now, or are gone, except those that are `left`."""
+        self.written += written
+        self.failed -= len(self.failures) - len(left)
+        self.failures = left
+
     def to_dict(self) -> dict[str, Any]:
         """Return the state as plain values for JSON."""
         return {

@@ -11,6 +11,7 @@ Rows are copied whole and exactly, a page at a time. The target keeps its indexe
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import inspect
 import threading
@@ -57,6 +58,9 @@ class TableReport(NamedTuple):
         rows: the number of rows of the source as its catalog knows it; see `TableInfo.rows`.
         exists: whether the target had the table before.
         problem: why the table cannot be copied, in a dry run; otherwise None.
+        reduced_indexes: the names of the indexes with several partition attributes of which the target keeps only the
+            first, as DynamoDB does. A class that declares the index works with it, and filters by the others. A copy
+            from the target to another store has the reduced index.
         written: the number of rows that were written.
         unchanged: the number of rows that the target had already, with equal values.
         skipped: the number of rows that the target had with other values, with `on_conflict="skip"`.
@@ -69,6 +73,7 @@ class TableReport(NamedTuple):
     rows: int | None
     exists: bool
     problem: str | None = None
+    reduced_indexes: tuple[str, ...] = ()
     written: int = 0
     unchanged: int = 0
     skipped: int = 0
@@ -225,6 +230,8 @@ async def _on_thread(call: Callable[[threading.Event], R]) -> R:
     except asyncio.CancelledError:
         stop.set()
         await asyncio.wait([running])
+        # asyncio would log an exception that nobody has read.
+        running.exception()
         raise
 
 
@@ -241,6 +248,7 @@ def _copy(options: _Options, stop: threading.Event) -> CopyReport:
         problems = [one.problem for one in found if one.problem is not None]
         if problems:
             raise ConfigurationError("; ".join(problems), store=target.url)
+        infos = [_fitting(info, stores) for info in infos]
         for info in infos:
             create_table_like(target, info)
         copier = _Copier(infos, stores, options, state, stop)
@@ -274,6 +282,8 @@ class _Copier:
             run_segments(segments, self._at_once, self._stop, self._copied)
             if self._options.changed_since is not None:
                 self._copy_changed(self._options.changed_since)
+            if self._options.on_conflict == "replace" or self._options.changed_since is not None:
+                self._copy_refused()
         finally:
             self._state.save()
 
@@ -324,6 +334,14 @@ class _Copier:
         ]
         run_segments(segments, self._at_once, self._stop, self._copied_again)
 
+    def _copy_refused(self) -> None:
+        """Copy the rows again that the target refused: the rows that had their unique values may be replaced now."""
+        for name, codec in self._codecs.items():
+            state = self._state.tables[name]
+            if state.failures:
+                table = Table(name, codec, self._stores, "replace")
+                state.accepted(*table.write_again(state.failures, self._stop))
+
     def _copied_again(self, copied: Copied) -> None:
         state = self._state.tables[copied.segment.table.name]
         known = {repr(failure.key) for failure in state.failures}
@@ -360,7 +378,8 @@ def _compare(options: _Options, stop: threading.Event) -> dict[str, Difference]:
             there = describe(target, info.name)
             if there.keys != info.keys:
                 raise ConfigurationError(_other_key(info, there, (source, target)), store=target.url)
-            codecs = (codec_of(info), codec_of(info.located_as(there)))
+            fitting = _fitting(info, (source, target))
+            codecs = (codec_of(fitting), codec_of(fitting.located_as(there)))
             difference = compare_table(codecs, (source, target), stop)
             if difference is not None:
                 differences[info.name] = difference
@@ -418,6 +437,9 @@ def _examined(info: TableInfo, stores: Stores, on_conflict: OnConflict, state: C
     _, target = stores
     there = target.run(find(info.name))
     report = TableReport(info.name, info.rows, there is not None)
+    if target.url.startswith("dynamodb:"):
+        several = tuple(index.name for index in info.indexes if len(index.partition) > 1)
+        report = report._replace(reduced_indexes=several)
     if there is None:
         return report
     if there.keys != info.keys:
@@ -426,6 +448,21 @@ def _examined(info: TableInfo, stores: Stores, on_conflict: OnConflict, state: C
         problem = f"table {info.name!r} has rows in {target.url}: pass on_conflict='skip' or 'replace', or delete them"
         return report._replace(problem=problem)
     return report
+
+
+def _fitting(info: TableInfo, stores: Stores) -> TableInfo:
+    """Return the description of a table without the indexes of which the target has more attributes than DynamoDB."""
+    source, target = stores
+    there = target.run(find(info.name)) if source.url.startswith("dynamodb:") else None
+    if there is None:
+        return info
+    fuller = {
+        (index.name, index.partition[0], index.sort): index.name for index in there.indexes if len(index.partition) > 1
+    }
+    kept = {index.name for index in info.indexes if (index.name, *index.partition[:1], index.sort) not in fuller}
+    values = info.to_dict()
+    fitting = TableInfo.from_dict({**values, "indexes": [one for one in values["indexes"] if one["name"] in kept]})
+    return dataclasses.replace(fitting, rows=info.rows, is_exact=info.is_exact, bytes=info.bytes)
 
 
 def _other_key(info: TableInfo, there: TableInfo, stores: Stores) -> str:

@@ -17,7 +17,10 @@ from mintkey import Store
 from mintkey.catalog import TableInfo, codec_of, create_table_like, describe, tables
 from mintkey.copying import acopy, compare, copy
 from mintkey.errors import ConfigurationError, InvalidValue, TableMissing
+from mintkey.monitoring import RequestRecord
+from mintkey.rate_limit import FixedRate
 from mintkey.raw import RawTable
+from mintkey.testing import frozen
 
 NOW = 1_704_067_200
 PARCELS = {
@@ -151,6 +154,32 @@ async def test_the_async_version_does_the_same_and_stops_when_it_is_cancelled(so
         await running
 
 
+async def test_a_cancelled_copy_that_waits_for_a_rate_limit_leaves_its_state(source, tmp_path):
+    import asyncio
+
+    fill(source, 30)
+    state, other = tmp_path / "state.json", f"sqlite:///{tmp_path}/other.db"
+    event_loop, has_read = asyncio.get_running_loop(), asyncio.Event()
+    problems: list[Any] = []
+    event_loop.set_exception_handler(lambda loop, context: problems.append(context))
+
+    @source.on_request
+    def note(record: RequestRecord) -> None:
+        if record.operation == "scan":
+            event_loop.call_soon_threadsafe(has_read.set)
+
+    running = asyncio.ensure_future(acopy(source, other, resume=state, rate=FixedRate(rcu=1000, wcu=1)))
+    await has_read.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert state.exists()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("mintkey-write")]
+    assert not problems
+    assert (await acopy(source, other, resume=state, verify=True)).is_complete
+    assert not state.exists()
+
+
 def test_a_dry_run_writes_nothing(source, target):
     fill(source, 5)
     report = copy(source, target, dry_run=True)
@@ -208,6 +237,63 @@ def test_rows_that_the_target_refuses_are_reported_and_the_others_are_copied(sou
     assert key == {"owner": "o3", "number": 3}
     assert "label" in reason
     assert RawTable(target, "parcels").count() == 10
+
+
+def test_rows_that_exchange_unique_values_are_replaced(source, target, url):
+    before = {1: "A", 2: "B", 3: "C", 4: "D", 5: "E", 6: "X", 7: "Y", 8: "Z", 99: "Q"}
+    # Two rows exchange a value, three in a row move up, three in a circle. Q is the value of a row that is not copied.
+    after = {1: "B", 2: "A", 3: "D", 4: "E", 5: "F", 6: "Y", 7: "Z", 8: "X", 10: "Q", 11: "C"}
+    create_table_like(target, describe(source, "parcels"))
+    RawTable(target, "parcels").put_many(parcel(number, label=label) for number, label in before.items())
+    RawTable(source, "parcels").put_many(parcel(number, label=label, at=NOW) for number, label in after.items())
+    report = copy(source, target, ["parcels"], on_conflict="replace").tables[0]
+    refused = {failure.key["number"] for failure in report.failures}
+    # A Redis Cluster has no transactions of these rows.
+    circles = {1, 2, 6, 7, 8} if url.startswith("redis-cluster") else set()
+    assert {10} <= refused <= {10} | circles
+    assert (report.written, report.failed) == (len(after) - len(refused), len(refused))
+    there = {row["number"]: row["label"] for row in RawTable(target, "parcels").scan().rows}
+    assert there == {**before, **{number: label for number, label in after.items() if number not in refused}}
+    RawTable(target, "parcels").delete(("o1", 99))
+    again = copy(source, target, ["parcels"], on_conflict="replace", verify=True).tables[0]
+    assert {failure.key["number"] for failure in again.failures} == refused - {10}
+
+
+def test_a_value_that_moves_during_the_copy_is_copied_at_its_end(source, target):
+    fill(source, 1500)
+
+    def exchange(table: str, rows: int, total: int | None) -> None:
+        if table == "parcels" and rows <= 1000:
+            RawTable(source, "parcels").put_many([parcel(0, label="new", at=NOW + 50)], on_conflict="replace")
+            RawTable(source, "parcels").put_many([parcel(1301, label="L0", at=NOW + 50)], on_conflict="replace")
+
+    with frozen(NOW):
+        report = copy(source, target, changed_since="at", verify=True, progress=exchange)
+    assert report.is_complete, report
+    assert report.tables[0].written == 1500
+
+
+def test_an_index_of_which_dynamodb_keeps_a_part_is_named(source, target, tmp_path):
+    attributes = [{"name": name, "type": "S"} for name in ("status", "place")]
+    index = {**PARCELS["indexes"][0], "name": "by_place", "partition": attributes}  # type: ignore[index]
+    whole = {**PARCELS["indexes"][0], "name": "by_weight", "partition": []}  # type: ignore[index]
+    parcels = TableInfo.from_dict({**PARCELS, "indexes": [index, whole]})
+    back = f"sqlite:///{tmp_path}/back.db"
+    with Store(f"sqlite:///{tmp_path}/indexed.db") as indexed, Store(back) as again:
+        create_table_like(indexed, parcels)
+        RawTable(indexed, "parcels").put_many([parcel(n, status="new", place="ab"[n % 2], weight=n) for n in range(6)])
+        reduced = ("by_place",) if target.url.startswith("dynamodb") else ()
+        for dry_run in (True, False):
+            assert copy(indexed, target, dry_run=dry_run).tables[0].reduced_indexes == reduced
+        # A table that has the whole index keeps it.
+        create_table_like(again, parcels)
+        assert copy(target, again, verify=True).is_complete
+        assert not compare(target, again)
+        assert describe(again, "parcels").to_dict() == parcels.to_dict()
+        found = RawTable(again, "parcels").query(("new", "a"), index="by_place").rows
+        assert [row["number"] for row in found] == [0, 2, 4]
+        found = RawTable(again, "parcels").query((), index="by_weight").rows
+        assert [row["number"] for row in found] == [0, 1, 2, 3, 4, 5]
 
 
 def test_rows_that_only_dynamodb_refuses_are_reported(source, target, tmp_path):
@@ -326,8 +412,6 @@ def test_rows_that_change_meanwhile_are_copied_again_or_reported(source, tmp_pat
 
 
 def test_a_rate_limits_both_stores(source, tmp_path):
-    from mintkey.rate_limit import FixedRate
-
     fill(source, 5)
     with pytest.raises(ConfigurationError, match="rate"):
         copy(source, f"sqlite:///{tmp_path}/other.db", rate=5)  # type: ignore[arg-type]

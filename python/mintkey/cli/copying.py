@@ -148,6 +148,8 @@ def _complain(table: TableReport) -> None:
     """Report what is wrong with the copy of a table."""
     if table.problem is not None:
         complain(_worded(table.problem))
+    for index in table.reduced_indexes:
+        complain(f"{table.name}: DynamoDB keeps only the first partition attribute of the index {index!r}")
     for failure in table.failures:
         complain(f"{table.name}: the row {_text(failure.key)} was refused: {failure.reason}")
     if len(table.failures) < table.failed:
@@ -176,6 +178,8 @@ def _facts(table: TableReport) -> dict[str, Any]:
     facts |= {name: getattr(table, name) for name in _COUNTS}
     if table.problem is not None:
         facts["problem"] = table.problem
+    if table.reduced_indexes:
+        facts["reduced_indexes"] = list(table.reduced_indexes)
     if table.difference is not None:
         facts["difference"] = {name: getattr(table.difference, name) for name in ("missing", "extra", "different")}
     return facts
