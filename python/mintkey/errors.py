@@ -332,7 +332,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
     """Return the question whether the most similar of the known names was meant, for a message; empty if none is."""
     import difflib  # loaded only for errors
 
-    near = difflib.get_close_matches(name, list(known), n=1) if isinstance(name, str) else []
+    near = difflib.get_close_matches(name, list(known), 1, 0.7) if isinstance(name, str) else []
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
