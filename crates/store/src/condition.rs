@@ -9,7 +9,6 @@ use memchr::memmem;
 use crate::error::{self, Error, shortened, start};
 use crate::json_text::JsonText;
 use crate::number::Number;
-use crate::table::Table;
 use crate::value::{Item, Name, Value, ValueType};
 use crate::work::{STEP, Work};
 
@@ -203,16 +202,6 @@ impl Path {
 }
 
 impl Path {
-    /// As messages show it, with the name that the class gives to the attribute.
-    #[must_use]
-    pub fn labelled(&self, table: &Table) -> String {
-        let mut steps = self.0.clone();
-        if let Some(Step::Name(name)) = steps.first_mut() {
-            *name = table.label(name).into();
-        }
-        Self(steps).to_string()
-    }
-
     /// What it leads to, as messages about its attribute show it.
     #[must_use]
     pub fn below(&self) -> String {

@@ -9,7 +9,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::key::{Key, KeyValue};
-use crate::table::Table;
 use crate::value::{Item, Name};
 
 /// The characters of a text that a message repeats.
@@ -136,18 +135,6 @@ pub struct Violation {
     pub values: Vec<KeyValue>,
     /// The keys of the rows that hold them. A refused write has one: the row that is there.
     pub holders: Vec<Key>,
-}
-
-impl Violation {
-    /// The attributes and their values, for a message.
-    #[must_use]
-    pub fn described(&self, table: &Table) -> String {
-        let pairs = self.attributes.iter().zip(&self.values);
-        let pairs: Vec<String> = pairs
-            .map(|(name, value)| format!("{} = {value}", table.label(name)))
-            .collect();
-        pairs.join(", ")
-    }
 }
 
 /// A failure, with what it is about.

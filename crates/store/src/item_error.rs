@@ -105,7 +105,7 @@ impl Error {
         };
         let message = format!(
             "{} is unique in table {:?}, and the item {} has it already",
-            violation.described(table),
+            table.describe(&violation),
             table.name,
             violation.holders[0]
         );
@@ -140,7 +140,7 @@ impl Error {
                     .take(SHOWN)
                     .map(Key::to_string)
                     .collect();
-                format!("{} in {}", violation.described(table), holders.join(", "))
+                format!("{} in {}", table.describe(violation), holders.join(", "))
             })
             .collect();
         let more = match violations.len().saturating_sub(SHOWN) {

@@ -1,7 +1,7 @@
 //! Tables and their indexes, as a model declares them.
 
 use crate::condition::{Path, Step};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Violation};
 use crate::key::{Key, KeyKind, KeyValue};
 use crate::number::Number;
 use crate::unique::{Claim, Unique};
@@ -150,6 +150,26 @@ impl Table {
         pairs
             .find(|(name, _)| &**name == stored)
             .map_or(stored, |(_, label)| label)
+    }
+
+    /// A path as messages show it, with the name of its attribute in the class.
+    #[must_use]
+    pub fn label_path(&self, path: &Path) -> String {
+        let mut steps = path.0.clone();
+        if let Some(Step::Name(name)) = steps.first_mut() {
+            *name = self.label(name).into();
+        }
+        Path(steps).to_string()
+    }
+
+    /// The attributes and values of a conflict, for a message.
+    #[must_use]
+    pub fn describe(&self, violation: &Violation) -> String {
+        let pairs = violation.attributes.iter().zip(&violation.values);
+        let pairs: Vec<String> = pairs
+            .map(|(name, value)| format!("{} = {value}", self.label(name)))
+            .collect();
+        pairs.join(", ")
     }
 
     /// The index of this name.

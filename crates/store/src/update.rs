@@ -88,7 +88,7 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
     for pair in paths.windows(2) {
         let (left, right) = (pair[0], pair[1]);
         if right.0.starts_with(&left.0) {
-            let (left, right) = (left.labelled(table), right.labelled(table));
+            let (left, right) = (table.label_path(left), table.label_path(right));
             return Err(Error::invalid(format!(
                 "{left} and {right} overlap: one update may change a value only once"
             ))
@@ -96,7 +96,7 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
         }
         let mut steps = left.0.iter().zip(&right.0);
         if let Some((Step::Name(_), Step::Index(_))) = steps.find(|(left, right)| left != right) {
-            let (left, right) = (left.labelled(table), right.labelled(table));
+            let (left, right) = (table.label_path(left), table.label_path(right));
             return Err(Error::invalid(format!(
                 "{left} and {right} conflict: the same value cannot be a map and a list"
             ))

@@ -472,7 +472,7 @@ fn with_paths(mut error: Error, update: &Update) -> Error {
     let version = update.guard.version.as_ref().map(|version| &version.0);
     let paths = update.actions.iter().map(Action::path);
     let paths: Vec<&Path> = paths.filter(|path| path.root() != version).collect();
-    let named = paths.iter().map(|path| path.labelled(&update.table));
+    let named = paths.iter().map(|path| update.table.label_path(path));
     let named: Vec<String> = named.collect();
     error.message = format!("{} (of {})", error.message, named.join(", "));
     match &*paths {

@@ -25,7 +25,7 @@ fn duplicates(outcome: Result<(), Error>) -> Vec<(String, Vec<Key>)> {
         .map(|violation| {
             let mut holders = violation.holders.clone();
             holders.sort_by_key(Key::to_string);
-            (violation.described(&people()), holders)
+            (people().describe(violation), holders)
         })
         .collect();
     found.sort_by(|one, other| one.0.cmp(&other.0));
