@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.behaviour.conftest import PATIENCE
@@ -136,6 +137,31 @@ def test_an_index_is_built_while_others_write(store, url, model):
     # Nothing is left of deleted rows.
     New.batch_delete(list(New.scan()))
     assert [New.query(status=status).count() for status in STATUSES] == [0, 0, 0]
+
+
+def test_no_query_sees_a_part_of_an_index(store, url):
+    if not store.creates_tables:
+        pytest.skip("DynamoDB itself builds the index, and refuses queries meanwhile. DynamoDB Local finds no rows")
+    Old.batch_save([Old(pk=f"{n}", status="open") for n in range(ROWS)])
+    seen: Counter[int] = Counter()
+    built = threading.Event()
+
+    def read() -> None:
+        with connect(url, name="reader") as other, use_store(other):
+            while not built.is_set():
+                seen[New.query(status="open").count()] += 1
+                seen[len(New.query(status="open").all())] += 1
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        try:
+            New.create_table()
+        finally:
+            built.set()
+        for reader in readers:
+            reader.result()
+    assert New.query(status="open").count() == ROWS
+    assert set(seen) <= {ROWS}
 
 
 def test_unique_values_are_built_while_others_write(store, url):
