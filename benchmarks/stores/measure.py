@@ -62,8 +62,10 @@ class Taken:
     cpu: list[float] = field(default_factory=list)
 
 
-def measured(place: str, job: Job, rounds: int) -> Iterator[Row]:
-    """Run a job's rivals interleaved; the ratios are medians of those of one round."""
+def measured(place: str, job: Job, rounds: int, only: str = "") -> Iterator[Row]:
+    """Run a job's rivals interleaved if its name contains `only`; the ratios are medians of those of one round."""
+    if only not in job.name:
+        return
     taken = {name: Taken() for name in job.runs}
     for run in job.runs.values():
         run()

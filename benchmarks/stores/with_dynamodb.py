@@ -133,10 +133,10 @@ def jobs(endpoint: str) -> Iterator[Job]:
     )
 
 
-def rows(rounds: int) -> Iterator[Row]:
+def rows(rounds: int, only: str = "") -> Iterator[Row]:
     os.environ |= {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": REGION}
     with servers.server() as endpoint, connect(f"dynamodb://{REGION}?endpoint={endpoint}"):
         for model in (Order, Account, UniqueAccount):
             model.create_table()
         for job in jobs(endpoint):
-            yield from measured(PLACE, job, rounds)
+            yield from measured(PLACE, job, rounds, only)

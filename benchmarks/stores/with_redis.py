@@ -370,13 +370,15 @@ def one_processor() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def rows(rounds: int) -> Iterator[Row]:
+def rows(rounds: int, only: str = "") -> Iterator[Row]:
     with one_processor(), servers.server() as url:
         with connect(url):
             for job in jobs(url):
-                yield from measured(PLACE, job, rounds)
-            yield memory_of_a_row(url)
-        yield streamed(PLACE, url, 10_000, 1_000_000)
+                yield from measured(PLACE, job, rounds, only)
+            if not only:
+                yield memory_of_a_row(url)
+        if not only:
+            yield streamed(PLACE, url, 10_000, 1_000_000)
     with servers.server() as url, connect(url):
         for job in apart(url):
-            yield from measured(PLACE, job, rounds)
+            yield from measured(PLACE, job, rounds, only)

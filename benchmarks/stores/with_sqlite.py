@@ -138,14 +138,16 @@ def safe() -> Job:
     return Job("64 tasks, asave(), sync=full", 64, both, [Bar("64 save() in turn", 0.2)])
 
 
-def rows(rounds: int) -> Iterator[Row]:
+def rows(rounds: int, only: str = "") -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         url = f"sqlite:///{folder / 'ours.db'}?sync=normal"
         with connect(url):
             for job in quick(folder):
-                yield from measured(PLACE, job, rounds)
+                yield from measured(PLACE, job, rounds, only)
         with connect(f"sqlite:///{folder / 'full.db'}"):
-            yield from measured(PLACE, safe(), rounds)
+            yield from measured(PLACE, safe(), rounds, only)
+        if only:
+            return
         yield from bulk.rows(PLACE, bulk.ROWS, 3)
         yield streamed(PLACE, f"sqlite:///{folder / 'many.db'}?sync=normal", ROWS, MANY_ROWS)

@@ -433,8 +433,11 @@ class NewSave:
         overrides: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         check: Callable[[Any, object], None] | None = None,
     ) -> NewSave: ...
-    def mint(self, values: dict[str, Any], minted: dict[str, Any], /) -> int | None:
-        """Generate missing values, also into `minted`; return the clock reading in ms, or None if none is missing."""
+    def mint(self, values: dict[str, Any], minted: dict[str, Any], keys: bool = False, /) -> int | None:
+        """Generate missing values, also into `minted`; return the clock reading in ms, or None if none is missing.
+
+        With `keys`, generate only the parts of the key.
+        """
     def one(
         self,
         instance: Any,

@@ -22,7 +22,6 @@ __all__ = [
     "all_values",
     "fetched",
     "is_untouched",
-    "is_unwritten",
     "moment",
     "pickled",
     "set_slot",
@@ -221,19 +220,13 @@ def _create(instance: Any, state: State) -> State:
 
 def state_of(instance: Any) -> State:
     """Return the state of an instance; create it if the instance has none."""
-    state: State | None = instance._state
-    return _create(instance, State()) if state is None else state
+    state: State | None = getattr(instance, "_kept", None)
+    return _create(instance, State(getattr(instance, "_stored", None))) if state is None else state
 
 
 def is_untouched(instance: Any) -> bool:
     """Return whether an instance is new and has no state."""
     return getattr(instance, "_kept", None) is None and getattr(instance, "_stored", None) is None
-
-
-def is_unwritten(instance: Any) -> bool:
-    """Return whether an instance is new, and nothing more is known of it than its generated keys."""
-    state: State | None = getattr(instance, "_kept", None)
-    return getattr(instance, "_stored", None) is None if state is None else state.is_unwritten
 
 
 def pickled(instance: Any) -> dict[str, Any]:

@@ -47,18 +47,22 @@ class MintContext:
             self._minted = minted
             at = self.schema.new_save.mint(values, minted)
             self.at = self.at if at is None else at
-            # Then functions, and what should have been generated at construction.
-            for mint in self.schema.minted:
-                if values.get(mint.name) is None:
-                    value = self.schema.attributes[mint.name].initial()
-                    if value is not None:
-                        minted[mint.name] = values[mint.name] = value
+            mint_others(self.schema, self.schema.minted, values, minted)
         else:
             # A hook removed a generated value: it gets the same value again, because one save has one instant.
             for name, value in self._minted.items():
                 if values.get(name) is None:
                     values[name] = value
         return self._minted
+
+
+def mint_others(schema: Schema, mints: Iterable[Mint], values: dict[str, Any], minted: dict[str, Any]) -> None:
+    """Generate what the core does not: the values of functions, and what should have been generated at construction."""
+    for mint in mints:
+        if values.get(mint.name) is None:
+            value = schema.attributes[mint.name].initial()
+            if value is not None:
+                minted[mint.name] = values[mint.name] = value
 
 
 def minted_now(mints: Iterable[Mint], at: int | None) -> dict[str, Any]:

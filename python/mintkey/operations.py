@@ -16,7 +16,7 @@ from mintkey.arguments import about, check_condition, name_key
 from mintkey.conditions import Condition
 from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, NotLoaded
 from mintkey.instance_state import State, is_untouched, moment, set_slot, state_of
-from mintkey.minting import MintContext, minted_now
+from mintkey.minting import MintContext, mint_others, minted_now
 from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema
 from mintkey.writing import (
     loaded_version,
@@ -120,9 +120,10 @@ def generate_keys(schema: Schema, instance: Any) -> None:
     state = state_of(instance)
     if state.loaded is not None:
         return
-    minted = minted_now([mint for mint in schema.minted_keys if values.get(mint.name) is None], None)
-    values.update(minted)
-    state.generated_keys = {**state.generated_keys, **minted}
+    minted = dict(state.generated_keys)
+    schema.new_save.mint(values, minted, True)
+    mint_others(schema, schema.minted_keys, values, minted)
+    state.generated_keys = minted
 
 
 def _generate(schema: Schema, instance: Any, state: State, context: MintContext, *, hooked: bool) -> Operation[None]:

@@ -6,6 +6,7 @@ request, joins the requests into one, and passes each operation the reply to its
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
@@ -20,7 +21,7 @@ from mintkey.errors import (
     cause,
     shortened,
 )
-from mintkey.instance_state import State, is_unwritten, moment, state_of
+from mintkey.instance_state import State, moment, state_of
 from mintkey.model import Model
 from mintkey.stores import store_of
 from mintkey.suspended import SuspendedWrite, resume_each
@@ -94,7 +95,9 @@ class _Save(SuspendedWrite):
         schema, instance = self._schema, self.item
         condition, replace, skip_hooks, insert = self._options
         direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
-        if not direct or condition is not None or not is_unwritten(instance):
+        state: State | None = getattr(instance, "_kept", None)
+        is_new = getattr(instance, "_stored", None) is None if state is None else state.is_unwritten
+        if not direct or condition is not None or not is_new:
             self._operation = operations.save(
                 schema,
                 instance,
@@ -105,11 +108,15 @@ class _Save(SuspendedWrite):
                 in_transaction=True,
             )
             return super().begin(shared)
-        # Only an instance with a state records the assignments that are made before the reply arrives.
-        state: State | None = state_of(instance) if schema.on_update else getattr(instance, "_kept", None)
-        self._sent = moment()
-        made = None if state is None else state.generated_keys
-        self.request, prepared, self._minted = schema.new_save.one(instance, insert, None, made)
+        if state is None and schema.on_update:
+            # Only an instance with a state records the assignments that are made before the reply arrives.
+            state = state_of(instance)
+        if state is None:
+            self._sent = 0
+            self.request, prepared, self._minted = schema.new_save.one(instance, insert)
+        else:
+            self._sent = moment()
+            self.request, prepared, self._minted = schema.new_save.one(instance, insert, None, state.generated_keys)
         if self.request is None:
             return self._failed(prepared, None, shared)
         self._prepared = prepared
@@ -121,7 +128,7 @@ class _Save(SuspendedWrite):
             return super().resume(reply, shared)
         if isinstance(reply, BaseException):
             return self._failed(prepared, reply, shared)
-        self._succeeded(prepared)
+        self._succeed(prepared)
         return ()
 
     def settle(self, reply: Any, interrupt: BaseException) -> None:
@@ -132,7 +139,7 @@ class _Save(SuspendedWrite):
             self._operation = self._failing(prepared, reply)
             super().settle(None, interrupt)
         else:
-            self._succeeded(prepared)
+            self._succeed(prepared)
 
     def withdraw(self, why: MintkeyError) -> None:
         if self._prepared is None:
@@ -141,7 +148,7 @@ class _Save(SuspendedWrite):
         self.request, self.error, self._prepared = None, why, None
         operations.note_minted(self._schema, self.item, self._minted)
 
-    def _succeeded(self, prepared: _core.Item) -> None:
+    def _succeed(self, prepared: _core.Item) -> None:
         operations.mark_stored(self._schema, self.item, prepared, self._sent)
         self.request, self.ended, self._prepared = None, True, None
 
@@ -171,7 +178,7 @@ class Transaction:
         # The writes hold the instances, so no other object gets their ids.
         self._instances: set[int] = set()
         self._one_store = _OneStore()
-        self._entered = self._ended = self._blocking = False
+        self._entered = self._is_open = self._blocking = False
 
     def __len__(self) -> int:
         return len(self._writes)
@@ -190,7 +197,7 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._ended = True
+        self._is_open = False
         if kind is None and self._one_store.store is not None:
             self._one_store.store.run(self._commit())
 
@@ -201,7 +208,7 @@ class Transaction:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._ended = True
+        self._is_open = False
         if kind is None and self._one_store.store is not None:
             await self._one_store.store.arun(self._commit())
 
@@ -316,7 +323,8 @@ class Transaction:
 
     def _schema_of(self, item: object) -> Schema:
         """Return the schema of an instance that may be added."""
-        self._check_open()
+        if not self._is_open:
+            raise self._not_open()
         schema: Schema | None = getattr(item, "__mintkey_schema__", None)
         if schema is None or isinstance(item, type):
             raise TypeError(f"a transaction takes instances of models, not {shortened(item)}")
@@ -328,23 +336,24 @@ class Transaction:
         return schema
 
     def _schema_of_model(self, model: object) -> Schema:
-        self._check_open()
+        if not self._is_open:
+            raise self._not_open()
         return _schema_of_model(model)
 
     def _enter(self, *, blocking: bool) -> None:
         if self._entered:
             raise ConfigurationError("this transaction was used before: call mintkey.transaction() for another one")
-        self._entered, self._blocking = True, blocking
+        self._entered = self._is_open = True
+        self._blocking = blocking
 
-    def _check_open(self) -> None:
-        if self._ended:
-            raise ConfigurationError(
+    def _not_open(self) -> ConfigurationError:
+        if self._entered:
+            return ConfigurationError(
                 "this transaction ended with its `with` block: call mintkey.transaction() for another one"
             )
-        if not self._entered:
-            raise ConfigurationError(
-                "this transaction was not begun: use it as `with mintkey.transaction() as tx:`, or `async with`"
-            )
+        return ConfigurationError(
+            "this transaction was not begun: use it as `with mintkey.transaction() as tx:`, or `async with`"
+        )
 
     # The commit.
 
@@ -384,7 +393,7 @@ class Transaction:
                     yield from resume_each((write, error, error) for write in waiting)
                 raise
             if refused is None:
-                yield from resume_each((write, reply, None) for write, reply in zip(waiting, replies, strict=True))
+                yield from resume_each(zip(waiting, replies, itertools.repeat(None)))
                 break
             # An operation may continue with another request: an upsert after a missing row, a save whose row was
             # written by an earlier attempt.

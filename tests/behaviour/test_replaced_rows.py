@@ -45,6 +45,16 @@ class Row(Model):
     data = MapAttribute()
 
 
+class Entry(Model):
+    book = StringAttribute(partition_key=True)
+    id = StringAttribute(sort_key=True)
+    n = NumberAttribute()
+    text = StringAttribute()
+    things = ListAttribute()
+    words = StringSetAttribute()
+    code = StringAttribute(unique=True)
+
+
 @pytest.fixture
 def write(store) -> Any:
     """Writes a row as another program does."""
@@ -161,6 +171,69 @@ async def test_null_is_absence_in_changes(do, write):
     write(Row, pk="c", n=None)
     with pytest.raises(ConditionFailed):
         await do.update_by_key(Row, "c", Row.n.add(1), condition=Row.text == "x")
+
+
+async def test_set_if_absent_counts_a_null_attribute_as_absent(do, write):
+    write(Row, pk="a", n=None, text=None, data={"note": None})
+    await do.update_by_key(Row, "a", Row.text.set_if_absent("t"), Row.data["note"].set_if_absent("x"), n=1)
+    row = await do.get(Row, "a")
+    # Inside a map a null is a value.
+    assert (row.text, row.n, row.data) == ("t", 1, {"note": None})
+    await do.update(row, Row.text.set_if_absent("u"), Row.things.set_if_absent([1]), condition=Row.n == 1)
+    assert (row.text, row.things) == ("t", [1])
+    write(Row, pk="b", n=1, text=None)
+    with pytest.raises(ConditionFailed):
+        await do.update_by_key(Row, "b", Row.text.set_if_absent("t"), condition=Row.n == 2)
+    await do.update_by_key(Row, "b", Row.text.set_if_absent("t"), Row.n.add(1), condition=Row.n == 1)
+    row = await do.get(Row, "b")
+    assert (row.text, row.n) == ("t", 2)
+    await do.update_by_key(Row, "c", Row.text.set_if_absent("t"), upsert=True)
+    assert (await do.get(Row, "c")).text == "t"
+
+
+NULL_CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "add": (lambda: [Entry.n.add(2)], {"n": 2}),
+    "append": (lambda: [Entry.things.append([1])], {"things": [1]}),
+    "prepend": (lambda: [Entry.things.prepend([1])], {"things": [1]}),
+    "add to a set": (lambda: [Entry.words.add_to_set(["x"])], {"words": {"x"}}),
+    "delete from a set": (lambda: [Entry.words.delete_from_set(["x"])], {"words": set()}),
+    "set if absent": (lambda: [Entry.text.set_if_absent("t")], {"text": "t"}),
+    "several": (
+        lambda: [Entry.n.add(2), Entry.things.append([1]), Entry.text.set_if_absent("t")],
+        {"n": 2, "things": [1], "text": "t"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NULL_CHANGES)
+async def test_null_is_absence_in_changes_of_a_transaction(do, write, name):
+    make, expected = NULL_CHANGES[name]
+    nulls = dict.fromkeys(("n", "text", "things", "words"))
+    write(Entry, book="b", id="1", **nulls)
+    write(Entry, book="b", id="2", **nulls)
+    loaded = await do.get(Entry, ("b", "2"))
+    async with begun(do) as tx:
+        tx.update_by_key(Entry, ("b", "1"), *make())
+        tx.update(loaded, *make(), condition=Entry.n.does_not_exist(), code="c2")
+        tx.save(Entry(book="b", id="3", n=3))
+        tx.update_by_key(Entry, ("b", "4"), *make(), upsert=True)
+    for entry in (loaded, *[await do.get(Entry, ("b", key)) for key in "124"]):
+        assert {field: getattr(entry, field) for field in expected} == expected, entry
+    assert ((await do.get(Entry, ("b", "2"))).code, (await do.get(Entry, ("b", "3"))).n) == ("c2", 3)
+
+
+async def test_a_transaction_with_nulls_is_refused_as_others_are(do, write):
+    write(Entry, book="b", id="1", n=None, text=None)
+    write(Entry, book="b", id="2", n=1)
+    async with refused(do) as (tx, raised):
+        tx.update_by_key(Entry, ("b", "1"), Entry.n.add(1), Entry.text.set_if_absent("t"))
+        tx.update_by_key(Entry, ("b", "2"), n=2, condition=Entry.n == 5)
+    assert [type(reason) for reason in raised.value.reasons] == [type(None), ConditionFailed]
+    async with refused(do) as (tx, raised):
+        tx.update_by_key(Entry, ("b", "1"), Entry.text.set_if_absent("t"), condition=Entry.n.exists())
+    assert [type(reason) for reason in raised.value.reasons] == [ConditionFailed]
+    found = await do.get(Entry, ("b", "1"))
+    assert (found.n, found.text, (await do.get(Entry, ("b", "2"))).n) == (None, None, 1)
 
 
 @pytest.mark.parametrize(

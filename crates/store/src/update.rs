@@ -262,21 +262,36 @@ const fn needs_type(action: &Action) -> bool {
     )
 }
 
+/// Whether an action sets an attribute unless it has a value. A null is no value of an attribute, but inside lists and maps
+/// it is.
+fn fills_attribute(action: &Action) -> bool {
+    matches!(action, Action::SetIfAbsent(..)) && action.path().0.len() == 1
+}
+
 /// Whether one of these actions needs a stored value of a certain type, so that a null could be in its way.
 #[must_use]
 pub fn needs_types(actions: &[Action]) -> bool {
     actions.iter().any(needs_type)
 }
 
-/// The actions of an update of an item with nulls where the actions need values of a type, for a store that does not count
-/// nulls as absent; `None` if there are no such nulls. The paths of these nulls come with the actions.
+/// The paths that must not hold a null when these actions are sent to a store that does not count nulls as absent, and that
+/// would not refuse them.
+#[must_use]
+pub fn filled_paths(actions: &[Action]) -> Vec<Path> {
+    let filling = actions.iter().filter(|action| fills_attribute(action));
+    filling.map(|action| action.path().clone()).collect()
+}
+
+/// The actions of an update of an item with nulls that the actions count as absent, for a store that does not; `None` if
+/// there are no such nulls. The paths of these nulls come with the actions.
 #[must_use]
 pub fn without_nulls(actions: &[Action], stored: &Item) -> Option<(Vec<Action>, Vec<Path>)> {
     let mut paths = Vec::new();
     let mut replaced = Vec::with_capacity(actions.len());
     for action in actions {
         let path = action.path();
-        if !needs_type(action) || path.find(stored) != Some(&Value::Null) {
+        let counts_null = needs_type(action) || fills_attribute(action);
+        if !counts_null || path.find(stored) != Some(&Value::Null) {
             replaced.push(action.clone());
             continue;
         }
@@ -291,7 +306,7 @@ pub fn without_nulls(actions: &[Action], stored: &Item) -> Option<(Vec<Action>, 
 /// Applies an action to a value. A set without members is removed.
 fn change(action: &Action, stored: &mut Value) -> Result<Change> {
     let path = action.path();
-    if matches!(stored, Value::Null) && needs_type(action) {
+    if matches!(stored, Value::Null) && (needs_type(action) || fills_attribute(action)) {
         // A null counts as absent.
         return Ok(match create(action) {
             Change::New(value) => {

@@ -196,6 +196,12 @@ impl<T: Transport> Cancelled<'_, T> {
             return Ok(None);
         }
         let guarded = participant.guarded();
+        if live.is_some()
+            && guarded.check(live.as_ref()).is_ok()
+            && participant.fill_nulls(live.as_ref())
+        {
+            return Ok(None);
+        }
         if let TransactionWrite::Update(update) = participant.write
             && has_row
             && live.is_none()
@@ -265,7 +271,7 @@ impl<T: Transport> Cancelled<'_, T> {
     ) -> Option<Error> {
         let class = match reason.code() {
             _ if !reason.is_final() => return None,
-            "ValidationError" => Class::Invalid,
+            _ if reason.is_invalid() => Class::Invalid,
             "ItemCollectionSizeLimitExceeded" => Class::CollectionFull,
             "AccessDenied" => Class::Denied,
             _ => Class::Other,

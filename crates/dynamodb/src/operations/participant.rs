@@ -9,7 +9,9 @@ use mintkey_store::{
 
 use crate::config::Config;
 use crate::operations::markers::{self, Held};
-use crate::operations::write::{GuardedWrite, check_values, replacement, update_guard};
+use crate::operations::write::{
+    GuardedWrite, check_values, replacement, update_guard, without_nulls,
+};
 use crate::wire::body;
 use crate::wire::transaction::Part;
 
@@ -24,6 +26,8 @@ pub struct Participant<'a> {
     pub table: Arc<Table>,
     /// The item that an upsert stores over an expired row.
     pub replacement: Option<Item>,
+    /// The update that takes the place of one that counts nulls of its row as absent.
+    pub filled: Option<Update>,
     /// The stored row, expired or not, if it was read. Then the write is carried out only if the row still has the same
     /// unique values.
     read: Option<Stored>,
@@ -59,6 +63,7 @@ impl<'a> Participant<'a> {
             write,
             table,
             replacement: None,
+            filled: None,
             read: None,
             needs_read,
             deletes: false,
@@ -113,6 +118,7 @@ impl<'a> Participant<'a> {
     pub fn set_read(&mut self, row: Stored) {
         self.read = Some(row);
         self.replacement = None;
+        self.filled = None;
         self.deletes = false;
     }
 
@@ -131,10 +137,23 @@ impl<'a> Participant<'a> {
             TransactionWrite::Update(update) if is_expired => {
                 self.replacement = Some(replacement(update)?);
             }
+            TransactionWrite::Update(update) => {
+                self.filled = self.live(now).and_then(|row| without_nulls(update, row));
+            }
             TransactionWrite::Check(_) => self.deletes = is_expired && self.marks.is_none(),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes the nulls of a live row that was not read before into account. Returns whether the update is another one now.
+    pub fn fill_nulls(&mut self, row: Option<&Item>) -> bool {
+        let TransactionWrite::Update(update) = self.write else {
+            return false;
+        };
+        let before = self.filled.take();
+        self.filled = row.and_then(|row| without_nulls(update, row));
+        before.map(|own| own.actions) != self.filled.as_ref().map(|own| own.actions.clone())
     }
 
     /// The changed item of an update, if it is known.
@@ -278,6 +297,7 @@ impl<'a> Participant<'a> {
                 ("Put", body)
             }
             (TransactionWrite::Update(update), None) => {
+                let update = self.filled.as_ref().unwrap_or(update);
                 let guard = update_guard(update);
                 let condition = with(body::guard(&update.table, &guard, now, true)?);
                 let body = body::transaction_update(config, update, condition.as_ref());

@@ -27,7 +27,7 @@ use crate::operations::{catalog, tables};
 use crate::transport::Transport;
 use crate::transport::error::Cause;
 use crate::wire::errors::{self, Class, Failure, Progress, Refusal};
-use crate::wire::response::Snapshot;
+use crate::wire::response::{CancellationReason, Snapshot};
 use crate::wire::{body, transaction as wire};
 
 /// How long a call is sent again with its token. The server keeps tokens for 10 minutes.
@@ -62,6 +62,7 @@ pub async fn commit<T: Transport>(
     let deadline = client.deadline.get();
     let mut retries = 0;
     let mut changes = 0;
+    let mut nulls_left = PROMPT_CALLS;
     let mut known = Known::default();
     let mut call = None;
     let mut last_refusal: Option<Error> = None;
@@ -76,10 +77,22 @@ pub async fn commit<T: Transport>(
             call.insert(next)
         };
         let answer = client.call("TransactWriteItems", &sent.body, Effect::Idempotent);
-        let refusal = match answer.await {
+        let failure = match answer.await {
             Ok(output) => return check_empty(&output, first.table(), first.key()),
-            Err(Failure::Refused(refusal)) if refusal.class == Class::Cancelled => refusal,
-            Err(failure) => {
+            Err(failure) => failure,
+        };
+        if nulls_left > 0
+            && is_definitely_invalid(&failure)
+            && fill_nulls(client, participants, now).await?
+        {
+            nulls_left -= 1;
+            client.progress.set(Progress::Nothing);
+            call = None;
+            continue;
+        }
+        let refusal = match failure {
+            Failure::Refused(refusal) if refusal.class == Class::Cancelled => refusal,
+            failure => {
                 let error = failed(client, participants, failure, now).await;
                 return Err(in_time(error, &mut last_refusal));
             }
@@ -202,6 +215,38 @@ async fn pause<T: Transport>(client: &Client<'_, T>, retries: u32, error: Error)
     })
 }
 
+/// Whether the server has refused a value, and has carried nothing out.
+fn is_definitely_invalid(failure: &Failure) -> bool {
+    let Failure::Refused(refusal) = failure else {
+        return false;
+    };
+    let names_item = || refusal.reasons.iter().any(CancellationReason::is_invalid);
+    match refusal.class {
+        Class::Invalid => !refusal.uncertain,
+        Class::Cancelled => names_item(),
+        _ => false,
+    }
+}
+
+/// Reads the rows of updates that the server refuses if it finds a null. Returns whether other updates are to be sent.
+async fn fill_nulls<T: Transport>(
+    client: &Client<'_, T>,
+    participants: &mut [Participant<'_>],
+    now: i64,
+) -> Result<bool> {
+    let mut changed = false;
+    for participant in participants.iter_mut().filter(|own| !own.has_read()) {
+        if let TransactionWrite::Update(update) = participant.write
+            && update::needs_types(&update.actions)
+        {
+            let row = stored(client, &update.table, &update.key).await?;
+            let live = row.filter(|row| !update.table.is_expired(row, now));
+            changed |= participant.fill_nulls(live.as_ref());
+        }
+    }
+    Ok(changed)
+}
+
 /// The error for a call that failed, but was not cancelled.
 async fn failed<T: Transport>(
     client: &Client<'_, T>,
@@ -209,9 +254,7 @@ async fn failed<T: Transport>(
     failure: Failure,
     now: i64,
 ) -> Error {
-    if let Failure::Refused(refusal) = &failure
-        && refusal.class == Class::Invalid
-        && !refusal.uncertain
+    if is_definitely_invalid(&failure)
         && let Some(error) = invalid_updates(client, participants, now).await
     {
         return error;

@@ -216,24 +216,17 @@ pub async fn update<T: Transport>(
     let mut result = send_update(client, update, now).await;
     for _ in 0..ATTEMPTS {
         let Err(error) = &result else { break };
-        if error.kind != ErrorKind::InvalidValue || !update::needs_types(&update.actions) {
+        let is_in_the_way = match error.kind {
+            ErrorKind::InvalidValue => update::needs_types(&update.actions),
+            ErrorKind::ConditionFailed => !update::filled_paths(&update.actions).is_empty(),
+            _ => false,
+        };
+        if !is_in_the_way {
             break;
         }
         let stored = stored(client, &update.table, &update.key).await?;
-        let replaced = stored.and_then(|row| update::without_nulls(&update.actions, &row));
-        let Some((actions, nulls)) = replaced else {
+        let Some(filled) = stored.and_then(|row| without_nulls(update, &row)) else {
             break;
-        };
-        // The server does not count a null as absent.
-        let nulls = nulls
-            .into_iter()
-            .map(|path| Condition::IsType(path, ValueType::Null));
-        let mut guard = update.guard.clone();
-        guard.condition = body::all(guard.condition.into_iter().chain(nulls).collect());
-        let filled = Update {
-            actions,
-            guard,
-            ..update.clone()
         };
         match send_update(client, &filled, now).await {
             // Perhaps the nulls are gone.
@@ -244,6 +237,22 @@ pub async fn update<T: Transport>(
         }
     }
     result
+}
+
+/// The update of a row with nulls that the update counts as absent, but the server does not; `None` without such nulls. It
+/// is on the condition that the nulls are still there.
+pub fn without_nulls(update: &Update, row: &Item) -> Option<Update> {
+    let (actions, nulls) = update::without_nulls(&update.actions, row)?;
+    let nulls = nulls
+        .into_iter()
+        .map(|path| Condition::IsType(path, ValueType::Null));
+    let mut guard = update.guard.clone();
+    guard.condition = body::all(guard.condition.into_iter().chain(nulls).collect());
+    Some(Update {
+        actions,
+        guard,
+        ..update.clone()
+    })
 }
 
 async fn send_update<T: Transport>(
@@ -312,7 +321,8 @@ async fn send_update<T: Transport>(
     .at(key))
 }
 
-/// The guard of an update that is sent: without an upsert, there must be a row.
+/// The guard of an update that is sent: without an upsert, there must be a row. An attribute that is set unless it has a
+/// value must not be null, because the server takes a null for a value.
 pub fn update_guard(update: &Update) -> Guard {
     let guard = update.guard.clone();
     let row = if !update.upsert && guard.row == Row::Any {
@@ -320,7 +330,15 @@ pub fn update_guard(update: &Update) -> Guard {
     } else {
         guard.row
     };
-    Guard { row, ..guard }
+    let filled = update::filled_paths(&update.actions).into_iter();
+    let no_nulls =
+        filled.map(|path| Condition::Not(Box::new(Condition::IsType(path, ValueType::Null))));
+    let condition = body::all(guard.condition.into_iter().chain(no_nulls).collect());
+    Guard {
+        row,
+        condition,
+        ..guard
+    }
 }
 
 /// Checks the response to a write that returns no row.

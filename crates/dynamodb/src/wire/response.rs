@@ -282,6 +282,11 @@ impl CancellationReason {
         )
     }
 
+    /// Whether the server has refused a value of the item.
+    pub fn is_invalid(&self) -> bool {
+        self.code() == "ValidationError"
+    }
+
     /// Whether the item is why the transaction was cancelled, and will be again.
     pub fn is_final(&self) -> bool {
         self.code() != "None" && !self.is_passing()

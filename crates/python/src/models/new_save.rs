@@ -119,15 +119,20 @@ impl NewSave {
     }
 
     /// Generates the missing values that strategies generate in a save, from one clock reading. Adds them to `minted`, by
-    /// name, and returns the reading in ms since 1970; None if no value is missing.
-    #[pyo3(signature = (values, minted, /))]
+    /// name, and returns the reading in ms since 1970; None if no value is missing. With `keys`, only parts of the key are
+    /// generated.
+    #[pyo3(signature = (values, minted, keys=false, /))]
     fn mint(
         &self,
         values: &Bound<'_, PyDict>,
         minted: &Bound<'_, PyDict>,
+        keys: bool,
     ) -> PyResult<Option<i64>> {
         let mut generated = Vec::new();
-        let instant = caught(values.py(), || self.generate(values, &mut generated));
+        let wanted = |mint: &Mint| mint.is_key || !keys;
+        let instant = caught(values.py(), || {
+            self.generate(values, &mut generated, wanted)
+        });
         for index in generated {
             let name = &self.mints[index].name;
             minted.set_item(name, values.get_item(name)?)?;
@@ -232,23 +237,25 @@ impl NewSave {
         let mut minted = minted.unwrap_or_default();
         let put = caught(values.py(), || {
             if missing {
-                self.generate(values, &mut minted)?;
+                self.generate(values, &mut minted, |_| true)?;
             }
             self.put(instance, values, &minted, known)
         });
         Prepared { put, minted }
     }
 
-    /// Generates the missing values in one step, from one clock reading, which it returns.
+    /// Generates the missing values that are wanted in one step, from one clock reading, which it returns.
     fn generate(
         &self,
         values: &Bound<'_, PyDict>,
         minted: &mut Vec<usize>,
+        wanted: impl Fn(&Mint) -> bool,
     ) -> PyResult<Option<i64>> {
         let py = values.py();
         let mut absent = Vec::with_capacity(self.mints.len());
         for (index, mint) in self.mints.iter().enumerate() {
             if let Some(strategy) = &mint.strategy
+                && wanted(mint)
                 && values
                     .get_item(&mint.name)?
                     .is_none_or(|value| value.is_none())

@@ -173,15 +173,19 @@ fn push_change(call: &mut Call, layout: &Layout, change: &RowChange<'_>, now: i6
     let mut removed = Vec::new();
     match change.expected {
         Expected::Any => call.push(b""),
-        Expected::Same(stored) => {
-            let stored_fields = stored.map_or(&[][..], |stored| &stored.fields);
-            call.push(&pack(pairs(stored_fields)));
-            if let (Some(stored), Change::Put(_)) = (stored, &change.change) {
+        Expected::Same(None) => call.push(b"none"),
+        Expected::Same(Some(stored)) => {
+            call.push(&pack(pairs(&stored.fields)));
+            if let Change::Put(_) = &change.change {
                 removed = keep_changed(&mut fields, stored);
             }
         }
     }
-    call.push(&pack(removed));
+    if removed.is_empty() {
+        call.push(b"");
+    } else {
+        call.push(&pack(removed));
+    }
     call.push(&pack(pairs(&fields)));
 }
 

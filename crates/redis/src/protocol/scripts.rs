@@ -336,8 +336,9 @@ return 1
 /// lives; the number of tables; for each of them the epoch of its catalog entry and the prefix of the keys of its index
 /// sets; then for each row eight arguments: the number of its table; `put`, `delete`, or an empty string for a row that is
 /// only compared; its member of the row set; milliseconds to live, or an empty string; its index entries, packed, or an
-/// empty string; the fields that the stored row must have, with their values, packed, or an empty string if any row is
-/// right; the fields to remove, packed; the fields to set, with their values, packed.
+/// empty string; the fields that the stored row must have, with their values, packed, or `none` if there must be no row, or
+/// an empty string if any row is right; the fields to remove, packed, or an empty string; the fields to set, with their
+/// values, packed.
 ///
 /// Returns `OK`, `STALE` (a catalog entry has changed), the number of a row that has changed, or the outcome of an earlier
 /// copy: `done` or `void`.
@@ -350,7 +351,8 @@ if outcome then return outcome end
 ";
 
 pub(super) const TRANSACT_CHECKS: &str = r"
-local function list(text) return text and text ~= '' and open(text) or {} end
+local none = {}
+local function list(text) return text and text ~= '' and open(text) or none end
 local tables, first = tonumber(ARGV[2]), 2 + 2 * ARGV[2]
 for i = 1, tables do
   if call('HGET', KEYS[2 * i], 'epoch') ~= ARGV[2 * i + 1] then return redis.status_reply('STALE') end
@@ -360,17 +362,21 @@ end
 local rows = {}
 for i = 1, (#ARGV - first) / 8 do
   local row, pos = KEYS[first + i - 1], first + 8 * i - 7
-  local order, base, action = KEYS[2 * ARGV[pos] + 1], ARGV[2 * ARGV[pos] + 2], ARGV[pos + 1]
-  local kind = call('TYPE', row).ok
-  if kind ~= 'none' and kind ~= 'hash' then return call('HLEN', row) end
-  if ARGV[pos + 5] ~= '' then
-    local expected = open(ARGV[pos + 5])
+  local base, action, expected = ARGV[2 * ARGV[pos] + 2], ARGV[pos + 1], ARGV[pos + 5]
+  local exists, old = call('EXISTS', row) == 1, none
+  if exists then
+    if expected == 'none' then return i end
+    if call('TYPE', row).ok ~= 'hash' then return call('HLEN', row) end
+    if action ~= '' then old = list(call('HGET', row, '')) end
+  end
+  if expected ~= '' and expected ~= 'none' then
+    expected = open(expected)
     if call('HLEN', row) * 2 ~= #expected then return i end
     for j = 1, #expected, 2 do
       if call('HGET', row, expected[j]) ~= expected[j + 1] then return i end
     end
   end
-  local old, new = action ~= '' and list(call('HGET', row, '')) or {}, list(ARGV[pos + 4])
+  local new = list(ARGV[pos + 4])
   for _, entries in ipairs({ old, new }) do
     for j = 1, #entries, 2 do
       local set = base .. entries[j]
@@ -378,19 +384,27 @@ for i = 1, (#ARGV - first) / 8 do
       if found ~= 'none' and found ~= 'zset' then return call('ZCARD', set) end
     end
   end
-  rows[i] = { row = row, pos = pos, order = order, base = base, action = action, exists = kind == 'hash', old = old, new = new }
+  rows[i] = { row = row, pos = pos, base = base, action = action, exists = exists, old = old, new = new }
 end
 ";
 
 pub(super) const TRANSACT_CHANGES: &str = r"
+local members = {}
+for _, own in ipairs(rows) do
+  if own.action == 'put' then
+    local order = KEYS[2 * ARGV[own.pos] + 1]
+    local added = members[order] or {}
+    members[order], added[#added + 1], added[#added + 2] = added, '0', ARGV[own.pos + 2]
+  end
+end
+for order, added in pairs(members) do call('ZADD', order, unpack(added)) end
 for _, own in ipairs(rows) do
   local row, pos, base, old, new = own.row, own.pos, own.base, own.old, own.new
   if own.action == 'delete' then
-    call('ZREM', own.order, ARGV[pos + 2])
+    call('ZREM', KEYS[2 * ARGV[pos] + 1], ARGV[pos + 2])
     for j = 1, #old, 2 do call('ZREM', base .. old[j], old[j + 1]) end
     call('DEL', row)
   elseif own.action == 'put' then
-    call('ZADD', own.order, '0', ARGV[pos + 2])
     for _, name in ipairs(list(ARGV[pos + 6])) do call('HDEL', row, name) end
     local fields, kept = list(ARGV[pos + 7]), {}
     for from = 1, #fields, 1000 do
