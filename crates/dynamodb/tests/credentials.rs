@@ -220,8 +220,8 @@ fn a_slow_program_obeys_the_timeout_and_the_interrupt() {
     let begin = Instant::now();
     let url = format!("dynamodb://eu-west-1?endpoint={}&timeout=", services.url());
     for (calls, timeout, kind) in [
-        ("blocking", "0.5", "Timeout(NotApplied)"),
-        ("submitted", "0.5", "Timeout(NotApplied)"),
+        ("blocking", "2", "Timeout(NotApplied)"),
+        ("submitted", "2", "Timeout(NotApplied)"),
         ("interrupted", "30", "Interrupted(NotApplied)"),
     ] {
         let error = program.ask(calls, &format!("{url}{timeout}"));
@@ -251,13 +251,18 @@ fn calls_that_wait_for_credentials_use_them_although_they_expire_soon() {
         after(200)
     );
     let program = Program::new(
-        &format!("[default]\ncredential_process=echo run >> ~/runs; echo '{output}'\n"),
+        &format!(
+            "[default]\ncredential_process=echo run >> ~/runs; \
+             until test -e ~/'all wait'; do sleep 0.01; done; echo '{output}'\n"
+        ),
         "",
     );
     let url = format!("dynamodb://eu-west-1?endpoint={}", services.url());
     assert_eq!(program.ask("many", &url), "[]");
     let runs = std::fs::read_to_string(program.home().join("runs")).unwrap();
-    assert_eq!(runs, "run\n");
+    // A request that begins when the others get the credentials runs the program once more.
+    let runs = runs.lines().count();
+    assert!(runs <= 4, "{runs}");
 }
 
 #[test]
