@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.behaviour.conftest import Do, redis_address
@@ -126,6 +127,25 @@ async def test_a_withdrawn_call_is_not_sent_later(tmp_path):
             signed_in.set()
         thread.join(30)
     assert b"rows" not in b"".join(heard)
+
+
+async def test_all_calls_that_share_a_silent_connection_time_out():
+    """Also the later calls, which are on the connection when the timeout of the first ones closes it."""
+    calls = (
+        lambda: Row.aget(pk="a"),
+        lambda: Row(pk="a", n=1).asave(),
+        lambda: Row.aupdate_by_key("a", Row.n.add(1)),
+        Row.acount,
+    )
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        connect(f"redis://127.0.0.1:{silent.getsockname()[1]}?timeout=0.6"),
+    ):
+        first = [asyncio.ensure_future(call()) for call in calls]
+        await asyncio.wait(first, timeout=0.4)
+        errors: list[Any] = await asyncio.gather(*first, *(call() for call in calls), return_exceptions=True)
+    assert [type(error) for error in errors] == [StoreTimeout] * 8
+    assert {error.outcome for error in errors} == {"not_applied"}
 
 
 @pytest.mark.parametrize("step", ["connecting", "signing in"])

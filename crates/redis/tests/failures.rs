@@ -157,9 +157,11 @@ fn requests_share_one_failed_attempt_to_connect() {
         replies.extend((0..25).map(|_| submit(&*store, operation()).1));
         for reply in replies {
             let error = reply.recv().unwrap().unwrap_err();
-            assert_eq!(
-                error.kind,
-                ErrorKind::Timeout(Outcome::NotApplied),
+            // A Cluster gives a silent server up after a second, which may be before the timeout on a slow machine.
+            let is_given_up = scheme == "redis-cluster"
+                && error.kind == ErrorKind::Unavailable(Outcome::NotApplied);
+            assert!(
+                is_given_up || error.kind == ErrorKind::Timeout(Outcome::NotApplied),
                 "{error}"
             );
         }
