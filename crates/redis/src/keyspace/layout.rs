@@ -154,7 +154,7 @@ impl Keyspace {
     }
 
     /// The key of the marker of a transaction. No table has an empty name.
-    pub fn marker_key(&self, slot_group: u8, token: &str) -> Vec<u8> {
+    pub fn transaction_marker_key(&self, slot_group: u8, token: &str) -> Vec<u8> {
         format!("{}@:transaction:{token}", self.group_prefix(slot_group)).into_bytes()
     }
 
@@ -247,7 +247,7 @@ impl Layout {
     }
 
     /// The key of the markers of unique values.
-    pub fn unique_set(&self, unique: &[u8]) -> Vec<u8> {
+    pub fn markers_key(&self, unique: &[u8]) -> Vec<u8> {
         [&self.unique_prefix, unique].concat()
     }
 

@@ -36,13 +36,13 @@ impl UniqueEntry {
 /// How a write changes what a row claims.
 #[derive(Debug, Default)]
 pub struct ClaimChange {
-    /// What it goes on to claim.
+    /// The values that it keeps.
     pub kept: Vec<UniqueEntry>,
-    /// What it claims anew, without tokens.
+    /// The values that it did not have before, without tokens.
     pub claimed: Vec<UniqueEntry>,
-    /// What it gives up.
+    /// The values that it gives up.
     pub released: Vec<UniqueEntry>,
-    /// Whether the markers of what it goes on to claim may be missing: unique values are being built.
+    /// Whether the markers of the kept values may be missing: unique values are being built.
     pub again: bool,
 }
 
@@ -198,7 +198,7 @@ pub fn parse_marker(layout: &Layout, marker: &[u8]) -> Option<Vec<Claimant>> {
 
 /// The call that reads a marker.
 pub fn marker_call(layout: &Layout, name: &[u8], value: &[u8]) -> Call {
-    layout.call("HGET").arg(layout.unique_set(name)).arg(value)
+    layout.call("HGET").arg(layout.markers_key(name)).arg(value)
 }
 
 /// The call that writes an intent, which lives for these milliseconds. It is never sent twice: an intent that was cancelled
@@ -212,7 +212,7 @@ pub fn intent_call(slot_group: u8, intent: &[u8], lifetime: &str) -> Call {
 
 /// The call that removes the marker of a row that does not list the value, on a single server.
 pub fn release_call(layout: &Layout, key: &Key, taken: &TakenValue) -> Call {
-    let (set, row) = (layout.unique_set(&taken.entry.name), layout.row_key(key));
+    let (set, row) = (layout.markers_key(&taken.entry.name), layout.row_key(key));
     Call::script(layout.slot_group, &RELEASE, &[&set, &row], &[], 256)
         .arg(&taken.entry.value)
         .arg(&taken.marker)
@@ -223,7 +223,7 @@ pub fn release_call(layout: &Layout, key: &Key, taken: &TakenValue) -> Call {
 /// The call that claims a value in a Cluster. `layout` is that of its slot group; `replaced` is the marker that it may
 /// replace, or empty.
 pub fn claim_call(layout: &Layout, entry: &UniqueEntry, marker: &[u8], replaced: &[u8]) -> Call {
-    let set = layout.unique_set(&entry.name);
+    let set = layout.markers_key(&entry.name);
     let keys: [&[u8]; 2] = [&set, &layout.catalog_key];
     Call::script(layout.slot_group, &CLAIM, &keys, &[], 512)
         .arg(&layout.epoch)
@@ -235,7 +235,7 @@ pub fn claim_call(layout: &Layout, entry: &UniqueEntry, marker: &[u8], replaced:
 
 /// The call that removes a marker in a Cluster, if it is still this one. `layout` is that of the slot group of the value.
 pub fn release_exact_call(layout: &Layout, entry: &UniqueEntry, marker: &[u8]) -> Call {
-    let set = layout.unique_set(&entry.name);
+    let set = layout.markers_key(&entry.name);
     Call::script(layout.slot_group, &RELEASE_EXACT, &[&set], &[], 256)
         .arg(&entry.value)
         .arg(marker)
@@ -265,7 +265,7 @@ pub fn look_call(
 pub fn forget_call(layout: &Layout, uniques: &[String]) -> Call {
     let sets = uniques
         .iter()
-        .map(|name| layout.unique_set(name.as_bytes()));
+        .map(|name| layout.markers_key(name.as_bytes()));
     let sets: Vec<Vec<u8>> = sets.collect();
     let keys: [&[u8]; 1] = [&layout.catalog_key];
     Call::script(layout.slot_group, &FORGET, &keys, &sets, 256)

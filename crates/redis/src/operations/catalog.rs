@@ -405,9 +405,9 @@ impl OperationContext<'_> {
             .indexes
             .iter()
             .map(|index| layout.index_set(&index.name));
-        let unique_sets = table.unique.iter();
-        let unique_sets = unique_sets.map(|unique| layout.unique_set(unique.name.as_bytes()));
-        let sets: Vec<Vec<u8>> = index_sets.chain(unique_sets).collect();
+        let marker_hashes = table.unique.iter();
+        let marker_hashes = marker_hashes.map(|unique| layout.markers_key(unique.name.as_bytes()));
+        let sets: Vec<Vec<u8>> = index_sets.chain(marker_hashes).collect();
         let keyspace = &self.store.config.keyspace;
         let tables = (!keyspace.clustered).then(|| keyspace.tables_key());
         loop {

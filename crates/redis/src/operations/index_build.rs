@@ -2,7 +2,7 @@
 //!
 //! The catalog entry names the indexes that are not built. Writers follow the entry, so they keep these indexes up to date
 //! from then on. Readers by such an index build it first. The entry also says how far the build has come, so that the next
-//! process goes on where one has ended.
+//! process continues where another has ended.
 
 use std::sync::Arc;
 

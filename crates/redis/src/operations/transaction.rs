@@ -95,20 +95,24 @@ impl OperationContext<'_> {
         }
     }
 
-    /// Waits before a transaction is evaluated again: the longer, the more often that was in vain. The first times it does
-    /// not wait, because the other writer is done usually.
+    /// Waits before a transaction is evaluated again, longer after each failed attempt. After the first attempts it does
+    /// not wait, because the other writer is usually done.
     async fn pause(&self, slot_group: u8, retries: u32) -> Result<()> {
         let Some(more) = retries.checked_sub(PROMPT_RETRIES).filter(|more| *more > 0) else {
             return Ok(());
         };
         let longest = (FIRST_DELAY * 2_u32.saturating_pow(more - 1)).min(LONGEST_DELAY);
-        // Writers that met each other must not meet again.
+        // Writers that were in conflict must not try again at the same moment.
         let token = random_token()?;
         let random = token.get(..4).map(|digits| u32::from_str_radix(digits, 16));
         let random = random.and_then(std::result::Result::ok).unwrap_or_default();
         let delay = longest * random / 0x1_0000;
         // No row has this key: the call only waits.
-        let key = self.store.config.keyspace.marker_key(slot_group, &token);
+        let key = self
+            .store
+            .config
+            .keyspace
+            .transaction_marker_key(slot_group, &token);
         let call = Call::on(slot_group, "EXISTS").arg(key).delayed(delay);
         self.channel.send_one(call).await.map(drop)
     }
@@ -338,7 +342,7 @@ impl OperationContext<'_> {
         let token = random_token()?;
         Ok(Marker {
             slot_group,
-            key: config.keyspace.marker_key(slot_group, &token),
+            key: config.keyspace.transaction_marker_key(slot_group, &token),
             token,
             lifetime: lifetime.to_string(),
         })

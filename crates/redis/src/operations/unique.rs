@@ -57,7 +57,7 @@ impl OperationContext<'_> {
     async fn holder(&self, layout: &Layout, holder: &Key, taken: &TakenValue) -> Result<Holder> {
         let row = self.read(layout, holder).await?;
         match row {
-            Some(row) if bears_out(&row, &taken.entry) => {
+            Some(row) if lists_value(&row, &taken.entry) => {
                 let item = self.unless_expired(layout, holder, Some(row.item)).await?;
                 Ok(item.map_or(Holder::None, Holder::Row))
             }
@@ -196,7 +196,7 @@ impl OperationContext<'_> {
 }
 
 /// Whether a row lists a value.
-pub fn bears_out(row: &StoredRow, entry: &UniqueEntry) -> bool {
+pub fn lists_value(row: &StoredRow, entry: &UniqueEntry) -> bool {
     stored_entries(Some(row))
         .iter()
         .any(|own| own.is_same(entry))

@@ -241,7 +241,7 @@ if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 return redis.call('HDEL', KEYS[1], ARGV[1])
 "]);
 
-/// Finds out whether a row bears out a marker in a Cluster.
+/// Finds out whether the row of a marker lists the value, in a Cluster.
 ///
 /// Keys: the intent of the marker, the row. Arguments: the name of the unique values; the value; `cancel`, or an empty
 /// string. Returns the row if it lists the value, `OPEN` if the intent is there, and `FREE` if it is not, or is cancelled

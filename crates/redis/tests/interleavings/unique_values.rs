@@ -124,7 +124,7 @@ impl Places {
 
     fn marker_set(&self, email: &str) -> Vec<u8> {
         let group = group_of_bytes(&encode(&[string(email)]));
-        self.layout(group).unique_set(b"email")
+        self.layout(group).markers_key(b"email")
     }
 
     /// The stored rows that have not expired, by value. No two have the same.
