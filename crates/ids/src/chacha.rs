@@ -102,7 +102,7 @@ impl Randomness for Expansion {
     }
 }
 
-/// The key of the `number`-th stream below `key`: how a forked child goes on from a fixed seed.
+/// The key of the `number`-th stream below `key`: how a forked child continues from a fixed seed.
 #[must_use]
 pub fn derive_key(key: &[u8; 32], number: u64) -> [u8; 32] {
     let mut stream = ChaCha20Rng::from_seed(*key);

@@ -12,7 +12,7 @@ use crate::exception::exception;
 
 /// Runs the work of a call from Python; a panic becomes `InternalError`.
 pub fn caught<T>(py: Python<'_>, work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-    // Nothing that a panic interrupts is used again: values, items and requests are built anew by each call, and locks
+    // Nothing that a panic interrupts is used again: each call builds its own values, items and requests, and locks
     // that are shared between calls are never held while Python code runs.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let what = message(&*panic);

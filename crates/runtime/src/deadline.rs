@@ -101,7 +101,7 @@ impl Deadline {
         self.timeout = None;
     }
 
-    /// Checks whether to go on.
+    /// Checks whether to continue.
     ///
     /// # Errors
     ///

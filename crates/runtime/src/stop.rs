@@ -17,7 +17,7 @@ pub enum Stop {
 
 impl Stop {
     /// The error for the caller: where (the store's address), doing what ("waiting for an answer"), and
-    /// what is known of a write. In the child of a fork nothing is known: the parent goes on with the request.
+    /// what is known of a write. In the child of a fork nothing is known: the parent continues the request.
     #[must_use]
     pub fn error(self, address: &str, doing: &str, outcome: Outcome) -> Error {
         match self {

@@ -154,7 +154,7 @@ pub struct Error {
     pub attribute: Option<Name>,
     /// The item's key.
     pub key: Option<Box<Key>>,
-    /// The stored item that a guard met.
+    /// The stored item for which a guard was false.
     pub item: Option<Box<Item>>,
     /// Which rows hold unique values: one for a refused write, all duplicates for values that cannot become unique.
     pub violations: Option<Arc<[Violation]>>,
@@ -277,7 +277,7 @@ impl Error {
         self
     }
 
-    /// Carries the stored item that a guard met.
+    /// Adds the stored item for which a guard was false.
     #[must_use]
     pub fn with_item(mut self, item: Option<Item>) -> Self {
         self.item = item.map(Box::new);

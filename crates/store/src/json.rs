@@ -215,7 +215,7 @@ fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S) -> serde_json::Re
     Ok(value)
 }
 
-/// Only the place of the error is told: its text may repeat stored values.
+/// Only the position of the error is reported: its text may repeat stored values.
 fn unreadable(what: &str, error: &serde_json::Error) -> Error {
     Error::invalid(format!(
         "a stored {what} cannot be read (at line {}, column {} of its text): it was not written by mintkey, or is damaged",

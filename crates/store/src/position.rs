@@ -21,7 +21,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Bytes that another process can go on from.
+    /// Bytes from which another process can continue.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT, if self.key.sort.is_some() { 2 } else { 1 }];

@@ -210,7 +210,7 @@ impl SortCondition {
     ///
     /// # Errors
     ///
-    /// `InvalidValue` if `between` runs downwards, or if numbers shall begin with something.
+    /// `InvalidValue` if the lower bound of `between` is above the upper one, or for `begins_with` on numbers.
     pub fn bounds(&self, attribute: &Name) -> Result<(Bound<KeyValue>, Bound<KeyValue>)> {
         Ok(match self {
             Self::Eq(value) => (

@@ -47,6 +47,6 @@ pub struct Page {
     pub items: Vec<Item>,
     /// How many items the page has.
     pub count: u64,
-    /// Where to go on; absent at the end.
+    /// Where to continue; absent at the end.
     pub next: Option<Position>,
 }

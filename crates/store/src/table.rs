@@ -16,7 +16,7 @@ pub struct KeyAttribute {
     pub kind: KeyKind,
 }
 
-/// What an index shows of an item beside the keys.
+/// The attributes of an item that an index has, in addition to the keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Projection {
     /// Everything.

@@ -27,7 +27,7 @@ pub struct Scope {
     /// How the key of a row of the class starts. A row whose discriminator names its class may have any key, because
     /// subclasses may have other keys.
     pub prefixes: Vec<Prefix>,
-    /// The attribute that tells the class, if the rows of several classes are in the table.
+    /// The attribute with the class of a row, if the rows of several classes are in the table.
     pub discriminator: Option<Discriminator>,
 }
 
@@ -42,7 +42,7 @@ pub struct Prefix {
     pub whole: bool,
 }
 
-/// The attribute that tells the class of a row.
+/// The attribute with the class of a row.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Discriminator {
     /// Its name.
@@ -236,7 +236,7 @@ mod tests {
             assert_eq!(with(&[(place, other)]), None);
         }
         assert_eq!(values(&row(&own[..4])), None);
-        // A row that names its class may have any key; the key tells the class of the others.
+        // A row that names its class may have any key. For the others, the key shows the class.
         assert!(with(&[(0, text("ORDER#1"))]).is_some());
         assert!(with(&[(2, Value::Null)]).is_some());
         assert_eq!(with(&[(2, Value::Null), (0, text("ORDER#1"))]), None);

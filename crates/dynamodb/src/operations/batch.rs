@@ -71,7 +71,7 @@ fn not_sent<T>(
     unavailable: Option<&Error>,
 ) -> Error {
     if !generation.is_current() {
-        // The parent goes on with the batch, and may send it.
+        // The parent continues the batch, and may send it.
         let address = &client.shared.config.address;
         let stopped = Stop::Forked.error(address, "sending a batch", Outcome::Unknown);
         return stopped.of(table);

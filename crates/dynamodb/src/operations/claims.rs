@@ -26,7 +26,7 @@ pub struct Change {
     from: Vec<Key>,
 }
 
-/// A row that holds a marker no longer rightly, outside the transaction.
+/// A row outside the transaction that has a marker, and no longer the value.
 #[derive(Debug)]
 pub struct Displaced {
     pub table: Arc<Table>,

@@ -14,7 +14,7 @@ pub fn ask<R>(question: impl FnOnce() -> R) -> R {
     answer
 }
 
-/// Whether this call comes from such a handler: the work of its thread goes on only when it returns.
+/// Whether this call comes from such a handler: the work of its thread continues only when it returns.
 pub fn is_inside() -> bool {
     IS_INSIDE.get()
 }

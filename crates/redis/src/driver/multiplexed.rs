@@ -139,7 +139,7 @@ impl MultiplexedConnection {
         }
     }
 
-    /// When it must go on although no event of its socket has come.
+    /// When it must continue although no event of its socket has come.
     pub fn wake_at(&self, is_cluster: bool) -> Option<Instant> {
         match &self.stage {
             Stage::Open(_) => None,

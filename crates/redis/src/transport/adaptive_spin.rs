@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Manasse, Owicki, "Empirical Studies of Competitive Spinning for a Shared-Memory Multiprocessor", 1991).
 const SPIN_TIME: Duration = Duration::from_micros(120);
 
-/// The most waits that block at once after a spin in vain. Every 32nd wait still spins: the server may have become faster.
+/// The most waits that block at once after a spin without a reply. Every 32nd wait still spins: the server may have become faster.
 const MAX_PENALTY: u32 = 31;
 
 /// A busy process keeps a processor for some milliseconds when the thread yields. A spin counts as this many spin times at
@@ -22,7 +22,7 @@ const MAX_SPIN_TIMES: u32 = 100;
 pub struct AdaptiveSpin {
     /// The next waits, which block at once.
     blocking_waits: u32,
-    /// The waits that block at once after a spin in vain. It grows with each one.
+    /// The waits that block at once after a spin without a reply. It grows with each one.
     penalty: u32,
 }
 

@@ -96,7 +96,7 @@ pub struct Connection {
     output: Vec<u8>,
     /// Spins while a blocking request waits for replies.
     pub spin: AdaptiveSpin,
-    /// The version of the server, if it has told it.
+    /// The version of the server, if it has reported it.
     pub server_version: Option<String>,
 }
 

@@ -19,7 +19,7 @@ pub struct Transaction<'a> {
     pub(super) connection: &'a Connection,
     layouts: &'a Layouts,
     pub(super) max_item: usize,
-    /// Whether it has one request. Then whoever fails in the middle of a batch can roll back everything.
+    /// Whether it has one request. Then a batch that fails in the middle can roll back everything.
     alone: bool,
     /// The schema version at its begin.
     version: i64,

@@ -82,7 +82,7 @@ fn all_duplicates_are_reported<F: Fixture>() {
     for _ in 0..2 {
         assert_eq!(duplicates(create(store, &table)), expected);
     }
-    // The table is as it was: writers that do not declare the values go on.
+    // The table is as it was: writers that do not declare the values continue.
     for (name, email) in rows {
         assert_eq!(get(store, &plain, id(name)), Some(person(name, email)));
     }
