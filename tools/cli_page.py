@@ -51,7 +51,8 @@ FORMATS = """
 ## Formats of rows
 
 Both formats have one row per line and are exact: numbers keep up to 38 digits, and bytes, sets and nulls are read back
-unchanged. A file whose name ends with `.gz` is compressed.
+unchanged. A file whose name ends with `.gz` is written compressed. An import recognizes compressed files, also on
+standard input.
 
 - `json` is the JSON that [SQLite and Redis store](../decisions/0012-json-encoding.md):
   `{"id":"A","total":99.95,"photo":{"$B":"AAE="},"tags":{"$SS":["a","b"]}}`. Bytes are `{"$B": base64}`; sets are

@@ -12,7 +12,9 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from urllib.parse import unquote
 
 from mintkey import _core
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, TableMissing, cause, shortened
@@ -242,6 +244,13 @@ def _create(store: Store, info: TableInfo) -> Operation[None]:
             store=store.url,
         )
     yield codec_of(info.located_as(there)).create_table()
+
+
+def missing_file(store: Store) -> Path | None:
+    """Return the path of a file of SQLite that does not exist although its folder does; None of every other store."""
+    scheme, _, rest = store.url.partition(":///")
+    path = Path(unquote(rest.partition("?")[0]))
+    return path if scheme == "sqlite" and not path.exists() and path.parent.is_dir() else None
 
 
 def shown(info: TableInfo) -> str:

@@ -22,7 +22,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from mintkey import _core
-from mintkey.catalog import TableInfo, codec_of, create_table_like, describe, find, shown, tables
+from mintkey.catalog import TableInfo, codec_of, create_table_like, describe, find, missing_file, shown, tables
 from mintkey.comparing_stores import Difference, compare_table
 from mintkey.copy_segments import Codecs, Copied, Segment, Stores, Table, run_segments
 from mintkey.copy_state import CopyState, Failure, TableState
@@ -249,6 +249,8 @@ def _copy(options: _Options, stop: threading.Event) -> CopyReport:
         if problems:
             raise ConfigurationError("; ".join(problems), store=target.url)
         infos = [_fitting(info, stores) for info in infos]
+        # First, so that a file that cannot be written leaves the target as it was.
+        state.save()
         for info in infos:
             create_table_like(target, info)
         copier = _Copier(infos, stores, options, state, stop)
@@ -277,7 +279,6 @@ class _Copier:
     def run(self) -> None:
         """Copy all rows, then those that have changed meanwhile."""
         try:
-            self._state.save()
             segments = [segment for name in self._infos for segment in self._left(name)]
             run_segments(segments, self._at_once, self._stop, self._copied)
             if self._options.changed_since is not None:
@@ -373,6 +374,7 @@ class _Changed:
 def _compare(options: _Options, stop: threading.Event) -> dict[str, Difference]:
     with ExitStack() as opened:
         source, target = _stores(options, opened, stop)
+        _check_file(target)
         differences = {}
         for info in _tables(source, options.tables):
             there = describe(target, info.name)
@@ -413,9 +415,17 @@ def _stores(options: _Options, opened: ExitStack, stop: threading.Event) -> Stor
     in_memory = source.url == "sqlite://" and source._core is not target._core
     if source.url == target.url and not in_memory:
         raise ConfigurationError(f"the source and the target are the same store: {source.url}", store=source.url)
+    _check_file(source)
     if rate is not None:
         source, target = source.limited(rate), target.limited(rate)
     return source.stopped_by(stop), target.stopped_by(stop)
+
+
+def _check_file(store: Store) -> None:
+    """Refuse a store whose file does not exist: a slip in its name would make an empty file, which has no tables."""
+    path = missing_file(store)
+    if path is not None:
+        raise ConfigurationError(f"{store.url}: there is no file {path}", store=store.url)
 
 
 def _tables(source: Store, names: Iterable[str] | None) -> list[TableInfo]:
@@ -435,7 +445,8 @@ def _codecs(info: TableInfo, stores: Stores) -> Codecs:
 def _examined(info: TableInfo, stores: Stores, on_conflict: OnConflict, state: CopyState) -> TableReport:
     """Return what is to be done with a table, and why it cannot be."""
     _, target = stores
-    there = target.run(find(info.name))
+    # A dry run must not make the file.
+    there = None if missing_file(target) else target.run(find(info.name))
     report = TableReport(info.name, info.rows, there is not None)
     if target.url.startswith("dynamodb:"):
         several = tuple(index.name for index in info.indexes if len(index.partition) > 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -189,6 +190,18 @@ def test_a_dry_run_writes_nothing(source, target):
     ]
     assert report.is_complete
     assert tables(target) == []
+
+
+def test_a_file_that_does_not_exist(source, tmp_path):
+    fill(source, 5)
+    other = f"sqlite:///{tmp_path}/other.db"
+    assert [one.exists for one in copy(source, other, dry_run=True).tables] == [False, False]
+    for call in (functools.partial(copy, other, source), functools.partial(compare, source, other)):
+        with pytest.raises(ConfigurationError, match=r"there is no file .*/other\.db"):
+            call()
+    with pytest.raises(ConfigurationError, match=r"the folder .* does not exist"):
+        copy(source, f"sqlite:///{tmp_path}/no/other.db", dry_run=True)
+    assert not (tmp_path / "other.db").exists()
 
 
 def test_conflicts_are_refused_before_anything_is_written_or_skipped_or_replaced(source, target):

@@ -74,7 +74,7 @@ class Command:
         self._monkeypatch = monkeypatch
 
     def __call__(self, name: str, *arguments: str, given: bytes = b"", url: bool = True) -> Ended:
-        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(given))))
         with pytest.raises(SystemExit) as ended:
             main([name, *([self.url] if url else []), *arguments])
         out, err = self._capsys.readouterr()

@@ -69,11 +69,15 @@ def test_copies_that_cannot_be_made(orders, tmp_path):
         ([orders.url, copied, "order"], "did you mean 'orders'?"),
         ([orders.url, copied, "--rate", "0"], "--rate"),
         ([f"sqlite:///{tmp_path}/no.db", copied], "there is no file"),
+        ([orders.url, copied, "--resume", f"{tmp_path}/no/state"], f"--resume '{tmp_path}/no/state' cannot be written"),
+        ([orders.url, copied, "--on-conflict", "skip", "--changed-since", "at"], "--changed-since replaces rows"),
         ([orders.url], "the following arguments are required: TARGET (see mintkey copy --help)"),
     ):
         ended = orders("copy", *arguments, url=False)
         assert (ended.out, ended.code) == ("", 2)
         assert problem in ended.err
+    empty = orders("copy", "sqlite://", copied, url=False)
+    assert (empty.out, empty.err, empty.code) == ("", "mintkey: sqlite:// has no tables: nothing was copied\n", 1)
     shown = orders("copy", orders.url, copied, "-o", "table", url=False).out.splitlines()
     assert shown[0].split() == ["table", "rows", "exists", "written", "unchanged", "skipped", "failed", "equal"]
     assert shown[2].split() == ["orders", "6", "no", "6", "0", "0", "0"]

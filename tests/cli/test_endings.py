@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, counted
 
 
 @pytest.fixture
@@ -78,6 +78,7 @@ def test_a_store_that_cannot_be_reached(shell):
         out, err, code = shell(name, "redis://127.0.0.1:1/0?timeout=0.2", url=False)
         assert (out, code) == ("", 3)
         assert "127.0.0.1:1" in err
+        assert err.startswith("mintkey: cannot connect") or name == "ping"
         assert err.count("\n") == 1
 
 
@@ -100,6 +101,21 @@ def test_a_full_disk_is_one_line():
             check=False,
         )
     assert (done.stderr, done.returncode) == ("mintkey: No space left on device\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "ending", "shown"),
+    [
+        ("new ulid", ">&-", ("", "mintkey: standard output is closed\n", 1)),
+        ("import sqlite:// things", "<&-", (counted(failed=1), "mintkey: standard input: there are no lines\n", 1)),
+        ("inspect", "<&-", ("", "", 0)),
+        ("nothing", "2>&-", ("", "", 2)),
+    ],
+)
+def test_closed_standard_streams(command, ending, shown):
+    line = f"{sys.executable} -m mintkey {command} {ending}"
+    done = subprocess.run(line, shell=True, check=False, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == shown
 
 
 def test_a_reader_that_ends_is_no_error():

@@ -69,3 +69,17 @@ def test_equal_rows_are_equal_files(orders, tmp_path):
     orders("export", "orders", str(second))
     assert first.read_bytes() == second.read_bytes()
     assert len(gzip.decompress(first.read_bytes()).splitlines()) == len(LINES) + 2
+
+
+def test_compressed_rows_are_recognized_whatever_the_name_is(orders, tmp_path):
+    packed = gzip.compress(b"\n".join(line.encode() for line in LINES))
+    other = tmp_path / "rows.json"
+    other.write_bytes(packed)
+    for number, (arguments, given) in enumerate((([], packed), ([str(other)], b""))):
+        table = f"packed{number}"
+        ended = orders("import", table, *arguments, "--partition-key", "pk:S", "--sort-key", "sk:N", given=given)
+        assert (ended.out, ended.err, ended.code) == (counted(6), "", 0)
+        assert orders("scan", table).lines == orders("scan", "orders").lines
+    plain = tmp_path / "rows.jsonl.gz"
+    plain.write_text("\n".join(LINES))
+    assert orders("import", "packed0", str(plain), "--on-conflict", "skip").out == counted(0, 6)

@@ -6,6 +6,7 @@ $ mintkey inspect 01ARZ3NDEKTSV4RRFFQ69G5FAV
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -19,6 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command, and end the process with its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
+        _open_streams()
         # Here, so that Ctrl-C is one line also while modules are loaded.
         from mintkey.cli.commands import command_of, complete
 
@@ -36,6 +38,22 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error, OSError):
             _discard_output()
     sys.exit(int(code))
+
+
+def _open_streams() -> None:
+    """Open the standard streams that are closed.
+
+    Otherwise the first file or connection would have the number of the stream, and what is printed would go there.
+
+    Raises:
+        OSError: standard output was closed.
+    """
+    has_output = sys.stdout is not None
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the process
+    if not has_output:
+        raise OSError(errno.EBADF, "standard output is closed")
 
 
 def _discard_output() -> None:

@@ -6,12 +6,10 @@ import base64
 import binascii
 from collections.abc import Callable, Generator, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from mintkey import _core
-from mintkey.catalog import IndexInfo, KeyInfo, TableInfo, codec_of
+from mintkey.catalog import IndexInfo, KeyInfo, TableInfo, codec_of, missing_file
 from mintkey.cli.endings import UsageError
 from mintkey.errors import shortened
 from mintkey.stores import Store
@@ -29,11 +27,9 @@ def opened(url: str, *, may_be_new: bool = False) -> Store:
         UsageError: there is no such file.
     """
     store = Store(url)
-    scheme, _, rest = store.url.partition(":///")
-    if scheme == "sqlite" and not may_be_new:
-        path = unquote(rest.partition("?")[0])
-        if not Path(path).exists():
-            raise UsageError(f"{store.url}: there is no file {path}")
+    path = None if may_be_new else missing_file(store)
+    if path is not None:
+        raise UsageError(f"{store.url}: there is no file {path}")
     return store
 
 

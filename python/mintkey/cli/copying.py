@@ -93,12 +93,14 @@ def copy_tables(given: argparse.Namespace) -> Code:
             raise
         progress.clear()
     _print(given, report)
-    return Code.DONE if report.is_complete else Code.PARTIAL
+    return Code.DONE if report.is_complete and report.tables else Code.PARTIAL
 
 
 def _worded(problem: str) -> str:
-    """Return a problem with the option of the command in place of the argument of the function."""
-    return problem.replace("on_conflict='skip' or 'replace'", "--on-conflict skip or replace")
+    """Return a problem with the options of the command in place of the arguments of the function."""
+    problem = problem.replace("on_conflict='skip' or 'replace'", "--on-conflict skip or replace")
+    problem = problem.replace("changed_since=", "--changed-since").replace("on_conflict='skip'", "--on-conflict skip")
+    return problem.replace("resume=", "--resume ")
 
 
 def _go_on(given: argparse.Namespace) -> str:
@@ -123,6 +125,9 @@ def _progress(source: Store, names: list[str]) -> Progress:
 
 
 def _print(given: argparse.Namespace, report: CopyReport) -> None:
+    if not report.tables:
+        complain(f"{report.source} has no tables: nothing was copied")
+        return
     for table in report.tables:
         _complain(table)
     if as_json(given):

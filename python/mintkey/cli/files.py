@@ -1,4 +1,7 @@
-"""Files of exports: `-` is standard input or output, and names that end with `.gz` are compressed."""
+"""Files of exports: `-` is standard input or output. Files whose names end with `.gz` are written compressed.
+
+Compressed files and streams are recognized when they are read.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,22 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, cast
 
 from mintkey.cli.endings import UsageError
 
 if TYPE_CHECKING:
+    import io
+
     from typing_extensions import Self
 
 __all__ = ["DAMAGED", "Source", "written_file"]
 
 #: The errors of a compressed file that is cut off or damaged.
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
+#: The first byte of a compressed file. No row begins with it.
+_COMPRESSED = b"\x1f"
 
 
 @contextlib.contextmanager
@@ -74,11 +81,11 @@ class Source:
     def __init__(self, name: str) -> None:
         self.name = "standard input" if name == "-" else name
         try:
-            self._file: IO[bytes] = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: PTH123, SIM115
+            file = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: PTH123, SIM115
         except OSError as error:
             raise UsageError(f"{name} cannot be read: {error.strerror}") from error
-        self.size = _size(self._file)
-        self._lines = cast("IO[bytes]", gzip.GzipFile(fileobj=self._file)) if name.endswith(".gz") else self._file
+        self._file = cast("io.BufferedReader", file)
+        self.size = _size(file)
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +101,10 @@ class Source:
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Yield the lines that are not empty, with their numbers."""
-        for number, line in enumerate(self._lines, 1):
+        # Here, because a pipe may not have any bytes before another program has started.
+        packed = self._file.peek(1).startswith(_COMPRESSED)
+        lines: Iterable[bytes] = cast("IO[bytes]", gzip.GzipFile(fileobj=self._file)) if packed else self._file
+        for number, line in enumerate(lines, 1):
             text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if text := text.strip():
                 yield number, text

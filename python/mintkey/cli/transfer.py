@@ -29,10 +29,8 @@ _TABLE, _END = "$table", "$end"
 _TYPES = {"S": "string", "N": "number", "B": "binary"}
 
 
-def _file_arguments(parser: argparse.ArgumentParser, stream: str) -> None:
-    parser.add_argument(
-        "file", metavar="FILE", nargs="?", default="-", help=f"A file, compressed if it ends with .gz; - is {stream}."
-    )
+def _file_arguments(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("file", metavar="FILE", nargs="?", default="-", help=text)
     parser.add_argument(
         "--format",
         choices=list(FORMATS),
@@ -44,7 +42,7 @@ def _file_arguments(parser: argparse.ArgumentParser, stream: str) -> None:
 def export_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `export`."""
     table_argument(parser)
-    _file_arguments(parser, "standard output")
+    _file_arguments(parser, "A file, compressed if its name ends with .gz; - is standard output.")
     where_argument(parser)
 
 
@@ -94,7 +92,7 @@ def conflict_argument(parser: argparse.ArgumentParser, text: str) -> None:
 def import_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `import`."""
     table_argument(parser)
-    _file_arguments(parser, "standard input")
+    _file_arguments(parser, "A file, which may be compressed by gzip; - is standard input.")
     conflict_argument(
         parser,
         "What to do with a row whose key exists. fail: report it (the default). skip: leave the stored row. replace: "

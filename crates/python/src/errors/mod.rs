@@ -60,8 +60,8 @@ pub fn of_operation(
     exception(py, &text, error, table, Some(store))
 }
 
-/// The exception for an error of a ping, which is about no model and writes nothing.
-pub fn of_ping(py: Python<'_>, error: Error, store: &str) -> PyErr {
+/// The exception for an error of a request about no model, such as a ping, which writes nothing.
+pub fn of_store(py: Python<'_>, error: Error, store: &str) -> PyErr {
     let text = wording::of_read(&error);
     exception(py, &text, error, None, Some(store))
 }

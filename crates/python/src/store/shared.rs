@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::errors::{of_operation, of_ping};
+use crate::errors::{of_operation, of_store};
 use crate::store::mailbox::Mailboxes;
 use crate::store::request::answer;
 
@@ -51,7 +51,9 @@ impl Shared {
                 };
                 self.failure(py, operation, error, operation.table(), key)
             }),
-            (Err(error), Operation::Ping) => Err(of_ping(py, error, &self.address)),
+            (Err(error), Operation::Ping | Operation::ListTables | Operation::DescribeTable(_)) => {
+                Err(of_store(py, error, &self.address))
+            }
             (Err(error), Operation::Transaction(transaction)) => {
                 Err(self.cancellation(py, operation, error, &transaction.writes)?)
             }
