@@ -44,7 +44,7 @@ class BackfillProgress(NamedTuple):
     Attributes:
         seen: the number of rows that were read.
         changed: the number of rows that were written.
-        after: the position from which `backfill(after=…)` goes on; None at the end. No row before it lacks a value.
+        after: the position from which `backfill(after=…)` continues; None at the end. No row before it lacks a value.
     """
 
     seen: int
@@ -71,7 +71,7 @@ class Backfilling(Tabled):
         """Write the defaults of attributes into the stored items that lack them; return the number of changed items.
 
         Each item is changed by itself, if it still lacks a value at that moment, so a value that another program writes
-        meanwhile is kept. After an interruption, call it again: with the last `after` of the progress it goes on from
+        meanwhile is kept. After an interruption, call it again: with the last `after` of the progress it continues from
         there, and without it it reads all items again. A version counts the write, and `on_update` values are
         generated. No hooks run.
 
@@ -202,7 +202,7 @@ class _Backfill:
         return _END if after is None else self._cursors(segment).encode(None, after)
 
     def _after(self) -> str | None:
-        """Return the position from which another backfill goes on: before the first row that failed."""
+        """Return the position from which another backfill continues: before the first row that failed."""
         return None if all(at == _END for at in self._reached) else ".".join(self._reached)
 
     def _set_after(self, after: str, segments: int) -> None:

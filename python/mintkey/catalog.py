@@ -239,8 +239,8 @@ def _create(store: Store, info: TableInfo) -> Operation[None]:
     there = yield from find(info.name)
     if there is not None and there.keys != info.keys:
         raise ConfigurationError(
-            f"table {info.name!r} exists in {store.url} with the key {shown(there)}, but the key is to be "
-            f"{shown(info)}: delete that table, or use another store or prefix",
+            f"table {info.name!r} exists in {store.url} with the key {shown(there)}, not with {shown(info)}: "
+            "delete that table, or use another store or prefix",
             store=store.url,
         )
     yield codec_of(info.located_as(there)).create_table()

@@ -162,20 +162,20 @@ class Chained(Generic[M]):
         reverse = self._reversed()
         if reverse is not None:
             return reverse.first()
-        keeper: Last[Any] = Last(self._schema, self._options.order)
+        sorter: Last[Any] = Last(self._schema, self._options.order)
         for instance in self._with_options(order=())._instances():
-            keeper.add(instance)
-        return self._kept(keeper)
+            sorter.add(instance)
+        return self._kept(sorter)
 
     async def alast(self) -> M | None:
         """Async version of `last()`."""
         reverse = self._reversed()
         if reverse is not None:
             return await reverse.afirst()
-        keeper: Last[Any] = Last(self._schema, self._options.order)
+        sorter: Last[Any] = Last(self._schema, self._options.order)
         async for instance in self._with_options(order=())._ainstances():
-            keeper.add(instance)
-        return self._kept(keeper)
+            sorter.add(instance)
+        return self._kept(sorter)
 
     def _reversed(self) -> Self | None:
         """Return the result in reverse order; None if the items cannot be read in it."""
@@ -187,8 +187,8 @@ class Chained(Generic[M]):
             return None
         return self._with_options(descending=not self._options.descending)
 
-    def _kept(self, keeper: Last[Any]) -> M | None:
-        last = keeper.last()
+    def _kept(self, sorter: Last[Any]) -> M | None:
+        last = sorter.last()
         return None if last is None else self._shaped([last])[0]
 
     def exists(self) -> bool:

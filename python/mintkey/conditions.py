@@ -209,8 +209,8 @@ class Operand(Generic[M, T]):
             allowed = "exists() and does_not_exist()" if tests == "existence" else "==, !=, is_in() and exists()"
             raise invalid(
                 self._label,
-                f"conditions on a {declared.described} are {allowed}, "
-                f"because its encoded values have no other meaning: {name} is not possible",
+                f"{name} is not possible on a {declared.described}, because of the encoding of its values: "
+                f"use {allowed}",
             )
 
     def _works_on(self, name: str, kinds: Iterable[str]) -> None:

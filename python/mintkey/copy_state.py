@@ -1,4 +1,4 @@
-"""The state of a copy: how far each segment of each table is, in a file from which the copy goes on.
+"""The state of a copy: how far each segment of each table is, in a file from which the copy continues.
 
 The position of a segment is that of the last page whose rows are all written. The file is replaced as a whole, so it is
 never half written. After a kill, the rows that were written since the last save are found equal in the target.

@@ -145,7 +145,7 @@ def copy(
         on_conflict: what to do with rows that the target has with other values. `"fail"` refuses a table that has rows
             in the target before anything is written. `"skip"` keeps them, `"replace"` overwrites them. On DynamoDB
             `"replace"` is the fastest, because its batches have no conditions.
-        resume: a file for the state of the copy. If it exists, the copy goes on from there. It is written while the
+        resume: a file for the state of the copy. If it exists, the copy continues from there. It is written while the
             copy runs, so that it is left after an interruption, a failure of a store or a kill; it is removed at the
             end.
         verify: compare the tables afterwards, and report the rows that differ.

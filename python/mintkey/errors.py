@@ -20,7 +20,7 @@ either::
     │   └── VersionConflict                  another writer changed the row first
     ├── BatchIncomplete                      some items of a batch failed
     ├── TransactionCancelled                 a transaction wrote nothing
-    ├── StoreError                           the store did not do its work: try again later
+    ├── StoreError                           the store could not carry out the request: try again later
     │   ├── StoreUnavailable (ConnectionError)   the store cannot be reached or cannot work
     │   ├── StoreTimeout (TimeoutError)      the store took longer than `?timeout=`
     │   └── Throttled                        the store rejected a request because of its rate
@@ -112,7 +112,7 @@ class ItemTooLarge(InvalidValue):
 class UnreadableItem(InvalidValue):
     """A stored value cannot be read by its attribute: another program wrote it, or the class has changed.
 
-    `scan()` and `query()` go past such items with `on_unreadable=`. Deleting and overwriting by key work.
+    `scan()` and `query()` skip or report such items with `on_unreadable=`. Deleting and overwriting by key work.
 
     Attributes:
         key: a dict of attribute names to values, or to stored values that cannot be read. All methods that take
@@ -254,7 +254,7 @@ class TransactionCancelled(MintkeyError):
 
 
 class StoreError(MintkeyError):
-    """The store did not do its work, for a reason outside of the program. A web service answers 503.
+    """The store could not carry out the request, for a reason outside of the program. A web service answers 503.
 
     Attributes:
         outcome: `"not_applied"` if nothing was written, and `"unknown"` if the write may have been applied. After an

@@ -224,7 +224,7 @@ def _is_about(schema: Schema, lookup: Lookup, error: MintkeyError, found: Any = 
 
 
 def _is_other_row(lookup: Lookup, error: MintkeyError, before: MintkeyError | None) -> bool:
-    """Return whether a row with other unique values has the key of the new row: the second attempt met it again."""
+    """Return whether a row with other unique values has the key of the new row: the second attempt found it again."""
     pair = isinstance(error, KeyCollision) and isinstance(before, KeyCollision)
     return pair and isinstance(lookup.by, UniqueLookup)
 

@@ -118,8 +118,8 @@ def _part(path: Operand[Any, Any]) -> Part:
         if attribute is not None and getattr(attribute, "nested", None) is not None:
             raise invalid(
                 path._label,
-                f"a part of a {shortened(attribute.nested)} cannot be loaded, because it is no complete value of the "
-                f"class: pass the whole attribute, {path._root.name!r}",
+                f"a part of a {shortened(attribute.nested)} cannot be loaded, because it is not a complete value of "
+                f"the class: pass the whole attribute, {path._root.name!r}",
             )
         attribute = None if attribute is None else attribute.member(path._label, step)
         steps.append(step)

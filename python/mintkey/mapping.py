@@ -59,7 +59,7 @@ C = TypeVar("C", bound=type)
 if TYPE_CHECKING:
 
     class Mapped(Model):
-        """A base class that tells type checkers the methods that `mapped` adds."""
+        """A base class that declares the methods of `mapped` for type checkers."""
 
         __dataclass_fields__: ClassVar[Any]
         model_config: ClassVar[Any]
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 else:
 
     class Mapped:
-        """A base class that tells type checkers the methods that `mapped` adds: `class User(BaseModel, Mapped)`.
+        """A base class that declares the methods of `mapped` for type checkers: `class User(BaseModel, Mapped)`.
 
         It has no members.
         """

@@ -222,6 +222,6 @@ def log_observers(url: str, log_slow: float | None) -> list[Observer]:
 
 
 def ping_failure(url: str, seconds: float, error: MintkeyError) -> StoreError:
-    """Return the error of a ping: also wrong credentials are a reason why the store does not do its work."""
+    """Return the error of a ping: wrong credentials too are a failure of the store here."""
     kind = type(error) if isinstance(error, StoreError) else StoreUnavailable
     return kind(f"{url}: the ping failed after {seconds:.3f} s: {error}", store=url)

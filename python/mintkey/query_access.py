@@ -54,7 +54,7 @@ class QueryAccess(Generic[M]):
             consistent: include all writes that were acknowledged before the call. By default as the model's
                 `ModelConfig(consistent=…)` says.
             on_unreadable: raise `UnreadableItem` for an item that cannot be read, `"skip"` it, or call a function with
-                the error and go on.
+                the error and continue.
             equal: `==` conditions by attribute name; one must be on the partition key of the table or of an index.
 
         Raises:

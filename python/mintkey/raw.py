@@ -7,7 +7,7 @@
     page.rows[0]["total"]
 
 A row is a dict of stored names to plain values. No hooks run, no values are generated, and versions are not checked.
-Indexes, expiry and unique values are kept right, because the store itself keeps them.
+Indexes, expiry and unique values stay correct, because the store itself maintains them.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Tabled:
         Args:
             drop_unique: attributes, and tuples of attributes, whose values are no longer to be unique in the table.
                 Attributes that are not unique in the table are ignored. If the class still declares one, its values
-                are recorded anew.
+                are recorded again.
             force: on DynamoDB, add an index also if it cannot hold the values of some rows. DynamoDB then refuses each
                 write of such a row that does not correct or remove the value. SQLite and Redis leave these rows out of
                 the index.

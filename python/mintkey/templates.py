@@ -250,8 +250,8 @@ class Template:
             reason = "it has no value" if stored is None else "a part of a key cannot be empty"
         elif reason is None and part.literal and (text + part.literal).find(part.literal) != len(text):
             reason = (
-                f"{shortened(text)} runs into {part.literal!r}, which follows it in the template, so two items could "
-                "have the same key: use another value, or another separator in the template"
+                f"{shortened(text)} cannot be separated from {part.literal!r}, which follows it in the template, so "
+                "two items could have the same key: use another value, or another separator in the template"
             )
         if reason is None:
             return text

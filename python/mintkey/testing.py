@@ -44,7 +44,7 @@ def _in_microseconds(name: str, duration: timedelta | float) -> int:
     except (OverflowError, ValueError):  # NaN is a ValueError
         delta = timedelta.max
     if abs(delta) > _LONGEST:
-        raise InvalidValue(f"{name}={shortened(duration)} leads beyond the years 1 to 9999")
+        raise InvalidValue(f"{name}={shortened(duration)} gives a time outside the years 1 to 9999")
     return delta // _MICROSECOND
 
 

@@ -61,8 +61,8 @@ class _OneStore:
             self.store, self._first = own, schema.model
         elif own._core is not self.store._core:
             raise ConfigurationError(
-                f"a transaction is about one store, but {self._first} is in {self.store.url} and {schema.model} in "
-                f"{own.url}: use one transaction for each store",
+                f"all items of a transaction must be in one store: {self._first} is in {self.store.url} and "
+                f"{schema.model} in {own.url}: use one transaction for each store",
                 model=schema.model,
                 store=own.url,
             )

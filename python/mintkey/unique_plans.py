@@ -41,11 +41,11 @@ class UniquePlan:
     @property
     def declaration(self) -> tuple[str, list[str], list[Literal], tuple[str, list[str], bool] | None]:
         """The declaration for the store."""
-        told = None
+        stored_discriminator = None
         if self.discriminator is not None:
             stored_name, or_absent = self.discriminator
-            told = (stored_name, list(self.values), or_absent)
-        return self.name, list(self.stored_names), list(self.literals), told
+            stored_discriminator = (stored_name, list(self.values), or_absent)
+        return self.name, list(self.stored_names), list(self.literals), stored_discriminator
 
 
 def unique_plans(
@@ -69,8 +69,8 @@ def unique_plans(
         literals: the texts with which the keys of its items begin.
         discriminator: the source of its discriminator.
     """
-    told = None if discriminator is None else attributes[discriminator.name].stored_name
-    families = [] if told is None else relatives(model, (table, told))
+    stored_discriminator = None if discriminator is None else attributes[discriminator.name].stored_name
+    families = [] if stored_discriminator is None else relatives(model, (table, stored_discriminator))
     found: dict[frozenset[str], UniquePlan] = {}
     for family in families:
         for plan in family.unique:
@@ -84,7 +84,7 @@ def unique_plans(
             names,
             stored,
             literals,
-            None if told is None else (told, not families),
+            None if stored_discriminator is None else (stored_discriminator, not families),
             () if discriminator is None else (discriminator.value,),
         )
         found.setdefault(frozenset(stored), plan)
@@ -158,8 +158,8 @@ def _check(
     if problem is None and (set(given_keys) <= set(names) or set(keys) <= set(names)):
         what = "this is the whole key" if set(names) in (set(given_keys), set(keys)) else "the whole key is among them"
         problem = (
-            f"{what}, and a key is unique already: remove unique=. save() of a new item with the key of another one "
-            "writes over it; create() and a UniqueKeyField never do"
+            f"{what}, and a key is unique already: remove unique=. save() of a new item with an existing key "
+            "overwrites the row; create() and a UniqueKeyField never do"
         )
     if problem is None and all(attributes[name].has_constant_default for name in names):
         problem = (

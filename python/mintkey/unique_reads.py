@@ -21,7 +21,7 @@ __all__ = ["UniqueLookup", "by_unique", "get", "read", "unique_in", "unique_name
 
 
 class UniqueLookup(NamedTuple):
-    """The values of a unique set, by which an item is sought.
+    """The values of a unique set, by which an item is looked up.
 
     Attributes:
         plan: the unique set.

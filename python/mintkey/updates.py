@@ -262,7 +262,7 @@ def _update_or_insert(
     _check_fields(schema, None, minted)
     sent = {**minted, **changes.values}
     merging = merge(schema, changes.values)
-    # What is computed from the stored row is computed anew if another writer has changed that.
+    # What is computed from the stored row is computed again if another writer has changed the row.
     readers = [reader for reader in (rebuilding, merging) if reader is not None]
     if schema.version is not None and not versioned:
         sent_actions.append(schema.attributes[schema.version].add(1))

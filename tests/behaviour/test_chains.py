@@ -298,7 +298,7 @@ async def test_text_lookups_know_their_types(do):
         ({"age__endswith": "5"}, r"Other\.age: the lookup __endswith works on string or binary attributes"),
         ({"blob__icontains": b"x"}, "the lookup __icontains works on string attributes"),
         ({"words__iexact": "x"}, "the lookup __iexact works on string attributes"),
-        ({"packed__endswith": "x"}, r"conditions on a CompressedAttribute are exists\(\)"),
+        ({"packed__endswith": "x"}, "__endswith is not possible on a CompressedAttribute"),
         ({"pk__iexact": 5}, r"Other\.pk: expected str, got int"),
         ({"pk__endswith": None}, "None means absent"),
     ):

@@ -163,7 +163,10 @@ async def test_another_service_at_the_address(ping):
 
 async def test_a_file_that_is_no_database(tmp_path, ping):
     (tmp_path / "text.db").write_text("a text of more than a hundred bytes, " * 9)
-    with connect(f"sqlite:///{tmp_path}/text.db") as store, pytest.raises(StoreUnavailable, match="no SQLite database"):
+    with (
+        connect(f"sqlite:///{tmp_path}/text.db") as store,
+        pytest.raises(StoreUnavailable, match="not an SQLite database"),
+    ):
         await ping(store)
 
 

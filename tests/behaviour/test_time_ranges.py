@@ -1,4 +1,4 @@
-"""`minted_between`: a span of time as a span of keys."""
+"""`minted_between`: a time range as a range of keys."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_a_day_belongs_to_the_span_in_which_it_begins(do, clock):
 @pytest.mark.parametrize(
     ("start", "end", "match"),
     [
-        (START, START, "no ulid can be minted in this span"),
+        (START, START, "no ulid can be generated in this time range"),
         (START, START - timedelta(1), "it ends before it begins"),
         ("2024-01-01", START, "start='2024-01-01' is not a datetime: use datetime.fromisoformat"),
         (START, None, "end=None is not a datetime"),

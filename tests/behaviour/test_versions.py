@@ -143,7 +143,7 @@ async def test_what_is_said_of_a_vanished_row_can_be_done(do, account):
         with pytest.raises(ItemGone, match=way_out):
             await write()
     for write in (lambda: do.delete(twin), lambda: do.save(twin, replace=True)):
-        with pytest.raises(VersionConflict, match=f"has expired, or was deleted by somebody else: .* {way_out}"):
+        with pytest.raises(VersionConflict, match=f"has expired, or was deleted by another writer: .* {way_out}"):
             await write()
     await do.save(Account.from_dict(twin.to_dict()))
     assert (await do.get(Account, pk="a")).balance == 1

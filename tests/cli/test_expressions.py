@@ -84,7 +84,7 @@ def test_true(text):
         ("b = base64('?')", 12, "not valid base64"),
         (r"a = '\q'", 5, r"an escape in '\q' is wrong: write \\ for a backslash"),
         ("a begins_with 3", 15, "begins_with"),
-        ("a = 1e200", 5, "numbers end below 1E+126"),
+        ("a = 1e200", 5, "a number must be less than 1E+126"),
         ("a between 5 and 1", 11, "the lower bound is above the upper one"),
         ("m.l[99999999999] = 1", 1, "the maximum index of a list"),
         ("(" * 40 + "a = 1", 31, "at most 30 levels of brackets and 'not'"),

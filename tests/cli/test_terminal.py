@@ -107,7 +107,7 @@ def test_ctrl_c_says_how_to_go_on(terminal, filled):
         os.write(terminal.keyboard, b"\x03")
         shown = terminal.read_until(None)
     assert process.returncode == 130
-    assert "500 rows are written; to go on, run the command again with --on-conflict skip" in shown
+    assert "500 rows are written; to continue, run the command again with --on-conflict skip" in shown
     assert "Traceback" not in shown
 
 
@@ -125,7 +125,7 @@ def test_a_copy_that_was_interrupted_goes_on(terminal, filled, tmp_path):
         os.write(terminal.keyboard, b"\x03")
         shown = terminal.read_until(None)
     assert process.returncode == 130
-    assert f"6 rows are copied; to go on, run the same command again: {state} keeps the state" in shown
+    assert f"6 rows are copied; to continue, run the same command again: {state} keeps the state" in shown
     done = subprocess.run([*mintkey, *copy, "--verify"], check=True, capture_output=True, text=True)
     assert [json.loads(line)["written"] for line in done.stdout.splitlines()] == [6, 1_000]
     assert not state.exists()

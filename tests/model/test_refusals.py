@@ -67,7 +67,7 @@ REFUSALS: list[tuple[Any, Any, str]] = [
     (NumberAttribute(), "5", "expected int, float or Decimal, got str"),
     (NumberAttribute(), True, "expected int, float or Decimal, got bool"),
     (NumberAttribute(), float("nan"), "NaN and infinity cannot be stored"),
-    (NumberAttribute(), 10**126, "numbers end below 1E+126: store it as a string"),
+    (NumberAttribute(), 10**126, "a number must be less than 1E+126: store it as a string"),
     (
         NumberAttribute(),
         Decimal("1." + "1" * 38),

@@ -120,7 +120,7 @@ async def test_a_database_that_is_not_there_is_said(do, server):
         ("redis://:6379", "a host without a name: write redis://localhost:6379/0"),
         ("redis://127.0.0.1:99999", "not a number from 1 to 65535"),
         ("redis://127.0.0.1:port", "not a number from 1 to 65535"),
-        ("redis://::1", "stands in brackets"),
+        ("redis://::1", "IPv6 address in brackets"),
         (
             "redis://127.0.0.1:6379/0#cache",
             "has a '#' in its path, where it has no meaning: name a database as in redis://localhost:6379/0",

@@ -23,8 +23,8 @@ pub fn bounds(
     let (tick_us, origin, greatest) = match kind {
         Kind::Uuid4 | Kind::Nanoid | Kind::Cuid2 => {
             return Err(InvalidParameter(format!(
-                "{kind} does not sort by time, so a span of time is no span of its values; \
-                 ulid and uuid7 do"
+                "{kind} does not sort by time, so a time range is not a range of its values: \
+                 use a strategy that does, such as ulid or uuid7"
             )));
         }
         Kind::Ulid | Kind::Uuid7 | Kind::Typeid => (1000, 0, MAX_48),
@@ -53,8 +53,8 @@ pub fn bounds(
         .min(greatest);
     if low > high {
         return Err(InvalidParameter(format!(
-            "no {kind} can be minted in this span: it ends before it begins, holds no whole {}, \
-             or lies where {kind} has no bits for",
+            "no {kind} can be generated in this time range: it ends before it begins, contains no \
+             start of a {}, or is outside the times that {kind} can represent",
             if tick_us == 1000 {
                 "millisecond"
             } else {

@@ -53,13 +53,13 @@ pub(crate) fn read_uuid(text: &[u8]) -> Result<u128, InvalidText> {
             }
             return Err(InvalidText::at(
                 position,
-                format!("{:?} stands where '-' belongs", char::from(character)),
+                format!("found {:?} in place of '-'", char::from(character)),
             ));
         }
         let Some(value) = char::from(character).to_digit(16) else {
             return Err(InvalidText::at(
                 position,
-                format!("{:?} is no hexadecimal digit", char::from(character)),
+                format!("{:?} is not a hexadecimal digit", char::from(character)),
             ));
         };
         bits = bits << 4 | u128::from(value);

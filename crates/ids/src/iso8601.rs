@@ -128,7 +128,7 @@ pub(crate) fn read_iso8601(text: &[u8]) -> Result<i64, InvalidText> {
             };
             return Err(InvalidText::at(
                 position,
-                format!("{:?} stands where {wanted} belongs", char::from(found)),
+                format!("found {:?} in place of {wanted}", char::from(found)),
             ));
         }
     }

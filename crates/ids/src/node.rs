@@ -236,7 +236,7 @@ impl Search {
         Refusal::Node(match unusable {
             None if low == high => format!(
                 "snowflake node {low} is held by another process on this machine; give each \
-                 process a node of its own, or a range such as node=\"32-47\" to share out"
+                 process its own node, or give all of them a range such as node=\"32-47\""
             ),
             None => format!(
                 "all snowflake nodes {low}-{high} are held by other processes on this machine; \

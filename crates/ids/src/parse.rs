@@ -154,7 +154,7 @@ pub fn parse_int(strategy: &Strategy, value: i64) -> Result<Parsed, InvalidText>
         }
         Kind::Epoch => match value.checked_mul(1000) {
             Some(ms) => parsed.time_ms = Some(ms),
-            None => return Err(InvalidText::new("it is beyond any date")),
+            None => return Err(InvalidText::new("its time is later than any date")),
         },
         Kind::EpochMs => parsed.time_ms = Some(value),
         Kind::EpochUs => parsed.time_ms = Some(value.div_euclid(1000)),
@@ -230,7 +230,7 @@ fn integer(strategy: &Strategy, body: &str) -> Result<Parsed, InvalidText> {
         let position = position + body.len() - digits.len();
         return Err(InvalidText::at(
             position,
-            "it is no integer: a digit is missing",
+            "it is not an integer: a digit is missing",
         ));
     }
     match body.parse() {
@@ -259,7 +259,7 @@ fn hex(strategy: &Strategy, body: &[u8]) -> Result<Parsed, InvalidText> {
         return Err(InvalidText::at(
             position,
             format!(
-                "{:?} is no lower-case hexadecimal digit",
+                "{:?} is not a lower-case hexadecimal digit",
                 char::from(body[position])
             ),
         ));
@@ -296,7 +296,7 @@ fn cuid2(strategy: &Strategy, body: &[u8]) -> Result<Parsed, InvalidText> {
         };
         return Err(InvalidText::at(
             position,
-            format!("{:?} is no {wanted}", char::from(body[position])),
+            format!("{:?} is not a {wanted}", char::from(body[position])),
         ));
     }
     Ok(Parsed::new(Kind::Cuid2, Vec::new()))
@@ -314,7 +314,7 @@ fn typeid(text: &str) -> Result<Parsed, InvalidText> {
         Some(("", _)) => {
             return Err(InvalidText::at(
                 0,
-                "without a type there is no '_', yet one stands",
+                "it begins with '_', which only follows a type",
             ));
         }
         Some((prefix, suffix)) => (prefix, suffix, prefix.len() + 1),

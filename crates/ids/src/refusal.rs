@@ -63,7 +63,7 @@ impl fmt::Display for Refusal {
             Self::OutOfRange { format, at_ms } => write!(
                 f,
                 "the clock reads {at_ms} ms since 1970, a time that {format} cannot represent; \
-                 set the clock right or choose another strategy"
+                 correct the clock or choose another strategy"
             ),
             Self::NoRandomness(why) => {
                 write!(f, "the operating system returned no random numbers: {why}")

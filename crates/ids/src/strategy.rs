@@ -486,7 +486,7 @@ pub(crate) fn check_typeid_type(prefix: &[u8]) -> Result<(), InvalidText> {
     if prefix.len() > 63 {
         return Err(InvalidText::at(
             63,
-            "a type has at most 63 characters and goes on",
+            "a type has at most 63 characters, and this one has more",
         ));
     }
     for (position, &byte) in prefix.iter().enumerate() {
@@ -495,7 +495,7 @@ pub(crate) fn check_typeid_type(prefix: &[u8]) -> Result<(), InvalidText> {
             return Err(InvalidText::at(
                 position,
                 format!(
-                    "a type holds lower-case letters, and '_' between them, not {:?}",
+                    "a type contains lower-case letters, and '_' between them, not {:?}",
                     char::from(byte)
                 ),
             ));
@@ -507,7 +507,7 @@ pub(crate) fn check_typeid_type(prefix: &[u8]) -> Result<(), InvalidText> {
 fn checked_alphabet(given: &str) -> Result<Box<[u8]>, InvalidParameter> {
     let bytes = given.as_bytes();
     if !given.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return refuse("alphabet= may hold visible ASCII characters only".to_owned());
+        return refuse("alphabet= may contain only visible ASCII characters".to_owned());
     }
     if bytes.len() < 2 {
         return refuse("alphabet= needs at least two characters".to_owned());
@@ -515,7 +515,7 @@ fn checked_alphabet(given: &str) -> Result<Box<[u8]>, InvalidParameter> {
     for (i, byte) in bytes.iter().enumerate() {
         if bytes[..i].contains(byte) {
             return refuse(format!(
-                "alphabet= holds {:?} twice, which would make it likelier than the others",
+                "alphabet= contains {:?} twice, which would make it more frequent than the others",
                 char::from(*byte)
             ));
         }

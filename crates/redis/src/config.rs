@@ -164,7 +164,7 @@ fn database(address: &Address, parameters: &mut Parameters) -> Result<u32> {
 }
 
 fn prefix(parameters: &mut Parameters) -> Result<Option<String>> {
-    let wanted = "letters, digits, '_', '.' and '-'; a '/' is added behind them";
+    let wanted = "letters, digits, '_', '.' and '-'; a '/' is added after them";
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     parameters.take_as("prefix", wanted, |value| {
         (!value.is_empty() && value.chars().all(allowed)).then(|| value.to_owned())

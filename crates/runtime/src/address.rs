@@ -192,7 +192,7 @@ fn host(text: &str) -> Attempt<Host> {
         match text.split_once(':') {
             Some((_, port)) if port.contains(':') => {
                 return Err(
-                    "has more than one ':' in a host (an IPv6 address stands in brackets, as in [::1]:6379)",
+                    "has more than one ':' in a host (write an IPv6 address in brackets, as in [::1]:6379)",
                 );
             }
             Some((name, port)) => (name, Some(port)),

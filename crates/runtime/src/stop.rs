@@ -36,7 +36,7 @@ impl Stop {
                     "{address}: the process forked while {doing}, and the request belongs to the parent process"
                 ),
             )
-            .advice("do not fork in signal handlers, nor in code that makes the items of a batch"),
+            .advice("do not fork in signal handlers, or in code that creates the items of a batch"),
         }
     }
 }

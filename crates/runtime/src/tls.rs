@@ -175,7 +175,7 @@ pub fn distrust(cause: &io::Error) -> Option<String> {
 fn distrust_of_server(why: &CertificateError) -> String {
     let way_out = match why {
         CertificateError::UnknownIssuer => {
-            return "its certificate is signed by an unknown authority: give that one's certificate with \
+            return "its certificate is signed by an unknown authority: give its certificate with \
                     ?ca=/path/of/ca.pem"
                 .to_owned();
         }

@@ -101,7 +101,7 @@ fn a_file_that_is_no_database_is_left_alone() {
     std::fs::write(fixture.file(), &text).unwrap();
     let (kind, message) = attempt(&fixture);
     assert_eq!(kind, ErrorKind::Configuration);
-    assert!(message.contains("no SQLite database"), "{message}");
+    assert!(message.contains("not an SQLite database"), "{message}");
     assert_eq!(std::fs::read_to_string(fixture.file()).unwrap(), text);
 }
 

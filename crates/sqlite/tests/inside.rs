@@ -115,7 +115,7 @@ fn queries_use_the_indexes() {
 fn a_damaged_row_is_told_by_its_key() {
     let fixture = Fixture::new();
     put(&*fixture.store, &orders(), order("a", "1", &[])).unwrap();
-    for (damage, part) in [("\'{\'", "at line 1, column 1"), ("x\'ff\'", "is no text")] {
+    for (damage, part) in [("\'{\'", "at line 1, column 1"), ("x\'ff\'", "is not text")] {
         let sql = format!("UPDATE orders SET item = {damage}");
         fixture.inside().execute_batch(&sql).unwrap();
         let reads = [

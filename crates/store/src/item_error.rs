@@ -87,7 +87,7 @@ impl Error {
             Some(Some(other)) => format!("the stored row has a {}", other.value_type()),
         };
         let message =
-            format!("{what} by somebody else: this write expects {expected}, but {stored}");
+            format!("{what} by another writer: this write expects {expected}, but {stored}");
         Self::new(ErrorKind::VersionConflict, message)
             .remedy(remedy)
             .of(table)
@@ -164,14 +164,11 @@ impl Error {
     /// The condition was false.
     #[must_use]
     pub fn condition_failed(table: &Table, key: &Key, found: bool) -> Self {
-        let what = if found {
-            "the stored row"
+        let message = if found {
+            "the condition is false for the stored row, and nothing was written"
         } else {
-            "there is no stored row, which"
+            "the condition is false, because there is no stored row, and nothing was written"
         };
-        let message = format!(
-            "the condition was not met: {what} does not fulfil it, and nothing was written"
-        );
         Self::new(ErrorKind::ConditionFailed, message)
             .of(table)
             .at(key)

@@ -42,12 +42,12 @@ pub enum InvalidNumber {
 impl fmt::Display for InvalidNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Syntax => "it is not written as a number",
+            Self::Syntax => "it is not a number",
             Self::NotFinite => "NaN and infinity cannot be stored",
             Self::TooManyDigits => {
                 "it has more than 38 significant digits: round it, or store it as a string"
             }
-            Self::TooLarge => "numbers end below 1E+126: store it as a string",
+            Self::TooLarge => "a number must be less than 1E+126: store it as a string",
             Self::TooSmall => {
                 "the smallest number is 1E-130: round it to 0, or store it as a string"
             }

@@ -127,7 +127,7 @@ pub fn lost(begun: bool) -> Error {
     };
     Error::new(
         ErrorKind::Unavailable(outcome),
-        format!("the store's thread ended {when}, which is a defect of mintkey"),
+        format!("the store's thread ended {when}, which is a bug in mintkey"),
     )
     .advice("report it with the panic message that the thread printed to standard error")
 }

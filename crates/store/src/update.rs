@@ -110,7 +110,7 @@ pub fn check(actions: &[Action], table: &Table) -> Result<()> {
 ///
 /// # Errors
 ///
-/// `InvalidValue` if a path leads through a value that is not there or is no container, if the stored
+/// `InvalidValue` if a path contains a value that is missing or not a container, if the stored
 /// value is of a type that the action does not fit, or if a sum cannot be stored.
 pub fn apply(actions: &[Action], item: &mut Item) -> Result<()> {
     let read = read_values(actions, item)?;
@@ -229,7 +229,7 @@ fn change_entry(actions: &[&Action], depth: usize, stored: Option<&mut Value>) -
 
 fn no_parent(path: &Path) -> Error {
     Error::invalid(format!(
-        "{} leads through a value that is not there or is no list or map: set the outer value first",
+        "{} contains a value that is missing, or not a list or map: set the outer value first",
         path.below()
     ))
     .within(path)

@@ -119,7 +119,7 @@ class Element(Structure):
         elif attribute.is_field:
             problem = f"use an attribute or a type, not a {type(attribute).__name__}"
         elif attribute._owner is not None:
-            problem = "the attribute is declared as a value of its own: write another one"
+            problem = "this attribute object is already declared under a name: create another one"
         else:
             given = {
                 "partition_key": attribute.partition_key,

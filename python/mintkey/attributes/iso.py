@@ -64,5 +64,5 @@ def parse_time(text: str) -> time:
     except ValueError:
         raise ValueError(f"{shortened(text)} is not an ISO 8601 time of day") from None
     if moment.tzinfo is not None:
-        raise ValueError(f"{shortened(text)} has a time zone, which a time of day has not")
+        raise ValueError(f"{shortened(text)} has a time zone, and a time of day has none: remove it")
     return moment.time()

@@ -321,4 +321,4 @@ def _from_now(**after: float) -> datetime:
         return (utc_now() + timedelta(**after)).replace(microsecond=0)
     except (OverflowError, ValueError) as error:  # NaN is a ValueError
         ((unit, given),) = after.items()
-        raise InvalidValue(f"ExpiresIn.{unit}({shortened(given)}) leads beyond the years 1 to 9999") from error
+        raise InvalidValue(f"ExpiresIn.{unit}({shortened(given)}) gives a time outside the years 1 to 9999") from error

@@ -161,7 +161,7 @@ def _main_parser() -> argparse.ArgumentParser:
 
 
 def complete() -> None:
-    """Answer the shell's question how a line can go on, if argcomplete is installed."""
+    """Complete a command line for the shell, if argcomplete is installed."""
     try:
         import argcomplete
     except ModuleNotFoundError:

@@ -105,8 +105,8 @@ def _worded(problem: str) -> str:
 
 def _go_on(given: argparse.Namespace) -> str:
     if given.resume is not None:
-        return f"to go on, run the same command again: {given.resume} keeps the state"
-    return "to go on, run the command again with --on-conflict skip"
+        return f"to continue, run the same command again: {given.resume} keeps the state"
+    return "to continue, run the command again with --on-conflict skip"
 
 
 def _rate(units: float | None) -> FixedRate | None:

@@ -41,7 +41,7 @@ class UsageError(Exception):
 
 
 class Interrupted(Exception):
-    """Ctrl-C ended a command that had begun. The text says how to go on."""
+    """Ctrl-C ended a command that had begun. The text says how to continue it."""
 
 
 def urls_in(given: list[str]) -> list[str]:

@@ -67,7 +67,7 @@ def _duration(text: str) -> timedelta:
     try:
         return timedelta(seconds=float(number) * _UNITS[unit])
     except OverflowError:
-        raise UsageError(f"--plus {text} leads to no date") from None
+        raise UsageError(f"--plus {text} gives no valid date") from None
 
 
 def _strategy(name: str, **options: Any) -> Auto:

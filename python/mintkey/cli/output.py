@@ -87,7 +87,7 @@ class Progress:
         self._total = total
         self._clock = clock
         self._shown = is_terminal(sys.stderr)
-        #: The time, the rows and the work of the first call: work that goes on has begun with some.
+        #: The time, the rows and the work of the first call: a continued job has begun with some.
         self._first: tuple[float, int, int] | None = None
         self._drawn = float("-inf")
         self.rows = 0

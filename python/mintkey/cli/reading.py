@@ -135,7 +135,7 @@ def describe_one(given: argparse.Namespace) -> Code:
 
 
 def ping(given: argparse.Namespace) -> Code:
-    """Ask the servers of a store for a sign of life."""
+    """Send a ping to the servers of a store."""
     with opened(given.url) as store:
         found = store.ping()
     milliseconds = round(found.seconds * 1_000, 1)

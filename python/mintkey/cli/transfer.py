@@ -124,7 +124,7 @@ def import_rows(given: argparse.Namespace) -> Code:
     return Code.PARTIAL if importing.failed else Code.DONE
 
 
-_GO_ON = "to go on, run the command again with --on-conflict skip"
+_GO_ON = "to continue, run the command again with --on-conflict skip"
 
 
 class _Import:

@@ -61,7 +61,7 @@ impl Blocking {
             if awaited.is_empty() {
                 return Err(Error::new(
                     ErrorKind::Unavailable(Outcome::Unknown),
-                    "a blocking request waited for another thread: this is a defect of mintkey, report it",
+                    "a blocking request waited for another thread: this is a bug in mintkey: report it",
                 ));
             }
             self.wait_for_any(&awaited);

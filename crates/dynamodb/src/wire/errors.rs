@@ -509,7 +509,7 @@ impl ErrorContext<'_> {
         }
         if has("document path") {
             return Error::invalid(
-                "the path of an update leads through a value that is missing or not a list or map: set the \
+                "the path of an update contains a value that is missing, or not a list or map: set the \
                  outer value first",
             );
         }

@@ -55,7 +55,7 @@ impl Codec {
                         return Err(self.invalid(
                             py,
                             field,
-                            "a key needs a value: give one, or mint it with default=",
+                            "a key needs a value: set one, or generate it with default=",
                         ));
                     }
                     None if field.required && !partial => {

@@ -26,7 +26,7 @@ pub fn checked(value: Value, table: &Table) -> Result<Value> {
 pub fn unexpected_reply(table: &Table) -> Error {
     Error::new(
         ErrorKind::Unavailable(Outcome::NotApplied),
-        "the server sent a reply that Redis does not send: does something else listen at this address?",
+        "the server sent a reply that Redis does not send: check that a Redis server listens at this address",
     )
     .of(table)
     .caused_by(OutOfStep)

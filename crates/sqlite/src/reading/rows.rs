@@ -293,7 +293,7 @@ impl PageRead<'_> {
 
 fn text(cell: ValueRef<'_>) -> Result<&str> {
     cell.as_str().map_err(|error| {
-        Error::invalid("a stored item is no text: it was not written by mintkey, or is damaged")
+        Error::invalid("a stored item is not text: it was not written by mintkey, or is damaged")
             .caused_by(error)
     })
 }

@@ -321,7 +321,7 @@ pub fn retry_while_busy<T>(
                     return Err(Error::new(
                         ErrorKind::Timeout(Outcome::NotApplied),
                         format!(
-                            "{} is locked by another process, and was so for {} s",
+                            "{} was locked by another process for {} s",
                             config.address,
                             time.as_secs_f64()
                         ),
@@ -384,7 +384,7 @@ pub fn failure(config: &Config, error: rusqlite::Error, outcome: Outcome) -> Err
         Some(ErrorCode::NotADatabase) => (
             ErrorKind::Configuration,
             format!(
-                "{address} is no SQLite database: give the path of another file, or of a new one"
+                "{address} is not an SQLite database: give the path of another file, or of a new one"
             ),
         ),
         Some(ErrorCode::DatabaseCorrupt) => (
@@ -400,12 +400,14 @@ pub fn failure(config: &Config, error: rusqlite::Error, outcome: Outcome) -> Err
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
             unavailable,
             format!(
-                "{address} cannot be written: this user needs the right to write the file and its folder"
+                "{address} cannot be written: this user needs permission to write to the file and its folder"
             ),
         ),
         Some(ErrorCode::DiskFull) => (
             unavailable,
-            format!("{address} cannot grow, the disk is full: make room and try again"),
+            format!(
+                "{address} cannot grow, because the disk is full: free some space and try again"
+            ),
         ),
         Some(ErrorCode::TooBig) => (
             ErrorKind::ItemTooLarge,

@@ -1,4 +1,4 @@
-//! Values at random, and tables to judge them by.
+//! Random values, and tables to check them with.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::convert::Infallible;

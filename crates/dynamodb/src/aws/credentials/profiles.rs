@@ -51,7 +51,7 @@ fn at_once<F: Future>(future: F) -> Result<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => Ok(result),
         Poll::Pending => Err(Error::configuration(
-            "AWS's files were not read at once: this is a defect of mintkey, report it",
+            "AWS's files were not read at once: this is a bug in mintkey: report it",
         )),
     }
 }
