@@ -13,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# maturin installs into the environment that VIRTUAL_ENV names, and refuses a second one beside it.
+# maturin installs into the environment that VIRTUAL_ENV names, and refuses a second one next to it.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport CONDA_PREFIX PYTHONHOME PYTHONPATH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -82,7 +82,7 @@ docs: $(VENV)/.ready  ## the documentation site, in target/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "open target/site/index.html"
 
-pictures: $(VENV)/.ready  ## draw docs/pictures/*.svg from the *.dot beside them; needs Graphviz
+pictures: $(VENV)/.ready  ## draw docs/pictures/*.svg from the *.dot next to them; needs Graphviz
 	$(BIN)/python tools/pictures.py
 
 .PHONY: servers servers-stop

@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation: docs/pictures/*.svg from the *.dot beside them.
+"""Draw the pictures of the documentation: docs/pictures/*.svg from the *.dot next to them.
 
     python tools/pictures.py
 

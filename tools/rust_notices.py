@@ -42,7 +42,7 @@ def cargo(*arguments: str) -> str:
 
 
 def is_accepted(expression: str) -> bool:
-    """Tell whether an SPDX expression without nested parentheses can be met."""
+    """Return whether an SPDX expression without nested parentheses can be satisfied."""
     expression = expression.replace("/", " OR ")
     alternatives = re.split(r"\bOR\b(?![^(]*\))", expression)
     return any(

@@ -1,4 +1,4 @@
-"""What an id costs, beside the least that C can do and beside every rival package.
+"""What an id costs, compared with a C extension and with similar packages.
 
     python benchmarks/ids [--rounds N] [--only ulid,uuid7]
 

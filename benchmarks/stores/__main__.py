@@ -1,4 +1,4 @@
-"""Models and stores beside their rivals: interleaved in one process, medians, ratios and bars in one table.
+"""Models and stores compared with similar packages: interleaved in one process, medians, ratios and bars in one table.
 
     make bench                                              # all stores
     .venv/bin/python benchmarks/stores sqlite --rounds 15

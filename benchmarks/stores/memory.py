@@ -1,4 +1,4 @@
-"""How much memory a long answer takes beside a short one."""
+"""How much memory a long result takes compared with a short one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DynamoDB Local beside boto3 and pydynox, by the processor time of this process: the server is near, and slow."""
+"""DynamoDB Local compared with boto3 and pydynox, by the processor time of this process, because the server is slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis beside redis-py, redis.asyncio, popoto and redis-om.
+"""Redis compared with redis-py, redis.asyncio, popoto and redis-om.
 
 Client and server take turns on one processor, so that what is measured is work. With a processor each, redis-py and the
 server fall asleep and wake up once a call, which is most of what it takes; the last rows show that. redis-py reads
@@ -145,7 +145,7 @@ class Driver:
 
 
 def mappers(url: str) -> tuple[type[Any], type[Any], type[Any]]:
-    """The same model in popoto, in redis-om and in its awaited twin, which read their address from the environment."""
+    """The same model in popoto, in redis-om and in its async version, which read their address from the environment."""
     os.environ["REDIS_URL"] = os.environ["REDIS_OM_URL"] = url
     popoto = importlib.import_module("popoto")
     redis_om = importlib.import_module("redis_om")
@@ -335,7 +335,7 @@ def batches(name: str, driver: Driver, others: dict[str, Callable[[], object]], 
 
 
 def memory_of_a_row(url: str) -> Row:
-    """Bytes of a row, its place in the table's order included, beside those of the bare hash."""
+    """Bytes of a row with its member of the row set, compared with those of the bare hash."""
     client = redis.Redis.from_url(url)
 
     def used() -> int:

@@ -1,4 +1,4 @@
-"""The embedded store beside the standard library's driver; models beside attrs; the import beside pydynox's."""
+"""The embedded store compared with the standard library's driver, models with attrs, the import with pydynox's."""
 
 from __future__ import annotations
 
