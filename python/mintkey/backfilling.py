@@ -20,7 +20,7 @@ from mintkey.errors import (
     nearest,
     shortened,
 )
-from mintkey.passes import AT_ONCE
+from mintkey.page_cursors import AT_ONCE
 from mintkey.stores import store_of
 from mintkey.suspended import CHUNK
 from mintkey.tables import Tabled

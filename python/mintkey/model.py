@@ -25,7 +25,7 @@ from mintkey.instance_state import LazyState, State, all_values, moment, pickled
 from mintkey.keyed import Keyed
 from mintkey.lookups import Q
 from mintkey.model_config import ModelConfig
-from mintkey.passes import check_default_order
+from mintkey.page_cursors import check_default_order
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import OnUnreadable, Options, Result
 from mintkey.query_access import QueryAccess, QueryAccessor

@@ -17,7 +17,7 @@ from mintkey.cursors import Cursors
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, shortened
 from mintkey.instance_state import fetched
 from mintkey.lookups import every
-from mintkey.passes import AT_ONCE, Pass, SegmentedPass, Sieve, TopN
+from mintkey.page_cursors import AT_ONCE, PageCursor, SegmentedCursor, Sieve, TopN
 from mintkey.row_writes import RowWrites
 from mintkey.schema import Schema
 from mintkey.stores import store_of
@@ -233,13 +233,13 @@ class Result(RowWrites[M]):
         matches = (lambda item: all(test.matches(item) for test in filters)) if filters else None
         return Sieve(matches, self._readable if load else list, exact)
 
-    def _page_cursor(self, *, load: bool = True) -> Pass:
+    def _page_cursor(self, *, load: bool = True) -> PageCursor:
         """Return a page cursor over the whole result."""
         options, sieve = self._options, self._sieve(load=load)
         limit = 0 if self._plan.is_empty else options.limit
         if options.segments > 1:
-            return SegmentedPass(self._read_segments, sieve, options.segments, limit, options.offset)
-        return Pass(self._read, sieve, limit, options.offset)
+            return SegmentedCursor(self._read_segments, sieve, options.segments, limit, options.offset)
+        return PageCursor(self._read, sieve, limit, options.offset)
 
     def __iter__(self) -> Iterator[M]:
         if self._all_items is not None:
@@ -389,7 +389,7 @@ class Result(RowWrites[M]):
             (left, after), skip = self._cursors().decode(cursor), 0
         wanted = 0 if self._plan.is_empty else size if left is None else min(size, left)
         while True:
-            reading = Pass(self._read, self._sieve(exact=True), wanted, skip, after)
+            reading = PageCursor(self._read, self._sieve(exact=True), wanted, skip, after)
             items: list[_core.Item | None] = []
             while reading.more:
                 items.extend((yield from reading.page()))
@@ -456,7 +456,7 @@ class Result(RowWrites[M]):
             total += sum(page.count for page in _raise_first_failure(pages))
             return [], [page.next for page in pages]
 
-        counting = SegmentedPass(count, self._sieve(load=False), self._options.segments, None, 0)
+        counting = SegmentedCursor(count, self._sieve(load=False), self._options.segments, None, 0)
         while counting.more:
             yield from counting.page()
         return total
@@ -563,7 +563,7 @@ class _AsyncIterator(Generic[M]):
     def __init__(self, result: Result[M], *, shaped: bool) -> None:
         self._result = result
         self._shaped = result._shaped if shaped else list
-        self._reading: Pass | None = None
+        self._reading: PageCursor | None = None
         self._items: list[_core.Item | None] = []
         self._buffer: deque[M] | None = None if result._all_items is None else deque(result._all_items)
 

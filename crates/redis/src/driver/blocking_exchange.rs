@@ -13,8 +13,8 @@ use crate::protocol::channel::Replies;
 use crate::protocol::resp::{Call, Value};
 use crate::transport::connecting::Wait;
 use crate::transport::connection::TransportError;
-use crate::transport::learning::Learning;
 use crate::transport::node::Node;
+use crate::transport::slot_refresh::SlotRefresh;
 
 /// The connections that one request uses.
 pub type HeldConnections = Vec<MultiplexedConnection>;
@@ -44,7 +44,7 @@ pub fn exchange(
         held,
         deadline,
         exchange: Exchange::new(calls),
-        learning: None,
+        slot_refresh: None,
         retry_at: None,
     };
     driver.run();
@@ -61,7 +61,7 @@ struct Driver<'a> {
     deadline: &'a mut Deadline,
     exchange: Exchange<Arc<Node>>,
     /// The request for the slots of the Cluster that is in flight.
-    learning: Option<Learning>,
+    slot_refresh: Option<SlotRefresh>,
     /// When calls are sent again.
     retry_at: Option<Instant>,
 }
@@ -89,20 +89,20 @@ impl Driver<'_> {
             self.retry_at = None;
             self.exchange.tick();
         }
-        if let Some(learning) = &mut self.learning
-            && let Some(result) = learning.advance(topology, &self.shared.context.config, None)
+        if let Some(slot_refresh) = &mut self.slot_refresh
+            && let Some(result) = slot_refresh.advance(topology, &self.shared.context.config, None)
         {
-            self.learning = None;
-            self.exchange.routes_learned(result, topology);
+            self.slot_refresh = None;
+            self.exchange.slots_refreshed(result, topology);
         }
         while let Some(step) = self.exchange.next(topology) {
             match step {
                 Step::Send(node, calls) => self.send(&node, &calls),
-                // Another thread has learned them.
-                Step::Learn(version) if version != topology.version() => {
-                    self.exchange.routes_learned(Ok(()), topology);
+                // Another thread has requested them.
+                Step::RefreshSlots(version) if version != topology.version() => {
+                    self.exchange.slots_refreshed(Ok(()), topology);
                 }
-                Step::Learn(_) => self.learning = Some(Learning::new(topology)),
+                Step::RefreshSlots(_) => self.slot_refresh = Some(SlotRefresh::new(topology)),
                 Step::Wait(time) => self.retry_at = Some(Instant::now() + time),
             }
         }
@@ -211,14 +211,14 @@ impl Driver<'_> {
         let ends = connecting
             .filter_map(|connection| connection.wake_at(is_cluster))
             .chain(self.retry_at)
-            .chain(self.learning.iter().filter_map(Learning::end));
+            .chain(self.slot_refresh.iter().filter_map(SlotRefresh::end));
         let left = ends
             .min()
             .map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let most = self.deadline.wait();
         let mut most = left.map_or(most, |left| left.min(most));
         let mut sockets = poll_sockets(self.held);
-        match self.learning.as_ref().map(Learning::wait) {
+        match self.slot_refresh.as_ref().map(SlotRefresh::wait) {
             Some(Wait::Socket(socket, flags)) => {
                 sockets.push(PollFd::from_borrowed_fd(socket, flags));
             }
@@ -236,7 +236,7 @@ impl Driver<'_> {
         let Some(index) = held.position(is_waiting) else {
             return false;
         };
-        if held.any(is_waiting) || self.learning.is_some() {
+        if held.any(is_waiting) || self.slot_refresh.is_some() {
             return false;
         }
         match self.held[index].spin() {
@@ -273,9 +273,9 @@ impl Driver<'_> {
                 topology.suspect(&connection.node);
             }
         }
-        if let Some(learning) = &self.learning {
+        if let Some(slot_refresh) = &self.slot_refresh {
             self.exchange
-                .routes_learned(Err(learning.stopped(stop, address)), topology);
+                .slots_refreshed(Err(slot_refresh.stopped(stop, address)), topology);
         }
         let error = |outcome| stop.error(address, "waiting for a reply", outcome);
         self.exchange.stop(error);

@@ -25,9 +25,9 @@ use crate::protocol::resp::Value;
 use crate::transport::adaptive_spin::AdaptiveSpin;
 use crate::transport::connecting::Wait;
 use crate::transport::connection::TransportError;
-use crate::transport::learning::Learning;
 use crate::transport::lookup::Lookups;
 use crate::transport::node::Node;
+use crate::transport::slot_refresh::SlotRefresh;
 
 /// A connection on which a request timed out is closed if its server has sent nothing for this time.
 const MAX_SILENCE: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub fn run(shared: Arc<Shared>, wakeup: UnixStream) {
         next_retry: None,
         unreachable: Vec::new(),
         lookups: Lookups::default(),
-        learning: None,
+        slot_refresh: None,
         route_changes: 0,
         out_of_step: false,
         reply_spin: AdaptiveSpin::default(),
@@ -81,7 +81,7 @@ struct EventLoop {
     unreachable: Vec<Unreachable>,
     lookups: Lookups,
     /// The request for the slots of the Cluster that is in flight.
-    learning: Option<Learning>,
+    slot_refresh: Option<SlotRefresh>,
     /// The changes of routes after which connections were last closed.
     route_changes: u64,
     /// Whether a reply may belong to another call than it was given to.
@@ -99,7 +99,7 @@ impl EventLoop {
                 return;
             }
             self.send_retries();
-            self.learn();
+            self.refresh_slots();
             self.connect_all();
             self.write();
             self.wait();
@@ -189,12 +189,13 @@ impl EventLoop {
             };
             match in_flight.exchange.next(topology) {
                 Some(Step::Send(node, calls)) => self.send(request, &node, &calls),
-                Some(Step::Learn(version)) if version != topology.version() => {
-                    in_flight.exchange.routes_learned(Ok(()), topology);
+                Some(Step::RefreshSlots(version)) if version != topology.version() => {
+                    in_flight.exchange.slots_refreshed(Ok(()), topology);
                 }
-                Some(Step::Learn(_)) => {
-                    in_flight.is_learning = true;
-                    self.learning.get_or_insert_with(|| Learning::new(topology));
+                Some(Step::RefreshSlots(_)) => {
+                    in_flight.is_refreshing_slots = true;
+                    self.slot_refresh
+                        .get_or_insert_with(|| SlotRefresh::new(topology));
                 }
                 Some(Step::Wait(time)) => {
                     let at = Instant::now() + time;
@@ -252,21 +253,21 @@ impl EventLoop {
     }
 
     /// Goes on with the request for the slots, and sends the calls that wait for it.
-    fn learn(&mut self) {
-        let Some(learning) = &mut self.learning else {
+    fn refresh_slots(&mut self) {
+        let Some(slot_refresh) = &mut self.slot_refresh else {
             return;
         };
         let topology = &*self.shared.topology;
         let config = &self.shared.context.config;
-        let Some(result) = learning.advance(topology, config, Some(&self.lookups)) else {
+        let Some(result) = slot_refresh.advance(topology, config, Some(&self.lookups)) else {
             return;
         };
-        self.learning = None;
+        self.slot_refresh = None;
         let mut waiting = Vec::new();
         for (request, in_flight) in &mut self.in_flight {
-            if std::mem::take(&mut in_flight.is_learning) {
+            if std::mem::take(&mut in_flight.is_refreshing_slots) {
                 let own = result.as_ref().map_err(Error::for_another).copied();
-                in_flight.exchange.routes_learned(own, topology);
+                in_flight.exchange.slots_refreshed(own, topology);
                 waiting.push(*request);
             }
         }
@@ -409,12 +410,12 @@ impl EventLoop {
         let ends = deadlines
             .chain(self.next_retry)
             .chain(connecting.filter_map(|connection| connection.wake_at(is_cluster)))
-            .chain(self.learning.iter().filter_map(Learning::end));
+            .chain(self.slot_refresh.iter().filter_map(SlotRefresh::end));
         let mut left = ends
             .min()
             .map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let mut sockets = poll_sockets(&self.connections);
-        match self.learning.as_ref().map(Learning::wait) {
+        match self.slot_refresh.as_ref().map(SlotRefresh::wait) {
             Some(Wait::Socket(socket, flags)) => {
                 sockets.push(PollFd::from_borrowed_fd(socket, flags));
             }

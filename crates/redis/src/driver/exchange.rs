@@ -62,8 +62,8 @@ pub trait Routes<N> {
 pub enum Step<N> {
     /// Send calls to a server, then report `wrote`, `unreachable` or `broken`, and each `reply`.
     Send(N, Vec<Outgoing>),
-    /// Request the slots, unless there is a newer version than this one, then report `routes_learned`.
-    Learn(u64),
+    /// Request the slots, unless there is a newer version than this one, then report `slots_refreshed`.
+    RefreshSlots(u64),
     /// Report `tick` after this time.
     Wait(Duration),
 }
@@ -165,9 +165,9 @@ pub struct Exchange<N> {
     /// Whether the driver was asked to report `tick`.
     is_waiting: bool,
     /// Whether the driver requests the slots; calls are sent afterwards.
-    is_learning: bool,
+    is_refreshing_slots: bool,
     /// Whether the slots must be requested because calls failed with the known ones.
-    must_learn: bool,
+    must_refresh_slots: bool,
     /// Whether the known routes are used although the slots should be requested: that has failed.
     keeps_routes: bool,
 }
@@ -201,8 +201,8 @@ impl<N: Clone + PartialEq> Exchange<N> {
             steps: delay.map(Step::Wait).into_iter().collect(),
             routes_version: 0,
             is_waiting: delay.is_some(),
-            is_learning: false,
-            must_learn: false,
+            is_refreshing_slots: false,
+            must_refresh_slots: false,
             keeps_routes: false,
         }
     }
@@ -235,7 +235,7 @@ impl<N: Clone + PartialEq> Exchange<N> {
 
     /// What the driver must do next; `None`: wait for events.
     pub fn next(&mut self, routes: &impl Routes<N>) -> Option<Step<N>> {
-        if self.steps.is_empty() && !self.is_learning {
+        if self.steps.is_empty() && !self.is_refreshing_slots {
             self.route(routes);
         }
         self.steps.pop_front()
@@ -246,15 +246,15 @@ impl<N: Clone + PartialEq> Exchange<N> {
         if !self.states.iter().any(CallState::is_ready) {
             return;
         }
-        let must_learn = self.must_learn && routes.is_cluster();
-        if must_learn || routes.needs_slots() && !self.keeps_routes {
-            let version = if must_learn {
+        let must_refresh_slots = self.must_refresh_slots && routes.is_cluster();
+        if must_refresh_slots || routes.needs_slots() && !self.keeps_routes {
+            let version = if must_refresh_slots {
                 self.routes_version
             } else {
                 routes.version()
             };
-            self.is_learning = true;
-            return self.steps.push_back(Step::Learn(version));
+            self.is_refreshing_slots = true;
+            return self.steps.push_back(Step::RefreshSlots(version));
         }
         self.keeps_routes = false;
         self.routes_version = routes.version();
@@ -292,10 +292,10 @@ impl<N: Clone + PartialEq> Exchange<N> {
             .extend(groups.map(|(node, calls)| Step::Send(node, calls)));
     }
 
-    /// Sends a call again after a delay, if `learn` is set with new routes.
-    fn pause(&mut self, index: usize, learn: bool) {
+    /// Sends a call again after a delay, if `refresh_slots` is set with new routes.
+    fn pause(&mut self, index: usize, refresh_slots: bool) {
         self.states[index].stage = Stage::Paused;
-        self.must_learn |= learn;
+        self.must_refresh_slots |= refresh_slots;
         if !self.is_waiting {
             self.is_waiting = true;
             self.steps.push_back(Step::Wait(RETRY_DELAY));
@@ -419,15 +419,15 @@ impl<N: Clone + PartialEq> Exchange<N> {
     }
 
     /// The slots were requested.
-    pub fn routes_learned(&mut self, result: Result<()>, routes: &impl Routes<N>) {
-        let after_failure = std::mem::take(&mut self.must_learn);
-        self.is_learning = false;
+    pub fn slots_refreshed(&mut self, result: Result<()>, routes: &impl Routes<N>) {
+        let after_failure = std::mem::take(&mut self.must_refresh_slots);
+        self.is_refreshing_slots = false;
         let Err(error) = result else {
             return;
         };
         let is_known = routes.version() > 0;
         let is_unavailable = matches!(error.kind, ErrorKind::Unavailable(_));
-        // Another attempt to learn waits until calls fail with the known routes.
+        // Another request for the slots waits until calls fail with the known routes.
         self.keeps_routes = is_known && is_unavailable && (is_busy(&error) || !after_failure);
         if self.keeps_routes {
             return;

@@ -31,7 +31,7 @@ pub struct InFlight {
     /// When calls are sent again.
     pub retry_at: Option<Instant>,
     /// Whether it waits for the slots of the Cluster.
-    pub is_learning: bool,
+    pub is_refreshing_slots: bool,
 }
 
 impl InFlight {
@@ -49,7 +49,7 @@ impl InFlight {
             round: 0,
             exchange: Exchange::new(Vec::new()),
             retry_at: None,
-            is_learning: false,
+            is_refreshing_slots: false,
         }
     }
 
@@ -75,6 +75,6 @@ impl InFlight {
     pub fn begin_round(&mut self, calls: Vec<Call>) {
         self.round += 1;
         self.exchange = Exchange::new(calls);
-        (self.retry_at, self.is_learning) = (None, false);
+        (self.retry_at, self.is_refreshing_slots) = (None, false);
     }
 }

@@ -3,8 +3,8 @@
 pub mod adaptive_spin;
 pub mod connecting;
 pub mod connection;
-pub mod learning;
 pub mod lookup;
 pub mod node;
+pub mod slot_refresh;
 pub mod stream;
 pub mod topology;

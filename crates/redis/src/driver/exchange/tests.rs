@@ -225,9 +225,9 @@ fn a_server_that_stays_busy_has_the_last_word() {
         assert_eq!(exchange.next(&servers), Some(Step::Wait(RETRY_DELAY)));
         exchange.tick();
         if word == "CLUSTERDOWN" {
-            assert_eq!(exchange.next(&servers), Some(Step::Learn(1)));
+            assert_eq!(exchange.next(&servers), Some(Step::RefreshSlots(1)));
             assert_eq!(exchange.next(&servers), None);
-            exchange.routes_learned(Ok(()), &servers);
+            exchange.slots_refreshed(Ok(()), &servers);
         }
         expect_send(&mut exchange, &servers, 0, &[0]);
         exchange.stop(timeout);
@@ -332,8 +332,8 @@ fn attempts_run_out_on_a_single_server_and_wait_in_a_cluster() {
         exchange.broken([0], true, &cluster, unavailable);
         assert_eq!(exchange.next(&cluster), Some(Step::Wait(RETRY_DELAY)));
         exchange.tick();
-        assert_eq!(exchange.next(&cluster), Some(Step::Learn(1)));
-        exchange.routes_learned(Ok(()), &cluster);
+        assert_eq!(exchange.next(&cluster), Some(Step::RefreshSlots(1)));
+        exchange.slots_refreshed(Ok(()), &cluster);
     }
     exchange.stop(timeout);
     assert_eq!(outcomes(exchange), [Err(NOT_APPLIED)]);
@@ -394,9 +394,9 @@ fn a_server_that_cannot_be_connected_to() {
     exchange.reply(0, ok(), &cluster);
     assert_eq!(exchange.next(&cluster), Some(Step::Wait(RETRY_DELAY)));
     exchange.tick();
-    assert_eq!(exchange.next(&cluster), Some(Step::Learn(1)));
+    assert_eq!(exchange.next(&cluster), Some(Step::RefreshSlots(1)));
     cluster.routes.borrow_mut()[1] = Some(2);
-    exchange.routes_learned(Ok(()), &cluster);
+    exchange.slots_refreshed(Ok(()), &cluster);
     expect_send(&mut exchange, &cluster, 2, &[1]);
     exchange.reply(1, ok(), &cluster);
     assert_eq!(outcomes(exchange), [Ok(false); 2]);
@@ -416,10 +416,10 @@ fn slots_are_requested_before_the_first_call() {
         let mut exchange = Exchange::new(vec![write(0)]);
         assert_eq!(
             exchange.next(&servers),
-            Some(Step::Learn(servers.version()))
+            Some(Step::RefreshSlots(servers.version()))
         );
         assert_eq!(exchange.next(&servers), None);
-        exchange.routes_learned(Err(refused.clone()), &servers);
+        exchange.slots_refreshed(Err(refused.clone()), &servers);
         if is_known {
             // The known routes stay in use.
             expect_send(&mut exchange, &servers, 0, &[0]);
@@ -438,8 +438,8 @@ fn a_slot_group_without_a_server_waits_for_new_routes() {
     let mut exchange = Exchange::new(vec![write(0)]);
     assert_eq!(exchange.next(&servers), Some(Step::Wait(RETRY_DELAY)));
     exchange.tick();
-    assert_eq!(exchange.next(&servers), Some(Step::Learn(1)));
-    exchange.routes_learned(Ok(()), &servers);
+    assert_eq!(exchange.next(&servers), Some(Step::RefreshSlots(1)));
+    exchange.slots_refreshed(Ok(()), &servers);
     assert_eq!(exchange.next(&servers), Some(Step::Wait(RETRY_DELAY)));
     exchange.stop(timeout);
     assert_eq!(outcomes(exchange), [Err(NOT_APPLIED)]);

@@ -1,4 +1,4 @@
-"""Passes: reading the results of a query or scan page by page, and sorting in memory."""
+"""Page cursors: reading the results of a query or scan page by page, and sorting in memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = [
     "AT_ONCE",
     "Last",
     "Order",
-    "Pass",
-    "SegmentedPass",
+    "PageCursor",
+    "SegmentedCursor",
     "Sieve",
     "TopN",
     "check_default_order",
@@ -40,8 +40,8 @@ class Sieve(NamedTuple):
 
     Attributes:
         matches: the filter of the client; None if the store evaluates the whole filter.
-        readable: leaves out the items that cannot be read, if the caller goes past them.
-        exact: whether `after` of the pass must be the position of the last item that it gave.
+        readable: leaves out the items that cannot be read, if the caller skips them.
+        exact: whether `after` of the page cursor must be the position of the last item that it gave.
     """
 
     matches: Callable[[_core.Item], bool] | None
@@ -49,7 +49,7 @@ class Sieve(NamedTuple):
     exact: bool = False
 
 
-class Pass:
+class PageCursor:
     """A page cursor: reads the stored items of a result page by page.
 
     `read` is an operation that takes a number of items and a position, and returns at most that many items from the
@@ -106,7 +106,7 @@ class Pass:
         return self.after is not None
 
 
-class SegmentedPass(Pass):
+class SegmentedCursor(PageCursor):
     """A page cursor of a parallel scan: reads a page of each of up to `AT_ONCE` segments at once.
 
     `read` is an operation that takes a number of items and segments with their positions, and returns at most that many

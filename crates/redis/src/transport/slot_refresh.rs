@@ -18,7 +18,7 @@ use crate::transport::node::{NODE_TIMEOUT, Node};
 use crate::transport::topology::{Topology, routes};
 
 /// A request for the slots.
-pub struct Learning {
+pub struct SlotRefresh {
     /// The servers that were not asked yet.
     candidates: vec::IntoIter<Arc<Node>>,
     asked: Option<Asked>,
@@ -39,7 +39,7 @@ enum Step {
     Ask(Connection, RoundTrip),
 }
 
-impl Learning {
+impl SlotRefresh {
     /// Nothing is sent yet.
     pub fn new(topology: &Topology) -> Self {
         Self {
