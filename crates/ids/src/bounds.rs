@@ -1,8 +1,9 @@
 //! The ids of a time range.
 
 use crate::error::InvalidParameter;
+use crate::kind::Kind;
 use crate::minter::{KSUID_EPOCH, MAX_32, MAX_41, MAX_48};
-use crate::strategy::{Draft, Kind, Strategy};
+use crate::strategy::{Draft, Strategy};
 
 const LOW_62: u128 = (1 << 62) - 1;
 

@@ -14,11 +14,12 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use crate::chacha::{ChaCha, derive_key};
 use crate::clock::{EngineClock, Reading, system};
+use crate::kind::Kind;
 use crate::minter::{Host, Minter, StepBack};
 use crate::node::{Claim, Lost, Nodes};
 use crate::node_choice::NodeChoice;
 use crate::refusal::Refusal;
-use crate::strategy::{Draft, Kind, Strategy};
+use crate::strategy::{Draft, Strategy};
 
 /// The minter of a process.
 pub type EngineMinter = Minter<EngineClock, ChaCha>;

@@ -13,6 +13,7 @@ pub mod engine;
 mod error;
 mod hex;
 mod iso8601;
+mod kind;
 pub mod minter;
 mod node;
 mod node_choice;
@@ -29,6 +30,7 @@ pub use engine::{before_fork, in_child, in_parent, now, now_ms, watch_forks};
 pub use error::{InvalidParameter, InvalidText};
 pub use hex::{write_hex, write_uuid};
 pub use iso8601::{write_iso8601, write_iso8601_ms};
+pub use kind::Kind;
 pub use node_choice::NodeChoice;
 pub use parse::{
     Parsed, candidates, integer_kind, likeliest, parse, parse_bits, parse_int, parse_ksuid,
@@ -36,6 +38,6 @@ pub use parse::{
 };
 pub use refusal::Refusal;
 pub use strategy::{
-    CUID2_LENGTH, Draft, Kind, NANOID_ALPHABET, NANOID_SIZE, Parameters, Strategy, check_prefix,
+    CUID2_LENGTH, Draft, NANOID_ALPHABET, NANOID_SIZE, Parameters, Strategy, check_prefix,
     write_cuid2, write_nanoid,
 };

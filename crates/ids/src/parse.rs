@@ -5,8 +5,9 @@ use crate::base62::read_ksuid;
 use crate::error::InvalidText;
 use crate::hex::read_uuid;
 use crate::iso8601::read_iso8601;
+use crate::kind::Kind;
 use crate::minter::{KSUID_EPOCH, SEQUENCE_MASK, SNOWFLAKE_EPOCH};
-use crate::strategy::{Kind, Strategy, check_typeid_type};
+use crate::strategy::{Strategy, check_typeid_type};
 
 /// The parts of an id or a timestamp.
 #[derive(Debug, Clone, PartialEq, Eq)]

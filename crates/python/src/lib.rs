@@ -39,9 +39,11 @@ mod _core {
         Flight, PyPage, PyRequest, Store, after_fork, before_fork, drive, running_loop,
     };
     #[pymodule_export]
+    use super::values::action::PyAction;
+    #[pymodule_export]
     use super::values::compress::{compress, decompress, decompressed};
     #[pymodule_export]
-    use super::values::condition::{PyAction, PyCondition};
+    use super::values::condition::PyCondition;
     #[pymodule_export]
     use super::values::digest::digest;
     #[pymodule_export]

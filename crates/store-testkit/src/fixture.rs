@@ -19,6 +19,12 @@ pub trait Reopen: Fixture {
     fn reopen(&self) -> Arc<dyn Store>;
 }
 
+/// Runs a test on a fresh store.
+pub(crate) fn fresh<F: Fixture>(test: impl Fn(&dyn Store)) {
+    let fixture = F::new();
+    test(fixture.store());
+}
+
 /// Makes trials of generic functions: the name of the module and of the function is the name of the test.
 macro_rules! tests {
     ($fixture:ident: $($name:ident),*) => {

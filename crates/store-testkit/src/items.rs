@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::fixture::{Reopen, tests};
+use crate::fixture::{Reopen, fresh, tests};
 use crate::requests::{
     NOW, attribute, condition, delete_of, get, insert, item, key, kind, message, number, order,
     orders, page, plain, put, put_of, query, query_of, run, scan, scan_of, string, texts,
@@ -11,14 +11,8 @@ use crate::requests::{
 use libtest_mimic::Trial;
 use mintkey_store::{
     Action, Comparison, Condition, ErrorKind, Get, Guard, Key, KeyKind, KeyValue, Operation, Path,
-    Reply, Row, Store, Table, Value,
+    Reply, Row, Table, Value,
 };
-
-/// Runs a test on a fresh store.
-fn fresh<F: Reopen>(test: impl Fn(&dyn Store)) {
-    let fixture = F::new();
-    test(fixture.store());
-}
 
 fn at_least(attribute: &str, value: i64) -> Condition {
     Condition::Compare {

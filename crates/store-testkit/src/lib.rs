@@ -19,6 +19,7 @@ pub mod items;
 pub mod queries;
 pub mod ranges;
 pub mod requests;
+pub mod scans;
 pub mod server;
 pub mod tables;
 pub mod transactions;
@@ -34,6 +35,7 @@ pub fn contract<F: Reopen + 'static>() -> Vec<Trial> {
     tests.extend(items::all::<F>());
     tests.extend(queries::all::<F>());
     tests.extend(ranges::all::<F>());
+    tests.extend(scans::all::<F>());
     tests.extend(tables::all::<F>());
     tests.extend(transactions::all::<F>());
     tests.extend(transfers::all::<F>());

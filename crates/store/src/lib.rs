@@ -10,11 +10,13 @@
 pub mod condition;
 pub mod description;
 pub mod error;
+mod guard;
 mod item_error;
 pub mod json;
 mod json_text;
 pub mod key;
 mod key_encoding;
+mod metrics;
 pub mod names;
 pub mod number;
 pub mod position;
@@ -34,15 +36,17 @@ pub mod work;
 
 pub use condition::{Comparison, Condition, Path, Step};
 pub use error::{Error, ErrorKind, Outcome, Remedy, Result, Violation};
+pub use guard::{Guard, Row};
 pub use json_text::JsonText;
 pub use key::{Key, KeyKind, KeyValue};
+pub use metrics::RequestMetrics;
 pub use number::{InvalidNumber, Number};
 pub use position::Position;
 pub use query::{Query, QueryKey, Scan, SortCondition};
 pub use reply::{Page, Reply, Server};
 pub use request::{
-    BatchGet, BatchWrite, Check, Delete, Get, GetUnique, Guard, Operation, Put, Request,
-    RequestMetrics, Returning, Row, Transaction, TransactionGet, TransactionWrite, Update, Write,
+    BatchGet, BatchWrite, Check, Delete, Get, GetUnique, Operation, Put, Request, Returning,
+    Transaction, TransactionGet, TransactionWrite, Update, Write,
 };
 pub use store::{Capabilities, Done, Interrupt, Notice, Severity, Store, Ticket};
 pub use submission::{Delivery, Submission};

@@ -1,20 +1,18 @@
 //! Requests.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use crate::condition::{Condition, Path};
+use crate::condition::Path;
 use crate::error::{Error, Result};
+use crate::guard::Guard;
 use crate::key::{Key, KeyValue};
-use crate::number::Number;
+use crate::metrics::RequestMetrics;
 use crate::query::{Query, Scan};
 use crate::size::check_item;
 use crate::table::Table;
 use crate::unique::Unique;
 use crate::update::{self, Action};
-use crate::value::{Item, Name, Value};
-use crate::work::Work;
+use crate::value::Item;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -27,24 +25,6 @@ pub struct Request {
     pub metrics: RequestMetrics,
 }
 
-/// What a store reports about a request besides the reply: retries, throttling, capacity units and its duration.
-#[derive(Debug, Default)]
-pub struct RequestMetrics {
-    metered: AtomicBool,
-    throttled: AtomicBool,
-    retries: AtomicU32,
-    /// Halves of a unit.
-    consumed: AtomicU64,
-    time: Mutex<Option<Time>>,
-}
-
-/// Since when a request is metered, and how long it took.
-#[derive(Debug)]
-struct Time {
-    started: Instant,
-    duration: Option<Duration>,
-}
-
 impl Request {
     /// A request with empty metrics.
     #[must_use]
@@ -54,96 +34,6 @@ impl Request {
             operation,
             metrics: RequestMetrics::default(),
         }
-    }
-}
-
-impl RequestMetrics {
-    /// Asks the store to report the capacity units that the request takes, if it counts them. Resets the metrics.
-    pub fn meter(&self) {
-        self.metered.store(true, Ordering::Relaxed);
-        self.throttled.store(false, Ordering::Relaxed);
-        self.retries.store(0, Ordering::Relaxed);
-        self.consumed.store(0, Ordering::Relaxed);
-        *self.time() = Some(Time {
-            started: Instant::now(),
-            duration: None,
-        });
-    }
-
-    /// Records that the reply is there, of a request that is executed together with others.
-    pub fn finish(&self) {
-        if let Some(time) = self.time().as_mut() {
-            time.duration = Some(time.started.elapsed());
-        }
-    }
-
-    /// The time from `meter` to `finish`; `None` if one of them was not called.
-    #[must_use]
-    pub fn duration(&self) -> Option<Duration> {
-        self.time().as_ref()?.duration
-    }
-
-    fn time(&self) -> MutexGuard<'_, Option<Time>> {
-        self.time.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the units are to be reported.
-    #[must_use]
-    pub fn is_metered(&self) -> bool {
-        self.metered.load(Ordering::Relaxed)
-    }
-
-    /// Records that the store throttled a part of the request, even if a retry succeeded.
-    pub fn throttle(&self) {
-        self.throttled.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether that has happened.
-    #[must_use]
-    pub fn was_throttled(&self) -> bool {
-        self.throttled.load(Ordering::Relaxed)
-    }
-
-    /// Records that the request, or a part of it, was sent this many times again.
-    pub fn add_retries(&self, retries: u32) {
-        self.retries.fetch_add(retries, Ordering::Relaxed);
-    }
-
-    /// How often the request, or a part of it, was sent again.
-    #[must_use]
-    pub fn retries(&self) -> u32 {
-        self.retries.load(Ordering::Relaxed)
-    }
-
-    /// Adds capacity units that the store has counted.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a store counts small positive numbers of halves"
-    )]
-    pub fn consume(&self, units: f64) {
-        let halves = (units.max(0.0) * 2.0).round() as u64;
-        self.consumed.fetch_add(halves, Ordering::Relaxed);
-    }
-
-    /// The capacity units that the store has counted; `None` if it counts none.
-    #[must_use]
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "a store counts small numbers of halves"
-    )]
-    pub fn consumed(&self) -> Option<f64> {
-        match self.consumed.load(Ordering::Relaxed) {
-            0 => None,
-            halves => Some(halves as f64 / 2.0),
-        }
-    }
-}
-
-impl Clone for RequestMetrics {
-    /// The metrics of a copy of a request are empty.
-    fn clone(&self) -> Self {
-        Self::default()
     }
 }
 
@@ -286,33 +176,6 @@ pub struct GetUnique {
     pub values: Vec<KeyValue>,
     /// Only what these paths lead to, and the key.
     pub attributes: Option<Vec<Path>>,
-}
-
-/// What must be true of the stored row for a write to happen. An expired row counts as absent.
-#[derive(Clone, Debug, Default)]
-pub struct Guard {
-    /// Whether the row must exist.
-    pub row: Row,
-    /// The attribute that holds the version, and the version the stored row must have; `None`: the
-    /// row must be absent, or have none.
-    pub version: Option<(Name, Option<Number>)>,
-    /// A condition on the stored row; an absent row is evaluated as an item without attributes.
-    pub condition: Option<Condition>,
-    /// Whether the key was generated with 64 random bits or more, so that no row can be expected to have it. An engine
-    /// whose batches support no conditions may then put the item in a batch without a check.
-    pub collision_free: bool,
-}
-
-/// Whether a row must exist.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Row {
-    /// It does not matter.
-    #[default]
-    Any,
-    /// It must not exist (else `KeyCollision`).
-    Absent,
-    /// It must exist (else `ItemGone`).
-    Present,
 }
 
 /// Writes a whole item, over a stored one if the guard allows it. `Put::new` is the only way to create one, so that the key
@@ -460,66 +323,6 @@ impl Check {
     pub fn check(&self) -> Result<()> {
         self.table.check_key(&self.key)?;
         self.guard.check_condition()
-    }
-}
-
-impl Guard {
-    fn check_condition(&self) -> Result<()> {
-        self.condition.as_ref().map_or(Ok(()), Condition::check)
-    }
-
-    /// Checks the stored row; `None` if there is none or it has expired.
-    ///
-    /// # Errors
-    ///
-    /// `KeyCollision`, `ItemGone`, `VersionConflict`, `ConditionFailed`, in this order; each carries the
-    /// stored item. The error that ends the work.
-    pub fn check<E: From<Error>>(
-        &self,
-        table: &Table,
-        key: &Key,
-        stored: Option<&Item>,
-        work: &mut Work<'_, E>,
-    ) -> std::result::Result<(), E> {
-        match (self.row, stored) {
-            (Row::Absent, Some(_)) => {
-                let error = Error::collision(table, key).with_item(stored.cloned());
-                return Err(error.into());
-            }
-            (Row::Present, None) => {
-                return Err(Error::gone(table, key, self.version.is_some()).into());
-            }
-            _ => {}
-        }
-        if let Some((name, expected)) = &self.version {
-            // A null is no version: another program may have written it.
-            let found = stored
-                .and_then(|item| item.get(name))
-                .filter(|value| !matches!(value, Value::Null));
-            let agrees = match (found, expected) {
-                (Some(Value::Number(found)), Some(expected)) => found == expected,
-                (None, None) => true,
-                _ => false,
-            };
-            if !agrees {
-                let error =
-                    Error::version_conflict(table, key, name, *expected, stored.map(|_| found));
-                return Err(error.with_item(stored.cloned()).into());
-            }
-        }
-        if let Some(condition) = &self.condition
-            && !condition.evaluate(stored.unwrap_or(&Item::new()), work)?
-        {
-            let error = Error::condition_failed(table, key, stored.is_some());
-            return Err(error.with_item(stored.cloned()).into());
-        }
-        Ok(())
-    }
-
-    /// Whether every row passes.
-    #[must_use]
-    pub const fn is_open(&self) -> bool {
-        matches!(self.row, Row::Any) && self.version.is_none() && self.condition.is_none()
     }
 }
 

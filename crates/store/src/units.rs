@@ -3,8 +3,9 @@
 //! A write costs one unit for each started kilobyte of the item. A read costs one for each started four kilobytes, and
 //! half of that when it need not be consistent. What is empty or absent costs the least there is.
 
+use crate::guard::Row;
 use crate::key::{Key, KeyValue};
-use crate::request::{Delete, Operation, Put, Row, TransactionWrite, Update, Write};
+use crate::request::{Delete, Operation, Put, TransactionWrite, Update, Write};
 use crate::size::{item_size, value_size};
 use crate::table::Table;
 use crate::update::Action;

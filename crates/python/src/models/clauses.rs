@@ -12,7 +12,8 @@ use pyo3::types::{PyBool, PyDict, PyTuple};
 use crate::models::codec::Codec;
 use crate::models::fields::{Selected, top};
 use crate::panics::caught;
-use crate::values::condition::{PyAction, PyCondition};
+use crate::values::action::PyAction;
+use crate::values::condition::PyCondition;
 
 impl Codec {
     /// The actions of an update: `values` are set (None removes), then the others; checked together.

@@ -8,23 +8,23 @@
 use std::sync::Arc;
 
 use mintkey_store::{
-    Action, BatchGet, BatchWrite, Check, Delete, Get, Guard, Index, Key, KeyAttribute, Labels, Map,
-    Operation, Projection, Query, Returning, Scan, Table, Transaction, TransactionWrite, Update,
-    Value, Write, description,
+    BatchGet, BatchWrite, Check, Delete, Get, Guard, Key, KeyAttribute, Map, Operation, Query,
+    Returning, Scan, Table, Transaction, TransactionWrite, Update, Value, Write, description,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::{from_store, key_dict};
-use crate::models::fields::{Field, FieldSpec, IndexSpec, Selected, key_kind_named, top};
-use crate::models::unique::{UniqueSpec, declared};
+use crate::models::changes::{Patch, patch};
+use crate::models::definition::{Definition, FieldSpec, IndexSpec, UniqueSpec, unique_of};
+use crate::models::fields::{Field, Selected};
 use crate::panics::caught;
 use crate::store::PyRequest;
-use crate::values::condition::{PyAction, PyCondition};
+use crate::values::action::PyAction;
+use crate::values::condition::PyCondition;
 use crate::values::convert::{Kind, from_value, plain_error, to_value};
 use crate::values::item::{PyItem, PyKey};
-use crate::values::refusal::Refusal;
 
 /// The compiled schema of a model.
 #[pyclass(frozen, module = "mintkey._core")]
@@ -60,84 +60,33 @@ impl Codec {
         unique: Vec<UniqueSpec>,
         colocate: Option<String>,
     ) -> PyResult<Self> {
-        let mut kinds = Vec::with_capacity(fields.len());
-        let mut compiled = Vec::with_capacity(fields.len());
-        for (name, alias, kind, required, convert, key_kind, structure) in fields {
-            kinds.push(key_kind.as_deref().map(key_kind_named).transpose()?);
-            compiled.push(Field {
-                label: name.to_string(),
-                name: name.unbind(),
-                alias: alias.into(),
-                kind: Kind::named(&kind)?,
-                required,
-                convert: convert.map(|(encode, decode)| (encode.unbind(), decode.unbind())),
-                structure: structure.map(|(fitted, merged)| (fitted.unbind(), merged.unbind())),
-            });
-        }
-        let place = |name: &str| {
-            compiled
-                .iter()
-                .position(|field: &Field| field.label == name)
-                .ok_or_else(|| PyValueError::new_err(format!("{model} has no attribute {name:?}")))
-        };
-        let key = |name: &str| -> PyResult<KeyAttribute> {
-            let place = place(name)?;
-            let kind = kinds[place].ok_or_else(|| {
-                PyValueError::new_err(format!("{model}.{name} cannot be part of a key"))
-            })?;
-            Ok(KeyAttribute {
-                name: compiled[place].alias.clone(),
-                kind,
-            })
-        };
-        let indexes = indexes
-            .into_iter()
-            .map(|(name, partition, sort, projected, local)| {
-                let projection = match projected {
-                    None => Projection::All,
-                    Some(names) if names.is_empty() => Projection::Keys,
-                    Some(names) => Projection::Attributes(
-                        names
-                            .iter()
-                            .map(|name| Ok(compiled[place(name)?].alias.clone()))
-                            .collect::<PyResult<_>>()?,
-                    ),
-                };
-                Ok(Index {
-                    name,
-                    partition: partition
-                        .iter()
-                        .map(|name| key(name))
-                        .collect::<PyResult<_>>()?,
-                    sort: sort.as_deref().map(key).transpose()?,
-                    projection,
-                    local,
-                })
-            })
-            .collect::<PyResult<Vec<_>>>()?;
+        let definition = Definition::new(&model, fields)?;
         let table = match (table, partition) {
             (Some(name), Some(partition)) => Some(Arc::new(Table {
                 name,
                 model: model.clone(),
-                labels: labels(&compiled),
-                partition: key(partition)?,
-                sort: sort.map(key).transpose()?,
-                ttl: ttl
-                    .map(|name| Ok::<_, PyErr>(compiled[place(name)?].alias.clone()))
-                    .transpose()?,
-                indexes,
-                unique: unique.into_iter().map(declared).collect(),
+                labels: definition.labels(),
+                partition: definition.key(partition)?,
+                sort: sort.map(|name| definition.key(name)).transpose()?,
+                ttl: ttl.map(|name| definition.stored_name(name)).transpose()?,
+                indexes: indexes
+                    .into_iter()
+                    .map(|index| definition.index(index))
+                    .collect::<PyResult<_>>()?,
+                unique: unique.into_iter().map(unique_of).collect(),
                 colocate,
             })),
             _ => None,
         };
+        let position = |name| definition.position(name);
         let (partition, sort) = (
-            partition.map(place).transpose()?,
-            sort.map(place).transpose()?,
+            partition.map(position).transpose()?,
+            sort.map(position).transpose()?,
         );
+        let fields = definition.fields;
         Ok(Self {
             model,
-            fields: compiled,
+            fields,
             table,
             partition,
             sort,
@@ -221,26 +170,9 @@ impl Codec {
         item: Option<&PyItem>,
     ) -> PyResult<Bound<'py, PyList>> {
         caught(values.py(), || {
-            let py = values.py();
-            let names = PyList::empty(py);
+            let names = PyList::empty(values.py());
             for field in &self.fields {
-                let old = item.and_then(|item| field.present(&item.0));
-                let differs = match values.get_item(&field.name)? {
-                    Some(object) if !object.is_none() => match field.encode(&object) {
-                        Ok(new) => field.differs(py, old, new.as_ref())?,
-                        Err(Refusal::Raised(error))
-                            if !error.is_instance_of::<pyo3::exceptions::PyException>(py) =>
-                        {
-                            return Err(error);
-                        }
-                        Err(_) => match old {
-                            Some(old) => !field.is_untouched(py, old, &object)?,
-                            None => true,
-                        },
-                    },
-                    _ => field.differs(py, old, None)?,
-                };
-                if differs {
+                if field.has_changed(values, item.map(|item| &*item.0))? {
                     names.append(&field.name)?;
                 }
             }
@@ -394,42 +326,12 @@ impl Codec {
             let key = table
                 .key_of(&old.0)
                 .map_err(|error| self.raise(py, error))?;
-            for place in self.partition.iter().chain(&self.sort) {
-                let field = &self.fields[*place];
-                if field.differs(py, old.0.get(&field.alias), new.0.get(&field.alias))? {
-                    return Err(self.invalid(
-                        py,
-                        field,
-                        &format!(
-                            "the key of a stored item cannot change (it is {key}): save a new {} with the new key, \
-                             then delete() this one",
-                            self.model
-                        ),
-                    ));
-                }
-            }
-            let mut actions = Vec::new();
-            let mut merged = (*old.0).clone();
-            let mut real = false;
-            for field in &self.fields {
-                let (before, after) = (field.present(&old.0), field.present(&new.0));
-                if !field.differs(py, before, after)? {
-                    if after.is_none() && removed.contains(&field.label) {
-                        actions.push(Action::Remove(top(&field.alias)));
-                        real = true;
-                    }
-                    continue;
-                }
-                real |= !ignored.contains(&field.label);
-                if let Some(value) = after {
-                    let value = field.merged(py, before, value)?;
-                    merged.insert(field.alias.clone(), value.clone());
-                    actions.push(Action::Set(top(&field.alias), value));
-                } else {
-                    merged.remove(&field.alias);
-                    actions.push(Action::Remove(top(&field.alias)));
-                }
-            }
+            self.check_same_key(py, &old.0, &new.0, &key)?;
+            let Patch {
+                mut actions,
+                mut merged,
+                real,
+            } = patch(py, &self.fields, &old.0, &new.0, &removed, &ignored)?;
             if !real {
                 if condition.is_none() {
                     return Ok(None);
@@ -677,13 +579,6 @@ impl Codec {
             consistent,
         })))
     }
-}
-
-/// The names of the attributes that are stored under other names.
-fn labels(fields: &[Field]) -> Labels {
-    let renamed = fields.iter().filter(|field| *field.label != *field.alias);
-    let pairs = renamed.map(|field| (field.alias.clone(), field.label.as_str().into()));
-    Labels(pairs.collect())
 }
 
 impl Codec {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mintkey_store::error::shortened;
-use mintkey_store::{Guard, Item, KeyAttribute, KeyValue, Map, Put, Value};
+use mintkey_store::{Guard, Item, Key, KeyAttribute, KeyValue, Map, Put, Value};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -97,6 +97,28 @@ impl Codec {
                 && !field.differs(py, Some(old), new)?
             {
                 item.insert(field.alias.clone(), old.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses items of different keys.
+    pub(super) fn check_same_key(
+        &self,
+        py: Python<'_>,
+        old: &Item,
+        new: &Item,
+        key: &Key,
+    ) -> PyResult<()> {
+        for place in self.partition.iter().chain(&self.sort) {
+            let field = &self.fields[*place];
+            if field.differs(py, old.get(&field.alias), new.get(&field.alias))? {
+                let message = format!(
+                    "the key of a stored item cannot change (it is {key}): save a new {} with the new key, \
+                     then delete() this one",
+                    self.model
+                );
+                return Err(self.invalid(py, field, &message));
             }
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! The attributes of a compiled schema.
 
-use mintkey_store::{Item, KeyKind, Name, Path, Step, Value};
-use pyo3::exceptions::{PyException, PyValueError};
+use mintkey_store::{Item, Name, Path, Step, Value};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::values::convert::{Kind, TUPLE, from_stored, listed_set, refuses, to_stored};
 use crate::values::refusal::Refusal;
@@ -21,26 +21,6 @@ pub(super) struct Field {
     /// entries of a stored value that its class does not know to a new encoded value.
     pub structure: Option<(Py<PyAny>, Py<PyAny>)>,
 }
-
-/// `(name, stored name, kind, required, (encode, decode) or None, key kind or None, (fitted, merged) or None)`.
-pub(super) type FieldSpec<'py> = (
-    Bound<'py, PyString>,
-    String,
-    String,
-    bool,
-    Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
-    Option<String>,
-    Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
-);
-
-/// `(name, partition attributes, sort attribute or None, projected attributes or None for all, local)`.
-pub(super) type IndexSpec = (
-    String,
-    Vec<String>,
-    Option<String>,
-    Option<Vec<String>>,
-    bool,
-);
 
 impl Field {
     pub(super) fn encode(&self, object: &Bound<'_, PyAny>) -> Result<Option<Value>, Refusal> {
@@ -146,23 +126,33 @@ impl Field {
             same => Ok(same.unwrap_or(false)),
         }
     }
+
+    /// Whether the value of an instance differs from that of the item. A value that cannot be encoded differs, unless
+    /// it is the stored one.
+    pub(super) fn has_changed(
+        &self,
+        values: &Bound<'_, PyDict>,
+        item: Option<&Item>,
+    ) -> PyResult<bool> {
+        let py = values.py();
+        let old = item.and_then(|item| self.present(item));
+        let object = match values.get_item(&self.name)? {
+            Some(object) if !object.is_none() => object,
+            _ => return self.differs(py, old, None),
+        };
+        match self.encode(&object) {
+            Ok(new) => self.differs(py, old, new.as_ref()),
+            Err(Refusal::Raised(error)) if !error.is_instance_of::<PyException>(py) => Err(error),
+            Err(_) => match old {
+                Some(old) => Ok(!self.is_untouched(py, old, &object)?),
+                None => Ok(true),
+            },
+        }
+    }
 }
 
 pub(super) fn top(alias: &Name) -> Path {
     Path(vec![Step::Name(alias.clone())])
-}
-
-pub(super) fn key_kind_named(name: &str) -> PyResult<KeyKind> {
-    Ok(match name {
-        "string" => KeyKind::String,
-        "number" => KeyKind::Number,
-        "binary" => KeyKind::Binary,
-        other => {
-            return Err(PyValueError::new_err(format!(
-                "there is no kind of key named {other:?}"
-            )));
-        }
-    })
 }
 
 /// What a read selects.

@@ -1,7 +1,9 @@
 //! The compiled schemas of models: their values, and the requests about them.
 
+mod changes;
 mod clauses;
 mod codec;
+mod definition;
 mod encoding;
 mod failures;
 mod fields;

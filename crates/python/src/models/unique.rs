@@ -1,7 +1,7 @@
-//! Unique values: their declarations, and reads by them.
+//! Reads by unique values.
 
-use mintkey_store::unique::{Discriminator, MAX_VALUES, Prefix, Scope, encode};
-use mintkey_store::{GetUnique, KeyValue, Name, Unique, Value};
+use mintkey_store::unique::{MAX_VALUES, encode};
+use mintkey_store::{GetUnique, KeyValue, Name, Value};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -9,38 +9,6 @@ use crate::models::codec::Codec;
 use crate::models::fields::Selected;
 use crate::values::convert::{Kind, to_stored};
 use crate::values::refusal::Refusal;
-
-/// `(name, stored names of the attributes, [(stored name, text, whether it is the whole text)], (stored name of the
-/// discriminator, values, whether rows without a value belong to the class) or None)`.
-pub(super) type UniqueSpec = (
-    String,
-    Vec<String>,
-    Vec<(String, String, bool)>,
-    Option<(String, Vec<String>, bool)>,
-);
-
-/// The declaration of unique values.
-pub(super) fn declared((name, attributes, prefixes, discriminator): UniqueSpec) -> Unique {
-    Unique {
-        name,
-        attributes: attributes.into_iter().map(Name::from).collect(),
-        scope: Scope {
-            prefixes: prefixes
-                .into_iter()
-                .map(|(attribute, text, whole)| Prefix {
-                    attribute: attribute.into(),
-                    text,
-                    whole,
-                })
-                .collect(),
-            discriminator: discriminator.map(|(attribute, values, or_absent)| Discriminator {
-                attribute: attribute.into(),
-                values,
-                or_absent,
-            }),
-        },
-    }
-}
 
 impl Codec {
     /// The read of the item with these encoded values.

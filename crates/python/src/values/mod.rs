@@ -1,5 +1,6 @@
 //! Python values as values of the contract, and back.
 
+pub mod action;
 pub mod compress;
 pub mod condition;
 pub mod convert;
@@ -7,3 +8,4 @@ pub mod digest;
 mod elements;
 pub mod item;
 pub mod refusal;
+mod statement;
