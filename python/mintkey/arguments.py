@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from mintkey import _core
 from mintkey.conditions import Action, Condition, not_a_condition
 from mintkey.errors import InvalidValue, MintkeyError, NotLoaded, shortened
-from mintkey.schema import IMPLICIT_KEY, StoredKey
+from mintkey.key_plans import IMPLICIT_KEY
+from mintkey.schema import StoredKey
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema

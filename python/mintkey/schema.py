@@ -9,26 +9,30 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import timedelta
-from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mintkey import _core
-from mintkey.attributes import (
-    Attribute,
-    ExpiresIn,
-    StringAttribute,
-    TTLAttribute,
-    VersionAttribute,
-)
+from mintkey.attributes import Attribute, TTLAttribute, VersionAttribute
 from mintkey.attributes.base import unconverted
-from mintkey.declarations import collect, collect_indexes, hidden
+from mintkey.declarations import (
+    KEY_TYPES,
+    adopt,
+    check_attributes,
+    check_members,
+    collect,
+    collect_indexes,
+    refusal,
+    set_default_ttl,
+    single,
+    table_name,
+)
 from mintkey.derived import COMPOUND_KEY, derived_attributes
 from mintkey.discriminators import Discriminator, Family, Footprint, discriminator_of, table_of
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, WrongModel, shortened
 from mintkey.generators import Auto
 from mintkey.hooks import Hooks
 from mintkey.index_plans import IndexPlan, index_plans
+from mintkey.key_plans import KeyPlan, key_plan
 from mintkey.model_config import ModelConfig
 from mintkey.unique_plans import UniquePlan, unique_name, unique_plans
 
@@ -41,18 +45,11 @@ __all__ = ["Mint", "Schema"]
 
 M = TypeVar("M")
 
-#: The hidden key of a class with fields only that declares no key.
-IMPLICIT_KEY = "_auto_key"
-
 #: Keys with at least this many random bits do not collide by chance.
 COLLISION_FREE_BITS = 64
 
 #: No version counts as many writes.
 MAX_VERSION = 1 << 62
-
-_TABLE_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
-_SHORTEST_TABLE, _LONGEST_TABLE = 3, 255
-_KEY_TYPES = "keys and indexed values are text, numbers or bytes: use a StringAttribute, for example"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,42 +68,63 @@ class Schema:
         self.model = model.__name__
         self.identity = (model.__module__, model.__qualname__)
         self.owner: Any = model
-        self.skip_hooks = bool(config.skip_hooks)
-        self._check_members(model)
+        check_members(model)
         self.attributes = collect(model)
-        discriminator = discriminator_of(self.model, self.attributes, config)
-        self.config = config = table_of(model, config, discriminator)
-        if not config.abstract:
-            self._adopt(model)
-        self.declared_indexes = collect_indexes(model)
-        self.parts: tuple[str, ...] = ()
-        self._check_attributes(reserved)
-        self.partition: str | None = None
-        self.sort: str | None = None
-        self.insert_only = False
-        if not config.abstract:
-            self._find_keys(model)
-        self.table = self._table_name()
-        self.hooks = Hooks(model)
-        self.shown = tuple(name for name in self.attributes if name != COMPOUND_KEY)
-        self.keys = self._key_names()
-        #: The attributes that are built from others; None if there are none.
-        self.derived = self._derived(discriminator)
-        self._discriminator = discriminator
-        #: The attributes by which a caller identifies an item.
-        self.given_keys = tuple(dict.fromkeys(part for name in self.keys for part in self.named_by(name)))
+        self._discriminator = discriminator_of(self.model, self.attributes, config)
+        self.config = config = table_of(model, config, self._discriminator)
+        self._find_keys(model, reserved)
+        self.table = table_name(self.model, config)
         #: The identities of all attributes of the class and its base classes, also of replaced ones.
         self._inherited = frozenset(
             id(member) for base in model.__mro__ for member in vars(base).values() if isinstance(member, Attribute)
         )
-        #: The same as a set; None if they are not the stored key itself.
-        self.plain_key = frozenset(self.given_keys) if self.given_keys == self.keys else None
         #: The store in which this model last registered its table.
         self.claimed_in: Any = None
-        self.ttl = self._single(TTLAttribute)
+        self.ttl = single(self.model, self.attributes, TTLAttribute)
         if config.ttl is not None and not config.abstract:
-            self._set_default_ttl(model, config.ttl)
-        self.version = self._single(VersionAttribute)
+            set_default_ttl(model, self.attributes, self.ttl, config.ttl)
+        self.version = single(self.model, self.attributes, VersionAttribute)
+        self._find_strategies()
+        #: The attributes whose default is set on loaded items that lack them.
+        self.load_defaults = tuple(one for one in self.attributes.values() if one.default_on_load)
+        #: Whether `complete` must be called for loaded values.
+        self.completes = bool(self.load_defaults) or (self.derived is not None and self.derived.is_visible)
+        self.decompresses = any(attribute.decompresses for attribute in self.attributes.values())
+        self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
+        self._plan_indexes(model)
+        self.codec = self._compile()
+        if self.derived is not None:
+            self.derived.codec = self.codec
+        self.new_save = self._compile_new_save()
+        self._find_hooks(model)
+        self._find_relatives(model)
+        #: What `json_values`, `pydantic_schema` and `serializing` keep of the class when they are used.
+        self.forms: Any = None
+        self.adapter: Any = None
+        self.dataclass: Any = None
+
+    def _find_keys(self, model: type, reserved: frozenset[str]) -> None:
+        abstract = self.config.abstract
+        if not abstract:
+            adopt(model, self.attributes)
+        self.declared_indexes = collect_indexes(model)
+        check_attributes(self.model, self.attributes, reserved)
+        plan = KeyPlan() if abstract else key_plan(model, self.attributes)
+        self.partition = plan.partition
+        self.sort = plan.sort
+        self.keys = plan.names
+        #: The attributes that make up a compound key.
+        self.parts = plan.parts
+        self.insert_only = plan.insert_only
+        self.shown = tuple(name for name in self.attributes if name != COMPOUND_KEY)
+        #: The attributes that are built from others; None if there are none.
+        self.derived = self._derived(self._discriminator)
+        #: The attributes by which a caller identifies an item.
+        self.given_keys = tuple(dict.fromkeys(part for name in self.keys for part in self.named_by(name)))
+        #: The same as a set; None if they are not the stored key itself.
+        self.plain_key = frozenset(self.given_keys) if self.given_keys == self.keys else None
+
+    def _find_strategies(self) -> None:
         self.minted = tuple(
             Mint(name, attribute.minted, attribute.minted_converter(attribute.minted))
             for name, attribute in self.attributes.items()
@@ -126,12 +144,9 @@ class Schema:
         self.minted_names = frozenset(mint.name for mint in self.minted)
         self.minted_keys = tuple(mint for mint in self.minted if mint.name in self.given_keys)
         self.on_update_names = frozenset(mint.name for mint in self.on_update)
-        #: The attributes whose default is set on loaded items that lack them.
-        self.load_defaults = tuple(one for one in self.attributes.values() if one.default_on_load)
-        #: Whether `complete` must be called for loaded values.
-        self.completes = bool(self.load_defaults) or (self.derived is not None and self.derived.is_visible)
-        self.decompresses = any(attribute.decompresses for attribute in self.attributes.values())
-        self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
+
+    def _plan_indexes(self, model: type) -> None:
+        discriminator = self._discriminator
         self.indexes = tuple(
             index_plans(
                 self.model,
@@ -143,17 +158,20 @@ class Schema:
             )
         )
         #: The attributes whose values are unique.
-        self.unique = () if config.abstract else self._unique_plans(model, discriminator)
-        self.codec = self._compile()
-        if self.derived is not None:
-            self.derived.codec = self.codec
-        self.new_save = self._compile_new_save()
+        self.unique = () if self.config.abstract else self._unique_plans(model, discriminator)
+
+    def _find_hooks(self, model: type) -> None:
+        self.hooks = Hooks(model)
+        self.skip_hooks = bool(self.config.skip_hooks)
         #: Whether a new instance can be saved in one step: if hooks are skipped, and in general.
         self.saves_unhooked_directly = all(
             mint.auto.strategy is not None and mint.auto.when == "save" for mint in self.minted
         )
         hooked = not self.skip_hooks and (self.hooks.of("before_save") or self.hooks.of("after_save"))
         self.saves_directly = self.saves_unhooked_directly and not hooked
+
+    def _find_relatives(self, model: type) -> None:
+        discriminator = self._discriminator
         #: The class and its subclasses in the same table; None without a discriminator.
         self.family: Family | None = None
         if discriminator is not None:
@@ -165,120 +183,8 @@ class Schema:
             None if discriminator is None else self.attributes[discriminator.name].stored_name,
             () if self.derived is None else self.derived.literals(),
         )
-        #: What `json_values`, `pydantic_schema` and `serializing` keep of the class when they are used.
-        self.forms: Any = None
-        self.adapter: Any = None
-        self.dataclass: Any = None
         #: The attributes that all reads load.
         self.always_loaded = self.given_keys if discriminator is None else (*self.given_keys, discriminator.name)
-
-    # Declarations of the class.
-
-    def _label(self, name: str) -> str:
-        return f"{self.model}.{name}"
-
-    def _refuse(self, message: str, attribute: str | None = None) -> ConfigurationError:
-        return ConfigurationError(message, model=self.model, attribute=attribute)
-
-    def _check_members(self, model: type) -> None:
-        for name, member in vars(model).items():
-            if isinstance(member, tuple) and len(member) == 1 and isinstance(member[0], Attribute):
-                raise self._refuse(f"{self._label(name)}: the comma after it makes it a tuple: remove it", name)
-            if isinstance(member, type) and issubclass(member, Attribute) and member.__name__ != name:
-                raise self._refuse(f"{self._label(name)}: write {member.__name__}(), with parentheses", name)
-
-    def _check_attributes(self, reserved: frozenset[str]) -> None:
-        stored: dict[str, str] = {}
-        for name, attribute in self.attributes.items():
-            if not name.isidentifier() or iskeyword(name):
-                raise self._refuse(
-                    f"{self.model}: {shortened(name)} is not a valid attribute name: "
-                    "use a Python identifier, and pass the name in the store as alias=",
-                    name,
-                )
-            if name in reserved or name.startswith("_mk_"):
-                raise self._refuse(
-                    f"{self._label(name)}: the name {name!r} is used by Model itself. "
-                    f'Write {name}_ = {type(attribute).__name__}(…, alias="{name}"): '
-                    f"the alias is the name in the store",
-                    name,
-                )
-            if attribute.name != name:
-                raise self._refuse(
-                    f"{self._label(name)}: the same attribute object is also {attribute.name!r}: declare two objects",
-                    name,
-                )
-            attribute.check_declaration()
-            attribute.check_default()
-            other = stored.setdefault(attribute.stored_name, name)
-            if other != name:
-                raise self._refuse(
-                    f"{self._label(name)} and {self._label(other)} are both stored as {attribute.stored_name!r}: "
-                    "give one of them another alias",
-                    name,
-                )
-
-    def _find_keys(self, model: type) -> None:
-        attributes = self.attributes
-        partitions = [name for name, attribute in attributes.items() if attribute.partition_key]
-        sorts = [name for name, attribute in attributes.items() if attribute.sort_key]
-        whole = [name for name, attribute in attributes.items() if attribute.field_key == "whole"]
-        parts = [name for name, attribute in attributes.items() if attribute.field_key == "part"]
-        if IMPLICIT_KEY in whole and len(partitions) + len(whole) + len(parts) > 1:
-            # The base class has a hidden key; this class declares its own key, which replaces it.
-            whole.remove(IMPLICIT_KEY)
-            del attributes[IMPLICIT_KEY]
-        # Next to another key, a UniqueKeyField is a unique value.
-        generated = [name for name in whole if attributes[name].mints_at_init]
-        whole = generated if partitions or generated else whole[:1]
-        for kind, names in (("partition", partitions + whole), ("sort", sorts)):
-            if len(names) > 1:
-                raise self._refuse(
-                    f"{self.model} has two {kind} keys, {names[0]!r} and {names[1]!r}: keep one", names[1]
-                )
-        if set(partitions) & set(sorts):
-            raise self._refuse(f"{self._label(partitions[0])} cannot be both partition key and sort key", partitions[0])
-        if partitions or whole:
-            self.partition = (partitions or whole)[0]
-            self.insert_only = bool(whole)
-        elif len(parts) == 1:
-            self.partition = parts[0]
-        elif parts:
-            self.partition = COMPOUND_KEY
-            self.parts = tuple(parts)
-            attributes[COMPOUND_KEY] = hidden(model, StringAttribute(), COMPOUND_KEY)
-        elif attributes and all(attribute.is_field for attribute in attributes.values()):
-            key = next(iter(attributes.values())).implicit_key()
-            self.partition = IMPLICIT_KEY
-            self.insert_only = True
-            self.attributes = {IMPLICIT_KEY: hidden(model, key, IMPLICIT_KEY), **attributes}
-            key.check_declaration()
-        else:
-            raise self._refuse(
-                f"{self.model} has no partition key. Declare one, such as "
-                "pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID), "
-                "or mark a base class with ModelConfig(abstract=True)"
-            )
-        self.sort = sorts[0] if sorts else None
-        for name in (self.partition, self.sort, *self.parts):
-            if name is not None and self.attributes[name].nullable:
-                raise self._refuse(f"{self._label(name)}: a key always has a value: remove null=True", name)
-        overwrites = self.partition is not None and self.sort is None and not self.insert_only
-        if overwrites and self.attributes[self.partition].has_constant_default:
-            raise self._refuse(
-                f"{self._label(self.partition)}: with a constant default= all items would have the same key, and each "
-                "save would overwrite the previous item: use default=AutoGenerate.ULID, or add a sort key",
-                self.partition,
-            )
-        for name in (self.partition, self.sort):
-            if name is not None and self.attributes[name].key_kind is None:
-                raise self._refuse(
-                    f"{self._label(name)}: this {type(self.attributes[name]).__name__} cannot be a key; {_KEY_TYPES}",
-                    name,
-                )
-
-    def _key_names(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.partition, self.sort) if name is not None)
 
     def named_by(self, name: str) -> tuple[str, ...]:
         """Return the attributes by which a caller names the value of an attribute: itself, or its parts."""
@@ -298,33 +204,13 @@ class Schema:
         )
         parts = derived.parts_of(self.keys[0]) if derived is not None and self.sort is None else ()
         if parts and all(self.attributes[part].has_constant_default for part in parts):
-            raise self._refuse(
-                f"{self._label(parts[0])}: with a constant default= of each part of the key all items would have the "
+            raise refusal(
+                self.model,
+                f"{self.model}.{parts[0]}: with a constant default= of each part of the key all items would have the "
                 "same key, and each save would overwrite the previous item: remove default=, or add a sort key",
                 parts[0],
             )
         return derived
-
-    def _single(self, kind: type[Attribute[Any]]) -> str | None:
-        names = [name for name, attribute in self.attributes.items() if isinstance(attribute, kind)]
-        if len(names) > 1:
-            raise self._refuse(
-                f"{self.model} has two {kind.__name__}s, {names[0]!r} and {names[1]!r}: keep one", names[1]
-            )
-        return names[0] if names else None
-
-    def _table_name(self) -> str:
-        name = self.model if self.config.table is None else self.config.table
-        if not isinstance(name, str):
-            raise self._refuse(f"{self.model}: table= takes text, not {shortened(name)}")
-        if self.config.abstract and self.config.table is None:
-            return name
-        if not _SHORTEST_TABLE <= len(name) <= _LONGEST_TABLE or not _TABLE_NAME.issuperset(name):
-            raise self._refuse(
-                f"{self.model}: the table name {shortened(name)} does not have {_SHORTEST_TABLE} to {_LONGEST_TABLE} "
-                "characters of A-Z a-z 0-9 _ . -: set another one with ModelConfig(table=…)"
-            )
-        return name
 
     def index(self, name: str | None) -> IndexPlan | None:
         """Return the index that has this name in the store or in the class, or None."""
@@ -379,9 +265,10 @@ class Schema:
         for plan in self.indexes:
             for name in (*plan.partition, *((plan.sort,) if plan.sort else ())):
                 if self.attributes[name].key_kind is None:
-                    raise self._refuse(
-                        f"{self._label(name)}: this {type(self.attributes[name]).__name__} cannot be indexed; "
-                        + _KEY_TYPES,
+                    raise refusal(
+                        self.model,
+                        f"{self.model}.{name}: this {type(self.attributes[name]).__name__} cannot be indexed; "
+                        + KEY_TYPES,
                         name,
                     )
         if self.config.abstract:
@@ -599,30 +486,6 @@ class Schema:
             )
         taken = f". This call takes: {', '.join(options.values())}" if options else ""
         return TypeError(f"{self.model} has no attribute {', '.join(problems)}. It has: {', '.join(self.shown)}{taken}")
-
-    def _adopt(self, model: type) -> None:
-        """Give the class its own copies of the attributes of abstract bases, and of those that depend on the class."""
-        for name, attribute in self.attributes.items():
-            schema = getattr(attribute._owner, "__dict__", {}).get("__mintkey_schema__")
-            is_own = attribute.template is None and not attribute.discriminator
-            if is_own and not (isinstance(schema, Schema) and schema.config.abstract):
-                continue
-            if attribute._owner is not model:
-                self.attributes[name] = attribute.copied(model)
-                setattr(model, name, self.attributes[name])
-
-    def _set_default_ttl(self, model: type, ttl: timedelta) -> None:
-        if self.ttl is None:
-            raise self._refuse(
-                f"{self.model}: ModelConfig(ttl=…) needs an attribute for the time of expiry: "
-                "declare expires_at = TTLAttribute()"
-            )
-        attribute = self.attributes[self.ttl]
-        if attribute.default is None and attribute.minted is None:
-            # The class itself may have been given its attribute by a base class with another ttl.
-            own = self.attributes[self.ttl] = attribute.copied(model)
-            own.default = lambda: ExpiresIn.seconds(ttl.total_seconds())
-            setattr(model, self.ttl, own)
 
     def nested_instance(self, nested: type[M], stored: dict[str, Any]) -> M:
         """Return an instance of an abstract model from the stored form of a map."""
