@@ -4,34 +4,21 @@
 mod faulty;
 use mintkey_store_testkit::requests;
 
-use std::sync::Arc;
-
-use faulty::{Act, Faulty, answered, refused};
+use faulty::{Act, answered, refused};
 use mintkey_store::{
     Action, BatchGet, BatchWrite, Condition, Delete, Error, ErrorKind, Guard, Operation, Outcome,
-    Path, Reply, Result, Returning, Row, Scan, Store, Write,
+    Path, Reply, Result, Returning, Row, Scan, Write,
 };
 use requests::{
-    batch_put, condition, delete_of, get_of, key, number, order, orders, put_of, scan_of, submit,
-    update_of,
+    batch_put, condition, delete_of, get_of, key, number, order, orders, put_of, scan_of, update_of,
 };
 
 const UNKNOWN: ErrorKind = ErrorKind::Unavailable(Outcome::Unknown);
 const NOT_APPLIED: ErrorKind = ErrorKind::Unavailable(Outcome::NotApplied);
 
-fn open(endpoint: &str, parameters: &str) -> Arc<dyn Store> {
-    let url = format!("dynamodb://us-east-1?endpoint={endpoint}{parameters}");
-    mintkey_dynamodb::open(&url).unwrap()
-}
-
 /// The answers to a request, once blocking and once submitted.
 fn both(script: &[Act], parameters: &str, operation: &Operation) -> [Result<Reply>; 2] {
-    let faulty = Faulty::new(script);
-    let blocking = requests::run(&*open(&faulty.endpoint, parameters), operation.clone());
-    let faulty = Faulty::new(script);
-    let store = open(&faulty.endpoint, parameters);
-    let (_, answer) = submit(&*store, operation.clone());
-    [blocking, answer.recv().unwrap()]
+    faulty::both(script, parameters, operation).map(|(answer, _)| answer)
 }
 
 /// The failure of a request, the same both ways.
@@ -599,11 +586,8 @@ fn a_table_that_is_partly_made_is_not_called_unmade() {
         }
     }
     // Nothing was changed yet.
-    let error = failure(
-        &[refused(400, "ThrottlingException")],
-        "&retries=0",
-        &create,
-    );
+    let throttled = [refused(400, "ThrottlingException")];
+    let error = failure(&throttled, "&retries=0", &create);
     assert_eq!(error.kind, ErrorKind::Throttled, "{error}");
     let error = failure(&[answered(404, HTML, PAGE)], "&retries=0", &create);
     assert_eq!(error.kind, NOT_APPLIED, "{error}");

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-use cluster_servers::{ClusterServers, Fixture, strings};
+use cluster_servers::{ClusterServers, Fixture, Migration, strings};
 use indexed_table::*;
 use mintkey_store::unique::Scope;
 use mintkey_store::{
@@ -295,123 +295,6 @@ fn the_wrong_kind_of_address_names_the_right_one() {
         error.message.contains(&format!("write redis://{address}")),
         "{error}"
     );
-}
-
-/// Blocking and awaiting writers that insert, change and delete rows during `work`. Returns the rows that must be stored.
-fn with_writers<R>(store: &dyn Store, work: impl FnOnce() -> R) -> (R, Vec<Item>) {
-    let table = ranked();
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let writers: Vec<_> = (0..3_i64)
-            .map(|writer| {
-                let (stop, table) = (&stop, &table);
-                scope.spawn(move || {
-                    let mut kept = Vec::new();
-                    let mut number = 0;
-                    while !stop.load(Ordering::SeqCst) {
-                        number += 1;
-                        let own = rank(&format!("{writer} {number}"), number);
-                        let guard = Guard {
-                            row: mintkey_store::Row::Absent,
-                            ..Guard::default()
-                        };
-                        let insert = put_of(table, own.clone(), guard);
-                        if writer == 0 {
-                            submit(store, insert).1.recv().unwrap().unwrap();
-                        } else {
-                            run(store, insert).unwrap();
-                        }
-                        let own_key = || Key {
-                            partition: string(&format!("{writer} {number}")),
-                            sort: None,
-                        };
-                        match number % 3 {
-                            0 => {
-                                let remove = delete_of(table, own_key(), Guard::default());
-                                run(store, remove).unwrap();
-                            }
-                            1 => {
-                                let changed = rank(&format!("{writer} {number}"), -number);
-                                put(store, table, changed.clone()).unwrap();
-                                kept.push(changed);
-                            }
-                            _ => kept.push(own),
-                        }
-                        if number % 10 == 0 {
-                            query(
-                                store,
-                                Query {
-                                    limit: Some(5),
-                                    ..by_rank(table)
-                                },
-                            );
-                        }
-                    }
-                    kept
-                })
-            })
-            .collect();
-        let done = work();
-        stop.store(true, Ordering::SeqCst);
-        let kept = writers
-            .into_iter()
-            .flat_map(|writer| writer.join().unwrap());
-        (done, kept.collect())
-    })
-}
-
-/// The migration of a slot to another primary.
-struct Migration {
-    slot: String,
-    from: u16,
-    to: u16,
-}
-
-impl Migration {
-    fn begin(servers: &ClusterServers, tag: &str) -> Self {
-        let slot = strings(servers.ports[0], &["CLUSTER", "KEYSLOT", tag]).remove(0);
-        let from = servers.holder(&slot);
-        let to = servers.primaries().into_iter().find(|port| *port != from);
-        let migration = Self {
-            slot,
-            from,
-            to: to.unwrap(),
-        };
-        migration.set(migration.to, "IMPORTING", migration.from);
-        migration.set(migration.from, "MIGRATING", migration.to);
-        migration
-    }
-
-    fn set(&self, at: u16, word: &str, other: u16) {
-        let id = strings(other, &["CLUSTER", "MYID"]).remove(0);
-        let words = ["CLUSTER", "SETSLOT", &self.slot, word, &id];
-        assert_eq!(strings(at, &words), ["OK"], "{words:?}");
-    }
-
-    /// Moves all keys, a few at a time.
-    fn move_keys(&self) {
-        loop {
-            let keys = strings(self.from, &["CLUSTER", "GETKEYSINSLOT", &self.slot, "3"]);
-            if keys.is_empty() {
-                return;
-            }
-            let to = self.to.to_string();
-            let mut words = vec!["MIGRATE", "127.0.0.1", &to, "", "0", "5000", "KEYS"];
-            words.extend(keys.iter().map(String::as_str));
-            let moved = strings(self.from, &words);
-            assert!(["OK", "NOKEY"].contains(&moved[0].as_str()), "{moved:?}");
-        }
-    }
-
-    fn end(&self, servers: &ClusterServers) {
-        for port in [self.to, self.from] {
-            self.set(port, "NODE", self.to);
-        }
-        servers.wait_until("all servers know which one has the slot", |servers| {
-            let mut primaries = servers.primaries().into_iter();
-            primaries.all(|port| servers.knows(port, &self.slot, self.to))
-        });
-    }
 }
 
 #[test]

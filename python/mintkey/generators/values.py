@@ -49,6 +49,7 @@ def generate_value(strategy: AutoGenerate | Auto | str) -> Any:
 
         >>> len(generate_value(AutoGenerate.KSUID)), len(generate_value("uuid4"))
         (27, 36)
+        >>> from mintkey.generators import auto
         >>> generate_value(auto("typeid", prefix="order"))[:6]
         'order_'
 

@@ -269,3 +269,57 @@ impl Fixture {
         keys
     }
 }
+
+/// The migration of a slot to another primary.
+pub struct Migration {
+    slot: String,
+    from: u16,
+    to: u16,
+}
+
+impl Migration {
+    pub fn begin(servers: &ClusterServers, tag: &str) -> Self {
+        let slot = strings(servers.ports[0], &["CLUSTER", "KEYSLOT", tag]).remove(0);
+        let from = servers.holder(&slot);
+        let to = servers.primaries().into_iter().find(|port| *port != from);
+        let migration = Self {
+            slot,
+            from,
+            to: to.unwrap(),
+        };
+        migration.set(migration.to, "IMPORTING", migration.from);
+        migration.set(migration.from, "MIGRATING", migration.to);
+        migration
+    }
+
+    fn set(&self, at: u16, word: &str, other: u16) {
+        let id = strings(other, &["CLUSTER", "MYID"]).remove(0);
+        let words = ["CLUSTER", "SETSLOT", &self.slot, word, &id];
+        assert_eq!(strings(at, &words), ["OK"], "{words:?}");
+    }
+
+    /// Moves all keys, a few at a time.
+    pub fn move_keys(&self) {
+        loop {
+            let keys = strings(self.from, &["CLUSTER", "GETKEYSINSLOT", &self.slot, "3"]);
+            if keys.is_empty() {
+                return;
+            }
+            let to = self.to.to_string();
+            let mut words = vec!["MIGRATE", "127.0.0.1", &to, "", "0", "5000", "KEYS"];
+            words.extend(keys.iter().map(String::as_str));
+            let moved = strings(self.from, &words);
+            assert!(["OK", "NOKEY"].contains(&moved[0].as_str()), "{moved:?}");
+        }
+    }
+
+    pub fn end(&self, servers: &ClusterServers) {
+        for port in [self.to, self.from] {
+            self.set(port, "NODE", self.to);
+        }
+        servers.wait_until("all servers know which one has the slot", |servers| {
+            let mut primaries = servers.primaries().into_iter();
+            primaries.all(|port| servers.knows(port, &self.slot, self.to))
+        });
+    }
+}

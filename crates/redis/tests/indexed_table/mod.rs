@@ -2,8 +2,10 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use mintkey_store::{Index, Item, KeyKind, Projection, Query, Store, Table};
+use mintkey_store::{Guard, Index, Item, Key, KeyKind, Projection, Query, Store, Table};
 
 use crate::cluster_servers::{ClusterServers, Fixture};
 use crate::requests::*;
@@ -50,4 +52,67 @@ pub fn check_rows(store: &dyn Store, mut kept: Vec<Item>) {
     }
     assert_eq!(rows, kept);
     assert_eq!(indexed, kept);
+}
+
+/// Blocking and awaiting writers that insert, change and delete rows during `work`. Returns the rows that must be stored.
+pub fn with_writers<R>(store: &dyn Store, work: impl FnOnce() -> R) -> (R, Vec<Item>) {
+    let table = ranked();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..3_i64)
+            .map(|writer| {
+                let (stop, table) = (&stop, &table);
+                scope.spawn(move || {
+                    let mut kept = Vec::new();
+                    let mut number = 0;
+                    while !stop.load(Ordering::SeqCst) {
+                        number += 1;
+                        let own = rank(&format!("{writer} {number}"), number);
+                        let guard = Guard {
+                            row: mintkey_store::Row::Absent,
+                            ..Guard::default()
+                        };
+                        let insert = put_of(table, own.clone(), guard);
+                        if writer == 0 {
+                            submit(store, insert).1.recv().unwrap().unwrap();
+                        } else {
+                            run(store, insert).unwrap();
+                        }
+                        let own_key = || Key {
+                            partition: string(&format!("{writer} {number}")),
+                            sort: None,
+                        };
+                        match number % 3 {
+                            0 => {
+                                let remove = delete_of(table, own_key(), Guard::default());
+                                run(store, remove).unwrap();
+                            }
+                            1 => {
+                                let changed = rank(&format!("{writer} {number}"), -number);
+                                put(store, table, changed.clone()).unwrap();
+                                kept.push(changed);
+                            }
+                            _ => kept.push(own),
+                        }
+                        if number % 10 == 0 {
+                            query(
+                                store,
+                                Query {
+                                    limit: Some(5),
+                                    ..by_rank(table)
+                                },
+                            );
+                        }
+                    }
+                    kept
+                })
+            })
+            .collect();
+        let done = work();
+        stop.store(true, Ordering::SeqCst);
+        let kept = writers
+            .into_iter()
+            .flat_map(|writer| writer.join().unwrap());
+        (done, kept.collect())
+    })
 }

@@ -1,0 +1,82 @@
+"""Unique values in transactions, which are compared after all items of the transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.behaviour.test_unique_values import Seat
+from tests.behaviour.transacting import begun, refused
+
+from mintkey.errors import (
+    UniqueViolation,
+)
+
+
+async def guests(do: Any) -> dict[int, Any]:
+    return {seat.id: seat.guest for seat in await do.all(do.query(Seat, event="e"))}
+
+
+async def test_a_transaction_is_refused_as_a_whole(do):
+    await do.create(Seat, event="e", id=1, guest="ada")
+    second = await do.create(Seat, event="e", id=2, guest="eve")
+    third = Seat(event="e", id=3, guest="bob")
+    async with refused(do) as (tx, raised):
+        tx.save(third)
+        tx.update(second, guest="ada")
+        tx.delete_by_key(Seat, ("e", 9))
+    reasons: list[Any] = raised.value.reasons
+    assert (reasons[0], reasons[2]) == (None, None)
+    assert isinstance(reasons[1], UniqueViolation)
+    holder = {"event": "e", "id": 1}
+    assert (reasons[1].attribute, reasons[1].value, reasons[1].holder) == ("guest", "ada", holder)
+    assert raised.value.key == {"event": "e", "id": 2}
+    assert (third.is_dirty, second.guest) == (True, "eve")
+    assert await guests(do) == {1: "ada", 2: "eve"}
+    async with begun(do) as tx:
+        tx.save(third)
+        tx.update(second, guest="new")
+    assert await guests(do) == {1: "ada", 2: "new", 3: "bob"}
+    assert await do.get_by(Seat, guest="eve") is None
+
+
+async def test_a_transaction_passes_a_value_on(do):
+    first = await do.create(Seat, event="e", id=1, guest="ada")
+    async with begun(do) as tx:
+        tx.delete(first)
+        tx.save(Seat(event="e", id=2, guest="ada"))
+    assert (await do.get_by(Seat, guest="ada")).id == 2
+    async with refused(do) as (tx, raised):
+        tx.create(Seat, event="e", id=3, guest="twice")
+        tx.create(Seat, event="e", id=4, guest="twice")
+    assert any(isinstance(reason, UniqueViolation) for reason in raised.value.reasons)
+    assert await guests(do) == {2: "ada"}
+
+
+async def test_two_items_exchange_their_values_in_a_transaction(do):
+    first = await do.create(Seat, event="e", id=1, guest="ada")
+    second = await do.create(Seat, event="e", id=2, guest="eve")
+    async with begun(do) as tx:
+        tx.update(first, guest="eve")
+        tx.update(second, guest="ada")
+    assert await guests(do) == {1: "eve", 2: "ada"}
+    assert (await do.get_by(Seat, guest="ada")).id == 2
+    assert (await do.get_by(Seat, guest="eve")).id == 1
+
+
+async def test_an_item_of_a_transaction_keeps_one_of_two_values(do):
+    first = await do.create(Seat, event="e", id=1, hall="h", number=1, guest="ada")
+    second = await do.create(Seat, event="e", id=2, hall="h", number=2, guest="eve")
+    async with begun(do) as tx:
+        tx.update(first, guest="bob")
+        tx.update(second, number=3)
+        tx.save(Seat(event="e", id=3, hall="h", number=2, guest="ada"))
+    assert await guests(do) == {1: "bob", 2: "eve", 3: "ada"}
+    for number, key in ((1, 1), (2, 3), (3, 2)):
+        assert (await do.get_by(Seat, hall="h", number=number)).id == key
+    # What an item keeps is not free for another one, whatever else changes.
+    async with refused(do) as (tx, raised):
+        tx.update(first, guest="dan")
+        tx.save(Seat(event="e", id=4, hall="h", number=1))
+    reason: Any = raised.value.reasons[1]
+    assert (reason.attribute, reason.value, reason.holder) == (("hall", "number"), ("h", 1), {"event": "e", "id": 1})
+    assert await guests(do) == {1: "bob", 2: "eve", 3: "ada"}
