@@ -488,7 +488,7 @@ class Schema:
         return TypeError(f"{self.model} has no attribute {', '.join(problems)}. It has: {', '.join(self.shown)}{taken}")
 
     def nested_instance(self, nested: type[M], stored: dict[str, Any]) -> M:
-        """Return an instance of an abstract model from the stored form of a map."""
+        """Return an instance of an abstract model from the encoded value of a map."""
         instance = nested.__new__(nested)
         instance.__dict__.update(self.codec.decode_plain(stored))
         self.add_defaults(instance.__dict__)

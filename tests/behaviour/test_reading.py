@@ -276,7 +276,7 @@ async def test_writing_while_iterating_does_no_harm(do):
     assert await do.count(Event, stream="M") == 150
 
 
-# as in Django (blocking only: Python's protocols have no awaited twin)
+# as in Django (blocking only: Python's protocols have no async version)
 
 
 def test_bool_len_index_and_slice(do, events):

@@ -213,7 +213,7 @@ async def test_a_declaration_is_dropped(do):
     await do.delete_by_key(Before, "4")
     await do.create_table(After)
     assert (await do.get_by(After, email="a")).id == "1"
-    # A class that goes on to declare it has it built anew.
+    # A class that still declares it has it built again.
     await do.create_table(After, drop_unique=["email"])
     with pytest.raises(UniqueViolation):
         await do.create(After, id="5", email="b")

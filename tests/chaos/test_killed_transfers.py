@@ -56,7 +56,7 @@ def test_the_sum_never_changes(request, url, seed, times):
     with ThreadPoolExecutor(1) as threads:
         watching = threads.submit(watch)
         try:
-            # There are always two of them, so that one goes on when the other is killed.
+            # There are always two of them, so that one continues when the other is killed.
             for number in range(1, kills + 1):
                 programs.append(start(number))
                 programs[-1].run(1)

@@ -96,7 +96,7 @@ def test_killed_programs_leave_each_value_with_one_row(amount, url, seed, times)
 
     programs = {"p0": start(0)}
     try:
-        # There are always two of them, so that one goes on when the other is killed.
+        # There are always two of them, so that one continues when the other is killed.
         for number in range(1, amount.kills * times + 1):
             before, name = f"p{number - 1}", f"p{number}"
             programs[name] = start(number)

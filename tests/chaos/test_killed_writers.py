@@ -66,7 +66,7 @@ def test_what_a_killed_program_was_told_is_true(amount, url, seed, times):
     programs: list[Program] = []
     try:
         programs.append(next(started))
-        # There are always two of them, so that one goes on when the other is killed.
+        # There are always two of them, so that one continues when the other is killed.
         for program in started:
             programs.append(program)
             program.run(1)

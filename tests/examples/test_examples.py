@@ -42,7 +42,7 @@ class Run:
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stderr == ""
         self.text = done.stdout
-        # Nothing beside the store that the environment names.
+        # Nothing except the store that the environment names.
         left = {path.name.removesuffix("-wal").removesuffix("-shm") for path in folder.iterdir()}
         assert left == ({"behaviour.db"} if url.startswith("sqlite:") else set())
 

@@ -218,7 +218,7 @@ def test_in_the_middle_of_a_write_to_sqlite(path, fork):
     with closing(sqlite3.connect(path)) as raw:
         raw.execute(f"CREATE TRIGGER slow BEFORE INSERT ON rows BEGIN SELECT {ENDLESS}; END")
     lines, complaints = run(fork, f"sqlite:///{path}?timeout=1.5")
-    # To roll back in the child, or to go on there, would change the log that the parent writes.
+    # To roll back in the child, or to continue there, would change the log that the parent writes.
     assert lines == [f"parent: StoreTimeout/not_applied child ended with {-signal.SIGABRT}"]
     assert "a signal handler forked in the middle of a write to SQLite" in complaints
     with closing(sqlite3.connect(path)) as raw:

@@ -212,7 +212,7 @@ async def test_a_reply_that_is_too_large(do, between, reply):
         await do.get(Row, pk="a")
     assert caught.value.outcome == "not_applied"
     assert str(between.port) in str(caught.value)
-    # A write that was sent: the row tells whether it was carried out.
+    # A write that was sent: the row shows whether it was carried out.
     assert (await do.get(Row, pk="a")).n == 1
     between.instead = reply
     await do.save(Row(pk="a", n=5))

@@ -68,7 +68,7 @@ async def every_way(do: Do) -> list[MintkeyError]:
     for error in raised[1:5]:
         assert error.key == {"pk": "a"}
         assert 'Row "a"' in str(error)
-    # Whoever reads is not told about writing.
+    # An error of a read says nothing about writing.
     for error in (raised[2], *raised[6:]):
         assert "writ" not in str(error).replace("write redis://", "")
     return raised

@@ -78,7 +78,7 @@ def test_a_log_that_was_removed_is_noticed_by_readers_and_writers(url, path, pro
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         program("Row(pk='b', n=2).save()")
-        # A reader may see what was there a moment ago, but not for long.
+        # A reader may see the former rows, but not for long.
         while Row.get(pk="b") is None:
             pass
         Row(pk="c", n=3).save()

@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(failed(&first).kind, unknown);
         let second = failed(&submit(&store));
         assert!(second.message.contains("no connection"), "{second}");
-        // The request does not count as unanswered for ever: the worker ends before a fork.
+        // The request no longer counts as unanswered: the worker ends before a fork.
         while locked(&store.0.current().worker).is_some() {
             store.before_fork();
             store.in_parent();

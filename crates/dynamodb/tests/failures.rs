@@ -1,4 +1,4 @@
-//! Servers that fail, networks that break: what is sent again, what is told, blocking and submitted alike.
+//! Servers that fail, networks that break: what is sent again and what is reported, for blocking and submitted requests.
 
 mod faulty;
 use mintkey_store_testkit::requests;

@@ -115,7 +115,7 @@ pub enum EngineClock {
 }
 
 impl EngineClock {
-    /// A clock that stands at `wall_us` microseconds since the Unix epoch.
+    /// A stopped clock, at `wall_us` microseconds since the Unix epoch.
     #[must_use]
     pub fn frozen(wall_us: i64) -> Self {
         Self::Frozen {

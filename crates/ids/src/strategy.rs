@@ -46,7 +46,7 @@ pub struct Parameters<'a> {
     pub prefix: Option<&'a str>,
     /// Characters of a nanoid.
     pub size: Option<i64>,
-    /// Characters a nanoid is made of.
+    /// The characters of a nanoid.
     pub alphabet: Option<&'a str>,
     /// Hexadecimal digits of a UUID4, characters of a CUID2.
     pub length: Option<i64>,

@@ -63,7 +63,7 @@ fn minter<R: Randomness>(clock: &HandClock, random: R) -> Minter<HandClock, R> {
     Minter::new(clock.clone(), random, HOST)
 }
 
-/// A sortable format: mints the next id as a number, and tells the tick of one in milliseconds.
+/// A sortable format: generates the next id as a number, and returns the tick of one in milliseconds.
 struct Format<R> {
     name: &'static str,
     mint: fn(&mut Minter<HandClock, R>) -> Outcome,

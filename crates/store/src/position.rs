@@ -63,7 +63,7 @@ impl Position {
     ///
     /// # Errors
     ///
-    /// `InvalidCursor` if it lies in another table, index or partition.
+    /// `InvalidCursor` if it is in another table, index or partition.
     pub fn check(
         &self,
         table: &Table,

@@ -1,4 +1,4 @@
-//! Values as `DynamoDB` knows them, and items made of them.
+//! The types of values of `DynamoDB`, and items.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;

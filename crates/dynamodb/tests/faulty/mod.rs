@@ -19,7 +19,7 @@ pub enum Act {
     Raw(String),
     /// Taken in, and the connection closed.
     Cut,
-    /// Answered, and the connection closed behind it, which nobody is told.
+    /// Answered, and the connection is closed after it, without an announcement.
     Leave(String),
     /// Taken in, and nothing more.
     Stall,

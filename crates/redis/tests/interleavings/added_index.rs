@@ -1,5 +1,5 @@
 //! One process adds an index while another one, without that index, writes. Both take many steps. The tests run all orders
-//! with up to three switches between them, or one if a process stops for ever.
+//! with up to three switches between them, or one if a process stops and does not continue.
 
 use std::sync::Arc;
 

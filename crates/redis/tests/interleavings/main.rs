@@ -296,10 +296,10 @@ fn stored_row(server: &mut Server, layout: &Layout) -> Option<Item> {
     row.map(|row| row.item)
 }
 
-/// The process that stops for ever, and after how many steps.
+/// The process that stops and does not continue, and after how many steps.
 type Victim = Option<(usize, usize)>;
 
-/// Runs all orders of the steps of this number of processes, with each process stopping for ever after each step. Returns
+/// Runs all orders of the steps of this number of processes, with each process stopped after each step. Returns
 /// the number of runs. A run returns the most steps that a process took.
 fn run_all(processes: usize, mut once: impl FnMut(Victim, &mut Choices) -> usize) -> usize {
     let mut runs = 0;

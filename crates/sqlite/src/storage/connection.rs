@@ -35,7 +35,7 @@ pub enum Fault {
     Refused(Error),
     /// The known layout of the table is out of date.
     Stale,
-    /// The evaluation of rows had to stop. The transaction can go on.
+    /// The evaluation of rows had to stop. The transaction can continue.
     Stopped(Stop),
 }
 

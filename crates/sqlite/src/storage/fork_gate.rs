@@ -1,7 +1,7 @@
 //! Lets a fork happen only while no thread uses `SQLite`.
 //!
 //! A child inherits the memory of its parent, but none of its other threads and none of its file locks. There, a mutex
-//! that another thread held stays locked for ever, including those of `SQLite`; an open connection relies on locks that
+//! that another thread held stays locked, including those of `SQLite`; an open connection relies on locks that
 //! it does not hold. So each thread takes a pass before it uses a mutex or a connection, and a fork first waits until
 //! all passes are returned. A thread that waits for others returns its pass first. There is one gate for the process,
 //! because the mutexes of `SQLite` belong to the process.

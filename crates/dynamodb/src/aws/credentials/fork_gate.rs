@@ -1,7 +1,7 @@
 //! Forks wait until no thread is inside AWS's libraries.
 //!
 //! These have mutexes for the whole process. A thread that has one of them locked does not exist in the child, which would
-//! then wait for ever. So each step of their work passes this gate, and a fork closes it. What waits for a server holds
+//! then wait without end. So each step of their work passes this gate, and a fork closes it. What waits for a server holds
 //! none of the mutexes, so a fork need not wait for that; it does so for a moment only, so that the child does not inherit a
 //! half finished renewal.
 
