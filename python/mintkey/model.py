@@ -439,7 +439,8 @@ class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized)
         """
         schema = cls.__mintkey_schema__
         store = store_of(schema)
-        refuse_async_hooks(schema, "after_load")
+        if schema.hooks.any_asynchronous:
+            refuse_async_hooks(schema, "after_load")
         found: Self | None = store.run(cls._getting(key, named, consistent))
         return found
 

@@ -150,7 +150,7 @@ def _save_directly(schema: Schema, instance: Any, insert: bool) -> Operation[Non
     request, item, minted = schema.new_save.one(instance, insert)
     failure = None
     if request is not None:
-        values, version = instance.__dict__, _version_of(schema, item)
+        version = None if schema.version is None else _version_of(schema, item)
         # Only an instance with a state records the assignments that are made before the reply arrives.
         state = state_of(instance) if schema.on_update else None
         try:
@@ -164,7 +164,7 @@ def _save_directly(schema: Schema, instance: Any, insert: bool) -> Operation[Non
             else:
                 state.loaded = item
             if schema.version is not None:
-                values[schema.version] = version
+                instance.__dict__[schema.version] = version
             if state is None and getattr(instance, "_kept", None) is not None:
                 mark_stored(schema, instance, item)
             return

@@ -40,6 +40,8 @@ __all__ = ["Transaction", "atransact_get", "transact_get", "transaction"]
 M = TypeVar("M", bound=Model)
 P = ParamSpec("P")
 
+_SAVE_HOOKS: tuple[HookKind, HookKind] = ("before_save", "after_save")
+
 
 class _OneStore:
     """The store of all models of a transaction.
@@ -219,7 +221,9 @@ class Transaction:
     ) -> None:
         """Add what `item.save()` does. A missing key is generated now, other values at the commit."""
         schema = self._schema_of(item)
-        self._add_save(_Save(schema, item, condition, replace, skip_hooks, False), schema, condition, skip_hooks)
+        write = _Save(schema, item, condition, replace, skip_hooks, False)
+        self._add(schema, write, condition, () if skip_hooks else _SAVE_HOOKS)
+        operations.generate_keys(schema, item)
 
     @overload
     def create(self, model: Callable[P, M], /, *args: P.args, **values: P.kwargs) -> M: ...
@@ -232,7 +236,9 @@ class Transaction:
         self._schema_of_model(model)
         item = model._constructed(values)
         schema = self._schema_of(item)
-        self._add_save(_Save(schema, item, None, False, skip_hooks, True), schema, None, skip_hooks)
+        write = _Save(schema, item, None, False, skip_hooks, True)
+        self._add(schema, write, None, () if skip_hooks else _SAVE_HOOKS)
+        operations.generate_keys(schema, item)
         return item
 
     def update(
@@ -298,10 +304,6 @@ class Transaction:
             raise not_a_condition(schema.model, condition)
         named, _ = arguments.key(schema, arguments.named_key(schema, key))
         self._add(schema, SuspendedWrite(key, operations.check_row(schema, named, condition)), condition)
-
-    def _add_save(self, write: _Save, schema: Schema, condition: Condition | None, skip_hooks: bool) -> None:
-        self._add(schema, write, condition, () if skip_hooks else ("before_save", "after_save"))
-        operations.generate_keys(schema, write.item)
 
     def _add(
         self,

@@ -1,7 +1,6 @@
 //! Sends calls to the server: signed, within the deadline, and again where a retry is safe.
 
 use std::cell::Cell;
-use std::fmt::Write as _;
 use std::result;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -313,8 +312,7 @@ impl<'a, T: Transport> Client<'a, T> {
         now: i64,
     ) -> Result<Request> {
         let destination = self.shared.credentials.destination(&self.shared.config)?;
-        let mut target = String::with_capacity(40);
-        let _ = write!(target, "{API}{operation}");
+        let target = [API, operation].concat();
         let host = destination.authority.as_str();
         let signature = identity.sign(&Unsigned {
             host,

@@ -42,9 +42,16 @@ impl Body {
         }
     }
 
+    /// Appends the name of an entry.
+    fn name(&mut self, name: &str) {
+        for part in [",\"", name, "\":"] {
+            self.text.push_str(part);
+        }
+    }
+
     /// Appends an entry whose value `write` writes.
     pub fn entry(&mut self, name: &str, write: impl FnOnce(&mut String)) {
-        let _ = write!(self.text, ",\"{name}\":");
+        self.name(name);
         write(&mut self.text);
     }
 
@@ -55,7 +62,8 @@ impl Body {
 
     /// Appends an entry that is an expression. Expressions need no escapes.
     pub fn expression(&mut self, name: &str, write: impl FnOnce(&mut Placeholders, &mut String)) {
-        let _ = write!(self.text, ",\"{name}\":\"");
+        self.name(name);
+        self.text.push('"');
         write(&mut self.placeholders, &mut self.text);
         self.text.push('"');
     }
