@@ -224,7 +224,7 @@ class Request:
         """Return the number of items that a request with this reply has read or written."""
     @staticmethod
     def ping() -> Request:
-        """Ask the servers for a sign of life; the reply is a list of their addresses and versions."""
+        """Send a ping to the servers. The reply is a list of their addresses and versions."""
     def meter(self) -> None:
         """Request the consumed capacity units, from a store that counts them."""
     @staticmethod

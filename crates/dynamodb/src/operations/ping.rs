@@ -1,4 +1,4 @@
-//! Asks the server for a sign of life.
+//! Pings the server.
 
 use mintkey_store::{Reply, Result, Server};
 

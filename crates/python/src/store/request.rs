@@ -82,7 +82,7 @@ impl PyRequest {
 
 #[pymethods]
 impl PyRequest {
-    /// Asks the servers for a sign of life.
+    /// Pings the servers.
     #[staticmethod]
     fn ping() -> Self {
         Self::now(Operation::Ping)

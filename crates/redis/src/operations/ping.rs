@@ -1,4 +1,4 @@
-//! Asks the server, or each primary of the Cluster, for a sign of life.
+//! Pings the server, or each primary of the Cluster.
 
 use std::sync::Arc;
 
