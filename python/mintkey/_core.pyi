@@ -333,8 +333,8 @@ class Codec:
         """Check whether the table exists."""
     def delete_table(self) -> Request:
         """Delete the table."""
-    def get(self, key: Key, *, consistent: bool = False) -> Request:
-        """Read one item."""
+    def get(self, key: Key, *, consistent: bool = False, attributes: Sequence[_Selected] | None = None) -> Request:
+        """Read one item: with `attributes` only these and the key."""
     def get_unique(self, name: str, values: Sequence[Any], *, attributes: Sequence[_Selected] | None = None) -> Request:
         """Read the item with these encoded unique values."""
     def put(

@@ -231,13 +231,16 @@ def _attributes(schema: Schema, names: tuple[str, ...]) -> list[Attribute[Any]]:
     if not names:
         attributes = [one for name, one in schema.attributes.items() if one.default is not None and name not in others]
         return [one for one in attributes if not _is_empty(one)]
+    known = [
+        name
+        for name, one in schema.attributes.items()
+        if (one.default is not None or name in schema.minted_names) and name not in others
+    ]
     for name in names:
-        attribute = schema.attributes.get(name)
-        has_default = attribute is not None and (attribute.default is not None or name in schema.minted_names)
-        if not has_default or name in others:
+        if name not in known:
             raise TypeError(
                 f"{schema.model}.backfill() takes the names of attributes that have a default and are not keys, "
-                f"not {shortened(name)}{nearest(name, schema.attributes)}"
+                f"not {shortened(name)}{nearest(name, known)}; these are: {', '.join(known) or 'none'}"
             )
     return [one for one in map(schema.attributes.__getitem__, names) if not _is_empty(one)]
 

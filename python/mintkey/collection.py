@@ -85,6 +85,8 @@ class Collection(Generic[M]):
     """
 
     def __init__(self, models: Iterable[type[M]]) -> None:
+        if not isinstance(models, Iterable):
+            raise TypeError(f"Collection takes a list of models, not {shortened(models)}")
         self._models: tuple[Any, ...] = tuple(models)
         if not self._models:
             raise ConfigurationError("Collection takes at least one model")

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["Selectable", "attribute_names", "load", "loaded", "root", "run_load_hooks", "selection"]
+__all__ = [
+    "Selectable",
+    "attribute_names",
+    "check_value_names",
+    "load",
+    "loaded",
+    "root",
+    "run_load_hooks",
+    "selection",
+    "with_names",
+]
 
 M = TypeVar("M")
 
@@ -80,6 +90,16 @@ def attribute_names(
     return names
 
 
+def check_value_names(schema: Schema, names: Iterable[object]) -> None:
+    """Raise `TypeError` if an argument of `values()` is no name."""
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{schema.model}: values() and values_list() take names of attributes, not {shortened(name)}; "
+                "attributes=[…] of query() and scan() loads a part of a map"
+            )
+
+
 def selection(
     schema: Schema, attributes: Iterable[Selectable | Part], available: Collection[str] | None = None
 ) -> tuple[Selected, ...]:
@@ -124,6 +144,12 @@ def _part(path: Operand[Any, Any]) -> Part:
         attribute = None if attribute is None else attribute.member(path._label, step)
         steps.append(step)
     return Part(path._root.name, tuple(steps))
+
+
+def with_names(selected: Iterable[Selected], names: Iterable[str]) -> tuple[Selected, ...]:
+    """Return a selection with whole attributes added."""
+    given = tuple(names)
+    return (*dict.fromkeys((*(one for one in selected if root(one) not in given), *given)),)
 
 
 def root(selected: Selected) -> str:

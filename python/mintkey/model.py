@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, overload
 
-from mintkey import _core, arguments, operations, plans
+from mintkey import _core, arguments, loading, operations, plans
 from mintkey.attributes import Attribute
 from mintkey.attributes.base import own_copy
 from mintkey.backfilling import Backfilling
@@ -428,11 +428,19 @@ class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized)
     # Reading.
 
     @classmethod
-    def get(cls, *key: Any, consistent: bool | None = None, **named: Any) -> Self | None:
+    def get(
+        cls,
+        *key: Any,
+        attributes: Iterable[Selectable] | None = None,
+        consistent: bool | None = None,
+        **named: Any,
+    ) -> Self | None:
         """Return the item with this key, or None: `Order.get("A", "B")` or `Order.get(pk="A", sk="B")`.
 
         Args:
             key: the values of the whole key, in the order partition key, sort key; or the key as a dict or a tuple.
+            attributes: load only these attributes, the keys and those that are compared. Reading another attribute
+                raises `NotLoaded`. A path such as `User.address["city"]` loads a part of a map, which no save writes.
             consistent: include all writes that were acknowledged before the call. By default as the model's
                 `ModelConfig(consistent=…)` says.
             named: the values of the key by name. Other attributes must have the passed values too.
@@ -441,25 +449,39 @@ class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized)
         store = store_of(schema)
         if schema.hooks.any_asynchronous:
             refuse_async_hooks(schema, "after_load")
-        found: Self | None = store.run(cls._getting(key, named, consistent))
+        found: Self | None = store.run(cls._getting(key, named, attributes, consistent))
         return found
 
     @classmethod
-    async def aget(cls, *key: Any, consistent: bool | None = None, **named: Any) -> Self | None:
+    async def aget(
+        cls,
+        *key: Any,
+        attributes: Iterable[Selectable] | None = None,
+        consistent: bool | None = None,
+        **named: Any,
+    ) -> Self | None:
         """Async version of `get()`."""
-        found: Self | None = await store_of(cls.__mintkey_schema__).arun(cls._getting(key, named, consistent))
+        store = store_of(cls.__mintkey_schema__)
+        found: Self | None = await store.arun(cls._getting(key, named, attributes, consistent))
         return found
 
     @classmethod
-    def _getting(cls, parts: tuple[Any, ...], named: dict[str, Any], consistent: bool | None) -> Operation[Any]:
+    def _getting(
+        cls,
+        parts: tuple[Any, ...],
+        named: dict[str, Any],
+        attributes: Iterable[Selectable] | None,
+        consistent: bool | None,
+    ) -> Operation[Any]:
         schema = cls.__mintkey_schema__
         if parts:
             named = arguments.positional_key(schema, parts, named, cls.get)
-        elif named.keys() == schema.plain_key:
+        elif attributes is None and named.keys() == schema.plain_key:
             return operations.get(schema, schema.codec.key(named), cls._loaded, consistent=consistent)
         key, further = arguments.key(schema, named, cls.get)
         must = arguments.equalities(schema, further)
-        return operations.get(schema, key, cls._loaded, must, consistent=consistent)
+        selected = None if attributes is None else loading.with_names(loading.selection(schema, attributes), further)
+        return operations.get(schema, key, cls._loaded, must, consistent=consistent, attributes=selected)
 
     def refresh(self, *, consistent: bool = True) -> None:
         """Read the row again and discard local changes. Raises `ItemGone` if the row no longer exists."""

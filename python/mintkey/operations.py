@@ -15,7 +15,7 @@ from mintkey import _core, arguments, generators
 from mintkey.arguments import about, check_condition, name_key
 from mintkey.conditions import Condition
 from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, NotLoaded
-from mintkey.instance_state import State, is_untouched, moment, set_slot, state_of
+from mintkey.instance_state import State, fetched, is_untouched, moment, set_slot, state_of
 from mintkey.minting import MintContext, mint_others, minted_now
 from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema
 from mintkey.writing import (
@@ -36,6 +36,7 @@ from mintkey.writing import (
 
 if TYPE_CHECKING:
     from mintkey.arguments import Key
+    from mintkey.instance_state import Selected
     from mintkey.stores import Operation
 
 #: The maximum number of keys that are generated for an item before a collision of short keys is reported.
@@ -540,10 +541,17 @@ def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operat
 
 
 def read(
-    schema: Schema, key: _core.Key, must: Sequence[Condition] = (), *, consistent: bool | None = None
+    schema: Schema,
+    key: _core.Key,
+    must: Sequence[Condition] = (),
+    *,
+    consistent: bool | None = None,
+    attributes: Collection[Selected] | None = None,
 ) -> Operation[_core.Item | None]:
     """Read one stored item by key; return None if it is missing or a condition in `must` is false."""
-    stored: _core.Item | None = yield schema.codec.get(key, consistent=arguments.consistency(schema, consistent))
+    consistent = arguments.consistency(schema, consistent)
+    names = None if attributes is None else list(attributes)
+    stored: _core.Item | None = yield schema.codec.get(key, consistent=consistent, attributes=names)
     if stored is None or (must and not all(condition.matches(stored) for condition in must)):
         return None
     return stored
@@ -552,16 +560,17 @@ def read(
 def get(
     schema: Schema,
     key: _core.Key,
-    make: Callable[[_core.Item], Any],
+    make: Callable[..., Any],
     must: Sequence[Condition] = (),
     *,
     consistent: bool | None = None,
+    attributes: Collection[Selected] | None = None,
 ) -> Operation[Any]:
     """Read one item by key; return an instance, or None if it is missing or a condition in `must` is false."""
-    stored = yield from read(schema, key, must, consistent=consistent)
+    stored = yield from read(schema, key, must, consistent=consistent, attributes=attributes)
     if stored is None:
         return None
-    instance = make(stored)
+    instance = make(stored) if attributes is None else make(stored, fetched(attributes))
     if schema.family is not None and instance is not None:
         schema = instance.__mintkey_schema__
     if schema.hooks.of("after_load") and instance is not None:

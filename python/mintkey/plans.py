@@ -112,6 +112,7 @@ def plan(schema: Schema, conditions: Sequence[Test], index: str | None = None) -
             )
         missing = [name for name in chosen.partition if name not in equal]
         if missing:
+            _raise_refusal(expanded, missing)
             needed = "+".join(part for name in missing for part in schema.named_by(name))
             raise TypeError(f"{schema.model}: the index {shortened(index)} needs {needed}=…")
         return _planned(schema, chosen, expanded, "named")
@@ -123,7 +124,16 @@ def plan(schema: Schema, conditions: Sequence[Test], index: str | None = None) -
         raise ConfigurationError(
             f"{schema.model}: the indexes {names} all match: pass index= to select one", model=schema.model
         )
+    if not fitting:
+        _raise_refusal(expanded, [name for plan in schema.indexes for name in plan.partition])
     return _planned(schema, fitting[0], expanded, "first") if fitting else None
+
+
+def _raise_refusal(expanded: _Expanded, names: Iterable[str]) -> None:
+    """Raise the error for a part that was passed and that no key of an index can have, if there is one."""
+    for name in names:
+        if name in expanded.refused:
+            raise expanded.refused[name]
 
 
 def plan_or_scan(schema: Schema, conditions: Sequence[Test]) -> Plan:
@@ -200,33 +210,37 @@ class _Expanded(NamedTuple):
         conditions: all conditions. A condition on the key replaces those on its parts. Those on the parts of index keys
             stay, because a row may lack the value of the index that another program has not written.
         parts: the conditions on the parts of an index key, by the `id()` of the condition on it.
+        refused: why there is no condition on the key of an index, by its name.
     """
 
     given: Sequence[Test]
     conditions: Sequence[Test]
     parts: dict[int, list[Test]]
+    refused: dict[str, InvalidValue]
 
 
 def _with_derived(schema: Schema, conditions: Sequence[Test], index: str | None = None) -> _Expanded:
     """Add the conditions on derived attributes."""
     derived = schema.derived
     if derived is None:
-        return _Expanded(conditions, conditions, {})
+        return _Expanded(conditions, conditions, {}, {})
     equal = _equalities(conditions)
     stored = {name: test.operands[0] for name, test in equal.items()}
     named = schema.index(index)
     added: list[Test] = []
     replaced: list[Test] = []
     parts: dict[int, list[Test]] = {}
+    refused: dict[str, InvalidValue] = {}
     for name, source in derived.sources.items():
         if name in equal or (source.is_static and (named is None or name not in named.partition)):
             continue
         is_key = name in schema.keys
         try:
             text, used = source.beginning(stored)
-        except InvalidValue:
+        except InvalidValue as error:
             if is_key:
                 raise
+            refused[name] = error
             continue
         if len(used) == len(source.parts):
             added.append(schema.attributes[name] == text)
@@ -240,7 +254,7 @@ def _with_derived(schema: Schema, conditions: Sequence[Test], index: str | None 
         else:
             parts[id(added[-1])] = tests
     rest = [condition for condition in conditions if not any(condition is one for one in replaced)]
-    return _Expanded(conditions, _without_wider([*added, *rest], schema), parts)
+    return _Expanded(conditions, _without_wider([*added, *rest], schema), parts, refused)
 
 
 def _without_wider(conditions: Sequence[Test], schema: Schema) -> Sequence[Test]:

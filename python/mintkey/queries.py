@@ -324,6 +324,7 @@ class Result(RowWrites[M]):
         return self._of_values(wanted, operator.attrgetter(wanted[0]))
 
     def _wanted(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        loading.check_value_names(self._schema, names)
         # Checked here, so that the names of the keys, which are always loaded, are not added.
         self._check_projection(loading.attribute_names(self._schema, names, self._projected))
         loaded = self._schema.shown if self._projected is None else sorted(self._projected & {*self._schema.shown})

@@ -454,6 +454,8 @@ def _wanted(items: Iterable[Model], names: tuple[str, ...]) -> dict[type[Model],
         raise TypeError("prefetch() needs the name of a reference: prefetch(orders, 'customer')")
     wanted: dict[type[Model], dict[str, list[Ref[Any]]]] = {}
     for item in items:
+        if item is None:
+            continue  # as `batch_get()` yields for a missing item
         for name in names:
             schema = getattr(type(item), "__mintkey_schema__", None)
             if schema is None or not isinstance(schema.attributes.get(name), Reference):

@@ -486,6 +486,8 @@ def _reading(keys: Iterable[tuple[type[M], Key]], *, blocking: bool) -> tuple[St
     requests: list[_core.Request] = []
     indexes: dict[tuple[str, _core.Key], int] = {}
     wanted: list[tuple[type[M], int]] = []
+    if not isinstance(keys, Iterable):
+        raise TypeError(f"transact_get() takes a list of pairs of a model and a key, not {shortened(keys)}")
     for pair in keys:
         if not isinstance(pair, tuple) or len(pair) != 2:  # noqa: PLR2004 - a pair
             raise TypeError(f"transact_get() takes pairs of a model and a key, not {shortened(pair)}")

@@ -390,6 +390,8 @@ async def test_values(do, people):
     ):
         with pytest.raises(TypeError):
             call()
+    with pytest.raises(TypeError, match=r"values\(\) and values_list\(\) take names of attributes, not .*age"):
+        rows.values(Person.age)
 
 
 def test_values_of_blocking_results(store):

@@ -59,6 +59,9 @@ async def test_index_keys_follow_their_parts(do):
     )
     with pytest.raises(TypeError, match=r"the index 'board-index' needs owner\+status=…"):
         do.query(Task, index="board-index", owner="ada")
+    for index in (None, "board-index"):
+        with pytest.raises(InvalidValue, match=r"Task\.owner: board is built from it .* cannot be empty"):
+            do.query(Task, index=index, owner="", status="open")
     first.status = "done"
     assert first.board == "ada#done"
     assert first.changed == {"status", "board"}

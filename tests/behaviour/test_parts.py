@@ -49,7 +49,7 @@ def user(name: str = "ada", **others: Any) -> User:
     return User(id=name, **(values | others))
 
 
-WAYS = ("query", "index", "scan", "filtered", "unique", "batch")
+WAYS = ("query", "index", "scan", "filtered", "unique", "get", "compared", "batch")
 
 
 async def read(do: Any, how: str, *attributes: Any) -> Any:
@@ -65,6 +65,10 @@ async def read(do: Any, how: str, *attributes: Any) -> Any:
         return await do.first(do.scan(User, User.address["zip"] == "75001", attributes=chosen))
     if how == "unique":
         return await do.get_by(User, email="ada", attributes=chosen)
+    if how == "get":
+        return await do.get(User, "ada", attributes=chosen)
+    if how == "compared":
+        return await do.get(User, id="ada", note="n", attributes=chosen)
     keys = ["ada"]
     got = User.batch_get(keys, attributes=chosen) if do.blocking else User.abatch_get(keys, attributes=chosen)
     return (await do.iterate(got))[0]

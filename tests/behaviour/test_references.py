@@ -166,6 +166,8 @@ async def test_prefetch_of_several_references_and_models(do, store):
     counted = Counted(store)
     orders = await prefetched(do, do.scan(Order), "customer", "branch", "parent")
     orders.sort(key=lambda order: order.id)
+    # `batch_get()` yields None for a missing item.
+    assert await prefetched(do, [None, orders[0]], "customer") == [None, orders[0]]
     loaded = await do.get(Later, id=later.id)
     await prefetched(do, [loaded], "order")
     before = counted.requests

@@ -477,6 +477,8 @@ def test_what_is_no_collection(store):
     ]:
         with pytest.raises(ConfigurationError, match=message):
             Collection(models)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes a list of models, not None"):
+        Collection(None)  # type: ignore[arg-type]
     both = Collection([User, Order])
     with pytest.raises(TypeError, match=r"needs a partition key: pk=… or email=… or user=…"):
         both.query(sk="PROFILE")

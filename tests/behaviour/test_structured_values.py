@@ -55,6 +55,11 @@ class Prefs(BaseModel):
     max_items: int = Field(10, alias="maxItems")
 
 
+class Raw(BaseModel):
+    b: bytes = b""
+    inner: list[Raw] = []
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     at: datetime
@@ -344,6 +349,7 @@ UNFIT: list[tuple[Any, Any, str]] = [
     (Strict, {"at": "2024-01-31"}, "at"),
     (list[int], ["1"], r"\[0\]"),
     (Point, Point(float("nan")), ""),
+    (Raw, Raw(inner=[Raw(), Raw(b=b"\xff")]), r"inner\[1\]\.b: pydantic stores bytes as UTF-8"),
     (set[int], {"a"}, ""),
 ]
 

@@ -153,6 +153,21 @@ async def test_what_cannot_be_changed_together_is_refused_and_changes_nothing(do
     assert await do.get(Order, pk="p", sk="s") == order
 
 
+@pytest.mark.parametrize(
+    ("action", "attribute", "reason"),
+    [
+        (lambda: Order.data["n"].append([1]), "data", "n holds a number, but this change needs a list"),
+        (lambda: Order.data["x"]["y"].set(1), "data", r"x\.y"),
+        (lambda: Order.exact.add(Decimal("1E-60")), "exact", "cannot be stored: it has more than 38"),
+    ],
+)
+async def test_a_change_that_the_row_does_not_allow_names_its_attribute(do, order, action, attribute, reason):
+    with pytest.raises(InvalidValue, match=rf'Order \("p", "s"\): Order\.{attribute}: .*{reason}') as caught:
+        await do.update_by_key(Order, ("p", "s"), Order.tags.append(["y"]), Order.n.add(1), action(), status="done")
+    assert caught.value.attribute == attribute
+    assert await do.get(Order, "p", "s") == order
+
+
 async def test_an_upsert_inserts_what_is_missing_with_all_that_mints(do, clock):
     order = Order(pk="p", sk="s", text="local")
     await do.update(order, Order.n.add(3), Order.words.add_to_set({"w"}), upsert=True, data={"a": 1})

@@ -382,6 +382,7 @@ NONSENSE: dict[str, tuple[Any, str]] = {
     "another pattern": (lambda: StringAttribute(pattern=re.compile(b"x")), "pattern of bytes"),  # type: ignore[arg-type]
     "pattern of another type": (lambda: StringAttribute(pattern=5), "is not a regular expression"),  # type: ignore[call-overload]
     "choices as text": (lambda: StringAttribute(choices="ab"), "choices= takes a list of values, not 'ab'"),
+    "choices of another type": (lambda: StringAttribute(choices=[1]), "choices= has .*not a value"),
     "choices as pairs": (lambda: StringAttribute(choices=[("a", "A")]), "choices= has .*not a value"),
     "choices without end": (lambda: NumberAttribute(choices=itertools.count()), "choices= takes at most 10,000"),
     "no choices": (lambda: StringAttribute(choices=[]), "choices= is empty"),

@@ -197,8 +197,8 @@ impl<'a, T: Transport> Client<'a, T> {
                     failure
                 }
             };
-            let delay = if failure.is_conflict() {
-                // It ends with the time only: the server is well, and the other writer has made progress.
+            let delay = if failure.is_passing() {
+                // It ends with the time only: the server is well, and others have made progress.
                 conflicts += 1;
                 retry::delay(conflicts.min(MAX_DELAY_CONFLICTS))
             } else {
@@ -248,7 +248,7 @@ impl<'a, T: Transport> Client<'a, T> {
                 self.metrics.throttle();
                 true
             }
-            Class::Conflict => true,
+            Class::Conflict | Class::TableLimit => true,
             Class::Failed => {
                 self.mark_uncertain(effect);
                 effect != Effect::Once

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use faulty::{Act, Faulty, refused};
 use mintkey_store::{
-    Action, BatchGet, BatchWrite, Error, ErrorKind, Guard, Interrupt, Operation, Outcome, Path,
-    Query, Remedy, Reply, Result, Returning, Row, Store,
+    Action, BatchGet, BatchWrite, Condition, Error, ErrorKind, Guard, Interrupt, KeyKind,
+    Operation, Outcome, Path, Query, Remedy, Reply, Result, Returning, Row, Store,
 };
 use requests::{
-    batch_put, get_of, key, number, order, orders, put_of, query_of, request, string, submit,
-    update_of,
+    batch_put, get_of, key, number, order, orders, plain, put_of, query_of, request, string,
+    submit, update_of,
 };
 
 const UNKNOWN: ErrorKind = ErrorKind::Unavailable(Outcome::Unknown);
@@ -435,4 +435,82 @@ fn only_what_is_not_begun_can_be_withdrawn() {
     store.close(&mintkey_store::store::Never);
     assert!(submitted[64].1.try_recv().is_err());
     assert_eq!(faulty.seen().len(), 64);
+}
+
+#[test]
+fn a_limit_on_changes_of_tables_passes() {
+    let active = serde_json::json!({"Table": {
+        "TableStatus": "ACTIVE",
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    }});
+    let script = [
+        refused(400, "ResourceNotFoundException"),
+        refused(400, "LimitExceededException"),
+        refused(400, "LimitExceededException"),
+        Act::Reply(200, "{\"TableDescription\":{}}".to_owned()),
+        Act::Reply(200, active.to_string()),
+    ];
+    let table = plain("plain", KeyKind::String);
+    let (created, seen) = ask(&script, "&retries=0", &Operation::CreateTable(table));
+    created.unwrap();
+    let creations = seen
+        .iter()
+        .filter(|request| request.contains("CreateTable"));
+    assert_eq!(creations.count(), 3);
+}
+
+/// The row with this value of `n`.
+fn row_with(n: &str) -> String {
+    format!("{{\"pk\":{{\"S\":\"a\"}},\"sk\":{{\"S\":\"1\"}},\"n\":{n}}}")
+}
+
+#[test]
+fn an_update_that_the_server_finds_invalid_names_the_path() {
+    let update = Operation::Update(mintkey_store::Update {
+        actions: vec![
+            Action::Set(Path::attribute("t"), "x".into()),
+            Action::Add(Path::attribute("n"), number("1")),
+        ],
+        ..update_of(&orders(), key("a", "1"))
+    });
+    let invalid = refused(400, "ValidationException");
+    let found = Act::Reply(200, format!("{{\"Item\":{}}}", row_with("{\"S\":\"x\"}")));
+    let (answer, seen) = ask(&[invalid.clone(), found], "", &update);
+    let error = answer.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidValue, "{error}");
+    assert_eq!(error.attribute.as_deref(), Some("n"), "{error}");
+    assert_eq!(seen.len(), 2);
+    // Credentials that must not read.
+    let denied = refused(400, "AccessDeniedException");
+    let (answer, _) = ask(&[invalid, denied], "", &update);
+    let error = answer.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidValue, "{error}");
+    assert!(error.to_string().contains("(of t, n)"), "{error}");
+}
+
+#[test]
+fn a_null_in_the_way_of_a_value_is_seen_in_the_refusal() {
+    let update = |condition: Option<Condition>| {
+        Operation::Update(mintkey_store::Update {
+            actions: vec![Action::SetIfAbsent(Path::attribute("n"), 1.into())],
+            guard: Guard {
+                condition,
+                ..Guard::default()
+            },
+            ..update_of(&orders(), key("a", "1"))
+        })
+    };
+    let refusal = format!(
+        "{{\"__type\":\"x#ConditionalCheckFailedException\",\"message\":\"no\",\"Item\":{}}}",
+        row_with("{\"NULL\":true}")
+    );
+    let script = [Act::Reply(400, refusal)];
+    let own = Condition::Exists(Path::attribute("t"));
+    let (answer, seen) = ask(&script, "", &update(Some(own)));
+    assert_eq!(kind(&answer), ErrorKind::ConditionFailed);
+    assert_eq!(seen.len(), 1);
+    let (answer, seen) = ask(&script, "", &update(None));
+    answer.unwrap();
+    assert_eq!(seen.len(), 2);
 }

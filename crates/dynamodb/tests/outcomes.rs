@@ -368,7 +368,6 @@ fn doubt_outlives_every_later_refusal() {
         "UnrecognizedClientException",
         "ExpiredTokenException",
         "InvalidSignatureException",
-        "LimitExceededException",
         "ItemCollectionSizeLimitExceededException",
         "ThrottlingException",
         "ProvisionedThroughputExceededException",
@@ -591,6 +590,9 @@ fn a_table_that_is_partly_made_is_not_called_unmade() {
     assert_eq!(error.kind, ErrorKind::Throttled, "{error}");
     let error = failure(&[answered(404, HTML, PAGE)], "&retries=0", &create);
     assert_eq!(error.kind, NOT_APPLIED, "{error}");
+    let mut limited = vec![refused(400, "LimitExceededException"); 999];
+    limited[0] = missing.clone();
+    assert_eq!(failure(&limited, "&timeout=2", &create).kind, NOT_APPLIED);
     // A step that is refused for a reason keeps it.
     let script = [missing, done, refused(400, "AccessDeniedException")];
     let error = failure(&script, "&retries=0", &create);

@@ -71,6 +71,17 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from enumerate(value)
 
 
+def path_of(value: Any, wanted: bytes) -> tuple[Any, ...]:
+    """Return the path to the first part of a value that is these bytes; empty if there is none."""
+    for step, part in _parts(value):
+        if isinstance(part, bytes) and part == wanted:
+            return (step,)
+        rest = path_of(part, wanted)
+        if rest:
+            return (step, *rest)
+    return ()
+
+
 def is_model(cls: object) -> bool:
     """Return whether a class is a model, and not a dataclass or a pydantic model that is mapped like one."""
     return not hasattr(cls, "__mintkey_mapped__") and hasattr(cls, "__mintkey_schema__")

@@ -26,7 +26,7 @@ from mintkey.attributes.structures import (
     structure_of,
 )
 from mintkey.attributes.validators import MEASURED, refused_part
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, shortened
 
 if TYPE_CHECKING:
     from types import UnionType
@@ -164,10 +164,14 @@ class _Collection(_Document[T, V]):
         return stored if self._structure is None else self._structure.decode(stored)
 
     def _stored_and_read(self, plain: Any) -> Any:
-        if isinstance(plain, (dict, list)):
-            return _core.checked(self.kind, self._label, plain)
-        # A single value is given back as it would be read only inside a list.
-        return _core.checked("list", self._label, [plain])[0]
+        try:
+            if isinstance(plain, (dict, list)):
+                return _core.checked(self.kind, self._label, plain)
+            # A single value is given back as it would be read only inside a list.
+            return _core.checked("list", self._label, [plain])[0]
+        except InvalidValue as error:
+            # The caller adds the label.
+            raise Misfit(cause(error).removeprefix(f"{self._label}: ")) from error
 
     def merged(self, stored: Any, new: Any) -> Any:
         read = self.decode(stored)

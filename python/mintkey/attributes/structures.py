@@ -20,7 +20,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from mintkey.attributes.comparing import Misfit, at, difference, ignored_entry, is_model
+from mintkey.attributes.comparing import Misfit, at, difference, ignored_entry, is_model, path_of
 from mintkey.attributes.iso import parse_iso
 from mintkey.errors import CONVERSION_ERRORS, cause, shortened
 
@@ -278,7 +278,14 @@ class _Adapted(Structure):
 
     def encode(self, value: Any) -> Any:
         # Computed fields are left out: they are not input.
-        return self._adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings=False)
+        try:
+            return self._adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings=False)
+        except UnicodeDecodeError as error:
+            raise Misfit(
+                "pydantic stores bytes as UTF-8 text, and these bytes are not: set ConfigDict(ser_json_bytes='base64', "
+                "val_json_bytes='base64') in their class",
+                path_of(value, error.object),
+            ) from error
 
     def decode(self, plain: Any) -> Any:
         from pydantic import ValidationError

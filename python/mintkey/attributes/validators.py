@@ -85,6 +85,7 @@ class Validators:
         encoded = []
         for one in choices:
             try:
+                _core.checked(attribute.kind, attribute._label, attribute.encode(one))
                 encoded.append(_encoded(attribute, one))
             except CONVERSION_ERRORS as error:
                 _refuse(

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mintkey_runtime::{Stop, random_token};
-use mintkey_store::size::{MAX_ITEM, check_item};
 use mintkey_store::{
     BatchGet, Error, ErrorKind, Item, Key, Outcome, Reply, Result, Table, TransactionGet,
     TransactionWrite, Update, update,
@@ -22,7 +21,7 @@ use crate::operations::cancellation::{Cancelled, Next, after_refusal, with_guard
 use crate::operations::claims::{Known, Plan};
 use crate::operations::participant::{Participant, Stored};
 use crate::operations::read::{own_row, stored};
-use crate::operations::write::check_empty;
+use crate::operations::write::{applied, check_empty};
 use crate::operations::{catalog, tables};
 use crate::transport::Transport;
 use crate::transport::error::Cause;
@@ -290,11 +289,7 @@ async fn invalid_updates<T: Transport>(
 async fn apply<T: Transport>(client: &Client<'_, T>, update: &Update, now: i64) -> Result<Item> {
     let (table, key) = (&update.table, &update.key);
     let row = stored(client, table, key).await?;
-    let row = row.filter(|item| !table.is_expired(item, now));
-    let mut item = row.unwrap_or_else(|| table.item_of(key));
-    update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
-    check_item(&item, table, MAX_ITEM).map_err(|error| error.at(key))?;
-    Ok(item)
+    applied(update, row.filter(|item| !table.is_expired(item, now)))
 }
 
 /// The error for a failed call on these tables.

@@ -213,30 +213,62 @@ pub async fn update<T: Transport>(
     update: &Update,
     now: i64,
 ) -> Result<Reply> {
-    let mut result = send_update(client, update, now).await;
+    update.check()?;
+    let values = check_values(&update.table, update)?;
+    let mut result = send_update(client, update, &values, now).await;
     for _ in 0..ATTEMPTS {
-        let Err(error) = &result else { break };
-        let is_in_the_way = match error.kind {
-            ErrorKind::InvalidValue => update::needs_types(&update.actions),
-            ErrorKind::ConditionFailed => !update::filled_paths(&update.actions).is_empty(),
-            _ => false,
+        let Err(error) = &mut result else { break };
+        let filled = match error.kind {
+            ErrorKind::InvalidValue => explain(client, update, error, now).await?,
+            ErrorKind::ConditionFailed => refused_for_nulls(update, error.item.as_deref()),
+            _ => None,
         };
-        if !is_in_the_way {
-            break;
-        }
-        let stored = stored(client, &update.table, &update.key).await?;
-        let Some(filled) = stored.and_then(|row| without_nulls(update, &row)) else {
-            break;
-        };
-        match send_update(client, &filled, now).await {
+        let Some(filled) = filled else { break };
+        match send_update(client, &filled, &values, now).await {
             // Perhaps the nulls are gone.
             Err(error) if error.kind == ErrorKind::ConditionFailed => {
-                result = send_update(client, update, now).await;
+                result = send_update(client, update, &values, now).await;
             }
             other => return other,
         }
     }
     result
+}
+
+/// Replaces the error for an update that the server finds invalid by one that names the path, which the server does not
+/// do. Returns another update if nulls of the row are the reason.
+async fn explain<T: Transport>(
+    client: &Client<'_, T>,
+    update: &Update,
+    error: &mut Error,
+    now: i64,
+) -> Result<Option<Update>> {
+    let row = match stored(client, &update.table, &update.key).await {
+        Ok(row) => row.filter(|row| !update.table.is_expired(row, now)),
+        Err(stopped) if matches!(stopped.kind, ErrorKind::Interrupted(_)) => return Err(stopped),
+        // What the server has said is worth more than why the row cannot be read.
+        Err(_) => return Ok(None),
+    };
+    if let Err(named) = applied(update, row.clone()) {
+        *error = named;
+        return Ok(None);
+    }
+    Ok(row.and_then(|row| without_nulls(update, &row)))
+}
+
+/// The update for a row that refused this one only because of its nulls; `None` if the guard refused it too.
+fn refused_for_nulls(update: &Update, row: Option<&Item>) -> Option<Update> {
+    if update::filled_paths(&update.actions).is_empty() {
+        return None;
+    }
+    let write = GuardedWrite {
+        table: &update.table,
+        key: &update.key,
+        guard: &update.guard,
+        needs_row: !update.upsert,
+    };
+    write.check(row).ok()?;
+    without_nulls(update, row?)
 }
 
 /// The update of a row with nulls that the update counts as absent, but the server does not; `None` without such nulls. It
@@ -258,11 +290,10 @@ pub fn without_nulls(update: &Update, row: &Item) -> Option<Update> {
 async fn send_update<T: Transport>(
     client: &Client<'_, T>,
     update: &Update,
+    values: &Item,
     now: i64,
 ) -> Result<Reply> {
     let (table, guard, key) = (&update.table, &update.guard, &update.key);
-    update.check()?;
-    let values = check_values(table, update)?;
     let needs_row = !update.upsert;
     let sent_guard = update_guard(update);
     // An expired row must not be changed: its other attributes would live on.
@@ -296,7 +327,7 @@ async fn send_update<T: Transport>(
             }
             Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
             Err(failure) => {
-                let error = with_largest(errors.failed(failure), &values, &update.table);
+                let error = with_largest(errors.failed(failure), values, &update.table);
                 return Err(with_paths(error, update));
             }
         };
@@ -406,10 +437,15 @@ fn resolve_update(
 
 /// The result of an upsert of an absent row.
 pub fn replacement(update: &Update) -> Result<Item> {
+    applied(update, None)
+}
+
+/// The item that an update makes of a row, or of an absent one.
+pub fn applied(update: &Update, row: Option<Item>) -> Result<Item> {
     let (table, key) = (&update.table, &update.key);
-    let mut item = table.item_of(key);
+    let mut item = row.unwrap_or_else(|| table.item_of(key));
     update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
-    check_item(&item, table, MAX_ITEM)?;
+    check_item(&item, table, MAX_ITEM).map_err(|error| error.at(key))?;
     table.check_indexed(&item)?;
     Ok(item)
 }

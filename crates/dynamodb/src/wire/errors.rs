@@ -45,9 +45,9 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether a transaction was writing the item.
-    pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused(refusal) if refusal.class == Class::Conflict)
+    /// Whether others were in the way: a transaction that was writing the item, or changes of other tables.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if matches!(refusal.class, Class::Conflict | Class::TableLimit))
     }
 }
 
@@ -85,7 +85,7 @@ pub enum Class {
     TableMissing,
     /// The table is being created, changed or deleted.
     TableBusy,
-    /// Too many tables are, or are being changed.
+    /// Too many tables exist or are being changed: a retry may succeed later.
     TableLimit,
     /// The call is not valid, or asks for what cannot be stored.
     Invalid,
@@ -433,10 +433,12 @@ impl ErrorContext<'_> {
         }
         match refusal.class {
             Class::TableMissing => self.table_missing(),
-            Class::TableBusy | Class::TableLimit => {
-                unavailable(&format!("the table is being changed ({message})"))
-                    .advice("try again later")
-            }
+            Class::TableBusy => unavailable(&format!("the table is being changed ({message})"))
+                .advice("try again later"),
+            Class::TableLimit => unavailable(&format!(
+                "too many tables exist or are being changed ({message})"
+            ))
+            .advice("try again later, or raise the limit of the account"),
             Class::Invalid => self.invalid(message),
             Class::CollectionFull => Error::new(
                 ErrorKind::Unsupported,

@@ -258,14 +258,20 @@ impl Codec {
         )))
     }
 
-    /// Reads one item.
-    #[pyo3(signature = (key, *, consistent=false))]
-    fn get(&self, py: Python<'_>, key: &PyKey, consistent: bool) -> PyResult<PyRequest> {
+    /// Reads one item: with `attributes` only these and the key.
+    #[pyo3(signature = (key, *, consistent=false, attributes=None))]
+    fn get(
+        &self,
+        py: Python<'_>,
+        key: &PyKey,
+        consistent: bool,
+        attributes: Option<Vec<Selected>>,
+    ) -> PyResult<PyRequest> {
         Ok(PyRequest::now(Operation::Get(Get {
             table: self.table(py)?.clone(),
             key: (*key.0).clone(),
             consistent,
-            attributes: None,
+            attributes: self.selected(attributes)?,
         })))
     }
 
