@@ -53,7 +53,7 @@ def copy_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ATTRIBUTE",
         help="At the end, copy the rows that changed meanwhile: this attribute has the time of the last change.",
     )
-    parser.add_argument("--rate", type=float, metavar="UNITS", help="The most capacity units per second.")
+    parser.add_argument("--rate", type=float, metavar="UNITS", help="The maximum number of capacity units per second.")
     output_arguments(parser)
 
 

@@ -33,7 +33,7 @@ test        path = value, also != < <= > >=
             path begins_with value
             path contains value
             exists(path), which is false for an attribute that is null
-path        name, path.name, path[0]; a name with other characters, or of a keyword, in backticks: `order-total`
+path        name, path.name, path[0]; a name that has other characters, or is a keyword, in backticks: `order-total`
             (a backtick in a name is doubled)
 value       "text" or 'text' with the escapes of JSON, 12.50, true, false, base64("AAE="); null after = and !=
 """

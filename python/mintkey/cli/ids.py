@@ -154,7 +154,7 @@ def _print_readings(text: str, readings: Iterable[dict[str, Any]]) -> None:
 def new_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `new`."""
     parser.add_argument("strategy", metavar="STRATEGY", choices=NAMES, help=f"One of {', '.join(NAMES)}.")
-    parser.add_argument("-n", "--count", type=int, default=1, help="How many; by default 1.")
+    parser.add_argument("-n", "--count", type=int, default=1, help="The number of values; by default 1.")
     parser.add_argument("--json", action="store_true", help="Print a JSON array; snowflakes as text.")
     _parameters(parser)
     parser.add_argument("--node", help="Node of a snowflake, or a range such as 32-47.")
