@@ -6,7 +6,7 @@ use mintkey_store::{
 };
 
 use crate::client::{Client, Effect};
-use crate::operations::{LONGEST_NAME, catalog, markers, tables};
+use crate::operations::{catalog, markers, tables};
 use crate::transport::Transport;
 use crate::wire::body;
 use crate::wire::response::{
@@ -90,7 +90,7 @@ pub async fn describe<T: Transport>(client: &Client<'_, T>, name: &str) -> Resul
 /// Whether a table can have this name, with so many further characters.
 fn is_name(name: &str, others: usize) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    !name.is_empty() && name.len() + others <= LONGEST_NAME && name.bytes().all(is_letter)
+    !name.is_empty() && name.len() + others <= tables::LONGEST_NAME && name.bytes().all(is_letter)
 }
 
 /// The table that the server describes; `None` if the description lacks a key.

@@ -28,9 +28,6 @@ use crate::config::Config;
 use crate::shared::Shared;
 use crate::transport::Transport;
 
-/// The longest name of a table with its prefix, in characters.
-const LONGEST_NAME: usize = 255;
-
 /// Carries out a request.
 ///
 /// `began` is when its time begins.
@@ -75,9 +72,9 @@ pub async fn run<T: Transport>(
 fn check_table_name(config: &Config, table: &Table) -> Result<()> {
     let length = config.prefix.len() + table.name.len();
     let (longest, reason) = if table.unique.is_empty() {
-        (LONGEST_NAME, "")
+        (tables::LONGEST_NAME, "")
     } else {
-        let longest = LONGEST_NAME - markers::SUFFIX.len();
+        let longest = tables::LONGEST_NAME - markers::SUFFIX.len();
         (longest, " for a model with unique values")
     };
     if length <= longest {

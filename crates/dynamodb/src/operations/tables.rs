@@ -19,6 +19,9 @@ use crate::wire::response::{
     Changed, Described, ExpiryDescribed, IndexDescription, KeyElement, TableDescription, TimeToLive,
 };
 
+/// The longest name of a table with its prefix, in characters.
+pub const LONGEST_NAME: usize = 255;
+
 /// The first delay between two descriptions of a table that is being created; it doubles up to the longest.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);

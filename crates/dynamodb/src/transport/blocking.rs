@@ -112,6 +112,7 @@ impl Blocking {
 
 impl Reactor for Blocking {
     type Tcp = Arc<TcpStream>;
+    type ForServices = Nonblocking;
 
     fn watch(&self, socket: TcpStream) -> io::Result<Arc<TcpStream>> {
         Ok(Arc::new(socket))

@@ -8,7 +8,6 @@ use mintkey_runtime::{Generation, Stop};
 use mintkey_store::{Error, Interrupt};
 
 use crate::config::{Config, Endpoint};
-use crate::transport::Transport;
 use crate::transport::blocking::Blocking;
 use crate::transport::connection::Connection;
 use crate::transport::error::{Cause, TransportError};
@@ -16,6 +15,36 @@ use crate::transport::http::{Request, Response};
 use crate::transport::nonblocking::Nonblocking;
 use crate::transport::pool::Pool;
 use crate::transport::reactor::Reactor;
+
+/// Sends requests and waits.
+pub trait Transport {
+    /// Sends a request and waits for the response.
+    async fn exchange(
+        &self,
+        endpoint: &Endpoint,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<Response, TransportError>;
+
+    /// Closes the connections that no request uses.
+    fn close_idle(&self);
+
+    /// Waits for this time. Fails if the caller is interrupted or the deadline comes first.
+    async fn pause(&self, time: Duration, deadline: Instant) -> Result<(), TransportError>;
+
+    /// Fails if the deadline has passed or the caller is interrupted.
+    fn may_continue(&self, deadline: Instant) -> Result<(), TransportError>;
+
+    /// Runs work of AWS's libraries, which needs a runtime of tokio, until it ends or the deadline comes.
+    async fn in_runtime<F: Future>(
+        &self,
+        work: F,
+        deadline: Instant,
+    ) -> Result<F::Output, TransportError>;
+
+    /// A transport for the requests of that work.
+    fn for_services(&self) -> HttpTransport<Nonblocking>;
+}
 
 /// Sends requests, and waits with a reactor.
 pub struct HttpTransport<R: Reactor> {
@@ -59,7 +88,7 @@ impl HttpTransport<Blocking> {
     }
 }
 
-impl<R: Reactor> Transport for HttpTransport<R> {
+impl<R: Reactor<ForServices = Nonblocking>> Transport for HttpTransport<R> {
     async fn exchange(
         &self,
         endpoint: &Endpoint,

@@ -50,6 +50,7 @@ impl Nonblocking {
 
 impl Reactor for Nonblocking {
     type Tcp = tokio::net::TcpStream;
+    type ForServices = Self;
 
     fn watch(&self, socket: TcpStream) -> io::Result<Self::Tcp> {
         Self::Tcp::from_std(socket)

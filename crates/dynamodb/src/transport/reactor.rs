@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use crate::transport::error::Cause;
-use crate::transport::nonblocking::Nonblocking;
 
 /// What a socket is ready for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,6 +19,9 @@ pub enum Readiness {
 pub trait Reactor {
     /// A socket that it can wait for.
     type Tcp: AsFd;
+
+    /// The reactor for the requests of AWS's libraries.
+    type ForServices: Reactor;
 
     /// Prepares to wait for a socket, which does not block.
     fn watch(&self, socket: TcpStream) -> io::Result<Self::Tcp>;
@@ -50,5 +52,5 @@ pub trait Reactor {
     async fn in_runtime<F: Future>(&self, work: F, until: Instant) -> Result<F::Output, Cause>;
 
     /// The reactor for the requests of that work.
-    fn for_services(&self) -> Nonblocking;
+    fn for_services(&self) -> Self::ForServices;
 }

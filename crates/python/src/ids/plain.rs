@@ -300,37 +300,37 @@ const fn name(text: &'static str) -> *const std::ffi::c_char {
 
 without_parameters! {
     uuid4: "A version 4 UUID as 36 characters (RFC 9562, 5.4).",
-        |py| super::uuid4(py).map(Bound::into_ptr);
+        |py| crate::ids::plain::uuid4(py).map(Bound::into_ptr);
     uuid7: "A version 7 UUID as 36 characters that sort by time (RFC 9562, 5.7).",
-        |py| super::uuid7(py).map(Bound::into_ptr);
+        |py| crate::ids::plain::uuid7(py).map(Bound::into_ptr);
     ulid: "A ULID: 26 upper-case characters that sort by time (ulid/spec).",
-        |py| super::ulid(py).map(Bound::into_ptr);
+        |py| crate::ids::plain::ulid(py).map(Bound::into_ptr);
     ksuid: "A KSUID: 27 characters that sort by time in seconds (segmentio/ksuid).",
-        |py| super::ksuid(py).map(Bound::into_ptr);
+        |py| crate::ids::plain::ksuid(py).map(Bound::into_ptr);
     xid: "An XID: 20 characters that sort by time in seconds (rs/xid).",
-        |py| super::xid(py).map(Bound::into_ptr);
+        |py| crate::ids::plain::xid(py).map(Bound::into_ptr);
     snowflake: "A snowflake of this process's node: an int of 63 bits that sorts by time.",
-        |py| super::snowflake(py).map(int);
+        |py| crate::ids::plain::snowflake(py).map(int);
     epoch: "Seconds since the Unix epoch.",
         |_| Ok(int(mintkey_ids::now().seconds()));
     epoch_ms: "Milliseconds since the Unix epoch.",
         |_| Ok(int(mintkey_ids::now_ms()));
     iso8601: "The time in UTC as 2024-01-01T00:00:00Z.",
-        |py| super::iso8601(py).map(Bound::into_ptr);
+        |py| crate::ids::plain::iso8601(py).map(Bound::into_ptr);
     iso8601_ms: "The time in UTC as 2024-01-01T00:00:00.123Z.",
-        |py| super::iso8601_ms(py).map(Bound::into_ptr);
+        |py| crate::ids::plain::iso8601_ms(py).map(Bound::into_ptr);
 }
 
 with_parameters! {
     nanoid: 0, "size=None, alphabet=None",
         "A nanoid: size characters (21) of alphabet (letters, digits, - and _), unguessable.",
-        |py| super::plain_nanoid(py).map(Bound::into_ptr);
+        |py| crate::ids::plain::plain_nanoid(py).map(Bound::into_ptr);
     cuid2: 1, "length=None",
         "A CUID2 of length characters (24; 2 to 32): a letter, then letters and digits, unguessable.",
-        |py| super::plain_cuid2(py).map(Bound::into_ptr);
+        |py| crate::ids::plain::plain_cuid2(py).map(Bound::into_ptr);
     typeid: 2, "prefix=''",
         "A TypeID: the prefix as its type, an underscore and 26 characters that sort by time.",
-        |py| super::plain_typeid(py).map(Bound::into_ptr);
+        |py| crate::ids::plain::plain_typeid(py).map(Bound::into_ptr);
 }
 
 /// Adds the plain functions to the module.

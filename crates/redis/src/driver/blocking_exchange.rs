@@ -11,10 +11,10 @@ use crate::driver::multiplexed::{CallId, MultiplexedConnection, poll_sockets, re
 use crate::driver::shared::Shared;
 use crate::protocol::channel::Replies;
 use crate::protocol::resp::{Call, Value};
-use crate::transport::connecting::Wait;
 use crate::transport::connection::TransportError;
 use crate::transport::node::Node;
 use crate::transport::slot_refresh::SlotRefresh;
+use crate::transport::stream::Wait;
 
 /// The connections that one request uses.
 pub type HeldConnections = Vec<MultiplexedConnection>;

@@ -23,11 +23,11 @@ use crate::driver::shared::Shared;
 use crate::protocol::replies::{RETRY_DELAY, is_busy, is_in_step};
 use crate::protocol::resp::Value;
 use crate::transport::adaptive_spin::AdaptiveSpin;
-use crate::transport::connecting::Wait;
 use crate::transport::connection::TransportError;
 use crate::transport::lookup::Lookups;
 use crate::transport::node::Node;
 use crate::transport::slot_refresh::SlotRefresh;
+use crate::transport::stream::Wait;
 
 /// A connection on which a request timed out is closed if its server has sent nothing for this time.
 const MAX_SILENCE: Duration = Duration::from_secs(1);

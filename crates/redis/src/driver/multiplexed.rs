@@ -13,10 +13,11 @@ use rustix::event::{PollFd, PollFlags};
 use crate::config::Config;
 use crate::driver::exchange::{Exchange, Outgoing};
 use crate::protocol::resp::{Call, Value};
-use crate::transport::connecting::{Connecting, Wait};
+use crate::transport::connecting::Connecting;
 use crate::transport::connection::{Connection, MAX_READS, TransportError};
 use crate::transport::lookup::Lookups;
 use crate::transport::node::{NODE_TIMEOUT, Node};
+use crate::transport::stream::Wait;
 use crate::transport::topology::Topology;
 
 /// Identifies a call of a request in flight.

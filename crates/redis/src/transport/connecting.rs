@@ -3,10 +3,9 @@
 
 use std::io::{self, ErrorKind as Io};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 use std::vec;
 
 use mintkey_runtime::{Stop, distrust};
@@ -20,18 +19,10 @@ use crate::protocol::replies::{RETRY_DELAY, handshake_error};
 use crate::protocol::resp::{Call, Value};
 use crate::transport::connection::{Connection, RoundTrip, TransportError};
 use crate::transport::lookup::{Lookup, Lookups};
-use crate::transport::stream::Stream;
+use crate::transport::stream::{Stream, Wait};
 
 /// The oldest version with all commands that are used.
 const MIN_VERSION: (u32, u32) = (6, 2);
-
-/// What to wait for before the next step.
-pub enum Wait<'a> {
-    /// An event of a socket.
-    Socket(BorrowedFd<'a>, PollFlags),
-    /// Time.
-    Time(Duration),
-}
 
 /// A connection that is not open yet.
 pub struct Connecting {

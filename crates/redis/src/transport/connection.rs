@@ -10,8 +10,7 @@ use rustix::event::PollFlags;
 
 use crate::protocol::resp::{Call, Parser, ProtocolError, Value};
 use crate::transport::adaptive_spin::AdaptiveSpin;
-use crate::transport::connecting::Wait;
-use crate::transport::stream::Stream;
+use crate::transport::stream::{Stream, Wait};
 
 /// Why an exchange failed.
 #[derive(Debug)]

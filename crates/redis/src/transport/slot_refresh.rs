@@ -11,10 +11,11 @@ use mintkey_store::{Error, ErrorKind, Outcome, Result};
 use crate::config::{Config, Endpoint};
 use crate::protocol::replies::{RETRY_DELAY, handshake_error, is_busy, is_transient};
 use crate::protocol::resp::{Call, Value};
-use crate::transport::connecting::{Connecting, Wait};
+use crate::transport::connecting::Connecting;
 use crate::transport::connection::{Connection, RoundTrip};
 use crate::transport::lookup::Lookups;
 use crate::transport::node::{NODE_TIMEOUT, Node};
+use crate::transport::stream::Wait;
 use crate::transport::topology::{Topology, routes};
 
 /// A request for the slots.

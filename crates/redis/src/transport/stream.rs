@@ -4,8 +4,10 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use mintkey_runtime::{Encrypted, is_quiet};
+use rustix::event::PollFlags;
 use rustls::ClientConnection;
 
 /// A stream to a server. Its socket does not block.
@@ -16,6 +18,14 @@ pub enum Stream {
     Encrypted(Box<Encrypted<TcpStream>>),
     /// A Unix domain socket.
     Unix(UnixStream),
+}
+
+/// What to wait for before the next step.
+pub enum Wait<'a> {
+    /// An event of a socket.
+    Socket(BorrowedFd<'a>, PollFlags),
+    /// Time.
+    Time(Duration),
 }
 
 impl Stream {
