@@ -217,30 +217,55 @@ pub const fn column_type(kind: KeyKind) -> &'static str {
     }
 }
 
+/// The columns of indexed attributes and of the time of expiry, next to those of the key.
+fn columns_of(table: &Table) -> Vec<Column> {
+    let mut columns: Vec<Column> = Vec::new();
+    let indexed = table.indexes.iter().flat_map(Index::attributes);
+    let indexed = indexed.map(|attribute| (&attribute.name, attribute.kind));
+    for (name, kind) in indexed.chain(table.ttl.iter().map(|name| (name, KeyKind::Number))) {
+        let is_key = *name == table.partition.name
+            || table.sort.as_ref().is_some_and(|sort| sort.name == *name);
+        if !is_key && !columns.iter().any(|column| column.attribute == *name) {
+            let sort = |index: &Index| index.sort.as_ref().is_some_and(|sort| sort.name == *name);
+            columns.push(Column {
+                attribute: name.clone(),
+                kind,
+                longest: if table.indexes.iter().any(sort) {
+                    MAX_SORT
+                } else {
+                    MAX_PARTITION
+                },
+                sql: attribute_column(name),
+            });
+        }
+    }
+    columns
+}
+
+/// The statements that put a row: one that leaves an existing row as it is, and one that replaces it.
+fn puts(into: &str, keys: &str, parameters: &str, others: &[&String]) -> (String, String) {
+    let mut insert = format!("{into}({keys}, item");
+    for column in others {
+        let _ = write!(insert, ", {column}");
+    }
+    let _ = write!(insert, ") VALUES ({parameters}");
+    let first = parameters.split(',').count() + 1;
+    for (index, _) in others.iter().enumerate() {
+        let _ = write!(insert, ", ?{}", first + index);
+    }
+    let _ = write!(insert, ") ON CONFLICT ({keys}) DO ");
+    let mut upsert = format!("{insert}UPDATE SET item = excluded.item");
+    for column in others {
+        let _ = write!(upsert, ", {column} = excluded.{column}");
+    }
+    insert.push_str("NOTHING");
+    (insert, upsert)
+}
+
 impl Layout {
     /// The layout of a table.
     pub fn new(table: Arc<Table>) -> Self {
-        let mut columns: Vec<Column> = Vec::new();
-        let indexed = table.indexes.iter().flat_map(Index::attributes);
-        let indexed = indexed.map(|attribute| (&attribute.name, attribute.kind));
-        for (name, kind) in indexed.chain(table.ttl.iter().map(|name| (name, KeyKind::Number))) {
-            let is_key = *name == table.partition.name
-                || table.sort.as_ref().is_some_and(|sort| sort.name == *name);
-            if !is_key && !columns.iter().any(|column| column.attribute == *name) {
-                let sort =
-                    |index: &Index| index.sort.as_ref().is_some_and(|sort| sort.name == *name);
-                columns.push(Column {
-                    attribute: name.clone(),
-                    kind,
-                    longest: if table.indexes.iter().any(sort) {
-                        MAX_SORT
-                    } else {
-                        MAX_PARTITION
-                    },
-                    sql: attribute_column(name),
-                });
-            }
-        }
+        let columns = columns_of(&table);
         let name = table_name(&table.name);
         let sorted = table.sort.is_some();
         let (keys, parameters, matched) = if sorted {
@@ -253,22 +278,12 @@ impl Layout {
             .map(|unique| UniqueColumn::new(&table.name, &unique.name))
             .collect();
         let claimed = || claims.iter().map(|column| &column.sql);
-        let others = || columns.iter().map(|column| &column.sql).chain(claimed());
-        let mut insert = format!("INSERT INTO {name} ({keys}, item");
-        for column in others() {
-            let _ = write!(insert, ", {column}");
-        }
-        let _ = write!(insert, ") VALUES ({parameters}");
-        let first = if sorted { 4 } else { 3 };
-        for (index, _) in others().enumerate() {
-            let _ = write!(insert, ", ?{}", first + index);
-        }
-        let _ = write!(insert, ") ON CONFLICT ({keys}) DO ");
-        let mut upsert = format!("{insert}UPDATE SET item = excluded.item");
-        for column in others() {
-            let _ = write!(upsert, ", {column} = excluded.{column}");
-        }
-        insert.push_str("NOTHING");
+        let others: Vec<&String> = columns
+            .iter()
+            .map(|column| &column.sql)
+            .chain(claimed())
+            .collect();
+        let (insert, upsert) = puts(&format!("INSERT INTO {name} "), keys, parameters, &others);
         let of_claims = |text: String| (!claims.is_empty()).then_some(text);
         let freed: Vec<String> = claimed().map(|own| format!("{own} = NULL")).collect();
         let claimed: Vec<&str> = claimed().map(String::as_str).collect();
