@@ -9,6 +9,7 @@ from mintkey.instance_state import state_of
 from mintkey.schema import Schema
 
 if TYPE_CHECKING:
+    from mintkey.attributes import Attribute
     from mintkey.derived import Derived, Source
 
 __all__ = ["constructor"]
@@ -16,71 +17,95 @@ __all__ = ["constructor"]
 _ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "…", "__slots__": ()})()
 
 
-def constructor(model: type, schema: Schema) -> Callable[..., None]:
-    """Generate the `__init__` of a model."""
-    names: dict[str, Any] = {
-        "_mk_absent": _ABSENT,
-        "_mk_model": model,
-        "_mk_type": type,
-        "_mk_unexpected": schema.unexpected,
-        "_mk_note_generated_keys": _note_generated_keys,
-    }
-    parameters, lines = [], []
-    init_keys = []
-    if schema.derived is not None:
-        for built in schema.derived.visible_sources:
-            # Before all else, because a part that its text supplies is not generated.
-            names[f"_mk_split_{built.name}"] = _splitter(schema.derived, built)
+class _Constructor:
+    """An `__init__` as source text, and the objects that it names."""
+
+    def __init__(self, model: type, schema: Schema) -> None:
+        self.schema = schema
+        self.names: dict[str, Any] = {
+            "_mk_absent": _ABSENT,
+            "_mk_model": model,
+            "_mk_type": type,
+            "_mk_unexpected": schema.unexpected,
+            "_mk_note_generated_keys": _note_generated_keys,
+        }
+        self.parameters: list[str] = []
+        self.lines: list[str] = []
+        self.init_keys: list[str] = []
+
+    def split(self, derived: Derived) -> None:
+        """Add the lines that take the parts of the derived values which the caller supplies."""
+        for built in derived.visible_sources:
+            self.names[f"_mk_split_{built.name}"] = _splitter(derived, built)
             parts = "".join(f"{part}, " for part in built.parts)
-            lines.append(f"if {built.name} is not None: ({parts}) = _mk_split_{built.name}({built.name}, ({parts}))")
-    for name in schema.shown:
-        attribute = schema.attributes[name]
+            self.lines.append(
+                f"if {built.name} is not None: ({parts}) = _mk_split_{built.name}({built.name}, ({parts}))"
+            )
+
+    def assign(self, attribute: Attribute[Any]) -> None:
+        """Add the parameter of an attribute, and the lines that set its value."""
+        name = attribute.name
         if attribute.derived is not None:
-            parameters.append(f"{name}=None")
-            continue
+            self.parameters.append(f"{name}=None")
+            return
         normal = getattr(attribute, "normal", None)
         value = name
         if normal is not None:
-            names[f"_mk_normal_{name}"] = normal
+            self.names[f"_mk_normal_{name}"] = normal
             value = f"_mk_normal_{name}({name})"
+        is_key = name in self.schema.given_keys
         if attribute.mints_at_init:
-            names[f"_mk_mint_{name}"] = attribute.initial
-            parameters.append(f"{name}=None")
-            if name in schema.given_keys:
-                init_keys.append(name)
-                lines.append(f"_mk_given_{name} = {name}")
-            lines.append(f"if {name} is None: {name} = _mk_mint_{name}()")
-            lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
+            self.names[f"_mk_mint_{name}"] = attribute.initial
+            self.parameters.append(f"{name}=None")
+            if is_key:
+                self.init_keys.append(name)
+                self.lines.append(f"_mk_given_{name} = {name}")
+            self.lines.append(f"if {name} is None: {name} = _mk_mint_{name}()")
         elif attribute.default is not None:
-            names[f"_mk_new_{name}"] = attribute.new_default
-            parameters.append(f"{name}=_mk_absent")
+            self.names[f"_mk_new_{name}"] = attribute.new_default
+            self.parameters.append(f"{name}=_mk_absent")
             fresh = f"_mk_new_{name}()" if normal is None else f"_mk_normal_{name}(_mk_new_{name}())"
-            if name in schema.given_keys and callable(attribute.default):
+            if is_key and callable(attribute.default):
                 # A generated key never overwrites a row, whatever generates it.
-                init_keys.append(name)
-                lines.append(f"_mk_given_{name} = None if {name} is _mk_absent else {name}")
-            lines.append(f"if {name} is _mk_absent: {name} = {fresh}")
-            lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
+                self.init_keys.append(name)
+                self.lines.append(f"_mk_given_{name} = None if {name} is _mk_absent else {name}")
+            self.lines.append(f"if {name} is _mk_absent: {name} = {fresh}")
         else:
-            parameters.append(f"{name}=None")
-            lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
-    if init_keys:
-        given = ", ".join(f"({name!r}, _mk_given_{name})" for name in init_keys)
-        lines.append(f"_mk_note_generated_keys(self, ({given},))")
-    passed = ", ".join(["self", *(f"{name}={name}" for name in schema.shown), "**_mk_unknown"])
-    source = "\n    ".join(
-        [
-            f"def __init__({', '.join(['self', *(['*', *parameters] if parameters else []), '**_mk_unknown'])}):",
-            # A subclass with its own `__init__` calls this one with values for the attributes of the subclass.
-            "if _mk_type(self) is not _mk_model:",
-            f"    return _mk_type(self).__mintkey_init__({passed})",
-            "if _mk_unknown: raise _mk_unexpected(_mk_unknown)",
-            "_mk_values = self.__dict__",
-            *lines,
-        ]
-    )
-    exec(compile(source, f"<mintkey {schema.model}.__init__>", "exec"), names)  # noqa: S102 - built from identifiers
-    init: Callable[..., None] = names["__init__"]
+            self.parameters.append(f"{name}=None")
+        self.lines.append(f"if {name} is not None: _mk_values[{name!r}] = {value}")
+
+    def text(self) -> str:
+        """Return the source text."""
+        lines = self.lines
+        if self.init_keys:
+            given = ", ".join(f"({name!r}, _mk_given_{name})" for name in self.init_keys)
+            lines = [*lines, f"_mk_note_generated_keys(self, ({given},))"]
+        passed = ", ".join(["self", *(f"{name}={name}" for name in self.schema.shown), "**_mk_unknown"])
+        keywords = ["*", *self.parameters] if self.parameters else []
+        return "\n    ".join(
+            [
+                f"def __init__({', '.join(['self', *keywords, '**_mk_unknown'])}):",
+                # A subclass with its own `__init__` calls this one with values for the attributes of the subclass.
+                "if _mk_type(self) is not _mk_model:",
+                f"    return _mk_type(self).__mintkey_init__({passed})",
+                "if _mk_unknown: raise _mk_unexpected(_mk_unknown)",
+                "_mk_values = self.__dict__",
+                *lines,
+            ]
+        )
+
+
+def constructor(model: type, schema: Schema) -> Callable[..., None]:
+    """Generate the `__init__` of a model."""
+    source = _Constructor(model, schema)
+    if schema.derived is not None:
+        # Before all else, because a part that its text supplies is not generated.
+        source.split(schema.derived)
+    for name in schema.shown:
+        source.assign(schema.attributes[name])
+    code = compile(source.text(), f"<mintkey {schema.model}.__init__>", "exec")
+    exec(code, source.names)  # noqa: S102 - built from identifiers
+    init: Callable[..., None] = source.names["__init__"]
     init.__qualname__ = f"{model.__qualname__}.__init__"
     init.__module__ = model.__module__
     return init

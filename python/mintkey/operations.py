@@ -351,19 +351,8 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     sent = moment()
     values = instance.__dict__
     codec = schema.codec
-    changing: dict[str, Any] = {}
     current = loaded_version(schema, state)
-    if schema.version is not None:
-        if values.get(schema.version) != current:
-            raise InvalidValue(
-                f"{schema.model}.{schema.version}: the version is counted automatically, so leave it at {current!r}",
-                model=schema.model,
-                attribute=schema.version,
-            )
-        changing[schema.version] = (current or 0) + 1
-    if schema.on_update:
-        kept = replaced_on_update(schema, values, state)
-        changing.update(minted_now((mint for mint in schema.on_update if mint.name not in kept), at))
+    changing = _changing(schema, values, state, current, at)
     if state.fetched is not None or state.parts:
         _check_partial(schema, instance, state, how.replace)
     overrides = {**schema.overrides(values, loaded, state, changing), **changing}
@@ -408,6 +397,25 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     state.settle(merged, sent)
     if written:
         values.update((name, value) for name, value in changing.items() if name not in state.touched)
+
+
+def _changing(
+    schema: Schema, values: dict[str, Any], state: State, current: int | None, at: int | None
+) -> dict[str, Any]:
+    """Return what each save of a stored item sets: the next version, and the values of `on_update=`."""
+    changing: dict[str, Any] = {}
+    if schema.version is not None:
+        if values.get(schema.version) != current:
+            raise InvalidValue(
+                f"{schema.model}.{schema.version}: the version is counted automatically, so leave it at {current!r}",
+                model=schema.model,
+                attribute=schema.version,
+            )
+        changing[schema.version] = (current or 0) + 1
+    if schema.on_update:
+        kept = replaced_on_update(schema, values, state)
+        changing.update(minted_now((mint for mint in schema.on_update if mint.name not in kept), at))
+    return changing
 
 
 def _check_partial(schema: Schema, instance: Any, state: State, replace: bool) -> None:

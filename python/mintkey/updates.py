@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mintkey import _core
 from mintkey.arguments import about, check_condition
@@ -257,75 +257,137 @@ def _update_or_insert(
         if known is None:
             raise _item_gone(schema, key, "this instance was never saved, and its key is generated")
         return (yield from _insert(schema, state, known, changes, condition))
-    sent_actions = list(changes.actions)
-    minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
-    _check_fields(schema, None, minted)
-    sent = {**minted, **changes.values}
-    merging = merge(schema, changes.values)
-    # What is computed from the stored row is computed again if another writer has changed the row.
-    readers = [reader for reader in (rebuilding, merging) if reader is not None]
-    if schema.version is not None and not versioned:
-        sent_actions.append(schema.attributes[schema.version].add(1))
+    updating = _RowUpdate(schema, state, key, changes, versioned, condition, rebuilding, return_old)
     tries_left = MAX_TRIES
     while tries_left:
         tries_left -= 1
-        version = None
-        if schema.version is not None and versioned:
-            current = loaded_version(schema, state)
-            version = version_guard(schema, current)
-            sent[schema.version] = (current or 0) + 1
-        whole, guarded = sent, condition
-        if rebuilding is not None:
-            whole = {**sent, **(yield from rebuilding.values(state, key, sent, sent_actions))}
-            guarded = rebuilding.guarded(condition)
-        actions = sent_actions
-        if merging is not None:
-            actions = [*sent_actions, *(yield from merging.actions(state, key, sent))]
-            whole = {name: value for name, value in whole.items() if name not in merging.names}
-            guarded = merging.guarded(guarded)
-        request = schema.codec.update(
-            key, whole, actions=actions, version=version, condition=guarded, return_old=return_old
-        )
-        expected = _expected(schema, state, whole, actions)
+        attempt = yield from updating.attempt()
         try:
-            reply: _core.Item | None = yield from send_write(state, request, expected)
+            reply: _core.Item | None = yield from send_write(state, attempt.request, attempt.expected)
         except ItemGone as error:
             if known is None:
-                if versioned and (state.loaded is not None or state.deleted):
-                    raise
-                why = "this instance was never saved" if versioned else "never saved, deleted or expired"
-                raise _item_gone(schema, key, why, error.store) from error
+                updating.raise_gone(error)
         except ConditionFailed as error:
             own = own_row(schema, state, error)
-            if own is None and any(reader.is_outdated(error) for reader in readers):
-                tries_left += 1
-                continue
             if own is None:
-                name_other_class(schema, error, state.loaded)
-                raise
-            before, state.loaded, state.uncertain_writes = state.loaded, own, ()
-            if expected is not None and _is_same_write(schema, own, expected, minted):
-                if return_old and version is None:
-                    # The row before that write is not known.
-                    raise
-                return _Rows(own, before if return_old else None)
+                updating.raise_unless_outdated(error)
+                # No other writer has to end for the next attempt: its number is not limited.
+                tries_left += 1
+            elif (rows := updating.settled(attempt, own, error)) is not None:
+                return rows
             continue
         else:
-            if return_old and reply is not None:
-                return _Rows(schema.codec.updated(reply, whole, actions), reply)
-            # No other writer has changed the row if its version was checked.
-            return _Rows(expected if reply is None and versioned and schema.version is not None else reply)
+            return updating.rows(attempt, reply)
         try:
             return (yield from _insert(schema, state, known, changes, condition))
         except KeyCollision:
             # Another writer has inserted the row, so it can be changed now.
-            for reader in readers:
-                reader.forget()
+            updating.forget()
     raise ItemGone(
         f"{schema.model}: other writers inserted and deleted the row {MAX_TRIES} times during this update; retry it",
         model=schema.model,
         key=schema.codec.key_dict(key),
     )
+
+
+class _Attempt(NamedTuple):
+    """A request that changes a row, and what it does."""
+
+    request: _core.Request
+    values: dict[str, Any]
+    actions: list[Action]
+    expected: _core.Item | None
+    is_checked: bool
+    """Whether the version of the row is checked."""
+
+
+class _RowUpdate:
+    """The update of a stored row, in as many attempts as it takes."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        state: State,
+        key: _core.Key,
+        changes: Changes,
+        versioned: bool,
+        condition: Condition | None,
+        rebuilding: Rebuild | None,
+        return_old: bool,
+    ) -> None:
+        self._schema = schema
+        self._state = state
+        self._key = key
+        self._versioned = versioned
+        self._condition = condition
+        self._rebuilding = rebuilding
+        self._return_old = return_old
+        self._minted = minted_now((mint for mint in schema.on_update if mint.name not in changes.names), None)
+        _check_fields(schema, None, self._minted)
+        self._values = {**self._minted, **changes.values}
+        self._actions = list(changes.actions)
+        if schema.version is not None and not versioned:
+            self._actions.append(schema.attributes[schema.version].add(1))
+        self._merging = merge(schema, changes.values)
+        # What is computed from the stored row is computed again if another writer has changed the row.
+        self._readers = [reader for reader in (rebuilding, self._merging) if reader is not None]
+
+    def attempt(self) -> Operation[_Attempt]:
+        """Return the next attempt."""
+        schema, state = self._schema, self._state
+        version = None
+        if schema.version is not None and self._versioned:
+            current = loaded_version(schema, state)
+            version = version_guard(schema, current)
+            self._values[schema.version] = (current or 0) + 1
+        values, actions, guarded = self._values, self._actions, self._condition
+        if self._rebuilding is not None:
+            values = {**values, **(yield from self._rebuilding.values(state, self._key, values, actions))}
+            guarded = self._rebuilding.guarded(guarded)
+        if self._merging is not None:
+            actions = [*actions, *(yield from self._merging.actions(state, self._key, self._values))]
+            values = {name: value for name, value in values.items() if name not in self._merging.names}
+            guarded = self._merging.guarded(guarded)
+        request = schema.codec.update(
+            self._key, values, actions=actions, version=version, condition=guarded, return_old=self._return_old
+        )
+        return _Attempt(request, values, actions, _expected(schema, state, values, actions), version is not None)
+
+    def rows(self, attempt: _Attempt, reply: _core.Item | None) -> _Rows:
+        """Return the rows of an attempt that succeeded."""
+        if self._return_old and reply is not None:
+            return _Rows(self._schema.codec.updated(reply, attempt.values, attempt.actions), reply)
+        # No other writer has changed the row if its version was checked.
+        return _Rows(attempt.expected if reply is None and attempt.is_checked else reply)
+
+    def settled(self, attempt: _Attempt, own: _core.Item, error: ConditionFailed) -> _Rows | None:
+        """Note that an earlier write of this instance succeeded. If it was this update, return the rows."""
+        state = self._state
+        before, state.loaded, state.uncertain_writes = state.loaded, own, ()
+        if attempt.expected is None or not _is_same_write(self._schema, own, attempt.expected, self._minted):
+            return None
+        if self._return_old and not attempt.is_checked:
+            # The row before that write is not known.
+            raise error
+        return _Rows(own, before if self._return_old else None)
+
+    def raise_unless_outdated(self, error: ConditionFailed) -> None:
+        """Raise the error, unless it only says that another writer has changed the row since it was read."""
+        if not any(reader.is_outdated(error) for reader in self._readers):
+            name_other_class(self._schema, error, self._state.loaded)
+            raise error
+
+    def raise_gone(self, error: ItemGone) -> NoReturn:
+        """Raise the error for a missing row."""
+        if self._versioned and (self._state.loaded is not None or self._state.deleted):
+            raise error
+        why = "this instance was never saved" if self._versioned else "never saved, deleted or expired"
+        raise _item_gone(self._schema, self._key, why, error.store) from error
+
+    def forget(self) -> None:
+        """Forget what was read of the row."""
+        for reader in self._readers:
+            reader.forget()
 
 
 def _insert(
