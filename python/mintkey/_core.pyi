@@ -459,7 +459,7 @@ class NewSave:
 # --- stores
 
 @final
-class Flight:
+class InFlightRequest:
     """A submitted request whose reply is awaited."""
 
     @property
@@ -492,7 +492,7 @@ class Store:
         """Execute a request on this thread, with the GIL released."""
     def execute_all(self, requests: list[Request]) -> list[Any | BaseException]:
         """Execute several requests on this thread, with the GIL released; return their replies in order."""
-    def submit(self, request: Request, event_loop: asyncio.AbstractEventLoop) -> Flight:
+    def submit(self, request: Request, event_loop: asyncio.AbstractEventLoop) -> InFlightRequest:
         """Start a request; its reply is set on the future of the returned object."""
     def close(self) -> None:
         """Complete running requests, close connections and end threads."""

@@ -253,13 +253,13 @@ class Store:
                     elif in_turn:
                         reply = await self._submit_in_turn(request, event_loop)
                     else:
-                        flight = submit(request, event_loop)
+                        submitted = submit(request, event_loop)
                         try:
-                            reply = await flight.future
+                            reply = await submitted.future
                         except BaseException:
                             # A cancelled request that has not started is dropped; otherwise it is completed.
-                            if flight.future.cancelled():
-                                flight.withdraw()
+                            if submitted.future.cancelled():
+                                submitted.withdraw()
                             raise
                 except BaseException as error:  # noqa: BLE001 - the operation handles it, also a cancellation
                     request = operation.throw(error)
@@ -346,11 +346,11 @@ class Store:
         turn = Turn(self._limits or (), request, self._stop)
         await turn.await_turn()
         watch = self._watch(request)
-        flight = self._core.submit(request, event_loop)
+        submitted = self._core.submit(request, event_loop)
         try:
-            reply = await flight.future
+            reply = await submitted.future
         except BaseException as error:
-            if flight.future.cancelled() and flight.withdraw():
+            if submitted.future.cancelled() and submitted.withdraw():
                 turn.return_units()
             else:
                 turn.failed(error)

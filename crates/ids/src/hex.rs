@@ -17,11 +17,11 @@ static PAIRS: [[u8; 2]; 256] = {
 #[inline]
 pub fn write_uuid(bits: u128, out: &mut [u8; 36]) {
     const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
-    for (byte, place) in bits.to_be_bytes().into_iter().zip(PLACES) {
-        out[place..place + 2].copy_from_slice(&PAIRS[usize::from(byte)]);
+    for (byte, position) in bits.to_be_bytes().into_iter().zip(PLACES) {
+        out[position..position + 2].copy_from_slice(&PAIRS[usize::from(byte)]);
     }
-    for place in [8, 13, 18, 23] {
-        out[place] = b'-';
+    for position in [8, 13, 18, 23] {
+        out[position] = b'-';
     }
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn read_uuid(text: &[u8]) -> Result<u128, InvalidText> {
             }
             return Err(InvalidText::at(
                 position,
-                format!("found {:?} in place of '-'", char::from(character)),
+                format!("found {:?} in position of '-'", char::from(character)),
             ));
         }
         let Some(value) = char::from(character).to_digit(16) else {

@@ -36,7 +36,7 @@ mod _core {
     use super::models::{Codec, NewSave};
     #[pymodule_export]
     use super::store::{
-        Flight, PyPage, PyRequest, Store, after_fork, before_fork, drive, running_loop,
+        InFlightRequest, PyPage, PyRequest, Store, after_fork, before_fork, drive, running_loop,
     };
     #[pymodule_export]
     use super::values::action::PyAction;

@@ -69,8 +69,8 @@ pub fn encode_value(value: &Value, text: &mut String) {
 
 fn push_map(map: &Map, text: &mut String) {
     text.push('{');
-    for (place, (name, value)) in map.iter().enumerate() {
-        if place > 0 {
+    for (position, (name, value)) in map.iter().enumerate() {
+        if position > 0 {
             text.push(',');
         }
         push_name(name, text);
@@ -96,8 +96,8 @@ pub fn push_list<T>(
     push: impl Fn(T, &mut String),
 ) {
     text.push('[');
-    for (place, member) in members.into_iter().enumerate() {
-        if place > 0 {
+    for (position, member) in members.into_iter().enumerate() {
+        if position > 0 {
             text.push(',');
         }
         push(member, text);
@@ -143,9 +143,9 @@ const PLAIN: [bool; 256] = {
 fn push_escaped(string: &str, text: &mut String) {
     let mut rest = string;
     // The bytes to escape are all ASCII, so that every cut is at a character's edge.
-    while let Some(place) = rest.bytes().position(|byte| !PLAIN[usize::from(byte)]) {
-        text.push_str(&rest[..place]);
-        match rest.as_bytes()[place] {
+    while let Some(position) = rest.bytes().position(|byte| !PLAIN[usize::from(byte)]) {
+        text.push_str(&rest[..position]);
+        match rest.as_bytes()[position] {
             b'"' => text.push_str("\\\""),
             b'\\' => text.push_str("\\\\"),
             b'\n' => text.push_str("\\n"),
@@ -158,7 +158,7 @@ fn push_escaped(string: &str, text: &mut String) {
                 text.push(char::from(HEX[usize::from(control & 15)]));
             }
         }
-        rest = &rest[place + 1..];
+        rest = &rest[position + 1..];
     }
     text.push_str(rest);
 }
@@ -201,10 +201,10 @@ impl Decoder {
         read(text, ValueSeed { names, depth: 1 }).map_err(|error| unreadable("value", &error))
     }
 
-    /// An attribute's name, shared with the items before if they had it. `place` is where it stood
+    /// An attribute's name, shared with the items before if they had it. `position` is where it stood
     /// in this item.
-    pub fn name(&mut self, name: &str, place: usize) -> Name {
-        self.names.shared_at(name, place)
+    pub fn name(&mut self, name: &str, position: usize) -> Name {
+        self.names.shared_at(name, position)
     }
 }
 
@@ -301,8 +301,8 @@ fn read_map<'de, A: MapAccess<'de>>(
         let Key::Name(name) = own else {
             return Err(A::Error::custom("a tag among names"));
         };
-        rising &= names.place() > last;
-        last = names.place();
+        rising &= names.position() > last;
+        last = names.position();
         map.push(name, entries.next_value_seed(ValueSeed { names, depth })?);
         key = entries.next_key_seed(KeySeed(names))?;
     }

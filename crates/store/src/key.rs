@@ -95,10 +95,13 @@ impl fmt::Display for KeyValue {
             Self::String(text) => {
                 // Escapes make the text longer.
                 let mut length = 0;
-                let cut = text.char_indices().enumerate().find(|(place, (_, own))| {
-                    length += own.escape_debug().count();
-                    *place == SHOWN || length > 2 * SHOWN
-                });
+                let cut = text
+                    .char_indices()
+                    .enumerate()
+                    .find(|(position, (_, own))| {
+                        length += own.escape_debug().count();
+                        *position == SHOWN || length > 2 * SHOWN
+                    });
                 match cut {
                     None => write!(f, "{text:?}"),
                     Some((_, (end, _))) => write!(f, "{:?}…", &text[..end]),

@@ -19,10 +19,10 @@ impl Names {
         self.expected = 0;
     }
 
-    /// The place behind the name that was asked for last. It rises from name to name of an item, unless a name is new and
+    /// The position after the name that was asked for last. It rises from name to name of an item, unless a name is new and
     /// not shared, comes twice, or the items differ.
     #[must_use]
-    pub const fn place(&self) -> usize {
+    pub const fn position(&self) -> usize {
         self.expected
     }
 
@@ -44,9 +44,9 @@ impl Names {
         name
     }
 
-    /// The same for the name that stood at this place in the item.
-    pub fn shared_at(&mut self, name: &str, place: usize) -> Name {
-        self.expected = place;
+    /// The same for the name that stood at this position in the item.
+    pub fn shared_at(&mut self, name: &str, position: usize) -> Name {
+        self.expected = position;
         self.shared(name)
     }
 }

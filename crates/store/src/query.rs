@@ -292,8 +292,8 @@ fn string_after(prefix: &str) -> Option<String> {
 
 /// The least bytes above all that start with these.
 fn bytes_after(prefix: &[u8]) -> Option<Vec<u8>> {
-    let place = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
-    let mut bytes = prefix[..=place].to_vec();
-    bytes[place] += 1;
+    let position = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut bytes = prefix[..=position].to_vec();
+    bytes[position] += 1;
     Some(bytes)
 }

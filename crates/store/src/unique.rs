@@ -222,18 +222,18 @@ mod tests {
         assert_eq!(values(&row(&own)), Some(expected));
         let with = |changes: &[(usize, Value)]| {
             let mut changed = own.clone();
-            for (place, other) in changes {
-                changed[*place].1 = other.clone();
+            for (position, other) in changes {
+                changed[*position].1 = other.clone();
             }
             values(&row(&changed))
         };
-        for (place, other) in [
+        for (position, other) in [
             (2, text("admin")),
             (2, Value::Bool(true)),
             (3, Value::Null),
             (4, Value::Null),
         ] {
-            assert_eq!(with(&[(place, other)]), None);
+            assert_eq!(with(&[(position, other)]), None);
         }
         assert_eq!(values(&row(&own[..4])), None);
         // A row that names its class may have any key. For the others, the key shows the class.

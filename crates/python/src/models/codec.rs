@@ -213,7 +213,7 @@ impl Codec {
         py: Python<'py>,
         key: &PyKey,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let label = |place: Option<usize>| place.map(|place| self.fields[place].label.as_str());
+        let label = |index: Option<usize>| index.map(|index| self.fields[index].label.as_str());
         key_dict(
             py,
             &key.0,
@@ -310,7 +310,7 @@ impl Codec {
 
     /// Writes the differences of two items of one key. Returns the request, the item after the write, and whether it
     /// changes. None when nothing differs and no condition is given; a difference in `ignored` attributes alone is none.
-    /// A `guard` takes the place of the condition, and is no reason to send the request.
+    /// A `guard` replaces the condition, and is no reason to send the request.
     #[pyo3(signature = (old, new, *, removed, ignored, version, condition=None, guard=None))]
     #[allow(
         clippy::too_many_arguments,

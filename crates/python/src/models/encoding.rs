@@ -68,7 +68,7 @@ impl Codec {
         })
     }
 
-    /// The encoded value of an attribute, checked. In a structured value, instances take the place of dicts.
+    /// The encoded value of an attribute, checked. In a structured value, instances take the index of dicts.
     fn fit(
         &self,
         field: &Field,
@@ -89,8 +89,8 @@ impl Codec {
     /// Takes over the keys of a loaded item that mean the same: another program may have written the same time or UUID
     /// with other characters, and the row stays where it is.
     pub(super) fn keep_keys(&self, py: Python<'_>, loaded: &Item, item: &mut Item) -> PyResult<()> {
-        for place in self.partition.iter().chain(&self.sort) {
-            let field = &self.fields[*place];
+        for index in self.partition.iter().chain(&self.sort) {
+            let field = &self.fields[*index];
             let (old, new) = (loaded.get(&field.alias), item.get(&field.alias));
             if let Some(old) = old
                 && Some(old) != new
@@ -110,8 +110,8 @@ impl Codec {
         new: &Item,
         key: &Key,
     ) -> PyResult<()> {
-        for place in self.partition.iter().chain(&self.sort) {
-            let field = &self.fields[*place];
+        for index in self.partition.iter().chain(&self.sort) {
+            let field = &self.fields[*index];
             if field.differs(py, old.get(&field.alias), new.get(&field.alias))? {
                 let message = format!(
                     "the key of a stored item cannot change (it is {key}): save a new {} with the new key, \

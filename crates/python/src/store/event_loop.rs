@@ -39,7 +39,7 @@ pub fn send<'py>(
     shared: &Arc<Shared>,
     event_loop: &Bound<'py, PyAny>,
     request: &Arc<Request>,
-) -> PyResult<Flight> {
+) -> PyResult<InFlightRequest> {
     let future = event_loop.call_method0(intern!(store.py(), "create_future"))?;
     let identity = event_loop.as_ptr() as usize;
     if !shared.mailboxes.lock().by_loop.contains_key(&identity) {
@@ -78,7 +78,7 @@ pub fn send<'py>(
     if full {
         post_requests(store.py(), shared, identity)?;
     }
-    Ok(Flight {
+    Ok(InFlightRequest {
         store: store.clone().unbind(),
         shared: Arc::clone(shared),
         identity,
@@ -335,7 +335,7 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 
 /// A submitted request.
 #[pyclass(frozen, module = "mintkey._core")]
-pub struct Flight {
+pub struct InFlightRequest {
     /// The object of `shared`, for the garbage collector.
     store: Py<PyAny>,
     shared: Arc<Shared>,
@@ -344,7 +344,7 @@ pub struct Flight {
     future: Py<PyAny>,
 }
 
-impl Flight {
+impl InFlightRequest {
     /// Removes the request from the mailbox if the store has not got it.
     fn take_back(&self) -> TakenBack {
         let mut mailboxes = self.shared.mailboxes.lock();
@@ -376,7 +376,7 @@ enum TakenBack {
 }
 
 #[pymethods]
-impl Flight {
+impl InFlightRequest {
     /// The future of the reply.
     #[getter]
     fn future(&self, py: Python<'_>) -> Py<PyAny> {

@@ -21,7 +21,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use crate::errors::from_store;
 use crate::panics::caught;
 
-pub use event_loop::{Flight, running_loop};
+pub use event_loop::{InFlightRequest, running_loop};
 pub use fork::register;
 pub use request::{PyPage, PyRequest};
 pub use signals::{after_fork, before_fork};
@@ -132,7 +132,7 @@ impl Store {
         slf: &Bound<'py, Self>,
         request: &PyRequest,
         event_loop: &Bound<'py, PyAny>,
-    ) -> PyResult<Flight> {
+    ) -> PyResult<InFlightRequest> {
         caught(slf.py(), || {
             send(
                 slf.as_any(),

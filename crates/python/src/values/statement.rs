@@ -51,8 +51,8 @@ impl Statement {
     pub fn text(&self, py: Python<'_>) -> PyResult<String> {
         let shortened = py.import("mintkey.errors")?.getattr("shortened")?;
         let operands = self.operands.bind(py);
-        let text = |place: usize| -> PyResult<String> {
-            shortened.call1((operands.get_item(place)?,))?.extract()
+        let text = |index: usize| -> PyResult<String> {
+            shortened.call1((operands.get_item(index)?,))?.extract()
         };
         let (label, name) = (&self.label, &self.name);
         if operands.len() == OTHER_ATTRIBUTE {
@@ -91,8 +91,8 @@ fn unknown(name: &str) -> Refusal {
     PyValueError::new_err(format!("there is no condition or action named {name:?}")).into()
 }
 
-fn operand(operands: &Bound<'_, PyTuple>, place: usize) -> Result<Value, Refusal> {
-    to_value(&operands.get_item(place)?, 1)
+fn operand(operands: &Bound<'_, PyTuple>, index: usize) -> Result<Value, Refusal> {
+    to_value(&operands.get_item(index)?, 1)
 }
 
 /// The values of a list.
@@ -180,7 +180,7 @@ pub fn test(
     })
 }
 
-/// The path of operands that are another attribute, its label and its steps, in place of a value.
+/// The path of operands that are another attribute, its label and its steps, in index of a value.
 fn other_path(operands: &Bound<'_, PyTuple>) -> PyResult<Option<Path>> {
     if operands.len() != OTHER_ATTRIBUTE {
         return Ok(None);

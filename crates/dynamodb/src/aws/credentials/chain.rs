@@ -17,7 +17,7 @@ use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
 use crate::aws::credentials::destination::{Destination, Variant};
 use crate::aws::credentials::profiles::{self, Sources};
-use crate::aws::credentials::services::{Exchange, Services};
+use crate::aws::credentials::services::{LastRequest, Services};
 use crate::config::Config;
 use crate::wire::errors;
 
@@ -81,7 +81,7 @@ fn chain(
 }
 
 /// The error for the caller. Texts of servers are not shown: they may repeat the request.
-fn failed(config: &Config, error: &CredentialsError, last: Option<Exchange>) -> Error {
+fn failed(config: &Config, error: &CredentialsError, last: Option<LastRequest>) -> Error {
     let address = &config.address;
     if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         return Error::configuration(format!(
@@ -89,7 +89,7 @@ fn failed(config: &Config, error: &CredentialsError, last: Option<Exchange>) -> 
              ?profile=, or attach a role to this machine"
         ));
     }
-    let Some(Exchange { source, result }) = last else {
+    let Some(LastRequest { source, result }) = last else {
         return Error::configuration(format!("{address}: no credentials: {}", reasons(error)));
     };
     match result {

@@ -29,7 +29,7 @@ use crate::transport::reactor::Reactor as _;
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// The last request to a service, and how it ended.
-pub struct Exchange {
+pub struct LastRequest {
     /// The endpoint, with the role that was to be assumed there.
     pub source: String,
     /// `None` before it has ended.
@@ -40,7 +40,7 @@ pub struct Exchange {
 #[derive(Clone)]
 pub struct Services {
     transport: Arc<HttpTransport<Nonblocking>>,
-    last: Arc<Mutex<Option<Exchange>>>,
+    last: Arc<Mutex<Option<LastRequest>>>,
 }
 
 impl fmt::Debug for Services {
@@ -59,7 +59,7 @@ impl Services {
     }
 
     /// The last request.
-    pub fn last(&self) -> Option<Exchange> {
+    pub fn last(&self) -> Option<LastRequest> {
         locked(&self.last).take()
     }
 
@@ -87,7 +87,7 @@ impl Services {
             Some(role) => format!("role {role} at {endpoint}"),
             None => endpoint.to_string(),
         };
-        *locked(&self.last) = Some(Exchange {
+        *locked(&self.last) = Some(LastRequest {
             source: source.clone(),
             result: None,
         });
@@ -111,7 +111,7 @@ impl Services {
                 (Err(error), Err(failed))
             }
         };
-        *locked(&self.last) = Some(Exchange {
+        *locked(&self.last) = Some(LastRequest {
             source,
             result: Some(result),
         });
