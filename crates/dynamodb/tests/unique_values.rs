@@ -94,11 +94,6 @@ fn a_write_that_may_free_a_value_depends_on_the_row_that_it_read() {
             Operation::Update(change("a", Action::Remove(Path::attribute("email")))),
             &["Update people", "Delete people.unique"],
         ),
-        (
-            put("a", "y"),
-            &["Put people", "Put people.unique", "Delete people.unique"],
-        ),
-        (put("a", "x"), &["Put people"]),
         (delete("a"), &["Delete people", "Delete people.unique"]),
     ] {
         for (result, bodies) in sent(slice::from_ref(&found), "", &operation) {
@@ -141,6 +136,31 @@ fn a_write_that_may_free_a_value_depends_on_the_row_that_it_read() {
 }
 
 #[test]
+fn a_put_is_an_insert_until_a_row_refuses_it() {
+    for (email, expected) in [
+        (
+            "y",
+            &["Put people", "Put people.unique", "Delete people.unique"][..],
+        ),
+        ("x", &["Put people"]),
+    ] {
+        for (result, bodies) in sent(&[], "", &put("a", email)) {
+            assert_eq!(result.unwrap(), Reply::Done);
+            assert_eq!(bodies.len(), 1);
+        }
+        let refusal = cancelled(&[&stored(&with_email("a", "x")), NONE]);
+        for (result, bodies) in sent(&[refusal], "", &put("a", email)) {
+            assert_eq!(result.unwrap(), Reply::Done);
+            assert_eq!(bodies.len(), 2);
+            assert_eq!(kinds(&bodies[0]), ["Put people", "Put people.unique"]);
+            assert_eq!(kinds(&bodies[1]), expected);
+            let (_, _, row) = &parts(&bodies[1])[0];
+            assert!(row.contains(r#"{"S":"x"}"#), "{row}");
+        }
+    }
+}
+
+#[test]
 fn a_lost_reply_is_resolved_by_the_token() {
     for script in [
         vec![Act::Cut],
@@ -160,8 +180,7 @@ fn a_lost_reply_is_resolved_by_the_token() {
         delete("a"),
         rename("a", "x"),
     ] {
-        let reads =
-            usize::from(!matches!(&operation, Operation::Put(put) if put.guard.row == Row::Absent));
+        let reads = usize::from(!matches!(&operation, Operation::Put(_)));
         let mut script = vec![item(&with_email("a", "y")); reads];
         script.push(Act::Vanish);
         let error = failure(&script, "", &operation);

@@ -31,6 +31,8 @@ pub async fn put<T: Transport>(
     }
     put.check(&put.table, MAX_ITEM)?;
     if let Some(table) = catalog::for_writes(client, &put.table).await? {
+        // Most puts insert: without a guard it is sent as if there were no row. If there is one, the refusal returns it.
+        let row = row.or_else(|| put.guard.is_open().then(Stored::default));
         return commit(client, &TransactionWrite::Put(put.clone()), table, row, now).await;
     }
     let reply = write::put(client, put, now).await?;
