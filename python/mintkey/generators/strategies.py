@@ -201,7 +201,7 @@ def auto(
             raise TypeError(f"plus={shortened(plus)} is not a timedelta")
         if abs(plus) > _FARTHEST:
             raise ConfigurationError(
-                f"plus={plus!r} is more than {_FARTHEST.days:,} days (about 2,000 years) and leads to no date"
+                f"plus={plus!r} is out of range: at most {_FARTHEST.days:,} days (about 2,000 years) either way"
             )
         parameters["plus"] = plus // timedelta(milliseconds=1)
     check_parameters(member.value, parameters)

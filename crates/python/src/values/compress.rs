@@ -131,7 +131,7 @@ fn unpacked(tag: u8, rest: &[u8], max_size: usize) -> Result<Cow<'_, [u8]>, Stri
             data.map_err(|error| error.to_string())?.into()
         }
         GZIP => bounded(&mut flate2::read::GzDecoder::new(rest))?.into(),
-        other => return Err(format!("{other} is no known form of compressed text")),
+        other => return Err(format!("{other} is not a known form of compressed text")),
     };
     if data.len() > max_size {
         return Err(too_long());
