@@ -3,12 +3,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mintkey_dynamodb::internals::{NotHttp, Response, ResponseParser};
+use mintkey_dynamodb::internals::{NotHttp, Request, Response};
 
 /// Parses bytes that arrive in pieces of this length, then the end of the connection. Returns the response, and whether
 /// there are bytes behind it.
 fn parse(bytes: &[u8], piece: usize) -> Result<Option<(Response, bool)>, NotHttp> {
-    let mut parser = ResponseParser::default();
+    let request = Request::new("POST", "/", &[("host", "localhost")], "{}");
+    let mut parser = request.unwrap().into_parser();
     let mut left = bytes.len();
     for part in bytes.chunks(piece) {
         left -= part.len();

@@ -172,9 +172,9 @@ impl<T: AsFd> Connection<T> {
     pub async fn receive<R: Reactor<Tcp = T>>(
         &mut self,
         reactor: &R,
+        mut parser: ResponseParser,
         deadline: Instant,
     ) -> Result<Response, Cause> {
-        let mut parser = ResponseParser::default();
         if !self.socket.is_encrypted() {
             // A read before that would return nothing.
             let readable = reactor.ready(self.socket.tcp(), Readiness::Read, deadline);

@@ -1,27 +1,30 @@
 //! HTTP/1.1 without I/O: the bytes of a request, and a parser for the response, which may arrive in pieces.
 //!
-//! `httparse` parses heads and the sizes of chunks. Where a head ends, and where a body ends, is decided here: a response
-//! whose end is not certain is refused, because its connection is used again.
+//! `ureq-proto` writes and reads the messages. Where it accepts more than is safe on a connection that is used again, this
+//! file checks more: each such place says so.
 
-use std::mem::{self, MaybeUninit};
-use std::str;
+use std::mem;
 
-use httparse::{Header, ParserConfig, Status};
+use ureq_proto::client::state::{RecvBody, RecvResponse};
+use ureq_proto::client::{
+    Call, MAX_RESPONSE_HEADERS, RecvBodyResult, RecvResponseResult, SendRequestResult,
+};
+use ureq_proto::http::header::{
+    AsHeaderName, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, TRANSFER_ENCODING,
+};
+use ureq_proto::http::{self, StatusCode, Version};
+use ureq_proto::{BodyMode, parser};
 
 /// The longest head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// The most headers of a response.
-const MAX_HEADERS: usize = 128;
 /// The longest body, in bytes: a batch of reads returns up to 16 MB, and its JSON is a few times as long.
 const MAX_BODY: usize = 96 * 1024 * 1024;
-/// The longest line with the size of a chunk, with its line break.
+/// The longest line with the size of a chunk, with its line break: `ureq-proto` refuses longer ones.
 const MAX_SIZE_LINE: usize = 22;
 /// The longest line behind the last chunk, in bytes.
 const MAX_TRAILER: usize = 8 * 1024;
 /// How a head begins.
 const START: &[u8] = b"HTTP/1.";
-/// A line break.
-const CRLF: &[u8] = b"\r\n";
 /// The headers that `Response::of_services` keeps.
 const OF_SERVICES: [&str; 2] = ["x-aws-ec2-metadata-token-ttl-seconds", "x-amzn-errortype"];
 /// The headers that only AWS and compatible servers send.
@@ -33,9 +36,16 @@ const CRC32: &str = "x-amz-crc32";
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InvalidRequest(pub String);
 
-/// A request.
+impl From<ureq_proto::Error> for InvalidRequest {
+    fn from(error: ureq_proto::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A request, and what is known of its response before that has arrived.
 pub struct Request {
     bytes: Vec<u8>,
+    call: Call<RecvResponse>,
 }
 
 impl Request {
@@ -43,56 +53,51 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// If the method, the path or a header is not valid.
+    /// If the path or a header is not valid.
     pub fn new(
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
     ) -> Result<Self, InvalidRequest> {
-        let is_word =
-            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        // The response to a HEAD or a CONNECT ends differently.
-        if !matches!(method, "GET" | "POST" | "PUT") {
-            return Err(InvalidRequest(format!("the method is {method:?}")));
-        }
-        if !(path.starts_with('/') && is_word(path)) {
-            return Err(InvalidRequest(format!("the path is {path:?}")));
-        }
-        let headers_length: usize = headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len() + 4)
-            .sum();
-        let mut text = String::with_capacity(path.len() + headers_length + body.len() + 64);
-        let mut push = |parts: &[&str]| parts.iter().for_each(|part| text.push_str(part));
-        push(&[method, " ", path, " HTTP/1.1\r\n"]);
+        let mut length = method.len() + path.len() + body.len() + 64;
+        let mut request = http::Request::builder().method(method).uri(path);
         for (name, value) in headers {
-            // The value may be a secret.
-            if !is_word(name)
-                || name.contains(':')
-                || value.bytes().any(|byte| byte.is_ascii_control())
-            {
-                return Err(InvalidRequest(format!(
-                    "the header {name:?} has another character than text"
-                )));
-            }
-            push(&[name, ": ", value, "\r\n"]);
+            length += name.len() + value.len() + 4;
+            request = request.header(*name, value.as_bytes());
         }
-        push(&[
-            "content-length: ",
-            &body.len().to_string(),
-            "\r\n\r\n",
-            body,
-        ]);
-        Ok(Self {
-            bytes: text.into_bytes(),
-        })
+        let request = request.header(CONTENT_LENGTH, body.len()).body(());
+        let request = request.map_err(|error| InvalidRequest(error.to_string()))?;
+        let mut call = Call::new(request)?.proceed();
+        let mut bytes = vec![0; length];
+        let used = call.write(&mut bytes)?;
+        bytes.truncate(used);
+        bytes.extend_from_slice(body.as_bytes());
+        let call = match call.proceed()? {
+            Some(SendRequestResult::RecvResponse(call)) => Some(call),
+            Some(SendRequestResult::SendBody(mut call)) => {
+                call.consume_direct_write(body.len())?;
+                call.proceed()
+            }
+            Some(SendRequestResult::Await100(_)) | None => None,
+        };
+        let call = call.ok_or_else(|| InvalidRequest("it has no end".to_owned()))?;
+        Ok(Self { bytes, call })
     }
 
     /// All its bytes.
-    #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// A parser for its response.
+    pub fn into_parser(self) -> ResponseParser {
+        ResponseParser {
+            state: State::Head(self.call),
+            response: Response::default(),
+            rest: Vec::new(),
+            searched: 0,
+        }
     }
 }
 
@@ -130,14 +135,13 @@ impl Response {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NotHttp;
 
-impl From<httparse::Error> for NotHttp {
-    fn from(_: httparse::Error) -> Self {
+impl From<ureq_proto::Error> for NotHttp {
+    fn from(_: ureq_proto::Error) -> Self {
         Self
     }
 }
 
 /// Parses the response to one request.
-#[derive(Default)]
 pub struct ResponseParser {
     state: State,
     response: Response,
@@ -147,37 +151,17 @@ pub struct ResponseParser {
     searched: usize,
 }
 
-#[derive(Default)]
 enum State {
-    #[default]
-    Head,
-    Body(Body),
+    Head(Call<RecvResponse>),
+    Body(Call<RecvBody>),
     /// The response is complete, or not valid.
     Ended,
 }
 
-/// What is missing of a body.
-enum Body {
-    /// So many bytes.
-    Length(usize),
-    Chunks(Chunk),
-    /// What the server sends before it closes the connection.
-    All,
-}
-
-/// What comes next in a chunked body.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Chunk {
-    /// The line with the size of a chunk.
-    Size,
-    /// So many bytes of a chunk.
-    Data(usize),
-    /// The line break after a chunk.
-    LineBreak,
-    /// A line behind the last chunk: a header, or the empty one at the end.
-    Trailer,
-    /// Nothing.
-    Ended,
+/// What is parsed of some bytes.
+struct Parsed {
+    used: usize,
+    is_complete: bool,
 }
 
 impl ResponseParser {
@@ -187,17 +171,19 @@ impl ResponseParser {
     ///
     /// If the bytes are not an HTTP response, or not one whose end is certain. The connection cannot be used any more.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Response>, NotHttp> {
-        if self.rest.is_empty() {
-            let used = self.parse(bytes)?;
-            self.rest.extend_from_slice(&bytes[used..]);
+        let is_complete = if self.rest.is_empty() {
+            let parsed = self.parse(bytes)?;
+            self.rest.extend_from_slice(&bytes[parsed.used..]);
+            parsed.is_complete
         } else {
             let mut rest = mem::take(&mut self.rest);
             rest.extend_from_slice(bytes);
-            let used = self.parse(&rest)?;
-            rest.drain(..used);
+            let parsed = self.parse(&rest)?;
+            rest.drain(..parsed.used);
             self.rest = rest;
-        }
-        if !matches!(self.state, State::Ended) {
+            parsed.is_complete
+        };
+        if !is_complete {
             return Ok(None);
         }
         let mut response = mem::take(&mut self.response);
@@ -207,34 +193,47 @@ impl ResponseParser {
     }
 
     /// The response, if it is complete because the server closed the connection.
-    #[must_use]
     pub fn end(self) -> Option<Response> {
-        matches!(self.state, State::Body(Body::All)).then_some(self.response)
+        match self.state {
+            State::Body(call) if call.body_mode() == BodyMode::CloseDelimited => {
+                Some(self.response)
+            }
+            _ => None,
+        }
     }
 
-    /// Parses what can be parsed, and returns how many bytes that are. The state is `Ended` after an error.
-    fn parse(&mut self, input: &[u8]) -> Result<usize, NotHttp> {
+    fn parse(&mut self, input: &[u8]) -> Result<Parsed, NotHttp> {
         let mut used = 0;
         loop {
             let left = &input[used..];
             match mem::replace(&mut self.state, State::Ended) {
-                State::Head => {
+                State::Head(call) => {
                     let Some(end) = self.end_of_head(left)? else {
-                        self.state = State::Head;
-                        return Ok(used);
+                        self.state = State::Head(call);
+                        let is_complete = false;
+                        return Ok(Parsed { used, is_complete });
                     };
                     used += end;
-                    self.state = self.parse_head(&left[..end])?;
+                    self.parse_head(call, &left[..end])?;
                     if matches!(self.state, State::Ended) {
-                        return Ok(used);
+                        let is_complete = true;
+                        return Ok(Parsed { used, is_complete });
                     }
                 }
-                State::Body(mut body) => {
-                    used += body.read(left, &mut self.response.body)?;
-                    if !body.is_complete() {
-                        self.state = State::Body(body);
+                State::Body(mut call) => {
+                    used += read_body(&mut call, left, &mut self.response.body)?;
+                    let is_complete =
+                        call.can_proceed() && call.body_mode() != BodyMode::CloseDelimited;
+                    if is_complete {
+                        self.response.keep_alive &= match call.proceed() {
+                            Some(RecvBodyResult::Redirect(call)) => !call.must_close_connection(),
+                            Some(RecvBodyResult::Cleanup(call)) => !call.must_close_connection(),
+                            None => false,
+                        };
+                    } else {
+                        self.state = State::Body(call);
                     }
-                    return Ok(used);
+                    return Ok(Parsed { used, is_complete });
                 }
                 State::Ended => return Err(NotHttp),
             }
@@ -244,7 +243,7 @@ impl ResponseParser {
     /// The length of the head, if it is complete. The head is parsed once, and not with each piece that arrives.
     fn end_of_head(&mut self, input: &[u8]) -> Result<Option<usize>, NotHttp> {
         let known = START.len().min(input.len());
-        // `httparse` skips empty lines before a head.
+        // `ureq-proto` skips empty lines before a head.
         if input[..known] != START[..known] {
             return Err(NotHttp);
         }
@@ -267,206 +266,139 @@ impl ResponseParser {
         Ok(end)
     }
 
-    /// Parses a complete head. Returns what follows it.
-    fn parse_head(&mut self, head: &[u8]) -> Result<State, NotHttp> {
-        let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-        let mut parsed = httparse::Response::new(&mut []);
-        let config = ParserConfig::default();
-        let used = config.parse_response_with_uninit_headers(&mut parsed, head, &mut headers)?;
-        let (Some(version), Some(status)) = (parsed.version, parsed.code) else {
-            return Err(NotHttp);
-        };
-        match status {
-            _ if used != Status::Complete(head.len()) => return Err(NotHttp),
-            // Switching to another protocol.
-            ..100 | 101 => return Err(NotHttp),
-            // An interim response: the final one follows.
-            102..200 | 100 => return Ok(State::Head),
-            _ => {}
+    /// Parses a complete head.
+    fn parse_head(&mut self, mut call: Call<RecvResponse>, head: &[u8]) -> Result<(), NotHttp> {
+        if head.get(START.len() + 2) == Some(&b'1') {
+            // An interim response: the final one follows. `ureq-proto` refuses a 100 with headers.
+            let interim = parser::try_parse_response::<MAX_RESPONSE_HEADERS>(head)?;
+            let (_, interim) = interim.ok_or(NotHttp)?;
+            if interim.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(NotHttp);
+            }
+            self.state = State::Head(call);
+            return Ok(());
         }
-        let headers = Headers(parsed.headers);
-        let body = headers.body(version)?;
-        self.response = Response {
-            status,
-            date: headers.text("date").map(ToOwned::to_owned),
-            content_type: headers.text("content-type").map(str::to_ascii_lowercase),
-            is_aws: OF_AWS.iter().any(|name| headers.all(name).next().is_some()),
-            crc32: headers.text(CRC32).and_then(|value| value.parse().ok()),
-            keep_alive: headers.keep_alive(version),
-            of_services: OF_SERVICES
-                .into_iter()
-                .filter_map(|name| Some((name, headers.text(name)?.to_owned())))
-                .collect(),
-            body: Vec::new(),
+        let (used, response) = call.try_response(head, false)?;
+        let response = response.filter(|_| used == head.len()).ok_or(NotHttp)?;
+        check_coding(&response)?;
+        self.response = new_response(&response);
+        let must_close = match call.proceed().ok_or(NotHttp)? {
+            RecvResponseResult::RecvBody(mut call) => {
+                match call.body_mode() {
+                    BodyMode::LengthDelimited(length) if length > MAX_BODY as u64 => {
+                        return Err(NotHttp);
+                    }
+                    BodyMode::CloseDelimited => self.response.keep_alive = false,
+                    _ => {}
+                }
+                // So that `read_body` sees each line between chunks.
+                call.stop_on_chunk_boundary(true);
+                self.state = State::Body(call);
+                return Ok(());
+            }
+            RecvResponseResult::Redirect(call) => call.must_close_connection(),
+            RecvResponseResult::Cleanup(call) => call.must_close_connection(),
         };
-        // These have no body, whatever the headers say.
-        if matches!(status, 204 | 304) {
-            return Ok(State::Ended);
-        }
-        self.response.keep_alive &= !matches!(body, Body::All);
-        Ok(State::Body(body))
+        self.response.keep_alive &= !must_close;
+        Ok(())
     }
 }
 
-/// The headers of a response.
-struct Headers<'a>(&'a [Header<'a>]);
+/// Refuses a body whose end is not certain. `ureq-proto` takes any list with `chunked` in it for chunked, and ignores it in
+/// HTTP/1.0. It also ignores a length next to it.
+fn check_coding(response: &http::Response<()>) -> Result<(), NotHttp> {
+    let headers = response.headers();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return Ok(());
+    };
+    let is_certain = coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        && codings.next().is_none()
+        && response.version() == Version::HTTP_11
+        && !headers.contains_key(CONTENT_LENGTH);
+    if is_certain { Ok(()) } else { Err(NotHttp) }
+}
 
-impl<'a> Headers<'a> {
-    /// The values of all headers of this name.
-    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let named = self
-            .0
-            .iter()
-            .filter(move |header| header.name.eq_ignore_ascii_case(name));
-        named.map(|header| header.value)
+/// The response with this head.
+fn new_response(head: &http::Response<()>) -> Response {
+    let headers = head.headers();
+    let of_services = OF_SERVICES
+        .into_iter()
+        .filter_map(|name| Some((name, text(headers, name)?)));
+    // `ureq-proto` skips a value that is not ASCII, whatever else is in it.
+    let connection = headers.get_all(CONNECTION).iter();
+    let is_clear = connection.into_iter().all(|value| value.to_str().is_ok());
+    Response {
+        status: head.status().as_u16(),
+        date: text(headers, DATE),
+        content_type: text(headers, CONTENT_TYPE).map(|value| value.to_ascii_lowercase()),
+        is_aws: OF_AWS.into_iter().any(|name| headers.contains_key(name)),
+        crc32: headers
+            .get(CRC32)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok()),
+        keep_alive: is_clear,
+        of_services: of_services.collect(),
+        body: Vec::new(),
     }
+}
 
-    /// The value of the first header of this name, if it is text.
-    fn text(&self, name: &str) -> Option<&'a str> {
-        ascii(self.all(name).next()?)
-    }
+fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<String> {
+    let value = headers.get(name)?.to_str().ok()?;
+    Some(value.trim().to_owned())
+}
 
-    /// How the body ends, if that is certain.
-    fn body(&self, version: u8) -> Result<Body, NotHttp> {
-        let length = self.length()?;
-        let mut codings = self.all("transfer-encoding");
-        let Some(coding) = codings.next() else {
-            return Ok(length.map_or(Body::All, Body::Length));
-        };
-        // Another coding, a list of them, HTTP/1.0 or a length next to it: the server may mean another end.
-        let is_certain = coding.eq_ignore_ascii_case(b"chunked")
-            && codings.next().is_none()
-            && version == 1
-            && length.is_none();
-        if is_certain {
-            Ok(Body::Chunks(Chunk::Size))
+/// Appends to a body, and returns how many bytes of the input are used.
+fn read_body(
+    call: &mut Call<RecvBody>,
+    input: &[u8],
+    body: &mut Vec<u8>,
+) -> Result<usize, NotHttp> {
+    let is_chunked = call.body_mode() == BodyMode::Chunked;
+    let (mut used, mut filled) = (0, body.len());
+    body.resize(filled + input.len(), 0);
+    while used < input.len() && !(is_chunked && call.can_proceed()) {
+        let left = &input[used..];
+        let part = if is_chunked {
+            chunked_part(call, left)?
         } else {
-            Err(NotHttp)
-        }
-    }
-
-    /// The length of the body. It may be given several times, if all are equal.
-    fn length(&self) -> Result<Option<usize>, NotHttp> {
-        let mut length = None;
-        for value in self.all("content-length") {
-            for part in ascii(value).ok_or(NotHttp)?.split(',').map(str::trim) {
-                // `parse` accepts a sign.
-                let is_number = part.bytes().all(|byte| byte.is_ascii_digit());
-                let own = part
-                    .parse()
-                    .ok()
-                    .filter(|own| is_number && *own <= MAX_BODY);
-                if own.is_none() || length.is_some_and(|known| Some(known) != own) {
-                    return Err(NotHttp);
-                }
-                length = own;
-            }
-        }
-        Ok(length)
-    }
-
-    /// Whether the server keeps the connection.
-    fn keep_alive(&self, version: u8) -> bool {
-        let mut keeps = version == 1;
-        for value in self.all("connection") {
-            // What is not text may mean anything.
-            let Some(value) = ascii(value) else {
-                return false;
-            };
-            for option in value.split(',').map(str::trim) {
-                if option.eq_ignore_ascii_case("close") {
-                    return false;
-                }
-                keeps |= option.eq_ignore_ascii_case("keep-alive");
-            }
-        }
-        keeps
-    }
-}
-
-/// The value of a header without blanks around it, if all of it is ASCII.
-fn ascii(value: &[u8]) -> Option<&str> {
-    let text = str::from_utf8(value).ok().filter(|text| text.is_ascii())?;
-    Some(text.trim())
-}
-
-impl Body {
-    /// Whether nothing is missing.
-    const fn is_complete(&self) -> bool {
-        matches!(self, Self::Length(0) | Self::Chunks(Chunk::Ended))
-    }
-
-    /// Appends to a body, and returns how many bytes of the input are used.
-    fn read(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<usize, NotHttp> {
-        match self {
-            Self::Length(left) => {
-                let count = input.len().min(*left);
-                *left -= count;
-                append(&input[..count], body)
-            }
-            Self::Chunks(chunk) => {
-                let mut used = 0;
-                while let Some(count) = chunk.read(&input[used..], body)? {
-                    used += count;
-                }
-                Ok(used)
-            }
-            Self::All => append(input, body),
-        }
-    }
-}
-
-impl Chunk {
-    /// Parses what comes next, and returns how many bytes are used. `None` if nothing comes, or a line that is not complete.
-    fn read(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<Option<usize>, NotHttp> {
-        let max = match self {
-            Self::Size => MAX_SIZE_LINE,
-            Self::Data(_) if input.is_empty() => return Ok(None),
-            Self::Data(left) => {
-                let count = input.len().min(*left);
-                *self = match *left - count {
-                    0 => Self::LineBreak,
-                    left => Self::Data(left),
-                };
-                return append(&input[..count], body).map(Some);
-            }
-            Self::LineBreak => CRLF.len(),
-            Self::Trailer => MAX_TRAILER,
-            Self::Ended => return Ok(None),
+            Some(left)
         };
-        let Some(end) = input.iter().take(max).position(|byte| *byte == b'\n') else {
-            return if input.len() < max {
-                Ok(None)
-            } else {
-                Err(NotHttp)
-            };
+        let Some(part) = part else {
+            break;
         };
-        let line = &input[..=end];
-        *self = match self {
-            Self::Size => match size(line)? {
-                0 => Self::Trailer,
-                size => Self::Data(size),
-            },
-            Self::LineBreak if line == CRLF => Self::Size,
-            Self::Trailer if line == CRLF => Self::Ended,
-            // Any other text could be the next response.
-            Self::Trailer if is_header(line) => Self::Trailer,
-            _ => return Err(NotHttp),
-        };
-        Ok(Some(line.len()))
+        let (taken, written) = call.read(part, &mut body[filled..])?;
+        used += taken;
+        filled += written;
+        if taken == 0 {
+            // `ureq-proto` waits for the line break after a chunk, also when other bytes follow.
+            if is_chunked && part != b"\r" {
+                return Err(NotHttp);
+            }
+            break;
+        }
     }
-}
-
-/// The size of a chunk, from its line.
-fn size(line: &[u8]) -> Result<usize, NotHttp> {
-    // `httparse` accepts a line without a number.
-    if !line[0].is_ascii_hexdigit() {
+    body.truncate(filled);
+    if filled > MAX_BODY {
         return Err(NotHttp);
     }
-    match httparse::parse_chunk_size(line) {
-        Ok(Status::Complete((used, size))) if used == line.len() => {
-            usize::try_from(size).map_err(|_| NotHttp)
-        }
+    Ok(used)
+}
+
+/// The bytes to parse next in a chunked body: one line, if a line with a size or a trailer comes next, otherwise all. `None`
+/// if that line is not complete.
+fn chunked_part<'a>(call: &Call<RecvBody>, input: &'a [u8]) -> Result<Option<&'a [u8]>, NotHttp> {
+    let (max, is_valid): (usize, fn(&[u8]) -> bool) = if call.is_on_chunk_boundary() {
+        // `ureq-proto` accepts a sign or blanks before the number.
+        (MAX_SIZE_LINE, |line| line[0].is_ascii_hexdigit())
+    } else if call.is_ended_chunked() {
+        // `ureq-proto` accepts any text: it could be the next response.
+        (MAX_TRAILER, |line| line == b"\r\n" || is_header(line))
+    } else {
+        return Ok(Some(input));
+    };
+    match input.iter().take(max).position(|byte| *byte == b'\n') {
+        Some(end) if is_valid(&input[..=end]) => Ok(Some(&input[..=end])),
+        None if input.len() < max => Ok(None),
         _ => Err(NotHttp),
     }
 }
@@ -474,16 +406,7 @@ fn size(line: &[u8]) -> Result<usize, NotHttp> {
 /// Whether a line has a name and a colon.
 fn is_header(line: &[u8]) -> bool {
     let length = line.iter().position(|byte| *byte == b':').unwrap_or(0);
-    length > 0 && line[..length].iter().all(u8::is_ascii_graphic) && line.ends_with(CRLF)
-}
-
-/// Appends to a body, and returns how many bytes.
-fn append(bytes: &[u8], body: &mut Vec<u8>) -> Result<usize, NotHttp> {
-    if body.len() + bytes.len() > MAX_BODY {
-        return Err(NotHttp);
-    }
-    body.extend_from_slice(bytes);
-    Ok(bytes.len())
+    length > 0 && line[..length].iter().all(u8::is_ascii_graphic)
 }
 
 #[cfg(test)]

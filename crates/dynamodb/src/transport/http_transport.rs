@@ -106,7 +106,8 @@ impl<R: Reactor<ForServices = Nonblocking>> Transport for HttpTransport<R> {
         };
         let sent = connection.send(reactor, request.bytes(), deadline).await;
         sent.map_err(Cause::unsent)?;
-        let received = connection.receive(reactor, deadline).await;
+        let parser = request.into_parser();
+        let received = connection.receive(reactor, parser, deadline).await;
         let response = received.map_err(Cause::sent)?;
         if !response.is_intact() {
             return Err(Cause::Damaged.sent());
