@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import PurePosixPath
 
@@ -18,6 +20,8 @@ NAMES_PAGES_OF_THE_SITE = {"mkdocs.yml", "tools/cli_page.py", "tools/site_pages.
 # Longer files are hard to understand.
 LONGEST_FILE = 600
 LONGER_FOR_A_REASON: dict[str, str] = {}
+#: The same of the statements of a function.
+LONGEST_FUNCTION = 60
 
 RELEASE = re.compile(r"^## \[(\d+)\.(\d+)\.(\d+)\] - \d{4}-\d{2}-\d{2}$")
 
@@ -66,6 +70,21 @@ def test_files_are_short_or_have_a_reason(texts):
     assert sources
     long = {name for name, text in sources.items() if text.count("\n") > LONGEST_FILE}
     assert long - set(LONGER_FOR_A_REASON) == set()
+
+
+def test_functions_of_the_package_are_short(texts):
+    sources = {name: text for name, text in texts.items() if re.match(r"python/mintkey/.*\.py$", name)}
+    assert len(sources) > 50
+    lengths = {f"{name}: {own}": length for name, text in sources.items() for own, length in functions(text)}
+    assert [label for label, length in lengths.items() if length > LONGEST_FUNCTION] == []
+
+
+def functions(source: str) -> Iterator[tuple[str, int]]:
+    """Each function, and the lines of its statements without the docstring."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            statements = node.body[ast.get_docstring(node) is not None :]
+            yield node.name, node.end_lineno - statements[0].lineno + 1 if statements and node.end_lineno else 0
 
 
 def test_the_changelog_knows_the_version(texts, crates):
