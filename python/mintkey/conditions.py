@@ -82,10 +82,11 @@ def invalid(label: str, reason: str, method: str | None = None) -> InvalidValue:
 
 
 def _set_of(label: str, members: Iterable[Any]) -> frozenset[Any]:
+    listed = [bytes(member) if isinstance(member, bytearray) else member for member in members]
     try:
-        return frozenset(members)
-    except TypeError as error:  # not hashable, so nothing that a set can hold
-        raise invalid(label, cause(error)) from error
+        return frozenset(listed)
+    except TypeError as error:  # not hashable
+        raise invalid(label, f"a set cannot contain one of these members: {cause(error)}") from error
 
 
 def _is_many(value: object) -> bool:
@@ -139,6 +140,10 @@ class Operand(Generic[M, T]):
                 encoded = [declared.encode(value) for value in values]
             except CONVERSION_ERRORS as error:
                 raise invalid(label, cause(error)) from error
+        elif kind == "list":
+            encoded = list(values)
+            if any(isinstance(value, tuple) for value in encoded):
+                raise invalid(label, "a tuple would be read as a list: use a list")
         return [_core.checked(kind, label, value) for value in encoded]
 
     def _element(self, value: Any) -> Any:
@@ -168,6 +173,8 @@ class Operand(Generic[M, T]):
             raise InvalidValue(f"{label}: a path has at most {_core.MAX_VALUE_LEVELS} levels (the limit of DynamoDB)")
         declared = None if self._declared is None else self._declared.member(label, step)
         if isinstance(step, str):
+            if not step:
+                raise InvalidValue(f"{label}: a map contains no entry with an empty name")
             name = _core.checked("string", label, step) if declared is None else declared.stored_name
             return Path(self._root, label, (*steps, name), declared, self._guard_inside())
         if isinstance(step, int) and not isinstance(step, bool) and step >= 0:

@@ -105,7 +105,11 @@ def _text(content: Any) -> str:
 def _number(content: Any) -> str:
     if not isinstance(content, str):
         raise Misfit(f"expected a number as text, got {shortened(content)}")
-    return _core.number_text(Decimal(content))
+    try:
+        number = Decimal(content)
+    except ArithmeticError as error:
+        raise Misfit(f"{shortened(content)} is not a number") from error
+    return _core.number_text(number)
 
 
 def _base64(content: Any) -> str:

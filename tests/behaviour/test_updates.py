@@ -129,6 +129,11 @@ async def test_an_update_mints_on_update_unless_named(do, order, clock):
         (lambda: Order.tags.append(5), "takes a list of values, not one int"),  # type: ignore[arg-type]
         (lambda: Order.words.delete_from_set(None), "takes a set of members, not one NoneType"),  # type: ignore[arg-type]
         (lambda: Order.text.set(5), "expected str, got int"),  # type: ignore[arg-type]
+        (lambda: Order.tags.set((1,)), "a tuple would be read as a list"),  # type: ignore[arg-type]
+        (lambda: Order.tags == (1,), "a tuple would be read as a list: use a list"),
+        (lambda: Order.tags.is_in([(1,)]), r"Order\.tags: a tuple would be read"),
+        (lambda: Order.words.contains(["one"]), "a set cannot contain"),  # type: ignore[call-overload]
+        (lambda: Order.data[""].set(1), r"Order\.data\[''\]: a map contains no entry with an empty name"),
     ],
 )
 def test_a_wrong_operand_is_refused_when_the_action_is_built(action, told):

@@ -247,7 +247,10 @@ async fn explain<T: Transport>(
         Ok(row) => row.filter(|row| !update.table.is_expired(row, now)),
         Err(stopped) if matches!(stopped.kind, ErrorKind::Interrupted(_)) => return Err(stopped),
         // What the server has said is worth more than why the row cannot be read.
-        Err(_) => return Ok(None),
+        Err(_) => {
+            *error = with_paths(error.clone(), update);
+            return Ok(None);
+        }
     };
     if let Err(named) = applied(update, row.clone()) {
         *error = named;
@@ -327,8 +330,7 @@ async fn send_update<T: Transport>(
             }
             Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
             Err(failure) => {
-                let error = with_largest(errors.failed(failure), values, &update.table);
-                return Err(with_paths(error, update));
+                return Err(with_largest(errors.failed(failure), values, &update.table));
             }
         };
         let has_row = refusal.item.is_some();
@@ -520,9 +522,6 @@ fn with_largest(mut error: Error, values: &Item, table: &Table) -> Error {
 
 /// Adds the paths of an update to an error about one of its values: the server does not name the value.
 fn with_paths(mut error: Error, update: &Update) -> Error {
-    if error.kind != ErrorKind::InvalidValue {
-        return error;
-    }
     let version = update.guard.version.as_ref().map(|version| &version.0);
     let paths = update.actions.iter().map(Action::path);
     let paths: Vec<&Path> = paths.filter(|path| path.root() != version).collect();
