@@ -99,11 +99,18 @@ async def test_a_server_that_is_paused(url, ping):
 
 
 @pytest.mark.parametrize("address", [redis_address, cluster_address])
-async def test_a_password_that_redis_refuses(address, ping):
+@pytest.mark.parametrize(
+    ("login", "problem"),
+    [
+        (":wrong-password@", "the URL has a password, but this Redis has none for the default user"),
+        ("somebody:wrong-password@", "Redis refuses this user or password"),
+    ],
+)
+async def test_a_password_that_redis_refuses(address, login, problem, ping):
     url = address()
-    with connect(url.replace("://", "://:wrong-password@")) as store, pytest.raises(StoreUnavailable) as failure:
+    with connect(url.replace("://", f"://{login}")) as store, pytest.raises(StoreUnavailable) as failure:
         await ping(store)
-    assert "Redis refuses this user or password" in str(failure.value)
+    assert problem in str(failure.value)
     assert "wrong-password" not in str(failure.value)
 
 

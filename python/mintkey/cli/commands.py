@@ -45,7 +45,7 @@ COMMANDS = [
     ),
     Command(
         "describe",
-        "Describe a table: keys, indexes, expiry, rows.",
+        "Describe a table: keys, indexes, expiry, the number of rows, and about how many bytes they take as JSON.",
         "mintkey describe sqlite:///shop.db orders",
         reading.describe_arguments,
         reading.describe_one,

@@ -18,6 +18,7 @@ from mintkey.cli.rows import cells
 from mintkey.errors import nearest
 from mintkey.plans import sort_condition
 from mintkey.raw import RawTable
+from mintkey.stores import Store
 
 __all__ = [
     "count",
@@ -39,6 +40,8 @@ __all__ = [
 
 #: The rows of which a table is made at once.
 _BLOCK = 1_000
+#: The rows from which the size of a table is estimated.
+_SAMPLE = 100
 
 
 def output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,10 +115,11 @@ def describe_one(given: argparse.Namespace) -> Code:
     """Describe a table."""
     with opened(given.url) as store:
         table = describe(store, given.table)
+        bytes_ = table.bytes if table.bytes is not None else _estimated_bytes(store, table)
     if as_json(given):
-        _print_json(_facts(table))
+        _print_json({**_facts(table), "bytes": bytes_})
         return Code.DONE
-    size = "" if table.bytes is None else f"{table.bytes:,}"
+    size = "" if bytes_ is None else f"about {bytes_:,}"
     print_table(
         ["", ""],
         [
@@ -132,6 +136,14 @@ def describe_one(given: argparse.Namespace) -> Code:
         None,
     )
     return Code.DONE
+
+
+def _estimated_bytes(store: Store, table: TableInfo) -> int | None:
+    """Return the size of the rows as JSON, as far as the first rows show it."""
+    if table.rows is None:
+        return None
+    sizes = [len(item.to_json().encode()) for items in scanned(store, table, limit=_SAMPLE) for item in items]
+    return round(sum(sizes) / len(sizes) * table.rows) if sizes else 0
 
 
 def ping(given: argparse.Namespace) -> Code:

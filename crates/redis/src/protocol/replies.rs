@@ -119,6 +119,11 @@ pub fn server_error(text: &str) -> Error {
         not_applied(
             "Redis has fewer replicas than min-replicas-to-write, and refuses writes".to_owned(),
         )
+    } else if text.contains("without any password configured") {
+        Error::configuration(
+            "the URL has a password, but this Redis has none for the default user: write the URL without it, name the \
+             user as in redis://user:password@host, or set `requirepass` in the server's configuration",
+        )
     } else if has_code("NOAUTH") || has_code("WRONGPASS") || text.contains("AUTH") {
         Error::configuration(
             "Redis refuses this user or password: write redis://user:password@host, or redis://:password@host for the default user",
