@@ -240,7 +240,7 @@ def _attributes(schema: Schema, names: tuple[str, ...]) -> list[Attribute[Any]]:
         if name not in known:
             raise TypeError(
                 f"{schema.model}.backfill() takes the names of attributes that have a default and are not keys, "
-                f"not {shortened(name)}{nearest(name, known)}; these are: {', '.join(known) or 'none'}"
+                f"not {shortened(name)}{nearest(name, schema.attributes)}; these are: {', '.join(known) or 'none'}"
             )
     return [one for one in map(schema.attributes.__getitem__, names) if not _is_empty(one)]
 

@@ -316,7 +316,7 @@ NONSENSE: dict[str, tuple[Any, str]] = {
     "a version": (lambda: ListAttribute(of=VersionAttribute()), "a VersionAttribute belongs to a whole item"),
     "an expiry": (lambda: ListAttribute(of=TTLAttribute()), "a TTLAttribute belongs to a whole item"),
     "a field": (lambda: ListAttribute(of=Field()), "use an attribute or a type, not a Field"),
-    "an attribute of a class": (lambda: ListAttribute(of=Every.__mintkey_schema__.attributes["n"]), "of its own"),
+    "an attribute of a class": (lambda: ListAttribute(of=Every.__mintkey_schema__.attributes["n"]), "create another"),
     "no type": (lambda: ListAttribute(of=5), "MapAttribute takes"),  # type: ignore[call-overload]
     "a type that cannot be stored": (lambda: MapAttribute(of=Stranger), "cannot be stored"),
     "a class and elements": (lambda: MapAttribute(Point, of=int), "Pass either the class of the whole map, or of="),  # type: ignore[call-overload]

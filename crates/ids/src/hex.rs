@@ -53,7 +53,7 @@ pub(crate) fn read_uuid(text: &[u8]) -> Result<u128, InvalidText> {
             }
             return Err(InvalidText::at(
                 position,
-                format!("found {:?} in position of '-'", char::from(character)),
+                format!("found {:?} in place of '-'", char::from(character)),
             ));
         }
         let Some(value) = char::from(character).to_digit(16) else {
