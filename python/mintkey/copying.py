@@ -249,11 +249,12 @@ def _copy(options: _Options, stop: threading.Event) -> CopyReport:
         if problems:
             raise ConfigurationError("; ".join(problems), store=target.url)
         infos = [_fitting(info, stores) for info in infos]
-        # First, so that a file that cannot be written leaves the target as it was.
+        copier = _Copier(infos, stores, options, state, stop)
+        # Before the target is changed: a file that cannot be written leaves it as it was, and after a kill it names the
+        # tables that are being copied.
         state.save()
         for info in infos:
             create_table_like(target, info)
-        copier = _Copier(infos, stores, options, state, stop)
         copier.run()
         reports = [copier.report(info, one) for info, one in zip(infos, found, strict=True)]
         state.remove()
