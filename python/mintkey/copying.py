@@ -453,6 +453,13 @@ def _examined(info: TableInfo, stores: Stores, on_conflict: OnConflict, state: C
         several = tuple(index.name for index in info.indexes if len(index.partition) > 1)
         report = report._replace(reduced_indexes=several)
     if there is None:
+        begun = state.tables.get(info.name)
+        if begun is not None and begun.done:
+            problem = (
+                f"table {info.name!r} does not exist in {target.url}, but resume= says that {begun.done} of its rows "
+                "are copied: delete the file of resume= to copy them again"
+            )
+            return report._replace(problem=problem)
         return report
     if there.keys != info.keys:
         return report._replace(problem=_other_key(info, there, stores))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import signal
 import subprocess
 import sys
@@ -369,6 +370,22 @@ def test_ctrl_c_leaves_a_state_from_which_the_copy_goes_on(source, target, tmp_p
     assert report.is_complete
     assert [one.written + one.unchanged for one in report.tables] == [1500, 20]
     assert not state.exists()
+
+
+def test_a_copy_does_not_go_on_in_a_target_that_lost_the_table(source, target, tmp_path):
+    fill(source, 5)
+    state = tmp_path / "state.json"
+    with pytest.raises(KeyboardInterrupt):
+        copy(source, target, resume=state, progress=lambda *_: signal.raise_signal(signal.SIGINT))
+    begun = json.loads(state.read_text())["tables"]
+    for info in tables(target):
+        target.run(request for request in [codec_of(info).delete_table()])
+    with pytest.raises(ConfigurationError, match=r"does not exist in .*, but resume= says that \d+ of its rows"):
+        copy(source, target, resume=state)
+    assert json.loads(state.read_text())["tables"] == begun
+    assert tables(target) == []
+    state.unlink()
+    assert copy(source, target, resume=state, verify=True).is_complete
 
 
 def test_a_target_that_fails_half_way_leaves_a_state(source, tmp_path):

@@ -100,7 +100,7 @@ def _worded(problem: str) -> str:
     """Return a problem with the options of the command in place of the arguments of the function."""
     problem = problem.replace("on_conflict='skip' or 'replace'", "--on-conflict skip or replace")
     problem = problem.replace("changed_since=", "--changed-since").replace("on_conflict='skip'", "--on-conflict skip")
-    return problem.replace("resume=", "--resume ")
+    return problem.replace("resume='", "--resume '").replace("resume=", "--resume")
 
 
 def _go_on(given: argparse.Namespace) -> str:
