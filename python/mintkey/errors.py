@@ -149,6 +149,7 @@ class ConditionFailed(MintkeyError):
 
     Attributes:
         item: the stored row as an instance of the model, as the write found it; None if there is no row. No hooks ran.
+            Reading it raises `UnreadableItem`, whose `item` has the stored values, if the model cannot read the row.
     """
 
     # Set by the compiled core, and by the operation of the write.
@@ -157,7 +158,11 @@ class ConditionFailed(MintkeyError):
 
     @property
     def item(self) -> Any:
-        """The stored row as a new instance of the model, or None."""
+        """The stored row as a new instance of the model, or None.
+
+        Raises:
+            UnreadableItem: the model cannot read the row. `item` of this error has the stored values.
+        """
         return None if self._stored is None or self._owner is None else self._owner._loaded(self._stored)
 
 

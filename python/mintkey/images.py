@@ -34,7 +34,8 @@ class Imaged(Tabled):
 
         Such are the images of stream records (`record["dynamodb"]["NewImage"]`) and the items of boto3's client.
         Binaries may be bytes or base64. No request is sent, and no hooks run. `save()` of the instance writes its
-        changes.
+        changes. The image is read as `get()` reads the row: if parts of a template differ from the key that is built
+        from them, both are kept as they are stored.
 
         Raises:
             InvalidValue: it is not DynamoDB JSON, has no key, or is an item of another class.

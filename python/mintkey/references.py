@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 from mintkey import _core, arguments, operations
 from mintkey.attributes.base import Attribute, Normalized
 from mintkey.attributes.options import Default, Maybe, Sure
+from mintkey.attributes.reading import NUMBERS
 from mintkey.derived import COMPOUND_KEY
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, nearest, shortened
 from mintkey.model import Model
@@ -69,6 +70,8 @@ class Reference(Normalized[Any, Read], Generic[M, Read]):
     """
 
     kind = "string"
+    stored_types = (str, *NUMBERS, bytes)
+    reads = "keys, which are text, numbers or binary"
     key_kind = "string"
     tests = "unordered"
 

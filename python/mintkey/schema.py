@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mintkey import _core
 from mintkey.attributes import Attribute, TTLAttribute, VersionAttribute
 from mintkey.attributes.base import unconverted
+from mintkey.attributes.reading import reader
 from mintkey.declarations import (
     KEY_TYPES,
     adopt,
@@ -249,7 +250,7 @@ class Schema:
     def _compile(self) -> _core.Codec:
         fields = []
         for name, attribute in self.attributes.items():
-            convert = (attribute.encode, attribute.decode) if attribute.converts else None
+            convert = (attribute.encode, reader(attribute)) if attribute.converts else None
             structure = (attribute.fitted, attribute.merged) if attribute.fits else None
             fields.append(
                 (
@@ -391,7 +392,7 @@ class Schema:
         values = {name: item.get(self.attributes[name].stored_name) for name in names}
         for name, stored in values.items():
             with contextlib.suppress(*CONVERSION_ERRORS):
-                values[name] = self.attributes[name].decode(stored)
+                values[name] = reader(self.attributes[name])(stored)
         if error.key is not None and None not in values.values():
             error.key = StoredKey(values, self.table, self.codec.key_of(item))
         return error

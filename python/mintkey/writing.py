@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core
+from mintkey.attributes.base import is_whole
 from mintkey.errors import (
     ConditionFailed,
     ConfigurationError,
@@ -152,9 +153,9 @@ def loaded_version(schema: Schema, state: State) -> int | None:
             model=schema.model,
             attribute=schema.version,
         )
-    version = state.loaded.get(schema.stored_version())
-    if version is None or (isinstance(version, int) and 0 <= version < MAX_VERSION):
-        return version
+    version: Any = state.loaded.get(schema.stored_version())
+    if version is None or (is_whole(version) and 0 <= version < MAX_VERSION):
+        return version  # type: ignore[no-any-return]
     key = schema.codec.key_of(state.loaded)
     raise InvalidValue(
         f"{schema.model}.{schema.version}: the stored version {shortened(version)} of "

@@ -110,6 +110,10 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
     kind: str = "any"
     #: The type as a key; None if the attribute cannot be a key.
     key_kind: Literal["string", "number", "binary"] | None = None
+    #: The types of stored values that `decode` is called for; None for those of the kind.
+    stored_types: tuple[type, ...] | None = None
+    #: What they are, for messages; None for a description of the kind.
+    reads: str | None = None
     #: The conditions that the encoding allows.
     tests: Tests = "all"
     #: Why no change of this part of a value can be verified when it is built; None if it can.
@@ -328,7 +332,7 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
         return value
 
     def decode(self, stored: Any) -> Any:
-        """Return the value of an encoded value."""
+        """Return the value of an encoded value. It is called for the `stored_types`."""
         return stored
 
     @property

@@ -33,6 +33,8 @@ class CompressedAttribute(Attribute[str, V]):
     """
 
     kind = "binary"
+    stored_types = (bytes, str)
+    reads = "compressed binary or text"
     tests = "existence"
     limits = TEXT
 

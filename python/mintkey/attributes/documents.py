@@ -26,7 +26,7 @@ from mintkey.attributes.structures import (
     structure_of,
 )
 from mintkey.attributes.validators import MEASURED, refused_part
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, cause, shortened
 
 if TYPE_CHECKING:
     from types import UnionType
@@ -369,7 +369,14 @@ class MapAttribute(_Collection[Any, V]):
 
     def decode(self, stored: Any) -> Any:
         if self._schema is not None:
-            return self._schema.nested_instance(self.nested, stored) if isinstance(stored, dict) else stored
+            try:
+                return self._schema.nested_instance(self.nested, stored)
+            except UnreadableItem as error:
+                # The caller names the item, and the path the attribute of the nested class.
+                reason = error.__cause__
+                if isinstance(reason, Misfit):
+                    raise Misfit(reason.reason, (error.attribute, *reason.path)) from reason
+                raise Misfit(cause(reason), (error.attribute,)) from reason
         return super().decode(stored)
 
 
@@ -488,6 +495,7 @@ class JSONAttribute(_Document[Any, V]):
     """
 
     kind = "string"
+    reads = "JSON as text"
     tests = "equality"
 
     @overload
@@ -517,7 +525,10 @@ class JSONAttribute(_Document[Any, V]):
     def decode(self, stored: Any) -> Any:
         import json
 
-        plain = json.loads(stored)
+        try:
+            plain = json.loads(stored)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"it is not JSON: {error}") from error
         if self._structure is None or plain is None:
             return plain
         check_depth(plain, MAX_LEVELS)

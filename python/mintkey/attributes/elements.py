@@ -11,6 +11,7 @@ from typing import Any
 
 from mintkey import _core
 from mintkey.attributes.base import Attribute
+from mintkey.attributes.reading import reader
 from mintkey.attributes.scalars import (
     BinaryAttribute,
     BooleanAttribute,
@@ -37,6 +38,10 @@ __all__ = ["SCALARS", "Element", "element_named", "scalar_attribute"]
 
 class _Float(NumberAttribute[float]):
     """Numbers that are always read as `float`."""
+
+    @property
+    def described(self) -> str:
+        return "float"
 
     def encode(self, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -83,6 +88,7 @@ class Element(Structure):
         super().__init__()
         self.attribute = attribute
         self.kind = attribute.kind
+        self._read = reader(attribute) if attribute.converts else attribute.decode
 
     def encode(self, value: Any) -> Any:
         attribute = self.attribute
@@ -102,9 +108,9 @@ class Element(Structure):
     def decode(self, plain: Any) -> Any:
         if plain is None:
             return None
-        if self.kind == "decimal" and isinstance(plain, (int, float)):
+        if self.kind == "decimal" and type(plain) in {int, float}:
             plain = Decimal(repr(plain))
-        return self.attribute.decode(plain)
+        return self._read(plain)
 
     def fitted(self, value: Any) -> Any:
         return self.attribute.fitted(value) if value is not None and self.attribute.fits else value

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 from mintkey import _core
 from mintkey.attributes.base import Attribute, V, check_form, int_only, is_whole, text_only
 from mintkey.attributes.options import Bytes16, Default, Integers, Maybe, Sure, Texts
+from mintkey.attributes.reading import NUMBERS
 from mintkey.attributes.validators import MEASURED, ORDERED, TEXT
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.generators import Auto, parse
@@ -116,6 +117,7 @@ class IntegerAttribute(Attribute[int, V]):
 
     kind = "number"
     key_kind = "number"
+    reads = "whole numbers"
     limits = ORDERED
 
     if TYPE_CHECKING:
@@ -235,6 +237,7 @@ class UUIDAttribute(Attribute[uuid.UUID, V]):
 
     kind = "string"
     key_kind = "string"
+    reads = "the text of UUIDs"
 
     @overload
     def __init__(
@@ -285,6 +288,8 @@ class EnumAttribute(Attribute[Any, V]):
     """
 
     kind = "any"
+    stored_types = (str, *NUMBERS, bytes)
+    reads = "the values of members, which are text, numbers or binary"
 
     @overload
     def __init__(self: EnumAttribute[E | None], enum_class: type[E], **parameters: Unpack[Maybe]) -> None: ...

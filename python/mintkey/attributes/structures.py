@@ -22,6 +22,7 @@ from typing import Any
 
 from mintkey.attributes.comparing import Misfit, at, difference, ignored_entry, is_model, path_of
 from mintkey.attributes.iso import parse_iso
+from mintkey.attributes.reading import NUMBERS, check_type
 from mintkey.errors import CONVERSION_ERRORS, cause, shortened
 
 #: Types whose values are plain already.
@@ -64,15 +65,27 @@ def _expected(allowed: tuple[type, ...], value: Any) -> TypeError:
 class _Leaf(Structure):
     """One value that is not plain, such as a datetime."""
 
-    def __init__(self, kind: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        kind: type,
+        encode: Callable[[Any], Any],
+        decode: Callable[[Any], Any],
+        types: tuple[type, ...] = (),
+        reads: str = "",
+    ) -> None:
         super().__init__((kind,))
         self._type, self._encode, self._decode = kind, encode, decode
+        self._types, self._reads = types, reads
 
     def encode(self, value: Any) -> Any:
         return self._encode(value) if isinstance(value, self._type) else value
 
     def decode(self, plain: Any) -> Any:
-        return None if plain is None else self._decode(plain)
+        if plain is None:
+            return None
+        if self._types:
+            check_type(plain, self._types, self._type.__name__, self._reads)
+        return self._decode(plain)
 
 
 class _Float(Structure):
@@ -378,20 +391,25 @@ def _decimal_text(value: Any) -> str:
 
 
 def _decimal(plain: Any) -> Decimal:
-    return Decimal(repr(plain)) if isinstance(plain, float) else Decimal(plain)
+    try:
+        return Decimal(repr(plain)) if isinstance(plain, float) else Decimal(plain)
+    except ArithmeticError as error:
+        raise ValueError(f"{shortened(plain)} is not a number") from error
 
 
-def _datetime(plain: Any) -> datetime:
-    return plain if isinstance(plain, datetime) else parse_iso(plain)
+def _unchanged(value: Any) -> Any:
+    return value
 
 
-_LEAVES: dict[Any, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    datetime: (datetime.isoformat, _datetime),
-    date: (date.isoformat, date.fromisoformat),
-    time: (time.isoformat, time.fromisoformat),
-    uuid.UUID: (str, uuid.UUID),
-    Decimal: (lambda value: value, _decimal),
-    bytes: (lambda value: value, lambda plain: plain),
+#: How the values of a type are encoded and decoded, the types of plain values, and a description of these.
+_LEAVES: dict[Any, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[type, ...], str]] = {
+    datetime: (datetime.isoformat, parse_iso, (str,), "ISO 8601 text"),
+    date: (date.isoformat, lambda plain: parse_iso(plain).date(), (str,), "ISO 8601 text"),
+    time: (time.isoformat, time.fromisoformat, (str,), "ISO 8601 text"),
+    uuid.UUID: (str, uuid.UUID, (str,), "the text of UUIDs"),
+    # JSON has the digits of a Decimal as text.
+    Decimal: (_unchanged, _decimal, (*NUMBERS, str), "numbers"),
+    bytes: (_unchanged, _unchanged, (bytes,), "binary"),
 }
 
 
@@ -399,8 +417,11 @@ def _enum(cls: type[enum.Enum]) -> Structure:
     def decode(plain: Any) -> Any:
         for member in cls:
             value = member.value
-            if value == plain or (isinstance(value, Decimal) and _is_number(plain, value)):
+            is_equal = value == plain and isinstance(value, bool) is isinstance(plain, bool)
+            if is_equal or (isinstance(value, Decimal) and _is_number(plain, value)):
                 return member
+        if isinstance(plain, bool):  # `cls(True)` is the member with the value 1
+            raise Misfit(f"{shortened(plain)} is not a valid {cls.__name__}")
         return cls(plain)
 
     return _Leaf(cls, lambda member: member.value, decode)

@@ -60,6 +60,7 @@ class DatetimeAttribute(Attribute[datetime, V]):
     """
 
     kind = "string"
+    reads = "ISO 8601 text"
     key_kind = "string"
     limits = ORDERED
 
@@ -114,6 +115,7 @@ class DateAttribute(Attribute[date, V]):
     """
 
     kind = "string"
+    reads = "ISO 8601 text"
     key_kind = "string"
     limits = ORDERED
     cut = timedelta(days=1)
@@ -155,6 +157,7 @@ class TimeAttribute(Attribute[time, V]):
     """A time of day without a time zone, stored as ISO 8601 text with six decimals, which sorts by time."""
 
     kind = "string"
+    reads = "ISO 8601 text"
     key_kind = "string"
     limits = ORDERED
 
@@ -181,6 +184,7 @@ class TimedeltaAttribute(Attribute[timedelta, V]):
     """A duration, stored as the exact number of seconds, such as `90` or `0.000001`, which sorts by length."""
 
     kind = "decimal"
+    reads = "numbers of seconds"
     key_kind = "number"
     limits = ORDERED
 
@@ -202,7 +206,10 @@ class TimedeltaAttribute(Attribute[timedelta, V]):
         numerator, denominator = Decimal.as_integer_ratio(stored)
         # Digits below the microsecond are cut, as in times.
         microseconds = abs(numerator) * 1_000_000 // denominator
-        return timedelta(microseconds=microseconds if numerator >= 0 else -microseconds)
+        try:
+            return timedelta(microseconds=microseconds if numerator >= 0 else -microseconds)
+        except OverflowError as error:
+            raise ValueError("it is longer than the longest timedelta") from error
 
     @property
     def unverified(self) -> str | None:
@@ -217,6 +224,7 @@ class TTLAttribute(Normalized[datetime, V]):
     """
 
     kind = "number"
+    reads = "numbers of seconds since 1970"
     cut = timedelta(seconds=1)
     limits = ORDERED
 
@@ -257,7 +265,10 @@ class TTLAttribute(Normalized[datetime, V]):
         return int((as_utc(value) - EPOCH) // timedelta(seconds=1))
 
     def decode(self, stored: Any) -> datetime:
-        return EPOCH + timedelta(seconds=int(stored))
+        try:
+            return EPOCH + timedelta(seconds=int(stored))
+        except OverflowError as error:
+            raise ValueError("the time is outside the years 1 to 9999") from error
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         to_time = time_from(auto)

@@ -160,6 +160,8 @@ class Field(Attribute[Any, V]):
                 made = form_with(self.type, option, given)
                 self._form, self._misplaced = (self._form, option) if made is None else (made, self._misplaced)
         self.kind = self._form.kind
+        self.stored_types = self._form.stored_types
+        self.reads = self._form.reads
         self.key_kind = self._form.key_kind
         self.tests = self._form.tests
         self.cut = self._form.cut
@@ -219,7 +221,8 @@ class Field(Attribute[Any, V]):
 
     @property
     def converts(self) -> bool:
-        return self._form.converts or any(overridden(type(self), method) for method in ("encode", "decode"))
+        own = type(self)
+        return self._form.converts or own.encode is not Field.encode or own.decode is not Field.decode
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return self._form.from_minted(auto)

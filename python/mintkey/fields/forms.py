@@ -45,6 +45,8 @@ _UUID = re.compile(r"[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a
 class _Tuple(ListAttribute[Any]):
     """A list that is read as `tuple`."""
 
+    stored_types = (list,)
+
     @property
     def converts(self) -> bool:
         return True
@@ -62,11 +64,17 @@ class _Set(SetAttribute[Any]):
     """A set of text, numbers or bytes."""
 
     kind = "any"
+    stored_types = (set, list)
+    reads = "sets"
 
     def encode(self, value: Any) -> Any:
         if not isinstance(value, (set, frozenset)):
             raise TypeError(f"expected set, got {type(value).__name__}")
         return value
+
+    def decode(self, stored: Any) -> Any:
+        # Other programs store sets as lists.
+        return set(stored)
 
 
 #: The attribute that stores the values of each type. `Enum` classes are handled separately.
