@@ -63,63 +63,32 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# Each name is imported on first use: a program that only generates IDs loads neither models nor stores.
-_HOMES = {
-    "Attr": "attributes",
-    "AutoFieldMixin": "fields",
-    "AutoGenerate": "generators",
-    "AutoKeyField": "fields",
-    "BooleanField": "fields",
-    "BytesField": "fields",
-    "Collection": "collection",
-    "DateField": "fields",
-    "DatetimeField": "fields",
-    "DecimalField": "fields",
-    "DictField": "fields",
-    "ExpiresIn": "attributes",
-    "Field": "fields",
-    "FloatField": "fields",
-    "IndexedField": "fields",
-    "IntField": "fields",
-    "KeyField": "fields",
-    "KeyFieldMixin": "fields",
-    "ListField": "fields",
-    "Mapped": "mapping",
-    "MintkeyError": "errors",
-    "Index": "indexes",
-    "Model": "model",
-    "ModelConfig": "model_config",
-    "Pipeline": "pipelines",
-    "Q": "lookups",
-    "Ref": "references",
-    "Reference": "references",
-    "SetField": "fields",
-    "SortedField": "fields",
-    "SortedFieldMixin": "fields",
-    "SortedKeyField": "fields",
-    "Store": "stores",
-    "StringField": "fields",
-    "TimeField": "fields",
-    "TimedeltaField": "fields",
-    "Transaction": "transactions",
-    "TupleField": "fields",
-    "TypedModel": "typed",
-    "UUIDField": "fields",
-    "UniqueField": "fields",
-    "UniqueKeyField": "fields",
-    "acopy": "copying",
-    "aprefetch": "references",
-    "atransact_get": "transactions",
-    "auto": "generators",
-    "connect": "stores",
-    "copy": "copying",
-    "mapped": "mapping",
-    "pipeline": "pipelines",
-    "prefetch": "references",
-    "transact_get": "transactions",
-    "transaction": "transactions",
-    "use_store": "stores",
+# The names of each module. A module is imported on first use of a name: a program that only generates IDs loads neither
+# models nor stores.
+_NAMES = {
+    "attributes": "Attr ExpiresIn",
+    "collection": "Collection",
+    "copying": "acopy copy",
+    "errors": "MintkeyError",
+    "fields": (
+        "AutoFieldMixin AutoKeyField BooleanField BytesField DateField DatetimeField DecimalField DictField "
+        "Field FloatField IndexedField IntField KeyField KeyFieldMixin ListField SetField SortedField "
+        "SortedFieldMixin SortedKeyField StringField TimeField TimedeltaField TupleField UUIDField "
+        "UniqueField UniqueKeyField"
+    ),
+    "generators": "AutoGenerate auto",
+    "indexes": "Index",
+    "lookups": "Q",
+    "mapping": "Mapped mapped",
+    "model": "Model",
+    "model_config": "ModelConfig",
+    "pipelines": "Pipeline pipeline",
+    "references": "Ref Reference aprefetch prefetch",
+    "stores": "Store connect use_store",
+    "transactions": "Transaction atransact_get transact_get transaction",
+    "typed": "TypedModel",
 }
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 # Type checkers read `__all__` only as a list of literal strings.
 __all__ = [
@@ -187,8 +156,8 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name == "__version__":
             value = importlib.import_module("mintkey._core").VERSION
-        elif name in _HOMES:
-            value = getattr(importlib.import_module(f"mintkey.{_HOMES[name]}"), name)
+        elif name in _MODULE_OF:
+            value = getattr(importlib.import_module(f"mintkey.{_MODULE_OF[name]}"), name)
         else:
             raise AttributeError(f"module 'mintkey' has no attribute {name!r}")
         globals()[name] = value

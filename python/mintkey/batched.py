@@ -28,11 +28,6 @@ __all__ = ["Batched"]
 class Batched(Tabled):
     """The batch methods of a model."""
 
-    if TYPE_CHECKING:
-
-        @classmethod
-        def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self: ...
-
     @classmethod
     def batch_save(cls, items: Iterable[Self], *, skip_hooks: bool = False, on_progress: Progress | None = None) -> int:
         """Save many items, each as `save()` does; return their number.

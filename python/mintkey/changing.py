@@ -24,11 +24,6 @@ __all__ = ["Changing"]
 class Changing(Tabled):
     """The methods of a model that update and delete one row."""
 
-    if TYPE_CHECKING:
-
-        @classmethod
-        def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self: ...
-
     @overload
     def update(
         self,

@@ -126,26 +126,8 @@ class Collection(Generic[M]):
         options = Options(descending=descending, limit=limit, consistent=consistent, on_unreadable=on_unreadable)
         return CollectionResult(lead, self._models, how, options)
 
-    def aquery(
-        self,
-        *conditions: Condition,
-        index: str | None = None,
-        descending: bool = False,
-        limit: int | None = None,
-        consistent: bool = False,
-        on_unreadable: OnUnreadable = "raise",
-        **equal: Any,
-    ) -> CollectionResult[M]:
-        """Async version of `query()`, for `async for`."""
-        return self.query(
-            *conditions,
-            index=index,
-            descending=descending,
-            limit=limit,
-            consistent=consistent,
-            on_unreadable=on_unreadable,
-            **equal,
-        )
+    #: Async version of `query()`: returns the same lazy result, for `async for`.
+    aquery = query
 
     def _conditions(self, conditions: Iterable[Condition]) -> list[Test]:
         given: list[Test] = []

@@ -30,37 +30,23 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class Source(Protocol):
-    """The source of the values of one attribute."""
+    """The source of the values of one attribute.
 
-    @property
-    def name(self) -> str:
-        """The name of the attribute."""
-        ...
+    Attributes:
+        name: the name of the attribute.
+        parts: the names of the attributes that the value is built from, in order.
+        prefix: the text with which all values begin.
+        literal_length: the number of characters that all values have in common.
+        is_static: whether all items of the class have the same value.
+        is_visible: whether users have declared the attribute.
+    """
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The names of the attributes that the value is built from, in order."""
-        ...
-
-    @property
-    def prefix(self) -> str:
-        """The text with which all values begin."""
-        ...
-
-    @property
-    def literal_length(self) -> int:
-        """The number of characters that all values have in common."""
-        ...
-
-    @property
-    def is_static(self) -> bool:
-        """Whether all items of the class have the same value."""
-        ...
-
-    @property
-    def is_visible(self) -> bool:
-        """Whether users have declared the attribute."""
-        ...
+    name: str
+    parts: tuple[str, ...]
+    prefix: str
+    literal_length: int
+    is_static: bool
+    is_visible: bool
 
     def built(self, stored: Mapping[str, Any]) -> str:
         """Return the value for encoded parts. Raises `InvalidValue` for a part that does not fit."""

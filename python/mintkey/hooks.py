@@ -81,11 +81,8 @@ class Hooks:
     """The hooks of one model: the names of the methods of each kind, in the order in which they run.
 
     Attributes:
-        of: returns the names of the hooks of a kind. It is no Python code, because most operations call it.
         any_asynchronous: whether any hook is `async def`.
     """
-
-    __slots__ = ("_asynchronous", "any_asynchronous", "of")
 
     def __init__(self, model: type) -> None:
         names: dict[HookKind, list[str]] = {kind: [] for kind in HOOK_KINDS}
@@ -94,12 +91,16 @@ class Hooks:
                 for kind in getattr(member, _MARK, ()):
                     if name not in names[kind]:
                         names[kind].append(name)
-        self.of: Callable[[HookKind], tuple[str, ...]] = {kind: tuple(own) for kind, own in names.items()}.__getitem__
+        self._names = {kind: tuple(own) for kind, own in names.items()}
         self._asynchronous = {
             kind: next((name for name in found if inspect.iscoroutinefunction(getattr(model, name))), None)
             for kind, found in names.items()
         }
         self.any_asynchronous = any(self._asynchronous.values())
+
+    def of(self, kind: HookKind) -> tuple[str, ...]:
+        """Return the names of the hooks of a kind."""
+        return self._names[kind]
 
     def asynchronous(self, *kinds: HookKind) -> str | None:
         """Return the name of an `async def` hook of one of these kinds, or None."""

@@ -13,7 +13,6 @@ from mintkey.tables import Tabled
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from mintkey import _core
     from mintkey.instance_state import State
 
 __all__ = ["Imaged"]
@@ -24,9 +23,6 @@ class Imaged(Tabled):
 
     if TYPE_CHECKING:
         _state: Any
-
-        @classmethod
-        def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self: ...
 
     @classmethod
     def from_stored(cls, image: Mapping[str, Any]) -> Self:

@@ -63,28 +63,8 @@ class IndexAccess(Generic[M]):
         )
         return found
 
-    def aquery(
-        self,
-        *conditions: Condition[M] | Q,
-        descending: bool = False,
-        limit: int | None = None,
-        attributes: Iterable[str] | None = None,
-        consistent: bool | None = None,
-        on_unreadable: OnUnreadable = "raise",
-        **equal: Any,
-    ) -> Result[M]:
-        """Async version of `query()`, for `async for`."""
-        found: Result[M] = self._model.aquery(
-            *conditions,
-            index=self.name,
-            descending=descending,
-            limit=limit,
-            attributes=attributes,
-            consistent=consistent,
-            on_unreadable=on_unreadable,
-            **equal,
-        )
-        return found
+    #: Async version of `query()`: returns the same lazy result, for `async for`.
+    aquery = query
 
     def count(self, *conditions: Condition[M] | Q, consistent: bool | None = None, **equal: Any) -> int:
         """Return the number of items with one key of the index."""

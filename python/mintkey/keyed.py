@@ -29,9 +29,6 @@ class Keyed(Tabled):
     if TYPE_CHECKING:
 
         @classmethod
-        def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self: ...
-
-        @classmethod
         def _result(cls, old: _core.Item | None, pipeline: Pipeline | None) -> Self | Pipeline | None: ...
 
     @classmethod

@@ -13,6 +13,8 @@ __all__ = ["ModelConfig"]
 
 #: The longest text of `colocate=`.
 _LONGEST_TEXT = 255
+#: The options that a class inherits.
+_INHERITED = ("store", "skip_hooks", "rate_limit", "consistent", "order_by", "ttl", "colocate")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,19 +82,8 @@ class ModelConfig:
 
     def over(self, inherited: ModelConfig) -> ModelConfig:
         """Return this configuration with its unset options taken from `inherited`."""
-        return ModelConfig(
-            table=self.table,
-            store=inherited.store if self.store is None else self.store,
-            skip_hooks=inherited.skip_hooks if self.skip_hooks is None else self.skip_hooks,
-            rate_limit=inherited.rate_limit if self.rate_limit is None else self.rate_limit,
-            consistent=inherited.consistent if self.consistent is None else self.consistent,
-            order_by=inherited.order_by if self.order_by is None else self.order_by,
-            ttl=inherited.ttl if self.ttl is None else self.ttl,
-            unique=self.unique,
-            colocate=inherited.colocate if self.colocate is None else self.colocate,
-            abstract=self.abstract,
-            discriminator=self.discriminator,
-        )
+        unset = {name: getattr(inherited, name) for name in _INHERITED if getattr(self, name) is None}
+        return dataclasses.replace(self, **unset)
 
 
 def _is_text(value: object) -> bool:

@@ -127,10 +127,6 @@ class Result(RowWrites[M]):
 
     def _with_options(self, **changes: Any) -> Self:
         """Return a copy of this result with other options; nothing is read."""
-        if not changes.keys() & {"attributes", "order"}:
-            copied = object.__new__(type(self))
-            copied.__dict__.update(self.__dict__, _options=self._options._replace(**changes), _all_items=None)
-            return copied
         return self._copied(self._plan, self._options._replace(**changes))
 
     def _unhooked(self, attributes: Iterable[str]) -> Self:

@@ -28,7 +28,7 @@ from mintkey.attributes.base import Attribute, Normalized
 from mintkey.attributes.options import Default, Maybe, Sure
 from mintkey.attributes.reading import NUMBERS
 from mintkey.derived import COMPOUND_KEY
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, nearest, shortened
+from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, nearest, shortened
 from mintkey.model import Model
 from mintkey.schema import StoredKey
 from mintkey.stores import store_of
@@ -119,20 +119,19 @@ class Reference(Normalized[Any, Read], Generic[M, Read]):
         nearest = [model for model in near if _scope(model) == _scope(owner)]
         chosen = nearest or near or found
         if not chosen:
-            raise self._wrong(f"no model has the name {name!r}: define or import it first")
+            raise self._declaration_error(f"no model has the name {name!r}: define or import it first")
         if len({(model.__module__, _path(model)) for model in chosen}) > 1:
             modules = ", ".join(sorted(f"{model.__module__}.{_path(model)}" for model in chosen))
-            raise self._wrong(f"several models have the name {name!r}: write one of {modules}")
+            raise self._declaration_error(f"several models have the name {name!r}: write one of {modules}")
         return chosen[-1]
-
-    def _wrong(self, what: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._label}: {what}", model=self.model, attribute=self.name)
 
     def check_declaration(self) -> None:
         given: Any = self._model
         schema = getattr(given, "__mintkey_schema__", None) if isinstance(given, type) else None
         if not isinstance(given, str) and (schema is None or schema.config.abstract):
-            raise self._wrong(f"a Reference takes a model with a table, or its name, not {shortened(given)}")
+            raise self._declaration_error(
+                f"a Reference takes a model with a table, or its name, not {shortened(given)}"
+            )
         super().check_declaration()
 
     def check_default(self) -> None:

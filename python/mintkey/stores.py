@@ -71,9 +71,8 @@ class _Block:
         self.store = store
 
 
-#: The `use_store()` blocks, the innermost one last, and whether there was one: else a request need not look.
+#: The `use_store()` blocks, the innermost one last.
 _blocks: ContextVar[tuple[_Block, ...]] = ContextVar("mintkey_stores", default=())
-_is_substituted = False
 
 
 class Store:
@@ -487,12 +486,10 @@ def use_store(store: Store | str, name: str = _DEFAULT) -> Iterator[Store]:
     ...     used is tenant
     True
     """
-    global _is_substituted  # noqa: PLW0603 - once in a process
     if isinstance(store, str):
         store = store_named(store)
     elif not isinstance(store, Store):
         raise TypeError(f"use_store() takes a connected store or its name, not {shortened(store)}")
-    _is_substituted = True
     own = _Block(name, store)
     token = _blocks.set((*_blocks.get(), own))
     try:
@@ -514,11 +511,9 @@ def use_store(store: Store | str, name: str = _DEFAULT) -> Iterator[Store]:
 
 def store_named(name: str) -> Store:
     """Return the store of this name. The default store is connected on first use."""
-    blocks = _blocks.get()
-    if blocks:
-        used = next((block.store for block in reversed(blocks) if block.name == name), None)
-        if used is not None:
-            return used
+    for block in reversed(_blocks.get()):
+        if block.name == name:
+            return block.store
     store = _named.get(name)
     if store is not None:
         return store
@@ -539,13 +534,11 @@ def store_named(name: str) -> Store:
 
 def store_of(schema: Schema) -> Store:
     """Return the store of a model, with the rate limits of both the store and the model."""
-    where = schema.config.store
-    if where is None:
-        store = store_named(_DEFAULT) if _is_substituted else _named.get(_DEFAULT) or store_named(_DEFAULT)
+    where = _DEFAULT if schema.config.store is None else schema.config.store
+    if isinstance(where, str):
+        store = store_named(where)
     elif isinstance(where, Store):
         store = where
-    elif isinstance(where, str):
-        store = store_named(where)
     else:
         raise ConfigurationError(f"{schema.model}: store= takes a connected store or its name, not {shortened(where)}")
     if schema.claimed_in is not store:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from mintkey import table_operations
 from mintkey.schema import NoSchema, Schema
 from mintkey.stores import store_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from mintkey import _core
 
 __all__ = ["Tabled"]
 
@@ -16,6 +21,11 @@ class Tabled:
     """The table methods of a model."""
 
     __mintkey_schema__: ClassVar[Schema] = cast("Schema", NoSchema())
+
+    if TYPE_CHECKING:  # defined by `Model`
+
+        @classmethod
+        def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self: ...
 
     @classmethod
     def create_table(cls, *, drop_unique: Iterable[str | tuple[str, ...]] = (), force: bool = False) -> None:

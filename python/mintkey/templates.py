@@ -71,6 +71,7 @@ class Template:
         parts: the names of the attributes that it is built from, in order.
         prefix: the literal text before the first part.
         literal_length: the number of literal characters.
+        is_static: whether it has no parts, so that all items have the same text.
     """
 
     is_visible = True
@@ -84,11 +85,12 @@ class Template:
         self._template = template
         self.prefix, self._parts = self._parsed(attributes, ordered=ordered)
         self.parts = tuple(part.name for part in self._parts)
+        self.is_static = not self._parts
         self.literal_length = len(self.prefix) + sum(len(part.literal) for part in self._parts)
 
     # The declaration.
 
-    def _refuse(self, reason: str) -> ConfigurationError:
+    def _error(self, reason: str) -> ConfigurationError:
         return ConfigurationError(
             f"{self.model}.{self.name}: template={shortened(self._template)}: {reason}",
             model=self.model,
@@ -97,11 +99,11 @@ class Template:
 
     def _parsed(self, attributes: Mapping[str, Attribute[Any]], *, ordered: bool) -> tuple[str, tuple[Part, ...]]:
         if not is_utf8_text(self._template) or not self._template:
-            raise self._refuse("a template is text that is not empty")
+            raise self._error("a template is text that is not empty")
         try:
             fields = list(string.Formatter().parse(self._template))
         except ValueError as error:
-            raise self._refuse(f"{error}: write a literal brace twice, as {{{{ or }}}}") from error
+            raise self._error(f"{error}: write a literal brace twice, as {{{{ or }}}}") from error
         # A doubled brace ends a literal, so several literals may follow each other.
         literals, names = [""], []
         for literal, name, spec, conversion in fields:
@@ -109,18 +111,18 @@ class Template:
             if name is None:
                 continue
             if conversion:
-                raise self._refuse(f"{{{name}!{conversion}}}: conversions are not supported: remove !{conversion}")
+                raise self._error(f"{{{name}!{conversion}}}: conversions are not supported: remove !{conversion}")
             names.append((name, spec or ""))
             literals.append("")
         if len({name for name, _ in names}) < len(names):
-            raise self._refuse("a part is named twice")
+            raise self._error("a part is named twice")
         parts = []
         for position, ((name, spec), literal) in enumerate(zip(names, literals[1:], strict=True), 1):
             if not literal and position < len(names):
-                raise self._refuse(f"write a literal text between {{{name}}} and {{{names[position][0]}}}")
+                raise self._error(f"write a literal text between {{{name}}} and {{{names[position][0]}}}")
             attribute = attributes.get(name)
             if attribute is None:
-                raise self._refuse(f"{self.model} has no attribute {shortened(name)}{nearest(name, attributes)}")
+                raise self._error(f"{self.model} has no attribute {shortened(name)}{nearest(name, attributes)}")
             to_text, to_value = self._conversion(attribute, spec, ordered=ordered)
             is_exact = bool(spec) or attribute.key_kind != "string"
             parts.append(Part(attribute, literal, to_text, to_value, is_exact))
@@ -132,15 +134,15 @@ class Template:
         """Return the functions that convert an encoded value to text, and text to a value."""
         name = attribute.name
         if attribute.key_kind is None or isinstance(attribute, VersionAttribute) or attribute.name == self.name:
-            raise self._refuse(f"{{{name}}}: this {type(attribute).__name__} cannot be a part of a key")
+            raise self._error(f"{{{name}}}: this {type(attribute).__name__} cannot be a part of a key")
         if getattr(attribute, "template", None) is not None:
-            raise self._refuse(f"{{{name}}} is built from a template itself: name its parts")
+            raise self._error(f"{{{name}}} is built from a template itself: name its parts")
         if isinstance(attribute, (DatetimeAttribute, DateAttribute)) and spec:
             return self._time_conversion(attribute, spec)
         if attribute.key_kind == "number":
             return self._number_conversion(attribute, spec, ordered=ordered)
         if spec:
-            raise self._refuse(f"{{{name}:{spec}}}: only numbers, dates and times take a format: remove :{spec}")
+            raise self._error(f"{{{name}:{spec}}}: only numbers, dates and times take a format: remove :{spec}")
         if attribute.key_kind == "binary":
             return key_text, lambda text: attribute.decode(bytes.fromhex(text))
         return key_text, attribute.decode
@@ -157,7 +159,7 @@ class Template:
             return key_text, value
         shape = _NUMBER_FORMAT.fullmatch(spec)
         if shape is None or int(shape[1]) > _MAX_DIGITS or (shape[2] and int(shape[2]) > int(shape[1]) - 2):
-            raise self._refuse(
+            raise self._error(
                 f"{{{name}}}: a number takes a format that keeps its order as text: "
                 f"{{{name}:08d}} for 8 digits, or {{{name}:012.2f}} for 9 digits, a point and 2 digits"
             )
@@ -182,7 +184,7 @@ class Template:
         largest_first = directives == order[: len(directives)]
         if not directives or not largest_first or (days and len(directives) > order.index("%d") + 1):
             allowed = "%Y%m%d" if days else "%Y-%m-%dT%H:%M:%SZ"
-            raise self._refuse(
+            raise self._error(
                 f"{{{name}:{spec}}}: a format of times begins with the year and leaves out nothing in between, so that "
                 f"the text has the order of time: {{{name}:{allowed}}}, for example"
             )
@@ -212,11 +214,6 @@ class Template:
         return text, value
 
     # Values.
-
-    @property
-    def is_static(self) -> bool:
-        """Whether the template has no parts, so that all items have the same text."""
-        return not self._parts
 
     @property
     def pattern(self) -> str:

@@ -33,5 +33,5 @@ def test_type_checkers_can_read_every_name_that_the_package_exports():
         part.value for part in body if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "__all__"
     )
     names = ast.literal_eval(listed)
-    assert sorted(names) == sorted({*mintkey._HOMES, "__version__"})
+    assert sorted(names) == sorted({*mintkey._MODULE_OF, "__version__"})
     assert all(hasattr(mintkey, name) for name in names)

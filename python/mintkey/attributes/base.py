@@ -259,6 +259,9 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
     def _label(self) -> str:
         return f"{self.model}.{self.name}"
 
+    def _declaration_error(self, problem: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._label}: {problem}", model=self.model, attribute=self.name)
+
     @property
     def stored_name(self) -> str:
         """The attribute's name in the store."""
@@ -310,11 +313,8 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
         """
         auto = self.minted
         if auto is None or auto.strategy is None or not (auto.strategy.sortable or not auto.strategy.is_id):
-            raise ConfigurationError(
-                f"{self._label}: minted_between() needs a default= strategy that sorts by time, "
-                "such as AutoGenerate.ULID",
-                model=self.model,
-                attribute=self.name,
+            raise self._declaration_error(
+                "minted_between() needs a default= strategy that sorts by time, such as AutoGenerate.ULID"
             )
         convert = self.minted_converter(auto)
         try:
@@ -368,7 +368,7 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
             return unconverted
         converter = self.from_minted(auto)
         if converter is None:
-            raise ConfigurationError(f"{self._label}: {self._misfit(auto)}", model=self.model, attribute=self.name)
+            raise self._declaration_error(f"{self._misfit(auto)}")
         return converter
 
     def _misfit(self, auto: Auto) -> str:
@@ -384,43 +384,31 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
     def check_declaration(self) -> None:
         """Raise `ConfigurationError` for an invalid declaration. Called when the model class is defined."""
         if self._misplaced_on_update is not None:
-            raise ConfigurationError(
-                f"{self._label}: on_update= takes a strategy such as AutoGenerate.ISO8601 or auto(my_callable), "
-                f"not {shortened(self._misplaced_on_update)}",
-                model=self.model,
-                attribute=self.name,
+            raise self._declaration_error(
+                f"on_update= takes a strategy such as AutoGenerate.ISO8601 or auto(my_callable), "
+                f"not {shortened(self._misplaced_on_update)}"
             )
         if self.default_on_load and self.default is None:
-            raise ConfigurationError(
-                f"{self._label}: default_on_load=True needs a default= that is a value or a function, not a strategy",
-                model=self.model,
-                attribute=self.name,
+            raise self._declaration_error(
+                "default_on_load=True needs a default= that is a value or a function, not a strategy"
             )
         if self.alias is not None and not is_utf8_text(self.alias):
-            raise ConfigurationError(
-                f"{self._label}: alias= takes valid UTF-8 text, not {shortened(self.alias)}",
-                model=self.model,
-                attribute=self.name,
-            )
+            raise self._declaration_error(f"alias= takes valid UTF-8 text, not {shortened(self.alias)}")
         for auto in (self.minted, self.on_update):
             if auto is not None:
                 self.minted_converter(auto)
         if isinstance(self.default, datetime):
-            raise ConfigurationError(
-                f"{self._label}: default={shortened(self.default)} is one moment for all items: "
+            raise self._declaration_error(
+                f"default={shortened(self.default)} is one moment for all items: "
                 "generate the time of each save with default=AutoGenerate.ISO8601_MS, "
-                "or write a fixed moment as a function: default=lambda: datetime(…)",
-                model=self.model,
-                attribute=self.name,
+                "or write a fixed moment as a function: default=lambda: datetime(…)"
             )
         is_key = self.partition_key or self.sort_key or self.field_key is not None
         if is_key and isinstance(self.default, str) and self.default in {strategy.value for strategy in AutoGenerate}:
             # Every item would have this text as its key, and each save would overwrite the previous item.
-            raise ConfigurationError(
-                f"{self._label}: default={self.default!r} is plain text, the same for every item: "
-                f"use auto({self.default!r}) or AutoGenerate.{self.default.upper()} to generate a value for each item",
-                model=self.model,
-                attribute=self.name,
+            raise self._declaration_error(
+                f"default={self.default!r} is plain text, the same for every item: "
+                f"use auto({self.default!r}) or AutoGenerate.{self.default.upper()} to generate a value for each item"
             )
         if self.validators is not None:
             self.validators.check_declaration(self)
@@ -438,10 +426,8 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
             if problem is not None:
                 raise problem
         except CONVERSION_ERRORS as error:
-            raise ConfigurationError(
-                f"{self._label}: default={shortened(self.default)} cannot be stored: {cause(error)}",
-                model=self.model,
-                attribute=self.name,
+            raise self._declaration_error(
+                f"default={shortened(self.default)} cannot be stored: {cause(error)}"
             ) from error
 
     @property
@@ -532,11 +518,7 @@ def own_copy(value: Any) -> Any:
 def check_form(attribute: Attribute[Any], given: object, forms: Iterable[str]) -> None:
     """Raise `ConfigurationError` if `stored_as=` is not one of the forms."""
     if given not in tuple(forms):
-        raise ConfigurationError(
-            f"{attribute._label}: stored_as= takes {', '.join(map(repr, forms))}, not {shortened(given)}",
-            model=attribute.model,
-            attribute=attribute.name,
-        )
+        raise attribute._declaration_error(f"stored_as= takes {', '.join(map(repr, forms))}, not {shortened(given)}")
 
 
 def is_utf8_text(value: object) -> bool:

@@ -8,7 +8,7 @@ from mintkey import _core
 from mintkey.attributes.base import Attribute, V, is_whole
 from mintkey.attributes.options import Default, Maybe, Sure, Texts
 from mintkey.attributes.validators import TEXT
-from mintkey.errors import ConfigurationError, shortened
+from mintkey.errors import shortened
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -92,7 +92,7 @@ class CompressedAttribute(Attribute[str, V]):
         elif not (is_whole(self.max_size) and 1 <= self.max_size <= _LONGEST_TEXT):
             problem = f"max_size= takes 1 to {_LONGEST_TEXT:,} bytes, not {shortened(self.max_size)}"
         if problem:
-            raise ConfigurationError(f"{self._label}: {problem}", model=self.model, attribute=self.name)
+            raise self._declaration_error(problem)
 
     def encode(self, value: Any) -> bytes:
         if not isinstance(value, str):

@@ -26,7 +26,7 @@ from mintkey.attributes.structures import (
     structure_of,
 )
 from mintkey.attributes.validators import MEASURED, refused_part
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, InvalidValue, UnreadableItem, cause, shortened
 
 if TYPE_CHECKING:
     from types import UnionType
@@ -60,11 +60,7 @@ class _Document(Attribute[T, V]):
     def check_declaration(self) -> None:
         super().check_declaration()
         if self._unfit is not None:
-            raise ConfigurationError(
-                f"{self._label}: {type(self).__name__} takes {self._takes}. {self._unfit}",
-                model=self.model,
-                attribute=self.name,
-            )
+            raise self._declaration_error(f"{type(self).__name__} takes {self._takes}. {self._unfit}")
 
     _takes = "a pydantic model, a dataclass, a TypedDict, or lists, dicts and unions of them"
 
@@ -293,21 +289,17 @@ class MapAttribute(_Collection[Any, V]):
         super().check_declaration()
         if self._schema is not None and self._schema.saved_strategies:
             late = self._schema.saved_strategies
-            raise ConfigurationError(
-                f"{self._label}: {self._schema.model}.{late[0]} would never be generated, because only whole items are "
-                'saved: generate it at construction with auto(…, when="init")',
-                model=self.model,
-                attribute=self.name,
+            raise self._declaration_error(
+                f"{self._schema.model}.{late[0]} would never be generated, because only whole items are "
+                'saved: generate it at construction with auto(…, when="init")'
             )
         if self._schema is not None:
             names = [f".{name}" for name, attribute in self._schema.attributes.items() if attribute.unique]
             names += [".model_config"] if self._schema.config.unique else []
             for name in names:
-                raise ConfigurationError(
-                    f"{self._label}: {self._schema.model} declares unique values, and only those of whole items can be "
-                    f"unique: remove unique= from {self._schema.model}{name}",
-                    model=self.model,
-                    attribute=self.name,
+                raise self._declaration_error(
+                    f"{self._schema.model} declares unique values, and only those of whole items can be "
+                    f"unique: remove unique= from {self._schema.model}{name}"
                 )
 
     def member(self, label: str, step: object) -> Attribute[Any] | None:

@@ -31,7 +31,7 @@ from mintkey.attributes.times import (
     TimedeltaAttribute,
     TTLAttribute,
 )
-from mintkey.errors import ConfigurationError, InvalidValue
+from mintkey.errors import InvalidValue
 
 __all__ = ["SCALARS", "Element", "element_named", "scalar_attribute"]
 
@@ -140,7 +140,7 @@ class Element(Structure):
             if used:
                 problem = f"{', '.join(used)} has no meaning for elements: leave it out"
         if problem is not None:
-            raise ConfigurationError(f"{owner._label}: of=: {problem}", model=owner.model, attribute=owner.name)
+            raise owner._declaration_error(f"of=: {problem}")
         attribute.check_declaration()
 
 

@@ -13,7 +13,7 @@ from mintkey.attributes.base import Attribute, V, check_form, int_only, is_whole
 from mintkey.attributes.options import Bytes16, Default, Integers, Maybe, Sure, Texts
 from mintkey.attributes.reading import NUMBERS
 from mintkey.attributes.validators import MEASURED, ORDERED, TEXT
-from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.errors import InvalidValue, shortened
 from mintkey.generators import Auto, parse
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ class StringAttribute(Attribute[str, V]):
             "the validators": self.validators is not None,
         }
         for parameter in (name for name, is_given in given.items() if is_given):
-            raise ConfigurationError(
-                f"{self._label}: {cause}: remove {parameter}", model=self.model, attribute=self.name
-            )
+            raise self._declaration_error(f"{cause}: remove {parameter}")
 
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return text_only(auto)
@@ -309,12 +307,12 @@ class EnumAttribute(Attribute[Any, V]):
     def check_declaration(self) -> None:
         super().check_declaration()
         if not (isinstance(self.enum_class, type) and issubclass(self.enum_class, enum.Enum)):
-            raise self._refuse(f"EnumAttribute takes an Enum class, not {shortened(self.enum_class)}")
+            raise self._declaration_error(f"EnumAttribute takes an Enum class, not {shortened(self.enum_class)}")
         members: dict[Any, Any] = {}
         for member in self.enum_class:
             label = f"{self.enum_class.__name__}.{member.name}"
             if type(member.value) not in _MEMBER_KINDS:
-                raise self._refuse(
+                raise self._declaration_error(
                     f"the value of {label} is {shortened(member.value)}, and the values of members are "
                     "str, int, float, Decimal or bytes"
                 )
@@ -322,17 +320,14 @@ class EnumAttribute(Attribute[Any, V]):
                 # A value inside a list is given back as it would be read.
                 (stored,) = _core.checked("list", self._label, [member.value])
             except InvalidValue as error:
-                raise self._refuse(f"the value of {label} cannot be stored: {error}") from error
+                raise self._declaration_error(f"the value of {label} cannot be stored: {error}") from error
             other = members.setdefault(stored, member)
             if other is not member:
-                raise self._refuse(
+                raise self._declaration_error(
                     f"{label} and {self.enum_class.__name__}.{other.name} are both stored as {shortened(stored)}: "
                     "give one of them another value"
                 )
         self._by_value = members
-
-    def _refuse(self, what: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._label}: {what}", model=self.model, attribute=self.name)
 
     def encode(self, value: Any) -> Any:
         if not isinstance(value, self.enum_class):
@@ -359,8 +354,6 @@ class VersionAttribute(Attribute[int, "int | None"]):
     def check_declaration(self) -> None:
         super().check_declaration()
         if self.minted or self.on_update or self.default is not None or self.validators is not None:
-            raise ConfigurationError(
-                f"{self._label}: a version is counted automatically and takes no default=, on_update= or validators",
-                model=self.model,
-                attribute=self.name,
+            raise self._declaration_error(
+                "a version is counted automatically and takes no default=, on_update= or validators"
             )

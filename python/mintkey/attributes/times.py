@@ -11,7 +11,7 @@ from mintkey.attributes.base import Attribute, Normalized, V, check_form
 from mintkey.attributes.iso import EPOCH, as_utc, parse_iso, parse_time, utc_now
 from mintkey.attributes.options import Default, Maybe, Sure, Times
 from mintkey.attributes.validators import ORDERED
-from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.errors import InvalidValue, shortened
 from mintkey.generators import Auto
 
 if TYPE_CHECKING:
@@ -251,11 +251,8 @@ class TTLAttribute(Normalized[datetime, V]):
 
     def check_declaration(self) -> None:
         if isinstance(self.default, datetime):
-            raise ConfigurationError(
-                f"{self._label}: with a fixed time as default= all items would expire together: "
-                "use default=lambda: ExpiresIn.hours(24)",
-                model=self.model,
-                attribute=self.name,
+            raise self._declaration_error(
+                "with a fixed time as default= all items would expire together: use default=lambda: ExpiresIn.hours(24)"
             )
         super().check_declaration()
 

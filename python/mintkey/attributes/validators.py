@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
-from typing import Any, NoReturn
+from typing import Any
 
 from mintkey import _core
 from mintkey.attributes.comparing import Misfit, exact
 from mintkey.attributes.iso import as_utc
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, cause, shortened
 
 __all__ = ["MEASURED", "NO_LIMITS", "ORDERED", "TEXT", "Validators", "refused_part"]
 
@@ -46,58 +46,66 @@ class Validators:
         """Raise `ConfigurationError` for a validator that has no meaning for an attribute."""
         for name, limit in self.given.items():
             if name in _REASONS and name not in attribute.limits:
-                _refuse(attribute, f"{attribute.described} values {_REASONS[name]}, so {name}= does not apply")
+                raise attribute._declaration_error(
+                    f"{attribute.described} values {_REASONS[name]}, so {name}= does not apply"
+                )
             _DECLARATIONS[name](self, attribute, name, limit)
         for low, high in (("min", "max"), ("min_length", "max_length")):
             if {low, high} <= self.given.keys() and _comparable(self.given[low]) > _comparable(self.given[high]):
                 one, other = shortened(self.given[low]), shortened(self.given[high])
-                _refuse(attribute, f"{low}={one} exceeds {high}={other}, so no value would be valid")
+                raise attribute._declaration_error(f"{low}={one} exceeds {high}={other}, so no value would be valid")
         self._is_checked = True
 
     def _check_bound(self, attribute: Any, name: str, limit: Any) -> None:
         try:
             _core.checked(attribute.kind, attribute._label, attribute.encode(limit))
         except CONVERSION_ERRORS as error:
-            _refuse(attribute, f"{name}={shortened(limit)} is not a value of this attribute: {cause(error)}", error)
+            raise attribute._declaration_error(
+                f"{name}={shortened(limit)} is not a value of this attribute: {cause(error)}"
+            ) from error
 
     def _check_length(self, attribute: Any, name: str, limit: Any) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            _refuse(attribute, f"{name}= takes an integer of at least 1, not {shortened(limit)}")
+            raise attribute._declaration_error(f"{name}= takes an integer of at least 1, not {shortened(limit)}")
 
     def _check_pattern(self, attribute: Any, name: str, limit: Any) -> None:
         try:
             pattern = re.compile(limit)
         except (TypeError, ValueError, re.error, RecursionError, OverflowError) as error:
-            _refuse(attribute, f"{name}={shortened(limit)} is not a regular expression: {cause(error)}", error)
+            raise attribute._declaration_error(
+                f"{name}={shortened(limit)} is not a regular expression: {cause(error)}"
+            ) from error
         if isinstance(pattern.pattern, bytes):
-            _refuse(attribute, f"{name}={shortened(limit)} is a pattern of bytes: use one of text")
+            raise attribute._declaration_error(f"{name}={shortened(limit)} is a pattern of bytes: use one of text")
         self._pattern = pattern
 
     def _check_choices(self, attribute: Any, name: str, limit: Any) -> None:
         if isinstance(limit, (str, bytes, Mapping)) or not isinstance(limit, Iterable):
-            _refuse(attribute, f"{name}= takes a list of values, not {shortened(limit)}")
+            raise attribute._declaration_error(f"{name}= takes a list of values, not {shortened(limit)}")
         # An iterable may have no end.
         self.given[name] = choices = tuple(islice(limit, _MAX_CHOICES + 1))
         if len(choices) > _MAX_CHOICES:
-            _refuse(attribute, f"{name}= takes at most {_MAX_CHOICES:,} values: check them with validate=")
+            raise attribute._declaration_error(
+                f"{name}= takes at most {_MAX_CHOICES:,} values: check them with validate="
+            )
         if not choices:
-            _refuse(attribute, f"{name}= is empty, so no value would be valid")
+            raise attribute._declaration_error(f"{name}= is empty, so no value would be valid")
         encoded = []
         for one in choices:
             try:
                 _core.checked(attribute.kind, attribute._label, attribute.encode(one))
                 encoded.append(_encoded(attribute, one))
             except CONVERSION_ERRORS as error:
-                _refuse(
-                    attribute, f"{name}= has {shortened(one)}, which is not a value of this attribute: {cause(error)}"
-                )
+                raise attribute._declaration_error(
+                    f"{name}= has {shortened(one)}, which is not a value of this attribute: {cause(error)}"
+                ) from error
         self._choices = frozenset(encoded)
 
     def _check_function(self, attribute: Any, name: str, limit: Any) -> None:
         if not callable(limit):
-            _refuse(attribute, f"{name}= takes a function of one value, not {shortened(limit)}")
+            raise attribute._declaration_error(f"{name}= takes a function of one value, not {shortened(limit)}")
         if inspect.iscoroutinefunction(limit) or inspect.iscoroutinefunction(type(limit).__call__):
-            _refuse(attribute, f"{name}= is also called by blocking calls, and cannot be `async def`")
+            raise attribute._declaration_error(f"{name}= is also called by blocking calls, and cannot be `async def`")
 
     def problem(self, attribute: Any, value: Any) -> str | None:
         """Return why a value is refused, or None. An empty set is an absent value."""
@@ -185,10 +193,6 @@ def refused_part(parts: Iterable[tuple[Any, Any, Any]]) -> Misfit | None:
             problem.path = (step, *problem.path)
             return problem
     return None
-
-
-def _refuse(attribute: Any, what: str, error: BaseException | None = None) -> NoReturn:
-    raise ConfigurationError(f"{attribute._label}: {what}", model=attribute.model, attribute=attribute.name) from error
 
 
 def _of_length(value: Any, limit: str) -> str:

@@ -14,7 +14,7 @@ from mintkey.attributes import Attribute, StringAttribute
 from mintkey.attributes.base import V
 from mintkey.attributes.comparing import Misfit
 from mintkey.attributes.options import Default, MaybeField, SortedOptions, SureField, Texts
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, shortened
 from mintkey.fields.forms import (
     FORMS,
     OPTIONS,
@@ -186,30 +186,27 @@ class Field(Attribute[Any, V]):
 
     def check_declaration(self) -> None:
         if not self._known:
-            raise self._refuse(
+            raise self._declaration_error(
                 f"type={shortened(self.type)} is not a type that a field can store: "
                 f"use {', '.join(kind.__name__ for kind in FORMS)} or an Enum class"
             )
         if self._misplaced:
             takers = ", ".join(kind.__name__ for kind in OPTIONS[self._misplaced])
-            raise self._refuse(
+            raise self._declaration_error(
                 f"{self._misplaced}= is for the types {takers}, and this field has the type {self.type.__name__}"
             )
         self._form.check_declaration()
         role = "part of a key" if self.field_key else "indexed" if self.value_indexed else None
         role = role or (None if self.sorted_within is None else "sorted")
         if role is not None and self.key_kind is None:
-            raise self._refuse(
+            raise self._declaration_error(
                 f"values of type {self.type.__name__} cannot be {role}: "
                 "use str, int, float, Decimal, bytes, datetime, date, time or uuid.UUID"
             )
         for method in ("is_valid", "on_save", "get_new_auto_key_value"):
             if inspect.iscoroutinefunction(getattr(self, method, None)):
-                raise self._refuse(f"{method}() is also called by blocking calls, and cannot be `async def`")
+                raise self._declaration_error(f"{method}() is also called by blocking calls, and cannot be `async def`")
         super().check_declaration()
-
-    def _refuse(self, what: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._label}: {what}", model=self.model, attribute=self.name)
 
     # Values are encoded by the attribute of the type.
 
@@ -376,6 +373,8 @@ class SortedFieldMixin(FilledField[Mixed]):
         super().check_declaration()
         for name in self.partition_by:
             if not isinstance(name, str):
-                raise self._refuse(f"partition_by= takes names of fields, not {shortened(name)}")
+                raise self._declaration_error(f"partition_by= takes names of fields, not {shortened(name)}")
         if self.name in self.partition_by or len(set(self.partition_by)) < len(self.partition_by):
-            raise self._refuse(f"partition_by={shortened(self.partition_by)} must name other fields, each once")
+            raise self._declaration_error(
+                f"partition_by={shortened(self.partition_by)} must name other fields, each once"
+            )

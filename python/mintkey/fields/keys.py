@@ -147,12 +147,12 @@ class AutoFieldMixin(FilledField[Mixed]):
 
     def check_declaration(self) -> None:
         if self._conflicting_default:
-            raise self._refuse(
+            raise self._declaration_error(
                 "with auto=True a value is generated, so default= would never be used: remove one of them, "
                 "or pass a strategy as strategy="
             )
         if self._known and self.type is not str and not self._generates:
-            raise self._refuse(
+            raise self._declaration_error(
                 f"the strategy {name_of(self.strategy)!r} generates text, and type={self.type.__name__} is not text"
             )
         super().check_declaration()

@@ -235,7 +235,7 @@ class _ClockField(Field[V]):
 
     def check_declaration(self) -> None:
         if self._conflicting_default:
-            raise self._refuse(
+            raise self._declaration_error(
                 "auto_now= and auto_now_add= set the value, so default= would never be used: remove one of them"
             )
         super().check_declaration()
