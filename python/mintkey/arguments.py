@@ -83,7 +83,9 @@ def changes(
             raise schema.unexpected([root], call)
         if action.name == "remove" and action.is_whole and schema.attributes[root].required:
             raise InvalidValue(
-                f"{schema.model}.{root}: required, so an update cannot remove it", model=schema.model, attribute=root
+                f"{schema.model}.{root}: required, so an update cannot remove it: pass another value",
+                model=schema.model,
+                attribute=root,
             )
         roots.append(root)
     names = frozenset({*values, *roots})
@@ -99,7 +101,7 @@ def changes(
             raise schema.derived.refusal(name)
         if name == schema.version:
             raise InvalidValue(
-                f"{schema.model}.{name}: the version is counted automatically and cannot be set",
+                f"{schema.model}.{name}: the version is counted automatically and cannot be set: leave it out",
                 model=schema.model,
                 attribute=name,
             )
@@ -126,7 +128,9 @@ def key(
         raise TypeError(f"{schema.model}: the key is {wanted}: {', '.join(missing)} is missing{way_out}")
     further = {name: value for name, value in values.items() if name not in schema.given_keys}
     if further and call is None:
-        raise TypeError(f"{schema.model}: {', '.join(further)} is not part of the key")
+        raise TypeError(
+            f"{schema.model}: {', '.join(further)} is not part of the key, which is {', '.join(schema.given_keys)}"
+        )
     return schema.codec.key(schema.with_key(dict(values))), further
 
 

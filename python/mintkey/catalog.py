@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from mintkey import _core
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, TableMissing, cause, shortened
+from mintkey.indexes import NAME, NAME_CHARACTERS
 
 if TYPE_CHECKING:
     from mintkey.stores import Operation, Store
@@ -39,8 +40,6 @@ __all__ = [
 Description: TypeAlias = "tuple[_core.Item, int | None, bool, int | None]"
 
 _TYPES = {"S": "string", "N": "number", "B": "binary"}
-_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
-_SHORTEST_NAME, _LONGEST_NAME = 3, 255
 #: The number of tables that a message names.
 _NAMED = 10
 
@@ -264,11 +263,8 @@ def codec_of(info: TableInfo) -> _core.Codec:
 
 
 def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not (_SHORTEST_NAME <= len(name) <= _LONGEST_NAME and _NAME.issuperset(name)):
-        raise ConfigurationError(
-            f"the table name {shortened(name)} does not have {_SHORTEST_NAME} to {_LONGEST_NAME} characters of "
-            "A-Z a-z 0-9 _ . -"
-        )
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ConfigurationError(f"the table name {shortened(name)} does not have {NAME_CHARACTERS}")
 
 
 def _info(name: str, found: Description) -> TableInfo:

@@ -137,7 +137,7 @@ class Chained(Generic[M]):
 
     def limit(self, number: int) -> Self:
         """Return the first items of this result, at most this number."""
-        checked_integer(number, "limit", least=0, most=MAX_ITEMS)
+        checked_integer(self._schema, number, "limit", least=0, most=MAX_ITEMS)
         if number is None:
             raise InvalidValue(f"{self._schema.model}: limit() takes an integer, not None")
         limit = self._options.limit
@@ -211,12 +211,12 @@ class Chained(Generic[M]):
         return False
 
 
-def checked_integer(number: int | None, name: str, *, least: int, most: int) -> int | None:
+def checked_integer(schema: Schema, number: int | None, name: str, *, least: int, most: int) -> int | None:
     """Check an integer argument. None is allowed where 0 is."""
     if number is None and least == 0:
         return None
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise InvalidValue(f"{name}= takes an integer of at least {least}, not {shortened(number)}")
+        raise InvalidValue(f"{schema.model}: {name}= takes an integer of at least {least}, not {shortened(number)}")
     if number > most:
-        raise InvalidValue(f"{name}= takes an integer of at most {most:,}, not {shortened(number)}")
+        raise InvalidValue(f"{schema.model}: {name}= takes an integer of at most {most:,}, not {shortened(number)}")
     return number

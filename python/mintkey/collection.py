@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
-from mintkey import loading, plans
+from mintkey import plans
 from mintkey.conditions import Action, Condition
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, WrongModel, nearest, shortened
 from mintkey.lookups import Q, Test, resolved
@@ -120,7 +120,7 @@ class Collection(Generic[M]):
         """
         stores = {id(store_of(schema)._core) for schema in self._schemas}
         if len(stores) > 1:
-            raise ConfigurationError(f"{self!r}: the models have different stores")
+            raise ConfigurationError(f"{self!r}: the models have different stores: set the same ModelConfig(store=…)")
         given = self._conditions(conditions)
         lead, how = self._plan(given, equal, index)
         options = Options(descending=descending, limit=limit, consistent=consistent, on_unreadable=on_unreadable)
@@ -246,11 +246,6 @@ class CollectionResult(Result[M]):
     def _run_load_hooks(self, instances: Iterable[Any]) -> Operation[None]:
         for instance in instances:
             yield from run_hooks(instance.__mintkey_schema__, instance, "after_load")
-
-    def _load(self, items: list[_core.Item | None]) -> Operation[tuple[list[M], list[_core.Item | None]]]:
-        instances = cast("list[M]", loading.loaded(self._schema, items, self._make_instance))
-        yield from self._run_load_hooks(instances)
-        return instances, items[len(instances) :]
 
     def _read_page(self, size: int, cursor: str | None) -> Operation[Page[M]]:
         page = yield from super()._read_page(size, cursor)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mintkey import _core
 from mintkey.copy_segments import Codecs, Stores, repeated, send
-from mintkey.raw import CHUNK
+from mintkey.raw import CHUNK, pages
 from mintkey.stores import Store
 
 __all__ = ["Difference", "compare_table"]
@@ -93,22 +93,16 @@ class _Keys:
             self.keys.append(self._codec.key_dict(self._codec.key_of(item)))
 
 
-def _pages(codec: _core.Codec, store: Store, stop: threading.Event) -> Iterator[list[_core.Item]]:
-    after = None
-    while True:
-        page: _core.Page = repeated(stop, send, store, codec.scan(limit=CHUNK, after=after, consistent=True))
-        yield page.items
-        after = page.next
-        if after is None:
-            return
+def _pages(codec: _core.Codec, store: Store, stop: threading.Event) -> Iterator[_core.Page]:
+    return pages(lambda after: repeated(stop, send, store, codec.scan(limit=CHUNK, after=after, consistent=True)))
 
 
 def _sum(codec: _core.Codec, store: Store, stop: threading.Event) -> tuple[int, int]:
     """Return the number of rows, and the sum of their hashes, which does not depend on their order."""
     rows = hashes = 0
-    for items in _pages(codec, store, stop):
-        rows += len(items)
-        hashes = (hashes + _core.digest(items)) % _HASHES
+    for page in _pages(codec, store, stop):
+        rows += len(page.items)
+        hashes = (hashes + _core.digest(page.items)) % _HASHES
     return rows, hashes
 
 
@@ -118,8 +112,8 @@ def _pairs(
     """Return each row of the source with that of the target, or `backwards` the other way."""
     sides = list(zip(codecs, stores, strict=True))
     (codec, one), (other_codec, other) = reversed(sides) if backwards else sides
-    for items in _pages(codec, one, stop):
-        if items:
-            keys = [codec.key_of(item) for item in items]
+    for page in _pages(codec, one, stop):
+        if page.items:
+            keys = [codec.key_of(item) for item in page.items]
             request = other_codec.batch_get(keys, consistent=True)
-            yield from zip(items, repeated(stop, send, other, request), strict=True)
+            yield from zip(page.items, repeated(stop, send, other, request), strict=True)

@@ -174,7 +174,7 @@ class Operand(Generic[M, T]):
         declared = None if self._declared is None else self._declared.member(label, step)
         if isinstance(step, str):
             if not step:
-                raise InvalidValue(f"{label}: a map contains no entry with an empty name")
+                raise InvalidValue(f"{label}: a map contains no entry with an empty name: pass the name of an entry")
             name = _core.checked("string", label, step) if declared is None else declared.stored_name
             return Path(self._root, label, (*steps, name), declared, self._guard_inside())
         if isinstance(step, int) and not isinstance(step, bool) and step >= 0:
@@ -438,7 +438,7 @@ class Operand(Generic[M, T]):
     def remove(self) -> Action[M]:
         """Remove the value, if there is one."""
         if self._declared is not None and self._declared.required:
-            raise invalid(self._label, "required, so an update cannot remove it")
+            raise invalid(self._label, "required, so an update cannot remove it: pass another value")
         return self._action("remove")
 
     def add(self: Operand[M, N], number: N) -> Action[M]:

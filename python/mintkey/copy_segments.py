@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -21,7 +21,7 @@ from mintkey.errors import (
 )
 from mintkey.rate_limit import Stopped
 from mintkey.raw import CHUNK, OnConflict, put_items
-from mintkey.stores import Store
+from mintkey.stores import Store, single
 
 __all__ = ["Codecs", "Copied", "Segment", "Stores", "Table", "repeated", "run_segments", "send"]
 
@@ -215,11 +215,7 @@ def _holders(outcome: BaseException | None) -> list[dict[str, object]]:
 
 def send(store: Store, request: _core.Request) -> Any:
     """Send a request and return the reply."""
-
-    def sending() -> Generator[Any, Any, Any]:
-        return (yield request)
-
-    return store.run(sending())
+    return store.run(single(request))
 
 
 def _delays() -> Iterable[float | None]:

@@ -415,7 +415,9 @@ def _stores(options: _Options, opened: ExitStack, stop: threading.Event) -> Stor
     )
     in_memory = source.url == "sqlite://" and source._core is not target._core
     if source.url == target.url and not in_memory:
-        raise ConfigurationError(f"the source and the target are the same store: {source.url}", store=source.url)
+        raise ConfigurationError(
+            f"the source and the target are the same store, {source.url}: pass another target", store=source.url
+        )
     _check_file(source)
     if rate is not None:
         source, target = source.limited(rate), target.limited(rate)

@@ -10,7 +10,7 @@ from mintkey.attributes import ExpiresIn
 from mintkey.attributes.base import Attribute
 from mintkey.derived import COMPOUND_KEY
 from mintkey.errors import ConfigurationError, shortened
-from mintkey.indexes import Index
+from mintkey.indexes import NAME, NAME_CHARACTERS, Index
 from mintkey.model_config import ModelConfig
 
 __all__ = [
@@ -29,9 +29,6 @@ __all__ = [
 
 #: The end of the message about an attribute that cannot be a key.
 KEY_TYPES = "keys and indexed values are text, numbers or bytes: use a StringAttribute, for example"
-
-_TABLE_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
-_SHORTEST_TABLE, _LONGEST_TABLE = 3, 255
 
 
 def refusal(model: str, message: str, attribute: str | None = None) -> ConfigurationError:
@@ -144,11 +141,11 @@ def table_name(model: str, config: ModelConfig) -> str:
         raise refusal(model, f"{model}: table= takes text, not {shortened(name)}")
     if config.abstract and config.table is None:
         return name
-    if not _SHORTEST_TABLE <= len(name) <= _LONGEST_TABLE or not _TABLE_NAME.issuperset(name):
+    if not NAME.fullmatch(name):
         raise refusal(
             model,
-            f"{model}: the table name {shortened(name)} does not have {_SHORTEST_TABLE} to {_LONGEST_TABLE} "
-            "characters of A-Z a-z 0-9 _ . -: set another one with ModelConfig(table=…)",
+            f"{model}: the table name {shortened(name)} does not have {NAME_CHARACTERS}: set another one with "
+            "ModelConfig(table=…)",
         )
     return name
 

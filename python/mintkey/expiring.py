@@ -23,7 +23,9 @@ class Expiring(Tabled):
     def _ttl_name(self, member: str) -> str:
         name = self.__mintkey_schema__.ttl
         if name is None:
-            raise AttributeError(f"{type(self).__name__}.{member}: the model has no TTLAttribute")
+            raise AttributeError(
+                f"{type(self).__name__}.{member}: the model has no TTLAttribute: declare expires_at = TTLAttribute()"
+            )
         return name
 
     @property

@@ -49,7 +49,10 @@ class Imaged(Tabled):
             ) from error
         instance: Self | None = cls._loaded(item)
         if instance is None:
-            raise InvalidValue(f"{schema.model}: the image is an item of another class", model=schema.model)
+            raise InvalidValue(
+                f"{schema.model}: the image is an item of another class: call from_stored() of that class",
+                model=schema.model,
+            )
         return instance
 
     def to_stored(self) -> dict[str, Any]:

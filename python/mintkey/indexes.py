@@ -27,8 +27,9 @@ __all__ = ["Index", "IndexAccess"]
 
 M = TypeVar("M")
 
-#: The names that DynamoDB takes.
-_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
+#: The names of tables and indexes that DynamoDB takes.
+NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
+NAME_CHARACTERS = "3 to 255 characters of A-Z a-z 0-9 _ . -"
 
 
 class IndexAccess(Generic[M]):
@@ -103,10 +104,8 @@ class Index:
         local: bool = False,
         name: str | None = None,
     ) -> None:
-        if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
-            raise ConfigurationError(
-                f"Index: name= takes text of 3 to 255 characters of A-Z a-z 0-9 _ . -, not {shortened(name)}"
-            )
+        if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
+            raise ConfigurationError(f"Index: name= takes text of {NAME_CHARACTERS}, not {shortened(name)}")
         for parameter, value in (("partition_key", partition_key), ("sort_key", sort_key)):
             if not isinstance(value, str) and not (value is None and parameter == "sort_key"):
                 raise ConfigurationError(f"Index: {parameter}= takes the name of an attribute, not {shortened(value)}")

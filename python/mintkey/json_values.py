@@ -119,10 +119,6 @@ def _decimal(plain: Any) -> Decimal:
         raise ValueError(f"{shortened(plain)} is not a number") from None
 
 
-def _datetime_text(value: datetime) -> str:
-    return as_utc(value).isoformat().replace("+00:00", "Z")
-
-
 def _duration_text(value: timedelta) -> str:
     microseconds = abs(value // _MICROSECOND)
     seconds, rest = divmod(microseconds, 1_000_000)
@@ -169,7 +165,7 @@ class DatetimeForm(Form):
     def write(self, value: Any) -> Any:
         if not isinstance(value, datetime):
             raise _expected("datetime", value)
-        return _datetime_text(value)
+        return as_utc(value).isoformat().replace("+00:00", "Z")
 
     def read(self, plain: Any) -> Any:
         return as_utc(_of_text(parse_iso)(plain))

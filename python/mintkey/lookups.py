@@ -170,7 +170,9 @@ class Q:
         self._parts = parts
         self._levels = 1 + max((part._levels for part in parts if isinstance(part, Q)), default=0)
         if self._levels > _MAX_LEVELS:
-            raise InvalidValue(f"a Q has at most {_MAX_LEVELS} levels of &, | and ~")
+            raise InvalidValue(
+                f"a Q has at most {_MAX_LEVELS} levels of &, | and ~: pass conditions that are joined by & to one Q"
+            )
 
     def __and__(self, other: Condition | Q) -> Q:
         return _joined("all", self, other) if isinstance(other, (Condition, Q)) else NotImplemented

@@ -164,7 +164,10 @@ def check_sortable(schema: Schema, order: Iterable[Order]) -> None:
     """Raise `TypeError` if values of an attribute have no order."""
     for name, _ in order:
         if schema.attributes[name].key_kind is None:
-            raise TypeError(f"{schema.model}.{name}: a {type(schema.attributes[name]).__name__} has no order")
+            raise TypeError(
+                f"{schema.model}.{name}: a {type(schema.attributes[name]).__name__} has no order: order by text, "
+                "numbers, bytes, dates or times"
+            )
 
 
 def check_default_order(schema: Schema) -> None:

@@ -81,8 +81,8 @@ class Result(RowWrites[M]):
                 f"{schema.model}: on_unreadable= takes a plain function, and {shortened(options.on_unreadable)} is an "
                 "async one, which a blocking call cannot run: collect the errors in a plain function"
             )
-        checked_integer(options.limit, "limit", least=0, most=MAX_ITEMS)
-        checked_integer(options.segments, "segments", least=1, most=_MAX_SEGMENTS)
+        checked_integer(schema, options.limit, "limit", least=0, most=MAX_ITEMS)
+        checked_integer(schema, options.segments, "segments", least=1, most=_MAX_SEGMENTS)
         self._schema = schema
         self._make: Callable[[_core.Item, set[str] | None], Any] = make
         self._shape: Callable[[Any], Any] | None = None
@@ -368,7 +368,7 @@ class Result(RowWrites[M]):
         return await store_of(self._schema).arun(self._read_page(size, cursor))
 
     def _read_page(self, size: int, cursor: str | None) -> Operation[Page[M]]:
-        size = cast("int", checked_integer(size, "size", least=1, most=MAX_ITEMS))
+        size = cast("int", checked_integer(self._schema, size, "size", least=1, most=MAX_ITEMS))
         options = self._options
         if options.order:
             names = " and ".join(repr(one.name) for one in options.order)
@@ -530,7 +530,10 @@ class Result(RowWrites[M]):
     def _slice(self, start: int | None, stop: int | None, step: int | None) -> Result[M]:
         start = start or 0
         if start < 0 or (stop is not None and stop < 0) or step not in {None, 1}:
-            raise InvalidValue(f"{self._schema.model}: a slice of a result has no negative index and no step")
+            raise InvalidValue(
+                f"{self._schema.model}: a slice of a result has no negative index and no step: use "
+                "indexes from 0, and order_by() for another order"
+            )
         limit = self._options.limit
         if limit is not None:
             limit = max(0, limit - start)

@@ -13,7 +13,7 @@ Indexes, expiry and unique values stay correct, because the store itself maintai
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -234,7 +234,9 @@ class RawTable:
         _check_count(self.name, "segments", segments)
         _check_count(self.name, "limit", limit)
         if not isinstance(own, int) or isinstance(own, bool) or not 0 <= own < segments:
-            raise InvalidValue(f"{self.name}: segment={shortened(own)} does not exist: the {segments} begin with 0")
+            raise InvalidValue(
+                f"{self.name}: segment={shortened(own)} does not exist: the {segments} begin with 0", model=self.name
+            )
         cursors = Cursors(self.name, f"scan {segment}", None)
         after = None if cursor is None else cursors.decode(cursor)[1]
         divided = None if segments == 1 else segment
@@ -316,6 +318,17 @@ class _Asked:
     index: str | None
     descending: bool
     consistent: bool
+
+
+def pages(read: Callable[[bytes | None], _core.Page]) -> Iterator[_core.Page]:
+    """Yield all pages, which `read` returns for their positions."""
+    after: bytes | None = None
+    while True:
+        page = read(after)
+        yield page
+        after = page.next
+        if after is None:
+            return
 
 
 def check_on_conflict(on_conflict: object) -> None:

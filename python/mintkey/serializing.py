@@ -23,10 +23,10 @@ def to_dict(
     """Return the values of an instance by attribute name, without absent ones."""
     schema = instance.__mintkey_schema__
     if mode not in {"python", "json"}:
-        raise TypeError(f'mode={shortened(mode)} is neither "python" nor "json"')
+        raise TypeError(f'{schema.model}: mode= takes "python" or "json", not {shortened(mode)}')
     for option, given in (("include", include), ("exclude", exclude)):
         if isinstance(given, str):
-            raise TypeError(f"{option}= takes several names: {option}={{{given!r}}}")
+            raise TypeError(f"{schema.model}: {option}= takes several names: write {option}={{{given!r}}}")
         unknown = [name for name in given or () if name not in schema.shown]
         if unknown:
             raise schema.unexpected(unknown)

@@ -91,7 +91,9 @@ class Store:
         log_slow: float | None = None,
     ) -> None:
         if not isinstance(url, str):
-            raise ConfigurationError(f"the URL of a store is text, not {type(url).__name__}")
+            raise ConfigurationError(
+                f"the URL of a store is text such as 'sqlite:///shop.db', not {type(url).__name__}"
+            )
         half = next((index for index, letter in enumerate(url) if "\ud800" <= letter <= "\udfff"), None)
         if half is not None:
             # The rest of the URL is not shown: it may contain a password.
@@ -404,6 +406,11 @@ def _log(engine: str, is_error: bool, text: str) -> None:
         # Python prints errors to stderr if the program has not configured logging, but no warnings.
         root.addHandler(logging.NullHandler())
     logging.getLogger(f"mintkey.{engine}").log(logging.ERROR if is_error else logging.WARNING, "%s", text)
+
+
+def single(request: _core.Request) -> Operation[Any]:
+    """Return the operation that consists of one request."""
+    return (yield request)
 
 
 def _refused(awaitable: Any) -> NoReturn:

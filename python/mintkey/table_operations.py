@@ -50,7 +50,7 @@ def _dropped(schema: Schema, given: object) -> Operation[list[str]]:
     An attribute is known by the class, or by the table: it may have been removed from the class.
     """
     if isinstance(given, str):
-        raise TypeError(f"drop_unique= takes a list: write drop_unique=[{given!r}]")
+        raise TypeError(f"{schema.model}: drop_unique= takes a list: write drop_unique=[{given!r}]")
     sets = [(one,) if isinstance(one, str) else one for one in given] if isinstance(given, Iterable) else [given]
     dropped = {}
     for one in sets:

@@ -115,7 +115,7 @@ class Template:
             names.append((name, spec or ""))
             literals.append("")
         if len({name for name, _ in names}) < len(names):
-            raise self._error("a part is named twice")
+            raise self._error("a part is named twice: write each part once")
         parts = []
         for position, ((name, spec), literal) in enumerate(zip(names, literals[1:], strict=True), 1):
             if not literal and position < len(names):

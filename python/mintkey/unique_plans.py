@@ -154,7 +154,7 @@ def _check(
                 else f"the values of {name!r}, a {attributes[name].described}, cannot be unique"
             )
     if problem is None and len(set(names)) < len(names):
-        problem = "a name occurs twice"
+        problem = "a name occurs twice: write each name once"
     if problem is None and (set(given_keys) <= set(names) or set(keys) <= set(names)):
         what = "this is the whole key" if set(names) in (set(given_keys), set(keys)) else "the whole key is among them"
         problem = (

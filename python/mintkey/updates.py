@@ -457,7 +457,7 @@ def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.
     for name, attribute in schema.attributes.items():
         if attribute.required and item.get(attribute.stored_name) is None:
             raise InvalidValue(
-                f"{schema.model}.{name}: required, but the new row of this upsert has no value",
+                f"{schema.model}.{name}: required, but the new row of this upsert has no value: pass {name}=…",
                 model=schema.model,
                 attribute=name,
             )

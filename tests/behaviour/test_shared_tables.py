@@ -455,6 +455,26 @@ async def test_what_a_collection_cannot_do(do):
     assert await do.delete(result) == 1
 
 
+loaded: list[str] = []
+
+
+class Watched(Note):
+    model_config = ModelConfig(table="board")
+
+    @after_load
+    def report(self) -> None:
+        loaded.append(self.id)
+
+
+async def test_deleting_the_rows_of_a_collection_runs_no_hooks(do):
+    await do.create(Watched, team="x", id="1", rank=1)
+    loaded.clear()
+    assert len(await do.all(collected(do, [Task, Watched], team="x"))) == 1
+    assert loaded == ["1"]
+    assert await do.delete(collected(do, [Task, Watched], team="x")) == 1
+    assert loaded == ["1"]
+
+
 async def test_a_wrong_shape_in_a_collection_is_unreadable(do, shop, raw):
     other = raw(User)
     await do.save(other(pk="USER#a", sk="ADDRESS#"))

@@ -84,7 +84,8 @@ class CompressedAttribute(Attribute[str, V]):
         if levels is None:
             problem = f"algorithm= takes 'zstd', 'lz4' or 'gzip', not {shortened(self.algorithm)}"
         elif self.level is not None and not (is_whole(self.level) and self.level in levels):
-            problem = f"{self.algorithm} has " + (f"levels 1 to {levels[-1]}" if levels else "no levels")
+            allowed = f"levels 1 to {levels[-1]}" if levels else "no levels: leave it out"
+            problem = f"level={shortened(self.level)}: {self.algorithm} has {allowed}"
         elif not (is_whole(self.min_size) and 0 <= self.min_size <= _LONGEST_TEXT):
             problem = f"min_size= takes 0 to {_LONGEST_TEXT:,} bytes, not {shortened(self.min_size)}"
         elif not (isinstance(self.threshold, (int, float)) and 0 < self.threshold <= 1):

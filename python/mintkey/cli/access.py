@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -12,9 +12,10 @@ from mintkey import _core
 from mintkey.catalog import IndexInfo, KeyInfo, TableInfo, codec_of, missing_file
 from mintkey.cli.endings import UsageError
 from mintkey.errors import shortened
-from mintkey.stores import Store
+from mintkey.raw import pages
+from mintkey.stores import Store, single
 
-__all__ = ["count_rows", "key_value", "opened", "queried", "reply_to", "scanned"]
+__all__ = ["count_rows", "key_value", "opened", "queried", "scanned"]
 
 #: The maximum number of rows of a page.
 _PAGE = 1_000
@@ -51,19 +52,8 @@ def key_value(table: str, key: KeyInfo, word: str) -> Any:
     return word
 
 
-def reply_to(request: _core.Request) -> Generator[_core.Request, Any, Any]:
-    """Run one request: an operation for `Store.run()`."""
-    return (yield request)
-
-
 def _pages(store: Store, read: Callable[[bytes | None], _core.Request]) -> Iterator[_core.Page]:
-    after: bytes | None = None
-    while True:
-        page: _core.Page = store.run(reply_to(read(after)))
-        yield page
-        after = page.next
-        if after is None:
-            return
+    return pages(lambda after: store.run(single(read(after))))
 
 
 def scanned(
