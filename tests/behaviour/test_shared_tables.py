@@ -455,7 +455,7 @@ async def test_what_a_collection_cannot_do(do):
     assert await do.delete(result) == 1
 
 
-loaded: list[str] = []
+loaded: list[Any] = []
 
 
 class Watched(Note):
