@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mintkey.discriminators import Discriminator
@@ -27,6 +28,7 @@ COMPOUND_KEY = "_key"
 
 
 _NOTHING: Mapping[str, Any] = {}
+_NO_NAMES: AbstractSet[str] = frozenset()
 
 
 class Source(Protocol):
@@ -192,20 +194,22 @@ class Derived:
         loaded: _core.Item | None = None,
         state: State | None = None,
         generated: Mapping[str, Any] = _NOTHING,
+        accompanying: AbstractSet[str] = _NO_NAMES,
     ) -> dict[str, Any]:
         """Return all derived values of an item that is written; None for those without a value.
 
-        The write also has the values that it has `generated`.
+        The write also has the values that it has `generated`. The `accompanying` attributes are written only together
+        with others.
         """
         overrides = self.keys(values, loaded)
         written = {**values, **generated}
         for name, source in self.sources.items():
             stored = None if loaded is None else self._stored(name, loaded)
             if name not in overrides:
-                unknown = self._lacks_parts(source, state, generated)
-                if unknown:
-                    self._refuse_change(source, values, loaded, generated)
-                overrides[name] = stored if unknown else self._optional(source, written)
+                if state is None or state.fetched is None or source.is_static:
+                    overrides[name] = self._optional(source, written)
+                else:
+                    overrides[name] = self._of_partial(source, written, state, stored, accompanying)
             # Assignments are checked; this one was made to the `__dict__`, as by the pickle of an older class.
             given = values.get(name)
             if source.is_visible and given is not None:
@@ -214,7 +218,56 @@ class Derived:
                 del values[name]
         return overrides
 
-    def _lacks_parts(self, source: Source, state: State | None, generated: Mapping[str, Any] = _NOTHING) -> bool:
+    def _of_partial(
+        self, source: Source, written: Mapping[str, Any], state: State, stored: Any, accompanying: AbstractSet[str]
+    ) -> str | None:
+        """Return a value that is not a key, for an item that was loaded in part; None also if it is not written."""
+        unknown = self._lacks_parts(source, state, accompanying)
+        changed = self._changed_parts(source, written, state, accompanying)
+        if not changed and (unknown or not self._is_known(source, state, stored)):
+            return str(stored) if stored is not None else None
+        if unknown and not self._is_empty(source, written, state):
+            raise NotLoaded(
+                f"{self.model}.{source.name} is built from {' and '.join(source.parts)}, and only some of them were "
+                f"loaded: call refresh() before you change {changed[0]}",
+                model=self.model,
+                attribute=source.name,
+            )
+        return self._optional(source, written)
+
+    def emptied(
+        self, overrides: Mapping[str, Any], written: Mapping[str, Any], state: State, accompanying: AbstractSet[str]
+    ) -> list[str]:
+        """Return the names of values without a value any more, of an item that was loaded without them."""
+        if state.fetched is None or state.loaded is None:
+            return []
+        return [
+            name
+            for name, source in self.sources.items()
+            if overrides[name] is None
+            and not self._is_known(source, state, self._stored(name, state.loaded))
+            and self._changed_parts(source, written, state, accompanying)
+        ]
+
+    def _is_known(self, source: Source, state: State, stored: Any) -> bool:
+        """Return whether the stored value was loaded."""
+        return state.fetched is None or stored is not None or source.name in state.fetched
+
+    def _is_empty(self, source: Source, written: Mapping[str, Any], state: State) -> bool:
+        """Return whether a part that is known has no value, so that the value has none."""
+        known = [part for part in source.parts if not state.is_unknown(part)]
+        return any(written.get(part) is None or written.get(part) == "" for part in known)
+
+    def _changed_parts(
+        self, source: Source, values: Mapping[str, Any], state: State, accompanying: AbstractSet[str]
+    ) -> list[str]:
+        """Return the parts of a value that a save writes."""
+        names = {*self.codec.changed(dict(values), state.loaded), *state.cleared(values)}
+        if not names - accompanying - self.names:
+            return []
+        return [part for part in source.parts if part in names or part in accompanying]
+
+    def _lacks_parts(self, source: Source, state: State | None, generated: AbstractSet[str] = _NO_NAMES) -> bool:
         """Return whether a part of a value was not loaded."""
         return state is not None and any(state.is_unknown(part) and part not in generated for part in source.parts)
 
@@ -250,20 +303,6 @@ class Derived:
             f"{self.model}.{name}: the value is built for each item: {way_out}", model=self.model, attribute=name
         )
 
-    def _refuse_change(
-        self, source: Source, values: Mapping[str, Any], loaded: _core.Item | None, generated: Mapping[str, Any]
-    ) -> None:
-        """Refuse a write that changes some parts of a value, of which others were not loaded."""
-        names = [name for name in self.codec.changed(dict(values), loaded) if values.get(name) is not None]
-        changed = [part for part in source.parts if part in names or (names and part in generated)]
-        if changed:
-            raise NotLoaded(
-                f"{self.model}.{source.name} is built from {' and '.join(source.parts)}, and only some of them were "
-                f"loaded: call refresh() before you change {changed[0]}",
-                model=self.model,
-                attribute=source.name,
-            )
-
     def uncounted(self, loaded: _core.Item | None) -> set[str]:
         """Return the names of values that are only written together with others: no user has changed them.
 
@@ -275,18 +314,28 @@ class Derived:
                 names.update(part for part in source.parts if self._stored(part, loaded) is None)
         return names
 
-    def changes(self, names: frozenset[str], values: Mapping[str, Any], state: State | None) -> frozenset[str]:
-        """Return the names of changed attributes, without derived ones that no save would change."""
+    def changes(
+        self, names: frozenset[str], values: Mapping[str, Any], state: State | None, defaults: AbstractSet[str]
+    ) -> frozenset[str]:
+        """Return the names of changed attributes, without derived ones that no save would change.
+
+        The stored item lacks the values that are `defaults`: they are no changes.
+        """
         loaded = None if state is None else state.loaded
         names = names - self.names - self.uncounted(loaded)
         if state is None or loaded is None:
             return names
         changed = set()
+        without_defaults = {name: value for name, value in values.items() if name not in defaults}
         for name, source in self.sources.items():
-            if name not in self._keys and source.parts and not self._lacks_parts(source, state):
-                with contextlib.suppress(InvalidValue):
-                    if self._optional(source, values) != self._stored(name, loaded):
-                        changed.add(name)
+            if name in self._keys or not source.parts or self._lacks_parts(source, state):
+                continue
+            stored = self._stored(name, loaded)
+            if not self._is_known(source, state, stored) and names.isdisjoint(source.parts):
+                continue
+            with contextlib.suppress(InvalidValue):
+                if stored not in (self._optional(source, values), self._optional(source, without_defaults)):
+                    changed.add(name)
         return names | changed
 
     def read(self, name: str, instance: Any) -> Any:

@@ -24,18 +24,20 @@ import dataclasses
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mintkey import _core, arguments
 from mintkey.attributes import (
     Attribute,
     BinarySetAttribute,
+    ExpiresIn,
     JSONAttribute,
     ListAttribute,
     MapAttribute,
     NumberSetAttribute,
     StringSetAttribute,
+    TTLAttribute,
 )
 from mintkey.attributes.base import own_copy
 from mintkey.attributes.comparing import is_model
@@ -45,6 +47,7 @@ from mintkey.attributes.members import allows_none, annotated, without_none
 from mintkey.batched import Batched
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, cause, shortened
 from mintkey.expiring import Expiring
+from mintkey.generators import auto
 from mintkey.indexes import Index
 from mintkey.instance_state import Aside, LazyState, all_values, pickled, set_slot, unpickled
 from mintkey.model import Model
@@ -114,6 +117,7 @@ def mapped(
 
     def decorate(cls: C) -> C:
         fields = _fields_of(cls, sys._getframe(1).f_locals)
+        base = config or ModelConfig()
         given: dict[str, Any] = dict(attributes or {})
         namespace: dict[str, Any] = {name: one for name, one in given.items() if isinstance(one, Index)}
         roles = {"partition_key=": (partition_key,), "sort_key=": (sort_key,), "index=": tuple(index)}
@@ -142,9 +146,10 @@ def mapped(
             attribute.sort_key = attribute.sort_key or name == sort_key
             attribute.value_indexed = attribute.value_indexed or name in roles["index="]
             attribute.unique = attribute.unique or name in roles["unique="]
+            if name in given:
+                _generate_default(attribute, base.ttl)
             namespace[name] = attribute
         namespace.update(_hooks_of(cls))
-        base = config or ModelConfig()
         namespace["model_config"] = base if table is None else dataclasses.replace(base, table=table)
         namespace.update(__module__=cls.__module__, __qualname__=cls.__qualname__)
         hidden: Any = type(cls.__name__, (Model,), namespace)
@@ -152,6 +157,19 @@ def mapped(
         return cls
 
     return decorate
+
+
+def _generate_default(attribute: Attribute[Any], ttl: timedelta | None) -> None:
+    """Generate the default of an attribute when an item is saved. The constructor of the class does not know it."""
+    default = attribute.default
+    if attribute.minted is not None or attribute.default_on_load:
+        return
+    if callable(default):
+        attribute.minted, attribute.default = auto(default), None
+    elif default is not None and not (attribute.partition_key or attribute.sort_key):
+        attribute.minted, attribute.default = auto(lambda: own_copy(default)), None
+    elif ttl is not None and isinstance(attribute, TTLAttribute):
+        attribute.minted = auto(lambda: ExpiresIn.seconds(ttl.total_seconds()))
 
 
 class _Field:
@@ -332,7 +350,7 @@ def _attach(cls: Any, hidden: Any, fields: dict[str, _Field]) -> None:
     schema = hidden.__mintkey_schema__
     schema.owner = cls
     schema.load_defaults = tuple(field for field in fields.values() if field.new_default() is not _REQUIRED)
-    schema.completes = True
+    schema.completes = schema.is_mapped = True
     cls.__mintkey_schema__ = _OwnSchema(cls, schema)
     cls.__mintkey_init__ = None
     cls.__mintkey_mapped__ = hidden

@@ -27,9 +27,13 @@ class MintContext:
         """Return the value of an absent attribute that a hook reads."""
         if name not in self.schema.minted_names or self._minted == {}:
             return None
+        self.expose()
+        return self.values.get(name)
+
+    def expose(self) -> None:
+        """Generate the missing values, which hooks may read."""
         self.exposed = True
         self.mint()
-        return self.values.get(name)
 
     def instant(self) -> int:
         """Return the instant of this save in ms since 1970. The first call generates the missing values."""

@@ -253,9 +253,10 @@ class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized)
         loaded = None if state is None else state.loaded
         cleared = frozenset() if state is None else state.cleared(values)
         names = cleared.union(schema.codec.changed(values, loaded))
+        defaults = schema.unsaved_defaults(values, loaded)
         if schema.derived is not None:
-            names = schema.derived.changes(names, values, state)
-        return names - schema.unsaved_defaults(values, loaded)
+            names = schema.derived.changes(names - defaults, values, state, defaults)
+        return names - defaults
 
     @property
     def is_dirty(self) -> bool:

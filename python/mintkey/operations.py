@@ -135,6 +135,8 @@ def _generate(schema: Schema, instance: Any, state: State, context: MintContext,
     try:
         if hooked:
             state.mint_context = context
+            if schema.is_mapped:
+                context.expose()
             yield from run_hooks(schema, instance, "before_save")
         context.mint()
     finally:
@@ -355,7 +357,8 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     changing = _changing(schema, values, state, current, at)
     if state.fetched is not None or state.parts:
         _check_partial(schema, instance, state, how.replace)
-    overrides = {**schema.overrides(values, loaded, state, changing), **changing}
+    derived = schema.overrides(values, loaded, state, changing)
+    overrides = {**derived, **changing}
     item = codec.encode(values, overrides, partial=state.fetched is not None, loaded=loaded)
     version = version_guard(schema, current)
     if how.replace or schema.plain_key is None:
@@ -368,7 +371,7 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
         patch = codec.patch(
             loaded,
             item,
-            removed=list(state.cleared(values)),
+            removed=schema.removed(values, state, derived, changing),
             ignored=list(schema.unwritten(values, loaded, state, changing)),
             version=version,
             condition=how.condition,

@@ -68,7 +68,7 @@ class Rebuild:
                 if part not in self._key_parts
             ]
         )
-        after = self._schema.decode(self._schema.codec.updated(self._row, sent, actions))
+        after = self._schema.decode_stored(self._schema.codec.updated(self._row, sent, actions))
         built = self._derived.rebuilt(self._names, after)
         return built
 

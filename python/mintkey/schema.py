@@ -69,6 +69,8 @@ class Schema:
         self.model = model.__name__
         self.identity = (model.__module__, model.__qualname__)
         self.owner: Any = model
+        #: Whether the instances are those of a mapped class, which does not report reads and assignments.
+        self.is_mapped = False
         check_members(model)
         self.attributes = collect(model)
         self._discriminator = discriminator_of(self.model, self.attributes, config)
@@ -330,7 +332,32 @@ class Schema:
         generated: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Return the derived values of an item that is written with these `generated` values, too."""
-        return {} if self.derived is None else self.derived.overrides(values, loaded, state, generated or {})
+        if self.derived is None:
+            return {}
+        together = self._accompanying(values, loaded, state, generated or {})
+        return self.derived.overrides(values, loaded, state, generated or {}, together)
+
+    def removed(
+        self, values: dict[str, Any], state: State, overrides: Mapping[str, Any], generated: Mapping[str, Any]
+    ) -> list[str]:
+        """Return the names of the attributes that a save removes without having loaded them."""
+        names = [*state.cleared(values)]
+        if self.derived is None or state.fetched is None:
+            return names
+        together = self._accompanying(values, state.loaded, state, generated)
+        return [*names, *self.derived.emptied(overrides, {**values, **generated}, state, together)]
+
+    def _accompanying(
+        self,
+        values: Mapping[str, Any],
+        loaded: _core.Item | None,
+        state: State | None,
+        generated: Mapping[str, Any],
+    ) -> frozenset[str]:
+        """Return the names that a save of an item which was loaded in part writes only together with others."""
+        if self.derived is None or state is None or state.fetched is None:
+            return frozenset()
+        return self.unsaved_defaults(values, loaded).union(generated, self.derived.uncounted(loaded))
 
     def _counted(self, version: Any) -> int:
         """Return the number of writes that the version of a new instance starts from."""
@@ -369,21 +396,30 @@ class Schema:
 
     def decode(self, item: _core.Item) -> dict[str, Any]:
         """Return the values of a stored item, with the defaults that are missing in it."""
+        values = self.decode_stored(item)
+        self.add_defaults(values)
+        return values
+
+    def decode_stored(self, item: _core.Item) -> dict[str, Any]:
+        """Return the values of a stored item, and the parts of its key. Its index keys are built from these."""
         try:
             values = self.codec.decode(item)
         except UnreadableItem as error:
             raise self.located(error, item) from error.__cause__
-        self.complete(values, item)
+        self._complete_key(values, item)
         return values
 
     def complete(self, values: dict[str, Any], item: _core.Item, fetched: Collection[str] | None = None) -> None:
         """Add what a loaded item lacks: the parts of its key, and the defaults of the attributes that were read."""
+        self._complete_key(values, item)
+        self.add_defaults(values, fetched)
+
+    def _complete_key(self, values: dict[str, Any], item: _core.Item) -> None:
         if self.derived is not None:
             try:
                 self.derived.complete(values, item)
             except UnreadableItem as error:
                 raise self.located(error, item) from None
-        self.add_defaults(values, fetched)
 
     def located(self, error: UnreadableItem, item: _core.Item) -> UnreadableItem:
         """Add the store and the key of the item to an error."""
@@ -450,7 +486,7 @@ class Schema:
         if self.derived is None:
             return names
         # What is built from a generated value changes with each save.
-        built = set(self.derived.built_from(generated)) - self.derived.changes(frozenset(), values, state)
+        built = set(self.derived.built_from(names)) - self.derived.changes(frozenset(), values, state, names)
         return names.union(self.derived.uncounted(loaded), built)
 
     def check_roots(self, attributes: Iterable[Attribute[Any]]) -> None:

@@ -453,7 +453,7 @@ def _inserted(schema: Schema, known: dict[str, Any], changes: Changes) -> _core.
     item = schema.codec.updated(item, changes.values, list(changes.actions))
     if schema.derived is not None:
         built = schema.derived.built_from(changes.names)
-        item = schema.codec.updated(item, schema.derived.rebuilt(built, schema.decode(item)), [])
+        item = schema.codec.updated(item, schema.derived.rebuilt(built, schema.decode_stored(item)), [])
     for name, attribute in schema.attributes.items():
         if attribute.required and item.get(attribute.stored_name) is None:
             raise InvalidValue(

@@ -186,7 +186,8 @@ def refuse_other_key(schema: Schema, loaded: _core.Item, item: _core.Item) -> No
 
 def replaced_on_update(schema: Schema, values: dict[str, Any], state: State) -> AbstractSet[str]:
     """Return the `on_update` attributes that were assigned another value than the loaded one, which is kept."""
-    touched = schema.on_update_names & state.touched.keys()
+    # A mapped class does not report assignments.
+    touched = schema.on_update_names if schema.is_mapped else schema.on_update_names & state.touched.keys()
     if not touched:
         return touched
     return touched & {*schema.codec.changed(values, state.loaded), *state.cleared(values)}

@@ -1,0 +1,108 @@
+"""Index keys from templates, of rows that were loaded in part or lack values that have a default on load."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mintkey import AutoGenerate, Index, Model, ModelConfig
+from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.errors import NotLoaded
+
+
+class Ticket(Model):
+    model_config = ModelConfig(table="tickets")
+    id = StringAttribute(partition_key=True)
+    owner = StringAttribute()
+    status = StringAttribute()
+    note = StringAttribute()
+    board = StringAttribute(template="{owner}#{status}")
+    by_board = Index("board")
+    version = VersionAttribute()
+    changed_at = StringAttribute(on_update=AutoGenerate.ULID)
+
+
+class Setting(Model):
+    model_config = ModelConfig(table="settings")
+    id = StringAttribute(partition_key=True)
+    note = StringAttribute()
+    language = StringAttribute(default="en", default_on_load=True)
+    group = StringAttribute(template="LANG#{language}")
+    by_group = Index("group")
+    size = NumberAttribute(default=1, default_on_load=True)
+    version = VersionAttribute()
+
+
+async def on_board(do: Any, owner: str, status: str) -> list[str]:
+    return [ticket.id for ticket in await do.all(Ticket.by_board.query(owner=owner, status=status))]
+
+
+async def of_language(do: Any, language: str) -> list[str]:
+    return [setting.id for setting in await do.all(Setting.by_group.query(language=language))]
+
+
+LOADED = (["note"], ["owner"], ["status"], ["board"], ["owner", "status"], ["status", "board"])
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+async def test_an_item_without_a_part_leaves_the_index(do, empty):
+    for number, names in enumerate(LOADED):
+        await do.save(Ticket(id=str(number), owner="ada", status="open"))
+        (part,) = await do.all(do.query(Ticket, id=str(number), attributes=names))
+        part.status = empty
+        await do.save(part)
+        assert await on_board(do, "ada", "open") == []
+        whole = await do.get(Ticket, str(number))
+        assert (whole.board, whole.version, whole.is_dirty) == (None, 2, False)
+        part.status, part.owner = "done", "ada"
+        await do.save(part)
+        assert await on_board(do, "ada", "done") == [str(number)]
+        await do.delete(part)
+
+
+async def test_an_index_key_of_parts_that_were_not_loaded(do):
+    await do.save(Ticket(id="1", owner="ada", status="open"))
+    (part,) = await do.all(do.query(Ticket, id="1", attributes=["status"]))
+    part.status = "done"
+    with pytest.raises(NotLoaded, match=r"Ticket\.board is built from owner and status"):
+        await do.save(part)
+    await do.update(part, status="done")
+    assert await on_board(do, "ada", "done") == ["1"]
+    assert part == await do.get(Ticket, "1")
+
+
+@pytest.mark.parametrize("names", LOADED)
+async def test_an_item_that_was_loaded_in_part_is_unchanged(do, names):
+    await do.save(Ticket(id="1", owner="ada", status="open"))
+    (part,) = await do.all(do.query(Ticket, id="1", attributes=names))
+    assert part.changed == frozenset()
+    await do.save(part)
+    assert (await do.get(Ticket, "1")).version == 1
+    part.note = "x"
+    assert part.changed == {"note"}
+    await do.save(part)
+    assert await on_board(do, "ada", "open") == ["1"]
+
+
+async def test_a_default_on_load_is_no_part_until_it_is_stored(do):
+    for number in "123":
+        await do.update_by_key(Setting, number, Setting.language.remove(), Setting.size.remove(), upsert=True)
+    assert await of_language(do, "en") == []
+    assert await do.count(Setting, Setting.language == "en") == 0
+    first, second = await do.get(Setting, "1"), await do.get(Setting, "2")
+    (third,) = await do.all(do.query(Setting, id="3", attributes=["language"]))
+    for setting in (first, second, third):
+        assert (setting.language, setting.changed) == ("en", frozenset())
+        await do.save(setting)
+        assert setting.version == 1
+    await do.update(first, note="x")
+    assert await of_language(do, "en") == []
+    second.note = third.note = "x"
+    assert second.changed == third.changed == {"note"}
+    await do.save(second)
+    await do.save(third)
+    assert sorted(await of_language(do, "en")) == ["2", "3"]
+    await do.update(second, Setting.language.remove())
+    assert await of_language(do, "en") == ["3"]
+    assert (second.language, second.is_dirty) == ("en", False)
