@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, ClassVar, Generic, TypeAlias, final
+from typing import Any, ClassVar, Generic, Literal, NoReturn, TypeAlias, final
 
 from typing_extensions import Self, TypeVar
 
@@ -82,8 +82,11 @@ def move_clock(block: int, advance: int, set: int | None = None, /) -> int: ...
 
 # --- values and items
 
-def checked(kind: str, label: str, value: Any) -> Any:
-    """Return a copy of `value` in its stored type. Raises `InvalidValue` that names `label`."""
+def checked(kind: str, label: str, value: Any, part: Literal["partition", "sort"] | None = None) -> Any:
+    """Return a copy of `value` in its stored type. Raises `InvalidValue` that names `label`.
+
+    With a `part`, the value must fit into this part of a key.
+    """
 
 def number_text(value: Any) -> str:
     """Return the canonical digits of a number."""
@@ -174,7 +177,7 @@ class Condition(Generic[_Model]):
     def __rand__(self: Condition[_M], value: Condition[_M], /) -> Condition[_M]: ...
     def __ror__(self: Condition[_M], value: Condition[_M], /) -> Condition[_M]: ...
     def __invert__(self) -> Self: ...
-    def __bool__(self) -> bool: ...
+    def __bool__(self) -> NoReturn: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 

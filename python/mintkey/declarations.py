@@ -134,8 +134,8 @@ def single(model: str, attributes: dict[str, Attribute[Any]], kind: type[Attribu
     return names[0] if names else None
 
 
-def table_name(model: str, config: ModelConfig) -> str:
-    """Return the name of the table, checked."""
+def table_name(model: str, config: ModelConfig, option: str = "ModelConfig(table=…)") -> str:
+    """Return the name of the table, checked. `option` is where users set it, for the message."""
     name = model if config.table is None else config.table
     if not isinstance(name, str):
         raise refusal(model, f"{model}: table= takes text, not {shortened(name)}")
@@ -144,8 +144,7 @@ def table_name(model: str, config: ModelConfig) -> str:
     if not NAME.fullmatch(name):
         raise refusal(
             model,
-            f"{model}: the table name {shortened(name)} does not have {NAME_CHARACTERS}: set another one with "
-            "ModelConfig(table=…)",
+            f"{model}: the table name {shortened(name)} does not have {NAME_CHARACTERS}: set another one with {option}",
         )
     return name
 

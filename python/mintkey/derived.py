@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mintkey import _core
 from mintkey.discriminators import Discriminator
 from mintkey.errors import InvalidValue, NotLoaded, UnreadableItem, shortened
 from mintkey.templates import Template, key_text
 
 if TYPE_CHECKING:
-    from mintkey import _core
     from mintkey.attributes.base import Attribute
     from mintkey.conditions import Condition
     from mintkey.instance_state import State
@@ -181,6 +181,17 @@ class Derived:
                 text = stored
             found[source.name] = text
         return found
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raise `InvalidValue` for a value that no save would build. Values whose parts are missing are not checked."""
+        for source in self.sources.values():
+            if any(values.get(part) is None for part in source.parts):
+                continue
+            is_key = source.name in self._keys
+            text = source.built(self._encoded(source, values)) if is_key else self._optional(source, values)
+            if is_key:
+                label = f"{self.model}.{source.name}"
+                _core.checked("string", label, text, "partition" if source.name == self._keys[0] else "sort")
 
     def _has_same_parts(self, source: Source, values: Mapping[str, Any], loaded: Any, stored: Any) -> bool:
         """Return whether no part of a loaded key was changed."""

@@ -363,6 +363,11 @@ _ELEMENTS: dict[str, Callable[[], Attribute[Any]]] = {
 }
 
 
+def _order(written: Any) -> tuple[bool, float, str]:
+    """Return the position of a written element: numbers by value, then the others by their text."""
+    return (False, written, "") if isinstance(written, (int, float)) else (True, 0, repr(written))
+
+
 class SetForm(Form):
     """Sets, as lists."""
 
@@ -376,7 +381,7 @@ class SetForm(Form):
         if not isinstance(value, (set, frozenset)):
             raise _expected("set", value)
         write = _tagged if self.element is None else self.element.write
-        return sorted((write(one) for one in value), key=lambda one: (type(one).__name__, repr(one)))
+        return sorted((write(one) for one in value), key=_order)
 
     def read(self, plain: Any) -> Any:
         if isinstance(plain, (set, frozenset)):

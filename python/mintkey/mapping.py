@@ -45,6 +45,7 @@ from mintkey.attributes.containers import SetAttribute
 from mintkey.attributes.elements import scalar_attribute
 from mintkey.attributes.members import allows_none, annotated, without_none
 from mintkey.batched import Batched
+from mintkey.declarations import table_name
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, cause, shortened
 from mintkey.expiring import Expiring
 from mintkey.generators import auto
@@ -117,15 +118,19 @@ def mapped(
 
     def decorate(cls: C) -> C:
         fields = _fields_of(cls, sys._getframe(1).f_locals)
-        base = config or ModelConfig()
-        given: dict[str, Any] = dict(attributes or {})
+        settings = _config(cls, config, table)
+        given = _declared(cls, attributes)
         namespace: dict[str, Any] = {name: one for name, one in given.items() if isinstance(one, Index)}
-        roles = {"partition_key=": (partition_key,), "sort_key=": (sort_key,), "index=": tuple(index)}
-        roles["unique="] = tuple(unique)
-        roles["attributes="] = tuple(name for name in given if name not in namespace)
+        roles: dict[str, tuple[Any, ...]] = {
+            "partition_key=": (partition_key,),
+            "sort_key=": () if sort_key is None else (sort_key,),
+            "index=": _names(cls, "index=", index),
+            "unique=": _names(cls, "unique=", unique),
+            "attributes=": tuple(name for name in given if name not in namespace),
+        }
         for option, names in roles.items():
             for name in names:
-                if name is not None and name not in fields:
+                if not isinstance(name, str) or name not in fields:
                     raise ConfigurationError(
                         f"{cls.__name__}: {option} names {shortened(name)}, which is not a field. "
                         f"The fields are {', '.join(fields)}",
@@ -147,10 +152,10 @@ def mapped(
             attribute.value_indexed = attribute.value_indexed or name in roles["index="]
             attribute.unique = attribute.unique or name in roles["unique="]
             if name in given:
-                _generate_default(attribute, base.ttl)
+                _generate_default(attribute, settings.ttl)
             namespace[name] = attribute
         namespace.update(_hooks_of(cls))
-        namespace["model_config"] = base if table is None else dataclasses.replace(base, table=table)
+        namespace["model_config"] = settings
         namespace.update(__module__=cls.__module__, __qualname__=cls.__qualname__)
         hidden: Any = type(cls.__name__, (Model,), namespace)
         _attach(cls, hidden, fields)
@@ -170,6 +175,43 @@ def _generate_default(attribute: Attribute[Any], ttl: timedelta | None) -> None:
         attribute.minted, attribute.default = auto(lambda: own_copy(default)), None
     elif ttl is not None and isinstance(attribute, TTLAttribute):
         attribute.minted = auto(lambda: ExpiresIn.seconds(ttl.total_seconds()))
+
+
+def _declared(cls: type, attributes: object) -> dict[str, Any]:
+    """Return `attributes=`, checked."""
+    if attributes is None:
+        return {}
+    if isinstance(attributes, Mapping) and all(isinstance(one, (Attribute, Index)) for one in attributes.values()):
+        return dict(attributes)
+    raise ConfigurationError(
+        f"{cls.__name__}: attributes= takes a dict of attributes and indexes by name, such as "
+        f'{{"id": StringAttribute(default=AutoGenerate.ULID)}}, not {shortened(attributes)}',
+        model=cls.__name__,
+    )
+
+
+def _names(cls: type, option: str, names: object) -> tuple[Any, ...]:
+    """Return the names that an option lists."""
+    if isinstance(names, Iterable) and not isinstance(names, (str, bytes)):
+        return tuple(names)
+    example = f"[{shortened(names)}]" if isinstance(names, str) else '["city"]'
+    raise ConfigurationError(
+        f"{cls.__name__}: {option} takes a list of fields, such as {option}{example}, not {shortened(names)}",
+        model=cls.__name__,
+    )
+
+
+def _config(cls: type, config: object, table: str | None) -> ModelConfig:
+    """Return the configuration of the hidden model."""
+    if config is not None and not isinstance(config, ModelConfig):
+        raise ConfigurationError(
+            f"{cls.__name__}: config= takes a ModelConfig(…), not {shortened(config)}", model=cls.__name__
+        )
+    found = config or ModelConfig()
+    if table is not None:
+        found = dataclasses.replace(found, table=table)
+    table_name(cls.__name__, found, "@mapped(table=…)")
+    return found
 
 
 class _Field:

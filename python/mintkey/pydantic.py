@@ -22,7 +22,10 @@ from mintkey.errors import InvalidId, cause
 from mintkey.generators import Auto, AutoGenerate, auto, parse
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from mintkey._core import Strategy
+    from mintkey.generators.strategies import Parameters
 
 __all__ = [
     "Cuid2",
@@ -53,7 +56,7 @@ class Id:
         ConfigurationError: the strategy is unknown, or a parameter is out of range.
     """
 
-    def __init__(self, strategy: AutoGenerate | str | Auto, **parameters: Any) -> None:
+    def __init__(self, strategy: AutoGenerate | str | Auto, **parameters: Unpack[Parameters]) -> None:
         self._auto = strategy if isinstance(strategy, Auto) else auto(strategy, **parameters)
         if self._auto.strategy is None:
             raise TypeError("a function is not a strategy: pass a member of AutoGenerate or its name")

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, NewType, cast
+from typing import Annotated, Any, Final, Literal, NewType, TypeAlias, cast
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, Tag, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 from mintkey import _core
 from mintkey.attributes import Attribute, VersionAttribute
 from mintkey.attributes.comparing import Misfit
-from mintkey.errors import CONVERSION_ERRORS, MintkeyError, cause
+from mintkey.errors import CONVERSION_ERRORS, MintkeyError, cause, shortened
 from mintkey.json_values import (
     JSON_TYPES,
     BytesForm,
@@ -48,6 +48,7 @@ _STORED: Final = {"mintkey": "stored"}
 #: How dumped items are validated: nested models may have names or aliases.
 HOW: Final[Any] = {"context": _STORED, "by_alias": True, "by_name": True}
 
+Part: TypeAlias = Literal["partition", "sort"]
 _IGNORED: Final[Any] = object()
 _TEXT_FORMATS = {"ulid", "ksuid", "uuid4", "uuid7", "nanoid", "typeid", "xid", "cuid2"}
 
@@ -120,6 +121,8 @@ def titled(model: Any, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dic
 
 
 def _constructing(model: Any) -> Callable[[Any, Any, Any], Any]:
+    derived = model.__mintkey_schema__.derived
+
     def construct(given: Any, validate: Callable[[Any], dict[str, Any]], info: core_schema.ValidationInfo[Any]) -> Any:
         if isinstance(given, model):
             return given
@@ -129,9 +132,12 @@ def _constructing(model: Any) -> Callable[[Any, Any, Any], Any]:
                 return adapter(found).validate_python(given, **HOW)
         values = {name: value for name, value in validate(given).items() if value is not _IGNORED}
         try:
-            return model(**values)
+            instance = model(**values)
+            if derived is not None:
+                derived.check(instance.__dict__)
         except CONVERSION_ERRORS as error:
             raise _located(error, getattr(error, "attribute", None), given) from error
+        return instance
 
     construct.__name__ = construct.__qualname__ = model.__name__  # for messages
     return construct
@@ -146,7 +152,19 @@ def _located(error: Exception, attribute: str | None, given: Any) -> ValidationE
     elif isinstance(error, MintkeyError) and error.attribute is not None:
         reason = reason.removeprefix(f"{error.model}.{error.attribute}: ")
     kind = PydanticCustomError("value_error", cast("Any", reason))
-    return ValidationError.from_exception_data("value", [InitErrorDetails(type=kind, loc=path, input=given)])
+    details = InitErrorDetails(type=kind, loc=path, input=_printable(given))
+    return ValidationError.from_exception_data("value", [details])
+
+
+def _printable(given: Any) -> Any:
+    """Return an input for a problem. FastAPI writes it into its answer, and JSON has neither NaN nor surrogates."""
+    try:
+        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+    except TypeError:
+        return given  # a value of Python
+    except (ValueError, RecursionError):
+        return shortened(given)
+    return given
 
 
 class _Objects:
@@ -185,6 +203,7 @@ class _Declared:
     def __init__(self, schema: Any, attribute: Attribute[Any], form: Form) -> None:
         self.attribute = attribute
         self.form = form
+        self._part: Part | None = schema.part_of_key(attribute.name)
         #: Whether the value comes from a strategy, the class or other attributes.
         self.is_generated = (
             attribute.minted is not None
@@ -196,7 +215,7 @@ class _Declared:
         self._is_demanded = attribute.required or attribute.name in schema.given_keys
 
     def _values(self, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return handler.generate_schema(Annotated[Any, _Values(self.attribute, self.form)])
+        return handler.generate_schema(Annotated[Any, _Values(self.attribute, self.form, self._part)])
 
     @property
     def is_required(self) -> bool:
@@ -251,9 +270,11 @@ def _is_stored(info: core_schema.ValidationInfo[Any]) -> bool:
 class _Values:
     """The annotation of an attribute for pydantic: its values."""
 
-    def __init__(self, attribute: Attribute[Any], form: Form) -> None:
+    def __init__(self, attribute: Attribute[Any], form: Form, part: Part | None = None) -> None:
         self.attribute = attribute
         self.form = form
+        #: The part of the key that the attribute is, if it is one.
+        self._part: Part | None = part
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         # The parts of lists, maps and nested instances are dumped one by one.
@@ -289,7 +310,7 @@ class _Values:
                 value = validate(given)
             encoded = attribute.encode(value)
             if attribute.tests != "existence":
-                _core.checked(attribute.kind, attribute._label, encoded)
+                _core.checked(attribute.kind, attribute._label, encoded, self._part)
             problem = attribute.problem(value)
         except ValidationError:
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mintkey import _core
 from mintkey.attributes import Attribute, TTLAttribute, VersionAttribute
@@ -387,6 +387,12 @@ class Schema:
     def stored_version(self) -> str:
         """Return the stored name of the version attribute."""
         return self.attributes[self.version].stored_name if self.version else ""
+
+    def part_of_key(self, name: str) -> Literal["partition", "sort"] | None:
+        """Return which part of the key an attribute is; None if it is none."""
+        if name == self.partition:
+            return "partition"
+        return "sort" if name == self.sort else None
 
     def with_key(self, values: dict[str, Any], loaded: _core.Item | None = None) -> dict[str, Any]:
         """Return `values` with the derived parts of the key."""

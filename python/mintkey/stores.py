@@ -192,8 +192,8 @@ class Store:
         if known != schema.identity and not (named and known_named):
             raise ConfigurationError(
                 f"{'.'.join(schema.identity)} and {'.'.join(known)} have the same table {schema.table!r} in "
-                f"{self.url}, because a table is named after its class by default. Set ModelConfig(table=…) in one of "
-                "them, or the same one in both to share the table",
+                f"{self.url}, because a table is named after its class by default. Give one of them another name with "
+                "table=, or write the same table= in both to share the table",
                 model=schema.model,
                 store=self.url,
             )

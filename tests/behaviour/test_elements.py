@@ -257,7 +257,7 @@ def test_a_condition_or_change_that_does_not_fit_is_refused():
         lambda: Every.points.append([{"x": "y"}]),  # type: ignore[list-item]
         lambda: Every.points[0]["x"].set("y"),
         lambda: Every.lines[0]["text"].set("longer"),
-        lambda: Every.hours["a"].append([5]),
+        lambda: Every.hours["a"].append([5]),  # type: ignore[list-item]
         lambda: Every.colours["a"].set("red"),  # type: ignore[arg-type]
         lambda: Every.texts.contains("x"),
     ]

@@ -85,6 +85,33 @@ async def read(pk: Ulid) -> Order | None:
     return await Order.aget(pk=pk)
 
 
+class Release(Model):
+    model_config = ModelConfig(table="fastapi-releases")
+    pk = StringAttribute(partition_key=True, template="APP#{app}")
+    sk = StringAttribute(sort_key=True, template="V#{number:03d}")
+    app = StringAttribute(required=True)
+    number = NumberAttribute(required=True)
+    notes = MapAttribute()
+
+
+class Tag(Model):
+    model_config = ModelConfig(table="fastapi-tags")
+    pk = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    name = StringAttribute(sort_key=True)
+
+
+@app.post("/releases")
+async def release(posted: Release) -> Release:
+    await posted.asave()
+    return posted
+
+
+@app.post("/tags")
+async def tag(posted: Tag) -> Tag:
+    await posted.asave()
+    return posted
+
+
 @app.put("/orders/{pk}")
 async def change(pk: str, order: Order, note: str = "", more: Annotated[Order | None, Body()] = None) -> list[Any]:
     return [pk, note, jsonable_encoder(order), more is None]
@@ -184,6 +211,27 @@ async def test_wrong_bodies_name_the_attribute(client):
     ]
     assert (await client.get("/orders/not-an-id")).status_code == 422
     assert await Order.acount() == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "location", "message"),
+    [
+        ("/releases", '{"app": "a", "number": 1000}', ["number"], "1000 does not fit the format :03d"),
+        ("/releases", '{"app": "a", "number": 1.5}', ["number"], "1.5 does not fit the format :03d"),
+        ("/releases", '{"app": "", "number": 1}', ["app"], "empty"),
+        ("/releases", f'{{"app": "{"a" * 2050}", "number": 1}}', ["pk"], "a partition key of 2054 bytes is too long"),
+        ("/releases", '{"app": "a", "number": NaN}', ["number"], "NaN and infinity cannot be stored"),
+        ("/releases", '{"app": "a", "number": 1, "notes": {"a": NaN}}', ["notes"], "NaN and infinity cannot be stored"),
+        ("/tags", '{"name": ""}', ["name"], "a sort key must not be empty"),
+        ("/tags", f'{{"name": "{"a" * 1025}"}}', ["name"], "a sort key of 1025 bytes is too long"),
+    ],
+)
+async def test_keys_that_cannot_be_saved_are_refused_in_the_body(client, path, body, location, message):
+    answer = await client.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    (problem,) = answer.json()["detail"]
+    assert problem["loc"] == ["body", *location]
+    assert message in problem["msg"]
 
 
 async def test_encoded_instances(client):

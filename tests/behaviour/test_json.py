@@ -232,6 +232,16 @@ def test_json_that_does_not_fit(text, wrong):
     assert wrong in str(refused.value)
 
 
+def test_sets_of_numbers_are_written_in_their_order():
+    class Numbered(Model):
+        id = StringAttribute(partition_key=True)
+        numbers = NumberSetAttribute()
+
+    numbers = {10, 2.5, -4, 1, Decimal("1.23456789012345678901234567890"), 3}
+    written = Numbered(id="a", numbers=numbers).to_dict(mode="json")["numbers"]
+    assert written == [-4, 1, 2.5, 3, 10, "1.2345678901234567890123456789"]
+
+
 @pytest.mark.parametrize(
     ("values", "wrong"),
     [

@@ -341,7 +341,7 @@ async def test_a_list_of_references(do):
 
     ada = await do.create(Customer, id="ada")
     await do.create(Team, id="1", members=[ada, "bob"])
-    await do.update_by_key(Team, "1", Team.members.append([Customer(id="eve")]))
+    await do.update_by_key(Team, "1", Team.members.append([Customer(id="eve")]))  # type: ignore[list-item]
     loaded = await do.get(Team, id="1")
     assert [member.key for member in loaded.members] == ["ada", "bob", "eve"]
     assert await do.get(loaded.members[0]) == ada

@@ -135,7 +135,7 @@ def test_a_wrong_strategy_or_text_makes_a_short_message():
             wrong()
         assert len(str(caught.value)) < 400
     with pytest.raises(TypeError) as mistaken:
-        auto("snowflake", node=b"x" * 100_000)
+        auto("snowflake", node=b"x" * 100_000)  # type: ignore[arg-type]
     assert len(str(mistaken.value)) < 400
 
 
@@ -187,7 +187,7 @@ TOO_LARGE: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
     "auto epoch": (ConfigurationError, lambda huge: auto("snowflake", epoch=huge)),
     "auto prefix": (ConfigurationError, lambda huge: auto("ulid", prefix=huge)),
     "auto alphabet": (ConfigurationError, lambda huge: auto("nanoid", alphabet=huge)),
-    "auto size in a list": (TypeError, lambda huge: auto("nanoid", size=[huge])),
+    "auto size in a list": (TypeError, lambda huge: auto("nanoid", size=[huge])),  # type: ignore[arg-type]
     "auto plus": (TypeError, lambda huge: auto("epoch", plus=huge)),
     "auto when": (ConfigurationError, lambda huge: auto("ulid", when=huge)),
     "auto": (TypeError, auto),

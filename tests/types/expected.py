@@ -1,4 +1,4 @@
-"""62 types that both type checkers know."""
+"""76 types that both type checkers know."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from mintkey import Attr, AutoGenerate, Collection, Index, Model, Pipeline, Reference, TypedModel
+from mintkey import Attr, AutoGenerate, Collection, Index, Model, Pipeline, Reference, TypedModel, transact_get
 from mintkey._core import Action, Condition
 from mintkey.attributes import (
     BinaryAttribute,
@@ -89,6 +89,10 @@ class Order(Model):
     anything = ListAttribute()
     lines = ListAttribute(of=str, default=[])
     times = ListAttribute(of=DatetimeAttribute())
+    sizes = ListAttribute(of=EnumAttribute(Size))
+    rows = ListAttribute(of=ListAttribute(of=int))
+    hours = MapAttribute(of=ListAttribute(of=TimeAttribute()), required=True)
+    payers = ListAttribute(of=Reference(Customer))
     data = MapAttribute(default={})
     address = MapAttribute(Address)
     home = MapAttribute(Address, required=True)
@@ -150,6 +154,10 @@ def values(order: Order) -> None:
     assert_type(order.anything, list[Any] | None)
     assert_type(order.lines, list[str])
     assert_type(order.times, list[datetime] | None)
+    assert_type(order.sizes, list[Size] | None)
+    assert_type(order.rows, list[list[int]] | None)
+    assert_type(order.hours, dict[str, list[time]])
+    assert_type(order.payers, list[Ref[Customer]] | None)
     assert_type(order.data, dict[str, Any])
     assert_type(order.address, Address | None)
     assert_type(order.home, Address)
@@ -203,3 +211,20 @@ def conditions(order: Order, pipeline: Pipeline) -> None:
     assert_type(order.delete(pipeline=pipeline), Pipeline)
     assert_type(Order.delete_by_key(("a", 1), return_old=True), Order | None)
     assert_type(Collection([Order, Receipt]).query(id="a").of(Order), list[Order])
+
+
+def results(order: Order) -> None:
+    assert_type(order.save(), None)
+    assert_type(Order.get_or_create(id="a"), tuple[Order, bool])
+    assert_type(Order.query.filter(status="a").order_by("-total").limit(4).first(), Order | None)
+    assert_type(Order.query.all().values("id"), Result[dict[str, Any]])
+    assert_type(Order.query.filter(Order.total > 5).delete(), int)
+    assert_type(transact_get([(Order, ("a", 1)), (Order, ("b", 1))]), list[Order | None])
+    assert_type(Order.model_validate({}), Order)
+
+
+async def awaited() -> None:
+    assert_type(await Order.aget("a", 1), Order | None)
+    assert_type(await Order.aquery(id="a").aall(), list[Order])
+    async for order in Order.ascan():
+        assert_type(order, Order)

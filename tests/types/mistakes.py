@@ -1,9 +1,9 @@
-"""31 mistakes, as users make them. The comment of each says which type checkers see it: `both` or `neither`."""
+"""40 mistakes, as users make them. The comment of each says which type checkers see it: `both` or `neither`."""
 
 from __future__ import annotations
 
 import mintkey
-from mintkey import Attr, AutoGenerate, Collection, Index, Model, Reference, TypedModel
+from mintkey import Attr, AutoGenerate, Collection, ExpiresIn, Index, Model, Reference, Store, TypedModel, auto
 from mintkey.attributes import ListAttribute, NumberAttribute, StringAttribute
 
 
@@ -75,6 +75,21 @@ async def awaiting(order: Order) -> None:
     await order.save()  # both: a blocking call is awaited
     async for found in Order.query.all().all():  # both: a list is iterated with `async for`
         print(found)
+
+
+def strategies() -> None:
+    auto("ulid", prefx="a")  # both: an unknown parameter of a strategy
+    auto("nanoid", size="8")  # both: a parameter of the wrong type
+    ExpiresIn.hours("1")  # both: a time range of the wrong type
+
+
+def stores(order: Order, store: Store) -> None:
+    Order.batch_save([Product(id="a")])  # both: instances of another model
+    order.save(condition=Product.stock > 1)  # both: a condition of another model
+    order.save(condition=Order.total.set(5))  # both: a change as a condition
+    print(store.ping().second)  # both: a misspelt attribute of a result
+    order.to_dict(mode="xml")  # both: an unknown mode
+    print(Order.by_statu)  # both: a misspelt index
 
 
 def keywords(order: Order) -> None:

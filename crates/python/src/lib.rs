@@ -19,6 +19,8 @@ mod _core {
     use super::values::refusal::Refusal;
     use super::{Bound, PyAny, PyModule, PyResult, exception, panics};
     use mintkey_store::error::shortened;
+    use mintkey_store::key::{KeyKind, KeyValue};
+    use mintkey_store::value::Value;
     use pyo3::pyfunction;
 
     #[pymodule_export]
@@ -50,17 +52,22 @@ mod _core {
     use super::values::item::{PyItem, PyKey};
 
     /// `value` as an attribute of this kind stores it, detached from the caller's objects; else `InvalidValue` that names
-    /// `label` (`"Model.attribute"`).
+    /// `label` (`"Model.attribute"`). With a `part` (`"partition"` or `"sort"`) it must fit into this part of a key.
     #[pyfunction]
+    #[pyo3(signature = (kind, label, value, part=None))]
     fn checked<'py>(
         kind: &str,
         label: &str,
         value: Bound<'py, PyAny>,
+        part: Option<&str>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = value.py();
         let kind = convert::Kind::named(kind)?;
         let refuse = |reason: &str| exception::invalid_at_label(py, label, reason);
         panics::caught(py, || match convert::to_stored(kind, &value) {
+            Ok(Some(stored)) if part.is_some() => check_part(part, &stored)
+                .map(|()| value)
+                .map_err(|error| refuse(&error.message)),
             // A value that other code could change is copied.
             Ok(Some(stored)) if !convert::is_plain(&value)? => {
                 convert::from_stored(py, kind, &stored)
@@ -74,6 +81,19 @@ mod _core {
             }
             Err(Refusal::Raised(error)) => Err(error),
         })
+    }
+
+    /// Checks a value as a part of a key. What a key cannot have at all, other checks refuse.
+    fn check_part(part: Option<&str>, stored: &Value) -> mintkey_store::error::Result<()> {
+        let kinds = [KeyKind::String, KeyKind::Number, KeyKind::Binary];
+        match kinds
+            .into_iter()
+            .find_map(|kind| KeyValue::from_value(stored, kind))
+        {
+            Some(value) if part == Some("sort") => value.check_sort(),
+            Some(value) => value.check_partition(),
+            None => Ok(()),
+        }
     }
 
     /// The canonical digits of a number.

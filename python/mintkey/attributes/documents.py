@@ -194,11 +194,14 @@ class ListAttribute(_Collection[Any, V]):
 
     @overload
     def __init__(
-        self: ListAttribute[list[E] | None], *, of: Attribute[E] | type[E], **parameters: Unpack[Maybe]
+        self: ListAttribute[list[E] | None], *, of: Attribute[Any, E | None] | type[E], **parameters: Unpack[Maybe]
     ) -> None: ...
     @overload
     def __init__(
-        self: ListAttribute[list[E]], *, of: Attribute[E] | type[E], **parameters: Unpack[Sure[Default[list[E]]]]
+        self: ListAttribute[list[E]],
+        *,
+        of: Attribute[Any, E | None] | type[E],
+        **parameters: Unpack[Sure[Default[list[E]]]],
     ) -> None: ...
     @overload
     def __init__(
@@ -244,13 +247,13 @@ class MapAttribute(_Collection[Any, V]):
     ) -> None: ...
     @overload
     def __init__(
-        self: MapAttribute[dict[str, E] | None], *, of: Attribute[E] | type[E], **parameters: Unpack[Maybe]
+        self: MapAttribute[dict[str, E] | None], *, of: Attribute[Any, E | None] | type[E], **parameters: Unpack[Maybe]
     ) -> None: ...
     @overload
     def __init__(
         self: MapAttribute[dict[str, E]],
         *,
-        of: Attribute[E] | type[E],
+        of: Attribute[Any, E | None] | type[E],
         **parameters: Unpack[Sure[Default[dict[str, E]]]],
     ) -> None: ...
     @overload

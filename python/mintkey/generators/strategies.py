@@ -13,7 +13,18 @@ from mintkey.errors import ConfigurationError, shortened
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from typing_extensions import TypeIs
+    from typing_extensions import TypedDict, TypeIs, Unpack
+
+    class Parameters(TypedDict, total=False):
+        """The parameters of the strategies."""
+
+        prefix: str
+        length: int
+        size: int
+        alphabet: str
+        node: int | str
+        epoch: int
+        plus: timedelta
 
     #: When a strategy runs: at the first save, or when the instance is constructed.
     When = Literal["save", "init"]
@@ -163,7 +174,7 @@ def auto(
     /,
     *,
     when: When = "save",
-    **parameters: Any,
+    **parameters: Unpack[Parameters],
 ) -> Auto:
     """Return a strategy with parameters, for `default=`, `on_update=` and `generate_value`.
 
@@ -195,7 +206,8 @@ def auto(
     member = _member(strategy)
     if not parameters:
         return Auto(CORE[member], None, when)
-    plus: timedelta | None = parameters.get("plus")
+    given: dict[str, Any] = {**parameters}
+    plus: timedelta | None = given.get("plus")
     if plus is not None:
         if not isinstance(plus, timedelta):
             raise TypeError(f"plus={shortened(plus)} is not a timedelta")
@@ -203,9 +215,9 @@ def auto(
             raise ConfigurationError(
                 f"plus={plus!r} is out of range: at most {_FARTHEST.days:,} days (about 2,000 years) either way"
             )
-        parameters["plus"] = plus // timedelta(milliseconds=1)
-    check_parameters(member.value, parameters)
-    return Auto(Strategy(member.value, **parameters), None, when, plus)
+        given["plus"] = plus // timedelta(milliseconds=1)
+    check_parameters(member.value, given)
+    return Auto(Strategy(member.value, **given), None, when, plus)
 
 
 _PLAIN: Final = {member: Auto(strategy) for member, strategy in CORE.items()}
