@@ -17,8 +17,11 @@ BEGINNING = """# Command line
 `python -m mintkey` is the same command. It needs no other package. `tools/cli_page.py` writes this page.
 
 **Store.** The first argument of a command that reads or writes a store is its [URL](stores.md). Without a URL, the
-command uses the store that `$MINTKEY_URL` names. `copy` always takes two URLs. Other users of the machine can see the
-arguments of a process: put a URL with a password into the variable. No message shows a password.
+command uses the store that `$MINTKEY_URL` names. `copy` always takes two URLs.
+
+**Passwords.** Other users of the machine can see the arguments of a process. So put a URL with a password into an
+environment variable, and write `env:` and its name in place of the URL: `mintkey tables env:SHOP_URL`, `mintkey copy
+env:SHOP_URL dynamodb://eu-west-1`. No output, message or file of mintkey contains a password.
 
 **Output.** On a terminal, rows and tables are printed as a table. Otherwise they are printed as JSON, one object per
 line. An error is one line on standard error. Long commands show their progress on standard error if it is a terminal.

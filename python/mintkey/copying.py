@@ -16,7 +16,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
@@ -286,8 +286,12 @@ class _Copier:
                 self._copy_changed(self._options.changed_since)
             if self._options.on_conflict == "replace" or self._options.changed_since is not None:
                 self._copy_refused()
-        finally:
-            self._state.save()
+        except BaseException:
+            # If this fails too, the file of an earlier position is left, and the reason is still the first error.
+            with suppress(ConfigurationError):
+                self._state.save()
+            raise
+        self._state.save()
 
     def report(self, info: TableInfo, found: TableReport) -> TableReport:
         """Return the report of a table, compared if this is asked for."""

@@ -43,6 +43,16 @@ def test_tables_are_copied_there_and_back(command, tmp_path):
     ] * 2
 
 
+def test_urls_in_variables(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("OLD", f"sqlite:///{tmp_path}/source.db")
+    monkeypatch.setenv("NEW", command.url)
+    fill(f"sqlite:///{tmp_path}/source.db", LINES)
+    ended = command("copy", "env:OLD", "env:NEW", "orders", "--verify", url=False)
+    assert (ended.err, ended.code) == ("", 0)
+    assert command("count", "env:NEW", "orders", url=False) == ("6\n", "", 0)
+    assert command("get", "env:NEW", "orders", "B", "1", url=False).code == 0
+
+
 def test_rows_of_the_target(orders, tmp_path):
     source = f"sqlite:///{tmp_path}/source.db"
     fill(source, ['{"pk":"A","sk":1,"status":"new"}', '{"pk":"new","sk":1}'])

@@ -73,6 +73,24 @@ def test_no_message_shows_a_password(shell, monkeypatch, secret):
     assert "hu" not in shell("scan", "orders", url=False).err
 
 
+@pytest.mark.parametrize("secret", ["hush", "hu/sh", "hu?sh", "hu@sh"])
+def test_no_message_shows_a_password_of_a_variable(shell, monkeypatch, secret):
+    monkeypatch.setenv("SHOP_URL", f"redis://ada:{secret}@127.0.0.1:1/0?timeout=0.2")
+    for arguments in (["tables"], ["scan", "orders"], ["copy", "env:SHOP_URL"], ["copy", "sqlite://"]):
+        _, err, code = shell(arguments[0], "env:SHOP_URL", *arguments[1:], url=False)
+        assert code in {2, 3}
+        assert "hu" not in err
+    # The password alone in place of the URL.
+    for name in ("SHOP_URL", "MINTKEY_URL"):
+        monkeypatch.setenv(name, secret)
+        ended = shell("tables", f"env:{name}", url=False)
+        assert ended == ("", f"mintkey: env:{name}: the environment variable {name} has no URL\n", 2)
+    assert "hu" not in shell("tables", url=False).err
+    monkeypatch.delenv("SHOP_URL")
+    ended = shell("tables", "env:SHOP_URL", url=False)
+    assert ended == ("", "mintkey: env:SHOP_URL: the environment variable SHOP_URL is not set\n", 2)
+
+
 def test_a_store_that_cannot_be_reached(shell):
     for name in ("ping", "tables"):
         out, err, code = shell(name, "redis://127.0.0.1:1/0?timeout=0.2", url=False)

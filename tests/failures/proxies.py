@@ -49,6 +49,7 @@ PAGES = (
 #: What the service says when it does not even begin.
 REFUSALS = {
     "throttle": "ThrottlingException",
+    "capacity": "ProvisionedThroughputExceededException",
     "expired": "ExpiredTokenException",
     "unknown key": "UnrecognizedClientException",
     "denied": "AccessDeniedException",

@@ -10,7 +10,7 @@ from typing import Any
 
 from mintkey import _core
 from mintkey.catalog import IndexInfo, KeyInfo, TableInfo, codec_of, missing_file
-from mintkey.cli.endings import UsageError
+from mintkey.cli.endings import UsageError, url_of
 from mintkey.errors import shortened
 from mintkey.raw import pages
 from mintkey.stores import Store, single
@@ -27,7 +27,7 @@ def opened(url: str, *, may_be_new: bool = False) -> Store:
     Raises:
         UsageError: there is no such file.
     """
-    store = Store(url)
+    store = Store(url_of(url))
     path = None if may_be_new else missing_file(store)
     if path is not None:
         raise UsageError(f"{store.url}: there is no file {path}")

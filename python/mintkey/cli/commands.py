@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from mintkey._core import VERSION
 from mintkey.cli import copying, ids, reading, transfer
-from mintkey.cli.endings import Code, UsageError
+from mintkey.cli.endings import Code, UsageError, is_url
 from mintkey.cli.expressions import GRAMMAR
 
 __all__ = ["COMMANDS", "Command", "command_of", "complete", "parser_of", "positionals"]
@@ -112,7 +112,7 @@ COMMANDS = [
 ]
 
 
-_URL = "Without URL, the store is that of $MINTKEY_URL."
+_URL = "env:NAME is the URL in the environment variable NAME. Without URL, the store is that of $MINTKEY_URL."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -189,9 +189,9 @@ def command_of(given: list[str]) -> tuple[Command, argparse.Namespace]:
     url = _url(rest) if command.takes_url else None
     parsed = parser.parse_intermixed_args(rest)
     if command.takes_url:
-        parsed.url = url or os.environ.get("MINTKEY_URL")
-        if parsed.url is None:
+        if url is None and not os.environ.get("MINTKEY_URL"):
             raise UsageError(f"name a store: mintkey {command.name} URL …, or set MINTKEY_URL")
+        parsed.url = url or "env:MINTKEY_URL"
     return command, parsed
 
 
@@ -215,6 +215,6 @@ def _joined(parser: argparse.ArgumentParser, rest: list[str]) -> list[str]:
 
 
 def _url(rest: list[str]) -> str | None:
-    """Take the first argument out of the others if it is a URL. The name of a table never looks like one."""
+    """Take the first argument out of the others if it is a URL."""
     at = next((at for at, word in enumerate(rest) if not word.startswith("-")), None)
-    return None if at is None or "://" not in rest[at] else rest.pop(at)
+    return rest.pop(at) if at is not None and is_url(rest[at]) else None

@@ -27,8 +27,12 @@ _SHOWN = 20
 
 def copy_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `copy`."""
-    parser.add_argument("source", metavar="SOURCE", help="The URL of the store that is read.")
-    parser.add_argument("target", metavar="TARGET", help="The URL of the store that is written.")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="The URL of the store that is read. env:NAME is the URL in the environment variable NAME.",
+    )
+    parser.add_argument("target", metavar="TARGET", help="The URL of the store that is written; also as env:NAME.")
     parser.add_argument(
         "tables",
         metavar="TABLE",

@@ -10,8 +10,21 @@ from collections.abc import Iterable
 
 from mintkey.errors import ConfigurationError, InvalidValue, MintkeyError, TableMissing
 
-__all__ = ["MEANINGS", "Code", "Interrupted", "UsageError", "complain", "ending", "hide_passwords", "urls_in"]
+__all__ = [
+    "MEANINGS",
+    "Code",
+    "Interrupted",
+    "UsageError",
+    "complain",
+    "ending",
+    "hide_passwords",
+    "is_url",
+    "url_of",
+    "urls_in",
+]
 
+#: An argument that begins with this names the environment variable that has the URL.
+_VARIABLE = "env:"
 _LOGIN = re.compile(r"(\w://)[^\s/?#]*@")
 _LINES = re.compile(r"\s*[\r\n]+\s*")
 
@@ -44,9 +57,30 @@ class Interrupted(Exception):
     """Ctrl-C ended a command that had begun. The text says how to continue it."""
 
 
+def is_url(word: str) -> bool:
+    """Return whether an argument names a store. The name of a table never looks like one."""
+    return "://" in word or word.startswith(_VARIABLE)
+
+
+def url_of(word: str) -> str:
+    """Return the URL that an argument names: `env:SHOP` is the one in the variable `SHOP`.
+
+    Raises:
+        UsageError: the variable has no URL. Its value may be a password, and is not shown.
+    """
+    if not word.startswith(_VARIABLE):
+        return word
+    name = word.removeprefix(_VARIABLE)
+    url = os.environ.get(name, "")
+    if "://" not in url:
+        raise UsageError(f"{word}: the environment variable {name} {'has no URL' if url else 'is not set'}")
+    return url
+
+
 def urls_in(given: list[str]) -> list[str]:
-    """Return the URLs among the arguments, and the one of the environment: their passwords are never shown."""
-    return [text for text in [*given, os.environ.get("MINTKEY_URL", "")] if "://" in text]
+    """Return the URLs of the arguments and of the environment: their passwords are never shown."""
+    named = [os.environ.get(word.removeprefix(_VARIABLE), "") for word in given if word.startswith(_VARIABLE)]
+    return [text for text in [*given, *named, os.environ.get("MINTKEY_URL", "")] if "://" in text]
 
 
 def hide_passwords(text: str, urls: Iterable[str] = ()) -> str:
