@@ -1,10 +1,11 @@
 //! Sends calls to the server: signed, within the deadline, and again where a retry is safe.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::result;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
@@ -63,6 +64,33 @@ pub enum Effect {
     Once,
 }
 
+/// The attempts to send a call.
+#[derive(Default)]
+struct Attempts {
+    /// Whether the cause of an error response was removed. That is tried once.
+    is_corrected: bool,
+    /// The retries that tokens were taken for.
+    retries: u32,
+    /// The attempts that other writers were in the way of.
+    conflicts: u32,
+}
+
+/// What follows after an attempt that did not succeed.
+enum NextStep {
+    /// The call has failed.
+    Fail(Failure),
+    /// The call is sent again at once.
+    RetryNow,
+    /// The call may be sent again after a delay. If it is not, this is its failure.
+    RetryLater(Failure),
+}
+
+impl From<Error> for NextStep {
+    fn from(error: Error) -> Self {
+        Self::Fail(error.into())
+    }
+}
+
 /// A successful response.
 pub struct Output<'a, T> {
     client: &'a Client<'a, T>,
@@ -110,10 +138,30 @@ impl<'a, T: Transport> Client<'a, T> {
     /// Checks whether a long evaluation of what the server returned may continue.
     pub fn may_continue(&self) -> Result<()> {
         let checked = self.transport.may_continue(self.deadline.get());
-        checked.map_err(|error| {
-            let outcome = self.progress.get().outcome();
-            errors::transport_error(&self.shared.config, &error, outcome)
-        })
+        checked.map_err(|error| self.transport_error(&error))
+    }
+
+    /// Waits before something is sent again, until the deadline at most.
+    pub async fn pause(&self, delay: Duration) -> result::Result<(), TransportError> {
+        self.transport.pause(delay, self.deadline.get()).await
+    }
+
+    /// The error of the request for a failure of the transport.
+    pub fn transport_error(&self, error: &TransportError) -> Error {
+        let outcome = self.progress.get().outcome();
+        errors::transport_error(&self.shared.config, error, outcome)
+    }
+
+    /// Sends a call that reads, about a table or one of its rows.
+    pub async fn read(
+        &self,
+        table: &Table,
+        key: Option<&Key>,
+        operation: &str,
+        body: &str,
+    ) -> Result<Output<'_, T>> {
+        let output = self.call(operation, body, Effect::None).await;
+        output.map_err(|failure| self.errors(table, key).failed(failure))
     }
 
     /// Words errors about a table, or about one of its rows.
@@ -133,90 +181,102 @@ impl<'a, T: Transport> Client<'a, T> {
         body: &str,
         effect: Effect,
     ) -> result::Result<Output<'_, T>, Failure> {
-        let config = &self.shared.config;
         let metered = self.metrics.is_metered() && returns_capacity(operation);
-        let with_capacity;
         let body = if metered {
-            with_capacity = format!(
-                "{},\"ReturnConsumedCapacity\":\"TOTAL\"}}",
-                body.strip_suffix('}').unwrap_or(body)
-            );
-            &with_capacity
+            with_capacity(body).into()
         } else {
-            body
+            Cow::Borrowed(body)
         };
-        let mut corrected = false;
-        let mut retries = 0;
-        let mut conflicts = 0;
+        let mut attempts = Attempts::default();
         loop {
-            // In the child of a fork, the locks below may be held by threads that stayed in the parent.
-            self.may_continue()?;
-            let identity = self.identity().await?;
-            let now = now() + self.shared.clock_skew.load(Ordering::Relaxed);
-            let request = self.request(&identity, operation, body, now)?;
-            let endpoint = &self.shared.credentials.destination(config)?.endpoint;
-            let exchange = self
-                .transport
-                .exchange(endpoint, request, self.deadline.get());
-            let failure = match exchange.await {
-                Ok(response) if response.status == 200 && errors::may_be_dynamodb(&response) => {
-                    self.shared.retry_tokens.refill(retries > 0);
-                    let output = Output {
-                        client: self,
-                        identity,
-                        response,
-                        effect,
-                    };
+            let failure = match self.attempt(operation, &body, effect, &mut attempts).await {
+                Ok(output) => {
+                    self.shared.retry_tokens.refill(attempts.retries > 0);
                     if metered {
                         output.add_capacity(self.metrics);
                     }
                     return Ok(output);
                 }
-                Ok(response) => {
-                    let refusal = Refusal::parse(&response, &identity.secrets());
-                    if !corrected && self.correct(&refusal, &identity, &response, now) {
-                        corrected = true;
-                        self.metrics.add_retries(1);
-                        continue;
-                    }
-                    let (retry, failure) = self.refused(refusal, effect);
-                    if !retry {
-                        return Err(failure);
-                    }
-                    failure
+                Err(NextStep::Fail(failure)) => return Err(failure),
+                Err(NextStep::RetryNow) => {
+                    self.metrics.add_retries(1);
+                    continue;
                 }
-                Err(error) => {
-                    if error.sent {
-                        self.mark_uncertain(effect);
-                    }
-                    let retry = !error.cause.is_final() && (!error.sent || effect != Effect::Once);
-                    let failure = self.broken(&error);
-                    if !retry {
-                        return Err(failure);
-                    }
-                    failure
-                }
+                Err(NextStep::RetryLater(failure)) => failure,
             };
-            let delay = if failure.is_passing() {
-                // It ends with the time only: the server is well, and others have made progress.
-                conflicts += 1;
-                retry::delay(conflicts.min(MAX_DELAY_CONFLICTS))
-            } else {
-                if retries >= config.retries || !self.shared.retry_tokens.take() {
-                    return Err(failure);
-                }
-                retries += 1;
-                retry::delay(retries - 1)
+            let Some(delay) = self.retry_delay(&failure, &mut attempts) else {
+                return Err(failure);
             };
-            if let Err(stop) = self.transport.pause(delay, self.deadline.get()).await {
+            if let Err(stop) = self.pause(delay).await {
                 return Err(match (&failure, &stop.cause) {
                     // The reason for the retry says more than that the time is over.
                     (Failure::Refused(_), Cause::Stopped(Stop::Timeout(_))) => failure,
-                    _ => self.broken(&stop),
+                    _ => self.transport_error(&stop).into(),
                 });
             }
             self.metrics.add_retries(1);
         }
+    }
+
+    /// Sends a call once.
+    async fn attempt(
+        &self,
+        operation: &str,
+        body: &str,
+        effect: Effect,
+        attempts: &mut Attempts,
+    ) -> result::Result<Output<'_, T>, NextStep> {
+        // In the child of a fork, the locks below may be held by threads that stayed in the parent.
+        self.may_continue()?;
+        let identity = self.identity().await?;
+        let now = now() + self.shared.clock_skew.load(Ordering::Relaxed);
+        let request = self.request(&identity, operation, body, now)?;
+        let destination = self.shared.credentials.destination(&self.shared.config)?;
+        let exchange = self
+            .transport
+            .exchange(&destination.endpoint, request, self.deadline.get());
+        match exchange.await {
+            Ok(response) if response.status == 200 && errors::may_be_dynamodb(&response) => {
+                Ok(Output {
+                    client: self,
+                    identity,
+                    response,
+                    effect,
+                })
+            }
+            Ok(response) => {
+                let refusal = Refusal::parse(&response, &identity.secrets());
+                if !attempts.is_corrected && self.correct(&refusal, &identity, &response, now) {
+                    attempts.is_corrected = true;
+                    return Err(NextStep::RetryNow);
+                }
+                Err(self.refused(refusal, effect))
+            }
+            Err(error) => {
+                if error.sent {
+                    self.mark_uncertain(effect);
+                }
+                let failure = self.transport_error(&error).into();
+                if error.cause.is_final() || (error.sent && effect == Effect::Once) {
+                    return Err(NextStep::Fail(failure));
+                }
+                Err(NextStep::RetryLater(failure))
+            }
+        }
+    }
+
+    /// The delay before the next attempt; `None` if there must be none.
+    fn retry_delay(&self, failure: &Failure, attempts: &mut Attempts) -> Option<Duration> {
+        if failure.is_transient() {
+            // It ends with the time only: the server is well, and others have made progress.
+            attempts.conflicts += 1;
+            return Some(retry::delay(attempts.conflicts.min(MAX_DELAY_CONFLICTS)));
+        }
+        if attempts.retries >= self.shared.config.retries || !self.shared.retry_tokens.take() {
+            return None;
+        }
+        attempts.retries += 1;
+        Some(retry::delay(attempts.retries - 1))
     }
 
     /// The credentials for the next attempt.
@@ -241,8 +301,8 @@ impl<'a, T: Transport> Client<'a, T> {
         }
     }
 
-    /// The failure of a call with an error response, and whether it may be sent again.
-    fn refused(&self, mut refusal: Refusal, effect: Effect) -> (bool, Failure) {
+    /// What follows after an error response.
+    fn refused(&self, mut refusal: Refusal, effect: Effect) -> NextStep {
         let retry = match refusal.class {
             Class::Throttled => {
                 self.metrics.throttle();
@@ -260,13 +320,12 @@ impl<'a, T: Transport> Client<'a, T> {
             _ => false,
         };
         refusal.uncertain = self.progress.get() == Progress::Uncertain;
-        (retry, Failure::Refused(Box::new(refusal)))
-    }
-
-    /// The failure of a call without a response.
-    fn broken(&self, error: &TransportError) -> Failure {
-        let outcome = self.progress.get().outcome();
-        Failure::Failed(errors::transport_error(&self.shared.config, error, outcome))
+        let failure = Failure::Refused(Box::new(refusal));
+        if retry {
+            NextStep::RetryLater(failure)
+        } else {
+            NextStep::Fail(failure)
+        }
     }
 
     /// Removes the cause of an error response: expired credentials, or a wrong clock. True: a retry may succeed.
@@ -340,6 +399,12 @@ fn now() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The body of a call whose response contains the capacity units that it consumes.
+fn with_capacity(body: &str) -> String {
+    let body = body.strip_suffix('}').unwrap_or(body);
+    format!("{body},\"ReturnConsumedCapacity\":\"TOTAL\"}}")
 }
 
 /// Whether an operation returns the capacity units that it consumes.

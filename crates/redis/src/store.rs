@@ -79,7 +79,7 @@ impl Store for RedisStore {
 
     fn before_fork(&self) {
         // The child would have the same sockets open, and the server would not see that the parent closes them.
-        self.0.current().topology.close_idle();
+        self.0.current().context.topology.close_idle();
     }
 
     fn in_parent(&self) {}

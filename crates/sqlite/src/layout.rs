@@ -223,9 +223,7 @@ fn columns_of(table: &Table) -> Vec<Column> {
     let indexed = table.indexes.iter().flat_map(Index::attributes);
     let indexed = indexed.map(|attribute| (&attribute.name, attribute.kind));
     for (name, kind) in indexed.chain(table.ttl.iter().map(|name| (name, KeyKind::Number))) {
-        let is_key = *name == table.partition.name
-            || table.sort.as_ref().is_some_and(|sort| sort.name == *name);
-        if !is_key && !columns.iter().any(|column| column.attribute == *name) {
+        if !table.is_key(name) && !columns.iter().any(|column| column.attribute == *name) {
             let sort = |index: &Index| index.sort.as_ref().is_some_and(|sort| sort.name == *name);
             columns.push(Column {
                 attribute: name.clone(),
@@ -388,17 +386,9 @@ impl Layout {
     /// The statement that creates an index.
     pub fn create_index(&self, index: &Index) -> String {
         // A key is never null. SQLite would not use an index with this condition on a column that cannot be null.
-        let key = |name: &Name| {
-            *name == self.table.partition.name
-                || self
-                    .table
-                    .sort
-                    .as_ref()
-                    .is_some_and(|sort| sort.name == *name)
-        };
         let present: Vec<String> = index
             .attributes()
-            .filter(|attribute| !key(&attribute.name))
+            .filter(|attribute| !self.table.is_key(&attribute.name))
             .filter_map(|attribute| self.column(&attribute.name))
             .map(|column| format!("{column} IS NOT NULL"))
             .collect();

@@ -3,7 +3,7 @@
 use mintkey_runtime::{Deadline, Stop};
 use mintkey_store::{Error, ErrorKind, Interrupt, Outcome, Result};
 
-use crate::catalog::Layouts;
+use crate::catalog::layout_cache::LayoutCache;
 use crate::config::Config;
 use crate::storage::connection::{self, Connection, Opened};
 use crate::storage::file_guard::{self, FileId};
@@ -14,7 +14,7 @@ use crate::storage::pool::Pool;
 /// The shared state of one store.
 pub struct Shared {
     pub config: Config,
-    pub layouts: Layouts,
+    pub layouts: LayoutCache,
     pub pool: Pool,
 }
 
@@ -23,7 +23,7 @@ impl Shared {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            layouts: Layouts::default(),
+            layouts: LayoutCache::default(),
             pool: Pool::new(),
         }
     }

@@ -337,6 +337,30 @@ fn size(value: &Value) -> Option<u64> {
 }
 
 impl Condition {
+    /// The condition that an attribute equals this value.
+    pub fn equals(attribute: impl Into<Name>, value: impl Into<Value>) -> Self {
+        Self::Compare {
+            path: Path::attribute(attribute),
+            op: Comparison::Eq,
+            value: value.into(),
+        }
+    }
+
+    /// The condition that all of these hold; `None` if there are none.
+    #[must_use]
+    pub fn all(mut conditions: Vec<Self>) -> Option<Self> {
+        match conditions.len() {
+            0 | 1 => conditions.pop(),
+            _ => Some(Self::And(conditions)),
+        }
+    }
+
+    /// The opposite condition.
+    #[must_use]
+    pub fn negated(self) -> Self {
+        Self::Not(Box::new(self))
+    }
+
     /// Checks that the condition means something: the sides of an order are strings, numbers or
     /// binary, `between` runs upwards.
     ///

@@ -1,5 +1,6 @@
 //! Requests.
 
+use std::result;
 use std::sync::Arc;
 
 use crate::condition::Path;
@@ -13,6 +14,7 @@ use crate::table::Table;
 use crate::unique::Unique;
 use crate::update::{self, Action};
 use crate::value::Item;
+use crate::work::Work;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -299,6 +301,31 @@ impl Update {
         self.table.check_key(&self.key)?;
         update::check(&self.actions, &self.table)?;
         self.guard.check_condition()
+    }
+
+    /// The item that the update makes of a stored one, which has not expired.
+    ///
+    /// # Errors
+    ///
+    /// `ItemGone` without a row, unless it is an upsert; the errors of [`Guard::check`] and [`update::apply`]; the error that
+    /// ends the work.
+    pub fn evaluate<E: From<Error>>(
+        &self,
+        stored: Option<Item>,
+        work: &mut Work<'_, E>,
+    ) -> result::Result<Item, E> {
+        let (table, key) = (&*self.table, &self.key);
+        if stored.is_none() && !self.upsert && self.guard.version.is_none() {
+            return Err(Error::gone(table, key, false).into());
+        }
+        self.guard.check(table, key, stored.as_ref(), work)?;
+        let mut item = match stored {
+            Some(item) => item,
+            None if self.upsert => table.item_of(key),
+            None => return Err(Error::gone(table, key, true).into()),
+        };
+        update::apply(&self.actions, &mut item).map_err(|error| error.of(table).at(key))?;
+        Ok(item)
     }
 }
 

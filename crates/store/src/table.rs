@@ -194,6 +194,12 @@ impl Table {
         claims.filter_map(Result::transpose).collect()
     }
 
+    /// Whether an attribute is part of the table's key.
+    #[must_use]
+    pub fn is_key(&self, name: &str) -> bool {
+        self.key_attributes().any(|part| *part.name == *name)
+    }
+
     /// The attributes of the table's key: partition, then sort.
     pub fn key_attributes(&self) -> impl Iterator<Item = &KeyAttribute> {
         std::iter::once(&self.partition).chain(&self.sort)
@@ -215,9 +221,7 @@ impl Table {
     pub fn project(&self, item: &mut Item, paths: Option<&[Path]>) {
         if let Some(paths) = paths {
             let paths: Vec<&[Step]> = paths.iter().map(|path| &path.0[..]).collect();
-            item.retain(|name, value| {
-                self.key_attributes().any(|part| part.name == *name) || keep(name, value, &paths)
-            });
+            item.retain(|name, value| self.is_key(name) || keep(name, value, &paths));
         }
     }
 
@@ -306,6 +310,12 @@ impl Table {
                 Some(value.kind().value_type()),
             ))
         }
+    }
+
+    /// The item, unless it has expired at this time.
+    #[must_use]
+    pub fn live(&self, item: Option<Item>, now: i64) -> Option<Item> {
+        item.filter(|item| !self.is_expired(item, now))
     }
 
     /// True if the item has expired at this time and so counts as absent.

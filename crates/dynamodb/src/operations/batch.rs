@@ -56,7 +56,6 @@ pub async fn write<T: Transport>(
             }
         }
     }
-    let valid = valid.into_iter();
     for wave in batch_order::waves(&batch.writes, valid, &writer.dependences) {
         writer.write_wave(&wave).await?;
     }

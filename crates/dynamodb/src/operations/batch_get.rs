@@ -8,12 +8,12 @@ use mintkey_runtime::Stop;
 use mintkey_store::{BatchGet, Error, ErrorKind, Item, Key, Outcome, Reply, Result, Table};
 
 use crate::aws::retry;
-use crate::client::{Client, Effect};
+use crate::client::Client;
 use crate::transport::Transport;
 use crate::transport::error::Cause;
 use crate::transport::join_all::join_all;
+use crate::wire::body;
 use crate::wire::response::Rows;
-use crate::wire::{body, errors};
 
 /// The keys in one call.
 const MAX_KEYS: usize = 100;
@@ -31,8 +31,7 @@ pub async fn get<T: Transport>(
     let found = read_all(client, batch).await?;
     let mut items = Vec::with_capacity(batch.keys.len());
     for key in &batch.keys {
-        let item = found.get(key).cloned();
-        let mut item = item.filter(|item| !table.is_expired(item, now));
+        let mut item = table.live(found.get(key).cloned(), now);
         if let Some(item) = &mut item {
             table.project(item, batch.attributes.as_deref());
         }
@@ -90,8 +89,7 @@ async fn read_once<'k, T: Transport>(
 ) -> Result<Vec<&'k Key>> {
     let table = &*batch.table;
     let body = body::batch_get(&client.shared.config, batch, keys);
-    let output = client.call("BatchGetItem", &body, Effect::None).await;
-    let output = output.map_err(|failure| client.errors(table, None).failed(failure))?;
+    let output = client.read(table, None, "BatchGetItem", &body).await?;
     let rows: Rows = output.parse().map_err(|error| error.of(table))?;
     // A key that was not asked for belongs to the response to another call.
     let asked: HashSet<&Key> = keys.iter().copied().collect();
@@ -110,14 +108,12 @@ async fn read_once<'k, T: Transport>(
 pub async fn pause<T: Transport>(client: &Client<'_, T>, table: &Table, round: u32) -> Result<()> {
     client.metrics.throttle();
     client.metrics.add_retries(1);
-    let deadline = client.deadline.get();
-    let paused = client.transport.pause(retry::delay(round), deadline).await;
+    let paused = client.pause(retry::delay(round)).await;
     paused.map_err(|error| {
         if matches!(error.cause, Cause::Stopped(Stop::Timeout(_))) {
             return throttled(client, table);
         }
-        let outcome = client.progress.get().outcome();
-        errors::transport_error(&client.shared.config, &error, outcome).of(table)
+        client.transport_error(&error).of(table)
     })
 }
 

@@ -22,11 +22,7 @@ pub struct Dependence {
 }
 
 /// The groups of writes that are carried out one after the other. Each has each key and each marker once.
-pub fn waves(
-    writes: &[Write],
-    valid: impl Iterator<Item = usize>,
-    dependences: &[Dependence],
-) -> Vec<Vec<usize>> {
+pub fn waves(writes: &[Write], valid: Vec<usize>, dependences: &[Dependence]) -> Vec<Vec<usize>> {
     let mut waves: Vec<Vec<usize>> = Vec::new();
     let mut keys: HashMap<&Key, usize> = HashMap::with_capacity(writes.len());
     let mut markers: HashMap<&[u8], usize> = HashMap::new();

@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mintkey_store::{
-    Error, Item, Key, Name, Page, Path, Reply, Result, Scan, Table, Violation, description,
-};
+use mintkey_store::{Error, Item, Key, Name, Page, Path, Reply, Result, Scan, Table, Violation};
 
 use crate::client::{Client, Effect};
 use crate::operations::markers::{self, Held};
@@ -48,16 +46,7 @@ async fn build<T: Transport>(client: &Client<'_, T>, table: &Table, now: i64) ->
         let Some(catalog) = catalog::read(client, table).await? else {
             return Err(client.errors(table, None).table_missing().of(table));
         };
-        // Only key and unique values: the server describes the rest.
-        let class = Table {
-            indexes: Vec::new(),
-            colocate: None,
-            ..table.clone()
-        };
-        let merged = match &catalog.described {
-            Some(described) => description::merge(described, &class)?,
-            None => class,
-        };
+        let merged = catalog.merge(table)?;
         if catalog.described.as_ref() == Some(&merged) {
             catalog::remember_built(client, &merged);
             return Ok(());

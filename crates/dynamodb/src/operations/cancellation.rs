@@ -130,7 +130,7 @@ pub async fn with_guards<T: Transport>(
         }
         match stored(client, &participant.table, participant.key()).await {
             Ok(row) => {
-                let live = row.filter(|row| !participant.table.is_expired(row, now));
+                let live = participant.table.live(row, now);
                 if let Err(error) = guarded.check(live.as_ref()) {
                     *reason = Some(error);
                 }
@@ -191,7 +191,7 @@ impl<T: Transport> Cancelled<'_, T> {
             return Ok(participant.prepare(self.now).err());
         }
         let has_row = stored.is_some();
-        let live = stored.filter(|item| !table.is_expired(item, self.now));
+        let live = table.live(stored, self.now);
         if participant.replacement.take().is_some() {
             return Ok(None);
         }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use mintkey_runtime::locked;
 use mintkey_store::{
-    Comparison, Condition, Error, ErrorKind, Get, Item, Path, Remedy, Result, Table, Value,
-    description,
+    Condition, Error, ErrorKind, Get, Item, Path, Remedy, Result, Table, Value, description,
 };
 
 use crate::client::{Client, Effect};
@@ -32,6 +31,26 @@ pub struct Catalog {
     pub edition: i64,
 }
 
+impl Catalog {
+    /// What the catalog and a class describe together.
+    ///
+    /// # Errors
+    ///
+    /// `Configuration` if unique values of the catalog differ from those of the class.
+    pub fn merge(&self, class: &Table) -> Result<Table> {
+        // Only key and unique values: the server describes the rest.
+        let class = Table {
+            indexes: Vec::new(),
+            colocate: None,
+            ..class.clone()
+        };
+        match &self.described {
+            Some(described) => description::merge(described, &class),
+            None => Ok(class),
+        }
+    }
+}
+
 /// A table with all unique values that its writes keep up: those of its class, built or not, and those that the catalog has.
 /// `None` if there is no table of markers: `create_table()` has not been called for a class with unique values. A table
 /// whose class has none is returned as it is, without a look at the catalog.
@@ -56,16 +75,7 @@ pub async fn for_writes<T: Transport>(
         forget(client, table);
         return Ok(None);
     };
-    // Only key and unique values.
-    let class = Table {
-        indexes: Vec::new(),
-        colocate: None,
-        ..(**table).clone()
-    };
-    let mut written = match &catalog.described {
-        Some(described) => description::merge(described, &class)?,
-        None => class,
-    };
+    let mut written = catalog.merge(table)?;
     if let Some(known) = &known {
         written = description::merge(&written, &known.written)?;
     }
@@ -239,14 +249,9 @@ pub async fn write<T: Transport>(
             Value::Map(description::describe(described)),
         );
     }
-    let edition = Path::attribute(EDITION);
     let condition = match read.edition {
-        0 => Condition::Missing(edition),
-        read => Condition::Compare {
-            path: edition,
-            op: Comparison::Eq,
-            value: read.into(),
-        },
+        0 => Condition::Missing(Path::attribute(EDITION)),
+        read => Condition::equals(EDITION, read),
     };
     let body = body::put(&client.shared.config, &markers, &item, Some(&condition));
     match client.call("PutItem", &body, Effect::Idempotent).await {

@@ -108,7 +108,7 @@ impl Displaced {
                 let condition = body::absent(table, now);
                 return ("Delete", body::delete(config, table, key, Some(&condition)));
             }
-            Some(row) => body::all(markers::unchanged(table, Some(row), &[], false)),
+            Some(row) => Condition::all(markers::unchanged(table, Some(row), &[], false)),
         };
         ("ConditionCheck", body::check(config, table, key, condition))
     }

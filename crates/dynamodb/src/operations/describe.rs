@@ -5,7 +5,7 @@ use mintkey_store::{
     Index, KeyAttribute, KeyKind, Name, Projection, Reply, Result, Table, ValueType,
 };
 
-use crate::client::{Client, Effect};
+use crate::client::Client;
 use crate::operations::{catalog, markers, tables};
 use crate::transport::Transport;
 use crate::wire::body;
@@ -22,8 +22,7 @@ pub async fn list<T: Transport>(client: &Client<'_, T>) -> Result<Reply> {
     loop {
         client.restart_deadline();
         let body = body::list_tables(after.as_deref());
-        let output = client.call("ListTables", &body, Effect::None).await;
-        let output = output.map_err(|failure| client.errors(&all, None).failed(failure))?;
+        let output = client.read(&all, None, "ListTables", &body).await?;
         let listed: Listed = output.parse().map_err(|error| error.of(&all))?;
         let own = listed.table_names.iter();
         names.extend(own.filter_map(|name| name.strip_prefix(&**prefix).map(str::to_owned)));

@@ -4,11 +4,9 @@
 //! has another value counts as absent, and the next row with the value takes it over.
 
 use mintkey_store::{
-    Action, Claim, Comparison, Condition, Error, Item, Key, KeyAttribute, KeyKind, KeyValue,
-    Labels, Name, Path, Result, Table, Value, unique,
+    Action, Claim, Condition, Error, Item, Key, KeyAttribute, KeyKind, KeyValue, Labels, Name,
+    Path, Result, Table, Value, unique,
 };
-
-use crate::wire::body;
 
 /// What the name of the table of markers has after that of the rows.
 pub const SUFFIX: &str = ".unique";
@@ -99,7 +97,7 @@ pub fn deciding(table: &Table) -> impl Iterator<Item = &Name> {
             .iter()
             .chain(discriminator.map(|own| &own.attribute))
     });
-    names.filter(|name| table.key_attributes().all(|key| key.name != **name))
+    names.filter(|name| !table.is_key(name))
 }
 
 /// The condition that a row has, as far as this decides its unique values, what this one has. An update also depends on the
@@ -111,13 +109,9 @@ pub fn unchanged(
     is_whole: bool,
 ) -> Vec<Condition> {
     let mut names: Vec<&Name> = deciding(table).collect();
-    let keys = || table.key_attributes().map(|key| &key.name);
     if let Some(row) = row.filter(|_| is_whole) {
-        let others = row
-            .iter()
-            .map(|(name, _)| name)
-            .filter(|name| !keys().any(|key| key == *name));
-        names.extend(others);
+        let others = row.iter().map(|(name, _)| name);
+        names.extend(others.filter(|name| !table.is_key(name)));
     }
     names.extend(actions.iter().filter_map(|action| match action {
         Action::SetFrom(_, from) => from.root(),
@@ -125,16 +119,9 @@ pub fn unchanged(
     }));
     names.sort();
     names.dedup();
-    let condition = |name: &Name| {
-        let path = Path::attribute(name.clone());
-        match row.and_then(|row| row.get(name)) {
-            Some(value) => Condition::Compare {
-                path,
-                op: Comparison::Eq,
-                value: value.clone(),
-            },
-            None => Condition::Missing(path),
-        }
+    let condition = |name: &Name| match row.and_then(|row| row.get(name)) {
+        Some(value) => Condition::equals(name.clone(), value.clone()),
+        None => Condition::Missing(Path::attribute(name.clone())),
     };
     names.into_iter().map(condition).collect()
 }
@@ -214,16 +201,12 @@ pub fn holder(table: &Table, marker: &Item) -> Result<Key> {
 
 /// The condition that there is no marker, or one that names one of these rows.
 pub fn free_for<'a>(holders: impl IntoIterator<Item = &'a Key>) -> Condition {
-    let equal = |name: &str, value: &KeyValue| Condition::Compare {
-        path: Path::attribute(name),
-        op: Comparison::Eq,
-        value: value.to_value(),
-    };
+    let equal = |name: &str, value: &KeyValue| Condition::equals(name, value.to_value());
     let mut any = vec![Condition::Missing(Path::attribute(KEY))];
     for holder in holders {
         let mut parts = vec![equal(PARTITION, &holder.partition)];
         parts.extend(holder.sort.iter().map(|sort| equal(SORT, sort)));
-        any.extend(body::all(parts));
+        any.extend(Condition::all(parts));
     }
     Condition::Or(any)
 }

@@ -288,7 +288,7 @@ impl<'a> Participant<'a> {
             None => Vec::new(),
         };
         let with = |condition: Option<Condition>| {
-            body::all(condition.into_iter().chain(unchanged).collect())
+            Condition::all(condition.into_iter().chain(unchanged).collect())
         };
         Ok(match (self.write, &self.replacement) {
             (TransactionWrite::Update(update), Some(item)) => {
@@ -318,7 +318,7 @@ impl<'a> Participant<'a> {
                 let condition = with(body::guard(table, &check.guard, now, false)?);
                 if self.deletes {
                     let absent = [body::absent(table, now)];
-                    let condition = body::all(condition.into_iter().chain(absent).collect());
+                    let condition = Condition::all(condition.into_iter().chain(absent).collect());
                     (
                         "Delete",
                         body::delete(config, table, key, condition.as_ref()),

@@ -1,8 +1,8 @@
 //! The plan of a query or scan: which part of the question `DynamoDB` evaluates, and which part is evaluated here.
 
 use mintkey_store::{
-    Comparison, Condition, Error, ErrorKind, Index, Item, KeyAttribute, Name, Path, Position,
-    Query, QueryKey, Result, Scan, Table, Work,
+    Condition, Error, ErrorKind, Index, Item, KeyAttribute, Name, Path, Position, Query, QueryKey,
+    Result, Scan, Table, Work,
 };
 
 use crate::config::Config;
@@ -76,11 +76,8 @@ impl<'a> QueryPlan<'a> {
         let key_condition = plan.key_condition(query)?;
         // DynamoDB's index has the first partition attribute as its key: the others are filters.
         let others = partition.iter().zip(&query.partition).skip(1);
-        let others = others.map(|(attribute, value)| Condition::Compare {
-            path: Path::attribute(attribute.name.clone()),
-            op: Comparison::Eq,
-            value: value.to_value(),
-        });
+        let others = others
+            .map(|(attribute, value)| Condition::equals(attribute.name.clone(), value.to_value()));
         let can_match = plan.split_filter(query.filter.as_ref(), others.collect(), now);
         if !can_match || key_condition.is_none() {
             return Ok(None);
@@ -168,12 +165,8 @@ impl<'a> QueryPlan<'a> {
         }
         sent.extend(others);
         let expired = body::expired(self.table, now);
-        sent.extend(expired.map(|expired| Condition::Not(Box::new(expired))));
-        self.sent_filter = match sent.len() {
-            0 => None,
-            1 => sent.pop(),
-            _ => Some(Condition::And(sent)),
-        };
+        sent.extend(expired.map(Condition::negated));
+        self.sent_filter = Condition::all(sent);
         true
     }
 
@@ -293,14 +286,7 @@ impl<'a> QueryPlan<'a> {
 
     /// Appends a position as `DynamoDB` has it: the table's key and the index's.
     fn push_start(&self, after: &Position, to: &mut String) {
-        let mut item = Item::with_capacity(4);
-        item.insert(
-            self.table.partition.name.clone(),
-            after.key.partition.to_value(),
-        );
-        if let (Some(sort), Some(value)) = (&self.table.sort, &after.key.sort) {
-            item.insert(sort.name.clone(), value.to_value());
-        }
+        let mut item = self.table.item_of(&after.key);
         if let Some(index) = self.index {
             if index.partition.is_empty() {
                 let value = body::index_partition_value(&[]);

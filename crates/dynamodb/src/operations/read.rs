@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{Get, Item, Key, Page, Query, Reply, Result, Scan, Table, Work};
+use mintkey_store::{Get, Item, Key, Page, Path, Query, Reply, Result, Scan, Table, Work};
 
-use crate::client::{Client, Effect, Output};
+use crate::client::{Client, Output};
 use crate::operations::query_plan::QueryPlan;
 use crate::transport::Transport;
 use crate::wire::body;
@@ -24,7 +24,7 @@ pub async fn get<T: Transport>(client: &Client<'_, T>, get: &Get, now: i64) -> R
     table.check_key(&get.key)?;
     let body = body::get(&client.shared.config, get);
     let item = read_row(client, table, &get.key, &body).await?;
-    let mut item = item.filter(|item| !table.is_expired(item, now));
+    let mut item = table.live(item, now);
     if let Some(item) = &mut item {
         table.project(item, get.attributes.as_deref());
     }
@@ -38,8 +38,7 @@ pub async fn read_row<T: Transport>(
     key: &Key,
     body: &str,
 ) -> Result<Option<Item>> {
-    let output = client.call("GetItem", body, Effect::None).await;
-    let output = output.map_err(|failure| client.errors(table, Some(key)).failed(failure))?;
+    let output = client.read(table, Some(key), "GetItem", body).await?;
     let row: Row = output.parse().map_err(|error| error.of(table))?;
     if row.attributes.is_some() || row.other.is_some() {
         return Err(output.unreadable().of(table).at(key));
@@ -54,11 +53,21 @@ pub async fn stored<T: Transport>(
     table: &Arc<Table>,
     key: &Key,
 ) -> Result<Option<Item>> {
+    stored_attributes(client, table, key, None).await
+}
+
+/// Reads these attributes of the row of a key consistently; `None`: all.
+pub async fn stored_attributes<T: Transport>(
+    client: &Client<'_, T>,
+    table: &Arc<Table>,
+    key: &Key,
+    attributes: Option<Vec<Path>>,
+) -> Result<Option<Item>> {
     let get = Get {
         table: Arc::clone(table),
         key: key.clone(),
         consistent: true,
-        attributes: None,
+        attributes,
     };
     let body = body::get(&client.shared.config, &get);
     read_row(client, table, key, &body).await
@@ -170,8 +179,7 @@ async fn call<T: Transport>(
     plan: &QueryPlan<'_>,
     body: &str,
 ) -> Result<response::Page> {
-    let output = client.call(plan.operation, body, Effect::None).await;
-    let output = output.map_err(|failure| client.errors(plan.table, None).failed(failure))?;
+    let output = client.read(plan.table, None, plan.operation, body).await?;
     let page: response::Page = output.parse().map_err(|error| error.of(plan.table))?;
     match &page.items {
         None if plan.counts_on_server() => {}

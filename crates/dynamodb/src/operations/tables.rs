@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::operations::{catalog, markers};
 use crate::transport::Transport;
 use crate::wire::body::{self, Body};
-use crate::wire::errors::{self, Class, Failure, Progress};
+use crate::wire::errors::{Class, Failure, Progress};
 use crate::wire::response::{
     Changed, Described, ExpiryDescribed, IndexDescription, KeyElement, TableDescription, TimeToLive,
 };
@@ -64,11 +64,11 @@ impl TableDescription {
     }
 
     /// Whether a key of the table or an index is this one.
-    fn is_key(&self, found: &[KeyElement], wanted: &[(&str, KeyKind)]) -> bool {
+    fn is_key(&self, found: &[KeyElement], wanted: &[(Name, KeyKind)]) -> bool {
         found.len() == wanted.len()
             && found.iter().zip(wanted).all(|(part, (own, kind))| {
                 let name = part.attribute_name.as_str();
-                name == *own && self.attribute_type(name) == kind.value_type().code()
+                *name == **own && self.attribute_type(name) == kind.value_type().code()
             })
     }
 
@@ -209,11 +209,8 @@ impl<'a, T: Transport> Wait<'a, T> {
             .remedy(Remedy::CreateTable)
             .of(table));
         }
-        let outcome = self.client.progress.get().outcome();
         let paused = self.client.transport.pause(self.next, self.until).await;
-        paused.map_err(|error| {
-            errors::transport_error(&self.client.shared.config, &error, outcome).of(table)
-        })?;
+        paused.map_err(|error| self.client.transport_error(&error).of(table))?;
         self.next = (self.next * 2).min(LONGEST_DELAY);
         Ok(())
     }
@@ -258,11 +255,15 @@ fn index_keys(index: &Index) -> Vec<(Name, KeyKind)> {
     keys
 }
 
-fn check_keys(table: &Table, found: &TableDescription) -> Result<()> {
+/// The key of a table.
+fn table_keys(table: &Table) -> Vec<(Name, KeyKind)> {
     let own = |part: &KeyAttribute| (part.name.clone(), part.kind);
-    let wanted: Vec<(Name, KeyKind)> = table.key_attributes().map(own).collect();
-    let borrowed: Vec<(&str, KeyKind)> = wanted.iter().map(|(n, k)| (&**n, *k)).collect();
-    if found.is_key(&found.key_schema, &borrowed) {
+    table.key_attributes().map(own).collect()
+}
+
+fn check_keys(table: &Table, found: &TableDescription) -> Result<()> {
+    let wanted = table_keys(table);
+    if found.is_key(&found.key_schema, &wanted) {
         return Ok(());
     }
     Err(Error::configuration(format!(
@@ -294,9 +295,7 @@ fn missing_index<'a>(table: &'a Table, found: &TableDescription) -> Result<Optio
             }
             return Ok(Some(index));
         };
-        let keys = index_keys(index);
-        let wanted: Vec<(&str, KeyKind)> = keys.iter().map(|(n, k)| (&**n, *k)).collect();
-        if is_local != index.local || !found.is_key(&existing.key_schema, &wanted) {
+        if is_local != index.local || !found.is_key(&existing.key_schema, &index_keys(index)) {
             return Err(Error::configuration(format!(
                 "index {name:?} of table {:?} has the key {}, but {} declares another one: give the index another name, or \
                  delete it first",
@@ -391,7 +390,7 @@ async fn enable_expiry<T: Transport>(client: &Client<'_, T>, table: &Table) -> R
 }
 
 fn push_keys(keys: &[(Name, KeyKind)], to: &mut String) {
-    to.push_str("\"KeySchema\":[");
+    to.push('[');
     for (index, (name, _)) in keys.iter().enumerate() {
         to.push_str(if index > 0 { ",{" } else { "{" });
         to.push_str("\"AttributeName\":");
@@ -413,15 +412,12 @@ fn push_definitions(keys: &[(Name, KeyKind)], to: &mut String) {
     to.push(']');
 }
 
-fn push_capacity(config: &Config, to: &mut String) -> bool {
-    let Some((read, write)) = config.capacity else {
-        return false;
-    };
-    let _ = write!(
-        to,
+/// The capacity of a new table or index; `None`: on demand.
+fn provisioned(config: &Config) -> Option<String> {
+    let (read, write) = config.capacity?;
+    Some(format!(
         "{{\"ReadCapacityUnits\":{read},\"WriteCapacityUnits\":{write}}}"
-    );
-    true
+    ))
 }
 
 /// Appends an index. Its projection includes what reads need to filter: the time of expiry, and the partition attributes
@@ -429,16 +425,14 @@ fn push_capacity(config: &Config, to: &mut String) -> bool {
 fn push_index(config: &Config, table: &Table, index: &Index, to: &mut String) {
     to.push_str("{\"IndexName\":");
     push_string(&body::index_name(&index.name), to);
-    to.push(',');
-    push_keys(&index_keys(index), to);
+    to.push_str(",\"KeySchema\":");
+    let keys = index_keys(index);
+    push_keys(&keys, to);
     let mut projected: Vec<&Name> = match &index.projection {
         Projection::Attributes(names) => names.iter().collect(),
         Projection::All | Projection::Keys => Vec::new(),
     };
-    let is_key = |name: &Name| {
-        let mut keys = table.key_attributes();
-        keys.any(|key| key.name == *name) || index_keys(index).iter().any(|(key, _)| key == name)
-    };
+    let is_key = |name: &Name| table.is_key(name) || keys.iter().any(|(key, _)| key == name);
     projected.extend(index.partition.iter().map(|part| &part.name));
     projected.extend(&table.ttl);
     projected.retain(|name| !is_key(name));
@@ -459,20 +453,14 @@ fn push_index(config: &Config, table: &Table, index: &Index, to: &mut String) {
         }
         to.push_str("]}");
     }
-    if !index.local {
-        let mut capacity = String::new();
-        if push_capacity(config, &mut capacity) {
-            let _ = write!(to, ",\"ProvisionedThroughput\":{capacity}");
-        }
+    if let Some(capacity) = provisioned(config).filter(|_| !index.local) {
+        let _ = write!(to, ",\"ProvisionedThroughput\":{capacity}");
     }
     to.push('}');
 }
 
 fn create_body(config: &Config, table: &Table) -> Result<String> {
-    let keys: Vec<(Name, KeyKind)> = table
-        .key_attributes()
-        .map(|part| (part.name.clone(), part.kind))
-        .collect();
+    let keys = table_keys(table);
     let mut all = keys.clone();
     for (name, kind) in table.indexes.iter().flat_map(index_keys) {
         match all.iter().find(|(own, _)| *own == name) {
@@ -490,11 +478,7 @@ fn create_body(config: &Config, table: &Table) -> Result<String> {
     }
     let mut body = Body::new(config, table);
     body.entry("AttributeDefinitions", |to| push_definitions(&all, to));
-    let mut schema = String::new();
-    push_keys(&keys, &mut schema);
-    // The list without the name of its entry.
-    let list = schema.split_once(':').map_or("[]", |(_, list)| list);
-    body.entry("KeySchema", |to| to.push_str(list));
+    body.entry("KeySchema", |to| push_keys(&keys, to));
     for (name, local) in [
         ("GlobalSecondaryIndexes", false),
         ("LocalSecondaryIndexes", true),
@@ -509,8 +493,7 @@ fn create_body(config: &Config, table: &Table) -> Result<String> {
             body.entry(name, |to| to.push_str(&text));
         }
     }
-    let mut capacity = String::new();
-    if push_capacity(config, &mut capacity) {
+    if let Some(capacity) = provisioned(config) {
         body.text("BillingMode", "PROVISIONED");
         body.entry("ProvisionedThroughput", |to| to.push_str(&capacity));
     } else {

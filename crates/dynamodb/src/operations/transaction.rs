@@ -25,7 +25,7 @@ use crate::operations::write::{applied, check_empty};
 use crate::operations::{catalog, tables};
 use crate::transport::Transport;
 use crate::transport::error::Cause;
-use crate::wire::errors::{self, Class, Failure, Progress, Refusal};
+use crate::wire::errors::{Class, Failure, Progress, Refusal};
 use crate::wire::response::{CancellationReason, Snapshot};
 use crate::wire::{body, transaction as wire};
 
@@ -204,13 +204,10 @@ async fn read_awaited<T: Transport>(
 async fn pause<T: Transport>(client: &Client<'_, T>, retries: u32, error: Error) -> Result<()> {
     client.metrics.add_retries(1);
     let delay = retry::delay(retries.min(MAX_DELAY_RETRIES));
-    let paused = client.transport.pause(delay, client.deadline.get()).await;
-    paused.map_err(|stop| {
-        if matches!(stop.cause, Cause::Stopped(Stop::Timeout(_))) {
-            return error;
-        }
-        let outcome = client.progress.get().outcome();
-        errors::transport_error(&client.shared.config, &stop, outcome)
+    let paused = client.pause(delay).await;
+    paused.map_err(|stop| match stop.cause {
+        Cause::Stopped(Stop::Timeout(_)) => error,
+        _ => client.transport_error(&stop),
     })
 }
 
@@ -239,8 +236,7 @@ async fn fill_nulls<T: Transport>(
             && update::needs_types(&update.actions)
         {
             let row = stored(client, &update.table, &update.key).await?;
-            let live = row.filter(|row| !update.table.is_expired(row, now));
-            changed |= participant.fill_nulls(live.as_ref());
+            changed |= participant.fill_nulls(update.table.live(row, now).as_ref());
         }
     }
     Ok(changed)
@@ -289,7 +285,7 @@ async fn invalid_updates<T: Transport>(
 async fn apply<T: Transport>(client: &Client<'_, T>, update: &Update, now: i64) -> Result<Item> {
     let (table, key) = (&update.table, &update.key);
     let row = stored(client, table, key).await?;
-    applied(update, row.filter(|item| !table.is_expired(item, now)))
+    applied(update, table.live(row, now))
 }
 
 /// The error for a failed call on these tables.
@@ -385,8 +381,7 @@ pub async fn get<T: Transport>(
     let mut items = Vec::with_capacity(get.keys.len());
     for ((table, key), row) in get.keys.iter().zip(rows.responses) {
         let item = row.item.map(|item| own_row(&output, item, table, key));
-        let item = item.transpose()?;
-        items.push(item.filter(|item| !table.is_expired(item, now)));
+        items.push(table.live(item.transpose()?, now));
     }
     Ok(Reply::Items(items))
 }

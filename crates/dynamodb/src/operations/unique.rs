@@ -8,16 +8,15 @@ use std::sync::Arc;
 use mintkey_store::size::MAX_ITEM;
 use mintkey_store::unique::{MAX_VALUES, encode};
 use mintkey_store::{
-    Delete, Error, ErrorKind, Get, GetUnique, Item, Key, Path, Put, Reply, Result, Returning,
-    Table, Transaction, TransactionGet, TransactionWrite, Update,
+    Delete, Error, ErrorKind, GetUnique, Item, Key, Path, Put, Reply, Result, Returning, Table,
+    Transaction, TransactionGet, TransactionWrite, Update,
 };
 
 use crate::client::Client;
 use crate::operations::participant::{Participant, Stored, changes_unique};
-use crate::operations::read::{read_row, stored};
+use crate::operations::read::{stored, stored_attributes};
 use crate::operations::{catalog, markers, marking, transaction, write};
 use crate::transport::Transport;
-use crate::wire::body;
 
 /// Writes a whole item. `row` is the stored row, if it is known.
 pub async fn put<T: Transport>(
@@ -153,7 +152,7 @@ async fn commit<T: Transport>(
         TransactionWrite::Update(update) if update.returning == Returning::New => {
             // A transaction returns no rows. This row may have been changed again by another writer.
             let changed = match stored(client, &participant.table, participant.key()).await {
-                Ok(row) => row.filter(|row| !participant.table.is_expired(row, now)),
+                Ok(row) => participant.table.live(row, now),
                 Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)) => {
                     return Err(error.uncertain());
                 }
@@ -234,12 +233,5 @@ async fn read_holder<T: Transport>(
         let deciding = markers::deciding(table).cloned().map(Path::attribute);
         wanted.iter().cloned().chain(deciding).collect()
     });
-    let get = Get {
-        table: Arc::clone(table),
-        key: key.clone(),
-        consistent: true,
-        attributes,
-    };
-    let body = body::get(&client.shared.config, &get);
-    read_row(client, table, key, &body).await
+    stored_attributes(client, table, key, attributes).await
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use mintkey_store::size::{self, MAX_ITEM, check_item};
 use mintkey_store::{
-    Action, Condition, Delete, Error, ErrorKind, Get, Guard, Item, Key, Name, Path, Put, Reply,
-    Result, Returning, Row, Table, Update, Value, ValueType, Work, update,
+    Action, Condition, Delete, Error, ErrorKind, Guard, Item, Key, Name, Path, Put, Reply, Result,
+    Returning, Row, Table, Update, Value, ValueType, Work, update,
 };
 
 use crate::client::{Client, Effect, Output};
-use crate::operations::read::{own_row, read_row, stored};
+use crate::operations::read::{own_row, stored};
 use crate::transport::Transport;
 use crate::wire::errors::{Class, ErrorContext, Failure, Progress, Refusal};
 use crate::wire::{body, response as wire};
@@ -61,7 +61,7 @@ impl GuardedWrite<'_> {
         refusal: &mut Refusal,
         now: i64,
     ) -> Result<Option<Item>> {
-        let stored = match refusal.item.take() {
+        let row = match refusal.item.take() {
             Some(item) if !self.table.has_key(&item, self.key) => {
                 // It was sent in response to another write.
                 client.transport.close_idle();
@@ -71,18 +71,9 @@ impl GuardedWrite<'_> {
             Some(item) => Some(body::unmark(self.table, item)),
             // After an attempt without a response, only the row shows what became of it.
             None if !refusal.uncertain && self.check(None).is_err() => None,
-            None => {
-                let get = Get {
-                    table: Arc::clone(self.table),
-                    key: self.key.clone(),
-                    consistent: true,
-                    attributes: None,
-                };
-                let body = body::get(&client.shared.config, &get);
-                read_row(client, self.table, self.key, &body).await?
-            }
+            None => stored(client, self.table, self.key).await?,
         };
-        Ok(stored.filter(|item| !self.table.is_expired(item, now)))
+        Ok(self.table.live(row, now))
     }
 }
 
@@ -162,7 +153,7 @@ pub async fn delete<T: Transport>(
     let body = if delete.returns_old {
         // DynamoDB Local returns a row from several concurrent deletions unless they have conditions.
         let exists = Condition::Exists(Path::attribute(table.partition.name.clone()));
-        let condition = body::all(condition.into_iter().chain([exists]).collect());
+        let condition = Condition::all(condition.into_iter().chain([exists]).collect());
         body::delete_returning(config, table, key, condition.as_ref())
     } else {
         body::delete(config, table, key, condition.as_ref())
@@ -178,7 +169,7 @@ pub async fn delete<T: Transport>(
     let mut refusal = match call.await {
         Ok(output) if delete.returns_old => {
             let old = attributes(&output, table, key)?;
-            return Ok(Reply::Item(old.filter(|row| !table.is_expired(row, now))));
+            return Ok(Reply::Item(table.live(old, now)));
         }
         Ok(output) => {
             check_empty(&output, table, key)?;
@@ -244,7 +235,7 @@ async fn explain<T: Transport>(
     now: i64,
 ) -> Result<Option<Update>> {
     let row = match stored(client, &update.table, &update.key).await {
-        Ok(row) => row.filter(|row| !update.table.is_expired(row, now)),
+        Ok(row) => update.table.live(row, now),
         Err(stopped) if matches!(stopped.kind, ErrorKind::Interrupted(_)) => return Err(stopped),
         // What the server has said is worth more than why the row cannot be read.
         Err(_) => {
@@ -282,7 +273,7 @@ pub fn without_nulls(update: &Update, row: &Item) -> Option<Update> {
         .into_iter()
         .map(|path| Condition::IsType(path, ValueType::Null));
     let mut guard = update.guard.clone();
-    guard.condition = body::all(guard.condition.into_iter().chain(nulls).collect());
+    guard.condition = Condition::all(guard.condition.into_iter().chain(nulls).collect());
     Some(Update {
         actions,
         guard,
@@ -364,9 +355,8 @@ pub fn update_guard(update: &Update) -> Guard {
         guard.row
     };
     let filled = update::filled_paths(&update.actions).into_iter();
-    let no_nulls =
-        filled.map(|path| Condition::Not(Box::new(Condition::IsType(path, ValueType::Null))));
-    let condition = body::all(guard.condition.into_iter().chain(no_nulls).collect());
+    let no_nulls = filled.map(|path| Condition::IsType(path, ValueType::Null).negated());
+    let condition = Condition::all(guard.condition.into_iter().chain(no_nulls).collect());
     Guard {
         row,
         condition,

@@ -432,14 +432,6 @@ fn batch_start(config: &Config, table: &Table) -> String {
     body
 }
 
-/// The condition that all of these hold; `None` if there are none.
-pub fn all(mut conditions: Vec<Condition>) -> Option<Condition> {
-    match conditions.len() {
-        0 | 1 => conditions.pop(),
-        _ => Some(Condition::And(conditions)),
-    }
-}
-
 /// The condition that a row has expired.
 pub fn expired(table: &Table, now: i64) -> Option<Condition> {
     table.ttl.as_ref().map(|ttl| Condition::Compare {
@@ -447,10 +439,6 @@ pub fn expired(table: &Table, now: i64) -> Option<Condition> {
         op: Comparison::Le,
         value: now.into(),
     })
-}
-
-fn not(condition: Condition) -> Condition {
-    Condition::Not(Box::new(condition))
 }
 
 fn or(condition: Condition, other: Option<Condition>) -> Condition {
@@ -500,11 +488,7 @@ pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Result<Optio
     match &guard.version {
         None => {}
         Some((name, Some(version))) => {
-            parts.push(Condition::Compare {
-                path: Path::attribute(name.clone()),
-                op: Comparison::Eq,
-                value: (*version).into(),
-            });
+            parts.push(Condition::equals(name.clone(), *version));
             needs_live = true;
         }
         Some((name, None)) => {
@@ -526,9 +510,9 @@ pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Result<Optio
         }
     }
     if needs_live {
-        parts.extend(expired.map(not));
+        parts.extend(expired.map(Condition::negated));
     }
-    Ok(all(parts))
+    Ok(Condition::all(parts))
 }
 
 /// Whether an update that is applied twice has the same effect as once. A value that is read may have changed meanwhile.

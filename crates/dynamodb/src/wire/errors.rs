@@ -46,7 +46,7 @@ pub enum Failure {
 
 impl Failure {
     /// Whether others were in the way: a transaction that was writing the item, or changes of other tables.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Refused(refusal) if matches!(refusal.class, Class::Conflict | Class::TableLimit))
     }
 }

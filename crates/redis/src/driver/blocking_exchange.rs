@@ -15,6 +15,7 @@ use crate::transport::connection::TransportError;
 use crate::transport::node::Node;
 use crate::transport::slot_refresh::SlotRefresh;
 use crate::transport::stream::Wait;
+use crate::transport::topology::Routes as _;
 
 /// The connections that one request uses.
 pub type HeldConnections = Vec<MultiplexedConnection>;
@@ -27,7 +28,7 @@ pub fn release(shared: &Shared, held: HeldConnections, deadline: &Deadline, in_s
             .into_iter()
             .filter_map(MultiplexedConnection::into_idle)
         {
-            shared.topology.keep(&node, connection);
+            shared.context.topology.keep(&node, connection);
         }
     }
 }
@@ -84,7 +85,7 @@ impl Driver<'_> {
 
     /// Does what the exchange needs next, until it waits for events.
     fn take_steps(&mut self) {
-        let topology = &*self.shared.topology;
+        let topology = &*self.shared.context.topology;
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.retry_at = None;
             self.exchange.tick();
@@ -132,7 +133,7 @@ impl Driver<'_> {
 
     /// Goes on with the connections that are not open. Returns whether one has failed.
     fn connect(&mut self) -> bool {
-        let (config, topology) = (&self.shared.context.config, &*self.shared.topology);
+        let (config, topology) = (&self.shared.context.config, &*self.shared.context.topology);
         let mut index = 0;
         let before = self.held.len();
         while index < self.held.len() {
@@ -182,7 +183,8 @@ impl Driver<'_> {
     fn receive(&mut self, call: CallId, value: Value) {
         if let Some(index) = call.own_index() {
             self.exchange.wrote(index);
-            self.exchange.reply(index, value, &*self.shared.topology);
+            self.exchange
+                .reply(index, value, &*self.shared.context.topology);
         }
     }
 
@@ -196,7 +198,7 @@ impl Driver<'_> {
             Some((call.id.own_index()?, reached))
         });
         let calls: Vec<(usize, bool)> = calls.collect();
-        let (exchange, topology) = (&mut self.exchange, &*self.shared.topology);
+        let (exchange, topology) = (&mut self.exchange, &*self.shared.context.topology);
         report_lost(exchange, &calls, first, cause, &connection, topology);
     }
 
@@ -206,7 +208,7 @@ impl Driver<'_> {
         if held.any(MultiplexedConnection::has_more) || self.spin() {
             return;
         }
-        let is_cluster = self.shared.topology.is_cluster();
+        let is_cluster = self.shared.context.topology.is_cluster();
         let connecting = self.held.iter();
         let ends = connecting
             .filter_map(|connection| connection.wake_at(is_cluster))
@@ -249,7 +251,7 @@ impl Driver<'_> {
 
     /// Ends all calls. What has come until now counts: but in a forked child it is the parent's.
     fn stop(&mut self, stop: Stop) {
-        let topology = &*self.shared.topology;
+        let topology = &*self.shared.context.topology;
         let address = &self.shared.context.config.address;
         if !matches!(stop, Stop::Forked) {
             self.read();

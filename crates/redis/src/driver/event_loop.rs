@@ -28,6 +28,7 @@ use crate::transport::lookup::Lookups;
 use crate::transport::node::Node;
 use crate::transport::slot_refresh::SlotRefresh;
 use crate::transport::stream::Wait;
+use crate::transport::topology::Routes as _;
 
 /// A connection on which a request timed out is closed if its server has sent nothing for this time.
 const MAX_SILENCE: Duration = Duration::from_secs(1);
@@ -113,7 +114,7 @@ impl EventLoop {
     fn close_unused(&mut self) {
         self.connections
             .retain(|connection| !connection.has_ended());
-        let topology = &*self.shared.topology;
+        let topology = &*self.shared.context.topology;
         if !topology.is_cluster() || topology.changes() == self.route_changes {
             return;
         }
@@ -183,7 +184,7 @@ impl EventLoop {
     /// Does what the exchange of a request needs next, and resumes its operation when all calls have ended.
     fn drive(&mut self, request: u64) {
         loop {
-            let topology = &*self.shared.topology;
+            let topology = &*self.shared.context.topology;
             let Some(in_flight) = self.in_flight.get_mut(&request) else {
                 return;
             };
@@ -218,7 +219,7 @@ impl EventLoop {
 
     /// Puts calls into the output of the connection to their server.
     fn send(&mut self, request: u64, node: &Arc<Node>, calls: &[Outgoing]) {
-        let topology = &*self.shared.topology;
+        let topology = &*self.shared.context.topology;
         let Some(in_flight) = self.in_flight.get_mut(&request) else {
             return;
         };
@@ -257,7 +258,7 @@ impl EventLoop {
         let Some(slot_refresh) = &mut self.slot_refresh else {
             return;
         };
-        let topology = &*self.shared.topology;
+        let topology = &*self.shared.context.topology;
         let config = &self.shared.context.config;
         let Some(result) = slot_refresh.advance(topology, config, Some(&self.lookups)) else {
             return;
@@ -299,7 +300,7 @@ impl EventLoop {
             RETRY_DELAY
         };
         let shared = Arc::clone(&self.shared);
-        if shared.topology.is_cluster() || is_busy(error) {
+        if shared.context.topology.is_cluster() || is_busy(error) {
             self.unreachable.push(Unreachable {
                 until: Instant::now() + delay,
                 node: Arc::clone(&connection.node),
@@ -311,7 +312,7 @@ impl EventLoop {
                 let calls = calls.into_iter().map(|(index, _)| index);
                 in_flight
                     .exchange
-                    .unreachable(calls, &*shared.topology, error);
+                    .unreachable(calls, &*shared.context.topology, error);
                 self.drive(request);
             }
         }
@@ -405,7 +406,7 @@ impl EventLoop {
     /// Blocks in the kernel.
     fn sleep(&mut self) {
         let deadlines = self.in_flight.values().filter_map(InFlight::end);
-        let is_cluster = self.shared.topology.is_cluster();
+        let is_cluster = self.shared.context.topology.is_cluster();
         let connecting = self.connections.iter();
         let ends = deadlines
             .chain(self.next_retry)
@@ -469,7 +470,7 @@ impl EventLoop {
             in_flight.exchange.wrote(id.index);
             in_flight
                 .exchange
-                .reply(id.index, value, &*self.shared.topology);
+                .reply(id.index, value, &*self.shared.context.topology);
             self.drive(id.request);
         }
     }
@@ -479,7 +480,7 @@ impl EventLoop {
         let connection = self.connections.swap_remove(index);
         let shared = Arc::clone(&self.shared);
         if let TransportError::Stopped(_) = cause {
-            shared.topology.suspect(&connection.node);
+            shared.context.topology.suspect(&connection.node);
         }
         let first = connection.pending.front().map(|call| call.id);
         for (request, calls) in self.pending_calls(&connection) {
@@ -494,7 +495,7 @@ impl EventLoop {
             }
             let first = first.filter(|first| first.request == request);
             let first = first.map(|first| first.index);
-            let (exchange, topology) = (&mut in_flight.exchange, &*shared.topology);
+            let (exchange, topology) = (&mut in_flight.exchange, &*shared.context.topology);
             report_lost(exchange, &calls, first, cause, &connection, topology);
             self.drive(request);
         }
@@ -517,7 +518,7 @@ impl EventLoop {
         let stop = Stop::Timeout(timeout);
         let is_late = |id: &CallId| late.contains(&(id.request, id.round));
         let silence = MAX_SILENCE.min(timeout / 2);
-        let topology = &*self.shared.topology;
+        let topology = &*self.shared.context.topology;
         let mut silent = Vec::new();
         for (index, connection) in self.connections.iter_mut().enumerate() {
             let mut pending = connection.pending.iter();

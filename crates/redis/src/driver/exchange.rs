@@ -5,57 +5,19 @@
 //! only a final reply ends that.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
 use crate::protocol::channel::{FinalReply, Replies};
-use crate::protocol::replies::{RETRY_DELAY, is_busy, is_transient};
+use crate::protocol::replies::{RETRY_DELAY, is_busy};
 use crate::protocol::resp::{Call, Value};
-use crate::transport::node::Node;
-use crate::transport::topology::{Redirect, Topology};
+use crate::transport::topology::{ReplyAction, Routes};
 
 /// The attempts to send a repeatable call to a single server, each over a new connection.
 const MAX_TRIES: usize = 3;
 /// The redirects of a call that are followed without a delay.
 const MAX_REDIRECTS: usize = 5;
-
-/// What a reply means for a call.
-pub enum ReplyAction<N> {
-    /// It is final.
-    Final(Value),
-    /// The server does not know the script: send its source, to this server if the call was sent there after ASK.
-    SendSource(Option<N>),
-    /// Another server has the slot group: send the call there.
-    Moved,
-    /// The slot group is migrating to this server: send the call there once, after ASKING.
-    Ask(N),
-    /// The server cannot carry out the call at the moment, as this reply says: send it again later.
-    RetryLater(Value),
-}
-
-/// Which servers there are. `N` is a server.
-pub trait Routes<N> {
-    /// Whether this is a Cluster.
-    fn is_cluster(&self) -> bool;
-    /// Whether the slots must be requested before the next call.
-    fn needs_slots(&self) -> bool;
-    /// Counts the replies to requests for the slots.
-    fn version(&self) -> u64;
-    /// The server of a slot group, if it is known.
-    fn node_of(&self, slot_group: u8) -> Option<N>;
-    /// What a reply means. `asking` is the server if the call was sent there after ASK.
-    fn classify_reply(
-        &self,
-        call: &Call,
-        value: Value,
-        from: &N,
-        asking: Option<N>,
-    ) -> ReplyAction<N>;
-    /// The error if no server has a slot group.
-    fn no_server_error(&self) -> Error;
-}
 
 /// What the driver must do next.
 #[derive(Debug, PartialEq)]
@@ -464,49 +426,6 @@ impl<N: Clone + PartialEq> Exchange<N> {
                 self.give_up(index, error);
             }
         }
-    }
-}
-
-impl Routes<Arc<Node>> for Topology {
-    fn is_cluster(&self) -> bool {
-        self.is_cluster()
-    }
-
-    fn needs_slots(&self) -> bool {
-        self.needs_slots()
-    }
-
-    fn version(&self) -> u64 {
-        self.version()
-    }
-
-    fn node_of(&self, slot_group: u8) -> Option<Arc<Node>> {
-        self.node_of(slot_group)
-    }
-
-    fn classify_reply(
-        &self,
-        call: &Call,
-        value: Value,
-        from: &Arc<Node>,
-        asking: Option<Arc<Node>>,
-    ) -> ReplyAction<Arc<Node>> {
-        let Value::Error(text) = &value else {
-            return ReplyAction::Final(value);
-        };
-        if text.starts_with("NOSCRIPT") {
-            return ReplyAction::SendSource(asking);
-        }
-        match self.follow(call.slot_group, text, from) {
-            Some(Redirect::Moved) => ReplyAction::Moved,
-            Some(Redirect::Ask(node)) => ReplyAction::Ask(node),
-            None if call.retry_when_busy && is_transient(text) => ReplyAction::RetryLater(value),
-            None => ReplyAction::Final(value),
-        }
-    }
-
-    fn no_server_error(&self) -> Error {
-        self.no_server_error()
     }
 }
 

@@ -15,8 +15,6 @@ use crate::transport::topology::Topology;
 pub struct Shared {
     /// What the operations share.
     pub context: StoreContext,
-    /// The servers, with idle connections for blocking requests.
-    pub topology: Arc<Topology>,
     /// The requests for the worker.
     pub queue: Queue,
     closed: AtomicBool,
@@ -25,14 +23,12 @@ pub struct Shared {
 impl Shared {
     /// The state of a store that has sent nothing yet.
     pub fn new(config: Config) -> Self {
-        let topology = Arc::new(Topology::new(&config));
         Self {
             context: StoreContext {
+                topology: Arc::new(Topology::new(&config)),
                 config,
                 layouts: LayoutCache::default(),
-                topology: Arc::clone(&topology),
             },
-            topology,
             queue: Queue::default(),
             closed: AtomicBool::new(false),
         }
@@ -68,6 +64,6 @@ impl Shared {
     pub fn shut_down(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.queue.wake();
-        self.topology.close_idle();
+        self.context.topology.close_idle();
     }
 }

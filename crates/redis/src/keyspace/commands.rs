@@ -13,7 +13,7 @@ use crate::keyspace::unique::{
 };
 use crate::protocol::replies::{checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
-use crate::protocol::scripts::{CLEAN, PUT, PUT_NEW, REMOVE, WRITE};
+use crate::protocol::scripts::{CLEAN, PUT, PUT_NEW, REMOVE, Script, WRITE};
 use crate::protocol::unique_scripts::{CLEAN_UNIQUE, PUT_UNIQUE, REMOVE_UNIQUE, WRITE_UNIQUE};
 
 /// The rows that one call puts. The server serves no other client meanwhile.
@@ -33,6 +33,18 @@ pub enum Mode<'a> {
     New,
     /// It is the row that was read before, or there was none.
     Same(Option<&'a StoredRow>),
+}
+
+impl Mode<'_> {
+    /// Its name in scripts.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Absent => "absent",
+            Self::New => "new",
+            Self::Same(_) => "same",
+        }
+    }
 }
 
 /// The result of a script.
@@ -140,15 +152,11 @@ pub fn write_call(
     let script = if sets_markers { &WRITE_UNIQUE } else { &WRITE };
     let mut call = layout.script(script, &keys, room).arg(&layout.epoch);
     call.push(match mode {
-        Mode::Any => b"any",
-        Mode::Absent | Mode::New => b"absent",
-        Mode::Same(_) => b"same",
+        Mode::New => b"absent",
+        other => other.name().as_bytes(),
     });
     call.push(&Layout::member(key));
-    match time_to_live {
-        Some(milliseconds) => call.push(milliseconds.to_string().as_bytes()),
-        None => call.push(b""),
-    }
+    call.push(time_to_live.as_bytes());
     call.push(&layout.index_prefix);
     call.push(&index_entries);
     let removed = if let Mode::Same(Some(old)) = mode {
@@ -203,28 +211,35 @@ pub fn remove_call(layout: &Layout, key: &Key, expected: Option<&StoredRow>) -> 
     call
 }
 
-/// The call that puts rows, each in its own mode.
-fn put_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
+/// A call of a script that puts rows, with the epoch as its first argument.
+fn put_script(layout: &Layout, script: &'static Script, puts: &[RowPut<'_>], room: usize) -> Call {
     let rows = puts.iter().map(|(put, _)| layout.row_key(&put.key));
     let rows: Vec<Vec<u8>> = rows.collect();
     let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
     keys.extend(rows.iter().map(Vec::as_slice));
-    let mut call = layout
-        .script(&PUT, &keys, 512 * puts.len())
-        .arg(&layout.epoch);
+    let call = layout.script(script, &keys, room * puts.len());
+    call.arg(&layout.epoch)
+}
+
+/// The members of the row set of these rows, each after its score, packed.
+fn packed_members(puts: &[RowPut<'_>]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(64 * puts.len());
+    for (put, _) in puts {
+        push_packed(&mut packed, b"0");
+        push_packed(&mut packed, &Layout::member(&put.key));
+    }
+    packed
+}
+
+/// The call that puts rows, each in its own mode.
+fn put_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
+    let mut call = put_script(layout, &PUT, puts, 512);
     call.repeatable = puts.iter().all(|(_, mode)| matches!(mode, Mode::Any));
     let mut text = String::new();
     for (put, mode) in puts {
-        call.push(match mode {
-            Mode::Any => b"any",
-            Mode::New => b"new",
-            _ => b"absent",
-        });
+        call.push(mode.name().as_bytes());
         call.push(&Layout::member(&put.key));
-        match time_to_live(&layout.table, &put.item, now) {
-            Some(milliseconds) => call.push(milliseconds.to_string().as_bytes()),
-            None => call.push(b""),
-        }
+        call.push(time_to_live(&layout.table, &put.item, now).as_bytes());
         call.push((2 * put.item.len()).to_string().as_bytes());
         for (name, value) in &*put.item {
             text.clear();
@@ -240,8 +255,7 @@ fn put_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
 pub fn puts_call(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> Call {
     match puts {
         [(_, mode @ (Mode::New | Mode::Absent)), _, ..] if are_plain(layout, puts, now) => {
-            let check = matches!(mode, Mode::Absent);
-            put_new_call(layout, puts, check)
+            put_new_call(layout, puts, *mode)
         }
         _ => put_call(layout, puts, now),
     }
@@ -253,26 +267,16 @@ fn are_plain(layout: &Layout, puts: &[RowPut<'_>], now: i64) -> bool {
     puts.iter().all(|(put, mode)| {
         discriminant(mode) == discriminant(first)
             && put.item.len() <= MAX_FIELDS
-            && time_to_live(&layout.table, &put.item, now).is_none()
+            && time_to_live(&layout.table, &put.item, now).is_empty()
     })
 }
 
 /// The call that puts such rows, if they are new.
-fn put_new_call(layout: &Layout, puts: &[RowPut<'_>], check: bool) -> Call {
-    let rows = puts.iter().map(|(put, _)| layout.row_key(&put.key));
-    let rows: Vec<Vec<u8>> = rows.collect();
-    let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
-    keys.extend(rows.iter().map(Vec::as_slice));
-    let mut call = layout
-        .script(&PUT_NEW, &keys, 256 * puts.len())
-        .arg(&layout.epoch)
-        .arg(if check { "absent" } else { "new" });
-    let mut packed = Vec::with_capacity(64 * puts.len());
-    for (put, _) in puts {
-        push_packed(&mut packed, b"0");
-        push_packed(&mut packed, &Layout::member(&put.key));
-    }
-    call.push(&packed);
+fn put_new_call(layout: &Layout, puts: &[RowPut<'_>], mode: Mode<'_>) -> Call {
+    let mut packed = packed_members(puts);
+    let mut call = put_script(layout, &PUT_NEW, puts, 256)
+        .arg(mode.name())
+        .arg(&packed);
     for (put, _) in puts {
         packed.clear();
         push_fields(&mut packed, &put.item);
@@ -289,26 +293,12 @@ pub fn puts_unique_call(
     claims: &[Vec<UniqueEntry>],
     now: i64,
 ) -> Call {
-    let rows = puts.iter().map(|(put, _)| layout.row_key(&put.key));
-    let rows: Vec<Vec<u8>> = rows.collect();
-    let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
-    keys.extend(rows.iter().map(Vec::as_slice));
     let mode = puts.first().map_or(Mode::Absent, |(_, mode)| *mode);
-    let mut call = layout
-        .script(&PUT_UNIQUE, &keys, 384 * puts.len())
-        .arg(&layout.epoch)
+    let mut packed = packed_members(puts);
+    let mut call = put_script(layout, &PUT_UNIQUE, puts, 384)
         .arg(&layout.unique_prefix)
-        .arg(match mode {
-            Mode::Any => "any",
-            Mode::New => "new",
-            _ => "absent",
-        });
-    let mut packed = Vec::with_capacity(64 * puts.len());
-    for (put, _) in puts {
-        push_packed(&mut packed, b"0");
-        push_packed(&mut packed, &Layout::member(&put.key));
-    }
-    call.push(&packed);
+        .arg(mode.name())
+        .arg(&packed);
     for ((put, _), claims) in puts.iter().zip(claims) {
         packed.clear();
         push_fields(&mut packed, &put.item);
@@ -318,7 +308,6 @@ pub fn puts_unique_call(
         }
         call.push(&packed);
         let life = time_to_live(&layout.table, &put.item, now);
-        let life = life.map_or_else(String::new, |milliseconds| milliseconds.to_string());
         let parts = std::iter::once(life.as_bytes()).chain(entry_parts(claims));
         call.push(&pack(parts));
     }

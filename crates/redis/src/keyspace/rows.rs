@@ -146,21 +146,21 @@ fn damaged(table: &Table) -> Error {
     Error::invalid(message).of(table)
 }
 
-/// The milliseconds until an item expires; `None` if it does not expire, or only in the distant future.
-pub fn time_to_live(table: &Table, item: &Item, now: i64) -> Option<i64> {
+/// The milliseconds until an item expires; empty if it does not expire, or only in the distant future.
+pub fn time_to_live(table: &Table, item: &Item, now: i64) -> String {
     /// Redis keeps the time of expiry in 64 bits. Expiry in more than 300 years is checked by readers only.
     const MAX_SECONDS: i64 = 10_000_000_000;
     let Some(Value::Number(expiry)) = table.ttl.as_ref().and_then(|ttl| item.get(ttl)) else {
-        return None;
+        return String::new();
     };
-    let left = expiry.sub(&Number::from(now)).ok()?;
-    if left > Number::from(MAX_SECONDS) {
-        return None;
-    }
+    let left = match expiry.sub(&Number::from(now)) {
+        Ok(left) if left <= Number::from(MAX_SECONDS) => left,
+        _ => return String::new(),
+    };
     let seconds: f64 = left.to_string().parse().unwrap_or(0.0);
     // Never too early: a fraction counts as a whole second. An expired row lives for one more second, so that readers
     // find it together with its index entries, and remove both.
     #[allow(clippy::cast_possible_truncation, reason = "at most 10^10")]
     let seconds = (seconds.ceil() as i64).max(1);
-    Some(seconds * 1000)
+    (seconds * 1000).to_string()
 }

@@ -22,7 +22,7 @@ pub struct RowChange<'a> {
     /// The stored row that the transaction needs.
     pub expected: Expected<'a>,
     /// What to do with it.
-    pub change: Change<'a>,
+    pub change: &'a Change,
     /// The unique values that it claims then.
     pub claims: Vec<UniqueEntry>,
 }
@@ -36,11 +36,11 @@ pub enum Expected<'a> {
 }
 
 /// What a transaction does with a row.
-pub enum Change<'a> {
+pub enum Change {
     /// Nothing.
     Nothing,
     /// Write this item.
-    Put(&'a Item),
+    Put(Arc<Item>),
     /// Delete it.
     Delete,
 }
@@ -159,9 +159,7 @@ fn push_change(call: &mut Call, layout: &Layout, change: &RowChange<'_>, now: i6
     call.push(&Layout::member(change.key));
     let (mut time, mut entries, mut fields) = (String::new(), Vec::new(), Vec::new());
     if let Change::Put(item) = change.change {
-        if let Some(milliseconds) = time_to_live(&layout.table, item, now) {
-            time = milliseconds.to_string();
-        }
+        time = time_to_live(&layout.table, item, now);
         entries = layout.index_entries(item, change.key);
         fields = encode_fields(item);
         if !change.claims.is_empty() {
@@ -176,7 +174,7 @@ fn push_change(call: &mut Call, layout: &Layout, change: &RowChange<'_>, now: i6
         Expected::Same(None) => call.push(b"none"),
         Expected::Same(Some(stored)) => {
             call.push(&pack(pairs(&stored.fields)));
-            if let Change::Put(_) = &change.change {
+            if let Change::Put(_) = change.change {
                 removed = keep_changed(&mut fields, stored);
             }
         }

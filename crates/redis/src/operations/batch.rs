@@ -185,14 +185,9 @@ impl OperationContext<'_> {
                     Write::Delete(delete) => TransactionWrite::Delete(delete),
                 })
                 .collect();
-            let (store, now) = (self.store, self.now);
+            let context = *self;
             join_all.add(self.channel, number, |channel| async move {
-                let context = OperationContext {
-                    store,
-                    channel: &channel,
-                    now,
-                };
-                context.write_all(&items).await.map(drop)
+                context.on(&channel).write_all(&items).await.map(drop)
             });
         }
         let mut written = Vec::with_capacity(writes.len());
@@ -221,13 +216,9 @@ impl OperationContext<'_> {
     ) where
         Self: 'a,
     {
-        let (store, now) = (self.store, self.now);
+        let context = *self;
         join_all.add(self.channel, index, |channel| async move {
-            let context = OperationContext {
-                store,
-                channel: &channel,
-                now,
-            };
+            let context = context.on(&channel);
             match write {
                 Write::Put(put) => context.put(put, uncertainty).await,
                 Write::Update(update) => context.update(update).await.map(drop),

@@ -8,13 +8,13 @@ use mintkey_store::{Error, Item, Key, Result, Table, TransactionWrite};
 use crate::keyspace::commands::clean_call;
 use crate::keyspace::layout::{Keyspace, Layout, Markers};
 use crate::keyspace::rows::{StoredRow, decode_row};
-use crate::keyspace::transactions::Marker;
+use crate::keyspace::transactions::{Change, Marker};
 use crate::keyspace::unique::{
     Claimant, TakenValue, UniqueEntry, claim_call, intent_call, look_call, marker, parse_marker,
     release_exact_call,
 };
 use crate::operations::context::OperationContext;
-use crate::operations::evaluation::{Evaluated, OwnedChange, Tables, cancelled_for};
+use crate::operations::evaluation::{Evaluated, Tables, cancelled_for};
 use crate::operations::unique::{Holder, damaged_marker, not_applied, violation};
 use crate::operations::write::is_uncertain;
 use crate::protocol::replies::{checked, unexpected_reply};
@@ -67,8 +67,8 @@ impl<'a> Items<'a> {
     /// The item at a position, if it is put: its key and what is written.
     pub fn put(&self, index: usize) -> Option<(&'a Key, &'a Item)> {
         match &self.evaluated.get(index)?.change {
-            OwnedChange::Put(item) => Some((self.writes[index].key(), item)),
-            OwnedChange::Nothing | OwnedChange::Delete => None,
+            Change::Put(item) => Some((self.writes[index].key(), item)),
+            Change::Nothing | Change::Delete => None,
         }
     }
 

@@ -18,11 +18,12 @@ pub struct StoreContext {
     pub config: Config,
     /// The layouts of tables.
     pub layouts: LayoutCache,
-    /// The servers.
+    /// The servers, with idle connections for blocking requests.
     pub topology: Arc<Topology>,
 }
 
 /// The context of one operation.
+#[derive(Clone, Copy)]
 pub struct OperationContext<'a> {
     /// What all operations share.
     pub store: &'a StoreContext,
@@ -33,6 +34,18 @@ pub struct OperationContext<'a> {
 }
 
 impl OperationContext<'_> {
+    /// The context of a part of the operation, which sends its calls there.
+    pub const fn on<'c>(&self, channel: &'c Channel) -> OperationContext<'c>
+    where
+        Self: 'c,
+    {
+        OperationContext {
+            store: self.store,
+            channel,
+            now: self.now,
+        }
+    }
+
     /// Evaluates rows that a server has sent, until the deadline of the request.
     pub fn evaluate<T>(
         &self,

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use mintkey_store::size::check_item;
 use mintkey_store::transaction::check_total;
-use mintkey_store::{Error, ErrorKind, Item, Key, Result, Returning, Table, TransactionWrite};
+use mintkey_store::{Error, ErrorKind, Item, Key, Result, Table, TransactionWrite};
 
 use crate::keyspace::layout::Layout;
 use crate::keyspace::rows::StoredRow;
+use crate::keyspace::transactions::Change;
 use crate::keyspace::unique::{ClaimChange, claimed_entries, stored_entries};
 use crate::operations::context::OperationContext;
 use crate::operations::unique::violation;
+use crate::operations::write;
 
 /// The tables of a transaction, each once, and the position of each item's table.
 pub struct Tables<'a> {
@@ -34,21 +36,11 @@ pub enum Before {
 /// An evaluated item: what to do with its row, and the item that it returns.
 pub struct Evaluated {
     /// What to do with the row.
-    pub change: OwnedChange,
+    pub change: Change,
     /// How that changes its unique values.
     pub claims: ClaimChange,
     /// The item that an update or a deletion returns.
     pub returned: Option<Item>,
-}
-
-/// What to do with a row.
-pub enum OwnedChange {
-    /// Nothing.
-    Nothing,
-    /// Write this item.
-    Put(Arc<Item>),
-    /// Delete it.
-    Delete,
 }
 
 impl OperationContext<'_> {
@@ -98,29 +90,25 @@ impl OperationContext<'_> {
                 if matches!(before, Before::Read(_)) {
                     self.evaluate(|work| put.guard.check(&put.table, &put.key, live, work))?;
                 }
-                OwnedChange::Put(Arc::clone(&put.item))
+                Change::Put(Arc::clone(&put.item))
             }
             TransactionWrite::Update(update) => {
-                let item = self.apply_update(update, live)?;
+                let item = self.evaluate(|work| update.evaluate(live.cloned(), work))?;
                 check_item(&item, known, max_item)?;
-                returned = match update.returning {
-                    Returning::Nothing => None,
-                    Returning::Old => live.cloned(),
-                    Returning::New => Some(item.clone()),
-                };
-                OwnedChange::Put(Arc::new(item))
+                returned = write::returned(update, live, item.clone());
+                Change::Put(Arc::new(item))
             }
             TransactionWrite::Delete(delete) => {
                 self.evaluate(|work| delete.guard.check(&delete.table, &delete.key, live, work))?;
                 returned = live.filter(|_| delete.returns_old).cloned();
                 match before {
-                    Before::Read(None) => OwnedChange::Nothing,
-                    _ => OwnedChange::Delete,
+                    Before::Read(None) => Change::Nothing,
+                    _ => Change::Delete,
                 }
             }
             TransactionWrite::Check(check) => {
                 self.evaluate(|work| check.guard.check(&check.table, &check.key, live, work))?;
-                OwnedChange::Nothing
+                Change::Nothing
             }
         };
         let claims = claim_change(known, write, before, &change)?;
@@ -137,14 +125,14 @@ fn claim_change(
     known: &Table,
     write: &TransactionWrite,
     before: &Before,
-    change: &OwnedChange,
+    change: &Change,
 ) -> Result<ClaimChange> {
-    if known.unique.is_empty() || matches!(change, OwnedChange::Nothing) {
+    if known.unique.is_empty() || matches!(change, Change::Nothing) {
         return Ok(ClaimChange::default());
     }
     let after = match change {
-        OwnedChange::Put(item) => claimed_entries(known, item)?,
-        OwnedChange::Nothing | OwnedChange::Delete => Vec::new(),
+        Change::Put(item) => claimed_entries(known, item)?,
+        Change::Nothing | Change::Delete => Vec::new(),
     };
     let stored = match before {
         Before::Read(row) => row.as_ref(),
@@ -174,7 +162,7 @@ pub fn check_claims(
     let kept = items().map(|(index, (write, own))| (index, write, own, &own.claims.kept));
     let claimed = items().map(|(index, (write, own))| (index, write, own, &own.claims.claimed));
     for (index, write, own, entries) in kept.chain(claimed) {
-        let OwnedChange::Put(item) = &own.change else {
+        let Change::Put(item) = &own.change else {
             continue;
         };
         for entry in entries {

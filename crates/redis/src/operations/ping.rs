@@ -9,6 +9,7 @@ use crate::protocol::replies::handshake_error;
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::slots::SLOT_GROUPS;
 use crate::transport::node::Node;
+use crate::transport::topology::Routes as _;
 
 impl OperationContext<'_> {
     /// Sends PING to each server that has slot groups.

@@ -17,14 +17,14 @@ use mintkey_store::{
 use crate::keyspace::layout::{Layout, Markers};
 use crate::keyspace::rows::{decode_item, decode_row};
 use crate::keyspace::transactions::{
-    Change, Expected, Marker, RowChange, TransactionResult, settle_call, settled, snapshot_call,
+    Expected, Marker, RowChange, TransactionResult, settle_call, settled, snapshot_call,
     transact_call, transaction_result,
 };
 use crate::keyspace::unique::TakenValue;
 use crate::operations::claims::{Intent, Items};
 use crate::operations::context::OperationContext;
 use crate::operations::evaluation::{
-    Before, Evaluated, OwnedChange, Tables, cancelled_for, check_claims, is_reason,
+    Before, Evaluated, Tables, cancelled_for, check_claims, is_reason,
 };
 use crate::operations::uncertainty::Uncertainty;
 use crate::operations::unique::not_applied;
@@ -436,11 +436,7 @@ fn row_change<'a>(
             Before::Unread if must_be_absent => Expected::Same(None),
             Before::Unread => Expected::Any,
         },
-        change: match &evaluated.change {
-            OwnedChange::Nothing => Change::Nothing,
-            OwnedChange::Put(item) => Change::Put(item),
-            OwnedChange::Delete => Change::Delete,
-        },
+        change: &evaluated.change,
         claims: evaluated.claims.after(token),
     }
 }

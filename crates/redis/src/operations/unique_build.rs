@@ -82,14 +82,9 @@ impl OperationContext<'_> {
                 upsert: false,
                 returning: Returning::Nothing,
             };
-            let (store, now) = (self.store, self.now);
+            let context = *self;
             join_all.add(self.channel, index, |channel| async move {
-                let context = OperationContext {
-                    store,
-                    channel: &channel,
-                    now,
-                };
-                context.update(&update).await.map(drop)
+                context.on(&channel).update(&update).await.map(drop)
             });
         }
         let results = join_all.finish(self.channel).await;

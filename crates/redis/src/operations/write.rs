@@ -3,7 +3,7 @@
 use mintkey_store::size::check_item;
 use mintkey_store::{
     Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Returning, Row, Table,
-    TransactionWrite, Update, update,
+    TransactionWrite, Update,
 };
 
 use crate::keyspace::commands::{
@@ -183,7 +183,7 @@ impl OperationContext<'_> {
                 }
             }
             let live = self.live(&layout.table, before.as_ref());
-            let item = self.apply_update(update, live)?;
+            let item = self.evaluate(|work| update.evaluate(live.cloned(), work))?;
             check_item(&item, &layout.table, self.store.config.max_item)?;
             let mode = Mode::Same(before.as_ref());
             let call = self.write_call(&layout, key, &item, mode)?;
@@ -199,22 +199,6 @@ impl OperationContext<'_> {
                 | ScriptResult::RowPresent(_) => {}
             }
         }
-    }
-
-    /// Applies an update to the stored item.
-    pub fn apply_update(&self, update: &Update, stored: Option<&Item>) -> Result<Item> {
-        let (table, key) = (&update.table, &update.key);
-        if stored.is_none() && !update.upsert && update.guard.version.is_none() {
-            return Err(Error::gone(table, key, false));
-        }
-        self.evaluate(|work| update.guard.check(table, key, stored, work))?;
-        let mut item = match stored {
-            Some(item) => item.clone(),
-            None if update.upsert => table.item_of(key),
-            None => return Err(Error::gone(table, key, true)),
-        };
-        update::apply(&update.actions, &mut item).map_err(|error| error.of(table).at(key))?;
-        Ok(item)
     }
 
     /// Deletes an item, and returns it if that is wanted. It may have been sent before: see `uncertainty`.
@@ -280,7 +264,7 @@ impl OperationContext<'_> {
 }
 
 /// The item that an update returns.
-fn returned(update: &Update, old: Option<&Item>, new: Item) -> Option<Item> {
+pub fn returned(update: &Update, old: Option<&Item>, new: Item) -> Option<Item> {
     match update.returning {
         Returning::Nothing => None,
         Returning::Old => old.cloned(),

@@ -11,10 +11,47 @@ use mintkey_runtime::locked;
 use mintkey_store::{Error, ErrorKind, Outcome};
 
 use crate::config::{Config, Endpoint};
-use crate::protocol::resp::Value;
+use crate::protocol::replies::is_transient;
+use crate::protocol::resp::{Call, Value};
 use crate::protocol::slots::{self, SLOT_GROUPS};
 use crate::transport::connection::Connection;
 use crate::transport::node::Node;
+
+/// What a reply means for a call.
+pub enum ReplyAction<N> {
+    /// It is final.
+    Final(Value),
+    /// The server does not know the script: send its source, to this server if the call was sent there after ASK.
+    SendSource(Option<N>),
+    /// Another server has the slot group: send the call there.
+    Moved,
+    /// The slot group is migrating to this server: send the call there once, after ASKING.
+    Ask(N),
+    /// The server cannot carry out the call at the moment, as this reply says: send it again later.
+    RetryLater(Value),
+}
+
+/// Which servers there are. `N` is a server.
+pub trait Routes<N> {
+    /// Whether this is a Cluster.
+    fn is_cluster(&self) -> bool;
+    /// Whether the slots must be requested before the next call.
+    fn needs_slots(&self) -> bool;
+    /// Counts the replies to requests for the slots.
+    fn version(&self) -> u64;
+    /// The server of a slot group, if it is known.
+    fn node_of(&self, slot_group: u8) -> Option<N>;
+    /// What a reply means. `asking` is the server if the call was sent there after ASK.
+    fn classify_reply(
+        &self,
+        call: &Call,
+        value: Value,
+        from: &N,
+        asking: Option<N>,
+    ) -> ReplyAction<N>;
+    /// The error if no server has a slot group.
+    fn no_server_error(&self) -> Error;
+}
 
 /// The known state of a Cluster.
 #[derive(Default)]
@@ -69,28 +106,6 @@ impl Topology {
         Arc::new(Node::new(endpoint, address))
     }
 
-    /// Whether this is a Cluster.
-    pub const fn is_cluster(&self) -> bool {
-        self.clustered
-    }
-
-    /// The server of a slot group, if it is known.
-    pub fn node_of(&self, slot_group: u8) -> Option<Arc<Node>> {
-        if !self.clustered {
-            return self.named.first().cloned();
-        }
-        let known = locked(&self.known);
-        known.routes.get(usize::from(slot_group))?.clone()
-    }
-
-    /// The number of replies to `CLUSTER SLOTS` so far.
-    pub fn version(&self) -> u64 {
-        if !self.clustered {
-            return 0;
-        }
-        locked(&self.known).version
-    }
-
     /// The number of changes of routes so far.
     pub fn changes(&self) -> u64 {
         locked(&self.known).changes
@@ -109,12 +124,6 @@ impl Topology {
             node.is_unresponsive.store(true, Ordering::Relaxed);
             locked(&self.known).suspect = true;
         }
-    }
-
-    /// Whether the slots must be requested: they are not known, or a server is suspected.
-    pub fn needs_slots(&self) -> bool {
-        let known = locked(&self.known);
-        self.clustered && (known.version == 0 || known.suspect)
     }
 
     /// The servers to ask for the slots, in order.
@@ -195,7 +204,7 @@ impl Topology {
     }
 
     /// Follows the redirect in an error reply of a server, if it is one.
-    pub fn follow(&self, slot_group: u8, text: &str, from: &Node) -> Option<Redirect> {
+    fn follow(&self, slot_group: u8, text: &str, from: &Node) -> Option<ReplyAction<Arc<Node>>> {
         if !self.clustered {
             return None;
         }
@@ -205,20 +214,11 @@ impl Topology {
         match kind {
             Some("MOVED") => {
                 self.set_route(slot_group, &endpoint);
-                Some(Redirect::Moved)
+                Some(ReplyAction::Moved)
             }
-            Some("ASK") => Some(Redirect::Ask(self.known_node(&endpoint))),
+            Some("ASK") => Some(ReplyAction::Ask(self.known_node(&endpoint))),
             _ => None,
         }
-    }
-
-    /// The error if no server has a slot group.
-    pub fn no_server_error(&self) -> Error {
-        Error::new(
-            ErrorKind::Unavailable(Outcome::NotApplied),
-            format!("no server of {} has the slots of these keys", self.address),
-        )
-        .advice("check CLUSTER SLOTS")
     }
 
     /// Closes the idle connections.
@@ -230,12 +230,58 @@ impl Topology {
     }
 }
 
-/// A redirect.
-pub enum Redirect {
-    /// Another server has the slot group, which is noted.
-    Moved,
-    /// The slot group is migrating to this server.
-    Ask(Arc<Node>),
+impl Routes<Arc<Node>> for Topology {
+    fn is_cluster(&self) -> bool {
+        self.clustered
+    }
+
+    fn needs_slots(&self) -> bool {
+        let known = locked(&self.known);
+        self.clustered && (known.version == 0 || known.suspect)
+    }
+
+    fn version(&self) -> u64 {
+        if !self.clustered {
+            return 0;
+        }
+        locked(&self.known).version
+    }
+
+    fn node_of(&self, slot_group: u8) -> Option<Arc<Node>> {
+        if !self.clustered {
+            return self.named.first().cloned();
+        }
+        let known = locked(&self.known);
+        known.routes.get(usize::from(slot_group))?.clone()
+    }
+
+    fn classify_reply(
+        &self,
+        call: &Call,
+        value: Value,
+        from: &Arc<Node>,
+        asking: Option<Arc<Node>>,
+    ) -> ReplyAction<Arc<Node>> {
+        let Value::Error(text) = &value else {
+            return ReplyAction::Final(value);
+        };
+        if text.starts_with("NOSCRIPT") {
+            return ReplyAction::SendSource(asking);
+        }
+        match self.follow(call.slot_group, text, from) {
+            Some(redirect) => redirect,
+            None if call.retry_when_busy && is_transient(text) => ReplyAction::RetryLater(value),
+            None => ReplyAction::Final(value),
+        }
+    }
+
+    fn no_server_error(&self) -> Error {
+        Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!("no server of {} has the slots of these keys", self.address),
+        )
+        .advice("check CLUSTER SLOTS")
+    }
 }
 
 /// The endpoint in a redirect. A server leaves out its own host if it does not know it.
@@ -363,7 +409,7 @@ mod tests {
             ));
         }
         let from = nodes.known_node(&host("a", 1));
-        let Some(Redirect::Ask(node)) = nodes.follow(5, "ASK 5 c:3", &from) else {
+        let Some(ReplyAction::Ask(node)) = nodes.follow(5, "ASK 5 c:3", &from) else {
             panic!("the redirect was not followed");
         };
         assert!(Arc::ptr_eq(&node, &nodes.known_node(&host("c", 3))));

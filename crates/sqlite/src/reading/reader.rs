@@ -118,48 +118,53 @@ fn attempts(
 fn attempt(shared: &Shared, connection: &Connection, request: &Request) -> Attempt<ReadResult> {
     #[cfg(test)]
     crate::writing::tests::panic_if_wanted(request);
-    let now = request.now;
-    match &request.operation {
-        Operation::TableExists(table) => {
-            let exists = catalog::exists(connection, table)?;
-            return Ok(ReadResult::Reply(Reply::Exists(exists)));
-        }
-        Operation::ListTables => return catalog::list(connection).map(ReadResult::Reply),
-        Operation::DescribeTable(name) => {
-            return catalog::describe(connection, name).map(ReadResult::Reply);
-        }
-        Operation::RefusingIndexes(_) => return Ok(ReadResult::Reply(Reply::Names(Vec::new()))),
-        Operation::TransactionGet(get) => return get_all(shared, connection, get, now),
+    let (operation, now) = (&request.operation, request.now);
+    if let Operation::TransactionGet(get) = operation {
+        return get_all(shared, connection, get, now);
+    }
+    let Some(table) = operation.table().filter(|_| reads_rows(operation)) else {
+        let reply = without_layout(connection, operation, &shared.config.address);
+        return reply.map(ReadResult::Reply);
+    };
+    match layout(shared, connection, table)? {
+        Some(layout) => rows::read(connection, &layout, operation, now).map(ReadResult::Reply),
+        None => Ok(ReadResult::TableMissing),
+    }
+}
+
+/// Whether an operation reads rows of one table.
+pub const fn reads_rows(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Get(_)
+            | Operation::GetUnique(_)
+            | Operation::Query(_)
+            | Operation::Scan(_)
+            | Operation::BatchGet(_)
+    )
+}
+
+/// Carries out a read of no rows.
+pub fn without_layout(
+    connection: &Connection,
+    operation: &Operation,
+    address: &str,
+) -> Attempt<Reply> {
+    match operation {
+        Operation::TableExists(table) => catalog::exists(connection, table).map(Reply::Exists),
+        Operation::ListTables => catalog::list(connection),
+        Operation::DescribeTable(name) => catalog::describe(connection, name),
+        Operation::RefusingIndexes(_) => Ok(Reply::Names(Vec::new())),
         Operation::Ping => {
             // It reads the first page of the file.
             connection.schema_version()?;
-            return Ok(ReadResult::Reply(pong(&shared.config.address)));
+            Ok(Reply::Servers(vec![Server {
+                address: address.to_owned(),
+                version: Some(rusqlite::version().to_owned()),
+            }]))
         }
-        _ => {}
-    }
-    let Some(table) = request.operation.table() else {
-        return Ok(ReadResult::Reply(Reply::Done));
-    };
-    let Some(layout) = layout(shared, connection, table)? else {
-        return Ok(ReadResult::TableMissing);
-    };
-    match &request.operation {
-        Operation::Get(get) => rows::get(connection, &layout, get, now),
-        Operation::GetUnique(get) => rows::get_unique(connection, &layout, get, now),
-        Operation::Query(query) => rows::query(connection, &layout, query, now),
-        Operation::Scan(scan) => rows::scan(connection, &layout, scan, now),
-        Operation::BatchGet(batch) => rows::batch(connection, &layout, batch, now),
         _ => Ok(Reply::Done),
     }
-    .map(ReadResult::Reply)
-}
-
-/// The reply to a ping.
-pub fn pong(address: &str) -> Reply {
-    Reply::Servers(vec![Server {
-        address: address.to_owned(),
-        version: Some(rusqlite::version().to_owned()),
-    }])
 }
 
 /// Reads items in one transaction, so from one snapshot.

@@ -1,8 +1,8 @@
 //! Reads items and pages. No statement stays open after its request.
 
 use mintkey_store::{
-    BatchGet, Claim, Condition, Error, Get, GetUnique, Item, Key, Name, Page, Path, Query, Reply,
-    Result, Scan, Work, json,
+    BatchGet, Claim, Condition, Error, Get, GetUnique, Item, Key, Name, Operation, Page, Path,
+    Query, Reply, Result, Scan, Work, json,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, StatementStatus};
@@ -26,7 +26,7 @@ pub fn live(
     now: i64,
 ) -> Attempt<Option<Item>> {
     let stored = stored(connection, layout, key)?;
-    Ok(stored.filter(|item| !layout.table.is_expired(item, now)))
+    Ok(layout.table.live(stored, now))
 }
 
 /// Gives a statement its first parameters: a key.
@@ -94,8 +94,25 @@ pub fn holder(
     Ok(item)
 }
 
+/// Carries out a read of rows of the table with this layout.
+pub fn read(
+    connection: &Connection,
+    layout: &Layout,
+    operation: &Operation,
+    now: i64,
+) -> Attempt<Reply> {
+    match operation {
+        Operation::Get(get) => self::get(connection, layout, get, now),
+        Operation::GetUnique(get) => get_unique(connection, layout, get, now),
+        Operation::Query(query) => self::query(connection, layout, query, now),
+        Operation::Scan(scan) => self::scan(connection, layout, scan, now),
+        Operation::BatchGet(batch) => batch_get(connection, layout, batch, now),
+        _ => Ok(Reply::Done),
+    }
+}
+
 /// Carries out a read by a unique value.
-pub fn get_unique(
+fn get_unique(
     connection: &Connection,
     layout: &Layout,
     get: &GetUnique,
@@ -106,8 +123,7 @@ pub fn get_unique(
         unique: get.declaration(table)?,
         values: get.values.clone(),
     };
-    let item = holder(connection, layout, &claim)?;
-    let mut item = item.filter(|item| !table.is_expired(item, now));
+    let mut item = table.live(holder(connection, layout, &claim)?, now);
     if let Some(item) = &mut item {
         table.project(item, get.attributes.as_deref());
     }
@@ -115,7 +131,7 @@ pub fn get_unique(
 }
 
 /// Carries out a get.
-pub fn get(connection: &Connection, layout: &Layout, get: &Get, now: i64) -> Attempt<Reply> {
+fn get(connection: &Connection, layout: &Layout, get: &Get, now: i64) -> Attempt<Reply> {
     layout.table.check_key(&get.key)?;
     let mut item = live(connection, layout, &get.key, now)?;
     if let Some(item) = &mut item {
@@ -125,7 +141,7 @@ pub fn get(connection: &Connection, layout: &Layout, get: &Get, now: i64) -> Att
 }
 
 /// Carries out several gets.
-pub fn batch(
+fn batch_get(
     connection: &Connection,
     layout: &Layout,
     batch: &BatchGet,
@@ -144,7 +160,7 @@ pub fn batch(
 }
 
 /// Carries out a query.
-pub fn query(connection: &Connection, layout: &Layout, query: &Query, now: i64) -> Attempt<Reply> {
+fn query(connection: &Connection, layout: &Layout, query: &Query, now: i64) -> Attempt<Reply> {
     let key = query.check()?;
     let select = select::query(layout, &key, query, now);
     PageRead {
@@ -165,7 +181,7 @@ pub fn query(connection: &Connection, layout: &Layout, query: &Query, now: i64) 
 }
 
 /// Carries out a scan.
-pub fn scan(connection: &Connection, layout: &Layout, scan: &Scan, now: i64) -> Attempt<Reply> {
+fn scan(connection: &Connection, layout: &Layout, scan: &Scan, now: i64) -> Attempt<Reply> {
     scan.check()?;
     let select = select::scan(layout, scan, now);
     PageRead {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use mintkey_store::size::check_item;
 use mintkey_store::{
-    BatchWrite, Check, Claim, Delete, Error, Guard, Item, Key, Number, Operation, Put, Reply,
-    Request, Returning, Row, Table, TransactionGet, Update, Work, Write, json, update,
+    BatchWrite, Check, Claim, Delete, Guard, Item, Key, Number, Operation, Put, Reply, Request,
+    Returning, Row, Table, TransactionGet, Update, Work, Write, json,
 };
 
-use crate::catalog::{self, Layouts};
+use crate::catalog;
+use crate::catalog::layout_cache::LayoutCache;
 use crate::layout::{Cell, Layout};
 use crate::reading::{reader, rows};
 use crate::storage::connection::{self, Attempt, Connection, Fault};
@@ -17,7 +18,7 @@ use crate::writing::stored_rows;
 /// A transaction, and the tables that it uses.
 pub struct Transaction<'a> {
     pub(super) connection: &'a Connection,
-    layouts: &'a Layouts,
+    layouts: &'a LayoutCache,
     pub(super) max_item: usize,
     /// Whether it has one request. Then a batch that fails in the middle can roll back everything.
     alone: bool,
@@ -39,7 +40,7 @@ impl<'a> Transaction<'a> {
     /// For a transaction that has begun; reads the schema version.
     pub fn begin(
         connection: &'a Connection,
-        layouts: &'a Layouts,
+        layouts: &'a LayoutCache,
         max_item: usize,
         alone: bool,
     ) -> rusqlite::Result<Self> {
@@ -74,12 +75,6 @@ impl<'a> Transaction<'a> {
                 self.in_savepoint(|own| catalog::drop_unique(own.connection, table, names))?;
                 Ok(Reply::Done)
             }
-            Operation::TableExists(table) => {
-                Ok(Reply::Exists(catalog::exists(self.connection, table)?))
-            }
-            Operation::ListTables => catalog::list(self.connection),
-            Operation::DescribeTable(name) => catalog::describe(self.connection, name),
-            Operation::RefusingIndexes(_) => Ok(Reply::Names(Vec::new())),
             Operation::DeleteTable(table) => {
                 self.schema_changed = true;
                 self.layouts_used.clear();
@@ -88,37 +83,23 @@ impl<'a> Transaction<'a> {
                 self.in_savepoint(|own| catalog::drop_table(own.connection, table))?;
                 Ok(Reply::Done)
             }
-            Operation::Get(get) => {
-                let layout = self.layout(&get.table)?;
-                rows::get(self.connection, &layout, get, now)
-            }
-            Operation::GetUnique(get) => {
-                let layout = self.layout(&get.table)?;
-                rows::get_unique(self.connection, &layout, get, now)
-            }
-            Operation::Query(query) => {
-                let layout = self.layout(&query.table)?;
-                rows::query(self.connection, &layout, query, now)
-            }
-            Operation::Scan(scan) => {
-                let layout = self.layout(&scan.table)?;
-                rows::scan(self.connection, &layout, scan, now)
-            }
             Operation::Put(put) => self.put(put, now),
             Operation::Update(update) => self.update(update, now),
             Operation::Delete(delete) => self.delete(delete, now),
-            Operation::BatchGet(batch) => {
-                let layout = self.layout(&batch.table)?;
-                rows::batch(self.connection, &layout, batch, now)
-            }
             // If SQLite fails in the middle, nothing of the batch stays. A savepoint copies each page before its first
             // change, so a batch without others has none, and the caller rolls back.
             Operation::BatchWrite(batch) if self.alone => self.batch(batch, now),
             Operation::BatchWrite(batch) => self.in_savepoint(|own| own.batch(batch, now)),
             Operation::Transaction(transaction) => self.all_or_none(transaction, now),
             Operation::TransactionGet(get) => self.get_all(get, now),
-            // Only of a database in memory, which has one connection. Its begin has read the database.
-            Operation::Ping => Ok(reader::pong("sqlite://")),
+            // The others are reads of a database in memory, which has one connection.
+            read => match read.table().filter(|_| reader::reads_rows(read)) {
+                Some(table) => {
+                    let layout = self.layout(table)?;
+                    rows::read(self.connection, &layout, read, now)
+                }
+                None => reader::without_layout(self.connection, read, "sqlite://"),
+            },
         }
     }
 
@@ -263,22 +244,12 @@ impl<'a> Transaction<'a> {
     pub(super) fn update(&mut self, update: &Update, now: i64) -> Attempt<Reply> {
         let layout = self.layout(&update.table)?;
         update.check()?;
-        let table = &update.table;
         let stored = rows::live(self.connection, &layout, &update.key, now)?;
-        if stored.is_none() && !update.upsert && update.guard.version.is_none() {
-            return Err(Error::gone(table, &update.key, false).into());
-        }
-        self.check_row(&layout, &update.guard, &update.key, stored.as_ref())?;
         let old = stored
-            .clone()
-            .filter(|_| update.returning == Returning::Old);
-        let mut item = match stored {
-            Some(item) => item,
-            None if update.upsert => table.item_of(&update.key),
-            None => return Err(Error::gone(table, &update.key, true).into()),
-        };
-        update::apply(&update.actions, &mut item)
-            .map_err(|error| error.of(table).at(&update.key))?;
+            .as_ref()
+            .filter(|_| update.returning == Returning::Old)
+            .cloned();
+        let item = self.evaluate(&update.guard, |work| update.evaluate(stored, work))?;
         check_item(&item, &layout.table, self.max_item)?;
         self.write(&layout, &update.key, &item, now)?;
         self.note_write(&layout);
@@ -295,7 +266,10 @@ impl<'a> Transaction<'a> {
         let mut old = None;
         if delete.returns_old || !delete.guard.is_open() {
             old = rows::live(self.connection, &layout, &delete.key, now)?;
-            self.check_row(&layout, &delete.guard, &delete.key, old.as_ref())?;
+            let (guard, key) = (&delete.guard, &delete.key);
+            self.evaluate(guard, |work| {
+                guard.check(&layout.table, key, old.as_ref(), work)
+            })?;
         }
         stored_rows::change(self.connection, &layout.delete, &delete.key)?;
         self.note_write(&layout);
@@ -308,22 +282,23 @@ impl<'a> Transaction<'a> {
 
     fn check_guard(&self, layout: &Layout, guard: &Guard, key: &Key, now: i64) -> Attempt<()> {
         let stored = rows::live(self.connection, layout, key, now)?;
-        self.check_row(layout, guard, key, stored.as_ref())
+        self.evaluate(guard, |work| {
+            guard.check(&layout.table, key, stored.as_ref(), work)
+        })
     }
 
-    fn check_row(
+    /// Evaluates a stored row for a write with this guard, until the deadline of the request.
+    fn evaluate<T>(
         &self,
-        layout: &Layout,
         guard: &Guard,
-        key: &Key,
-        stored: Option<&Item>,
-    ) -> Attempt<()> {
+        evaluate: impl FnOnce(&mut Work<'_, Fault>) -> Attempt<T>,
+    ) -> Attempt<T> {
         let mut ask = || self.connection.may_continue();
         if guard.condition.is_some() {
             // A batch may hold many conditions, none of which is long enough to ask by itself.
             ask()?;
         }
-        guard.check(&layout.table, key, stored, &mut Work::new(&mut ask))
+        evaluate(&mut Work::new(&mut ask))
     }
 
     /// Inserts or replaces a row. Expired rows that hold its unique values are deleted.
